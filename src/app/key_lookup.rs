@@ -1,0 +1,147 @@
+//! Who a credential belongs to: many requests' questions gathered into one statement.
+//!
+//! There is no cache: a revocation is true on every replica the moment it commits. Speed comes
+//! from asking together what is asked at the same time.
+//!
+//! Invariant: a question only ever joins a batch that was not sent yet, so no answer is older
+//! than its question.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use metrics::{counter, histogram};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use crate::app::database::Database;
+use crate::error::{Error, Kind, Result};
+use crate::model::caller::Caller;
+use crate::model::ids::SessionId;
+use crate::model::secret::Digest;
+use crate::repo::callers;
+
+/// How many batches are under way at once, each on its own connection.
+pub const CONNECTIONS: u32 = 2;
+/// How many questions go into one statement.
+const BATCH: usize = 512;
+/// How many questions may wait; one more is refused.
+const QUEUE: usize = 16 * BATCH;
+
+/// What is asked.
+pub enum Question {
+    /// Whose key has one of these digests (one for each pepper)?
+    Key(Vec<Digest>),
+    /// Whose session is this?
+    Session(SessionId),
+}
+
+struct Asked {
+    question: Question,
+    answer: oneshot::Sender<Result<Option<Caller>>>,
+}
+
+/// Asks the database who is calling.
+pub struct KeyLookup(mpsc::Sender<Asked>);
+
+impl KeyLookup {
+    /// Starts the workers; they end when the lookup is dropped.
+    #[must_use]
+    pub fn start(db: &Database) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..CONNECTIONS {
+            tokio::spawn(work(db.clone(), Arc::clone(&receiver)));
+        }
+        Self(sender)
+    }
+
+    /// The holder of a live credential, `None` where there is none.
+    ///
+    /// # Errors
+    /// Unavailable where the database is away or too many questions wait.
+    pub async fn ask(&self, question: Question) -> Result<Option<Caller>> {
+        let (answer, answered) = oneshot::channel();
+        self.0
+            .try_send(Asked { question, answer })
+            .map_err(|refusal| Error::unavailable(refusal.to_string()))?;
+        let found = answered.await.map_err(Error::unavailable)?;
+        let outcome = match &found {
+            Ok(Some(_)) => "found",
+            Ok(None) => "unknown",
+            Err(_) => "failed",
+        };
+        counter!("key_lookups_total", "outcome" => outcome).increment(1);
+        found
+    }
+}
+
+/// Takes what waits, asks it in one go, answers, again. Only the worker whose turn it is waits
+/// for questions: alone, a question is sent at once; under load, those that come while all
+/// workers are busy become the next batch.
+async fn work(db: Database, receiver: Arc<Mutex<mpsc::Receiver<Asked>>>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        if receiver.lock().await.recv_many(&mut batch, BATCH).await == 0 {
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a batch has at most 512 questions")]
+        histogram!("key_lookup_batch_size").record(batch.len() as f64);
+        let found = look_up(&db, &batch).await;
+        for asked in batch.drain(..) {
+            let answer = match &found {
+                Ok(found) => Ok(found.holder(&asked.question).cloned()),
+                Err(_) => Err(Error::unavailable("the key lookup failed")),
+            };
+            // Whoever asked may have gone away.
+            let _ = asked.answer.send(answer);
+        }
+    }
+}
+
+/// Asks the batch. A connection that broke while it lay idle shows itself only now: the question
+/// changes nothing, so it is asked once more on a fresh one.
+async fn look_up(db: &Database, batch: &[Asked]) -> Result<Found> {
+    match find(db, batch).await {
+        Err(error) if *error.kind() == Kind::Unavailable => find(db, batch).await,
+        found => found,
+    }
+    .inspect_err(|error| {
+        tracing::error!(error = error as &dyn std::error::Error, "key lookup failed");
+    })
+}
+
+async fn find(db: &Database, batch: &[Asked]) -> Result<Found> {
+    let mut digests = Vec::with_capacity(batch.len());
+    let mut sessions = Vec::new();
+    for asked in batch {
+        match &asked.question {
+            Question::Key(candidates) => digests.extend_from_slice(candidates),
+            Question::Session(session) => sessions.push(*session),
+        }
+    }
+    db.run(async |db| {
+        let mut found = Found::default();
+        if !digests.is_empty() {
+            found.keys = callers::by_digests(db, &digests).await?;
+        }
+        if !sessions.is_empty() {
+            found.sessions = callers::by_sessions(db, &sessions).await?;
+        }
+        Ok(found)
+    })
+    .await
+}
+
+#[derive(Default)]
+struct Found {
+    keys: HashMap<Digest, Caller>,
+    sessions: HashMap<SessionId, Caller>,
+}
+
+impl Found {
+    fn holder(&self, question: &Question) -> Option<&Caller> {
+        match question {
+            Question::Key(candidates) => candidates.iter().find_map(|it| self.keys.get(it)),
+            Question::Session(session) => self.sessions.get(session),
+        }
+    }
+}

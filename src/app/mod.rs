@@ -1,0 +1,94 @@
+//! What one running server holds: its connections, its clock and chance, its secrets, and the
+//! two machines that keep the hot path short.
+
+pub mod access_tokens;
+pub mod database;
+pub mod key_lookup;
+pub mod meter;
+pub mod peppers;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::app::access_tokens::AccessTokens;
+use crate::app::database::Database;
+use crate::app::key_lookup::KeyLookup;
+use crate::app::meter::Meter;
+use crate::app::peppers::Peppers;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::entropy::Entropy;
+
+/// Everything a request needs; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of an [`App`].
+pub struct Parts {
+    /// What the operator configured.
+    pub config: Config,
+    /// The database, for everything but key checks.
+    pub db: Database,
+    /// Who a credential belongs to.
+    pub key_lookup: KeyLookup,
+    /// Counts requests.
+    pub meter: Meter,
+    /// Digests secrets.
+    pub peppers: Peppers,
+    /// Signs and reads access tokens.
+    pub access_tokens: AccessTokens,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    lookups: Database,
+    stop: CancellationToken,
+}
+
+impl App {
+    /// Puts a server together. From the moment `stop` is cancelled it says that it is not ready;
+    /// what is under way goes on. No connection is opened before it is needed.
+    pub fn build(
+        config: Config,
+        database: sqlx::postgres::PgConnectOptions,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        stop: CancellationToken,
+    ) -> Self {
+        let budget = &config.database;
+        let db = Database::open(database.clone(), budget.max_connections, "requests");
+        let lookups = Database::open(database, key_lookup::CONNECTIONS, "key_lookups");
+        Self(Arc::new(Parts {
+            key_lookup: KeyLookup::start(&lookups),
+            meter: Meter::new(db.clone()),
+            peppers: Peppers::new(&config.keys.peppers),
+            access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url),
+            clock,
+            entropy,
+            db,
+            lookups,
+            stop,
+            config,
+        }))
+    }
+
+    /// Whether the server is on its way out.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Every pool of connections.
+    pub fn pools(&self) -> impl Iterator<Item = &Database> {
+        [&self.db, &self.lookups].into_iter()
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,48 @@
+//! Digests secrets under the deployment's peppers.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::config::named_secret::NamedSecret;
+use crate::model::secret::{Digest, Secret};
+
+/// The peppers, newest first: the newest digests what is minted, all of them what is looked up.
+pub struct Peppers(Vec<Pepper>);
+
+struct Pepper {
+    id: String,
+    keyed: Hmac<Sha256>,
+}
+
+impl Peppers {
+    /// From the configuration, which never leaves the list empty.
+    #[must_use]
+    pub fn new(settings: &[NamedSecret]) -> Self {
+        let peppers = settings.iter().filter_map(|setting| {
+            let keyed = Hmac::new_from_slice(&setting.bytes).ok()?;
+            Some(Pepper { id: setting.id.clone(), keyed })
+        });
+        Self(peppers.collect())
+    }
+
+    /// The digest to store, and the id of its pepper.
+    #[must_use]
+    pub fn digest(&self, secret: &Secret) -> (Digest, &str) {
+        let newest = &self.0[0];
+        (newest.digest(secret.expose()), &newest.id)
+    }
+
+    /// Every digest under which the text may be stored.
+    #[must_use]
+    pub fn candidates(&self, text: &str) -> Vec<Digest> {
+        self.0.iter().map(|pepper| pepper.digest(text)).collect()
+    }
+}
+
+impl Pepper {
+    fn digest(&self, text: &str) -> Digest {
+        let mut mac = self.keyed.clone();
+        mac.update(text.as_bytes());
+        Digest::new(mac.finalize().into_bytes().into())
+    }
+}

@@ -1,0 +1,13 @@
+//! `tenantry openapi`: prints the API's description.
+
+use crate::commands::{Failure, say};
+use crate::http::openapi;
+
+/// Prints the description as `openapi.yaml` holds it.
+///
+/// # Errors
+/// Where it can not be written.
+pub fn run() -> Result<(), Failure> {
+    let yaml = openapi::yaml().map_err(|error| Failure::Refused(error.to_string()))?;
+    say(&yaml)
+}

@@ -1,0 +1,84 @@
+//! Reads variables and remembers what was wrong with them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::config::ConfigError;
+use crate::model::Invalid;
+
+type Source<'a> = Box<dyn Fn(&str) -> Option<String> + 'a>;
+
+/// A source of variables, and the problems met so far.
+pub struct Env<'a> {
+    source: Source<'a>,
+    defaults: HashMap<String, String>,
+    names: BTreeSet<&'static str>,
+    problems: Vec<(&'static str, String)>,
+}
+
+impl<'a> Env<'a> {
+    /// The environment of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self::from(|name: &str| std::env::var(name).ok())
+    }
+
+    /// Variables from anywhere.
+    pub fn from(source: impl Fn(&str) -> Option<String> + 'a) -> Self {
+        Self {
+            source: Box::new(source),
+            defaults: HashMap::new(),
+            names: BTreeSet::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Values for variables that are not set.
+    #[must_use]
+    pub fn with_defaults(mut self, defaults: HashMap<String, String>) -> Self {
+        self.defaults = defaults;
+        self
+    }
+
+    /// The variable as `parse` reads it; `None` where it is not set, or broken (then noted).
+    pub fn optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        parse(text.trim()).map_err(|Invalid(why)| self.problem(name, why)).ok()
+    }
+
+    /// Whether the variable is set to anything.
+    pub fn is_set(&mut self, name: &'static str) -> bool {
+        self.text(name).is_some()
+    }
+
+    /// Notes a problem with a variable.
+    pub fn problem(&mut self, name: &'static str, problem: impl Into<String>) {
+        self.problems.push((name, problem.into()));
+    }
+
+    /// Every variable that was asked for.
+    #[must_use]
+    pub fn names(&self) -> &BTreeSet<&'static str> {
+        &self.names
+    }
+
+    /// Fails where any problem was noted.
+    ///
+    /// # Errors
+    /// All of them.
+    pub fn problems(&mut self) -> Result<(), ConfigError> {
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError(std::mem::take(&mut self.problems)))
+    }
+
+    fn text(&mut self, name: &'static str) -> Option<String> {
+        self.names.insert(name);
+        let set = (self.source)(name).filter(|text| !text.trim().is_empty());
+        set.or_else(|| self.defaults.get(name).cloned())
+    }
+}

@@ -1,0 +1,69 @@
+//! Where and how we listen.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use url::Url;
+
+use crate::config::env::Env;
+use crate::model::Invalid;
+
+/// Where and how we listen.
+pub struct HttpSettings {
+    /// The API's address.
+    pub listen_addr: SocketAddr,
+    /// The API's address as the world sees it.
+    pub public_url: Url,
+    /// How many proxies stand in front and add to `X-Forwarded-For`; 0 reads none of it.
+    pub trusted_proxy_hops: usize,
+}
+
+impl HttpSettings {
+    pub(super) fn read(env: &mut Env<'_>) -> Self {
+        let listen_addr = env
+            .optional("LISTEN_ADDR", parse_addr)
+            .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+        Self {
+            listen_addr,
+            public_url: env
+                .optional("PUBLIC_URL", parse_public_url)
+                .unwrap_or_else(|| own_url(listen_addr)),
+            trusted_proxy_hops: env.optional("TRUSTED_PROXY_HOPS", parse_hops).unwrap_or(0),
+        }
+    }
+
+    /// Whether callers reach us over TLS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.public_url.scheme() == "https"
+    }
+}
+
+/// Reads `address:port`.
+pub(super) fn parse_addr(text: &str) -> Result<SocketAddr, Invalid> {
+    text.parse().map_err(|_| "must be an address and a port, such as 127.0.0.1:8080".into())
+}
+
+fn parse_public_url(text: &str) -> Result<Url, Invalid> {
+    let bare = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+    };
+    let url = Url::parse(text).ok().filter(bare);
+    url.ok_or("must be http:// or https:// and a host, without a path".into())
+}
+
+fn parse_hops(text: &str) -> Result<usize, Invalid> {
+    let hops = text.parse().ok().filter(|hops| *hops <= 16);
+    hops.ok_or("must be a number from 0 to 16".into())
+}
+
+fn own_url(addr: SocketAddr) -> Url {
+    let mut url: Url = Url::parse("http://localhost/").unwrap_or_else(|_| unreachable!());
+    let _ = url.set_ip_host(addr.ip());
+    let _ = url.set_port(Some(addr.port()));
+    url
+}

@@ -1,0 +1,41 @@
+//! What keys look like, how they are digested, and what they can be allowed.
+
+use crate::config::env::Env;
+use crate::config::named_secret::{NamedSecret, parse_list};
+use crate::model::Invalid;
+use crate::model::key_format::KeyFormat;
+use crate::model::scope::{Scope, ScopeCatalogue};
+
+/// What keys look like, how they are digested, and what they can be allowed.
+pub struct KeySettings {
+    /// The format of organization keys.
+    pub format: KeyFormat,
+    /// What keys are digested under, newest first; never empty.
+    pub peppers: Vec<NamedSecret>,
+    /// What keys can be allowed.
+    pub scopes: ScopeCatalogue,
+}
+
+impl KeySettings {
+    pub(super) fn read(env: &mut Env<'_>) -> Self {
+        let peppers = env.optional("KEY_PEPPERS", parse_list);
+        if !env.is_set("KEY_PEPPERS") {
+            env.problem("KEY_PEPPERS", "must be set when DATABASE_URL is");
+        }
+        let scopes = env.optional("SCOPES", parse_scopes).unwrap_or_default();
+        Self {
+            format: key_format(env),
+            peppers: peppers.unwrap_or_default(),
+            scopes: ScopeCatalogue::with(&scopes),
+        }
+    }
+}
+
+/// The format of organization keys, the only setting that checking a key offline needs.
+pub fn key_format(env: &mut Env<'_>) -> KeyFormat {
+    env.optional("KEY_PREFIX", KeyFormat::parse).unwrap_or_default()
+}
+
+fn parse_scopes(text: &str) -> Result<Vec<Scope>, Invalid> {
+    text.split(',').map(|word| Scope::parse(word.trim())).collect()
+}

@@ -1,0 +1,73 @@
+//! What the operator configured: environment variables, read once at start.
+//!
+//! Every problem is collected and reported under its variable's name before anything starts; a
+//! variable that is set but empty counts as not set.
+
+pub mod database;
+pub mod env;
+pub mod http;
+pub mod keys;
+pub mod named_secret;
+pub mod secrets_file;
+pub mod signup;
+pub mod telemetry;
+pub mod tokens;
+
+use std::fmt;
+
+use crate::config::database::DatabaseSettings;
+use crate::config::env::Env;
+use crate::config::http::HttpSettings;
+use crate::config::keys::KeySettings;
+use crate::config::signup::SignupSettings;
+use crate::config::telemetry::TelemetrySettings;
+use crate::config::tokens::TokenSettings;
+
+/// Everything that can be configured.
+pub struct Config {
+    /// Where the database is.
+    pub database: DatabaseSettings,
+    /// Where and how we listen.
+    pub http: HttpSettings,
+    /// What keys look like and how they are digested.
+    pub keys: KeySettings,
+    /// How access tokens are signed.
+    pub tokens: TokenSettings,
+    /// Who may sign up.
+    pub signup: SignupSettings,
+    /// What is logged, counted and traced, and where to.
+    pub telemetry: TelemetrySettings,
+}
+
+impl Config {
+    /// Reads every setting from `env`.
+    ///
+    /// # Errors
+    /// Every problem there is, not just the first.
+    pub fn read(env: &mut Env<'_>) -> Result<Self, ConfigError> {
+        let database = DatabaseSettings::read(env);
+        let http = HttpSettings::read(env);
+        let keys = KeySettings::read(env);
+        let tokens = TokenSettings::read(env);
+        let signup = SignupSettings::read(env);
+        let telemetry = TelemetrySettings::read(env);
+        env.problems()?;
+        Ok(Self { database, http, keys, tokens, signup, telemetry })
+    }
+}
+
+/// Why the server refuses to start: every variable that is wrong, and what is wrong with it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(pub Vec<(&'static str, String)>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration has problems:")?;
+        for (name, problem) in &self.0 {
+            write!(f, "\n  {name} {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,93 @@
+//! The secrets of a server that nobody configured: made once, kept beside its data.
+//!
+//! The file holds lines as in `.env`, is readable by its owner alone, and appears whole or not
+//! at all: of two servers that start together, one makes it and both read it.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::entropy::{Entropy, base62_text};
+
+/// The variables that are made up when nobody sets them.
+const NAMES: [(&str, &str); 2] = [("KEY_PEPPERS", "p1"), ("JWT_SECRETS", "j1")];
+
+/// The secrets kept in `data_dir`, made first where there are none.
+///
+/// # Errors
+/// The file system's own, naming the file.
+pub fn load_or_create(
+    data_dir: &Path,
+    entropy: &dyn Entropy,
+) -> io::Result<HashMap<String, String>> {
+    let path = data_dir.join("secrets");
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    // Others may pass through, not look: Postgres's files below have an owner of their own.
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir).map_err(named)?;
+    if !fs::exists(&path).map_err(named)? {
+        create(&path, entropy).map_err(named)?;
+    }
+    Ok(parse(&fs::read_to_string(&path).map_err(named)?))
+}
+
+/// Writes the file under another name and links it into place, which fails where one is there.
+fn create(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
+    let unfinished = path.with_extension(base62_text(entropy, 10));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    for (name, id) in NAMES {
+        let mut bytes = [0_u8; 32];
+        entropy.fill(&mut bytes);
+        writeln!(file, "{name}={id}:{}", BASE64_STANDARD.encode(bytes))?;
+    }
+    file.sync_all()?;
+    let linked = fs::hard_link(&unfinished, path);
+    fs::remove_file(&unfinished)?;
+    if let Some(parent) = path.parent() {
+        fs::File::open(parent)?.sync_all()?;
+    }
+    match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn parse(text: &str) -> HashMap<String, String> {
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    lines.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn secrets_are_made_once_and_only_their_owner_reads_them() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let first = load_or_create(dir.path(), &SystemEntropy).expect("made");
+        let second = load_or_create(dir.path(), &SystemEntropy).expect("read");
+        assert_eq!(first, second);
+        assert_eq!(first.len(), NAMES.len());
+        let mode = fs::metadata(dir.path().join("secrets")).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn servers_that_start_together_agree() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let start = || load_or_create(dir.path(), &SystemEntropy).expect("made");
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            all.into_iter().map(|one| one.join().expect("made")).collect()
+        });
+        assert!(made.windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 1);
+    }
+}

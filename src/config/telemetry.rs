@@ -1,0 +1,80 @@
+//! What is logged, counted and traced, and where to.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use url::Url;
+
+use crate::config::env::Env;
+use crate::config::http::parse_addr;
+use crate::model::Invalid;
+
+/// What is logged, counted and traced, and where to.
+pub struct TelemetrySettings {
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines there are, in the syntax of `tracing`'s filter.
+    pub log_filter: String,
+    /// Where metrics are served.
+    pub metrics: MetricsListener,
+    /// Where traces are sent; `None` sends none.
+    pub otlp_endpoint: Option<Url>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where metrics are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsListener {
+    /// The default address; where it is taken, nowhere, with a warning.
+    Default(SocketAddr),
+    /// This address, or the server does not start.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl TelemetrySettings {
+    pub(super) fn read(env: &mut Env<'_>) -> Self {
+        let default = MetricsListener::Default((Ipv4Addr::LOCALHOST, 9090).into());
+        Self {
+            log_format: env.optional("LOG_FORMAT", parse_format).unwrap_or(LogFormat::Text),
+            log_filter: env.optional("LOG_FILTER", parse_filter).unwrap_or_else(|| "info".into()),
+            metrics: env.optional("METRICS_ADDR", parse_metrics).unwrap_or(default),
+            otlp_endpoint: env.optional("OTEL_EXPORTER_OTLP_ENDPOINT", parse_endpoint),
+        }
+    }
+}
+
+fn parse_format(text: &str) -> Result<LogFormat, Invalid> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be text or json".into()),
+    }
+}
+
+fn parse_filter(text: &str) -> Result<String, Invalid> {
+    let parsed = tracing_subscriber::EnvFilter::try_new(text);
+    parsed
+        .map(|_| text.to_owned())
+        .map_err(|_| "must be a level (error, warn, info, debug, trace) or a filter".into())
+}
+
+fn parse_metrics(text: &str) -> Result<MetricsListener, Invalid> {
+    match text {
+        "off" => Ok(MetricsListener::Off),
+        _ => parse_addr(text).map(MetricsListener::At),
+    }
+}
+
+fn parse_endpoint(text: &str) -> Result<Url, Invalid> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or("must be an http:// or https:// URL, such as http://127.0.0.1:4318".into())
+}

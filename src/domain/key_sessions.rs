@@ -1,0 +1,130 @@
+//! Sessions that a key is exchanged for: a short access token, and a refresh token that is good
+//! once.
+//!
+//! A refresh token that comes a second time was stolen, from one side or the other: its session
+//! ends for both.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::{App, access_tokens};
+use crate::domain::keys::confirm;
+use crate::error::{Error, Result};
+use crate::model::audit::{AuditEvent, EventType, Trail};
+use crate::model::caller::Caller;
+use crate::model::ids::SessionId;
+use crate::model::key_format::KeyFormat;
+use crate::model::secret::Secret;
+use crate::repo::key_sessions::ShownRefreshToken;
+use crate::repo::{audit_events, callers, key_sessions};
+
+/// How long a refresh token lives (contract §2).
+const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(7);
+
+/// The tokens of a session.
+pub struct Tokens {
+    /// For requests.
+    pub access: Secret,
+    /// For the next tokens.
+    pub refresh: Secret,
+    /// Seconds that the access token lives.
+    pub expires_in: i64,
+}
+
+/// Makes a session for the holder of a key.
+///
+/// # Errors
+/// Unauthenticated where the key ended meanwhile.
+pub async fn exchange(app: &App, holder: &Caller, trail: &Trail) -> Result<Tokens> {
+    let session = SessionId::new(trail.at, &*app.entropy);
+    app.db
+        .transaction(async |tx| {
+            let holder = confirm(tx, holder).await?;
+            let organization = holder.organization;
+            key_sessions::insert(tx, organization, session, holder.key, trail.at).await?;
+            let tokens = issue(app, tx, &holder, session, trail.at).await?;
+            let event = AuditEvent {
+                organization,
+                event_type: EventType::SessionCreated,
+                actor: &holder.key.to_string(),
+                target: &session.to_string(),
+                key_display_id: Some(&holder.key_display_id),
+                detail: json!({}),
+                trail,
+            };
+            audit_events::insert(tx, &event).await?;
+            Ok(tokens)
+        })
+        .await
+}
+
+/// The next tokens of a session, for its refresh token.
+///
+/// # Errors
+/// Unauthenticated where the token is unknown, over or spent, or its session or key has ended. A
+/// spent one ends the session.
+pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens> {
+    let refused = || Error::unauthenticated("This refresh token is not valid");
+    if !KeyFormat::of_refresh_tokens().recognises(shown.expose()) {
+        return Err(refused());
+    }
+    let candidates = app.peppers.candidates(shown.expose());
+    let tokens = app
+        .db
+        .transaction(async |tx| {
+            let Some(token) = key_sessions::lock_refresh_token(tx, &candidates).await? else {
+                return Ok(None);
+            };
+            if token.is_spent {
+                end_by_reuse(tx, &token, trail).await?;
+                return Ok(None);
+            }
+            let holder = callers::by_sessions(tx, &[token.session]).await?.remove(&token.session);
+            let Some(holder) = holder.filter(|_| !token.is_expired) else { return Ok(None) };
+            let (organization, session) = (token.organization, token.session);
+            key_sessions::spend_refresh_tokens(tx, organization, session, trail.at).await?;
+            issue(app, tx, &holder, session, trail.at).await.map(Some)
+        })
+        .await?;
+    tokens.ok_or_else(refused)
+}
+
+async fn issue(
+    app: &App,
+    tx: &mut PgConnection,
+    holder: &Caller,
+    session: SessionId,
+    now: DateTime<Utc>,
+) -> Result<Tokens> {
+    let refresh = KeyFormat::of_refresh_tokens().mint(&*app.entropy);
+    let (digest, _) = app.peppers.digest(&refresh);
+    let expires_at = now + REFRESH_LIFETIME;
+    let organization = holder.organization;
+    key_sessions::insert_refresh_token(tx, organization, session, digest, now, expires_at).await?;
+    Ok(Tokens {
+        access: app.access_tokens.issue(session, &holder.user_handle, now)?,
+        refresh,
+        expires_in: access_tokens::LIFETIME.num_seconds(),
+    })
+}
+
+async fn end_by_reuse(
+    tx: &mut PgConnection,
+    token: &ShownRefreshToken,
+    trail: &Trail,
+) -> Result<()> {
+    if key_sessions::revoke(tx, token.organization, token.session, trail.at).await? {
+        let event = AuditEvent {
+            organization: token.organization,
+            event_type: EventType::SessionRevokedByReuse,
+            actor: &token.key.to_string(),
+            target: &token.session.to_string(),
+            key_display_id: None,
+            detail: json!({}),
+            trail,
+        };
+        audit_events::insert(tx, &event).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! Where randomness comes from. Injected, so that a test can seed it.
+
+use rand::Rng;
+
+/// The 62 characters of ids and keys, in the order that base62 numbers count in.
+pub const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// A source of random bytes that nobody can predict.
+pub trait Entropy: Send + Sync + 'static {
+    /// Fills `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// The operating system's randomness, stretched by a generator of this thread's.
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        rand::rng().fill_bytes(bytes);
+    }
+}
+
+/// `length` characters, each of the 62 equally likely: bytes that would favour some are drawn
+/// again.
+pub fn base62_text(entropy: &dyn Entropy, length: usize) -> String {
+    const FAIR: u8 = 62 * 4;
+    let mut text = String::with_capacity(length);
+    let mut bytes = [0_u8; 64];
+    while text.len() < length {
+        entropy.fill(&mut bytes);
+        let fair = bytes.iter().filter(|byte| **byte < FAIR);
+        let fresh = fair.map(|byte| char::from(BASE62[usize::from(byte % 62)]));
+        text.extend(fresh.take(length - text.len()));
+    }
+    text
+}

@@ -1,0 +1,203 @@
+//! The one error of the crate: what went wrong, in words the caller may read, and a private
+//! source that only the log sees.
+//!
+//! It knows nothing of HTTP. Each family of routes turns a [`Kind`] into its own status, word
+//! and body (`http::dialect`), in a `match` without a wildcard: a new kind stops the build until
+//! every family has an answer for it.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+/// A result with the crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every kind of failure a caller can meet (contract §1, "Every kind of failure").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What was sent can not be read at all: broken JSON, two credentials at once.
+    Malformed,
+    /// It can be read, and a field breaks a rule; the issues name every one.
+    Invalid,
+    /// No credential, or one that is not good (any longer).
+    Unauthenticated,
+    /// A good credential that lacks scopes; these are missing.
+    MissingScopes(Vec<String>),
+    /// A good credential whose person lacks the role.
+    MissingRole(String),
+    /// A good credential that may not do this.
+    Forbidden,
+    /// The credential's organization is suspended.
+    Suspended,
+    /// The plan allows no more of this resource.
+    PlanLimit {
+        /// What there may be no more of, for example `keys`.
+        resource: &'static str,
+        /// How many there may be.
+        limit: u64,
+        /// How many there are.
+        used: u64,
+    },
+    /// There is no such thing, as far as this caller may know.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// The change collides with what is there.
+    Conflict,
+    /// The idempotency key was used for another request.
+    IdempotencyReused,
+    /// The first request with this idempotency key is still running.
+    IdempotencyProcessing,
+    /// The body is larger than the route takes.
+    TooLarge,
+    /// The body is of another type than the route takes.
+    UnsupportedMediaType,
+    /// Too many requests for now.
+    RateLimited,
+    /// The plan's monthly requests are spent.
+    QuotaExceeded {
+        /// What is spent, for example `requests`.
+        resource: &'static str,
+        /// How many the plan holds.
+        limit: u64,
+        /// How many were used.
+        used: u64,
+    },
+    /// A defect of ours.
+    Internal,
+    /// Another service we depend on failed.
+    Upstream,
+    /// We can not answer just now: the database is away, or time ran out.
+    Unavailable,
+}
+
+/// One broken field: where it is and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issue {
+    /// The way to the field from the top of the body; empty for the body itself.
+    pub path: Vec<String>,
+    /// What the caller has to change.
+    pub message: Cow<'static, str>,
+}
+
+impl Issue {
+    /// An issue of the field `name` at the top of the body, or of the parameter `name`.
+    pub fn of(name: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { path: vec![name.into()], message: message.into() }
+    }
+}
+
+/// A failure. `Display` is the public message and never contains the source.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: Cow<'static, str>,
+    issues: Vec<Issue>,
+    retry_after: Option<Duration>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// A failure of this kind, with a message for the caller.
+    pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), issues: Vec::new(), retry_after: None, source: None }
+    }
+
+    /// What was sent can not be read.
+    pub fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Malformed, message)
+    }
+
+    /// Fields break rules: all of them, in the order of the body.
+    #[must_use]
+    pub fn invalid(issues: Vec<Issue>) -> Self {
+        let mut error = Self::new(Kind::Invalid, "The request is not valid");
+        error.issues = issues;
+        error
+    }
+
+    /// No credential, or not a good one.
+    pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Unauthenticated, message)
+    }
+
+    /// A good credential that may not do this.
+    pub fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Forbidden, message)
+    }
+
+    /// There is no such thing.
+    pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    /// The change collides with what is there.
+    pub fn conflict(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Conflict, message)
+    }
+
+    /// A defect of ours; the caller learns that and no more.
+    pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(Kind::Internal, "Something went wrong on our side").with_source(source)
+    }
+
+    /// We can not answer just now; worth another try after a second.
+    pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(Kind::Unavailable, "The service is unavailable for the moment; try again")
+            .with_retry_after(Duration::from_secs(1))
+            .with_source(source)
+    }
+
+    /// Adds what the log, and only the log, is to see.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Adds when another try makes sense.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Which kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// What the caller may read.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Every broken field.
+    #[must_use]
+    pub fn issues(&self) -> &[Issue] {
+        &self.issues
+    }
+
+    /// Whole seconds until another try makes sense, at least 1.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after
+            .map(|after| after.as_secs() + u64::from(after.subsec_nanos() > 0))
+            .map(|seconds| seconds.max(1))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

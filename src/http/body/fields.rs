@@ -1,0 +1,105 @@
+//! The members of a body, taken out one by one; what is wrong with any is noted, not thrown.
+
+use chrono::{DateTime, Utc};
+
+use crate::error::{Error, Issue, Result};
+use crate::http::body::Node;
+use crate::model::Invalid;
+use crate::model::scope::ScopeCatalogue;
+
+/// What fields are judged by beside their own form: what is configured, and what time it is.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// The scopes that keys can be given.
+    pub scopes: &'a ScopeCatalogue,
+    /// When the request came.
+    pub now: DateTime<Utc>,
+}
+
+/// A wire struct that a body is read into.
+pub trait FromFields: Sized {
+    /// Takes every field the route knows; `None` where one was refused, which is noted.
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self>;
+}
+
+/// The members of a body that were not taken yet, and the issues met so far.
+pub struct Fields<'a> {
+    /// What fields are judged by beside their own form.
+    pub rules: Rules<'a>,
+    members: Vec<(String, Node)>,
+    issues: Vec<Issue>,
+}
+
+impl<'a> Fields<'a> {
+    /// The members of a body.
+    #[must_use]
+    pub fn new(members: Vec<(String, Node)>, rules: Rules<'a>) -> Self {
+        Self { rules, members, issues: Vec::new() }
+    }
+
+    /// The field `name` as `parse` reads it. `None` where it is not there, null or refused.
+    pub fn optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(Node) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        match self.take(name)? {
+            Node::Null => None,
+            node => self.parse(name, node, parse),
+        }
+    }
+
+    /// The field `name` as `parse` reads it. `None` where it was refused or is not there, which
+    /// is an issue.
+    pub fn required<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(Node) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        if let Some(node) = self.take(name) {
+            return self.parse(name, node, parse);
+        }
+        self.issues.push(Issue::of(name, "is required"));
+        None
+    }
+
+    /// Fails where any issue was met, or members are left that no field is for.
+    ///
+    /// # Errors
+    /// Invalid, with every issue.
+    pub fn finish(mut self) -> Result<()> {
+        for (name, _) in self.members {
+            let name: String = name.chars().take(64).collect();
+            self.issues.push(Issue::of(name, "is not a field of this request"));
+        }
+        if self.issues.is_empty() { Ok(()) } else { Err(Error::invalid(self.issues)) }
+    }
+
+    fn parse<T>(
+        &mut self,
+        name: &'static str,
+        node: Node,
+        parse: impl FnOnce(Node) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        parse(node).map_err(|Invalid(why)| self.issues.push(Issue::of(name, why))).ok()
+    }
+
+    /// Takes the field out; one that is there twice is an issue.
+    fn take(&mut self, name: &'static str) -> Option<Node> {
+        let at = self.members.iter().position(|(found, _)| found == name)?;
+        let (_, node) = self.members.remove(at);
+        let others = self.members.len();
+        self.members.retain(|(found, _)| found != name);
+        if self.members.len() < others {
+            self.issues.push(Issue::of(name, "is there more than once"));
+        }
+        Some(node)
+    }
+}
+
+/// Reads a string field by `parse`.
+pub fn text<T>(
+    parse: impl FnOnce(&str) -> Result<T, Invalid>,
+) -> impl FnOnce(Node) -> Result<T, Invalid> {
+    |node| parse(&node.into_text()?)
+}

@@ -1,0 +1,103 @@
+//! Reads a JSON body: one of the right type and size, not too deep, every field of it known.
+//!
+//! Everything that is wrong with the fields is found before anything is answered.
+
+mod fields;
+mod nesting;
+mod node;
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, header};
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+
+pub use self::fields::{Fields, FromFields, Rules, text};
+use self::nesting::Nesting;
+pub use self::node::Node;
+use crate::app::App;
+use crate::error::{Error, Issue, Kind, Result};
+
+/// The largest body, in bytes (contract §1, *Bad input*).
+pub const LIMIT: usize = 64 * 1024;
+/// How deep a body may be nested.
+const DEPTH: usize = 32;
+/// How long a body may take to arrive.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// A body read as `T`. No body at all is read as `{}`.
+pub struct JsonBody<T>(pub T);
+
+impl<T: FromFields> FromRequest<App> for JsonBody<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self> {
+        let rules = Rules { scopes: &app.config.keys.scopes, now: app.clock.now() };
+        let media_type = require_json(request.headers());
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if length.is_some_and(|length| length > LIMIT) {
+            return Err(too_large());
+        }
+        let arrived = timeout(DEADLINE, collect(request.into_body())).await;
+        let bytes = arrived.map_err(|_| Error::malformed("The body did not arrive in time"))??;
+        if bytes.is_empty() {
+            return read(Node::Object(Vec::new()), rules);
+        }
+        media_type?;
+        let body = serde_json::from_slice(&bytes);
+        read(body.map_err(|_| Error::malformed("The body is not valid JSON"))?, rules)
+    }
+}
+
+fn read<T: FromFields>(body: Node, rules: Rules<'_>) -> Result<JsonBody<T>> {
+    let Node::Object(members) = body else {
+        let message = "The body must be a JSON object".into();
+        return Err(Error::invalid(vec![Issue { path: Vec::new(), message }]));
+    };
+    let mut fields = Fields::new(members, rules);
+    let value = T::from_fields(&mut fields);
+    fields.finish()?;
+    value.map(JsonBody).ok_or_else(|| Error::internal("a field was refused without an issue"))
+}
+
+/// Takes `application/json`, with the charset utf-8 or none, not compressed.
+fn require_json(headers: &HeaderMap) -> Result<()> {
+    let refused = || Error::new(Kind::UnsupportedMediaType, "The body must be application/json");
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(refused());
+    }
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|sent| sent.to_str().ok());
+    let sent: mime::Mime = sent.and_then(|sent| sent.parse().ok()).ok_or_else(refused)?;
+    let is_utf_8 = sent.get_param(mime::CHARSET).is_none_or(|charset| charset == mime::UTF_8);
+    if sent.essence_str() == mime::APPLICATION_JSON.essence_str() && is_utf_8 {
+        Ok(())
+    } else {
+        Err(refused())
+    }
+}
+
+/// The whole body, given up on as soon as it is too large or too deep.
+async fn collect(mut body: Body) -> Result<Bytes> {
+    let mut bytes = Vec::new();
+    let mut nesting = Nesting::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Error::malformed("The body broke off"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > LIMIT {
+            return Err(too_large());
+        }
+        if nesting.deepest_in(&data) > DEPTH {
+            let message = format!("The body is nested deeper than {DEPTH} levels");
+            return Err(Error::malformed(message));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.into())
+}
+
+fn too_large() -> Error {
+    Error::new(Kind::TooLarge, format!("The body is larger than {LIMIT} bytes"))
+}

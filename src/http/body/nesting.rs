@@ -1,0 +1,44 @@
+//! How deep JSON is nested, told while it arrives.
+
+/// The state between two pieces of a body.
+#[derive(Default)]
+pub struct Nesting {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    /// The deepest level that the next piece of the body reaches.
+    pub fn deepest_in(&mut self, piece: &[u8]) -> usize {
+        let mut deepest = self.depth;
+        for byte in piece {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                b'[' | b'{' if !self.in_string => {
+                    self.depth += 1;
+                    deepest = deepest.max(self.depth);
+                }
+                b']' | b'}' if !self.in_string => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        deepest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_counted_across_pieces_and_not_in_strings() {
+        let mut nesting = Nesting::default();
+        assert_eq!(nesting.deepest_in(br#"{"a":[{},"[[[["#), 3);
+        assert_eq!(nesting.deepest_in(br#"[\"[", ["#), 3);
+        assert_eq!(nesting.deepest_in(b"]]}"), 3);
+        assert_eq!(nesting.deepest_in(b""), 0);
+    }
+}

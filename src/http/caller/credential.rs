@@ -1,0 +1,91 @@
+//! The credential that a request shows, as text.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::error::{Error, Result};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// What a request shows.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// In `X-Api-Key`: a key.
+    Key(&'a str),
+    /// In `Authorization: Bearer`: a key or an access token.
+    Bearer(&'a str),
+    /// Something that can be no credential of ours.
+    Unreadable,
+}
+
+impl<'a> Credential<'a> {
+    /// The one explicit credential of a request.
+    ///
+    /// # Errors
+    /// Malformed where there are two: nobody should have to guess which counted.
+    pub fn of(headers: &'a HeaderMap) -> Result<Option<Self>> {
+        let key = only(headers, &API_KEY)?.map(|value| Self::read(value, Self::Key));
+        let bearer = only(headers, &header::AUTHORIZATION)?.map(Self::bearer);
+        match (key, bearer) {
+            (Some(Self::Key(key)), Some(Self::Bearer(bearer))) if key == bearer => {
+                Ok(Some(Self::Key(key)))
+            }
+            (Some(_), Some(_)) => Err(two()),
+            (one, other) => Ok(one.or(other)),
+        }
+    }
+
+    fn read(value: &'a HeaderValue, as_credential: fn(&'a str) -> Self) -> Self {
+        value.to_str().map_or(Self::Unreadable, |text| as_credential(text.trim()))
+    }
+
+    /// RFC 6750 §2.1; the scheme's case does not matter (RFC 9110 §11.1).
+    fn bearer(value: &'a HeaderValue) -> Self {
+        let split = value.to_str().ok().and_then(|text| text.split_once(' '));
+        match split {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                Self::Bearer(token.trim())
+            }
+            _ => Self::Unreadable,
+        }
+    }
+}
+
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() { Err(two()) } else { Ok(first) }
+}
+
+fn two() -> Error {
+    Error::malformed("The request shows two credentials; send one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), value.parse().expect("a header"))
+        };
+        list.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn two_that_differ_are_refused_and_one_sent_twice_is_one() {
+        let differing = headers(&[("x-api-key", "a"), ("authorization", "Bearer b")]);
+        assert!(Credential::of(&differing).is_err());
+        let twice = headers(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]);
+        assert!(Credential::of(&twice).is_err());
+        let same = headers(&[("x-api-key", "a"), ("authorization", "bearer a")]);
+        assert_eq!(Credential::of(&same).expect("one"), Some(Credential::Key("a")));
+    }
+
+    #[test]
+    fn another_scheme_is_a_credential_that_is_not_good() {
+        let basic = headers(&[("authorization", "Basic YTpi")]);
+        assert_eq!(Credential::of(&basic).expect("one"), Some(Credential::Unreadable));
+        let both = headers(&[("authorization", "Basic YTpi"), ("x-api-key", "a")]);
+        assert!(Credential::of(&both).is_err());
+    }
+}

@@ -1,0 +1,151 @@
+//! What is known of a request before it is read: its id, where it comes from, when it came.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::{ConnectInfo, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName};
+use chrono::{DateTime, Utc};
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::model::audit::Trail;
+use crate::model::caller::Caller;
+use crate::model::ids::new_request_id;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What is known of a request; its handler takes it as an extractor.
+#[derive(Clone)]
+pub struct RequestContext(Arc<Facts>);
+
+/// The facts of a [`RequestContext`].
+pub struct Facts {
+    /// The caller's id for the request, or a fresh one.
+    pub id: String,
+    /// The other header that the caller sent the id in, if not in `X-Request-Id`.
+    pub echo: Option<HeaderName>,
+    /// Where the request comes from, as far as trusted proxies tell.
+    pub address: Option<IpAddr>,
+    /// When it came.
+    pub at: DateTime<Utc>,
+    /// Its method.
+    pub method: String,
+    /// Its path, without the query.
+    pub path: String,
+    /// Who is calling, once that is known.
+    pub caller: OnceLock<Arc<Caller>>,
+}
+
+impl RequestContext {
+    /// What is known of `request`.
+    #[must_use]
+    pub fn of(request: &Request, app: &App) -> Self {
+        let headers = request.headers();
+        let sent = [REQUEST_ID, CORRELATION_ID].into_iter().find_map(|name| {
+            let id = headers.get(&name)?.to_str().ok().filter(|id| is_request_id(id))?;
+            Some((id.to_owned(), (name != REQUEST_ID).then_some(name)))
+        });
+        let (id, echo) = sent.unwrap_or_else(|| (new_request_id(&*app.entropy), None));
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let hops = app.config.http.trusted_proxy_hops;
+        Self(Arc::new(Facts {
+            id,
+            echo,
+            address: peer.map(|ConnectInfo(peer)| client_address(peer.ip(), headers, hops)),
+            at: app.clock.now(),
+            method: request.method().to_string(),
+            path: request.uri().path().to_owned(),
+            caller: OnceLock::new(),
+        }))
+    }
+
+    /// The request as an audit row tells of it.
+    #[must_use]
+    pub fn trail(&self) -> Trail {
+        Trail {
+            method: self.method.clone(),
+            path: self.path.clone(),
+            address: self.address.map(|address| address.to_string()),
+            request_id: self.id.clone(),
+            at: self.at,
+        }
+    }
+}
+
+impl std::ops::Deref for RequestContext {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.0
+    }
+}
+
+impl FromRequestParts<App> for RequestContext {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
+        let context = parts.extensions.get::<Self>();
+        context.cloned().ok_or_else(|| Error::internal("a route outside the boundary"))
+    }
+}
+
+/// An id we keep: 16 to 128 of `[A-Za-z0-9_-]` (contract §1, *Request ids*).
+fn is_request_id(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (16..=128).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+/// The peer, or behind `hops` trusted proxies what the outermost of them saw: each adds the
+/// address it was called from at the end, and only those ends are to be believed.
+fn client_address(peer: IpAddr, headers: &HeaderMap, hops: usize) -> IpAddr {
+    let forwarded = headers.get_all(FORWARDED_FOR).into_iter();
+    let listed: Vec<&str> =
+        forwarded.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(',')).collect();
+    let believed = match hops {
+        0 => None,
+        hops => listed.len().checked_sub(hops).and_then(|at| listed[at].trim().parse().ok()),
+    };
+    believed.unwrap_or(peer).to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(forwarded: &str, hops: usize) -> String {
+        let mut headers = HeaderMap::new();
+        headers.insert(FORWARDED_FOR, forwarded.parse().expect("a header"));
+        client_address(IpAddr::from([127, 0, 0, 1]), &headers, hops).to_string()
+    }
+
+    #[test]
+    fn without_trusted_proxies_nothing_forwarded_is_believed() {
+        assert_eq!(seen("203.0.113.9", 0), "127.0.0.1");
+    }
+
+    #[test]
+    fn only_the_ends_that_trusted_proxies_added_are_believed() {
+        assert_eq!(seen("6.6.6.6, 203.0.113.9", 1), "203.0.113.9");
+        assert_eq!(seen("6.6.6.6, 203.0.113.9, 10.0.0.2", 2), "203.0.113.9");
+        assert_eq!(seen("203.0.113.9", 2), "127.0.0.1");
+        assert_eq!(seen("203.0.113.9, garbage", 1), "127.0.0.1");
+    }
+
+    #[test]
+    fn an_ipv4_address_in_ipv6_clothes_is_the_same_address() {
+        assert_eq!(seen("::ffff:203.0.113.9", 1), "203.0.113.9");
+    }
+
+    #[test]
+    fn a_request_id_is_kept_only_in_its_form() {
+        assert!(is_request_id("abcdefghijklmnop"));
+        for text in ["abcdefghijklmno", "abcdefghijklmno\"", &"a".repeat(129), "äbcdefghijklmnop"]
+        {
+            assert!(!is_request_id(text), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! How failures travel to the boundary: in the response's extensions, without a body. The
+//! family's dialect dresses them there, whoever produced them.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::error::{Error, Kind};
+
+/// A failure on its way to the boundary.
+#[derive(Clone)]
+pub struct Failure(pub Arc<Error>);
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        response.extensions_mut().insert(Failure(Arc::new(self)));
+        response
+    }
+}
+
+/// What a path answers to a method it does not have; the router adds `Allow`.
+pub async fn method_not_allowed() -> Error {
+    Error::new(Kind::MethodNotAllowed, "This path does not take this method")
+}
+
+/// What a panic answers. Its message is for the log, where the panic hook has put it.
+#[must_use]
+pub fn from_panic(_: Box<dyn Any + Send + 'static>) -> Response {
+    Error::internal("a handler panicked").into_response()
+}

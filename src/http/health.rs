@@ -1,0 +1,56 @@
+//! Whether the server lives, and whether it can answer.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::http::dialect::problem::Problem;
+use crate::repo::migrations;
+
+/// How a server is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = health::Health)]
+pub struct Health {
+    /// `ok`
+    #[schema(examples("ok"))]
+    status: &'static str,
+}
+
+const OK: Json<Health> = Json(Health { status: "ok" });
+
+/// The routes outside every family, without a caller and never refused for load.
+pub fn routes() -> Router<App> {
+    Router::new().route("/health/live", get(live)).route("/health/ready", get(ready))
+}
+
+/// Whether the process runs.
+///
+/// Says nothing of the database: a restart would not bring it back.
+#[utoipa::path(get, path = "/health/live", operation_id = "getHealthLive", tag = "health",
+    responses((status = 200, description = "It runs.", body = Health)))]
+pub(super) async fn live() -> Json<Health> {
+    OK
+}
+
+/// Whether requests can be answered: the server is not stopping, the database answers, and its
+/// schema is the one this server was built for.
+#[utoipa::path(get, path = "/health/ready", operation_id = "getHealthReady", tag = "health",
+    responses(
+        (status = 200, description = "They can.", body = Health),
+        (status = 503, description = "They can not, just now.", body = Problem,
+         content_type = "application/problem+json")))]
+pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>> {
+    if app.is_stopping() {
+        return Err(Error::unavailable("the server is stopping"));
+    }
+    let current = app.db.run(async |db| migrations::are_current(db).await).await;
+    match current {
+        Ok(true) => Ok(OK),
+        Ok(false) => Err(Error::unavailable("migrations are missing")),
+        Err(error) => Err(Error::unavailable(error)),
+    }
+}

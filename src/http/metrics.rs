@@ -1,0 +1,27 @@
+//! Metrics, on a listener of their own: they are for the operator, not for callers.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics::gauge;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::app::App;
+
+/// `GET /metrics` in Prometheus's text format.
+pub fn router(app: App, handle: PrometheusHandle) -> Router {
+    Router::new().route("/metrics", get(show)).with_state((app, handle))
+}
+
+async fn show(State((app, handle)): State<(App, PrometheusHandle)>) -> impl IntoResponse {
+    for pool in app.pools() {
+        let (open, idle) = pool.connections();
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(open);
+        gauge!("db_connections", "pool" => pool.name(), "state" => "idle").set(f64::from(idle));
+        gauge!("db_connections", "pool" => pool.name(), "state" => "busy")
+            .set(f64::from(open - idle));
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render())
+}

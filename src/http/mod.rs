@@ -1,0 +1,57 @@
+//! The HTTP side: routes, guards, wire structs and dialects.
+//!
+//! [`routes`] reads as the table of contents of the API. A handler names its guard in its
+//! signature, parses, calls one operation and dresses the answer.
+
+pub mod body;
+pub mod boundary;
+pub mod caller;
+pub mod context;
+pub mod dialect;
+pub mod error;
+pub mod health;
+pub mod listener;
+pub mod metrics;
+pub mod onboarding;
+pub mod openapi;
+pub mod query;
+pub mod wire;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::App;
+use crate::error::Error;
+
+/// Every route of every family, described.
+#[must_use]
+pub fn routes() -> OpenApiRouter<App> {
+    onboarding::routes()
+}
+
+/// The whole server.
+pub fn router(app: &App) -> Router {
+    let (routes, document) = openapi::split();
+    let product = dress_callers(app, routes);
+    dress(app, product.merge(health::routes()).merge(openapi::routes_of(document)))
+}
+
+/// Puts the middleware that finds out who is calling around routes.
+pub fn dress_callers(app: &App, routes: Router<App>) -> Router<App> {
+    routes.layer(from_fn_with_state(app.clone(), caller::identify))
+}
+
+/// Puts around routes what every request passes, from the outside in: the boundary, which gives
+/// it an id, a deadline, a dialect and a log line; then the net for panics. Also answers for
+/// paths and methods that are not there.
+pub fn dress(app: &App, routes: Router<App>) -> Router {
+    routes
+        .fallback(|| async { Error::not_found("There is nothing at this path") })
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(CatchPanicLayer::custom(error::from_panic))
+        .layer(from_fn(boundary::with_deadline))
+        .layer(from_fn_with_state(app.clone(), boundary::boundary))
+        .with_state(app.clone())
+}

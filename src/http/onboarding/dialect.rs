@@ -1,0 +1,76 @@
+//! How this family says that something failed (contract §2).
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::error::Error;
+use crate::http::context::RequestContext;
+use crate::http::dialect::{Details, status};
+use crate::http::wire::Timestamp;
+
+/// A failure in this family's words.
+#[derive(Serialize, ToSchema)]
+#[schema(as = onboarding::Error)]
+pub struct Failed {
+    /// `HTTP` and the status.
+    #[schema(examples("HTTP 409"))]
+    error: String,
+    /// What went wrong.
+    #[schema(examples("An organization with this org_id already exists"))]
+    message: String,
+    /// The kind of failure and what else there is to say.
+    details: Details,
+    /// When.
+    timestamp: Timestamp,
+    /// The id of the request, as in `X-Request-Id`.
+    #[schema(examples("req_4fTq0kXyT1hJc8ZB"))]
+    request_id: String,
+}
+
+/// A failure, dressed.
+#[must_use]
+pub fn render(error: &Error, context: &RequestContext) -> Response {
+    let status = status(error.kind(), StatusCode::UNPROCESSABLE_ENTITY);
+    let failed = Failed {
+        error: format!("HTTP {}", status.as_u16()),
+        message: error.message().to_owned(),
+        details: Details::from(error),
+        timestamp: Timestamp(context.at),
+        request_id: context.id.clone(),
+    };
+    (status, Json(failed)).into_response()
+}
+
+macro_rules! failures {
+    ($($(#[$doc:meta])* $name:ident = $status:literal, $description:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(IntoResponses)]
+        #[response(status = $status, description = $description)]
+        #[expect(dead_code, reason = "only described, in the API document")]
+        pub struct $name(Failed);
+    )*};
+}
+
+failures! {
+    /// For routes that read a body or parameters.
+    BadRequest = 400, "Not readable: broken JSON, nested too deep, or two credentials at once.";
+    /// For routes with a guard.
+    Unauthorized = 401, "No credential, or one that is not good.";
+    /// For routes that not every caller may use.
+    Forbidden = 403, "A good credential that may not do this.";
+    /// For routes with an id in the path.
+    NotFound = 404, "No such thing in the caller's organization.";
+    /// For routes that make something unique.
+    Conflict = 409, "It is there already.";
+    /// For routes that read a body.
+    TooLarge = 413, "The body is larger than 64 KiB.";
+    /// For routes that read a body.
+    UnsupportedMediaType = 415, "The body is not application/json.";
+    /// For routes that read a body or parameters.
+    Invalid = 422, "Fields break rules; `details.issues` names every one.";
+    /// For every route.
+    Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+}

@@ -1,0 +1,116 @@
+//! `/me/api-keys`: the organization's keys, listed, made and revoked.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::keys::{self, CreateRequest};
+use crate::error::{Error, Result};
+use crate::http::body::{Fields, FromFields, JsonBody, Rules, text};
+use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};
+use crate::http::context::RequestContext;
+use crate::http::onboarding::dialect::{
+    BadRequest, Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
+};
+use crate::http::onboarding::signup::key_name;
+use crate::http::onboarding::wire::{Key, MintedKey};
+use crate::http::query::{Query, boolean};
+use crate::model;
+use crate::model::ids::KeyId;
+use crate::model::key_name::KeyName;
+use crate::model::scope::ScopeSet;
+use crate::repo;
+
+/// List the organization's keys, newest first, at most 1,000.
+#[utoipa::path(get, path = "/me/api-keys", operation_id = "listMyKeys", tag = "onboarding",
+    params(("include_revoked" = Option<bool>, Query,
+            description = "Also the revoked and expired ones.")),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The keys.", body = [Key]), BadRequest, Unauthorized,
+              Forbidden, Invalid, Unavailable))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Scoped(caller, _): Scoped<ApiKeysRead>,
+    mut query: Query,
+) -> Result<Json<Vec<Key>>> {
+    let all = query.optional("include_revoked", boolean).unwrap_or(false);
+    query.finish()?;
+    let keys = app.db.run(async |db| repo::keys::list(db, caller.organization, all).await).await?;
+    Ok(Json(keys.into_iter().map(Key::from).collect()))
+}
+
+/// What a key is to be; all of it may be left out.
+#[derive(ToSchema)]
+#[schema(as = onboarding::CreateKeyRequest)]
+pub struct CreateKeyRequest {
+    /// A label, unique among the organization's live keys.
+    #[schema(value_type = Option<String>, max_length = 64, examples("ci"))]
+    name: Option<KeyName>,
+    /// What it may do, within what the caller may; where left out, the same.
+    #[schema(value_type = Option<Vec<String>>, examples(json!(["usage:read"])))]
+    scopes: Option<ScopeSet>,
+    /// When it ends, no later than the caller's own key; never, where left out.
+    #[schema(value_type = Option<String>, format = DateTime, examples("2036-01-01T00:00:00Z"))]
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl FromFields for CreateKeyRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = fields.optional("name", key_name);
+        let Rules { scopes, now } = fields.rules;
+        let scopes = fields.optional("scopes", |node| scopes.parse(&node.into_texts()?));
+        let expires_at = fields.optional("expires_at", text(|it| future(it, now)));
+        Some(Self { name: name.flatten(), scopes, expires_at })
+    }
+}
+
+/// Reads a time after `now`.
+fn future(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, model::Invalid> {
+    let parsed = DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
+    match parsed {
+        Ok(moment) if moment > now => Ok(moment),
+        Ok(_) => Err("must be in the future".into()),
+        Err(_) => Err("must be a time with a zone, such as 2036-01-01T00:00:00Z".into()),
+    }
+}
+
+/// Make a key of the caller's organization, within the caller's own scopes and expiry.
+///
+/// The key's text is in this answer and nowhere else.
+#[utoipa::path(post, path = "/me/api-keys", operation_id = "createMyKey", tag = "onboarding",
+    request_body(content = Option<CreateKeyRequest>, description = "May be left out."),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 201, description = "Made.", body = MintedKey), BadRequest, Unauthorized,
+              Forbidden, Conflict, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+pub(super) async fn create(
+    State(app): State<App>,
+    Scoped(caller, _): Scoped<ApiKeysWrite>,
+    context: RequestContext,
+    JsonBody(request): JsonBody<CreateKeyRequest>,
+) -> Result<(StatusCode, Json<MintedKey>)> {
+    let CreateKeyRequest { name, scopes, expires_at } = request;
+    let wanted = CreateRequest { name, scopes, expires_at };
+    let minted = keys::create(&app, &caller, &wanted, &context.trail()).await?;
+    Ok((StatusCode::CREATED, Json(minted.into())))
+}
+
+/// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
+#[utoipa::path(delete, path = "/me/api-keys/{id}", operation_id = "revokeMyKey",
+    tag = "onboarding", params(("id" = String, Path, description = "The key's id.")),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 204, description = "It is revoked."), BadRequest, Unauthorized, Forbidden,
+              NotFound, Unavailable))]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    context: RequestContext,
+    Path(id): Path<String>,
+) -> Result<StatusCode> {
+    let id = KeyId::parse(&id).ok_or_else(|| Error::not_found("There is no such key"))?;
+    keys::revoke(&app, &caller, id, &context.trail()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

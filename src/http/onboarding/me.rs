@@ -1,0 +1,54 @@
+//! `GET /me`: who the caller is.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::http::caller::{ApiKeysRead, Authenticated, RequiredScope};
+use crate::http::onboarding::dialect::{BadRequest, Unauthorized, Unavailable};
+use crate::http::onboarding::wire::Key;
+use crate::repo::keys;
+
+/// Who the caller is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = onboarding::Me)]
+pub struct Me {
+    #[schema(examples("org_79d0fHwDRh"))]
+    org_id: String,
+    #[schema(examples("user_FuHtj0C14AaKHJq1"))]
+    user_id: String,
+    /// The organization's live keys, newest first, at most 1,000; without `api-keys:read` only
+    /// the calling one.
+    api_keys: Vec<Key>,
+}
+
+/// Show the caller's organization, seat and keys.
+#[utoipa::path(get, path = "/me", operation_id = "getMe", tag = "onboarding",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The caller.", body = Me), BadRequest, Unauthorized,
+              Unavailable))]
+pub(super) async fn show(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<Me>> {
+    let sees_all = caller.scopes.hold(ApiKeysRead::SCOPE);
+    let found = app
+        .db
+        .run(async |db| {
+            if sees_all {
+                keys::list(db, caller.organization, false).await
+            } else {
+                let own = keys::find(db, caller.organization, caller.key).await?;
+                Ok(own.into_iter().collect())
+            }
+        })
+        .await?;
+    Ok(Json(Me {
+        org_id: caller.organization_handle.clone(),
+        user_id: caller.user_handle.clone(),
+        api_keys: found.into_iter().map(Key::from).collect(),
+    }))
+}

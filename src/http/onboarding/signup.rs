@@ -1,0 +1,91 @@
+//! `POST /signup`: from a stranger to a key.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::signup;
+use crate::error::Result;
+use crate::http::body::{Fields, FromFields, JsonBody, Node, text};
+use crate::http::context::RequestContext;
+use crate::http::onboarding::dialect::{
+    BadRequest, Conflict, Forbidden, Invalid, TooLarge, Unavailable, UnsupportedMediaType,
+};
+use crate::http::onboarding::wire::MintedKey;
+use crate::model;
+use crate::model::key_name::KeyName;
+use crate::model::org_handle::OrgHandle;
+
+/// The longest label of a key in this family.
+const NAME: usize = 64;
+
+/// What a stranger may choose; all of it may be left out.
+#[derive(ToSchema)]
+#[schema(as = onboarding::SignUpRequest)]
+pub struct SignUpRequest {
+    /// The organization's id; made up where it is left out. No two differ in case only.
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{1,64}$", examples("acme"))]
+    org_id: Option<OrgHandle>,
+    /// A label for the first key.
+    #[schema(value_type = Option<String>, max_length = 64, examples("acme corp"))]
+    name: Option<KeyName>,
+}
+
+impl FromFields for SignUpRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let org_id = fields.optional("org_id", text(OrgHandle::parse));
+        let name = fields.optional("name", key_name);
+        Some(Self { org_id, name: name.flatten() })
+    }
+}
+
+/// Reads a label; an empty one is none.
+pub(super) fn key_name(node: Node) -> Result<Option<KeyName>, model::Invalid> {
+    match node.into_text()?.as_str() {
+        "" => Ok(None),
+        name => KeyName::parse(name, NAME).map(Some),
+    }
+}
+
+/// What a signup made.
+#[derive(Serialize, ToSchema)]
+#[schema(as = onboarding::SignedUp)]
+pub struct SignedUp {
+    #[schema(examples("org_79d0fHwDRh"))]
+    org_id: String,
+    /// The owner's seat in the organization.
+    #[schema(examples("user_FuHtj0C14AaKHJq1"))]
+    user_id: String,
+    #[serde(flatten)]
+    minted: MintedKey,
+}
+
+/// Sign up: a new organization, its owner's seat and its first key, which may do everything.
+///
+/// The key's text is in this answer and nowhere else. Whether anyone may sign up is the
+/// operator's choice (`SIGNUP_MODE`).
+#[utoipa::path(post, path = "/signup", operation_id = "signUp", tag = "onboarding",
+    params(("X-Signup-Token" = Option<String>, Header,
+            description = "Where signup is gated: the operator's token.")),
+    request_body(content = Option<SignUpRequest>, description = "May be left out."),
+    responses((status = 201, description = "Signed up.", body = SignedUp), BadRequest, Forbidden,
+              Conflict, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+pub(super) async fn sign_up(
+    State(app): State<App>,
+    context: RequestContext,
+    headers: HeaderMap,
+    JsonBody(request): JsonBody<SignUpRequest>,
+) -> Result<(StatusCode, Json<SignedUp>)> {
+    let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
+    signup::admit(&app.config.signup, token)?;
+    let done = signup::sign_up(&app, request.org_id, request.name, &context.trail()).await?;
+    let answer = SignedUp {
+        org_id: done.organization_handle.as_str().to_owned(),
+        user_id: done.user_handle,
+        minted: done.minted.into(),
+    };
+    Ok((StatusCode::CREATED, Json(answer)))
+}

@@ -1,0 +1,153 @@
+//! `/auth/…`: a key exchanged for tokens, tokens for the next ones, and a check of either.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::key_sessions::{self, Tokens};
+use crate::error::Result;
+use crate::http::body::{Fields, FromFields, JsonBody, Node};
+use crate::http::caller::{Authenticated, holder_of_key};
+use crate::http::context::RequestContext;
+use crate::http::onboarding::dialect::{
+    BadRequest, Invalid, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+};
+use crate::model;
+use crate::model::ids::SessionId;
+use crate::model::secret::Secret;
+
+/// A key to exchange.
+#[derive(ToSchema)]
+#[schema(as = onboarding::ExchangeRequest)]
+pub struct ExchangeRequest {
+    /// The key's text.
+    #[schema(value_type = String,
+             examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    api_key: Secret,
+}
+
+impl FromFields for ExchangeRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let api_key = fields.required("api_key", secret);
+        Some(Self { api_key: api_key? })
+    }
+}
+
+/// A refresh token to use.
+#[derive(ToSchema)]
+#[schema(as = onboarding::RefreshRequest)]
+pub struct RefreshRequest {
+    /// The token's text, from the last exchange or refresh.
+    #[schema(value_type = String)]
+    refresh_token: Secret,
+}
+
+impl FromFields for RefreshRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let refresh_token = fields.required("refresh_token", secret);
+        Some(Self { refresh_token: refresh_token? })
+    }
+}
+
+fn secret(node: Node) -> Result<Secret, model::Invalid> {
+    node.into_text().map(Secret::new)
+}
+
+/// The tokens of a session.
+#[derive(Serialize, ToSchema)]
+#[schema(as = onboarding::Tokens)]
+pub struct TokenPair {
+    /// For `Authorization: Bearer`.
+    access_token: String,
+    /// For the next tokens; good once.
+    refresh_token: String,
+    #[schema(examples("bearer"))]
+    token_type: &'static str,
+    /// Seconds that the access token lives.
+    #[schema(examples(900))]
+    expires_in: i64,
+}
+
+impl From<Tokens> for TokenPair {
+    fn from(tokens: Tokens) -> Self {
+        Self {
+            access_token: tokens.access.expose().to_owned(),
+            refresh_token: tokens.refresh.expose().to_owned(),
+            token_type: "bearer",
+            expires_in: tokens.expires_in,
+        }
+    }
+}
+
+/// Exchange a key for an access token (15 minutes) and a refresh token (7 days).
+///
+/// Both end with their key.
+#[utoipa::path(post, path = "/auth/token-exchange", operation_id = "exchangeKey",
+    tag = "onboarding", request_body = ExchangeRequest,
+    responses((status = 200, description = "Exchanged.", body = TokenPair), BadRequest,
+              Unauthorized, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+pub(super) async fn exchange(
+    State(app): State<App>,
+    context: RequestContext,
+    JsonBody(request): JsonBody<ExchangeRequest>,
+) -> Result<Json<TokenPair>> {
+    let holder = holder_of_key(&app, request.api_key.expose()).await?;
+    let tokens = key_sessions::exchange(&app, &holder, &context.trail()).await?;
+    Ok(Json(tokens.into()))
+}
+
+/// Use a refresh token: the next access token, and the next refresh token.
+///
+/// A refresh token is good once. One that comes a second time ends its session, for whoever
+/// holds its tokens.
+#[utoipa::path(post, path = "/auth/refresh", operation_id = "refreshTokens", tag = "onboarding",
+    request_body = RefreshRequest,
+    responses((status = 200, description = "Refreshed.", body = TokenPair), BadRequest,
+              Unauthorized, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+pub(super) async fn refresh(
+    State(app): State<App>,
+    context: RequestContext,
+    JsonBody(request): JsonBody<RefreshRequest>,
+) -> Result<Json<TokenPair>> {
+    let tokens = key_sessions::refresh(&app, &request.refresh_token, &context.trail()).await?;
+    Ok(Json(tokens.into()))
+}
+
+/// That a credential is good, and whose it is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = onboarding::Verified)]
+pub struct Verified {
+    /// Always true: a credential that is not good is a 401.
+    valid: bool,
+    tenant: Tenant,
+}
+
+/// Whose a credential is.
+#[expect(clippy::struct_field_names, reason = "the contract's names")]
+#[derive(Serialize, ToSchema)]
+#[schema(as = onboarding::Tenant)]
+pub struct Tenant {
+    #[schema(examples("org_79d0fHwDRh"))]
+    org_id: String,
+    #[schema(examples("user_FuHtj0C14AaKHJq1"))]
+    user_id: String,
+    /// The session of an access token; null for a key.
+    #[schema(required, examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    session_id: Option<String>,
+}
+
+/// Check a credential.
+#[utoipa::path(get, path = "/auth/verify", operation_id = "verifyCredential", tag = "onboarding",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "It is good.", body = Verified), BadRequest,
+              Unauthorized, Unavailable))]
+pub(super) async fn verify(Authenticated(caller): Authenticated) -> Json<Verified> {
+    let tenant = Tenant {
+        org_id: caller.organization_handle.clone(),
+        user_id: caller.user_handle.clone(),
+        session_id: caller.session.as_ref().map(SessionId::to_string),
+    };
+    Json(Verified { valid: true, tenant })
+}

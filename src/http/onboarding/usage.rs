@@ -1,0 +1,86 @@
+//! `/usage/…`: how many requests the organization made.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::http::caller::Authenticated;
+use crate::http::context::RequestContext;
+use crate::http::onboarding::dialect::{BadRequest, Invalid, Unauthorized, Unavailable};
+use crate::http::query::Query;
+use crate::http::wire::Timestamp;
+use crate::model::caller::Caller;
+use crate::model::usage::Period;
+use crate::repo;
+
+/// How much was used in a period.
+#[derive(Serialize, ToSchema)]
+#[schema(as = onboarding::Usage)]
+pub struct Usage {
+    /// Authenticated requests of the organization, those before this one.
+    #[schema(examples(42))]
+    requests_used: u64,
+    /// How many the plan holds for the period; null is without limit.
+    #[schema(required, examples(100_000))]
+    requests_limit: Option<u64>,
+    /// `day_utc` or `month_utc`
+    #[schema(examples("month_utc"))]
+    period: &'static str,
+    period_start: Timestamp,
+    /// The first moment after the period.
+    period_end: Timestamp,
+}
+
+/// Show today's requests (UTC). No plan limits a day.
+#[utoipa::path(get, path = "/usage/today", operation_id = "getUsageToday", tag = "onboarding",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Today's requests.", body = Usage), BadRequest,
+              Unauthorized, Unavailable))]
+pub(super) async fn today(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    context: RequestContext,
+) -> Result<Json<Usage>> {
+    read(&app, &caller, "day_utc", Period::day_of(context.at), None).await
+}
+
+/// Show a calendar month's requests (UTC).
+#[utoipa::path(get, path = "/usage/summary", operation_id = "getUsageSummary", tag = "onboarding",
+    params(("month" = Option<String>, Query, description = "`YYYY-MM`; where left out, this month.",
+            example = "2026-05")),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The month's requests.", body = Usage), BadRequest,
+              Unauthorized, Invalid, Unavailable))]
+pub(super) async fn summary(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    context: RequestContext,
+    mut query: Query,
+) -> Result<Json<Usage>> {
+    let month = query.optional("month", Period::parse_month);
+    query.finish()?;
+    let period = month.unwrap_or_else(|| Period::month_of(context.at));
+    read(&app, &caller, "month_utc", period, caller.plan.monthly_requests()).await
+}
+
+/// The sum, this server's latest requests included; another's may be 10 seconds behind.
+async fn read(
+    app: &App,
+    caller: &Caller,
+    name: &'static str,
+    period: Period,
+    limit: Option<u64>,
+) -> Result<Json<Usage>> {
+    app.meter.flush().await?;
+    let used = app.db.run(async |db| repo::usage::requests(db, caller.organization, period).await);
+    Ok(Json(Usage {
+        requests_used: used.await?,
+        requests_limit: limit,
+        period: name,
+        period_start: Timestamp::start_of(period.start),
+        period_end: Timestamp::start_of(period.end),
+    }))
+}

@@ -1,0 +1,70 @@
+//! What several of this family's routes send.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::keys::Minted;
+use crate::http::wire::Timestamp;
+use crate::model::api_key::ApiKey;
+
+/// What is told about a key: everything but its text.
+#[derive(Serialize, ToSchema)]
+#[schema(as = onboarding::Key)]
+pub struct Key {
+    #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    /// What the key's text starts with.
+    #[schema(examples("tnt_live_"))]
+    prefix: String,
+    /// The 8 characters after the prefix, to tell keys apart.
+    #[schema(examples("LfbRIlFW"))]
+    display_id: String,
+    #[schema(required, examples("acme corp"))]
+    name: Option<String>,
+    #[schema(examples(json!(["*"])))]
+    scopes: Vec<String>,
+    /// Whether the key is good: neither revoked nor expired.
+    is_active: bool,
+    created_at: Timestamp,
+    /// Up to 10 seconds behind.
+    #[schema(required)]
+    last_used_at: Option<Timestamp>,
+    #[schema(required)]
+    expires_at: Option<Timestamp>,
+    #[schema(required)]
+    revoked_at: Option<Timestamp>,
+}
+
+impl From<ApiKey> for Key {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id.to_string(),
+            prefix: key.prefix,
+            display_id: key.display_id,
+            name: key.name,
+            scopes: key.scopes.to_stored(),
+            is_active: key.is_active,
+            created_at: Timestamp(key.created_at),
+            last_used_at: key.last_used_at.map(Timestamp),
+            expires_at: key.expires_at.map(Timestamp),
+            revoked_at: key.revoked_at.map(Timestamp),
+        }
+    }
+}
+
+/// A key just minted, with its text.
+#[derive(Serialize, ToSchema)]
+#[schema(as = onboarding::MintedKey)]
+pub struct MintedKey {
+    /// The key's text. It is shown here and never again.
+    #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    pub api_key: String,
+    /// What may be shown again.
+    pub key: Key,
+}
+
+impl From<Minted> for MintedKey {
+    fn from(minted: Minted) -> Self {
+        Self { api_key: minted.secret.expose().to_owned(), key: minted.key.into() }
+    }
+}

@@ -1,0 +1,69 @@
+//! The API's own description (`OpenAPI` 3.1), generated from the handlers.
+
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::app::App;
+use crate::http::{health, onboarding, routes};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tenantry",
+        description = "Everything between a stranger and an authenticated request: signup, \
+                       organizations, API keys, usage, a trail.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    tags(
+        (name = "onboarding", description = "A stranger's script, later its key."),
+        (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
+    ),
+    paths(health::live, health::ready),
+    components(schemas(onboarding::dialect::Failed)),
+    modifiers(&Credentials)
+)]
+struct Description;
+
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, document: &mut Document) {
+        let header = ApiKeyValue::with_description("X-Api-Key", "A key.");
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A key, or an access token that a key was exchanged for."))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// The described routes, and their description.
+pub fn split() -> (Router<App>, Document) {
+    let (routes, described) = routes().split_for_parts();
+    let mut document = Description::openapi();
+    document.merge(described);
+    (routes, document)
+}
+
+/// The description as the committed file holds it.
+///
+/// # Errors
+/// Where it can not be written as YAML.
+pub fn yaml() -> Result<String, impl std::error::Error> {
+    split().1.to_yaml()
+}
+
+/// `/openapi.yaml`, `/openapi.json`, and `/docs` to read it in a browser, without a network.
+pub fn routes_of(document: Document) -> Router<App> {
+    let yaml = document.to_yaml().unwrap_or_default();
+    let serve = || async move { ([(header::CONTENT_TYPE, "application/yaml")], yaml) };
+    let docs = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
+    Router::new().route("/openapi.yaml", get(serve)).merge(docs.url("/openapi.json", document))
+}

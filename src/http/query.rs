@@ -1,0 +1,60 @@
+//! Reads the parameters of a query string, noting everything that is wrong with them.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
+use crate::app::App;
+use crate::error::{Error, Issue, Result};
+use crate::model::Invalid;
+
+/// The parameters of a query string. Those that a route does not know are none of its business.
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    issues: Vec<Issue>,
+}
+
+impl Query {
+    /// The parameter `name` as `parse` reads it; `None` where it is not there, empty or refused.
+    pub fn optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        let mut values = self.pairs.iter().filter(|(found, _)| found == name);
+        let (_, value) = values.next()?;
+        let parsed = if values.next().is_some() {
+            Err("is there more than once".into())
+        } else if value.is_empty() {
+            return None;
+        } else {
+            parse(value)
+        };
+        parsed.map_err(|Invalid(why)| self.issues.push(Issue::of(name, why))).ok()
+    }
+
+    /// Fails where any issue was met.
+    ///
+    /// # Errors
+    /// Invalid, with every issue.
+    pub fn finish(self) -> Result<()> {
+        if self.issues.is_empty() { Ok(()) } else { Err(Error::invalid(self.issues)) }
+    }
+}
+
+impl FromRequestParts<App> for Query {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
+        let query = parts.uri.query().unwrap_or_default().as_bytes();
+        let pairs = url::form_urlencoded::parse(query).into_owned().collect();
+        Ok(Self { pairs, issues: Vec::new() })
+    }
+}
+
+/// Reads `true` or `false`.
+///
+/// # Errors
+/// For any other text.
+pub fn boolean(text: &str) -> Result<bool, Invalid> {
+    text.parse().map_err(|_| "must be true or false".into())
+}

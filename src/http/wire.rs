@@ -1,0 +1,24 @@
+//! What the families' wire structs share: how a time is written.
+
+use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+
+/// A time as every family writes it: RFC 3339, UTC, milliseconds (contract §1, *Times*).
+#[derive(Clone, Copy, Debug, utoipa::ToSchema)]
+#[schema(as = Timestamp, value_type = String, format = DateTime,
+         examples("2026-05-08T09:56:42.855Z"))]
+pub struct Timestamp(pub DateTime<Utc>);
+
+impl Timestamp {
+    /// The first moment of a UTC day.
+    #[must_use]
+    pub fn start_of(day: NaiveDate) -> Self {
+        Self(day.and_time(NaiveTime::MIN).and_utc())
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}

@@ -1,0 +1,68 @@
+//! The binary: what it can be told on its command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tenantry::commands::{Failure, key, migrate, openapi, serve};
+use tenantry::postgres;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Everything between a stranger and an authenticated request. Settings are environment
+/// variables; `.env.example` lists them.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the API (what happens without a command, too).
+    Serve,
+    /// Bring the database's schema up to date, and end.
+    Migrate,
+    /// Print the description of the API, as `openapi.yaml` holds it.
+    Openapi,
+    /// Look at the text of keys, offline.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Stop the private Postgres once nobody uses it.
+    #[command(hide = true)]
+    PostgresJanitor {
+        /// Where the cluster lives.
+        home: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Say whether a text is a well-formed key of this deployment.
+    Check {
+        /// The text; `-` reads it from standard input, which leaves no trace in a shell's history.
+        text: String,
+    },
+    /// Print the regular expression that finds keys of this deployment.
+    Pattern,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(),
+        Command::Migrate => migrate::run(),
+        Command::Openapi => openapi::run(),
+        Command::Key(KeyCommand::Check { text }) => key::check(&text),
+        Command::Key(KeyCommand::Pattern) => key::pattern(),
+        Command::PostgresJanitor { home } => postgres::janitor(&home).map_err(Failure::from),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("tenantry: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

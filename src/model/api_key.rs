@@ -1,0 +1,59 @@
+//! A key as it may be shown: everything but its text.
+
+use chrono::{DateTime, Utc};
+
+use crate::model::ids::{KeyId, OrganizationId, UserId};
+use crate::model::key_name::KeyName;
+use crate::model::scope::ScopeSet;
+use crate::model::secret::Digest;
+
+/// What is told about a key after it was minted.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    /// Its id.
+    pub id: KeyId,
+    /// What its text starts with.
+    pub prefix: String,
+    /// The 8 characters after the prefix.
+    pub display_id: String,
+    /// Its label.
+    pub name: Option<String>,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// Whether it was good when it was read, by the database's clock.
+    pub is_active: bool,
+    /// When it was minted.
+    pub created_at: DateTime<Utc>,
+    /// When it ends; `None` is never.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, up to 10 seconds behind.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// When it was revoked.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// A key about to be stored.
+pub struct NewApiKey<'a> {
+    /// Its id.
+    pub id: KeyId,
+    /// Whose it is.
+    pub organization: OrganizationId,
+    /// The seat that minted it.
+    pub user: UserId,
+    /// The digest of its text.
+    pub digest: Digest,
+    /// The pepper of the digest.
+    pub pepper_id: &'a str,
+    /// What its text starts with.
+    pub prefix: &'a str,
+    /// The 8 characters after the prefix.
+    pub display_id: &'a str,
+    /// Its label.
+    pub name: Option<&'a KeyName>,
+    /// What it may do.
+    pub scopes: &'a ScopeSet,
+    /// When it is minted.
+    pub created_at: DateTime<Utc>,
+    /// When it ends; `None` is never.
+    pub expires_at: Option<DateTime<Utc>>,
+}

@@ -1,0 +1,67 @@
+//! What is written down about a change.
+
+use chrono::{DateTime, Utc};
+
+use crate::model::ids::OrganizationId;
+
+/// The request that a change came with, as plain data.
+#[derive(Clone, Debug)]
+pub struct Trail {
+    /// The request's method.
+    pub method: String,
+    /// The request's path, without the query.
+    pub path: String,
+    /// Where it came from.
+    pub address: Option<String>,
+    /// Its id.
+    pub request_id: String,
+    /// When it came.
+    pub at: DateTime<Utc>,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    /// An organization was made by open signup.
+    OrganizationSignedUp,
+    /// A key was minted.
+    KeyCreated,
+    /// A key was revoked.
+    KeyRevoked,
+    /// A key was exchanged for a session.
+    SessionCreated,
+    /// A used refresh token came again, and its session was ended.
+    SessionRevokedByReuse,
+}
+
+impl EventType {
+    /// The event's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OrganizationSignedUp => "organization.signed_up",
+            Self::KeyCreated => "api_key.created",
+            Self::KeyRevoked => "api_key.revoked",
+            Self::SessionCreated => "session.created",
+            Self::SessionRevokedByReuse => "session.revoked_by_reuse",
+        }
+    }
+}
+
+/// One row of the trail.
+pub struct AuditEvent<'a> {
+    /// Whose trail.
+    pub organization: OrganizationId,
+    /// What happened.
+    pub event_type: EventType,
+    /// Who did it: the public id of a seat, a key or a session.
+    pub actor: &'a str,
+    /// What it was done to: the public id.
+    pub target: &'a str,
+    /// The key the request came with, as it may be shown.
+    pub key_display_id: Option<&'a str>,
+    /// What changed; never a secret.
+    pub detail: serde_json::Value,
+    /// The request.
+    pub trail: &'a Trail,
+}

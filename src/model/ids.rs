@@ -1,0 +1,143 @@
+//! Ids: `UUIDv7` inside, a typed prefix and 22 base62 characters outside. Every prefix of an id
+//! stands in this file.
+//!
+//! An id of another type does not parse, so it is *not found*, never a server error.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use uuid::{Builder, Uuid};
+
+use crate::entropy::{Entropy, base62_text};
+
+/// 62^22 > 2^128: every UUID fits, the smaller ones padded with zeros.
+const WIDTH: usize = 22;
+
+/// Prefix of an organization id that the caller did not choose; 10 characters follow.
+const ORGANIZATION_PREFIX: &str = "org_";
+/// Prefix of a seat's id; 16 characters follow.
+const USER_PREFIX: &str = "user_";
+/// Prefix of a request id.
+const REQUEST_PREFIX: &str = "req_";
+
+macro_rules! public_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new id, later than those before it.
+            pub fn new(now: DateTime<Utc>, entropy: &dyn Entropy) -> Self {
+                Self(new_uuid(now, entropy))
+            }
+
+            /// The id that the database holds as `uuid`.
+            #[must_use]
+            pub const fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// What the database holds.
+            #[must_use]
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+
+            /// Reads the public spelling; `None` for anything else, ids of other types included.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                parse_uuid(text.strip_prefix($prefix)?).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let digits = base62::encode(self.0.as_u128());
+                write!(f, concat!($prefix, "{:0>width$}"), digits, width = WIDTH)
+            }
+        }
+    };
+}
+
+public_id! {
+    /// A key.
+    KeyId, "key_"
+}
+public_id! {
+    /// A session: what a key was exchanged for.
+    SessionId, "sess_"
+}
+
+/// An organization inside; callers see its handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OrganizationId(pub Uuid);
+
+/// A seat inside; callers see its handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UserId(pub Uuid);
+
+/// A `UUIDv7` of this moment.
+pub fn new_uuid(now: DateTime<Utc>, entropy: &dyn Entropy) -> Uuid {
+    let mut random = [0_u8; 10];
+    entropy.fill(&mut random);
+    let millis = u64::try_from(now.timestamp_millis()).unwrap_or(0);
+    Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+/// The text of an organization handle that the caller leaves to us.
+pub fn new_organization_handle(entropy: &dyn Entropy) -> String {
+    format!("{ORGANIZATION_PREFIX}{}", base62_text(entropy, 10))
+}
+
+/// The public id of a new seat.
+pub fn new_user_handle(entropy: &dyn Entropy) -> String {
+    format!("{USER_PREFIX}{}", base62_text(entropy, 16))
+}
+
+/// The id of a request that brought none of its own.
+pub fn new_request_id(entropy: &dyn Entropy) -> String {
+    format!("{REQUEST_PREFIX}{}", base62_text(entropy, 16))
+}
+
+fn parse_uuid(digits: &str) -> Option<Uuid> {
+    if digits.len() != WIDTH {
+        return None;
+    }
+    base62::decode(digits).ok().map(Uuid::from_u128)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_id_reads_back_as_itself(value: u128) {
+            let id = KeyId::from_uuid(Uuid::from_u128(value));
+            prop_assert_eq!(KeyId::parse(&id.to_string()), Some(id));
+        }
+
+        #[test]
+        fn ids_keep_the_order_of_their_uuids(one: u128, other: u128) {
+            let id = |value| KeyId::from_uuid(Uuid::from_u128(value));
+            prop_assert_eq!(
+                id(one).cmp(&id(other)),
+                id(one).to_string().cmp(&id(other).to_string())
+            );
+        }
+
+        #[test]
+        fn reading_an_id_never_panics(text in "\\PC*", digits in "[0-9A-Za-z]{0,40}") {
+            let _ = KeyId::parse(&text);
+            let _ = KeyId::parse(&format!("key_{digits}"));
+        }
+    }
+
+    #[test]
+    fn an_id_of_another_type_does_not_parse() {
+        let id = SessionId::from_uuid(Uuid::from_u128(7)).to_string();
+        assert_eq!(KeyId::parse(&id), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! The text of a key (contract §1, *Keys*): `<prefix><43 base62><6 base62 checksum>`.
+//!
+//! The checksum is the CRC-32 of everything before it, so that a scanner, a typo check and the
+//! server can refuse garbage without a database. It guards against accidents, not attackers.
+
+use crate::entropy::{BASE62, Entropy, base62_text};
+use crate::model::Invalid;
+use crate::model::secret::Secret;
+
+/// 62^43 > 2^256: this many characters carry 256 random bits.
+const RANDOM: usize = 43;
+/// 62^6 > 2^32: this many characters carry a CRC-32.
+const CHECKSUM: usize = 6;
+/// How many characters after the prefix may be shown to tell keys apart.
+const DISPLAY: usize = 8;
+
+/// One kind of key: texts that start with its prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFormat {
+    prefix: String,
+}
+
+impl KeyFormat {
+    /// The format with this prefix: a lower-case letter, then up to 30 lower-case letters, digits
+    /// and underscores, then an underscore.
+    ///
+    /// # Errors
+    /// Any other text, in words for the operator who configures it.
+    pub fn parse(prefix: &str) -> Result<Self, Invalid> {
+        let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let fits = (2..=32).contains(&prefix.len())
+            && prefix.as_bytes()[0].is_ascii_lowercase()
+            && prefix.ends_with('_')
+            && prefix.bytes().all(word);
+        if fits {
+            Ok(Self { prefix: prefix.to_owned() })
+        } else {
+            Err("must be 2 to 32 of a-z, 0-9 and _, start with a letter and end with _".into())
+        }
+    }
+
+    /// The format of refresh tokens. Only we read them, so it is the same in every deployment.
+    #[must_use]
+    pub fn of_refresh_tokens() -> Self {
+        Self { prefix: "tnt_refresh_".to_owned() }
+    }
+
+    /// What every text of this format starts with.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// A new text with 256 random bits.
+    pub fn mint(&self, entropy: &dyn Entropy) -> Secret {
+        let mut text = format!("{}{}", self.prefix, base62_text(entropy, RANDOM));
+        let checksum = checksum(&text);
+        text.push_str(&checksum);
+        Secret::new(text)
+    }
+
+    /// Whether `text` could have been minted here.
+    #[must_use]
+    pub fn recognises(&self, text: &str) -> bool {
+        let Some(rest) = text.strip_prefix(&self.prefix) else { return false };
+        rest.len() == RANDOM + CHECKSUM
+            && rest.bytes().all(|byte| BASE62.contains(&byte))
+            && checksum(&text[..text.len() - CHECKSUM]) == text[text.len() - CHECKSUM..]
+    }
+
+    /// The 8 characters after the prefix, which may be shown; `None` for garbage.
+    #[must_use]
+    pub fn display_id<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let recognised = self.recognises(text);
+        recognised.then(|| &text[self.prefix.len()..self.prefix.len() + DISPLAY])
+    }
+
+    /// The regular expression for secret scanners.
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        format!(r"\b{}[0-9A-Za-z]{{{}}}\b", self.prefix, RANDOM + CHECKSUM)
+    }
+}
+
+impl Default for KeyFormat {
+    /// The format of a deployment that configures none.
+    fn default() -> Self {
+        Self { prefix: "tnt_live_".to_owned() }
+    }
+}
+
+/// CRC-32 (ISO-HDLC, as in gzip) in base62, padded with zeros.
+fn checksum(text: &str) -> String {
+    format!("{:0>width$}", base62::encode(crc32fast::hash(text.as_bytes())), width = CHECKSUM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+    use proptest::prelude::*;
+
+    fn format() -> KeyFormat {
+        KeyFormat::default()
+    }
+
+    proptest! {
+        #[test]
+        fn a_minted_key_is_recognised(prefix in "[a-z][a-z0-9_]{0,30}_") {
+            let format = KeyFormat::parse(&prefix).expect("a good prefix");
+            prop_assert!(format.recognises(format.mint(&SystemEntropy).expose()));
+        }
+
+        #[test]
+        fn any_one_character_change_is_refused(at in 0_usize..58, to in "[0-9A-Za-z_]") {
+            let key = format().mint(&SystemEntropy);
+            let mut changed = key.expose().to_owned();
+            changed.replace_range(at..=at, &to);
+            prop_assert_eq!(format().recognises(&changed), changed == key.expose());
+        }
+
+        #[test]
+        fn garbage_never_panics(text in "\\PC*") {
+            prop_assert!(!format().recognises(&text));
+            let prefixed = format!("tnt_live_{text}");
+            prop_assert!(!format().recognises(&prefixed));
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_other_tools_compute() {
+        // `python3 -c 'import zlib; print(zlib.crc32(b"123456789"))'` prints 3421780262.
+        assert_eq!(checksum("123456789"), format!("{:0>6}", base62::encode(3_421_780_262_u32)));
+    }
+
+    #[test]
+    fn a_prefix_that_could_end_inside_the_key_is_refused() {
+        for prefix in ["", "_", "tnt", "Tnt_", "1tnt_", "tnt-live_", "é_", &"a".repeat(40)] {
+            assert!(KeyFormat::parse(prefix).is_err(), "{prefix:?}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Plain data and its rules, without I/O.
+//!
+//! A raw string becomes a type here, through the type's `parse`, and nowhere else; below the
+//! edge of the server there are no raw strings any more.
+
+pub mod api_key;
+pub mod audit;
+pub mod caller;
+pub mod ids;
+pub mod key_format;
+pub mod key_name;
+pub mod org_handle;
+pub mod plan;
+pub mod scope;
+pub mod secret;
+pub mod usage;
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Why a text was refused, in words that tell the caller what to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid(pub Cow<'static, str>);
+
+impl From<&'static str> for Invalid {
+    fn from(message: &'static str) -> Self {
+        Self(Cow::Borrowed(message))
+    }
+}
+
+impl From<String> for Invalid {
+    fn from(message: String) -> Self {
+        Self(Cow::Owned(message))
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

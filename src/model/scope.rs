@@ -1,0 +1,244 @@
+//! What a credential may do: scopes, what each of them covers, and the list a deployment knows.
+//!
+//! Covering is a partial order: `*` is its top, `projects:*` covers every `projects:` scope, and
+//! `api-keys:manage` covers reading and writing keys. A key mints only what its own scopes cover.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use crate::model::Invalid;
+
+/// The scopes every deployment knows (contract §1, *Scopes*).
+const BUILT_IN: [&str; 16] = [
+    "user:read",
+    "user:write",
+    "api-keys:read",
+    "api-keys:write",
+    "api-keys:manage",
+    "organization:read",
+    "organization:write",
+    "members:read",
+    "members:write",
+    "projects:read",
+    "projects:write",
+    "billing:read",
+    "subscription:read",
+    "subscription:write",
+    "usage:read",
+    "audit:read",
+];
+
+/// One scope: `*`, `word:*` or `word:word`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope(String);
+
+impl Scope {
+    /// Reads a scope, whether this deployment knows it or not.
+    ///
+    /// # Errors
+    /// A text that is none of the three forms.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let well_formed = text == "*"
+            || text
+                .split_once(':')
+                .is_some_and(|(subject, verb)| is_word(subject) && (verb == "*" || is_word(verb)));
+        if well_formed && text.len() <= 64 {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("must be * or two words of a-z, 0-9 and -, such as projects:read".into())
+        }
+    }
+
+    /// The scope as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether who holds `self` holds `other`.
+    #[must_use]
+    pub fn covers(&self, other: &str) -> bool {
+        let (this, subject) = (self.0.as_str(), other.split(':').next());
+        this == "*"
+            || this == other
+            || this.strip_suffix(":*").is_some_and(|word| Some(word) == subject)
+            || (this == "api-keys:manage" && matches!(other, "api-keys:read" | "api-keys:write"))
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The scopes of one credential, in the order they were given. Never empty: nothing is not
+/// everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeSet(Vec<Scope>);
+
+impl ScopeSet {
+    /// Everything.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(vec![Scope("*".to_owned())])
+    }
+
+    /// What the database holds. A word that does not parse grants nothing.
+    #[must_use]
+    pub fn from_stored(words: &[String]) -> Self {
+        Self(words.iter().filter_map(|word| Scope::parse(word).ok()).collect())
+    }
+
+    /// What the database is to hold.
+    #[must_use]
+    pub fn to_stored(&self) -> Vec<String> {
+        self.0.iter().map(|scope| scope.0.clone()).collect()
+    }
+
+    /// Whether a holder of this set may do what `scope` names.
+    #[must_use]
+    pub fn hold(&self, scope: &str) -> bool {
+        self.0.iter().any(|held| held.covers(scope))
+    }
+
+    /// Those of `other` that this set does not cover.
+    #[must_use]
+    pub fn missing_from(&self, other: &Self) -> Vec<String> {
+        let missing = other.0.iter().filter(|scope| !self.hold(scope.as_str()));
+        missing.map(|scope| scope.0.clone()).collect()
+    }
+
+    /// Whether every scope of `other` is covered.
+    #[must_use]
+    pub fn contain(&self, other: &Self) -> bool {
+        self.missing_from(other).is_empty()
+    }
+}
+
+/// The scopes that keys of this deployment can be given: the built-in ones, the operator's, and
+/// the wildcards over both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeCatalogue(Vec<String>);
+
+impl ScopeCatalogue {
+    /// The built-in scopes and these of the operator's product.
+    #[must_use]
+    pub fn with(operators: &[Scope]) -> Self {
+        let mut words: Vec<String> = BUILT_IN.map(str::to_owned).into();
+        words.extend(operators.iter().map(|scope| scope.0.clone()));
+        let mut known = vec!["*".to_owned()];
+        let mut seen: HashSet<String> = HashSet::new();
+        for word in words {
+            let subject = word.split(':').next().unwrap_or_default().to_owned();
+            if seen.insert(word.clone()) && !word.ends_with('*') {
+                known.push(word);
+            }
+            if seen.insert(subject.clone()) {
+                known.push(format!("{subject}:*"));
+            }
+        }
+        known.sort_unstable();
+        Self(known)
+    }
+
+    /// Every scope a key can be given.
+    #[must_use]
+    pub fn allowed(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Reads the scopes of a key to be made.
+    ///
+    /// # Errors
+    /// An empty list, an unknown scope (with the allowed ones) or one named twice.
+    pub fn parse(&self, words: &[String]) -> Result<ScopeSet, Invalid> {
+        if words.is_empty() {
+            return Err("must name at least one scope".into());
+        }
+        if words.iter().any(|word| self.0.binary_search(word).is_err()) {
+            let allowed = self.0.join(", ");
+            return Err(format!("names an unknown scope; allowed are: {allowed}").into());
+        }
+        if words.iter().collect::<HashSet<_>>().len() < words.len() {
+            return Err("names a scope twice".into());
+        }
+        Ok(ScopeSet(words.iter().cloned().map(Scope).collect()))
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    text.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::subsequence;
+
+    fn any_set() -> impl Strategy<Value = ScopeSet> {
+        let catalogue = ScopeCatalogue::with(&[Scope::parse("trademarks:read").expect("a scope")]);
+        let words = catalogue.0;
+        let most = words.len();
+        subsequence(words, 1..=most)
+            .prop_map(|words| ScopeSet(words.into_iter().map(Scope).collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_contains_itself(set in any_set()) {
+            prop_assert!(set.contain(&set));
+        }
+
+        #[test]
+        fn containment_is_transitive(a in any_set(), b in any_set(), c in any_set()) {
+            if a.contain(&b) && b.contain(&c) {
+                prop_assert!(a.contain(&c));
+            }
+        }
+
+        #[test]
+        fn sets_that_contain_each_other_hold_the_same(a in any_set(), b in any_set()) {
+            if a.contain(&b) && b.contain(&a) {
+                for scope in ScopeCatalogue::with(&[]).allowed() {
+                    prop_assert_eq!(a.hold(scope), b.hold(scope));
+                }
+            }
+        }
+
+        #[test]
+        fn a_part_never_holds_more_than_the_whole(whole in any_set(), scope in "[a-z]+:[a-z]+") {
+            let part = ScopeSet(whole.0[..1].to_vec());
+            prop_assert!(!part.hold(&scope) || whole.hold(&scope));
+        }
+
+        #[test]
+        fn reading_a_scope_never_panics(text in "\\PC*") {
+            let _ = Scope::parse(&text);
+        }
+    }
+
+    #[test]
+    fn wildcards_and_manage_cover_what_they_say_and_no_more() {
+        let set = |word: &str| ScopeSet(vec![Scope::parse(word).expect("a scope")]);
+        assert!(set("projects:*").hold("projects:write"));
+        assert!(!set("projects:*").hold("members:read"));
+        assert!(set("api-keys:manage").hold("api-keys:write"));
+        assert!(!set("api-keys:manage").contain(&set("api-keys:*")));
+        assert!(!set("projects:read").contain(&set("projects:*")));
+        assert!(!set("projects:*").contain(&set("*")));
+    }
+
+    #[test]
+    fn every_built_in_scope_can_be_given() {
+        let catalogue = ScopeCatalogue::with(&[]);
+        for word in BUILT_IN {
+            assert!(catalogue.parse(&[word.to_owned()]).is_ok(), "{word}");
+        }
+        assert!(catalogue.parse(&["projects:*".to_owned(), "*".to_owned()]).is_ok());
+    }
+}

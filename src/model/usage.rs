@@ -1,0 +1,95 @@
+//! How much was used, and over which time.
+
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Utc};
+
+use crate::model::Invalid;
+use crate::model::ids::{KeyId, OrganizationId};
+
+/// Requests of one key on one UTC day that are not in the database yet.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// Whose key.
+    pub organization: OrganizationId,
+    /// The key.
+    pub key: KeyId,
+    /// The UTC day.
+    pub day: NaiveDate,
+    /// How many requests were authenticated with it.
+    pub requests: i64,
+    /// How many of them were then denied (403, 429).
+    pub denied: i64,
+    /// The last of them.
+    pub last_used_at: DateTime<Utc>,
+}
+
+/// Whole UTC days: from the first, included, to the last, excluded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// The first day.
+    pub start: NaiveDate,
+    /// The day after the last.
+    pub end: NaiveDate,
+}
+
+impl Period {
+    /// The UTC day of `now`.
+    #[must_use]
+    pub fn day_of(now: DateTime<Utc>) -> Self {
+        let start = now.date_naive();
+        Self { start, end: start.checked_add_days(Days::new(1)).unwrap_or(start) }
+    }
+
+    /// The UTC calendar month of `now`.
+    #[must_use]
+    pub fn month_of(now: DateTime<Utc>) -> Self {
+        let day = now.date_naive();
+        Self::month_from(day.with_day(1).unwrap_or(day))
+    }
+
+    /// Reads `YYYY-MM`.
+    ///
+    /// # Errors
+    /// Any other text.
+    pub fn parse_month(text: &str) -> Result<Self, Invalid> {
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let start = match text.split_once('-') {
+            Some((year, month)) if year.len() == 4 && month.len() == 2 => (digits(year)
+                && digits(month))
+            .then(|| NaiveDate::from_ymd_opt(year.parse().ok()?, month.parse().ok()?, 1))
+            .flatten(),
+            _ => None,
+        };
+        start.map(Self::month_from).ok_or("must be a month as YYYY-MM, such as 2026-05".into())
+    }
+
+    fn month_from(start: NaiveDate) -> Self {
+        Self { start, end: start.checked_add_months(Months::new(1)).unwrap_or(start) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_month_ends_where_the_next_begins() {
+        let month = Period::parse_month("2026-12").expect("a month");
+        assert_eq!(month.start, NaiveDate::from_ymd_opt(2026, 12, 1).expect("a day"));
+        assert_eq!(month.end, NaiveDate::from_ymd_opt(2027, 1, 1).expect("a day"));
+    }
+
+    #[test]
+    fn what_is_not_a_month_is_refused() {
+        for text in ["", "2026", "2026-13", "2026-00", "26-05", "2026-5", "+026-05", "2026-05-01"] {
+            assert!(Period::parse_month(text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_a_month_never_panics(text in "\\PC*") {
+            let _ = Period::parse_month(&text);
+        }
+    }
+}

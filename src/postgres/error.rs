@@ -1,0 +1,92 @@
+//! What can go wrong with the embedded Postgres.
+//!
+//! These are read by a person at a terminal, so each message is complete in itself (no hidden
+//! source) and says what to do next.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::find::Missing;
+
+/// Why there is no running Postgres.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each message says what its fields are")]
+pub enum Error {
+    /// No Postgres that could be used was found.
+    #[error("{0}")]
+    Missing(Missing),
+
+    /// Running as root, with nobody to run Postgres as.
+    #[error(
+        "Postgres refuses to run as root, and there is no user `postgres` or `nobody` to run it \
+         as. Run Tenantry as an ordinary user, or add one: useradd --system postgres"
+    )]
+    NoLesserUser,
+
+    /// The cluster was made by somebody else.
+    #[error(
+        "the Postgres cluster in {} belongs to {owner}, but this program runs as {me}. Run it as \
+         {owner}, or set DATA_DIR to another folder", home.display()
+    )]
+    Foreign { home: PathBuf, owner: String, me: String },
+
+    /// The cluster is there, but Postgres's user cannot get to it.
+    #[error(
+        "Postgres runs as the user `{user}`, who cannot reach the cluster in {}. Make the folders \
+         above it searchable (chmod o+x), or set DATA_DIR to another folder", home.display()
+    )]
+    Unreachable { home: PathBuf, user: String },
+
+    /// The link that was left when the cluster was put elsewhere leads nowhere.
+    #[error(
+        "{} leads to a Postgres cluster that is gone. Put that back, or remove the link to begin \
+         with an empty database", link.display()
+    )]
+    DeadLink { link: PathBuf },
+
+    /// A path that Postgres's own files cannot hold.
+    #[error("{home:?} has a line break in it, which Postgres cannot cope with: set DATA_DIR")]
+    LineBreak { home: PathBuf },
+
+    /// Something else lies where the data should be.
+    #[error(
+        "{} holds no Postgres cluster (it has no readable PG_VERSION). Restore it, or move it \
+         away to begin with an empty database", data.display()
+    )]
+    NotACluster { data: PathBuf },
+
+    /// The short socket folder under `/tmp` was made by somebody else.
+    #[error(
+        "{} should be a private folder of the user Postgres runs as, but is not. Remove it, or \
+         set DATA_DIR to a shorter path so that it is not needed", folder.display()
+    )]
+    SocketFolder { folder: PathBuf },
+
+    /// `initdb` or Postgres itself gave up.
+    #[error(
+        "{program} failed ({outcome}). The end of its log, {}:\n{tail}", log.display()
+    )]
+    Failed { program: String, outcome: String, log: PathBuf, tail: String },
+
+    /// The operating system said no.
+    #[error("cannot {action} {}: {cause}", path.display())]
+    Io { action: &'static str, path: PathBuf, cause: io::Error },
+
+    /// The operating system said that we may not.
+    #[error(
+        "cannot {action} {}: permission denied. Give it to the user Tenantry runs as, or set \
+         DATA_DIR to another folder", path.display()
+    )]
+    Forbidden { action: &'static str, path: PathBuf },
+}
+
+impl Error {
+    pub(super) fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
+        let path = path.to_owned();
+        if cause.kind() == io::ErrorKind::PermissionDenied {
+            return Self::Forbidden { action, path };
+        }
+        Self::Io { action, path, cause }
+    }
+}

@@ -1,0 +1,231 @@
+//! Where the cluster lies, and what its files are called.
+//!
+//! The one thing to know: when we are root and Postgres's lesser user cannot get to the place asked
+//! for (a checkout under a 0700 home folder), the cluster goes to `/var/lib/tenantry`, and a
+//! symbolic link takes its place. So the place asked for always leads to the data: later starts
+//! just follow it, and removing `.tenantry` still means an empty database.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::Error;
+use super::privileges::{Identity, set_mode};
+
+/// Part of the socket's name; nothing listens on a network port.
+pub(super) const PORT: u16 = 5432;
+
+/// The longest socket path that every system takes.
+const SOCKET_PATH_LIMIT: usize = 100;
+
+const USERS_LOCK: &str = "users.lock";
+const START_LOCK: &str = "start.lock";
+const JANITOR_LOCK: &str = "janitor.lock";
+
+/// For clusters that cannot lie where they were asked for.
+const ELSEWHERE: &str = "/var/lib/tenantry";
+
+/// The folder of one cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Home {
+    path: PathBuf,
+    name: String,
+    socket_folder: String,
+}
+
+impl Home {
+    /// Makes the folder if absent, and sees to it that we own it and Postgres can reach it.
+    pub(super) fn settle(asked: &Path, identity: &Identity) -> Result<Self, Error> {
+        let asked = std::path::absolute(asked).map_err(|e| Error::io("resolve", asked, e))?;
+        let home = match fs::canonicalize(&asked) {
+            Ok(home) => home,
+            Err(e) if e.kind() == ErrorKind::NotFound => create(&asked, identity)?,
+            Err(e) => return Err(Error::io("open", &asked, e)),
+        };
+        if home.as_os_str().as_encoded_bytes().contains(&b'\n') {
+            return Err(Error::LineBreak { home });
+        }
+        identity.claim(&home)?;
+        if !identity.reaches(&home) {
+            // An empty folder is no cluster yet, and may still be put elsewhere.
+            if fs::remove_dir(&asked).is_ok() {
+                return Self::settle(&asked, identity);
+            }
+            return Err(Error::Unreachable { home, user: identity.name() });
+        }
+        Ok(Self::at(home))
+    }
+
+    /// The home at this path, which has been settled before.
+    pub(super) fn at(path: PathBuf) -> Self {
+        let name = name_of(&path);
+        let near = path.join("socket");
+        let near = near.to_str().filter(|near| socket_in(near).len() <= SOCKET_PATH_LIMIT);
+        let socket_folder = near.map_or_else(|| format!("/tmp/{name}"), ToOwned::to_owned);
+        Self { path, name, socket_folder }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A name no other cluster has, which Postgres shows in the title of its processes.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
+    pub(super) fn pid_file(&self) -> PathBuf {
+        self.path.join("data/postmaster.pid")
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join("postgres.log")
+    }
+
+    pub(super) fn socket_folder(&self) -> &str {
+        &self.socket_folder
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        PathBuf::from(socket_in(&self.socket_folder))
+    }
+
+    /// The major version that wrote the data; none if there is no data yet.
+    pub(super) fn major(&self) -> Result<Option<u32>, Error> {
+        let data = self.data();
+        if fs::symlink_metadata(&data).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(data.join("PG_VERSION")).unwrap_or_default();
+        text.trim().parse().map(Some).map_err(|_| Error::NotACluster { data })
+    }
+
+    /// Makes the lock files. Only at the start of a program: later, a missing one means that the
+    /// home was removed, and must not be brought back.
+    pub(super) fn create_locks(&self) -> Result<(), Error> {
+        for name in [USERS_LOCK, START_LOCK, JANITOR_LOCK] {
+            let path = self.path.join(name);
+            let mut options = OpenOptions::new();
+            let made = options.append(true).create(true).mode(0o600).open(&path);
+            made.map_err(|e| Error::io("create", &path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Held shared by everyone who uses Postgres, exclusively by whoever stops it.
+    pub(super) fn open_users_lock(&self) -> Result<File, Error> {
+        self.open_lock(USERS_LOCK)
+    }
+
+    /// Held around the question "is it running?" and everything that follows from a no.
+    pub(super) fn open_start_lock(&self) -> Result<File, Error> {
+        self.open_lock(START_LOCK)
+    }
+
+    /// Held by the one janitor on duty.
+    pub(super) fn open_janitor_lock(&self) -> Result<File, Error> {
+        self.open_lock(JANITOR_LOCK)
+    }
+
+    /// Whether `users` is still the lock of this home, not of a removed one at the same path.
+    pub(super) fn has_users_lock(&self, users: &File) -> bool {
+        let same = fs::metadata(self.path.join(USERS_LOCK)).and_then(|there| {
+            let here = users.metadata()?;
+            Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
+        });
+        same.unwrap_or(false)
+    }
+
+    fn open_lock(&self, name: &str) -> Result<File, Error> {
+        let path = self.path.join(name);
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        file.map_err(|e| Error::io("open", &path, e))
+    }
+}
+
+fn socket_in(folder: &str) -> String {
+    format!("{folder}/.s.PGSQL.{PORT}")
+}
+
+fn name_of(home: &Path) -> String {
+    let digest = Sha256::digest(home.as_os_str().as_encoded_bytes());
+    let start = digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    format!("tenantry-{start:016x}")
+}
+
+/// Makes a new home where it was asked for, or elsewhere with a link in its place.
+fn create(asked: &Path, identity: &Identity) -> Result<PathBuf, Error> {
+    if asked.is_symlink() {
+        return Err(Error::DeadLink { link: asked.to_owned() });
+    }
+    let parent = asked.parent().unwrap_or(asked);
+    fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+    let parent = fs::canonicalize(parent).map_err(|e| Error::io("open", parent, e))?;
+    let made = if identity.reaches(&parent) {
+        DirBuilder::new().mode(0o700).create(asked)
+    } else {
+        return create_elsewhere(asked, identity);
+    };
+    match made {
+        // Somebody else started at the same moment.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+        made => made.map_err(|e| Error::io("create", asked, e))?,
+    }
+    fs::canonicalize(asked).map_err(|e| Error::io("open", asked, e))
+}
+
+fn create_elsewhere(asked: &Path, identity: &Identity) -> Result<PathBuf, Error> {
+    let base = Path::new(ELSEWHERE);
+    fs::create_dir_all(base).map_err(|e| Error::io("create", base, e))?;
+    set_mode(base, 0o755)?;
+    let home = create_unused(base, &name_of(asked))?;
+    match symlink(&home, asked) {
+        Ok(()) => tracing::warn!(
+            asked = %asked.display(), home = %home.display(), user = identity.name(),
+            "Postgres's user cannot reach the data folder, so its data lies elsewhere",
+        ),
+        // Somebody else started at the same moment, and their link stands.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => drop(fs::remove_dir(&home)),
+        Err(e) => return Err(Error::io("link", asked, e)),
+    }
+    fs::canonicalize(asked).map_err(|e| Error::io("open", asked, e))
+}
+
+/// An older folder of the same name belongs to a home that was removed to begin anew: it is neither
+/// used nor touched.
+fn create_unused(base: &Path, name: &str) -> Result<PathBuf, Error> {
+    let mut home = base.join(name);
+    let mut number = 1;
+    loop {
+        match DirBuilder::new().mode(0o700).create(&home) {
+            Ok(()) => return Ok(home),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => number += 1,
+            Err(e) => return Err(Error::io("create", &home, e)),
+        }
+        home = base.join(format!("{name}-{number}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Home, SOCKET_PATH_LIMIT};
+
+    #[test]
+    fn a_long_home_gets_a_short_socket_path_of_its_own() {
+        let near = Home::at("/data/.tenantry/postgres".into());
+        assert_eq!(near.socket_folder(), "/data/.tenantry/postgres/socket");
+
+        let long = Home::at(format!("/{}", "long/".repeat(30)).into());
+        let other = Home::at(format!("/{}", "other/".repeat(30)).into());
+        assert!(long.socket().as_os_str().len() <= SOCKET_PATH_LIMIT);
+        assert!(long.socket_folder().starts_with("/tmp/tenantry-"));
+        assert_ne!(long.socket(), other.socket());
+    }
+}

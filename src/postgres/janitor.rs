@@ -1,0 +1,94 @@
+//! The janitor: a small detached process that stops Postgres once nobody uses it.
+//!
+//! The one thing to know: it needs no message from anybody. The users lock becomes free when its
+//! last holder ends, in whatever way, and the janitor holds that lock itself while Postgres stops,
+//! so nobody can start using what is going down.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::home::Home;
+use super::privileges::bare_command;
+use super::{Error, initialise, process};
+
+/// The hidden sub-command that runs [`janitor`].
+const SUB_COMMAND: &str = "postgres-janitor";
+
+/// How long Postgres stays unused before it is stopped: a restarted server finds it running.
+const GRACE_LOOKS: u32 = 30;
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The body of the hidden sub-command `postgres-janitor <home>`. Blocks until nobody has used the
+/// Postgres in `home` for some three seconds, then stops it. Returns at once if another janitor is
+/// on duty.
+///
+/// # Errors
+///
+/// The lock files in `home` cannot be used.
+pub fn janitor(home: &Path) -> Result<(), Error> {
+    let home = Home::at(home.to_owned());
+    let duty = home.open_janitor_lock()?;
+    let users = home.open_users_lock()?;
+    if !take_duty(&duty) {
+        return Ok(());
+    }
+    wait_until_unused(&users).map_err(|e| Error::io("lock", home.path(), e))?;
+    // A home that was removed and made again has users whom this lock knows nothing of.
+    if home.has_users_lock(&users) || !home.path().exists() {
+        process::stop(&home);
+        process::kill_stragglers(&home);
+        initialise::sweep(home.path());
+    }
+    // In this order: whoever gets the users lock must find the duty free and hire a new janitor.
+    drop(duty);
+    drop(users);
+    Ok(())
+}
+
+/// Whether somebody will stop Postgres when it is no longer used.
+pub(super) fn is_on_duty(home: &Home) -> Result<bool, Error> {
+    Ok(home.open_janitor_lock()?.try_lock_shared().is_err())
+}
+
+/// Starts a janitor that outlives us and our terminal.
+pub(super) fn hire(program: &Path, home: &Home) -> Result<Child, Error> {
+    let mut command = bare_command(program);
+    command.arg(SUB_COMMAND).arg(home.path()).process_group(0);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map_err(|e| Error::io("run", program, e))
+}
+
+/// Tries for a while: those who ask [`is_on_duty`] hold the lock for an instant.
+fn take_duty(duty: &File) -> bool {
+    (0..10).any(|_| {
+        let taken = duty.try_lock().is_ok();
+        if !taken {
+            sleep(LOOK);
+        }
+        taken
+    })
+}
+
+/// Returns with the lock held exclusively.
+fn wait_until_unused(users: &File) -> std::io::Result<()> {
+    loop {
+        users.lock()?;
+        let mut looks = 0;
+        while looks < GRACE_LOOKS {
+            users.unlock()?;
+            sleep(LOOK);
+            match users.try_lock() {
+                Ok(()) => looks += 1,
+                Err(TryLockError::WouldBlock) => break,
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        if looks == GRACE_LOOKS {
+            return Ok(());
+        }
+    }
+}

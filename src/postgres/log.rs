@@ -1,0 +1,86 @@
+//! Postgres's own log file, which `initdb` and Postgres write to directly.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use super::Error;
+use super::home::Home;
+
+/// Beyond this, the next start begins a new file and keeps this one as `postgres.log.1`.
+const SIZE_LIMIT: u64 = 1 << 20;
+
+/// How much of the end of it an error quotes.
+const QUOTED_LINES: usize = 12;
+
+/// The log, and where this start's part of it begins.
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    begins: u64,
+}
+
+impl Log {
+    pub(super) fn open(home: &Home) -> Result<Self, Error> {
+        let path = home.log();
+        let mut begins = fs::metadata(&path).map_or(0, |it| it.len());
+        if begins > SIZE_LIMIT {
+            let old = path.with_extension("log.1");
+            fs::rename(&path, old).map_err(|e| Error::io("rotate", &path, e))?;
+            begins = 0;
+        }
+        Ok(Self { path, begins })
+    }
+
+    /// For a program's output. A file and never a pipe: Postgres keeps it open for as long as it
+    /// lives, and whoever reads a pipe would wait that long.
+    pub(super) fn writer(&self) -> Result<Stdio, Error> {
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).mode(0o600).open(&self.path);
+        file.map(Stdio::from).map_err(|e| Error::io("open", &self.path, e))
+    }
+
+    /// The error for a program that gave up, with what it had to say.
+    pub(super) fn failure(&self, program: &str, outcome: &str) -> Error {
+        let tail = match self.read() {
+            Ok(text) if text.trim().is_empty() => "(empty: is the disk full?)".to_owned(),
+            Ok(text) => last_lines(&text),
+            Err(e) => format!("(unreadable: {e})"),
+        };
+        Error::Failed {
+            program: program.to_owned(),
+            outcome: outcome.to_owned(),
+            log: self.path.clone(),
+            tail,
+        }
+    }
+
+    fn read(&self) -> std::io::Result<String> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.begins))?;
+        let mut bytes = Vec::new();
+        file.take(SIZE_LIMIT).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{QUOTED_LINES, last_lines};
+
+    #[test]
+    fn an_error_quotes_the_end() {
+        let lines: Vec<String> = (0..100).map(|n| format!("line {n}\n\n")).collect();
+        let quoted = last_lines(&lines.concat());
+        assert_eq!(quoted.lines().count(), QUOTED_LINES);
+        assert!(quoted.ends_with("line 99"));
+        assert_eq!(last_lines("only\n"), "only");
+    }
+}

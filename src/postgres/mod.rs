@@ -1,0 +1,146 @@
+//! The embedded default: a private cluster of a real Postgres, found on the machine, run for us.
+//!
+//! The one thing to know: nobody "owns" the running Postgres. Every process that needs it holds a
+//! shared lock on `users.lock` for life, and the kernel frees that lock however the process dies.
+//! Whoever comes first starts Postgres, the others adopt it, and a small detached janitor stops it
+//! once the lock has been free for a few seconds.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `find` | which installed Postgres to use |
+//! | `privileges` | whom Postgres runs as: root must not, so root lends it a lesser user |
+//! | `home` | where the cluster lies, what its files are called |
+//! | `initialise` | making a new cluster, all or nothing |
+//! | `start` | adopting the running Postgres, or starting one |
+//! | `process` | what is alive, and clearing away what is not |
+//! | `janitor`, `keeper` | the two that watch: one stops Postgres, one keeps both running |
+
+mod error;
+mod find;
+mod home;
+mod initialise;
+mod janitor;
+mod keeper;
+mod log;
+mod privileges;
+mod process;
+mod start;
+
+use std::path::{Path, PathBuf};
+
+pub use error::Error;
+pub use find::Missing;
+pub use janitor::janitor;
+
+use find::Binaries;
+use home::Home;
+use keeper::Keeper;
+use privileges::Identity;
+use start::Engine;
+
+/// The role (a superuser) and the database that every cluster has.
+const NAME: &str = "tenantry";
+
+/// How the cluster is to be run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the cluster lives, for example `.tenantry/postgres`. Made if absent.
+    pub home: PathBuf,
+    /// The folder of the Postgres programs (`PG_BIN_DIR`); absent, the usual places are searched.
+    pub bin_dir: Option<PathBuf>,
+    /// What a crash of the machine may cost. Counts for whoever starts Postgres, not who adopts it.
+    pub durability: Durability,
+    /// The program whose hidden sub-command `postgres-janitor <home>` calls [`janitor()`].
+    pub janitor: PathBuf,
+}
+
+/// What a crash of the machine may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing that was committed.
+    Durable,
+    /// Everything: for tests, which want speed and many connections.
+    Throwaway,
+}
+
+/// A running Postgres, kept running for as long as this value lives.
+#[derive(Debug)]
+pub struct Cluster {
+    home: Home,
+    version: String,
+    _keeper: Keeper,
+}
+
+impl Cluster {
+    /// Adopts the Postgres that runs in `settings.home`, or starts one there, making or repairing
+    /// the cluster as needed. When this returns, Postgres takes connections. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// No usable Postgres on this machine, a cluster of another user or version, or a Postgres
+    /// that does not start. Every message says what to do next.
+    pub fn start(settings: &Settings) -> Result<Self, Error> {
+        let identity = Identity::current()?;
+        let home = Home::settle(&settings.home, &identity)?;
+        let identity = identity.for_data_in(&home);
+        let binaries = Binaries::find(settings.bin_dir.as_deref(), home.major()?, &identity)?;
+        let version = binaries.version.to_string();
+
+        home.create_locks()?;
+        let users = home.open_users_lock()?;
+        if users.try_lock_shared().is_err() {
+            tracing::info!("waiting for Postgres to end its shutdown");
+            users.lock_shared().map_err(|e| Error::io("lock", home.path(), e))?;
+        }
+        let durability = settings.durability;
+        let engine = Engine { home: home.clone(), identity, binaries, durability };
+        let keeper = Keeper::start(engine, &settings.janitor, users)?;
+        Ok(Self { home, version, _keeper: keeper })
+    }
+
+    /// The address of one of its databases. `tenantry` always exists.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        // Port and sslmode are spelt out because a client would take them from PGPORT, PGSSLMODE.
+        format!(
+            "postgres:///{}?host={}&port={}&user={NAME}&sslmode=disable",
+            quote(database),
+            quote(self.home.socket_folder()),
+            home::PORT,
+        )
+    }
+
+    /// Where the data really lies. Not `Settings::home` when that was out of Postgres's reach.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The version of the Postgres programs in use, such as `15.18`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+/// Percent-encodes everything that could mean something in a URL.
+fn quote(text: &str) -> String {
+    let quoted = text.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    });
+    quoted.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn a_url_part_keeps_nothing_with_a_meaning() {
+        assert_eq!(quote("tenantry_1-2.x~"), "tenantry_1-2.x~");
+        assert_eq!(quote("/a b?c&d=%é"), "%2Fa%20b%3Fc%26d%3D%25%C3%A9");
+    }
+}

@@ -1,0 +1,206 @@
+//! What is alive, and clearing away what is not.
+//!
+//! The one thing to know: a pid proves nothing. It may be reused by another program, or be a zombie
+//! that Postgres itself takes for a living server. A process counts only if its command line shows
+//! the name of our cluster, which a zombie's does not.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::Error;
+use super::home::{Home, PORT};
+use super::privileges::{Identity, bare_command};
+
+/// How often to look again where the system offers no event to wait for.
+pub(super) const MOMENT: Duration = Duration::from_millis(10);
+
+/// How long a killed process may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A living postmaster: Postgres's main process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Postmaster {
+    pid: u32,
+    /// Whether it takes connections.
+    pub(super) is_ready: bool,
+}
+
+/// The living postmaster of this home, if there is one.
+pub(super) fn postmaster(home: &Home) -> Option<Postmaster> {
+    // Read once: the next moment the file may be another postmaster's.
+    let text = fs::read(home.pid_file()).ok()?;
+    let pid = pid_in(&text)?;
+    let lives = is_postmaster(&command_line(pid), home.name());
+    lives.then_some(Postmaster { pid, is_ready: ends_ready(&text) })
+}
+
+/// Whether the pid file says that its postmaster, dead or alive, takes connections.
+pub(super) fn says_ready(home: &Home) -> bool {
+    fs::read(home.pid_file()).is_ok_and(|text| ends_ready(&text))
+}
+
+/// Asks the living postmaster for a fast shutdown and waits for its end, however long that takes:
+/// it is writing down what was committed.
+pub(super) fn stop(home: &Home) {
+    let Some(Postmaster { pid, .. }) = postmaster(home) else {
+        return;
+    };
+    signal("INT", &[pid]);
+    while is_postmaster(&command_line(pid), home.name()) {
+        sleep(MOMENT);
+    }
+}
+
+/// Clears away what a dead postmaster left, so that a new one can start. Only under the start
+/// lock, or with the users lock held exclusively.
+pub(super) fn clear_remains(home: &Home, identity: &Identity) -> Result<(), Error> {
+    kill_stragglers(home);
+    disarm_pid_file(home, identity)?;
+    let socket = home.socket();
+    let lock = format!(".s.PGSQL.{PORT}.lock");
+    for path in [socket.with_file_name(&lock), socket] {
+        remove(&path)?;
+    }
+    Ok(())
+}
+
+/// Ends what outlived its postmaster: while one back end is busy, no new postmaster starts. What it
+/// had committed is safe, and the rest its client will be told was lost.
+pub(super) fn kill_stragglers(home: &Home) {
+    let started = Instant::now();
+    loop {
+        let stragglers = stragglers(home.name());
+        if stragglers.is_empty() || started.elapsed() > PATIENCE {
+            return;
+        }
+        signal("KILL", &stragglers);
+        sleep(MOMENT);
+    }
+}
+
+/// Takes the dead pid out of `postmaster.pid`, which may by now be a zombie's or another program's.
+/// The file must stay: its shared-memory line is how Postgres notices back ends that live on.
+fn disarm_pid_file(home: &Home, identity: &Identity) -> Result<(), Error> {
+    let path = home.pid_file();
+    let Ok(text) = fs::read(&path) else {
+        return Ok(());
+    };
+    let Some(text) = disarmed(&text) else {
+        return remove(&path);
+    };
+    // Written beside and moved, so that the file is whole at any moment and a link is not followed.
+    let fresh = home.path().join("postmaster.pid.new");
+    fs::write(&fresh, text).map_err(|e| Error::io("write", &fresh, e))?;
+    identity.give(&fresh)?;
+    fs::rename(&fresh, &path).map_err(|e| Error::io("replace", &path, e))
+}
+
+/// The pid file with a pid that no process can have; none if it is not even a pid file, such as
+/// the empty one that a full disk leaves.
+fn disarmed(text: &[u8]) -> Option<Vec<u8>> {
+    pid_in(text)?;
+    let rest = text.iter().position(|byte| *byte == b'\n').map_or(&[][..], |end| &text[end..]);
+    Some([i32::MAX.to_string().as_bytes(), rest].concat())
+}
+
+fn pid_in(text: &[u8]) -> Option<u32> {
+    let line = text.split(|byte| *byte == b'\n').next()?;
+    std::str::from_utf8(line).ok()?.trim().parse().ok()
+}
+
+fn ends_ready(text: &[u8]) -> bool {
+    text.trim_ascii_end().ends_with(b"\nready")
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Every process of the cluster.
+fn stragglers(name: &str) -> Vec<u32> {
+    let processes = processes().into_iter();
+    let ours = processes.filter(|(_, line)| is_postmaster(line, name) || is_back_end(line, name));
+    ours.map(|(pid, _)| pid).collect()
+}
+
+/// Our own way of starting it, see `start`.
+fn is_postmaster(line: &str, name: &str) -> bool {
+    line.contains(&format!(" -c cluster_name={name} "))
+}
+
+/// The title that Postgres gives its other processes.
+fn is_back_end(line: &str, name: &str) -> bool {
+    line.starts_with(&format!("postgres: {name}: "))
+}
+
+/// Sends a signal through the shell: the standard library has no call for it.
+fn signal(name: &str, pids: &[u32]) {
+    let mut command = bare_command(Path::new("/bin/sh"));
+    command.args(["-c", "kill -s \"$0\" \"$@\"", name]);
+    command.args(pids.iter().map(ToString::to_string));
+    // A pid that is gone already is what we want.
+    drop(command.stdout(Stdio::null()).stderr(Stdio::null()).status());
+}
+
+#[cfg(target_os = "linux")]
+fn command_line(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+#[cfg(target_os = "linux")]
+fn processes() -> Vec<(u32, String)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.map(|pid| (pid, command_line(pid))).collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn command_line(pid: u32) -> String {
+    let found = processes().into_iter().find(|(other, _)| *other == pid);
+    found.map_or_else(String::new, |(_, line)| line)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn processes() -> Vec<(u32, String)> {
+    let output = bare_command(Path::new("ps")).args(["-axww", "-o", "pid=,args="]).output();
+    let text = output.map(|it| it.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().filter_map(|line| line.trim_start().split_once(' '));
+    lines.filter_map(|(pid, line)| Some((pid.parse().ok()?, format!("{line} ")))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{disarmed, ends_ready, is_back_end, is_postmaster};
+
+    #[test]
+    fn repairing_the_pid_file_changes_the_pid_alone() {
+        let before = b"123\n/data\n1690000000\n5432\n/socket\n\n  786 0\nready   \n";
+        let after = b"2147483647\n/data\n1690000000\n5432\n/socket\n\n  786 0\nready   \n";
+        assert_eq!(disarmed(before).as_deref(), Some(&after[..]));
+        assert_eq!(disarmed(after).as_deref(), Some(&after[..]));
+        assert!(ends_ready(after) && !ends_ready(b"1\n/data\nstarting\n"));
+        assert_eq!(disarmed(b"77").as_deref(), Some(&b"2147483647"[..]));
+        assert_eq!(disarmed(b""), None);
+        assert_eq!(disarmed(b"root:x:0\n1\n"), None);
+    }
+
+    #[test]
+    fn only_postgres_itself_is_taken_for_postgres() {
+        let postmaster = "/usr/lib/postgresql/15/bin/postgres -c cluster_name=tenantry-1 -D /x ";
+        assert!(is_postmaster(postmaster, "tenantry-1"));
+        assert!(!is_postmaster(postmaster, "tenantry-11"));
+        assert!(!is_postmaster("", "tenantry-1"));
+        assert!(is_back_end("postgres: tenantry-1: checkpointer ", "tenantry-1"));
+        assert!(!is_back_end("postgres: tenantry-11: checkpointer ", "tenantry-1"));
+        assert!(!is_back_end("psql -h /tmp/tenantry-1 ", "tenantry-1"));
+    }
+}

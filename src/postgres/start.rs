@@ -1,0 +1,165 @@
+//! Adopting the running Postgres, or starting one.
+//!
+//! The one thing to know: everything from the question "is it running?" to "it takes connections"
+//! happens under the start lock, so of several that come at once one starts it and the rest adopt.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Child;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::find::Binaries;
+use super::home::{Home, PORT};
+use super::log::Log;
+use super::privileges::Identity;
+use super::process::{self, MOMENT};
+use super::{Durability, Error, initialise};
+
+/// Recovery after a crash replays at most some minutes of work; beyond this something is wrong.
+const START_LIMIT: Duration = Duration::from_mins(5);
+
+/// Everything it takes to bring Postgres up, as often as needed.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) home: Home,
+    pub(super) identity: Identity,
+    pub(super) binaries: Binaries,
+    pub(super) durability: Durability,
+}
+
+impl Engine {
+    /// Makes the cluster if there is none.
+    pub(super) fn ensure_initialised(&self) -> Result<(), Error> {
+        let _turn = self.take_turn()?;
+        initialise::sweep(self.home.path());
+        match self.home.major()? {
+            Some(_) => Ok(()),
+            None => initialise::initialise(self, &Log::open(&self.home)?),
+        }
+    }
+
+    /// Returns once Postgres takes connections, with the process if it was started just now.
+    /// Never makes a cluster: whoever removes one under a running server wants an error.
+    pub(super) fn ensure_running(&self) -> Result<Option<Child>, Error> {
+        let _turn = self.take_turn()?;
+        if self.adopt()? {
+            return Ok(None);
+        }
+        if self.home.major()?.is_none() {
+            return Err(Error::NotACluster { data: self.home.data() });
+        }
+        let log = Log::open(&self.home)?;
+        process::clear_remains(&self.home, &self.identity)?;
+        self.prepare_socket_folder()?;
+        self.launch(&log).map(Some)
+    }
+
+    fn take_turn(&self) -> Result<File, Error> {
+        let lock = self.home.open_start_lock()?;
+        lock.lock().map_err(|e| Error::io("lock", self.home.path(), e))?;
+        Ok(lock)
+    }
+
+    /// Waits for a Postgres that lives to be ready; false if there is none, or it ends meanwhile.
+    fn adopt(&self) -> Result<bool, Error> {
+        let started = Instant::now();
+        while self.is_alive() {
+            // Whose pid is in the file does not matter: it may be one of another container.
+            if process::says_ready(&self.home) {
+                tracing::debug!(home = %self.home.path().display(), "adopted the running Postgres");
+                return Ok(true);
+            }
+            if started.elapsed() > START_LIMIT {
+                return Err(Log::open(&self.home)?.failure("postgres", "still not ready"));
+            }
+            sleep(MOMENT);
+        }
+        Ok(false)
+    }
+
+    /// The socket is asked first: it also answers for a Postgres in another container on the same
+    /// files, whose pid means nothing here.
+    fn is_alive(&self) -> bool {
+        UnixStream::connect(self.home.socket()).is_ok() || process::postmaster(&self.home).is_some()
+    }
+
+    /// Socket access is all the access control there is, so the folder must be what we think it is.
+    fn prepare_socket_folder(&self) -> Result<(), Error> {
+        let folder = Path::new(self.home.socket_folder());
+        self.identity.make_private(folder)?;
+        if self.identity.is_private(folder) {
+            return Ok(());
+        }
+        Err(Error::SocketFolder { folder: folder.to_owned() })
+    }
+
+    fn launch(&self, log: &Log) -> Result<Child, Error> {
+        let program = self.binaries.program("postgres");
+        let mut command = self.identity.command(&program);
+        // A process group of its own keeps the terminal's Ctrl-C away from it.
+        command.args(self.arguments()).process_group(0);
+        command.stdout(log.writer()?).stderr(log.writer()?);
+        let mut child = command.spawn().map_err(|e| Error::io("run", &program, e))?;
+        let started = Instant::now();
+        while !process::postmaster(&self.home).is_some_and(|it| it.is_ready) {
+            let ended = child.try_wait().map_err(|e| Error::io("watch", &program, e))?;
+            if let Some(status) = ended {
+                return Err(log.failure("postgres", &status.to_string()));
+            }
+            if started.elapsed() > START_LIMIT {
+                return Err(log.failure("postgres", "still not ready"));
+            }
+            sleep(MOMENT);
+        }
+        tracing::info!(
+            home = %self.home.path().display(), version = %self.binaries.version,
+            milliseconds = started.elapsed().as_millis(), "started Postgres",
+        );
+        Ok(child)
+    }
+
+    /// Settings on the command line outrank every file. The name comes first: `process` knows
+    /// Postgres by it.
+    fn arguments(&self) -> Vec<OsString> {
+        let folder = self.home.socket_folder().replace('"', "\"\"");
+        let mut settings = vec![
+            format!("cluster_name={}", self.home.name()),
+            "listen_addresses=".to_owned(),
+            format!("unix_socket_directories=\"{folder}\""),
+            "unix_socket_permissions=0700".to_owned(),
+            format!("port={PORT}"),
+            "timezone=UTC".to_owned(),
+        ];
+        settings.extend(QUIET_LOG.map(ToOwned::to_owned));
+        if self.durability == Durability::Throwaway {
+            settings.extend(FOR_TESTS.map(ToOwned::to_owned));
+        }
+        let options = settings.into_iter().flat_map(|it| ["-c".into(), OsString::from(it)]);
+        options.chain(["-D".into(), self.home.data().into_os_string()]).collect()
+    }
+}
+
+/// Only what an operator of Postgres needs: a failed statement is our own log's business, and would
+/// let callers fill the disk and leave what they typed in a file.
+const QUIET_LOG: [&str; 7] = [
+    "log_timezone=UTC",
+    "log_destination=stderr",
+    "logging_collector=off",
+    "log_min_messages=log",
+    "log_min_error_statement=panic",
+    "log_checkpoints=off",
+    "log_autovacuum_min_duration=-1",
+];
+
+const FOR_TESTS: [&str; 6] = [
+    "max_connections=300",
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+];

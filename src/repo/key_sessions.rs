@@ -1,0 +1,175 @@
+//! Sessions that keys were exchanged for, and their refresh tokens.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::model::ids::{KeyId, OrganizationId, SessionId};
+use crate::model::secret::Digest;
+
+/// Stores a new session of a key.
+///
+/// # Errors
+/// The database's own.
+pub async fn insert(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: SessionId,
+    key: KeyId,
+    created_at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into key_sessions (id, organization_id, key_id, created_at)
+         values ($1, $2, $3, $4)",
+        id.uuid(),
+        organization.0,
+        key.uuid(),
+        created_at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Adds a refresh token to a session's chain.
+///
+/// # Errors
+/// The database's own.
+pub async fn insert_refresh_token(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    session: SessionId,
+    digest: Digest,
+    created_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into refresh_tokens (digest, organization_id, session_id, created_at, expires_at)
+         values ($1, $2, $3, $4, $5)",
+        digest.bytes().as_slice(),
+        organization.0,
+        session.uuid(),
+        created_at,
+        expires_at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A refresh token that somebody showed.
+pub struct ShownRefreshToken {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Its session.
+    pub session: SessionId,
+    /// The session's key.
+    pub key: KeyId,
+    /// Whether it was used before, or its session has ended.
+    pub is_spent: bool,
+    /// Whether it is over, by the database's clock.
+    pub is_expired: bool,
+}
+
+/// The refresh token with one of these digests, locked until the transaction ends: of two that
+/// use one token at once, the second finds it spent.
+///
+/// # Errors
+/// The database's own.
+pub async fn lock_refresh_token(
+    db: &mut PgConnection,
+    digests: &[Digest],
+) -> Result<Option<ShownRefreshToken>> {
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let row = sqlx::query!(
+        r#"select t.organization_id, t.session_id, s.key_id,
+                  (t.used_at is not null or s.revoked_at is not null) as "is_spent!",
+                  (t.expires_at <= now()) as "is_expired!"
+           from refresh_tokens t
+           join key_sessions s on s.id = t.session_id
+           where t.digest = any($1)
+           for update of t, s"#,
+        &digests,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| ShownRefreshToken {
+        organization: OrganizationId(row.organization_id),
+        session: SessionId::from_uuid(row.session_id),
+        key: KeyId::from_uuid(row.key_id),
+        is_spent: row.is_spent,
+        is_expired: row.is_expired,
+    }))
+}
+
+/// Marks the unused refresh token of a session as used.
+///
+/// # Errors
+/// Internal where there is none: the caller holds its lock.
+pub async fn spend_refresh_tokens(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    session: SessionId,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    let done = sqlx::query!(
+        "update refresh_tokens set used_at = $3
+         where organization_id = $1 and session_id = $2 and used_at is null",
+        organization.0,
+        session.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    match done.rows_affected() {
+        1 => Ok(()),
+        rows => Err(Error::internal(format!("{rows} unused refresh tokens in one session"))),
+    }
+}
+
+/// Ends a session. Whether it did: one that ended before stays as it was.
+///
+/// # Errors
+/// The database's own.
+pub async fn revoke(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: SessionId,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update key_sessions set revoked_at = $3
+         where organization_id = $1 and id = $2 and revoked_at is null",
+        organization.0,
+        id.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Removes up to 1,000 sessions whose every token is over, with their tokens; how many. No
+/// tenant's data is read: what is over is over for all.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
+    let over: Vec<Uuid> = sqlx::query_scalar!(
+        "select s.id from key_sessions s
+         where s.id in (select t.session_id from refresh_tokens t where t.expires_at <= now())
+           and not exists (select from refresh_tokens t
+                           where t.session_id = s.id and t.expires_at > now())
+         limit 1000
+         for update of s skip locked",
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    sqlx::query!("delete from refresh_tokens where session_id = any($1)", &over)
+        .execute(&mut *db)
+        .await?;
+    let done =
+        sqlx::query!("delete from key_sessions where id = any($1)", &over).execute(db).await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,76 @@
+//! The only place with SQL: one file per table or aggregate.
+//!
+//! Functions take the connection first and never commit; on a tenant's data they take the
+//! organization (or a digest that only its holder can have) and put it in the `where`. Whether
+//! something is unique is the database's decision, told by the name of the constraint.
+
+pub mod audit_events;
+pub mod callers;
+pub mod key_sessions;
+pub mod keys;
+pub mod migrations;
+pub mod organizations;
+pub mod usage;
+pub mod users;
+
+use crate::error::Error;
+
+/// SQLSTATEs after which a connection is not to be used again: it is cut off, or its server is
+/// read-only, going down or coming up.
+const LOST: [&str; 4] = ["25006", "57P01", "57P02", "57P03"];
+
+/// Whether the failure means that the database is away rather than that the statement is wrong.
+#[must_use]
+pub fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(refusal) => refusal
+            .code()
+            .is_some_and(|code| code.starts_with("08") || LOST.contains(&code.as_ref())),
+        _ => false,
+    }
+}
+
+/// Whether the database gave up on the statement because of load or time: a lock or statement
+/// time-out, a deadlock, a serialization failure, no connection left.
+fn is_overloaded(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| {
+        code.starts_with("53") || matches!(code.as_ref(), "55P03" | "57014" | "40001" | "40P01")
+    })
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        if is_lost(&error) || is_overloaded(&error) {
+            Self::unavailable(error)
+        } else {
+            Self::internal(error)
+        }
+    }
+}
+
+/// Turns the refusals of named constraints into conflicts that the caller can act on.
+pub trait OnConstraints<T> {
+    /// If a constraint of the list refused the statement, a conflict with its message; any other
+    /// failure as it is.
+    ///
+    /// # Errors
+    /// The failure.
+    fn on_constraints(self, conflicts: &[(&str, &'static str)]) -> Result<T, Error>;
+}
+
+impl<T> OnConstraints<T> for Result<T, sqlx::Error> {
+    fn on_constraints(self, conflicts: &[(&str, &'static str)]) -> Result<T, Error> {
+        self.map_err(|error| {
+            let constraint = error.as_database_error().and_then(|refusal| refusal.constraint());
+            let conflict = conflicts.iter().find(|(name, _)| Some(*name) == constraint);
+            conflict.map_or_else(|| error.into(), |(_, message)| Error::conflict(*message))
+        })
+    }
+}

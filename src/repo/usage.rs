@@ -1,0 +1,78 @@
+//! How much was used: added in batches, read as sums.
+
+use sqlx::PgConnection;
+
+use crate::error::Result;
+use crate::model::ids::OrganizationId;
+use crate::model::usage::{Period, Tally};
+
+/// Adds a batch to the days' sums and moves `last_used_at` of its keys forward, never back.
+///
+/// One statement, so it is whole or nothing; rows are taken in the order of their keys, so that
+/// two replicas flushing at once can not wait for each other.
+///
+/// # Errors
+/// The database's own.
+pub async fn add(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
+    let mut tallies: Vec<&Tally> = tallies.iter().collect();
+    tallies.sort_unstable_by_key(|tally| (tally.key, tally.day));
+    let organizations: Vec<_> = tallies.iter().map(|tally| tally.organization.0).collect();
+    let keys: Vec<_> = tallies.iter().map(|tally| tally.key.uuid()).collect();
+    let days: Vec<_> = tallies.iter().map(|tally| tally.day).collect();
+    let requests: Vec<_> = tallies.iter().map(|tally| tally.requests).collect();
+    let denied: Vec<_> = tallies.iter().map(|tally| tally.denied).collect();
+    let last_used: Vec<_> = tallies.iter().map(|tally| tally.last_used_at).collect();
+    sqlx::query!(
+        "with batch as (
+             select * from unnest($1::uuid[], $2::uuid[], $3::date[], $4::bigint[], $5::bigint[],
+                                  $6::timestamptz[])
+                 as t (organization_id, key_id, day, requests, denied, last_used_at)
+         ), locked as (
+             select k.organization_id, k.id from api_keys k
+             where (k.organization_id, k.id) in (select organization_id, key_id from batch)
+             order by k.id
+             for no key update
+         ), used as (
+             update api_keys k set last_used_at = greatest(k.last_used_at, b.last_used_at)
+             from (select organization_id, key_id, max(last_used_at) as last_used_at
+                   from batch group by organization_id, key_id) b
+             join locked l on l.organization_id = b.organization_id and l.id = b.key_id
+             where k.organization_id = b.organization_id and k.id = b.key_id
+         )
+         insert into usage_daily as u (organization_id, key_id, day, requests, denied)
+         select organization_id, key_id, day, requests, denied from batch
+         order by organization_id, day, key_id
+         on conflict on constraint usage_daily_pkey do update
+         set requests = u.requests + excluded.requests, denied = u.denied + excluded.denied",
+        &organizations,
+        &keys,
+        &days,
+        &requests,
+        &denied,
+        &last_used,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The organization's requests within the period.
+///
+/// # Errors
+/// The database's own.
+pub async fn requests(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    period: Period,
+) -> Result<u64> {
+    let sum = sqlx::query_scalar!(
+        r#"select coalesce(sum(requests), 0)::bigint as "sum!" from usage_daily
+           where organization_id = $1 and day >= $2 and day < $3"#,
+        organization.0,
+        period.start,
+        period.end,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(u64::try_from(sum).unwrap_or(0))
+}

@@ -1,0 +1,135 @@
+//! Logs, metrics and traces of this process.
+//!
+//! The log goes to standard error, one line a request and one a failure of ours; metrics are
+//! read from their own listener; traces are sent only where an endpoint is configured.
+
+use std::panic::PanicHookInfo;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing::Subscriber;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::config::telemetry::{LogFormat, TelemetrySettings};
+
+/// Upper bounds of the duration histograms, in seconds.
+const DURATIONS: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// Upper bounds of the batch size histogram, in questions.
+const BATCH_SIZES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 512.0];
+
+/// Why telemetry can not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The metrics recorder.
+    #[error("metrics: {0}")]
+    Metrics(#[from] BuildError),
+    /// The exporter of traces.
+    #[error("traces: {0}")]
+    Traces(String),
+    /// Something in this process logs already.
+    #[error("logs: {0}")]
+    Logs(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// What is to be ended when the process ends.
+pub struct Telemetry {
+    metrics: PrometheusHandle,
+    traces: traces::Exporter,
+}
+
+impl Telemetry {
+    /// Sets everything up for this process. Call it once, outside of any async runtime.
+    ///
+    /// # Errors
+    /// What can not be set up.
+    pub fn start(settings: &TelemetrySettings) -> Result<Self, SetupError> {
+        let filter = EnvFilter::try_new(&settings.log_filter).unwrap_or_default();
+        let log = log_layer::<Registry>(settings.log_format).with_filter(filter);
+        let traces = traces::Exporter::start(settings.otlp_endpoint.as_ref())?;
+        tracing_subscriber::registry().with(log).with(traces.layer()).try_init()?;
+        std::panic::set_hook(Box::new(log_panic));
+        let metrics = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATIONS)?
+            .set_buckets_for_metric(Matcher::Suffix("_batch_size".to_owned()), &BATCH_SIZES)?
+            .install_recorder()?;
+        Ok(Self { metrics, traces })
+    }
+
+    /// Reads the metrics.
+    #[must_use]
+    pub fn metrics(&self) -> PrometheusHandle {
+        self.metrics.clone()
+    }
+
+    /// Sends what was not sent yet. Call it outside of any async runtime.
+    pub fn finish(self) {
+        self.traces.finish();
+    }
+}
+
+fn log_layer<S: Subscriber + for<'a> LookupSpan<'a>>(
+    format: LogFormat,
+) -> Box<dyn Layer<S> + Send + Sync> {
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => layer.with_ansi(false).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
+    }
+}
+
+/// A panic's place and message: ours, not the caller's.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let message = panic.payload_as_str().unwrap_or("no message");
+    tracing::error!(place, message, "panicked");
+}
+
+/// Traces over OTLP/HTTP.
+mod traces {
+    use opentelemetry::trace::TracerProvider;
+    use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+    use opentelemetry_sdk::Resource;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::filter::LevelFilter;
+    use tracing_subscriber::registry::LookupSpan;
+    use url::Url;
+
+    use super::SetupError;
+
+    /// Sends spans, if an endpoint is configured.
+    pub struct Exporter(Option<SdkTracerProvider>);
+
+    impl Exporter {
+        pub fn start(endpoint: Option<&Url>) -> Result<Self, SetupError> {
+            let Some(endpoint) = endpoint else { return Ok(Self(None)) };
+            let url = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
+            let exporter = SpanExporter::builder().with_http().with_endpoint(url).build();
+            let exporter = exporter.map_err(|error| SetupError::Traces(error.to_string()))?;
+            let resource = Resource::builder().with_service_name("tenantry").build();
+            let provider = SdkTracerProvider::builder()
+                .with_batch_exporter(exporter)
+                .with_resource(resource)
+                .build();
+            Ok(Self(Some(provider)))
+        }
+
+        pub fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
+        where
+            S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+        {
+            let provider = self.0.as_ref()?;
+            let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("tenantry"));
+            Some(layer.with_filter(LevelFilter::INFO))
+        }
+
+        pub fn finish(self) {
+            if let Some(Err(error)) = self.0.map(|provider| provider.shutdown()) {
+                tracing::warn!(%error, "the last traces were not sent");
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What every route that reads a body does with a bad one (contract §1, *Bad input*): a clear
+//! refusal, nothing written, never a 5xx.
+
+use axum::body::{Body, Bytes};
+use serde_json::{Value, json};
+
+use crate::support::actor::Actor;
+use crate::support::spec::operations;
+use crate::support::{TestApp, run};
+
+/// Every route that reads a body, and somebody who may use it.
+async fn body_routes(app: &TestApp) -> Vec<(Actor, String, String)> {
+    let acme = app.sign_up().await;
+    let actor = app.key(&acme.api_key);
+    let takes_body =
+        operations().into_iter().filter(|it| it.description["requestBody"].is_object());
+    let routes = takes_body.map(|it| (actor.clone(), it.method, it.path));
+    let routes: Vec<_> = routes.collect();
+    assert!(routes.len() >= 4, "the routes that read a body were not found");
+    routes
+}
+
+/// Sends `body` with `content_type` to every such route and expects the refusal.
+async fn refused(content_type: &str, body: impl Fn() -> Body, status: u16, code: &str) {
+    run(async |app| {
+        for (actor, method, path) in body_routes(app).await {
+            let actor = actor.with("content-type", content_type);
+            actor.send(&method, &path, body()).await.has_failed(status, code);
+        }
+        assert_eq!(app.count("select count(*) from api_keys").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_of_another_type_is_a_415() {
+    let types = [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/foo+json",
+        "application/json; charset=utf-16",
+        "application/jsonx",
+        "json",
+        "",
+    ];
+    for content_type in types {
+        refused(content_type, || Body::from("{}"), 415, "unsupported_media_type").await;
+    }
+}
+
+#[tokio::test]
+async fn the_charset_utf_8_in_any_case_is_fine() {
+    run(async |app| {
+        for content_type in ["application/json; charset=UTF-8", "Application/JSON;charset=utf-8"] {
+            let anon = app.anon().with("content-type", content_type);
+            anon.send("POST", "/signup", "{}").await.has_status(201);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_a_415() {
+    run(async |app| {
+        let anon = app.anon().with("content-type", "application/json");
+        let gzipped = anon.with("content-encoding", "gzip");
+        gzipped.send("POST", "/signup", "{}").await.has_failed(415, "unsupported_media_type");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn broken_json_is_a_400() {
+    let bodies = ["{", "{\"a\":}", "nul", "{}{}", "{'a':1}", "\u{feff}{}", "{\"a\":\"\\ud800\"}"];
+    for body in bodies {
+        refused("application/json", || Body::from(body), 400, "malformed").await;
+    }
+    refused("application/json", || Body::from(&b"{\"name\":\"\xff\"}"[..]), 400, "malformed").await;
+}
+
+#[tokio::test]
+async fn json_that_is_no_object_is_invalid() {
+    for body in ["[]", "null", "7", "\"name\"", "[{}]"] {
+        refused("application/json", || Body::from(body), 422, "validation_error").await;
+    }
+}
+
+#[tokio::test]
+async fn json_nested_deeper_than_32_is_a_400() {
+    let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+    refused("application/json", || Body::from(nested(20_000)), 400, "malformed").await;
+    refused("application/json", || Body::from(nested(32)), 400, "malformed").await;
+    refused("application/json", || Body::from(nested(31)), 422, "validation_error").await;
+}
+
+#[tokio::test]
+async fn a_body_over_64_kib_is_a_413() {
+    let padded = |length: usize| Body::from(format!("{{}}{}", " ".repeat(length - 2)));
+    refused("application/json", || padded(3_000_000), 413, "entity_too_large").await;
+    refused("application/json", || padded(64 * 1024 + 1), 413, "entity_too_large").await;
+    run(async |app| {
+        let anon = app.anon().with("content-type", "application/json");
+        anon.send("POST", "/signup", padded(64 * 1024)).await.has_status(201);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_or_too_deep_is_not_read_to_its_end() {
+    run(async |app| {
+        for (piece, status) in [(" ".repeat(1024), 413), ("[".repeat(16), 400)] {
+            // A body without an end: only a reader that gives up ever answers.
+            let pieces = std::iter::repeat(Bytes::from(piece));
+            let endless = Body::from_stream(tokio_stream::iter(pieces.map(Ok::<_, String>)));
+            let anon = app.anon().with("content-type", "application/json");
+            anon.send("POST", "/signup", endless).await.has_status(status);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_field_twice_is_refused_by_name_even_with_equal_values() {
+    run(async |app| {
+        let anon = app.anon().with("content-type", "application/json");
+        let answer = anon.send("POST", "/signup", r#"{"name":"a","org_id":"x","name":"a"}"#).await;
+        let answer = answer.has_failed(422, "validation_error");
+        assert_eq!(answer.refused_fields(), ["name"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_field_that_the_route_does_not_know_is_refused_by_name() {
+    run(async |app| {
+        for (actor, method, path) in body_routes(app).await {
+            let body = json!({ "emailVerified": true, "organizationId": "x" }).to_string();
+            let actor = actor.with("content-type", "application/json");
+            let answer = actor.send(&method, &path, body).await.has_status(422);
+            let fields = answer.refused_fields();
+            assert!(fields.contains(&"emailVerified") && fields.contains(&"organizationId"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_nobody_expects_in_a_name_is_refused_and_what_people_write_is_kept() {
+    run(async |app| {
+        for name in ["a\u{0}b", "a\nb", "\u{1b}[31m", "\u{85}", &"é".repeat(65)] {
+            let answer = app.anon().post("/signup", json!({ "name": name })).await;
+            assert_eq!(answer.has_status(422).refused_fields(), ["name"], "{name:?}");
+        }
+        for name in ["Ünïcödé ☂ 名前", "' or 1=1 --", "<script>", "👩‍👩‍👧", &"é".repeat(64)]
+        {
+            let answer = app.anon().post("/signup", json!({ "name": name })).await.has_status(201);
+            assert_eq!(answer.body["key"]["name"], Value::from(name));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_are_not_there_answer_in_the_family_s_words() {
+    run(async |app| {
+        for path in ["/me/", "/me/x", "/signup/", "/usage", "/usage/never", "/auth/verify/x"] {
+            app.anon().get(path).await.has_failed(404, "not_found");
+        }
+        for path in ["/", "/nowhere", "/v1/other", "/%00", "/mee", "/..%2f..%2fetc/passwd"] {
+            let answer = app.anon().get(path).await.has_status(404);
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+            assert_eq!(answer.body["code"], "not_found");
+        }
+        for (method, path, allow) in [
+            ("GET", "/signup", "POST"),
+            ("PUT", "/me", "GET,HEAD"),
+            ("PATCH", "/me/api-keys", "GET,HEAD,POST"),
+            ("BREW", "/signup", "POST"),
+        ] {
+            let answer = app.anon().send(method, path, "").await;
+            let answer = answer.has_failed(405, "method_not_allowed");
+            assert_eq!(answer.header("allow"), allow);
+        }
+    })
+    .await;
+}

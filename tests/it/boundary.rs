@@ -1,0 +1,158 @@
+//! What every request passes: ids, headers, deadlines, panics, a database that is away.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use serde_json::json;
+
+use crate::support::{TestApp, run, with};
+
+/// The server with a route that panics and one that never answers, in the onboarding family.
+fn troubled(app: &TestApp) -> Router {
+    let routes = Router::new()
+        .route("/me/panic", get(|| async { panic!("the handler's own words") as &str }))
+        .route("/me/hang", get(std::future::pending::<&str>));
+    tenantry::http::dress(&app.app, routes)
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_in_the_family_s_words_and_says_nothing_internal() {
+    run(async |app| {
+        let answer = app.behind(troubled(app)).get("/me/panic").await;
+        let answer = answer.has_failed(500, "internal_error");
+        assert!(!answer.text.contains("own words"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_a_503_in_the_family_s_words() {
+    run(async |app| {
+        let actor = app.behind(troubled(app));
+        tokio::time::pause();
+        let (answer, ()) = tokio::join!(actor.get("/me/hang"), async {
+            tokio::task::yield_now().await;
+            tokio::time::advance(Duration::from_secs(21)).await;
+        });
+        tokio::time::resume();
+        let answer = answer.has_failed(503, "service_unavailable");
+        assert_eq!(answer.header("retry-after"), "1");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_s_request_id_is_kept_and_comes_back_under_its_own_name() {
+    run(async |app| {
+        let id = "trace-0123456789_ABC";
+        let answer = app.anon().with("x-request-id", id).get("/me").await;
+        assert_eq!(answer.header("x-request-id"), id);
+        assert_eq!(answer.body["request_id"], id);
+        let answer = app.anon().with("x-correlation-id", id).get("/me").await;
+        assert_eq!(answer.header("x-correlation-id"), id);
+        assert_eq!(answer.header("x-request-id"), id);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_id_of_another_form_is_replaced() {
+    run(async |app| {
+        for id in ["short", "with spaces in between", "é23456789012345678", &"x".repeat(129)] {
+            let answer = app.anon().with("x-request-id", id).get("/me").await;
+            let fresh = answer.header("x-request-id");
+            assert!(fresh.starts_with("req_") && fresh.len() == 20, "{fresh}");
+            assert_eq!(answer.body["request_id"], fresh);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_answer_has_the_security_headers() {
+    run(async |app| {
+        for path in ["/me", "/nowhere", "/health/live", "/docs/", "/openapi.json"] {
+            let answer = app.anon().get(path).await;
+            assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff");
+            assert_eq!(answer.header("content-security-policy"), "frame-ancestors 'none'");
+            assert_eq!(answer.header("strict-transport-security"), "");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn behind_https_browsers_are_told_to_stay_there() {
+    with(&[("PUBLIC_URL", "https://api.example.com")])
+        .run(async |app| {
+            let answer = app.anon().get("/health/live").await;
+            assert!(answer.header("strict-transport-security").starts_with("max-age="));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn ready_means_that_the_database_answers_and_its_schema_is_current() {
+    run(async |app| {
+        app.anon().get("/health/ready").await.has_status(200);
+        app.execute("update _sqlx_migrations set success = false where version = 6").await;
+        app.anon().get("/health/ready").await.has_status(503);
+        app.execute("update _sqlx_migrations set success = true").await;
+        app.anon().get("/health/ready").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_its_database_the_server_lives_is_not_ready_and_answers_503() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        app.close().await;
+        app.anon().get("/health/live").await.has_status(200);
+        app.anon().get("/health/ready").await.has_status(503);
+        let answers = [
+            app.anon().post("/signup", json!({})).await,
+            app.key(&acme.api_key).get("/me").await,
+            app.key(&acme.api_key).post("/me/api-keys", json!({})).await,
+        ];
+        for answer in answers {
+            let answer = answer.has_failed(503, "service_unavailable");
+            assert_eq!(answer.header("retry-after"), "1");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_the_database_cut_off_is_replaced_without_a_failed_key_check() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for _ in 0..5 {
+            app.key(&acme.api_key).get("/auth/verify").await.has_status(200);
+            let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+                       where datname = current_database() and pid <> pg_backend_pid()";
+            app.execute(cut).await;
+        }
+        // The connection that was cut off just now is found out here, not by the next user.
+        let _ = app.app.meter.flush().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn work_that_is_cut_off_gives_its_connection_up() {
+    with(&[("DATABASE_MAX_CONNECTIONS", "1")])
+        .run(async |app| {
+            let asleep = app.app.db.run(async |db| {
+                sqlx::query("select pg_sleep(60)").execute(db).await?;
+                Ok(())
+            });
+            // Whoever waited went away.
+            let cut_off = tokio::time::timeout(Duration::from_millis(50), asleep).await;
+            cut_off.unwrap_err();
+            app.sign_up().await;
+        })
+        .await;
+}

@@ -1,0 +1,111 @@
+//! The configuration: every problem at once, by the variable's name, and no value of a secret.
+
+use std::collections::{BTreeSet, HashMap};
+
+use tenantry::config::env::Env;
+use tenantry::config::{Config, ConfigError};
+
+const PEPPER: &str = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+fn read(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let settings: HashMap<_, _> = settings.iter().copied().collect();
+    Config::read(&mut Env::from(|name: &str| settings.get(name).map(|it| (*it).to_owned())))
+}
+
+fn problems(settings: &[(&str, &str)]) -> Vec<&'static str> {
+    let problems = read(settings).err().map(|ConfigError(problems)| problems).unwrap_or_default();
+    problems.into_iter().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn the_two_secrets_are_all_that_a_server_with_a_database_needs() {
+    let settings = [
+        ("DATABASE_URL", "postgres://user:password@localhost/tenantry"),
+        ("KEY_PEPPERS", PEPPER),
+        ("JWT_SECRETS", PEPPER),
+    ];
+    let config = read(&settings).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.http.listen_addr.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.http.public_url.as_str(), "http://127.0.0.1:8080/");
+    assert_eq!(config.keys.format.prefix(), "tnt_live_");
+}
+
+#[test]
+fn a_missing_pepper_is_a_refusal_to_start() {
+    let database = ("DATABASE_URL", "postgres://localhost/tenantry");
+    assert_eq!(problems(&[database]), ["KEY_PEPPERS", "JWT_SECRETS"]);
+    let empty = [database, ("KEY_PEPPERS", " "), ("JWT_SECRETS", "")];
+    assert_eq!(problems(&empty), ["KEY_PEPPERS", "JWT_SECRETS"]);
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let wrong = [
+        ("DATABASE_URL", "mysql://localhost"),
+        ("DATABASE_MAX_CONNECTIONS", "0"),
+        ("LISTEN_ADDR", "8080"),
+        ("PUBLIC_URL", "https://user@example.com/path"),
+        ("TRUSTED_PROXY_HOPS", "-1"),
+        ("KEY_PREFIX", "Sig-"),
+        ("KEY_PEPPERS", "p1:c2hvcnQ="),
+        ("JWT_SECRETS", "no colon"),
+        ("SCOPES", "trademarks:read,Trade Marks"),
+        ("SIGNUP_MODE", "ajar"),
+        ("SIGNUP_TOKEN", "short"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_FILTER", "a=b=c"),
+        ("METRICS_ADDR", "everywhere"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector"),
+    ];
+    let expected: BTreeSet<_> = wrong.iter().map(|(name, _)| *name).collect();
+    assert_eq!(problems(&wrong).into_iter().collect::<BTreeSet<_>>(), expected);
+}
+
+#[test]
+fn a_list_of_secrets_must_be_well_formed_and_its_ids_unique() {
+    let twice = format!("{PEPPER},{PEPPER}");
+    let long = format!("{}:MDEy", "x".repeat(33));
+    for list in [twice.as_str(), "p1:not base64!", ":MDEy", "a b:MDEy", long.as_str(), ",", "p1:"] {
+        let settings = [("KEY_PEPPERS", list), ("JWT_SECRETS", PEPPER)];
+        assert_eq!(problems(&settings), ["KEY_PEPPERS"], "{list}");
+    }
+}
+
+#[test]
+fn gated_signup_needs_its_token() {
+    let settings = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER), ("SIGNUP_MODE", "gated")];
+    assert_eq!(problems(&settings), ["SIGNUP_TOKEN"]);
+}
+
+#[test]
+fn problems_do_not_repeat_the_values_of_secrets() {
+    let wrong = [
+        ("DATABASE_URL", "postgres://user:hunter2@@@/:"),
+        ("KEY_PEPPERS", "p1:hunter2"),
+        ("JWT_SECRETS", "hunter2"),
+        ("SIGNUP_TOKEN", "hunter2"),
+    ];
+    let told = read(&wrong).err().unwrap().to_string();
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn the_example_lists_the_variables_that_are_read_each_with_its_line() {
+    let mut env = Env::from(|_: &str| None);
+    let _ = Config::read(&mut env);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example");
+    let example = std::fs::read_to_string(path).unwrap();
+    let mut listed = BTreeSet::new();
+    let mut explained = false;
+    for line in example.lines() {
+        match line.trim_start_matches("# ").split_once('=') {
+            Some((name, _)) if name.bytes().all(|it| it.is_ascii_uppercase() || it == b'_') => {
+                assert!(explained, "{name} has no line that explains it");
+                assert!(listed.insert(name), "{name} is listed twice");
+                explained = false;
+            }
+            _ => explained = line.starts_with("# "),
+        }
+    }
+    assert_eq!(listed, *env.names());
+}

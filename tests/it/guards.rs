@@ -1,0 +1,51 @@
+//! Walks the API's description: every route that says it needs a credential refuses whoever has
+//! none or a bad one, and those that say nothing are on a list that may only shrink.
+
+use crate::support::run;
+use crate::support::spec::{Operation, operations};
+
+/// The routes that anyone may call.
+const PUBLIC: [&str; 5] = [
+    "GET /health/live",
+    "GET /health/ready",
+    "POST /auth/refresh",
+    "POST /auth/token-exchange",
+    "POST /signup",
+];
+
+fn is_guarded(operation: &Operation) -> bool {
+    operation.description["security"].as_array().is_some_and(|needs| !needs.is_empty())
+}
+
+#[test]
+fn no_route_is_public_but_those_on_the_list() {
+    let public = operations().into_iter().filter(|operation| !is_guarded(operation));
+    let mut public: Vec<_> = public.map(|it| format!("{} {}", it.method, it.path)).collect();
+    public.sort();
+    assert_eq!(public, PUBLIC);
+}
+
+#[tokio::test]
+async fn every_guarded_route_refuses_no_credential_and_a_bad_one_with_the_family_s_401() {
+    run(async |app| {
+        app.sign_up().await;
+        let unknown = app.app.config.keys.format.mint(&*app.app.entropy);
+        let strangers = [
+            app.anon(),
+            app.key("garbage"),
+            app.key(unknown.expose()),
+            app.bearer(unknown.expose()),
+            app.bearer("a.b.c"),
+            app.anon().with("authorization", "Basic YTpi"),
+        ];
+        for operation in operations().iter().filter(|operation| is_guarded(operation)) {
+            let path = operation.path.replace("{id}", "key_0000000000000000000000");
+            for stranger in &strangers {
+                let answer = stranger.send(&operation.method, &path, "").await;
+                let answer = answer.has_failed(401, "unauthorized");
+                assert!(answer.header("www-authenticate").starts_with("Bearer"));
+            }
+        }
+    })
+    .await;
+}

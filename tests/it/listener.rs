@@ -1,0 +1,469 @@
+//! What the listener promises to and demands of clients, over real sockets.
+//!
+//! The one thing to know: each test shortens the one limit it is about and leaves the others so
+//! long that none of them could be what ended the connection. A pause inside a test is always a
+//! read that is expected to stay unanswered.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::ConnectInfo;
+use axum::routing::{get, post};
+use hyper::body::Frame;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use tenantry::http::listener::{Drained, Limits, serve};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than any test takes: an event that has not come by then will not come.
+const OVERALL: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(100);
+/// Several times `SHORT`: when it has passed, a limit of `SHORT` would have struck.
+const PAUSE: Duration = Duration::from_millis(400);
+
+/// More than the kernel buffers for a client that does not read.
+const FLOOD: usize = 32 << 20;
+const HELLO: &str = "GET /hello HTTP/1.1\r\nhost: t\r\n\r\n";
+
+#[tokio::test]
+async fn a_request_carries_the_address_of_its_client() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    let answer = client.ask("GET /address HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    assert_eq!(answer.body, client.0.local_addr().unwrap().to_string());
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.send(&HELLO.replace("hello", "address").repeat(2)).await;
+    client.send(HELLO).await;
+    let address = client.0.local_addr().unwrap().to_string();
+    assert_eq!(client.answer().await.body, address);
+    assert_eq!(client.answer().await.body, address);
+    assert_eq!(client.answer().await.body, "hello");
+}
+
+#[tokio::test]
+async fn a_connection_that_never_sends_a_byte_is_closed() {
+    let server = Server::start(|limits| limits.first_byte = SHORT).await;
+    assert_eq!(server.connect().await.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_head_sent_a_byte_at_a_time_is_closed() {
+    let server = Server::start(|limits| limits.headers = PAUSE).await;
+    server.connect().await.trickle().await;
+}
+
+#[tokio::test]
+async fn a_later_head_sent_a_byte_at_a_time_is_closed() {
+    let server = Server::start(|limits| limits.headers = PAUSE).await;
+    let mut client = server.connect().await;
+    assert_eq!(client.ask(HELLO).await.status, 200);
+    client.trickle().await;
+}
+
+#[tokio::test]
+async fn a_head_over_the_size_limit_is_refused_before_it_ends() {
+    let server = Server::start(|limits| limits.header_bytes = 1024).await;
+    let mut client = server.connect().await;
+    client.send(&format!("GET /hello HTTP/1.1\r\nhost: t\r\nfiller: {}", "x".repeat(1024))).await;
+    assert_eq!(client.answer().await.status, 431);
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_complete_head_over_the_size_limit_is_refused() {
+    let server = Server::start(|limits| limits.header_bytes = 1024).await;
+    let mut client = server.connect().await;
+    let filler = "x".repeat(1024);
+    let answer = client.ask(&format!("GET /hello HTTP/1.1\r\nfiller: {filler}\r\n\r\n")).await;
+    assert_eq!(answer.status, 431);
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let server = Server::start(|limits| limits.idle = SHORT).await;
+    let mut client = server.connect().await;
+    assert_eq!(client.ask(HELLO).await.status, 200);
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn an_idle_connection_outlives_the_deadlines_for_a_head() {
+    let server = Server::start(|limits| {
+        limits.first_byte = SHORT;
+        limits.headers = SHORT;
+    })
+    .await;
+    let mut client = server.connect().await;
+    assert_eq!(client.ask(HELLO).await.status, 200);
+    client.stays_silent().await;
+    assert_eq!(client.ask(HELLO).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_slow_handler_is_waited_for() {
+    let server = Server::start(impatient).await;
+    let mut client = server.connect().await;
+    client.send("GET /slow HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    client.stays_silent().await;
+    server.release.notify_one();
+    assert_eq!(client.answer().await.body, "slow");
+}
+
+#[tokio::test]
+async fn a_slow_request_body_is_left_to_its_handler() {
+    let server = Server::start(impatient).await;
+    let mut client = server.connect().await;
+    client.send("POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\nbo").await;
+    client.stays_silent().await;
+    assert_eq!(client.ask("dy").await.body, "body");
+}
+
+#[tokio::test]
+async fn an_answer_that_pauses_between_its_parts_arrives_whole() {
+    let mut server = Server::start(impatient).await;
+    let mut client = server.connect().await;
+    client.send("GET /parts HTTP/1.0\r\n\r\n").await;
+    let parts = within(server.parts.recv()).await.unwrap();
+    parts.send(Bytes::from("first ")).unwrap();
+    client.until("first ").await;
+    client.stays_silent().await;
+    parts.send(Bytes::from("second")).unwrap();
+    drop(parts);
+    assert_eq!(client.rest().await, "second");
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_cut() {
+    let server = Server::start(|limits| {
+        limits.stall = SHORT;
+        limits.connections = 1;
+    })
+    .await;
+    let mut deaf = server.connect().await;
+    deaf.send("GET /flood HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    // The only slot is taken: this answer proves that the other connection has ended.
+    assert_eq!(server.connect().await.ask(HELLO).await.status, 200);
+    assert!(deaf.rest().await.len() < FLOOD);
+}
+
+#[tokio::test]
+async fn a_client_is_not_idle_while_it_still_has_to_read() {
+    let server = Server::start(|limits| limits.idle = SHORT).await;
+    let mut slow = server.connect().await;
+    slow.send("GET /flood HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    // Not reading is the point here, so there is nothing to await.
+    tokio::time::sleep(PAUSE).await;
+    assert_eq!(slow.answer().await.body.len(), FLOOD);
+    assert_eq!(slow.rest().await, "");
+}
+
+#[tokio::test]
+async fn at_the_connection_cap_a_client_waits_until_another_leaves() {
+    let server = Server::start(|limits| limits.connections = 1).await;
+    let mut first = server.connect().await;
+    assert_eq!(first.ask(HELLO).await.status, 200);
+    let mut second = server.connect().await;
+    second.send(HELLO).await;
+    second.stays_silent().await;
+    assert_eq!(first.ask(HELLO).await.status, 200);
+    drop(first);
+    assert_eq!(second.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stop_closes_idle_connections_at_once_and_lets_requests_finish() {
+    let mut server = Server::start(|_| {}).await;
+    let mut silent = server.connect().await;
+    let mut idle = server.connect().await;
+    let mut busy = server.connect().await;
+    assert_eq!(idle.ask(HELLO).await.status, 200);
+    busy.send("GET /slow HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    within(server.entered.notified()).await;
+
+    server.stop.cancel();
+    assert_eq!(silent.rest().await, "");
+    assert_eq!(idle.rest().await, "");
+    assert!(!server.serving.is_finished());
+
+    server.release.notify_one();
+    let answer = busy.answer().await;
+    assert_eq!(answer.body, "slow");
+    assert!(answer.head.contains("connection: close"));
+    assert_eq!(busy.rest().await, "");
+    assert_eq!(server.drained().await, Drained::Clean);
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_begun_before_the_stop_is_answered() {
+    let mut server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    assert_eq!(client.ask(HELLO).await.status, 200);
+    let (start, end) = HELLO.split_at(9);
+    client.send(start).await;
+    server.has_caught_up().await;
+
+    server.stop.cancel();
+    client.stays_silent().await;
+    let answer = client.ask(end).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.head.contains("connection: close"));
+    assert_eq!(server.drained().await, Drained::Clean);
+}
+
+#[tokio::test]
+async fn half_open_requests_are_cut_at_the_drain_deadline_and_counted() {
+    let mut server = Server::start(|limits| limits.drain = PAUSE).await;
+    let mut half_head = server.connect().await;
+    half_head.send("GET /hello HT").await;
+    let mut half_body = server.connect().await;
+    half_body.send("POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\nbo").await;
+    server.has_caught_up().await;
+
+    server.stop.cancel();
+    assert_eq!(server.drained().await, Drained::Forced { connections: 2 });
+    assert_eq!(half_head.rest().await, "");
+    assert_eq!(half_body.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_stop_without_connections_is_clean() {
+    let mut server = Server::start(|_| {}).await;
+    server.stop.cancel();
+    assert_eq!(server.drained().await, Drained::Clean);
+}
+
+#[tokio::test]
+async fn the_gauge_counts_open_connections() {
+    let gauge = OneGauge::default();
+    let _recording = metrics::set_default_local_recorder(&gauge);
+    let mut server = Server::start(|limits| limits.drain = SHORT).await;
+    let mut first = server.connect().await;
+    assert_eq!(first.ask(HELLO).await.status, 200);
+    assert!(gauge.reads(1.0));
+    let mut second = server.connect().await;
+    second.send("GET /slow HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    within(server.entered.notified()).await;
+    assert!(gauge.reads(2.0));
+
+    server.stop.cancel();
+    assert_eq!(server.drained().await, Drained::Forced { connections: 1 });
+    assert!(gauge.reads(0.0));
+}
+
+/// Limits that would strike in any pause, were it the client's turn.
+fn impatient(limits: &mut Limits) {
+    limits.first_byte = SHORT;
+    limits.headers = SHORT;
+    limits.idle = SHORT;
+    limits.stall = SHORT;
+}
+
+async fn within<T>(event: impl Future<Output = T>) -> T {
+    timeout(OVERALL, event).await.unwrap()
+}
+
+/// A listener under test, and the levers of its handlers.
+struct Server {
+    address: SocketAddr,
+    stop: CancellationToken,
+    serving: JoinHandle<Drained>,
+    /// `/slow` has begun.
+    entered: Arc<Notify>,
+    /// Lets `/slow` answer.
+    release: Arc<Notify>,
+    /// Hands out the sender of each `/parts` answer.
+    parts: mpsc::UnboundedReceiver<mpsc::UnboundedSender<Bytes>>,
+}
+
+impl Server {
+    /// With limits that no test reaches, but for those it shortens.
+    async fn start(shorten: impl FnOnce(&mut Limits)) -> Self {
+        let far = Duration::from_hours(1);
+        let mut limits = Limits {
+            first_byte: far,
+            headers: far,
+            idle: far,
+            stall: far,
+            drain: far,
+            ..Limits::default()
+        };
+        shorten(&mut limits);
+        let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (hand_out, parts) = mpsc::unbounded_channel();
+        let router = router(Arc::clone(&entered), Arc::clone(&release), hand_out);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, router, limits, stop.clone()));
+        Self { address, stop, serving, entered, release, parts }
+    }
+
+    async fn connect(&self) -> Client {
+        Client(within(TcpStream::connect(self.address)).await.unwrap())
+    }
+
+    /// Whatever was sent before has been read: the sockets are served in the order of events.
+    async fn has_caught_up(&self) {
+        let mut bystander = self.connect().await;
+        for _ in 0..2 {
+            assert_eq!(bystander.ask(HELLO).await.status, 200);
+        }
+    }
+
+    async fn drained(&mut self) -> Drained {
+        within(&mut self.serving).await.unwrap()
+    }
+}
+
+fn router(
+    entered: Arc<Notify>,
+    release: Arc<Notify>,
+    hand_out: mpsc::UnboundedSender<mpsc::UnboundedSender<Bytes>>,
+) -> Router {
+    let slow = || async move {
+        entered.notify_one();
+        release.notified().await;
+        "slow"
+    };
+    let parts = || async move {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        hand_out.send(sender).unwrap();
+        Body::new(Parts(receiver))
+    };
+    Router::new()
+        .route("/hello", get(|| async { "hello" }))
+        .route("/echo", post(|body: String| async { body }))
+        .route("/flood", get(|| async { "x".repeat(FLOOD) }))
+        .route("/slow", get(slow))
+        .route("/parts", get(parts))
+        .route("/address", get(|ConnectInfo(peer): Peer| async move { peer.to_string() }))
+}
+
+type Peer = ConnectInfo<SocketAddr>;
+
+/// An answer's body that arrives as the test sends it.
+struct Parts(mpsc::UnboundedReceiver<Bytes>);
+
+impl hyper::body::Body for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|part| part.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// A client that speaks only as much HTTP as the test wants it to.
+struct Client(TcpStream);
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Client {
+    async fn send(&mut self, text: &str) {
+        within(self.0.write_all(text.as_bytes())).await.unwrap();
+    }
+
+    async fn ask(&mut self, request: &str) -> Answer {
+        self.send(request).await;
+        self.answer().await
+    }
+
+    /// Reads one answer of known length and nothing after it.
+    async fn answer(&mut self) -> Answer {
+        let head = self.until("\r\n\r\n").await;
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        within(self.0.read_exact(&mut body)).await.unwrap();
+        Answer { status, head, body: String::from_utf8(body).unwrap() }
+    }
+
+    async fn until(&mut self, end: &str) -> String {
+        let mut text = String::new();
+        while !text.ends_with(end) {
+            text.push(char::from(within(self.0.read_u8()).await.unwrap()));
+        }
+        text
+    }
+
+    /// Everything up to the end of the connection, be it orderly or a reset.
+    async fn rest(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let _end = within(self.0.read_to_end(&mut bytes)).await;
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// Nothing is answered and nothing is closed during a pause.
+    async fn stays_silent(&mut self) {
+        let read = timeout(PAUSE, self.0.read_u8()).await;
+        assert!(read.is_err(), "expected silence, got {read:?}");
+    }
+
+    /// Sends a head without end, slowly, until the server has had enough.
+    async fn trickle(&mut self) {
+        self.send("GET /hello HTTP/1.1\r\nfiller: ").await;
+        within(async {
+            while timeout(PAUSE / 20, self.0.read_u8()).await.is_err() {
+                // A failure to write is the end too; the read will tell.
+                let _gone = self.0.write_all(b"x").await;
+            }
+        })
+        .await;
+    }
+}
+
+/// A recorder for the one gauge there is.
+#[derive(Clone, Default)]
+struct OneGauge(Arc<AtomicU64>);
+
+impl OneGauge {
+    fn reads(&self, value: f64) -> bool {
+        self.0.load(Ordering::SeqCst) == value.to_bits()
+    }
+}
+
+impl Recorder for OneGauge {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        assert_eq!(key.name(), "http_connections");
+        Gauge::from_arc(Arc::clone(&self.0))
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}

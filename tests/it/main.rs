@@ -1,0 +1,25 @@
+//! The integration tests: one binary, on a real Postgres that needs no preparation.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that can not go on says so by a panic"
+)]
+
+mod bad_input;
+mod boundary;
+mod config;
+mod dialects;
+mod guards;
+mod listener;
+mod onboarding;
+mod openapi;
+mod postgres;
+mod process;
+mod schema;
+mod secrets;
+mod seeds;
+mod support;
+mod telemetry;
+mod tidy;

@@ -1,0 +1,337 @@
+//! `/me/api-keys`
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use crate::support::app::SignedUp;
+use crate::support::{TestApp, run};
+
+async fn listed(app: &TestApp, key: &str, query: &str) -> Vec<Value> {
+    let answer = app.key(key).get(&format!("/me/api-keys{query}")).await.has_status(200);
+    answer.body.as_array().unwrap().clone()
+}
+
+async fn revoke(app: &TestApp, key: &str, id: &str, status: u16) {
+    app.key(key).delete(&format!("/me/api-keys/{id}")).await.has_status(status);
+}
+
+/// A key of the same organization that ends an hour from now.
+async fn expiring(app: &TestApp, acme: &SignedUp) -> SignedUp {
+    app.mint(&acme.api_key, json!({ "expires_at": "2036-05-08T11:00:00Z" })).await
+}
+
+#[tokio::test]
+async fn the_list_holds_the_live_keys_and_on_request_the_others_too() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        app.clock.advance(TimeDelta::seconds(1));
+        let gone = app.mint(&acme.api_key, json!({ "name": "gone" })).await;
+        app.clock.advance(TimeDelta::seconds(1));
+        let over = app.mint(&acme.api_key, json!({ "name": "over" })).await;
+        revoke(app, &acme.api_key, &gone.key_id, 204).await;
+        app.execute("update api_keys set expires_at = now() where name = 'over'").await;
+
+        let live = listed(app, &acme.api_key, "").await;
+        assert_eq!(live.len(), 1);
+        assert_eq!(live[0]["is_active"], true);
+        assert_eq!(listed(app, &acme.api_key, "?include_revoked=false").await, live);
+
+        let all = listed(app, &acme.api_key, "?include_revoked=true").await;
+        let ids: Vec<_> = all.iter().map(|key| &key["id"]).collect();
+        assert_eq!(ids, [&over.key_id, &gone.key_id, &acme.key_id]);
+        assert_eq!(all[1]["revoked_at"], "2036-05-08T09:56:44.855Z");
+        assert_eq!(all[0]["is_active"], false);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_no_boolean_is_refused_by_name() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for query in ["include_revoked=maybe", "include_revoked=true&include_revoked=false"] {
+            let answer = app.key(&acme.api_key).get(&format!("/me/api-keys?{query}")).await;
+            let answer = answer.has_failed(422, "validation_error");
+            assert_eq!(answer.refused_fields(), ["include_revoked"]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn listing_needs_the_scope_and_the_refusal_names_it() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+        let answer = app.key(&ci.api_key).get("/me/api-keys").await.has_failed(403, "forbidden");
+        assert_eq!(answer.body["details"]["missing_scopes"], json!(["api-keys:read"]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_minted_key_works_and_is_what_was_asked_for() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let request = json!({
+            "name": "ci", "scopes": ["api-keys:*", "trademarks:read"],
+            "expires_at": "2036-06-01T02:00:00+02:00",
+        });
+        let answer = app.key(&acme.api_key).post("/me/api-keys", request).await.has_status(201);
+        insta::assert_json_snapshot!(answer.body);
+        let ci = SignedUp::from(&answer.body);
+        app.key(&ci.api_key).get("/me/api-keys").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_minted_without_wishes_may_what_its_maker_may() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let part = json!({ "scopes": ["api-keys:write", "usage:read"] });
+        let ci = app.mint(&acme.api_key, part).await;
+        let answer = app.key(&ci.api_key).send("POST", "/me/api-keys", "").await.has_status(201);
+        assert_eq!(answer.body["key"]["scopes"], json!(["api-keys:write", "usage:read"]));
+        assert_eq!(answer.body["key"]["name"], Value::Null);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn minting_needs_the_scope() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = app.mint(&acme.api_key, json!({ "scopes": ["api-keys:read"] })).await;
+        let answer = app.key(&ci.api_key).post("/me/api-keys", json!({})).await;
+        let answer = answer.has_failed(403, "forbidden");
+        assert_eq!(answer.body["details"]["missing_scopes"], json!(["api-keys:write"]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_mints_nothing_beyond_its_own_scopes() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = app.mint(&acme.api_key, json!({ "scopes": ["api-keys:manage"] })).await;
+        for scopes in [json!(["*"]), json!(["api-keys:*"]), json!(["projects:read"])] {
+            let answer =
+                app.key(&ci.api_key).post("/me/api-keys", json!({ "scopes": scopes })).await;
+            let answer = answer.has_failed(403, "forbidden");
+            assert_eq!(answer.body["details"]["missing_scopes"], scopes);
+        }
+        app.mint(&ci.api_key, json!({ "scopes": ["api-keys:write"] })).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_mints_nothing_that_outlives_it() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let brief = expiring(app, &acme).await;
+        for request in [json!({}), json!({ "expires_at": "2036-05-08T11:00:00.001Z" })] {
+            let answer = app.key(&brief.api_key).post("/me/api-keys", request).await;
+            answer.has_failed(403, "forbidden");
+        }
+        app.mint(&brief.api_key, json!({ "expires_at": "2036-05-08T11:00:00Z" })).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_is_unique_among_live_keys_and_free_again_after_them() {
+    run(async |app| {
+        let (acme, other) = (app.sign_up().await, app.sign_up().await);
+        let named = json!({ "name": "ci" });
+        let first = app.mint(&acme.api_key, named.clone()).await;
+        let again = app.key(&acme.api_key).post("/me/api-keys", named.clone()).await;
+        again.has_failed(409, "conflict");
+        app.mint(&other.api_key, named.clone()).await;
+
+        revoke(app, &acme.api_key, &first.key_id, 204).await;
+        app.mint(&acme.api_key, named.clone()).await;
+        app.execute("update api_keys set expires_at = now() where name = 'ci' and name_held").await;
+        app.mint(&acme.api_key, named).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_20_that_want_one_name_at_once_one_gets_it() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let mut attempts = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let actor = app.key(&acme.api_key);
+            attempts.spawn(async move {
+                actor.post("/me/api-keys", json!({ "name": "ci" })).await.status.as_u16()
+            });
+        }
+        let mut statuses = attempts.join_all().await;
+        statuses.sort_unstable();
+        assert_eq!(statuses[0], 201);
+        assert!(statuses[1..].iter().all(|status| *status == 409), "{statuses:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_broken_field_of_a_key_to_be_is_named_at_once() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let request = json!({
+            "name": "a\u{7}b",
+            "scopes": ["usage:read", "no:such"],
+            "expires_at": 1,
+            "expires_ad": 1,
+        });
+        let answer = app.key(&acme.api_key).post("/me/api-keys", request).await;
+        let answer = answer.has_failed(422, "validation_error");
+        assert_eq!(answer.refused_fields(), ["name", "scopes", "expires_at", "expires_ad"]);
+        let told = answer.body["details"]["issues"][1]["message"].as_str().unwrap();
+        assert!(told.contains("trademarks:read") && told.contains("projects:*"), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_list_of_known_scopes_or_no_future_time_is_refused() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let many: Vec<String> = (0..1000).map(|number| format!("a{number}:read")).collect();
+        let wrong = [
+            ("scopes", json!([])),
+            ("scopes", json!("usage:read")),
+            ("scopes", json!([1])),
+            ("scopes", json!(["usage:read", "usage:read"])),
+            ("scopes", json!(["USAGE:read"])),
+            ("scopes", json!(many)),
+            ("expires_at", json!("2036-05-08T09:56:42.855Z")),
+            ("expires_at", json!("2020-01-01T00:00:00Z")),
+            ("expires_at", json!("2037-01-01T00:00:00")),
+            ("expires_at", json!("2037-01-01")),
+            ("expires_at", json!("99999-01-01T00:00:00Z")),
+            ("expires_at", json!("soon")),
+            ("name", json!("x".repeat(65))),
+            ("name", json!(["ci"])),
+        ];
+        for (field, value) in wrong {
+            let answer = app.key(&acme.api_key).post("/me/api-keys", json!({ field: value })).await;
+            let answer = answer.has_failed(422, "validation_error");
+            assert_eq!(answer.refused_fields(), [field], "{value}");
+        }
+        assert_eq!(app.count("select count(*) from api_keys").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused_from_then_on() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = app.mint(&acme.api_key, json!({})).await;
+        app.key(&ci.api_key).get("/me").await.has_status(200);
+        revoke(app, &acme.api_key, &ci.key_id, 204).await;
+        app.key(&ci.api_key).get("/me").await.has_failed(401, "unauthorized");
+        revoke(app, &acme.api_key, &ci.key_id, 204).await;
+        let told = "select count(*) from audit_events where event_type = 'api_key.revoked'";
+        assert_eq!(app.count(told).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn any_key_may_revoke_itself_and_without_the_scope_no_other() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+        revoke(app, &ci.api_key, &acme.key_id, 403).await;
+        revoke(app, &ci.api_key, &ci.key_id, 204).await;
+        app.key(&ci.api_key).get("/me").await.has_failed(401, "unauthorized");
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_revokes_nothing_beyond_its_own_scopes_or_expiry() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let manager = app.mint(&acme.api_key, json!({ "scopes": ["api-keys:manage"] })).await;
+        revoke(app, &manager.api_key, &acme.key_id, 403).await;
+        let brief = expiring(app, &acme).await;
+        revoke(app, &brief.api_key, &acme.key_id, 403).await;
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_foreign_key_looks_as_if_it_did_not_exist() {
+    run(async |app| {
+        let (acme, other) = (app.sign_up().await, app.sign_up().await);
+        let actor = app.key(&acme.api_key);
+        let never = actor.delete("/me/api-keys/key_0000000000000000000000").await;
+        let never = never.has_failed(404, "not_found").body_without_request();
+        let seat = acme.user_id.as_str();
+        for id in [other.key_id.as_str(), seat, "key_", "sess_0000000000000000000000", "%00", "é"]
+        {
+            let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+            let answer = actor.delete(&format!("/me/api-keys/{id}")).await;
+            assert_eq!(answer.has_failed(404, "not_found").body_without_request(), never);
+        }
+        app.key(&other.api_key).get("/me").await.has_status(200);
+    })
+    .await;
+}
+
+/// What a guard lets in may have ended by the time it asks for a key: the guard is then passed,
+/// and the transaction is what refuses.
+#[tokio::test]
+async fn a_key_revoked_a_moment_ago_mints_nothing() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = app.mint(&acme.api_key, json!({})).await;
+        let digests = app.app.peppers.candidates(&ci.api_key);
+        let question = tenantry::app::key_lookup::Question::Key(digests);
+        let caller = app.app.key_lookup.ask(question).await.unwrap().unwrap();
+        revoke(app, &acme.api_key, &ci.key_id, 204).await;
+        let request =
+            tenantry::domain::keys::CreateRequest { name: None, scopes: None, expires_at: None };
+        let trail = tenantry::model::audit::Trail {
+            method: "POST".to_owned(),
+            path: "/me/api-keys".to_owned(),
+            address: None,
+            request_id: "req_0000000000000000".to_owned(),
+            at: "2036-05-08T09:56:42.855Z".parse().unwrap(),
+        };
+        let minted = tenantry::domain::keys::create(&app.app, &caller, &request, &trail).await;
+        let Err(error) = minted else { panic!("a revoked key minted") };
+        assert_eq!(*error.kind(), tenantry::error::Kind::Unauthenticated);
+        assert_eq!(app.count("select count(*) from api_keys").await, 2);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keys_that_revoke_each_other_at_once_get_an_answer() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for _ in 0..10 {
+            let (one, other) = (
+                app.mint(&acme.api_key, json!({})).await,
+                app.mint(&acme.api_key, json!({})).await,
+            );
+            let (first, second) = (app.key(&one.api_key), app.key(&other.api_key));
+            let (first_path, second_path) =
+                (format!("/me/api-keys/{}", other.key_id), format!("/me/api-keys/{}", one.key_id));
+            let (a, b) = tokio::join!(first.delete(&first_path), second.delete(&second_path));
+            for answer in [a, b] {
+                assert!([204, 401].contains(&answer.status.as_u16()), "{}", answer.text);
+            }
+        }
+    })
+    .await;
+}

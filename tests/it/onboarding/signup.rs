@@ -1,0 +1,192 @@
+//! `POST /signup`
+
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+
+use crate::support::{TestApp, run, with};
+
+#[tokio::test]
+async fn a_stranger_gets_an_organization_a_seat_and_a_key_that_may_do_everything() {
+    run(async |app| {
+        let answer = app.anon().post("/signup", json!({ "name": "acme corp" })).await;
+        insta::assert_json_snapshot!(answer.has_status(201).body);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_empty_or_absent_body_is_fine() {
+    run(async |app| {
+        app.anon().post("/signup", json!({})).await.has_status(201);
+        app.anon().send("POST", "/signup", "").await.has_status(201);
+        let answer = app.anon().post("/signup", json!({ "org_id": null, "name": "" })).await;
+        assert_eq!(answer.has_status(201).body["key"]["name"], Value::Null);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_chosen_id_is_kept_as_it_is_spelt() {
+    run(async |app| {
+        let answer = app.anon().post("/signup", json!({ "org_id": "Acme_Corp-1" })).await;
+        assert_eq!(answer.has_status(201).body["org_id"], "Acme_Corp-1");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_id_is_taken_in_every_case() {
+    run(async |app| {
+        app.anon().post("/signup", json!({ "org_id": "acme" })).await.has_status(201);
+        for org_id in ["acme", "ACME"] {
+            let answer = app.anon().post("/signup", json!({ "org_id": org_id })).await;
+            answer.has_failed(409, "conflict");
+        }
+        assert_eq!(app.count("select count(*) from organizations").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_40_that_want_one_id_at_once_one_gets_it() {
+    run(async |app| {
+        let mut attempts = tokio::task::JoinSet::new();
+        for _ in 0..40 {
+            let anon = app.anon();
+            attempts.spawn(async move {
+                let answer = anon.post("/signup", json!({ "org_id": "acme" })).await;
+                answer.status.as_u16()
+            });
+        }
+        let mut statuses = attempts.join_all().await;
+        statuses.sort_unstable();
+        let mut expected = vec![409; 40];
+        expected[0] = 201;
+        assert_eq!(statuses, expected);
+        assert_eq!(app.count("select count(*) from organizations").await, 1);
+        assert_eq!(app.count("select count(*) from api_keys").await, 1);
+    })
+    .await;
+}
+
+/// Lets the database say `times` times that the constraint refuses a row, as it does when chance
+/// draws what is there already.
+async fn collide(app: &TestApp, times: u32, table: &str, constraint: &str) {
+    let sql = format!(
+        "create sequence draws;
+         create function collide() returns trigger language plpgsql as $$
+         begin
+             if nextval('draws') <= {times} then
+                 raise unique_violation using constraint = '{constraint}';
+             end if;
+             return new;
+         end $$;
+         create trigger collide before insert on {table} for each row execute function collide();"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.sql().await).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_chance_drew_twice_is_drawn_again() {
+    for (table, constraint) in [
+        ("organizations", "organizations_handle_key"),
+        ("users", "users_handle_key"),
+        ("api_keys", "api_keys_digest_key"),
+    ] {
+        run(async |app| {
+            collide(app, 2, table, constraint).await;
+            app.sign_up().await;
+            assert_eq!(app.count("select count(*) from organizations").await, 1);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_chance_draws_twice_again_and_again_is_a_conflict() {
+    run(async |app| {
+        collide(app, 3, "api_keys", "api_keys_digest_key").await;
+        app.anon().post("/signup", json!({})).await.has_failed(409, "conflict");
+        assert_eq!(app.count("select count(*) from organizations").await, 0);
+        app.sign_up().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_id_that_breaks_the_rule_is_refused_by_name() {
+    run(async |app| {
+        let long = "a".repeat(65);
+        let refused = [
+            json!("a b"),
+            json!("a/b"),
+            json!("a.b"),
+            json!(".."),
+            json!("a\nb"),
+            json!("a'b"),
+            json!("a\u{0}b"),
+            json!("\u{430}cme"),
+            json!(long),
+            json!(""),
+            json!(7),
+            json!({}),
+            json!("admin"),
+            json!("Well-Known"),
+        ];
+        for org_id in refused {
+            let answer = app.anon().post("/signup", json!({ "org_id": org_id })).await;
+            let answer = answer.has_failed(422, "validation_error");
+            assert_eq!(answer.refused_fields(), ["org_id"], "{org_id}");
+        }
+        assert_eq!(app.count("select count(*) from organizations").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_broken_field_is_named_at_once() {
+    run(async |app| {
+        let body = json!({ "org_id": 1, "name": "x".repeat(65), "role": "owner" });
+        let answer = app.anon().post("/signup", body).await;
+        let answer = answer.has_failed(422, "validation_error");
+        assert_eq!(answer.refused_fields(), ["org_id", "name", "role"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn closed_signup_takes_nobody() {
+    with(&[("SIGNUP_MODE", "closed")])
+        .run(async |app| {
+            app.anon().post("/signup", json!({})).await.has_failed(403, "forbidden");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn gated_signup_takes_whoever_has_the_token() {
+    let token = "front-door-token-1";
+    with(&[("SIGNUP_MODE", "gated"), ("SIGNUP_TOKEN", token)])
+        .run(async |app| {
+            let anon = app.anon();
+            anon.post("/signup", json!({})).await.has_failed(403, "forbidden");
+            let wrong = anon.with("x-signup-token", "front-door-token-2");
+            wrong.post("/signup", json!({})).await.has_failed(403, "forbidden");
+            anon.with("x-signup-token", token).post("/signup", json!({})).await.has_status(201);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_signup_leaves_one_row_in_the_trail() {
+    run(async |app| {
+        app.sign_up().await;
+        let row: Value =
+            sqlx::query_scalar("select to_jsonb(e) - 'id' - 'organization_id' from audit_events e")
+                .fetch_one(&mut app.sql().await)
+                .await
+                .unwrap();
+        insta::assert_json_snapshot!(row);
+    })
+    .await;
+}

@@ -1,0 +1,286 @@
+//! `/auth/token-exchange`, `/auth/refresh`, `/auth/verify`
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use crate::support::actor::Answer;
+use crate::support::app::text;
+use crate::support::{TestApp, run};
+
+async fn refresh(app: &TestApp, token: &str) -> Answer {
+    app.anon().post("/auth/refresh", json!({ "refresh_token": token })).await
+}
+
+#[tokio::test]
+async fn a_key_is_exchanged_for_tokens_that_live_fifteen_minutes() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let body = json!({ "api_key": acme.api_key });
+        let answer = app.anon().post("/auth/token-exchange", body).await.has_status(200);
+        assert_eq!(answer.body["token_type"], "bearer");
+        assert_eq!(answer.body["expires_in"], 900);
+        let token = text(&answer.body["access_token"]);
+        let verified = app.bearer(&token).get("/auth/verify").await.has_status(200).body;
+        assert_eq!(verified["valid"], true);
+        assert_eq!(verified["tenant"]["org_id"], acme.org_id);
+        assert_eq!(verified["tenant"]["user_id"], acme.user_id);
+        assert!(text(&verified["tenant"]["session_id"]).starts_with("sess_"));
+
+        app.clock.advance(TimeDelta::seconds(899));
+        app.bearer(&token).get("/me").await.has_status(200);
+        app.clock.advance(TimeDelta::seconds(1));
+        app.bearer(&token).get("/me").await.has_failed(401, "unauthorized");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_itself_is_verified_without_a_session() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for actor in [app.key(&acme.api_key), app.bearer(&acme.api_key)] {
+            let answer = actor.get("/auth/verify").await.has_status(200);
+            assert_eq!(answer.body["tenant"]["session_id"], Value::Null);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_good_is_not_exchanged() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = app.mint(&acme.api_key, json!({})).await;
+        app.key(&acme.api_key).delete(&format!("/me/api-keys/{}", ci.key_id)).await;
+        for key in ["garbage", "", ci.api_key.as_str()] {
+            let answer = app.anon().post("/auth/token-exchange", json!({ "api_key": key })).await;
+            answer.has_failed(401, "unauthorized");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_token_routes_name_what_is_missing() {
+    run(async |app| {
+        for (path, field) in
+            [("/auth/token-exchange", "api_key"), ("/auth/refresh", "refresh_token")]
+        {
+            for body in [json!({}), json!({ field: 1 }), json!({ field: null })] {
+                let answer = app.anon().post(path, body).await.has_failed(422, "validation_error");
+                assert_eq!(answer.refused_fields(), [field]);
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_gives_the_next_pair_of_the_same_session() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (access, first) = app.exchange(&acme.api_key).await;
+        let answer = refresh(app, &first).await.has_status(200);
+        let (next, second) =
+            (text(&answer.body["access_token"]), text(&answer.body["refresh_token"]));
+        assert_ne!(first, second);
+        let session = async |token: &str| {
+            let body = app.bearer(token).get("/auth/verify").await.has_status(200).body;
+            text(&body["tenant"]["session_id"])
+        };
+        assert_eq!(session(&access).await, session(&next).await);
+        refresh(app, &second).await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_comes_again_ends_the_session_for_all_its_tokens() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (access, first) = app.exchange(&acme.api_key).await;
+        let answer = refresh(app, &first).await.has_status(200);
+        let (next, second) =
+            (text(&answer.body["access_token"]), text(&answer.body["refresh_token"]));
+        refresh(app, &first).await.has_failed(401, "unauthorized");
+        for token in [&access, &next] {
+            app.bearer(token).get("/me").await.has_failed(401, "unauthorized");
+        }
+        refresh(app, &second).await.has_failed(401, "unauthorized");
+        // The key itself was not stolen, and one row tells what happened.
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+        let told =
+            "select count(*) from audit_events where event_type = 'session.revoked_by_reuse'";
+        assert_eq!(app.count(told).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_20_that_use_one_refresh_token_at_once_at_most_one_is_served() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (_, token) = app.exchange(&acme.api_key).await;
+        let mut attempts = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let (anon, body) = (app.anon(), json!({ "refresh_token": token }));
+            attempts.spawn(async move { anon.post("/auth/refresh", body).await.status.as_u16() });
+        }
+        let statuses = attempts.join_all().await;
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1);
+        assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 19);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_ends_after_seven_days() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (_, token) = app.exchange(&acme.api_key).await;
+        let week: bool = sqlx::query_scalar(
+            "select expires_at = created_at + interval '7 days' from refresh_tokens",
+        )
+        .fetch_one(&mut app.sql().await)
+        .await
+        .unwrap();
+        assert!(week);
+        app.execute("update refresh_tokens set expires_at = now()").await;
+        refresh(app, &token).await.has_failed(401, "unauthorized");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tokens_die_with_their_key() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = app.mint(&acme.api_key, json!({})).await;
+        let (access, token) = app.exchange(&ci.api_key).await;
+        app.bearer(&access).get("/me").await.has_status(200);
+        let path = format!("/me/api-keys/{}", ci.key_id);
+        app.key(&acme.api_key).delete(&path).await.has_status(204);
+        app.bearer(&access).get("/me").await.has_failed(401, "unauthorized");
+        refresh(app, &token).await.has_failed(401, "unauthorized");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn garbage_is_no_refresh_token_and_neither_is_a_key() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for token in ["", "garbage", "tnt_refresh_", acme.api_key.as_str()] {
+            refresh(app, token).await.has_failed(401, "unauthorized");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_nobody_can_use_any_more_is_swept_away_and_nothing_else() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (_, over) = app.exchange(&acme.api_key).await;
+        refresh(app, &over).await.has_status(200);
+        app.execute("update refresh_tokens set expires_at = now()").await;
+        let (_, good) = app.exchange(&acme.api_key).await;
+        let sweep =
+            async |tx: &mut sqlx::PgConnection| tenantry::repo::key_sessions::sweep(tx).await;
+        assert_eq!(app.app.db.transaction(sweep).await.unwrap(), 1);
+        assert_eq!(app.app.db.transaction(sweep).await.unwrap(), 0);
+        assert_eq!(app.count("select count(*) from refresh_tokens").await, 1);
+        refresh(app, &good).await.has_status(200);
+    })
+    .await;
+}
+
+/// The three parts of a token, with the header or the claims changed.
+fn forge(token: &str, header: Option<Value>, claims: Option<Value>) -> String {
+    let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
+    for (at, replaced) in [header, claims].into_iter().enumerate() {
+        if let Some(value) = replaced {
+            parts[at] = BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        }
+    }
+    parts.join(".")
+}
+
+/// A token as only the holder of the newest signing secret can make it.
+fn sign(claims: &Value) -> String {
+    let header = jsonwebtoken::Header {
+        kid: Some("j2".to_owned()),
+        ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256)
+    };
+    let key = jsonwebtoken::EncodingKey::from_base64_secret(
+        "QUJDREVGR0hJSkFCQ0RFRkdISUpBQkNERUZHSElKQUI=",
+    );
+    jsonwebtoken::encode(&header, claims, &key.unwrap()).unwrap()
+}
+
+fn claims_of(token: &str) -> Value {
+    let claims = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_forged_or_altered_token_is_refused() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (token, _) = app.exchange(&acme.api_key).await;
+        let claims = claims_of(&token);
+        app.bearer(&sign(&claims)).get("/me").await.has_status(200);
+
+        let none = json!({ "alg": "none", "typ": "JWT", "kid": "j2" });
+        let other = json!({ "alg": "HS512", "typ": "JWT", "kid": "j2" });
+        let stranger = json!({ "alg": "HS256", "typ": "JWT", "kid": "j9" });
+        let (signed, _) = token.rsplit_once('.').unwrap();
+        let forged = [
+            format!("{signed}."),
+            forge(&format!("{signed}."), Some(none), None),
+            forge(&token, Some(other), None),
+            forge(&token, Some(stranger), None),
+            forge(&token, None, Some(json!({ "sub": "user_root" }))),
+            format!("{token}.{token}"),
+            "a.b.c".to_owned(),
+            "..".to_owned(),
+            format!("{token}{}", "x".repeat(8000)),
+        ];
+        for token in forged {
+            app.bearer(&token).get("/me").await.has_failed(401, "unauthorized");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_with_a_claim_missing_or_of_a_wrong_type_is_refused() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (token, _) = app.exchange(&acme.api_key).await;
+        let good = claims_of(&token);
+        let wrong = [
+            ("exp", json!("4102444800")),
+            ("exp", json!(4_102_444_800.5)),
+            ("exp", Value::Null),
+            ("iat", json!("now")),
+            ("iss", json!("http://elsewhere")),
+            ("aud", json!("another")),
+            ("sid", json!("key_0000000000000000000000")),
+            ("sid", json!(["sess_0000000000000000000000"])),
+        ];
+        for (name, value) in wrong {
+            let mut claims = good.clone();
+            claims[name] = value;
+            app.bearer(&sign(&claims)).get("/me").await.has_failed(401, "unauthorized");
+        }
+        for name in ["exp", "iss", "aud", "sub", "sid", "iat"] {
+            let mut claims = good.clone();
+            claims.as_object_mut().unwrap().remove(name);
+            app.bearer(&sign(&claims)).get("/me").await.has_failed(401, "unauthorized");
+        }
+    })
+    .await;
+}

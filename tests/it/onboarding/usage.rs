@@ -1,0 +1,110 @@
+//! `/usage/today`, `/usage/summary`
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, run};
+
+async fn used(app: &TestApp, key: &str, path: &str) -> Value {
+    app.key(key).get(path).await.has_status(200).body
+}
+
+#[tokio::test]
+async fn requests_before_this_one_are_counted_at_once() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for _ in 0..3 {
+            app.key(&acme.api_key).get("/me").await.has_status(200);
+        }
+        insta::assert_json_snapshot!(used(app, &acme.api_key, "/usage/today").await);
+        insta::assert_json_snapshot!(used(app, &acme.api_key, "/usage/summary").await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_the_organization_s_own_authenticated_requests_count() {
+    run(async |app| {
+        let (acme, other) = (app.sign_up().await, app.sign_up().await);
+        app.key(&other.api_key).get("/me").await.has_status(200);
+        app.key("garbage").get("/me").await.has_status(401);
+        let (token, _) = app.exchange(&acme.api_key).await;
+        app.bearer(&token).get("/me").await.has_status(200);
+        assert_eq!(used(app, &acme.api_key, "/usage/today").await["requests_used"], 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_day_and_a_month_end_at_midnight_utc() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.clock.advance(TimeDelta::days(1));
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+        assert_eq!(used(app, &acme.api_key, "/usage/today").await["requests_used"], 1);
+        assert_eq!(used(app, &acme.api_key, "/usage/summary").await["requests_used"], 3);
+        app.clock.advance(TimeDelta::days(30));
+        assert_eq!(used(app, &acme.api_key, "/usage/summary").await["requests_used"], 0);
+        let may = used(app, &acme.api_key, "/usage/summary?month=2036-05").await;
+        assert_eq!(may["requests_used"], 4);
+        assert_eq!(may["period_start"], "2036-05-01T00:00:00.000Z");
+        assert_eq!(may["period_end"], "2036-06-01T00:00:00.000Z");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_month_is_refused_by_name() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for month in ["2036-13", "may", "2036-5", "2036-05&month=2036-06"] {
+            let answer = app.key(&acme.api_key).get(&format!("/usage/summary?month={month}")).await;
+            let answer = answer.has_failed(422, "validation_error");
+            assert_eq!(answer.refused_fields(), ["month"]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_denied_request_counts_as_used_and_as_denied() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+        app.key(&ci.api_key).get("/me/api-keys").await.has_status(403);
+        app.app.meter.flush().await.unwrap();
+        let sums = "select (sum(requests) * 100 + sum(denied))::bigint from usage_daily";
+        assert_eq!(app.count(sums).await, 201);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn last_use_is_written_down_and_never_goes_back() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        app.clock.advance(TimeDelta::seconds(5));
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.app.meter.flush().await.unwrap();
+        app.clock.advance(TimeDelta::seconds(-3));
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.app.meter.flush().await.unwrap();
+        let body = used(app, &acme.api_key, "/me").await;
+        assert_eq!(body["api_keys"][0]["last_used_at"], "2036-05-08T09:56:47.855Z");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_is_kept_for_the_next_time() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.execute("alter table usage_daily rename to away").await;
+        app.app.meter.flush().await.unwrap_err();
+        app.execute("alter table away rename to usage_daily").await;
+        assert_eq!(used(app, &acme.api_key, "/usage/today").await["requests_used"], 1);
+    })
+    .await;
+}

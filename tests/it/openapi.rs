@@ -1,0 +1,70 @@
+//! The API's description: the committed file is what the handlers say, and it is served. That
+//! answers keep to it is checked in every test (`support::spec`).
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use crate::support::run;
+use crate::support::spec::{DOCUMENT, operations};
+
+#[test]
+fn the_committed_file_is_what_the_handlers_say() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.yaml");
+    let committed = std::fs::read_to_string(path).unwrap();
+    let generated = tenantry::http::openapi::yaml().unwrap();
+    assert!(committed == generated, "write it anew: cargo run -- openapi > openapi.yaml");
+}
+
+#[test]
+fn operation_ids_are_unique_and_every_operation_has_one() {
+    let ids = operations().into_iter().map(|it| it.description["operationId"].clone());
+    let ids: Vec<Value> = ids.collect();
+    assert!(ids.iter().all(Value::is_string));
+    assert_eq!(ids.iter().map(Value::to_string).collect::<HashSet<_>>().len(), ids.len());
+}
+
+#[test]
+fn every_operation_says_in_one_line_what_it_does() {
+    for operation in operations() {
+        let summary = operation.description["summary"].as_str().unwrap_or_default();
+        assert!(!summary.is_empty(), "{} {}", operation.method, operation.path);
+    }
+}
+
+/// Two wire structs of one name would be merged silently.
+#[test]
+fn every_wire_struct_has_a_name_of_its_own() {
+    let mut names = HashSet::new();
+    for file in crate::tidy::sources("src/http") {
+        let code = file.text.replace('\n', " ");
+        for part in code.split("#[schema(as = ").skip(1) {
+            let name = part.split([',', ')']).next().unwrap().trim().replace("::", ".");
+            assert!(names.insert(name.clone()), "{name} is there twice ({})", file.path);
+        }
+    }
+    let schemas = DOCUMENT["components"]["schemas"].as_object().unwrap();
+    for name in schemas.keys() {
+        assert!(names.contains(name), "{name} has no #[schema(as = …)]");
+    }
+}
+
+#[tokio::test]
+async fn the_description_is_served_as_yaml_as_json_and_as_a_page_that_needs_no_network() {
+    run(async |app| {
+        let yaml = app.anon().get("/openapi.yaml").await.has_status(200);
+        assert_eq!(yaml.text, tenantry::http::openapi::yaml().unwrap());
+        let json = app.anon().get("/openapi.json").await.has_status(200);
+        assert_eq!(json.body, *DOCUMENT);
+        assert_eq!(json.body["openapi"], "3.1.0");
+        let page = app.anon().get("/docs/").await.has_status(200);
+        assert!(page.text.contains("swagger-ui"));
+        for file in ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-initializer.js"] {
+            let file = app.anon().get(&format!("/docs/{file}")).await.has_status(200);
+            assert!(!file.text.is_empty());
+        }
+        let loads = page.text.split(['"', '\'']).filter(|it| it.starts_with("http"));
+        assert_eq!(loads.count(), 0, "the page loads from elsewhere");
+    })
+    .await;
+}

@@ -1,0 +1,187 @@
+//! The embedded Postgres keeps its promises: found running it is adopted, killed it comes back,
+//! unused it ends, and nobody else gets in.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, PgConnection};
+use tempfile::TempDir;
+use tenantry::postgres::{Cluster, Durability, Settings};
+
+#[test]
+fn one_postgres_serves_all_who_start_it_at_once() {
+    let folder = folder();
+    let settings = settings(folder.path());
+    let starts: Vec<_> = (0..4)
+        .map(|_| {
+            std::thread::spawn({
+                let settings = settings.clone();
+                move || Cluster::start(&settings).unwrap()
+            })
+        })
+        .collect();
+    let clusters: Vec<Cluster> = starts.into_iter().map(|it| it.join().unwrap()).collect();
+
+    let first = postmaster(&clusters[0]);
+    for cluster in &clusters {
+        assert_eq!(ask(cluster, "select current_database()::text").unwrap(), "tenantry");
+        assert_eq!(postmaster(cluster), first);
+    }
+}
+
+#[test]
+fn a_killed_postgres_is_back_with_its_data_while_its_user_lives() {
+    let folder = folder();
+    let durability = Durability::Durable;
+    let settings = Settings { durability, ..settings(folder.path()) };
+    let cluster = Cluster::start(&settings).unwrap();
+    ask(&cluster, "create table kept as select 'kept'::text as it; select ''").unwrap();
+
+    let killed = postmaster(&cluster);
+    kill(&killed);
+    wait_until("Postgres is back", || {
+        ask(&cluster, "select it from kept").is_ok_and(|it| it == "kept")
+    });
+    assert_ne!(postmaster(&cluster), killed);
+}
+
+#[test]
+fn a_broken_cluster_is_reported_in_its_own_words_and_a_reused_pid_is_no_obstacle() {
+    let folder = folder();
+    let settings = settings(folder.path());
+    let cluster = Cluster::start(&settings).unwrap();
+    let data = cluster.home().join("data");
+    let pid_file = fs::read_to_string(data.join("postmaster.pid")).unwrap();
+    let log = cluster.home().join("postgres.log");
+    stop(cluster);
+
+    let (control, hidden) = (data.join("global/pg_control"), data.join("global/hidden"));
+    fs::rename(&control, &hidden).unwrap();
+    let message = Cluster::start(&settings).unwrap_err().to_string();
+    assert!(message.contains("could not find the database system"), "{message}");
+    assert!(message.contains(log.to_str().unwrap()), "{message}");
+    fs::rename(&hidden, &control).unwrap();
+
+    // As after a crash of the machine, when our own pid is the one that Postgres had.
+    let (_, rest) = pid_file.split_once('\n').unwrap();
+    let reused = format!("{}\n{rest}", std::process::id());
+    fs::write(data.join("postmaster.pid"), reused).unwrap();
+    let cluster = Cluster::start(&settings).unwrap();
+    assert_eq!(ask(&cluster, "select 'here'").unwrap(), "here");
+}
+
+#[test]
+fn it_ends_in_order_after_its_last_user() {
+    let folder = folder();
+    let settings = settings(folder.path());
+    let (first, second) = (Cluster::start(&settings).unwrap(), Cluster::start(&settings).unwrap());
+    drop(first);
+    assert_eq!(ask(&second, "select 'still here'").unwrap(), "still here");
+
+    let log = second.home().join("postgres.log");
+    stop(second);
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.trim_end().ends_with("database system is shut down"), "{log}");
+}
+
+#[test]
+fn only_its_own_user_gets_in_and_only_through_the_socket() {
+    let folder = folder();
+    let cluster = Cluster::start(&settings(folder.path())).unwrap();
+    for private in ["socket", "data"] {
+        let mode = fs::metadata(cluster.home().join(private)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{private}");
+    }
+    assert_eq!(ask(&cluster, "show listen_addresses").unwrap(), "");
+}
+
+#[test]
+fn what_it_stores_does_not_depend_on_the_machine() {
+    let folder = folder();
+    let cluster = Cluster::start(&settings(folder.path())).unwrap();
+    for (setting, expected) in [
+        ("show server_encoding", "UTF8"),
+        ("show timezone", "UTC"),
+        ("select datcollate::text from pg_database where datname = 'tenantry'", "C"),
+    ] {
+        assert_eq!(ask(&cluster, setting).unwrap(), expected, "{setting}");
+    }
+}
+
+#[test]
+fn without_postgres_the_message_says_what_was_looked_for_and_how_to_install_it() {
+    let folder = folder();
+    let bin_dir = Some(PathBuf::from("/no/postgres/here"));
+    let settings = Settings { bin_dir, ..settings(folder.path()) };
+    let message = Cluster::start(&settings).unwrap_err().to_string();
+    for part in ["/no/postgres/here", "apt install", "dnf install", "brew install", "PG_BIN_DIR"] {
+        assert!(message.contains(part), "{part} is not in: {message}");
+    }
+}
+
+/// A place that also Postgres's lesser user can reach when the tests run as root.
+fn folder() -> TempDir {
+    let open = fs::Permissions::from_mode(0o755);
+    tempfile::Builder::new().prefix("postgres").permissions(open).tempdir_in(roomy()).unwrap()
+}
+
+/// In memory where there is a GiB free, which makes a new cluster three times as fast.
+fn roomy() -> PathBuf {
+    let df = Command::new("df").args(["-Pk", "/dev/shm"]).output();
+    let table = df.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default();
+    let free = table.lines().nth(1).and_then(|row| row.split_whitespace().nth(3)?.parse().ok());
+    let in_memory = free.is_some_and(|kib: u64| kib > 1 << 20);
+    if in_memory { PathBuf::from("/dev/shm") } else { std::env::temp_dir() }
+}
+
+fn settings(folder: &Path) -> Settings {
+    Settings {
+        home: folder.join(".tenantry/postgres"),
+        bin_dir: None,
+        durability: Durability::Throwaway,
+        janitor: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
+    }
+}
+
+/// Runs statements, the last of which answers with one text.
+fn ask(cluster: &Cluster, sql: &'static str) -> Result<String, sqlx::Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut connection = PgConnection::connect(&cluster.url("tenantry")).await?;
+        let row = sqlx::raw_sql(sql).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        sqlx::Row::try_get(&row, 0)
+    })
+}
+
+fn postmaster(cluster: &Cluster) -> String {
+    let text = fs::read_to_string(cluster.home().join("data/postmaster.pid")).unwrap();
+    text.lines().next().unwrap().to_owned()
+}
+
+fn kill(pid: &str) {
+    assert!(Command::new("sh").args(["-c", "kill -9 $0", pid]).status().unwrap().success());
+}
+
+/// Lets the last user go and waits for Postgres to follow.
+fn stop(cluster: Cluster) {
+    let (pid_file, socket) =
+        (cluster.home().join("data/postmaster.pid"), cluster.home().join("socket/.s.PGSQL.5432"));
+    drop(cluster);
+    wait_until("Postgres has ended", || {
+        !pid_file.exists() && UnixStream::connect(&socket).is_err()
+    });
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(20), "not in time: {what}");
+        sleep(Duration::from_millis(20));
+    }
+}

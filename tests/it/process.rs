@@ -1,0 +1,209 @@
+//! The binary as a person runs it: one command, one Postgres of its own, kill -9 and Ctrl-C.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Output, Stdio};
+
+use crate::support::server::{Place, curl, eventually, is_alive, pasted, signal};
+
+fn told(done: &Output) -> String {
+    String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
+}
+
+#[test]
+fn one_command_and_the_printed_curl_line_works_as_pasted() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let line = server.welcome.lines().find(|line| line.trim_start().starts_with("curl")).unwrap();
+    let answer = pasted(&format!("{line} -s"));
+    let key = answer["api_key"].as_str().unwrap();
+    assert_eq!(answer["key"]["name"], "acme corp");
+    assert_eq!(server.status_with(key), 200);
+    assert!(server.welcome.contains(".tenantry"));
+    assert!(place.postgres().is_some());
+    let secrets = place.path().join(".tenantry/secrets");
+    assert_eq!(secrets.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn an_ordinary_user_can_run_it_too() {
+    let place = Place::of_ordinary_user();
+    let server = place.start(&[]);
+    let key = server.sign_up();
+    assert_eq!(server.status_with(&key), 200);
+    assert_eq!(server.end("INT").code(), Some(0));
+    eventually("Postgres ends", || place.postgres().is_none());
+}
+
+#[test]
+fn ctrl_c_ends_the_server_and_its_postgres_and_the_next_run_has_the_same_data() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let key = server.sign_up();
+    let postgres = place.postgres().unwrap();
+    assert_eq!(server.end("INT").code(), Some(0));
+    eventually("Postgres ends", || !is_alive(postgres));
+    let server = place.start(&[]);
+    assert_eq!(server.status_with(&key), 200);
+}
+
+#[test]
+fn kill_9_of_the_server_loses_no_answered_signup_and_leaves_one_postgres() {
+    let place = Place::new();
+    let mut keys = Vec::new();
+    for _ in 0..3 {
+        let server = place.start(&[]);
+        keys.extend((0..10).map(|_| server.sign_up()));
+        signal("KILL", server.pid());
+        server.wait();
+    }
+    let running = place.postgres().unwrap();
+    let server = place.start(&[]);
+    for key in &keys {
+        assert_eq!(server.status_with(key), 200);
+    }
+    assert_eq!(place.postgres(), Some(running));
+    server.end("INT");
+    eventually("Postgres ends", || !is_alive(running));
+}
+
+#[test]
+fn kill_9_of_the_server_and_of_postgres_loses_no_answered_signup() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let keys: Vec<String> = (0..10).map(|_| server.sign_up()).collect();
+    signal("KILL", server.pid());
+    signal("KILL", place.postgres().unwrap());
+    server.wait();
+    let server = place.start(&[]);
+    for key in &keys {
+        assert_eq!(server.status_with(key), 200);
+    }
+}
+
+#[test]
+fn when_postgres_dies_the_server_answers_503_and_recovers_without_a_restart() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let key = server.sign_up();
+    signal("KILL", place.postgres().unwrap());
+    let mut seen = Vec::new();
+    eventually("it answers again", || {
+        seen.push(server.status_with(&key));
+        seen.last() == Some(&200)
+    });
+    seen.pop();
+    assert!(seen.iter().all(|status| *status == 503), "{seen:?}");
+}
+
+#[test]
+fn told_to_stop_it_is_first_not_ready_then_gone() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    assert_eq!(curl(&[&server.url("/health/ready")]).status, 200);
+    signal("TERM", server.pid());
+    eventually("it is not ready", || curl(&[&server.url("/health/ready")]).status == 503);
+    assert_eq!(curl(&[&server.url("/health/live")]).status, 200);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn usage_that_was_only_counted_survives_a_stop() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let key = server.sign_up();
+    for _ in 0..3 {
+        server.status_with(&key);
+    }
+    server.end("INT");
+    let server = place.start(&[]);
+    let header = format!("X-Api-Key: {key}");
+    let answer = curl(&["-H", &header, &server.url("/usage/summary")]);
+    assert_eq!(answer.body["requests_used"], 3);
+}
+
+#[test]
+fn a_wrong_configuration_refuses_to_start_and_lists_every_problem() {
+    let place = Place::new();
+    let wrong = [("DATABASE_URL", "postgres://localhost/x"), ("SIGNUP_MODE", "ajar")];
+    let done = place.command(&wrong).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    let told = told(&done);
+    for name in ["KEY_PEPPERS", "JWT_SECRETS", "SIGNUP_MODE"] {
+        assert!(told.contains(name), "{told}");
+    }
+    assert!(!place.path().join(".tenantry").exists(), "nothing embedded is started");
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_with_its_variable() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for variable in ["LISTEN_ADDR", "METRICS_ADDR"] {
+        let done = place.command(&[(variable, &address)]).output().unwrap();
+        assert_eq!(done.status.code(), Some(1));
+        assert!(told(&done).contains(&format!("{variable}: can not listen on {address}")));
+    }
+}
+
+#[test]
+fn without_an_installed_postgres_the_message_says_what_to_do() {
+    let place = Place::new();
+    let done = place.command(&[("PG_BIN_DIR", "/nowhere")]).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(told(&done).contains("PG_BIN_DIR"), "{}", told(&done));
+}
+
+#[test]
+fn a_key_is_checked_offline() {
+    let place = Place::new();
+    let check = |settings: &[(&str, &str)], text: &str| {
+        place.command(settings).args(["key", "check", text]).output().unwrap()
+    };
+    let format = tenantry::model::key_format::KeyFormat::default();
+    let key = format.mint(&tenantry::entropy::SystemEntropy);
+    let good = check(&[], key.expose());
+    assert_eq!(good.status.code(), Some(0));
+    assert!(told(&good).contains(format.display_id(key.expose()).unwrap()));
+    assert!(!told(&good).contains(key.expose()));
+    assert_eq!(check(&[], &key.expose()[..57]).status.code(), Some(1));
+    assert_eq!(check(&[("KEY_PREFIX", "sig_")], key.expose()).status.code(), Some(1));
+    assert!(told(&check(&[("KEY_PREFIX", "SIG")], "x")).contains("KEY_PREFIX"));
+
+    let mut piped = place.command(&[]);
+    piped.args(["key", "check", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut piped = piped.spawn().unwrap();
+    writeln!(piped.stdin.take().unwrap(), "{}", key.expose()).unwrap();
+    assert!(piped.wait().unwrap().success());
+}
+
+#[test]
+fn the_pattern_for_scanners_finds_keys_and_nothing_shorter() {
+    let place = Place::new();
+    let shown = place.command(&[("KEY_PREFIX", "sig_")]).args(["key", "pattern"]).output().unwrap();
+    let pattern = told(&shown);
+    let format = tenantry::model::key_format::KeyFormat::parse("sig_").unwrap();
+    let key = format.mint(&tenantry::entropy::SystemEntropy);
+    let found = |text: &str| {
+        let mut grep = std::process::Command::new("grep");
+        grep.args(["-P", pattern.trim()]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut grep = grep.spawn().unwrap();
+        writeln!(grep.stdin.take().unwrap(), "{text}").unwrap();
+        grep.wait().unwrap().success()
+    };
+    assert!(found(&format!("export KEY=\"{}\"", key.expose())));
+    assert!(!found(&key.expose()[..50]));
+    assert!(!found(&format!("{}x", key.expose())));
+}
+
+#[test]
+fn the_description_and_the_schema_are_commands_too() {
+    let place = Place::new();
+    let shown = place.command(&[]).arg("openapi").output().unwrap();
+    assert!(told(&shown).starts_with("openapi: 3.1.0"));
+    let migrated = place.command(&[]).arg("migrate").output().unwrap();
+    assert_eq!(migrated.status.code(), Some(0), "{}", told(&migrated));
+    let mut again = place.command(&[]);
+    assert_eq!(again.arg("migrate").output().unwrap().status.code(), Some(0));
+}

@@ -1,0 +1,89 @@
+//! The rules of the schema, asked of the database's own catalog.
+
+use crate::support::run;
+
+/// Tables without tenants' data.
+const NO_TENANT: [&str; 2] = ["_sqlx_migrations", "organizations"];
+
+async fn none(query: &'static str, what: &str) {
+    run(async |app| {
+        let found: Vec<String> =
+            sqlx::query_scalar(query).fetch_all(&mut app.sql().await).await.unwrap();
+        assert!(found.is_empty(), "{what}: {found:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_foreign_key_has_an_index_that_begins_with_its_columns() {
+    none(
+        "select c.conname::text from pg_constraint c
+         where c.contype = 'f' and c.connamespace = 'public'::regnamespace
+           and not exists (
+             select from pg_index i
+             where i.indrelid = c.conrelid
+               and (i.indkey::int2[])[0:cardinality(c.conkey) - 1] @> c.conkey
+               and (i.indkey::int2[])[0:cardinality(c.conkey) - 1] <@ c.conkey)",
+        "foreign keys without an index",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn every_time_has_a_zone() {
+    none(
+        "select table_name || '.' || column_name from information_schema.columns
+         where table_schema = 'public' and data_type like '%without time zone'",
+        "times without a zone",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn every_constraint_is_named_after_its_table() {
+    none(
+        "select c.conname::text from pg_constraint c join pg_class t on t.oid = c.conrelid
+         where c.connamespace = 'public'::regnamespace and t.relname <> '_sqlx_migrations'
+           and c.contype <> 't'
+           and (c.conname not like t.relname || '\\_%' or c.conname ~ '_(check|key|fkey)\\d+$')",
+        "constraints that the database named",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn every_tenant_table_has_its_organization() {
+    run(async |app| {
+        let without: Vec<String> = sqlx::query_scalar(
+            "select t.tablename::text from pg_tables t
+             where t.schemaname = 'public' and not exists (
+                 select from information_schema.columns c
+                 where c.table_schema = 'public' and c.table_name = t.tablename
+                   and c.column_name = 'organization_id' and c.is_nullable = 'NO')
+             order by 1",
+        )
+        .fetch_all(&mut app.sql().await)
+        .await
+        .unwrap();
+        assert_eq!(without, NO_TENANT);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_trail_can_be_neither_changed_nor_cut() {
+    run(async |app| {
+        app.sign_up().await;
+        let attempts = [
+            "update audit_events set actor = 'nobody'",
+            "delete from audit_events",
+            "truncate audit_events",
+        ];
+        for attempt in attempts {
+            let refused = sqlx::query(attempt).execute(&mut app.sql().await).await.unwrap_err();
+            assert!(refused.to_string().contains("append-only"), "{refused}");
+        }
+        assert_eq!(app.count("select count(*) from audit_events").await, 1);
+    })
+    .await;
+}

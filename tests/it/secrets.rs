@@ -1,0 +1,38 @@
+//! Plaintexts: after every test the database and the log are searched for each one it saw
+//! (`support::leaks`). Here it is shown that the search would find one.
+
+use crate::support::{leaks, run};
+
+#[tokio::test]
+async fn the_search_finds_a_plaintext_in_a_row_and_in_the_log() {
+    run(async |app| {
+        let in_row = ["a-plaintext-in-a-row".to_owned()];
+        app.execute(
+            "insert into organizations values
+             (gen_random_uuid(), 'a-plaintext-in-a-row', 'trial', now())",
+        )
+        .await;
+        assert!(finds(app, in_row).await);
+        tracing::info!("a-plaintext-in-the-log");
+        assert!(finds(app, ["a-plaintext-in-the-log".to_owned()]).await);
+        assert!(!finds(app, ["a-plaintext-nowhere".to_owned()]).await);
+    })
+    .await;
+}
+
+async fn finds(app: &crate::support::TestApp, plaintexts: [String; 1]) -> bool {
+    let mut db = app.sql().await;
+    tokio::spawn(async move { leaks::assert_none(&mut db, &plaintexts).await }).await.is_err()
+}
+
+#[tokio::test]
+async fn what_a_caller_sends_as_a_credential_is_not_logged_even_if_it_is_garbage() {
+    run(async |app| {
+        let garbage = "tnt_live_this-is-a-password-pasted-by-mistake";
+        app.key(garbage).get("/me").await.has_status(401);
+        app.bearer(garbage).get(&format!("/me?key={garbage}")).await.has_status(401);
+        app.anon().get(&format!("/me/{garbage}")).await.has_status(404);
+        app.seen.lock().unwrap().push(garbage.to_owned());
+    })
+    .await;
+}

@@ -1,0 +1,226 @@
+//! A whole server in this process, on a database of its own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use chrono::{DateTime, TimeDelta, Utc};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use tenantry::app::App;
+use tenantry::clock::Clock;
+use tenantry::config::Config;
+use tenantry::config::env::Env;
+use tenantry::entropy::Entropy;
+use tokio_util::sync::CancellationToken;
+
+use super::actor::Actor;
+use super::database::TestDatabase;
+use super::leaks;
+
+/// Where every test's clock stands at first: later than the database's, so that what the
+/// application dates ahead has not expired by the database's clock.
+pub const START: &str = "2036-05-08T09:56:42.855Z";
+
+/// Two peppers and two signing secrets, as an operator in the middle of a rotation has them.
+const SETTINGS: [(&str, &str); 3] = [
+    (
+        "KEY_PEPPERS",
+        "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
+         p1:YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNkZWZnaGlqYWI=",
+    ),
+    (
+        "JWT_SECRETS",
+        "j2:QUJDREVGR0hJSkFCQ0RFRkdISUpBQkNERUZHSElKQUI=,\
+                     j1:emVyb3plcm96ZXJvemVyb3plcm96ZXJvemVyb3plcm8=",
+    ),
+    ("SCOPES", "trademarks:read"),
+];
+
+/// Runs a test on a server as it comes.
+pub async fn run(test: impl AsyncFnOnce(&TestApp)) {
+    with(&[]).run(test).await;
+}
+
+/// A server with these variables set.
+pub fn with(settings: &[(&str, &str)]) -> TestSettings {
+    let all = SETTINGS.iter().chain(settings);
+    TestSettings(all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+}
+
+/// The variables of a server to be.
+pub struct TestSettings(HashMap<String, String>);
+
+impl TestSettings {
+    /// Runs a test on such a server, then looks whether any plaintext the test saw was left in
+    /// the database or the log.
+    pub async fn run(mut self, test: impl AsyncFnOnce(&TestApp)) {
+        leaks::capture_log();
+        let database = TestDatabase::create().await;
+        self.0.insert("DATABASE_URL".to_owned(), database.url());
+        let app = TestApp::start(&self.0);
+        test(&app).await;
+        app.app.meter.flush().await.expect("usage is written");
+        let seen = app.seen.lock().expect("no panic").clone();
+        leaks::assert_none(&mut database.connect().await, &seen).await;
+        app.close().await;
+        database.remove().await;
+    }
+}
+
+/// A server in this process.
+pub struct TestApp {
+    /// What the server holds.
+    pub app: App,
+    /// Its clock, which only a test moves.
+    pub clock: Arc<TestClock>,
+    /// Every plaintext seen in an answer.
+    pub seen: Arc<Mutex<Vec<String>>>,
+    router: Router,
+    database: PgConnectOptions,
+}
+
+impl TestApp {
+    fn start(settings: &HashMap<String, String>) -> Self {
+        let config = Config::read(&mut Env::from(|name: &str| settings.get(name).cloned()));
+        let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+        let database = config.database.url.clone().expect("a database");
+        let clock = Arc::new(TestClock::default());
+        let entropy = Arc::new(TestEntropy::default());
+        let app =
+            App::build(config, database.clone(), clock.clone(), entropy, CancellationToken::new());
+        let router = tenantry::http::router(&app);
+        Self { app, clock, seen: Arc::default(), router, database }
+    }
+
+    /// Closes the server's connections.
+    pub async fn close(&self) {
+        for pool in self.app.pools() {
+            pool.close().await;
+        }
+    }
+
+    /// The same server behind other routes.
+    pub fn behind(&self, router: Router) -> Actor {
+        Actor::new(router, Arc::clone(&self.seen))
+    }
+
+    /// Somebody without a credential.
+    pub fn anon(&self) -> Actor {
+        Actor::new(self.router.clone(), Arc::clone(&self.seen))
+    }
+
+    /// Somebody with a key.
+    pub fn key(&self, key: &str) -> Actor {
+        self.anon().with("x-api-key", key)
+    }
+
+    /// Somebody with a key or an access token, sent as such.
+    pub fn bearer(&self, token: &str) -> Actor {
+        self.anon().with("authorization", &format!("Bearer {token}"))
+    }
+
+    /// A connection beside the server's own.
+    pub async fn sql(&self) -> PgConnection {
+        self.database.connect().await.expect("a connection")
+    }
+
+    /// Runs one statement beside the server.
+    pub async fn execute(&self, sql: &'static str) -> u64 {
+        let done = sqlx::query(sql).execute(&mut self.sql().await).await;
+        done.expect("a statement").rows_affected()
+    }
+
+    /// Counts what a query finds.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&mut self.sql().await).await.expect("a count")
+    }
+
+    /// A new organization, by open signup.
+    pub async fn sign_up(&self) -> SignedUp {
+        let answer = self.anon().post("/signup", json!({})).await;
+        SignedUp::from(&answer.has_status(201).body)
+    }
+
+    /// A new key of the organization that `key` is of.
+    pub async fn mint(&self, key: &str, request: Value) -> SignedUp {
+        let answer = self.key(key).post("/me/api-keys", request).await;
+        SignedUp::from(&answer.has_status(201).body)
+    }
+
+    /// The tokens that a key is exchanged for.
+    pub async fn exchange(&self, key: &str) -> (String, String) {
+        let answer = self.anon().post("/auth/token-exchange", json!({ "api_key": key })).await;
+        let body = answer.has_status(200).body;
+        (text(&body["access_token"]), text(&body["refresh_token"]))
+    }
+}
+
+/// What a signup, or a minting, answered.
+pub struct SignedUp {
+    /// The organization's id (empty for a minting).
+    pub org_id: String,
+    /// The seat's id (empty for a minting).
+    pub user_id: String,
+    /// The key's text.
+    pub api_key: String,
+    /// The key's id.
+    pub key_id: String,
+}
+
+impl From<&Value> for SignedUp {
+    fn from(body: &Value) -> Self {
+        let field = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            org_id: field("org_id"),
+            user_id: field("user_id"),
+            api_key: text(&body["api_key"]),
+            key_id: text(&body["key"]["id"]),
+        }
+    }
+}
+
+/// The string that a value is.
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no string: {value}")).to_owned()
+}
+
+/// A clock that stands still until it is moved.
+pub struct TestClock(Mutex<DateTime<Utc>>);
+
+impl Default for TestClock {
+    fn default() -> Self {
+        Self(Mutex::new(START.parse().expect("a time")))
+    }
+}
+
+impl TestClock {
+    /// Moves the clock.
+    pub fn advance(&self, by: TimeDelta) {
+        *self.0.lock().expect("no panic") += by;
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().expect("no panic")
+    }
+}
+
+/// Randomness that is the same in every run.
+struct TestEntropy(Mutex<StdRng>);
+
+impl Default for TestEntropy {
+    fn default() -> Self {
+        Self(Mutex::new(StdRng::seed_from_u64(1)))
+    }
+}
+
+impl Entropy for TestEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        self.0.lock().expect("no panic").fill_bytes(bytes);
+    }
+}

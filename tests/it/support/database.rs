@@ -1,0 +1,143 @@
+//! One throw-away Postgres for all tests, and a fresh copy of the migrated schema for each.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::str::FromStr;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sha2::{Digest, Sha256};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use tenantry::postgres::{Cluster, Durability, Settings};
+use tenantry::repo::migrations;
+use tokio::sync::OnceCell;
+
+use super::leaks;
+
+/// Adopted or started once a process; Postgres itself ends a few seconds after the last one.
+static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
+    let checkout = Sha256::digest(env!("CARGO_MANIFEST_DIR"));
+    let name = format!("tenantry-tests-{}", leaks::hex(&checkout[..6]));
+    let settings = Settings {
+        home: roomy_folder().join(name),
+        bin_dir: std::env::var_os("PG_BIN_DIR").map(PathBuf::from),
+        durability: Durability::Throwaway,
+        janitor: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
+    };
+    Cluster::start(&settings).expect("a Postgres for the tests")
+});
+
+static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+static CLONES: AtomicU32 = AtomicU32::new(0);
+
+/// The database of one test.
+pub struct TestDatabase {
+    name: String,
+}
+
+impl TestDatabase {
+    /// A new database with the current schema and nothing in it.
+    pub async fn create() -> Self {
+        let template = TEMPLATE.get_or_init(template).await;
+        let number = CLONES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{number}", std::process::id());
+        let sql = format!("create database {name} template {template} strategy file_copy");
+        execute(&mut admin().await, &sql).await;
+        Self { name }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        CLUSTER.url(&self.name)
+    }
+
+    /// A connection beside the application's.
+    pub async fn connect(&self) -> PgConnection {
+        connect(&self.name).await
+    }
+
+    /// Removes it.
+    pub async fn remove(self) {
+        let sql = format!("drop database {} with (force)", self.name);
+        execute(&mut admin().await, &sql).await;
+    }
+}
+
+/// Makes the template of this version of the schema, once for all test processes.
+async fn template() -> String {
+    let name = format!("template_{}", schema_version());
+    let mut db = admin().await;
+    execute(&mut db, "select pg_advisory_lock(1)").await;
+    remove_leftovers(&mut db).await;
+    let exists: bool =
+        sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+            .bind(&name)
+            .fetch_one(&mut db)
+            .await
+            .expect("an answer");
+    if !exists {
+        let unfinished = format!("{name}_unfinished");
+        execute(&mut db, &format!("drop database if exists {unfinished}")).await;
+        execute(&mut db, &format!("create database {unfinished}")).await;
+        let mut fresh = connect(&unfinished).await;
+        migrations::run(&mut fresh).await.expect("migrations");
+        fresh.close().await.expect("closed");
+        execute(&mut db, &format!("alter database {unfinished} rename to {name}")).await;
+    }
+    execute(&mut db, "select pg_advisory_unlock(1)").await;
+    name
+}
+
+/// Databases of test processes that are no more, and templates of other versions.
+async fn remove_leftovers(db: &mut PgConnection) {
+    let names: Vec<String> =
+        sqlx::query_scalar("select datname from pg_database where datname like 'test\\_%'")
+            .fetch_all(&mut *db)
+            .await
+            .expect("names");
+    for name in names {
+        let pid = name.split('_').nth(1).unwrap_or_default();
+        if Path::new("/proc").exists() && !Path::new("/proc").join(pid).exists() {
+            execute(db, &format!("drop database if exists {name} with (force)")).await;
+        }
+    }
+}
+
+fn schema_version() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let entries = std::fs::read_dir(folder).expect("migrations");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("a file").path()).collect();
+    files.sort();
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(std::fs::read(file).expect("a migration"));
+    }
+    leaks::hex(&hash.finalize()[..6])
+}
+
+async fn admin() -> PgConnection {
+    connect("tenantry").await
+}
+
+async fn connect(database: &str) -> PgConnection {
+    let options = PgConnectOptions::from_str(&CLUSTER.url(database)).expect("a URL");
+    options.connect().await.expect("a connection")
+}
+
+async fn execute(db: &mut PgConnection, sql: &str) {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(db).await;
+    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// Memory, where there is a gigabyte of it to spare; else beside the build.
+fn roomy_folder() -> PathBuf {
+    let shown = Command::new("df").args(["-Pk", "/dev/shm"]).output();
+    let shown = shown.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+    let free =
+        shown.ok().and_then(|it| it.lines().nth(1)?.split_whitespace().nth(3)?.parse::<u64>().ok());
+    match free {
+        Some(kilobytes) if kilobytes > 1024 * 1024 => PathBuf::from("/dev/shm"),
+        _ => PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
+    }
+}

@@ -1,0 +1,88 @@
+//! Looks for plaintexts where none may be: in the database and in the log.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, Once};
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection};
+use tracing_subscriber::EnvFilter;
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static CAPTURED: Once = Once::new();
+
+/// Keeps the log of this process, with more in it than an operator would ever ask for.
+pub fn capture_log() {
+    CAPTURED.call_once(|| {
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new("tenantry=trace,sqlx=trace,info"))
+            .with_ansi(false)
+            .with_writer(|| Log);
+        subscriber.init();
+    });
+}
+
+/// What was logged in this process so far.
+pub fn log() -> String {
+    String::from_utf8_lossy(&LOG.lock().expect("no panic")).into_owned()
+}
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The plaintexts that an answer shows, wherever in it they are.
+pub fn plaintexts(body: &Value) -> Vec<String> {
+    const NAMES: [&str; 4] = ["api_key", "key", "access_token", "refresh_token"];
+    match body {
+        Value::Object(members) => {
+            let shown = NAMES.iter().filter_map(|name| members.get(*name)?.as_str());
+            let within = members.values().flat_map(plaintexts);
+            shown.map(str::to_owned).chain(within).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(plaintexts).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Fails where a plaintext is found in any row of any table, or in the log.
+pub async fn assert_none(db: &mut PgConnection, plaintexts: &[String]) {
+    let mut haystack = rows(db).await;
+    haystack.push(("the log".to_owned(), log()));
+    for plaintext in plaintexts {
+        let hex = hex(plaintext.as_bytes());
+        for (place, text) in &haystack {
+            let found = text.contains(plaintext) || text.contains(&hex);
+            assert!(!found, "a plaintext that was shown once is also in {place}");
+        }
+    }
+}
+
+/// Bytes as the database writes them.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// Every row of every table as text, with the table's name.
+async fn rows(db: &mut PgConnection) -> Vec<(String, String)> {
+    let tables: Vec<String> =
+        sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'public'")
+            .fetch_all(&mut *db)
+            .await
+            .expect("tables");
+    let mut rows = Vec::new();
+    for table in tables {
+        let sql = format!("select t::text from {table} t");
+        let found: Vec<String> =
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *db).await.expect("rows");
+        rows.extend(found.into_iter().map(|row| (table.clone(), row)));
+    }
+    rows
+}

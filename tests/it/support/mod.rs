@@ -1,0 +1,24 @@
+//! What the tests stand on: a real Postgres, the real router, a clock that stands still.
+//!
+//! ```ignore
+//! #[tokio::test]
+//! async fn a_guarantee() {
+//!     run(async |app| {
+//!         let acme = app.sign_up().await;
+//!         app.key(&acme.api_key).get("/me").await.has_status(200);
+//!     })
+//!     .await;
+//! }
+//! ```
+//!
+//! Every answer a test sees is held against the API's description, and after every test the
+//! database and the log are searched for each plaintext it saw.
+
+pub mod actor;
+pub mod app;
+pub mod database;
+pub mod leaks;
+pub mod server;
+pub mod spec;
+
+pub use app::{TestApp, run, with};

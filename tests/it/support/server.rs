@@ -1,0 +1,229 @@
+//! The real binary, run as a person runs it, in a folder of its own.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up on it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until `happened`, for what no event tells of: other processes.
+#[track_caller]
+pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !happened() {
+        assert!(start.elapsed() < PATIENCE, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A folder to run servers in, one after the other or together.
+pub struct Place {
+    folder: TempDir,
+    program: PathBuf,
+    user: Option<u32>,
+}
+
+impl Place {
+    /// An empty folder.
+    pub fn new() -> Self {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_tenantry"));
+        Self { folder: tempfile::tempdir().unwrap(), program, user: None }
+    }
+
+    /// An empty folder of somebody who is not root, with a program of theirs.
+    pub fn of_ordinary_user() -> Self {
+        let mut place = Self::new();
+        if is_root() {
+            let program = place.folder.path().join("tenantry");
+            fs::copy(&place.program, &program).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::chown(place.folder.path(), Some(NOBODY), None).unwrap();
+            (place.program, place.user) = (program, Some(NOBODY));
+        }
+        place
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The program with these variables set and no others of ours.
+    pub fn command(&self, settings: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.current_dir(self.folder.path()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        if let Some(folder) = std::env::var_os("PG_BIN_DIR") {
+            command.env("PG_BIN_DIR", folder);
+        }
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command.env("LISTEN_ADDR", "127.0.0.1:0").env("METRICS_ADDR", "127.0.0.1:0");
+        command.envs(settings.iter().copied());
+        command
+    }
+
+    /// A server that has said where it listens.
+    pub fn start(&self, settings: &[(&str, &str)]) -> Server {
+        let log = self.folder.path().join("log");
+        let stderr = File::options().create(true).append(true).open(&log).unwrap();
+        let mut command = self.command(settings);
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut welcome = String::new();
+        while !welcome.ends_with("'\n\n") {
+            let Some(Ok(line)) = lines.next() else {
+                panic!("it did not start: {}", fs::read_to_string(&log).unwrap());
+            };
+            welcome.push_str(&line);
+            welcome.push('\n');
+        }
+        Server { child, welcome, log }
+    }
+
+    /// The process id of the folder's Postgres, if it runs.
+    pub fn postgres(&self) -> Option<u32> {
+        let file = self.folder.path().join(".tenantry/postgres/data/postmaster.pid");
+        let pid = fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok()?;
+        is_alive(pid).then_some(pid)
+    }
+}
+
+impl Drop for Place {
+    /// Leaves no Postgres behind, whatever became of the test.
+    fn drop(&mut self) {
+        if let Some(pid) = self.postgres() {
+            signal("KILL", pid);
+        }
+    }
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    /// What it printed for its user.
+    pub welcome: String,
+    log: PathBuf,
+}
+
+impl Server {
+    /// The address behind a word of the welcome.
+    fn address(&self, word: &str) -> &str {
+        let line = self.welcome.lines().find(|line| line.trim_start().starts_with(word)).unwrap();
+        line.split_whitespace().nth(1).unwrap()
+    }
+
+    /// A URL of the API.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.address("API"))
+    }
+
+    /// The metrics, as they are now.
+    pub fn metrics(&self) -> String {
+        curl(&[self.address("Metrics")]).text
+    }
+
+    /// What was logged in this folder so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// A new organization's key, by open signup.
+    pub fn sign_up(&self) -> String {
+        let answer = curl(&["-X", "POST", &self.url("/signup")]);
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answer.body["api_key"].as_str().unwrap().to_owned()
+    }
+
+    /// The status of `GET /me` with a key.
+    pub fn status_with(&self, key: &str) -> u16 {
+        curl(&["-H", &format!("X-Api-Key: {key}"), &self.url("/me")]).status
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal and waits for its end.
+    pub fn end(mut self, name: &str) -> ExitStatus {
+        signal(name, self.pid());
+        self.child.wait().unwrap()
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What curl got; status 0 where it got nothing.
+#[derive(Debug)]
+pub struct Curled {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub text: String,
+    /// The body as JSON; null where it is none.
+    pub body: Value,
+}
+
+/// Runs curl.
+pub fn curl(arguments: &[&str]) -> Curled {
+    let mut command = Command::new("curl");
+    command.args(["-s", "--max-time", "30", "-w", "\n%{http_code}"]).args(arguments);
+    curled(command)
+}
+
+/// Runs a command line, pasted as it stands, that prints what a curl in it got.
+pub fn pasted(line: &str) -> Value {
+    let mut command = Command::new("sh");
+    let done = command.args(["-c", line]).output().unwrap();
+    serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{line}: {done:?}"))
+}
+
+fn curled(mut command: Command) -> Curled {
+    let done = command.output().expect("curl is installed");
+    let shown = String::from_utf8(done.stdout).unwrap();
+    let (text, status) = shown.rsplit_once('\n').unwrap();
+    Curled {
+        status: status.parse().unwrap(),
+        text: text.to_owned(),
+        body: serde_json::from_str(text).unwrap_or(Value::Null),
+    }
+}
+
+/// Sends a process a signal.
+pub fn signal(name: &str, pid: u32) {
+    let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+}
+
+/// Whether a process runs (and is not just waiting to be reaped).
+pub fn is_alive(pid: u32) -> bool {
+    let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
+    let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
+    !state.is_empty() && !state.starts_with('Z')
+}
+
+const NOBODY: u32 = 65534;
+
+fn is_root() -> bool {
+    let shown = Command::new("id").arg("-u").output().unwrap();
+    shown.stdout == b"0\n"
+}

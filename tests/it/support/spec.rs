@@ -1,0 +1,97 @@
+//! Holds answers against the API's description.
+
+use std::sync::LazyLock;
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+use super::actor::Answer;
+
+/// The description as JSON.
+pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    let (_, document) = tenantry::http::openapi::split();
+    serde_json::to_value(document).expect("JSON")
+});
+
+/// One method on one path.
+pub struct Operation {
+    /// In capitals.
+    pub method: String,
+    /// With `{parameters}`.
+    pub path: String,
+    /// What the document says of it.
+    pub description: Value,
+}
+
+/// Every operation of the document.
+pub fn operations() -> Vec<Operation> {
+    let paths = DOCUMENT["paths"].as_object().expect("paths");
+    let operations = paths.iter().flat_map(|(path, item)| {
+        let item = item.as_object().expect("a path item");
+        item.iter().map(|(method, description)| Operation {
+            method: method.to_uppercase(),
+            path: path.clone(),
+            description: description.clone(),
+        })
+    });
+    operations.collect()
+}
+
+/// Fails where the answer is not one the description knows: an undescribed status, media type or
+/// shape. What is at no described path must be a failure in the family's shape.
+pub fn assert_described(method: &str, path: &str, answer: &Answer) {
+    let path = path.split('?').next().unwrap_or_default();
+    let operation = operations()
+        .into_iter()
+        .find(|operation| operation.method == method && matches(&operation.path, path));
+    match operation {
+        Some(operation) => assert_is_of(&operation, answer),
+        None if answer.status.is_success() => {}
+        None => {
+            let onboarding = answer.body.get("error").is_some();
+            let schema = if onboarding { "onboarding.Error" } else { "Problem" };
+            assert_valid(&json!({ "$ref": format!("#/components/schemas/{schema}") }), answer);
+        }
+    }
+}
+
+fn assert_is_of(operation: &Operation, answer: &Answer) {
+    let Operation { method, path, description } = operation;
+    let status = answer.status.as_str();
+    let described = &description["responses"][status];
+    assert!(described.is_object(), "{method} {path} does not describe {status}: {}", answer.text);
+    let Some(content) = described.get("content").and_then(Value::as_object) else {
+        assert_eq!(answer.text, "", "{method} {path} describes no body for {status}");
+        return;
+    };
+    let sent = answer.header("content-type");
+    let media_type = content.get(sent);
+    let media_type = media_type.unwrap_or_else(|| panic!("{method} {path} {status}: {sent}"));
+    assert_valid(&media_type["schema"], answer);
+}
+
+fn assert_valid(schema: &Value, answer: &Answer) {
+    let validator = validator(schema);
+    let errors: Vec<String> =
+        validator.iter_errors(&answer.body).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?} in {}", answer.text);
+}
+
+/// The schema, closed: what it does not name is not to be sent.
+fn validator(schema: &Value) -> Validator {
+    let mut whole = schema.clone();
+    whole["unevaluatedProperties"] = json!(false);
+    whole["components"] = DOCUMENT["components"].clone();
+    jsonschema::draft202012::new(&whole).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn matches(template: &str, path: &str) -> bool {
+    let (mut template, mut path) = (template.split('/'), path.split('/'));
+    loop {
+        match (template.next(), path.next()) {
+            (None, None) => return true,
+            (Some(one), Some(other)) if one == other || one.starts_with('{') => {}
+            _ => return false,
+        }
+    }
+}
