@@ -13,7 +13,8 @@ use tracing::Instrument;
 use crate::app::App;
 use crate::error::{Error, Kind};
 use crate::http::context::RequestContext;
-use crate::http::dialect::{Family, code};
+use crate::http::details::code;
+use crate::http::dialect::Family;
 use crate::http::error::Failure;
 
 /// How long a request may take from its first line to its answer.

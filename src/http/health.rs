@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::http::dialect::problem::Problem;
+use crate::http::problem::Problem;
 use crate::repo::migrations;
 
 /// How a server is.

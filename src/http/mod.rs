@@ -7,6 +7,7 @@ pub mod body;
 pub mod boundary;
 pub mod caller;
 pub mod context;
+pub mod details;
 pub mod dialect;
 pub mod error;
 pub mod health;
@@ -14,6 +15,7 @@ pub mod listener;
 pub mod metrics;
 pub mod onboarding;
 pub mod openapi;
+pub mod problem;
 pub mod query;
 pub mod wire;
 

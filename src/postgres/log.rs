@@ -23,6 +23,7 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// Only while no Postgres runs, for it would go on writing to the old file.
     pub(super) fn open(home: &Home) -> Result<Self, Error> {
         let path = home.log();
         let mut begins = fs::metadata(&path).map_or(0, |it| it.len());
@@ -32,6 +33,11 @@ impl Log {
             begins = 0;
         }
         Ok(Self { path, begins })
+    }
+
+    /// The log of a Postgres that somebody else started.
+    pub(super) fn of(home: &Home) -> Self {
+        Self { path: home.log(), begins: 0 }
     }
 
     /// For a program's output. A file and never a pipe: Postgres keeps it open for as long as it
@@ -61,7 +67,7 @@ impl Log {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(self.begins))?;
         let mut bytes = Vec::new();
-        file.take(SIZE_LIMIT).read_to_end(&mut bytes)?;
+        file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

@@ -74,7 +74,7 @@ impl Engine {
                 return Ok(true);
             }
             if started.elapsed() > START_LIMIT {
-                return Err(Log::open(&self.home)?.failure("postgres", "still not ready"));
+                return Err(Log::of(&self.home).failure("postgres", "still not ready"));
             }
             sleep(MOMENT);
         }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::routing::get;
 use serde_json::json;
 
+use crate::guards::is_guarded;
+use crate::support::spec::operations;
 use crate::support::{TestApp, run, with};
 
 /// The server with a route that panics and one that never answers, in the onboarding family.
@@ -38,6 +41,22 @@ async fn a_request_that_takes_too_long_is_a_503_in_the_family_s_words() {
         tokio::time::resume();
         let answer = answer.has_failed(503, "service_unavailable");
         assert_eq!(answer.header("retry-after"), "1");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_in_time_is_a_400() {
+    run(async |app| {
+        let never = Body::from_stream(tokio_stream::pending::<Result<String, String>>());
+        let anon = app.anon().with("content-type", "application/json");
+        tokio::time::pause();
+        let (answer, ()) = tokio::join!(anon.send("POST", "/signup", never), async {
+            tokio::task::yield_now().await;
+            tokio::time::advance(Duration::from_secs(16)).await;
+        });
+        tokio::time::resume();
+        answer.has_failed(400, "malformed");
     })
     .await;
 }
@@ -109,15 +128,20 @@ async fn ready_means_that_the_database_answers_and_its_schema_is_current() {
 async fn without_its_database_the_server_lives_is_not_ready_and_answers_503() {
     run(async |app| {
         let acme = app.sign_up().await;
+        let (_, refresh_token) = app.exchange(&acme.api_key).await;
         app.close().await;
         app.anon().get("/health/live").await.has_status(200);
         app.anon().get("/health/ready").await.has_status(503);
-        let answers = [
-            app.anon().post("/signup", json!({})).await,
-            app.key(&acme.api_key).get("/me").await,
-            app.key(&acme.api_key).post("/me/api-keys", json!({})).await,
-        ];
-        for answer in answers {
+        for operation in operations().iter().filter(|it| !it.path.starts_with("/health")) {
+            let body = match operation.path.as_str() {
+                "/auth/token-exchange" => json!({ "api_key": acme.api_key }),
+                "/auth/refresh" => json!({ "refresh_token": refresh_token }),
+                _ => json!({}),
+            };
+            let actor = if is_guarded(operation) { app.key(&acme.api_key) } else { app.anon() };
+            let path = operation.path.replace("{id}", &acme.key_id);
+            let actor = actor.with("content-type", "application/json");
+            let answer = actor.send(&operation.method, &path, body.to_string()).await;
             let answer = answer.has_failed(503, "service_unavailable");
             assert_eq!(answer.header("retry-after"), "1");
         }

@@ -13,7 +13,8 @@ const PUBLIC: [&str; 5] = [
     "POST /signup",
 ];
 
-fn is_guarded(operation: &Operation) -> bool {
+/// Whether a route says that it needs a credential.
+pub fn is_guarded(operation: &Operation) -> bool {
     operation.description["security"].as_array().is_some_and(|needs| !needs.is_empty())
 }
 
@@ -23,6 +24,20 @@ fn no_route_is_public_but_those_on_the_list() {
     let mut public: Vec<_> = public.map(|it| format!("{} {}", it.method, it.path)).collect();
     public.sort();
     assert_eq!(public, PUBLIC);
+}
+
+#[tokio::test]
+async fn every_guarded_route_refuses_two_credentials_at_once() {
+    run(async |app| {
+        let (acme, other) = (app.sign_up().await, app.sign_up().await);
+        let both = app.key(&acme.api_key);
+        let both = both.with("authorization", &format!("Bearer {}", other.api_key));
+        for operation in operations().iter().filter(|operation| is_guarded(operation)) {
+            let path = operation.path.replace("{id}", &acme.key_id);
+            both.send(&operation.method, &path, "").await.has_failed(400, "malformed");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use utoipa::{IntoResponses, ToSchema};
 
 use crate::error::Error;
 use crate::http::context::RequestContext;
-use crate::http::dialect::{Details, status};
+use crate::http::details::{Details, status};
 use crate::http::wire::Timestamp;
 
 /// A failure in this family's words.

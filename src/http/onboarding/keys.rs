@@ -16,8 +16,7 @@ use crate::http::onboarding::dialect::{
     BadRequest, Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
-use crate::http::onboarding::signup::key_name;
-use crate::http::onboarding::wire::{Key, MintedKey};
+use crate::http::onboarding::wire::{Key, MintedKey, key_name};
 use crate::http::query::{Query, boolean};
 use crate::model;
 use crate::model::ids::KeyId;

@@ -9,18 +9,14 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::signup;
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, Node, text};
+use crate::http::body::{Fields, FromFields, JsonBody, text};
 use crate::http::context::RequestContext;
 use crate::http::onboarding::dialect::{
     BadRequest, Conflict, Forbidden, Invalid, TooLarge, Unavailable, UnsupportedMediaType,
 };
-use crate::http::onboarding::wire::MintedKey;
-use crate::model;
+use crate::http::onboarding::wire::{MintedKey, key_name};
 use crate::model::key_name::KeyName;
 use crate::model::org_handle::OrgHandle;
-
-/// The longest label of a key in this family.
-const NAME: usize = 64;
 
 /// What a stranger may choose; all of it may be left out.
 #[derive(ToSchema)]
@@ -39,14 +35,6 @@ impl FromFields for SignUpRequest {
         let org_id = fields.optional("org_id", text(OrgHandle::parse));
         let name = fields.optional("name", key_name);
         Some(Self { org_id, name: name.flatten() })
-    }
-}
-
-/// Reads a label; an empty one is none.
-pub(super) fn key_name(node: Node) -> Result<Option<KeyName>, model::Invalid> {
-    match node.into_text()?.as_str() {
-        "" => Ok(None),
-        name => KeyName::parse(name, NAME).map(Some),
     }
 }
 

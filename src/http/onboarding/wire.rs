@@ -1,11 +1,17 @@
-//! What several of this family's routes send.
+//! What several of this family's routes send and read.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::keys::Minted;
+use crate::http::body::Node;
 use crate::http::wire::Timestamp;
+use crate::model::Invalid;
 use crate::model::api_key::ApiKey;
+use crate::model::key_name::KeyName;
+
+/// The longest label of a key in this family.
+const NAME: usize = 64;
 
 /// What is told about a key: everything but its text.
 #[derive(Serialize, ToSchema)]
@@ -66,5 +72,13 @@ pub struct MintedKey {
 impl From<Minted> for MintedKey {
     fn from(minted: Minted) -> Self {
         Self { api_key: minted.secret.expose().to_owned(), key: minted.key.into() }
+    }
+}
+
+/// Reads a label; an empty one is none.
+pub fn key_name(node: Node) -> Result<Option<KeyName>, Invalid> {
+    match node.into_text()?.as_str() {
+        "" => Ok(None),
+        name => KeyName::parse(name, NAME).map(Some),
     }
 }
