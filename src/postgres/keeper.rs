@@ -31,7 +31,7 @@ impl Keeper {
         let mut watch = Watch { engine, janitor, children: Vec::new(), _users: users };
         watch.hire_janitor()?;
         watch.engine.ensure_initialised()?;
-        watch.look()?;
+        watch.raise_postgres()?;
         let (end, ended) = channel();
         let home = watch.engine.home.path().to_owned();
         let thread = thread::Builder::new().name("postgres-keeper".to_owned());
@@ -67,16 +67,20 @@ impl Watch {
         // Asking also buries: a dead child stays a zombie until its parent has asked.
         self.children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
         self.hire_janitor()?;
-        let postmaster = process::postmaster(&self.engine.home);
-        if !postmaster.is_some_and(|it| it.is_ready) {
-            self.children.extend(self.engine.ensure_running()?);
-        }
-        Ok(())
+        self.raise_postgres()
     }
 
     fn hire_janitor(&mut self) -> Result<(), Error> {
         if !janitor::is_on_duty(&self.engine.home)? {
             self.children.push(janitor::hire(&self.janitor, &self.engine.home)?);
+        }
+        Ok(())
+    }
+
+    fn raise_postgres(&mut self) -> Result<(), Error> {
+        let postmaster = process::postmaster(&self.engine.home);
+        if !postmaster.is_some_and(|it| it.is_ready) {
+            self.children.extend(self.engine.ensure_running()?);
         }
         Ok(())
     }

@@ -68,17 +68,20 @@ pub(super) fn clear_remains(home: &Home, identity: &Identity) -> Result<(), Erro
     Ok(())
 }
 
-/// Ends what outlived its postmaster: while one back end is busy, no new postmaster starts. What it
-/// had committed is safe, and the rest its client will be told was lost.
+/// Ends what outlived its postmaster, for while one back end is busy no new postmaster starts. What
+/// it had committed is safe, and the rest its client will be told was lost.
 pub(super) fn kill_stragglers(home: &Home) {
-    let started = Instant::now();
-    loop {
-        let stragglers = stragglers(home.name());
-        if stragglers.is_empty() || started.elapsed() > PATIENCE {
+    // Told to quit, a postmaster whose files were removed still gives its shared memory back.
+    for (signal_name, patience) in [("QUIT", Duration::from_secs(1)), ("KILL", PATIENCE)] {
+        let found = stragglers(home.name());
+        if found.is_empty() {
             return;
         }
-        signal("KILL", &stragglers);
-        sleep(MOMENT);
+        signal(signal_name, &found);
+        let started = Instant::now();
+        while !stragglers(home.name()).is_empty() && started.elapsed() < patience {
+            sleep(MOMENT);
+        }
     }
 }
 
