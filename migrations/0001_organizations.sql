@@ -11,4 +11,4 @@ create table organizations (
         check (plan in ('trial', 'starter', 'standard', 'pro', 'scale', 'enterprise'))
 );
 
-create unique index organizations_handle_key on organizations (lower(handle));
+create unique index organizations_handle_key on organizations (lower(handle collate "C"));

@@ -181,12 +181,33 @@ impl Error {
         &self.issues
     }
 
+    /// What led to the failure, all of it, for the log.
+    #[must_use]
+    pub fn cause(&self) -> Cause<'_> {
+        Cause(self)
+    }
+
     /// Whole seconds until another try makes sense, at least 1.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after
             .map(|after| after.as_secs() + u64::from(after.subsec_nanos() > 0))
             .map(|seconds| seconds.max(1))
+    }
+}
+
+/// A failure and all that led to it, in one line.
+pub struct Cause<'a>(&'a Error);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = StdError::source(self.0);
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
     }
 }
 

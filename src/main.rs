@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tenantry::commands::{Failure, key, migrate, openapi, serve};
+use tenantry::commands::{Failure, key, key_import, migrate, openapi, serve};
 use tenantry::postgres;
 
 #[global_allocator]
@@ -47,6 +47,14 @@ enum KeyCommand {
     },
     /// Print the regular expression that finds keys of this deployment.
     Pattern,
+    /// Count the live keys that each pepper digests.
+    Peppers,
+    /// Take over keys that were minted elsewhere: all of the file's, or none.
+    Import {
+        /// One JSON object a line: `org_id`, `key` or `sha256` (hex), `name`, `scopes`,
+        /// `expires_at`; `-` reads standard input.
+        file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -56,6 +64,8 @@ fn main() -> ExitCode {
         Command::Openapi => openapi::run(),
         Command::Key(KeyCommand::Check { text }) => key::check(&text),
         Command::Key(KeyCommand::Pattern) => key::pattern(),
+        Command::Key(KeyCommand::Peppers) => key::peppers(),
+        Command::Key(KeyCommand::Import { file }) => key_import::run(&file),
         Command::PostgresJanitor { home } => postgres::janitor(&home).map_err(Failure::from),
     };
     match done {

@@ -23,6 +23,8 @@ const CALL: Duration = Duration::from_secs(3);
 const STALE: Duration = Duration::from_secs(1);
 /// How long it may take to say so.
 const PING: Duration = Duration::from_millis(200);
+/// How long connections at work are waited for at the end.
+const CLOSE: Duration = Duration::from_secs(2);
 /// What the database itself holds each connection to, should we be gone.
 const BUDGETS: [(&str, &str); 3] = [
     ("statement_timeout", "5s"),
@@ -62,7 +64,7 @@ impl Database {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
         let mut lease = self.lease().await?;
-        let done = timeout(CALL, work(&mut lease.connection)).await;
+        let done = timeout(CALL, work(lease.connection()?)).await;
         lease.settle(done)
     }
 
@@ -77,7 +79,7 @@ impl Database {
     ) -> Result<T> {
         let mut lease = self.lease().await?;
         let in_transaction = async {
-            let mut transaction = lease.connection.begin().await?;
+            let mut transaction = lease.connection()?.begin().await?;
             match work(&mut transaction).await {
                 Ok(value) => {
                     transaction.commit().await?;
@@ -105,36 +107,44 @@ impl Database {
         self.name
     }
 
-    /// Closes every connection, waiting for those at work.
+    /// Closes every connection, waiting a little for those at work.
     pub async fn close(&self) {
-        self.pool.close().await;
+        let _ = timeout(CLOSE, self.pool.close()).await;
     }
 
     /// A connection for one piece of work.
     async fn lease(&self) -> Result<Lease> {
         let connection = self.pool.acquire().await?;
-        Ok(Lease { connection, settled: false })
+        Ok(Lease(Some(connection)))
     }
 }
 
 /// A connection at work. Dropped before it is settled, its fate is unknown and it is closed.
-struct Lease {
-    connection: PoolConnection<Postgres>,
-    settled: bool,
-}
+struct Lease(Option<PoolConnection<Postgres>>);
 
 impl Lease {
+    fn connection(&mut self) -> Result<&mut PgConnection> {
+        let connection = self.0.as_deref_mut();
+        connection.ok_or_else(|| Error::internal("a connection was settled before its work"))
+    }
+
+    /// Gives the connection back, unless its fate is unknown. The pool pings what comes back, for
+    /// as long as that takes; here it has a deadline, or a silent network would keep the place.
     fn settle<T>(mut self, done: Result<Result<T>, tokio::time::error::Elapsed>) -> Result<T> {
         let result = done.map_err(Error::unavailable)?;
-        self.settled = !result.as_ref().is_err_and(broke_the_connection);
+        if !result.as_ref().is_err_and(broke_the_connection)
+            && let Some(mut connection) = self.0.take()
+        {
+            tokio::spawn(timeout(PING, connection.return_to_pool()));
+        }
         result
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.settled {
-            self.connection.close_on_drop();
+        if let Some(connection) = &mut self.0 {
+            connection.close_on_drop();
         }
     }
 }
@@ -143,7 +153,11 @@ async fn answers(connection: &mut PgConnection) -> bool {
     timeout(PING, connection.ping()).await.is_ok_and(|answer| answer.is_ok())
 }
 
-fn broke_the_connection(error: &Error) -> bool {
+/// Whether the failure is one of the connection, not of what was asked on it or of time.
+#[must_use]
+pub fn broke_the_connection(error: &Error) -> bool {
     let source = std::error::Error::source(error);
-    source.and_then(|source| source.downcast_ref::<sqlx::Error>()).is_some_and(repo::is_lost)
+    source
+        .and_then(|source| source.downcast_ref::<sqlx::Error>())
+        .is_some_and(|source| repo::is_lost(source) && !matches!(source, sqlx::Error::PoolTimedOut))
 }

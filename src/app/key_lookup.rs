@@ -12,9 +12,9 @@ use std::sync::Arc;
 use metrics::{counter, histogram};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::app::database::Database;
-use crate::error::{Error, Kind, Result};
-use crate::model::caller::Caller;
+use crate::app::database::{self, Database};
+use crate::error::{Error, Result};
+use crate::model::caller::Holder;
 use crate::model::ids::SessionId;
 use crate::model::secret::Digest;
 use crate::repo::callers;
@@ -36,7 +36,7 @@ pub enum Question {
 
 struct Asked {
     question: Question,
-    answer: oneshot::Sender<Result<Option<Caller>>>,
+    answer: oneshot::Sender<Result<Option<Holder>>>,
 }
 
 /// Asks the database who is calling.
@@ -49,23 +49,28 @@ impl KeyLookup {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..CONNECTIONS {
-            tokio::spawn(work(db.clone(), Arc::clone(&receiver)));
+            let (db, receiver) = (db.clone(), Arc::clone(&receiver));
+            tokio::spawn(async move {
+                // Should a worker ever panic, the next one takes its place.
+                while tokio::spawn(work(db.clone(), Arc::clone(&receiver))).await.is_err() {}
+            });
         }
         Self(sender)
     }
 
-    /// The holder of a live credential, `None` where there is none.
+    /// Whose the credential is, good or not; `None` where it is nobody's.
     ///
     /// # Errors
     /// Unavailable where the database is away or too many questions wait.
-    pub async fn ask(&self, question: Question) -> Result<Option<Caller>> {
+    pub async fn ask(&self, question: Question) -> Result<Option<Holder>> {
         let (answer, answered) = oneshot::channel();
         self.0
             .try_send(Asked { question, answer })
             .map_err(|refusal| Error::unavailable(refusal.to_string()))?;
         let found = answered.await.map_err(Error::unavailable)?;
         let outcome = match &found {
-            Ok(Some(_)) => "found",
+            Ok(Some(Holder::Good(_))) => "found",
+            Ok(Some(Holder::Refused(_))) => "refused",
             Ok(None) => "unknown",
             Err(_) => "failed",
         };
@@ -98,14 +103,15 @@ async fn work(db: Database, receiver: Arc<Mutex<mpsc::Receiver<Asked>>>) {
 }
 
 /// Asks the batch. A connection that broke while it lay idle shows itself only now: the question
-/// changes nothing, so it is asked once more on a fresh one.
+/// changes nothing, so it is asked once more on a fresh one. Where time ran out it is not: whoever
+/// asked has waited long enough.
 async fn look_up(db: &Database, batch: &[Asked]) -> Result<Found> {
     match find(db, batch).await {
-        Err(error) if *error.kind() == Kind::Unavailable => find(db, batch).await,
+        Err(error) if database::broke_the_connection(&error) => find(db, batch).await,
         found => found,
     }
     .inspect_err(|error| {
-        tracing::error!(error = error as &dyn std::error::Error, "key lookup failed");
+        tracing::error!(cause = %error.cause(), "key lookup failed");
     })
 }
 
@@ -133,12 +139,12 @@ async fn find(db: &Database, batch: &[Asked]) -> Result<Found> {
 
 #[derive(Default)]
 struct Found {
-    keys: HashMap<Digest, Caller>,
-    sessions: HashMap<SessionId, Caller>,
+    keys: HashMap<Digest, Holder>,
+    sessions: HashMap<SessionId, Holder>,
 }
 
 impl Found {
-    fn holder(&self, question: &Question) -> Option<&Caller> {
+    fn holder(&self, question: &Question) -> Option<&Holder> {
         match question {
             Question::Key(candidates) => candidates.iter().find_map(|it| self.keys.get(it)),
             Question::Session(session) => self.sessions.get(session),

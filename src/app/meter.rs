@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -11,7 +11,7 @@ use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::database::Database;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
 use crate::model::usage::Tally;
@@ -22,8 +22,11 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 type Tallies = HashMap<(KeyId, NaiveDate), Tally>;
 
-/// Counts requests.
-pub struct Meter {
+/// Counts requests; cheap to clone.
+#[derive(Clone)]
+pub struct Meter(Arc<Counts>);
+
+struct Counts {
     db: Database,
     pending: Mutex<Tallies>,
     /// One flush at a time: who waits for it then finds its own requests written.
@@ -34,7 +37,8 @@ impl Meter {
     /// A meter that writes to `db`.
     #[must_use]
     pub fn new(db: Database) -> Self {
-        Self { db, pending: Mutex::default(), flushing: tokio::sync::Mutex::default() }
+        let (pending, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self(Arc::new(Counts { db, pending, flushing }))
     }
 
     /// Counts one request of `caller`.
@@ -47,30 +51,19 @@ impl Meter {
             denied: i64::from(denied),
             last_used_at: now,
         };
-        merge(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner), tally);
+        merge(&mut self.0.pending.lock().unwrap_or_else(PoisonError::into_inner), tally);
     }
 
     /// Writes down what was counted so far. What could not be written is kept for the next time.
     ///
+    /// It runs on even if whoever waits for it goes away: a batch that is cut off and counted
+    /// again could be written twice.
+    ///
     /// # Errors
     /// The database's own.
     pub async fn flush(&self) -> Result<()> {
-        let _turn = self.flushing.lock().await;
-        let batch: Vec<Tally> = {
-            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *pending).into_values().collect()
-        };
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let written = Returned { batch, to: &self.pending };
-        let done = self.db.run(async |db| usage::add(db, &written.batch).await).await;
-        let outcome = if done.is_ok() { "written" } else { "failed" };
-        counter!("usage_flushes_total", "outcome" => outcome).increment(1);
-        if done.is_ok() {
-            written.forget();
-        }
-        done
+        let counts = Arc::clone(&self.0);
+        tokio::spawn(async move { counts.write().await }).await.map_err(Error::internal)?
     }
 
     /// Flushes every few seconds until `stop` is cancelled, and once more then.
@@ -83,16 +76,36 @@ impl Meter {
         self.flush_and_log().await;
     }
 
-    async fn flush_and_log(&self) {
+    /// Flushes; a failure is for the log.
+    pub async fn flush_and_log(&self) {
         if let Err(error) = self.flush().await {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "usage not written, kept for the next time");
+            tracing::warn!(cause = %error.cause(), "usage not written, kept for the next time");
         }
     }
 }
 
-/// A batch on its way to the database. Dropped before it arrived, by an error or because whoever
-/// waited went away, it goes back to the pending ones.
+impl Counts {
+    async fn write(&self) -> Result<()> {
+        let _turn = self.flushing.lock().await;
+        let batch: Vec<Tally> = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *pending).into_values().collect()
+        };
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let written = Returned { batch, to: &self.pending };
+        let done = self.db.transaction(async |tx| usage::add(tx, &written.batch).await).await;
+        let outcome = if done.is_ok() { "written" } else { "failed" };
+        counter!("usage_flushes_total", "outcome" => outcome).increment(1);
+        if done.is_ok() {
+            written.forget();
+        }
+        done
+    }
+}
+
+/// A batch on its way to the database. Dropped before it arrived, it goes back to the pending ones.
 struct Returned<'a> {
     batch: Vec<Tally>,
     to: &'a Mutex<Tallies>,

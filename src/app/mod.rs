@@ -6,6 +6,7 @@ pub mod database;
 pub mod key_lookup;
 pub mod meter;
 pub mod peppers;
+pub mod refusals;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::app::database::Database;
 use crate::app::key_lookup::KeyLookup;
 use crate::app::meter::Meter;
 use crate::app::peppers::Peppers;
+use crate::app::refusals::Refusals;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::entropy::Entropy;
@@ -34,6 +36,8 @@ pub struct Parts {
     pub key_lookup: KeyLookup,
     /// Counts requests.
     pub meter: Meter,
+    /// Tells organizations of their keys that were refused.
+    pub refusals: Refusals,
     /// Digests secrets.
     pub peppers: Peppers,
     /// Signs and reads access tokens.
@@ -62,6 +66,7 @@ impl App {
         Self(Arc::new(Parts {
             key_lookup: KeyLookup::start(&lookups),
             meter: Meter::new(db.clone()),
+            refusals: Refusals::new(db.clone()),
             peppers: Peppers::new(&config.keys.peppers),
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url),
             clock,

@@ -4,7 +4,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::config::named_secret::NamedSecret;
-use crate::model::secret::{Digest, Secret};
+use crate::model::secret::Digest;
 
 /// The peppers, newest first: the newest digests what is minted, all of them what is looked up.
 pub struct Peppers(Vec<Pepper>);
@@ -27,9 +27,15 @@ impl Peppers {
 
     /// The digest to store, and the id of its pepper.
     #[must_use]
-    pub fn digest(&self, secret: &Secret) -> (Digest, &str) {
+    pub fn digest(&self, text: &str) -> (Digest, &str) {
         let newest = &self.0[0];
-        (newest.digest(secret.expose()), &newest.id)
+        (newest.digest(text), &newest.id)
+    }
+
+    /// The id of the newest pepper.
+    #[must_use]
+    pub fn newest_id(&self) -> &str {
+        &self.0[0].id
     }
 
     /// Every digest under which the text may be stored.

@@ -1,9 +1,11 @@
-//! `tenantry key …`: looks at the text of keys without a database or a secret.
+//! `tenantry key …`: looks at the text of keys, and at what digests them.
 
+use crate::commands::migrate::{configuration, with_app};
 use crate::commands::{Failure, say};
 use crate::config::env::Env;
 use crate::config::keys::key_format;
 use crate::model::key_format::KeyFormat;
+use crate::repo::keys;
 
 /// Says whether `text` (or, for `-`, standard input) is a well-formed key of this deployment.
 ///
@@ -34,6 +36,27 @@ pub fn check(text: &str) -> Result<(), Failure> {
 /// Where `KEY_PREFIX` is wrong.
 pub fn pattern() -> Result<(), Failure> {
     say(&format!("{}\n", format()?.pattern()))
+}
+
+/// Counts the live keys that each pepper digests. One that digests none can be taken out of
+/// `KEY_PEPPERS`.
+///
+/// # Errors
+/// A wrong configuration, a database that does not answer.
+pub fn peppers() -> Result<(), Failure> {
+    let config = configuration()?;
+    let known: Vec<String> = config.keys.peppers.iter().map(|it| it.id.clone()).collect();
+    let counts = with_app(config, async |app| {
+        Ok(app.db.run(async |db| keys::count_per_pepper(db).await).await?)
+    })?;
+    for id in &known {
+        let count = counts.iter().find(|(counted, _)| counted == id).map_or(0, |(_, count)| *count);
+        say(&format!("{id}: {count} live keys\n"))?;
+    }
+    for (id, count) in counts.iter().filter(|(id, _)| !known.contains(id)) {
+        say(&format!("{id}: {count} live keys that can not be checked: it is not configured\n"))?;
+    }
+    Ok(())
 }
 
 fn format() -> Result<KeyFormat, Failure> {

@@ -3,10 +3,15 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
+use tokio_util::sync::CancellationToken;
 
+use crate::app::App;
+use crate::clock::SystemClock;
 use crate::commands::Failure;
 use crate::config::database::{DatabaseSettings, data_dir};
 use crate::config::env::Env;
@@ -15,6 +20,11 @@ use crate::entropy::SystemEntropy;
 use crate::postgres::{Cluster, Durability, Settings};
 use crate::repo::migrations;
 use crate::telemetry::Telemetry;
+
+/// Where in the data directory the private cluster lies.
+const CLUSTER: &str = "postgres";
+/// How long the database may take to say its first word.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// A database to connect to, and what keeps it running if it is ours.
 pub struct Prepared {
@@ -46,7 +56,9 @@ pub fn configuration() -> Result<Config, Failure> {
     let mut env = Env::of_process();
     if !env.is_set("DATABASE_URL") {
         let dir = data_dir(&mut env);
-        let kept = secrets_file::load_or_create(&dir, &SystemEntropy).map_err(Failure::Secrets)?;
+        let has_data = dir.join(CLUSTER).exists();
+        let kept = secrets_file::load_or_create(&dir, has_data, &SystemEntropy);
+        let kept = kept.map_err(Failure::Secrets)?;
         env = env.with_defaults(kept);
     }
     Ok(Config::read(&mut env)?)
@@ -66,9 +78,31 @@ pub fn prepare(settings: &DatabaseSettings) -> Result<Prepared, Failure> {
     Ok(prepared)
 }
 
+/// Does something with the database, and ends.
+///
+/// # Errors
+/// A database that does not start or answer, or what `work` says.
+pub fn with_app<T>(
+    config: Config,
+    work: impl AsyncFnOnce(&App) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let prepared = prepare(&config.database)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        let options = prepared.options.clone();
+        let app = App::build(config, options, clock, entropy, CancellationToken::new());
+        let done = work(&app).await;
+        for pool in app.pools() {
+            pool.close().await;
+        }
+        done
+    })
+}
+
 fn start_cluster(settings: &DatabaseSettings) -> Result<Prepared, Failure> {
     let cluster = Cluster::start(&Settings {
-        home: settings.data_dir.join("postgres"),
+        home: settings.data_dir.join(CLUSTER),
         bin_dir: settings.pg_bin_dir.clone(),
         durability: Durability::Durable,
         janitor: own_program()?,
@@ -81,9 +115,10 @@ fn own_program() -> Result<PathBuf, Failure> {
     Ok(std::env::current_exe()?)
 }
 
-/// On a connection without budgets: a migration may take its time.
+/// On a connection without budgets: a migration may take its time. Connecting may not.
 async fn bring_up_to_date(options: &PgConnectOptions) -> Result<(), Failure> {
-    let mut db: PgConnection = options.connect().await?;
+    let connecting = tokio::time::timeout(CONNECT, options.connect()).await;
+    let mut db: PgConnection = connecting.map_err(|_| Failure::Silent(CONNECT.as_secs()))??;
     migrations::run(&mut db).await?;
     db.close().await?;
     Ok(())

@@ -1,12 +1,16 @@
 //! What the binary can be told to do.
 
+mod chores;
 pub mod key;
+pub mod key_import;
 pub mod migrate;
 pub mod openapi;
 pub mod serve;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+
+use sqlx::migrate::MigrateError;
 
 use crate::config::ConfigError;
 use crate::postgres;
@@ -18,19 +22,22 @@ pub enum Failure {
     #[error("{0}")]
     Config(#[from] ConfigError),
     /// The made-up secrets can not be kept.
-    #[error("the secrets can not be read or made: {0}; set DATA_DIR to a folder of your own")]
+    #[error("the secrets can not be read or made: {0}; DATA_DIR names their folder")]
     Secrets(#[source] io::Error),
     /// The private Postgres does not run.
     #[error("{0}")]
     Postgres(#[from] postgres::Error),
-    /// The database does not answer.
-    #[error("the database does not answer: {0}; check DATABASE_URL")]
+    /// The database does not answer, or refuses us.
+    #[error("{}; check DATABASE_URL", database_words(.0))]
     Database(#[from] sqlx::Error),
+    /// The database takes the connection and says nothing.
+    #[error("the database said nothing within {0} seconds; check DATABASE_URL")]
+    Silent(u64),
     /// The schema can not be brought up to date.
-    #[error("the database's schema can not be brought up to date: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("{}", migration_words(.0))]
+    Migrate(#[from] MigrateError),
     /// An address can not be listened on.
-    #[error("{variable}: can not listen on {address}: {source}")]
+    #[error("{variable}: can not listen on {address}: {source}; set it to another address")]
     Listen {
         /// The variable that names the address.
         variable: &'static str,
@@ -42,12 +49,44 @@ pub enum Failure {
     /// Logs, metrics or traces can not be set up.
     #[error("telemetry can not be set up: {0}")]
     Telemetry(#[from] crate::telemetry::SetupError),
+    /// What the database was asked to do failed.
+    #[error("{}", with_source(.0))]
+    Operation(#[from] crate::error::Error),
     /// A text is not what it was asked to be.
     #[error("{0}")]
     Refused(String),
     /// Reading from or writing to the terminal, or starting threads, failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// What the database said, or why it did not.
+fn database_words(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(refusal) => format!("the database refuses: {}", refusal.message()),
+        None => format!("the database does not answer: {error}"),
+    }
+}
+
+/// Why the schema can not be brought up to date, and what to do about it.
+fn migration_words(error: &MigrateError) -> String {
+    match error {
+        MigrateError::VersionMissing(_) => {
+            "this database belongs to a newer Tenantry: run that, or a copy of the data".to_owned()
+        }
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => format!(
+            "the schema can not be brought up to date: {}; the role of DATABASE_URL has to own \
+             the database",
+            database_words(error)
+        ),
+        error => format!("the schema can not be brought up to date: {error}"),
+    }
+}
+
+/// A failure with what led to it: whoever typed the command is the operator.
+fn with_source(error: &crate::error::Error) -> String {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", source.unwrap_or_default())
 }
 
 /// Writes to standard output. That nobody reads it any more is no failure.

@@ -1,11 +1,11 @@
 //! `tenantry serve`: everything from the first setting to the last connection.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusHandle;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -14,21 +14,16 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::commands::migrate::{Prepared, configuration, prepare};
-use crate::commands::{Failure, say};
+use crate::commands::{Failure, chores, say};
 use crate::config::telemetry::MetricsListener;
 use crate::entropy::SystemEntropy;
 use crate::http::listener::{Drained, Limits, serve};
 use crate::http::{metrics, router};
-use crate::repo::key_sessions;
 use crate::telemetry::Telemetry;
 
 /// How long a server that is told to stop by an orchestrator still takes connections, so that
 /// whoever reads its readiness can turn elsewhere first.
 const GRACE: Duration = Duration::from_secs(3);
-/// How often rows that nobody can use any more are removed.
-const SWEEP: Duration = Duration::from_hours(1);
-/// How often samples are folded into their histograms.
-const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Serves until told to stop (SIGINT, SIGTERM), then finishes what is under way.
 ///
@@ -37,11 +32,13 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub fn run() -> Result<(), Failure> {
     let config = configuration()?;
     let telemetry = Telemetry::start(&config.telemetry)?;
+    let listener = bind("LISTEN_ADDR", config.http.listen_addr)?;
+    let metrics_listener = bind_metrics(config.telemetry.metrics)?;
     let prepared = prepare(&config.database)?;
     let data = match &prepared.cluster {
         Some(cluster) => {
             let (home, version) = (cluster.home().display(), cluster.version());
-            let secrets = config.database.data_dir.join("secrets");
+            let secrets = std::path::absolute(config.database.data_dir.join("secrets"))?;
             format!("{home} (Postgres {version} of our own), secrets in {}", secrets.display())
         }
         None => "the database of DATABASE_URL".to_owned(),
@@ -52,7 +49,7 @@ pub fn run() -> Result<(), Failure> {
         let Prepared { options, .. } = &prepared;
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
         let app = App::build(config, options.clone(), clock, entropy, stop.clone());
-        serve_app(app, stop, &telemetry, &data).await
+        serve_app(app, stop, (listener, metrics_listener), &telemetry, &data).await
     });
     telemetry.finish();
     served
@@ -61,26 +58,22 @@ pub fn run() -> Result<(), Failure> {
 async fn serve_app(
     app: App,
     stop: CancellationToken,
+    (listener, metrics_listener): (StdListener, Option<StdListener>),
     telemetry: &Telemetry,
     data: &str,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let address = app.config.http.listen_addr;
-    let listener = TcpListener::bind(address).await.map_err(|source| Failure::Listen {
-        variable: "LISTEN_ADDR",
-        address,
-        source,
-    })?;
-    let metrics_listener = bind_metrics(app.config.telemetry.metrics).await?;
+    let listener = TcpListener::from_std(listener)?;
+    let metrics_listener = metrics_listener.map(TcpListener::from_std).transpose()?;
     say(&welcome(listener.local_addr()?, local_addr(metrics_listener.as_ref()), data))?;
 
     let (close, end) = (CancellationToken::new(), CancellationToken::new());
-    let chores = start_chores(&app, telemetry.metrics(), &end);
+    let chores = chores::start(&app, telemetry.metrics(), &end);
     let metrics_server = metrics_listener.map(|listener| {
         let router = metrics::router(app.clone(), telemetry.metrics());
         tokio::spawn(serve(listener, router, Limits::default(), end.clone()))
     });
-    let server = tokio::spawn(serve(listener, router(&app), Limits::default(), close.clone()));
+    let server = tokio::spawn(serve(listener, router(&app), limits(), close.clone()));
 
     let orchestrated = signals.next().await;
     stop.cancel();
@@ -90,8 +83,11 @@ async fn serve_app(
     }
     close.cancel();
     tracing::info!("stopping: finishing what is under way");
-    if let Ok(Drained::Forced { connections }) = server.await {
-        tracing::warn!(connections, "connections cut off at the deadline");
+    tokio::select! {
+        drained = server => if let Ok(Drained::Forced { connections }) = drained {
+            tracing::warn!(connections, "connections cut off at the deadline");
+        },
+        _ = signals.next() => tracing::warn!("stopping: told again, not waiting"),
     }
     end.cancel();
     for task in chores.into_iter().chain(metrics_server.map(|task| tokio::spawn(ended(task)))) {
@@ -106,45 +102,6 @@ async fn serve_app(
 
 async fn ended(server: JoinHandle<Drained>) {
     let _ = server.await;
-}
-
-/// What goes on beside the requests: usage is written down, leftovers are removed, metrics kept.
-fn start_chores(
-    app: &App,
-    metrics: PrometheusHandle,
-    end: &CancellationToken,
-) -> Vec<JoinHandle<()>> {
-    let (metered, meter_end) = (app.clone(), end.clone());
-    let sweeping = end.clone().run_until_cancelled_owned(sweep(app.clone()));
-    let tidying = end.clone().run_until_cancelled_owned(tidy(metrics));
-    vec![
-        tokio::spawn(async move { metered.meter.run(meter_end).await }),
-        tokio::spawn(async { sweeping.await.unwrap_or_default() }),
-        tokio::spawn(async { tidying.await.unwrap_or_default() }),
-    ]
-}
-
-/// Folds samples into their histograms: those that nobody reads would pile up otherwise.
-async fn tidy(metrics: PrometheusHandle) {
-    let mut ticks = tokio::time::interval(UPKEEP);
-    loop {
-        ticks.tick().await;
-        metrics.run_upkeep();
-    }
-}
-
-async fn sweep(app: App) {
-    let mut ticks = tokio::time::interval(SWEEP);
-    loop {
-        ticks.tick().await;
-        match app.db.transaction(async |tx| key_sessions::sweep(tx).await).await {
-            Ok(sessions) => tracing::debug!(sessions, "swept"),
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "sweeping failed, tried again in an hour");
-            }
-        }
-    }
 }
 
 /// SIGINT (a person at a terminal) and SIGTERM (an orchestrator).
@@ -169,17 +126,40 @@ impl Signals {
     }
 }
 
-async fn bind_metrics(setting: MetricsListener) -> Result<Option<TcpListener>, Failure> {
-    let (MetricsListener::Default(address) | MetricsListener::At(address)) = setting else {
-        return Ok(None);
-    };
-    match (TcpListener::bind(address).await, setting) {
-        (Ok(listener), _) => Ok(Some(listener)),
-        (Err(error), MetricsListener::Default(_)) => {
-            tracing::warn!(%error, %address, "no metrics: set METRICS_ADDR to a free address");
-            Ok(None)
-        }
-        (Err(source), _) => Err(Failure::Listen { variable: "METRICS_ADDR", address, source }),
+/// As many connections as there may be, with room left for the database and files: the limit of the
+/// process is raised as far as it may be.
+fn limits() -> Limits {
+    let limits = Limits::default();
+    let mut allowed = getrlimit(Resource::Nofile);
+    allowed.current = allowed.maximum;
+    let _ = setrlimit(Resource::Nofile, allowed);
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    Limits {
+        connections: limits.connections.min(descriptors.saturating_sub(256).max(64)),
+        ..limits
+    }
+}
+
+/// Takes the address before anything is started for it.
+fn bind(variable: &'static str, address: SocketAddr) -> Result<StdListener, Failure> {
+    let listener = StdListener::bind(address);
+    let listener = listener.map_err(|source| Failure::Listen { variable, address, source })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn bind_metrics(setting: MetricsListener) -> Result<Option<StdListener>, Failure> {
+    match setting {
+        MetricsListener::Off => Ok(None),
+        MetricsListener::At(address) => bind("METRICS_ADDR", address).map(Some),
+        MetricsListener::Default(address) => match bind("METRICS_ADDR", address) {
+            Err(failure) => {
+                tracing::warn!("no metrics: {failure}");
+                Ok(None)
+            }
+            bound => bound.map(Some),
+        },
     }
 }
 

@@ -19,7 +19,8 @@ impl<'a> Env<'a> {
     /// The environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
-        Self::from(|name: &str| std::env::var(name).ok())
+        // What is no UTF-8 is set all the same: to something that no setting takes.
+        Self::from(|name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
     /// Variables from anywhere.

@@ -40,7 +40,7 @@ impl HttpSettings {
 
 /// Reads `address:port`.
 pub(super) fn parse_addr(text: &str) -> Result<SocketAddr, Invalid> {
-    text.parse().map_err(|_| "must be an address and a port, such as 127.0.0.1:8080".into())
+    text.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080".into())
 }
 
 fn parse_public_url(text: &str) -> Result<Url, Invalid> {

@@ -14,6 +14,8 @@ pub struct KeySettings {
     pub peppers: Vec<NamedSecret>,
     /// What keys can be allowed.
     pub scopes: ScopeCatalogue,
+    /// Whether texts of another format are looked up among the imported keys.
+    pub import: bool,
 }
 
 impl KeySettings {
@@ -27,6 +29,7 @@ impl KeySettings {
             format: key_format(env),
             peppers: peppers.unwrap_or_default(),
             scopes: ScopeCatalogue::with(&scopes),
+            import: env.optional("KEY_IMPORT", parse_switch).unwrap_or(false),
         }
     }
 }
@@ -34,6 +37,14 @@ impl KeySettings {
 /// The format of organization keys, the only setting that checking a key offline needs.
 pub fn key_format(env: &mut Env<'_>) -> KeyFormat {
     env.optional("KEY_PREFIX", KeyFormat::parse).unwrap_or_default()
+}
+
+fn parse_switch(text: &str) -> Result<bool, Invalid> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be on or off".into()),
+    }
 }
 
 fn parse_scopes(text: &str) -> Result<Vec<Scope>, Invalid> {

@@ -6,23 +6,26 @@
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use crate::config::named_secret::parse_list;
 use crate::entropy::{Entropy, base62_text};
 
 /// The variables that are made up when nobody sets them.
 const NAMES: [(&str, &str); 2] = [("KEY_PEPPERS", "p1"), ("JWT_SECRETS", "j1")];
 
-/// The secrets kept in `data_dir`, made first where there are none.
+/// The secrets kept in `data_dir`, made first where there are none. `has_data` says that there is
+/// data, whose keys are worth nothing without the secrets they were made with.
 ///
 /// # Errors
-/// The file system's own, naming the file.
+/// The file system's own; secrets that are lost, damaged or open to others. All name the file.
 pub fn load_or_create(
     data_dir: &Path,
+    has_data: bool,
     entropy: &dyn Entropy,
 ) -> io::Result<HashMap<String, String>> {
     let path = data_dir.join("secrets");
@@ -31,9 +34,23 @@ pub fn load_or_create(
     // Others may pass through, not look: Postgres's files below have an owner of their own.
     fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir).map_err(named)?;
     if !fs::exists(&path).map_err(named)? {
+        if has_data {
+            let lost = "is not there, but its data is; put it back, or no key of it works any more";
+            return Err(named(io::Error::other(lost)));
+        }
         create(&path, entropy).map_err(named)?;
     }
-    Ok(parse(&fs::read_to_string(&path).map_err(named)?))
+    let mode = fs::metadata(&path).map_err(named)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let open = "others can read it; close it with chmod 600, or replace the secrets";
+        return Err(named(io::Error::other(open)));
+    }
+    let kept = parse(&fs::read_to_string(&path).map_err(named)?);
+    let is_whole = |(name, _)| kept.get(name).is_some_and(|list| parse_list(list).is_ok());
+    if NAMES.into_iter().all(is_whole) {
+        return Ok(kept);
+    }
+    Err(named(io::Error::other("is damaged; put back the one that the data was made with")))
 }
 
 /// Writes the file under another name and links it into place, which fails where one is there.
@@ -66,13 +83,12 @@ fn parse(text: &str) -> HashMap<String, String> {
 mod tests {
     use super::*;
     use crate::entropy::SystemEntropy;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn secrets_are_made_once_and_only_their_owner_reads_them() {
         let dir = tempfile::tempdir().expect("a folder");
-        let first = load_or_create(dir.path(), &SystemEntropy).expect("made");
-        let second = load_or_create(dir.path(), &SystemEntropy).expect("read");
+        let first = load_or_create(dir.path(), false, &SystemEntropy).expect("made");
+        let second = load_or_create(dir.path(), false, &SystemEntropy).expect("read");
         assert_eq!(first, second);
         assert_eq!(first.len(), NAMES.len());
         let mode = fs::metadata(dir.path().join("secrets")).expect("there").permissions().mode();
@@ -80,10 +96,34 @@ mod tests {
     }
 
     #[test]
+    fn lost_or_damaged_secrets_are_not_replaced() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let refused = load_or_create(dir.path(), true, &SystemEntropy).expect_err("refused");
+        assert!(refused.to_string().contains("is not there"));
+        load_or_create(dir.path(), false, &SystemEntropy).expect("made");
+        load_or_create(dir.path(), true, &SystemEntropy).expect("read");
+        for damaged in ["", "KEY_PEPPERS=p1:xx\nJWT_SECRETS=j1:xx\n"] {
+            fs::write(dir.path().join("secrets"), damaged).expect("written");
+            let refused = load_or_create(dir.path(), true, &SystemEntropy).expect_err("refused");
+            assert!(refused.to_string().contains("is damaged"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn secrets_that_others_can_read_are_not_used() {
+        let dir = tempfile::tempdir().expect("a folder");
+        load_or_create(dir.path(), false, &SystemEntropy).expect("made");
+        let open = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(dir.path().join("secrets"), open).expect("opened");
+        let refused = load_or_create(dir.path(), false, &SystemEntropy).expect_err("refused");
+        assert!(refused.to_string().contains("chmod 600"));
+    }
+
+    #[test]
     fn servers_that_start_together_agree() {
         let dir = tempfile::tempdir().expect("a folder");
         let made: Vec<_> = std::thread::scope(|scope| {
-            let start = || load_or_create(dir.path(), &SystemEntropy).expect("made");
+            let start = || load_or_create(dir.path(), false, &SystemEntropy).expect("made");
             let all: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
             all.into_iter().map(|one| one.join().expect("made")).collect()
         });

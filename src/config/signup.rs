@@ -23,6 +23,9 @@ enum Mode {
 impl SignupSettings {
     pub(super) fn read(env: &mut Env<'_>) -> Self {
         let token = env.optional("SIGNUP_TOKEN", parse_token);
+        if token.is_some() && !env.is_set("SIGNUP_MODE") {
+            env.problem("SIGNUP_MODE", "must be set when SIGNUP_TOKEN is: gated, to ask for it");
+        }
         match (env.optional("SIGNUP_MODE", parse_mode), token) {
             (None | Some(Mode::Open), _) => Self::Open,
             (Some(Mode::Closed), _) => Self::Closed,

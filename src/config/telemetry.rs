@@ -8,6 +8,9 @@ use crate::config::env::Env;
 use crate::config::http::parse_addr;
 use crate::model::Invalid;
 
+/// What is logged where nothing else is asked for.
+const DEFAULT: &str = "info,sqlx=warn";
+
 /// What is logged, counted and traced, and where to.
 pub struct TelemetrySettings {
     /// How log lines look.
@@ -45,7 +48,7 @@ impl TelemetrySettings {
         let default = MetricsListener::Default((Ipv4Addr::LOCALHOST, 9090).into());
         Self {
             log_format: env.optional("LOG_FORMAT", parse_format).unwrap_or(LogFormat::Text),
-            log_filter: env.optional("LOG_FILTER", parse_filter).unwrap_or_else(|| "info".into()),
+            log_filter: env.optional("LOG_FILTER", parse_filter).unwrap_or_else(|| DEFAULT.into()),
             metrics: env.optional("METRICS_ADDR", parse_metrics).unwrap_or(default),
             otlp_endpoint: env.optional("OTEL_EXPORTER_OTLP_ENDPOINT", parse_endpoint),
         }
@@ -70,7 +73,9 @@ fn parse_filter(text: &str) -> Result<String, Invalid> {
 fn parse_metrics(text: &str) -> Result<MetricsListener, Invalid> {
     match text {
         "off" => Ok(MetricsListener::Off),
-        _ => parse_addr(text).map(MetricsListener::At),
+        _ => parse_addr(text)
+            .map(MetricsListener::At)
+            .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:9090, or off".into()),
     }
 }
 

@@ -9,10 +9,9 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::{App, access_tokens};
-use crate::domain::keys::confirm;
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
-use crate::model::caller::Caller;
+use crate::model::caller::{Caller, Holder};
 use crate::model::ids::SessionId;
 use crate::model::key_format::KeyFormat;
 use crate::model::secret::Secret;
@@ -40,7 +39,7 @@ pub async fn exchange(app: &App, holder: &Caller, trail: &Trail) -> Result<Token
     let session = SessionId::new(trail.at, &*app.entropy);
     app.db
         .transaction(async |tx| {
-            let holder = confirm(tx, holder).await?;
+            let holder = callers::confirm(tx, holder).await?;
             let organization = holder.organization;
             key_sessions::insert(tx, organization, session, holder.key, trail.at).await?;
             let tokens = issue(app, tx, &holder, session, trail.at).await?;
@@ -81,7 +80,9 @@ pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens>
                 return Ok(None);
             }
             let holder = callers::by_sessions(tx, &[token.session]).await?.remove(&token.session);
-            let Some(holder) = holder.filter(|_| !token.is_expired) else { return Ok(None) };
+            let Some(Holder::Good(holder)) = holder.filter(|_| !token.is_expired) else {
+                return Ok(None);
+            };
             let (organization, session) = (token.organization, token.session);
             key_sessions::spend_refresh_tokens(tx, organization, session, trail.at).await?;
             issue(app, tx, &holder, session, trail.at).await.map(Some)
@@ -98,7 +99,7 @@ async fn issue(
     now: DateTime<Utc>,
 ) -> Result<Tokens> {
     let refresh = KeyFormat::of_refresh_tokens().mint(&*app.entropy);
-    let (digest, _) = app.peppers.digest(&refresh);
+    let (digest, _) = app.peppers.digest(refresh.expose());
     let expires_at = now + REFRESH_LIFETIME;
     let organization = holder.organization;
     key_sessions::insert_refresh_token(tx, organization, session, digest, now, expires_at).await?;

@@ -1,6 +1,7 @@
-//! Keys: the one way to mint one, and the ways they are made and ended.
+//! Keys: the one way to mint one, and what an organization does with them.
 //!
-//! Containment: a key makes and ends only keys whose scopes and expiry lie within its own.
+//! Containment: a key makes, changes and ends only keys whose scopes and expiry lie within its
+//! own; it may always end itself. All functions work in the caller's transaction.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -8,11 +9,13 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::error::{Error, Kind, Result};
+use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::{ApiKey, NewApiKey};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::Caller;
 use crate::model::ids::{KeyId, OrganizationId, UserId};
 use crate::model::key_name::KeyName;
+use crate::model::metadata::Metadata;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Secret;
 use crate::repo::{audit_events, callers, keys};
@@ -26,105 +29,107 @@ pub struct Minted {
 }
 
 /// What a key is to be.
-pub struct MintRequest<'a> {
-    /// Whose.
-    pub organization: OrganizationId,
-    /// The seat it acts for.
-    pub user: UserId,
+pub struct KeySpec {
     /// Its label.
-    pub name: Option<&'a KeyName>,
+    pub name: Option<KeyName>,
     /// What it may do.
-    pub scopes: &'a ScopeSet,
+    pub scopes: ScopeSet,
     /// When it ends; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it is minted.
-    pub at: DateTime<Utc>,
+    /// Where it may be used from.
+    pub allowed_ips: AllowedIps,
+    /// What its organization notes down about it.
+    pub metadata: Metadata,
+    /// Whether it may be used.
+    pub enabled: bool,
+    /// The key that it takes over from.
+    pub rotated_from: Option<KeyId>,
 }
 
-/// Mints a key in the caller's transaction. Who asks for it has made sure that it may be.
+impl KeySpec {
+    /// A key with a name, scopes and an expiry, and nothing special about it.
+    #[must_use]
+    pub fn plain(
+        name: Option<KeyName>,
+        scopes: ScopeSet,
+        expires_at: Option<DateTime<Utc>>,
+    ) -> Self {
+        Self {
+            name,
+            scopes,
+            expires_at,
+            allowed_ips: AllowedIps::default(),
+            metadata: Metadata::default(),
+            enabled: true,
+            rotated_from: None,
+        }
+    }
+}
+
+/// Mints a key. Who asks for it has made sure that it may be.
 ///
 /// # Errors
 /// Conflict where a live key has the name.
-pub async fn mint(app: &App, tx: &mut PgConnection, request: &MintRequest<'_>) -> Result<Minted> {
+pub async fn mint(
+    app: &App,
+    tx: &mut PgConnection,
+    (organization, user): (OrganizationId, UserId),
+    spec: KeySpec,
+    at: DateTime<Utc>,
+) -> Result<Minted> {
     let format = &app.config.keys.format;
     let secret = format.mint(&*app.entropy);
-    let (digest, pepper_id) = app.peppers.digest(&secret);
+    let (digest, pepper_id) = app.peppers.digest(secret.expose());
     let display_id = format.display_id(secret.expose()).unwrap_or_default();
     let new = NewApiKey {
-        id: KeyId::new(request.at, &*app.entropy),
-        organization: request.organization,
-        user: request.user,
+        id: KeyId::new(at, &*app.entropy),
+        organization,
+        user,
         digest,
         pepper_id,
         prefix: format.prefix(),
         display_id,
-        name: request.name,
-        scopes: request.scopes,
-        created_at: request.at,
-        expires_at: request.expires_at,
+        name: spec.name.as_ref(),
+        scopes: &spec.scopes,
+        created_at: at,
+        expires_at: spec.expires_at,
+        allowed_ips: &spec.allowed_ips,
+        metadata: &spec.metadata,
+        enabled: spec.enabled,
+        rotated_from: spec.rotated_from,
     };
     keys::insert(tx, &new).await?;
-    let key = ApiKey {
-        id: new.id,
-        prefix: new.prefix.to_owned(),
-        display_id: new.display_id.to_owned(),
-        name: new.name.map(|name| name.as_str().to_owned()),
-        scopes: new.scopes.clone(),
-        is_active: true,
-        created_at: new.created_at,
-        expires_at: new.expires_at,
-        last_used_at: None,
-        revoked_at: None,
-    };
+    let id = new.id;
+    let key = keys::find(tx, organization, id).await?;
+    let key = key.ok_or_else(|| Error::internal("a key just stored is not there"))?;
     Ok(Minted { secret, key })
 }
 
-/// What a caller wants a key to be.
-pub struct CreateRequest {
-    /// Its label.
-    pub name: Option<KeyName>,
-    /// What it may do; `None` is what the caller's own key may.
-    pub scopes: Option<ScopeSet>,
-    /// When it ends; `None` is never.
-    pub expires_at: Option<DateTime<Utc>>,
-}
-
-/// Makes a key of the caller's organization.
+/// Makes a key of the caller's organization. Without scopes it may what the caller's own may.
 ///
 /// # Errors
 /// Unauthenticated where the caller's own key ended meanwhile, forbidden beyond its scopes or
 /// expiry, conflict where a live key has the name.
 pub async fn create(
     app: &App,
+    tx: &mut PgConnection,
     caller: &Caller,
-    request: &CreateRequest,
+    spec: impl FnOnce(&Caller) -> KeySpec,
     trail: &Trail,
 ) -> Result<Minted> {
-    app.db
-        .transaction(async |tx| {
-            let caller = confirm(tx, caller).await?;
-            caller.require("api-keys:write")?;
-            let scopes = request.scopes.as_ref().unwrap_or(&caller.scopes);
-            require_within(&caller, scopes, request.expires_at)?;
-            let wanted = MintRequest {
-                organization: caller.organization,
-                user: caller.user,
-                name: request.name.as_ref(),
-                scopes,
-                expires_at: request.expires_at,
-                at: trail.at,
-            };
-            let minted = mint(app, tx, &wanted).await?;
-            let detail = json!({
-                "display_id": minted.key.display_id,
-                "name": minted.key.name,
-                "scopes": minted.key.scopes.to_stored(),
-                "expires_at": minted.key.expires_at,
-            });
-            record(tx, &caller, EventType::KeyCreated, minted.key.id, detail, trail).await?;
-            Ok(minted)
-        })
-        .await
+    let caller = callers::confirm(tx, caller).await?;
+    caller.require("api-keys:write")?;
+    let spec = spec(&caller);
+    require_within(&caller, &spec.scopes, spec.expires_at)?;
+    let minted = mint(app, tx, (caller.organization, caller.user), spec, trail.at).await?;
+    let detail = json!({
+        "display_id": minted.key.display_id,
+        "name": minted.key.name,
+        "scopes": minted.key.scopes.to_stored(),
+        "expires_at": minted.key.expires_at,
+    });
+    record(tx, &caller, EventType::KeyCreated, minted.key.id, detail, trail).await?;
+    Ok(minted)
 }
 
 /// Ends a key of the caller's organization at once; one that is ended already stays as it was.
@@ -132,37 +137,64 @@ pub async fn create(
 ///
 /// # Errors
 /// Not found, forbidden without `api-keys:write` or beyond the caller's scopes or expiry.
-pub async fn revoke(app: &App, caller: &Caller, id: KeyId, trail: &Trail) -> Result<()> {
-    app.db
-        .transaction(async |tx| {
-            if id != caller.key {
-                caller.require("api-keys:write")?;
-            }
-            let key = keys::lock(tx, caller.organization, id).await?;
-            let key = key.ok_or_else(|| Error::not_found("There is no such key"))?;
-            if id != caller.key {
-                require_within(caller, &key.scopes, key.expires_at)?;
-            }
-            if keys::revoke(tx, caller.organization, id, trail.at).await? {
-                let detail = json!({ "display_id": key.display_id, "name": key.name });
-                record(tx, caller, EventType::KeyRevoked, id, detail, trail).await?;
-            }
-            Ok(())
-        })
-        .await
+pub async fn revoke(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: KeyId,
+    reason: Option<&str>,
+    trail: &Trail,
+) -> Result<()> {
+    if id != caller.key {
+        caller.require("api-keys:write")?;
+    }
+    keys::lock(tx, caller.organization, &[id]).await?;
+    let key = find(tx, caller, id).await?;
+    if id != caller.key {
+        require_within(caller, &key.scopes, key.expires_at)?;
+    }
+    let by = caller.key.to_string();
+    if keys::revoke(tx, caller.organization, id, reason, &by, trail.at).await? {
+        let detail = json!({ "display_id": key.display_id, "name": key.name, "reason": reason });
+        record(tx, caller, EventType::KeyRevoked, id, detail, trail).await?;
+    }
+    Ok(())
 }
 
-/// The caller as the database knows it now, its key held until the transaction ends.
+/// A key of the caller's organization.
 ///
 /// # Errors
-/// Unauthenticated where the key or the session has ended.
-pub async fn confirm(tx: &mut PgConnection, caller: &Caller) -> Result<Caller> {
-    let confirmed = callers::confirm(tx, caller).await?;
-    confirmed.ok_or_else(|| Error::unauthenticated("This credential is not valid"))
+/// Not found.
+pub async fn find(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<ApiKey> {
+    let key = keys::find(tx, caller.organization, id).await?;
+    key.ok_or_else(|| Error::not_found("There is no such key"))
+}
+
+/// The caller as the database knows it now, and a live key of its organization within its
+/// containment; both are held until the transaction ends.
+///
+/// # Errors
+/// Unauthenticated, forbidden, not found, or conflict where the key is not live.
+pub async fn hold_live(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: KeyId,
+) -> Result<(Caller, ApiKey)> {
+    keys::lock(tx, caller.organization, &[caller.key, id]).await?;
+    let caller = callers::confirm(tx, caller).await?;
+    caller.require("api-keys:write")?;
+    let key = find(tx, &caller, id).await?;
+    require_within(&caller, &key.scopes, key.expires_at)?;
+    if key.is_live() {
+        return Ok((caller, key));
+    }
+    Err(Error::conflict("This key is revoked, expired or already rotated"))
 }
 
 /// Passes scopes and an expiry that lie within the caller's own.
-fn require_within(
+///
+/// # Errors
+/// Missing scopes, or forbidden where the key would outlive the caller's.
+pub fn require_within(
     caller: &Caller,
     scopes: &ScopeSet,
     expires_at: Option<DateTime<Utc>>,
@@ -183,7 +215,11 @@ fn require_within(
     }
 }
 
-async fn record(
+/// Writes down what the caller did to a key.
+///
+/// # Errors
+/// The database's own.
+pub async fn record(
     tx: &mut PgConnection,
     caller: &Caller,
     event_type: EventType,

@@ -1,9 +1,13 @@
 //! The operations: what happens, whole or not at all.
 //!
-//! Each opens a transaction, writes its audit row in it and commits; whoever may do it was
-//! decided by a guard, and is asked again here where a credential is made. What is only read is
-//! read by the handlers themselves.
+//! Each writes its audit row in the transaction of the change. Those that can come again with an
+//! Idempotency-Key work in the transaction that [`idempotency::once`] opens and commits; the others
+//! open their own. Whoever may do it was decided by a guard, and is asked again here where a
+//! credential is made. What is only read is read by the handlers themselves.
 
+pub mod idempotency;
+pub mod key_changes;
+pub mod key_import;
 pub mod key_sessions;
 pub mod keys;
 pub mod signup;

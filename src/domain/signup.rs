@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq;
 
 use crate::app::App;
 use crate::config::signup::SignupSettings;
-use crate::domain::keys::{MintRequest, Minted, mint};
+use crate::domain::keys::{KeySpec, Minted, mint};
 use crate::error::{Error, Kind, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::ids::{OrganizationId, UserId, new_user_handle, new_uuid};
@@ -83,16 +83,8 @@ async fn found(
         .transaction(async |tx| {
             organizations::insert(tx, organization, &handle, Plan::Trial, trail.at).await?;
             users::insert_owner(tx, organization, user, &user_handle, trail.at).await?;
-            let scopes = ScopeSet::all();
-            let request = MintRequest {
-                organization,
-                user,
-                name,
-                scopes: &scopes,
-                expires_at: None,
-                at: trail.at,
-            };
-            let minted = mint(app, tx, &request).await?;
+            let spec = KeySpec::plain(name.cloned(), ScopeSet::all(), None);
+            let minted = mint(app, tx, (organization, user), spec, trail.at).await?;
             let event = AuditEvent {
                 organization,
                 event_type: EventType::OrganizationSignedUp,

@@ -1,9 +1,10 @@
 //! The boundary: the one place every request passes on its way in and every answer on its way
 //! out. Here a failure gets its family's words, and the request its line in the log.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -15,36 +16,46 @@ use crate::error::{Error, Kind};
 use crate::http::context::RequestContext;
 use crate::http::details::code;
 use crate::http::dialect::Family;
-use crate::http::error::Failure;
+use crate::http::error::{self, Failure};
 
 /// How long a request may take from its first line to its answer.
 pub const DEADLINE: Duration = Duration::from_secs(20);
+/// What the log says of a request whose client went away, as other servers do. Nobody is sent it.
+const CLIENT_GONE: u16 = 499;
 
 /// Gives a request its id, and its answer the dialect, the headers and the log line.
 pub async fn boundary(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
     let context = RequestContext::of(&request, &app);
-    let family = Family::of(&context.path);
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("-", MatchedPath::as_str);
     let span = tracing::info_span!(
         "request",
-        otel.name = %format_args!("{} {route}", context.method),
+        otel.name = %format_args!("{} {}", context.method, context.route),
         id = context.id,
     );
+    let family = Family::of(&context.path);
+    let arrived = Arrived { app: &app, context: &context, family, span: &span, at: Instant::now() };
     request.extensions_mut().insert(context.clone());
     let mut response = next.run(request).instrument(span.clone()).await;
-    let failure = response.extensions_mut().remove::<Failure>();
-    if let Some(Failure(error)) = &failure {
+    let failure = failure_of(&mut response);
+    if let Some(error) = &failure {
         let _within = span.enter();
-        log_source(error);
+        log_cause(error);
         response = dressed(&response, family.render(error, &context));
     }
     add_headers(&mut response, &context, &app);
-    meter(&app, &context, failure.as_ref());
-    let outcome = Outcome { family, route, failure: failure.as_ref(), took: started.elapsed() };
-    outcome.report(&context, &response, &span);
+    arrived.answered(response.status().as_u16(), failure.as_deref());
     response
+}
+
+/// The failure that a response carries, or stands for: what the framework and the libraries on it
+/// refuse by themselves gets the family's words too.
+fn failure_of(response: &mut Response) -> Option<Arc<Error>> {
+    let carried = response.extensions_mut().remove::<Failure>();
+    let Some(Failure(error)) = carried else {
+        let status = response.status();
+        let failed = status.is_client_error() || status.is_server_error();
+        return failed.then(|| Arc::new(error::from_status(status)));
+    };
+    Some(error)
 }
 
 /// Cuts off what takes too long. Work on the database that is cut off closes its connection.
@@ -62,9 +73,10 @@ fn dressed(bare: &Response, mut rendered: Response) -> Response {
 }
 
 /// Logs a failure of ours once, with all that led to it.
-fn log_source(error: &Error) {
-    if matches!(error.kind(), Kind::Internal | Kind::Upstream | Kind::Unavailable) {
-        tracing::error!(error = error as &dyn std::error::Error, "request failed");
+fn log_cause(error: &Error) {
+    let ours = matches!(error.kind(), Kind::Internal | Kind::Upstream | Kind::Unavailable);
+    if ours && std::error::Error::source(error).is_some() {
+        tracing::error!(cause = %error.cause(), "request failed");
     }
 }
 
@@ -87,62 +99,68 @@ fn add_headers(response: &mut Response, context: &RequestContext, app: &App) {
     }
 }
 
-/// Counts the request for the organization that made it.
-fn meter(app: &App, context: &RequestContext, failure: Option<&Failure>) {
-    let Some(caller) = context.caller.get() else { return };
-    let denied = failure.is_some_and(|Failure(error)| {
-        matches!(
-            error.kind(),
-            Kind::MissingScopes(_)
-                | Kind::MissingRole(_)
-                | Kind::Forbidden
-                | Kind::Suspended
-                | Kind::PlanLimit { .. }
-                | Kind::RateLimited
-                | Kind::QuotaExceeded { .. }
-        )
-    });
-    app.meter.count(caller, denied, context.at);
-}
-
-/// How a request ended.
-struct Outcome<'a> {
+/// A request that was let in. Whatever becomes of it, it is counted and told of once.
+struct Arrived<'a> {
+    app: &'a App,
+    context: &'a RequestContext,
     family: Family,
-    route: &'a str,
-    failure: Option<&'a Failure>,
-    took: Duration,
+    span: &'a tracing::Span,
+    at: Instant,
 }
 
-impl Outcome<'_> {
-    /// One line in the log, one count and one duration in the metrics. Never a body, a query, a
-    /// header or a path as it was sent: only the pattern that matched.
-    fn report(&self, context: &RequestContext, response: &Response, span: &tracing::Span) {
-        let status = response.status().as_u16();
-        let kind = self.failure.map_or("-", |Failure(error)| code(error.kind()));
+impl Arrived<'_> {
+    fn answered(self, status: u16, failure: Option<&Error>) {
+        self.report(status, failure);
+        std::mem::forget(self);
+    }
+
+    /// One count for whoever called, one line in the log, one count and one duration in the
+    /// metrics. Never a body, a query, a header or a path as it was sent: only the pattern that
+    /// matched.
+    fn report(&self, status: u16, failure: Option<&Error>) {
+        let Self { app, context, .. } = self;
+        if let Some(caller) = context.caller.get() {
+            app.meter.count(caller, failure.is_some_and(is_denial), context.at);
+        }
+        let took = self.at.elapsed();
         let caller = context.caller.get().map(|caller| caller.key.to_string());
         tracing::info!(
-            parent: span,
+            parent: self.span,
             family = self.family.as_str(),
             method = context.method,
-            route = self.route,
+            route = context.route,
             status,
-            micros = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX),
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             caller = caller.as_deref().unwrap_or("-"),
-            kind,
+            kind = failure.map_or("-", |error| code(error.kind())),
             "answered",
         );
-        let (family, route) = (self.family.as_str(), self.route.to_owned());
-        let method = known_method(&context.method);
+        let (family, route) = (self.family.as_str(), context.route.clone());
         counter!("http_requests_total", "family" => family, "route" => route.clone(),
-                 "method" => method, "status" => status.to_string())
+                 "method" => context.method, "status" => status.to_string())
         .increment(1);
         histogram!("http_request_duration_seconds", "family" => family, "route" => route)
-            .record(self.took.as_secs_f64());
+            .record(took.as_secs_f64());
     }
 }
 
-/// The method as a metric's label: a caller's inventions must not make new time series.
-fn known_method(method: &str) -> &'static str {
-    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-    KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
+impl Drop for Arrived<'_> {
+    /// Nobody waits for the answer any more; what was done for it may well be done.
+    fn drop(&mut self) {
+        self.report(CLIENT_GONE, None);
+    }
+}
+
+/// Whether the caller was refused for what it may, not for how it asked.
+fn is_denial(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        Kind::MissingScopes(_)
+            | Kind::MissingRole(_)
+            | Kind::Forbidden
+            | Kind::Suspended
+            | Kind::PlanLimit { .. }
+            | Kind::RateLimited
+            | Kind::QuotaExceeded { .. }
+    )
 }

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{ConnectInfo, FromRequestParts, Request};
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, Method};
 use chrono::{DateTime, Utc};
 
 use crate::app::App;
@@ -32,10 +32,12 @@ pub struct Facts {
     pub address: Option<IpAddr>,
     /// When it came.
     pub at: DateTime<Utc>,
-    /// Its method.
-    pub method: String,
+    /// Its method; one that nobody has heard of is `other`, since it could be anything.
+    pub method: &'static str,
     /// Its path, without the query.
     pub path: String,
+    /// The pattern that its path matched; `-` where there is nothing at it.
+    pub route: String,
     /// Who is calling, once that is known.
     pub caller: OnceLock<Arc<Caller>>,
 }
@@ -47,9 +49,12 @@ impl RequestContext {
         let headers = request.headers();
         let sent = [REQUEST_ID, CORRELATION_ID].into_iter().find_map(|name| {
             let id = headers.get(&name)?.to_str().ok().filter(|id| is_request_id(id))?;
+            // A key pasted into the wrong header must not be logged and echoed.
+            let id = Some(id).filter(|id| !app.config.keys.format.recognises(id))?;
             Some((id.to_owned(), (name != REQUEST_ID).then_some(name)))
         });
         let (id, echo) = sent.unwrap_or_else(|| (new_request_id(&*app.entropy), None));
+        let route = request.extensions().get::<MatchedPath>();
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let hops = app.config.http.trusted_proxy_hops;
         Self(Arc::new(Facts {
@@ -57,8 +62,9 @@ impl RequestContext {
             echo,
             address: peer.map(|ConnectInfo(peer)| client_address(peer.ip(), headers, hops)),
             at: app.clock.now(),
-            method: request.method().to_string(),
+            method: known_method(request.method()),
             path: request.uri().path().to_owned(),
+            route: route.map_or("-", MatchedPath::as_str).to_owned(),
             caller: OnceLock::new(),
         }))
     }
@@ -67,7 +73,7 @@ impl RequestContext {
     #[must_use]
     pub fn trail(&self) -> Trail {
         Trail {
-            method: self.method.clone(),
+            method: self.method.to_owned(),
             path: self.path.clone(),
             address: self.address.map(|address| address.to_string()),
             request_id: self.id.clone(),
@@ -93,6 +99,11 @@ impl FromRequestParts<App> for RequestContext {
     }
 }
 
+fn known_method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
 /// An id we keep: 16 to 128 of `[A-Za-z0-9_-]` (contract §1, *Request ids*).
 fn is_request_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -103,13 +114,17 @@ fn is_request_id(text: &str) -> bool {
 /// address it was called from at the end, and only those ends are to be believed.
 fn client_address(peer: IpAddr, headers: &HeaderMap, hops: usize) -> IpAddr {
     let forwarded = headers.get_all(FORWARDED_FOR).into_iter();
-    let listed: Vec<&str> =
-        forwarded.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(',')).collect();
+    let listed: Vec<&[u8]> =
+        forwarded.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
     let believed = match hops {
         0 => None,
-        hops => listed.len().checked_sub(hops).and_then(|at| listed[at].trim().parse().ok()),
+        hops => listed.len().checked_sub(hops).and_then(|at| address(listed[at])),
     };
     believed.unwrap_or(peer).to_canonical()
+}
+
+fn address(listed: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(listed).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -118,7 +133,8 @@ mod tests {
 
     fn seen(forwarded: &str, hops: usize) -> String {
         let mut headers = HeaderMap::new();
-        headers.insert(FORWARDED_FOR, forwarded.parse().expect("a header"));
+        let forwarded = forwarded.as_bytes().try_into().expect("a header");
+        headers.insert(FORWARDED_FOR, forwarded);
         client_address(IpAddr::from([127, 0, 0, 1]), &headers, hops).to_string()
     }
 
@@ -133,6 +149,7 @@ mod tests {
         assert_eq!(seen("6.6.6.6, 203.0.113.9, 10.0.0.2", 2), "203.0.113.9");
         assert_eq!(seen("203.0.113.9", 2), "127.0.0.1");
         assert_eq!(seen("203.0.113.9, garbage", 1), "127.0.0.1");
+        assert_eq!(seen("é, 203.0.113.9", 1), "203.0.113.9");
     }
 
     #[test]

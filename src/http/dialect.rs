@@ -5,20 +5,22 @@ use axum::response::Response;
 
 use crate::error::{Error, Kind};
 use crate::http::context::RequestContext;
-use crate::http::{onboarding, problem};
+use crate::http::{onboarding, organization, problem};
 
 /// A family of routes, each for one audience; or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// A stranger's script, later its key.
     Onboarding,
+    /// An organization's own automation.
+    Organization,
     /// Everything outside the families: RFC 9457.
     None,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 2] = [Self::Onboarding, Self::None];
+    pub const ALL: [Self; 3] = [Self::Onboarding, Self::Organization, Self::None];
 
     /// The family that a path belongs to, whether there is anything at it or not.
     #[must_use]
@@ -27,6 +29,7 @@ impl Family {
         match (segments.next().unwrap_or_default(), segments.next()) {
             ("signup" | "me" | "usage", _)
             | ("auth", Some("token-exchange" | "refresh" | "verify")) => Self::Onboarding,
+            ("v1", Some("organization")) => Self::Organization,
             _ => Self::None,
         }
     }
@@ -36,6 +39,7 @@ impl Family {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Onboarding => "onboarding",
+            Self::Organization => "organization",
             Self::None => "none",
         }
     }
@@ -45,6 +49,7 @@ impl Family {
     pub fn render(self, error: &Error, context: &RequestContext) -> Response {
         let mut response = match self {
             Self::Onboarding => onboarding::dialect::render(error, context),
+            Self::Organization => organization::dialect::render(error, context),
             Self::None => problem::render(error, context),
         };
         for (name, value) in headers_of(error) {

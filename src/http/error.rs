@@ -23,11 +23,24 @@ impl IntoResponse for Error {
 
 /// What a path answers to a method it does not have; the router adds `Allow`.
 pub async fn method_not_allowed() -> Error {
-    Error::new(Kind::MethodNotAllowed, "This path does not take this method")
+    from_status(StatusCode::METHOD_NOT_ALLOWED)
 }
 
 /// What a panic answers. Its message is for the log, where the panic hook has put it.
 #[must_use]
 pub fn from_panic(_: Box<dyn Any + Send + 'static>) -> Response {
     Error::internal("a handler panicked").into_response()
+}
+
+/// What a status without a failure stands for.
+#[must_use]
+pub fn from_status(status: StatusCode) -> Error {
+    match status {
+        StatusCode::NOT_FOUND => Error::not_found("There is nothing at this path"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Error::new(Kind::MethodNotAllowed, "This path does not take this method")
+        }
+        status if status.is_client_error() => Error::malformed("The request can not be read"),
+        status => Error::internal(format!("a bare {status}")),
+    }
 }

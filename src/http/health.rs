@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::http::problem::Problem;
 use crate::repo::migrations;
 
@@ -45,7 +45,7 @@ pub(super) async fn live() -> Json<Health> {
          content_type = "application/problem+json")))]
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>> {
     if app.is_stopping() {
-        return Err(Error::unavailable("the server is stopping"));
+        return Err(Error::new(Kind::Unavailable, "The server is stopping"));
     }
     let current = app.db.run(async |db| migrations::are_current(db).await).await;
     match current {

@@ -11,10 +11,14 @@ pub mod details;
 pub mod dialect;
 pub mod error;
 pub mod health;
+pub mod idempotency;
 pub mod listener;
 pub mod metrics;
 pub mod onboarding;
 pub mod openapi;
+pub mod organization;
+pub mod page;
+pub mod path;
 pub mod problem;
 pub mod query;
 pub mod wire;
@@ -30,7 +34,7 @@ use crate::error::Error;
 /// Every route of every family, described.
 #[must_use]
 pub fn routes() -> OpenApiRouter<App> {
-    onboarding::routes()
+    onboarding::routes().merge(organization::routes())
 }
 
 /// The whole server.

@@ -9,22 +9,22 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
-use crate::http::{health, onboarding, routes};
+use crate::http::{health, onboarding, organization, routes};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Tenantry",
         description = "Everything between a stranger and an authenticated request: signup, \
-                       organizations, API keys, usage, a trail.",
-        license(name = "Apache-2.0", identifier = "Apache-2.0")
+                       organizations, API keys, usage, a trail."
     ),
     tags(
         (name = "onboarding", description = "A stranger's script, later its key."),
+        (name = "organization", description = "An organization's own automation."),
         (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
     ),
     paths(health::live, health::ready),
-    components(schemas(onboarding::dialect::Failed)),
+    components(schemas(onboarding::dialect::Failed, organization::dialect::Failed)),
     modifiers(&Credentials)
 )]
 struct Description;
@@ -64,6 +64,6 @@ pub fn yaml() -> Result<String, impl std::error::Error> {
 pub fn routes_of(document: Document) -> Router<App> {
     let yaml = document.to_yaml().unwrap_or_default();
     let serve = || async move { ([(header::CONTENT_TYPE, "application/yaml")], yaml) };
-    let docs = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
+    let docs = SwaggerUi::new("/docs").config(Config::from("/openapi.json").validator_url("none"));
     Router::new().route("/openapi.yaml", get(serve)).merge(docs.url("/openapi.json", document))
 }

@@ -3,7 +3,8 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
-/// A time as every family writes it: RFC 3339, UTC, milliseconds (contract §1, *Times*).
+/// A time: RFC 3339, UTC, milliseconds.
+// As every family writes it: contract §1, *Times*.
 #[derive(Clone, Copy, Debug, utoipa::ToSchema)]
 #[schema(as = Timestamp, value_type = String, format = DateTime,
          examples("2026-05-08T09:56:42.855Z"))]

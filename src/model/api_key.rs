@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::model::allowed_ips::AllowedIps;
 use crate::model::ids::{KeyId, OrganizationId, UserId};
 use crate::model::key_name::KeyName;
+use crate::model::metadata::Metadata;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 
@@ -12,6 +14,8 @@ use crate::model::secret::Digest;
 pub struct ApiKey {
     /// Its id.
     pub id: KeyId,
+    /// The seat that it acts for.
+    pub user: UserId,
     /// What its text starts with.
     pub prefix: String,
     /// The 8 characters after the prefix.
@@ -20,7 +24,7 @@ pub struct ApiKey {
     pub name: Option<String>,
     /// What it may do.
     pub scopes: ScopeSet,
-    /// Whether it was good when it was read, by the database's clock.
+    /// Whether it was neither revoked nor expired when it was read, by the database's clock.
     pub is_active: bool,
     /// When it was minted.
     pub created_at: DateTime<Utc>,
@@ -30,6 +34,26 @@ pub struct ApiKey {
     pub last_used_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Why, in the words of whoever did it.
+    pub revoked_reason: Option<String>,
+    /// Whether it may be used while it lives.
+    pub enabled: bool,
+    /// Where it may be used from.
+    pub allowed_ips: AllowedIps,
+    /// What its organization notes down about it.
+    pub metadata: Metadata,
+    /// The key that this one took over from.
+    pub rotated_from: Option<KeyId>,
+    /// The key that took over from this one.
+    pub rotated_to: Option<KeyId>,
+}
+
+impl ApiKey {
+    /// What the contract calls live: neither revoked nor expired nor rotated away.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.is_active && self.rotated_to.is_none()
+    }
 }
 
 /// A key about to be stored.
@@ -56,4 +80,12 @@ pub struct NewApiKey<'a> {
     pub created_at: DateTime<Utc>,
     /// When it ends; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Where it may be used from.
+    pub allowed_ips: &'a AllowedIps,
+    /// What its organization notes down about it.
+    pub metadata: &'a Metadata,
+    /// Whether it may be used.
+    pub enabled: bool,
+    /// The key that it takes over from.
+    pub rotated_from: Option<KeyId>,
 }

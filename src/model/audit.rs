@@ -28,6 +28,14 @@ pub enum EventType {
     KeyCreated,
     /// A key was revoked.
     KeyRevoked,
+    /// A key's settings were changed.
+    KeyUpdated,
+    /// A key was replaced by a newer one.
+    KeyRotated,
+    /// Keys were taken over from elsewhere.
+    KeyImported,
+    /// A known key was refused, once or many times.
+    KeyRefused,
     /// A key was exchanged for a session.
     SessionCreated,
     /// A used refresh token came again, and its session was ended.
@@ -42,13 +50,48 @@ impl EventType {
             Self::OrganizationSignedUp => "organization.signed_up",
             Self::KeyCreated => "api_key.created",
             Self::KeyRevoked => "api_key.revoked",
+            Self::KeyUpdated => "api_key.updated",
+            Self::KeyRotated => "api_key.rotated",
+            Self::KeyImported => "api_key.imported",
+            Self::KeyRefused => "api_key.refused",
             Self::SessionCreated => "session.created",
             Self::SessionRevokedByReuse => "session.revoked_by_reuse",
         }
     }
 }
 
-/// One row of the trail.
+/// Which rows of a trail are wanted; what is `None` does not matter.
+#[derive(Default)]
+pub struct EventFilter {
+    /// Of this type.
+    pub event_type: Option<String>,
+    /// From this time on.
+    pub since: Option<DateTime<Utc>>,
+    /// Before this time.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// One row of the trail, as it is read.
+pub struct RecordedEvent {
+    /// Its place in the trail.
+    pub id: i64,
+    /// What happened.
+    pub event_type: String,
+    /// Who did it.
+    pub actor: String,
+    /// What it was done to.
+    pub target: String,
+    /// Where the request came from.
+    pub address: Option<String>,
+    /// The request.
+    pub request_id: String,
+    /// What changed.
+    pub detail: serde_json::Value,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+/// One row of the trail, as it is written.
 pub struct AuditEvent<'a> {
     /// Whose trail.
     pub organization: OrganizationId,

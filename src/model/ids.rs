@@ -17,6 +17,8 @@ const WIDTH: usize = 22;
 const ORGANIZATION_PREFIX: &str = "org_";
 /// Prefix of a seat's id; 16 characters follow.
 const USER_PREFIX: &str = "user_";
+/// Prefix of an event's id; 11 characters follow.
+const EVENT_PREFIX: &str = "evt_";
 /// Prefix of a request id.
 const REQUEST_PREFIX: &str = "req_";
 
@@ -93,6 +95,12 @@ pub fn new_organization_handle(entropy: &dyn Entropy) -> String {
 /// The public id of a new seat.
 pub fn new_user_handle(entropy: &dyn Entropy) -> String {
     format!("{USER_PREFIX}{}", base62_text(entropy, 16))
+}
+
+/// The public id of a row of a trail: its place in it.
+#[must_use]
+pub fn event_id(place: i64) -> String {
+    format!("{EVENT_PREFIX}{:0>11}", base62::encode(place.unsigned_abs()))
 }
 
 /// The id of a request that brought none of its own.

@@ -14,6 +14,17 @@ const CHECKSUM: usize = 6;
 /// How many characters after the prefix may be shown to tell keys apart.
 const DISPLAY: usize = 8;
 
+/// What stands in the place of a prefix for keys that were minted elsewhere: their own text says
+/// nothing that this deployment knows.
+pub const IMPORTED_PREFIX: &str = "imported_";
+
+/// What is digested for a key that was minted elsewhere: not its text but the SHA-256 of it, which
+/// may be all that its former home still has.
+#[must_use]
+pub fn imported_text(sha256: &[u8; 32]) -> String {
+    sha256.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 /// One kind of key: texts that start with its prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFormat {

@@ -3,12 +3,16 @@
 //! A raw string becomes a type here, through the type's `parse`, and nowhere else; below the
 //! edge of the server there are no raw strings any more.
 
+pub mod allowed_ips;
 pub mod api_key;
 pub mod audit;
 pub mod caller;
+pub mod cursor;
+pub mod idempotency;
 pub mod ids;
 pub mod key_format;
 pub mod key_name;
+pub mod metadata;
 pub mod org_handle;
 pub mod plan;
 pub mod scope;

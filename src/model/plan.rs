@@ -39,6 +39,18 @@ impl Plan {
         Self::ALL[self as usize].1
     }
 
+    /// Requests per minute; `None` is without limit.
+    #[must_use]
+    pub fn requests_per_minute(self) -> Option<u64> {
+        match self {
+            Self::Trial => Some(600),
+            Self::Starter => Some(1_200),
+            Self::Standard | Self::Pro => Some(6_000),
+            Self::Scale => Some(30_000),
+            Self::Enterprise => None,
+        }
+    }
+
     /// Requests per calendar month (UTC); `None` is without limit.
     #[must_use]
     pub fn monthly_requests(self) -> Option<u64> {

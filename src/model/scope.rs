@@ -156,9 +156,12 @@ impl ScopeCatalogue {
         if words.is_empty() {
             return Err("must name at least one scope".into());
         }
-        if words.iter().any(|word| self.0.binary_search(word).is_err()) {
-            let allowed = self.0.join(", ");
-            return Err(format!("names an unknown scope; allowed are: {allowed}").into());
+        let is_unknown = |word: &String| self.0.binary_search(word).is_err();
+        if let Some(at) = words.iter().position(is_unknown) {
+            let (at, allowed) = (at + 1, self.0.join(", "));
+            return Err(
+                format!("names an unknown scope (item {at}); allowed are: {allowed}").into()
+            );
         }
         if words.iter().collect::<HashSet<_>>().len() < words.len() {
             return Err("names a scope twice".into());
@@ -178,14 +181,17 @@ fn is_word(text: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use proptest::sample::subsequence;
+    use proptest::sample::{select, subsequence};
 
+    fn known() -> Vec<String> {
+        ScopeCatalogue::with(&[]).0
+    }
+
+    /// A few scopes: with many, nearly every set would hold everything.
     fn any_set() -> impl Strategy<Value = ScopeSet> {
         let catalogue = ScopeCatalogue::with(&[Scope::parse("trademarks:read").expect("a scope")]);
-        let words = catalogue.0;
-        let most = words.len();
-        subsequence(words, 1..=most)
-            .prop_map(|words| ScopeSet(words.into_iter().map(Scope).collect()))
+        let words: Vec<String> = catalogue.0;
+        subsequence(words, 1..=3).prop_map(|words| ScopeSet(words.into_iter().map(Scope).collect()))
     }
 
     proptest! {
@@ -211,7 +217,7 @@ mod tests {
         }
 
         #[test]
-        fn a_part_never_holds_more_than_the_whole(whole in any_set(), scope in "[a-z]+:[a-z]+") {
+        fn a_part_never_holds_more_than_the_whole(whole in any_set(), scope in select(known())) {
             let part = ScopeSet(whole.0[..1].to_vec());
             prop_assert!(!part.hold(&scope) || whole.hold(&scope));
         }

@@ -59,7 +59,8 @@ impl Period {
             .flatten(),
             _ => None,
         };
-        start.map(Self::month_from).ok_or("must be a month as YYYY-MM, such as 2026-05".into())
+        let month = start.map(Self::month_from).filter(|month| month.end.year() <= 9999);
+        month.ok_or("must be a month as YYYY-MM, such as 2026-05".into())
     }
 
     fn month_from(start: NaiveDate) -> Self {
@@ -81,7 +82,17 @@ mod tests {
 
     #[test]
     fn what_is_not_a_month_is_refused() {
-        for text in ["", "2026", "2026-13", "2026-00", "26-05", "2026-5", "+026-05", "2026-05-01"] {
+        for text in [
+            "",
+            "2026",
+            "2026-13",
+            "2026-00",
+            "26-05",
+            "9999-12",
+            "2026-5",
+            "+026-05",
+            "2026-05-01",
+        ] {
             assert!(Period::parse_month(text).is_err(), "{text:?}");
         }
     }

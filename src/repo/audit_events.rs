@@ -3,7 +3,8 @@
 use sqlx::PgConnection;
 
 use crate::error::Result;
-use crate::model::audit::AuditEvent;
+use crate::model::audit::{AuditEvent, EventFilter, RecordedEvent};
+use crate::model::ids::OrganizationId;
 
 /// Adds one row.
 ///
@@ -29,4 +30,39 @@ pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()>
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// At most `limit` rows of the organization's trail, newest first: those before the place
+/// `after`, or the newest.
+///
+/// # Errors
+/// The database's own.
+pub async fn list(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    filter: &EventFilter,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>> {
+    let rows = sqlx::query_as!(
+        RecordedEvent,
+        "select id, event_type, actor, target, address, request_id, detail, created_at
+         from audit_events
+         where organization_id = $1
+           and ($2::text is null or event_type = $2)
+           and ($3::timestamptz is null or created_at >= $3)
+           and ($4::timestamptz is null or created_at < $4)
+           and ($5::bigint is null or id < $5)
+         order by id desc
+         limit $6",
+        organization.0,
+        filter.event_type.as_deref(),
+        filter.since,
+        filter.until,
+        after,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows)
 }

@@ -1,16 +1,19 @@
 //! Who a credential belongs to: the one question of the hot path.
 //!
-//! Both questions are asked for many callers at once and answered from indexes; what is revoked
-//! or, by the database's clock, expired has no answer.
+//! Both questions are asked for many callers at once and answered from indexes. What is not good
+//! is told apart here, by the database's clock, so that the holder's trail can say why; the
+//! caller learns nothing of it.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use ipnet::IpNet;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::model::caller::Caller;
+use crate::model::allowed_ips::AllowedIps;
+use crate::model::caller::{Caller, Holder, Refusal, RefusedKey};
 use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
 use crate::model::plan::Plan;
 use crate::model::scope::ScopeSet;
@@ -23,25 +26,45 @@ struct Row {
     user_id: Uuid,
     user_handle: String,
     key_id: Uuid,
+    prefix: String,
     display_id: String,
+    pepper_id: String,
     scopes: Vec<String>,
+    allowed_ips: Vec<IpNet>,
     expires_at: Option<DateTime<Utc>>,
+    /// Why the credential is not good: a word of [`Refusal`].
+    refusal: Option<String>,
     /// What was asked for: a digest's bytes or a session's id.
     digest: Option<Vec<u8>>,
     session_id: Option<Uuid>,
 }
 
 impl Row {
-    fn into_caller(self) -> Result<Caller> {
-        let plan = Plan::parse(&self.plan).ok_or_else(|| Error::internal("unknown plan"))?;
-        Ok(Caller {
+    fn into_holder(self) -> Option<Holder> {
+        let Some(refusal) = &self.refusal else {
+            return self.into_caller().map(|caller| Holder::Good(Box::new(caller)));
+        };
+        Some(Holder::Refused(RefusedKey {
+            organization: OrganizationId(self.organization_id),
+            key: KeyId::from_uuid(self.key_id),
+            reason: Refusal::parse(refusal)?,
+            key_display_id: self.display_id,
+        }))
+    }
+
+    /// The caller; `None` only for a plan that the table's constraint does not know.
+    fn into_caller(self) -> Option<Caller> {
+        Some(Caller {
             organization: OrganizationId(self.organization_id),
             organization_handle: self.organization_handle,
-            plan,
+            plan: Plan::parse(&self.plan)?,
             user: UserId(self.user_id),
             user_handle: self.user_handle,
             key: KeyId::from_uuid(self.key_id),
+            key_prefix: self.prefix,
             key_display_id: self.display_id,
+            key_pepper_id: self.pepper_id,
+            key_allowed_ips: AllowedIps::from_stored(self.allowed_ips),
             scopes: ScopeSet::from_stored(&self.scopes),
             key_expires_at: self.expires_at,
             session: self.session_id.map(SessionId::from_uuid),
@@ -49,96 +72,118 @@ impl Row {
     }
 }
 
-/// The holders of the live keys with these digests.
+/// The holders of the keys with these digests.
 ///
 /// # Errors
 /// The database's own.
 pub async fn by_digests(
     db: &mut PgConnection,
     digests: &[Digest],
-) -> Result<HashMap<Digest, Caller>, sqlx::Error> {
+) -> Result<HashMap<Digest, Holder>> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
     let rows = sqlx::query_as!(
         Row,
         r#"select k.organization_id, o.handle as organization_handle, o.plan, k.user_id,
-                  u.handle as user_handle, k.id as key_id, k.display_id, k.scopes, k.expires_at,
+                  u.handle as user_handle, k.id as key_id, k.prefix, k.display_id, k.pepper_id,
+                  k.scopes, k.allowed_ips, k.expires_at,
+                  case when k.revoked_at is not null then 'revoked'
+                       when k.expires_at <= now() then 'expired'
+                       when not k.enabled then 'disabled' end as refusal,
                   k.digest as "digest?", null::uuid as session_id
            from api_keys k
            join organizations o on o.id = k.organization_id
            join users u on u.id = k.user_id
-           where k.digest = any($1) and k.revoked_at is null
-             and (k.expires_at is null or k.expires_at > now())"#,
+           where k.digest = any($1)"#,
         &digests,
     )
     .fetch_all(db)
     .await?;
     let found = rows.into_iter().filter_map(|mut row| {
         let digest = Digest::new(row.digest.take()?.try_into().ok()?);
-        Some((digest, row.into_caller().ok()?))
+        Some((digest, row.into_holder()?))
     });
     Ok(found.collect())
 }
 
-/// The holders of these sessions, where the session is not ended and its key is live.
+/// The holders of these sessions.
 ///
 /// # Errors
 /// The database's own.
 pub async fn by_sessions(
     db: &mut PgConnection,
     sessions: &[SessionId],
-) -> Result<HashMap<SessionId, Caller>, sqlx::Error> {
+) -> Result<HashMap<SessionId, Holder>> {
     let sessions: Vec<Uuid> = sessions.iter().map(|session| session.uuid()).collect();
     let rows = sqlx::query_as!(
         Row,
         r#"select k.organization_id, o.handle as organization_handle, o.plan, k.user_id,
-                  u.handle as user_handle, k.id as key_id, k.display_id, k.scopes, k.expires_at,
+                  u.handle as user_handle, k.id as key_id, k.prefix, k.display_id, k.pepper_id,
+                  k.scopes, k.allowed_ips, k.expires_at,
+                  case when k.revoked_at is not null then 'revoked'
+                       when k.expires_at <= now() then 'expired'
+                       when not k.enabled then 'disabled'
+                       when s.revoked_at is not null then 'session_ended' end as refusal,
                   null::bytea as digest, s.id as "session_id?"
            from key_sessions s
            join api_keys k on k.id = s.key_id
            join organizations o on o.id = k.organization_id
            join users u on u.id = k.user_id
-           where s.id = any($1) and s.revoked_at is null and k.revoked_at is null
-             and (k.expires_at is null or k.expires_at > now())"#,
+           where s.id = any($1)"#,
         &sessions,
     )
     .fetch_all(db)
     .await?;
     let found = rows.into_iter().filter_map(|row| {
         let session = SessionId::from_uuid(row.session_id?);
-        Some((session, row.into_caller().ok()?))
+        Some((session, row.into_holder()?))
     });
     Ok(found.collect())
 }
 
-/// The caller as the database knows it in this transaction, its key locked against revocation
-/// and narrowing until the transaction ends; `None` where the credential has ended meanwhile.
+/// The caller as the database knows it in this transaction, its key and session held against
+/// revocation and narrowing until the transaction ends. They are held by one at a time, in turn:
+/// a lock that many could share would let a stolen key keep its own revocation waiting.
 ///
 /// Invariant: whatever mints or widens a credential asks here first, so that a key revoked a
 /// moment ago mints nothing.
 ///
 /// # Errors
-/// The database's own.
-pub async fn confirm(db: &mut PgConnection, caller: &Caller) -> Result<Option<Caller>> {
+/// Unauthenticated where the credential is not good any more.
+pub async fn confirm(db: &mut PgConnection, caller: &Caller) -> Result<Caller> {
     let session = caller.session.map(SessionId::uuid);
+    sqlx::query!(
+        "select id from key_sessions where organization_id = $1 and id = $2 for no key update",
+        caller.organization.0,
+        session,
+    )
+    .fetch_optional(&mut *db)
+    .await?;
     let row = sqlx::query_as!(
         Row,
         r#"select k.organization_id, o.handle as organization_handle, o.plan, k.user_id,
-                  u.handle as user_handle, k.id as key_id, k.display_id, k.scopes, k.expires_at,
+                  u.handle as user_handle, k.id as key_id, k.prefix, k.display_id, k.pepper_id,
+                  k.scopes, k.allowed_ips, k.expires_at,
+                  case when k.revoked_at is not null then 'revoked'
+                       when k.expires_at <= now() then 'expired'
+                       when not k.enabled then 'disabled'
+                       when exists (select from key_sessions s
+                                    where s.organization_id = $1 and s.id = $3
+                                      and s.revoked_at is not null) then 'session_ended'
+                  end as refusal,
                   null::bytea as digest, $3::uuid as session_id
            from api_keys k
            join organizations o on o.id = k.organization_id
            join users u on u.id = k.user_id
-           where k.organization_id = $1 and k.id = $2 and k.revoked_at is null
-             and (k.expires_at is null or k.expires_at > now())
-             and ($3::uuid is null or exists (
-                 select from key_sessions s
-                 where s.organization_id = $1 and s.id = $3 and s.revoked_at is null))
-           for share of k"#,
+           where k.organization_id = $1 and k.id = $2
+           for no key update of k"#,
         caller.organization.0,
         caller.key.uuid(),
         session,
     )
     .fetch_optional(db)
     .await?;
-    row.map(Row::into_caller).transpose()
+    match row.and_then(Row::into_holder) {
+        Some(Holder::Good(caller)) => Ok(*caller),
+        _ => Err(Error::unauthenticated("This credential is not valid")),
+    }
 }

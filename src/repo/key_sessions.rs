@@ -150,26 +150,28 @@ pub async fn revoke(
     Ok(done.rows_affected() == 1)
 }
 
-/// Removes up to 1,000 sessions whose every token is over, with their tokens; how many. No
-/// tenant's data is read: what is over is over for all.
+/// Removes up to 1,000 refresh tokens that are over, and the sessions that have none left; how many
+/// tokens. No tenant's data is read: what is over is over for all.
 ///
 /// # Errors
 /// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
-    let over: Vec<Uuid> = sqlx::query_scalar!(
-        "select s.id from key_sessions s
-         where s.id in (select t.session_id from refresh_tokens t where t.expires_at <= now())
-           and not exists (select from refresh_tokens t
-                           where t.session_id = s.id and t.expires_at > now())
-         limit 1000
-         for update of s skip locked",
+    let sessions: Vec<Uuid> = sqlx::query_scalar!(
+        "delete from refresh_tokens
+         where digest in (select digest from refresh_tokens where expires_at <= now()
+                          limit 1000 for update skip locked)
+         returning session_id",
     )
     .fetch_all(&mut *db)
     .await?;
-    sqlx::query!("delete from refresh_tokens where session_id = any($1)", &over)
-        .execute(&mut *db)
-        .await?;
-    let done =
-        sqlx::query!("delete from key_sessions where id = any($1)", &over).execute(db).await?;
-    Ok(done.rows_affected())
+    sqlx::query!(
+        "delete from key_sessions s
+         where s.id = any($1)
+           and not exists (select from refresh_tokens t
+                           where t.organization_id = s.organization_id and t.session_id = s.id)",
+        &sessions,
+    )
+    .execute(db)
+    .await?;
+    Ok(sessions.len().try_into().unwrap_or(u64::MAX))
 }

@@ -1,18 +1,28 @@
-//! Keys: made, listed, revoked. Who is calling is asked in [`super::callers`].
+//! Keys: made, listed, changed, ended. Who is calling is asked in [`super::callers`].
 
 use chrono::{DateTime, Utc};
+use ipnet::IpNet;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::{ApiKey, NewApiKey};
-use crate::model::ids::{KeyId, OrganizationId};
+use crate::model::ids::{KeyId, OrganizationId, UserId};
 use crate::model::key_name::KeyName;
+use crate::model::metadata::Metadata;
 use crate::model::scope::ScopeSet;
+use crate::model::secret::Digest;
 use crate::repo::OnConstraints;
+
+/// What the database says when a name is taken.
+const NAME_TAKEN: (&str, &str) =
+    ("api_keys_held_name_key", "A live key of this organization already has this name");
 
 /// A key's row. `is_active` is judged by the database's clock.
 struct Row {
-    id: uuid::Uuid,
+    id: Uuid,
+    user_id: Uuid,
     prefix: String,
     display_id: String,
     name: Option<String>,
@@ -22,12 +32,19 @@ struct Row {
     expires_at: Option<DateTime<Utc>>,
     last_used_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
+    revoked_reason: Option<String>,
+    enabled: bool,
+    allowed_ips: Vec<IpNet>,
+    metadata: serde_json::Value,
+    rotated_from: Option<Uuid>,
+    rotated_to: Option<Uuid>,
 }
 
 impl From<Row> for ApiKey {
     fn from(row: Row) -> Self {
         Self {
             id: KeyId::from_uuid(row.id),
+            user: UserId(row.user_id),
             prefix: row.prefix,
             display_id: row.display_id,
             name: row.name,
@@ -37,6 +54,12 @@ impl From<Row> for ApiKey {
             expires_at: row.expires_at,
             last_used_at: row.last_used_at,
             revoked_at: row.revoked_at,
+            revoked_reason: row.revoked_reason,
+            enabled: row.enabled,
+            allowed_ips: AllowedIps::from_stored(row.allowed_ips),
+            metadata: Metadata::from_stored(row.metadata),
+            rotated_from: row.rotated_from.map(KeyId::from_uuid),
+            rotated_to: row.rotated_to.map(KeyId::from_uuid),
         }
     }
 }
@@ -44,23 +67,18 @@ impl From<Row> for ApiKey {
 /// Stores a new key. A name held by an expired key is free again.
 ///
 /// # Errors
-/// Conflict where a live key of the organization has the name, or chance drew a taken digest.
+/// Conflict where a live key of the organization has the name, chance drew a taken digest, or
+/// the key that this one takes over from was rotated already.
 pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<()> {
-    let name = key.name.map(KeyName::as_str);
-    if name.is_some() {
-        sqlx::query!(
-            "update api_keys set name_held = false
-             where organization_id = $1 and name = $2 and name_held and expires_at <= now()",
-            key.organization.0,
-            name,
-        )
-        .execute(&mut *db)
-        .await?;
+    if let Some(name) = key.name {
+        free_name(db, key.organization, name).await?;
     }
     sqlx::query!(
         "insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix, display_id,
-                               name, name_held, scopes, created_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8::text, $8::text is not null, $9, $10, $11)",
+                               name, name_held, scopes, created_at, expires_at, allowed_ips,
+                               metadata, enabled, rotated_from)
+         values ($1, $2, $3, $4, $5, $6, $7, $8::text, $8::text is not null, $9, $10, $11, $12,
+                 $13, $14, $15)",
         key.id.uuid(),
         key.organization.0,
         key.user.0,
@@ -68,21 +86,48 @@ pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<()> {
         key.pepper_id,
         key.prefix,
         key.display_id,
-        name,
+        key.name.map(KeyName::as_str),
         &key.scopes.to_stored(),
         key.created_at,
         key.expires_at,
+        key.allowed_ips.as_stored(),
+        key.metadata.to_stored(),
+        key.enabled,
+        key.rotated_from.map(KeyId::uuid),
     )
     .execute(db)
     .await
     .on_constraints(&[
-        ("api_keys_held_name_key", "A live key of this organization already has this name"),
-        ("api_keys_digest_key", "The minted key collided with another; try again"),
+        NAME_TAKEN,
+        ("api_keys_digest_key", "A key with this text is there already"),
+        ("api_keys_rotated_from_key", "This key was rotated already"),
     ])?;
     Ok(())
 }
 
-/// The organization's keys, newest first, at most 1,000: the live ones, or all.
+/// Takes a name from the expired key that holds it, if one does. Where somebody else is at that
+/// key just now the name stays taken: waiting here, with other keys held, could be a deadlock.
+async fn free_name(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    name: &KeyName,
+) -> Result<()> {
+    sqlx::query!(
+        "update api_keys set name_held = false
+         where id in (select id from api_keys
+                      where organization_id = $1 and name = $2 and name_held
+                        and expires_at <= now()
+                      for update skip locked)",
+        organization.0,
+        name.as_str(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// At most `limit` of the organization's keys, the live ones or all, newest first: those older
+/// than `after`, or the newest.
 ///
 /// # Errors
 /// The database's own.
@@ -90,50 +135,33 @@ pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
     include_revoked: bool,
+    after: Option<Uuid>,
+    limit: i64,
 ) -> Result<Vec<ApiKey>> {
     let rows = sqlx::query_as!(
         Row,
-        r#"select id, prefix, display_id, name, scopes, created_at, expires_at, last_used_at,
-                  revoked_at,
-                  (revoked_at is null and (expires_at is null or expires_at > now()))
+        r#"select k.id, k.user_id, k.prefix, k.display_id, k.name, k.scopes, k.created_at,
+                  k.expires_at, k.last_used_at, k.revoked_at, k.revoked_reason, k.enabled,
+                  k.allowed_ips, k.metadata, k.rotated_from, n.id as "rotated_to?",
+                  (k.revoked_at is null and (k.expires_at is null or k.expires_at > now()))
                       as "is_active!"
-           from api_keys
-           where organization_id = $1
-             and ($2 or (revoked_at is null and (expires_at is null or expires_at > now())))
-           order by created_at desc, id desc
-           limit 1000"#,
+           from api_keys k
+           left join api_keys n
+             on n.organization_id = k.organization_id and n.rotated_from = k.id
+           where k.organization_id = $1
+             and ($2 or (k.revoked_at is null
+                         and (k.expires_at is null or k.expires_at > now())))
+             and ($3::uuid is null or k.id < $3)
+           order by k.id desc
+           limit $4"#,
         organization.0,
         include_revoked,
+        after,
+        limit,
     )
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(ApiKey::from).collect())
-}
-
-/// One key of the organization, locked against change until the transaction ends.
-///
-/// # Errors
-/// The database's own.
-pub async fn lock(
-    db: &mut PgConnection,
-    organization: OrganizationId,
-    id: KeyId,
-) -> Result<Option<ApiKey>> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"select id, prefix, display_id, name, scopes, created_at, expires_at, last_used_at,
-                  revoked_at,
-                  (revoked_at is null and (expires_at is null or expires_at > now()))
-                      as "is_active!"
-           from api_keys
-           where organization_id = $1 and id = $2
-           for update"#,
-        organization.0,
-        id.uuid(),
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(ApiKey::from))
 }
 
 /// One key of the organization.
@@ -147,18 +175,105 @@ pub async fn find(
 ) -> Result<Option<ApiKey>> {
     let row = sqlx::query_as!(
         Row,
-        r#"select id, prefix, display_id, name, scopes, created_at, expires_at, last_used_at,
-                  revoked_at,
-                  (revoked_at is null and (expires_at is null or expires_at > now()))
+        r#"select k.id, k.user_id, k.prefix, k.display_id, k.name, k.scopes, k.created_at,
+                  k.expires_at, k.last_used_at, k.revoked_at, k.revoked_reason, k.enabled,
+                  k.allowed_ips, k.metadata, k.rotated_from, n.id as "rotated_to?",
+                  (k.revoked_at is null and (k.expires_at is null or k.expires_at > now()))
                       as "is_active!"
-           from api_keys
-           where organization_id = $1 and id = $2"#,
+           from api_keys k
+           left join api_keys n
+             on n.organization_id = k.organization_id and n.rotated_from = k.id
+           where k.organization_id = $1 and k.id = $2"#,
         organization.0,
         id.uuid(),
     )
     .fetch_optional(db)
     .await?;
     Ok(row.map(ApiKey::from))
+}
+
+/// Keys of the organization, held against change until the transaction ends. They are taken in
+/// the order of their ids, so that two who want the same keys can not wait for each other.
+///
+/// # Errors
+/// The database's own.
+pub async fn lock(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    ids: &[KeyId],
+) -> Result<()> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    sqlx::query!(
+        "select id from api_keys where organization_id = $1 and id = any($2)
+         order by id for no key update",
+        organization.0,
+        &ids,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(())
+}
+
+/// Writes a live key's changed settings.
+///
+/// # Errors
+/// Conflict where another live key has the name; internal where the key is not there: the caller
+/// holds its lock.
+pub async fn update(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    key: &ApiKey,
+    name: Option<&KeyName>,
+) -> Result<()> {
+    if let Some(name) = name {
+        free_name(db, organization, name).await?;
+    }
+    let done = sqlx::query!(
+        "update api_keys set name = $3::text, name_held = $3::text is not null, scopes = $4,
+                expires_at = $5, metadata = $6, allowed_ips = $7, enabled = $8
+         where organization_id = $1 and id = $2",
+        organization.0,
+        key.id.uuid(),
+        key.name,
+        &key.scopes.to_stored(),
+        key.expires_at,
+        key.metadata.to_stored(),
+        key.allowed_ips.as_stored(),
+        key.enabled,
+    )
+    .execute(db)
+    .await
+    .on_constraints(&[NAME_TAKEN])?;
+    match done.rows_affected() {
+        1 => Ok(()),
+        _ => Err(Error::internal("a locked key is not there")),
+    }
+}
+
+/// Lets a key serve out its grace: it gives its name up and ends `grace_seconds` from now by the
+/// database's clock, or earlier where it would have anyway.
+///
+/// # Errors
+/// The database's own.
+pub async fn supersede(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: KeyId,
+    grace_seconds: i32,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "update api_keys set name_held = false, superseded_at = $4,
+                expires_at = least(expires_at, now() + make_interval(secs => $3))
+         where organization_id = $1 and id = $2",
+        organization.0,
+        id.uuid(),
+        f64::from(grace_seconds),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Ends a key and frees its name. Whether it did: a key that was revoked before stays as it was.
@@ -169,16 +284,60 @@ pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: KeyId,
+    reason: Option<&str>,
+    by: &str,
     at: DateTime<Utc>,
 ) -> Result<bool> {
     let done = sqlx::query!(
-        "update api_keys set revoked_at = $3, name_held = false
+        "update api_keys set revoked_at = $3, name_held = false, revoked_reason = $4,
+                revoked_by = $5
          where organization_id = $1 and id = $2 and revoked_at is null",
         organization.0,
         id.uuid(),
         at,
+        reason,
+        by,
     )
     .execute(db)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Digests a key anew, under the newest pepper. Whoever did so first wins; nothing is lost.
+///
+/// # Errors
+/// The database's own.
+pub async fn redigest(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: KeyId,
+    digest: Digest,
+    pepper_id: &str,
+) -> Result<()> {
+    sqlx::query!(
+        "update api_keys set digest = $3, pepper_id = $4
+         where organization_id = $1 and id = $2 and pepper_id <> $4",
+        organization.0,
+        id.uuid(),
+        digest.bytes().as_slice(),
+        pepper_id,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How many live keys each pepper digests, for an operator who wants to take one away.
+///
+/// # Errors
+/// The database's own.
+pub async fn count_per_pepper(db: &mut PgConnection) -> Result<Vec<(String, i64)>> {
+    let rows = sqlx::query!(
+        r#"select pepper_id, count(*) as "count!" from api_keys
+           where revoked_at is null and (expires_at is null or expires_at > now())
+           group by pepper_id order by pepper_id"#,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.pepper_id, row.count)).collect())
 }

@@ -6,6 +6,7 @@
 
 pub mod audit_events;
 pub mod callers;
+pub mod idempotency_keys;
 pub mod key_sessions;
 pub mod keys;
 pub mod migrations;

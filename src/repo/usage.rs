@@ -40,8 +40,9 @@ pub async fn add(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
              where k.organization_id = b.organization_id and k.id = b.key_id
          )
          insert into usage_daily as u (organization_id, key_id, day, requests, denied)
-         select organization_id, key_id, day, requests, denied from batch
-         order by organization_id, day, key_id
+         select b.organization_id, b.key_id, b.day, b.requests, b.denied
+         from batch b join locked l on l.organization_id = b.organization_id and l.id = b.key_id
+         order by b.organization_id, b.day, b.key_id
          on conflict on constraint usage_daily_pkey do update
          set requests = u.requests + excluded.requests, denied = u.denied + excluded.denied",
         &organizations,

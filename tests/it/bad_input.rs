@@ -3,6 +3,8 @@
 
 use axum::body::{Body, Bytes};
 use serde_json::{Value, json};
+use tenantry::error::Kind;
+use tenantry::http::dialect::Family;
 
 use crate::support::actor::Actor;
 use crate::support::spec::operations;
@@ -14,16 +16,31 @@ async fn body_routes(app: &TestApp) -> Vec<(Actor, String, String)> {
     let actor = app.key(&acme.api_key);
     let takes_body =
         operations().into_iter().filter(|it| it.description["requestBody"].is_object());
-    let routes = takes_body.map(|it| (actor.clone(), it.method, it.path));
-    let routes: Vec<_> = routes.collect();
+    let routes: Vec<_> = takes_body
+        .map(|it| (actor.clone(), it.method, it.path.replace("{id}", &acme.key_id)))
+        .collect();
+
     assert!(routes.len() >= 4, "the routes that read a body were not found");
     routes
 }
 
+/// The status and the code of a kind of failure in the family of a path.
+fn in_family(path: &str, kind: &Kind) -> (u16, &'static str) {
+    match (kind, Family::of(path)) {
+        (Kind::Malformed, Family::Onboarding) => (400, "malformed"),
+        (Kind::Invalid, Family::Onboarding) => (422, "validation_error"),
+        (Kind::Malformed | Kind::Invalid, Family::Organization) => (400, "validation_error"),
+        (Kind::TooLarge, _) => (413, "entity_too_large"),
+        (Kind::UnsupportedMediaType, _) => (415, "unsupported_media_type"),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Sends `body` with `content_type` to every such route and expects the refusal.
-async fn refused(content_type: &str, body: impl Fn() -> Body, status: u16, code: &str) {
+async fn refused(content_type: &str, body: impl Fn() -> Body, kind: Kind) {
     run(async |app| {
         for (actor, method, path) in body_routes(app).await {
+            let (status, code) = in_family(&path, &kind);
             let actor = actor.with("content-type", content_type);
             actor.send(&method, &path, body()).await.has_failed(status, code);
         }
@@ -44,7 +61,7 @@ async fn a_body_of_another_type_is_a_415() {
         "",
     ];
     for content_type in types {
-        refused(content_type, || Body::from("{}"), 415, "unsupported_media_type").await;
+        refused(content_type, || Body::from("{}"), Kind::UnsupportedMediaType).await;
     }
 }
 
@@ -73,31 +90,31 @@ async fn a_compressed_body_is_a_415() {
 async fn broken_json_is_a_400() {
     let bodies = ["{", "{\"a\":}", "nul", "{}{}", "{'a':1}", "\u{feff}{}", "{\"a\":\"\\ud800\"}"];
     for body in bodies {
-        refused("application/json", || Body::from(body), 400, "malformed").await;
+        refused("application/json", || Body::from(body), Kind::Malformed).await;
     }
-    refused("application/json", || Body::from(&b"{\"name\":\"\xff\"}"[..]), 400, "malformed").await;
+    refused("application/json", || Body::from(&b"{\"name\":\"\xff\"}"[..]), Kind::Malformed).await;
 }
 
 #[tokio::test]
 async fn json_that_is_no_object_is_invalid() {
     for body in ["[]", "null", "7", "\"name\"", "[{}]"] {
-        refused("application/json", || Body::from(body), 422, "validation_error").await;
+        refused("application/json", || Body::from(body), Kind::Invalid).await;
     }
 }
 
 #[tokio::test]
 async fn json_nested_deeper_than_32_is_a_400() {
     let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
-    refused("application/json", || Body::from(nested(20_000)), 400, "malformed").await;
-    refused("application/json", || Body::from(nested(32)), 400, "malformed").await;
-    refused("application/json", || Body::from(nested(31)), 422, "validation_error").await;
+    refused("application/json", || Body::from(nested(20_000)), Kind::Malformed).await;
+    refused("application/json", || Body::from(nested(32)), Kind::Malformed).await;
+    refused("application/json", || Body::from(nested(31)), Kind::Invalid).await;
 }
 
 #[tokio::test]
 async fn a_body_over_64_kib_is_a_413() {
     let padded = |length: usize| Body::from(format!("{{}}{}", " ".repeat(length - 2)));
-    refused("application/json", || padded(3_000_000), 413, "entity_too_large").await;
-    refused("application/json", || padded(64 * 1024 + 1), 413, "entity_too_large").await;
+    refused("application/json", || padded(3_000_000), Kind::TooLarge).await;
+    refused("application/json", || padded(64 * 1024 + 1), Kind::TooLarge).await;
     run(async |app| {
         let anon = app.anon().with("content-type", "application/json");
         anon.send("POST", "/signup", padded(64 * 1024)).await.has_status(201);
@@ -136,7 +153,8 @@ async fn a_field_that_the_route_does_not_know_is_refused_by_name() {
         for (actor, method, path) in body_routes(app).await {
             let body = json!({ "emailVerified": true, "organizationId": "x" }).to_string();
             let actor = actor.with("content-type", "application/json");
-            let answer = actor.send(&method, &path, body).await.has_status(422);
+            let (status, code) = in_family(&path, &Kind::Invalid);
+            let answer = actor.send(&method, &path, body).await.has_failed(status, code);
             let fields = answer.refused_fields();
             assert!(fields.contains(&"emailVerified") && fields.contains(&"organizationId"));
         }
@@ -165,6 +183,14 @@ async fn paths_and_methods_that_are_not_there_answer_in_the_family_s_words() {
     run(async |app| {
         for path in ["/me/", "/me/x", "/signup/", "/usage", "/usage/never", "/auth/verify/x"] {
             app.anon().get(path).await.has_failed(404, "not_found");
+        }
+        for path in ["/v1/organization", "/v1/organization/never", "/v1/organization/api-keys/"] {
+            let answer = app.anon().get(path).await.has_failed(404, "not_found");
+            assert!(answer.body["error"].is_object());
+        }
+        for path in ["/docs/nope", "/docs/%ff"] {
+            let answer = app.anon().get(path).await;
+            assert_eq!(answer.header("content-type"), "application/problem+json");
         }
         for path in ["/", "/nowhere", "/v1/other", "/%00", "/mee", "/..%2f..%2fetc/passwd"] {
             let answer = app.anon().get(path).await.has_status(404);

@@ -136,6 +136,8 @@ async fn without_its_database_the_server_lives_is_not_ready_and_answers_503() {
             let body = match operation.path.as_str() {
                 "/auth/token-exchange" => json!({ "api_key": acme.api_key }),
                 "/auth/refresh" => json!({ "refresh_token": refresh_token }),
+                "/v1/organization/api-keys" => json!({ "name": "ci", "scopes": ["*"] }),
+                "/v1/organization/api-keys/{id}" => json!({ "enabled": false }),
                 _ => json!({}),
             };
             let actor = if is_guarded(operation) { app.key(&acme.api_key) } else { app.anon() };

@@ -50,6 +50,7 @@ fn every_problem_is_told_at_once() {
         ("KEY_PEPPERS", "p1:c2hvcnQ="),
         ("JWT_SECRETS", "no colon"),
         ("SCOPES", "trademarks:read,Trade Marks"),
+        ("KEY_IMPORT", "maybe"),
         ("SIGNUP_MODE", "ajar"),
         ("SIGNUP_TOKEN", "short"),
         ("LOG_FORMAT", "xml"),
@@ -75,6 +76,13 @@ fn a_list_of_secrets_must_be_well_formed_and_its_ids_unique() {
 fn gated_signup_needs_its_token() {
     let settings = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER), ("SIGNUP_MODE", "gated")];
     assert_eq!(problems(&settings), ["SIGNUP_TOKEN"]);
+}
+
+#[test]
+fn a_token_that_nothing_would_ask_for_is_a_refusal_to_start() {
+    let token = ("SIGNUP_TOKEN", "front-door-token-1");
+    let settings = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER), token];
+    assert_eq!(problems(&settings), ["SIGNUP_MODE"]);
 }
 
 #[test]

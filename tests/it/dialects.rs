@@ -77,6 +77,7 @@ fn position(kind: &Kind) -> usize {
 fn path_of(family: Family) -> &'static str {
     match family {
         Family::Onboarding => "/me/failures",
+        Family::Organization => "/v1/organization/failures",
         Family::None => "/failures",
     }
 }
@@ -124,6 +125,9 @@ fn every_path_has_the_family_that_the_contract_gives_it() {
         ("/auth/refresh", Family::Onboarding),
         ("/auth/verify", Family::Onboarding),
         ("/usage/today", Family::Onboarding),
+        ("/v1/organization", Family::Organization),
+        ("/v1/organization/api-keys/key_1", Family::Organization),
+        ("/v1/organizations", Family::None),
         ("/signups", Family::None),
         ("/health/live", Family::None),
         ("/v1/other", Family::None),

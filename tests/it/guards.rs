@@ -34,7 +34,7 @@ async fn every_guarded_route_refuses_two_credentials_at_once() {
         let both = both.with("authorization", &format!("Bearer {}", other.api_key));
         for operation in operations().iter().filter(|operation| is_guarded(operation)) {
             let path = operation.path.replace("{id}", &acme.key_id);
-            both.send(&operation.method, &path, "").await.has_failed(400, "malformed");
+            both.send(&operation.method, &path, "").await.has_status(400);
         }
     })
     .await;

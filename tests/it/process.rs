@@ -123,6 +123,72 @@ fn usage_that_was_only_counted_survives_a_stop() {
 }
 
 #[test]
+fn a_second_ctrl_c_does_not_wait() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let address = server.url("").replace("http://", "");
+    let mut slow = std::net::TcpStream::connect(address).unwrap();
+    write!(slow, "POST /signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n").unwrap();
+    write!(slow, "content-length: 100\r\n\r\n{{").unwrap();
+    signal("INT", server.pid());
+    eventually("it is stopping", || server.log().contains("finishing what is under way"));
+    assert_eq!(server.end("INT").code(), Some(0));
+}
+
+#[test]
+fn a_body_of_3_mb_is_refused_with_an_answer_that_arrives() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let body = place.path().join("body");
+    std::fs::write(&body, format!("{{\"name\":\"{}\"}}", "x".repeat(3_000_000))).unwrap();
+    let body = format!("@{}", body.display());
+    let json = "content-type: application/json";
+    let answer = curl(&["-H", json, "--data-binary", &body, &server.url("/signup")]);
+    assert_eq!(answer.status, 413);
+    assert_eq!(answer.body["details"]["code"], "entity_too_large");
+}
+
+#[test]
+fn keys_are_imported_whole_or_not_at_all_and_peppers_are_counted() {
+    let place = Place::new();
+    let server = place.start(&[("KEY_IMPORT", "on")]);
+    let url = server.url("/signup");
+    let signup =
+        curl(&["-H", "content-type: application/json", "-d", r#"{"org_id":"acme"}"#, &url]);
+    assert_eq!(signup.status, 201);
+    let import = |lines: &str| {
+        std::fs::write(place.path().join("keys"), lines).unwrap();
+        place.command(&[]).args(["key", "import", "keys"]).output().unwrap()
+    };
+    let good = r#"{"org_id":"ACME","key":"sk_old_1","name":"old","scopes":["usage:read"]}"#;
+    let bad = r#"{"org_id":"acme","key":"sk_old_2","scopes":["no:such"]}"#;
+    let worse = r#"{"org_id":"acme","secret":"sk_old_3","scopes":[]}"#;
+    let done = import(&format!("{good}\n{bad}\n{worse}\n"));
+    assert_eq!(done.status.code(), Some(1));
+    assert!(told(&done).contains("line 2") && told(&done).contains("line 3"), "{}", told(&done));
+    assert!(!told(&done).contains("sk_old"));
+    assert_eq!(server.status_with("sk_old_1"), 401);
+    assert_eq!(import(good).status.code(), Some(0));
+    assert_eq!(server.status_with("sk_old_1"), 200);
+    assert!(told(&import(good)).contains("is there already"));
+    let counted = place.command(&[]).args(["key", "peppers"]).output().unwrap();
+    assert_eq!(told(&counted), "p1: 2 live keys\n");
+}
+
+#[test]
+fn a_database_that_says_nothing_is_given_up_on() {
+    let place = Place::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://a:b@{}/x", silent.local_addr().unwrap());
+    let pepper = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+    let settings =
+        [("DATABASE_URL", url.as_str()), ("KEY_PEPPERS", pepper), ("JWT_SECRETS", pepper)];
+    let done = place.command(&settings).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(told(&done).contains("said nothing within 10 seconds"), "{}", told(&done));
+}
+
+#[test]
 fn a_wrong_configuration_refuses_to_start_and_lists_every_problem() {
     let place = Place::new();
     let wrong = [("DATABASE_URL", "postgres://localhost/x"), ("SIGNUP_MODE", "ajar")];

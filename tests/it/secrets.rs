@@ -32,6 +32,11 @@ async fn what_a_caller_sends_as_a_credential_is_not_logged_even_if_it_is_garbage
         app.key(garbage).get("/me").await.has_status(401);
         app.bearer(garbage).get(&format!("/me?key={garbage}")).await.has_status(401);
         app.anon().get(&format!("/me/{garbage}")).await.has_status(404);
+        // A key in the place of an id or of a method, which are both told of.
+        let key = app.sign_up().await.api_key;
+        let answer = app.anon().with("x-request-id", &key).get("/me").await;
+        assert!(answer.header("x-request-id").starts_with("req_"));
+        app.anon().send(&key, "/me", "").await.has_status(405);
         app.seen.lock().unwrap().push(garbage.to_owned());
     })
     .await;

@@ -37,16 +37,40 @@ impl<'a> Fields<'a> {
         Self { rules, members, issues: Vec::new() }
     }
 
-    /// The field `name` as `parse` reads it. `None` where it is not there, null or refused.
+    /// The field `name` as `parse` reads it. `None` where it is not there or refused. Null is
+    /// refused like any value of a wrong type: a time that could not be computed must not mean
+    /// "never".
     pub fn optional<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(Node) -> Result<T, Invalid>,
     ) -> Option<T> {
+        let node = self.take(name)?;
+        self.parse(name, node, parse)
+    }
+
+    /// The field `name` as `parse` reads it; `Some(None)` where it is null, which says
+    /// that there is to be none.
+    pub fn nullable<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(Node) -> Result<T, Invalid>,
+    ) -> Option<Option<T>> {
         match self.take(name)? {
-            Node::Null => None,
-            node => self.parse(name, node, parse),
+            Node::Null => Some(None),
+            node => self.parse(name, node, parse).map(Some),
         }
+    }
+
+    /// Whether there is no member at all.
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Notes an issue of the body as a whole.
+    pub fn refuse(&mut self, message: &'static str) {
+        self.issues.push(Issue { path: Vec::new(), message: message.into() });
     }
 
     /// The field `name` as `parse` reads it. `None` where it was refused or is not there, which
@@ -95,11 +119,4 @@ impl<'a> Fields<'a> {
         }
         Some(node)
     }
-}
-
-/// Reads a string field by `parse`.
-pub fn text<T>(
-    parse: impl FnOnce(&str) -> Result<T, Invalid>,
-) -> impl FnOnce(Node) -> Result<T, Invalid> {
-    |node| parse(&node.into_text()?)
 }

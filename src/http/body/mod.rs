@@ -5,18 +5,21 @@
 mod fields;
 mod nesting;
 mod node;
+mod readers;
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
+use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
-pub use self::fields::{Fields, FromFields, Rules, text};
+pub use self::fields::{Fields, FromFields, Rules};
 use self::nesting::Nesting;
 pub use self::node::Node;
+pub use self::readers::{future, metadata, metadata_changes, text};
 use crate::app::App;
 use crate::error::{Error, Issue, Kind, Result};
 
@@ -28,14 +31,22 @@ const DEPTH: usize = 32;
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// A body read as `T`. No body at all is read as `{}`.
-pub struct JsonBody<T>(pub T);
+pub struct JsonBody<T> {
+    /// What was read.
+    pub value: T,
+    /// The digest of all that the body says, however it is spelt.
+    pub fingerprint: [u8; 32],
+}
 
 impl<T: FromFields> FromRequest<App> for JsonBody<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
         let rules = Rules { scopes: &app.config.keys.scopes, now: app.clock.now() };
-        let media_type = require_json(request.headers());
+        if request.body().is_end_stream() {
+            return read(Node::Object(Vec::new()), rules);
+        }
+        require_json(request.headers())?;
         let length = request.headers().get(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if length.is_some_and(|length| length > LIMIT) {
@@ -46,13 +57,13 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
         if bytes.is_empty() {
             return read(Node::Object(Vec::new()), rules);
         }
-        media_type?;
         let body = serde_json::from_slice(&bytes);
-        read(body.map_err(|_| Error::malformed("The body is not valid JSON"))?, rules)
+        read(body.map_err(|error| broken(&error))?, rules)
     }
 }
 
 fn read<T: FromFields>(body: Node, rules: Rules<'_>) -> Result<JsonBody<T>> {
+    let fingerprint = Sha256::digest(body.canonical().to_string()).into();
     let Node::Object(members) = body else {
         let message = "The body must be a JSON object".into();
         return Err(Error::invalid(vec![Issue { path: Vec::new(), message }]));
@@ -60,13 +71,17 @@ fn read<T: FromFields>(body: Node, rules: Rules<'_>) -> Result<JsonBody<T>> {
     let mut fields = Fields::new(members, rules);
     let value = T::from_fields(&mut fields);
     fields.finish()?;
-    value.map(JsonBody).ok_or_else(|| Error::internal("a field was refused without an issue"))
+    let value = value.ok_or_else(|| Error::internal("a field was refused without an issue"))?;
+    Ok(JsonBody { value, fingerprint })
 }
 
 /// Takes `application/json`, with the charset utf-8 or none, not compressed.
 fn require_json(headers: &HeaderMap) -> Result<()> {
     let refused = || Error::new(Kind::UnsupportedMediaType, "The body must be application/json");
     if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(refused());
+    }
+    if headers.get_all(header::CONTENT_TYPE).iter().count() > 1 {
         return Err(refused());
     }
     let sent = headers.get(header::CONTENT_TYPE).and_then(|sent| sent.to_str().ok());
@@ -100,4 +115,10 @@ async fn collect(mut body: Body) -> Result<Bytes> {
 
 fn too_large() -> Error {
     Error::new(Kind::TooLarge, format!("The body is larger than {LIMIT} bytes"))
+}
+
+/// Where the JSON breaks, in our words: the parser's could repeat a piece of it.
+fn broken(error: &serde_json::Error) -> Error {
+    let (line, column) = (error.line(), error.column());
+    Error::malformed(format!("The body is not valid JSON (line {line}, column {column})"))
 }

@@ -4,6 +4,7 @@
 //! or [`Scoped`]. The others do not ask.
 
 mod credential;
+mod holder;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use self::credential::Credential;
+pub use self::holder::holder_of_key;
+use self::holder::{holder_of_token, is_key, refused};
 use crate::app::App;
-use crate::app::key_lookup::Question;
 use crate::error::{Error, Result};
 use crate::http::context::RequestContext;
 use crate::model::caller::Caller;
@@ -26,47 +28,37 @@ struct Identity(Result<Option<Arc<Caller>>, Arc<Error>>);
 
 /// The hashed-key middleware: reads the credential, asks whose it is, and leaves the answer, good
 /// or bad, for a guard.
-pub async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub async fn identify(
+    State(app): State<App>,
+    context: RequestContext,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let identity = match Credential::of(request.headers()) {
-        Ok(Some(credential)) => find(&app, &credential).await.map(|caller| Some(Arc::new(caller))),
+        Ok(Some(credential)) => find(&app, &context, &credential).await.map(Some),
         Ok(None) => Ok(None),
         Err(error) => Err(error),
     };
-    if let (Ok(Some(caller)), Some(context)) =
-        (&identity, request.extensions().get::<RequestContext>())
-    {
+    if let Ok(Some(caller)) = &identity {
         let _ = context.caller.set(Arc::clone(caller));
     }
     request.extensions_mut().insert(Identity(identity.map_err(Arc::new)));
     next.run(request).await
 }
 
-/// The holder of a key.
-///
-/// # Errors
-/// Unauthenticated, in the same words whether the text is garbage, unknown, expired or revoked;
-/// garbage does not reach the database.
-pub async fn holder_of_key(app: &App, text: &str) -> Result<Caller> {
-    if !app.config.keys.format.recognises(text) {
-        return Err(refused());
-    }
-    let question = Question::Key(app.peppers.candidates(text));
-    app.key_lookup.ask(question).await?.ok_or_else(refused)
-}
-
-async fn find(app: &App, credential: &Credential<'_>) -> Result<Caller> {
-    match credential {
-        Credential::Bearer(token) if token.contains('.') => {
-            let session = app.access_tokens.session(token, app.clock.now()).ok_or_else(refused)?;
-            app.key_lookup.ask(Question::Session(session)).await?.ok_or_else(refused)
+async fn find(
+    app: &App,
+    context: &RequestContext,
+    credential: &Credential<'_>,
+) -> Result<Arc<Caller>> {
+    let caller = match credential {
+        Credential::Bearer(token) if token.contains('.') && !is_key(app, token) => {
+            holder_of_token(app, context, token).await
         }
-        Credential::Key(text) | Credential::Bearer(text) => holder_of_key(app, text).await,
+        Credential::Key(text) | Credential::Bearer(text) => holder_of_key(app, context, text).await,
         Credential::Unreadable => Err(refused()),
-    }
-}
-
-fn refused() -> Error {
-    Error::unauthenticated("This credential is not valid")
+    };
+    caller.map(Arc::new)
 }
 
 /// Guard: any good credential.
@@ -119,4 +111,18 @@ pub struct ApiKeysWrite;
 
 impl RequiredScope for ApiKeysWrite {
     const SCOPE: &'static str = "api-keys:write";
+}
+
+/// `audit:read`
+pub struct AuditRead;
+
+impl RequiredScope for AuditRead {
+    const SCOPE: &'static str = "audit:read";
+}
+
+/// `billing:read`
+pub struct BillingRead;
+
+impl RequiredScope for BillingRead {
+    const SCOPE: &'static str = "billing:read";
 }

@@ -60,17 +60,18 @@ failures! {
     /// For routes with a guard.
     Unauthorized = 401, "No credential, or one that is not good.";
     /// For routes that not every caller may use.
-    Forbidden = 403, "A good credential that may not do this.";
+    Forbidden = 403, "A good credential that may not do this, or not from there.";
     /// For routes with an id in the path.
     NotFound = 404, "No such thing in the caller's organization.";
-    /// For routes that make something unique.
-    Conflict = 409, "It is there already.";
+    /// For routes that change something.
+    Conflict = 409, "It is there already, or the same request still runs.";
     /// For routes that read a body.
     TooLarge = 413, "The body is larger than 64 KiB.";
     /// For routes that read a body.
     UnsupportedMediaType = 415, "The body is not application/json.";
-    /// For routes that read a body or parameters.
-    Invalid = 422, "Fields break rules; `details.issues` names every one.";
+    /// For routes that read a body or parameters, or change something.
+    Invalid = 422, "Fields break rules (`details.issues` names every one), or the \
+                    Idempotency-Key was used for another request.";
     /// For every route.
     Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
 }

@@ -1,24 +1,27 @@
 //! `/me/api-keys`: the organization's keys, listed, made and revoked.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use chrono::{DateTime, Utc};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::keys::{self, CreateRequest};
+use crate::domain::keys::{self, KeySpec};
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, Rules, text};
+use crate::http::body::{Fields, FromFields, JsonBody, Rules, future, text};
 use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};
 use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, NO_BODY, Reply};
 use crate::http::onboarding::dialect::{
     BadRequest, Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
 use crate::http::onboarding::wire::{Key, MintedKey, key_name};
+use crate::http::path::PathId;
 use crate::http::query::{Query, boolean};
-use crate::model;
+use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
 use crate::model::key_name::KeyName;
 use crate::model::scope::ScopeSet;
@@ -38,7 +41,10 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<Key>>> {
     let all = query.optional("include_revoked", boolean).unwrap_or(false);
     query.finish()?;
-    let keys = app.db.run(async |db| repo::keys::list(db, caller.organization, all).await).await?;
+    let keys = app
+        .db
+        .run(async |db| repo::keys::list(db, caller.organization, all, None, 1000).await)
+        .await?;
     Ok(Json(keys.into_iter().map(Key::from).collect()))
 }
 
@@ -59,21 +65,11 @@ pub struct CreateKeyRequest {
 
 impl FromFields for CreateKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let name = fields.optional("name", key_name);
+        let name = fields.nullable("name", key_name);
         let Rules { scopes, now } = fields.rules;
         let scopes = fields.optional("scopes", |node| scopes.parse(&node.into_texts()?));
         let expires_at = fields.optional("expires_at", text(|it| future(it, now)));
-        Some(Self { name: name.flatten(), scopes, expires_at })
-    }
-}
-
-/// Reads a time after `now`.
-fn future(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, model::Invalid> {
-    let parsed = DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
-    match parsed {
-        Ok(moment) if moment > now => Ok(moment),
-        Ok(_) => Err("must be in the future".into()),
-        Err(_) => Err("must be a time with a zone, such as 2036-01-01T00:00:00Z".into()),
+        Some(Self { name: name.flatten().flatten(), scopes, expires_at })
     }
 }
 
@@ -82,6 +78,8 @@ fn future(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, model::Invali
 /// The key's text is in this answer and nowhere else.
 #[utoipa::path(post, path = "/me/api-keys", operation_id = "createMyKey", tag = "onboarding",
     request_body(content = Option<CreateKeyRequest>, description = "May be left out."),
+    params(("Idempotency-Key" = Option<String>, Header,
+            description = "The caller's name for this request: sent again, it is answered again.")),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 201, description = "Made.", body = MintedKey), BadRequest, Unauthorized,
               Forbidden, Conflict, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
@@ -89,27 +87,42 @@ pub(super) async fn create(
     State(app): State<App>,
     Scoped(caller, _): Scoped<ApiKeysWrite>,
     context: RequestContext,
-    JsonBody(request): JsonBody<CreateKeyRequest>,
-) -> Result<(StatusCode, Json<MintedKey>)> {
-    let CreateKeyRequest { name, scopes, expires_at } = request;
-    let wanted = CreateRequest { name, scopes, expires_at };
-    let minted = keys::create(&app, &caller, &wanted, &context.trail()).await?;
-    Ok((StatusCode::CREATED, Json(minted.into())))
+    idempotency: Idempotency,
+    JsonBody { value, fingerprint }: JsonBody<CreateKeyRequest>,
+) -> Result<Response> {
+    let CreateKeyRequest { name, scopes, expires_at } = value;
+    let spec = |caller: &Caller| {
+        KeySpec::plain(name, scopes.unwrap_or_else(|| caller.scopes.clone()), expires_at)
+    };
+    idempotency
+        .run(&app, &caller, fingerprint, async |tx| {
+            let minted = keys::create(&app, tx, &caller, spec, &context.trail()).await?;
+            Ok(Reply { status: StatusCode::CREATED, body: Some(MintedKey::from(minted)) })
+        })
+        .await
 }
 
 /// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
 #[utoipa::path(delete, path = "/me/api-keys/{id}", operation_id = "revokeMyKey",
-    tag = "onboarding", params(("id" = String, Path, description = "The key's id.")),
+    tag = "onboarding",
+    params(("id" = String, Path, description = "The key's id."),
+           ("Idempotency-Key" = Option<String>, Header,
+            description = "The caller's name for this request: sent again, it is answered again.")),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 204, description = "It is revoked."), BadRequest, Unauthorized, Forbidden,
-              NotFound, Unavailable))]
+              NotFound, Conflict, Invalid, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
     context: RequestContext,
-    Path(id): Path<String>,
-) -> Result<StatusCode> {
+    idempotency: Idempotency,
+    PathId(id): PathId,
+) -> Result<Response> {
     let id = KeyId::parse(&id).ok_or_else(|| Error::not_found("There is no such key"))?;
-    keys::revoke(&app, &caller, id, &context.trail()).await?;
-    Ok(StatusCode::NO_CONTENT)
+    idempotency
+        .run(&app, &caller, NO_BODY, async |tx| {
+            keys::revoke(tx, &caller, id, None, &context.trail()).await?;
+            Ok(Reply::<()> { status: StatusCode::NO_CONTENT, body: None })
+        })
+        .await
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::error::Result;
 use crate::http::caller::{ApiKeysRead, Authenticated, RequiredScope};
-use crate::http::onboarding::dialect::{BadRequest, Unauthorized, Unavailable};
+use crate::http::onboarding::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::onboarding::wire::Key;
 use crate::repo::keys;
 
@@ -29,7 +29,7 @@ pub struct Me {
 #[utoipa::path(get, path = "/me", operation_id = "getMe", tag = "onboarding",
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The caller.", body = Me), BadRequest, Unauthorized,
-              Unavailable))]
+              Forbidden, Unavailable))]
 pub(super) async fn show(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
@@ -39,7 +39,7 @@ pub(super) async fn show(
         .db
         .run(async |db| {
             if sees_all {
-                keys::list(db, caller.organization, false).await
+                keys::list(db, caller.organization, false, None, 1000).await
             } else {
                 let own = keys::find(db, caller.organization, caller.key).await?;
                 Ok(own.into_iter().collect())

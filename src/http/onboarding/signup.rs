@@ -32,9 +32,9 @@ pub struct SignUpRequest {
 
 impl FromFields for SignUpRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let org_id = fields.optional("org_id", text(OrgHandle::parse));
-        let name = fields.optional("name", key_name);
-        Some(Self { org_id, name: name.flatten() })
+        let org_id = fields.nullable("org_id", text(OrgHandle::parse));
+        let name = fields.nullable("name", key_name);
+        Some(Self { org_id: org_id.flatten(), name: name.flatten().flatten() })
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn sign_up(
     State(app): State<App>,
     context: RequestContext,
     headers: HeaderMap,
-    JsonBody(request): JsonBody<SignUpRequest>,
+    JsonBody { value: request, .. }: JsonBody<SignUpRequest>,
 ) -> Result<(StatusCode, Json<SignedUp>)> {
     let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
     signup::admit(&app.config.signup, token)?;

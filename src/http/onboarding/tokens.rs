@@ -12,7 +12,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, Node};
 use crate::http::caller::{Authenticated, holder_of_key};
 use crate::http::context::RequestContext;
 use crate::http::onboarding::dialect::{
-    BadRequest, Invalid, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+    BadRequest, Forbidden, Invalid, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::model;
 use crate::model::ids::SessionId;
@@ -87,13 +87,13 @@ impl From<Tokens> for TokenPair {
 #[utoipa::path(post, path = "/auth/token-exchange", operation_id = "exchangeKey",
     tag = "onboarding", request_body = ExchangeRequest,
     responses((status = 200, description = "Exchanged.", body = TokenPair), BadRequest,
-              Unauthorized, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
 pub(super) async fn exchange(
     State(app): State<App>,
     context: RequestContext,
-    JsonBody(request): JsonBody<ExchangeRequest>,
+    JsonBody { value: request, .. }: JsonBody<ExchangeRequest>,
 ) -> Result<Json<TokenPair>> {
-    let holder = holder_of_key(&app, request.api_key.expose()).await?;
+    let holder = holder_of_key(&app, &context, request.api_key.expose()).await?;
     let tokens = key_sessions::exchange(&app, &holder, &context.trail()).await?;
     Ok(Json(tokens.into()))
 }
@@ -105,11 +105,11 @@ pub(super) async fn exchange(
 #[utoipa::path(post, path = "/auth/refresh", operation_id = "refreshTokens", tag = "onboarding",
     request_body = RefreshRequest,
     responses((status = 200, description = "Refreshed.", body = TokenPair), BadRequest,
-              Unauthorized, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
 pub(super) async fn refresh(
     State(app): State<App>,
     context: RequestContext,
-    JsonBody(request): JsonBody<RefreshRequest>,
+    JsonBody { value: request, .. }: JsonBody<RefreshRequest>,
 ) -> Result<Json<TokenPair>> {
     let tokens = key_sessions::refresh(&app, &request.refresh_token, &context.trail()).await?;
     Ok(Json(tokens.into()))
@@ -142,7 +142,7 @@ pub struct Tenant {
 #[utoipa::path(get, path = "/auth/verify", operation_id = "verifyCredential", tag = "onboarding",
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "It is good.", body = Verified), BadRequest,
-              Unauthorized, Unavailable))]
+              Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn verify(Authenticated(caller): Authenticated) -> Json<Verified> {
     let tenant = Tenant {
         org_id: caller.organization_handle.clone(),

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::http::caller::Authenticated;
 use crate::http::context::RequestContext;
-use crate::http::onboarding::dialect::{BadRequest, Invalid, Unauthorized, Unavailable};
+use crate::http::onboarding::dialect::{BadRequest, Forbidden, Invalid, Unauthorized, Unavailable};
 use crate::http::query::Query;
 use crate::http::wire::Timestamp;
 use crate::model::caller::Caller;
@@ -38,7 +38,7 @@ pub struct Usage {
 #[utoipa::path(get, path = "/usage/today", operation_id = "getUsageToday", tag = "onboarding",
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Today's requests.", body = Usage), BadRequest,
-              Unauthorized, Unavailable))]
+              Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn today(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
@@ -53,7 +53,7 @@ pub(super) async fn today(
             example = "2026-05")),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The month's requests.", body = Usage), BadRequest,
-              Unauthorized, Invalid, Unavailable))]
+              Unauthorized, Forbidden, Invalid, Unavailable))]
 pub(super) async fn summary(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
@@ -74,7 +74,7 @@ async fn read(
     period: Period,
     limit: Option<u64>,
 ) -> Result<Json<Usage>> {
-    app.meter.flush().await?;
+    app.meter.flush_and_log().await;
     let used = app.db.run(async |db| repo::usage::requests(db, caller.organization, period).await);
     Ok(Json(Usage {
         requests_used: used.await?,

@@ -62,16 +62,17 @@ impl From<ApiKey> for Key {
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::MintedKey)]
 pub struct MintedKey {
-    /// The key's text. It is shown here and never again.
+    /// The key's text. It is shown here and never again, not even in a replay.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
-    pub api_key: String,
+    pub api_key: Option<String>,
     /// What may be shown again.
     pub key: Key,
 }
 
 impl From<Minted> for MintedKey {
     fn from(minted: Minted) -> Self {
-        Self { api_key: minted.secret.expose().to_owned(), key: minted.key.into() }
+        Self { api_key: Some(minted.secret.expose().to_owned()), key: minted.key.into() }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
+use tenantry::domain::keys::{KeySpec, create};
+use tenantry::model::caller::{Caller, Holder};
 
 use crate::support::app::SignedUp;
 use crate::support::{TestApp, run};
@@ -213,6 +215,10 @@ async fn what_is_no_list_of_known_scopes_or_no_future_time_is_refused() {
             ("expires_at", json!("2037-01-01T00:00:00")),
             ("expires_at", json!("2037-01-01")),
             ("expires_at", json!("99999-01-01T00:00:00Z")),
+            ("expires_at", json!("2036-06-30T23:59:60Z")),
+            ("expires_at", json!("9999-12-31T23:59:59-12:00")),
+            ("expires_at", Value::Null),
+            ("scopes", Value::Null),
             ("expires_at", json!("soon")),
             ("name", json!("x".repeat(65))),
             ("name", json!(["ci"])),
@@ -276,12 +282,13 @@ async fn a_foreign_key_looks_as_if_it_did_not_exist() {
         let never = actor.delete("/me/api-keys/key_0000000000000000000000").await;
         let never = never.has_failed(404, "not_found").body_without_request();
         let seat = acme.user_id.as_str();
-        for id in [other.key_id.as_str(), seat, "key_", "sess_0000000000000000000000", "%00", "é"]
-        {
+        for id in [other.key_id.as_str(), seat, "key_", "sess_0000000000000000000000", "\0", "é"] {
             let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
             let answer = actor.delete(&format!("/me/api-keys/{id}")).await;
             assert_eq!(answer.has_failed(404, "not_found").body_without_request(), never);
         }
+        let unreadable = actor.delete("/me/api-keys/%ff").await;
+        unreadable.has_failed(404, "not_found");
         app.key(&other.api_key).get("/me").await.has_status(200);
     })
     .await;
@@ -296,10 +303,10 @@ async fn a_key_revoked_a_moment_ago_mints_nothing() {
         let ci = app.mint(&acme.api_key, json!({})).await;
         let digests = app.app.peppers.candidates(&ci.api_key);
         let question = tenantry::app::key_lookup::Question::Key(digests);
-        let caller = app.app.key_lookup.ask(question).await.unwrap().unwrap();
+        let Some(Holder::Good(caller)) = app.app.key_lookup.ask(question).await.unwrap() else {
+            panic!("a good key has no holder")
+        };
         revoke(app, &acme.api_key, &ci.key_id, 204).await;
-        let request =
-            tenantry::domain::keys::CreateRequest { name: None, scopes: None, expires_at: None };
         let trail = tenantry::model::audit::Trail {
             method: "POST".to_owned(),
             path: "/me/api-keys".to_owned(),
@@ -307,7 +314,11 @@ async fn a_key_revoked_a_moment_ago_mints_nothing() {
             request_id: "req_0000000000000000".to_owned(),
             at: "2036-05-08T09:56:42.855Z".parse().unwrap(),
         };
-        let minted = tenantry::domain::keys::create(&app.app, &caller, &request, &trail).await;
+        let minted = app.app.db.transaction(async |tx| {
+            let spec = |caller: &Caller| KeySpec::plain(None, caller.scopes.clone(), None);
+            create(&app.app, tx, &caller, spec, &trail).await
+        });
+        let minted = minted.await;
         let Err(error) = minted else { panic!("a revoked key minted") };
         assert_eq!(*error.kind(), tenantry::error::Kind::Unauthenticated);
         assert_eq!(app.count("select count(*) from api_keys").await, 2);

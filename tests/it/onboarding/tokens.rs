@@ -189,9 +189,10 @@ async fn what_nobody_can_use_any_more_is_swept_away_and_nothing_else() {
         let (_, good) = app.exchange(&acme.api_key).await;
         let sweep =
             async |tx: &mut sqlx::PgConnection| tenantry::repo::key_sessions::sweep(tx).await;
-        assert_eq!(app.app.db.transaction(sweep).await.unwrap(), 1);
+        assert_eq!(app.app.db.transaction(sweep).await.unwrap(), 2);
         assert_eq!(app.app.db.transaction(sweep).await.unwrap(), 0);
         assert_eq!(app.count("select count(*) from refresh_tokens").await, 1);
+        assert_eq!(app.count("select count(*) from key_sessions").await, 1);
         refresh(app, &good).await.has_status(200);
     })
     .await;

@@ -44,6 +44,11 @@ impl Actor {
         self.send("DELETE", path, "").await
     }
 
+    /// `PATCH path` with a JSON body
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.with("content-type", "application/json").send("PATCH", path, body.to_string()).await
+    }
+
     /// `POST path` with a JSON body
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.with("content-type", "application/json").send("POST", path, body.to_string()).await
@@ -95,17 +100,27 @@ impl Answer {
         self
     }
 
-    /// Passes a failure of the onboarding family with this status and code.
+    /// Passes a failure with this status and code, in the words of any family.
     #[track_caller]
     pub fn has_failed(self, status: u16, code: &str) -> Self {
         let answer = self.has_status(status);
-        assert_eq!(answer.body["details"]["code"], code, "{}", answer.text);
+        let codes = [answer.failure().get("code"), answer.failure().get("type")];
+        assert!(codes.into_iter().flatten().any(|found| found == code), "{}", answer.text);
         answer
+    }
+
+    /// What the failure says beside its message, wherever its family puts it.
+    pub fn failure(&self) -> &Value {
+        match (self.body.get("details"), self.body.get("error")) {
+            (Some(details), _) => details,
+            (None, Some(error)) => error,
+            (None, None) => &self.body,
+        }
     }
 
     /// The names of the fields that were refused, in the order of the answer.
     pub fn refused_fields(&self) -> Vec<&str> {
-        let issues = self.body["details"]["issues"].as_array().expect("issues");
+        let issues = self.failure()["issues"].as_array().expect("issues");
         issues.iter().map(|issue| issue["path"][0].as_str().unwrap_or_default()).collect()
     }
 

@@ -61,7 +61,7 @@ impl TestSettings {
         leaks::capture_log();
         let database = TestDatabase::create().await;
         self.0.insert("DATABASE_URL".to_owned(), database.url());
-        let app = TestApp::start(&self.0);
+        let app = TestApp::start(&self.0, 1);
         test(&app).await;
         app.app.meter.flush().await.expect("usage is written");
         let seen = app.seen.lock().expect("no panic").clone();
@@ -81,19 +81,35 @@ pub struct TestApp {
     pub seen: Arc<Mutex<Vec<String>>>,
     router: Router,
     database: PgConnectOptions,
+    settings: HashMap<String, String>,
 }
 
 impl TestApp {
-    fn start(settings: &HashMap<String, String>) -> Self {
+    fn start(settings: &HashMap<String, String>, seed: u64) -> Self {
         let config = Config::read(&mut Env::from(|name: &str| settings.get(name).cloned()));
         let config = config.unwrap_or_else(|problems| panic!("{problems}"));
         let database = config.database.url.clone().expect("a database");
         let clock = Arc::new(TestClock::default());
-        let entropy = Arc::new(TestEntropy::default());
+        let entropy = Arc::new(TestEntropy(Mutex::new(StdRng::seed_from_u64(seed))));
         let app =
             App::build(config, database.clone(), clock.clone(), entropy, CancellationToken::new());
         let router = tenantry::http::router(&app);
-        Self { app, clock, seen: Arc::default(), router, database }
+        let settings = settings.clone();
+        Self { app, clock, seen: Arc::default(), router, database, settings }
+    }
+
+    /// A second server on the same database, with its own randomness.
+    pub fn replica(&self) -> Self {
+        self.replica_with(&[])
+    }
+
+    /// The same, with other settings.
+    pub fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
+        let mut all = self.settings.clone();
+        all.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        let mut replica = Self::start(&all, 2);
+        replica.seen = Arc::clone(&self.seen);
+        replica
     }
 
     /// Closes the server's connections.
@@ -212,12 +228,6 @@ impl Clock for TestClock {
 
 /// Randomness that is the same in every run.
 struct TestEntropy(Mutex<StdRng>);
-
-impl Default for TestEntropy {
-    fn default() -> Self {
-        Self(Mutex::new(StdRng::seed_from_u64(1)))
-    }
-}
 
 impl Entropy for TestEntropy {
     fn fill(&self, bytes: &mut [u8]) {

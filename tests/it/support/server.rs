@@ -35,7 +35,10 @@ impl Place {
     /// An empty folder.
     pub fn new() -> Self {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_tenantry"));
-        Self { folder: tempfile::tempdir().unwrap(), program, user: None }
+        // Open to those whom root lends its Postgres to, or the data would lie elsewhere.
+        let open = fs::Permissions::from_mode(0o755);
+        let folder = tempfile::Builder::new().permissions(open).tempdir().unwrap();
+        Self { folder, program, user: None }
     }
 
     /// An empty folder of somebody who is not root, with a program of theirs.

@@ -48,8 +48,11 @@ pub fn assert_described(method: &str, path: &str, answer: &Answer) {
         Some(operation) => assert_is_of(&operation, answer),
         None if answer.status.is_success() => {}
         None => {
-            let onboarding = answer.body.get("error").is_some();
-            let schema = if onboarding { "onboarding.Error" } else { "Problem" };
+            let schema = match answer.body.get("error") {
+                Some(Value::String(_)) => "onboarding.Error",
+                Some(_) => "organization.Error",
+                None => "Problem",
+            };
             assert_valid(&json!({ "$ref": format!("#/components/schemas/{schema}") }), answer);
         }
     }

@@ -1,0 +1,105 @@
+//! `tenantry key import`: takes over keys that were minted elsewhere, so that nobody has to be
+//! given a new one.
+
+use std::io::Read;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::commands::migrate::{configuration, with_app};
+use crate::commands::{Failure, say};
+use crate::domain::key_import::{ImportedKey, import};
+use crate::model::Invalid;
+use crate::model::key_name::KeyName;
+use crate::model::org_handle::OrgHandle;
+use crate::model::scope::ScopeCatalogue;
+
+/// Takes over the keys of a file: all of them, or none.
+///
+/// # Errors
+/// Every line that is wrong, by its number and without its text; an unknown organization; a key
+/// or name that is there already.
+pub fn run(file: &Path) -> Result<(), Failure> {
+    let config = configuration()?;
+    let text = read(file)?;
+    let keys = parse(&text, &config.keys.scopes)?;
+    let enabled = config.keys.import;
+    let count = keys.len();
+    with_app(config, async |app| Ok(import(app, keys).await?))?;
+    say(&format!("imported {count} keys\n"))?;
+    if !enabled {
+        say("they are looked up once KEY_IMPORT=on is set\n")?;
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text)?;
+    } else {
+        text = std::fs::read_to_string(file)
+            .map_err(|error| Failure::Refused(format!("{}: {error}", file.display())))?;
+    }
+    Ok(text)
+}
+
+/// One line of the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    org_id: String,
+    key: Option<String>,
+    sha256: Option<String>,
+    name: Option<String>,
+    scopes: Vec<String>,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+fn parse(text: &str, catalogue: &ScopeCatalogue) -> Result<Vec<ImportedKey>, Failure> {
+    let (mut keys, mut problems) = (Vec::new(), Vec::new());
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        match parse_line(line, catalogue) {
+            Ok(key) => keys.push(key),
+            Err(Invalid(why)) => problems.push(format!("line {}: {why}", at + 1)),
+        }
+    }
+    if problems.is_empty() { Ok(keys) } else { Err(Failure::Refused(problems.join("\n  "))) }
+}
+
+fn parse_line(line: &str, catalogue: &ScopeCatalogue) -> Result<ImportedKey, Invalid> {
+    // serde's own words could repeat the key.
+    let line: Line = serde_json::from_str(line).map_err(|error| {
+        let column = error.column();
+        Invalid::from(format!("is not an object of the known fields (column {column})"))
+    })?;
+    let sha256 = match (line.key, line.sha256) {
+        (Some(key), None) if !key.trim().is_empty() => Sha256::digest(key.trim()).into(),
+        (None, Some(hex)) => {
+            parse_sha256(&hex).ok_or("sha256 must be 64 hexadecimal digits".to_owned())?
+        }
+        _ => return Err("must have either a key or a sha256".into()),
+    };
+    let named = |field: &str, Invalid(why): Invalid| Invalid::from(format!("{field} {why}"));
+    let name = line.name.map(|name| KeyName::parse(&name, KeyName::MAX)).transpose();
+    Ok(ImportedKey {
+        organization: OrgHandle::parse(&line.org_id).map_err(|why| named("org_id", why))?,
+        sha256,
+        name: name.map_err(|why| named("name", why))?,
+        scopes: catalogue.parse(&line.scopes).map_err(|why| named("scopes", why))?,
+        expires_at: line.expires_at,
+    })
+}
+
+fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(bytes)
+}

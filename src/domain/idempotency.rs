@@ -1,0 +1,81 @@
+//! One piece of code for every request that may come again: the answer is kept in the
+//! transaction of the change, so that there is never one without the other.
+//!
+//! Only successes are kept: a typo or an outage does not use a key up. Known and accepted: after
+//! a crash between the commit and the answer, the replay shows what was made, but no secret.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+use sqlx::PgConnection;
+use std::time::Duration;
+
+use crate::app::App;
+use crate::error::{Error, Kind, Result};
+use crate::model::idempotency::{Attempt, Kept};
+use crate::repo::idempotency_keys;
+
+/// How long an answer is kept, but for the operator's routes.
+pub const LIFETIME: TimeDelta = TimeDelta::hours(24);
+
+/// What a change has to say: for its caller, and for whoever asks again.
+pub struct Fresh<T> {
+    /// For the caller, secrets and all.
+    pub answer: T,
+    /// The status.
+    pub status: u16,
+    /// The answer's body without secrets.
+    pub kept: Option<Value>,
+}
+
+/// Which of the two it was.
+pub enum Outcome<T> {
+    /// The change was made now.
+    Fresh(T),
+    /// It was made before.
+    Replayed(Kept),
+}
+
+/// Makes a change in one transaction, once for each attempt of the same name; without a name,
+/// each time.
+///
+/// # Errors
+/// Those of `work`; idempotency reused where the name was for another request, processing where
+/// the first request of this name still runs.
+pub async fn once<T>(
+    app: &App,
+    attempt: Option<&Attempt>,
+    now: DateTime<Utc>,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<Fresh<T>>,
+) -> Result<Outcome<T>> {
+    app.db
+        .transaction(async |tx| {
+            let Some(attempt) = attempt else {
+                return Ok(Outcome::Fresh(work(tx).await?.answer));
+            };
+            if !idempotency_keys::try_hold(tx, attempt).await? {
+                return Err(running());
+            }
+            if let Some(kept) = idempotency_keys::find(tx, attempt).await? {
+                return if kept.fingerprint == attempt.fingerprint {
+                    Ok(Outcome::Replayed(kept))
+                } else {
+                    Err(reused())
+                };
+            }
+            let Fresh { answer, status, kept } = work(tx).await?;
+            let until = now + LIFETIME;
+            idempotency_keys::keep(tx, attempt, status, kept.as_ref(), now, until).await?;
+            Ok(Outcome::Fresh(answer))
+        })
+        .await
+}
+
+fn running() -> Error {
+    let message = "The first request with this Idempotency-Key is still running";
+    Error::new(Kind::IdempotencyProcessing, message).with_retry_after(Duration::from_secs(1))
+}
+
+fn reused() -> Error {
+    let message = "This Idempotency-Key was used for another request";
+    Error::new(Kind::IdempotencyReused, message)
+}

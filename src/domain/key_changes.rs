@@ -1,0 +1,144 @@
+//! What happens to a key between its minting and its end: its settings change, and a newer key
+//! takes over from it.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::keys::{KeySpec, Minted, hold_live, mint, record, require_within};
+use crate::error::{Error, Issue, Result};
+use crate::model::Invalid;
+use crate::model::allowed_ips::AllowedIps;
+use crate::model::api_key::ApiKey;
+use crate::model::audit::{EventType, Trail};
+use crate::model::caller::Caller;
+use crate::model::ids::KeyId;
+use crate::model::key_name::KeyName;
+use crate::model::metadata::MetadataChanges;
+use crate::model::scope::ScopeSet;
+use crate::repo::keys;
+
+/// The settings to change; what is `None` stays.
+#[derive(Default)]
+pub struct KeyChanges {
+    /// Its label.
+    pub name: Option<KeyName>,
+    /// What it may do.
+    pub scopes: Option<ScopeSet>,
+    /// When it ends; `Some(None)` is never.
+    pub expires_at: Option<Option<DateTime<Utc>>>,
+    /// What its organization notes down about it.
+    pub metadata: Option<MetadataChanges>,
+    /// Where it may be used from.
+    pub allowed_ips: Option<AllowedIps>,
+    /// Whether it may be used.
+    pub enabled: Option<bool>,
+}
+
+/// Changes a live key of the caller's organization. What it was and what it becomes lie within
+/// the caller's own scopes and expiry.
+///
+/// # Errors
+/// Unauthenticated where the caller's own key ended meanwhile, forbidden, not found, conflict
+/// where the key is not live or another live key has the name, invalid where the notes grow too
+/// large.
+pub async fn update(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: KeyId,
+    changes: &KeyChanges,
+    trail: &Trail,
+) -> Result<ApiKey> {
+    let (caller, before) = hold_live(tx, caller, id).await?;
+    let after = changes.applied_to(&before)?;
+    require_within(&caller, &after.scopes, after.expires_at)?;
+    keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
+    let detail = json!({ "before": shown(&before), "after": shown(&after) });
+    record(tx, &caller, EventType::KeyUpdated, id, detail, trail).await?;
+    Ok(after)
+}
+
+/// Mints a key with the name and the settings of a live one, which serves out its grace: no
+/// longer than `grace_seconds`, and never longer than it would have.
+///
+/// # Errors
+/// As [`update`]; conflict also where it was rotated already.
+pub async fn rotate(
+    app: &App,
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: KeyId,
+    grace_seconds: i32,
+    trail: &Trail,
+) -> Result<Minted> {
+    let (caller, old) = hold_live(tx, caller, id).await?;
+    let (organization, user) = (caller.organization, old.user);
+    keys::supersede(tx, organization, id, grace_seconds, trail.at).await?;
+    let stored = old.name.as_deref().map(|name| KeyName::parse(name, KeyName::MAX)).transpose();
+    let spec = KeySpec {
+        name: stored.map_err(|Invalid(why)| Error::internal(why))?,
+        scopes: old.scopes,
+        expires_at: old.expires_at,
+        allowed_ips: old.allowed_ips,
+        metadata: old.metadata,
+        enabled: old.enabled,
+        rotated_from: Some(id),
+    };
+    let minted = mint(app, tx, (organization, user), spec, trail.at).await?;
+    let detail = json!({
+        "rotated_to": minted.key.id.to_string(),
+        "display_id": minted.key.display_id,
+        "grace_seconds": grace_seconds,
+    });
+    record(tx, &caller, EventType::KeyRotated, id, detail, trail).await?;
+    Ok(minted)
+}
+
+impl KeyChanges {
+    /// Whether nothing is to change.
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        self.name.is_none()
+            && self.scopes.is_none()
+            && self.expires_at.is_none()
+            && self.metadata.is_none()
+            && self.allowed_ips.is_none()
+            && self.enabled.is_none()
+    }
+
+    fn applied_to(&self, key: &ApiKey) -> Result<ApiKey> {
+        let mut changed = key.clone();
+        if let Some(name) = &self.name {
+            changed.name = Some(name.as_str().to_owned());
+        }
+        if let Some(scopes) = &self.scopes {
+            changed.scopes = scopes.clone();
+        }
+        if let Some(expires_at) = self.expires_at {
+            changed.expires_at = expires_at;
+        }
+        if let Some(allowed_ips) = &self.allowed_ips {
+            changed.allowed_ips = allowed_ips.clone();
+        }
+        if let Some(changes) = &self.metadata {
+            let merged = key.metadata.merged(changes);
+            let refused = |Invalid(why)| Error::invalid(vec![Issue::of("metadata", why)]);
+            changed.metadata = merged.map_err(refused)?;
+        }
+        changed.enabled = self.enabled.unwrap_or(key.enabled);
+        Ok(changed)
+    }
+}
+
+/// A key's settings, as the trail tells of them.
+fn shown(key: &ApiKey) -> serde_json::Value {
+    json!({
+        "name": key.name,
+        "scopes": key.scopes.to_stored(),
+        "expires_at": key.expires_at,
+        "allowed_ips": key.allowed_ips.to_texts(),
+        "metadata": key.metadata.to_stored(),
+        "enabled": key.enabled,
+    })
+}

@@ -1,0 +1,55 @@
+//! How fields are read that several routes have.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use crate::http::body::Node;
+use crate::http::query::moment;
+use crate::model::Invalid;
+use crate::model::metadata::{Metadata, MetadataChanges};
+
+/// Reads a string field by `parse`.
+pub fn text<T>(
+    parse: impl FnOnce(&str) -> Result<T, Invalid>,
+) -> impl FnOnce(Node) -> Result<T, Invalid> {
+    |node| parse(&node.into_text()?)
+}
+
+/// Reads a time after `now`.
+///
+/// # Errors
+/// For a time that has passed, or any other text.
+pub fn future(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Invalid> {
+    match moment(text)? {
+        moment if moment > now => Ok(moment),
+        _ => Err("must be in the future".into()),
+    }
+}
+
+/// Reads strings under names.
+///
+/// # Errors
+/// For another value, or more than 4 KiB.
+pub fn metadata(node: Node) -> Result<Metadata, Invalid> {
+    let members = node.into_members()?.into_iter();
+    let texts = members.map(|(name, value)| Ok((name, member(value)?)));
+    Metadata::parse(texts.collect::<Result<BTreeMap<_, _>, Invalid>>()?)
+}
+
+/// Reads changes to strings under names: null removes one.
+///
+/// # Errors
+/// For another value.
+pub fn metadata_changes(node: Node) -> Result<MetadataChanges, Invalid> {
+    let members = node.into_members()?.into_iter();
+    let changes = members.map(|(name, value)| match value {
+        Node::Null => Ok((name, None)),
+        value => Ok((name, Some(member(value)?))),
+    });
+    Ok(MetadataChanges(changes.collect::<Result<_, Invalid>>()?))
+}
+
+fn member(value: Node) -> Result<String, Invalid> {
+    value.into_text().map_err(|_| "must hold strings only".into())
+}

@@ -1,0 +1,136 @@
+//! `Idempotency-Key` (contract §1): the header, and how a kept answer is given again.
+
+use axum::Json;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::idempotency::{Fresh, Outcome, once};
+use crate::error::{Error, Issue, Result};
+use crate::http::context::RequestContext;
+use crate::model::Invalid;
+use crate::model::caller::Caller;
+use crate::model::idempotency::{Attempt, IdempotencyKey, Kept};
+
+const HEADER: &str = "idempotency-key";
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// The members of an answer that are never kept.
+const SECRETS: [&str; 3] = ["key", "api_key", "new_api_key"];
+
+/// A request that may come again, if its caller gave it a name.
+pub struct Idempotency {
+    key: Option<IdempotencyKey>,
+    target: String,
+    context: RequestContext,
+}
+
+impl FromRequestParts<App> for Idempotency {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let mut values = parts.headers.get_all(HEADER).iter();
+        let parse = |value: &HeaderValue| {
+            let text = value.to_str().unwrap_or_default();
+            IdempotencyKey::parse(text)
+                .map_err(|Invalid(why)| Error::invalid(vec![Issue::of("Idempotency-Key", why)]))
+        };
+        let key = values.next().map(parse).transpose()?;
+        if values.next().is_some() {
+            let twice = Issue::of("Idempotency-Key", "is there more than once");
+            return Err(Error::invalid(vec![twice]));
+        }
+        let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        let context = RequestContext::from_request_parts(parts, app).await?;
+        Ok(Self { key, target, context })
+    }
+}
+
+impl Idempotency {
+    /// Makes a change of the caller's organization in one transaction, once for each name that
+    /// the caller gives. `body` is the fingerprint of what the request's body says.
+    ///
+    /// # Errors
+    /// Those of `work`, and those of [`once`].
+    pub async fn run<T: Serialize>(
+        self,
+        app: &App,
+        caller: &Caller,
+        body: [u8; 32],
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
+    ) -> Result<Response> {
+        let attempt = self.attempt(caller, body);
+        let keeps = attempt.is_some();
+        let outcome = once(app, attempt.as_ref(), self.context.at, async |tx| {
+            let reply = work(tx).await?;
+            let kept = if keeps { reply.kept()? } else { None };
+            Ok(Fresh { status: reply.status.as_u16(), kept, answer: reply })
+        });
+        match outcome.await? {
+            Outcome::Fresh(reply) => Ok(reply.into_response()),
+            Outcome::Replayed(kept) => Ok(replay(kept, &self.context)),
+        }
+    }
+
+    fn attempt(&self, caller: &Caller, body: [u8; 32]) -> Option<Attempt> {
+        let key = self.key.as_ref()?;
+        let mut fingerprint = Sha256::new();
+        fingerprint.update(format!("{} {}\n", self.context.method, self.target));
+        fingerprint.update(body);
+        Some(Attempt {
+            organization: caller.organization,
+            principal: caller.key.to_string(),
+            endpoint: format!("{} {}", self.context.method, self.context.route),
+            key_digest: key.digest(),
+            fingerprint: fingerprint.finalize().into(),
+        })
+    }
+}
+
+/// The fingerprint of a body for routes that read none.
+pub const NO_BODY: [u8; 32] = [0; 32];
+
+/// An answer to a change.
+pub struct Reply<T> {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body; `None` has none.
+    pub body: Option<T>,
+}
+
+impl<T: Serialize> Reply<T> {
+    /// What is kept of it: everything but secrets.
+    fn kept(&self) -> Result<Option<Value>> {
+        let Some(body) = &self.body else { return Ok(None) };
+        let mut kept = serde_json::to_value(body).map_err(Error::internal)?;
+        if let Value::Object(members) = &mut kept {
+            members.retain(|name, value| !(SECRETS.contains(&name.as_str()) && value.is_string()));
+        }
+        Ok(Some(kept))
+    }
+
+    fn into_response(self) -> Response {
+        match self.body {
+            Some(body) => (self.status, Json(body)).into_response(),
+            None => self.status.into_response(),
+        }
+    }
+}
+
+/// A kept answer, with the id and the time of the request that asks again.
+fn replay(kept: Kept, context: &RequestContext) -> Response {
+    let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
+    let mut body = kept.body;
+    let id = body.as_mut().and_then(|body| body.get_mut("request_id"));
+    if let Some(id) = id {
+        *id = Value::String(context.id.clone());
+    }
+    let mut response = Reply { status, body }.into_response();
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+}

@@ -1,0 +1,108 @@
+//! `GET /v1/organization/audit-log`: the organization's trail.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::http::caller::{AuditRead, Scoped};
+use crate::http::context::RequestContext;
+use crate::http::organization::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
+use crate::http::organization::wire::Listed;
+use crate::http::page::Page;
+use crate::http::query::{Query, moment};
+use crate::http::wire::Timestamp;
+use crate::model::Invalid;
+use crate::model::audit::{EventFilter, RecordedEvent};
+use crate::model::cursor::List;
+use crate::model::ids::event_id;
+use crate::repo::audit_events;
+
+/// One row of the trail.
+#[derive(Serialize, ToSchema)]
+#[schema(as = organization::AuditEvent)]
+pub struct Recorded {
+    #[schema(examples("evt_00000000042"))]
+    id: String,
+    #[schema(examples("audit_event"))]
+    object: &'static str,
+    #[schema(examples("api_key.created"))]
+    event_type: String,
+    /// Who did it: the id of a seat or a key.
+    #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    actor: String,
+    /// What it was done to: an id.
+    #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pb"))]
+    target: String,
+    /// Where the request came from.
+    #[schema(required, examples("203.0.113.9"))]
+    address: Option<String>,
+    request_id: String,
+    /// What changed.
+    #[schema(value_type = Object)]
+    detail: serde_json::Value,
+    created_at: Timestamp,
+}
+
+impl From<RecordedEvent> for Recorded {
+    fn from(event: RecordedEvent) -> Self {
+        Self {
+            id: event_id(event.id),
+            object: "audit_event",
+            event_type: event.event_type,
+            actor: event.actor,
+            target: event.target,
+            address: event.address,
+            request_id: event.request_id,
+            detail: event.detail,
+            created_at: Timestamp(event.created_at),
+        }
+    }
+}
+
+/// List the organization's trail, newest first.
+#[utoipa::path(get, path = "/v1/organization/audit-log", operation_id = "listAuditEvents",
+    tag = "organization",
+    params(("event_type" = Option<String>, Query, description = "Only events of this type."),
+           ("since" = Option<String>, Query, description = "Only events from this time on."),
+           ("until" = Option<String>, Query, description = "Only events before this time."),
+           ("limit" = Option<i64>, Query, description = "1 to 100; 20 where left out."),
+           ("cursor" = Option<String>, Query, description = "From the page before.")),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "A page of the trail.", body = Listed<Recorded>),
+              BadRequest, Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Scoped(caller, _): Scoped<AuditRead>,
+    context: RequestContext,
+    mut query: Query,
+) -> Result<Json<Listed<Recorded>>> {
+    let filter = EventFilter {
+        event_type: query.optional("event_type", parse_event_type),
+        since: query.optional::<DateTime<Utc>>("since", moment),
+        until: query.optional::<DateTime<Utc>>("until", moment),
+    };
+    let organization = caller.organization;
+    let page = Page::read(&mut query, &app, List::AuditEvents, organization.0);
+    query.finish()?;
+    let after = page.after.and_then(|after| i64::try_from(after).ok());
+    let found = app
+        .db
+        .run(async |db| audit_events::list(db, organization, &filter, after, page.probe()).await);
+    let mut found = found.await?;
+    let cursor = page.cut(&app, &mut found, |event| u128::from(event.id.unsigned_abs()));
+    let data = found.into_iter().map(Recorded::from).collect();
+    Ok(Json(Listed::new(data, cursor, &context.id)))
+}
+
+fn parse_event_type(text: &str) -> Result<String, Invalid> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'_';
+    if text.len() <= 64 && text.bytes().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be an event type such as api_key.created".into())
+    }
+}

@@ -1,0 +1,222 @@
+//! `/v1/organization/api-keys/{id}`: changed, rotated, revoked.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::key_changes::{self, KeyChanges};
+use crate::domain::keys;
+use crate::error::Result;
+use crate::http::body::{
+    Fields, FromFields, JsonBody, Node, Rules, future, metadata_changes, text,
+};
+use crate::http::caller::{ApiKeysWrite, Authenticated, Scoped};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, NO_BODY, Reply};
+use crate::http::organization::dialect::{
+    BadRequest, Conflict, Forbidden, NotFound, Reused, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
+};
+use crate::http::organization::keys::{allowed_ips, parse_id};
+use crate::http::organization::wire::KeyAnswer;
+use crate::http::path::PathId;
+use crate::http::query::Query;
+use crate::model::Invalid;
+use crate::model::allowed_ips::AllowedIps;
+use crate::model::key_name::KeyName;
+use crate::model::metadata::MetadataChanges;
+use crate::model::scope::ScopeSet;
+
+/// The longest grace, in seconds: a week.
+const GRACE: i32 = 604_800;
+/// The longest reason for a revocation.
+const REASON: usize = 256;
+
+/// The settings to change, at least one; what is left out stays.
+#[derive(ToSchema)]
+#[schema(as = organization::UpdateApiKeyRequest)]
+pub struct UpdateRequest {
+    /// A label, unique among the organization's live keys.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255, examples("ci"))]
+    name: Option<KeyName>,
+    /// What it may do, within what the caller may.
+    #[schema(value_type = Option<Vec<String>>, min_items = 1, examples(json!(["usage:read"])))]
+    scopes: Option<ScopeSet>,
+    /// When it ends; null is never.
+    #[schema(value_type = Option<String>, format = DateTime, examples("2036-01-01T00:00:00Z"))]
+    #[expect(clippy::option_option, reason = "absent, null and a time are three things")]
+    expires_at: Option<Option<DateTime<Utc>>>,
+    /// Strings to add or replace; null removes one.
+    #[schema(value_type = Option<Object>, examples(json!({ "team": "ops", "owner": null })))]
+    metadata: Option<MetadataChanges>,
+    /// The networks it may be used from; an empty list is everywhere.
+    #[schema(value_type = Option<Vec<String>>, examples(json!(["2001:db8::/32"])))]
+    allowed_ips: Option<AllowedIps>,
+    /// Whether it may be used.
+    enabled: Option<bool>,
+}
+
+impl FromFields for UpdateRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let Rules { scopes: catalogue, now } = fields.rules;
+        if fields.are_none() {
+            fields.refuse("Name at least one setting to change");
+        }
+        Some(Self {
+            name: fields.optional("name", text(|it| KeyName::parse(it, KeyName::MAX))),
+            scopes: fields.optional("scopes", |it| catalogue.parse(&it.into_texts()?)),
+            expires_at: fields.nullable("expires_at", text(|it| future(it, now))),
+            metadata: fields.optional("metadata", metadata_changes),
+            allowed_ips: fields.optional("allowed_ips", allowed_ips),
+            enabled: fields.optional("enabled", Node::into_bool),
+        })
+    }
+}
+
+/// Change a key's settings.
+///
+/// What the key was and what it becomes lie within the caller's own scopes and expiry. A key that
+/// is revoked, expired or rotated away stays as it is.
+#[utoipa::path(patch, path = "/v1/organization/api-keys/{id}", operation_id = "updateApiKey",
+    tag = "organization", request_body = UpdateRequest,
+    params(("id" = String, Path, description = "The key's id."),
+           ("Idempotency-Key" = Option<String>, Header,
+            description = "The caller's name for this request: sent again, it is answered again.")),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Changed.", body = KeyAnswer), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn update(
+    State(app): State<App>,
+    Scoped(caller, _): Scoped<ApiKeysWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(id): PathId,
+    JsonBody { value, fingerprint }: JsonBody<UpdateRequest>,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    let UpdateRequest { name, scopes, expires_at, metadata, allowed_ips, enabled } = value;
+    let changes = KeyChanges { name, scopes, expires_at, metadata, allowed_ips, enabled };
+    idempotency
+        .run(&app, &caller, fingerprint, async |tx| {
+            let trail = context.trail();
+            let key = key_changes::update(tx, &caller, id, &changes, &trail).await?;
+            let request_id = context.id.clone();
+            let body = KeyAnswer { key: None, api_key: key.into(), request_id };
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}
+
+/// How a key is to be rotated.
+#[derive(ToSchema)]
+#[schema(as = organization::RotateApiKeyRequest)]
+pub struct RotateRequest {
+    /// For how many seconds the old key still works; not at all, where left out.
+    #[schema(value_type = Option<i32>, minimum = 0, maximum = 604_800, examples(3600))]
+    grace_period: Option<i32>,
+}
+
+impl FromFields for RotateRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let grace_period = fields.optional("grace_period", |node| node.into_whole(0..=GRACE));
+        Some(Self { grace_period })
+    }
+}
+
+/// Rotate a key: a new one with the same name and settings takes over.
+///
+/// The old key works for the grace period, and never longer than it would have. The new key's text
+/// is in this answer and nowhere else.
+#[utoipa::path(post, path = "/v1/organization/api-keys/{id}/rotate", operation_id = "rotateApiKey",
+    tag = "organization",
+    request_body(content = Option<RotateRequest>, description = "May be left out."),
+    params(("id" = String, Path, description = "The key's id."),
+           ("Idempotency-Key" = Option<String>, Header,
+            description = "The caller's name for this request: sent again, it is answered again.")),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The new key.", body = KeyAnswer), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn rotate(
+    State(app): State<App>,
+    Scoped(caller, _): Scoped<ApiKeysWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(id): PathId,
+    JsonBody { value, fingerprint }: JsonBody<RotateRequest>,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    let grace = value.grace_period.unwrap_or(0);
+    idempotency
+        .run(&app, &caller, fingerprint, async |tx| {
+            let trail = context.trail();
+            let minted = key_changes::rotate(&app, tx, &caller, id, grace, &trail).await?;
+            let body = KeyAnswer {
+                key: Some(minted.secret.expose().to_owned()),
+                api_key: minted.key.into(),
+                request_id: context.id.clone(),
+            };
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}
+
+/// That a key is revoked.
+#[derive(Serialize, ToSchema)]
+#[schema(as = organization::RevokedApiKey)]
+pub struct Revoked {
+    #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    #[schema(examples("api_key"))]
+    object: &'static str,
+    deleted: bool,
+    request_id: String,
+}
+
+/// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
+///
+/// The key stays in the list of all keys, with the time and the reason.
+#[utoipa::path(delete, path = "/v1/organization/api-keys/{id}", operation_id = "revokeApiKey",
+    tag = "organization",
+    params(("id" = String, Path, description = "The key's id."),
+           ("reason" = Option<String>, Query, description = "Why, in at most 256 characters."),
+           ("Idempotency-Key" = Option<String>, Header,
+            description = "The caller's name for this request: sent again, it is answered again.")),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "It is revoked.", body = Revoked), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(id): PathId,
+    mut query: Query,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    let reason = query.optional("reason", parse_reason);
+    query.finish()?;
+    idempotency
+        .run(&app, &caller, NO_BODY, async |tx| {
+            keys::revoke(tx, &caller, id, reason.as_deref(), &context.trail()).await?;
+            let (id, request_id) = (id.to_string(), context.id.clone());
+            let body = Revoked { id, object: "api_key", deleted: true, request_id };
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}
+
+fn parse_reason(text: &str) -> Result<String, Invalid> {
+    if text.chars().any(char::is_control) {
+        return Err("must not contain control characters".into());
+    }
+    if text.chars().count() > REASON {
+        return Err(format!("must be at most {REASON} characters long").into());
+    }
+    Ok(text.to_owned())
+}

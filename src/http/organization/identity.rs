@@ -1,0 +1,63 @@
+//! `GET /v1/organization/me`: who the caller is.
+
+use axum::Json;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::caller::Authenticated;
+use crate::http::context::RequestContext;
+use crate::http::organization::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
+use crate::http::organization::wire::short_prefix;
+
+/// Who the caller is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = organization::Identity)]
+pub struct Identity {
+    #[schema(examples("identity"))]
+    object: &'static str,
+    #[schema(examples("org_79d0fHwDRh"))]
+    org_id: String,
+    /// The organization's name; its id, where it has none.
+    #[schema(examples("org_79d0fHwDRh"))]
+    org_name: String,
+    #[schema(examples("trial"))]
+    plan: &'static str,
+    api_key: OwnKey,
+    request_id: String,
+}
+
+/// The caller's key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = organization::OwnKey)]
+pub struct OwnKey {
+    #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    #[schema(examples("tnt_live_a1b2"))]
+    prefix: String,
+    #[schema(examples(json!(["*"])))]
+    scopes: Vec<String>,
+}
+
+/// Show the caller's organization and key.
+#[utoipa::path(get, path = "/v1/organization/me", operation_id = "getIdentity",
+    tag = "organization", security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The caller.", body = Identity), BadRequest,
+              Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn show(
+    Authenticated(caller): Authenticated,
+    context: RequestContext,
+) -> Json<Identity> {
+    let api_key = OwnKey {
+        id: caller.key.to_string(),
+        prefix: short_prefix(&caller.key_prefix, &caller.key_display_id),
+        scopes: caller.scopes.to_stored(),
+    };
+    Json(Identity {
+        object: "identity",
+        org_id: caller.organization_handle.clone(),
+        org_name: caller.organization_handle.clone(),
+        plan: caller.plan.as_str(),
+        api_key,
+        request_id: context.id.clone(),
+    })
+}

@@ -1,0 +1,116 @@
+//! The networks that a key may be used from.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::model::Invalid;
+
+/// How many networks one key can have.
+const MOST: usize = 100;
+
+/// Networks, IPv4 and IPv6; none at all is everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedIps(Vec<IpNet>);
+
+impl AllowedIps {
+    /// Reads a list of networks in CIDR notation; an address alone is a network of one.
+    ///
+    /// # Errors
+    /// A text that is neither, or a list that is too long.
+    pub fn parse(texts: &[String]) -> Result<Self, Invalid> {
+        if texts.len() > MOST {
+            return Err(format!("must be at most {MOST} networks").into());
+        }
+        let networks: Option<Vec<IpNet>> = texts.iter().map(|text| network(text)).collect();
+        networks.map(Self).ok_or("must be networks such as 203.0.113.0/24 or 2001:db8::/32".into())
+    }
+
+    /// What the database holds.
+    #[must_use]
+    pub fn from_stored(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// What the database is to hold.
+    #[must_use]
+    pub fn as_stored(&self) -> &[IpNet] {
+        &self.0
+    }
+
+    /// The networks as text.
+    #[must_use]
+    pub fn to_texts(&self) -> Vec<String> {
+        self.0.iter().map(IpNet::to_string).collect()
+    }
+
+    /// Whether a request from `address` may use the key. Where no address is known, only a key
+    /// without networks may be used.
+    #[must_use]
+    pub fn admit(&self, address: Option<IpAddr>) -> bool {
+        let within = |address: IpAddr| self.0.iter().any(|network| network.contains(&address));
+        self.0.is_empty() || address.is_some_and(|address| within(address.to_canonical()))
+    }
+}
+
+/// A network, with what is IPv4 in IPv6 clothes (`::ffff:203.0.113.0/120`) undressed.
+fn network(text: &str) -> Option<IpNet> {
+    let parsed: IpNet = match text.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().into(),
+        Err(_) => text.parse().ok()?,
+    };
+    let unified = match (parsed, parsed.addr().to_canonical()) {
+        (IpNet::V6(mapped), IpAddr::V4(address)) => {
+            IpNet::V4(Ipv4Net::new(address, mapped.prefix_len().checked_sub(96)?).ok()?)
+        }
+        _ => parsed,
+    };
+    (unified.trunc() == unified).then_some(unified)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn allowed(texts: &[&str]) -> AllowedIps {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        AllowedIps::parse(&texts).expect("networks")
+    }
+
+    #[test]
+    fn an_address_within_is_admitted_in_whatever_spelling() {
+        for network in ["203.0.113.0/24", "::ffff:203.0.113.0/120", "203.0.113.9"] {
+            for address in ["203.0.113.9", "::ffff:203.0.113.9"] {
+                let address = Some(address.parse().expect("an address"));
+                assert!(allowed(&[network]).admit(address), "{network} {address:?}");
+            }
+        }
+        assert!(allowed(&["10.0.0.0/8", "2001:db8::/32"]).admit("2001:DB8::1".parse().ok()));
+    }
+
+    #[test]
+    fn an_address_outside_and_one_that_is_not_known_are_not() {
+        let networks = allowed(&["203.0.113.0/24", "2001:db8::/32"]);
+        for address in ["203.0.114.1", "2001:db9::1", "::1"] {
+            assert!(!networks.admit(address.parse().ok()), "{address}");
+        }
+        assert!(!networks.admit(None));
+        assert!(AllowedIps::default().admit(None));
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        for text in ["", "localhost", "10.0.0.0/33", "10.0.0.1/8", "10.0.0/8", "::ffff:1.2.3.4/64"]
+        {
+            assert!(AllowedIps::parse(&[text.to_owned()]).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_a_network_never_panics(text in "\\PC*") {
+            let _ = AllowedIps::parse(&[text]);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Requests that may come again (contract §1, *Idempotency-Key*).
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::model::Invalid;
+use crate::model::ids::OrganizationId;
+
+/// The caller's name for a request: 1 to 256 printable ASCII characters.
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// Any other text.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let printable = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if printable && (1..=256).contains(&text.len()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("must be 1 to 256 printable ASCII characters".into())
+        }
+    }
+
+    /// What the database holds of it: the text could be anything, a secret included.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
+    }
+}
+
+/// One request that may come again.
+pub struct Attempt {
+    /// Whose data it is about.
+    pub organization: OrganizationId,
+    /// Who makes it: the same whoever, after a rotation too.
+    pub principal: String,
+    /// What it is made to: the method and the route.
+    pub endpoint: String,
+    /// The digest of the caller's name for it.
+    pub key_digest: [u8; 32],
+    /// The digest of all that it says.
+    pub fingerprint: [u8; 32],
+}
+
+impl Attempt {
+    /// What the record's place is held under: two that differ share one by an accident of 2^-64,
+    /// and then take turns.
+    #[must_use]
+    pub fn lock_number(&self) -> i64 {
+        let mut hash = Sha256::new();
+        for part in [self.principal.as_bytes(), self.endpoint.as_bytes(), &self.key_digest] {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        digest.first_chunk().map_or(0, |number| i64::from_be_bytes(*number))
+    }
+}
+
+/// An answer that was kept.
+pub struct Kept {
+    /// The digest of the request that it answered.
+    pub fingerprint: Vec<u8>,
+    /// Its status.
+    pub status: u16,
+    /// Its body, without secrets; `None` where it had none.
+    pub body: Option<Value>,
+}

@@ -1,0 +1,59 @@
+//! What an organization notes down about a key: strings under names.
+
+use std::collections::BTreeMap;
+
+use crate::model::Invalid;
+
+/// The most that one key's notes may take up, in bytes of JSON.
+const MOST: usize = 4096;
+
+/// Strings under names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata(BTreeMap<String, String>);
+
+impl Metadata {
+    /// Takes strings under names.
+    ///
+    /// # Errors
+    /// More than 4 KiB, or a NUL, which the database can not hold.
+    pub fn parse(members: BTreeMap<String, String>) -> Result<Self, Invalid> {
+        if members.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
+            return Err("must not contain U+0000".into());
+        }
+        let metadata = Self(members);
+        if metadata.to_stored().to_string().len() > MOST {
+            return Err(format!("must be at most {MOST} bytes of JSON").into());
+        }
+        Ok(metadata)
+    }
+
+    /// This with changes: a string replaces, nothing removes.
+    ///
+    /// # Errors
+    /// As for [`Metadata::parse`].
+    pub fn merged(&self, changes: &MetadataChanges) -> Result<Self, Invalid> {
+        let mut members = self.0.clone();
+        for (name, change) in &changes.0 {
+            match change {
+                Some(value) => members.insert(name.clone(), value.clone()),
+                None => members.remove(name),
+            };
+        }
+        Self::parse(members)
+    }
+
+    /// What the database holds.
+    #[must_use]
+    pub fn from_stored(value: serde_json::Value) -> Self {
+        Self(serde_json::from_value(value).unwrap_or_default())
+    }
+
+    /// What the database is to hold, and callers see.
+    #[must_use]
+    pub fn to_stored(&self) -> serde_json::Value {
+        serde_json::json!(self.0)
+    }
+}
+
+/// Changes to metadata: a string replaces, nothing removes.
+pub struct MetadataChanges(pub BTreeMap<String, Option<String>>);

@@ -1,0 +1,214 @@
+//! `Idempotency-Key` on every route that changes something (contract §1).
+
+use serde_json::{Value, json};
+
+use crate::support::actor::{Actor, Answer};
+use crate::support::spec::operations;
+use crate::support::{TestApp, run};
+
+const KEYS: &str = "/v1/organization/api-keys";
+
+fn request(name: &str) -> Value {
+    json!({ "name": name, "scopes": ["usage:read"] })
+}
+
+/// A caller whose requests all have one name.
+fn again(app: &TestApp, key: &str, name: &str) -> Actor {
+    app.key(key).with("idempotency-key", name)
+}
+
+#[track_caller]
+fn assert_replays(first: &Answer, second: &Answer) {
+    assert_eq!(second.status, first.status);
+    assert_eq!(second.header("idempotent-replayed"), "true");
+    assert_eq!(first.header("idempotent-replayed"), "");
+    let mut expected = first.body_without_request();
+    if let Some(members) = expected.as_object_mut() {
+        members.remove("api_key");
+        if members.get("key").is_some_and(Value::is_string) {
+            members.remove("key");
+        }
+    }
+    assert_eq!(second.body_without_request(), expected);
+}
+
+#[tokio::test]
+async fn every_route_that_changes_something_replays_its_first_answer_without_the_secret() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let changing = operations()
+            .into_iter()
+            .filter(|it| it.method != "GET" && it.description["security"].as_array().is_some());
+        let changing: Vec<_> = changing.collect();
+        assert!(changing.len() >= 6, "the routes that change something were not found");
+        for (number, operation) in changing.iter().enumerate() {
+            let made = app.mint(&acme.api_key, json!({ "name": format!("key {number}") })).await;
+            let path = operation.path.replace("{id}", &made.key_id);
+            let body = match (operation.method.as_str(), operation.path.as_str()) {
+                ("POST", KEYS) => request(&format!("new {number}")).to_string(),
+                ("PATCH", _) => json!({ "enabled": false }).to_string(),
+                ("POST", _) => "{}".to_owned(),
+                _ => String::new(),
+            };
+            let actor = again(app, &acme.api_key, &format!("change {number}"));
+            let actor = actor.with("content-type", "application/json");
+            let first = actor.send(&operation.method, &path, body.clone()).await;
+            assert!(first.status.is_success(), "{} {path}: {}", operation.method, first.text);
+            let second = actor.send(&operation.method, &path, body).await;
+            assert_replays(&first, &second);
+            if second.body.get("request_id").is_some() {
+                assert_eq!(second.body["request_id"], second.header("x-request-id"));
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_same_name_for_another_request_is_refused() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let actor = again(app, &acme.api_key, "one");
+        actor.post(KEYS, request("a")).await.has_status(201);
+        let other = actor.post(KEYS, request("b")).await;
+        other.has_failed(422, "idempotency_key_reused");
+        let query = actor.post(&format!("{KEYS}?a=b"), request("a")).await;
+        query.has_failed(422, "idempotency_key_reused");
+        // The same request in another spelling is the same request.
+        let spelt = r#" { "scopes" : ["usage:read"], "name":"a" } "#;
+        let actor = actor.with("content-type", "application/json");
+        assert_eq!(actor.send("POST", KEYS, spelt).await.header("idempotent-replayed"), "true");
+        assert_eq!(app.count("select count(*) from api_keys").await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_same_name_at_another_route_or_of_another_caller_is_another_record() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = app.mint(&acme.api_key, json!({})).await;
+        let actor = again(app, &acme.api_key, "one");
+        actor.post(KEYS, request("a")).await.has_status(201);
+        actor.post("/me/api-keys", json!({ "name": "b" })).await.has_status(201);
+        let other = again(app, &ci.api_key, "one").post(KEYS, request("c")).await.has_status(201);
+        assert_eq!(other.header("idempotent-replayed"), "");
+        assert_eq!(app.count("select count(*) from idempotency_keys").await, 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_use_the_name_up() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let actor = again(app, &acme.api_key, "one");
+        actor.post(KEYS, json!({ "name": "" })).await.has_status(400);
+        app.mint(&acme.api_key, json!({ "name": "a" })).await;
+        actor.post(KEYS, request("a")).await.has_status(409);
+        actor.post(KEYS, request("b")).await.has_status(201);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_day_the_name_is_free_again() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let actor = again(app, &acme.api_key, "one");
+        actor.post(KEYS, request("a")).await.has_status(201);
+        let day: bool = sqlx::query_scalar(
+            "select expires_at = created_at + interval '24 hours' from idempotency_keys",
+        )
+        .fetch_one(&mut app.sql().await)
+        .await
+        .unwrap();
+        assert!(day);
+        app.execute("update idempotency_keys set expires_at = now()").await;
+        let second = actor.post(KEYS, request("b")).await.has_status(201);
+        assert_eq!(second.header("idempotent-replayed"), "");
+        assert_eq!(actor.post(KEYS, request("b")).await.header("idempotent-replayed"), "true");
+        assert_eq!(app.count("select count(*) from idempotency_keys").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn while_the_first_request_runs_the_second_is_told_to_wait() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let actor = again(app, &acme.api_key, "one");
+        // The first request's place, held by somebody who has not committed yet.
+        let mut holder = app.sql().await;
+        actor.post(KEYS, request("a")).await.has_status(201);
+        let digest: Vec<u8> = sqlx::query_scalar("select key_digest from idempotency_keys")
+            .fetch_one(&mut holder)
+            .await
+            .unwrap();
+        let attempt = tenantry::model::idempotency::Attempt {
+            organization: tenantry::model::ids::OrganizationId(uuid::Uuid::nil()),
+            principal: acme.key_id.clone(),
+            endpoint: format!("POST {KEYS}"),
+            key_digest: digest.try_into().unwrap(),
+            fingerprint: [0; 32],
+        };
+        sqlx::query("select pg_advisory_lock($1)")
+            .bind(attempt.lock_number())
+            .execute(&mut holder)
+            .await
+            .unwrap();
+        let waiting = actor.post(KEYS, request("a")).await;
+        let waiting = waiting.has_failed(409, "idempotency_processing");
+        assert_eq!(waiting.header("retry-after"), "1");
+        drop(holder);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_of_another_form_is_refused() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for name in ["", "é", &"x".repeat(257), "a\tb"] {
+            let actor = again(app, &acme.api_key, name);
+            for (path, status) in [(KEYS, 400), ("/me/api-keys", 422)] {
+                let answer = actor.post(path, request("a")).await;
+                let answer = answer.has_failed(status, "validation_error");
+                assert_eq!(answer.refused_fields(), ["Idempotency-Key"], "{name:?}");
+            }
+        }
+        let twice = again(app, &acme.api_key, "a").with("idempotency-key", "a");
+        twice.post(KEYS, request("a")).await.has_status(400);
+        again(app, &acme.api_key, &"x".repeat(256)).post(KEYS, request("a")).await.has_status(201);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_names_of_20_callers_each_mint_exactly_a_hundred_keys() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for batch in 0..10 {
+            let mut callers = tokio::task::JoinSet::new();
+            for name in batch * 10..(batch + 1) * 10 {
+                for _ in 0..20 {
+                    let actor = again(app, &acme.api_key, &format!("name {name}"));
+                    callers.spawn(async move {
+                        loop {
+                            let answer = actor.post(KEYS, request(&format!("key {name}"))).await;
+                            match answer.status.as_u16() {
+                                201 => return answer.body.get("key").is_some(),
+                                409 | 503 => tokio::task::yield_now().await,
+                                other => panic!("{other}: {}", answer.text),
+                            }
+                        }
+                    });
+                }
+            }
+            let shown = callers.join_all().await.into_iter().filter(|shown| *shown).count();
+            assert_eq!(shown, 10, "each key's text is shown once");
+        }
+        assert_eq!(app.count("select count(*) from api_keys").await, 101);
+    })
+    .await;
+}

@@ -1,0 +1,192 @@
+//! `POST /v1/organization/api-keys`, `GET …/{id}`, `GET /v1/organization/me`, `…/usage`
+
+use serde_json::{Value, json};
+
+use super::{KEYS, create, named, path};
+use crate::support::run;
+
+#[tokio::test]
+async fn a_key_is_made_as_it_was_asked_for() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let request = json!({
+            "name": "Analytics Dashboard",
+            "scopes": ["trademarks:read", "billing:read"],
+            "metadata": { "team": "data" },
+            "allowed_ips": ["192.0.2.0/24", "2001:db8::/32", "::ffff:203.0.113.9"],
+        });
+        let made = app.key(&acme.api_key).post(KEYS, request).await.has_status(201);
+        insta::assert_json_snapshot!(made.body);
+        let id = made.body["id"].as_str().unwrap();
+        let shown = app.key(&acme.api_key).get(&path(id)).await.has_status(200);
+        insta::assert_json_snapshot!(shown.body);
+        let key = made.body["key"].as_str().unwrap();
+        let me = app.bearer(key).get("/v1/organization/me").await.has_status(200);
+        insta::assert_json_snapshot!(me.body);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_broken_field_is_named_at_once() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let request = json!({
+            "name": "", "scopes": [], "expires_at": "2020-01-01T00:00:00Z", "metadata": 1,
+            "allowed_ips": ["everywhere"], "organization_id": "x",
+        });
+        let answer = app.key(&acme.api_key).post(KEYS, request).await;
+        let answer = answer.has_failed(400, "validation_error");
+        let expected =
+            ["name", "scopes", "expires_at", "metadata", "allowed_ips", "organization_id"];
+        assert_eq!(answer.refused_fields(), expected);
+        let answer = app.key(&acme.api_key).post(KEYS, json!({})).await;
+        assert_eq!(answer.has_failed(400, "validation_error").refused_fields(), ["name", "scopes"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_bad_value_is_refused_by_its_field() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let many: Vec<String> = (0..1000).map(|number| format!("a{number}:read")).collect();
+        let wrong = [
+            ("name", json!("x".repeat(256))),
+            ("name", json!("a\u{7}")),
+            ("name", Value::Null),
+            ("scopes", json!("usage:read")),
+            ("scopes", json!(["no:such"])),
+            ("scopes", json!(["usage:read", "usage:read"])),
+            ("scopes", json!(many)),
+            ("expires_at", json!("2037-01-01T00:00:00")),
+            ("expires_at", json!("99999-01-01T00:00:00Z")),
+            ("expires_at", json!(4_102_444_800_u64)),
+            ("metadata", json!({ "a": "x".repeat(4096) })),
+            ("metadata", json!({ "a": { "b": "c" } })),
+            ("metadata", json!({ "a": 1 })),
+            ("metadata", json!({ "a": "\u{0}" })),
+            ("allowed_ips", json!(["10.0.0.0/33"])),
+            ("allowed_ips", json!("10.0.0.0/8")),
+        ];
+        for (field, value) in wrong {
+            let mut request = json!({ "name": "ci", "scopes": ["usage:read"] });
+            request[field] = value.clone();
+            let answer = app.key(&acme.api_key).post(KEYS, request).await;
+            let answer = answer.has_failed(400, "validation_error");
+            assert_eq!(answer.refused_fields(), [field], "{value}");
+        }
+        assert_eq!(app.count("select count(*) from api_keys").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_is_taken_once_across_both_families() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        named(app, &acme.api_key, "ci").await;
+        let again = json!({ "name": "ci", "scopes": ["*"] });
+        app.key(&acme.api_key).post(KEYS, again).await.has_failed(409, "conflict");
+        let again = app.key(&acme.api_key).post("/me/api-keys", json!({ "name": "ci" })).await;
+        again.has_failed(409, "conflict");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn making_and_showing_need_their_scopes_and_the_refusal_names_them() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let request = json!({ "name": "ci", "scopes": ["usage:read"] });
+        let ci = create(app, &acme.api_key, request.clone()).await;
+        let answer = app.key(&ci.api_key).post(KEYS, request).await.has_failed(403, "forbidden");
+        assert_eq!(answer.failure()["missing_scopes"], json!(["api-keys:write"]));
+        for path in [KEYS, &path(&acme.key_id)] {
+            let answer = app.key(&ci.api_key).get(path).await.has_failed(403, "forbidden");
+            assert_eq!(answer.failure()["missing_scopes"], json!(["api-keys:read"]));
+        }
+        let answer = app.key(&ci.api_key).get("/v1/organization/usage").await;
+        let answer = answer.has_failed(403, "forbidden");
+        assert_eq!(answer.failure()["missing_scopes"], json!(["billing:read"]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_makes_nothing_beyond_its_own_scopes_or_expiry() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let request = json!({
+            "name": "ci", "scopes": ["api-keys:manage"], "expires_at": "2036-06-01T00:00:00Z",
+        });
+        let ci = create(app, &acme.api_key, request).await;
+        for request in [
+            json!({ "name": "a", "scopes": ["*"], "expires_at": "2036-06-01T00:00:00Z" }),
+            json!({ "name": "a", "scopes": ["api-keys:read"] }),
+            json!({
+                "name": "a", "scopes": ["api-keys:read"], "expires_at": "2036-06-01T00:00:01Z",
+            }),
+        ] {
+            app.key(&ci.api_key).post(KEYS, request).await.has_failed(403, "forbidden");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_foreign_key_looks_as_if_it_did_not_exist() {
+    run(async |app| {
+        let (acme, other) = (app.sign_up().await, app.sign_up().await);
+        let actor = app.key(&acme.api_key);
+        let never = path("key_0000000000000000000000");
+        let foreign = path(&other.key_id);
+        let wrong = [foreign, path(&acme.user_id), path("key_"), path("%00"), path("sess_1")];
+        for (method, suffix, body) in [
+            ("GET", "", ""),
+            ("PATCH", "", r#"{"enabled":false}"#),
+            ("DELETE", "", ""),
+            ("POST", "/rotate", "{}"),
+        ] {
+            let actor = actor.with("content-type", "application/json");
+            let send = async |path: &str| {
+                let answer = actor.send(method, &format!("{path}{suffix}"), body).await;
+                answer.has_failed(404, "not_found").body_without_request()
+            };
+            let expected = send(&never).await;
+            for path in &wrong {
+                assert_eq!(send(path).await, expected, "{method} {path}");
+            }
+        }
+        app.key(&other.api_key).get("/v1/organization/me").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_is_used_only_from_where_it_may_be() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        // Requests of these tests come from 192.0.2.7.
+        let here = json!({ "name": "here", "scopes": ["*"], "allowed_ips": ["192.0.2.0/24"] });
+        let there = json!({ "name": "there", "scopes": ["*"], "allowed_ips": ["203.0.113.0/24"] });
+        let here = create(app, &acme.api_key, here).await;
+        let there = create(app, &acme.api_key, there).await;
+        app.key(&here.api_key).get("/me").await.has_status(200);
+        app.key(&there.api_key).get("/me").await.has_failed(403, "forbidden");
+        let body = json!({ "api_key": there.api_key });
+        app.anon().post("/auth/token-exchange", body).await.has_failed(403, "forbidden");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn usage_tells_the_month_and_the_plan_s_limits() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        app.key(&acme.api_key).get("/v1/organization/me").await.has_status(200);
+        let usage = app.key(&acme.api_key).get("/v1/organization/usage").await.has_status(200);
+        insta::assert_json_snapshot!(usage.body);
+    })
+    .await;
+}

@@ -1,0 +1,152 @@
+//! `POST /v1/organization/api-keys/{id}/rotate`
+
+use serde_json::{Value, json};
+
+use super::{create, named, path, status};
+use crate::support::actor::Answer;
+use crate::support::app::text;
+use crate::support::{TestApp, run};
+
+async fn rotate(app: &TestApp, key: &str, id: &str, request: Value) -> Answer {
+    app.key(key).post(&format!("{}/rotate", path(id)), request).await
+}
+
+#[tokio::test]
+async fn a_newer_key_takes_over_with_the_same_name_and_settings() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let request = json!({
+            "name": "ci", "scopes": ["usage:read"], "expires_at": "2036-06-01T00:00:00Z",
+            "metadata": { "team": "data" }, "allowed_ips": ["192.0.2.0/24"],
+        });
+        let ci = create(app, &acme.api_key, request).await;
+        let answer = rotate(app, &acme.api_key, &ci.key_id, json!({})).await.has_status(200);
+        insta::assert_json_snapshot!(answer.body);
+        assert_eq!(answer.body["rotated_from"], ci.key_id);
+        let old = app.key(&acme.api_key).get(&path(&ci.key_id)).await.has_status(200).body;
+        assert_eq!(old["rotated_to"], answer.body["id"]);
+        assert_eq!(status(app, &text(&answer.body["key"])).await, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_grace_the_old_key_stops_at_once() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = named(app, &acme.api_key, "ci").await;
+        let (token, _) = app.exchange(&ci.api_key).await;
+        rotate(app, &acme.api_key, &ci.key_id, json!({})).await.has_status(200);
+        assert_eq!(status(app, &ci.api_key).await, 401);
+        app.bearer(&token).get("/me").await.has_status(401);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn within_its_grace_the_old_key_works_and_after_it_does_not() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = named(app, &acme.api_key, "ci").await;
+        let hour = json!({ "grace_period": 3600 });
+        let new = rotate(app, &acme.api_key, &ci.key_id, hour).await.has_status(200).body;
+        assert_eq!(status(app, &ci.api_key).await, 200);
+        assert_eq!(status(app, &text(&new["key"])).await, 200);
+        let an_hour: bool = sqlx::query_scalar(
+            "select expires_at between now() + interval '59 minutes' and now() + interval '1 hour'
+             from api_keys where superseded_at is not null",
+        )
+        .fetch_one(&mut app.sql().await)
+        .await
+        .unwrap();
+        assert!(an_hour);
+        app.execute("update api_keys set expires_at = now() where superseded_at is not null").await;
+        assert_eq!(status(app, &ci.api_key).await, 401);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grace_never_lengthens_a_life_and_a_temporary_key_never_turns_permanent() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = named(app, &acme.api_key, "ci").await;
+        app.execute(
+            "update api_keys set expires_at = now() + interval '1 minute'
+                     where name = 'ci'",
+        )
+        .await;
+        let week = json!({ "grace_period": 604_800 });
+        rotate(app, &acme.api_key, &ci.key_id, week).await.has_status(200);
+        let within = "select count(*) from api_keys
+                      where name = 'ci' and expires_at <= now() + interval '1 minute'";
+        assert_eq!(app.count(within).await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_once_and_in_its_grace_not_at_all() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = named(app, &acme.api_key, "ci").await;
+        let hour = json!({ "grace_period": 3600 });
+        let first = rotate(app, &acme.api_key, &ci.key_id, hour.clone()).await.has_status(200).body;
+        let again = rotate(app, &acme.api_key, &ci.key_id, hour.clone()).await;
+        again.has_failed(409, "conflict");
+        let change = json!({ "expires_at": null });
+        let longer = app.key(&acme.api_key).patch(&path(&ci.key_id), change).await;
+        longer.has_failed(409, "conflict");
+        // The newer key is the one to rotate next.
+        let next = rotate(app, &acme.api_key, &text(&first["id"]), hour).await.has_status(200).body;
+        assert_eq!(next["rotated_from"], first["id"]);
+        assert_eq!(next["name"], "ci");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_20_that_rotate_one_key_at_once_one_does() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = named(app, &acme.api_key, "ci").await;
+        let mut attempts = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let (actor, path) = (app.key(&acme.api_key), format!("{}/rotate", path(&ci.key_id)));
+            attempts.spawn(async move { actor.post(&path, json!({})).await.status.as_u16() });
+        }
+        let mut statuses = attempts.join_all().await;
+        statuses.sort_unstable();
+        assert_eq!(statuses[0], 200);
+        assert!(statuses[1..].iter().all(|status| *status == 409), "{statuses:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_may_rotate_itself_and_nothing_beyond_it() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = json!({ "name": "ci", "scopes": ["api-keys:manage"] });
+        let ci = create(app, &acme.api_key, ci).await;
+        rotate(app, &ci.api_key, &acme.key_id, json!({})).await.has_failed(403, "forbidden");
+        let next = rotate(app, &ci.api_key, &ci.key_id, json!({})).await.has_status(200).body;
+        assert_eq!(status(app, &text(&next["key"])).await, 200);
+        assert_eq!(status(app, &ci.api_key).await, 401);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grace_that_is_none_is_refused_by_name() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for grace in [json!(-1), json!(604_801), json!(1.5), json!("1"), json!(1e30)] {
+            let request = json!({ "grace_period": grace });
+            let answer = rotate(app, &acme.api_key, &acme.key_id, request).await;
+            let answer = answer.has_failed(400, "validation_error");
+            assert_eq!(answer.refused_fields(), ["grace_period"], "{grace}");
+        }
+    })
+    .await;
+}
