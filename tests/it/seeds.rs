@@ -85,3 +85,47 @@ fn the_page_s_reference_request_is_answered_too() {
     let answer = pasted(&here.replacen("<string>", "acme", 1));
     assert_eq!(answer["org_id"], "acme");
 }
+
+/// Page s2, *Code Examples*, with a key of the deployment and its scopes configured.
+#[test]
+fn creating_a_key_answers_the_page_s_curl_with_the_page_s_shape() {
+    let place = Place::new();
+    let settings = [("KEY_PREFIX", "sig_"), ("SCOPES", "trademarks:read")];
+    let server = place.start(&settings);
+    let own = server.sign_up();
+    let request = r#"curl -X POST https://api.signa.so/v1/organization/api-keys \
+  -H "Authorization: Bearer sig_xxxxxxxxxxxx" \
+  -H "Content-Type: application/json" \
+  -d '{
+    "name": "Analytics Dashboard",
+    "scopes": ["trademarks:read", "billing:read"]
+  }'"#;
+    let page: Value = serde_json::from_str(
+        r#"{
+          "id": "key_Pe5hI9jK",
+          "object": "api_key",
+          "name": "Analytics Dashboard",
+          "key": "sig_a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6e7f8a9b0c1d2e3f4a5b6",
+          "prefix": "sig_a1b2",
+          "scopes": ["trademarks:read", "billing:read"],
+          "created_at": "2026-03-24T16:00:00Z",
+          "expires_at": null,
+          "request_id": "req_wP2gH8iJ"
+        }"#,
+    )
+    .unwrap();
+    let here = request.replace("https://api.signa.so", &server.url(""));
+    let answer = pasted(&here.replace("sig_xxxxxxxxxxxx", &own));
+    assert_eq!(shape(&answer), shape(&page));
+    for same in ["object", "name", "scopes", "expires_at"] {
+        assert_eq!(answer[same], page[same]);
+    }
+    let key = answer["key"].as_str().unwrap();
+    assert_eq!(answer["prefix"].as_str().unwrap(), &key[..8]);
+    assert_eq!(server.status_with(key), 200);
+    // As the page says of a second time, and of what is missing.
+    let again = pasted(&here.replace("sig_xxxxxxxxxxxx", &own));
+    assert_eq!(again["error"]["type"], "conflict");
+    let stranger = pasted(&here);
+    assert_eq!(stranger["error"]["type"], "unauthorized");
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{KEYS, create, named, path};
-use crate::support::run;
+use crate::support::{run, with};
 
 #[tokio::test]
 async fn a_key_is_made_as_it_was_asked_for() {
@@ -178,6 +178,22 @@ async fn a_key_is_used_only_from_where_it_may_be() {
         app.anon().post("/auth/token-exchange", body).await.has_failed(403, "forbidden");
     })
     .await;
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_the_address_is_the_one_that_it_saw() {
+    with(&[("TRUSTED_PROXY_HOPS", "1")])
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let there = json!({ "name": "there", "scopes": ["*"], "allowed_ips": ["203.0.113.9"] });
+            let there = create(app, &acme.api_key, there).await;
+            let from = |seen: &str| app.key(&there.api_key).with("x-forwarded-for", seen);
+            from("203.0.113.9").get("/me").await.has_status(200);
+            from("198.51.100.1, ::ffff:203.0.113.9").get("/me").await.has_status(200);
+            from("203.0.113.9, 198.51.100.1").get("/me").await.has_failed(403, "forbidden");
+            app.key(&there.api_key).get("/me").await.has_failed(403, "forbidden");
+        })
+        .await;
 }
 
 #[tokio::test]

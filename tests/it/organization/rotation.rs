@@ -1,6 +1,7 @@
 //! `POST /v1/organization/api-keys/{id}/rotate`
 
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::{create, named, path, status};
 use crate::support::actor::Answer;
@@ -62,6 +63,32 @@ async fn within_its_grace_the_old_key_works_and_after_it_does_not() {
         assert!(an_hour);
         app.execute("update api_keys set expires_at = now() where superseded_at is not null").await;
         assert_eq!(status(app, &ci.api_key).await, 401);
+    })
+    .await;
+}
+
+/// What a CI job that renews its own key relies on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_rotation_with_a_grace_fails_no_request_in_between() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let mut ci = named(app, &acme.api_key, "ci").await;
+        for _ in 0..5 {
+            let (hour, stop) = (json!({ "grace_period": 3600 }), CancellationToken::new());
+            let (actor, stopped) = (app.key(&ci.api_key), stop.clone());
+            let used = tokio::spawn(async move {
+                let mut statuses = Vec::new();
+                while !stopped.is_cancelled() || statuses.is_empty() {
+                    statuses.push(actor.get("/me").await.status.as_u16());
+                }
+                statuses
+            });
+            let next = rotate(app, &ci.api_key, &ci.key_id, hour).await.has_status(200).body;
+            assert_eq!(status(app, &text(&next["key"])).await, 200);
+            stop.cancel();
+            assert!(used.await.unwrap().into_iter().all(|status| status == 200));
+            (ci.api_key, ci.key_id) = (text(&next["key"]), text(&next["id"]));
+        }
     })
     .await;
 }
