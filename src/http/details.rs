@@ -119,3 +119,17 @@ impl From<&Issue> for WireIssue {
         Self { path: issue.path.clone(), message: issue.message.to_string() }
     }
 }
+
+/// Describes, for the API document, the failures that a family's routes can answer with: one type
+/// for each status, all with the body `$failed`.
+macro_rules! described_failures {
+    ($failed:ty, $($(#[$doc:meta])* $name:ident = $status:literal, $description:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(utoipa::IntoResponses)]
+        #[response(status = $status, description = $description)]
+        #[expect(dead_code, reason = "only described, in the API document")]
+        pub struct $name($failed);
+    )*};
+}
+
+pub(in crate::http) use described_failures;

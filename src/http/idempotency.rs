@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
+use utoipa::IntoParams;
 
 use crate::app::App;
 use crate::domain::idempotency::{Fresh, Outcome, once};
@@ -22,6 +23,21 @@ const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The members of an answer that are never kept.
 const SECRETS: [&str; 3] = ["key", "api_key", "new_api_key"];
+
+/// The header, as the API document describes it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only described, in the API document")]
+pub struct IdempotencyHeader {
+    /// The caller's name for this request: sent again within 24 hours, it is answered again.
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 256,
+        example = "rotate-2026-11"
+    )]
+    key: Option<String>,
+}
 
 /// A request that may come again, if its caller gave it a name.
 pub struct Idempotency {

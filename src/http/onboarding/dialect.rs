@@ -4,11 +4,11 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 
 use crate::error::Error;
 use crate::http::context::RequestContext;
-use crate::http::details::{Details, status};
+use crate::http::details::{Details, described_failures, status};
 use crate::http::wire::Timestamp;
 
 /// A failure in this family's words.
@@ -44,17 +44,7 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
     (status, Json(failed)).into_response()
 }
 
-macro_rules! failures {
-    ($($(#[$doc:meta])* $name:ident = $status:literal, $description:literal;)*) => {$(
-        $(#[$doc])*
-        #[derive(IntoResponses)]
-        #[response(status = $status, description = $description)]
-        #[expect(dead_code, reason = "only described, in the API document")]
-        pub struct $name(Failed);
-    )*};
-}
-
-failures! {
+described_failures! { Failed,
     /// For routes that read a body or parameters.
     BadRequest = 400, "Not readable: broken JSON, nested too deep, or two credentials at once.";
     /// For routes with a guard.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::http::body::{Fields, FromFields, JsonBody, Rules, future, text};
 use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, NO_BODY, Reply};
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, NO_BODY, Reply};
 use crate::http::onboarding::dialect::{
     BadRequest, Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -78,8 +78,7 @@ impl FromFields for CreateKeyRequest {
 /// The key's text is in this answer and nowhere else.
 #[utoipa::path(post, path = "/me/api-keys", operation_id = "createMyKey", tag = "onboarding",
     request_body(content = Option<CreateKeyRequest>, description = "May be left out."),
-    params(("Idempotency-Key" = Option<String>, Header,
-            description = "The caller's name for this request: sent again, it is answered again.")),
+    params(IdempotencyHeader),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 201, description = "Made.", body = MintedKey), BadRequest, Unauthorized,
               Forbidden, Conflict, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
@@ -106,8 +105,7 @@ pub(super) async fn create(
 #[utoipa::path(delete, path = "/me/api-keys/{id}", operation_id = "revokeMyKey",
     tag = "onboarding",
     params(("id" = String, Path, description = "The key's id."),
-           ("Idempotency-Key" = Option<String>, Header,
-            description = "The caller's name for this request: sent again, it is answered again.")),
+           IdempotencyHeader),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 204, description = "It is revoked."), BadRequest, Unauthorized, Forbidden,
               NotFound, Conflict, Invalid, Unavailable))]

@@ -16,7 +16,7 @@ use crate::http::body::{
 };
 use crate::http::caller::{ApiKeysWrite, Authenticated, Scoped};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, NO_BODY, Reply};
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, NO_BODY, Reply};
 use crate::http::organization::dialect::{
     BadRequest, Conflict, Forbidden, NotFound, Reused, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -84,8 +84,7 @@ impl FromFields for UpdateRequest {
 #[utoipa::path(patch, path = "/v1/organization/api-keys/{id}", operation_id = "updateApiKey",
     tag = "organization", request_body = UpdateRequest,
     params(("id" = String, Path, description = "The key's id."),
-           ("Idempotency-Key" = Option<String>, Header,
-            description = "The caller's name for this request: sent again, it is answered again.")),
+           IdempotencyHeader),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Changed.", body = KeyAnswer), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
@@ -136,8 +135,7 @@ impl FromFields for RotateRequest {
     tag = "organization",
     request_body(content = Option<RotateRequest>, description = "May be left out."),
     params(("id" = String, Path, description = "The key's id."),
-           ("Idempotency-Key" = Option<String>, Header,
-            description = "The caller's name for this request: sent again, it is answered again.")),
+           IdempotencyHeader),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The new key.", body = KeyAnswer), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
@@ -185,8 +183,7 @@ pub struct Revoked {
     tag = "organization",
     params(("id" = String, Path, description = "The key's id."),
            ("reason" = Option<String>, Query, description = "Why, in at most 256 characters."),
-           ("Idempotency-Key" = Option<String>, Header,
-            description = "The caller's name for this request: sent again, it is answered again.")),
+           IdempotencyHeader),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "It is revoked.", body = Revoked), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]

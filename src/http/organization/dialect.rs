@@ -4,11 +4,11 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 
 use crate::error::{Error, Kind};
 use crate::http::context::RequestContext;
-use crate::http::details::{Details, WireIssue, code, status};
+use crate::http::details::{Details, WireIssue, code, described_failures, status};
 
 /// A failure in this family's words.
 #[derive(Serialize, ToSchema)]
@@ -120,17 +120,7 @@ fn advice(kind: &Kind) -> (&'static str, bool) {
     }
 }
 
-macro_rules! failures {
-    ($($(#[$doc:meta])* $name:ident = $status:literal, $description:literal;)*) => {$(
-        $(#[$doc])*
-        #[derive(IntoResponses)]
-        #[response(status = $status, description = $description)]
-        #[expect(dead_code, reason = "only described, in the API document")]
-        pub struct $name(Failed);
-    )*};
-}
-
-failures! {
+described_failures! { Failed,
     /// For every route.
     BadRequest = 400, "Not readable, or fields break rules; `issues` names every one.";
     /// For routes with a guard.

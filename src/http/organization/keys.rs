@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::http::body::{Fields, FromFields, JsonBody, Node, Rules, future, metadata, text};
 use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Scoped};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, Reply};
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::organization::dialect::{
     BadRequest, Conflict, Forbidden, NotFound, Reused, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -119,8 +119,7 @@ impl MintedKey {
 /// The key's text is in this answer and nowhere else.
 #[utoipa::path(post, path = "/v1/organization/api-keys", operation_id = "createApiKey",
     tag = "organization", request_body = CreateRequest,
-    params(("Idempotency-Key" = Option<String>, Header,
-            description = "The caller's name for this request: sent again, it is answered again.")),
+    params(IdempotencyHeader),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 201, description = "Made.", body = MintedKey), BadRequest, Unauthorized,
               Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused, Unavailable))]

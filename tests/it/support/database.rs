@@ -18,7 +18,8 @@ use super::leaks;
 /// Adopted or started once a process; Postgres itself ends a few seconds after the last one.
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
     let checkout = Sha256::digest(env!("CARGO_MANIFEST_DIR"));
-    let name = format!("tenantry-tests-{}", leaks::hex(&checkout[..6]));
+    let user = rustix::process::getuid().as_raw();
+    let name = format!("tenantry-tests-{user}-{}", leaks::hex(&checkout[..6]));
     let settings = Settings {
         home: roomy_folder().join(name),
         bin_dir: std::env::var_os("PG_BIN_DIR").map(PathBuf::from),
