@@ -19,6 +19,8 @@ use crate::repo;
 const ACQUIRE: Duration = Duration::from_millis(500);
 /// How long one piece of work may take, commit included.
 const CALL: Duration = Duration::from_secs(3);
+/// How long the work of an operator's command may take.
+const LONG_CALL: Duration = Duration::from_hours(1);
 /// How long a connection may lie idle before it is asked whether it still lives.
 const STALE: Duration = Duration::from_secs(1);
 /// How long it may take to say so.
@@ -77,6 +79,25 @@ impl Database {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
+        self.transact(CALL, work).await
+    }
+
+    /// The same for a command that an operator waits for: it may take its time.
+    ///
+    /// # Errors
+    /// As [`Database::transaction`].
+    pub async fn long_transaction<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
+    ) -> Result<T> {
+        self.transact(LONG_CALL, work).await
+    }
+
+    async fn transact<T>(
+        &self,
+        deadline: Duration,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
+    ) -> Result<T> {
         let mut lease = self.lease().await?;
         let in_transaction = async {
             let mut transaction = lease.connection()?.begin().await?;
@@ -91,7 +112,7 @@ impl Database {
                 }
             }
         };
-        let done = timeout(CALL, in_transaction).await;
+        let done = timeout(deadline, in_transaction).await;
         lease.settle(done)
     }
 

@@ -14,8 +14,10 @@ use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::RefusedKey;
 use crate::repo::audit_events;
 
-/// How many keys and reasons are kept between two flushes; more are only counted in the metrics.
-const MOST: usize = 1000;
+/// How many keys and reasons are kept between two flushes.
+const MOST: usize = 200;
+/// How many of them may be one organization's: none can crowd the others out.
+const MOST_OF_ONE: usize = 10;
 
 /// Gathers refusals.
 pub struct Refusals {
@@ -33,7 +35,8 @@ impl Refusals {
     /// Notes one refusal; of several, the first request is told of.
     pub fn note(&self, refused: RefusedKey, trail: impl FnOnce() -> Trail) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = pending.len() >= MOST;
+        let of_one = pending.keys().filter(|it| it.organization == refused.organization).count();
+        let is_full = pending.len() >= MOST || of_one >= MOST_OF_ONE;
         match pending.entry(refused) {
             Entry::Occupied(mut place) => place.get_mut().1 += 1,
             Entry::Vacant(place) if !is_full => {

@@ -4,7 +4,6 @@
 use std::io::Read;
 use std::path::Path;
 
-use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -13,6 +12,7 @@ use crate::commands::{Failure, say};
 use crate::domain::key_import::{ImportedKey, import};
 use crate::model::Invalid;
 use crate::model::key_name::KeyName;
+use crate::model::moment;
 use crate::model::org_handle::OrgHandle;
 use crate::model::scope::ScopeCatalogue;
 
@@ -55,13 +55,13 @@ struct Line {
     sha256: Option<String>,
     name: Option<String>,
     scopes: Vec<String>,
-    expires_at: Option<DateTime<Utc>>,
+    expires_at: Option<String>,
 }
 
 fn parse(text: &str, catalogue: &ScopeCatalogue) -> Result<Vec<ImportedKey>, Failure> {
     let (mut keys, mut problems) = (Vec::new(), Vec::new());
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match parse_line(line, catalogue) {
+        match parse_line(at + 1, line, catalogue) {
             Ok(key) => keys.push(key),
             Err(Invalid(why)) => problems.push(format!("line {}: {why}", at + 1)),
         }
@@ -69,7 +69,11 @@ fn parse(text: &str, catalogue: &ScopeCatalogue) -> Result<Vec<ImportedKey>, Fai
     if problems.is_empty() { Ok(keys) } else { Err(Failure::Refused(problems.join("\n  "))) }
 }
 
-fn parse_line(line: &str, catalogue: &ScopeCatalogue) -> Result<ImportedKey, Invalid> {
+fn parse_line(
+    number: usize,
+    line: &str,
+    catalogue: &ScopeCatalogue,
+) -> Result<ImportedKey, Invalid> {
     // serde's own words could repeat the key.
     let line: Line = serde_json::from_str(line).map_err(|error| {
         let column = error.column();
@@ -84,12 +88,14 @@ fn parse_line(line: &str, catalogue: &ScopeCatalogue) -> Result<ImportedKey, Inv
     };
     let named = |field: &str, Invalid(why): Invalid| Invalid::from(format!("{field} {why}"));
     let name = line.name.map(|name| KeyName::parse(&name, KeyName::MAX)).transpose();
+    let expires_at = line.expires_at.map(|text| moment::parse(&text)).transpose();
     Ok(ImportedKey {
+        line: number,
         organization: OrgHandle::parse(&line.org_id).map_err(|why| named("org_id", why))?,
         sha256,
         name: name.map_err(|why| named("name", why))?,
         scopes: catalogue.parse(&line.scopes).map_err(|why| named("scopes", why))?,
-        expires_at: line.expires_at,
+        expires_at: expires_at.map_err(|why| named("expires_at", why))?,
     })
 }
 

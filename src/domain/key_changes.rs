@@ -16,6 +16,7 @@ use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
 use crate::model::key_name::KeyName;
 use crate::model::metadata::MetadataChanges;
+use crate::model::moment;
 use crate::model::scope::ScopeSet;
 use crate::repo::keys;
 
@@ -50,7 +51,7 @@ pub async fn update(
     changes: &KeyChanges,
     trail: &Trail,
 ) -> Result<ApiKey> {
-    let (caller, before) = hold_live(tx, caller, id).await?;
+    let (caller, before) = hold_live(tx, caller, id, trail).await?;
     let after = changes.applied_to(&before)?;
     require_within(&caller, &after.scopes, after.expires_at)?;
     keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
@@ -72,7 +73,7 @@ pub async fn rotate(
     grace_seconds: i32,
     trail: &Trail,
 ) -> Result<Minted> {
-    let (caller, old) = hold_live(tx, caller, id).await?;
+    let (caller, old) = hold_live(tx, caller, id, trail).await?;
     let (organization, user) = (caller.organization, old.user);
     keys::supersede(tx, organization, id, grace_seconds, trail.at).await?;
     let stored = old.name.as_deref().map(|name| KeyName::parse(name, KeyName::MAX)).transpose();
@@ -136,7 +137,7 @@ fn shown(key: &ApiKey) -> serde_json::Value {
     json!({
         "name": key.name,
         "scopes": key.scopes.to_stored(),
-        "expires_at": key.expires_at,
+        "expires_at": key.expires_at.map(moment::to_text),
         "allowed_ips": key.allowed_ips.to_texts(),
         "metadata": key.metadata.to_stored(),
         "enabled": key.enabled,

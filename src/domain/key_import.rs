@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
+use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::NewApiKey;
 use crate::model::audit::{AuditEvent, EventType, Trail};
@@ -14,10 +15,12 @@ use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
 use crate::model::org_handle::OrgHandle;
 use crate::model::scope::ScopeSet;
-use crate::repo::{audit_events, keys, users};
+use crate::repo::{audit_events, callers, keys, users};
 
 /// A key that was minted elsewhere.
 pub struct ImportedKey {
+    /// Which line of the file it stands in, for messages: they never repeat what is in it.
+    pub line: usize,
     /// Whose it is.
     pub organization: OrgHandle,
     /// The SHA-256 of its text.
@@ -33,7 +36,8 @@ pub struct ImportedKey {
 /// Stores keys in one transaction, for the owners of their organizations.
 ///
 /// # Errors
-/// Not found where an organization is not there, conflict where a key or a name is.
+/// Not found where an organization is not there, conflict where a key or a name is; naming the
+/// line.
 pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
     let trail = Trail {
         method: "-".to_owned(),
@@ -43,47 +47,59 @@ pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
         at: app.clock.now(),
     };
     app.db
-        .transaction(async |tx| {
+        .long_transaction(async |tx| {
             for key in &imported {
-                let handle = key.organization.as_str();
-                let owner = users::find_owner(tx, &key.organization).await?;
-                let (organization, user) = owner.ok_or_else(|| {
-                    Error::not_found(format!("there is no organization {handle}"))
+                store(app, tx, key, &trail).await.map_err(|error| match error.kind() {
+                    Kind::NotFound | Kind::Conflict => {
+                        let message = format!("line {}: {}", key.line, error.message());
+                        Error::new(error.kind().clone(), message)
+                    }
+                    _ => error,
                 })?;
-                let text = imported_text(&key.sha256);
-                let (digest, pepper_id) = app.peppers.digest(&text);
-                let id = KeyId::new(trail.at, &*app.entropy);
-                let new = NewApiKey {
-                    id,
-                    organization,
-                    user,
-                    digest,
-                    pepper_id,
-                    prefix: IMPORTED_PREFIX,
-                    // Of the hash, not of the key: that may not be known.
-                    display_id: &text["sha256:".len()..][..8],
-                    name: key.name.as_ref(),
-                    scopes: &key.scopes,
-                    created_at: trail.at,
-                    expires_at: key.expires_at,
-                    allowed_ips: &AllowedIps::default(),
-                    metadata: &Metadata::default(),
-                    enabled: true,
-                    rotated_from: None,
-                };
-                keys::insert(tx, &new).await?;
-                let event = AuditEvent {
-                    organization,
-                    event_type: EventType::KeyImported,
-                    actor: "operator",
-                    target: &id.to_string(),
-                    key_display_id: None,
-                    detail: json!({ "scopes": key.scopes.to_stored() }),
-                    trail: &trail,
-                };
-                audit_events::insert(tx, &event).await?;
             }
             Ok(())
         })
         .await
+}
+
+async fn store(app: &App, tx: &mut PgConnection, key: &ImportedKey, trail: &Trail) -> Result<()> {
+    let owner = users::find_owner(tx, &key.organization).await?;
+    let no_such = || Error::not_found("there is no such organization");
+    let (organization, user) = owner.ok_or_else(no_such)?;
+    let text = imported_text(&key.sha256);
+    // Under whatever pepper: a key that is taken over twice would have two lives.
+    if !callers::by_digests(tx, &app.peppers.candidates(&text)).await?.is_empty() {
+        return Err(Error::conflict("this key is there already"));
+    }
+    let (digest, pepper_id) = app.peppers.digest(&text);
+    let id = KeyId::new(trail.at, &*app.entropy);
+    let new = NewApiKey {
+        id,
+        organization,
+        user,
+        digest,
+        pepper_id,
+        prefix: IMPORTED_PREFIX,
+        // Of the hash, not of the key: that may not be known.
+        display_id: &text["sha256:".len()..][..8],
+        name: key.name.as_ref(),
+        scopes: &key.scopes,
+        created_at: trail.at,
+        expires_at: key.expires_at,
+        allowed_ips: &AllowedIps::default(),
+        metadata: &Metadata::default(),
+        enabled: true,
+        rotated_from: None,
+    };
+    keys::insert(tx, &new).await?;
+    let event = AuditEvent {
+        organization,
+        event_type: EventType::KeyImported,
+        actor: "operator",
+        target: &id.to_string(),
+        key_display_id: None,
+        detail: json!({ "scopes": key.scopes.to_stored() }),
+        trail,
+    };
+    audit_events::insert(tx, &event).await
 }

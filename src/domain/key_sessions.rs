@@ -9,6 +9,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::{App, access_tokens};
+use crate::domain::keys::{confirm, elsewhere};
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::{Caller, Holder};
@@ -39,7 +40,7 @@ pub async fn exchange(app: &App, holder: &Caller, trail: &Trail) -> Result<Token
     let session = SessionId::new(trail.at, &*app.entropy);
     app.db
         .transaction(async |tx| {
-            let holder = callers::confirm(tx, holder).await?;
+            let holder = confirm(tx, holder, trail).await?;
             let organization = holder.organization;
             key_sessions::insert(tx, organization, session, holder.key, trail.at).await?;
             let tokens = issue(app, tx, &holder, session, trail.at).await?;
@@ -61,8 +62,8 @@ pub async fn exchange(app: &App, holder: &Caller, trail: &Trail) -> Result<Token
 /// The next tokens of a session, for its refresh token.
 ///
 /// # Errors
-/// Unauthenticated where the token is unknown, over or spent, or its session or key has ended. A
-/// spent one ends the session.
+/// Unauthenticated where the token is unknown, over or spent, or its session or key has ended; a
+/// spent one ends the session. Forbidden from where the key may not be used.
 pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens> {
     let refused = || Error::unauthenticated("This refresh token is not valid");
     if !KeyFormat::of_refresh_tokens().recognises(shown.expose()) {
@@ -83,6 +84,9 @@ pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens>
             let Some(Holder::Good(holder)) = holder.filter(|_| !token.is_expired) else {
                 return Ok(None);
             };
+            if !holder.key_allowed_ips.admit(trail.address) {
+                return Err(elsewhere());
+            }
             let (organization, session) = (token.organization, token.session);
             key_sessions::spend_refresh_tokens(tx, organization, session, trail.at).await?;
             issue(app, tx, &holder, session, trail.at).await.map(Some)

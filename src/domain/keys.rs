@@ -16,6 +16,7 @@ use crate::model::caller::Caller;
 use crate::model::ids::{KeyId, OrganizationId, UserId};
 use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
+use crate::model::moment;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Secret;
 use crate::repo::{audit_events, callers, keys};
@@ -117,16 +118,17 @@ pub async fn create(
     spec: impl FnOnce(&Caller) -> KeySpec,
     trail: &Trail,
 ) -> Result<Minted> {
-    let caller = callers::confirm(tx, caller).await?;
+    let caller = confirm(tx, caller, trail).await?;
     caller.require("api-keys:write")?;
     let spec = spec(&caller);
+
     require_within(&caller, &spec.scopes, spec.expires_at)?;
     let minted = mint(app, tx, (caller.organization, caller.user), spec, trail.at).await?;
     let detail = json!({
         "display_id": minted.key.display_id,
         "name": minted.key.name,
         "scopes": minted.key.scopes.to_stored(),
-        "expires_at": minted.key.expires_at,
+        "expires_at": minted.key.expires_at.map(moment::to_text),
     });
     record(tx, &caller, EventType::KeyCreated, minted.key.id, detail, trail).await?;
     Ok(minted)
@@ -144,10 +146,11 @@ pub async fn revoke(
     reason: Option<&str>,
     trail: &Trail,
 ) -> Result<()> {
-    if id != caller.key {
-        caller.require("api-keys:write")?;
+    if id == caller.key {
+        keys::lock(tx, caller.organization, &[id]).await?;
+    } else {
+        hold(tx, caller, id, trail).await?.require("api-keys:write")?;
     }
-    keys::lock(tx, caller.organization, &[id]).await?;
     let key = find(tx, caller, id).await?;
     if id != caller.key {
         require_within(caller, &key.scopes, key.expires_at)?;
@@ -169,6 +172,36 @@ pub async fn find(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<A
     key.ok_or_else(|| Error::not_found("There is no such key"))
 }
 
+/// The caller as the database knows it now, its session and key held until the transaction ends,
+/// and still allowed from where it calls.
+///
+/// Invariant: whatever mints, widens or ends a credential asks here or in [`hold_live`] first, so
+/// that a key revoked or narrowed a moment ago does nothing more.
+///
+/// # Errors
+/// Unauthenticated where the credential has ended, forbidden from where it may not be used.
+pub async fn confirm(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> Result<Caller> {
+    callers::hold_session(tx, caller).await?;
+    admitted(callers::confirm(tx, caller).await?, trail)
+}
+
+/// The same, with another key of the organization held too.
+async fn hold(tx: &mut PgConnection, caller: &Caller, id: KeyId, trail: &Trail) -> Result<Caller> {
+    callers::hold_session(tx, caller).await?;
+    keys::lock(tx, caller.organization, &[caller.key, id]).await?;
+    admitted(callers::confirm(tx, caller).await?, trail)
+}
+
+fn admitted(caller: Caller, trail: &Trail) -> Result<Caller> {
+    if caller.key_allowed_ips.admit(trail.address) { Ok(caller) } else { Err(elsewhere()) }
+}
+
+/// What a key is told that is used from where it may not be.
+#[must_use]
+pub fn elsewhere() -> Error {
+    Error::forbidden("This key may not be used from this address")
+}
+
 /// The caller as the database knows it now, and a live key of its organization within its
 /// containment; both are held until the transaction ends.
 ///
@@ -178,9 +211,9 @@ pub async fn hold_live(
     tx: &mut PgConnection,
     caller: &Caller,
     id: KeyId,
+    trail: &Trail,
 ) -> Result<(Caller, ApiKey)> {
-    keys::lock(tx, caller.organization, &[caller.key, id]).await?;
-    let caller = callers::confirm(tx, caller).await?;
+    let caller = hold(tx, caller, id, trail).await?;
     caller.require("api-keys:write")?;
     let key = find(tx, &caller, id).await?;
     require_within(&caller, &key.scopes, key.expires_at)?;

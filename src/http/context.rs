@@ -28,7 +28,7 @@ pub struct Facts {
     pub id: String,
     /// The other header that the caller sent the id in, if not in `X-Request-Id`.
     pub echo: Option<HeaderName>,
-    /// Where the request comes from, as far as trusted proxies tell.
+    /// Where the request comes from; `None` where trusted proxies do not tell.
     pub address: Option<IpAddr>,
     /// When it came.
     pub at: DateTime<Utc>,
@@ -60,7 +60,7 @@ impl RequestContext {
         Self(Arc::new(Facts {
             id,
             echo,
-            address: peer.map(|ConnectInfo(peer)| client_address(peer.ip(), headers, hops)),
+            address: peer.and_then(|ConnectInfo(peer)| client_address(peer.ip(), headers, hops)),
             at: app.clock.now(),
             method: known_method(request.method()),
             path: request.uri().path().to_owned(),
@@ -75,7 +75,7 @@ impl RequestContext {
         Trail {
             method: self.method.to_owned(),
             path: self.path.clone(),
-            address: self.address.map(|address| address.to_string()),
+            address: self.address,
             request_id: self.id.clone(),
             at: self.at,
         }
@@ -111,16 +111,17 @@ fn is_request_id(text: &str) -> bool {
 }
 
 /// The peer, or behind `hops` trusted proxies what the outermost of them saw: each adds the
-/// address it was called from at the end, and only those ends are to be believed.
-fn client_address(peer: IpAddr, headers: &HeaderMap, hops: usize) -> IpAddr {
+/// address it was called from at the end, and only those ends are to be believed. Where they can
+/// not be read the address is not known; the proxy's own would let callers pass for it.
+fn client_address(peer: IpAddr, headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
+    if hops == 0 {
+        return Some(peer.to_canonical());
+    }
     let forwarded = headers.get_all(FORWARDED_FOR).into_iter();
     let listed: Vec<&[u8]> =
         forwarded.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
-    let believed = match hops {
-        0 => None,
-        hops => listed.len().checked_sub(hops).and_then(|at| address(listed[at])),
-    };
-    believed.unwrap_or(peer).to_canonical()
+    let seen = address(listed[listed.len().checked_sub(hops)?])?;
+    Some(seen.to_canonical())
 }
 
 fn address(listed: &[u8]) -> Option<IpAddr> {
@@ -131,11 +132,13 @@ fn address(listed: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
+    /// What is seen of a request from 127.0.0.1 with this header; `-` where it is not known.
     fn seen(forwarded: &str, hops: usize) -> String {
         let mut headers = HeaderMap::new();
         let forwarded = forwarded.as_bytes().try_into().expect("a header");
         headers.insert(FORWARDED_FOR, forwarded);
-        client_address(IpAddr::from([127, 0, 0, 1]), &headers, hops).to_string()
+        let seen = client_address(IpAddr::from([127, 0, 0, 1]), &headers, hops);
+        seen.map_or("-".to_owned(), |address| address.to_string())
     }
 
     #[test]
@@ -147,8 +150,8 @@ mod tests {
     fn only_the_ends_that_trusted_proxies_added_are_believed() {
         assert_eq!(seen("6.6.6.6, 203.0.113.9", 1), "203.0.113.9");
         assert_eq!(seen("6.6.6.6, 203.0.113.9, 10.0.0.2", 2), "203.0.113.9");
-        assert_eq!(seen("203.0.113.9", 2), "127.0.0.1");
-        assert_eq!(seen("203.0.113.9, garbage", 1), "127.0.0.1");
+        assert_eq!(seen("203.0.113.9", 2), "-");
+        assert_eq!(seen("203.0.113.9, garbage", 1), "-");
         assert_eq!(seen("é, 203.0.113.9", 1), "203.0.113.9");
     }
 

@@ -14,6 +14,7 @@ use utoipa::IntoParams;
 use crate::app::App;
 use crate::domain::idempotency::{Fresh, Outcome, once};
 use crate::error::{Error, Issue, Result};
+use crate::http::body::Said;
 use crate::http::context::RequestContext;
 use crate::model::Invalid;
 use crate::model::caller::Caller;
@@ -69,7 +70,7 @@ impl FromRequestParts<App> for Idempotency {
 
 impl Idempotency {
     /// Makes a change of the caller's organization in one transaction, once for each name that
-    /// the caller gives. `body` is the fingerprint of what the request's body says.
+    /// the caller gives.
     ///
     /// # Errors
     /// Those of `work`, and those of [`once`].
@@ -77,12 +78,13 @@ impl Idempotency {
         self,
         app: &App,
         caller: &Caller,
-        body: [u8; 32],
+        said: Said,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
     ) -> Result<Response> {
-        let attempt = self.attempt(caller, body);
+        let attempt = self.attempt(caller, said.fingerprint);
         let keeps = attempt.is_some();
         let outcome = once(app, attempt.as_ref(), self.context.at, async |tx| {
+            said.judge()?;
             let reply = work(tx).await?;
             let kept = if keeps { reply.kept()? } else { None };
             Ok(Fresh { status: reply.status.as_u16(), kept, answer: reply })
@@ -107,9 +109,6 @@ impl Idempotency {
         })
     }
 }
-
-/// The fingerprint of a body for routes that read none.
-pub const NO_BODY: [u8; 32] = [0; 32];
 
 /// An answer to a change.
 pub struct Reply<T> {

@@ -2,7 +2,6 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use chrono::{DateTime, Datelike, Timelike, Utc};
 
 use crate::app::App;
 use crate::error::{Error, Issue, Result};
@@ -58,17 +57,4 @@ impl FromRequestParts<App> for Query {
 /// For any other text.
 pub fn boolean(text: &str) -> Result<bool, Invalid> {
     text.parse().map_err(|_| "must be true or false".into())
-}
-
-/// Reads a time with a zone.
-///
-/// # Errors
-/// For any other text.
-pub fn moment(text: &str) -> Result<DateTime<Utc>, Invalid> {
-    let parsed = DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.to_utc());
-    // RFC 3339 has four digits for the year, in UTC too; the database knows no leap second.
-    let parsed = parsed.filter(|moment| {
-        (0..=9999).contains(&moment.year()) && moment.nanosecond() < 1_000_000_000
-    });
-    parsed.ok_or("must be a time with a zone, such as 2036-01-01T00:00:00Z".into())
 }

@@ -1,7 +1,9 @@
 //! What the families' wire structs share: how a time is written.
 
-use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde::{Serialize, Serializer};
+
+use crate::model::moment;
 
 /// A time: RFC 3339, UTC, milliseconds.
 // As every family writes it: contract §1, *Times*.
@@ -20,6 +22,6 @@ impl Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+        serializer.serialize_str(&moment::to_text(self.0))
     }
 }

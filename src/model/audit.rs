@@ -1,5 +1,7 @@
 //! What is written down about a change.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, Utc};
 
 use crate::model::ids::OrganizationId;
@@ -12,7 +14,7 @@ pub struct Trail {
     /// The request's path, without the query.
     pub path: String,
     /// Where it came from.
-    pub address: Option<String>,
+    pub address: Option<IpAddr>,
     /// Its id.
     pub request_id: String,
     /// When it came.

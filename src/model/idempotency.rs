@@ -34,7 +34,7 @@ impl IdempotencyKey {
 pub struct Attempt {
     /// Whose data it is about.
     pub organization: OrganizationId,
-    /// Who makes it: the same whoever, after a rotation too.
+    /// Who makes it.
     pub principal: String,
     /// What it is made to: the method and the route.
     pub endpoint: String,

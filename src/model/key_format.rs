@@ -43,7 +43,9 @@ impl KeyFormat {
             && prefix.as_bytes()[0].is_ascii_lowercase()
             && prefix.ends_with('_')
             && prefix.bytes().all(word);
-        if fits {
+        if prefix == IMPORTED_PREFIX {
+            Err("must not be imported_, which stands for keys from elsewhere".into())
+        } else if fits {
             Ok(Self { prefix: prefix.to_owned() })
         } else {
             Err("must be 2 to 32 of a-z, 0-9 and _, start with a letter and end with _".into())
@@ -146,7 +148,9 @@ mod tests {
 
     #[test]
     fn a_prefix_that_could_end_inside_the_key_is_refused() {
-        for prefix in ["", "_", "tnt", "Tnt_", "1tnt_", "tnt-live_", "é_", &"a".repeat(40)] {
+        for prefix in
+            ["", "_", "imported_", "tnt", "Tnt_", "1tnt_", "tnt-live_", "é_", &"a".repeat(40)]
+        {
             assert!(KeyFormat::parse(prefix).is_err(), "{prefix:?}");
         }
     }

@@ -13,6 +13,7 @@ pub mod ids;
 pub mod key_format;
 pub mod key_name;
 pub mod metadata;
+pub mod moment;
 pub mod org_handle;
 pub mod plan;
 pub mod scope;

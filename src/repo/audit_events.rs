@@ -21,7 +21,7 @@ pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()>
         event.target,
         event.trail.method,
         event.trail.path,
-        event.trail.address,
+        event.trail.address.map(|address| address.to_string()),
         event.trail.request_id,
         event.key_display_id,
         event.detail,

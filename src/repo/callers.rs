@@ -140,24 +140,33 @@ pub async fn by_sessions(
     Ok(found.collect())
 }
 
-/// The caller as the database knows it in this transaction, its key and session held against
-/// revocation and narrowing until the transaction ends. They are held by one at a time, in turn:
-/// a lock that many could share would let a stolen key keep its own revocation waiting.
+/// Holds the caller's session, if it came with one, until the transaction ends.
 ///
-/// Invariant: whatever mints or widens a credential asks here first, so that a key revoked a
-/// moment ago mints nothing.
+/// Invariant: sessions are held before keys, everywhere, so that nobody who holds one of each
+/// waits for the other.
+///
+/// # Errors
+/// The database's own.
+pub async fn hold_session(db: &mut PgConnection, caller: &Caller) -> Result<()> {
+    let Some(session) = caller.session else { return Ok(()) };
+    sqlx::query!(
+        "select id from key_sessions where organization_id = $1 and id = $2 for no key update",
+        caller.organization.0,
+        session.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(())
+}
+
+/// The caller as the database knows it in this transaction, its key held against revocation and
+/// narrowing until the transaction ends. It is held by one at a time, in turn: a lock that many
+/// could share would let a stolen key keep its own revocation waiting.
 ///
 /// # Errors
 /// Unauthenticated where the credential is not good any more.
 pub async fn confirm(db: &mut PgConnection, caller: &Caller) -> Result<Caller> {
     let session = caller.session.map(SessionId::uuid);
-    sqlx::query!(
-        "select id from key_sessions where organization_id = $1 and id = $2 for no key update",
-        caller.organization.0,
-        session,
-    )
-    .fetch_optional(&mut *db)
-    .await?;
     let row = sqlx::query_as!(
         Row,
         r#"select k.organization_id, o.handle as organization_handle, o.plan, k.user_id,

@@ -99,6 +99,24 @@ async fn the_same_name_at_another_route_or_of_another_caller_is_another_record()
 }
 
 #[tokio::test]
+async fn a_request_that_comes_again_is_answered_again_when_its_expiry_has_passed() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let brief = json!({
+            "name": "brief", "scopes": ["usage:read"], "expires_at": "2036-05-08T09:56:43Z",
+        });
+        let actor = again(app, &acme.api_key, "one");
+        let first = actor.post(KEYS, brief.clone()).await.has_status(201);
+        app.clock.advance(chrono::TimeDelta::seconds(5));
+        assert_replays(&first, &actor.post(KEYS, brief.clone()).await);
+        let late = app.key(&acme.api_key).post(KEYS, brief).await;
+        let late = late.has_failed(400, "validation_error");
+        assert_eq!(late.refused_fields(), ["expires_at"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_refusal_does_not_use_the_name_up() {
     run(async |app| {
         let acme = app.sign_up().await;

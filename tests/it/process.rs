@@ -170,7 +170,11 @@ fn keys_are_imported_whole_or_not_at_all_and_peppers_are_counted() {
     assert_eq!(server.status_with("sk_old_1"), 401);
     assert_eq!(import(good).status.code(), Some(0));
     assert_eq!(server.status_with("sk_old_1"), 200);
-    assert!(told(&import(good)).contains("is there already"));
+    assert!(told(&import(good)).contains("line 1: this key is there already"));
+    let nowhere = r#"{"org_id":"sk_live_51SECRET","key":"x","scopes":["*"]}"#;
+    let done = told(&import(nowhere));
+    assert!(done.contains("line 1: there is no such organization"), "{done}");
+    assert!(!done.contains("SECRET"));
     let counted = place.command(&[]).args(["key", "peppers"]).output().unwrap();
     assert_eq!(told(&counted), "p1: 2 live keys\n");
 }

@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Issue, Result};
-use crate::http::body::Node;
+use crate::http::body::{Node, text};
 use crate::model::Invalid;
+use crate::model::moment;
 use crate::model::scope::ScopeCatalogue;
 
 /// What fields are judged by beside their own form: what is configured, and what time it is.
@@ -28,13 +29,14 @@ pub struct Fields<'a> {
     pub rules: Rules<'a>,
     members: Vec<(String, Node)>,
     issues: Vec<Issue>,
+    late: Vec<Issue>,
 }
 
 impl<'a> Fields<'a> {
     /// The members of a body.
     #[must_use]
     pub fn new(members: Vec<(String, Node)>, rules: Rules<'a>) -> Self {
-        Self { rules, members, issues: Vec::new() }
+        Self { rules, members, issues: Vec::new(), late: Vec::new() }
     }
 
     /// The field `name` as `parse` reads it. `None` where it is not there or refused. Null is
@@ -62,6 +64,31 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The time `name`, which must be after the request's own. That it has passed is a late issue:
+    /// a request that comes again after a while is still the same request.
+    pub fn future(&mut self, name: &'static str) -> Option<DateTime<Utc>> {
+        let time = self.optional(name, text(moment::parse));
+        self.judge_future(name, time)
+    }
+
+    /// The same, where null says that there is to be none.
+    pub fn nullable_future(&mut self, name: &'static str) -> Option<Option<DateTime<Utc>>> {
+        let time = self.nullable(name, text(moment::parse));
+        self.judge_future(name, time.flatten());
+        time
+    }
+
+    fn judge_future(
+        &mut self,
+        name: &'static str,
+        time: Option<DateTime<Utc>>,
+    ) -> Option<DateTime<Utc>> {
+        if time.is_some_and(|time| time <= self.rules.now) {
+            self.late.push(Issue::of(name, "must be in the future"));
+        }
+        time
+    }
+
     /// Whether there is no member at all.
     #[must_use]
     pub fn are_none(&self) -> bool {
@@ -87,16 +114,21 @@ impl<'a> Fields<'a> {
         None
     }
 
-    /// Fails where any issue was met, or members are left that no field is for.
+    /// Fails where any issue was met, or members are left that no field is for. Late issues alone
+    /// are given back: they are judged when it is known that the request is not a repetition.
     ///
     /// # Errors
     /// Invalid, with every issue.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<Vec<Issue>> {
         for (name, _) in self.members {
             let name: String = name.chars().take(64).collect();
             self.issues.push(Issue::of(name, "is not a field of this request"));
         }
-        if self.issues.is_empty() { Ok(()) } else { Err(Error::invalid(self.issues)) }
+        if self.issues.is_empty() {
+            return Ok(self.late);
+        }
+        self.issues.append(&mut self.late);
+        Err(Error::invalid(self.issues))
     }
 
     fn parse<T>(

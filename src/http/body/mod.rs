@@ -19,7 +19,7 @@ use tokio::time::timeout;
 pub use self::fields::{Fields, FromFields, Rules};
 use self::nesting::Nesting;
 pub use self::node::Node;
-pub use self::readers::{future, metadata, metadata_changes, text};
+pub use self::readers::{metadata, metadata_changes, text};
 use crate::app::App;
 use crate::error::{Error, Issue, Kind, Result};
 
@@ -34,8 +34,28 @@ const DEADLINE: Duration = Duration::from_secs(15);
 pub struct JsonBody<T> {
     /// What was read.
     pub value: T,
+    /// What else is known of it.
+    pub said: Said,
+}
+
+/// What is known of a body beside its fields.
+pub struct Said {
     /// The digest of all that the body says, however it is spelt.
     pub fingerprint: [u8; 32],
+    late: Vec<Issue>,
+}
+
+impl Said {
+    /// For routes that read no body.
+    pub const NOTHING: Self = Self { fingerprint: [0; 32], late: Vec::new() };
+
+    /// Judges what depends on when the request came.
+    ///
+    /// # Errors
+    /// Invalid, with every late issue.
+    pub fn judge(self) -> Result<()> {
+        if self.late.is_empty() { Ok(()) } else { Err(Error::invalid(self.late)) }
+    }
 }
 
 impl<T: FromFields> FromRequest<App> for JsonBody<T> {
@@ -70,9 +90,9 @@ fn read<T: FromFields>(body: Node, rules: Rules<'_>) -> Result<JsonBody<T>> {
     };
     let mut fields = Fields::new(members, rules);
     let value = T::from_fields(&mut fields);
-    fields.finish()?;
+    let late = fields.finish()?;
     let value = value.ok_or_else(|| Error::internal("a field was refused without an issue"))?;
-    Ok(JsonBody { value, fingerprint })
+    Ok(JsonBody { value, said: Said { fingerprint, late } })
 }
 
 /// Takes `application/json`, with the charset utf-8 or none, not compressed.

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
-
 use crate::http::body::Node;
-use crate::http::query::moment;
 use crate::model::Invalid;
 use crate::model::metadata::{Metadata, MetadataChanges};
 
@@ -14,17 +11,6 @@ pub fn text<T>(
     parse: impl FnOnce(&str) -> Result<T, Invalid>,
 ) -> impl FnOnce(Node) -> Result<T, Invalid> {
     |node| parse(&node.into_text()?)
-}
-
-/// Reads a time after `now`.
-///
-/// # Errors
-/// For a time that has passed, or any other text.
-pub fn future(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Invalid> {
-    match moment(text)? {
-        moment if moment > now => Ok(moment),
-        _ => Err("must be in the future".into()),
-    }
 }
 
 /// Reads strings under names.
@@ -47,7 +33,11 @@ pub fn metadata_changes(node: Node) -> Result<MetadataChanges, Invalid> {
         Node::Null => Ok((name, None)),
         value => Ok((name, Some(member(value)?))),
     });
-    Ok(MetadataChanges(changes.collect::<Result<_, Invalid>>()?))
+    let changes: BTreeMap<String, Option<String>> = changes.collect::<Result<_, Invalid>>()?;
+    // What is too much alone is too much together; the sum is judged where the rest is known.
+    let added = changes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+    Metadata::parse(added.collect())?;
+    Ok(MetadataChanges(changes))
 }
 
 fn member(value: Node) -> Result<String, Invalid> {

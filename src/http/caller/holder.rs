@@ -4,10 +4,12 @@ use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::app::key_lookup::Question;
+use crate::domain::keys::elsewhere;
 use crate::error::{Error, Result};
 use crate::http::context::RequestContext;
 use crate::model::audit::Trail;
 use crate::model::caller::{Caller, Holder, Refusal, RefusedKey};
+use crate::model::ids::SessionId;
 use crate::model::key_format::{IMPORTED_PREFIX, imported_text};
 use crate::repo::keys;
 
@@ -18,7 +20,7 @@ use crate::repo::keys;
 /// garbage does not reach the database. Forbidden from where the key may not be used.
 pub async fn holder_of_key(app: &App, context: &RequestContext, text: &str) -> Result<Caller> {
     let mut candidates = Vec::new();
-    if is_key(app, text) {
+    if app.config.keys.format.recognises(text) {
         candidates = app.peppers.candidates(text);
     }
     if app.config.keys.import {
@@ -33,19 +35,17 @@ pub async fn holder_of_key(app: &App, context: &RequestContext, text: &str) -> R
     Ok(caller)
 }
 
-/// The holder of an access token, as good as its session and its key.
+/// The holder of the session that an access token names, as good as session and key are.
 ///
 /// # Errors
 /// As [`holder_of_key`].
-pub async fn holder_of_token(app: &App, context: &RequestContext, token: &str) -> Result<Caller> {
-    let session = app.access_tokens.session(token, app.clock.now()).ok_or_else(refused)?;
+pub async fn holder_of_session(
+    app: &App,
+    context: &RequestContext,
+    session: SessionId,
+) -> Result<Caller> {
     let holder = app.key_lookup.ask(Question::Session(session)).await?;
     admit(app, context, holder)
-}
-
-/// Whether the text has the format of this deployment's keys.
-pub fn is_key(app: &App, text: &str) -> bool {
-    app.config.keys.format.recognises(text)
 }
 
 /// What every credential that is not good is told.
@@ -70,7 +70,7 @@ fn admit(app: &App, context: &RequestContext, holder: Option<Holder>) -> Result<
                 key_display_id: caller.key_display_id,
                 reason: Refusal::Address,
             });
-            Err(Error::forbidden("This key may not be used from this address"))
+            Err(elsewhere())
         }
     }
 }

@@ -16,7 +16,7 @@ use axum::response::Response;
 
 use self::credential::Credential;
 pub use self::holder::holder_of_key;
-use self::holder::{holder_of_token, is_key, refused};
+use self::holder::{holder_of_session, refused};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::context::RequestContext;
@@ -52,10 +52,11 @@ async fn find(
     credential: &Credential<'_>,
 ) -> Result<Arc<Caller>> {
     let caller = match credential {
-        Credential::Bearer(token) if token.contains('.') && !is_key(app, token) => {
-            holder_of_token(app, context, token).await
-        }
-        Credential::Key(text) | Credential::Bearer(text) => holder_of_key(app, context, text).await,
+        Credential::Key(text) => holder_of_key(app, context, text).await,
+        Credential::Bearer(text) => match app.access_tokens.session(text, context.at) {
+            Some(session) => holder_of_session(app, context, session).await,
+            None => holder_of_key(app, context, text).await,
+        },
         Credential::Unreadable => Err(refused()),
     };
     caller.map(Arc::new)

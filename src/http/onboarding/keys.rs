@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::keys::{self, KeySpec};
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, Rules, future, text};
+use crate::http::body::{Fields, FromFields, JsonBody, Rules, Said};
 use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, NO_BODY, Reply};
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::onboarding::dialect::{
     BadRequest, Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -56,19 +56,20 @@ pub struct CreateKeyRequest {
     #[schema(value_type = Option<String>, max_length = 64, examples("ci"))]
     name: Option<KeyName>,
     /// What it may do, within what the caller may; where left out, the same.
-    #[schema(value_type = Option<Vec<String>>, examples(json!(["usage:read"])))]
+    #[schema(value_type = Option<Vec<String>>, nullable = false, examples(json!(["usage:read"])))]
     scopes: Option<ScopeSet>,
     /// When it ends, no later than the caller's own key; never, where left out.
-    #[schema(value_type = Option<String>, format = DateTime, examples("2036-01-01T00:00:00Z"))]
+    #[schema(value_type = Option<String>, nullable = false, format = DateTime,
+             examples("2036-01-01T00:00:00Z"))]
     expires_at: Option<DateTime<Utc>>,
 }
 
 impl FromFields for CreateKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let name = fields.nullable("name", key_name);
-        let Rules { scopes, now } = fields.rules;
+        let Rules { scopes, .. } = fields.rules;
         let scopes = fields.optional("scopes", |node| scopes.parse(&node.into_texts()?));
-        let expires_at = fields.optional("expires_at", text(|it| future(it, now)));
+        let expires_at = fields.future("expires_at");
         Some(Self { name: name.flatten().flatten(), scopes, expires_at })
     }
 }
@@ -87,14 +88,14 @@ pub(super) async fn create(
     Scoped(caller, _): Scoped<ApiKeysWrite>,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value, fingerprint }: JsonBody<CreateKeyRequest>,
+    JsonBody { value, said }: JsonBody<CreateKeyRequest>,
 ) -> Result<Response> {
     let CreateKeyRequest { name, scopes, expires_at } = value;
     let spec = |caller: &Caller| {
         KeySpec::plain(name, scopes.unwrap_or_else(|| caller.scopes.clone()), expires_at)
     };
     idempotency
-        .run(&app, &caller, fingerprint, async |tx| {
+        .run(&app, &caller, said, async |tx| {
             let minted = keys::create(&app, tx, &caller, spec, &context.trail()).await?;
             Ok(Reply { status: StatusCode::CREATED, body: Some(MintedKey::from(minted)) })
         })
@@ -118,7 +119,7 @@ pub(super) async fn revoke(
 ) -> Result<Response> {
     let id = KeyId::parse(&id).ok_or_else(|| Error::not_found("There is no such key"))?;
     idempotency
-        .run(&app, &caller, NO_BODY, async |tx| {
+        .run(&app, &caller, Said::NOTHING, async |tx| {
             keys::revoke(tx, &caller, id, None, &context.trail()).await?;
             Ok(Reply::<()> { status: StatusCode::NO_CONTENT, body: None })
         })

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -13,12 +12,13 @@ use crate::http::context::RequestContext;
 use crate::http::organization::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::organization::wire::Listed;
 use crate::http::page::Page;
-use crate::http::query::{Query, moment};
+use crate::http::query::Query;
 use crate::http::wire::Timestamp;
 use crate::model::Invalid;
 use crate::model::audit::{EventFilter, RecordedEvent};
 use crate::model::cursor::List;
 use crate::model::ids::event_id;
+use crate::model::moment;
 use crate::repo::audit_events;
 
 /// One row of the trail.
@@ -82,8 +82,8 @@ pub(super) async fn list(
 ) -> Result<Json<Listed<Recorded>>> {
     let filter = EventFilter {
         event_type: query.optional("event_type", parse_event_type),
-        since: query.optional::<DateTime<Utc>>("since", moment),
-        until: query.optional::<DateTime<Utc>>("until", moment),
+        since: query.optional("since", moment::parse),
+        until: query.optional("until", moment::parse),
     };
     let organization = caller.organization;
     let page = Page::read(&mut query, &app, List::AuditEvents, organization.0);

@@ -11,12 +11,10 @@ use crate::app::App;
 use crate::domain::key_changes::{self, KeyChanges};
 use crate::domain::keys;
 use crate::error::Result;
-use crate::http::body::{
-    Fields, FromFields, JsonBody, Node, Rules, future, metadata_changes, text,
-};
+use crate::http::body::{Fields, FromFields, JsonBody, Node, Rules, Said, metadata_changes, text};
 use crate::http::caller::{ApiKeysWrite, Authenticated, Scoped};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, NO_BODY, Reply};
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::organization::dialect::{
     BadRequest, Conflict, Forbidden, NotFound, Reused, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -41,35 +39,40 @@ const REASON: usize = 256;
 #[schema(as = organization::UpdateApiKeyRequest)]
 pub struct UpdateRequest {
     /// A label, unique among the organization's live keys.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 255, examples("ci"))]
+    #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 255,
+             examples("ci"))]
     name: Option<KeyName>,
     /// What it may do, within what the caller may.
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, examples(json!(["usage:read"])))]
+    #[schema(value_type = Option<Vec<String>>, nullable = false, min_items = 1,
+             examples(json!(["usage:read"])))]
     scopes: Option<ScopeSet>,
     /// When it ends; null is never.
     #[schema(value_type = Option<String>, format = DateTime, examples("2036-01-01T00:00:00Z"))]
     #[expect(clippy::option_option, reason = "absent, null and a time are three things")]
     expires_at: Option<Option<DateTime<Utc>>>,
     /// Strings to add or replace; null removes one.
-    #[schema(value_type = Option<Object>, examples(json!({ "team": "ops", "owner": null })))]
+    #[schema(value_type = Option<Object>, nullable = false,
+             examples(json!({ "team": "ops", "owner": null })))]
     metadata: Option<MetadataChanges>,
     /// The networks it may be used from; an empty list is everywhere.
-    #[schema(value_type = Option<Vec<String>>, examples(json!(["2001:db8::/32"])))]
+    #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 100,
+             examples(json!(["2001:db8::/32"])))]
     allowed_ips: Option<AllowedIps>,
     /// Whether it may be used.
+    #[schema(nullable = false)]
     enabled: Option<bool>,
 }
 
 impl FromFields for UpdateRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let Rules { scopes: catalogue, now } = fields.rules;
+        let Rules { scopes: catalogue, .. } = fields.rules;
         if fields.are_none() {
             fields.refuse("Name at least one setting to change");
         }
         Some(Self {
             name: fields.optional("name", text(|it| KeyName::parse(it, KeyName::MAX))),
             scopes: fields.optional("scopes", |it| catalogue.parse(&it.into_texts()?)),
-            expires_at: fields.nullable("expires_at", text(|it| future(it, now))),
+            expires_at: fields.nullable_future("expires_at"),
             metadata: fields.optional("metadata", metadata_changes),
             allowed_ips: fields.optional("allowed_ips", allowed_ips),
             enabled: fields.optional("enabled", Node::into_bool),
@@ -95,13 +98,13 @@ pub(super) async fn update(
     context: RequestContext,
     idempotency: Idempotency,
     PathId(id): PathId,
-    JsonBody { value, fingerprint }: JsonBody<UpdateRequest>,
+    JsonBody { value, said }: JsonBody<UpdateRequest>,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
     let UpdateRequest { name, scopes, expires_at, metadata, allowed_ips, enabled } = value;
     let changes = KeyChanges { name, scopes, expires_at, metadata, allowed_ips, enabled };
     idempotency
-        .run(&app, &caller, fingerprint, async |tx| {
+        .run(&app, &caller, said, async |tx| {
             let trail = context.trail();
             let key = key_changes::update(tx, &caller, id, &changes, &trail).await?;
             let request_id = context.id.clone();
@@ -116,7 +119,8 @@ pub(super) async fn update(
 #[schema(as = organization::RotateApiKeyRequest)]
 pub struct RotateRequest {
     /// For how many seconds the old key still works; not at all, where left out.
-    #[schema(value_type = Option<i32>, minimum = 0, maximum = 604_800, examples(3600))]
+    #[schema(value_type = Option<i32>, nullable = false, minimum = 0, maximum = 604_800,
+             examples(3600))]
     grace_period: Option<i32>,
 }
 
@@ -146,12 +150,12 @@ pub(super) async fn rotate(
     context: RequestContext,
     idempotency: Idempotency,
     PathId(id): PathId,
-    JsonBody { value, fingerprint }: JsonBody<RotateRequest>,
+    JsonBody { value, said }: JsonBody<RotateRequest>,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
     let grace = value.grace_period.unwrap_or(0);
     idempotency
-        .run(&app, &caller, fingerprint, async |tx| {
+        .run(&app, &caller, said, async |tx| {
             let trail = context.trail();
             let minted = key_changes::rotate(&app, tx, &caller, id, grace, &trail).await?;
             let body = KeyAnswer {
@@ -199,7 +203,7 @@ pub(super) async fn revoke(
     let reason = query.optional("reason", parse_reason);
     query.finish()?;
     idempotency
-        .run(&app, &caller, NO_BODY, async |tx| {
+        .run(&app, &caller, Said::NOTHING, async |tx| {
             keys::revoke(tx, &caller, id, reason.as_deref(), &context.trail()).await?;
             let (id, request_id) = (id.to_string(), context.id.clone());
             let body = Revoked { id, object: "api_key", deleted: true, request_id };

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::keys::{self, KeySpec, Minted};
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, Node, Rules, future, metadata, text};
+use crate::http::body::{Fields, FromFields, JsonBody, Node, Rules, metadata, text};
 use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Scoped};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
@@ -45,22 +45,24 @@ pub struct CreateRequest {
              examples(json!(["usage:read", "billing:read"])))]
     scopes: ScopeSet,
     /// When it ends, no later than the caller's own key; never, where left out.
-    #[schema(value_type = Option<String>, format = DateTime, examples("2036-01-01T00:00:00Z"))]
+    #[schema(value_type = Option<String>, nullable = false, format = DateTime,
+             examples("2036-01-01T00:00:00Z"))]
     expires_at: Option<DateTime<Utc>>,
     /// Strings, together at most 4 KiB.
-    #[schema(value_type = Option<Object>, examples(json!({ "team": "data" })))]
+    #[schema(value_type = Option<Object>, nullable = false, examples(json!({ "team": "data" })))]
     metadata: Option<Metadata>,
     /// The networks it may be used from; everywhere, where left out.
-    #[schema(value_type = Option<Vec<String>>, examples(json!(["203.0.113.0/24"])))]
+    #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 100,
+             examples(json!(["203.0.113.0/24"])))]
     allowed_ips: Option<AllowedIps>,
 }
 
 impl FromFields for CreateRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let Rules { scopes: catalogue, now } = fields.rules;
+        let Rules { scopes: catalogue, .. } = fields.rules;
         let name = fields.required("name", text(|it| KeyName::parse(it, KeyName::MAX)));
         let scopes = fields.required("scopes", |it| catalogue.parse(&it.into_texts()?));
-        let expires_at = fields.optional("expires_at", text(|it| future(it, now)));
+        let expires_at = fields.future("expires_at");
         let metadata = fields.optional("metadata", metadata);
         let allowed_ips = fields.optional("allowed_ips", allowed_ips);
         Some(Self { name: name?, scopes: scopes?, expires_at, metadata, allowed_ips })
@@ -128,7 +130,7 @@ pub(super) async fn create(
     Scoped(caller, _): Scoped<ApiKeysWrite>,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value, fingerprint }: JsonBody<CreateRequest>,
+    JsonBody { value, said }: JsonBody<CreateRequest>,
 ) -> Result<Response> {
     let CreateRequest { name, scopes, expires_at, metadata, allowed_ips } = value;
     let spec = KeySpec {
@@ -137,7 +139,7 @@ pub(super) async fn create(
         ..KeySpec::plain(Some(name), scopes, expires_at)
     };
     idempotency
-        .run(&app, &caller, fingerprint, async |tx| {
+        .run(&app, &caller, said, async |tx| {
             let minted = keys::create(&app, tx, &caller, |_| spec, &context.trail()).await?;
             Ok(Reply { status: StatusCode::CREATED, body: Some(MintedKey::new(minted, &context)) })
         })

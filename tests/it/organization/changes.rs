@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::body::Body;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::{KEYS, create, named, path, status};
 use crate::support::actor::Actor;
@@ -146,6 +148,53 @@ async fn a_key_narrowed_a_moment_ago_mints_no_more_than_it_is_left_with() {
         app.key(&acme.api_key).patch(&path(&ci.key_id), narrower).await.has_status(200);
         let wider = json!({ "name": "wider", "scopes": ["*"] });
         app.key(&ci.api_key).post(KEYS, wider).await.has_failed(403, "forbidden");
+    })
+    .await;
+}
+
+/// The key is good when the request begins, and narrowed before its body has arrived.
+#[tokio::test]
+async fn a_key_narrowed_to_other_addresses_while_its_request_arrives_mints_nothing() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = named(app, &acme.api_key, "ci").await;
+        let (pieces, body) = mpsc::channel::<Result<&str, String>>(1);
+        let body = Body::from_stream(ReceiverStream::new(body));
+        let actor = app.key(&ci.api_key).with("content-type", "application/json");
+        let minting = actor.send("POST", KEYS, body);
+        let narrowing = async {
+            pieces.send(Ok(r#"{"name":"late","#)).await.unwrap();
+            // There is room for this one when the first was taken: by then the guard has passed.
+            pieces.send(Ok(r#""scopes":"#)).await.unwrap();
+            let elsewhere = json!({ "allowed_ips": ["203.0.113.0/24"] });
+            app.key(&acme.api_key).patch(&path(&ci.key_id), elsewhere).await.has_status(200);
+            pieces.send(Ok(r#"["usage:read"]}"#)).await.unwrap();
+            drop(pieces);
+        };
+        let (answer, ()) = tokio::join!(minting, narrowing);
+        answer.has_failed(403, "forbidden");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_makes_and_changes_keys_at_once_with_one_token_gets_every_answer() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (token, _) = app.exchange(&acme.api_key).await;
+        let mut requests = JoinSet::new();
+        for number in 0..40 {
+            let actor = app.bearer(&token);
+            let own = path(&acme.key_id);
+            requests.spawn(async move {
+                let made = json!({ "name": number.to_string(), "scopes": ["usage:read"] });
+                match number % 2 {
+                    0 => actor.post(KEYS, made).await.has_status(201),
+                    _ => actor.patch(&own, json!({ "enabled": true })).await.has_status(200),
+                }
+            });
+        }
+        assert_eq!(requests.join_all().await.len(), 40);
     })
     .await;
 }

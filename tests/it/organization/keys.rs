@@ -38,7 +38,7 @@ async fn every_broken_field_is_named_at_once() {
         let answer = app.key(&acme.api_key).post(KEYS, request).await;
         let answer = answer.has_failed(400, "validation_error");
         let expected =
-            ["name", "scopes", "expires_at", "metadata", "allowed_ips", "organization_id"];
+            ["name", "scopes", "metadata", "allowed_ips", "organization_id", "expires_at"];
         assert_eq!(answer.refused_fields(), expected);
         let answer = app.key(&acme.api_key).post(KEYS, json!({})).await;
         assert_eq!(answer.has_failed(400, "validation_error").refused_fields(), ["name", "scopes"]);
@@ -176,6 +176,21 @@ async fn a_key_is_used_only_from_where_it_may_be() {
         app.key(&there.api_key).get("/me").await.has_failed(403, "forbidden");
         let body = json!({ "api_key": there.api_key });
         app.anon().post("/auth/token-exchange", body).await.has_failed(403, "forbidden");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_not_spent_from_where_its_key_may_not_be_used() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (_, token) = app.exchange(&acme.api_key).await;
+        let refresh = json!({ "refresh_token": token });
+        app.execute("update api_keys set allowed_ips = '{203.0.113.0/24}'").await;
+        let refused = app.anon().post("/auth/refresh", refresh.clone()).await;
+        refused.has_failed(403, "forbidden");
+        app.execute("update api_keys set allowed_ips = '{192.0.2.0/24}'").await;
+        app.anon().post("/auth/refresh", refresh).await.has_status(200);
     })
     .await;
 }

@@ -56,6 +56,7 @@ async fn a_key_from_elsewhere_works_once_importing_is_on() {
         let acme = app.sign_up().await;
         for (text, name) in [("sk_legacy.0123-4567", "known text"), ("abc def", "known hash")] {
             let imported = ImportedKey {
+                line: 1,
                 organization: OrgHandle::parse(&acme.org_id).unwrap(),
                 sha256: Sha256::digest(text).into(),
                 name: Some(KeyName::parse(name, 64).unwrap()),
@@ -67,6 +68,7 @@ async fn a_key_from_elsewhere_works_once_importing_is_on() {
             assert_eq!(status(app, text).await, 401);
             let importing = app.replica_with(&[("KEY_IMPORT", "on")]);
             assert_eq!(status(&importing, text).await, 200);
+            importing.bearer(text).get("/v1/organization/me").await.has_status(200);
             assert_eq!(status(&importing, "sk_legacy.unknown").await, 401);
             assert_eq!(status(&importing, &acme.api_key).await, 200);
             importing.close().await;
