@@ -32,6 +32,36 @@ fn every_operation_says_in_one_line_what_it_does() {
     }
 }
 
+#[test]
+fn every_example_is_one_of_its_schema() {
+    let schemas = DOCUMENT["components"]["schemas"].as_object().unwrap();
+    let mut found = 0;
+    for (name, schema) in schemas {
+        check_examples(name, schema, &mut found);
+    }
+    assert!(found > 40, "only {found} examples were found");
+}
+
+fn check_examples(place: &str, schema: &Value, found: &mut usize) {
+    for example in schema["examples"].as_array().into_iter().flatten() {
+        *found += 1;
+        let mut whole = schema.clone();
+        whole["components"] = DOCUMENT["components"].clone();
+        let fits = jsonschema::draft202012::is_valid(&whole, example);
+        assert!(fits, "{place}: {example} is no example of {schema}");
+    }
+    let within = schema["properties"].as_object().into_iter().flatten();
+    for (name, schema) in within {
+        check_examples(&format!("{place}.{name}"), schema, found);
+    }
+    if schema["items"].is_object() {
+        check_examples(&format!("{place}[]"), &schema["items"], found);
+    }
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        check_examples(place, part, found);
+    }
+}
+
 /// Two wire structs of one name would be merged silently.
 #[test]
 fn every_wire_struct_has_a_name_of_its_own() {

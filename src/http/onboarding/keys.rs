@@ -56,7 +56,7 @@ pub struct CreateKeyRequest {
     #[schema(value_type = Option<String>, max_length = 64, examples("ci"))]
     name: Option<KeyName>,
     /// What it may do, within what the caller may; where left out, the same.
-    #[schema(value_type = Option<Vec<String>>, nullable = false, examples(json!(["usage:read"])))]
+    #[schema(value_type = Option<Vec<String>>, nullable = false, examples("usage:read"))]
     scopes: Option<ScopeSet>,
     /// When it ends, no later than the caller's own key; never, where left out.
     #[schema(value_type = Option<String>, nullable = false, format = DateTime,

@@ -27,7 +27,7 @@ pub struct Key {
     display_id: String,
     #[schema(required, examples("acme corp"))]
     name: Option<String>,
-    #[schema(examples(json!(["*"])))]
+    #[schema(examples("*"))]
     scopes: Vec<String>,
     /// Whether the key is good: neither revoked nor expired.
     is_active: bool,

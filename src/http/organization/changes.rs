@@ -44,7 +44,7 @@ pub struct UpdateRequest {
     name: Option<KeyName>,
     /// What it may do, within what the caller may.
     #[schema(value_type = Option<Vec<String>>, nullable = false, min_items = 1,
-             examples(json!(["usage:read"])))]
+             examples("usage:read"))]
     scopes: Option<ScopeSet>,
     /// When it ends; null is never.
     #[schema(value_type = Option<String>, format = DateTime, examples("2036-01-01T00:00:00Z"))]
@@ -56,7 +56,7 @@ pub struct UpdateRequest {
     metadata: Option<MetadataChanges>,
     /// The networks it may be used from; an empty list is everywhere.
     #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 100,
-             examples(json!(["2001:db8::/32"])))]
+             examples("2001:db8::/32"))]
     allowed_ips: Option<AllowedIps>,
     /// Whether it may be used.
     #[schema(nullable = false)]

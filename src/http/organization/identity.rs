@@ -34,7 +34,7 @@ pub struct OwnKey {
     id: String,
     #[schema(examples("tnt_live_a1b2"))]
     prefix: String,
-    #[schema(examples(json!(["*"])))]
+    #[schema(examples("*"))]
     scopes: Vec<String>,
 }
 

@@ -42,7 +42,7 @@ pub struct CreateRequest {
     name: KeyName,
     /// What it may do, within what the caller may.
     #[schema(value_type = Vec<String>, min_items = 1,
-             examples(json!(["usage:read", "billing:read"])))]
+             examples("usage:read", "billing:read"))]
     scopes: ScopeSet,
     /// When it ends, no later than the caller's own key; never, where left out.
     #[schema(value_type = Option<String>, nullable = false, format = DateTime,
@@ -53,7 +53,7 @@ pub struct CreateRequest {
     metadata: Option<Metadata>,
     /// The networks it may be used from; everywhere, where left out.
     #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 100,
-             examples(json!(["203.0.113.0/24"])))]
+             examples("203.0.113.0/24"))]
     allowed_ips: Option<AllowedIps>,
 }
 
@@ -91,7 +91,7 @@ pub struct MintedKey {
     /// What the key's text starts with, and the 4 characters after that.
     #[schema(examples("tnt_live_LfbR"))]
     prefix: String,
-    #[schema(examples(json!(["usage:read", "billing:read"])))]
+    #[schema(examples("usage:read", "billing:read"))]
     scopes: Vec<String>,
     created_at: Timestamp,
     #[schema(required)]

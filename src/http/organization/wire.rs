@@ -56,12 +56,12 @@ pub struct Key {
     /// The 8 characters after the configured prefix.
     #[schema(examples("a1b2c3d4"))]
     display_id: String,
-    #[schema(examples(json!(["usage:read", "billing:read"])))]
+    #[schema(examples("usage:read", "billing:read"))]
     scopes: Vec<String>,
     /// Whether the key may be used while it lives.
     enabled: bool,
     /// Where it may be used from; empty is everywhere.
-    #[schema(examples(json!(["203.0.113.0/24"])))]
+    #[schema(examples("203.0.113.0/24"))]
     allowed_ips: Vec<String>,
     /// What was noted down about it.
     #[schema(value_type = Object, examples(json!({ "team": "data" })))]
