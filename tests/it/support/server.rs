@@ -102,10 +102,17 @@ impl Place {
 }
 
 impl Drop for Place {
-    /// Leaves no Postgres behind, whatever became of the test.
+    /// Leaves no Postgres behind, whatever became of the test: asked to end, which also clears its
+    /// shared memory away, and made to where it does not.
     fn drop(&mut self) {
-        if let Some(pid) = self.postgres() {
-            signal("KILL", pid);
+        let Some(pid) = self.postgres() else { return };
+        signal("INT", pid);
+        let asked = Instant::now();
+        while is_alive(pid) {
+            if asked.elapsed() > Duration::from_secs(10) {
+                return signal("KILL", pid);
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
