@@ -121,7 +121,6 @@ pub async fn create(
     let caller = confirm(tx, caller, trail).await?;
     caller.require("api-keys:write")?;
     let spec = spec(&caller);
-
     require_within(&caller, &spec.scopes, spec.expires_at)?;
     let minted = mint(app, tx, (caller.organization, caller.user), spec, trail.at).await?;
     let detail = json!({
@@ -146,15 +145,16 @@ pub async fn revoke(
     reason: Option<&str>,
     trail: &Trail,
 ) -> Result<()> {
-    if id == caller.key {
+    let key = if id == caller.key {
         keys::lock(tx, caller.organization, &[id]).await?;
+        find(tx, caller, id).await?
     } else {
-        hold(tx, caller, id, trail).await?.require("api-keys:write")?;
-    }
-    let key = find(tx, caller, id).await?;
-    if id != caller.key {
-        require_within(caller, &key.scopes, key.expires_at)?;
-    }
+        let caller = hold(tx, caller, id, trail).await?;
+        caller.require("api-keys:write")?;
+        let key = find(tx, &caller, id).await?;
+        require_within(&caller, &key.scopes, key.expires_at)?;
+        key
+    };
     let by = caller.key.to_string();
     if keys::revoke(tx, caller.organization, id, reason, &by, trail.at).await? {
         let detail = json!({ "display_id": key.display_id, "name": key.name, "reason": reason });
