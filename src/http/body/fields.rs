@@ -68,25 +68,21 @@ impl<'a> Fields<'a> {
     /// a request that comes again after a while is still the same request.
     pub fn future(&mut self, name: &'static str) -> Option<DateTime<Utc>> {
         let time = self.optional(name, text(moment::parse));
-        self.judge_future(name, time)
+        self.note_if_past(name, time);
+        time
     }
 
     /// The same, where null says that there is to be none.
     pub fn nullable_future(&mut self, name: &'static str) -> Option<Option<DateTime<Utc>>> {
         let time = self.nullable(name, text(moment::parse));
-        self.judge_future(name, time.flatten());
+        self.note_if_past(name, time.flatten());
         time
     }
 
-    fn judge_future(
-        &mut self,
-        name: &'static str,
-        time: Option<DateTime<Utc>>,
-    ) -> Option<DateTime<Utc>> {
+    fn note_if_past(&mut self, name: &'static str, time: Option<DateTime<Utc>>) {
         if time.is_some_and(|time| time <= self.rules.now) {
             self.late.push(Issue::of(name, "must be in the future"));
         }
-        time
     }
 
     /// Whether there is no member at all.
