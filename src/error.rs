@@ -21,13 +21,15 @@ pub enum Kind {
     /// It can be read, and a field breaks a rule; the issues name every one.
     Invalid,
     /// No credential, or one that is not good (any longer).
-    Unauthenticated,
+    Unauthenticated(Proof),
     /// A good credential that lacks scopes; these are missing.
     MissingScopes(Vec<String>),
     /// A good credential whose person lacks the role.
     MissingRole(String),
     /// A good credential that may not do this.
     Forbidden,
+    /// The right password of an account whose address is not verified, where it has to be.
+    EmailNotVerified,
     /// The credential's organization is suspended.
     Suspended,
     /// The plan allows no more of this resource.
@@ -45,6 +47,8 @@ pub enum Kind {
     MethodNotAllowed,
     /// The change collides with what is there.
     Conflict,
+    /// An account has this e-mail address already.
+    EmailTaken,
     /// The idempotency key was used for another request.
     IdempotencyReused,
     /// The first request with this idempotency key is still running.
@@ -72,9 +76,37 @@ pub enum Kind {
     Unavailable,
 }
 
+/// What was shown to prove who is calling, and did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing.
+    Missing,
+    /// A key.
+    Key,
+    /// An access token, a session's cookie, or the token of a mailed link.
+    Token,
+    /// An e-mail address and a password.
+    Password,
+    /// The right password of an account that is not active.
+    InactiveAccount,
+}
+
+/// Where in a request a field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In the body.
+    Body,
+    /// In the query string.
+    Query,
+    /// In a header.
+    Header,
+}
+
 /// One broken field: where it is and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issue {
+    /// Where it is.
+    pub location: Location,
     /// The way to the field from the top of the body; empty for the body itself.
     pub path: Vec<String>,
     /// What the caller has to change.
@@ -82,9 +114,21 @@ pub struct Issue {
 }
 
 impl Issue {
-    /// An issue of the field `name` at the top of the body, or of the parameter `name`.
+    /// An issue of the field `name` at the top of the body.
     pub fn of(name: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { path: vec![name.into()], message: message.into() }
+        Self { location: Location::Body, path: vec![name.into()], message: message.into() }
+    }
+
+    /// An issue of the body as a whole.
+    pub fn of_body(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { location: Location::Body, path: Vec::new(), message: message.into() }
+    }
+
+    /// The same issue, of a field elsewhere.
+    #[must_use]
+    pub fn at(mut self, location: Location) -> Self {
+        self.location = location;
+        self
     }
 }
 
@@ -118,8 +162,8 @@ impl Error {
     }
 
     /// No credential, or not a good one.
-    pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::Unauthenticated, message)
+    pub fn unauthenticated(proof: Proof, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Unauthenticated(proof), message)
     }
 
     /// A good credential that may not do this.

@@ -1,19 +1,23 @@
 //! Access tokens: JWTs that name a session and are worth no more than it.
 //!
-//! The algorithm is ours, never the token's. A token proves only that we issued it and that it
-//! is not over; whether its session and key still are is asked of the database at each use.
+//! Each key to check them with has its algorithm from the configuration; a token only says which of
+//! the keys it means, never an algorithm. A token proves only that we issued it and that it is not
+//! over; whether its session still is good is asked of the database at each use.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::config::tokens::TokenSettings;
 use crate::error::{Error, Result};
-use crate::model::ids::SessionId;
+use crate::model::ids::{AccountId, SessionId};
 use crate::model::secret::Secret;
 
 /// How long an access token from a key exchange lives (contract §2).
-pub const LIFETIME: TimeDelta = TimeDelta::minutes(15);
+pub const KEY_TOKEN_LIFETIME: TimeDelta = TimeDelta::minutes(15);
+/// How long a person's access token lives (contract §3).
+pub const ACCOUNT_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 /// For whom the tokens are.
 const AUDIENCE: &str = "tenantry";
@@ -29,50 +33,102 @@ struct Claims {
     exp: i64,
 }
 
-/// Signs with the newest secret, reads with every one.
-pub struct AccessTokens {
-    issuer: String,
-    signing: (Header, EncodingKey),
-    verifying: Vec<(String, DecodingKey)>,
+/// Whose session a token names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenSession {
+    /// The one that a key was exchanged for.
+    Key(SessionId),
+    /// A person's.
+    Account(SessionId),
+}
+
+/// A key to check tokens with.
+struct Verifying {
+    kid: String,
+    key: DecodingKey,
     validation: Validation,
 }
 
+/// Signs with the newest key, reads with every one.
+pub struct AccessTokens {
+    issuer: String,
+    signing: (Header, EncodingKey),
+    verifying: Vec<Verifying>,
+    published: JwkSet,
+}
+
 impl AccessTokens {
-    /// From the configuration, which never leaves the list of secrets empty.
-    #[must_use]
-    pub fn new(settings: &TokenSettings, public_url: &url::Url) -> Self {
+    /// From the configuration: the newest private key signs, or else the newest secret.
+    ///
+    /// # Errors
+    /// Internal where there is neither, or a private key can not be used, which the configuration
+    /// excludes.
+    pub fn new(settings: &TokenSettings, public_url: &url::Url) -> Result<Self> {
         let issuer = public_url.as_str().trim_end_matches('/').to_owned();
-        let newest = &settings.secrets[0];
-        let header = Header { kid: Some(newest.id.clone()), ..Header::new(Algorithm::HS256) };
-        let verifying = settings.secrets.iter();
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_issuer(&[&issuer]);
-        validation.set_audience(&[AUDIENCE]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // Judged below by the injected clock, without leeway.
-        validation.validate_exp = false;
-        Self {
-            signing: (header, EncodingKey::from_secret(&newest.bytes)),
-            verifying: verifying
-                .map(|secret| (secret.id.clone(), DecodingKey::from_secret(&secret.bytes)))
-                .collect(),
-            validation,
-            issuer,
+        let mut tokens = Vec::new();
+        let mut verifying = Vec::new();
+        let mut published = Vec::new();
+        for private in &settings.private_keys {
+            let key = EncodingKey::from_ed_der(&private.bytes);
+            let mut jwk =
+                Jwk::from_encoding_key(&key, Algorithm::EdDSA).map_err(Error::internal)?;
+            jwk.common.key_id = Some(private.id.clone());
+            jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+            let check = DecodingKey::from_jwk(&jwk).map_err(Error::internal)?;
+            verifying.push(verifying_key(&private.id, check, Algorithm::EdDSA, &issuer));
+            tokens.push((header(&private.id, Algorithm::EdDSA), key));
+            published.push(jwk);
         }
+        for secret in &settings.secrets {
+            let check = DecodingKey::from_secret(&secret.bytes);
+            verifying.push(verifying_key(&secret.id, check, Algorithm::HS256, &issuer));
+            let key = EncodingKey::from_secret(&secret.bytes);
+            tokens.push((header(&secret.id, Algorithm::HS256), key));
+        }
+        let signing = tokens.into_iter().next();
+        let signing = signing.ok_or_else(|| Error::internal("nothing to sign tokens with"))?;
+        Ok(Self { issuer, signing, verifying, published: JwkSet { keys: published } })
     }
 
-    /// A token for `session`, good for [`LIFETIME`].
+    /// A token for the session that a key of `user` was exchanged for.
     ///
     /// # Errors
     /// Internal where signing fails.
-    pub fn issue(&self, session: SessionId, user: &str, now: DateTime<Utc>) -> Result<Secret> {
+    pub fn issue_to_key(
+        &self,
+        session: SessionId,
+        user: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Secret> {
+        self.issue(session, user.to_owned(), (now, now + KEY_TOKEN_LIFETIME))
+    }
+
+    /// A token for a person's session.
+    ///
+    /// # Errors
+    /// Internal where signing fails.
+    pub fn issue_to_account(
+        &self,
+        session: SessionId,
+        account: AccountId,
+        now: DateTime<Utc>,
+    ) -> Result<Secret> {
+        self.issue(session, account.to_string(), (now, now + ACCOUNT_TOKEN_LIFETIME))
+    }
+
+    fn issue(
+        &self,
+        session: SessionId,
+        sub: String,
+        (from, until): (DateTime<Utc>, DateTime<Utc>),
+    ) -> Result<Secret> {
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: AUDIENCE.to_owned(),
-            sub: user.to_owned(),
+            sub,
             sid: session.to_string(),
-            iat: now.timestamp(),
-            exp: (now + LIFETIME).timestamp(),
+            iat: from.timestamp(),
+            exp: until.timestamp(),
         };
         let (header, key) = &self.signing;
         encode(header, &claims, key).map(Secret::new).map_err(Error::internal)
@@ -80,11 +136,40 @@ impl AccessTokens {
 
     /// The session of a token that we issued and that is not over.
     #[must_use]
-    pub fn session(&self, token: &str, now: DateTime<Utc>) -> Option<SessionId> {
-        let header = token.contains('.').then(|| jsonwebtoken::decode_header(token).ok())??;
+    pub fn session(&self, token: &str, now: DateTime<Utc>) -> Option<TokenSession> {
+        let header = jsonwebtoken::decode_header(token).ok()?;
         let kid = header.kid?;
-        let (_, key) = self.verifying.iter().find(|(id, _)| *id == kid)?;
-        let claims = decode::<Claims>(token, key, &self.validation).ok()?.claims;
-        (claims.exp > now.timestamp()).then(|| SessionId::parse(&claims.sid)).flatten()
+        let Verifying { key, validation, .. } = self.verifying.iter().find(|it| it.kid == kid)?;
+        let claims = decode::<Claims>(token, key, validation).ok()?.claims;
+        let session = SessionId::parse(&claims.sid).filter(|_| claims.exp > now.timestamp())?;
+        let is_account = AccountId::parse(&claims.sub).is_some();
+        let of_whom = if is_account { TokenSession::Account } else { TokenSession::Key };
+        Some(of_whom(session))
     }
+
+    /// What others check our tokens with (RFC 7517): the public keys, never a secret.
+    #[must_use]
+    pub const fn published(&self) -> &JwkSet {
+        &self.published
+    }
+}
+
+/// Whether a text has the form of a token, good or not.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    text.matches('.').count() >= 2
+}
+
+fn header(kid: &str, algorithm: Algorithm) -> Header {
+    Header { kid: Some(kid.to_owned()), ..Header::new(algorithm) }
+}
+
+fn verifying_key(kid: &str, key: DecodingKey, algorithm: Algorithm, issuer: &str) -> Verifying {
+    let mut validation = Validation::new(algorithm);
+    validation.set_issuer(&[issuer]);
+    validation.set_audience(&[AUDIENCE]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    // Judged by the injected clock, without leeway.
+    validation.validate_exp = false;
+    Verifying { kid: kid.to_owned(), key, validation }
 }

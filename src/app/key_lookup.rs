@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use metrics::{counter, histogram};
+use sqlx::PgConnection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::app::database::{self, Database};
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::model::caller::Holder;
 use crate::model::ids::SessionId;
 use crate::model::secret::Digest;
-use crate::repo::callers;
+use crate::repo::{callers, people};
 
 /// How many batches are under way at once, each on its own connection.
 pub const CONNECTIONS: u32 = 2;
@@ -30,8 +31,14 @@ const QUEUE: usize = 16 * BATCH;
 pub enum Question {
     /// Whose key has one of these digests (one for each pepper)?
     Key(Vec<Digest>),
-    /// Whose session is this?
+    /// Whose key was exchanged for this session?
+    KeySession(SessionId),
+    /// Whose personal token has one of these digests?
+    PersonalToken(Vec<Digest>),
+    /// Which person's session is this?
     Session(SessionId),
+    /// Which person's session has a token with one of these digests?
+    SessionToken(Vec<Digest>),
 }
 
 struct Asked {
@@ -116,38 +123,72 @@ async fn look_up(db: &Database, batch: &[Asked]) -> Result<Found> {
 }
 
 async fn find(db: &Database, batch: &[Asked]) -> Result<Found> {
-    let mut digests = Vec::with_capacity(batch.len());
-    let mut sessions = Vec::new();
-    for asked in batch {
-        match &asked.question {
-            Question::Key(candidates) => digests.extend_from_slice(candidates),
-            Question::Session(session) => sessions.push(*session),
+    let mut asked = Questions::default();
+    for one in batch {
+        match &one.question {
+            Question::Key(candidates) => asked.keys.extend_from_slice(candidates),
+            Question::KeySession(session) => asked.key_sessions.push(*session),
+            Question::PersonalToken(candidates) => asked.tokens.extend_from_slice(candidates),
+            Question::Session(session) => asked.sessions.push(*session),
+            Question::SessionToken(candidates) => asked.cookies.extend_from_slice(candidates),
         }
     }
-    db.run(async |db| {
-        let mut found = Found::default();
-        if !digests.is_empty() {
-            found.keys = callers::by_digests(db, &digests).await?;
-        }
-        if !sessions.is_empty() {
-            found.sessions = callers::by_sessions(db, &sessions).await?;
-        }
-        Ok(found)
-    })
-    .await
+    db.run(async |db| asked.answer(db).await).await
 }
 
+/// The questions of a batch, each kind for one statement.
+#[derive(Default)]
+struct Questions {
+    keys: Vec<Digest>,
+    key_sessions: Vec<SessionId>,
+    tokens: Vec<Digest>,
+    sessions: Vec<SessionId>,
+    cookies: Vec<Digest>,
+}
+
+impl Questions {
+    async fn answer(&self, db: &mut PgConnection) -> Result<Found> {
+        let mut found = Found::default();
+        if !self.keys.is_empty() {
+            found.by_digest = callers::by_digests(db, &self.keys).await?;
+        }
+        if !self.key_sessions.is_empty() {
+            found.by_session = callers::by_sessions(db, &self.key_sessions).await?;
+        }
+        if !self.tokens.is_empty() {
+            let people = people::by_tokens(db, &self.tokens).await?.into_iter();
+            found.by_digest.extend(people.map(|(digest, person)| (digest, Holder::Good(person))));
+        }
+        if !self.sessions.is_empty() || !self.cookies.is_empty() {
+            for (id, digest, person) in
+                people::by_sessions(db, &self.sessions, &self.cookies).await?
+            {
+                found.by_session.insert(id, Holder::Good(person.clone()));
+                found.by_digest.insert(digest, Holder::Good(person));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The answers: a digest, or an id, is of one kind of credential only.
 #[derive(Default)]
 struct Found {
-    keys: HashMap<Digest, Holder>,
-    sessions: HashMap<SessionId, Holder>,
+    by_digest: HashMap<Digest, Holder>,
+    by_session: HashMap<SessionId, Holder>,
 }
 
 impl Found {
     fn holder(&self, question: &Question) -> Option<&Holder> {
         match question {
-            Question::Key(candidates) => candidates.iter().find_map(|it| self.keys.get(it)),
-            Question::Session(session) => self.sessions.get(session),
+            Question::Key(candidates)
+            | Question::PersonalToken(candidates)
+            | Question::SessionToken(candidates) => {
+                candidates.iter().find_map(|it| self.by_digest.get(it))
+            }
+            Question::KeySession(session) | Question::Session(session) => {
+                self.by_session.get(session)
+            }
         }
     }
 }

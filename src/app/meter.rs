@@ -3,24 +3,31 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use metrics::counter;
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::database::Database;
 use crate::error::{Error, Result};
-use crate::model::caller::Caller;
-use crate::model::ids::KeyId;
+use crate::model::caller::{Credential, Identity, KeyFacts};
+use crate::model::ids::{KeyId, SessionId};
 use crate::model::usage::Tally;
-use crate::repo::usage;
+use crate::repo::{personal_tokens, sessions, usage};
 
 /// How far behind the database may be.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-type Tallies = HashMap<(KeyId, NaiveDate), Tally>;
+/// What was used and is not written down yet.
+#[derive(Default)]
+struct Pending {
+    tallies: HashMap<(KeyId, NaiveDate), Tally>,
+    /// When each session was last seen.
+    seen: HashMap<SessionId, DateTime<Utc>>,
+}
 
 /// Counts requests; cheap to clone.
 #[derive(Clone)]
@@ -28,7 +35,7 @@ pub struct Meter(Arc<Counts>);
 
 struct Counts {
     db: Database,
-    pending: Mutex<Tallies>,
+    pending: Mutex<Pending>,
     /// One flush at a time: who waits for it then finds its own requests written.
     flushing: tokio::sync::Mutex<()>,
 }
@@ -41,17 +48,26 @@ impl Meter {
         Self(Arc::new(Counts { db, pending, flushing }))
     }
 
-    /// Counts one request of `caller`.
-    pub fn count(&self, caller: &Caller, denied: bool, now: DateTime<Utc>) {
-        let tally = Tally {
-            organization: caller.organization,
-            key: caller.key,
+    /// Counts one request. What people do in a session is no usage of their organization's: it
+    /// only shows that the session is used.
+    pub fn count(&self, identity: &Identity, denied: bool, now: DateTime<Utc>) {
+        let (key, is_personal): (&KeyFacts, bool) = match identity.credential() {
+            Some(Credential::Key(key, _)) => (key, false),
+            Some(Credential::PersonalToken(_, key)) => (key, true),
+            Some(Credential::Session(_, session)) => {
+                return self.0.pending().seen_at(*session, now);
+            }
+            None => return,
+        };
+        self.0.pending().add(Tally {
+            organization: identity.caller.as_ref().map(|caller| caller.organization),
+            key: key.id,
+            is_personal,
             day: now.date_naive(),
             requests: 1,
             denied: i64::from(denied),
             last_used_at: now,
-        };
-        merge(&mut self.0.pending.lock().unwrap_or_else(PoisonError::into_inner), tally);
+        });
     }
 
     /// Writes down what was counted so far. What could not be written is kept for the next time.
@@ -85,17 +101,20 @@ impl Meter {
 }
 
 impl Counts {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn write(&self) -> Result<()> {
         let _turn = self.flushing.lock().await;
-        let batch: Vec<Tally> = {
-            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *pending).into_values().collect()
-        };
-        if batch.is_empty() {
+        let Pending { tallies, seen } = std::mem::take(&mut *self.pending());
+        let batch: Vec<Tally> = tallies.into_values().collect();
+        let seen: Vec<_> = seen.into_iter().collect();
+        if batch.is_empty() && seen.is_empty() {
             return Ok(());
         }
-        let written = Returned { batch, to: &self.pending };
-        let done = self.db.transaction(async |tx| usage::add(tx, &written.batch).await).await;
+        let written = Returned { batch, seen, to: self };
+        let done = self.db.transaction(async |tx| written.write(tx).await).await;
         let outcome = if done.is_ok() { "written" } else { "failed" };
         counter!("usage_flushes_total", "outcome" => outcome).increment(1);
         if done.is_ok() {
@@ -108,34 +127,59 @@ impl Counts {
 /// A batch on its way to the database. Dropped before it arrived, it goes back to the pending ones.
 struct Returned<'a> {
     batch: Vec<Tally>,
-    to: &'a Mutex<Tallies>,
+    seen: Vec<(SessionId, DateTime<Utc>)>,
+    to: &'a Counts,
 }
 
 impl Returned<'_> {
+    /// People's sessions and tokens before organizations' keys, as everywhere.
+    async fn write(&self, tx: &mut PgConnection) -> Result<()> {
+        if !self.seen.is_empty() {
+            sessions::seen(tx, &self.seen).await?;
+        }
+        let personal: Vec<Tally> =
+            self.batch.iter().filter(|tally| tally.is_personal).cloned().collect();
+        if !personal.is_empty() {
+            personal_tokens::used(tx, &personal).await?;
+        }
+        usage::add(tx, &self.batch).await
+    }
+
     fn forget(mut self) {
         self.batch.clear();
+        self.seen.clear();
     }
 }
 
 impl Drop for Returned<'_> {
     fn drop(&mut self) {
-        let mut pending = self.to.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.to.pending();
         for tally in self.batch.drain(..) {
-            merge(&mut pending, tally);
+            pending.add(tally);
+        }
+        for (session, at) in self.seen.drain(..) {
+            pending.seen_at(session, at);
         }
     }
 }
 
-fn merge(tallies: &mut Tallies, tally: Tally) {
-    match tallies.entry((tally.key, tally.day)) {
-        Entry::Vacant(place) => {
-            place.insert(tally);
+impl Pending {
+    fn add(&mut self, tally: Tally) {
+        match self.tallies.entry((tally.key, tally.day)) {
+            Entry::Vacant(place) => {
+                place.insert(tally);
+            }
+            Entry::Occupied(mut place) => {
+                let sum = place.get_mut();
+                sum.requests += tally.requests;
+                sum.denied += tally.denied;
+                sum.last_used_at = sum.last_used_at.max(tally.last_used_at);
+            }
         }
-        Entry::Occupied(mut place) => {
-            let sum = place.get_mut();
-            sum.requests += tally.requests;
-            sum.denied += tally.denied;
-            sum.last_used_at = sum.last_used_at.max(tally.last_used_at);
-        }
+    }
+
+    fn seen_at(&mut self, session: SessionId, at: DateTime<Utc>) {
+        let last = self.seen.entry(session).or_insert(at);
+        *last = at.max(*last);
     }
 }

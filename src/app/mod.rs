@@ -3,24 +3,32 @@
 
 pub mod access_tokens;
 pub mod database;
+pub mod hashing_turns;
 pub mod key_lookup;
+pub mod mailer;
 pub mod meter;
+pub mod password_hash;
+pub mod password_hasher;
 pub mod peppers;
 pub mod refusals;
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::access_tokens::AccessTokens;
 use crate::app::database::Database;
 use crate::app::key_lookup::KeyLookup;
+use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
+use crate::app::password_hasher::PasswordHasher;
 use crate::app::peppers::Peppers;
 use crate::app::refusals::Refusals;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::entropy::Entropy;
+use crate::error::Result;
 
 /// Everything a request needs; cheap to clone.
 #[derive(Clone)]
@@ -42,6 +50,12 @@ pub struct Parts {
     pub peppers: Peppers,
     /// Signs and reads access tokens.
     pub access_tokens: AccessTokens,
+    /// Hashes and checks passwords.
+    pub password_hasher: PasswordHasher,
+    /// Sends mail.
+    pub mailer: Mailer,
+    /// Wakes the worker that sends what is queued.
+    pub mail_waker: Notify,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -53,29 +67,35 @@ pub struct Parts {
 impl App {
     /// Puts a server together. From the moment `stop` is cancelled it says that it is not ready;
     /// what is under way goes on. No connection is opened before it is needed.
+    ///
+    /// # Errors
+    /// Internal where the configuration has nothing to sign tokens with.
     pub fn build(
         config: Config,
         database: sqlx::postgres::PgConnectOptions,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         stop: CancellationToken,
-    ) -> Self {
+    ) -> Result<Self> {
         let budget = &config.database;
         let db = Database::open(database.clone(), budget.max_connections, "requests");
         let lookups = Database::open(database, key_lookup::CONNECTIONS, "key_lookups");
-        Self(Arc::new(Parts {
+        Ok(Self(Arc::new(Parts {
             key_lookup: KeyLookup::start(&lookups),
             meter: Meter::new(db.clone()),
             refusals: Refusals::new(db.clone()),
             peppers: Peppers::new(&config.keys.peppers),
-            access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url),
+            access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
+            password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
+            mailer: Mailer::new(&config.mail, &budget.data_dir),
+            mail_waker: Notify::new(),
             clock,
             entropy,
             db,
             lookups,
             stop,
             config,
-        }))
+        })))
     }
 
     /// Whether the server is on its way out.

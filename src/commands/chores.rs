@@ -1,19 +1,26 @@
-//! What goes on beside the requests: usage and refusals are written down, leftovers are removed,
-//! metrics are kept small.
+//! What goes on beside the requests: mail is sent, usage and refusals are written down, leftovers
+//! are removed, metrics are kept small.
 
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::repo::{idempotency_keys, key_sessions};
+use crate::domain::mails;
+use crate::error::Result;
+use crate::repo::{email_tokens, idempotency_keys, key_sessions, outbox, sessions};
 
 /// How often rows that nobody can use any more are removed.
 const SWEEP: Duration = Duration::from_hours(1);
 /// How often refused keys are written to their organizations' trails.
 const TELL: Duration = Duration::from_secs(10);
+/// How long a mail that another server queued, and did not send, waits at most.
+const LOOK_FOR_MAIL: Duration = Duration::from_secs(30);
+/// How long it waits at least, whatever is due.
+const SHORTEST: Duration = Duration::from_millis(100);
 /// How often samples are folded into their histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -24,12 +31,32 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
     let sweeping = end.clone().run_until_cancelled_owned(sweep(app.clone()));
     let (telling, tell_end) = (app.clone(), end.clone());
     let tidying = end.clone().run_until_cancelled_owned(tidy(metrics));
+    let mailing = end.clone().run_until_cancelled_owned(send_mail(app.clone()));
     vec![
+        tokio::spawn(async { mailing.await.unwrap_or_default() }),
         tokio::spawn(async move { metered.meter.run(meter_end).await }),
         tokio::spawn(async { sweeping.await.unwrap_or_default() }),
         tokio::spawn(async move { tell(telling, tell_end).await }),
         tokio::spawn(async { tidying.await.unwrap_or_default() }),
     ]
+}
+
+/// Sends what is queued: at once where this server queued it, when it is due again where it failed.
+/// A mail that is cut off is anybody's again when its lease is over.
+async fn send_mail(app: App) {
+    loop {
+        let tried = mails::deliver_due(&app).await;
+        let due = match tried {
+            Ok(_) => mails::next_due(&app).await,
+            Err(error) => Err(error),
+        };
+        let due = due.unwrap_or_else(|error| {
+            tracing::warn!(cause = %error.cause(), "looking for mail failed, tried again");
+            None
+        });
+        let wait = due.map_or(LOOK_FOR_MAIL, |due| due.clamp(SHORTEST, LOOK_FOR_MAIL));
+        let _ = tokio::time::timeout(wait, app.mail_waker.notified()).await;
+    }
 }
 
 /// Tells organizations of their keys that were refused.
@@ -59,12 +86,9 @@ async fn sweep(app: App) {
     loop {
         ticks.tick().await;
         loop {
-            let swept = app.db.transaction(async |tx| {
-                Ok((key_sessions::sweep(tx).await?, idempotency_keys::sweep(tx).await?))
-            });
-            match swept.await {
-                Ok((0, 0)) => break,
-                Ok((tokens, answers)) => tracing::debug!(tokens, answers, "swept"),
+            match app.db.transaction(async |tx| sweep_part(tx).await).await {
+                Ok(0) => break,
+                Ok(rows) => tracing::debug!(rows, "swept"),
                 Err(error) => {
                     let cause = error.cause();
                     tracing::warn!(%cause, "sweeping failed, tried again in an hour");
@@ -73,4 +97,10 @@ async fn sweep(app: App) {
             }
         }
     }
+}
+
+async fn sweep_part(tx: &mut PgConnection) -> Result<u64> {
+    let of_mail = outbox::sweep(tx).await? + email_tokens::sweep(tx).await?;
+    let of_sessions = sessions::sweep(tx).await? + key_sessions::sweep(tx).await?;
+    Ok(of_mail + of_sessions + idempotency_keys::sweep(tx).await?)
 }

@@ -2,6 +2,7 @@
 
 use crate::commands::migrate::{configuration, with_app};
 use crate::commands::{Failure, say};
+use crate::config::accounts::token_format;
 use crate::config::env::Env;
 use crate::config::keys::key_format;
 use crate::model::key_format::KeyFormat;
@@ -10,18 +11,18 @@ use crate::repo::keys;
 /// Says whether `text` (or, for `-`, standard input) is a well-formed key of this deployment.
 ///
 /// # Errors
-/// Where it is not, or `KEY_PREFIX` is wrong.
+/// Where it is not, or `KEY_PREFIX` or `PAT_PREFIX` is wrong.
 pub fn check(text: &str) -> Result<(), Failure> {
     let mut typed = String::new();
     if text == "-" {
         std::io::stdin().read_line(&mut typed)?;
     }
     let text = if text == "-" { typed.trim() } else { text };
-    let format = format()?;
-    let Some(display_id) = format.display_id(text) else {
-        let prefix = format.prefix();
+    let formats = formats()?;
+    let Some(display_id) = formats.iter().find_map(|format| format.display_id(text)) else {
+        let [keys, tokens] = formats.each_ref().map(KeyFormat::prefix);
         return Err(Failure::Refused(format!(
-            "not a key of this deployment: a key is {prefix} and 49 letters and digits, \
+            "not a key of this deployment: a key is {keys} or {tokens} and 49 letters and digits, \
              the last 6 of which are a checksum of the rest"
         )));
     };
@@ -30,16 +31,16 @@ pub fn check(text: &str) -> Result<(), Failure> {
     ))
 }
 
-/// Prints the regular expression for secret scanners.
+/// Prints the regular expression for secret scanners: of keys, and of personal tokens.
 ///
 /// # Errors
-/// Where `KEY_PREFIX` is wrong.
+/// Where `KEY_PREFIX` or `PAT_PREFIX` is wrong.
 pub fn pattern() -> Result<(), Failure> {
-    say(&format!("{}\n", format()?.pattern()))
+    say(&format!("{}\n", KeyFormat::pattern(&formats()?)))
 }
 
-/// Counts the live keys that each pepper digests. One that digests none can be taken out of
-/// `KEY_PEPPERS`.
+/// Counts the live keys and personal tokens that each pepper digests. One that digests none can be
+/// taken out of `KEY_PEPPERS`.
 ///
 /// # Errors
 /// A wrong configuration, a database that does not answer.
@@ -59,9 +60,10 @@ pub fn peppers() -> Result<(), Failure> {
     Ok(())
 }
 
-fn format() -> Result<KeyFormat, Failure> {
+/// The formats of keys and of personal tokens.
+fn formats() -> Result<[KeyFormat; 2], Failure> {
     let mut env = Env::of_process();
-    let format = key_format(&mut env);
+    let formats = [key_format(&mut env), token_format(&mut env)];
     env.problems()?;
-    Ok(format)
+    Ok(formats)
 }

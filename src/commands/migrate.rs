@@ -91,7 +91,7 @@ pub fn with_app<T>(
     runtime.block_on(async {
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
         let options = prepared.options.clone();
-        let app = App::build(config, options, clock, entropy, CancellationToken::new());
+        let app = App::build(config, options, clock, entropy, CancellationToken::new())?;
         let done = work(&app).await;
         for pool in app.pools() {
             pool.close().await;

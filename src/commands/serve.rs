@@ -48,7 +48,7 @@ pub fn run() -> Result<(), Failure> {
         let stop = CancellationToken::new();
         let Prepared { options, .. } = &prepared;
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
-        let app = App::build(config, options.clone(), clock, entropy, stop.clone());
+        let app = App::build(config, options.clone(), clock, entropy, stop.clone())?;
         serve_app(app, stop, (listener, metrics_listener), &telemetry, &data).await
     });
     telemetry.finish();

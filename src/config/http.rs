@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::config::env::Env;
 use crate::model::Invalid;
+use crate::model::origin::{Origin, TrustedOrigins};
 
 /// Where and how we listen.
 pub struct HttpSettings {
@@ -13,6 +14,8 @@ pub struct HttpSettings {
     pub listen_addr: SocketAddr,
     /// The API's address as the world sees it.
     pub public_url: Url,
+    /// The origins whose pages may act for who signed in there.
+    pub trusted_origins: TrustedOrigins,
     /// How many proxies stand in front and add to `X-Forwarded-For`; 0 reads none of it.
     pub trusted_proxy_hops: usize,
 }
@@ -22,11 +25,13 @@ impl HttpSettings {
         let listen_addr = env
             .optional("LISTEN_ADDR", parse_addr)
             .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+        let public_url = env.optional("PUBLIC_URL", parse_public_url);
+        let public_url = public_url.unwrap_or_else(|| own_url(listen_addr));
+        let dashboards = env.optional("DASHBOARD_ORIGINS", parse_origins).unwrap_or_default();
         Self {
             listen_addr,
-            public_url: env
-                .optional("PUBLIC_URL", parse_public_url)
-                .unwrap_or_else(|| own_url(listen_addr)),
+            trusted_origins: TrustedOrigins::new(public_url.clone(), dashboards),
+            public_url,
             trusted_proxy_hops: env.optional("TRUSTED_PROXY_HOPS", parse_hops).unwrap_or(0),
         }
     }
@@ -54,6 +59,10 @@ fn parse_public_url(text: &str) -> Result<Url, Invalid> {
     };
     let url = Url::parse(text).ok().filter(bare);
     url.ok_or("must be http:// or https:// and a host, without a path".into())
+}
+
+fn parse_origins(text: &str) -> Result<Vec<Origin>, Invalid> {
+    text.split(',').map(|origin| Origin::parse(origin.trim())).collect()
 }
 
 fn parse_hops(text: &str) -> Result<usize, Invalid> {

@@ -39,7 +39,8 @@ pub fn key_format(env: &mut Env<'_>) -> KeyFormat {
     env.optional("KEY_PREFIX", KeyFormat::parse).unwrap_or_default()
 }
 
-fn parse_switch(text: &str) -> Result<bool, Invalid> {
+/// Reads `on` or `off`.
+pub(super) fn parse_switch(text: &str) -> Result<bool, Invalid> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),

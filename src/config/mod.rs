@@ -3,10 +3,12 @@
 //! Every problem is collected and reported under its variable's name before anything starts; a
 //! variable that is set but empty counts as not set.
 
+pub mod accounts;
 pub mod database;
 pub mod env;
 pub mod http;
 pub mod keys;
+pub mod mail;
 pub mod named_secret;
 pub mod secrets_file;
 pub mod signup;
@@ -15,10 +17,12 @@ pub mod tokens;
 
 use std::fmt;
 
+use crate::config::accounts::AccountSettings;
 use crate::config::database::DatabaseSettings;
 use crate::config::env::Env;
 use crate::config::http::HttpSettings;
 use crate::config::keys::KeySettings;
+use crate::config::mail::MailSettings;
 use crate::config::signup::SignupSettings;
 use crate::config::telemetry::TelemetrySettings;
 use crate::config::tokens::TokenSettings;
@@ -33,6 +37,10 @@ pub struct Config {
     pub keys: KeySettings,
     /// How access tokens are signed.
     pub tokens: TokenSettings,
+    /// What people's accounts and personal tokens are held to.
+    pub accounts: AccountSettings,
+    /// How mail is sent.
+    pub mail: MailSettings,
     /// Who may sign up.
     pub signup: SignupSettings,
     /// What is logged, counted and traced, and where to.
@@ -49,10 +57,12 @@ impl Config {
         let http = HttpSettings::read(env);
         let keys = KeySettings::read(env);
         let tokens = TokenSettings::read(env);
+        let accounts = AccountSettings::read(env, &keys.format);
+        let mail = MailSettings::read(env, &http.public_url);
         let signup = SignupSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
         env.problems()?;
-        Ok(Self { database, http, keys, tokens, signup, telemetry })
+        Ok(Self { database, http, keys, tokens, accounts, mail, signup, telemetry })
     }
 }
 

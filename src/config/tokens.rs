@@ -1,20 +1,44 @@
 //! How access tokens are signed.
 
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey};
+
 use crate::config::env::Env;
 use crate::config::named_secret::{NamedSecret, parse_list};
+use crate::model::Invalid;
 
-/// How access tokens are signed.
+/// How access tokens are signed. There is a key at least; no two have one id.
 pub struct TokenSettings {
-    /// What they are signed with, newest first; never empty.
+    /// Ed25519 private keys (PKCS#8), newest first. Where there is one, the newest signs.
+    pub private_keys: Vec<NamedSecret>,
+    /// Secrets, newest first. Without a private key, the newest signs.
     pub secrets: Vec<NamedSecret>,
 }
 
 impl TokenSettings {
     pub(super) fn read(env: &mut Env<'_>) -> Self {
-        let secrets = env.optional("JWT_SECRETS", parse_list);
-        if !env.is_set("JWT_SECRETS") {
-            env.problem("JWT_SECRETS", "must be set when DATABASE_URL is");
+        let private_keys = env.optional("JWT_PRIVATE_KEYS", parse_private_keys).unwrap_or_default();
+        let secrets = env.optional("JWT_SECRETS", parse_list).unwrap_or_default();
+        if !env.is_set("JWT_SECRETS") && !env.is_set("JWT_PRIVATE_KEYS") {
+            let problem = "must be set when DATABASE_URL is, or JWT_PRIVATE_KEYS";
+            env.problem("JWT_SECRETS", problem);
         }
-        Self { secrets: secrets.unwrap_or_default() }
+        if private_keys.iter().any(|one| secrets.iter().any(|other| other.id == one.id)) {
+            env.problem("JWT_PRIVATE_KEYS", "uses an id that JWT_SECRETS uses, too");
+        }
+        Self { private_keys, secrets }
     }
+}
+
+/// Reads `id:base64[,id:base64…]`, each a private key that can sign.
+fn parse_private_keys(text: &str) -> Result<Vec<NamedSecret>, Invalid> {
+    let list = parse_list(text)?;
+    for NamedSecret { id, bytes } in &list {
+        let key = EncodingKey::from_ed_der(bytes);
+        if Jwk::from_encoding_key(&key, Algorithm::EdDSA).is_err() {
+            let message = format!("has no Ed25519 private key in PKCS#8 DER under the id {id}");
+            return Err(message.into());
+        }
+    }
+    Ok(list)
 }

@@ -18,7 +18,7 @@ use crate::model::key_name::KeyName;
 use crate::model::metadata::MetadataChanges;
 use crate::model::moment;
 use crate::model::scope::ScopeSet;
-use crate::repo::keys;
+use crate::repo::{key_endings, keys};
 
 /// The settings to change; what is `None` stays.
 #[derive(Default)]
@@ -75,7 +75,7 @@ pub async fn rotate(
 ) -> Result<Minted> {
     let (caller, old) = hold_live(tx, caller, id, trail).await?;
     let (organization, user) = (caller.organization, old.user);
-    keys::supersede(tx, organization, id, grace_seconds, trail.at).await?;
+    key_endings::supersede(tx, organization, id, grace_seconds, trail.at).await?;
     let stored = old.name.as_deref().map(|name| KeyName::parse(name, KeyName::MAX)).transpose();
     let spec = KeySpec {
         name: stored.map_err(|Invalid(why)| Error::internal(why))?,

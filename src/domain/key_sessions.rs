@@ -8,11 +8,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use sqlx::PgConnection;
 
-use crate::app::{App, access_tokens};
+use crate::app::App;
+use crate::app::access_tokens::KEY_TOKEN_LIFETIME;
 use crate::domain::keys::{confirm, elsewhere};
-use crate::error::{Error, Result};
+use crate::error::{Error, Proof, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
-use crate::model::caller::{Caller, Holder};
+use crate::model::caller::{Caller, Credential, Holder, Identity, KeyFacts};
 use crate::model::ids::SessionId;
 use crate::model::key_format::KeyFormat;
 use crate::model::secret::Secret;
@@ -42,14 +43,15 @@ pub async fn exchange(app: &App, holder: &Caller, trail: &Trail) -> Result<Token
         .transaction(async |tx| {
             let holder = confirm(tx, holder, trail).await?;
             let organization = holder.organization;
-            key_sessions::insert(tx, organization, session, holder.key, trail.at).await?;
+            let key = key_of(&holder)?;
+            key_sessions::insert(tx, organization, session, key.id, trail.at).await?;
             let tokens = issue(app, tx, &holder, session, trail.at).await?;
             let event = AuditEvent {
                 organization,
                 event_type: EventType::SessionCreated,
-                actor: &holder.key.to_string(),
+                actor: &holder.actor(),
                 target: &session.to_string(),
-                key_display_id: Some(&holder.key_display_id),
+                key_display_id: Some(&key.display_id),
                 detail: json!({}),
                 trail,
             };
@@ -65,7 +67,7 @@ pub async fn exchange(app: &App, holder: &Caller, trail: &Trail) -> Result<Token
 /// Unauthenticated where the token is unknown, over or spent, or its session or key has ended; a
 /// spent one ends the session. Forbidden from where the key may not be used.
 pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens> {
-    let refused = || Error::unauthenticated("This refresh token is not valid");
+    let refused = || Error::unauthenticated(Proof::Token, "This refresh token is not valid");
     if !KeyFormat::of_refresh_tokens().recognises(shown.expose()) {
         return Err(refused());
     }
@@ -81,10 +83,12 @@ pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens>
                 return Ok(None);
             }
             let holder = callers::by_sessions(tx, &[token.session]).await?.remove(&token.session);
-            let Some(Holder::Good(holder)) = holder.filter(|_| !token.is_expired) else {
+            let Some(Holder::Good(Identity { caller: Some(holder), .. })) =
+                holder.filter(|_| !token.is_expired)
+            else {
                 return Ok(None);
             };
-            if !holder.key_allowed_ips.admit(trail.address) {
+            if !key_of(&holder)?.allowed_ips.admit(trail.address) {
                 return Err(elsewhere());
             }
             let (organization, session) = (token.organization, token.session);
@@ -93,6 +97,14 @@ pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens>
         })
         .await?;
     tokens.ok_or_else(refused)
+}
+
+/// The organization's own key that the caller shows: a person's token is exchanged for nothing.
+fn key_of(caller: &Caller) -> Result<&KeyFacts> {
+    match &caller.credential {
+        Credential::Key(key, _) => Ok(key),
+        _ => Err(Error::forbidden("Only an organization's own key can be exchanged")),
+    }
 }
 
 async fn issue(
@@ -108,9 +120,9 @@ async fn issue(
     let organization = holder.organization;
     key_sessions::insert_refresh_token(tx, organization, session, digest, now, expires_at).await?;
     Ok(Tokens {
-        access: app.access_tokens.issue(session, &holder.user_handle, now)?,
+        access: app.access_tokens.issue_to_key(session, &holder.user_handle, now)?,
         refresh,
-        expires_in: access_tokens::LIFETIME.num_seconds(),
+        expires_in: KEY_TOKEN_LIFETIME.num_seconds(),
     })
 }
 

@@ -3,6 +3,8 @@
 //! Containment: a key makes, changes and ends only keys whose scopes and expiry lie within its
 //! own; it may always end itself. All functions work in the caller's transaction.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -12,14 +14,14 @@ use crate::error::{Error, Kind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::{ApiKey, NewApiKey};
 use crate::model::audit::{AuditEvent, EventType, Trail};
-use crate::model::caller::Caller;
-use crate::model::ids::{KeyId, OrganizationId, UserId};
+use crate::model::caller::{Caller, Credential};
+use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
 use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
 use crate::model::moment;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Secret;
-use crate::repo::{audit_events, callers, keys};
+use crate::repo::{audit_events, callers, key_endings, keys, people};
 
 /// A new key, and the only place its text ever is.
 pub struct Minted {
@@ -145,7 +147,7 @@ pub async fn revoke(
     reason: Option<&str>,
     trail: &Trail,
 ) -> Result<()> {
-    let key = if id == caller.key {
+    let key = if is_own(caller, id) {
         keys::lock(tx, caller.organization, &[id]).await?;
         find(tx, caller, id).await?
     } else {
@@ -155,12 +157,17 @@ pub async fn revoke(
         require_within(&caller, &key.scopes, key.expires_at)?;
         key
     };
-    let by = caller.key.to_string();
-    if keys::revoke(tx, caller.organization, id, reason, &by, trail.at).await? {
+    let by = caller.actor();
+    if key_endings::revoke(tx, caller.organization, id, reason, &by, trail.at).await? {
         let detail = json!({ "display_id": key.display_id, "name": key.name, "reason": reason });
         record(tx, caller, EventType::KeyRevoked, id, detail, trail).await?;
     }
     Ok(())
+}
+
+/// Whether the key is the one that the caller shows.
+fn is_own(caller: &Caller, id: KeyId) -> bool {
+    matches!(&caller.credential, Credential::Key(key, _) if key.id == id)
 }
 
 /// A key of the caller's organization.
@@ -172,28 +179,67 @@ pub async fn find(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<A
     key.ok_or_else(|| Error::not_found("There is no such key"))
 }
 
-/// The caller as the database knows it now, its session and key held until the transaction ends,
-/// and still allowed from where it calls.
+/// The caller as the database knows it now, what it shows held until the transaction ends, and
+/// still allowed from where it calls.
 ///
 /// Invariant: whatever mints, widens or ends a credential asks here or in [`hold_live`] first, so
-/// that a key revoked or narrowed a moment ago does nothing more.
+/// that a credential ended or narrowed a moment ago does nothing more. Sessions and personal tokens
+/// are held before seats, and those before keys.
 ///
 /// # Errors
-/// Unauthenticated where the credential has ended, forbidden from where it may not be used.
-pub async fn confirm(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> Result<Caller> {
-    callers::hold_session(tx, caller).await?;
-    admitted(callers::confirm(tx, caller).await?, trail)
+/// Unauthenticated where the credential has ended, forbidden from where it may not be used, or
+/// where its person has no seat any more.
+pub async fn confirm(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> Result<Arc<Caller>> {
+    let organization = caller.organization;
+    let identity = match &caller.credential {
+        Credential::Key(key, session) => {
+            if let Some(session) = session {
+                callers::hold_session(tx, organization, *session).await?;
+            }
+            return confirm_key(tx, organization, key.id, *session, trail).await;
+        }
+        Credential::PersonalToken(_, token) => {
+            people::confirm_token(tx, organization, token.id).await?
+        }
+        Credential::Session(_, session) => {
+            people::confirm_session(tx, Some(organization), *session).await?
+        }
+    };
+    let now = identity.caller.filter(|now| now.organization == organization);
+    now.ok_or_else(|| Error::forbidden("You have no seat in this organization any more"))
+}
+
+async fn confirm_key(
+    tx: &mut PgConnection,
+    organization: OrganizationId,
+    key: KeyId,
+    session: Option<SessionId>,
+    trail: &Trail,
+) -> Result<Arc<Caller>> {
+    let caller = callers::confirm(tx, organization, key, session).await?;
+    let facts = caller.credential.key();
+    let is_admitted = facts.is_some_and(|key| key.allowed_ips.admit(trail.address));
+    if is_admitted { Ok(caller) } else { Err(elsewhere()) }
 }
 
 /// The same, with another key of the organization held too.
-async fn hold(tx: &mut PgConnection, caller: &Caller, id: KeyId, trail: &Trail) -> Result<Caller> {
-    callers::hold_session(tx, caller).await?;
-    keys::lock(tx, caller.organization, &[caller.key, id]).await?;
-    admitted(callers::confirm(tx, caller).await?, trail)
-}
-
-fn admitted(caller: Caller, trail: &Trail) -> Result<Caller> {
-    if caller.key_allowed_ips.admit(trail.address) { Ok(caller) } else { Err(elsewhere()) }
+async fn hold(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: KeyId,
+    trail: &Trail,
+) -> Result<Arc<Caller>> {
+    let organization = caller.organization;
+    let Credential::Key(own, session) = &caller.credential else {
+        let caller = confirm(tx, caller, trail).await?;
+        keys::lock(tx, organization, &[id]).await?;
+        return Ok(caller);
+    };
+    if let Some(session) = session {
+        callers::hold_session(tx, organization, *session).await?;
+    }
+    keys::lock(tx, organization, &[own.id, id]).await?;
+    confirm_key(tx, organization, own.id, *session, trail).await
 }
 
 /// What a key is told that is used from where it may not be.
@@ -212,7 +258,7 @@ pub async fn hold_live(
     caller: &Caller,
     id: KeyId,
     trail: &Trail,
-) -> Result<(Caller, ApiKey)> {
+) -> Result<(Arc<Caller>, ApiKey)> {
     let caller = hold(tx, caller, id, trail).await?;
     caller.require("api-keys:write")?;
     let key = find(tx, &caller, id).await?;
@@ -237,7 +283,8 @@ pub fn require_within(
         let message = format!("This credential lacks the scopes {}", missing.join(", "));
         return Err(Error::new(Kind::MissingScopes(missing), message));
     }
-    match (caller.key_expires_at, expires_at) {
+    let own = caller.credential.key().and_then(|key| key.expires_at);
+    match (own, expires_at) {
         (Some(_), None) => Err(Error::forbidden(
             "This credential expires, so the key needs an expires_at that is no later",
         )),
@@ -263,9 +310,9 @@ pub async fn record(
     let event = AuditEvent {
         organization: caller.organization,
         event_type,
-        actor: &caller.key.to_string(),
+        actor: &caller.actor(),
         target: &target.to_string(),
-        key_display_id: Some(&caller.key_display_id),
+        key_display_id: caller.credential.key().map(|key| key.display_id.as_str()),
         detail,
         trail,
     };

@@ -5,9 +5,15 @@
 //! open their own. Whoever may do it was decided by a guard, and is asked again here where a
 //! credential is made. What is only read is read by the handlers themselves.
 
+pub mod accounts;
+pub mod default_key;
 pub mod idempotency;
 pub mod key_changes;
 pub mod key_import;
 pub mod key_sessions;
 pub mod keys;
+pub mod mails;
+pub mod passwords;
+pub mod personal_tokens;
+pub mod sessions;
 pub mod signup;

@@ -12,7 +12,6 @@ use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::ids::{OrganizationId, UserId, new_user_handle, new_uuid};
 use crate::model::key_name::KeyName;
 use crate::model::org_handle::OrgHandle;
-use crate::model::plan::Plan;
 use crate::model::scope::ScopeSet;
 use crate::repo::{audit_events, organizations, users};
 
@@ -81,8 +80,9 @@ async fn found(
     let user_handle = new_user_handle(&*app.entropy);
     app.db
         .transaction(async |tx| {
-            organizations::insert(tx, organization, &handle, Plan::Trial, trail.at).await?;
-            users::insert_owner(tx, organization, user, &user_handle, trail.at).await?;
+            let organization_name = handle.as_str();
+            organizations::insert(tx, organization, &handle, organization_name, trail.at).await?;
+            users::insert_owner(tx, organization, user, &user_handle, None, trail.at).await?;
             let spec = KeySpec::plain(name.cloned(), ScopeSet::all(), None);
             let minted = mint(app, tx, (organization, user), spec, trail.at).await?;
             let event = AuditEvent {

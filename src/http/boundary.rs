@@ -17,6 +17,7 @@ use crate::http::context::RequestContext;
 use crate::http::details::code;
 use crate::http::dialect::Family;
 use crate::http::error::{self, Failure};
+use crate::model::caller::{Credential, Identity};
 
 /// How long a request may take from its first line to its answer.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -64,10 +65,13 @@ pub async fn with_deadline(request: Request, next: Next) -> Response {
     answered.unwrap_or_else(|elapsed| Error::unavailable(elapsed).into_response())
 }
 
-/// The rendered failure, with the headers that its maker had set (`Allow`).
+/// The rendered failure, with the headers that were set on the way out (`Allow`, what browsers are
+/// told), but for those of the body that it replaces.
 fn dressed(bare: &Response, mut rendered: Response) -> Response {
-    if let Some(allow) = bare.headers().get(header::ALLOW) {
-        rendered.headers_mut().insert(header::ALLOW, allow.clone());
+    for (name, value) in bare.headers() {
+        if *name != header::CONTENT_TYPE && *name != header::CONTENT_LENGTH {
+            rendered.headers_mut().append(name, value.clone());
+        }
     }
     rendered
 }
@@ -92,7 +96,7 @@ fn add_headers(response: &mut Response, context: &RequestContext, app: &App) {
     let policy = HeaderValue::from_static("frame-ancestors 'none'");
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
     if app.config.http.is_https() {
         let year = HeaderValue::from_static("max-age=31536000; includeSubDomains");
         headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
@@ -123,7 +127,8 @@ impl Arrived<'_> {
             app.meter.count(caller, failure.is_some_and(is_denial), context.at);
         }
         let took = self.at.elapsed();
-        let caller = context.caller.get().map(|caller| caller.key.to_string());
+        let credential = context.caller.get().and_then(Identity::credential);
+        let caller = credential.map(Credential::principal);
         tracing::info!(
             parent: self.span,
             family = self.family.as_str(),
@@ -158,6 +163,7 @@ fn is_denial(error: &Error) -> bool {
         Kind::MissingScopes(_)
             | Kind::MissingRole(_)
             | Kind::Forbidden
+            | Kind::EmailNotVerified
             | Kind::Suspended
             | Kind::PlanLimit { .. }
             | Kind::RateLimited

@@ -5,14 +5,16 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Method};
+use axum::http::{HeaderMap, HeaderName, Method, header};
 use chrono::{DateTime, Utc};
 
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::audit::Trail;
-use crate::model::caller::Caller;
+use crate::model::caller::Identity;
 use crate::model::ids::new_request_id;
+use crate::model::key_format::KeyFormat;
+use crate::model::session::Client;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -39,7 +41,7 @@ pub struct Facts {
     /// The pattern that its path matched; `-` where there is nothing at it.
     pub route: String,
     /// Who is calling, once that is known.
-    pub caller: OnceLock<Arc<Caller>>,
+    pub caller: OnceLock<Identity>,
 }
 
 impl RequestContext {
@@ -50,7 +52,9 @@ impl RequestContext {
         let sent = [REQUEST_ID, CORRELATION_ID].into_iter().find_map(|name| {
             let id = headers.get(&name)?.to_str().ok().filter(|id| is_request_id(id))?;
             // A key pasted into the wrong header must not be logged and echoed.
-            let id = Some(id).filter(|id| !app.config.keys.format.recognises(id))?;
+            let formats = [&app.config.keys.format, &app.config.accounts.token_format];
+            let is_secret = formats.iter().any(|format| format.recognises(id));
+            let id = Some(id).filter(|id| !is_secret && !KeyFormat::is_token_of_ours(id))?;
             Some((id.to_owned(), (name != REQUEST_ID).then_some(name)))
         });
         let (id, echo) = sent.unwrap_or_else(|| (new_request_id(&*app.entropy), None));
@@ -96,6 +100,24 @@ impl FromRequestParts<App> for RequestContext {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
         let context = parts.extensions.get::<Self>();
         context.cloned().ok_or_else(|| Error::internal("a route outside the boundary"))
+    }
+}
+
+/// How much of a client's name for itself is kept.
+const USER_AGENT: usize = 256;
+
+/// The client that signs in, as its person may be shown it later.
+pub struct SigningIn(pub Client);
+
+impl FromRequestParts<App> for SigningIn {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let context = RequestContext::from_request_parts(parts, app).await?;
+        let user_agent = parts.headers.get(header::USER_AGENT);
+        let user_agent = user_agent.and_then(|name| name.to_str().ok());
+        let user_agent = user_agent.map(|name| name.chars().take(USER_AGENT).collect());
+        Ok(Self(Client { address: context.address, user_agent }))
     }
 }
 

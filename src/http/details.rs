@@ -13,15 +13,16 @@ pub fn status(kind: &Kind, invalid: StatusCode) -> StatusCode {
     match kind {
         Kind::Malformed => StatusCode::BAD_REQUEST,
         Kind::Invalid => invalid,
-        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Kind::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
         Kind::MissingScopes(_)
         | Kind::MissingRole(_)
         | Kind::Forbidden
+        | Kind::EmailNotVerified
         | Kind::Suspended
         | Kind::PlanLimit { .. } => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Kind::Conflict | Kind::IdempotencyProcessing => StatusCode::CONFLICT,
+        Kind::Conflict | Kind::EmailTaken | Kind::IdempotencyProcessing => StatusCode::CONFLICT,
         Kind::IdempotencyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -38,13 +39,16 @@ pub fn code(kind: &Kind) -> &'static str {
     match kind {
         Kind::Malformed => "malformed",
         Kind::Invalid => "validation_error",
-        Kind::Unauthenticated => "unauthorized",
-        Kind::MissingScopes(_) | Kind::MissingRole(_) | Kind::Forbidden => "forbidden",
+        Kind::Unauthenticated(_) => "unauthorized",
+        Kind::MissingScopes(_)
+        | Kind::MissingRole(_)
+        | Kind::Forbidden
+        | Kind::EmailNotVerified => "forbidden",
         Kind::Suspended => "organization_suspended",
         Kind::PlanLimit { .. } => "plan_limit_reached",
         Kind::NotFound => "not_found",
         Kind::MethodNotAllowed => "method_not_allowed",
-        Kind::Conflict => "conflict",
+        Kind::Conflict | Kind::EmailTaken => "conflict",
         Kind::IdempotencyReused => "idempotency_key_reused",
         Kind::IdempotencyProcessing => "idempotency_processing",
         Kind::TooLarge => "entity_too_large",

@@ -5,22 +5,27 @@ use axum::response::Response;
 
 use crate::error::{Error, Kind};
 use crate::http::context::RequestContext;
-use crate::http::{onboarding, organization, problem};
+use crate::http::{account, onboarding, organization, problem, user};
 
 /// A family of routes, each for one audience; or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// A stranger's script, later its key.
     Onboarding,
+    /// A dashboard front end.
+    Account,
     /// An organization's own automation.
     Organization,
+    /// Browsers and personal access tokens.
+    User,
     /// Everything outside the families: RFC 9457.
     None,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 3] = [Self::Onboarding, Self::Organization, Self::None];
+    pub const ALL: [Self; 5] =
+        [Self::Onboarding, Self::Account, Self::Organization, Self::User, Self::None];
 
     /// The family that a path belongs to, whether there is anything at it or not.
     #[must_use]
@@ -29,7 +34,9 @@ impl Family {
         match (segments.next().unwrap_or_default(), segments.next()) {
             ("signup" | "me" | "usage", _)
             | ("auth", Some("token-exchange" | "refresh" | "verify")) => Self::Onboarding,
+            ("auth", _) => Self::Account,
             ("v1", Some("organization")) => Self::Organization,
+            ("api", Some("auth" | "user")) => Self::User,
             _ => Self::None,
         }
     }
@@ -39,7 +46,9 @@ impl Family {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Onboarding => "onboarding",
+            Self::Account => "account",
             Self::Organization => "organization",
+            Self::User => "user",
             Self::None => "none",
         }
     }
@@ -49,7 +58,9 @@ impl Family {
     pub fn render(self, error: &Error, context: &RequestContext) -> Response {
         let mut response = match self {
             Self::Onboarding => onboarding::dialect::render(error, context),
+            Self::Account => account::dialect::render(error),
             Self::Organization => organization::dialect::render(error, context),
+            Self::User => user::dialect::render(error),
             Self::None => problem::render(error, context),
         };
         for (name, value) in headers_of(error) {
@@ -62,8 +73,8 @@ impl Family {
 /// The headers that a failure brings in every family.
 fn headers_of(error: &Error) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Bearer realm="tenantry""#);
-    let challenge =
-        (*error.kind() == Kind::Unauthenticated).then_some((header::WWW_AUTHENTICATE, CHALLENGE));
+    let challenge = matches!(error.kind(), Kind::Unauthenticated(_))
+        .then_some((header::WWW_AUTHENTICATE, CHALLENGE));
     let seconds = error.retry_after_seconds();
     challenge.into_iter().chain(seconds.map(|it| (header::RETRY_AFTER, HeaderValue::from(it))))
 }

@@ -1,29 +1,34 @@
 //! `Idempotency-Key` (contract §1): the header, and how a kept answer is given again.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use utoipa::IntoParams;
 
 use crate::app::App;
 use crate::domain::idempotency::{Fresh, Outcome, once};
-use crate::error::{Error, Issue, Result};
+use crate::error::{Error, Issue, Location, Result};
 use crate::http::body::Said;
 use crate::http::context::RequestContext;
 use crate::model::Invalid;
-use crate::model::caller::Caller;
+use crate::model::caller::{Caller, Person};
 use crate::model::idempotency::{Attempt, IdempotencyKey, Kept};
+use crate::model::ids::OrganizationId;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The members of an answer that are never kept.
-const SECRETS: [&str; 3] = ["key", "api_key", "new_api_key"];
+const SECRETS: [&str; 4] = ["key", "api_key", "new_api_key", "token"];
 
 /// The header, as the API document describes it.
 #[derive(IntoParams)]
@@ -40,6 +45,10 @@ pub struct IdempotencyHeader {
     key: Option<String>,
 }
 
+fn of_header(why: impl Into<Cow<'static, str>>) -> Issue {
+    Issue::of("Idempotency-Key", why).at(Location::Header)
+}
+
 /// A request that may come again, if its caller gave it a name.
 pub struct Idempotency {
     key: Option<IdempotencyKey>,
@@ -54,13 +63,11 @@ impl FromRequestParts<App> for Idempotency {
         let mut values = parts.headers.get_all(HEADER).iter();
         let parse = |value: &HeaderValue| {
             let text = value.to_str().unwrap_or_default();
-            IdempotencyKey::parse(text)
-                .map_err(|Invalid(why)| Error::invalid(vec![Issue::of("Idempotency-Key", why)]))
+            IdempotencyKey::parse(text).map_err(|Invalid(why)| Error::invalid(vec![of_header(why)]))
         };
         let key = values.next().map(parse).transpose()?;
         if values.next().is_some() {
-            let twice = Issue::of("Idempotency-Key", "is there more than once");
-            return Err(Error::invalid(vec![twice]));
+            return Err(Error::invalid(vec![of_header("is there more than once")]));
         }
         let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let context = RequestContext::from_request_parts(parts, app).await?;
@@ -69,19 +76,18 @@ impl FromRequestParts<App> for Idempotency {
 }
 
 impl Idempotency {
-    /// Makes a change of the caller's organization in one transaction, once for each name that
-    /// the caller gives.
+    /// Makes a change of the caller's in one transaction, once for each name that the caller gives.
     ///
     /// # Errors
     /// Those of `work`, and those of [`once`].
     pub async fn run<T: Serialize>(
         self,
         app: &App,
-        caller: &Caller,
+        caller: impl Into<Principal>,
         said: Said,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
     ) -> Result<Response> {
-        let attempt = self.attempt(caller, said.fingerprint);
+        let attempt = self.attempt(app, caller.into(), said.fingerprint);
         let keeps = attempt.is_some();
         let outcome = once(app, attempt.as_ref(), self.context.at, async |tx| {
             said.judge()?;
@@ -95,18 +101,35 @@ impl Idempotency {
         }
     }
 
-    fn attempt(&self, caller: &Caller, body: [u8; 32]) -> Option<Attempt> {
+    fn attempt(&self, app: &App, caller: Principal, body: [u8; 32]) -> Option<Attempt> {
         let key = self.key.as_ref()?;
-        let mut fingerprint = Sha256::new();
-        fingerprint.update(format!("{} {}\n", self.context.method, self.target));
-        fingerprint.update(body);
+        let body = BASE64_STANDARD.encode(body);
+        let request = format!("{} {}\n{body}", self.context.method, self.target);
         Some(Attempt {
             organization: caller.organization,
-            principal: caller.key.to_string(),
+            principal: caller.name,
             endpoint: format!("{} {}", self.context.method, self.context.route),
             key_digest: key.digest(),
-            fingerprint: fingerprint.finalize().into(),
+            fingerprints: app.peppers.candidates(&request),
         })
+    }
+}
+
+/// Whose requests of one name are the same request, and whose data it is about.
+pub struct Principal {
+    organization: OrganizationId,
+    name: String,
+}
+
+impl From<&Arc<Caller>> for Principal {
+    fn from(caller: &Arc<Caller>) -> Self {
+        Self { organization: caller.organization, name: caller.credential.principal() }
+    }
+}
+
+impl From<&Arc<Person>> for Principal {
+    fn from(person: &Arc<Person>) -> Self {
+        Self { organization: person.home, name: person.credential.principal() }
     }
 }
 
@@ -123,9 +146,7 @@ impl<T: Serialize> Reply<T> {
     fn kept(&self) -> Result<Option<Value>> {
         let Some(body) = &self.body else { return Ok(None) };
         let mut kept = serde_json::to_value(body).map_err(Error::internal)?;
-        if let Value::Object(members) = &mut kept {
-            members.retain(|name, value| !(SECRETS.contains(&name.as_str()) && value.is_string()));
-        }
+        forget_secrets(&mut kept);
         Ok(Some(kept))
     }
 
@@ -135,6 +156,12 @@ impl<T: Serialize> Reply<T> {
             None => self.status.into_response(),
         }
     }
+}
+
+fn forget_secrets(body: &mut Value) {
+    let Value::Object(members) = body else { return };
+    members.retain(|name, value| !(SECRETS.contains(&name.as_str()) && value.is_string()));
+    members.values_mut().for_each(forget_secrets);
 }
 
 /// A kept answer, with the id and the time of the request that asks again.

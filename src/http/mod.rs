@@ -3,15 +3,19 @@
 //! [`routes`] reads as the table of contents of the API. A handler names its guard in its
 //! signature, parses, calls one operation and dresses the answer.
 
+pub mod account;
 pub mod body;
 pub mod boundary;
 pub mod caller;
 pub mod context;
+pub mod cookie;
+pub mod cors;
 pub mod details;
 pub mod dialect;
 pub mod error;
 pub mod health;
 pub mod idempotency;
+pub mod jwks;
 pub mod listener;
 pub mod metrics;
 pub mod onboarding;
@@ -21,6 +25,8 @@ pub mod page;
 pub mod path;
 pub mod problem;
 pub mod query;
+pub mod trusted_page;
+pub mod user;
 pub mod wire;
 
 use axum::Router;
@@ -34,14 +40,20 @@ use crate::error::Error;
 /// Every route of every family, described.
 #[must_use]
 pub fn routes() -> OpenApiRouter<App> {
-    onboarding::routes().merge(organization::routes())
+    onboarding::routes()
+        .merge(account::routes())
+        .merge(organization::routes())
+        .merge(user::routes())
 }
 
 /// The whole server.
 pub fn router(app: &App) -> Router {
     let (routes, document) = openapi::split();
     let product = dress_callers(app, routes);
-    dress(app, product.merge(health::routes()).merge(openapi::routes_of(document)))
+    dress(
+        app,
+        product.merge(health::routes()).merge(jwks::routes()).merge(openapi::routes_of(document)),
+    )
 }
 
 /// Puts the middleware that finds out who is calling around routes.
@@ -50,14 +62,15 @@ pub fn dress_callers(app: &App, routes: Router<App>) -> Router<App> {
 }
 
 /// Puts around routes what every request passes, from the outside in: the boundary, which gives
-/// it an id, a deadline, a dialect and a log line; then the net for panics. Also answers for
-/// paths and methods that are not there.
+/// it an id, a dialect and a log line; what browsers are told; the deadline; the net for panics.
+/// Also answers for paths and methods that are not there.
 pub fn dress(app: &App, routes: Router<App>) -> Router {
     routes
         .fallback(|| async { Error::not_found("There is nothing at this path") })
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(CatchPanicLayer::custom(error::from_panic))
         .layer(from_fn(boundary::with_deadline))
+        .layer(cors::layer(app))
         .layer(from_fn_with_state(app.clone(), boundary::boundary))
         .with_state(app.clone())
 }

@@ -9,7 +9,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
-use crate::http::{health, onboarding, organization, routes};
+use crate::http::{account, health, jwks, onboarding, organization, routes, user};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,11 +20,18 @@ use crate::http::{health, onboarding, organization, routes};
     ),
     tags(
         (name = "onboarding", description = "A stranger's script, later its key."),
+        (name = "account", description = "A dashboard front end signs people up and in."),
         (name = "organization", description = "An organization's own automation."),
+        (name = "user", description = "Browsers and personal access tokens."),
         (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
     ),
-    paths(health::live, health::ready),
-    components(schemas(onboarding::dialect::Failed, organization::dialect::Failed)),
+    paths(health::live, health::ready, jwks::show),
+    components(schemas(
+        onboarding::dialect::Failed,
+        account::dialect::Failed,
+        organization::dialect::Failed,
+        user::dialect::Failed
+    )),
     modifiers(&Credentials)
 )]
 struct Description;
@@ -36,9 +43,14 @@ impl Modify for Credentials {
         let header = ApiKeyValue::with_description("X-Api-Key", "A key.");
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("A key, or an access token that a key was exchanged for."))
+            .description(Some("A key, or an access token of a session."))
             .build();
         let components = document.components.get_or_insert_default();
+        let cookie = ApiKeyValue::with_description(
+            "tenantry_session",
+            "A person's session; `__Host-tenantry_session` where the API is served over https.",
+        );
+        components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     }

@@ -4,7 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use crate::app::App;
-use crate::error::{Error, Issue, Result};
+use crate::error::{Error, Issue, Location, Result};
 use crate::model::Invalid;
 
 /// The parameters of a query string. Those that a route does not know are none of its business.
@@ -29,7 +29,20 @@ impl Query {
         } else {
             parse(value)
         };
-        parsed.map_err(|Invalid(why)| self.issues.push(Issue::of(name, why))).ok()
+        let issue = |why| Issue::of(name, why).at(Location::Query);
+        parsed.map_err(|Invalid(why)| self.issues.push(issue(why))).ok()
+    }
+
+    /// The same, where it has to be there.
+    pub fn required<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        if !self.pairs.iter().any(|(found, value)| found == name && !value.is_empty()) {
+            self.issues.push(Issue::of(name, "is required").at(Location::Query));
+        }
+        self.optional(name, parse)
     }
 
     /// Fails where any issue was met.

@@ -26,6 +26,24 @@ pub struct Trail {
 pub enum EventType {
     /// An organization was made by open signup.
     OrganizationSignedUp,
+    /// An organization was made with a person's account.
+    AccountSignedUp,
+    /// A person proved that their address is theirs.
+    EmailVerified,
+    /// A person changed their password.
+    PasswordChanged,
+    /// A person chose a new password by a mailed link.
+    PasswordReset,
+    /// A person changed what they are called.
+    AccountUpdated,
+    /// A person deleted their account.
+    AccountDeleted,
+    /// A personal token was made.
+    PersonalTokenCreated,
+    /// A personal token's settings were changed.
+    PersonalTokenUpdated,
+    /// A personal token was ended.
+    PersonalTokenRevoked,
     /// A key was minted.
     KeyCreated,
     /// A key was revoked.
@@ -38,8 +56,12 @@ pub enum EventType {
     KeyImported,
     /// A known key was refused, once or many times.
     KeyRefused,
-    /// A key was exchanged for a session.
+    /// A key was exchanged for a session, or a person signed in.
     SessionCreated,
+    /// A person ended a session: their own or another one.
+    SessionRevoked,
+    /// A person ended several sessions at once.
+    SessionsRevoked,
     /// A used refresh token came again, and its session was ended.
     SessionRevokedByReuse,
 }
@@ -50,6 +72,15 @@ impl EventType {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OrganizationSignedUp => "organization.signed_up",
+            Self::AccountSignedUp => "account.signed_up",
+            Self::EmailVerified => "account.email_verified",
+            Self::PasswordChanged => "account.password_changed",
+            Self::PasswordReset => "account.password_reset",
+            Self::AccountUpdated => "account.updated",
+            Self::AccountDeleted => "account.deleted",
+            Self::PersonalTokenCreated => "personal_token.created",
+            Self::PersonalTokenUpdated => "personal_token.updated",
+            Self::PersonalTokenRevoked => "personal_token.revoked",
             Self::KeyCreated => "api_key.created",
             Self::KeyRevoked => "api_key.revoked",
             Self::KeyUpdated => "api_key.updated",
@@ -57,6 +88,8 @@ impl EventType {
             Self::KeyImported => "api_key.imported",
             Self::KeyRefused => "api_key.refused",
             Self::SessionCreated => "session.created",
+            Self::SessionRevoked => "session.revoked",
+            Self::SessionsRevoked => "sessions.revoked",
             Self::SessionRevokedByReuse => "session.revoked_by_reuse",
         }
     }
@@ -99,7 +132,7 @@ pub struct AuditEvent<'a> {
     pub organization: OrganizationId,
     /// What happened.
     pub event_type: EventType,
-    /// Who did it: the public id of a seat, a key or a session.
+    /// Who did it: the public id of a seat, a key, a session or an account.
     pub actor: &'a str,
     /// What it was done to: the public id.
     pub target: &'a str,

@@ -1,49 +1,141 @@
 //! Who is calling: what one lookup says of a good credential.
+//!
+//! A credential is an organization's (its keys) or a person's (sessions, personal tokens). The
+//! same request can be judged as a [`Caller`], who acts in one organization, and as a [`Person`],
+//! who acts for themselves; which of the two there is depends on the credential.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Kind, Result};
 use crate::model::allowed_ips::AllowedIps;
-use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
+use crate::model::ids::{AccountId, KeyId, OrganizationId, SessionId, UserId};
 use crate::model::plan::Plan;
+use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 
-/// The holder of a key, or of a token that a key was exchanged for.
+/// What a good credential makes of a request; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Who acts in an organization; `None` for a personal token that is pinned to none, and for a
+    /// person whose organization is gone.
+    pub caller: Option<Arc<Caller>>,
+    /// Who acts for themselves; `None` for an organization's key.
+    pub person: Option<Arc<Person>>,
+}
+
+impl Identity {
+    /// The credential of both.
+    #[must_use]
+    pub fn credential(&self) -> Option<&Credential> {
+        let of_caller = self.caller.as_ref().map(|caller| &caller.credential);
+        of_caller.or_else(|| self.person.as_ref().map(|person| &person.credential))
+    }
+}
+
+/// Somebody who acts in one organization.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The organization, inside.
     pub organization: OrganizationId,
     /// The organization, as callers see it.
     pub organization_handle: String,
+    /// The organization's name.
+    pub organization_name: String,
     /// What it pays for.
     pub plan: Plan,
-    /// The seat that minted the key, inside.
+    /// The seat that minted the key, or the person's own, inside.
     pub user: UserId,
     /// The seat, as callers see it.
     pub user_handle: String,
-    /// The key.
-    pub key: KeyId,
-    /// What the key's text starts with.
-    pub key_prefix: String,
-    /// The 8 characters that may be shown of the key.
-    pub key_display_id: String,
-    /// The pepper that the key is digested under.
-    pub key_pepper_id: String,
-    /// Where the key may be used from.
-    pub key_allowed_ips: AllowedIps,
-    /// What the key may do.
+    /// The person's role; `None` for the organization's own keys, which need scopes alone.
+    pub role: Option<Role>,
+    /// What the credential may do.
     pub scopes: ScopeSet,
-    /// When the key ends; `None` is never.
-    pub key_expires_at: Option<DateTime<Utc>>,
-    /// The session, where a token was sent and not the key itself.
-    pub session: Option<SessionId>,
+    /// How they proved it.
+    pub credential: Credential,
+}
+
+/// Somebody who acts for themselves.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// Whose account it is.
+    pub account: AccountId,
+    /// The organization that the account was made with: what the person does is in its trail.
+    pub home: OrganizationId,
+    /// The organization that a personal token is pinned to: it works in no other.
+    pub pinned_to: Option<OrganizationId>,
+    /// What the credential may do.
+    pub scopes: ScopeSet,
+    /// How they proved it.
+    pub credential: Credential,
+}
+
+/// What a request was proved with.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// An organization's key, or an access token that it was exchanged for in a session.
+    Key(KeyFacts, Option<SessionId>),
+    /// A personal access token.
+    PersonalToken(AccountId, KeyFacts),
+    /// A person's session, by its cookie or an access token.
+    Session(AccountId, SessionId),
+}
+
+/// What is known of a key or personal token that was used.
+#[derive(Clone, Debug)]
+pub struct KeyFacts {
+    /// Its id.
+    pub id: KeyId,
+    /// What its text starts with.
+    pub prefix: String,
+    /// The 8 characters that may be shown of it.
+    pub display_id: String,
+    /// The pepper that it is digested under.
+    pub pepper_id: String,
+    /// Where it may be used from.
+    pub allowed_ips: AllowedIps,
+    /// When it ends; `None` is never.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl Credential {
+    /// The key or personal token, where it is not a person's session.
+    #[must_use]
+    pub const fn key(&self) -> Option<&KeyFacts> {
+        match self {
+            Self::Key(key, _) | Self::PersonalToken(_, key) => Some(key),
+            Self::Session(..) => None,
+        }
+    }
+
+    /// The session, a person's own or the one that a key was exchanged for.
+    #[must_use]
+    pub const fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Key(_, session) => *session,
+            Self::PersonalToken(..) => None,
+            Self::Session(_, session) => Some(*session),
+        }
+    }
+
+    /// Whose requests count as one's own when they come again (contract §1, *Idempotency-Key*): the
+    /// organization's key, or the account. Also whom the log names.
+    #[must_use]
+    pub fn principal(&self) -> String {
+        match self {
+            Self::Key(key, _) => key.id.to_string(),
+            Self::PersonalToken(account, _) | Self::Session(account, _) => account.to_string(),
+        }
+    }
 }
 
 /// Whose a credential is, good or not.
 #[derive(Clone, Debug)]
 pub enum Holder {
     /// It is good.
-    Good(Box<Caller>),
+    Good(Identity),
     /// It was good once, or is not just now.
     Refused(RefusedKey),
 }
@@ -72,13 +164,21 @@ pub enum Refusal {
     Disabled,
     /// The session that it was exchanged for has ended.
     SessionEnded,
+    /// Its organization was deleted.
+    OrganizationDeleted,
     /// It may not be used from there.
     Address,
 }
 
 impl Refusal {
-    const ALL: [Self; 5] =
-        [Self::Revoked, Self::Expired, Self::Disabled, Self::SessionEnded, Self::Address];
+    const ALL: [Self; 6] = [
+        Self::Revoked,
+        Self::Expired,
+        Self::Disabled,
+        Self::SessionEnded,
+        Self::OrganizationDeleted,
+        Self::Address,
+    ];
 
     /// Reads a reason's word.
     #[must_use]
@@ -94,21 +194,52 @@ impl Refusal {
             Self::Expired => "expired",
             Self::Disabled => "disabled",
             Self::SessionEnded => "session_ended",
+            Self::OrganizationDeleted => "organization_deleted",
             Self::Address => "address",
         }
     }
 }
 
 impl Caller {
-    /// Passes a caller that holds `scope`.
+    /// Passes a caller whose credential holds `scope`, and whose role goes with it.
+    ///
+    /// # Errors
+    /// [`Kind::MissingScopes`], naming the scope; [`Kind::MissingRole`], naming the least role.
+    pub fn require(&self, scope: &'static str) -> Result<()> {
+        require_scope(&self.scopes, scope)?;
+        let needed = Role::needed_for(scope);
+        if self.role.is_none_or(|role| role >= needed) {
+            return Ok(());
+        }
+        let message = format!("This needs the role {} in the organization", needed.as_str());
+        Err(Error::new(Kind::MissingRole(needed.as_str().to_owned()), message))
+    }
+
+    /// The public id of whoever did something, for the trail: the organization's key, or the
+    /// person's seat.
+    #[must_use]
+    pub fn actor(&self) -> String {
+        match &self.credential {
+            Credential::Key(key, _) => key.id.to_string(),
+            _ => self.user_handle.clone(),
+        }
+    }
+}
+
+impl Person {
+    /// Passes a person whose credential holds `scope`.
     ///
     /// # Errors
     /// [`Kind::MissingScopes`], naming the scope.
     pub fn require(&self, scope: &'static str) -> Result<()> {
-        if self.scopes.hold(scope) {
-            return Ok(());
-        }
-        let message = format!("This credential lacks the scope {scope}");
-        Err(Error::new(Kind::MissingScopes(vec![scope.to_owned()]), message))
+        require_scope(&self.scopes, scope)
     }
+}
+
+fn require_scope(scopes: &ScopeSet, scope: &'static str) -> Result<()> {
+    if scopes.hold(scope) {
+        return Ok(());
+    }
+    let message = format!("This credential lacks the scope {scope}");
+    Err(Error::new(Kind::MissingScopes(vec![scope.to_owned()]), message))
 }

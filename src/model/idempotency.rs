@@ -1,10 +1,11 @@
 //! Requests that may come again (contract §1, *Idempotency-Key*).
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use crate::model::Invalid;
 use crate::model::ids::OrganizationId;
+use crate::model::secret::Digest;
 
 /// The caller's name for a request: 1 to 256 printable ASCII characters.
 pub struct IdempotencyKey(String);
@@ -40,8 +41,9 @@ pub struct Attempt {
     pub endpoint: String,
     /// The digest of the caller's name for it.
     pub key_digest: [u8; 32],
-    /// The digest of all that it says.
-    pub fingerprint: [u8; 32],
+    /// The digests of all that it says, under each pepper, the newest first: it may say a
+    /// password, which no plain hash would hide.
+    pub fingerprints: Vec<Digest>,
 }
 
 impl Attempt {
@@ -50,6 +52,7 @@ impl Attempt {
     #[must_use]
     pub fn lock_number(&self) -> i64 {
         let mut hash = Sha256::new();
+        hash.update(self.organization.0.as_bytes());
         for part in [self.principal.as_bytes(), self.endpoint.as_bytes(), &self.key_digest] {
             hash.update(part.len().to_be_bytes());
             hash.update(part);
@@ -61,7 +64,7 @@ impl Attempt {
 
 /// An answer that was kept.
 pub struct Kept {
-    /// The digest of the request that it answered.
+    /// The digest of the request that it answered, under some pepper.
     pub fingerprint: Vec<u8>,
     /// Its status.
     pub status: u16,

@@ -71,6 +71,11 @@ public_id! {
     SessionId, "sess_"
 }
 
+public_id! {
+    /// A person's account.
+    AccountId, "acc_"
+}
+
 /// An organization inside; callers see its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OrganizationId(pub Uuid);

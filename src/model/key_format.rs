@@ -52,10 +52,35 @@ impl KeyFormat {
         }
     }
 
+    /// The format of personal access tokens of a deployment that configures none.
+    #[must_use]
+    pub fn of_people() -> Self {
+        Self { prefix: "tnt_pat_".to_owned() }
+    }
+
+    /// The format of the tokens of people's sessions, which their cookies hold.
+    #[must_use]
+    pub fn of_sessions() -> Self {
+        Self { prefix: "tnt_session_".to_owned() }
+    }
+
+    /// The format of the tokens of mailed links.
+    #[must_use]
+    pub fn of_links() -> Self {
+        Self { prefix: "tnt_link_".to_owned() }
+    }
+
     /// The format of refresh tokens. Only we read them, so it is the same in every deployment.
     #[must_use]
     pub fn of_refresh_tokens() -> Self {
         Self { prefix: "tnt_refresh_".to_owned() }
+    }
+
+    /// Whether `text` is a secret that only we read: a token of a session, a link or a refresh.
+    #[must_use]
+    pub fn is_token_of_ours(text: &str) -> bool {
+        let ours = [Self::of_sessions(), Self::of_links(), Self::of_refresh_tokens()];
+        ours.iter().any(|format| format.recognises(text))
     }
 
     /// What every text of this format starts with.
@@ -88,10 +113,11 @@ impl KeyFormat {
         recognised.then(|| &text[self.prefix.len()..self.prefix.len() + DISPLAY])
     }
 
-    /// The regular expression for secret scanners.
+    /// The regular expression for secret scanners that finds texts of all these formats.
     #[must_use]
-    pub fn pattern(&self) -> String {
-        format!(r"\b{}[0-9A-Za-z]{{{}}}\b", self.prefix, RANDOM + CHECKSUM)
+    pub fn pattern(formats: &[Self]) -> String {
+        let prefixes: Vec<_> = formats.iter().map(Self::prefix).collect();
+        format!(r"\b(?:{})[0-9A-Za-z]{{{}}}\b", prefixes.join("|"), RANDOM + CHECKSUM)
     }
 }
 

@@ -3,21 +3,30 @@
 //! A raw string becomes a type here, through the type's `parse`, and nowhere else; below the
 //! edge of the server there are no raw strings any more.
 
+pub mod account;
 pub mod allowed_ips;
 pub mod api_key;
 pub mod audit;
 pub mod caller;
 pub mod cursor;
+pub mod email;
 pub mod idempotency;
 pub mod ids;
 pub mod key_format;
 pub mod key_name;
+pub mod mail;
 pub mod metadata;
 pub mod moment;
 pub mod org_handle;
+pub mod organization;
+pub mod origin;
+pub mod password;
+pub mod personal_token;
 pub mod plan;
+pub mod role;
 pub mod scope;
 pub mod secret;
+pub mod session;
 pub mod usage;
 
 use std::borrow::Cow;

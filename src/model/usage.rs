@@ -5,13 +5,15 @@ use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Utc};
 use crate::model::Invalid;
 use crate::model::ids::{KeyId, OrganizationId};
 
-/// Requests of one key on one UTC day that are not in the database yet.
+/// Requests of one key or personal token on one UTC day that are not in the database yet.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// Whose key.
-    pub organization: OrganizationId,
+    /// Where it was used; `None` for a personal token that is pinned nowhere.
+    pub organization: Option<OrganizationId>,
     /// The key.
     pub key: KeyId,
+    /// Whether it is a person's.
+    pub is_personal: bool,
     /// The UTC day.
     pub day: NaiveDate,
     /// How many requests were authenticated with it.

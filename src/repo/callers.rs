@@ -1,19 +1,21 @@
-//! Who a credential belongs to: the one question of the hot path.
+//! Who an organization's key belongs to: the one question of the hot path. People's credentials
+//! are asked for in [`super::people`].
 //!
 //! Both questions are asked for many callers at once and answered from indexes. What is not good
 //! is told apart here, by the database's clock, so that the holder's trail can say why; the
 //! caller learns nothing of it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Proof, Result};
 use crate::model::allowed_ips::AllowedIps;
-use crate::model::caller::{Caller, Holder, Refusal, RefusedKey};
+use crate::model::caller::{Caller, Credential, Holder, Identity, KeyFacts, Refusal, RefusedKey};
 use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
 use crate::model::plan::Plan;
 use crate::model::scope::ScopeSet;
@@ -22,6 +24,7 @@ use crate::model::secret::Digest;
 struct Row {
     organization_id: Uuid,
     organization_handle: String,
+    organization_name: String,
     plan: String,
     user_id: Uuid,
     user_handle: String,
@@ -42,7 +45,8 @@ struct Row {
 impl Row {
     fn into_holder(self) -> Option<Holder> {
         let Some(refusal) = &self.refusal else {
-            return self.into_caller().map(|caller| Holder::Good(Box::new(caller)));
+            let caller = self.into_caller().map(Arc::new)?;
+            return Some(Holder::Good(Identity { caller: Some(caller), person: None }));
         };
         Some(Holder::Refused(RefusedKey {
             organization: OrganizationId(self.organization_id),
@@ -57,17 +61,23 @@ impl Row {
         Some(Caller {
             organization: OrganizationId(self.organization_id),
             organization_handle: self.organization_handle,
+            organization_name: self.organization_name,
             plan: Plan::parse(&self.plan)?,
             user: UserId(self.user_id),
             user_handle: self.user_handle,
-            key: KeyId::from_uuid(self.key_id),
-            key_prefix: self.prefix,
-            key_display_id: self.display_id,
-            key_pepper_id: self.pepper_id,
-            key_allowed_ips: AllowedIps::from_stored(self.allowed_ips),
+            role: None,
             scopes: ScopeSet::from_stored(&self.scopes),
-            key_expires_at: self.expires_at,
-            session: self.session_id.map(SessionId::from_uuid),
+            credential: Credential::Key(
+                KeyFacts {
+                    id: KeyId::from_uuid(self.key_id),
+                    prefix: self.prefix,
+                    display_id: self.display_id,
+                    pepper_id: self.pepper_id,
+                    allowed_ips: AllowedIps::from_stored(self.allowed_ips),
+                    expires_at: self.expires_at,
+                },
+                self.session_id.map(SessionId::from_uuid),
+            ),
         })
     }
 }
@@ -83,12 +93,14 @@ pub async fn by_digests(
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
     let rows = sqlx::query_as!(
         Row,
-        r#"select k.organization_id, o.handle as organization_handle, o.plan, k.user_id,
+        r#"select k.organization_id, o.handle as organization_handle,
+                  o.name as organization_name, o.plan, k.user_id,
                   u.handle as user_handle, k.id as key_id, k.prefix, k.display_id, k.pepper_id,
                   k.scopes, k.allowed_ips, k.expires_at,
                   case when k.revoked_at is not null then 'revoked'
                        when k.expires_at <= now() then 'expired'
-                       when not k.enabled then 'disabled' end as refusal,
+                       when not k.enabled then 'disabled'
+                       when o.deleted_at is not null then 'organization_deleted' end as refusal,
                   k.digest as "digest?", null::uuid as session_id
            from api_keys k
            join organizations o on o.id = k.organization_id
@@ -116,12 +128,14 @@ pub async fn by_sessions(
     let sessions: Vec<Uuid> = sessions.iter().map(|session| session.uuid()).collect();
     let rows = sqlx::query_as!(
         Row,
-        r#"select k.organization_id, o.handle as organization_handle, o.plan, k.user_id,
+        r#"select k.organization_id, o.handle as organization_handle,
+                  o.name as organization_name, o.plan, k.user_id,
                   u.handle as user_handle, k.id as key_id, k.prefix, k.display_id, k.pepper_id,
                   k.scopes, k.allowed_ips, k.expires_at,
                   case when k.revoked_at is not null then 'revoked'
                        when k.expires_at <= now() then 'expired'
                        when not k.enabled then 'disabled'
+                       when o.deleted_at is not null then 'organization_deleted'
                        when s.revoked_at is not null then 'session_ended' end as refusal,
                   null::bytea as digest, s.id as "session_id?"
            from key_sessions s
@@ -140,18 +154,21 @@ pub async fn by_sessions(
     Ok(found.collect())
 }
 
-/// Holds the caller's session, if it came with one, until the transaction ends.
+/// Holds the session that a key was exchanged for until the transaction ends.
 ///
 /// Invariant: sessions are held before keys, everywhere, so that nobody who holds one of each
 /// waits for the other.
 ///
 /// # Errors
 /// The database's own.
-pub async fn hold_session(db: &mut PgConnection, caller: &Caller) -> Result<()> {
-    let Some(session) = caller.session else { return Ok(()) };
+pub async fn hold_session(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    session: SessionId,
+) -> Result<()> {
     sqlx::query!(
         "select id from key_sessions where organization_id = $1 and id = $2 for no key update",
-        caller.organization.0,
+        organization.0,
         session.uuid(),
     )
     .fetch_optional(db)
@@ -159,22 +176,29 @@ pub async fn hold_session(db: &mut PgConnection, caller: &Caller) -> Result<()> 
     Ok(())
 }
 
-/// The caller as the database knows it in this transaction, its key held against revocation and
-/// narrowing until the transaction ends. It is held by one at a time, in turn: a lock that many
-/// could share would let a stolen key keep its own revocation waiting.
+/// The holder of a key of the organization as the database knows it in this transaction, the key
+/// held against revocation and narrowing until the transaction ends. It is held by one at a time,
+/// in turn: a lock that many could share would let a stolen key keep its own revocation waiting.
 ///
 /// # Errors
 /// Unauthenticated where the credential is not good any more.
-pub async fn confirm(db: &mut PgConnection, caller: &Caller) -> Result<Caller> {
-    let session = caller.session.map(SessionId::uuid);
+pub async fn confirm(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    key: KeyId,
+    session: Option<SessionId>,
+) -> Result<Arc<Caller>> {
+    let session = session.map(SessionId::uuid);
     let row = sqlx::query_as!(
         Row,
-        r#"select k.organization_id, o.handle as organization_handle, o.plan, k.user_id,
+        r#"select k.organization_id, o.handle as organization_handle,
+                  o.name as organization_name, o.plan, k.user_id,
                   u.handle as user_handle, k.id as key_id, k.prefix, k.display_id, k.pepper_id,
                   k.scopes, k.allowed_ips, k.expires_at,
                   case when k.revoked_at is not null then 'revoked'
                        when k.expires_at <= now() then 'expired'
                        when not k.enabled then 'disabled'
+                       when o.deleted_at is not null then 'organization_deleted'
                        when exists (select from key_sessions s
                                     where s.organization_id = $1 and s.id = $3
                                       and s.revoked_at is not null) then 'session_ended'
@@ -185,14 +209,14 @@ pub async fn confirm(db: &mut PgConnection, caller: &Caller) -> Result<Caller> {
            join users u on u.id = k.user_id
            where k.organization_id = $1 and k.id = $2
            for no key update of k"#,
-        caller.organization.0,
-        caller.key.uuid(),
+        organization.0,
+        key.uuid(),
         session,
     )
     .fetch_optional(db)
     .await?;
     match row.and_then(Row::into_holder) {
-        Some(Holder::Good(caller)) => Ok(*caller),
-        _ => Err(Error::unauthenticated("This credential is not valid")),
+        Some(Holder::Good(Identity { caller: Some(caller), .. })) => Ok(caller),
+        _ => Err(Error::unauthenticated(Proof::Key, "This credential is not valid")),
     }
 }

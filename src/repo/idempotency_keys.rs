@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::idempotency::{Attempt, Kept};
 
 /// Holds the record's place until the transaction ends; false where somebody else holds it.
@@ -47,7 +47,7 @@ pub async fn find(db: &mut PgConnection, attempt: &Attempt) -> Result<Option<Kep
 /// Keeps an answer, in the place of one that is over.
 ///
 /// # Errors
-/// The database's own.
+/// Internal where one is there that is not over: whoever keeps holds the place.
 pub async fn keep(
     db: &mut PgConnection,
     attempt: &Attempt,
@@ -56,21 +56,20 @@ pub async fn keep(
     created_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
 ) -> Result<()> {
-    sqlx::query!(
+    let done = sqlx::query!(
         "insert into idempotency_keys as i
              (organization_id, principal, endpoint, key_digest, fingerprint, status, body,
               created_at, expires_at)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          on conflict on constraint idempotency_keys_pkey do update
-         set organization_id = excluded.organization_id, fingerprint = excluded.fingerprint,
-             status = excluded.status, body = excluded.body, created_at = excluded.created_at,
-             expires_at = excluded.expires_at
+         set fingerprint = excluded.fingerprint, status = excluded.status, body = excluded.body,
+             created_at = excluded.created_at, expires_at = excluded.expires_at
          where i.expires_at <= now()",
         attempt.organization.0,
         attempt.principal,
         attempt.endpoint,
         attempt.key_digest.as_slice(),
-        attempt.fingerprint.as_slice(),
+        attempt.fingerprints[0].bytes().as_slice(),
         i16::try_from(status).unwrap_or(500),
         body,
         created_at,
@@ -78,7 +77,10 @@ pub async fn keep(
     )
     .execute(db)
     .await?;
-    Ok(())
+    match done.rows_affected() {
+        1 => Ok(()),
+        _ => Err(Error::internal("an answer's place was taken while it was held")),
+    }
 }
 
 /// Removes up to 1,000 answers that are over; how many. No tenant's data is read: what is over is
@@ -89,8 +91,8 @@ pub async fn keep(
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
         "delete from idempotency_keys
-         where (principal, endpoint, key_digest) in
-             (select principal, endpoint, key_digest from idempotency_keys
+         where (organization_id, principal, endpoint, key_digest) in
+             (select organization_id, principal, endpoint, key_digest from idempotency_keys
               where expires_at <= now() limit 1000 for update skip locked)",
     )
     .execute(db)

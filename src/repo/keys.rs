@@ -250,59 +250,6 @@ pub async fn update(
     }
 }
 
-/// Lets a key serve out its grace: it gives its name up and ends `grace_seconds` from now by the
-/// database's clock, or earlier where it would have anyway.
-///
-/// # Errors
-/// The database's own.
-pub async fn supersede(
-    db: &mut PgConnection,
-    organization: OrganizationId,
-    id: KeyId,
-    grace_seconds: i32,
-    at: DateTime<Utc>,
-) -> Result<()> {
-    sqlx::query!(
-        "update api_keys set name_held = false, superseded_at = $4,
-                expires_at = least(expires_at, now() + make_interval(secs => $3))
-         where organization_id = $1 and id = $2",
-        organization.0,
-        id.uuid(),
-        f64::from(grace_seconds),
-        at,
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Ends a key and frees its name. Whether it did: a key that was revoked before stays as it was.
-///
-/// # Errors
-/// The database's own.
-pub async fn revoke(
-    db: &mut PgConnection,
-    organization: OrganizationId,
-    id: KeyId,
-    reason: Option<&str>,
-    by: &str,
-    at: DateTime<Utc>,
-) -> Result<bool> {
-    let done = sqlx::query!(
-        "update api_keys set revoked_at = $3, name_held = false, revoked_reason = $4,
-                revoked_by = $5
-         where organization_id = $1 and id = $2 and revoked_at is null",
-        organization.0,
-        id.uuid(),
-        at,
-        reason,
-        by,
-    )
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
 /// Digests a key anew, under the newest pepper. Whoever did so first wins; nothing is lost.
 ///
 /// # Errors
@@ -327,13 +274,17 @@ pub async fn redigest(
     Ok(())
 }
 
-/// How many live keys each pepper digests, for an operator who wants to take one away.
+/// How many live keys and personal tokens each pepper digests, for an operator who wants to take
+/// one away.
 ///
 /// # Errors
 /// The database's own.
 pub async fn count_per_pepper(db: &mut PgConnection) -> Result<Vec<(String, i64)>> {
     let rows = sqlx::query!(
-        r#"select pepper_id, count(*) as "count!" from api_keys
+        r#"select pepper_id as "pepper_id!", count(*) as "count!"
+           from (select pepper_id, revoked_at, expires_at from api_keys
+                 union all
+                 select pepper_id, revoked_at, expires_at from personal_tokens) k
            where revoked_at is null and (expires_at is null or expires_at > now())
            group by pepper_id order by pepper_id"#,
     )

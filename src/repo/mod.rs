@@ -4,13 +4,20 @@
 //! organization (or a digest that only its holder can have) and put it in the `where`. Whether
 //! something is unique is the database's decision, told by the name of the constraint.
 
+pub mod accounts;
 pub mod audit_events;
 pub mod callers;
+pub mod email_tokens;
 pub mod idempotency_keys;
+pub mod key_endings;
 pub mod key_sessions;
 pub mod keys;
 pub mod migrations;
 pub mod organizations;
+pub mod outbox;
+pub mod people;
+pub mod personal_tokens;
+pub mod sessions;
 pub mod usage;
 pub mod users;
 
@@ -56,6 +63,11 @@ impl From<sqlx::Error> for Error {
     }
 }
 
+/// The name of the constraint that refused a statement.
+fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
+    error.as_database_error().and_then(|refusal| refusal.constraint())
+}
+
 /// Turns the refusals of named constraints into conflicts that the caller can act on.
 pub trait OnConstraints<T> {
     /// If a constraint of the list refused the statement, a conflict with its message; any other
@@ -69,7 +81,7 @@ pub trait OnConstraints<T> {
 impl<T> OnConstraints<T> for Result<T, sqlx::Error> {
     fn on_constraints(self, conflicts: &[(&str, &'static str)]) -> Result<T, Error> {
         self.map_err(|error| {
-            let constraint = error.as_database_error().and_then(|refusal| refusal.constraint());
+            let constraint = violated_constraint(&error);
             let conflict = conflicts.iter().find(|(name, _)| Some(*name) == constraint);
             conflict.map_or_else(|| error.into(), |(_, message)| Error::conflict(*message))
         })

@@ -4,12 +4,14 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::Result;
-use crate::model::ids::OrganizationId;
+use crate::model::ids::{AccountId, OrganizationId};
 use crate::model::org_handle::OrgHandle;
+use crate::model::organization::Organization;
 use crate::model::plan::Plan;
+use crate::model::role::Role;
 use crate::repo::OnConstraints;
 
-/// Stores a new organization.
+/// Stores a new organization, on the plan that all start on.
 ///
 /// # Errors
 /// Conflict where the handle is taken, in whatever case.
@@ -17,14 +19,16 @@ pub async fn insert(
     db: &mut PgConnection,
     id: OrganizationId,
     handle: &OrgHandle,
-    plan: Plan,
+    name: &str,
     created_at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
-        "insert into organizations (id, handle, plan, created_at) values ($1, $2, $3, $4)",
+        "insert into organizations (id, handle, name, plan, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $5)",
         id.0,
         handle.as_str(),
-        plan.as_str(),
+        name,
+        Plan::Trial.as_str(),
         created_at,
     )
     .execute(db)
@@ -33,5 +37,113 @@ pub async fn insert(
         "organizations_handle_key",
         "An organization with this org_id already exists",
     )])?;
+    Ok(())
+}
+
+struct Row {
+    handle: String,
+    name: String,
+    plan: String,
+    role: String,
+    allowed_origins: Vec<String>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn into_organization(self) -> Option<Organization> {
+        Some(Organization {
+            handle: self.handle,
+            name: self.name,
+            plan: Plan::parse(&self.plan)?,
+            role: Role::parse(&self.role)?,
+            allowed_origins: self.allowed_origins,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+/// A part of the organizations in which the account has a seat (or of the one that is `only`),
+/// those whose names or ids contain `search`, in the order of their names, and how many there are
+/// in all.
+///
+/// # Errors
+/// The database's own.
+pub async fn list_of(
+    db: &mut PgConnection,
+    account: AccountId,
+    only: Option<OrganizationId>,
+    search: Option<&str>,
+    (offset, limit): (i64, i64),
+) -> Result<(Vec<Organization>, i64)> {
+    let only = only.map(|organization| organization.0);
+    let rows = sqlx::query_as!(
+        Row,
+        "select o.handle, o.name, o.plan, u.role, o.allowed_origins, o.created_at, o.updated_at
+         from users u join organizations o on o.id = u.organization_id
+         where u.account_id = $1 and u.removed_at is null and o.deleted_at is null
+           and ($2::text is null or strpos(lower(o.name), lower($2)) > 0
+                or strpos(lower(o.handle), lower($2)) > 0)
+           and ($5::uuid is null or o.id = $5)
+         order by lower(o.name), o.id offset $3 limit $4",
+        account.uuid(),
+        search,
+        offset,
+        limit,
+        only,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"select count(*) as "count!"
+           from users u join organizations o on o.id = u.organization_id
+           where u.account_id = $1 and u.removed_at is null and o.deleted_at is null
+             and ($2::text is null or strpos(lower(o.name), lower($2)) > 0
+                  or strpos(lower(o.handle), lower($2)) > 0)
+             and ($3::uuid is null or o.id = $3)"#,
+        account.uuid(),
+        search,
+        only,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((rows.into_iter().filter_map(Row::into_organization).collect(), total))
+}
+
+/// The organization with this handle, in whatever case, in which the account has a seat.
+///
+/// # Errors
+/// The database's own.
+pub async fn find_of(
+    db: &mut PgConnection,
+    account: AccountId,
+    handle: &OrgHandle,
+) -> Result<Option<OrganizationId>> {
+    let found = sqlx::query_scalar!(
+        r#"select o.id from organizations o
+           join users u on u.organization_id = o.id and u.account_id = $1 and u.removed_at is null
+           where lower(o.handle collate "C") = lower($2 collate "C") and o.deleted_at is null"#,
+        account.uuid(),
+        handle.as_str(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(found.map(OrganizationId))
+}
+
+/// Deletes an organization: its keys are refused from now on, its handle is never given out again.
+///
+/// # Errors
+/// The database's own.
+pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>) -> Result<()> {
+    sqlx::query!(
+        "update organizations set deleted_at = $2, updated_at = $2
+         where id = $1 and deleted_at is null",
+        id.0,
+        at,
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::model::ids::OrganizationId;
 use crate::model::usage::{Period, Tally};
 
-/// Adds a batch to the days' sums and moves `last_used_at` of its keys forward, never back.
+/// Adds a batch to the days' sums of the organizations that keys were used in, and moves
+/// `last_used_at` of organizations' keys forward, never back.
 ///
 /// One statement, so it is whole or nothing; rows are taken in the order of their keys, so that
 /// two replicas flushing at once can not wait for each other.
@@ -14,9 +15,11 @@ use crate::model::usage::{Period, Tally};
 /// # Errors
 /// The database's own.
 pub async fn add(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
-    let mut tallies: Vec<&Tally> = tallies.iter().collect();
+    let mut tallies: Vec<&Tally> =
+        tallies.iter().filter(|tally| tally.organization.is_some()).collect();
     tallies.sort_unstable_by_key(|tally| (tally.key, tally.day));
-    let organizations: Vec<_> = tallies.iter().map(|tally| tally.organization.0).collect();
+    let organizations: Vec<_> =
+        tallies.iter().filter_map(|it| it.organization).map(|it| it.0).collect();
     let keys: Vec<_> = tallies.iter().map(|tally| tally.key.uuid()).collect();
     let days: Vec<_> = tallies.iter().map(|tally| tally.day).collect();
     let requests: Vec<_> = tallies.iter().map(|tally| tally.requests).collect();
@@ -41,7 +44,7 @@ pub async fn add(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
          )
          insert into usage_daily as u (organization_id, key_id, day, requests, denied)
          select b.organization_id, b.key_id, b.day, b.requests, b.denied
-         from batch b join locked l on l.organization_id = b.organization_id and l.id = b.key_id
+         from batch b
          order by b.organization_id, b.day, b.key_id
          on conflict on constraint usage_daily_pkey do update
          set requests = u.requests + excluded.requests, denied = u.denied + excluded.denied",

@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::Result;
-use crate::model::ids::{OrganizationId, UserId};
+use crate::model::ids::{AccountId, OrganizationId, UserId};
 use crate::model::org_handle::OrgHandle;
 use crate::repo::OnConstraints;
 
-/// Stores the owner's seat of a new organization; nobody has claimed it yet.
+/// Stores the owner's seat of a new organization; without an account, nobody has claimed it yet.
 ///
 /// # Errors
 /// Conflict where the handle is taken, which chance makes once in 62^16.
@@ -17,14 +17,16 @@ pub async fn insert_owner(
     organization: OrganizationId,
     id: UserId,
     handle: &str,
+    account: Option<AccountId>,
     created_at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
-        "insert into users (id, organization_id, handle, role, created_at)
-         values ($1, $2, $3, 'owner', $4)",
+        "insert into users (id, organization_id, handle, role, account_id, created_at)
+         values ($1, $2, $3, 'owner', $4, $5)",
         id.0,
         organization.0,
         handle,
+        account.map(AccountId::uuid),
         created_at,
     )
     .execute(db)
@@ -48,10 +50,78 @@ pub async fn find_owner(
         r#"select u.organization_id, u.id from users u
          join organizations o on o.id = u.organization_id
          where lower(o.handle collate "C") = lower($1 collate "C") and u.role = 'owner'
+           and u.removed_at is null and o.deleted_at is null
          order by u.id limit 1"#,
         organization.as_str(),
     )
     .fetch_optional(db)
     .await?;
     Ok(row.map(|row| (OrganizationId(row.organization_id), UserId(row.id))))
+}
+
+/// A person's seat in an organization.
+pub struct Seat {
+    /// Where it is.
+    pub organization: OrganizationId,
+    /// Whether somebody else has a seat there, too.
+    pub is_shared: bool,
+    /// Whether there is no owner beside this one.
+    pub is_last_owner: bool,
+}
+
+/// The account's seats, with their organizations held until the transaction ends: who counts
+/// owners takes turns.
+///
+/// # Errors
+/// The database's own.
+pub async fn lock_seats(db: &mut PgConnection, account: AccountId) -> Result<Vec<Seat>> {
+    sqlx::query!(
+        "select o.id from organizations o
+         where o.id in (select organization_id from users
+                        where account_id = $1 and removed_at is null)
+         order by o.id for no key update",
+        account.uuid(),
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let rows = sqlx::query!(
+        r#"select u.organization_id,
+                  exists (select from users x where x.organization_id = u.organization_id
+                            and x.id <> u.id and x.removed_at is null
+                            and x.account_id is not null) as "is_shared!",
+                  u.role = 'owner' and not exists (
+                      select from users x where x.organization_id = u.organization_id
+                        and x.id <> u.id and x.removed_at is null and x.account_id is not null
+                        and x.role = 'owner') as "is_last_owner!"
+           from users u join organizations o on o.id = u.organization_id
+           where u.account_id = $1 and u.removed_at is null and o.deleted_at is null"#,
+        account.uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    let seats = rows.into_iter().map(|row| Seat {
+        organization: OrganizationId(row.organization_id),
+        is_shared: row.is_shared,
+        is_last_owner: row.is_last_owner,
+    });
+    Ok(seats.collect())
+}
+
+/// Gives up the account's seats.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove_seats(
+    db: &mut PgConnection,
+    account: AccountId,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "update users set removed_at = $2 where account_id = $1 and removed_at is null",
+        account.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }

@@ -7,29 +7,27 @@ use tenantry::error::Kind;
 use tenantry::http::dialect::Family;
 
 use crate::support::actor::Actor;
-use crate::support::spec::operations;
+use crate::support::requests::World;
+use crate::support::spec::{Operation, operations};
 use crate::support::{TestApp, run};
 
 /// Every route that reads a body, and somebody who may use it.
 async fn body_routes(app: &TestApp) -> Vec<(Actor, String, String)> {
-    let acme = app.sign_up().await;
-    let actor = app.key(&acme.api_key);
-    let takes_body =
-        operations().into_iter().filter(|it| it.description["requestBody"].is_object());
-    let routes: Vec<_> = takes_body
-        .map(|it| (actor.clone(), it.method, it.path.replace("{id}", &acme.key_id)))
+    let world = World::new(app).await;
+    let operations = operations().into_iter().filter(Operation::reads_a_body);
+    let routes: Vec<_> = operations
+        .map(|it| (world.caller_without_type(app, &it), it.method.clone(), world.path(&it)))
         .collect();
-
-    assert!(routes.len() >= 4, "the routes that read a body were not found");
+    assert!(routes.len() >= 20, "the routes that read a body were not found");
     routes
 }
 
 /// The status and the code of a kind of failure in the family of a path.
 fn in_family(path: &str, kind: &Kind) -> (u16, &'static str) {
     match (kind, Family::of(path)) {
-        (Kind::Malformed, Family::Onboarding) => (400, "malformed"),
+        (Kind::Malformed, _) => (400, "malformed"),
         (Kind::Invalid, Family::Onboarding) => (422, "validation_error"),
-        (Kind::Malformed | Kind::Invalid, Family::Organization) => (400, "validation_error"),
+        (Kind::Invalid, _) => (400, "validation_error"),
         (Kind::TooLarge, _) => (413, "entity_too_large"),
         (Kind::UnsupportedMediaType, _) => (415, "unsupported_media_type"),
         other => panic!("{other:?}"),
@@ -44,7 +42,9 @@ async fn refused(content_type: &str, body: impl Fn() -> Body, kind: Kind) {
             let actor = actor.with("content-type", content_type);
             actor.send(&method, &path, body()).await.has_failed(status, code);
         }
-        assert_eq!(app.count("select count(*) from api_keys").await, 1);
+        let rows = "select (select count(*) from api_keys) + (select count(*) from accounts)
+                         + (select count(*) from personal_tokens)";
+        assert_eq!(app.count(rows).await, 4);
     })
     .await;
 }
@@ -184,6 +184,14 @@ async fn paths_and_methods_that_are_not_there_answer_in_the_family_s_words() {
         for path in ["/me/", "/me/x", "/signup/", "/usage", "/usage/never", "/auth/verify/x"] {
             app.anon().get(path).await.has_failed(404, "not_found");
         }
+        for path in ["/auth", "/auth/never", "/auth/login/x", "/auth/me/"] {
+            let answer = app.anon().get(path).await.has_failed(404, "not_found");
+            assert_eq!(answer.body["error"]["code"], "NOT_FOUND");
+        }
+        for path in ["/api/auth", "/api/auth/never", "/api/user", "/api/user/me/x"] {
+            let answer = app.anon().get(path).await.has_failed(404, "not_found");
+            assert_eq!(answer.body["success"], false);
+        }
         for path in ["/v1/organization", "/v1/organization/never", "/v1/organization/api-keys/"] {
             let answer = app.anon().get(path).await.has_failed(404, "not_found");
             assert!(answer.body["error"].is_object());
@@ -202,6 +210,8 @@ async fn paths_and_methods_that_are_not_there_answer_in_the_family_s_words() {
             ("PUT", "/me", "GET,HEAD"),
             ("PATCH", "/me/api-keys", "GET,HEAD,POST"),
             ("BREW", "/signup", "POST"),
+            ("GET", "/auth/login", "POST"),
+            ("DELETE", "/api/auth/verify-email", "GET,HEAD,POST"),
         ] {
             let answer = app.anon().send(method, path, "").await;
             let answer = answer.has_failed(405, "method_not_allowed");

@@ -7,6 +7,9 @@ use tenantry::config::{Config, ConfigError};
 
 const PEPPER: &str = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
+/// `openssl genpkey -algorithm ed25519 -outform DER | base64 -w0`
+const ED25519: &str = "p1:MC4CAQAwBQYDK2VwBCIEIJhANaEAtt60ISDJ8Q6ubddAGonseIX2dfKEyjMoSF53";
+
 fn read(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let settings: HashMap<_, _> = settings.iter().copied().collect();
     Config::read(&mut Env::from(|name: &str| settings.get(name).map(|it| (*it).to_owned())))
@@ -50,6 +53,13 @@ fn every_problem_is_told_at_once() {
         ("KEY_PEPPERS", "p1:c2hvcnQ="),
         ("JWT_SECRETS", "no colon"),
         ("SCOPES", "trademarks:read,Trade Marks"),
+        ("DASHBOARD_ORIGINS", "https://app.example.com,https://app.example.com/path"),
+        ("JWT_PRIVATE_KEYS", PEPPER),
+        ("PAT_PREFIX", "Pat-"),
+        ("PAT_MAX_DAYS", "366"),
+        ("REQUIRE_EMAIL_VERIFICATION", "maybe"),
+        ("SMTP_URL", "mail.example.com:25"),
+        ("MAIL_FROM", "nobody"),
         ("KEY_IMPORT", "maybe"),
         ("SIGNUP_MODE", "ajar"),
         ("SIGNUP_TOKEN", "short"),
@@ -73,6 +83,33 @@ fn a_list_of_secrets_must_be_well_formed_and_its_ids_unique() {
 }
 
 #[test]
+fn private_keys_can_stand_in_for_secrets_and_share_no_id_with_them() {
+    let pair = [("KEY_PEPPERS", PEPPER), ("JWT_PRIVATE_KEYS", ED25519)];
+    assert_eq!(problems(&pair), [""; 0]);
+    let same = [pair[0], pair[1], ("JWT_SECRETS", PEPPER)];
+    assert_eq!(problems(&same), ["JWT_PRIVATE_KEYS"]);
+    // A PKCS#8 key of another kind, or bytes that are no key.
+    let other = [pair[0], ("JWT_PRIVATE_KEYS", PEPPER)];
+    assert_eq!(problems(&other), ["JWT_PRIVATE_KEYS"]);
+}
+
+#[test]
+fn keys_and_personal_tokens_can_be_told_apart() {
+    let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER)];
+    for (keys, tokens) in [("sig_", "sig_"), ("sig_", "sig_pat_"), ("sig_live_", "sig_")] {
+        let settings = [secrets[0], secrets[1], ("KEY_PREFIX", keys), ("PAT_PREFIX", tokens)];
+        assert_eq!(problems(&settings), ["PAT_PREFIX"], "{keys} {tokens}");
+    }
+}
+
+#[test]
+fn a_mail_server_needs_a_sender_and_links_an_address_of_ours() {
+    let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER)];
+    let settings = [secrets[0], secrets[1], ("SMTP_URL", "smtp://localhost:2525")];
+    assert_eq!(problems(&settings), ["MAIL_FROM", "PUBLIC_URL"]);
+}
+
+#[test]
 fn gated_signup_needs_its_token() {
     let settings = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER), ("SIGNUP_MODE", "gated")];
     assert_eq!(problems(&settings), ["SIGNUP_TOKEN"]);
@@ -92,6 +129,8 @@ fn problems_do_not_repeat_the_values_of_secrets() {
         ("KEY_PEPPERS", "p1:hunter2"),
         ("JWT_SECRETS", "hunter2"),
         ("SIGNUP_TOKEN", "hunter2"),
+        ("JWT_PRIVATE_KEYS", "e1:hunter2"),
+        ("SMTP_URL", "smtp://user:hunter2@mail.example.com?tsl=required"),
     ];
     let told = read(&wrong).err().unwrap().to_string();
     assert!(!told.contains("hunter2"), "{told}");

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::get;
-use tenantry::error::{Error, Issue, Kind};
+use tenantry::error::{Error, Issue, Kind, Proof};
 use tenantry::http::dialect::Family;
 
 use crate::support::{TestApp, run};
@@ -17,15 +17,21 @@ fn failures() -> Vec<Error> {
     let kinds = [
         Kind::Malformed,
         Kind::Invalid,
-        Kind::Unauthenticated,
+        Kind::Unauthenticated(Proof::Missing),
+        Kind::Unauthenticated(Proof::Key),
+        Kind::Unauthenticated(Proof::Token),
+        Kind::Unauthenticated(Proof::Password),
+        Kind::Unauthenticated(Proof::InactiveAccount),
         Kind::MissingScopes(vec!["api-keys:write".to_owned()]),
         Kind::MissingRole("admin".to_owned()),
         Kind::Forbidden,
+        Kind::EmailNotVerified,
         Kind::Suspended,
         Kind::PlanLimit { resource: "keys", limit: 100, used: 100 },
         Kind::NotFound,
         Kind::MethodNotAllowed,
         Kind::Conflict,
+        Kind::EmailTaken,
         Kind::IdempotencyReused,
         Kind::IdempotencyProcessing,
         Kind::TooLarge,
@@ -52,24 +58,30 @@ fn position(kind: &Kind) -> usize {
     match kind {
         Kind::Malformed => 0,
         Kind::Invalid => 1,
-        Kind::Unauthenticated => 2,
-        Kind::MissingScopes(_) => 3,
-        Kind::MissingRole(_) => 4,
-        Kind::Forbidden => 5,
-        Kind::Suspended => 6,
-        Kind::PlanLimit { .. } => 7,
-        Kind::NotFound => 8,
-        Kind::MethodNotAllowed => 9,
-        Kind::Conflict => 10,
-        Kind::IdempotencyReused => 11,
-        Kind::IdempotencyProcessing => 12,
-        Kind::TooLarge => 13,
-        Kind::UnsupportedMediaType => 14,
-        Kind::RateLimited => 15,
-        Kind::QuotaExceeded { .. } => 16,
-        Kind::Internal => 17,
-        Kind::Upstream => 18,
-        Kind::Unavailable => 19,
+        Kind::Unauthenticated(Proof::Missing) => 2,
+        Kind::Unauthenticated(Proof::Key) => 3,
+        Kind::Unauthenticated(Proof::Token) => 4,
+        Kind::Unauthenticated(Proof::Password) => 5,
+        Kind::Unauthenticated(Proof::InactiveAccount) => 6,
+        Kind::MissingScopes(_) => 7,
+        Kind::MissingRole(_) => 8,
+        Kind::Forbidden => 9,
+        Kind::EmailNotVerified => 10,
+        Kind::Suspended => 11,
+        Kind::PlanLimit { .. } => 12,
+        Kind::NotFound => 13,
+        Kind::MethodNotAllowed => 14,
+        Kind::Conflict => 15,
+        Kind::EmailTaken => 16,
+        Kind::IdempotencyReused => 17,
+        Kind::IdempotencyProcessing => 18,
+        Kind::TooLarge => 19,
+        Kind::UnsupportedMediaType => 20,
+        Kind::RateLimited => 21,
+        Kind::QuotaExceeded { .. } => 22,
+        Kind::Internal => 23,
+        Kind::Upstream => 24,
+        Kind::Unavailable => 25,
     }
 }
 
@@ -77,6 +89,8 @@ fn position(kind: &Kind) -> usize {
 fn path_of(family: Family) -> &'static str {
     match family {
         Family::Onboarding => "/me/failures",
+        Family::Account => "/auth/failures",
+        Family::User => "/api/user/failures",
         Family::Organization => "/v1/organization/failures",
         Family::None => "/failures",
     }
@@ -125,6 +139,14 @@ fn every_path_has_the_family_that_the_contract_gives_it() {
         ("/auth/refresh", Family::Onboarding),
         ("/auth/verify", Family::Onboarding),
         ("/usage/today", Family::Onboarding),
+        ("/auth", Family::Account),
+        ("/auth/login", Family::Account),
+        ("/auth/never", Family::Account),
+        ("/authors", Family::None),
+        ("/api/auth/sign-out", Family::User),
+        ("/api/user", Family::User),
+        ("/api/users", Family::None),
+        ("/api", Family::None),
         ("/v1/organization", Family::Organization),
         ("/v1/organization/api-keys/key_1", Family::Organization),
         ("/v1/organizations", Family::None),

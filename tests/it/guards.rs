@@ -1,26 +1,35 @@
 //! Walks the API's description: every route that says it needs a credential refuses whoever has
 //! none or a bad one, and those that say nothing are on a list that may only shrink.
 
+use tenantry::model::key_format::KeyFormat;
+
+use crate::support::requests::World;
 use crate::support::run;
-use crate::support::spec::{Operation, operations};
+use crate::support::spec::operations;
 
 /// The routes that anyone may call.
-const PUBLIC: [&str; 5] = [
+const PUBLIC: [&str; 16] = [
+    "GET /.well-known/jwks.json",
+    "GET /api/auth/get-session",
+    "GET /api/auth/reset-password",
+    "GET /api/auth/verify-email",
     "GET /health/live",
     "GET /health/ready",
+    "POST /api/auth/request-password-reset",
+    "POST /api/auth/reset-password",
+    "POST /api/auth/sign-in/email",
+    "POST /api/auth/sign-up/email",
+    "POST /api/auth/verify-email",
+    "POST /auth/login",
     "POST /auth/refresh",
+    "POST /auth/signup",
     "POST /auth/token-exchange",
     "POST /signup",
 ];
 
-/// Whether a route says that it needs a credential.
-pub fn is_guarded(operation: &Operation) -> bool {
-    operation.description["security"].as_array().is_some_and(|needs| !needs.is_empty())
-}
-
 #[test]
 fn no_route_is_public_but_those_on_the_list() {
-    let public = operations().into_iter().filter(|operation| !is_guarded(operation));
+    let public = operations().into_iter().filter(|operation| !operation.is_guarded());
     let mut public: Vec<_> = public.map(|it| format!("{} {}", it.method, it.path)).collect();
     public.sort();
     assert_eq!(public, PUBLIC);
@@ -32,7 +41,7 @@ async fn every_guarded_route_refuses_two_credentials_at_once() {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let both = app.key(&acme.api_key);
         let both = both.with("authorization", &format!("Bearer {}", other.api_key));
-        for operation in operations().iter().filter(|operation| is_guarded(operation)) {
+        for operation in operations().iter().filter(|it| it.is_guarded()) {
             let path = operation.path.replace("{id}", &acme.key_id);
             both.send(&operation.method, &path, "").await.has_status(400);
         }
@@ -43,7 +52,7 @@ async fn every_guarded_route_refuses_two_credentials_at_once() {
 #[tokio::test]
 async fn every_guarded_route_refuses_no_credential_and_a_bad_one_with_the_family_s_401() {
     run(async |app| {
-        app.sign_up().await;
+        let world = World::new(app).await;
         let unknown = app.app.config.keys.format.mint(&*app.app.entropy);
         let strangers = [
             app.anon(),
@@ -52,8 +61,12 @@ async fn every_guarded_route_refuses_no_credential_and_a_bad_one_with_the_family
             app.bearer(unknown.expose()),
             app.bearer("a.b.c"),
             app.anon().with("authorization", "Basic YTpi"),
+            app.session("garbage"),
+            app.session(KeyFormat::of_sessions().mint(&*app.app.entropy).expose()),
+            // A wrong credential is not rescued by a good cookie.
+            app.session(&world.ann.cookie).with("x-api-key", "garbage"),
         ];
-        for operation in operations().iter().filter(|operation| is_guarded(operation)) {
+        for operation in operations().iter().filter(|it| it.is_guarded()) {
             let path = operation.path.replace("{id}", "key_0000000000000000000000");
             for stranger in &strangers {
                 let answer = stranger.send(&operation.method, &path, "").await;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::actor::{Actor, Answer};
+use crate::support::requests::World;
 use crate::support::spec::operations;
 use crate::support::{TestApp, run};
 
@@ -23,37 +24,45 @@ fn assert_replays(first: &Answer, second: &Answer) {
     assert_eq!(second.header("idempotent-replayed"), "true");
     assert_eq!(first.header("idempotent-replayed"), "");
     let mut expected = first.body_without_request();
-    if let Some(members) = expected.as_object_mut() {
-        members.remove("api_key");
-        if members.get("key").is_some_and(Value::is_string) {
-            members.remove("key");
-        }
-    }
+    forget_secrets(&mut expected);
     assert_eq!(second.body_without_request(), expected);
 }
+
+fn forget_secrets(body: &mut Value) {
+    let Some(members) = body.as_object_mut() else { return };
+    let is_secret = |name: &str| ["api_key", "key", "token"].contains(&name);
+    members.retain(|name, value| !(is_secret(name) && value.is_string()));
+    members.values_mut().for_each(forget_secrets);
+}
+
+/// What ends the credential that it is asked with: nobody can ask again with the same.
+const ENDS_ITS_CREDENTIAL: [&str; 3] = ["deleteUser", "logOut", "signOut"];
 
 #[tokio::test]
 async fn every_route_that_changes_something_replays_its_first_answer_without_the_secret() {
     run(async |app| {
-        let acme = app.sign_up().await;
-        let changing = operations()
-            .into_iter()
-            .filter(|it| it.method != "GET" && it.description["security"].as_array().is_some());
-        let changing: Vec<_> = changing.collect();
-        assert!(changing.len() >= 6, "the routes that change something were not found");
+        let mut world = World::new(app).await;
+        let changing = operations().into_iter().filter(|it| {
+            it.method != "GET" && it.is_guarded() && !ENDS_ITS_CREDENTIAL.contains(&it.id())
+        });
+        let mut changing: Vec<_> = changing.collect();
+        // Or there would be no other session left to end.
+        changing.sort_by_key(|it| it.id() == "revokeOtherSessions");
+        assert!(changing.len() >= 15, "the routes that change something were not found");
         for (number, operation) in changing.iter().enumerate() {
-            let made = app.mint(&acme.api_key, json!({ "name": format!("key {number}") })).await;
+            let made = json!({ "name": format!("made {number}") });
+            let made = app.mint(&world.acme.api_key, made).await;
             let path = operation.path.replace("{id}", &made.key_id);
-            let body = match (operation.method.as_str(), operation.path.as_str()) {
-                ("POST", KEYS) => request(&format!("new {number}")).to_string(),
-                ("PATCH", _) => json!({ "enabled": false }).to_string(),
-                ("POST", _) => "{}".to_owned(),
-                _ => String::new(),
-            };
-            let actor = again(app, &acme.api_key, &format!("change {number}"));
-            let actor = actor.with("content-type", "application/json");
+            let body = world.body(operation);
+            let name = format!("change {number}");
+            let actor = world.caller(app, operation).with("idempotency-key", &name);
             let first = actor.send(&operation.method, &path, body.clone()).await;
             assert!(first.status.is_success(), "{} {path}: {}", operation.method, first.text);
+            // A changed password starts another session, whose the repetition is.
+            if let Some(cookie) = first.cookie() {
+                world.ann.cookie = cookie;
+            }
+            let actor = world.caller(app, operation).with("idempotency-key", &name);
             let second = actor.send(&operation.method, &path, body).await;
             assert_replays(&first, &second);
             if second.body.get("request_id").is_some() {
@@ -130,6 +139,64 @@ async fn a_refusal_does_not_use_the_name_up() {
 }
 
 #[tokio::test]
+async fn a_person_s_name_for_a_request_is_another_one_in_each_organization() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let ben = app.sign_up_person("ben@example.com").await;
+        // Ann has a seat in Ben's organization, as an invitation will give it.
+        app.execute(
+            "insert into users (id, organization_id, handle, role, account_id, created_at)
+             select gen_random_uuid(), b.home_organization_id, 'user_of_ann', 'admin', a.id, now()
+             from accounts a, accounts b
+             where a.email = 'ann@example.com' and b.email = 'ben@example.com'",
+        )
+        .await;
+        for organization in [&ann.org_id, &ben.org_id] {
+            let token = json!({ "name": "ci", "scopes": ["*"],
+                                "metadata": { "organizationId": organization } });
+            let (key, _) = app.make_token(&ann.cookie, token).await;
+            let actor = again(app, &key, "one");
+            let first = actor.post("/me/api-keys", json!({ "name": "a" })).await.has_status(201);
+            assert_replays(&first, &actor.post("/me/api-keys", json!({ "name": "a" })).await);
+        }
+        assert_eq!(app.count("select count(*) from api_keys").await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_comes_again_is_known_under_a_newer_pepper() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let first = again(app, &acme.api_key, "one").post(KEYS, request("a")).await;
+        let newer = "p3:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDI=,\
+                     p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+        let replica = app.replica_with(&[("KEY_PEPPERS", newer)]);
+        assert_replays(
+            &first,
+            &again(&replica, &acme.api_key, "one").post(KEYS, request("a")).await,
+        );
+        replica.app.meter.flush().await.unwrap();
+        replica.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_of_another_form_is_refused_where_nothing_can_come_again_too() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let session = app.session(&ann.cookie).with("idempotency-key", &"x".repeat(257));
+        for path in ["/auth/logout", "/api/auth/sign-out"] {
+            let answer = session.post(path, json!({})).await.has_failed(400, "validation_error");
+            assert_eq!(answer.refused_fields(), ["Idempotency-Key"]);
+        }
+        app.session(&ann.cookie).get("/auth/me").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn after_a_day_the_name_is_free_again() {
     run(async |app| {
         let acme = app.sign_up().await;
@@ -163,12 +230,16 @@ async fn while_the_first_request_runs_the_second_is_told_to_wait() {
             .fetch_one(&mut holder)
             .await
             .unwrap();
+        let organization: uuid::Uuid = sqlx::query_scalar("select id from organizations")
+            .fetch_one(&mut holder)
+            .await
+            .unwrap();
         let attempt = tenantry::model::idempotency::Attempt {
-            organization: tenantry::model::ids::OrganizationId(uuid::Uuid::nil()),
+            organization: tenantry::model::ids::OrganizationId(organization),
             principal: acme.key_id.clone(),
             endpoint: format!("POST {KEYS}"),
             key_digest: digest.try_into().unwrap(),
-            fingerprint: [0; 32],
+            fingerprints: Vec::new(),
         };
         sqlx::query("select pg_advisory_lock($1)")
             .bind(attempt.lock_number())

@@ -7,8 +7,11 @@
     reason = "a test that can not go on says so by a panic"
 )]
 
+mod account;
 mod bad_input;
 mod boundary;
+mod browsers;
+mod callers;
 mod config;
 mod dialects;
 mod guards;
@@ -25,3 +28,4 @@ mod seeds;
 mod support;
 mod telemetry;
 mod tidy;
+mod user;

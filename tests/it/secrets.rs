@@ -8,8 +8,8 @@ async fn the_search_finds_a_plaintext_in_a_row_and_in_the_log() {
     run(async |app| {
         let in_row = ["a-plaintext-in-a-row".to_owned()];
         app.execute(
-            "insert into organizations values
-             (gen_random_uuid(), 'a-plaintext-in-a-row', 'trial', now())",
+            "insert into organizations (id, handle, name, plan, created_at, updated_at)
+             values (gen_random_uuid(), 'a-plaintext-in-a-row', '', 'trial', now(), now())",
         )
         .await;
         assert!(finds(app, in_row).await);
@@ -37,6 +37,13 @@ async fn what_a_caller_sends_as_a_credential_is_not_logged_even_if_it_is_garbage
         let answer = app.anon().with("x-request-id", &key).get("/me").await;
         assert!(answer.header("x-request-id").starts_with("req_"));
         app.anon().send(&key, "/me", "").await.has_status(405);
+        let ann = app.sign_up_person("ann@example.com").await;
+        let link = app.mailed_token().await;
+        let (_, refresh) = app.exchange(&key).await;
+        for secret in [&ann.cookie, &link, &refresh] {
+            let answer = app.anon().with("x-request-id", secret).get("/me").await;
+            assert!(answer.header("x-request-id").starts_with("req_"));
+        }
         app.seen.lock().unwrap().push(garbage.to_owned());
     })
     .await;

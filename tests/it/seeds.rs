@@ -129,3 +129,248 @@ fn creating_a_key_answers_the_page_s_curl_with_the_page_s_shape() {
     let stranger = pasted(&here);
     assert_eq!(stranger["error"]["type"], "unauthorized");
 }
+
+/// Page s1: its fields as a dashboard sends them, and a second time.
+#[test]
+fn account_signup_answers_with_the_page_s_shapes() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let request = format!(
+        r#"curl -s -X POST {} -H "Content-Type: application/json" -d '{{
+  "email": "dev@example.com",
+  "password": "a-long-secure-passphrase",
+  "name": "Jane Developer"
+}}'"#,
+        server.url("/auth/signup")
+    );
+    let page: Value = serde_json::from_str(
+        r#"{"data": {"token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...",
+                     "api_key": "rag_live_abc123def456...",
+                     "account": {"id": "acc_a1b2c3d4e5", "email": "dev@example.com",
+                                 "name": "Jane Developer", "plan": "trial"}}}"#,
+    )
+    .unwrap();
+    let answer = pasted(&request);
+    assert_eq!(shape(&answer), shape(&page));
+    assert_eq!(shape(&answer["data"]), shape(&page["data"]));
+    let account = &answer["data"]["account"];
+    assert_eq!(shape(account), shape(&page["data"]["account"]));
+    for same in ["email", "name", "plan"] {
+        assert_eq!(account[same], page["data"]["account"][same]);
+    }
+    assert!(account["id"].as_str().unwrap().starts_with("acc_"));
+    let token = answer["data"]["token"].as_str().unwrap();
+    assert!(token.starts_with("eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiI"), "{token}");
+    // As the page says of a second time, and of what is missing.
+    let conflict: Value = serde_json::from_str(
+        r#"{"error": {"code": "CONFLICT",
+                      "message": "An account with this email already exists"}}"#,
+    )
+    .unwrap();
+    assert_eq!(pasted(&request), conflict);
+    let missing = pasted(&request.replace("\"name\"", "\"nom\""));
+    assert_eq!(missing["error"]["code"], "VALIDATION_ERROR");
+    assert_eq!(missing["error"]["details"]["issues"][0]["path"][0], "nom");
+}
+
+/// What a page's program got, in any of its languages.
+#[track_caller]
+fn assert_is_page_s4(answers: &[Value]) {
+    let created: Value = serde_json::from_str(
+        r#"{"success": true, "status": 200, "code": "OK", "message": "API key created",
+            "data": {"id": "ak_abc123", "name": "CI deploy bot", "key": "ba_AbCdEf0123456789XyZ...",
+                     "scopes": ["user:read", "projects:read", "projects:write"],
+                     "expiresAt": "2026-05-05T10:00:00.000Z"}}"#,
+    )
+    .unwrap();
+    let profile: Value = serde_json::from_str(
+        r#"{"success": true, "status": 200, "code": "OK", "message": "User fetched successfully",
+            "data": {"id": "01HZ3K5R4X9Y2V6QF8TJ7W0CDN", "email": "you@example.com",
+                     "fullName": "Your Name", "handle": "yourname", "isVerified": true,
+                     "verifiedAt": "2026-04-05T10:05:00.000Z", "isActive": true,
+                     "lastLoginAt": "2026-04-05T10:00:00.000Z", "role": "user",
+                     "organizationCount": 1, "createdAt": "2026-04-05T10:00:00.000Z",
+                     "updatedAt": "2026-04-05T10:00:00.000Z"}}"#,
+    )
+    .unwrap();
+    let [signed_up, signed_in, token, me] = answers else { panic!("{answers:?}") };
+    assert_eq!(
+        (&signed_up["status"], &signed_in["status"]),
+        (&Value::from(200), &Value::from(200))
+    );
+    assert_eq!(shape(token), shape(&created));
+    assert_eq!(shape(&token["data"]), shape(&created["data"]));
+    for same in ["name", "scopes"] {
+        assert_eq!(token["data"][same], created["data"][same]);
+    }
+    assert_eq!(token["message"], created["message"]);
+    assert_eq!(shape(me), shape(&profile));
+    let mut verified = me["data"].clone();
+    // Nobody has pressed the button yet.
+    assert_eq!(verified["isVerified"], false);
+    verified["verifiedAt"] = profile["data"]["verifiedAt"].clone();
+    assert_eq!(shape(&verified), shape(&profile["data"]));
+    for same in ["fullName", "handle", "role", "organizationCount", "isActive"] {
+        assert_eq!(me["data"][same], profile["data"][same]);
+    }
+    assert_eq!(me["message"], profile["message"]);
+}
+
+/// Page s4, steps 1 to 3 and the account route of step 4, with curl and its cookie jar.
+#[test]
+fn the_quick_start_works_with_curl() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let page = [
+        r#"curl -X POST https://api.example.com/api/auth/sign-up/email \
+-H "Content-Type: application/json" \
+-d '{
+"email": "you@example.com",
+"password": "a-long-secure-passphrase",
+"name": "Your Name"
+}'"#,
+        r#"curl -X POST https://api.example.com/api/auth/sign-in/email \
+-H "Content-Type: application/json" \
+-c cookies.txt \
+-d '{
+"email": "you@example.com",
+"password": "a-long-secure-passphrase"
+}'"#,
+        r#"curl -X POST https://api.example.com/api/auth/api-key/create \
+-H "Content-Type: application/json" \
+-b cookies.txt \
+-d '{
+"name": "CI deploy bot",
+"expiresIn": 2592000,
+"scopes": ["user:read", "projects:read", "projects:write"]
+}'"#,
+        r#"curl https://api.example.com/api/user/me \
+-H "X-Api-Key: ba_AbCdEf0123456789XyZ...""#,
+    ];
+    let jar = place.path().join("cookies.txt").display().to_string();
+    let mut answers: Vec<Value> = Vec::new();
+    for request in page {
+        let here = request.replace("https://api.example.com", &server.url(""));
+        let here = here.replace("cookies.txt", &jar);
+        let key = answers.last().and_then(|it| it["data"]["key"].as_str()).unwrap_or_default();
+        answers.push(pasted(&here.replace("ba_AbCdEf0123456789XyZ...", key)));
+    }
+    assert_is_page_s4(&answers);
+}
+
+/// The same with `fetch` from Node, which keeps no cookies by itself.
+#[test]
+fn the_quick_start_works_with_node() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let program = r"
+const answers = [];
+const signUp = await fetch('https://api.example.com/api/auth/sign-up/email', {
+method: 'POST',
+headers: { 'Content-Type': 'application/json' },
+credentials: 'include',
+body: JSON.stringify({
+email: 'you@example.com',
+password: 'a-long-secure-passphrase',
+name: 'Your Name',
+}),
+});
+answers.push(await signUp.json());
+const res = await fetch('https://api.example.com/api/auth/sign-in/email', {
+method: 'POST',
+headers: { 'Content-Type': 'application/json' },
+credentials: 'include',
+body: JSON.stringify({
+email: 'you@example.com',
+password: 'a-long-secure-passphrase',
+}),
+});
+answers.push(await res.json());
+const cookie = res.headers.get('set-cookie').split(';')[0];
+const created = await fetch('https://api.example.com/api/auth/api-key/create', {
+method: 'POST',
+headers: { 'Content-Type': 'application/json', Cookie: cookie },
+credentials: 'include',
+body: JSON.stringify({
+name: 'CI deploy bot',
+expiresIn: 2592000,
+scopes: ['user:read', 'projects:read', 'projects:write'],
+}),
+});
+answers.push(await created.json());
+const headers = { 'X-Api-Key': answers[2].data.key };
+const me = await fetch('https://api.example.com/api/user/me', { headers });
+answers.push(await me.json());
+console.log(JSON.stringify(answers));
+";
+    let here = program.replace("https://api.example.com", &server.url(""));
+    if let Some(answers) = run_program("node", &["--input-type=module", "-e", &here]) {
+        assert_is_page_s4(&answers);
+    }
+}
+
+/// The same with Python's `requests`, and its cookie jar.
+#[test]
+fn the_quick_start_works_with_python() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let program = r"
+import json, requests
+answers = []
+res = requests.post(
+'https://api.example.com/api/auth/sign-up/email',
+json={
+'email': 'you@example.com',
+'password': 'a-long-secure-passphrase',
+'name': 'Your Name',
+},
+)
+answers.append(res.json())
+session = requests.Session() # holds cookies across requests
+answers.append(session.post(
+'https://api.example.com/api/auth/sign-in/email',
+json={
+'email': 'you@example.com',
+'password': 'a-long-secure-passphrase',
+},
+).json())
+res = session.post(
+'https://api.example.com/api/auth/api-key/create',
+json={
+'name': 'CI deploy bot',
+'expiresIn': 2592000,
+'scopes': ['user:read', 'projects:read', 'projects:write'],
+},
+)
+answers.append(res.json())
+api_key = res.json()['data']['key'] # shown once
+headers = {'X-Api-Key': api_key}
+me = requests.get('https://api.example.com/api/user/me', headers=headers)
+answers.append(me.json())
+print(json.dumps(answers))
+";
+    let here = program.replace("https://api.example.com", &server.url(""));
+    if run_program("python3", &["-c", "import requests; print('[]')"]).is_some()
+        && let Some(answers) = run_program("python3", &["-c", &here])
+    {
+        assert_is_page_s4(&answers);
+    }
+}
+
+/// Runs a program that prints a JSON list; `None` where its language is not installed, which only
+/// a person's machine may be without.
+fn run_program(language: &str, arguments: &[&str]) -> Option<Vec<Value>> {
+    let done = std::process::Command::new(language).args(arguments).output();
+    match done {
+        Ok(done) if done.status.success() => Some(serde_json::from_slice(&done.stdout).unwrap()),
+        failed => {
+            let is_missing = match &failed {
+                Ok(done) => String::from_utf8_lossy(&done.stderr).contains("ModuleNotFoundError"),
+                Err(_) => true,
+            };
+            assert!(is_missing, "{failed:?}");
+            assert!(std::env::var_os("CI").is_none(), "{language} is not installed: {failed:?}");
+            None
+        }
+    }
+}

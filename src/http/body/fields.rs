@@ -2,17 +2,17 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::config::Config;
 use crate::error::{Error, Issue, Result};
 use crate::http::body::{Node, text};
 use crate::model::Invalid;
 use crate::model::moment;
-use crate::model::scope::ScopeCatalogue;
 
 /// What fields are judged by beside their own form: what is configured, and what time it is.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {
-    /// The scopes that keys can be given.
-    pub scopes: &'a ScopeCatalogue,
+    /// What the operator configured.
+    pub config: &'a Config,
     /// When the request came.
     pub now: DateTime<Utc>,
 }
@@ -91,9 +91,14 @@ impl<'a> Fields<'a> {
         self.members.is_empty()
     }
 
+    /// Notes an issue of one field that shows only beside others.
+    pub fn note(&mut self, name: &'static str, Invalid(why): Invalid) {
+        self.issues.push(Issue::of(name, why));
+    }
+
     /// Notes an issue of the body as a whole.
     pub fn refuse(&mut self, message: &'static str) {
-        self.issues.push(Issue { path: Vec::new(), message: message.into() });
+        self.issues.push(Issue::of_body(message));
     }
 
     /// The field `name` as `parse` reads it. `None` where it was refused or is not there, which

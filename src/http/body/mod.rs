@@ -19,7 +19,7 @@ use tokio::time::timeout;
 pub use self::fields::{Fields, FromFields, Rules};
 use self::nesting::Nesting;
 pub use self::node::Node;
-pub use self::readers::{metadata, metadata_changes, text};
+pub use self::readers::{metadata, metadata_changes, new_password, secret, shown_password, text};
 use crate::app::App;
 use crate::error::{Error, Issue, Kind, Result};
 
@@ -62,7 +62,7 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
-        let rules = Rules { scopes: &app.config.keys.scopes, now: app.clock.now() };
+        let rules = Rules { config: &app.config, now: app.clock.now() };
         if request.body().is_end_stream() {
             return read(Node::Object(Vec::new()), rules);
         }
@@ -85,8 +85,7 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
 fn read<T: FromFields>(body: Node, rules: Rules<'_>) -> Result<JsonBody<T>> {
     let fingerprint = Sha256::digest(body.canonical().to_string()).into();
     let Node::Object(members) = body else {
-        let message = "The body must be a JSON object".into();
-        return Err(Error::invalid(vec![Issue { path: Vec::new(), message }]));
+        return Err(Error::invalid(vec![Issue::of_body("The body must be a JSON object")]));
     };
     let mut fields = Fields::new(members, rules);
     let value = T::from_fields(&mut fields);

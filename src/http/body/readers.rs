@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::http::body::Node;
+use crate::http::body::{Fields, Node};
 use crate::model::Invalid;
+use crate::model::email::Email;
 use crate::model::metadata::{Metadata, MetadataChanges};
+use crate::model::password::{NewPassword, attempt};
+use crate::model::secret::Secret;
 
 /// Reads a string field by `parse`.
 pub fn text<T>(
@@ -42,4 +45,35 @@ pub fn metadata_changes(node: Node) -> Result<MetadataChanges, Invalid> {
 
 fn member(value: Node) -> Result<String, Invalid> {
     value.into_text().map_err(|_| "must hold strings only".into())
+}
+
+/// Takes the required field `name`: a password that somebody chooses, who has this address.
+pub fn new_password(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    email: Option<&Email>,
+) -> Option<NewPassword> {
+    let password = fields.required(name, text(NewPassword::parse))?;
+    let is_email = email.and_then(|email| password.differs_from(email).err());
+    if let Some(refused) = is_email {
+        fields.note(name, refused);
+        return None;
+    }
+    Some(password)
+}
+
+/// Reads a password that somebody shows.
+///
+/// # Errors
+/// For another value, or one that is too long to be a password.
+pub fn shown_password(node: Node) -> Result<Secret, Invalid> {
+    attempt(&node.into_text()?).ok_or("is longer than any password".into())
+}
+
+/// Reads a token that somebody shows.
+///
+/// # Errors
+/// For another value.
+pub fn secret(node: Node) -> Result<Secret, Invalid> {
+    node.into_text().map(Secret::new)
 }

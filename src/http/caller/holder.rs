@@ -3,75 +3,104 @@
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
+use crate::app::access_tokens::{TokenSession, is_token};
 use crate::app::key_lookup::Question;
 use crate::domain::keys::elsewhere;
-use crate::error::{Error, Result};
+use crate::error::{Error, Proof, Result};
 use crate::http::context::RequestContext;
 use crate::model::audit::Trail;
-use crate::model::caller::{Caller, Holder, Refusal, RefusedKey};
-use crate::model::ids::SessionId;
-use crate::model::key_format::{IMPORTED_PREFIX, imported_text};
-use crate::repo::keys;
+use crate::model::caller::{Credential, Holder, Identity, Refusal, RefusedKey};
+use crate::model::key_format::{IMPORTED_PREFIX, KeyFormat, imported_text};
+use crate::repo::{keys, personal_tokens};
 
-/// The holder of a key.
+/// Who holds a key, an organization's or a person's.
 ///
 /// # Errors
 /// Unauthenticated, in the same words whether the text is garbage, unknown, expired or revoked;
 /// garbage does not reach the database. Forbidden from where the key may not be used.
-pub async fn holder_of_key(app: &App, context: &RequestContext, text: &str) -> Result<Caller> {
-    let mut candidates = Vec::new();
-    if app.config.keys.format.recognises(text) {
-        candidates = app.peppers.candidates(text);
-    }
-    if app.config.keys.import {
-        candidates.extend(app.peppers.candidates(&digested_text(text, IMPORTED_PREFIX)));
-    }
-    if candidates.is_empty() {
-        return Err(refused());
-    }
-    let holder = app.key_lookup.ask(Question::Key(candidates)).await?;
-    let caller = admit(app, context, holder)?;
-    redigest(app, &caller, text).await;
-    Ok(caller)
+pub async fn holder_of_key(app: &App, context: &RequestContext, text: &str) -> Result<Identity> {
+    let question = if app.config.accounts.token_format.recognises(text) {
+        Question::PersonalToken(app.peppers.candidates(text))
+    } else {
+        let mut candidates = Vec::new();
+        if app.config.keys.format.recognises(text) {
+            candidates = app.peppers.candidates(text);
+        }
+        if app.config.keys.import {
+            candidates.extend(app.peppers.candidates(&digested_text(text, IMPORTED_PREFIX)));
+        }
+        Question::Key(candidates)
+    };
+    let identity = match &question {
+        Question::Key(candidates) if candidates.is_empty() => Err(refused(Proof::Key)),
+        _ => ask(app, context, question, Proof::Key).await,
+    }?;
+    redigest(app, &identity, text).await;
+    Ok(identity)
 }
 
-/// The holder of the session that an access token names, as good as session and key are.
+/// Who sent this as `Authorization: Bearer`: an access token of ours, as good as its session is, or
+/// a key.
 ///
 /// # Errors
 /// As [`holder_of_key`].
-pub async fn holder_of_session(
-    app: &App,
-    context: &RequestContext,
-    session: SessionId,
-) -> Result<Caller> {
-    let holder = app.key_lookup.ask(Question::Session(session)).await?;
-    admit(app, context, holder)
+pub async fn holder_of_bearer(app: &App, context: &RequestContext, text: &str) -> Result<Identity> {
+    let question = match app.access_tokens.session(text, context.at) {
+        Some(TokenSession::Key(session)) => Question::KeySession(session),
+        Some(TokenSession::Account(session)) => Question::Session(session),
+        None if is_token(text) && !app.config.keys.import => return Err(refused(Proof::Token)),
+        None => return holder_of_key(app, context, text).await,
+    };
+    ask(app, context, question, Proof::Token).await
+}
+
+/// Whose session's cookie this is.
+///
+/// # Errors
+/// As [`holder_of_key`].
+pub async fn holder_of_cookie(app: &App, context: &RequestContext, text: &str) -> Result<Identity> {
+    if !KeyFormat::of_sessions().recognises(text) {
+        return Err(refused(Proof::Token));
+    }
+    let question = Question::SessionToken(app.peppers.candidates(text));
+    ask(app, context, question, Proof::Token).await
 }
 
 /// What every credential that is not good is told.
-pub fn refused() -> Error {
-    Error::unauthenticated("This credential is not valid")
+pub fn refused(proof: Proof) -> Error {
+    Error::unauthenticated(proof, "This credential is not valid")
 }
 
-/// Passes who may call from where they call; what is refused is noted for its owner's trail.
-fn admit(app: &App, context: &RequestContext, holder: Option<Holder>) -> Result<Caller> {
-    let note = |refused| app.refusals.note(refused, || trail_of_refusal(context));
-    match holder {
-        None => Err(refused()),
+/// Passes who may call from where they call; a known key that is refused is noted for its
+/// organization's trail.
+async fn ask(
+    app: &App,
+    context: &RequestContext,
+    question: Question,
+    proof: Proof,
+) -> Result<Identity> {
+    let identity = match app.key_lookup.ask(question).await? {
+        None => return Err(refused(proof)),
         Some(Holder::Refused(key)) => {
-            note(key);
-            Err(refused())
+            app.refusals.note(key, || trail_of_refusal(context));
+            return Err(refused(proof));
         }
-        Some(Holder::Good(caller)) if caller.key_allowed_ips.admit(context.address) => Ok(*caller),
-        Some(Holder::Good(caller)) => {
-            note(RefusedKey {
+        Some(Holder::Good(identity)) => identity,
+    };
+    match (&identity.caller, identity.credential()) {
+        (Some(caller), Some(Credential::Key(key, _)))
+            if !key.allowed_ips.admit(context.address) =>
+        {
+            let refused = RefusedKey {
                 organization: caller.organization,
-                key: caller.key,
-                key_display_id: caller.key_display_id,
+                key: key.id,
+                key_display_id: key.display_id.clone(),
                 reason: Refusal::Address,
-            });
+            };
+            app.refusals.note(refused, || trail_of_refusal(context));
             Err(elsewhere())
         }
+        _ => Ok(identity),
     }
 }
 
@@ -83,16 +112,23 @@ fn trail_of_refusal(context: &RequestContext) -> Trail {
 
 /// Digests a key under the newest pepper, where it is not yet: once in the life of key and
 /// pepper. That it failed is no reason to refuse the key.
-async fn redigest(app: &App, caller: &Caller, text: &str) {
-    if caller.key_pepper_id == app.peppers.newest_id() {
+async fn redigest(app: &App, identity: &Identity, text: &str) {
+    let Some(credential) = identity.credential() else { return };
+    let Some(key) = credential.key().filter(|key| key.pepper_id != app.peppers.newest_id()) else {
         return;
-    }
-    let text = digested_text(text, &caller.key_prefix);
+    };
+    let text = digested_text(text, &key.prefix);
     let (digest, pepper_id) = app.peppers.digest(&text);
-    let (organization, key) = (caller.organization, caller.key);
-    let done =
-        app.db.run(async |db| keys::redigest(db, organization, key, digest, pepper_id).await).await;
-    if let Err(error) = done {
+    let done = app.db.run(async |db| match (credential, &identity.caller) {
+        (Credential::PersonalToken(account, _), _) => {
+            personal_tokens::redigest(db, *account, key.id, digest, pepper_id).await
+        }
+        (_, Some(caller)) => {
+            keys::redigest(db, caller.organization, key.id, digest, pepper_id).await
+        }
+        (_, None) => Ok(()),
+    });
+    if let Err(error) = done.await {
         tracing::warn!(cause = %error.cause(), "a key was not digested anew, next time again");
     }
 }

@@ -1,129 +1,84 @@
 //! Who is calling: found out once for every request, before its handler runs.
 //!
-//! Routes that need a caller say so with a guard in their handler's signature: [`Authenticated`]
-//! or [`Scoped`]. The others do not ask.
+//! Routes that need to know say so with a guard in their handler's signature. The others do not
+//! ask.
 
 mod credential;
+mod guards;
 mod holder;
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 
-use self::credential::Credential;
+use self::credential::Credential as Shown;
+pub use self::guards::{
+    ApiKeysRead, ApiKeysWrite, AsPerson, AuditRead, Authenticated, BillingRead, InSession,
+    MaybeInSession, PersonScoped, RequiredScope, Scoped, UserRead, UserWrite,
+};
 pub use self::holder::holder_of_key;
-use self::holder::{holder_of_session, refused};
+use self::holder::{holder_of_bearer, holder_of_cookie, refused};
 use crate::app::App;
-use crate::error::{Error, Result};
+use crate::error::{Error, Proof, Result};
 use crate::http::context::RequestContext;
-use crate::model::caller::Caller;
+use crate::http::dialect::Family;
+use crate::http::{cookie, trusted_page};
+use crate::model::caller::{Credential, Identity};
 
 /// What was found out, for the guard to take.
 #[derive(Clone)]
-struct Identity(Result<Option<Arc<Caller>>, Arc<Error>>);
+struct Found(Result<Option<Identity>, Arc<Error>>);
 
-/// The hashed-key middleware: reads the credential, asks whose it is, and leaves the answer, good
-/// or bad, for a guard.
+/// The middleware of the hot path: reads the credential, asks whose it is, and leaves the answer,
+/// good or bad, for a guard.
 pub async fn identify(
     State(app): State<App>,
     context: RequestContext,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    let identity = match Credential::of(request.headers()) {
-        Ok(Some(credential)) => find(&app, &context, &credential).await.map(Some),
-        Ok(None) => Ok(None),
-        Err(error) => Err(error),
-    };
-    if let Ok(Some(caller)) = &identity {
-        let _ = context.caller.set(Arc::clone(caller));
+    let (mut parts, body) = request.into_parts();
+    let identity = find(&app, &context, &parts).await;
+    if let Ok(Some(identity)) = &identity {
+        let _ = context.caller.set(identity.clone());
     }
-    request.extensions_mut().insert(Identity(identity.map_err(Arc::new)));
-    next.run(request).await
+    parts.extensions.insert(Found(identity.map_err(Arc::new)));
+    next.run(Request::from_parts(parts, body)).await
 }
 
-async fn find(
-    app: &App,
-    context: &RequestContext,
-    credential: &Credential<'_>,
-) -> Result<Arc<Caller>> {
-    let caller = match credential {
-        Credential::Key(text) => holder_of_key(app, context, text).await,
-        Credential::Bearer(text) => match app.access_tokens.session(text, context.at) {
-            Some(session) => holder_of_session(app, context, session).await,
-            None => holder_of_key(app, context, text).await,
-        },
-        Credential::Unreadable => Err(refused()),
-    };
-    caller.map(Arc::new)
-}
-
-/// Guard: any good credential.
-pub struct Authenticated(pub Arc<Caller>);
-
-impl FromRequestParts<App> for Authenticated {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
-        let identity = parts.extensions.remove::<Identity>();
-        let Identity(identity) =
-            identity.ok_or_else(|| Error::internal("a guard outside the key middleware"))?;
-        match identity {
-            Ok(Some(caller)) => Ok(Self(caller)),
-            Ok(None) => Err(Error::unauthenticated("This needs a key or an access token")),
-            // The guard is the only one who holds it: the middleware has handed it over.
-            Err(error) => Err(Arc::into_inner(error).unwrap_or_else(refused)),
+/// An explicit credential counts before the cookie that a browser adds by itself, even where it is
+/// not good.
+async fn find(app: &App, context: &RequestContext, parts: &Parts) -> Result<Option<Identity>> {
+    let headers = &parts.headers;
+    let identity = match Shown::of(headers)? {
+        Some(Shown::Key(text)) => holder_of_key(app, context, text).await?,
+        Some(Shown::Bearer(text)) => holder_of_bearer(app, context, text).await?,
+        Some(Shown::Unreadable) => return Err(refused(Proof::Key)),
+        None => {
+            let Some(text) = cookie::of(headers, app)? else { return Ok(None) };
+            let identity = holder_of_cookie(app, context, text).await?;
+            if !trusted_page::is_safe(&parts.method) {
+                trusted_page::check(headers, app)?;
+            }
+            identity
         }
+    };
+    let family = Family::of(&context.path);
+    match identity.credential() {
+        Some(credential) if takes(family, credential) => Ok(Some(identity)),
+        _ => Err(Error::forbidden("This kind of credential is not taken here")),
     }
 }
 
-/// A scope, as a type that a guard can name.
-pub trait RequiredScope {
-    /// The scope's text.
-    const SCOPE: &'static str;
-}
-
-/// Guard: a good credential that holds the scope `S`.
-pub struct Scoped<S>(pub Arc<Caller>, pub PhantomData<S>);
-
-impl<S: RequiredScope> FromRequestParts<App> for Scoped<S> {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let Authenticated(caller) = Authenticated::from_request_parts(parts, app).await?;
-        caller.require(S::SCOPE)?;
-        Ok(Self(caller, PhantomData))
+/// Which kinds of credential a family takes at all (contract §1, *Who may call what*); what else a
+/// route asks for is its guard's business.
+fn takes(family: Family, credential: &Credential) -> bool {
+    match (family, credential) {
+        (Family::Account, Credential::Session(..)) => true,
+        (Family::Account, _) | (Family::Organization, Credential::Session(..)) => false,
+        (Family::Onboarding | Family::Organization | Family::User | Family::None, _) => true,
     }
-}
-
-/// `api-keys:read`
-pub struct ApiKeysRead;
-
-impl RequiredScope for ApiKeysRead {
-    const SCOPE: &'static str = "api-keys:read";
-}
-
-/// `api-keys:write`
-pub struct ApiKeysWrite;
-
-impl RequiredScope for ApiKeysWrite {
-    const SCOPE: &'static str = "api-keys:write";
-}
-
-/// `audit:read`
-pub struct AuditRead;
-
-impl RequiredScope for AuditRead {
-    const SCOPE: &'static str = "audit:read";
-}
-
-/// `billing:read`
-pub struct BillingRead;
-
-impl RequiredScope for BillingRead {
-    const SCOPE: &'static str = "billing:read";
 }

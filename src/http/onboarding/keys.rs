@@ -67,8 +67,8 @@ pub struct CreateKeyRequest {
 impl FromFields for CreateKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let name = fields.nullable("name", key_name);
-        let Rules { scopes, .. } = fields.rules;
-        let scopes = fields.optional("scopes", |node| scopes.parse(&node.into_texts()?));
+        let Rules { config, .. } = fields.rules;
+        let scopes = fields.optional("scopes", |it| config.keys.scopes.parse(&it.into_texts()?));
         let expires_at = fields.future("expires_at");
         Some(Self { name: name.flatten().flatten(), scopes, expires_at })
     }

@@ -34,14 +34,15 @@ pub(super) async fn show(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
 ) -> Result<Json<Me>> {
-    let sees_all = caller.scopes.hold(ApiKeysRead::SCOPE);
+    let sees_all = caller.require(ApiKeysRead::SCOPE).is_ok();
     let found = app
         .db
         .run(async |db| {
             if sees_all {
                 keys::list(db, caller.organization, false, None, 1000).await
             } else {
-                let own = keys::find(db, caller.organization, caller.key).await?;
+                let Some(own) = caller.credential.key() else { return Ok(Vec::new()) };
+                let own = keys::find(db, caller.organization, own.id).await?;
                 Ok(own.into_iter().collect())
             }
         })

@@ -7,14 +7,13 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::key_sessions::{self, Tokens};
-use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, Node};
+use crate::error::{Error, Result};
+use crate::http::body::{Fields, FromFields, JsonBody, secret};
 use crate::http::caller::{Authenticated, holder_of_key};
 use crate::http::context::RequestContext;
 use crate::http::onboarding::dialect::{
     BadRequest, Forbidden, Invalid, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::model;
 use crate::model::ids::SessionId;
 use crate::model::secret::Secret;
 
@@ -49,10 +48,6 @@ impl FromFields for RefreshRequest {
         let refresh_token = fields.required("refresh_token", secret);
         Some(Self { refresh_token: refresh_token? })
     }
-}
-
-fn secret(node: Node) -> Result<Secret, model::Invalid> {
-    node.into_text().map(Secret::new)
 }
 
 /// The tokens of a session.
@@ -94,6 +89,8 @@ pub(super) async fn exchange(
     JsonBody { value: request, .. }: JsonBody<ExchangeRequest>,
 ) -> Result<Json<TokenPair>> {
     let holder = holder_of_key(&app, &context, request.api_key.expose()).await?;
+    let person = || Error::forbidden("Only an organization's own key can be exchanged");
+    let holder = holder.caller.ok_or_else(person)?;
     let tokens = key_sessions::exchange(&app, &holder, &context.trail()).await?;
     Ok(Json(tokens.into()))
 }
@@ -147,7 +144,7 @@ pub(super) async fn verify(Authenticated(caller): Authenticated) -> Json<Verifie
     let tenant = Tenant {
         org_id: caller.organization_handle.clone(),
         user_id: caller.user_handle.clone(),
-        session_id: caller.session.as_ref().map(SessionId::to_string),
+        session_id: caller.credential.session().as_ref().map(SessionId::to_string),
     };
     Json(Verified { valid: true, tenant })
 }

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::domain::key_changes::{self, KeyChanges};
 use crate::domain::keys;
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, Node, Rules, Said, metadata_changes, text};
+use crate::http::body::{Fields, FromFields, JsonBody, Node, Said, metadata_changes, text};
 use crate::http::caller::{ApiKeysWrite, Authenticated, Scoped};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
@@ -65,7 +65,7 @@ pub struct UpdateRequest {
 
 impl FromFields for UpdateRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let Rules { scopes: catalogue, .. } = fields.rules;
+        let catalogue = &fields.rules.config.keys.scopes;
         if fields.are_none() {
             fields.refuse("Name at least one setting to change");
         }

@@ -101,15 +101,18 @@ fn advice(kind: &Kind) -> (&'static str, bool) {
     match kind {
         Kind::Malformed => ("Send one credential and a well-formed JSON object.", false),
         Kind::Invalid => ("Change the fields that issues names.", false),
-        Kind::Unauthenticated => ("Send a live key in X-Api-Key or Authorization.", false),
+        Kind::Unauthenticated(_) => ("Send a live key in X-Api-Key or Authorization.", false),
         Kind::MissingScopes(_) => ("Use a key that holds the missing scopes.", false),
         Kind::MissingRole(_) => ("Ask somebody with the role.", false),
         Kind::Forbidden => ("Use a credential that may do this.", false),
+        Kind::EmailNotVerified => ("Follow the link in the mail to that address.", false),
         Kind::Suspended => ("Ask the operator why the organization is suspended.", false),
         Kind::PlanLimit { .. } => ("Remove what is not needed, or choose a larger plan.", false),
         Kind::NotFound => ("Check the path and the id.", false),
         Kind::MethodNotAllowed => ("Use a method that Allow lists.", false),
-        Kind::Conflict => ("Look at what is there, and change the request.", false),
+        Kind::Conflict | Kind::EmailTaken => {
+            ("Look at what is there, and change the request.", false)
+        }
         Kind::IdempotencyReused => ("Use a new Idempotency-Key for a new request.", false),
         Kind::IdempotencyProcessing => ("Wait, then send the same request again.", true),
         Kind::TooLarge => ("Send less.", false),

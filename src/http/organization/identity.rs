@@ -4,6 +4,7 @@ use axum::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::error::{Error, Result};
 use crate::http::caller::Authenticated;
 use crate::http::context::RequestContext;
 use crate::http::organization::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
@@ -17,7 +18,7 @@ pub struct Identity {
     object: &'static str,
     #[schema(examples("org_79d0fHwDRh"))]
     org_id: String,
-    /// The organization's name; its id, where it has none.
+    /// The organization's name.
     #[schema(examples("org_79d0fHwDRh"))]
     org_name: String,
     #[schema(examples("trial"))]
@@ -46,18 +47,20 @@ pub struct OwnKey {
 pub(super) async fn show(
     Authenticated(caller): Authenticated,
     context: RequestContext,
-) -> Json<Identity> {
+) -> Result<Json<Identity>> {
+    let key = caller.credential.key();
+    let key = key.ok_or_else(|| Error::internal("a session in the organization family"))?;
     let api_key = OwnKey {
-        id: caller.key.to_string(),
-        prefix: short_prefix(&caller.key_prefix, &caller.key_display_id),
+        id: key.id.to_string(),
+        prefix: short_prefix(&key.prefix, &key.display_id),
         scopes: caller.scopes.to_stored(),
     };
-    Json(Identity {
+    Ok(Json(Identity {
         object: "identity",
         org_id: caller.organization_handle.clone(),
-        org_name: caller.organization_handle.clone(),
+        org_name: caller.organization_name.clone(),
         plan: caller.plan.as_str(),
         api_key,
         request_id: context.id.clone(),
-    })
+    }))
 }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::keys::{self, KeySpec, Minted};
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, Node, Rules, metadata, text};
+use crate::http::body::{Fields, FromFields, JsonBody, Node, metadata, text};
 use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Scoped};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
@@ -59,7 +59,7 @@ pub struct CreateRequest {
 
 impl FromFields for CreateRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let Rules { scopes: catalogue, .. } = fields.rules;
+        let catalogue = &fields.rules.config.keys.scopes;
         let name = fields.required("name", text(|it| KeyName::parse(it, KeyName::MAX)));
         let scopes = fields.required("scopes", |it| catalogue.parse(&it.into_texts()?));
         let expires_at = fields.future("expires_at");

@@ -303,9 +303,10 @@ async fn a_key_revoked_a_moment_ago_mints_nothing() {
         let ci = app.mint(&acme.api_key, json!({})).await;
         let digests = app.app.peppers.candidates(&ci.api_key);
         let question = tenantry::app::key_lookup::Question::Key(digests);
-        let Some(Holder::Good(caller)) = app.app.key_lookup.ask(question).await.unwrap() else {
+        let Some(Holder::Good(holder)) = app.app.key_lookup.ask(question).await.unwrap() else {
             panic!("a good key has no holder")
         };
+        let caller = holder.caller.unwrap();
         revoke(app, &acme.api_key, &ci.key_id, 204).await;
         let trail = tenantry::model::audit::Trail {
             method: "POST".to_owned(),
@@ -320,7 +321,10 @@ async fn a_key_revoked_a_moment_ago_mints_nothing() {
         });
         let minted = minted.await;
         let Err(error) = minted else { panic!("a revoked key minted") };
-        assert_eq!(*error.kind(), tenantry::error::Kind::Unauthenticated);
+        assert_eq!(
+            *error.kind(),
+            tenantry::error::Kind::Unauthenticated(tenantry::error::Proof::Key)
+        );
         assert_eq!(app.count("select count(*) from api_keys").await, 2);
     })
     .await;

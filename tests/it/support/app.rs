@@ -60,7 +60,10 @@ impl TestSettings {
     pub async fn run(mut self, test: impl AsyncFnOnce(&TestApp)) {
         leaks::capture_log();
         let database = TestDatabase::create().await;
+        let data_dir = tempfile::tempdir().expect("a folder");
         self.0.insert("DATABASE_URL".to_owned(), database.url());
+        let folder = data_dir.path().to_str().expect("UTF-8").to_owned();
+        self.0.entry("DATA_DIR".to_owned()).or_insert(folder);
         let app = TestApp::start(&self.0, 1);
         test(&app).await;
         app.app.meter.flush().await.expect("usage is written");
@@ -93,6 +96,7 @@ impl TestApp {
         let entropy = Arc::new(TestEntropy(Mutex::new(StdRng::seed_from_u64(seed))));
         let app =
             App::build(config, database.clone(), clock.clone(), entropy, CancellationToken::new());
+        let app = app.expect("an app");
         let router = tenantry::http::router(&app);
         let settings = settings.clone();
         Self { app, clock, seen: Arc::default(), router, database, settings }

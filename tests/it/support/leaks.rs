@@ -40,7 +40,7 @@ impl Write for Log {
 
 /// The plaintexts that an answer shows, wherever in it they are.
 pub fn plaintexts(body: &Value) -> Vec<String> {
-    const NAMES: [&str; 4] = ["api_key", "key", "access_token", "refresh_token"];
+    const NAMES: [&str; 5] = ["api_key", "key", "access_token", "refresh_token", "token"];
     match body {
         Value::Object(members) => {
             let shown = NAMES.iter().filter_map(|name| members.get(*name)?.as_str());
@@ -50,6 +50,17 @@ pub fn plaintexts(body: &Value) -> Vec<String> {
         Value::Array(items) => items.iter().flat_map(plaintexts).collect(),
         _ => Vec::new(),
     }
+}
+
+/// The passwords that a request shows, but for those that may be anywhere: short ones, and those
+/// that are an address.
+pub fn passwords(body: &Value) -> Vec<String> {
+    let names = ["password", "newPassword", "currentPassword"].into_iter();
+    let shown = names.filter_map(|name| body.get(name)?.as_str());
+    shown
+        .filter(|password| password.len() >= 12 && !password.contains('@'))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Fails where a plaintext is found in any row of any table, or in the log.

@@ -18,7 +18,10 @@ pub mod actor;
 pub mod app;
 pub mod database;
 pub mod leaks;
+pub mod people;
+pub mod requests;
 pub mod server;
+pub mod smtp_sink;
 pub mod spec;
 
 pub use app::{TestApp, run, with};

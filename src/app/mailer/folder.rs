@@ -1,0 +1,101 @@
+//! A folder for the mail of a server that has no SMTP server: `mail` beside its data.
+//!
+//! Each mail is one `.eml` file that its owner alone can read, and that appears whole or not at
+//! all: such mail holds links that open accounts.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+/// Tells unfinished files apart.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// A folder for mail.
+pub(super) struct MailFolder(PathBuf);
+
+impl MailFolder {
+    /// The folder for mail in `data_dir`; it is made with the first mail.
+    pub(super) fn within(data_dir: &Path) -> Self {
+        Self(data_dir.join("mail"))
+    }
+
+    /// Writes a finished mail down, in place of any other with this id, and says where.
+    ///
+    /// # Errors
+    /// The file system's own.
+    pub(super) async fn keep(&self, id: Uuid, mail: Vec<u8>) -> io::Result<PathBuf> {
+        let folder = self.0.clone();
+        let written = spawn_blocking(move || write(&folder, id, &mail)).await;
+        written.map_err(io::Error::other)?
+    }
+}
+
+fn write(folder: &Path, id: Uuid, mail: &[u8]) -> io::Result<PathBuf> {
+    // Others may pass through our data, not look: Postgres's files have an owner of their own.
+    if let Some(data_dir) = folder.parent() {
+        DirBuilder::new().recursive(true).mode(0o711).create(data_dir)?;
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let path = folder.join(format!("{id}.eml"));
+    let nth = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let unfinished = folder.join(format!(".{id}.{}.{nth}", std::process::id()));
+    let written = write_new(&unfinished, mail).and_then(|()| fs::rename(&unfinished, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    written.map(|()| path)
+}
+
+fn write_new(path: &Path, mail: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(mail)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("there").permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_reads_mail() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = MailFolder::within(&dir.path().join("data"));
+        let path = folder.keep(Uuid::from_u128(7), b"mail".to_vec()).await.expect("kept");
+        assert_eq!(fs::read(&path).expect("there"), b"mail");
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(&dir.path().join("data/mail")), 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_comes_again_is_still_one_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = MailFolder::within(dir.path());
+        let id = Uuid::from_u128(7);
+        let first = folder.keep(id, b"first".to_vec()).await.expect("kept");
+        let second = folder.keep(id, b"second".to_vec()).await.expect("kept");
+        assert_eq!(first, second);
+        assert_eq!(fs::read(&second).expect("there"), b"second");
+        assert_eq!(fs::read_dir(dir.path().join("mail")).expect("there").count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_can_not_be_kept_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let id = Uuid::from_u128(7);
+        fs::create_dir_all(dir.path().join(format!("mail/{id}.eml/in the way"))).expect("made");
+        let folder = MailFolder::within(dir.path());
+        folder.keep(id, b"mail".to_vec()).await.expect_err("refused");
+        assert_eq!(fs::read_dir(dir.path().join("mail")).expect("there").count(), 1);
+    }
+}

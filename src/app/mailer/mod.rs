@@ -1,0 +1,233 @@
+//! Sends mail: to an SMTP server, or to files where none is configured.
+//!
+//! Every mail has a connection of its own. On a pooled one, a mail that was given up half-way
+//! leaves its answers to the next, which then counts as sent where it was refused.
+
+mod folder;
+mod message;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lettre::message::Mailbox;
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::transport::smtp::response::Category;
+use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use tokio::time::timeout;
+
+use crate::app::mailer::folder::MailFolder;
+pub use crate::app::mailer::message::Mail;
+use crate::config::mail::MailSettings;
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a mail may take from the first packet to the last: the connection has no other limit.
+const WHOLE: Duration = Duration::from_secs(30);
+
+/// Sends mail.
+pub struct Mailer {
+    from: Mailbox,
+    way: Way,
+}
+
+enum Way {
+    Smtp(AsyncSmtpTransport<Tokio1Executor>),
+    Folder(MailFolder),
+}
+
+/// Where a mail went.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The SMTP server took it.
+    Smtp,
+    /// It is in this file.
+    File(PathBuf),
+}
+
+/// Why a mail was not sent. `Display` says only which of the two it is; the source is what the
+/// server or the system answered.
+#[derive(Debug)]
+pub enum MailError {
+    /// It never will be: its address is none, or the server refused this mail for good.
+    Permanent(Box<dyn StdError + Send + Sync>),
+    /// It may be later: nobody answered, something broke, or we may not use the server as we are
+    /// configured.
+    Transient(Box<dyn StdError + Send + Sync>),
+}
+
+impl Mailer {
+    /// A mailer as configured. Nothing is connected, made or written before it is needed.
+    #[must_use]
+    pub fn new(settings: &MailSettings, data_dir: &Path) -> Self {
+        let way = match &settings.smtp {
+            Some(smtp) => Way::Smtp(smtp.builder().timeout(Some(CONNECT)).build()),
+            None => Way::Folder(MailFolder::within(data_dir)),
+        };
+        Self { from: settings.from.clone(), way }
+    }
+
+    /// Sends `mail` and answers within half a minute; the same mail sent again has the same
+    /// `Message-ID` or file. Dropped half-way, it leaves nothing behind but perhaps the mail.
+    ///
+    /// # Errors
+    /// [`MailError::Permanent`] where another try is no use, [`MailError::Transient`] where it may
+    /// be. After the latter the mail may have been sent all the same: its answer may be what broke.
+    pub async fn send(&self, mail: &Mail<'_>) -> Result<Delivery, MailError> {
+        let message = mail.message(&self.from).map_err(MailError::Permanent)?;
+        match &self.way {
+            Way::Smtp(smtp) => match timeout(WHOLE, smtp.send(message)).await {
+                Ok(Ok(_)) => Ok(Delivery::Smtp),
+                Ok(Err(error)) => Err(sorted(error)),
+                Err(late) => Err(MailError::Transient(late.into())),
+            },
+            Way::Folder(folder) => match folder.keep(mail.id, message.formatted()).await {
+                Ok(path) => Ok(Delivery::File(path)),
+                Err(error) => Err(MailError::Transient(error.into())),
+            },
+        }
+    }
+}
+
+/// Tells a mail that was refused from a server that is not at our service.
+fn sorted(error: SmtpError) -> MailError {
+    // 53x refuses our password, or that we have none: every mail meets it until that is mended.
+    let is_ours = error.status().is_some_and(|code| code.category == Category::Unspecified3);
+    // The address is not ASCII, and the server takes no such addresses.
+    let is_untakable = error.is_client() && error.to_string().contains("SMTPUTF8");
+    if is_untakable || (error.is_permanent() && !is_ours) {
+        MailError::Permanent(error.into())
+    } else {
+        MailError::Transient(error.into())
+    }
+}
+
+impl fmt::Display for MailError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Permanent(_) => "the mail was refused for good",
+            Self::Transient(_) => "the mail could not be sent for now",
+        })
+    }
+}
+
+impl StdError for MailError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let (Self::Permanent(source) | Self::Transient(source)) = self;
+        Some(source.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::config::mail::SmtpSettings;
+
+    const BODY: &str = "Open https://auth.example.com/verify?token=s3cret now";
+
+    fn mailer(smtp_url: Option<&str>, data_dir: &Path) -> Mailer {
+        let public_url = "https://auth.example.com/".parse().expect("a URL");
+        let smtp = smtp_url.map(|url| SmtpSettings::parse(url, &public_url).expect("a URL"));
+        let from = "Tenantry <no-reply@example.com>".parse().expect("a mailbox");
+        let settings = MailSettings { smtp, from };
+        Mailer::new(&settings, data_dir)
+    }
+
+    fn mail(to: &str) -> Mail<'_> {
+        let written_at = SystemTime::UNIX_EPOCH;
+        Mail { id: Uuid::nil(), written_at, to, subject: "Hello", text: BODY, html: BODY }
+    }
+
+    /// The URL of a server that says yes to everything but the command in `no`.
+    async fn server(no: (&'static str, &'static str)) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.expect("a caller");
+            let mut socket = BufReader::new(socket);
+            socket.write_all(b"220 test\r\n").await.expect("greeted");
+            let mut line = String::new();
+            while socket.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+                let answer = match &line {
+                    it if it.starts_with(no.0) => no.1,
+                    it if it.starts_with("EHLO") => "250-test\r\n250 AUTH PLAIN",
+                    _ => "250 yes",
+                };
+                let _ = socket.write_all(format!("{answer}\r\n").as_bytes()).await;
+                line.clear();
+            }
+        });
+        format!("smtp://user:password@127.0.0.1:{port}")
+    }
+
+    async fn refusal(smtp_url: &str, to: &str) -> MailError {
+        let mailer = mailer(Some(smtp_url), Path::new("/nowhere"));
+        let error = mailer.send(&mail(to)).await.expect_err("refused");
+        assert!(!format!("{error} {error:?}").contains("s3cret"));
+        assert!(error.source().is_some());
+        error
+    }
+
+    #[tokio::test]
+    async fn a_refused_address_is_permanent_and_a_busy_server_is_not() {
+        let url = server(("RCPT", "550 no such user")).await;
+        assert!(matches!(refusal(&url, "a@example.com").await, MailError::Permanent(_)));
+        let url = server(("RCPT", "450 come back later")).await;
+        assert!(matches!(refusal(&url, "a@example.com").await, MailError::Transient(_)));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_of_ours_condemns_no_mail() {
+        let url = server(("AUTH", "535 wrong password")).await;
+        assert!(matches!(refusal(&url, "a@example.com").await, MailError::Transient(_)));
+    }
+
+    #[tokio::test]
+    async fn an_address_the_server_can_not_take_is_permanent() {
+        let url = server(("EHLO", "250-test\r\n250 AUTH PLAIN")).await;
+        assert!(matches!(refusal(&url, "pelé@example.com").await, MailError::Permanent(_)));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_transient() {
+        let url = "smtp://127.0.0.1:1";
+        assert!(matches!(refusal(url, "a@example.com").await, MailError::Transient(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_is_given_up_after_half_a_minute() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("smtp://{}", listener.local_addr().expect("bound"));
+        let start = tokio::time::Instant::now();
+        assert!(matches!(refusal(&url, "a@example.com").await, MailError::Transient(_)));
+        assert!(start.elapsed() <= WHOLE + Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_we_may_not_use_condemns_no_address() {
+        let url = server(("EHLO", "250 no way to sign in")).await;
+        assert!(matches!(refusal(&url, "pelé@example.com").await, MailError::Transient(_)));
+    }
+
+    #[tokio::test]
+    async fn no_password_goes_to_a_server_that_lacks_the_tls_we_ask_for() {
+        let url = server(("AUTH", "550 saw the password")).await + "?tls=required";
+        assert!(matches!(refusal(&url, "a@example.com").await, MailError::Transient(_)));
+    }
+
+    #[tokio::test]
+    async fn without_a_server_the_mail_is_in_a_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let sent = mailer(None, dir.path()).send(&mail("a@example.com")).await.expect("sent");
+        let Delivery::File(path) = sent else { panic!("not a file") };
+        let text = std::fs::read_to_string(path).expect("there");
+        assert_eq!(text.matches(BODY).count(), 2, "the link is there to be copied");
+    }
+}

@@ -1,0 +1,207 @@
+//! The Argon2id hash of a password and the PHC string that it is stored as.
+//!
+//! The memory of the work is the caller's, and always of one size: a stored hash that asks for
+//! more than today's parameters is not computed.
+
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
+
+use crate::entropy::Entropy;
+use crate::error::{Error, Result};
+use crate::model::secret::Secret;
+
+/// Today's parameters: 19 MiB, two passes, one lane.
+const TODAY: Params = Params::DEFAULT;
+const _: () = assert!(TODAY.m_cost() == 19_456 && TODAY.t_cost() == 2 && TODAY.p_cost() == 1);
+/// How many bytes come out.
+const OUTPUT: usize = Params::DEFAULT_OUTPUT_LEN;
+/// How many bytes of salt go in.
+const SALT: usize = argon2::RECOMMENDED_SALT_LEN;
+
+/// The memory for one hash at a time.
+#[must_use]
+pub fn new_blocks() -> Vec<Block> {
+    vec![Block::new(); TODAY.block_count()]
+}
+
+/// A new hash with today's parameters and fresh salt.
+///
+/// # Errors
+/// Internal, where `blocks` are too few.
+pub fn create(blocks: &mut [Block], password: &Secret, entropy: &dyn Entropy) -> Result<String> {
+    let mut salt = [0; SALT];
+    entropy.fill(&mut salt);
+    let salt = Salt::new(&salt).map_err(Error::internal)?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, TODAY);
+    let hash = PasswordHash {
+        algorithm: ARGON2ID_IDENT,
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&TODAY).map_err(Error::internal)?,
+        salt: Some(salt),
+        hash: Some(compute(&argon2, blocks, password, &salt, OUTPUT)?),
+    };
+    Ok(hash.to_string())
+}
+
+fn compute(
+    argon2: &Argon2<'_>,
+    blocks: &mut [Block],
+    password: &Secret,
+    salt: &Salt,
+    length: usize,
+) -> Result<Output> {
+    let mut output = vec![0; length];
+    argon2
+        .hash_password_into_with_memory(password.expose().as_bytes(), salt, &mut output, blocks)
+        .map_err(Error::internal)?;
+    Output::new(&output).map_err(Error::internal)
+}
+
+/// A hash as it was stored.
+pub struct StoredHash {
+    argon2: Argon2<'static>,
+    is_outdated: bool,
+    salt: Salt,
+    output: Output,
+}
+
+impl StoredHash {
+    /// Reads a stored PHC string: any Argon2 that needs no more memory than today's parameters.
+    ///
+    /// # Errors
+    /// Internal for any other text, without the text.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::read(text).ok_or_else(|| Error::internal("a stored password hash can not be read"))
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let hash = PasswordHash::new(text).ok()?;
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+        let version = Version::try_from(hash.version?).ok()?;
+        let params = Params::try_from(&hash).ok()?;
+        let (salt, output) = (hash.salt?, hash.hash?);
+        if params.block_count() > TODAY.block_count() {
+            return None;
+        }
+        let cost = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost());
+        let is_today = (algorithm, version) == (Algorithm::Argon2id, Version::V0x13)
+            && cost(&params) == cost(&TODAY)
+            && output.len() == OUTPUT;
+        let argon2 = Argon2::new(algorithm, version, params);
+        Some(Self { argon2, is_outdated: !is_today, salt, output })
+    }
+
+    /// A hash that costs what today's cost and is of no password.
+    ///
+    /// # Errors
+    /// Internal, should a size above ever be one that Argon2 does not take.
+    pub fn of_nobody() -> Result<Self> {
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, TODAY);
+        let salt = Salt::new(&[0; SALT]).map_err(Error::internal)?;
+        let output = Output::new(&[0; OUTPUT]).map_err(Error::internal)?;
+        Ok(Self { argon2, is_outdated: false, salt, output })
+    }
+
+    /// Whether this is a hash of the password; all of it is compared, whatever differs.
+    ///
+    /// # Errors
+    /// Internal, where `blocks` are too few.
+    pub fn is_of(&self, blocks: &mut [Block], password: &Secret) -> Result<bool> {
+        let length = self.output.len();
+        let shown = compute(&self.argon2, blocks, password, &self.salt, length)?;
+        Ok(shown == self.output)
+    }
+
+    /// Whether it was made with other parameters than today's.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.is_outdated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+
+    struct Sequence;
+
+    impl Entropy for Sequence {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.iter_mut().zip(0..).for_each(|(byte, value)| *byte = value);
+        }
+    }
+
+    /// A hash of "zq7xv!kw" by another program, with parameters that nobody should choose.
+    const WEAK: &str = "$argon2id$v=19$m=64,t=1,p=1$c2l4dGVlbiBieXRlcy4uLg$\
+                        KQliFw1L0l9l47oUxZBWaphSKpPc19+zenstMWUHG5k";
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    fn hashed(entropy: &dyn Entropy) -> String {
+        create(&mut new_blocks(), &secret("zq7xv!kw"), entropy).unwrap()
+    }
+
+    #[test]
+    fn the_string_names_the_parameters_and_holds_16_bytes_of_salt_and_32_of_hash() {
+        let hash = hashed(&Sequence);
+        let rest = hash.strip_prefix("$argon2id$v=19$m=19456,t=2,p=1$").unwrap();
+        let (salt, output) = rest.split_once('$').unwrap();
+        assert_eq!(salt, "AAECAwQFBgcICQoLDA0ODw");
+        assert_eq!(output.len(), 43);
+    }
+
+    #[test]
+    fn the_same_password_never_gives_the_same_hash() {
+        assert_ne!(hashed(&SystemEntropy), hashed(&SystemEntropy));
+    }
+
+    #[test]
+    fn memory_that_was_used_before_changes_nothing() {
+        let mut blocks = new_blocks();
+        create(&mut blocks, &secret("another"), &SystemEntropy).unwrap();
+        let again = create(&mut blocks, &secret("zq7xv!kw"), &Sequence).unwrap();
+        assert_eq!(again, hashed(&Sequence));
+        let weak = StoredHash::parse(WEAK).unwrap();
+        assert!(weak.is_of(&mut blocks, &secret("zq7xv!kw")).unwrap());
+    }
+
+    #[test]
+    fn what_is_not_todays_is_outdated() {
+        let today = hashed(&Sequence);
+        assert!(!StoredHash::parse(&today).unwrap().is_outdated());
+        for (part, other) in [
+            ("argon2id", "argon2i"),
+            ("v=19", "v=16"),
+            ("m=19456", "m=19455"),
+            ("t=2", "t=1"),
+            ("p=1", "p=2"),
+        ] {
+            let hash = StoredHash::parse(&today.replace(part, other)).unwrap();
+            assert!(hash.is_outdated(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_string_that_is_no_affordable_argon2_hash_is_refused() {
+        let today = hashed(&Sequence);
+        for text in [
+            String::new(),
+            "plain".to_owned(),
+            "$2b$12$abcdefghijklmnopqrstuv".to_owned(),
+            today.replace("argon2id", "scrypt"),
+            today.replace("$v=19", ""),
+            today.replace("v=19", "v=20"),
+            today.replace("m=19456", "m=19460"),
+            today.replace("m=19456", "m=4294967295"),
+            today.replace("t=2", "t=0"),
+            today.replace("p=1", "p=536870912"),
+            today.rsplit_once('$').unwrap().0.to_owned(),
+            format!("{today}$"),
+        ] {
+            assert!(StoredHash::parse(&text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! People's accounts: made with an organization of their own, changed, deleted.
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::keys::{KeySpec, Minted, mint};
+use crate::domain::mails;
+use crate::domain::passwords::Proven;
+use crate::domain::sessions::{Started, start};
+use crate::error::{Error, Kind, Result};
+use crate::model::account::{Account, AccountHandle, NewAccount, PersonName};
+use crate::model::audit::{AuditEvent, EventType, Trail};
+use crate::model::caller::Person;
+use crate::model::email::Email;
+use crate::model::ids::{AccountId, OrganizationId, UserId, new_user_handle, new_uuid};
+use crate::model::key_name::KeyName;
+use crate::model::mail::{MailKind, Purpose};
+use crate::model::org_handle::OrgHandle;
+use crate::model::organization::Organization;
+use crate::model::password::NewPassword;
+use crate::model::scope::ScopeSet;
+use crate::model::session::Client;
+use crate::repo::{
+    accounts, audit_events, email_tokens, organizations, outbox, personal_tokens, sessions, users,
+};
+
+/// How often ids and handles are drawn anew where they were taken.
+const ATTEMPTS: usize = 3;
+/// The longest name of an organization.
+const ORGANIZATION_NAME: usize = 128;
+/// What the key is called that an account is given at signup.
+const DEFAULT_KEY: &str = "default";
+
+/// Somebody who wants an account.
+pub struct NewPerson {
+    /// Their address, not proven yet.
+    pub email: Email,
+    /// Their password.
+    pub password: NewPassword,
+    /// What they are called.
+    pub name: Option<PersonName>,
+    /// Where they are to go on to after proving the address.
+    pub callback_url: Option<String>,
+}
+
+/// What an account is to be made with, beside its organization.
+#[derive(Clone, Copy)]
+pub struct With {
+    /// A key that may do everything in the organization.
+    pub key: bool,
+    /// A session.
+    pub session: bool,
+}
+
+/// What a signup made.
+pub struct SignedUp {
+    /// The account.
+    pub account: Account,
+    /// Its home organization.
+    pub organization: Organization,
+    /// The default key, if one was wanted.
+    pub key: Option<Minted>,
+    /// The session, if one was wanted.
+    pub session: Option<Started>,
+}
+
+/// Makes an account, its home organization and the owner's seat in it, with a key and a session
+/// where they are wanted; the mail that proves the address is queued. All of it, or nothing.
+///
+/// # Errors
+/// E-mail taken, whoever asks at the same moment; conflict where chance drew taken ids again and
+/// again; unavailable where too many passwords wait to be hashed.
+pub async fn sign_up(
+    app: &App,
+    person: NewPerson,
+    with: With,
+    client: &Client,
+    trail: &Trail,
+) -> Result<SignedUp> {
+    let NewPerson { email, password, name, callback_url } = person;
+    let password_hash = app.password_hasher.hash(password.into_secret()).await?;
+    for attempt in 1..=ATTEMPTS {
+        let handle = AccountHandle::suggested(name.as_ref(), attempt > 1, &*app.entropy);
+        let account = NewAccount {
+            id: AccountId::new(trail.at, &*app.entropy),
+            home: OrganizationId(new_uuid(trail.at, &*app.entropy)),
+            email: &email,
+            name: name.as_ref(),
+            handle: &handle,
+            password_hash: &password_hash,
+            created_at: trail.at,
+        };
+        let made = app.db.transaction(async |tx| {
+            let callback_url = callback_url.as_deref();
+            found(app, tx, &account, with, callback_url, client, trail).await
+        });
+        match made.await {
+            Err(error) if attempt < ATTEMPTS && *error.kind() == Kind::Conflict => {}
+            done => {
+                app.mail_waker.notify_one();
+                return done;
+            }
+        }
+    }
+    Err(Error::internal("a signup was attempted no times"))
+}
+
+async fn found(
+    app: &App,
+    tx: &mut PgConnection,
+    new: &NewAccount<'_>,
+    with: With,
+    callback_url: Option<&str>,
+    client: &Client,
+    trail: &Trail,
+) -> Result<SignedUp> {
+    let (user, user_handle) = make_home(app, tx, new).await?;
+    let mut key = None;
+    if with.key {
+        let name = KeyName::parse(DEFAULT_KEY, KeyName::MAX).ok();
+        let spec = KeySpec::plain(name, ScopeSet::all(), None);
+        let minted = mint(app, tx, (new.home, user), spec, trail.at).await?;
+        accounts::set_default_key(tx, new.id, minted.key.id).await?;
+        key = Some(minted);
+    }
+    let event = AuditEvent {
+        organization: new.home,
+        event_type: EventType::AccountSignedUp,
+        actor: &user_handle,
+        target: &new.id.to_string(),
+        key_display_id: None,
+        detail: json!({ "key_id": key.as_ref().map(|minted| minted.key.id.to_string()) }),
+        trail,
+    };
+    audit_events::insert(tx, &event).await?;
+    let mut session = None;
+    if with.session {
+        session = Some(start(app, tx, (new.id, new.home), client, trail).await?);
+        accounts::signed_in(tx, new.id, trail.at).await?;
+    }
+    let mail = (MailKind::Link(Purpose::VerifyEmail), new.email.as_str());
+    mails::queue(app, tx, mail, callback_url, trail.at).await?;
+    let account = accounts::find(tx, new.id).await?;
+    let organization = organizations::list_of(tx, new.id, None, None, (0, 1)).await?.0.pop();
+    let (Some(account), Some(organization)) = (account, organization) else {
+        return Err(Error::internal("an account just stored is not there"));
+    };
+    Ok(SignedUp { account, organization, key, session })
+}
+
+/// The organization, the account and the owner's seat.
+async fn make_home(
+    app: &App,
+    tx: &mut PgConnection,
+    new: &NewAccount<'_>,
+) -> Result<(UserId, String)> {
+    let at = new.created_at;
+    let handle = OrgHandle::generate(&*app.entropy);
+    let name = new.name.map_or(handle.as_str(), PersonName::as_str);
+    let name: String = name.chars().take(ORGANIZATION_NAME).collect();
+    organizations::insert(tx, new.home, &handle, &name, at).await?;
+    accounts::insert(tx, new).await?;
+    let user = UserId(new_uuid(at, &*app.entropy));
+    let user_handle = new_user_handle(&*app.entropy);
+    users::insert_owner(tx, new.home, user, &user_handle, Some(new.id), at).await?;
+    Ok((user, user_handle))
+}
+
+/// Changes what a person is called.
+///
+/// # Errors
+/// Conflict where another account has the handle; not found where the account is gone.
+pub async fn update(
+    tx: &mut PgConnection,
+    person: &Person,
+    (name, handle): (Option<&PersonName>, Option<&AccountHandle>),
+    trail: &Trail,
+) -> Result<Account> {
+    accounts::lock(tx, person.account).await?;
+    accounts::update(tx, person.account, name, handle, trail.at).await?;
+    let detail = json!({ "name": name.is_some(), "handle": handle.map(AccountHandle::as_str) });
+    let target = person.account.to_string();
+    let of_whom = (person.home, person.account);
+    record(tx, of_whom, EventType::AccountUpdated, &target, detail, trail).await?;
+    find(tx, person.account).await
+}
+
+/// The account.
+///
+/// # Errors
+/// Not found.
+pub async fn find(tx: &mut PgConnection, id: AccountId) -> Result<Account> {
+    let account = accounts::find(tx, id).await?;
+    account.ok_or_else(|| Error::not_found("There is no such account"))
+}
+
+/// Makes an account whose address has to be proven before anybody signs in. Whoever asks learns
+/// nothing: an address that has an account is told by mail.
+///
+/// # Errors
+/// As [`sign_up`], but for a taken address.
+pub async fn sign_up_unseen(
+    app: &App,
+    person: NewPerson,
+    client: &Client,
+    trail: &Trail,
+) -> Result<()> {
+    let email = person.email.clone();
+    let with = With { key: false, session: false };
+    match sign_up(app, person, with, client, trail).await {
+        Err(error) if *error.kind() == Kind::EmailTaken => {}
+        done => return done.map(|_| ()),
+    }
+    let mail = (MailKind::AlreadyRegistered, email.as_str());
+    app.db.transaction(async |tx| mails::queue(app, tx, mail, None, trail.at).await).await?;
+    app.mail_waker.notify_one();
+    Ok(())
+}
+
+/// Deletes a person's account: their sessions and tokens end, their seats are given up, and the
+/// organizations that nobody else has a seat in are deleted. The address is free again.
+///
+/// # Errors
+/// Conflict where they are the last owner of an organization that others have a seat in;
+/// unauthenticated where the password was changed meanwhile.
+pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) -> Result<()> {
+    app.db
+        .transaction(async |tx| {
+            let account = proven.hold(tx).await?;
+            let seats = users::lock_seats(tx, person.account).await?;
+            if seats.iter().any(|seat| seat.is_shared && seat.is_last_owner) {
+                let message = "You are the last owner of an organization that others are in";
+                return Err(Error::conflict(message));
+            }
+            let target = person.account.to_string();
+            let of_whom = (person.home, person.account);
+            record(tx, of_whom, EventType::AccountDeleted, &target, json!({}), trail).await?;
+            sessions::revoke_all(tx, person.account, None, trail.at).await?;
+            personal_tokens::revoke_all(tx, person.account, trail.at).await?;
+            withdraw_mails(tx, &account.email).await?;
+            email_tokens::remove_all(tx, person.account).await?;
+            for seat in seats.iter().filter(|seat| !seat.is_shared) {
+                organizations::delete(tx, seat.organization, trail.at).await?;
+            }
+            users::remove_seats(tx, person.account, trail.at).await?;
+            accounts::delete(tx, person.account, trail.at).await
+        })
+        .await
+}
+
+/// Takes back the mails to an address that were not sent yet.
+///
+/// # Errors
+/// The database's own.
+pub async fn withdraw_mails(tx: &mut PgConnection, address: &str) -> Result<()> {
+    for purpose in [Purpose::VerifyEmail, Purpose::ResetPassword] {
+        outbox::withdraw(tx, MailKind::Link(purpose), address).await?;
+    }
+    Ok(())
+}
+
+/// Writes down, in the trail of a person's home organization, what they did.
+///
+/// # Errors
+/// The database's own.
+pub async fn record(
+    tx: &mut PgConnection,
+    (home, account): (OrganizationId, AccountId),
+    event_type: EventType,
+    target: &str,
+    detail: serde_json::Value,
+    trail: &Trail,
+) -> Result<()> {
+    let event = AuditEvent {
+        organization: home,
+        event_type,
+        actor: &account.to_string(),
+        target,
+        key_display_id: None,
+        detail,
+        trail,
+    };
+    audit_events::insert(tx, &event).await
+}

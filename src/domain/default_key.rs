@@ -1,0 +1,77 @@
+//! The key that an account was given at signup, and can have replaced.
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::keys::{KeySpec, Minted, confirm, mint, record};
+use crate::error::{Error, Result};
+use crate::model::api_key::ApiKey;
+use crate::model::audit::{EventType, Trail};
+use crate::model::caller::{Caller, Person};
+use crate::model::ids::KeyId;
+use crate::model::key_name::KeyName;
+use crate::model::scope::ScopeSet;
+use crate::repo::{accounts, key_endings, keys};
+
+/// Mints a new default key for the person, in their home organization; the one before stops at
+/// once, and so do those that took over from it by rotation. Where there is none, this makes the
+/// first.
+///
+/// # Errors
+/// Unauthenticated where the session ended meanwhile; forbidden where the person may not mint keys
+/// in their home organization any more.
+pub async fn regenerate(
+    app: &App,
+    tx: &mut PgConnection,
+    (person, caller): (&Person, &Caller),
+    trail: &Trail,
+) -> Result<Minted> {
+    let account = accounts::lock(tx, person.account).await?;
+    let caller = confirm(tx, caller, trail).await?;
+    caller.require("api-keys:write")?;
+    let name = match account.default_key {
+        Some(old) => revoke_chain(tx, &caller, old, trail).await?,
+        None => None,
+    };
+    let name = name.map(|name| KeyName::parse(&name, KeyName::MAX)).transpose();
+    let name = name.map_err(|refused| Error::internal(refused.to_string()))?;
+    let spec = KeySpec::plain(name, ScopeSet::all(), None);
+    let minted = mint(app, tx, (caller.organization, caller.user), spec, trail.at).await?;
+    accounts::set_default_key(tx, person.account, minted.key.id).await?;
+    let detail = json!({ "display_id": minted.key.display_id, "name": minted.key.name });
+    record(tx, &caller, EventType::KeyCreated, minted.key.id, detail, trail).await?;
+    Ok(minted)
+}
+
+/// Ends the key and those that took over from it by rotation; the name of the live one.
+async fn revoke_chain(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    first: KeyId,
+    trail: &Trail,
+) -> Result<Option<String>> {
+    let organization = caller.organization;
+    let mut chain = Vec::new();
+    // Whoever rotates the last one of them just now adds one more when its lock is waited for.
+    loop {
+        let found = key_endings::successors(tx, organization, first).await?;
+        if found.len() == chain.len() {
+            break;
+        }
+        chain = found;
+        keys::lock(tx, organization, &chain).await?;
+    }
+    let (mut name, by, reason) = (None, caller.actor(), Some("regenerated"));
+    for id in chain {
+        let key = keys::find(tx, organization, id).await?;
+        if let Some(key) = key.filter(ApiKey::is_live) {
+            name = key.name;
+        }
+        if key_endings::revoke(tx, organization, id, reason, &by, trail.at).await? {
+            let detail = json!({ "name": name, "reason": reason });
+            record(tx, caller, EventType::KeyRevoked, id, detail, trail).await?;
+        }
+    }
+    Ok(name)
+}

@@ -1,0 +1,158 @@
+//! What our mails say.
+//!
+//! Nothing that anybody typed is ever in them, no name either: a stranger could sign somebody
+//! else's address up and have us send them their words.
+
+use url::Url;
+
+/// A mail's words. It can not be printed: its link may open an account.
+#[derive(Clone, Copy)]
+pub enum Letter<'a> {
+    /// To an address that was signed up: confirm it.
+    VerifyEmail {
+        /// Confirms the address: once, within 24 hours.
+        link: &'a Url,
+    },
+    /// To somebody who forgot their password: choose another.
+    ResetPassword {
+        /// Leads to a new password: once, within 1 hour.
+        link: &'a Url,
+    },
+    /// To an address that was signed up and has an account already: nothing changed.
+    AlreadyRegistered,
+}
+
+struct Template {
+    subject: &'static str,
+    text: &'static str,
+    html: &'static str,
+}
+
+const VERIFY_EMAIL: Template = Template {
+    subject: "Confirm your email address",
+    text: include_str!("verify_email.txt"),
+    html: include_str!("verify_email.html"),
+};
+
+const RESET_PASSWORD: Template = Template {
+    subject: "Reset your password",
+    text: include_str!("reset_password.txt"),
+    html: include_str!("reset_password.html"),
+};
+
+const ALREADY_REGISTERED: Template = Template {
+    subject: "You already have an account",
+    text: include_str!("already_registered.txt"),
+    html: include_str!("already_registered.html"),
+};
+
+impl Letter<'_> {
+    /// Its subject.
+    #[must_use]
+    pub fn subject(&self) -> &'static str {
+        self.parts().0.subject
+    }
+
+    /// Its words in plain text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (template, link) = self.parts();
+        template.text.replace("{link}", link.map_or("", Url::as_str))
+    }
+
+    /// Its words in HTML.
+    #[must_use]
+    pub fn html(&self) -> String {
+        let (template, link) = self.parts();
+        template.html.replace("{link}", &escaped(link.map_or("", Url::as_str)))
+    }
+
+    fn parts(&self) -> (&'static Template, Option<&Url>) {
+        match self {
+            Self::VerifyEmail { link } => (&VERIFY_EMAIL, Some(link)),
+            Self::ResetPassword { link } => (&RESET_PASSWORD, Some(link)),
+            Self::AlreadyRegistered => (&ALREADY_REGISTERED, None),
+        }
+    }
+}
+
+/// The text as HTML shows it, in an attribute too.
+fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            other => html.push(other),
+        }
+    }
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).expect("a URL")
+    }
+
+    fn letters(link: &Url) -> [Letter<'_>; 2] {
+        [Letter::VerifyEmail { link }, Letter::ResetPassword { link }]
+    }
+
+    /// The text with every run of white space made one space.
+    fn flowing(text: &str) -> String {
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_letter_with_a_link_shows_it_in_text_and_in_html() {
+        let link = url("https://auth.example.com/verify?token=abc&next=d");
+        for letter in letters(&link) {
+            assert!(letter.text().lines().any(|line| line == link.as_str()));
+            let shown = "https://auth.example.com/verify?token=abc&amp;next=d";
+            assert!(letter.html().contains(&format!("href=\"{shown}\"")));
+            assert!(letter.html().contains(&format!(">{shown}</a>")));
+            assert!(!letter.text().contains(['{', '}']) && !letter.html().contains(['{', '}']));
+        }
+    }
+
+    #[test]
+    fn a_link_can_not_break_out_of_the_html() {
+        let link = url("https://auth.example.com/?a=1#'\"><script>alert('x')</script>");
+        for letter in letters(&link) {
+            assert!(!letter.html().contains("<script") && !letter.html().contains('\''));
+        }
+        assert_eq!(escaped("<a href=\"'&\">"), "&lt;a href=&quot;&#39;&amp;&quot;&gt;");
+    }
+
+    #[test]
+    fn letters_say_how_long_their_link_works_and_who_may_ignore_them() {
+        let link = url("https://auth.example.com/");
+        let says = |letter: Letter<'_>, phrase: &str| {
+            for words in [flowing(&letter.text()), flowing(&letter.html())] {
+                assert!(words.contains(phrase), "{phrase}");
+                assert!(words.contains("ignore this mail"));
+            }
+        };
+        says(Letter::VerifyEmail { link: &link }, "works once, within 24 hours");
+        says(Letter::ResetPassword { link: &link }, "works once, within 1 hour");
+        says(Letter::AlreadyRegistered, "Sign in, or ask for a password reset");
+    }
+
+    #[test]
+    fn letters_are_plain_ascii_and_load_nothing() {
+        let link = url("https://auth.example.com/");
+        for letter in letters(&link) {
+            assert!(letter.text().is_ascii() && letter.html().is_ascii());
+            assert!(letter.text().lines().all(|line| line.len() <= 76));
+            for loads in ["<img", "src=", "url(", "<link", "<style", "<script"] {
+                assert!(!letter.html().contains(loads), "{loads}");
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Mails: queued in the transaction of what they tell of, and sent by a worker, so that a slow or
+//! dead mail server delays no request.
+//!
+//! The token of a link is made when its mail is written and is nowhere but in the mail; a mail
+//! that is tried again has another one.
+
+mod letter;
+
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+use metrics::counter;
+use sqlx::PgConnection;
+use tokio::task::JoinSet;
+use url::Url;
+use uuid::Uuid;
+
+use self::letter::Letter;
+use crate::app::App;
+use crate::app::mailer::{Delivery, Mail, MailError};
+use crate::error::Result;
+use crate::model::ids::new_uuid;
+use crate::model::key_format::KeyFormat;
+use crate::model::mail::{MailKind, Purpose, QueuedMail};
+use crate::repo::{accounts, email_tokens, outbox};
+
+/// How many mails are sent at once.
+const BATCH: i64 = 10;
+/// For how long a mail is one worker's: longer than sending may take.
+const LEASE: Duration = Duration::from_mins(2);
+/// How long after the first failure the second attempt is made; each next one waits twice as long.
+const FIRST_DELAY: Duration = Duration::from_secs(30);
+/// How long an attempt waits at most.
+const LONGEST_DELAY: Duration = Duration::from_hours(1);
+/// How often a mail is tried, in about 9 hours, before it is given up.
+const ATTEMPTS: i32 = 16;
+/// How many characters of a failure are kept.
+const FAILURE: usize = 500;
+
+/// Queues a mail, in the place of an older one of its kind that was not sent yet. Whoever commits
+/// wakes the worker.
+///
+/// # Errors
+/// The database's own.
+pub async fn queue(
+    app: &App,
+    tx: &mut PgConnection,
+    mail: (MailKind, &str),
+    callback_url: Option<&str>,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    outbox::insert(tx, new_uuid(at, &*app.entropy), mail, callback_url, at).await
+}
+
+/// Tries every mail that is due now, some at a time; how many were tried.
+///
+/// # Errors
+/// The database's own, where it does not say what is due.
+pub async fn deliver_due(app: &App) -> Result<usize> {
+    let mut tried = 0;
+    loop {
+        let due = app.db.transaction(async |tx| outbox::take(tx, BATCH, LEASE).await).await?;
+        if due.is_empty() {
+            return Ok(tried);
+        }
+        tried += due.len();
+        let mut under_way = JoinSet::new();
+        for mail in due {
+            let app = app.clone();
+            under_way.spawn(async move {
+                if let Err(error) = deliver(&app, &mail).await {
+                    tracing::warn!(cause = %error.cause(), mail = %mail.id, "a mail has to wait");
+                }
+            });
+        }
+        under_way.join_all().await;
+    }
+}
+
+/// In how long the next mail is due; `None` where there is none.
+///
+/// # Errors
+/// The database's own.
+pub async fn next_due(app: &App) -> Result<Option<Duration>> {
+    app.db.run(async |db| outbox::next_due(db).await).await
+}
+
+async fn deliver(app: &App, mail: &QueuedMail) -> Result<()> {
+    let Some(link) = app.db.transaction(async |tx| link_of(app, tx, mail).await).await? else {
+        return app.db.run(async |db| outbox::remove(db, mail.id).await).await;
+    };
+    let sent = send(app, mail, &link).await;
+    let outcome = if sent.is_ok() { "sent" } else { "failed" };
+    counter!("mails_total", "kind" => mail.kind.as_str(), "outcome" => outcome).increment(1);
+    match sent {
+        Ok(delivery) => {
+            if let Delivery::File(file) = delivery {
+                let file = file.display();
+                tracing::info!(%file, kind = mail.kind.as_str(), "mail written to a file");
+            }
+            app.db.run(async |db| outbox::remove(db, mail.id).await).await
+        }
+        Err(error) => not_sent(app, mail, &link, &error).await,
+    }
+}
+
+/// Where the mail's link leads, its token fresh; `None` where the mail was replaced by a newer one,
+/// or nobody is to get it: there is no such account, or nothing left to prove.
+async fn link_of(app: &App, tx: &mut PgConnection, mail: &QueuedMail) -> Result<Option<Url>> {
+    if !outbox::hold(tx, mail.id).await? {
+        return Ok(None);
+    }
+    let account = accounts::find_by_email(tx, &mail.address).await?;
+    let Some(account) = account.filter(|account| account.is_active) else { return Ok(None) };
+    let mut link = app.config.http.public_url.clone();
+    let MailKind::Link(purpose) = mail.kind else { return Ok(Some(link)) };
+    if purpose == Purpose::VerifyEmail && account.is_verified {
+        return Ok(None);
+    }
+    let token = KeyFormat::of_links().mint(&*app.entropy);
+    let (digest, _) = app.peppers.digest(token.expose());
+    let callback_url = mail.callback_url.as_deref();
+    let now = app.clock.now();
+    email_tokens::replace(tx, (account.id, purpose), digest, callback_url, now).await?;
+    link.set_path(match purpose {
+        Purpose::VerifyEmail => "/api/auth/verify-email",
+        Purpose::ResetPassword => "/api/auth/reset-password",
+    });
+    link.query_pairs_mut().append_pair("token", token.expose());
+    Ok(Some(link))
+}
+
+async fn send(app: &App, mail: &QueuedMail, link: &Url) -> Result<Delivery, MailError> {
+    let letter = match mail.kind {
+        MailKind::Link(Purpose::VerifyEmail) => Letter::VerifyEmail { link },
+        MailKind::Link(Purpose::ResetPassword) => Letter::ResetPassword { link },
+        MailKind::AlreadyRegistered => Letter::AlreadyRegistered,
+    };
+    let now = app.clock.now();
+    // Another id each time: its token is another, and mail programs hide what they have seen.
+    let id: Uuid = new_uuid(now, &*app.entropy);
+    let message = Mail {
+        id,
+        written_at: SystemTime::from(now),
+        to: &mail.address,
+        subject: letter.subject(),
+        text: &letter.text(),
+        html: &letter.html(),
+    };
+    app.mailer.send(&message).await
+}
+
+async fn not_sent(app: &App, mail: &QueuedMail, link: &Url, error: &MailError) -> Result<()> {
+    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let source = if quotes(&source, link) { "it quotes the link" } else { &source };
+    let failure: String = format!("{error}: {source}").chars().take(FAILURE).collect();
+    let is_last = matches!(error, MailError::Permanent(_)) || mail.attempts >= ATTEMPTS;
+    let (id, kind, attempts) = (mail.id, mail.kind.as_str(), mail.attempts);
+    tracing::warn!(mail = %id, kind, attempts, given_up = is_last, failure, "mail not sent");
+    let now = app.clock.now();
+    app.db
+        .run(async |db| {
+            if is_last {
+                outbox::give_up(db, id, &failure, now).await?;
+                forget_token(db, mail).await
+            } else {
+                outbox::put_off(db, id, delay_after(attempts), &failure).await
+            }
+        })
+        .await
+}
+
+/// A link that nobody was mailed proves nothing.
+async fn forget_token(db: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
+    let MailKind::Link(purpose) = mail.kind else { return Ok(()) };
+    match accounts::find_by_email(db, &mail.address).await? {
+        Some(account) => email_tokens::remove(db, (account.id, purpose)).await,
+        None => Ok(()),
+    }
+}
+
+/// Whether a server's own words repeat the token of the link, in whatever case.
+fn quotes(words: &str, link: &Url) -> bool {
+    let words = words.to_lowercase();
+    link.query_pairs().any(|(_, token)| words.contains(&token.to_lowercase()))
+}
+
+/// How long the next attempt waits after so many.
+fn delay_after(attempts: i32) -> Duration {
+    let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
+    FIRST_DELAY.saturating_mul(1 << doublings).min(LONGEST_DELAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_back_off_to_an_hour_and_give_up_after_some_hours() {
+        let delays: Vec<_> = (1..ATTEMPTS).map(delay_after).collect();
+        assert_eq!(delays[0], Duration::from_secs(30));
+        assert_eq!(delays[1], Duration::from_mins(1));
+        assert_eq!(delays.last(), Some(&LONGEST_DELAY));
+        let whole: Duration = delays.iter().sum();
+        assert!((8..=10).contains(&(whole.as_secs() / 3600)), "{whole:?}");
+    }
+
+    #[test]
+    fn a_server_that_quotes_the_token_is_found_out() {
+        let link = Url::parse("https://api.example.com/x?token=tnt_link_AbC").expect("a URL");
+        assert!(quotes("550 spam: https://api.example.com/x?token=tnt_link_AbC", &link));
+        assert!(quotes("550 spam: TNT_LINK_ABC", &link));
+        assert!(!quotes("550 no such user", &link));
+    }
+}

@@ -1,0 +1,266 @@
+//! Passwords: signing in with one, changing it, and choosing another by a mailed link.
+//!
+//! Nothing is hashed inside a transaction, and what a password proved is asked again inside it: a
+//! password that was changed meanwhile proves nothing.
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::app::password_hasher::Verified;
+use crate::domain::accounts::{self as people, record, withdraw_mails};
+use crate::domain::mails;
+use crate::domain::sessions::{Started, start};
+use crate::error::{Error, Issue, Kind, Proof, Result};
+use crate::model::Invalid;
+use crate::model::account::Account;
+use crate::model::audit::{EventType, Trail};
+use crate::model::caller::Person;
+use crate::model::email::Email;
+use crate::model::ids::{AccountId, SessionId};
+use crate::model::key_format::KeyFormat;
+use crate::model::mail::{MailKind, Purpose};
+use crate::model::password::NewPassword;
+use crate::model::secret::{Digest, Secret};
+use crate::model::session::Client;
+use crate::repo::accounts::Locked;
+use crate::repo::{accounts, email_tokens, key_endings, outbox, personal_tokens, sessions};
+
+/// Signs a person in: a new session, whoever has others.
+///
+/// # Errors
+/// Unauthenticated, in one text and at one cost for an unknown address and a wrong password; where
+/// the password is right, but the account not active; e-mail not verified where it has to be.
+pub async fn sign_in(
+    app: &App,
+    (email, password): (&Email, Secret),
+    callback_url: Option<&str>,
+    client: &Client,
+    trail: &Trail,
+) -> Result<(Account, Started)> {
+    let known = app.db.run(async |db| accounts::find_by_email(db, email.as_str()).await).await?;
+    let proven = prove(app, known, password).await?;
+    let account = &proven.account;
+    if !account.is_active {
+        let message = "This account is not active";
+        return Err(Error::unauthenticated(Proof::InactiveAccount, message));
+    }
+    if app.config.accounts.require_email_verification && !account.is_verified {
+        ask_for(app, Purpose::VerifyEmail, email, callback_url, trail).await?;
+        let message = "Verify your e-mail address first: the link was mailed to you again";
+        return Err(Error::new(Kind::EmailNotVerified, message));
+    }
+    app.db
+        .transaction(async |tx| {
+            let account = proven.hold(tx).await?;
+            accounts::signed_in(tx, account.id, trail.at).await?;
+            let session = start(app, tx, (account.id, account.home), client, trail).await?;
+            Ok((people::find(tx, account.id).await?, session))
+        })
+        .await
+}
+
+/// An account whose password somebody showed.
+pub struct Proven {
+    account: Locked,
+    rehash: Option<String>,
+}
+
+/// Proves that whoever asks knows the password of `known`; nobody's takes as long.
+async fn prove(app: &App, known: Option<Locked>, password: Secret) -> Result<Proven> {
+    let stored = known.as_ref().and_then(|account| account.password_hash.clone());
+    let verified = app.password_hasher.verify(password, stored).await?;
+    match (verified, known) {
+        (Verified::Match { rehash }, Some(account)) => Ok(Proven { account, rehash }),
+        _ => Err(wrong_password()),
+    }
+}
+
+/// Proves that whoever has the session knows the account's password, too.
+///
+/// # Errors
+/// Unauthenticated where they do not.
+pub async fn prove_own(app: &App, person: &Person, password: Secret) -> Result<Proven> {
+    let account = app.db.run(async |db| accounts::lock(db, person.account).await).await;
+    prove(app, Some(account.map_err(gone)?), password).await
+}
+
+/// What a change of password needs: the proof of the old one, and the hash of the new one.
+///
+/// # Errors
+/// As [`prove_own`]; invalid where the new password is the person's e-mail address.
+pub async fn prepare_change(
+    app: &App,
+    person: &Person,
+    old: Secret,
+    new: NewPassword,
+) -> Result<(Proven, String)> {
+    let proven = prove_own(app, person, old).await?;
+    Ok((proven, hash_for(app, person.account, new).await?))
+}
+
+/// An account that was deleted meanwhile has no password.
+fn gone(error: Error) -> Error {
+    if *error.kind() == Kind::NotFound { wrong_password() } else { error }
+}
+
+fn wrong_password() -> Error {
+    Error::unauthenticated(Proof::Password, "The e-mail address or the password is wrong")
+}
+
+impl Proven {
+    /// The account, held until the transaction ends, with its hash brought up to date.
+    ///
+    /// # Errors
+    /// Unauthenticated where the password was changed meanwhile, or the account ended.
+    pub async fn hold(&self, tx: &mut PgConnection) -> Result<Locked> {
+        let account = accounts::lock(tx, self.account.id).await.map_err(gone)?;
+        if account.password_version != self.account.password_version || !account.is_active {
+            return Err(wrong_password());
+        }
+        if let Some(hash) = &self.rehash {
+            accounts::renew_hash(tx, account.id, hash).await?;
+        }
+        Ok(account)
+    }
+}
+
+/// The hash of a new password for the person.
+async fn hash_for(app: &App, account: AccountId, password: NewPassword) -> Result<String> {
+    let account = app.db.run(async |db| people::find(db, account).await).await?;
+    let email = Email::parse(&account.email).map_err(|Invalid(why)| Error::internal(why))?;
+    let refused = |Invalid(why)| Error::invalid(vec![Issue::of("newPassword", why)]);
+    password.differs_from(&email).map_err(refused)?;
+    app.password_hasher.hash(password.into_secret()).await
+}
+
+/// Changes a person's password. The session that it is changed in is followed by a new one; the
+/// others end, unless they are to go on. A link to reset the password is dead from now on.
+///
+/// # Errors
+/// Unauthenticated where the password was changed meanwhile.
+pub async fn change(
+    app: &App,
+    tx: &mut PgConnection,
+    (proven, hash): (&Proven, &str),
+    (this, ends_others): (SessionId, bool),
+    client: &Client,
+    trail: &Trail,
+) -> Result<(Account, Started)> {
+    let account = proven.hold(tx).await?;
+    accounts::set_password(tx, account.id, hash).await?;
+    if ends_others {
+        sessions::revoke_all(tx, account.id, None, trail.at).await?;
+    } else {
+        sessions::revoke(tx, account.id, this, trail.at).await?;
+    }
+    outbox::withdraw(tx, MailKind::Link(Purpose::ResetPassword), &account.email).await?;
+    email_tokens::remove(tx, (account.id, Purpose::ResetPassword)).await?;
+    let (of_whom, target) = ((account.home, account.id), account.id.to_string());
+    let detail = json!({ "other_sessions_ended": ends_others });
+    record(tx, of_whom, EventType::PasswordChanged, &target, detail, trail).await?;
+    let session = start(app, tx, (account.id, account.home), client, trail).await?;
+    Ok((people::find(tx, account.id).await?, session))
+}
+
+/// Queues a mail with a link to an address, whether anybody has an account there or not: that is
+/// asked when the mail is written, so that nobody learns it from the answer or its time.
+///
+/// # Errors
+/// The database's own.
+pub async fn ask_for(
+    app: &App,
+    purpose: Purpose,
+    email: &Email,
+    callback_url: Option<&str>,
+    trail: &Trail,
+) -> Result<()> {
+    let mail = (MailKind::Link(purpose), email.as_str());
+    let queued = app
+        .db
+        .transaction(async |tx| mails::queue(app, tx, mail, callback_url, trail.at).await)
+        .await;
+    app.mail_waker.notify_one();
+    queued
+}
+
+/// Sets a new password for whoever followed a mailed link. Every session ends. Following it proves
+/// the address, too; and where that was not proven before, whoever had set the account up may have
+/// been somebody else: all that they made, tokens and keys, ends with it.
+///
+/// # Errors
+/// Unauthenticated where the link's token is unknown, over or used; invalid where the password is
+/// the e-mail address.
+pub async fn reset(app: &App, token: &Secret, password: NewPassword, trail: &Trail) -> Result<()> {
+    let digests = digests_of_link(app, token)?;
+    let purpose = Purpose::ResetPassword;
+    let found = app.db.run(async |db| email_tokens::find(db, purpose, &digests).await).await?;
+    let account = found.ok_or_else(wrong_link)?;
+    let hash = hash_for(app, account, password).await?;
+    app.db
+        .transaction(async |tx| {
+            let account = accounts::lock(tx, account).await.map_err(|_| wrong_link())?;
+            withdraw_mails(tx, &account.email).await?;
+            if email_tokens::spend(tx, (account.id, purpose), &digests).await?.is_none() {
+                return Err(wrong_link());
+            }
+            accounts::set_password(tx, account.id, &hash).await?;
+            accounts::verify(tx, account.id, trail.at).await?;
+            let ended = sessions::revoke_all(tx, account.id, None, trail.at).await?;
+            email_tokens::remove_all(tx, account.id).await?;
+            if !account.is_verified {
+                disown(tx, &account, trail).await?;
+            }
+            let detail = json!({
+                "sessions_ended": ended,
+                "was_verified": account.is_verified,
+            });
+            let (of_whom, target) = ((account.home, account.id), account.id.to_string());
+            record(tx, of_whom, EventType::PasswordReset, &target, detail, trail).await
+        })
+        .await
+}
+
+/// Ends everything that can act for an account whose maker may have been a stranger.
+async fn disown(tx: &mut PgConnection, account: &Locked, trail: &Trail) -> Result<()> {
+    personal_tokens::revoke_all(tx, account.id, trail.at).await?;
+    let (reason, by) = ("The account was taken over by the owner of its address", account.id);
+    // A key that was being minted meanwhile is seen only once its parent's lock was waited for;
+    // from a key that is revoked in here nothing more can be minted.
+    while key_endings::revoke_all(tx, account.home, reason, &by.to_string(), trail.at).await? > 0 {}
+    Ok(())
+}
+
+/// Proves that an address is its account's person's, for whoever followed a mailed link and pressed
+/// the button there. Nothing else changes. Where they are to go on to.
+///
+/// # Errors
+/// Unauthenticated where the link's token is unknown, over or used.
+pub async fn verify_email(app: &App, token: &Secret, trail: &Trail) -> Result<Option<String>> {
+    let digests = digests_of_link(app, token)?;
+    let purpose = Purpose::VerifyEmail;
+    app.db
+        .transaction(async |tx| {
+            let account = email_tokens::find(tx, purpose, &digests).await?;
+            let account = account.ok_or_else(wrong_link)?;
+            let account = accounts::lock(tx, account).await.map_err(|_| wrong_link())?;
+            let spent = email_tokens::spend(tx, (account.id, purpose), &digests).await?;
+            let callback_url = spent.ok_or_else(wrong_link)?;
+            if accounts::verify(tx, account.id, trail.at).await? {
+                let (of_whom, target) = ((account.home, account.id), account.id.to_string());
+                let event = EventType::EmailVerified;
+                record(tx, of_whom, event, &target, json!({}), trail).await?;
+            }
+            Ok(callback_url)
+        })
+        .await
+}
+
+fn digests_of_link(app: &App, token: &Secret) -> Result<Vec<Digest>> {
+    let is_ours = KeyFormat::of_links().recognises(token.expose());
+    is_ours.then(|| app.peppers.candidates(token.expose())).ok_or_else(wrong_link)
+}
+
+fn wrong_link() -> Error {
+    Error::unauthenticated(Proof::Token, "This link is not valid any more; ask for a new one")
+}

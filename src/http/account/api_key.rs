@@ -1,0 +1,60 @@
+//! `POST /auth/api-key/regenerate`
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::default_key;
+use crate::error::{Error, Result};
+use crate::http::account::dialect::{
+    BadRequest, Conflict, Forbidden, Reused, Unauthorized, Unavailable,
+};
+use crate::http::account::wire::Data;
+use crate::http::body::Said;
+use crate::http::caller::InSession;
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+
+/// A new default key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = account::RegeneratedKey)]
+pub struct RegeneratedKey {
+    /// The key's text. It is shown here and never again, not even in a replay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    api_key: Option<String>,
+    #[schema(examples("The key is replaced; its text is shown once"))]
+    message: &'static str,
+}
+
+/// Replace the account's default key: the one before stops at once.
+///
+/// An account that has none gets its first.
+#[utoipa::path(post, path = "/auth/api-key/regenerate", operation_id = "regenerateKey",
+    tag = "account", params(IdempotencyHeader),
+    security(("bearer" = []), ("session" = [])),
+    responses((status = 200, description = "The new key.", body = Data<RegeneratedKey>),
+              BadRequest, Unauthorized, Forbidden, Conflict, Reused, Unavailable))]
+pub(super) async fn regenerate(
+    State(app): State<App>,
+    InSession { person, caller, .. }: InSession,
+    context: RequestContext,
+    idempotency: Idempotency,
+) -> Result<Response> {
+    let gone = || Error::forbidden("This account has no home organization any more");
+    let caller = caller.ok_or_else(gone)?;
+    idempotency
+        .run(&app, &person, Said::NOTHING, async |tx| {
+            let whose = (&*person, &*caller);
+            let minted = default_key::regenerate(&app, tx, whose, &context.trail()).await?;
+            let data = RegeneratedKey {
+                api_key: Some(minted.secret.expose().to_owned()),
+                message: "The key is replaced; its text is shown once",
+            };
+            Ok(Reply { status: StatusCode::OK, body: Some(Data { data }) })
+        })
+        .await
+}

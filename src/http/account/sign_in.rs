@@ -1,0 +1,176 @@
+//! `/auth/signup`, `/auth/login`, `/auth/logout`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::accounts::{NewPerson, With, sign_up as make_account};
+use crate::domain::signup::admit;
+use crate::domain::{passwords, sessions};
+use crate::error::{Error, Result};
+use crate::http::account::dialect::{
+    BadRequest, Conflict, Forbidden, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+};
+use crate::http::account::wire::{Account, Data};
+use crate::http::body::{Fields, FromFields, JsonBody, new_password, shown_password, text};
+use crate::http::caller::InSession;
+use crate::http::context::{RequestContext, SigningIn};
+use crate::http::idempotency::Idempotency;
+use crate::http::trusted_page::FromTrustedPage;
+use crate::model::account::PersonName;
+use crate::model::email::Email;
+use crate::model::password::NewPassword;
+use crate::model::secret::Secret;
+
+/// Somebody who wants an account.
+#[derive(ToSchema)]
+#[schema(as = account::SignUpRequest)]
+pub struct SignUpRequest {
+    /// The address, in whatever case.
+    #[schema(value_type = String, format = Email, max_length = 256, examples("dev@example.com"))]
+    email: Email,
+    /// None of the commonest passwords, and not the address.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128,
+             examples("a-long-secure-passphrase"))]
+    password: NewPassword,
+    /// A display name.
+    #[schema(value_type = Option<String>, max_length = 256, examples("Jane Developer"))]
+    name: Option<PersonName>,
+}
+
+impl FromFields for SignUpRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let email = fields.required("email", text(Email::parse));
+        let password = new_password(fields, "password", email.as_ref());
+        let name = fields.nullable("name", text(PersonName::parse_optional));
+        Some(Self { email: email?, password: password?, name: name.flatten().flatten() })
+    }
+}
+
+/// A new account and what comes with it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = account::SignedUp)]
+pub struct SignedUp {
+    /// For `Authorization: Bearer`; a day, or until its session ends.
+    token: String,
+    /// A key that may do everything in the account's organization. It is shown here only.
+    #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    api_key: String,
+    account: Account,
+}
+
+/// Sign up with email and password: an account, its organization, a key and a session.
+///
+/// A mail is sent to the address, with a link to prove that it is its owner's. Where addresses have
+/// to be proven first, this is closed: use `/api/auth/sign-up/email`.
+#[utoipa::path(post, path = "/auth/signup", operation_id = "signUpAccount", tag = "account",
+    params(("X-Signup-Token" = Option<String>, Header,
+            description = "Where signup is gated: the operator's token.")),
+    request_body = SignUpRequest,
+    responses((status = 201, description = "Signed up.", body = Data<SignedUp>), BadRequest,
+              Forbidden, Conflict, TooLarge, UnsupportedMediaType, Unavailable))]
+pub(super) async fn sign_up(
+    State(app): State<App>,
+    _: FromTrustedPage,
+    context: RequestContext,
+    SigningIn(client): SigningIn,
+    headers: HeaderMap,
+    JsonBody { value: request, .. }: JsonBody<SignUpRequest>,
+) -> Result<(StatusCode, Json<Data<SignedUp>>)> {
+    let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
+    admit(&app.config.signup, token)?;
+    if app.config.accounts.require_email_verification {
+        return Err(Error::forbidden(
+            "E-mail addresses have to be verified first; sign up at /api/auth/sign-up/email",
+        ));
+    }
+    let SignUpRequest { email, password, name } = request;
+    let person = NewPerson { email, password, name, callback_url: None };
+    let with = With { key: true, session: true };
+    let made = make_account(&app, person, with, &client, &context.trail()).await?;
+    let (Some(key), Some(session)) = (made.key, made.session) else {
+        return Err(Error::internal("a signup made no key or no session"));
+    };
+    let data = SignedUp {
+        token: session.token.expose().to_owned(),
+        api_key: key.secret.expose().to_owned(),
+        account: Account::from(&made.account),
+    };
+    Ok((StatusCode::CREATED, Json(Data { data })))
+}
+
+/// Somebody who has an account.
+#[derive(ToSchema)]
+#[schema(as = account::LogInRequest)]
+pub struct LogInRequest {
+    #[schema(value_type = String, format = Email, examples("dev@example.com"))]
+    email: Email,
+    #[schema(value_type = String, format = Password, examples("a-long-secure-passphrase"))]
+    password: Secret,
+}
+
+impl FromFields for LogInRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let email = fields.required("email", text(Email::parse));
+        let password = fields.required("password", shown_password);
+        Some(Self { email: email?, password: password? })
+    }
+}
+
+/// A new session.
+#[derive(Serialize, ToSchema)]
+#[schema(as = account::LoggedIn)]
+pub struct LoggedIn {
+    /// For `Authorization: Bearer`; a day, or until its session ends.
+    token: String,
+    account: Account,
+}
+
+/// Sign in with email and password.
+///
+/// An unknown address and a wrong password get the same answer, at the same cost.
+#[utoipa::path(post, path = "/auth/login", operation_id = "logIn", tag = "account",
+    request_body = LogInRequest,
+    responses((status = 200, description = "Signed in.", body = Data<LoggedIn>), BadRequest,
+              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
+pub(super) async fn log_in(
+    State(app): State<App>,
+    _: FromTrustedPage,
+    context: RequestContext,
+    SigningIn(client): SigningIn,
+    JsonBody { value: request, .. }: JsonBody<LogInRequest>,
+) -> Result<Json<Data<LoggedIn>>> {
+    let LogInRequest { email, password } = request;
+    let shown = (&email, password);
+    let (account, session) =
+        passwords::sign_in(&app, shown, None, &client, &context.trail()).await?;
+    let token = session.token.expose().to_owned();
+    Ok(Json(Data { data: LoggedIn { token, account: Account::from(&account) } }))
+}
+
+/// That a session has ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = account::LoggedOut)]
+pub struct LoggedOut {
+    #[schema(examples("Signed out"))]
+    message: &'static str,
+}
+
+/// Sign out: the session and its tokens stop at once.
+#[utoipa::path(post, path = "/auth/logout", operation_id = "logOut", tag = "account",
+    security(("bearer" = []), ("session" = [])),
+    responses((status = 200, description = "Signed out.", body = Data<LoggedOut>), BadRequest,
+              Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn log_out(
+    State(app): State<App>,
+    InSession { person, session, .. }: InSession,
+    context: RequestContext,
+    _: Idempotency,
+) -> Result<Json<Data<LoggedOut>>> {
+    let trail = context.trail();
+    app.db.transaction(async |tx| sessions::sign_out(tx, &person, session, &trail).await).await?;
+    Ok(Json(Data { data: LoggedOut { message: "Signed out" } }))
+}

@@ -1,0 +1,41 @@
+//! What several of this family's routes send.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::model::account;
+
+/// An answer of this family.
+#[derive(Serialize, ToSchema)]
+#[schema(as = account::Data)]
+pub struct Data<T> {
+    /// What was asked for.
+    pub data: T,
+}
+
+/// Who somebody is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = account::Account)]
+pub struct Account {
+    #[schema(examples("acc_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    pub id: String,
+    /// In lower case.
+    #[schema(format = Email, examples("dev@example.com"))]
+    pub email: String,
+    #[schema(required, examples("Jane Developer"))]
+    pub name: Option<String>,
+    /// What the person's home organization pays for.
+    #[schema(examples("trial"))]
+    pub plan: &'static str,
+}
+
+impl From<&account::Account> for Account {
+    fn from(account: &account::Account) -> Self {
+        Self {
+            id: account.id.to_string(),
+            email: account.email.clone(),
+            name: account.name.clone(),
+            plan: account.plan.as_str(),
+        }
+    }
+}

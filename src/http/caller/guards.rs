@@ -1,0 +1,153 @@
+//! The guards: what a handler's signature can ask of whoever calls.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
+use crate::app::App;
+use crate::error::{Error, Kind, Proof, Result};
+use crate::http::caller::Found;
+use crate::model::caller::{Caller, Credential, Identity, Person};
+use crate::model::ids::SessionId;
+
+/// What the middleware found out; `None` where no credential was shown.
+fn found(parts: &mut Parts) -> Result<Option<Identity>> {
+    let found = parts.extensions.remove::<Found>();
+    let Found(identity) = found.ok_or_else(|| Error::internal("a guard outside its middleware"))?;
+    // The guard is the only one who holds the failure: the middleware has handed it over.
+    let shared = || Error::internal("a guard's failure is held by another");
+    identity.map_err(|error| Arc::into_inner(error).unwrap_or_else(shared))
+}
+
+fn required(parts: &mut Parts) -> Result<Identity> {
+    let nothing = || {
+        let message = "This needs a credential: a key, an access token or a session";
+        Error::unauthenticated(Proof::Missing, message)
+    };
+    found(parts)?.ok_or_else(nothing)
+}
+
+/// Guard: somebody who acts in an organization.
+pub struct Authenticated(pub Arc<Caller>);
+
+impl FromRequestParts<App> for Authenticated {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
+        let nowhere = || Error::forbidden("This credential acts in no organization");
+        required(parts)?.caller.map(Self).ok_or_else(nowhere)
+    }
+}
+
+/// A scope, as a type that a guard can name.
+pub trait RequiredScope {
+    /// The scope's text.
+    const SCOPE: &'static str;
+}
+
+/// Guard: somebody who acts in an organization and may use the scope `S` there.
+pub struct Scoped<S>(pub Arc<Caller>, pub PhantomData<S>);
+
+impl<S: RequiredScope> FromRequestParts<App> for Scoped<S> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let Authenticated(caller) = Authenticated::from_request_parts(parts, app).await?;
+        caller.require(S::SCOPE)?;
+        Ok(Self(caller, PhantomData))
+    }
+}
+
+/// Guard: a person, in a session or with a personal token.
+pub struct AsPerson(pub Arc<Person>);
+
+impl FromRequestParts<App> for AsPerson {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
+        let nobody = || Error::forbidden("An organization's key is nobody's account");
+        required(parts)?.person.map(Self).ok_or_else(nobody)
+    }
+}
+
+/// Guard: a person whose credential holds the scope `S`.
+pub struct PersonScoped<S>(pub Arc<Person>, pub PhantomData<S>);
+
+impl<S: RequiredScope> FromRequestParts<App> for PersonScoped<S> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let AsPerson(person) = AsPerson::from_request_parts(parts, app).await?;
+        person.require(S::SCOPE)?;
+        Ok(Self(person, PhantomData))
+    }
+}
+
+/// Guard: a person in a session, by its cookie or an access token. A personal token is not enough.
+pub struct InSession {
+    /// The person.
+    pub person: Arc<Person>,
+    /// The session.
+    pub session: SessionId,
+    /// The person in their home organization; `None` where that is gone.
+    pub caller: Option<Arc<Caller>>,
+}
+
+impl InSession {
+    fn of(identity: Identity) -> Result<Self> {
+        let needed = || Error::forbidden("This can be done in a session only");
+        let person = identity.person.ok_or_else(needed)?;
+        let Credential::Session(_, session) = person.credential else { return Err(needed()) };
+        Ok(Self { person, session, caller: identity.caller })
+    }
+}
+
+impl FromRequestParts<App> for InSession {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
+        required(parts).and_then(Self::of)
+    }
+}
+
+/// Guard: a person in a session, or nobody. A session that has ended is nobody's; an explicit
+/// credential that is not good is refused all the same.
+pub struct MaybeInSession(pub Option<InSession>);
+
+impl FromRequestParts<App> for MaybeInSession {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
+        let is_explicit =
+            parts.headers.contains_key("authorization") || parts.headers.contains_key("x-api-key");
+        match found(parts) {
+            Ok(identity) => identity.map(InSession::of).transpose().map(Self),
+            Err(error) if !is_explicit && matches!(error.kind(), Kind::Unauthenticated(_)) => {
+                Ok(Self(None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+macro_rules! scopes {
+    ($($name:ident = $scope:literal;)*) => {$(
+        #[doc = concat!("`", $scope, "`")]
+        pub struct $name;
+
+        impl RequiredScope for $name {
+            const SCOPE: &'static str = $scope;
+        }
+    )*};
+}
+
+scopes! {
+    ApiKeysRead = "api-keys:read";
+    ApiKeysWrite = "api-keys:write";
+    AuditRead = "audit:read";
+    BillingRead = "billing:read";
+    UserRead = "user:read";
+    UserWrite = "user:write";
+}

@@ -1,0 +1,74 @@
+//! The cookie of a person's session (contract §1, *Cookies*).
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use cookie::{Cookie, SameSite};
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::model::secret::Secret;
+use crate::model::session::ABSOLUTE;
+
+/// Its name where callers reach us over TLS: the prefix keeps other hosts and other schemes from
+/// setting one of this name (RFC 6265bis §4.1.3.2).
+const SECURE_NAME: &str = "__Host-tenantry_session";
+/// Its name without TLS, for development.
+const PLAIN_NAME: &str = "tenantry_session";
+
+/// Its name in this deployment.
+fn name_of(app: &App) -> &'static str {
+    if app.config.http.is_https() { SECURE_NAME } else { PLAIN_NAME }
+}
+
+/// What the cookie of a request says; `None` where it brings none.
+///
+/// # Errors
+/// Malformed where there are two: nobody should have to guess which counted.
+pub fn of<'a>(headers: &'a HeaderMap, app: &App) -> Result<Option<&'a str>> {
+    let name = name_of(app);
+    let lines = headers.get_all(header::COOKIE).iter();
+    // Pair by pair: others may set cookies of ours that are no text at all.
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let mut values = pairs.filter_map(|pair| {
+        let (found, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
+        (found.trim() == name).then(|| value.trim())
+    });
+    let first = values.next();
+    match values.next() {
+        Some(_) => Err(Error::malformed("The request brings two session cookies; send one")),
+        None => Ok(first),
+    }
+}
+
+/// Sets the cookie. Where it is not to be remembered, the browser forgets it when it closes;
+/// otherwise it keeps it for as long as a session can live, and we judge how long it does.
+#[must_use]
+pub fn setting(app: &App, token: &Secret, is_remembered: bool) -> HeaderValue {
+    let cookie = bare(app, token.expose());
+    let cookie = if is_remembered {
+        cookie.max_age(cookie::time::Duration::seconds(ABSOLUTE.num_seconds()))
+    } else {
+        cookie
+    };
+    header_of(&cookie.build())
+}
+
+/// Takes the cookie away.
+#[must_use]
+pub fn clearing(app: &App) -> HeaderValue {
+    header_of(&bare(app, "").max_age(cookie::time::Duration::ZERO).build())
+}
+
+fn bare<'a>(app: &App, value: &'a str) -> cookie::CookieBuilder<'a> {
+    Cookie::build((name_of(app), value))
+        .http_only(true)
+        .secure(app.config.http.is_https())
+        .same_site(SameSite::Lax)
+        .path("/")
+}
+
+fn header_of(cookie: &Cookie<'_>) -> HeaderValue {
+    let value = HeaderValue::from_str(&cookie.to_string());
+    let mut value = value.unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}

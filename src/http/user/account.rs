@@ -1,0 +1,121 @@
+//! `/api/user/me`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::{accounts, passwords};
+use crate::error::Result;
+use crate::http::body::{Fields, FromFields, JsonBody, shown_password, text};
+use crate::http::caller::{InSession, PersonScoped, UserRead, UserWrite};
+use crate::http::context::RequestContext;
+use crate::http::cookie;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::user::dialect::{
+    BadRequest, Conflict, Forbidden, Nothing, Reused, Success, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
+};
+use crate::http::user::wire::User;
+use crate::model::account::{AccountHandle, PersonName};
+use crate::model::secret::Secret;
+
+/// Show the person whose credential it is.
+#[utoipa::path(get, path = "/api/user/me", operation_id = "getUser", tag = "user",
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The person.", body = Success<User>), BadRequest,
+              Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn show(
+    State(app): State<App>,
+    PersonScoped(person, _): PersonScoped<UserRead>,
+) -> Result<Json<Success<User>>> {
+    let account = app.db.run(async |db| accounts::find(db, person.account).await).await?;
+    Ok(Json(Success::ok("User fetched successfully", account.into())))
+}
+
+/// What a person is called, at least one of the two; what is left out stays.
+#[derive(ToSchema)]
+#[schema(as = user::UpdateUserRequest)]
+#[expect(non_snake_case, reason = "the contract's name")]
+pub struct UpdateRequest {
+    #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 256,
+             examples("Your Name"))]
+    fullName: Option<PersonName>,
+    /// A short name, unique in the deployment.
+    #[schema(value_type = Option<String>, nullable = false,
+             pattern = "^[a-z0-9](-?[a-z0-9]){0,62}$", examples("yourname"))]
+    handle: Option<AccountHandle>,
+}
+
+impl FromFields for UpdateRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        if fields.are_none() {
+            fields.refuse("Name at least one setting to change");
+        }
+        let full_name = fields.optional("fullName", text(PersonName::parse));
+        let handle = fields.optional("handle", text(AccountHandle::parse));
+        Some(Self { fullName: full_name, handle })
+    }
+}
+
+/// Change what the person is called.
+#[utoipa::path(put, path = "/api/user/me", operation_id = "updateUser", tag = "user",
+    request_body = UpdateRequest, params(IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Changed.", body = Success<User>), BadRequest,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn update(
+    State(app): State<App>,
+    PersonScoped(person, _): PersonScoped<UserWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    JsonBody { value: request, said }: JsonBody<UpdateRequest>,
+) -> Result<Response> {
+    let UpdateRequest { fullName, handle } = request;
+    idempotency
+        .run(&app, &person, said, async |tx| {
+            let what = (fullName.as_ref(), handle.as_ref());
+            let account = accounts::update(tx, &person, what, &context.trail()).await?;
+            let body = Success::ok("User updated", User::from(account));
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}
+
+/// The proof that whoever has the session is its person.
+#[derive(ToSchema)]
+#[schema(as = user::DeleteUserRequest)]
+pub struct DeleteRequest {
+    #[schema(value_type = String, format = Password, examples("a-long-secure-passphrase"))]
+    password: Secret,
+}
+
+impl FromFields for DeleteRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let password = fields.required("password", shown_password);
+        Some(Self { password: password? })
+    }
+}
+
+/// Delete the account: sessions, tokens, and the organizations that nobody else is in.
+///
+/// Their keys stop at once, and their ids are never given out again.
+#[utoipa::path(delete, path = "/api/user/me", operation_id = "deleteUser", tag = "user",
+    request_body = DeleteRequest, security(("session" = []), ("bearer" = [])),
+    responses((status = 200, description = "Deleted.", body = Success<Nothing>), BadRequest,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Unavailable))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    InSession { person, .. }: InSession,
+    context: RequestContext,
+    _: Idempotency,
+    JsonBody { value: request, .. }: JsonBody<DeleteRequest>,
+) -> Result<([(HeaderName, HeaderValue); 1], Success<Nothing>)> {
+    let proven = passwords::prove_own(&app, &person, request.password).await?;
+    accounts::delete(&app, &person, &proven, &context.trail()).await?;
+    let cookie = cookie::clearing(&app);
+    Ok(([(header::SET_COOKIE, cookie)], Success::ok("Account deleted", Nothing {})))
+}

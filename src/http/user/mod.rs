@@ -1,0 +1,45 @@
+//! The `user` family (contract §6): browsers and personal access tokens.
+//! `{success, status, code, message, data, meta}`, camelCase.
+
+mod account;
+pub mod dialect;
+mod organizations;
+mod page;
+mod pages;
+mod passwords;
+mod personal_tokens;
+mod sessions;
+mod sign_in;
+mod sign_up;
+mod verify_email;
+mod wire;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+
+/// The family's routes.
+#[must_use]
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(sign_up::sign_up))
+        .routes(routes!(sign_in::sign_in))
+        .routes(routes!(sign_in::sign_out))
+        .routes(routes!(sign_in::get_session))
+        .routes(routes!(verify_email::show_page, verify_email::verify))
+        .routes(routes!(verify_email::send_again))
+        .routes(routes!(passwords::request_reset))
+        .routes(routes!(passwords::show_page, passwords::reset))
+        .routes(routes!(passwords::change))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::revoke))
+        .routes(routes!(sessions::revoke_others))
+        .routes(routes!(personal_tokens::create))
+        .routes(routes!(personal_tokens::list))
+        .routes(routes!(personal_tokens::show))
+        .routes(routes!(personal_tokens::update))
+        .routes(routes!(personal_tokens::delete))
+        .routes(routes!(account::show, account::update, account::delete))
+        .routes(routes!(organizations::list))
+}

@@ -1,0 +1,179 @@
+//! `/api/auth/request-password-reset`, `/reset-password`, `/change-password`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::passwords;
+use crate::error::Result;
+use crate::http::body::{
+    Fields, FromFields, JsonBody, Node, new_password, secret, shown_password, text,
+};
+use crate::http::caller::InSession;
+use crate::http::context::{RequestContext, SigningIn};
+use crate::http::cookie;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::user::dialect::{
+    BadRequest, Conflict, Forbidden, Nothing, Reused, Success, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
+};
+use crate::http::user::pages::{self, Page};
+use crate::http::user::wire::SignedIn;
+use crate::model::email::Email;
+use crate::model::mail::Purpose;
+use crate::model::password::NewPassword;
+use crate::model::secret::Secret;
+
+/// Somebody who forgot their password.
+#[derive(ToSchema)]
+#[schema(as = user::RequestPasswordResetRequest)]
+pub struct ResetRequest {
+    #[schema(value_type = String, format = Email, examples("you@example.com"))]
+    email: Email,
+}
+
+impl FromFields for ResetRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let email = fields.required("email", text(Email::parse));
+        Some(Self { email: email? })
+    }
+}
+
+/// Ask for a mail with a link to choose a new password.
+///
+/// The answer is the same whether anybody has an account with this address or not.
+#[utoipa::path(post, path = "/api/auth/request-password-reset",
+    operation_id = "requestPasswordReset", tag = "user", request_body = ResetRequest,
+    responses((status = 200, description = "If there is such an account, a mail will be sent.",
+               body = Success<Nothing>),
+              BadRequest, TooLarge, UnsupportedMediaType, Unavailable))]
+pub(super) async fn request_reset(
+    State(app): State<App>,
+    context: RequestContext,
+    JsonBody { value: request, .. }: JsonBody<ResetRequest>,
+) -> Result<Json<Success<Nothing>>> {
+    let purpose = Purpose::ResetPassword;
+    passwords::ask_for(&app, purpose, &request.email, None, &context.trail()).await?;
+    let message = "If this address has an account, a mail with a link will be sent";
+    Ok(Json(Success::ok(message, Nothing {})))
+}
+
+/// The page that the mailed link leads to: a form for the new password.
+#[utoipa::path(get, path = "/api/auth/reset-password", operation_id = "showResetPasswordPage",
+    tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
+    responses((status = 200, description = "The page.", body = String,
+               content_type = "text/html; charset=utf-8")))]
+pub(super) async fn show_page() -> Page {
+    pages::RESET_PASSWORD
+}
+
+/// The token of a mailed link, and the password to be.
+#[derive(ToSchema)]
+#[schema(as = user::ResetPasswordRequest)]
+#[expect(non_snake_case, reason = "the contract's name")]
+pub struct NewPasswordRequest {
+    #[schema(value_type = String)]
+    token: Secret,
+    /// None of the commonest passwords, and not the address.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128,
+             examples("another-long-passphrase"))]
+    newPassword: NewPassword,
+}
+
+impl FromFields for NewPasswordRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let token = fields.required("token", secret);
+        let new_password = new_password(fields, "newPassword", None);
+        Some(Self { token: token?, newPassword: new_password? })
+    }
+}
+
+/// Choose a new password, by the token of the mailed link. Every session ends.
+///
+/// The token is good once, for an hour, until a newer one is mailed. Using it proves the address,
+/// too; where it was not proven before, personal tokens and keys end as well: whoever made them may
+/// have been somebody else.
+#[utoipa::path(post, path = "/api/auth/reset-password", operation_id = "resetPassword",
+    tag = "user", request_body = NewPasswordRequest,
+    responses((status = 200, description = "Sign in with it.", body = Success<Nothing>),
+              BadRequest, Unauthorized, TooLarge, UnsupportedMediaType, Unavailable))]
+pub(super) async fn reset(
+    State(app): State<App>,
+    context: RequestContext,
+    JsonBody { value: request, .. }: JsonBody<NewPasswordRequest>,
+) -> Result<Json<Success<Nothing>>> {
+    let NewPasswordRequest { token, newPassword } = request;
+    passwords::reset(&app, &token, newPassword, &context.trail()).await?;
+    Ok(Json(Success::ok("Password changed; sign in with it", Nothing {})))
+}
+
+/// The password that is, and the one to be.
+#[derive(ToSchema)]
+#[schema(as = user::ChangePasswordRequest)]
+#[expect(non_snake_case, reason = "the contract's names")]
+pub struct ChangeRequest {
+    #[schema(value_type = String, format = Password, examples("a-long-secure-passphrase"))]
+    currentPassword: Secret,
+    /// None of the commonest passwords, and not the address.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128,
+             examples("another-long-passphrase"))]
+    newPassword: NewPassword,
+    /// Whether the other sessions end; they do, where left out.
+    #[schema(nullable = false)]
+    revokeOtherSessions: Option<bool>,
+}
+
+impl FromFields for ChangeRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let current_password = fields.required("currentPassword", shown_password);
+        let new_password = new_password(fields, "newPassword", None);
+        let others = fields.optional("revokeOtherSessions", Node::into_bool);
+        Some(Self {
+            currentPassword: current_password?,
+            newPassword: new_password?,
+            revokeOtherSessions: others,
+        })
+    }
+}
+
+/// Change one's password. This session is followed by a new one, and the others end.
+#[utoipa::path(post, path = "/api/auth/change-password", operation_id = "changePassword",
+    tag = "user", request_body = ChangeRequest, params(IdempotencyHeader),
+    security(("session" = []), ("bearer" = [])),
+    responses((status = 200, description = "Changed; the new session's cookie is set.",
+               body = Success<SignedIn>),
+              BadRequest, Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType,
+              Reused, Unavailable))]
+pub(super) async fn change(
+    State(app): State<App>,
+    InSession { person, session, .. }: InSession,
+    context: RequestContext,
+    SigningIn(client): SigningIn,
+    idempotency: Idempotency,
+    JsonBody { value: request, said }: JsonBody<ChangeRequest>,
+) -> Result<Response> {
+    let ChangeRequest { currentPassword, newPassword, revokeOtherSessions } = request;
+    let ends_others = revokeOtherSessions.unwrap_or(true);
+    // Hashed before the transaction; a repetition is answered whatever comes of it.
+    let prepared = passwords::prepare_change(&app, &person, currentPassword, newPassword).await;
+    let mut cookie = None;
+    let answer = idempotency.run(&app, &person, said, async |tx| {
+        let (proven, hash) = prepared?;
+        let (what, which) = ((&proven, hash.as_str()), (session, ends_others));
+        let trail = context.trail();
+        let changed = passwords::change(&app, tx, what, which, &client, &trail).await?;
+        let (account, session) = changed;
+        cookie = Some(cookie::setting(&app, &session.cookie, true));
+        let token = Some(session.token.expose().to_owned());
+        let data = SignedIn { user: account.into(), token };
+        Ok(Reply { status: StatusCode::OK, body: Some(Success::ok("Password changed", data)) })
+    });
+    let mut answer = answer.await?;
+    if let Some(cookie) = cookie {
+        answer.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    Ok(answer)
+}

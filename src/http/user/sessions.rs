@@ -1,0 +1,106 @@
+//! `/api/auth/list-sessions`, `/revoke-session`, `/revoke-other-sessions`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::sessions;
+use crate::error::{Error, Result};
+use crate::http::body::{Fields, FromFields, JsonBody, Node, Said};
+use crate::http::caller::InSession;
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::user::dialect::{
+    BadRequest, Conflict, Forbidden, NotFound, Nothing, Reused, Success, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
+};
+use crate::http::user::wire::Session;
+use crate::model::ids::SessionId;
+use crate::repo;
+
+/// List the person's sessions, newest first.
+#[utoipa::path(get, path = "/api/auth/list-sessions", operation_id = "listSessions", tag = "user",
+    security(("session" = []), ("bearer" = [])),
+    responses((status = 200, description = "The sessions.", body = Success<Vec<Session>>),
+              BadRequest, Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn list(
+    State(app): State<App>,
+    InSession { person, session, .. }: InSession,
+) -> Result<Json<Success<Vec<Session>>>> {
+    let found = app.db.run(async |db| repo::sessions::list(db, person.account).await).await?;
+    let shown = found.into_iter().map(|found| Session::shown(found, session)).collect();
+    Ok(Json(Success::ok("Sessions fetched", shown)))
+}
+
+/// A session to end.
+#[derive(ToSchema)]
+#[schema(as = user::RevokeSessionRequest)]
+pub struct RevokeRequest {
+    #[schema(examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+}
+
+impl FromFields for RevokeRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", Node::into_text);
+        Some(Self { id: id? })
+    }
+}
+
+/// End one of the person's sessions at once.
+#[utoipa::path(post, path = "/api/auth/revoke-session", operation_id = "revokeSession",
+    tag = "user", request_body = RevokeRequest, params(IdempotencyHeader),
+    security(("session" = []), ("bearer" = [])),
+    responses((status = 200, description = "It has ended.", body = Success<Nothing>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    InSession { person, session, .. }: InSession,
+    context: RequestContext,
+    idempotency: Idempotency,
+    JsonBody { value: request, said }: JsonBody<RevokeRequest>,
+) -> Result<Response> {
+    let id = SessionId::parse(&request.id);
+    let id = id.ok_or_else(|| Error::not_found("There is no such session"))?;
+    idempotency
+        .run(&app, &person, said, async |tx| {
+            sessions::end(tx, (&person, session), id, &context.trail()).await?;
+            let body = Success::ok("Session ended", Nothing {});
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}
+
+/// How many sessions have ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::RevokedSessions)]
+pub struct RevokedSessions {
+    #[schema(examples(2))]
+    count: u64,
+}
+
+/// End every session of the person but the one that asks.
+#[utoipa::path(post, path = "/api/auth/revoke-other-sessions",
+    operation_id = "revokeOtherSessions", tag = "user", params(IdempotencyHeader),
+    security(("session" = []), ("bearer" = [])),
+    responses((status = 200, description = "They have ended.", body = Success<RevokedSessions>),
+              BadRequest, Unauthorized, Forbidden, Conflict, Reused, Unavailable))]
+pub(super) async fn revoke_others(
+    State(app): State<App>,
+    InSession { person, session, .. }: InSession,
+    context: RequestContext,
+    idempotency: Idempotency,
+) -> Result<Response> {
+    idempotency
+        .run(&app, &person, Said::NOTHING, async |tx| {
+            let count = sessions::end_others(tx, (&person, session), &context.trail()).await?;
+            let body = Success::ok("The other sessions ended", RevokedSessions { count });
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}

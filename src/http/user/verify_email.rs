@@ -1,0 +1,110 @@
+//! `/api/auth/verify-email`, `/api/auth/send-verification-email`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::{accounts, mails, passwords};
+use crate::error::Result;
+use crate::http::body::{Fields, FromFields, JsonBody, Said, secret};
+use crate::http::caller::InSession;
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::user::dialect::{
+    BadRequest, Conflict, Forbidden, Nothing, Reused, Success, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
+};
+use crate::http::user::pages::{self, Page};
+use crate::model::mail::{MailKind, Purpose};
+use crate::model::secret::Secret;
+
+/// The page that the mailed link leads to: a button, since mail scanners follow links.
+///
+/// It asks nothing of the server before the button is pressed.
+#[utoipa::path(get, path = "/api/auth/verify-email", operation_id = "showVerifyEmailPage",
+    tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
+    responses((status = 200, description = "The page.", body = String,
+               content_type = "text/html; charset=utf-8")))]
+pub(super) async fn show_page() -> Page {
+    pages::VERIFY_EMAIL
+}
+
+/// The token of a mailed link.
+#[derive(ToSchema)]
+#[schema(as = user::VerifyEmailRequest)]
+pub struct VerifyRequest {
+    #[schema(value_type = String)]
+    token: Secret,
+}
+
+impl FromFields for VerifyRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let token = fields.required("token", secret);
+        Some(Self { token: token? })
+    }
+}
+
+/// That an address is proven.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::VerifiedEmail)]
+#[expect(non_snake_case, reason = "the contract's name for such a URL")]
+pub struct VerifiedEmail {
+    /// Where to go on to, if that was said at signup.
+    #[schema(required, examples("https://app.example.com/welcome"))]
+    callbackURL: Option<String>,
+}
+
+/// Prove that an address is its account's person's, by the token of the mailed link.
+///
+/// The token is good once, for 24 hours, until a newer one is mailed. Nothing else changes.
+#[utoipa::path(post, path = "/api/auth/verify-email", operation_id = "verifyEmail", tag = "user",
+    request_body = VerifyRequest,
+    responses((status = 200, description = "Proven.", body = Success<VerifiedEmail>), BadRequest,
+              Unauthorized, TooLarge, UnsupportedMediaType, Unavailable))]
+pub(super) async fn verify(
+    State(app): State<App>,
+    context: RequestContext,
+    JsonBody { value: request, .. }: JsonBody<VerifyRequest>,
+) -> Result<Json<Success<VerifiedEmail>>> {
+    let callback_url = passwords::verify_email(&app, &request.token, &context.trail()).await?;
+    let data = VerifiedEmail { callbackURL: callback_url };
+    Ok(Json(Success::ok("E-mail address verified", data)))
+}
+
+/// Mail the link to prove one's address again; the one before stops working.
+#[utoipa::path(post, path = "/api/auth/send-verification-email",
+    operation_id = "sendVerificationEmail", tag = "user", params(IdempotencyHeader),
+    security(("session" = []), ("bearer" = [])),
+    responses((status = 200, description = "A mail will be sent, unless the address is proven.",
+               body = Success<Nothing>),
+              BadRequest, Unauthorized, Forbidden, Conflict, Reused, Unavailable))]
+pub(super) async fn send_again(
+    State(app): State<App>,
+    InSession { person, .. }: InSession,
+    context: RequestContext,
+    idempotency: Idempotency,
+) -> Result<Response> {
+    let answer = idempotency
+        .run(&app, &person, Said::NOTHING, async |tx| {
+            let account = accounts::find(tx, person.account).await?;
+            let is_verified = account.verified_at.is_some();
+            if !is_verified {
+                let mail = (MailKind::Link(Purpose::VerifyEmail), account.email.as_str());
+                mails::queue(&app, tx, mail, None, context.at).await?;
+            }
+            let message = if is_verified {
+                "This address is verified already"
+            } else {
+                "A mail with a link will be sent"
+            };
+            let body = Success::ok(message, Nothing {});
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await;
+    app.mail_waker.notify_one();
+    answer
+}

@@ -1,0 +1,141 @@
+//! What several of this family's routes send.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::wire::Timestamp;
+use crate::model;
+
+/// A person, to themselves.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::User)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    #[schema(examples("acc_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    /// In lower case.
+    #[schema(format = Email, examples("you@example.com"))]
+    email: String,
+    #[schema(required, examples("Your Name"))]
+    full_name: Option<String>,
+    /// A short name, unique in the deployment.
+    #[schema(examples("yourname"))]
+    handle: String,
+    /// Whether the address is proven.
+    is_verified: bool,
+    #[schema(required)]
+    verified_at: Option<Timestamp>,
+    is_active: bool,
+    #[schema(required)]
+    last_login_at: Option<Timestamp>,
+    #[schema(examples("user"))]
+    role: &'static str,
+    /// In how many organizations the person has a seat.
+    #[schema(examples(1))]
+    organization_count: i64,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<model::account::Account> for User {
+    fn from(account: model::account::Account) -> Self {
+        Self {
+            id: account.id.to_string(),
+            email: account.email,
+            full_name: account.name,
+            handle: account.handle,
+            is_verified: account.verified_at.is_some(),
+            verified_at: account.verified_at.map(Timestamp),
+            is_active: account.is_active,
+            last_login_at: account.last_login_at.map(Timestamp),
+            role: "user",
+            organization_count: account.organization_count,
+            created_at: Timestamp(account.created_at),
+            updated_at: Timestamp(account.updated_at),
+        }
+    }
+}
+
+/// An organization, to one of its people.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::Organization)]
+#[serde(rename_all = "camelCase")]
+pub struct Organization {
+    #[schema(examples("org_79d0fHwDRh"))]
+    id: String,
+    #[schema(examples("Your Name"))]
+    name: String,
+    #[schema(examples("trial"))]
+    plan: &'static str,
+    #[schema(examples("active"))]
+    status: &'static str,
+    /// What the caller is in it: `owner`, `admin` or `member`.
+    #[schema(examples("owner"))]
+    role: &'static str,
+    /// Where its keys may be used from in a browser; anywhere, where empty.
+    allowed_origins: Vec<String>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<model::organization::Organization> for Organization {
+    fn from(organization: model::organization::Organization) -> Self {
+        Self {
+            id: organization.handle,
+            name: organization.name,
+            plan: organization.plan.as_str(),
+            status: "active",
+            role: organization.role.as_str(),
+            allowed_origins: organization.allowed_origins,
+            created_at: Timestamp(organization.created_at),
+            updated_at: Timestamp(organization.updated_at),
+        }
+    }
+}
+
+/// A person's session.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::Session)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    #[schema(examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    /// Whether it is the one that asks.
+    current: bool,
+    #[schema(required, examples("192.0.2.7"))]
+    ip_address: Option<String>,
+    #[schema(required, examples("curl/8.5.0"))]
+    user_agent: Option<String>,
+    created_at: Timestamp,
+    /// Up to a minute behind.
+    last_seen_at: Timestamp,
+    updated_at: Timestamp,
+    /// When it ends if it is not used.
+    expires_at: Timestamp,
+}
+
+impl Session {
+    /// How a session is shown to whoever asks in the session `asking`.
+    pub fn shown(session: model::session::Session, asking: model::ids::SessionId) -> Self {
+        Self {
+            id: session.id.to_string(),
+            current: session.id == asking,
+            ip_address: session.address,
+            user_agent: session.user_agent,
+            created_at: Timestamp(session.created_at),
+            last_seen_at: Timestamp(session.last_seen_at),
+            updated_at: Timestamp(session.last_seen_at),
+            expires_at: Timestamp(session.expires_at),
+        }
+    }
+}
+
+/// A session just started: who, and what to show from now on beside the cookie.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::SignedIn)]
+pub struct SignedIn {
+    pub user: User,
+    /// For `Authorization: Bearer`; a day, or until the session ends. Not in a replay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}

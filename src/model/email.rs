@@ -1,0 +1,249 @@
+//! An e-mail address in the one form that stands for it everywhere.
+//!
+//! Two texts that reach the same mailbox as far as we can tell become the same [`Email`]: lower
+//! case before the `@`, A-labels after it. What could be read in two ways is refused, not mended.
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use unicode_normalization::is_nfkc;
+
+use crate::model::Invalid;
+
+/// What else than letters and digits an atom may hold (RFC 5322 §3.2.3).
+const ATEXT: &[u8] = b"!#$%&'*+-/=?^_`{|}~";
+
+/// A canonical e-mail address: ASCII, lower case, at most [`Email::MAX`] characters.
+///
+/// Invariant: [`Email::parse`] of its text gives the same address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Email(String);
+
+impl Email {
+    /// The longest address there is, as sent and as held, in Unicode scalar values.
+    pub const MAX: usize = 256;
+
+    /// Reads an address: an ASCII dot-atom, one `@` and a domain name of at least two labels,
+    /// which may be an internationalized one.
+    ///
+    /// # Errors
+    /// Any other text, in words for the caller.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.chars().nth(Self::MAX).is_some() {
+            return Err(too_long());
+        }
+        if text.chars().any(char::is_control) {
+            return Err("must not contain control characters".into());
+        }
+        if text.chars().any(char::is_whitespace) {
+            return Err("must not contain spaces".into());
+        }
+        if !is_nfkc(text) {
+            return Err("must not contain look-alikes such as full-width letters".into());
+        }
+        let [local, domain] = text.split('@').collect::<Vec<_>>()[..] else {
+            return Err("must have exactly one @, as in name@example.com".into());
+        };
+        let email = format!("{}@{}", local_part(local)?, domain_name(domain)?);
+        if email.len() > Self::MAX { Err(too_long()) } else { Ok(Self(email)) }
+    }
+
+    /// The canonical address as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn too_long() -> Invalid {
+    format!("must be at most {} characters long", Email::MAX).into()
+}
+
+fn local_part(text: &str) -> Result<String, Invalid> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || ATEXT.contains(&byte);
+    let is_atom = |atom: &str| !atom.is_empty() && atom.bytes().all(allowed);
+    if text.len() > 64 || !text.split('.').all(is_atom) {
+        return Err("must have 1 to 64 ASCII letters, digits, single inner dots or any of \
+                    !#$%&'*+-/=?^_`{|}~ before the @"
+            .into());
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+fn domain_name(text: &str) -> Result<String, Invalid> {
+    let refused = || "must have a domain name such as example.com after the @".into();
+    if text.chars().any(is_dropped_or_a_dot) {
+        return Err(refused());
+    }
+    let name = Uts46::new()
+        .to_ascii(text.as_bytes(), AsciiDenyList::STD3, Hyphens::Check, DnsLength::Verify)
+        .map_err(|_| refused())?;
+    match name.rsplit_once('.') {
+        Some((_, last)) if !last.bytes().all(|byte| byte.is_ascii_digit()) => Ok(name.into_owned()),
+        _ => Err(refused()),
+    }
+}
+
+/// Whether the way to A-labels would drop this character without a word (a zero-width space) or
+/// take it for a dot: nobody is to be sent mail at a domain that reads like another.
+fn is_dropped_or_a_dot(character: char) -> bool {
+    if character.is_ascii() {
+        return false;
+    }
+    let mut bytes = [0; 4];
+    let text = character.encode_utf8(&mut bytes).as_bytes();
+    let (shown, _) = Uts46::new().to_unicode(text, AsciiDenyList::EMPTY, Hyphens::Allow);
+    matches!(&*shown, "" | ".")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn canonical(text: &str) -> String {
+        match Email::parse(text) {
+            Ok(email) => email.as_str().to_owned(),
+            Err(Invalid(message)) => panic!("{text:?} was refused: {message}"),
+        }
+    }
+
+    #[test]
+    fn an_address_has_one_canonical_form() {
+        for (sent, held) in [
+            ("a@b.co", "a@b.co"),
+            ("Ada.Lovelace+x@Example.COM", "ada.lovelace+x@example.com"),
+            ("!#$%&'*+-/=?^_`{|}~@example.com", "!#$%&'*+-/=?^_`{|}~@example.com"),
+            ("ada@BÜCHER.example", "ada@xn--bcher-kva.example"),
+            ("ada@XN--BCHER-KVA.example", "ada@xn--bcher-kva.example"),
+            ("ada@faß.de", "ada@xn--fa-hia.de"),
+            ("ada@例え.テスト", "ada@xn--r8jz45g.xn--zckzah"),
+        ] {
+            assert_eq!(canonical(sent), held);
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_address_is_refused() {
+        let refused = [
+            "",
+            "@",
+            "a",
+            "a@",
+            "@b.co",
+            "a@b",
+            "a@@b.co",
+            "a@b@c.co",
+            "a b@c.co",
+            " a@b.co",
+            "a@b.co ",
+            "a@b.co\n",
+            "a\0@b.co",
+            "a\u{7f}@b.co",
+            "a\u{a0}@b.co",
+            "a@b.co,c@d.co",
+            "a,b@c.co",
+            "\"a\"@b.co",
+            "\"a b\"@c.co",
+            "a(x)@b.co",
+            "a@(x)b.co",
+            "a@[1.2.3.4]",
+            "a@[IPv6:::1]",
+            "a@1.2.3.4",
+            "a@b.1",
+            "A <a@b.co>",
+            "mailto:a@b.co",
+            ".a@b.co",
+            "a.@b.co",
+            "a..b@c.co",
+            "ä@b.co",
+            "а@b.co",
+            "a@.b.co",
+            "a@b.co.",
+            "a@b..co",
+            "a@-b.co",
+            "a@b-.co",
+            "a@b_c.co",
+            "a@b.co:25",
+            "a@b.co/x",
+            "a@xn--.co",
+            "a@xn--a.co",
+            "a@ab--cd.co",
+        ];
+        for text in refused {
+            assert!(Email::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_reads_like_another_address_is_refused() {
+        let refused = [
+            "a＠b.co",
+            "a@b．co",
+            "ａ@b.co",
+            "a@ｂ.co",
+            "a@b.co\u{feff}",
+            "a@b\u{ad}c.co",
+            "a@b\u{200b}c.co",
+            "a@b\u{2060}c.co",
+            "a@b\u{fe0f}c.co",
+            "a@b。co",
+            "a@b｡co",
+            "a@ﬁ.co",
+            "a@bu\u{308}cher.de",
+            "a@b\u{202e}c.co",
+            "a@℀.co",
+            "a@b\u{2024}co",
+        ];
+        for text in refused {
+            assert!(Email::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_length_has_its_limit() {
+        let longest = format!("{}@{}.{}.de", "a".repeat(64), "b".repeat(63), "c".repeat(63));
+        assert_eq!(canonical(&longest), longest);
+        let label = "d".repeat(61);
+        let at_most = format!("{}@{label}.{label}.{label}.de", "a".repeat(64));
+        assert_eq!(at_most.len(), 253);
+        assert_eq!(canonical(&at_most), at_most);
+        let international = ["日本語漢字仮名交文章試験用例題"; 4].join(".");
+        assert!(Email::parse(&format!("a@{international}")).is_ok());
+        for text in [
+            format!("{}@b.co", "a".repeat(65)),
+            format!("a@{}.co", "b".repeat(64)),
+            format!("{}@{label}.{label}.{label}.desi.de", "a".repeat(64)),
+            // Short as sent, too long as A-labels.
+            format!("{}@{international}", "a".repeat(64)),
+            "a".repeat(100_000),
+        ] {
+            assert!(Email::parse(&text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_and_a_canonical_form_is_itself(text in "\\PC{0,20}@\\PC{0,20}") {
+            if let Ok(email) = Email::parse(&text) {
+                prop_assert_eq!(Email::parse(email.as_str()), Ok(email));
+            }
+        }
+
+        #[test]
+        fn no_international_domain_changes_twice(
+            text in "[a-z0-9.]{1,5}@[\\p{L}\\p{M}\\p{N}-]{1,6}\\.[\\p{L}]{1,4}",
+        ) {
+            if let Ok(email) = Email::parse(&text) {
+                prop_assert!(email.as_str().is_ascii());
+                prop_assert_eq!(Email::parse(email.as_str()), Ok(email));
+            }
+        }
+
+        #[test]
+        fn case_makes_no_difference(text in "[a-z0-9+]{1,9}(\\.[a-z])?@[a-z0-9]{1,9}\\.[a-z]{2}") {
+            let email = Email::parse(&text);
+            prop_assert!(email.is_ok());
+            prop_assert_eq!(Email::parse(&text.to_ascii_uppercase()), email);
+        }
+    }
+}

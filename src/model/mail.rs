@@ -1,0 +1,80 @@
+//! What is mailed, and what a mailed link proves.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+/// What a mailed link proves of whoever follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// That the address is theirs.
+    VerifyEmail,
+    /// The same, and that they may choose a new password.
+    ResetPassword,
+}
+
+impl Purpose {
+    /// The purpose's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VerifyEmail => "verify_email",
+            Self::ResetPassword => "reset_password",
+        }
+    }
+
+    /// How long a link works.
+    #[must_use]
+    pub const fn lifetime(self) -> TimeDelta {
+        match self {
+            Self::VerifyEmail => TimeDelta::hours(24),
+            Self::ResetPassword => TimeDelta::hours(1),
+        }
+    }
+}
+
+/// What a mail is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailKind {
+    /// It carries a link.
+    Link(Purpose),
+    /// Somebody tried to sign up with an address that has an account.
+    AlreadyRegistered,
+}
+
+impl MailKind {
+    /// Reads a kind's word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [
+            Self::Link(Purpose::VerifyEmail),
+            Self::Link(Purpose::ResetPassword),
+            Self::AlreadyRegistered,
+        ];
+        all.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// The kind's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Link(purpose) => purpose.as_str(),
+            Self::AlreadyRegistered => "already_registered",
+        }
+    }
+}
+
+/// A mail that is to be sent.
+pub struct QueuedMail {
+    /// Its place in the queue.
+    pub id: Uuid,
+    /// What it is about.
+    pub kind: MailKind,
+    /// To whom it goes.
+    pub address: String,
+    /// Where the person is to go on to after following the link.
+    pub callback_url: Option<String>,
+    /// How often it was tried, this time included.
+    pub attempts: i32,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+}

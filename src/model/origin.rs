@@ -1,0 +1,159 @@
+//! Where pages come from: origins (RFC 6454), and the list of those we trust with cookies.
+
+use std::fmt;
+
+use url::{Host, Url};
+
+use crate::model::Invalid;
+
+/// One origin, in its one spelling: scheme, host and port, where it is not the scheme's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin(String);
+
+impl Origin {
+    /// Reads `https://host[:port]`; `http` is for this machine only. No path, no wildcard.
+    ///
+    /// # Errors
+    /// Any other text, in words for the caller.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let wrong = || {
+            Invalid::from("must be https://host or https://host:port (http:// for localhost only)")
+        };
+        let url = Url::parse(text).map_err(|_| wrong())?;
+        let is_bare = !text.ends_with('/') && !text.contains(['*', '?', '#', '@', '\\', ' ']);
+        let is_bare = is_bare && url.path() == "/" && text.matches('/').count() == 2;
+        let allowed = match url.scheme() {
+            "https" => url.has_host(),
+            "http" => is_this_machine(&url),
+            _ => false,
+        };
+        if is_bare && allowed { Ok(Self::of(&url)) } else { Err(wrong()) }
+    }
+
+    /// The origin of a URL.
+    #[must_use]
+    pub fn of(url: &Url) -> Self {
+        Self(url.origin().ascii_serialization())
+    }
+
+    /// The origin as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The origins whose pages may act for the person that signed in there: our own and the
+/// dashboards'.
+#[derive(Clone, Debug)]
+pub struct TrustedOrigins {
+    own: Url,
+    all: Vec<Origin>,
+}
+
+impl TrustedOrigins {
+    /// The API's own address and the dashboards'.
+    #[must_use]
+    pub fn new(own: Url, dashboards: Vec<Origin>) -> Self {
+        let mut all = vec![Origin::of(&own)];
+        all.extend(dashboards);
+        Self { own, all }
+    }
+
+    /// Whether a request that says it comes from `origin` comes from one of them.
+    #[must_use]
+    pub fn contain(&self, origin: &str) -> bool {
+        self.all.iter().any(|trusted| trusted.as_str() == origin)
+    }
+
+    /// Reads where a person is to go on to: a URL of a trusted origin, or a path of our own.
+    ///
+    /// # Errors
+    /// Any other text, in words for the caller.
+    pub fn parse_callback(&self, text: &str) -> Result<String, Invalid> {
+        let url = self.own.join(text).ok().filter(|_| text.len() <= 2048);
+        let url = url.filter(|url| self.contain(Origin::of(url).as_str()));
+        let is_plain = |url: &Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.username().is_empty()
+                && url.password().is_none()
+        };
+        let url = url.filter(is_plain);
+        url.map(String::from).ok_or("must be a URL of this API or of one of its dashboards".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_has_one_spelling() {
+        for (text, origin) in [
+            ("https://App.Example.com", "https://app.example.com"),
+            ("https://app.example.com:443", "https://app.example.com"),
+            ("https://app.example.com:8443", "https://app.example.com:8443"),
+            ("http://localhost:5173", "http://localhost:5173"),
+            ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
+        ] {
+            assert_eq!(Origin::parse(text).expect("an origin").as_str(), origin);
+        }
+    }
+
+    #[test]
+    fn what_is_no_origin_or_not_safe_is_refused() {
+        for text in [
+            "",
+            "null",
+            "*",
+            "https://*.example.com",
+            "https://example.com/",
+            "https://example.com/path",
+            "https://user@example.com",
+            "http://example.com",
+            "http://localhost.example.com",
+            "ftp://example.com",
+            "example.com",
+            "https://",
+        ] {
+            assert!(Origin::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_callback_stays_with_us() {
+        let own = Url::parse("https://api.example.com").expect("a URL");
+        let dashboard = Origin::parse("https://app.example.com").expect("an origin");
+        let trusted = TrustedOrigins::new(own, vec![dashboard]);
+        for good in ["/welcome", "https://app.example.com/in?a=b", "https://api.example.com"] {
+            assert!(trusted.parse_callback(good).is_ok(), "{good:?}");
+        }
+        for bad in [
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "https://app.example.com.evil.example",
+            "https://app.example.com@evil.example",
+            "javascript:alert(1)",
+            "blob:https://api.example.com/1",
+            "http://app.example.com",
+        ] {
+            assert!(trusted.parse_callback(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! A person's session: what signing in starts.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::model::ids::{AccountId, SessionId};
+use crate::model::secret::Digest;
+
+/// How long a session lives after it was last used (contract §1, *Cookies*).
+pub const IDLE: TimeDelta = TimeDelta::days(7);
+/// How long it lives at most.
+pub const ABSOLUTE: TimeDelta = TimeDelta::days(30);
+
+/// The client that a session is used from, as it may be shown to its owner.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Where it is.
+    pub address: Option<IpAddr>,
+    /// What it says it is.
+    pub user_agent: Option<String>,
+}
+
+/// What is told about a session.
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Where it was started from.
+    pub address: Option<String>,
+    /// What with.
+    pub user_agent: Option<String>,
+    /// When it was started.
+    pub created_at: DateTime<Utc>,
+    /// When it was last used, up to a minute behind.
+    pub last_seen_at: DateTime<Utc>,
+    /// When it ends if it is not used.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// A session about to be stored.
+pub struct NewSession<'a> {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose.
+    pub account: AccountId,
+    /// The digest of its token.
+    pub digest: Digest,
+    /// The client that signed in.
+    pub client: &'a Client,
+    /// When it starts.
+    pub created_at: DateTime<Utc>,
+}

@@ -1,0 +1,285 @@
+//! People's accounts.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::{Error, Kind, Result};
+use crate::model::account::{Account, AccountHandle, NewAccount, PersonName};
+use crate::model::ids::{AccountId, KeyId, OrganizationId};
+use crate::model::plan::Plan;
+use crate::repo::{OnConstraints, violated_constraint};
+
+/// What the database says when a handle is taken.
+const HANDLE_TAKEN: (&str, &str) = ("accounts_handle_key", "Another account has this handle");
+
+/// Stores a new account. Its home organization is there already.
+///
+/// # Errors
+/// E-mail taken; conflict where the handle is.
+pub async fn insert(db: &mut PgConnection, account: &NewAccount<'_>) -> Result<()> {
+    let done = sqlx::query!(
+        "insert into accounts (id, home_organization_id, email, name, handle, password_hash,
+                               last_login_at, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, null, $7, $7)",
+        account.id.uuid(),
+        account.home.0,
+        account.email.as_str(),
+        account.name.map(PersonName::as_str),
+        account.handle.as_str(),
+        account.password_hash,
+        account.created_at,
+    )
+    .execute(db)
+    .await;
+    if done.as_ref().is_err_and(|error| violated_constraint(error) == Some("accounts_email_key")) {
+        return Err(Error::new(Kind::EmailTaken, "An account with this email already exists"));
+    }
+    done.on_constraints(&[HANDLE_TAKEN])?;
+    Ok(())
+}
+
+/// Notes the key that the account's person was given at signup.
+///
+/// # Errors
+/// The database's own.
+pub async fn set_default_key(db: &mut PgConnection, id: AccountId, key: KeyId) -> Result<()> {
+    sqlx::query!("update accounts set default_key_id = $2 where id = $1", id.uuid(), key.uuid(),)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+struct Row {
+    id: Uuid,
+    email: String,
+    name: Option<String>,
+    handle: String,
+    verified_at: Option<DateTime<Utc>>,
+    is_active: bool,
+    last_login_at: Option<DateTime<Utc>>,
+    organization_count: i64,
+    plan: String,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Row> for Account {
+    fn from(row: Row) -> Self {
+        Self {
+            id: AccountId::from_uuid(row.id),
+            email: row.email,
+            name: row.name,
+            handle: row.handle,
+            verified_at: row.verified_at,
+            is_active: row.is_active,
+            last_login_at: row.last_login_at,
+            organization_count: row.organization_count,
+            plan: Plan::parse(&row.plan).unwrap_or(Plan::Trial),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// An account that was not deleted.
+///
+/// # Errors
+/// The database's own.
+pub async fn find(db: &mut PgConnection, id: AccountId) -> Result<Option<Account>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select a.id, a.email as "email!", a.name, a.handle as "handle!", a.verified_at,
+                  a.is_active, a.last_login_at, a.created_at, a.updated_at, home.plan,
+                  (select count(*) from users u join organizations o on o.id = u.organization_id
+                   where u.account_id = a.id and u.removed_at is null
+                     and o.deleted_at is null) as "organization_count!"
+           from accounts a join organizations home on home.id = a.home_organization_id
+           where a.id = $1 and a.deleted_at is null"#,
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(Account::from))
+}
+
+/// What signing in, and everything about passwords, is judged by.
+pub struct Locked {
+    /// The account.
+    pub id: AccountId,
+    /// Its organization.
+    pub home: OrganizationId,
+    /// Its address.
+    pub email: String,
+    /// The PHC string of its password.
+    pub password_hash: Option<String>,
+    /// Which of its passwords that is.
+    pub password_version: i32,
+    /// Whether its person may sign in.
+    pub is_active: bool,
+    /// Whether its address is proven.
+    pub is_verified: bool,
+    /// The key that it was given at signup.
+    pub default_key: Option<KeyId>,
+}
+
+struct LockedRow {
+    id: Uuid,
+    home_organization_id: Uuid,
+    email: String,
+    password_hash: Option<String>,
+    password_version: i32,
+    is_active: bool,
+    is_verified: bool,
+    default_key_id: Option<Uuid>,
+}
+
+impl From<LockedRow> for Locked {
+    fn from(row: LockedRow) -> Self {
+        Self {
+            id: AccountId::from_uuid(row.id),
+            home: OrganizationId(row.home_organization_id),
+            email: row.email,
+            password_hash: row.password_hash,
+            password_version: row.password_version,
+            is_active: row.is_active,
+            is_verified: row.is_verified,
+            default_key: row.default_key_id.map(KeyId::from_uuid),
+        }
+    }
+}
+
+/// The account with this address, if there is one; not locked.
+///
+/// # Errors
+/// The database's own.
+pub async fn find_by_email(db: &mut PgConnection, email: &str) -> Result<Option<Locked>> {
+    let row = sqlx::query_as!(
+        LockedRow,
+        r#"select id, home_organization_id, email as "email!", password_hash, password_version,
+                  is_active, verified_at is not null as "is_verified!", default_key_id
+           from accounts where email = $1"#,
+        email,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(Locked::from))
+}
+
+/// The account, held against change until the transaction ends.
+///
+/// Invariant: accounts are held before sessions and tokens, and those before keys, everywhere, so
+/// that nobody who holds one of each waits for the other.
+///
+/// # Errors
+/// Not found where it was deleted.
+pub async fn lock(db: &mut PgConnection, id: AccountId) -> Result<Locked> {
+    let row = sqlx::query_as!(
+        LockedRow,
+        r#"select id, home_organization_id, email as "email!", password_hash, password_version,
+                  is_active, verified_at is not null as "is_verified!", default_key_id
+           from accounts where id = $1 and deleted_at is null for no key update"#,
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(Locked::from).ok_or_else(|| Error::not_found("There is no such account"))
+}
+
+/// Notes that the account's person signed in.
+///
+/// # Errors
+/// The database's own.
+pub async fn signed_in(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<()> {
+    sqlx::query!("update accounts set last_login_at = $2 where id = $1", id.uuid(), at)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Sets another password's hash.
+///
+/// # Errors
+/// The database's own.
+pub async fn set_password(db: &mut PgConnection, id: AccountId, hash: &str) -> Result<()> {
+    sqlx::query!(
+        "update accounts set password_hash = $2, password_version = password_version + 1
+         where id = $1",
+        id.uuid(),
+        hash,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Sets a newer hash of the same password.
+///
+/// # Errors
+/// The database's own.
+pub async fn renew_hash(db: &mut PgConnection, id: AccountId, hash: &str) -> Result<()> {
+    sqlx::query!("update accounts set password_hash = $2 where id = $1", id.uuid(), hash)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Notes that the address is proven; whether it was not before.
+///
+/// # Errors
+/// The database's own.
+pub async fn verify(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<bool> {
+    let done = sqlx::query!(
+        "update accounts set verified_at = $2, updated_at = $2
+         where id = $1 and verified_at is null and deleted_at is null",
+        id.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Changes the name and the handle, where they are given.
+///
+/// # Errors
+/// Conflict where another account has the handle.
+pub async fn update(
+    db: &mut PgConnection,
+    id: AccountId,
+    name: Option<&PersonName>,
+    handle: Option<&AccountHandle>,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "update accounts set name = coalesce($2, name), handle = coalesce($3, handle),
+                             updated_at = $4
+         where id = $1 and deleted_at is null",
+        id.uuid(),
+        name.map(PersonName::as_str),
+        handle.map(AccountHandle::as_str),
+        at,
+    )
+    .execute(db)
+    .await
+    .on_constraints(&[HANDLE_TAKEN])?;
+    Ok(())
+}
+
+/// Deletes the person from the account: what is left is a row that nobody can be known by.
+///
+/// # Errors
+/// The database's own.
+pub async fn delete(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<()> {
+    sqlx::query!(
+        "update accounts
+         set email = null, name = null, handle = null, password_hash = null, deleted_at = $2,
+             updated_at = $2
+         where id = $1 and deleted_at is null",
+        id.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! What mailed links prove: tokens that are good once.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::error::Result;
+use crate::model::ids::AccountId;
+use crate::model::mail::Purpose;
+use crate::model::secret::Digest;
+
+/// Stores the token of a link; an older one of the same purpose is dead from now on.
+///
+/// # Errors
+/// The database's own.
+pub async fn replace(
+    db: &mut PgConnection,
+    (account, purpose): (AccountId, Purpose),
+    digest: Digest,
+    callback_url: Option<&str>,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into email_tokens (account_id, purpose, digest, callback_url, created_at,
+                                   expires_at)
+         values ($1, $2, $3, $4, $5, $6)
+         on conflict on constraint email_tokens_pkey do update
+         set digest = excluded.digest, callback_url = excluded.callback_url,
+             created_at = excluded.created_at, expires_at = excluded.expires_at",
+        account.uuid(),
+        purpose.as_str(),
+        digest.bytes().as_slice(),
+        callback_url,
+        at,
+        at + purpose.lifetime(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Whose token has one of these digests, if it is good; it stays so.
+///
+/// # Errors
+/// The database's own.
+pub async fn find(
+    db: &mut PgConnection,
+    purpose: Purpose,
+    digests: &[Digest],
+) -> Result<Option<AccountId>> {
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let account = sqlx::query_scalar!(
+        "select account_id from email_tokens
+         where purpose = $1 and digest = any($2) and expires_at > now()",
+        purpose.as_str(),
+        &digests,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(account.map(AccountId::from_uuid))
+}
+
+/// Uses a token of the account up: where it was to lead (nowhere in particular), or `None` where it
+/// is unknown, over or used. Of several who use one token at once, one does.
+///
+/// # Errors
+/// The database's own.
+pub async fn spend(
+    db: &mut PgConnection,
+    (account, purpose): (AccountId, Purpose),
+    digests: &[Digest],
+) -> Result<Option<Option<String>>> {
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let spent = sqlx::query_scalar!(
+        "delete from email_tokens
+         where account_id = $1 and purpose = $2 and digest = any($3) and expires_at > now()
+         returning callback_url",
+        account.uuid(),
+        purpose.as_str(),
+        &digests,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(spent)
+}
+
+/// Removes the account's token for one purpose.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove(db: &mut PgConnection, (account, purpose): (AccountId, Purpose)) -> Result<()> {
+    sqlx::query!(
+        "delete from email_tokens where account_id = $1 and purpose = $2",
+        account.uuid(),
+        purpose.as_str(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes every token of the account.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()> {
+    sqlx::query!("delete from email_tokens where account_id = $1", account.uuid())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Removes up to 1,000 tokens that are over; how many.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from email_tokens where (account_id, purpose) in
+             (select account_id, purpose from email_tokens where expires_at <= now()
+              limit 1000 for update skip locked)",
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,189 @@
+//! Mails that wait to be sent. Several servers share the work: a mail is one worker's for as long
+//! as its lease, and then anybody's again.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::mail::{MailKind, QueuedMail};
+
+/// Adds a mail, in the place of one of the same kind to the same address that was not sent yet.
+///
+/// # Errors
+/// The database's own.
+pub async fn insert(
+    db: &mut PgConnection,
+    id: Uuid,
+    (kind, address): (MailKind, &str),
+    callback_url: Option<&str>,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    withdraw(db, kind, address).await?;
+    sqlx::query!(
+        "insert into outbox (id, kind, address, callback_url, created_at, due_at)
+         values ($1, $2, $3, $4, $5, now())",
+        id,
+        kind.as_str(),
+        address,
+        callback_url,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Takes back mails of a kind to an address that were not sent yet.
+///
+/// # Errors
+/// The database's own.
+pub async fn withdraw(db: &mut PgConnection, kind: MailKind, address: &str) -> Result<()> {
+    sqlx::query!(
+        "delete from outbox where id in
+             (select id from outbox where kind = $1 and address = $2 and dead_at is null
+              order by id for update)",
+        kind.as_str(),
+        address,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    id: Uuid,
+    kind: String,
+    address: String,
+    callback_url: Option<String>,
+    attempts: i32,
+    created_at: DateTime<Utc>,
+}
+
+/// Up to `limit` mails that are due, theirs who asks for the time of `lease`. Each is counted as
+/// tried: a worker that dies over one does not try it for ever.
+///
+/// # Errors
+/// The database's own.
+pub async fn take(db: &mut PgConnection, limit: i64, lease: Duration) -> Result<Vec<QueuedMail>> {
+    let rows = sqlx::query_as!(
+        Row,
+        "update outbox o set attempts = o.attempts + 1, due_at = now() + make_interval(secs => $2)
+         from (select id from outbox where dead_at is null and due_at <= now()
+               order by due_at limit $1 for update skip locked) due
+         where o.id = due.id
+         returning o.id, o.kind, o.address, o.callback_url, o.attempts, o.created_at",
+        limit,
+        lease.as_secs_f64(),
+    )
+    .fetch_all(db)
+    .await?;
+    let mails = rows.into_iter().filter_map(|row| {
+        Some(QueuedMail {
+            id: row.id,
+            kind: MailKind::parse(&row.kind)?,
+            address: row.address,
+            callback_url: row.callback_url,
+            attempts: row.attempts,
+            created_at: row.created_at,
+        })
+    });
+    Ok(mails.collect())
+}
+
+/// Holds a mail until the transaction ends; false where it is not there any more.
+///
+/// Invariant: mails are held before the tokens of links, so that nobody who holds one of each waits
+/// for the other.
+///
+/// # Errors
+/// The database's own.
+pub async fn hold(db: &mut PgConnection, id: Uuid) -> Result<bool> {
+    let held = sqlx::query!("select id from outbox where id = $1 for update", id)
+        .fetch_optional(db)
+        .await?;
+    Ok(held.is_some())
+}
+
+/// In how long the next mail is due; `None` where there is none.
+///
+/// # Errors
+/// The database's own.
+pub async fn next_due(db: &mut PgConnection) -> Result<Option<Duration>> {
+    let seconds = sqlx::query_scalar!(
+        r#"select extract(epoch from min(due_at) - now())::float8 from outbox
+           where dead_at is null"#,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+}
+
+/// Removes a mail that was sent, or that nobody is to get.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove(db: &mut PgConnection, id: Uuid) -> Result<()> {
+    sqlx::query!("delete from outbox where id = $1", id).execute(db).await?;
+    Ok(())
+}
+
+/// Puts a mail off that could not be sent.
+///
+/// # Errors
+/// The database's own.
+pub async fn put_off(
+    db: &mut PgConnection,
+    id: Uuid,
+    delay: Duration,
+    failure: &str,
+) -> Result<()> {
+    sqlx::query!(
+        "update outbox set due_at = now() + make_interval(secs => $2), last_failure = $3
+         where id = $1",
+        id,
+        delay.as_secs_f64(),
+        failure,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives a mail up.
+///
+/// # Errors
+/// The database's own.
+pub async fn give_up(
+    db: &mut PgConnection,
+    id: Uuid,
+    failure: &str,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "update outbox set dead_at = $2, last_failure = $3 where id = $1",
+        id,
+        at,
+        failure,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes up to 1,000 mails that were given up a month ago; how many.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from outbox where id in
+             (select id from outbox where dead_at < now() - interval '30 days'
+              limit 1000 for update skip locked)",
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,277 @@
+//! Who a person's credential belongs to: sessions and personal tokens. The other half of the hot
+//! path's one question.
+//!
+//! What is not good is not found: a person whose session has ended has no trail to be told of it
+//! in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::{Error, Proof, Result};
+use crate::model::allowed_ips::AllowedIps;
+use crate::model::caller::{Caller, Credential, Identity, KeyFacts, Person};
+use crate::model::ids::{AccountId, KeyId, OrganizationId, SessionId, UserId};
+use crate::model::plan::Plan;
+use crate::model::role::Role;
+use crate::model::scope::ScopeSet;
+use crate::model::secret::Digest;
+
+/// The seat that the credential acts from: in the organization that it is pinned to, or at home.
+struct Seat {
+    organization_id: Option<Uuid>,
+    organization_handle: Option<String>,
+    organization_name: Option<String>,
+    plan: Option<String>,
+    user_id: Option<Uuid>,
+    user_handle: Option<String>,
+    role: Option<String>,
+}
+
+impl Seat {
+    fn caller(self, scopes: ScopeSet, credential: Credential) -> Option<Arc<Caller>> {
+        Some(Arc::new(Caller {
+            organization: OrganizationId(self.organization_id?),
+            organization_handle: self.organization_handle?,
+            organization_name: self.organization_name?,
+            plan: Plan::parse(&self.plan?)?,
+            user: UserId(self.user_id?),
+            user_handle: self.user_handle?,
+            role: Some(Role::parse(&self.role?)?),
+            scopes,
+            credential,
+        }))
+    }
+}
+
+fn identity(
+    account: AccountId,
+    (home, pinned_to): (Uuid, Option<Uuid>),
+    seat: Seat,
+    (scopes, credential): (ScopeSet, Credential),
+) -> Identity {
+    let person = Person {
+        account,
+        home: OrganizationId(home),
+        pinned_to: pinned_to.map(OrganizationId),
+        scopes: scopes.clone(),
+        credential: credential.clone(),
+    };
+    Identity { caller: seat.caller(scopes, credential), person: Some(Arc::new(person)) }
+}
+
+struct SessionRow {
+    session_id: Uuid,
+    digest: Vec<u8>,
+    account_id: Uuid,
+    home_organization_id: Uuid,
+    organization_id: Option<Uuid>,
+    organization_handle: Option<String>,
+    organization_name: Option<String>,
+    plan: Option<String>,
+    user_id: Option<Uuid>,
+    user_handle: Option<String>,
+    role: Option<String>,
+}
+
+impl From<SessionRow> for Identity {
+    fn from(row: SessionRow) -> Self {
+        let account = AccountId::from_uuid(row.account_id);
+        let credential = Credential::Session(account, SessionId::from_uuid(row.session_id));
+        let seat = Seat {
+            organization_id: row.organization_id,
+            organization_handle: row.organization_handle,
+            organization_name: row.organization_name,
+            plan: row.plan,
+            user_id: row.user_id,
+            user_handle: row.user_handle,
+            role: row.role,
+        };
+        identity(account, (row.home_organization_id, None), seat, (ScopeSet::all(), credential))
+    }
+}
+
+/// The people whose sessions have these ids, or tokens with these digests; only those that are
+/// good now, by the database's clock.
+///
+/// # Errors
+/// The database's own.
+pub async fn by_sessions(
+    db: &mut PgConnection,
+    ids: &[SessionId],
+    digests: &[Digest],
+) -> Result<Vec<(SessionId, Digest, Identity)>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let rows = sqlx::query_as!(
+        SessionRow,
+        r#"select s.id as session_id, s.digest, s.account_id, a.home_organization_id,
+                  o.id as "organization_id?", o.handle as "organization_handle?",
+                  o.name as "organization_name?", o.plan as "plan?", u.id as "user_id?",
+                  u.handle as "user_handle?", u.role as "role?"
+           from sessions s
+           join accounts a on a.id = s.account_id
+           left join organizations o on o.id = a.home_organization_id and o.deleted_at is null
+           left join users u on u.account_id = a.id and u.organization_id = o.id
+                            and u.removed_at is null
+           where (s.id = any($1) or s.digest = any($2))
+             and s.revoked_at is null and s.expires_at > now()
+             and a.is_active and a.deleted_at is null"#,
+        &ids,
+        &digests,
+    )
+    .fetch_all(db)
+    .await?;
+    let found = rows.into_iter().filter_map(|mut row| {
+        let digest = Digest::new(std::mem::take(&mut row.digest).try_into().ok()?);
+        Some((SessionId::from_uuid(row.session_id), digest, row.into()))
+    });
+    Ok(found.collect())
+}
+
+struct TokenRow {
+    token_id: Uuid,
+    digest: Vec<u8>,
+    prefix: String,
+    display_id: String,
+    pepper_id: String,
+    scopes: Vec<String>,
+    expires_at: Option<DateTime<Utc>>,
+    account_id: Uuid,
+    home_organization_id: Uuid,
+    pinned_to: Option<Uuid>,
+    organization_id: Option<Uuid>,
+    organization_handle: Option<String>,
+    organization_name: Option<String>,
+    plan: Option<String>,
+    user_id: Option<Uuid>,
+    user_handle: Option<String>,
+    role: Option<String>,
+}
+
+impl From<TokenRow> for Identity {
+    fn from(row: TokenRow) -> Self {
+        let account = AccountId::from_uuid(row.account_id);
+        let facts = KeyFacts {
+            id: KeyId::from_uuid(row.token_id),
+            prefix: row.prefix,
+            display_id: row.display_id,
+            pepper_id: row.pepper_id,
+            allowed_ips: AllowedIps::default(),
+            expires_at: row.expires_at,
+        };
+        let seat = Seat {
+            organization_id: row.organization_id,
+            organization_handle: row.organization_handle,
+            organization_name: row.organization_name,
+            plan: row.plan,
+            user_id: row.user_id,
+            user_handle: row.user_handle,
+            role: row.role,
+        };
+        let credential = Credential::PersonalToken(account, facts);
+        let scopes = ScopeSet::from_stored(&row.scopes);
+        identity(account, (row.home_organization_id, row.pinned_to), seat, (scopes, credential))
+    }
+}
+
+/// The people whose personal tokens have these digests; only those that are good now, by the
+/// database's clock. A token acts in the organization that it is pinned to, as long as its person
+/// has a seat there.
+///
+/// # Errors
+/// The database's own.
+pub async fn by_tokens(
+    db: &mut PgConnection,
+    digests: &[Digest],
+) -> Result<HashMap<Digest, Identity>> {
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let rows = sqlx::query_as!(
+        TokenRow,
+        r#"select t.id as token_id, t.digest, t.prefix, t.display_id, t.pepper_id, t.scopes,
+                  t.expires_at, t.account_id, t.pinned_to, a.home_organization_id,
+                  o.id as "organization_id?", o.handle as "organization_handle?",
+                  o.name as "organization_name?", o.plan as "plan?", u.id as "user_id?",
+                  u.handle as "user_handle?", u.role as "role?"
+           from personal_tokens t
+           join accounts a on a.id = t.account_id
+           left join organizations o on o.id = t.pinned_to and o.deleted_at is null
+           left join users u on u.account_id = a.id and u.organization_id = o.id
+                            and u.removed_at is null
+           where t.digest = any($1)
+             and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
+             and a.is_active and a.deleted_at is null"#,
+        &digests,
+    )
+    .fetch_all(db)
+    .await?;
+    let found = rows.into_iter().filter_map(|mut row| {
+        let digest = Digest::new(std::mem::take(&mut row.digest).try_into().ok()?);
+        Some((digest, row.into()))
+    });
+    Ok(found.collect())
+}
+
+/// The person of a session as the database knows them in this transaction: the session, and their
+/// seat in `organization`, held against change until then.
+///
+/// # Errors
+/// Unauthenticated where the session is not good any more.
+pub async fn confirm_session(
+    db: &mut PgConnection,
+    organization: Option<OrganizationId>,
+    session: SessionId,
+) -> Result<Identity> {
+    let account = sqlx::query_scalar!(
+        "select account_id from sessions where id = $1 for no key update",
+        session.uuid(),
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    hold_seat(db, organization, account).await?;
+    let found = by_sessions(db, &[session], &[]).await?.into_iter().next();
+    let found = found.map(|(_, _, identity)| identity);
+    found.ok_or_else(|| Error::unauthenticated(Proof::Token, "This session has ended"))
+}
+
+/// The same of a personal token.
+///
+/// # Errors
+/// Unauthenticated where the token is not good any more.
+pub async fn confirm_token(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    token: KeyId,
+) -> Result<Identity> {
+    let held = sqlx::query!(
+        "select account_id, digest from personal_tokens where id = $1 for no key update",
+        token.uuid(),
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    let account = held.as_ref().map(|row| row.account_id);
+    hold_seat(db, Some(organization), account).await?;
+    let digest = held.and_then(|row| row.digest.try_into().ok()).map(Digest::new);
+    let found = by_tokens(db, digest.as_slice()).await?.into_values().next();
+    found.ok_or_else(|| Error::unauthenticated(Proof::Key, "This credential is not valid"))
+}
+
+async fn hold_seat(
+    db: &mut PgConnection,
+    organization: Option<OrganizationId>,
+    account: Option<Uuid>,
+) -> Result<()> {
+    sqlx::query!(
+        "select id from users
+         where organization_id = $1 and account_id = $2 and removed_at is null
+         for no key update",
+        organization.map(|organization| organization.0),
+        account,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! Personal access tokens: made, listed, changed, ended. Who is calling with one is asked in
+//! [`super::people`].
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::ids::{AccountId, KeyId};
+use crate::model::key_name::KeyName;
+use crate::model::personal_token::{NewPersonalToken, PersonalToken};
+use crate::model::scope::ScopeSet;
+use crate::model::secret::Digest;
+use crate::model::usage::Tally;
+use crate::repo::OnConstraints;
+
+struct Row {
+    id: Uuid,
+    name: String,
+    prefix: String,
+    display_id: String,
+    scopes: Vec<String>,
+    organization_handle: Option<String>,
+    expires_at: Option<DateTime<Utc>>,
+    last_used_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Row> for PersonalToken {
+    fn from(row: Row) -> Self {
+        Self {
+            id: KeyId::from_uuid(row.id),
+            name: row.name,
+            prefix: row.prefix,
+            display_id: row.display_id,
+            scopes: ScopeSet::from_stored(&row.scopes),
+            organization_handle: row.organization_handle,
+            expires_at: row.expires_at,
+            last_used_at: row.last_used_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// Stores a new token.
+///
+/// # Errors
+/// Conflict where chance drew a taken digest.
+pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Result<()> {
+    sqlx::query!(
+        "insert into personal_tokens (id, account_id, pinned_to, digest, pepper_id, prefix,
+                                      display_id, name, scopes, created_at, updated_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)",
+        token.id.uuid(),
+        token.account.uuid(),
+        token.pinned_to.map(|organization| organization.0),
+        token.digest.bytes().as_slice(),
+        token.pepper_id,
+        token.prefix,
+        token.display_id,
+        token.name.as_str(),
+        &token.scopes.to_stored(),
+        token.created_at,
+        token.expires_at,
+    )
+    .execute(db)
+    .await
+    .on_constraints(&[("personal_tokens_digest_key", "A token with this text is there already")])?;
+    Ok(())
+}
+
+/// A part of the account's tokens whose names contain `search`, newest first, and how many there
+/// are in all. Those that were deleted are not among them.
+///
+/// # Errors
+/// The database's own.
+pub async fn list(
+    db: &mut PgConnection,
+    account: AccountId,
+    search: Option<&str>,
+    (offset, limit): (i64, i64),
+) -> Result<(Vec<PersonalToken>, i64)> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select t.id, t.name, t.prefix, t.display_id, t.scopes,
+                  o.handle as "organization_handle?", t.expires_at, t.last_used_at, t.created_at,
+                  t.updated_at
+           from personal_tokens t left join organizations o on o.id = t.pinned_to
+           where t.account_id = $1 and t.revoked_at is null
+             and ($2::text is null or strpos(lower(t.name), lower($2)) > 0)
+           order by t.id desc offset $3 limit $4"#,
+        account.uuid(),
+        search,
+        offset,
+        limit,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from personal_tokens
+           where account_id = $1 and revoked_at is null
+             and ($2::text is null or strpos(lower(name), lower($2)) > 0)"#,
+        account.uuid(),
+        search,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((rows.into_iter().map(PersonalToken::from).collect(), total))
+}
+
+/// One token of the account that was not deleted.
+///
+/// # Errors
+/// The database's own.
+pub async fn find(
+    db: &mut PgConnection,
+    account: AccountId,
+    id: KeyId,
+) -> Result<Option<PersonalToken>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select t.id, t.name, t.prefix, t.display_id, t.scopes,
+                  o.handle as "organization_handle?", t.expires_at, t.last_used_at, t.created_at,
+                  t.updated_at
+           from personal_tokens t left join organizations o on o.id = t.pinned_to
+           where t.account_id = $1 and t.id = $2 and t.revoked_at is null"#,
+        account.uuid(),
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(PersonalToken::from))
+}
+
+/// Changes a token's label and scopes, where they are given; whether there is such a token.
+///
+/// # Errors
+/// The database's own.
+pub async fn update(
+    db: &mut PgConnection,
+    account: AccountId,
+    id: KeyId,
+    (name, scopes): (Option<&KeyName>, Option<&ScopeSet>),
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let scopes = scopes.map(ScopeSet::to_stored);
+    let done = sqlx::query!(
+        "update personal_tokens
+         set name = coalesce($3, name), scopes = coalesce($4, scopes), updated_at = $5
+         where account_id = $1 and id = $2 and revoked_at is null",
+        account.uuid(),
+        id.uuid(),
+        name.map(KeyName::as_str),
+        scopes.as_deref(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends a token; whether there was such a token.
+///
+/// # Errors
+/// The database's own.
+pub async fn revoke(
+    db: &mut PgConnection,
+    account: AccountId,
+    id: KeyId,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update personal_tokens set revoked_at = $3
+         where account_id = $1 and id = $2 and revoked_at is null",
+        account.uuid(),
+        id.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends every token of the account; how many.
+///
+/// # Errors
+/// The database's own.
+pub async fn revoke_all(
+    db: &mut PgConnection,
+    account: AccountId,
+    at: DateTime<Utc>,
+) -> Result<u64> {
+    let done = sqlx::query!(
+        "with held as (
+             select id from personal_tokens where account_id = $1 and revoked_at is null
+             order by id
+             for no key update
+         )
+         update personal_tokens t set revoked_at = $2 from held where t.id = held.id",
+        account.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Digests a token anew, under the newest pepper. Whoever did so first wins; nothing is lost.
+///
+/// # Errors
+/// The database's own.
+pub async fn redigest(
+    db: &mut PgConnection,
+    account: AccountId,
+    id: KeyId,
+    digest: Digest,
+    pepper_id: &str,
+) -> Result<()> {
+    sqlx::query!(
+        "update personal_tokens set digest = $3, pepper_id = $4
+         where account_id = $1 and id = $2 and pepper_id <> $4",
+        account.uuid(),
+        id.uuid(),
+        digest.bytes().as_slice(),
+        pepper_id,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Moves `last_used_at` of tokens forward, never back.
+///
+/// # Errors
+/// The database's own.
+pub async fn used(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
+    let ids: Vec<Uuid> = tallies.iter().map(|tally| tally.key.uuid()).collect();
+    let times: Vec<DateTime<Utc>> = tallies.iter().map(|tally| tally.last_used_at).collect();
+    sqlx::query!(
+        "with batch as (
+             select id, max(at) as at from unnest($1::uuid[], $2::timestamptz[]) as t (id, at)
+             group by id
+         ), locked as (
+             select t.id, b.at from personal_tokens t join batch b on b.id = t.id
+             order by t.id
+             for no key update of t
+         )
+         update personal_tokens t set last_used_at = greatest(t.last_used_at, l.at)
+         from locked l where t.id = l.id",
+        &ids,
+        &times,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

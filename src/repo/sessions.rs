@@ -1,0 +1,188 @@
+//! People's sessions: started, used, listed, ended.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::ids::{AccountId, SessionId};
+use crate::model::session::{ABSOLUTE, IDLE, NewSession, Session};
+
+/// Stores a new session.
+///
+/// # Errors
+/// The database's own.
+pub async fn insert(db: &mut PgConnection, session: &NewSession<'_>) -> Result<()> {
+    sqlx::query!(
+        "insert into sessions (id, account_id, digest, address, user_agent, created_at,
+                               last_seen_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $6, $7)",
+        session.id.uuid(),
+        session.account.uuid(),
+        session.digest.bytes().as_slice(),
+        session.client.address.map(|address| address.to_string()),
+        session.client.user_agent,
+        session.created_at,
+        session.created_at + IDLE,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Moves the ends of sessions on that were used, forward only and never past their last day. To
+/// spare the table, one that was seen in the minute before is left as it is.
+///
+/// # Errors
+/// The database's own.
+pub async fn seen(db: &mut PgConnection, seen: &[(SessionId, DateTime<Utc>)]) -> Result<()> {
+    let ids: Vec<Uuid> = seen.iter().map(|(id, _)| id.uuid()).collect();
+    let times: Vec<DateTime<Utc>> = seen.iter().map(|(_, at)| *at).collect();
+    sqlx::query!(
+        "with batch as (
+             select * from unnest($1::uuid[], $2::timestamptz[]) as t (id, at)
+         ), locked as (
+             select s.id, b.at from sessions s join batch b on b.id = s.id
+             where b.at > s.last_seen_at + interval '1 minute' and s.revoked_at is null
+             order by s.id
+             for no key update of s
+         )
+         update sessions s
+         set last_seen_at = l.at,
+             expires_at = greatest(s.expires_at, least(l.at + make_interval(secs => $3),
+                                                       s.created_at + make_interval(secs => $4)))
+         from locked l where s.id = l.id",
+        &ids,
+        &times,
+        IDLE.as_seconds_f64(),
+        ABSOLUTE.as_seconds_f64(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    id: Uuid,
+    address: Option<String>,
+    user_agent: Option<String>,
+    created_at: DateTime<Utc>,
+    last_seen_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+}
+
+impl From<Row> for Session {
+    fn from(row: Row) -> Self {
+        Self {
+            id: SessionId::from_uuid(row.id),
+            address: row.address,
+            user_agent: row.user_agent,
+            created_at: row.created_at,
+            last_seen_at: row.last_seen_at,
+            expires_at: row.expires_at,
+        }
+    }
+}
+
+/// The account's good sessions, newest first, at most 1,000.
+///
+/// # Errors
+/// The database's own.
+pub async fn list(db: &mut PgConnection, account: AccountId) -> Result<Vec<Session>> {
+    let rows = sqlx::query_as!(
+        Row,
+        "select id, address, user_agent, created_at, last_seen_at, expires_at from sessions
+         where account_id = $1 and revoked_at is null and expires_at > now()
+         order by id desc limit 1000",
+        account.uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(Session::from).collect())
+}
+
+/// One session of the account, if it is good.
+///
+/// # Errors
+/// The database's own.
+pub async fn find(
+    db: &mut PgConnection,
+    account: AccountId,
+    id: SessionId,
+) -> Result<Option<Session>> {
+    let row = sqlx::query_as!(
+        Row,
+        "select id, address, user_agent, created_at, last_seen_at, expires_at from sessions
+         where account_id = $1 and id = $2 and revoked_at is null and expires_at > now()",
+        account.uuid(),
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(Session::from))
+}
+
+/// Ends one session of the account; whether it was good until now.
+///
+/// # Errors
+/// The database's own.
+pub async fn revoke(
+    db: &mut PgConnection,
+    account: AccountId,
+    id: SessionId,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update sessions set revoked_at = $3
+         where account_id = $1 and id = $2 and revoked_at is null and expires_at > now()",
+        account.uuid(),
+        id.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends every session of the account but `kept`; how many.
+///
+/// # Errors
+/// The database's own.
+pub async fn revoke_all(
+    db: &mut PgConnection,
+    account: AccountId,
+    kept: Option<SessionId>,
+    at: DateTime<Utc>,
+) -> Result<u64> {
+    let done = sqlx::query!(
+        "with held as (
+             select id from sessions
+             where account_id = $1 and revoked_at is null and id is distinct from $2
+             order by id
+             for no key update
+         )
+         update sessions s set revoked_at = $3 from held where s.id = held.id",
+        account.uuid(),
+        kept.map(SessionId::uuid),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes up to 1,000 sessions that were over a month ago; how many. Nobody's data is read: what
+/// is over is over for all.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from sessions
+         where id in (select id from sessions where expires_at < now() - interval '30 days'
+                      limit 1000 for update skip locked)",
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

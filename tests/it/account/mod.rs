@@ -1,0 +1,6 @@
+//! The `account` family.
+
+mod api_key;
+mod sign_in;
+mod sign_up;
+mod tokens;

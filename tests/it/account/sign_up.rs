@@ -1,0 +1,249 @@
+//! `POST /auth/signup`, and what it shares with the user family's.
+
+use serde_json::{Value, json};
+
+use crate::support::app::text;
+use crate::support::people::PASSWORD;
+use crate::support::{TestApp, run, with};
+
+fn request(email: &str) -> Value {
+    json!({ "email": email, "password": PASSWORD, "name": "Jane Developer" })
+}
+
+#[tokio::test]
+async fn a_signup_gives_a_token_a_key_and_an_account() {
+    run(async |app| {
+        let answer = app.anon().post("/auth/signup", request("Dev@Example.com")).await;
+        let answer = answer.has_status(201);
+        assert_eq!(answer.cookie(), None);
+        let data = &answer.body["data"];
+        assert_eq!(data["account"]["email"], "dev@example.com");
+        assert_eq!(data["account"]["name"], "Jane Developer");
+        assert_eq!(data["account"]["plan"], "trial");
+        assert!(text(&data["account"]["id"]).starts_with("acc_"));
+        let me = app.bearer(&text(&data["token"])).get("/auth/me").await.has_status(200);
+        assert_eq!(me.body["data"]["id"], data["account"]["id"]);
+        assert_eq!(me.body["data"]["created_at"], crate::support::app::START);
+        // The key is one of the organization's own: it works where keys do.
+        let identity = app.key(&text(&data["api_key"])).get("/v1/organization/me").await;
+        assert_eq!(identity.has_status(200).body["org_name"], "Jane Developer");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_signup_leaves_a_session_an_audit_row_and_a_mail() {
+    run(async |app| {
+        app.anon().post("/auth/signup", request("dev@example.com")).await.has_status(201);
+        assert_eq!(app.count("select count(*) from sessions").await, 1);
+        let told = "select count(*) from audit_events where event_type = 'account.signed_up'";
+        assert_eq!(app.count(told).await, 1);
+        let mails = app.mails().await;
+        assert_eq!(mails.len(), 1);
+        assert_eq!(mails[0].header("To"), "dev@example.com");
+        // Nobody's words but ours: a stranger could sign somebody else's address up.
+        assert!(!mails[0].text.contains("Jane"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_may_be_left_out_empty_or_null() {
+    run(async |app| {
+        for (email, name) in [("a@example.com", None), ("b@example.com", Some(json!("")))] {
+            let mut request = json!({ "email": email, "password": PASSWORD });
+            if let Some(name) = name {
+                request["name"] = name;
+            }
+            let answer = app.anon().post("/auth/signup", request).await.has_status(201);
+            assert_eq!(answer.body["data"]["account"]["name"], Value::Null);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_has_one_account_in_whatever_case_and_spelling() {
+    run(async |app| {
+        app.sign_up_person("dev@xn--bcher-kva.example").await;
+        for email in ["dev@xn--bcher-kva.example", "DEV@bücher.example", "Dev@BÜCHER.example"] {
+            let answer = app.anon().post("/auth/signup", request(email)).await;
+            let answer = answer.has_failed(409, "CONFLICT");
+            let message = &answer.body["error"]["message"];
+            assert_eq!(message, "An account with this email already exists");
+            let answer = app.anon().post("/api/auth/sign-up/email", request(email)).await;
+            answer.has_failed(422, "USER_ALREADY_EXISTS");
+        }
+        assert_eq!(app.count("select count(*) from accounts").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_20_signups_of_one_address_at_once_through_both_families_one_is_served() {
+    run(async |app| {
+        let mut signups = tokio::task::JoinSet::new();
+        for number in 0..20 {
+            let (anon, path) = match number % 2 {
+                0 => (app.anon(), "/auth/signup"),
+                _ => (app.anon(), "/api/auth/sign-up/email"),
+            };
+            let email = if number % 3 == 0 { "DEV@Example.com" } else { "dev@example.com" };
+            signups.spawn(async move { anon.post(path, request(email)).await.status.as_u16() });
+        }
+        let statuses = signups.join_all().await;
+        let served = statuses.iter().filter(|status| **status < 300).count();
+        assert_eq!(served, 1, "{statuses:?}");
+        assert!(statuses.iter().all(|it| [200, 201, 409, 422].contains(it)), "{statuses:?}");
+        for table in ["select count(*) from accounts", "select count(*) from sessions"] {
+            assert_eq!(app.count(table).await, 1);
+        }
+        assert_eq!(app.count("select count(*) from organizations").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_address_is_refused_by_name() {
+    run(async |app| {
+        let long = format!("{}@example.com", "a".repeat(245));
+        assert_eq!(long.len(), 257);
+        let wrong = [
+            json!(""),
+            json!("dev"),
+            json!("dev@"),
+            json!("@example.com"),
+            json!("dev@example"),
+            json!("dev＠example.com"),
+            json!("dev@ｅxample.com"),
+            json!("a@example.com,b@example.com"),
+            json!("a@example.com\r\nBcc: b@example.com"),
+            json!("dev@exa mple.com"),
+            json!("\"dev\"@example.com"),
+            json!("dev@[127.0.0.1]"),
+            json!(long),
+            json!(["dev@example.com"]),
+            json!(null),
+        ];
+        for path in ["/auth/signup", "/api/auth/sign-up/email"] {
+            for email in &wrong {
+                let mut request = request("");
+                request["email"] = email.clone();
+                let answer = app.anon().post(path, request).await;
+                let answer = answer.has_failed(400, "VALIDATION_ERROR");
+                assert_eq!(answer.refused_fields(), ["email"], "{email}");
+            }
+        }
+        assert_eq!(app.count("select count(*) from outbox").await, 0);
+    })
+    .await;
+}
+
+async fn password(app: &TestApp, password: &str) -> u16 {
+    let email = "dev.example@example.com";
+    let request = json!({ "email": email, "password": password });
+    let answer = app.anon().post("/auth/signup", request).await;
+    if answer.status == 400 {
+        assert_eq!(answer.refused_fields(), ["password"]);
+    } else {
+        // For the next one.
+        let token = text(&answer.body["data"]["token"]);
+        let request = json!({ "password": password }).to_string();
+        let actor = app.bearer(&token).with("content-type", "application/json");
+        actor.send("DELETE", "/api/user/me", request).await.has_status(200);
+    }
+    answer.status.as_u16()
+}
+
+#[tokio::test]
+async fn a_password_that_can_be_guessed_is_refused_and_any_other_is_kept_as_it_is() {
+    run(async |app| {
+        let five_kib = "x".repeat(5 * 1024);
+        let bad = [
+            "",
+            "7 chars",
+            &"é".repeat(129),
+            &five_kib,
+            "nul\0inside it",
+            "12345678",
+            "Password1",
+            "iloveyou",
+            "dev.example@example.com",
+            "DEV.Example@example.com",
+        ];
+        for text in bad {
+            assert_eq!(password(app, text).await, 400, "{text:?}");
+        }
+        for text in ["        ", "👩‍🚀👩‍🚀👩‍🚀", "' or 1=1 --", &"é".repeat(128)]
+        {
+            assert_eq!(password(app, text).await, 201, "{text:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_must_not_be_smuggled_in_is_refused_by_name() {
+    run(async |app| {
+        for path in ["/auth/signup", "/api/auth/sign-up/email"] {
+            let mut request = request("dev@example.com");
+            request["emailVerified"] = json!(true);
+            request["role"] = json!("admin");
+            request["plan"] = json!("scale");
+            let answer = app.anon().post(path, request).await.has_failed(400, "VALIDATION_ERROR");
+            let mut fields = answer.refused_fields();
+            fields.sort_unstable();
+            assert_eq!(fields, ["emailVerified", "plan", "role"]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_broken_field_is_named_at_once() {
+    run(async |app| {
+        let request = json!({ "email": "dev", "password": "short", "name": 7 });
+        for path in ["/auth/signup", "/api/auth/sign-up/email"] {
+            let answer = app.anon().post(path, request.clone()).await.has_status(400);
+            assert_eq!(answer.refused_fields(), ["email", "password", "name"]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_mode_governs_every_signup() {
+    let token = "front-door-token-1";
+    with(&[("SIGNUP_MODE", "gated"), ("SIGNUP_TOKEN", token)])
+        .run(async |app| {
+            for (path, email) in
+                [("/auth/signup", "a@example.com"), ("/api/auth/sign-up/email", "b@example.com")]
+            {
+                let refused = app.anon().post(path, request(email)).await;
+                refused.has_failed(403, "forbidden");
+                let good = app.anon().with("x-signup-token", token);
+                assert!(good.post(path, request(email)).await.status.is_success());
+            }
+        })
+        .await;
+    with(&[("SIGNUP_MODE", "closed")])
+        .run(async |app| {
+            for path in ["/auth/signup", "/api/auth/sign-up/email"] {
+                let refused = app.anon().post(path, request("a@example.com")).await;
+                refused.has_failed(403, "forbidden");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn where_addresses_have_to_be_proven_this_door_names_the_other() {
+    with(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
+        .run(async |app| {
+            let answer = app.anon().post("/auth/signup", request("dev@example.com")).await;
+            let answer = answer.has_failed(403, "AUTHORIZATION_ERROR");
+            assert!(answer.text.contains("/api/auth/sign-up/email"), "{}", answer.text);
+            assert_eq!(app.count("select count(*) from accounts").await, 0);
+        })
+        .await;
+}

@@ -1,0 +1,136 @@
+//! What browsers may be made to send, and what their pages may read (contract §1, *CORS* and
+//! *Cookies*).
+
+use serde_json::json;
+
+use crate::support::people::PASSWORD;
+use crate::support::{TestApp, with};
+
+const SETTINGS: [(&str, &str); 2] = [
+    ("PUBLIC_URL", "https://api.example.com"),
+    ("DASHBOARD_ORIGINS", "https://app.example.com, http://localhost:5173"),
+];
+
+/// What a page's request brings with it, and whether it passes.
+const PAGES: [(&[(&str, &str)], bool); 16] = [
+    (&[], true),
+    (&[("origin", "https://api.example.com")], true),
+    (&[("origin", "https://app.example.com")], true),
+    (&[("origin", "https://app.example.com"), ("sec-fetch-site", "same-site")], true),
+    (&[("origin", "http://localhost:5173"), ("sec-fetch-site", "cross-site")], true),
+    (&[("sec-fetch-site", "same-origin")], true),
+    (&[("sec-fetch-site", "none")], true),
+    (&[("origin", "https://evil.example")], false),
+    (&[("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")], false),
+    (&[("origin", "null")], false),
+    (&[("origin", "https://app.example.com.evil.example")], false),
+    (&[("origin", "https://app.example.com:8443")], false),
+    (&[("origin", "http://app.example.com")], false),
+    (&[("sec-fetch-site", "same-site")], false),
+    (&[("sec-fetch-site", "cross-site")], false),
+    (&[("origin", "https://app.example.com"), ("origin", "https://evil.example")], false),
+];
+
+fn cookie(app: &TestApp, cookie: &str) -> crate::support::actor::Actor {
+    app.anon().with("cookie", &format!("__Host-tenantry_session={cookie}"))
+}
+
+#[tokio::test]
+async fn a_page_elsewhere_changes_nothing_with_the_cookie() {
+    with(&SETTINGS)
+        .run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            for (headers, passes) in PAGES {
+                let mut actor = cookie(app, &ann.cookie);
+                for (name, value) in headers {
+                    actor = actor.with(name, value);
+                }
+                let answer = actor.put("/api/user/me", json!({ "fullName": "Ann" })).await;
+                let status = answer.status.as_u16();
+                assert_eq!(status, if passes { 200 } else { 403 }, "{headers:?}");
+                if !passes {
+                    answer.has_failed(403, "FORBIDDEN");
+                }
+                // Reading is not changing: whether the page may see it is the browser's to judge.
+                actor.get("/api/user/me").await.has_status(200);
+                // A page can not be made to send a token that it does not have.
+                let mut bearer = app.bearer(&ann.token);
+                for (name, value) in headers {
+                    bearer = bearer.with(name, value);
+                }
+                bearer.put("/api/user/me", json!({ "fullName": "Ann" })).await.has_status(200);
+            }
+            // Every family that the cookie opens is as careful.
+            let evil = cookie(app, &ann.cookie).with("origin", "https://evil.example");
+            evil.post("/me/api-keys", json!({})).await.has_failed(403, "forbidden");
+            evil.post("/auth/logout", json!({})).await.has_failed(403, "forbidden");
+            assert_eq!(app.count("select count(*) from api_keys").await, 0);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_page_elsewhere_signs_nobody_in_or_up() {
+    with(&SETTINGS)
+        .run(async |app| {
+            app.sign_up_person("ann@example.com").await;
+            let known = json!({ "email": "ann@example.com", "password": PASSWORD });
+            for (number, (headers, passes)) in PAGES.into_iter().enumerate() {
+                let mut actor = app.anon();
+                for (name, value) in headers {
+                    actor = actor.with(name, value);
+                }
+                for path in ["/auth/login", "/api/auth/sign-in/email"] {
+                    let answer = actor.post(path, known.clone()).await;
+                    assert_eq!(answer.status == 200, passes, "{path} {headers:?}");
+                    assert_eq!(answer.status == 403, !passes, "{path} {headers:?}");
+                }
+                for path in ["/auth/signup", "/api/auth/sign-up/email"] {
+                    let email = format!("{number}{}@example.com", path.len());
+                    let new = json!({ "email": email, "password": PASSWORD, "name": "Ben" });
+                    let answer = actor.post(path, new).await;
+                    assert_eq!(answer.status.is_success(), passes, "{path} {headers:?}");
+                    assert_eq!(answer.status == 403, !passes, "{path} {headers:?}");
+                }
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn trusted_pages_are_told_that_they_may_send_credentials_and_no_others() {
+    with(&SETTINGS)
+        .run(async |app| {
+            let preflight = |origin: &str| {
+                app.anon()
+                    .with("origin", origin)
+                    .with("access-control-request-method", "PUT")
+                    .with("access-control-request-headers", "content-type,x-api-key")
+            };
+            for origin in
+                ["https://api.example.com", "https://app.example.com", "http://localhost:5173"]
+            {
+                let answer = preflight(origin).send("OPTIONS", "/api/user/me", "").await;
+                let answer = answer.has_status(200);
+                assert_eq!(answer.header("access-control-allow-origin"), origin);
+                assert_eq!(answer.header("access-control-allow-credentials"), "true");
+                assert!(answer.header("access-control-allow-methods").contains("PUT"));
+                assert!(answer.header("access-control-allow-headers").contains("x-api-key"));
+                assert!(answer.header("vary").to_lowercase().contains("origin"));
+                assert!(answer.header("x-request-id").starts_with("req_"));
+                // A refusal can be read, too.
+                let refused = app.anon().with("origin", origin).get("/api/user/me").await;
+                let refused = refused.has_status(401);
+                assert_eq!(refused.header("access-control-allow-origin"), origin);
+                assert!(refused.header("access-control-expose-headers").contains("x-request-id"));
+            }
+            for origin in ["https://evil.example", "null", "https://app.example.com.evil.example"] {
+                let answer = preflight(origin).send("OPTIONS", "/api/user/me", "").await;
+                assert_eq!(answer.header("access-control-allow-origin"), "", "{origin}");
+                let read = app.anon().with("origin", origin).get("/api/user/me").await;
+                assert_eq!(read.header("access-control-allow-origin"), "");
+                assert!(read.header("vary").to_lowercase().contains("origin"));
+            }
+        })
+        .await;
+}

@@ -1,0 +1,118 @@
+//! People: signed up, signed in, and their mail.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tenantry::domain::mails::deliver_due;
+
+use super::TestApp;
+use super::actor::{Actor, Answer};
+use super::app::text;
+
+/// What people in tests choose where it does not matter.
+pub const PASSWORD: &str = "a-long-secure-passphrase";
+
+/// Somebody with an account, in a session.
+pub struct Person {
+    /// Their address.
+    pub email: String,
+    /// The account's id.
+    pub id: String,
+    /// The home organization's id.
+    pub org_id: String,
+    /// The session's cookie.
+    pub cookie: String,
+    /// The session's access token.
+    pub token: String,
+}
+
+impl TestApp {
+    /// Signs somebody up through the user family.
+    pub async fn sign_up_person(&self, email: &str) -> Person {
+        let request = json!({ "email": email, "password": PASSWORD, "name": "Ann Example" });
+        let answer = self.anon().post("/api/auth/sign-up/email", request).await.has_status(200);
+        let data = &answer.body["data"];
+        Person {
+            email: email.to_owned(),
+            id: text(&data["user"]["id"]),
+            org_id: text(&data["organization"]["id"]),
+            cookie: answer.cookie().expect("a cookie"),
+            token: text(&data["token"]),
+        }
+    }
+
+    /// The same, where all that matters is the mail.
+    pub async fn sign_up_for_mail(&self, email: &str) {
+        let request = json!({ "email": email, "password": PASSWORD, "name": "Ann Example" });
+        self.anon().post("/api/auth/sign-up/email", request).await.has_status(200);
+    }
+
+    /// Signs somebody in through the user family, with any password.
+    pub async fn sign_in(&self, email: &str, password: &str) -> Answer {
+        let request = json!({ "email": email, "password": password });
+        self.anon().post("/api/auth/sign-in/email", request).await
+    }
+
+    /// Somebody with a session's cookie.
+    pub fn session(&self, cookie: &str) -> Actor {
+        self.anon().with("cookie", &format!("tenantry_session={cookie}"))
+    }
+
+    /// Makes a personal token.
+    pub async fn make_token(&self, cookie: &str, request: Value) -> (String, String) {
+        let answer = self.session(cookie).post("/api/auth/api-key/create", request).await;
+        let data = answer.has_status(200).body["data"].clone();
+        (text(&data["key"]), text(&data["id"]))
+    }
+
+    /// Sends what is queued, and gives every mail that is in the folder then, oldest first; the
+    /// folder is empty afterwards. Their tokens count as seen.
+    pub async fn mails(&self) -> Vec<Mailed> {
+        deliver_due(&self.app).await.expect("mail is sent");
+        let folder = self.app.config.database.data_dir.join("mail");
+        let Ok(entries) = fs::read_dir(&folder) else { return Vec::new() };
+        let mut files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
+        files.sort();
+        let mails = files.into_iter().map(|file| {
+            let text = fs::read_to_string(&file).expect("a mail");
+            fs::remove_file(&file).expect("removed");
+            Mailed { text }
+        });
+        let mails: Vec<_> = mails.collect();
+        let mut seen = self.seen.lock().expect("no panic");
+        seen.extend(mails.iter().filter_map(Mailed::token));
+        mails
+    }
+
+    /// The token of the one mail that is there.
+    pub async fn mailed_token(&self) -> String {
+        let mails = self.mails().await;
+        assert_eq!(mails.len(), 1, "{mails:?}");
+        mails[0].token().expect("a link")
+    }
+}
+
+/// A mail as it was written.
+#[derive(Debug)]
+pub struct Mailed {
+    /// Headers and body.
+    pub text: String,
+}
+
+impl Mailed {
+    /// The link in its plain text.
+    pub fn link(&self) -> Option<&str> {
+        self.text.lines().map(str::trim).find(|line| line.starts_with("http"))
+    }
+
+    /// The token of its link.
+    pub fn token(&self) -> Option<String> {
+        self.link()?.split_once("token=").map(|(_, token)| token.to_owned())
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> &str {
+        let line = self.text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.unwrap_or_default().trim()
+    }
+}

@@ -1,0 +1,124 @@
+//! A good request for every operation of the document, for tests that walk them all.
+
+use serde_json::{Value, json};
+use tenantry::http::dialect::Family;
+use tenantry::model::key_format::KeyFormat;
+
+use super::actor::Actor;
+use super::app::{SignedUp, text};
+use super::people::{PASSWORD, Person};
+use super::spec::Operation;
+use super::{TestApp, app};
+
+/// An organization with a key, a person in a session, and things of theirs to name.
+pub struct World {
+    /// An organization by open signup.
+    pub acme: SignedUp,
+    /// A person.
+    pub ann: Person,
+    /// A session of theirs beside the one they use.
+    other_session: String,
+    /// The id of a personal token of theirs.
+    token_id: String,
+    /// The id of another one, which can be spared.
+    spare_token_id: String,
+    /// The refresh token of an exchange.
+    refresh_token: String,
+    /// The token of a link that nobody was mailed.
+    link_token: String,
+    number: std::sync::atomic::AtomicU32,
+}
+
+impl World {
+    /// Makes all of it.
+    pub async fn new(app: &TestApp) -> Self {
+        let (acme, ann) = (app.sign_up().await, app.sign_up_person("ann@example.com").await);
+        let (_, refresh_token) = app.exchange(&acme.api_key).await;
+        app.sign_in(&ann.email, PASSWORD).await.has_status(200);
+        let sessions = app.session(&ann.cookie).get("/api/auth/list-sessions").await;
+        let sessions = sessions.has_status(200).body["data"].clone();
+        let sessions = sessions.as_array().expect("a list");
+        let other = sessions.iter().find(|session| session["current"] == false);
+        let token = json!({ "name": "ci", "scopes": ["*"] });
+        let (_, token_id) = app.make_token(&ann.cookie, token.clone()).await;
+        let (_, spare_token_id) = app.make_token(&ann.cookie, token).await;
+        Self {
+            acme,
+            ann,
+            other_session: app::text(&other.expect("another session")["id"]),
+            token_id,
+            spare_token_id,
+            refresh_token,
+            link_token: KeyFormat::of_links().mint(&*app.app.entropy).expose().to_owned(),
+            number: 0.into(),
+        }
+    }
+
+    /// Somebody who may use the operation, and sends JSON where it reads a body.
+    pub fn caller(&self, app: &TestApp, operation: &Operation) -> Actor {
+        let actor = self.caller_without_type(app, operation);
+        if operation.reads_a_body() {
+            actor.with("content-type", "application/json")
+        } else {
+            actor
+        }
+    }
+
+    /// The same, without saying what is sent.
+    pub fn caller_without_type(&self, app: &TestApp, operation: &Operation) -> Actor {
+        let family = Family::of(&operation.path);
+        match family {
+            _ if !operation.takes_a_credential() => app.anon(),
+            Family::Account | Family::User => app.session(&self.ann.cookie),
+            Family::Onboarding | Family::Organization | Family::None => app.key(&self.acme.api_key),
+        }
+    }
+
+    /// The operation's path, naming things that are there.
+    pub fn path(&self, operation: &Operation) -> String {
+        let path = operation.path.replace("{id}", &self.acme.key_id);
+        match operation.id() {
+            "getToken" => format!("{path}?id={}", self.token_id),
+            _ => path,
+        }
+    }
+
+    /// A body that the operation takes, another one each time where something is made; empty where
+    /// it reads none.
+    pub fn body(&self, operation: &Operation) -> String {
+        if !operation.reads_a_body() {
+            return String::new();
+        }
+        let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let email = format!("somebody{number}@example.com");
+        let body: Value = match operation.id() {
+            "signUp" | "createMyKey" | "rotateApiKey" => json!({}),
+            "exchangeKey" => json!({ "api_key": self.acme.api_key }),
+            "refreshTokens" => json!({ "refresh_token": self.refresh_token }),
+            "createApiKey" => json!({ "name": format!("key {number}"), "scopes": ["usage:read"] }),
+            "updateApiKey" => json!({ "enabled": false }),
+            "signUpAccount" => json!({ "email": email, "password": PASSWORD }),
+            "signUpEmail" => json!({ "email": email, "password": PASSWORD, "name": "Ben" }),
+            "logIn" | "signInEmail" => json!({ "email": self.ann.email, "password": PASSWORD }),
+            "verifyEmail" => json!({ "token": self.link_token }),
+            "requestPasswordReset" => json!({ "email": email }),
+            "resetPassword" => json!({ "token": self.link_token, "newPassword": PASSWORD }),
+            "changePassword" => json!({
+                "currentPassword": PASSWORD, "newPassword": PASSWORD, "revokeOtherSessions": false,
+            }),
+            "revokeSession" => json!({ "id": self.other_session }),
+            "createToken" => json!({ "name": "ci", "scopes": ["user:read"] }),
+            "updateToken" => json!({ "keyId": self.token_id, "name": "renamed" }),
+            "deleteToken" => json!({ "keyId": self.spare_token_id }),
+            "updateUser" => json!({ "fullName": "Ann Other" }),
+            "deleteUser" => json!({ "password": PASSWORD }),
+            other => panic!("no request is known for {other}"),
+        };
+        body.to_string()
+    }
+}
+
+/// The ids of the first things in a list of `data`.
+pub fn ids(body: &Value) -> Vec<String> {
+    body["data"].as_array().expect("a list").iter().map(|item| text(&item["id"])).collect()
+}

@@ -1,0 +1,116 @@
+//! Mail that the server sends, received by a real SMTP server inside the test.
+//!
+//! [`MailSink`] does the sockets; the protocol is the crate `mailin`'s.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use mailin::response::{NO_MAILBOX, OK};
+use mailin::{Action, Handler, Response, SessionBuilder};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{Duration, timeout};
+
+/// A mail as it came.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// What the sender called itself.
+    pub hello: String,
+    /// The envelope's sender.
+    pub from: String,
+    /// The envelope's recipients.
+    pub to: Vec<String>,
+    /// Headers and body.
+    pub data: Vec<u8>,
+}
+
+/// A mail server on a free port that keeps what it gets. It refuses whoever is at `refused.test`.
+pub struct MailSink {
+    /// What `SMTP_URL` is set to.
+    pub url: String,
+    mails: mpsc::UnboundedReceiver<Received>,
+}
+
+impl MailSink {
+    /// A sink on a free port; it ends with the test's runtime.
+    pub async fn start() -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let url = format!("smtp://{}", listener.local_addr()?);
+        let (sender, mails) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(converse(socket, sender.clone()));
+            }
+        });
+        Ok(Self { url, mails })
+    }
+
+    /// The next mail, waited for.
+    pub async fn next(&mut self) -> Received {
+        let next = timeout(Duration::from_secs(10), self.mails.recv()).await;
+        next.expect("a mail within ten seconds").expect("the sink lives")
+    }
+
+    /// Whether no more mail has come.
+    pub fn is_empty(&self) -> bool {
+        self.mails.is_empty()
+    }
+}
+
+async fn converse(socket: TcpStream, done: mpsc::UnboundedSender<Received>) -> io::Result<()> {
+    let inbox = Inbox { mail: Received::default(), done: Arc::new(done) };
+    let mut session = SessionBuilder::new("sink.test").build(IpAddr::from([127, 0, 0, 1]), inbox);
+    let mut socket = BufReader::new(socket);
+    socket.write_all(&session.greeting().buffer()?).await?;
+    let mut line = Vec::new();
+    while socket.read_until(b'\n', &mut line).await? > 0 {
+        let response = session.process(&line);
+        line.clear();
+        if !matches!(response.action, Action::NoReply) {
+            socket.write_all(&response.buffer()?).await?;
+        }
+        if matches!(response.action, Action::Close) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+struct Inbox {
+    mail: Received,
+    done: Arc<mpsc::UnboundedSender<Received>>,
+}
+
+impl Handler for Inbox {
+    fn helo(&mut self, _ip: IpAddr, domain: &str) -> Response {
+        domain.clone_into(&mut self.mail.hello);
+        OK
+    }
+
+    fn mail(&mut self, _ip: IpAddr, _domain: &str, from: &str) -> Response {
+        from.clone_into(&mut self.mail.from);
+        OK
+    }
+
+    fn rcpt(&mut self, to: &str) -> Response {
+        if to.ends_with("@refused.test") {
+            return NO_MAILBOX;
+        }
+        self.mail.to.push(to.to_owned());
+        OK
+    }
+
+    fn data(&mut self, line: &[u8]) -> io::Result<()> {
+        self.mail.data.extend_from_slice(line);
+        Ok(())
+    }
+
+    fn data_end(&mut self) -> Response {
+        let hello = self.mail.hello.clone();
+        let mail = std::mem::replace(&mut self.mail, Received { hello, ..Received::default() });
+        let _ = self.done.send(mail);
+        OK
+    }
+}

@@ -1,0 +1,119 @@
+//! `/api/user/me`, `/api/user/organizations`
+
+use serde_json::{Value, json};
+
+use crate::support::actor::Answer;
+use crate::support::people::PASSWORD;
+use crate::support::{TestApp, run};
+
+#[tokio::test]
+async fn people_choose_what_they_are_called() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let change = json!({ "fullName": "Ann Other", "handle": "ann-other" });
+        let changed = app.session(&ann.cookie).put("/api/user/me", change).await.has_status(200);
+        assert_eq!(changed.body["data"]["fullName"], "Ann Other");
+        assert_eq!(changed.body["data"]["handle"], "ann-other");
+        let one = app.session(&ann.cookie).put("/api/user/me", json!({ "fullName": "A" })).await;
+        assert_eq!(one.has_status(200).body["data"]["handle"], "ann-other");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_name_or_handle_or_nobody_s_to_change_is_refused() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let put =
+            async |request: Value| app.session(&ann.cookie).put("/api/user/me", request).await;
+        let wrong = json!({ "fullName": "", "handle": "Ann Other", "email": "b@example.com",
+                            "isVerified": true });
+        let answer = put(wrong).await.has_failed(400, "VALIDATION_ERROR");
+        let mut fields = answer.refused_fields();
+        fields.sort_unstable();
+        assert_eq!(fields, ["email", "fullName", "handle", "isVerified"]);
+        put(json!({})).await.has_status(400);
+        put(json!({ "fullName": null })).await.has_status(400);
+        app.sign_up_person("ben@example.com").await;
+        app.execute("update accounts set handle = 'taken' where email = 'ben@example.com'").await;
+        put(json!({ "handle": "taken" })).await.has_failed(409, "CONFLICT");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_reads_and_writes_within_its_scopes() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let reader = json!({ "name": "r", "scopes": ["user:read"] });
+        let (reader, _) = app.make_token(&ann.cookie, reader).await;
+        app.key(&reader).get("/api/user/me").await.has_status(200);
+        let refused = app.key(&reader).put("/api/user/me", json!({ "fullName": "X" })).await;
+        let refused = refused.has_failed(403, "API_KEY_MISSING_SCOPES");
+        assert_eq!(refused.body["meta"]["missing_scopes"], json!(["user:write"]));
+        // No scope is needed to see where one belongs.
+        let none = json!({ "name": "n", "scopes": ["usage:read"] });
+        let (none, _) = app.make_token(&ann.cookie, none).await;
+        let list = app.key(&none).get("/api/user/organizations").await.has_status(200);
+        assert_eq!(list.body["data"][0]["id"], ann.org_id);
+        assert_eq!(list.body["meta"]["total"], 1);
+    })
+    .await;
+}
+
+async fn delete(app: &TestApp, cookie: &str, password: &str) -> Answer {
+    let session = app.session(cookie).with("content-type", "application/json");
+    let request = json!({ "password": password }).to_string();
+    session.send("DELETE", "/api/user/me", request).await
+}
+
+#[tokio::test]
+async fn deleting_the_account_ends_all_of_it_and_frees_the_address() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let (pat, _) = app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+        let regenerated =
+            app.session(&ann.cookie).post("/auth/api-key/regenerate", json!({})).await;
+        let key = regenerated.has_status(200).body["data"]["api_key"].as_str().unwrap().to_owned();
+        delete(app, &ann.cookie, "another-passphrase").await.has_status(401);
+        let deleted = delete(app, &ann.cookie, PASSWORD).await.has_status(200);
+        assert_eq!(deleted.cookie().as_deref(), Some(""));
+        for actor in [app.session(&ann.cookie), app.bearer(&ann.token), app.key(&pat)] {
+            actor.get("/api/user/me").await.has_status(401);
+        }
+        app.key(&key).get("/me").await.has_failed(401, "unauthorized");
+        app.sign_in(&ann.email, PASSWORD).await.has_failed(401, "INVALID_EMAIL_OR_PASSWORD");
+        // Nothing of the person is left, and the organization's id is not given out again.
+        let left = "select count(*) from accounts
+                    where email is not null or name is not null or handle is not null";
+        assert_eq!(app.count(left).await, 0);
+        let again = app.anon().post("/signup", json!({ "org_id": ann.org_id })).await;
+        again.has_failed(409, "conflict");
+        app.sign_up_person("ann@example.com").await;
+        assert!(app.mails().await.iter().all(|mail| mail.token().is_some()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_owner_of_a_shared_organization_stays() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let ben = app.sign_up_person("ben@example.com").await;
+        // Ben has a seat in Ann's organization, as an invitation will give it.
+        let seat = "insert into users (id, organization_id, handle, role, account_id, created_at)
+                    select gen_random_uuid(), a.home_organization_id, 'user_of_ben', 'member', b.id,
+                           now()
+                    from accounts a, accounts b
+                    where a.email = 'ann@example.com' and b.email = 'ben@example.com'";
+        app.execute(seat).await;
+        delete(app, &ann.cookie, PASSWORD).await.has_failed(409, "CONFLICT");
+        app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+        // With another owner there, the organization goes on without Ann.
+        app.execute("update users set role = 'owner' where handle = 'user_of_ben'").await;
+        delete(app, &ann.cookie, PASSWORD).await.has_status(200);
+        let list = app.session(&ben.cookie).get("/api/user/organizations").await.has_status(200);
+        assert_eq!(list.body["meta"]["total"], 2);
+    })
+    .await;
+}

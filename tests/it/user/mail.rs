@@ -1,0 +1,178 @@
+//! Mail: to a real SMTP server, to files without one, and what happens when it can not be sent.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+use tenantry::domain::mails::deliver_due;
+
+use crate::support::people::PASSWORD;
+use crate::support::smtp_sink::MailSink;
+use crate::support::{TestApp, run, with};
+
+const SMTP: [(&str, &str); 2] =
+    [("MAIL_FROM", "Acme <no-reply@example.com>"), ("PUBLIC_URL", "https://api.example.com")];
+
+/// Tries what waits, whenever it is due.
+async fn try_again(app: &TestApp) {
+    app.execute("update outbox set due_at = now()").await;
+    deliver_due(&app.app).await.unwrap();
+}
+
+/// The flow of a person: sign up, read the mail, follow the link, sign in, sign out.
+#[tokio::test]
+async fn a_person_signs_up_reads_the_mail_follows_the_link_signs_in_and_out() {
+    let mut sink = MailSink::start().await.unwrap();
+    let url = sink.url.clone();
+    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &url), ("REQUIRE_EMAIL_VERIFICATION", "on")])
+        .run(async |app| {
+            let request =
+                json!({ "email": "ann@example.com", "password": PASSWORD, "name": "Ann" });
+            app.anon().post("/api/auth/sign-up/email", request).await.has_status(200);
+            deliver_due(&app.app).await.unwrap();
+            let mail = sink.next().await;
+            assert_eq!(mail.hello, "api.example.com");
+            assert_eq!(mail.from, "no-reply@example.com");
+            assert_eq!(mail.to, ["ann@example.com"]);
+            let text = String::from_utf8(mail.data).unwrap();
+            assert!(text.contains("From: Acme <no-reply@example.com>"));
+            assert!(text.contains("multipart/alternative"));
+            let link = text.lines().find(|line| line.starts_with("https://")).unwrap().trim();
+            let path = link.strip_prefix("https://api.example.com").unwrap();
+            let (_, token) = path.split_once("token=").unwrap();
+            app.seen.lock().unwrap().push(token.to_owned());
+
+            app.sign_in("ann@example.com", PASSWORD).await.has_status(403);
+            app.anon().get(path).await.has_status(200);
+            let press = json!({ "token": token });
+            app.anon().post("/api/auth/verify-email", press).await.has_status(200);
+            let signed_in = app.sign_in("ann@example.com", PASSWORD).await.has_status(200);
+            let cookie = format!("__Host-tenantry_session={}", signed_in.cookie().unwrap());
+            let session = app.anon().with("cookie", &cookie);
+            session.get("/api/user/me").await.has_status(200);
+            session.post("/api/auth/sign-out", json!({})).await.has_status(200);
+            session.get("/api/user/me").await.has_status(401);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_dead_mail_server_delays_no_request_and_the_mail_is_tried_again() {
+    // A port that nobody listens on.
+    let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("smtp://{}", port.local_addr().unwrap());
+    drop(port);
+    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
+        .run(async |app| {
+            app.sign_up_for_mail("ann@example.com").await;
+            assert_eq!(deliver_due(&app.app).await.unwrap(), 1);
+            let waits = "select count(*) from outbox where attempts = 1 and dead_at is null
+                         and due_at > now() and last_failure like 'the mail could not be sent%'";
+            assert_eq!(app.count(waits).await, 1);
+            // It is not due yet.
+            assert_eq!(deliver_due(&app.app).await.unwrap(), 0);
+            let due = tenantry::domain::mails::next_due(&app.app).await.unwrap().unwrap();
+            assert!((25..=30).contains(&due.as_secs()), "{due:?}");
+            for _ in 2..16 {
+                try_again(app).await;
+            }
+            assert_eq!(app.count("select count(*) from outbox where dead_at is null").await, 1);
+            try_again(app).await;
+            let dead = "select count(*) from outbox where dead_at is not null and attempts = 16";
+            assert_eq!(app.count(dead).await, 1);
+            assert_eq!(deliver_due(&app.app).await.unwrap(), 0);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_address_that_the_server_refuses_is_given_up_at_once() {
+    let sink = MailSink::start().await.unwrap();
+    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &sink.url)])
+        .run(async |app| {
+            app.sign_up_for_mail("nobody@refused.test").await;
+            deliver_due(&app.app).await.unwrap();
+            let dead = "select count(*) from outbox where dead_at is not null and attempts = 1";
+            assert_eq!(app.count(dead).await, 1);
+            assert!(sink.is_empty());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_mail_that_was_tried_again_has_a_token_that_works() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        // A folder in the way of the first attempt.
+        let folder = app.app.config.database.data_dir.join("mail");
+        std::fs::write(&folder, "in the way").unwrap();
+        deliver_due(&app.app).await.unwrap();
+        assert_eq!(app.count("select count(*) from outbox where attempts = 1").await, 1);
+        std::fs::remove_file(&folder).unwrap();
+        app.execute("update outbox set due_at = now()").await;
+        let token = app.mailed_token().await;
+        let verified = app.anon().post("/api/auth/verify-email", json!({ "token": token })).await;
+        verified.has_status(200);
+        app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_server_mail_is_in_files_that_their_owner_alone_reads_and_the_log_names() {
+    run(async |app| {
+        app.sign_up_person("ann@example.com").await;
+        deliver_due(&app.app).await.unwrap();
+        let folder = app.app.config.database.data_dir.join("mail");
+        let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|it| it.unwrap()).collect();
+        assert_eq!(files.len(), 1);
+        let mode = files[0].metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let name = files[0].path().display().to_string();
+        assert!(crate::support::leaks::log().contains(&name), "{name}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_servers_share_the_work_and_each_mail_is_sent_once() {
+    run(async |app| {
+        for number in 0..25 {
+            app.sign_up_person(&format!("person{number}@example.com")).await;
+        }
+        let replica = app.replica();
+        let (one, other) = tokio::join!(deliver_due(&app.app), deliver_due(&replica.app));
+        assert_eq!(one.unwrap() + other.unwrap(), 25);
+        assert_eq!(app.mails().await.len(), 25);
+        replica.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_over_a_mail_leaves_it_to_the_next() {
+    run(async |app| {
+        app.sign_up_person("ann@example.com").await;
+        // Taken, and nothing heard of it since.
+        let lease = std::time::Duration::from_mins(2);
+        let take =
+            async |tx: &mut sqlx::PgConnection| tenantry::repo::outbox::take(tx, 10, lease).await;
+        assert_eq!(app.app.db.transaction(take).await.unwrap().len(), 1);
+        assert!(app.mails().await.is_empty());
+        app.execute("update outbox set due_at = due_at - interval '2 minutes'").await;
+        assert_eq!(app.mails().await.len(), 1);
+        assert_eq!(app.count("select count(*) from outbox").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_mails_of_one_kind_to_one_address_the_newest_waits() {
+    run(async |app| {
+        for _ in 0..5 {
+            let request = json!({ "email": "ann@example.com" });
+            app.anon().post("/api/auth/request-password-reset", request).await.has_status(200);
+        }
+        assert_eq!(app.count("select count(*) from outbox").await, 1);
+    })
+    .await;
+}

@@ -1,0 +1,323 @@
+//! `/api/auth/request-password-reset`, `/reset-password`, `/change-password`
+
+use serde_json::{Value, json};
+
+use crate::support::actor::Answer;
+use crate::support::app::text;
+use crate::support::people::{PASSWORD, Person};
+use crate::support::{TestApp, run};
+
+const NEW: &str = "another-long-passphrase";
+
+async fn ask(app: &TestApp, email: &str) -> Answer {
+    app.anon().post("/api/auth/request-password-reset", json!({ "email": email })).await
+}
+
+async fn reset(app: &TestApp, token: &str, password: &str) -> Answer {
+    let request = json!({ "token": token, "newPassword": password });
+    app.anon().post("/api/auth/reset-password", request).await
+}
+
+/// Somebody whose address is proven, with no mail waiting.
+async fn verified(app: &TestApp, email: &str) -> Person {
+    let person = app.sign_up_person(email).await;
+    let token = app.mailed_token().await;
+    app.anon().post("/api/auth/verify-email", json!({ "token": token })).await.has_status(200);
+    person
+}
+
+#[tokio::test]
+async fn the_answer_is_the_same_for_everyone() {
+    run(async |app| {
+        verified(app, "ann@example.com").await;
+        let known = ask(app, "ANN@example.com").await.has_status(200);
+        let unknown = ask(app, "ben@example.com").await.has_status(200);
+        assert_eq!(known.text, unknown.text);
+        let mails = app.mails().await;
+        assert_eq!(mails.len(), 1);
+        assert_eq!(mails[0].header("To"), "ann@example.com");
+        assert_eq!(app.count("select count(*) from outbox").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reset_sets_the_password_and_ends_every_session() {
+    run(async |app| {
+        let ann = verified(app, "ann@example.com").await;
+        let (key, _) = app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+        ask(app, &ann.email).await;
+        let token = app.mailed_token().await;
+        let answer = reset(app, &token, NEW).await.has_status(200);
+        assert_eq!(answer.cookie(), None);
+        app.session(&ann.cookie).get("/api/user/me").await.has_status(401);
+        app.bearer(&ann.token).get("/auth/me").await.has_status(401);
+        app.sign_in(&ann.email, PASSWORD).await.has_failed(401, "INVALID_EMAIL_OR_PASSWORD");
+        app.sign_in(&ann.email, NEW).await.has_status(200);
+        // A proven owner's tokens are not touched by it.
+        app.key(&key).get("/api/user/me").await.has_status(200);
+        reset(app, &token, NEW).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+    })
+    .await;
+}
+
+/// Pre-hijacking: a stranger made an account with Ann's address.
+#[tokio::test]
+async fn an_unproven_account_that_its_owner_takes_by_reset_is_worth_nothing_to_its_maker() {
+    run(async |app| {
+        let request = json!({ "email": "ann@example.com", "password": PASSWORD });
+        let made = app.anon().post("/auth/signup", request).await.has_status(201);
+        let (jwt, default_key) =
+            (text(&made.body["data"]["token"]), text(&made.body["data"]["api_key"]));
+        let signed_in = app.sign_in("ann@example.com", PASSWORD).await.has_status(200);
+        let cookie = signed_in.cookie().unwrap();
+        let token = json!({ "name": "ci", "scopes": ["*"] });
+        let (pat, _) = app.make_token(&cookie, token).await;
+        let minted = app.mint(&default_key, json!({ "name": "other" })).await.api_key;
+        let (access, refresh) = app.exchange(&default_key).await;
+        let verify = app.mailed_token().await;
+
+        ask(app, "ann@example.com").await;
+        let link = app.mailed_token().await;
+        // A change that is pending.
+        let session = app.session(&cookie);
+        session.post("/api/auth/send-verification-email", json!({})).await.has_status(200);
+        reset(app, &link, NEW).await.has_status(200);
+
+        app.sign_in("ann@example.com", PASSWORD).await.has_status(401);
+        for actor in [app.bearer(&jwt), app.session(&cookie), app.key(&pat)] {
+            actor.get("/api/user/me").await.has_status(401);
+        }
+        for actor in [app.key(&default_key), app.key(&minted), app.bearer(&access)] {
+            actor.get("/me").await.has_status(401);
+        }
+        let refresh = app.anon().post("/auth/refresh", json!({ "refresh_token": refresh })).await;
+        refresh.has_status(401);
+        let verify = app.anon().post("/api/auth/verify-email", json!({ "token": verify })).await;
+        verify.has_status(401);
+        assert!(app.mails().await.is_empty());
+
+        let owner = app.sign_in("ann@example.com", NEW).await.has_status(200);
+        assert_eq!(owner.body["data"]["user"]["isVerified"], true);
+    })
+    .await;
+}
+
+/// A mint of the stranger's that is under way when the owner takes the account.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_key_that_is_being_minted_dies_with_the_others() {
+    run(async |app| {
+        let request = json!({ "email": "ann@example.com", "password": PASSWORD });
+        app.anon().post("/auth/signup", request).await.has_status(201);
+        app.mails().await;
+        ask(app, "ann@example.com").await;
+        let link = app.mailed_token().await;
+
+        let mut minting = app.sql().await;
+        let steps = [
+            "begin",
+            "select id from api_keys for no key update",
+            "insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix,
+                                   display_id, name_held, scopes, created_at)
+             select gen_random_uuid(), organization_id, user_id, sha256('child'), pepper_id,
+                    prefix, 'AAAAAAAA', false, scopes, now() from api_keys",
+        ];
+        for step in steps {
+            sqlx::query(step).execute(&mut minting).await.unwrap();
+        }
+        let resetting = {
+            let (stranger, request) = (app.anon(), json!({ "token": link, "newPassword": NEW }));
+            tokio::spawn(async move { stranger.post("/api/auth/reset-password", request).await })
+        };
+        let waits = "select count(*) from pg_stat_activity
+                     where datname = current_database() and wait_event_type = 'Lock'";
+        while app.count(waits).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        sqlx::query("commit").execute(&mut minting).await.unwrap();
+        resetting.await.unwrap().has_status(200);
+        let live = "select count(*) from api_keys where revoked_at is null";
+        assert_eq!(app.count(live).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn changing_the_password_kills_the_link_to_reset_it_and_not_the_one_to_verify() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let verify = app.mailed_token().await;
+        ask(app, &ann.email).await;
+        let link = app.mailed_token().await;
+        let request = json!({ "currentPassword": PASSWORD, "newPassword": NEW });
+        change(app, &ann.cookie, request).await.has_status(200);
+        reset(app, &link, PASSWORD).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        let verified = app.anon().post("/api/auth/verify-email", json!({ "token": verify })).await;
+        verified.has_status(200);
+    })
+    .await;
+}
+
+/// What a request says may be a password: the record of it must not be a fast way to guess it.
+#[tokio::test]
+async fn a_kept_answer_holds_no_plain_hash_of_what_was_asked() {
+    run(async |app| {
+        use sha2::Digest;
+        let ann = app.sign_up_person("ann@example.com").await;
+        let request = json!({ "currentPassword": PASSWORD, "newPassword": NEW });
+        let session = app.session(&ann.cookie).with("idempotency-key", "change");
+        session.post("/api/auth/change-password", request.clone()).await.has_status(200);
+        let kept: Vec<u8> = sqlx::query_scalar("select fingerprint from idempotency_keys")
+            .fetch_one(&mut app.sql().await)
+            .await
+            .unwrap();
+        let body = sha2::Sha256::digest(request.to_string());
+        let mut plain = sha2::Sha256::new();
+        plain.update("POST /api/auth/change-password\n");
+        plain.update(body);
+        assert_ne!(kept, plain.finalize().to_vec());
+        assert_ne!(kept, body.to_vec());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_link_works_for_an_hour_until_a_newer_one_and_once_at_a_time() {
+    run(async |app| {
+        let ann = verified(app, "ann@example.com").await;
+        ask(app, &ann.email).await;
+        let first = app.mailed_token().await;
+        ask(app, &ann.email).await;
+        let second = app.mailed_token().await;
+        reset(app, &first, NEW).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        let hour =
+            "select count(*) from email_tokens where expires_at = created_at + interval '1 hour'";
+        assert_eq!(app.count(hour).await, 1);
+        app.execute("update email_tokens set expires_at = now()").await;
+        reset(app, &second, NEW).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_20_resets_with_one_link_at_once_one_is_done() {
+    run(async |app| {
+        let ann = verified(app, "ann@example.com").await;
+        ask(app, &ann.email).await;
+        let token = app.mailed_token().await;
+        let mut attempts = tokio::task::JoinSet::new();
+        for number in 0..20 {
+            let request =
+                json!({ "token": token, "newPassword": format!("passphrase no {number}") });
+            let stranger = app.anon();
+            attempts.spawn(async move {
+                let answer = stranger.post("/api/auth/reset-password", request).await;
+                (number, answer.status.as_u16())
+            });
+        }
+        let outcomes = attempts.join_all().await;
+        let done: Vec<_> = outcomes.iter().filter(|(_, status)| *status == 200).collect();
+        assert_eq!(done.len(), 1, "{outcomes:?}");
+        let password = format!("passphrase no {}", done[0].0);
+        app.sign_in(&ann.email, &password).await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_password_that_can_be_guessed_is_refused_and_the_link_stays_good() {
+    run(async |app| {
+        let ann = verified(app, "ann.example@example.com").await;
+        ask(app, &ann.email).await;
+        let token = app.mailed_token().await;
+        for password in ["short", "password1", "Ann.Example@example.com"] {
+            let answer = reset(app, &token, password).await.has_failed(400, "VALIDATION_ERROR");
+            assert_eq!(answer.refused_fields(), ["newPassword"], "{password}");
+        }
+        reset(app, &token, NEW).await.has_status(200);
+    })
+    .await;
+}
+
+async fn change(app: &TestApp, cookie: &str, request: Value) -> Answer {
+    app.session(cookie).post("/api/auth/change-password", request).await
+}
+
+#[tokio::test]
+async fn changing_the_password_ends_every_session_and_starts_another() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let other = app.sign_in(&ann.email, PASSWORD).await.cookie().unwrap();
+        let (key, _) = app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+        let request = json!({ "currentPassword": PASSWORD, "newPassword": NEW });
+        let changed = change(app, &ann.cookie, request).await.has_status(200);
+        for cookie in [&ann.cookie, &other] {
+            app.session(cookie).get("/api/user/me").await.has_status(401);
+        }
+        app.bearer(&ann.token).get("/auth/me").await.has_status(401);
+        app.session(&changed.cookie().unwrap()).get("/api/user/me").await.has_status(200);
+        let token = text(&changed.body["data"]["token"]);
+        app.bearer(&token).get("/auth/me").await.has_status(200);
+        // The session policy does not touch tokens.
+        app.key(&key).get("/api/user/me").await.has_status(200);
+        app.sign_in(&ann.email, PASSWORD).await.has_status(401);
+        app.sign_in(&ann.email, NEW).await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn other_sessions_go_on_where_that_is_asked_for() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let other = app.sign_in(&ann.email, PASSWORD).await.cookie().unwrap();
+        let request = json!({
+            "currentPassword": PASSWORD, "newPassword": NEW, "revokeOtherSessions": false,
+        });
+        change(app, &ann.cookie, request).await.has_status(200);
+        app.session(&other).get("/api/user/me").await.has_status(200);
+        app.session(&ann.cookie).get("/api/user/me").await.has_status(401);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_current_password_has_to_be_shown_and_the_new_one_to_be_good() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann.example@example.com").await;
+        let wrong = json!({ "currentPassword": NEW, "newPassword": NEW });
+        let wrong = change(app, &ann.cookie, wrong).await;
+        wrong.has_failed(401, "INVALID_EMAIL_OR_PASSWORD");
+        for password in ["short", "ann.example@example.com"] {
+            let request = json!({ "currentPassword": PASSWORD, "newPassword": password });
+            let answer = change(app, &ann.cookie, request).await.has_status(400);
+            assert_eq!(answer.refused_fields(), ["newPassword"]);
+        }
+        let answer = change(app, &ann.cookie, json!({})).await.has_status(400);
+        assert_eq!(answer.refused_fields(), ["currentPassword", "newPassword"]);
+        app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_changes_at_once_with_one_password_one_is_done() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let mut attempts = tokio::task::JoinSet::new();
+        for number in 0..10 {
+            let session = app.session(&ann.cookie);
+            attempts.spawn(async move {
+                let request = json!({
+                    "currentPassword": PASSWORD, "newPassword": format!("passphrase no {number}"),
+                });
+                let answer = session.post("/api/auth/change-password", request).await;
+                answer.status.as_u16()
+            });
+        }
+        let statuses = attempts.join_all().await;
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+        assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 9, "{statuses:?}");
+    })
+    .await;
+}

@@ -1,0 +1,209 @@
+//! Proving an address: `/api/auth/verify-email`, `/send-verification-email`, and what
+//! `REQUIRE_EMAIL_VERIFICATION` makes of it.
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use crate::support::actor::Answer;
+use crate::support::people::PASSWORD;
+use crate::support::{TestApp, run, with};
+
+const VERIFIED: &str = "select count(*) from accounts where verified_at is not null";
+
+async fn verify(app: &TestApp, token: &str) -> Answer {
+    app.anon().post("/api/auth/verify-email", json!({ "token": token })).await
+}
+
+#[tokio::test]
+async fn the_mailed_link_proves_the_address_once_and_kills_nothing() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let key = json!({ "name": "ci", "scopes": ["*"] });
+        let (key, _) = app.make_token(&ann.cookie, key).await;
+        let token = app.mailed_token().await;
+        verify(app, &token).await.has_status(200);
+        let me = app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+        assert_eq!(me.body["data"]["isVerified"], true);
+        assert_eq!(me.body["data"]["verifiedAt"], crate::support::app::START);
+        app.key(&key).get("/api/user/me").await.has_status(200);
+        app.bearer(&ann.token).get("/auth/me").await.has_status(200);
+        verify(app, &token).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn following_the_link_is_not_pressing_the_button() {
+    run(async |app| {
+        app.sign_up_person("ann@example.com").await;
+        let mails = app.mails().await;
+        let link = mails[0].link().unwrap();
+        assert!(link.starts_with("http://127.0.0.1:8080/api/auth/verify-email?token="), "{link}");
+        let path = link.strip_prefix("http://127.0.0.1:8080").unwrap();
+        // Whoever says otherwise in the Host header is not believed.
+        for _ in 0..2 {
+            let page = app.anon().with("host", "evil.example").get(path).await.has_status(200);
+            assert!(page.text.contains("<button>"), "{}", page.text);
+            assert!(!page.text.contains(&mails[0].token().unwrap()));
+        }
+        assert_eq!(app.count(VERIFIED).await, 0);
+        verify(app, &mails[0].token().unwrap()).await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_pages_run_nothing_but_their_own_script() {
+    run(async |app| {
+        for path in ["/api/auth/verify-email", "/api/auth/reset-password?token=x"] {
+            let page = app.anon().get(path).await.has_status(200);
+            let policy = page.header("content-security-policy");
+            assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+            assert!(policy.contains("frame-ancestors 'none'"));
+            assert_eq!(page.header("referrer-policy"), "no-referrer");
+            assert_eq!(page.header("cache-control"), "no-store");
+            assert!(!page.text.contains("src=") && !page.text.contains("href="), "{}", page.text);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_newer_link_kills_the_older() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let first = app.mailed_token().await;
+        let session = app.session(&ann.cookie);
+        session.post("/api/auth/send-verification-email", json!({})).await.has_status(200);
+        let second = app.mailed_token().await;
+        verify(app, &first).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        verify(app, &second).await.has_status(200);
+        // Nothing is left to prove, and nothing is mailed.
+        session.post("/api/auth/send-verification-email", json!({})).await.has_status(200);
+        assert!(app.mails().await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_link_works_for_24_hours() {
+    run(async |app| {
+        app.sign_up_person("ann@example.com").await;
+        let token = app.mailed_token().await;
+        let day =
+            "select count(*) from email_tokens where expires_at = created_at + interval '24 hours'";
+        assert_eq!(app.count(day).await, 1);
+        app.execute("update email_tokens set expires_at = now()").await;
+        verify(app, &token).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_20_that_use_one_link_at_once_one_is_served() {
+    run(async |app| {
+        app.sign_up_person("ann@example.com").await;
+        let token = app.mailed_token().await;
+        let mut attempts = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let (anon, request) = (app.anon(), json!({ "token": token }));
+            attempts.spawn(async move {
+                anon.post("/api/auth/verify-email", request).await.status.as_u16()
+            });
+        }
+        let statuses = attempts.join_all().await;
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+        assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 19, "{statuses:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn garbage_is_no_link_and_neither_is_one_for_something_else() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        app.mails().await;
+        let request = json!({ "email": ann.email });
+        app.anon().post("/api/auth/request-password-reset", request).await.has_status(200);
+        let reset = app.mailed_token().await;
+        for token in ["", "garbage", &ann.token, &ann.cookie, &reset] {
+            verify(app, token).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        }
+        let answer = app.anon().post("/api/auth/verify-email", json!({ "token": 1 })).await;
+        assert_eq!(answer.has_status(400).refused_fields(), ["token"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_it_is_required_known_and_unknown_addresses_get_one_answer_and_a_mail() {
+    with(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
+        .run(async |app| {
+            let request =
+                json!({ "email": "ann@example.com", "password": PASSWORD, "name": "Ann" });
+            let sign_up = async || {
+                let answer = app.anon().post("/api/auth/sign-up/email", request.clone()).await;
+                answer.has_status(200)
+            };
+            let unknown = sign_up().await;
+            let nothing = json!({ "user": null, "organization": null, "token": null });
+            assert_eq!(unknown.body["data"], nothing);
+            assert_eq!(unknown.cookie(), None);
+            let token = app.mailed_token().await;
+
+            let known = sign_up().await;
+            assert_eq!(known.text, unknown.text);
+            assert_eq!(known.cookie(), None);
+            let mails = app.mails().await;
+            assert_eq!(mails[0].header("Subject"), "You already have an account");
+            assert_eq!(mails[0].token(), None);
+
+            let refused = app.sign_in("ann@example.com", PASSWORD).await;
+            refused.has_failed(403, "EMAIL_NOT_VERIFIED");
+            let login = json!({ "email": "ann@example.com", "password": PASSWORD });
+            let refused = app.anon().post("/auth/login", login).await;
+            refused.has_failed(403, "AUTHORIZATION_ERROR");
+            // Who does not know the password learns nothing of it.
+            let wrong = app.sign_in("ann@example.com", "another-passphrase").await;
+            wrong.has_failed(401, "INVALID_EMAIL_OR_PASSWORD");
+            // The link was mailed again, and the older one is dead.
+            let newer = app.mailed_token().await;
+            verify(app, &token).await.has_status(401);
+            verify(app, &newer).await.has_status(200);
+            let signed_in = app.sign_in("ann@example.com", PASSWORD).await.has_status(200);
+            assert_ne!(signed_in.body["data"]["token"], Value::Null);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_nobody_can_use_any_more_is_swept_away() {
+    run(async |app| {
+        app.sign_up_person("ann@example.com").await;
+        app.mailed_token().await;
+        app.clock.advance(TimeDelta::hours(1));
+        let ben = app.sign_up_person("ben@example.com").await;
+        app.execute(
+            "update email_tokens set expires_at = now() where created_at =
+             (select min(created_at) from email_tokens)",
+        )
+        .await;
+        let sweep = async |tx: &mut sqlx::PgConnection| {
+            Ok((
+                tenantry::repo::email_tokens::sweep(tx).await?,
+                tenantry::repo::sessions::sweep(tx).await?,
+                tenantry::repo::outbox::sweep(tx).await?,
+            ))
+        };
+        assert_eq!(app.app.db.transaction(sweep).await.unwrap(), (1, 0, 0));
+        app.execute(
+            "update sessions set expires_at = now() - interval '31 days' where id =
+                     (select id from sessions order by id limit 1)",
+        )
+        .await;
+        app.execute("update outbox set dead_at = now() - interval '31 days'").await;
+        assert_eq!(app.app.db.transaction(sweep).await.unwrap(), (0, 1, 1));
+        app.session(&ben.cookie).get("/api/user/me").await.has_status(200);
+    })
+    .await;
+}
