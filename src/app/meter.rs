@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::database::Database;
 use crate::error::{Error, Result};
 use crate::model::caller::{Credential, Identity, KeyFacts};
-use crate::model::ids::{KeyId, SessionId};
+use crate::model::ids::{KeyId, OrganizationId, SessionId};
 use crate::model::usage::Tally;
 use crate::repo::{personal_tokens, sessions, usage};
 
@@ -24,7 +24,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// What was used and is not written down yet.
 #[derive(Default)]
 struct Pending {
-    tallies: HashMap<(KeyId, NaiveDate), Tally>,
+    tallies: HashMap<(KeyId, Option<OrganizationId>, NaiveDate), Tally>,
     /// When each session was last seen.
     seen: HashMap<SessionId, DateTime<Utc>>,
 }
@@ -48,9 +48,16 @@ impl Meter {
         Self(Arc::new(Counts { db, pending, flushing }))
     }
 
-    /// Counts one request. What people do in a session is no usage of their organization's: it
-    /// only shows that the session is used.
-    pub fn count(&self, identity: &Identity, denied: bool, now: DateTime<Utc>) {
+    /// Counts one request, where it was made: in the organization that its path names, or that its
+    /// credential acts in. What people do in a session is no usage of an organization's: it only
+    /// shows that the session is used.
+    pub fn count(
+        &self,
+        identity: &Identity,
+        named: Option<OrganizationId>,
+        denied: bool,
+        now: DateTime<Utc>,
+    ) {
         let (key, is_personal): (&KeyFacts, bool) = match identity.credential() {
             Some(Credential::Key(key, _)) => (key, false),
             Some(Credential::PersonalToken(_, key)) => (key, true),
@@ -60,7 +67,8 @@ impl Meter {
             None => return,
         };
         self.0.pending().add(Tally {
-            organization: identity.caller.as_ref().map(|caller| caller.organization),
+            organization: named
+                .or_else(|| identity.caller.as_ref().map(|caller| caller.organization)),
             key: key.id,
             is_personal,
             day: now.date_naive(),
@@ -165,7 +173,7 @@ impl Drop for Returned<'_> {
 
 impl Pending {
     fn add(&mut self, tally: Tally) {
-        match self.tallies.entry((tally.key, tally.day)) {
+        match self.tallies.entry((tally.key, tally.organization, tally.day)) {
             Entry::Vacant(place) => {
                 place.insert(tally);
             }

@@ -205,8 +205,9 @@ pub async fn confirm(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> R
             people::confirm_session(tx, Some(organization), *session).await?
         }
     };
-    let now = identity.caller.filter(|now| now.organization == organization);
-    now.ok_or_else(|| Error::forbidden("You have no seat in this organization any more"))
+    let no_seat = || Error::forbidden("You have no seat in this organization any more");
+    let person = identity.person.ok_or_else(no_seat)?;
+    people::caller_in(tx, &person, organization).await?.ok_or_else(no_seat)
 }
 
 async fn confirm_key(

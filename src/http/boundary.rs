@@ -124,7 +124,8 @@ impl Arrived<'_> {
     fn report(&self, status: u16, failure: Option<&Error>) {
         let Self { app, context, .. } = self;
         if let Some(caller) = context.caller.get() {
-            app.meter.count(caller, failure.is_some_and(is_denial), context.at);
+            let denied = failure.is_some_and(is_denial);
+            app.meter.count(caller, context.acting_in.get().copied(), denied, context.at);
         }
         let took = self.at.elapsed();
         let credential = context.caller.get().and_then(Identity::credential);

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::audit::Trail;
 use crate::model::caller::Identity;
-use crate::model::ids::new_request_id;
+use crate::model::ids::{OrganizationId, new_request_id};
 use crate::model::key_format::KeyFormat;
 use crate::model::session::Client;
 
@@ -42,6 +42,8 @@ pub struct Facts {
     pub route: String,
     /// Who is calling, once that is known.
     pub caller: OnceLock<Identity>,
+    /// The organization that the path names and the caller acts in, once that is known.
+    pub acting_in: OnceLock<OrganizationId>,
 }
 
 impl RequestContext {
@@ -70,6 +72,7 @@ impl RequestContext {
             path: request.uri().path().to_owned(),
             route: route.map_or("-", MatchedPath::as_str).to_owned(),
             caller: OnceLock::new(),
+            acting_in: OnceLock::new(),
         }))
     }
 

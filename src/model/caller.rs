@@ -207,7 +207,23 @@ impl Caller {
     /// [`Kind::MissingScopes`], naming the scope; [`Kind::MissingRole`], naming the least role.
     pub fn require(&self, scope: &'static str) -> Result<()> {
         require_scope(&self.scopes, scope)?;
-        let needed = Role::needed_for(scope);
+        self.require_role(Role::needed_for(scope))
+    }
+
+    /// Passes a caller whose credential holds `scope`, whatever their role.
+    ///
+    /// # Errors
+    /// [`Kind::MissingScopes`], naming the scope.
+    pub fn require_scope(&self, scope: &'static str) -> Result<()> {
+        require_scope(&self.scopes, scope)
+    }
+
+    /// Passes a caller who has at least this role, or who is no person: an organization's own key
+    /// needs scopes alone.
+    ///
+    /// # Errors
+    /// [`Kind::MissingRole`], naming the role.
+    pub fn require_role(&self, needed: Role) -> Result<()> {
         if self.role.is_none_or(|role| role >= needed) {
             return Ok(());
         }

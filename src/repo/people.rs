@@ -15,6 +15,7 @@ use crate::error::{Error, Proof, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::caller::{Caller, Credential, Identity, KeyFacts, Person};
 use crate::model::ids::{AccountId, KeyId, OrganizationId, SessionId, UserId};
+use crate::model::org_handle::OrgHandle;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
@@ -32,6 +33,15 @@ struct Seat {
 }
 
 impl Seat {
+    /// The person in this seat; `None` where their token is pinned elsewhere.
+    fn into_caller(self, person: &Person) -> Option<Arc<Caller>> {
+        let pin = person.pinned_to.map(|pin| pin.0);
+        if pin.is_some() && pin != self.organization_id {
+            return None;
+        }
+        self.caller(person.scopes.clone(), person.credential.clone())
+    }
+
     fn caller(self, scopes: ScopeSet, credential: Credential) -> Option<Arc<Caller>> {
         Some(Arc::new(Caller {
             organization: OrganizationId(self.organization_id?),
@@ -257,6 +267,57 @@ pub async fn confirm_token(
     let digest = held.and_then(|row| row.digest.try_into().ok()).map(Digest::new);
     let found = by_tokens(db, digest.as_slice()).await?.into_values().next();
     found.ok_or_else(|| Error::unauthenticated(Proof::Key, "This credential is not valid"))
+}
+
+/// The person in the organization with this handle, in whatever case; `None` where they have no
+/// seat there, or their token is pinned elsewhere.
+///
+/// # Errors
+/// The database's own.
+pub async fn find_caller(
+    db: &mut PgConnection,
+    person: &Person,
+    handle: &OrgHandle,
+) -> Result<Option<Arc<Caller>>> {
+    let row = sqlx::query_as!(
+        Seat,
+        r#"select o.id as "organization_id?", o.handle as "organization_handle?",
+                  o.name as "organization_name?", o.plan as "plan?", u.id as "user_id?",
+                  u.handle as "user_handle?", u.role as "role?"
+           from organizations o
+           join users u on u.organization_id = o.id and u.account_id = $1 and u.removed_at is null
+           where lower(o.handle collate "C") = lower($2 collate "C") and o.deleted_at is null"#,
+        person.account.uuid(),
+        handle.as_str(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.and_then(|row| row.into_caller(person)))
+}
+
+/// The same, in an organization that was found before.
+///
+/// # Errors
+/// The database's own.
+pub async fn caller_in(
+    db: &mut PgConnection,
+    person: &Person,
+    organization: OrganizationId,
+) -> Result<Option<Arc<Caller>>> {
+    let row = sqlx::query_as!(
+        Seat,
+        r#"select o.id as "organization_id?", o.handle as "organization_handle?",
+                  o.name as "organization_name?", o.plan as "plan?", u.id as "user_id?",
+                  u.handle as "user_handle?", u.role as "role?"
+           from organizations o
+           join users u on u.organization_id = o.id and u.account_id = $1 and u.removed_at is null
+           where o.id = $2 and o.deleted_at is null"#,
+        person.account.uuid(),
+        organization.0,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.and_then(|row| row.into_caller(person)))
 }
 
 async fn hold_seat(

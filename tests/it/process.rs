@@ -123,6 +123,19 @@ fn usage_that_was_only_counted_survives_a_stop() {
 }
 
 #[test]
+fn mail_is_written_soon_after_it_is_asked_for() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let request = r#"{"email":"you@example.com","password":"a-long-secure-passphrase"}"#;
+    let json = "content-type: application/json";
+    let made = curl(&["-d", request, "-H", json, &server.url("/auth/signup")]);
+    assert_eq!(made.status, 201, "{}", made.text);
+    let folder = place.path().join(".tenantry/mail");
+    let is_there = || std::fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some());
+    eventually("the mail is written", is_there);
+}
+
+#[test]
 fn a_second_ctrl_c_does_not_wait() {
     let place = Place::new();
     let server = place.start(&[]);

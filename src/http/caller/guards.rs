@@ -9,8 +9,13 @@ use axum::http::request::Parts;
 use crate::app::App;
 use crate::error::{Error, Kind, Proof, Result};
 use crate::http::caller::Found;
+use crate::http::context::RequestContext;
+use crate::http::path::PathOrganization;
 use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::ids::SessionId;
+use crate::model::org_handle::OrgHandle;
+use crate::model::role::Role;
+use crate::repo::people;
 
 /// What the middleware found out; `None` where no credential was shown.
 fn found(parts: &mut Parts) -> Result<Option<Identity>> {
@@ -45,6 +50,8 @@ impl FromRequestParts<App> for Authenticated {
 pub trait RequiredScope {
     /// The scope's text.
     const SCOPE: &'static str;
+    /// The role that goes with it on a tenant route, where it is not the scope's usual one.
+    const ROLE: Option<Role> = None;
 }
 
 /// Guard: somebody who acts in an organization and may use the scope `S` there.
@@ -58,6 +65,39 @@ impl<S: RequiredScope> FromRequestParts<App> for Scoped<S> {
         caller.require(S::SCOPE)?;
         Ok(Self(caller, PhantomData))
     }
+}
+
+/// Guard: somebody who acts in the organization that the path names, and may use the scope `S`
+/// there. An organization that is not theirs, or is none, is the same 403.
+pub struct Tenant<S>(pub Arc<Caller>, pub PhantomData<S>);
+
+impl<S: RequiredScope> FromRequestParts<App> for Tenant<S> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let identity = required(parts)?;
+        let PathOrganization(handle) = PathOrganization::from_request_parts(parts, app).await?;
+        let caller = acting_in(app, identity, &handle).await?;
+        let context = RequestContext::from_request_parts(parts, app).await?;
+        let _ = context.acting_in.set(caller.organization);
+        caller.require_scope(S::SCOPE)?;
+        caller.require_role(S::ROLE.unwrap_or_else(|| Role::needed_for(S::SCOPE)))?;
+        Ok(Self(caller, PhantomData))
+    }
+}
+
+/// The caller in the organization with this handle.
+async fn acting_in(app: &App, identity: Identity, handle: &str) -> Result<Arc<Caller>> {
+    let not_yours = || Error::forbidden("This is not your organization");
+    let Some(person) = identity.person else {
+        let caller = identity
+            .caller
+            .filter(|caller| caller.organization_handle.eq_ignore_ascii_case(handle));
+        return caller.ok_or_else(not_yours);
+    };
+    let handle = OrgHandle::parse(handle).map_err(|_| not_yours())?;
+    let caller = app.db.run(async |db| people::find_caller(db, &person, &handle).await).await?;
+    caller.ok_or_else(not_yours)
 }
 
 /// Guard: a person, in a session or with a personal token.
@@ -132,6 +172,22 @@ impl FromRequestParts<App> for MaybeInSession {
     }
 }
 
+/// `members:read`, for what only those see who run the organization.
+pub struct InvitesRead;
+
+impl RequiredScope for InvitesRead {
+    const SCOPE: &'static str = "members:read";
+    const ROLE: Option<Role> = Some(Role::Admin);
+}
+
+/// `members:write`, for what people may do to their own seat, too.
+pub struct OwnMembership;
+
+impl RequiredScope for OwnMembership {
+    const SCOPE: &'static str = "members:write";
+    const ROLE: Option<Role> = Some(Role::Member);
+}
+
 macro_rules! scopes {
     ($($name:ident = $scope:literal;)*) => {$(
         #[doc = concat!("`", $scope, "`")]
@@ -148,6 +204,13 @@ scopes! {
     ApiKeysWrite = "api-keys:write";
     AuditRead = "audit:read";
     BillingRead = "billing:read";
+    MembersRead = "members:read";
+    MembersWrite = "members:write";
+    OrganizationRead = "organization:read";
+    OrganizationWrite = "organization:write";
+    ProjectsRead = "projects:read";
+    ProjectsWrite = "projects:write";
+    UsageRead = "usage:read";
     UserRead = "user:read";
     UserWrite = "user:write";
 }
