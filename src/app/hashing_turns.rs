@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::app::password_hash::new_blocks;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// How long one waits for a turn.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ impl HashingTurns {
     {
         let Some((turn, place)) = self.enter().await else {
             counter!("password_hashes_total", "outcome" => "refused").increment(1);
-            return Err(Error::unavailable("too many password hashes wait"));
+            return Err(busy());
         };
         // Turn and place go with the work, so they outlive a caller that goes away.
         tokio::task::spawn_blocking(move || {
@@ -66,6 +66,12 @@ impl HashingTurns {
         let turn = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
         Some((turn.ok()?.ok()?, place))
     }
+}
+
+/// No failure of ours, so without a cause for the log: the metric counts it.
+fn busy() -> Error {
+    Error::new(Kind::Unavailable, "Too many passwords are being checked just now; try again")
+        .with_retry_after(Duration::from_secs(1))
 }
 
 /// All who work or wait, and the memory that goes from one to the next.
@@ -134,7 +140,6 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::error::Kind;
 
     type Work = JoinHandle<Result<usize>>;
 

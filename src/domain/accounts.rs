@@ -16,9 +16,11 @@ use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId, UserId, new_user_handle, new_uuid};
 use crate::model::key_name::KeyName;
 use crate::model::mail::{MailKind, Purpose};
+use crate::model::member::NewSeat;
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::Organization;
+use crate::model::organization::{Organization, OrganizationName};
 use crate::model::password::NewPassword;
+use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::model::session::Client;
 use crate::repo::{
@@ -27,8 +29,6 @@ use crate::repo::{
 
 /// How often ids and handles are drawn anew where they were taken.
 const ATTEMPTS: usize = 3;
-/// The longest name of an organization.
-const ORGANIZATION_NAME: usize = 128;
 /// What the key is called that an account is given at signup.
 const DEFAULT_KEY: &str = "default";
 
@@ -158,12 +158,20 @@ async fn make_home(
     let at = new.created_at;
     let handle = OrgHandle::generate(&*app.entropy);
     let name = new.name.map_or(handle.as_str(), PersonName::as_str);
-    let name: String = name.chars().take(ORGANIZATION_NAME).collect();
+    let name: String = name.chars().take(OrganizationName::MAX).collect();
     organizations::insert(tx, new.home, &handle, &name, at).await?;
     accounts::insert(tx, new).await?;
     let user = UserId(new_uuid(at, &*app.entropy));
     let user_handle = new_user_handle(&*app.entropy);
-    users::insert_owner(tx, new.home, user, &user_handle, Some(new.id), at).await?;
+    let seat = NewSeat {
+        organization: new.home,
+        id: user,
+        handle: &user_handle,
+        role: Role::Owner,
+        account: Some(new.id),
+        created_at: at,
+    };
+    users::insert(tx, &seat).await?;
     Ok((user, user_handle))
 }
 
@@ -196,7 +204,7 @@ pub async fn find(tx: &mut PgConnection, id: AccountId) -> Result<Account> {
 }
 
 /// Makes an account whose address has to be proven before anybody signs in. Whoever asks learns
-/// nothing: an address that has an account is told by mail.
+/// nothing: an address that has an account is told by mail, or mailed its link again.
 ///
 /// # Errors
 /// As [`sign_up`], but for a taken address.
@@ -206,14 +214,20 @@ pub async fn sign_up_unseen(
     client: &Client,
     trail: &Trail,
 ) -> Result<()> {
-    let email = person.email.clone();
+    let (email, callback_url) = (person.email.clone(), person.callback_url.clone());
     let with = With { key: false, session: false };
     match sign_up(app, person, with, client, trail).await {
         Err(error) if *error.kind() == Kind::EmailTaken => {}
         done => return done.map(|_| ()),
     }
-    let mail = (MailKind::AlreadyRegistered, email.as_str());
-    app.db.transaction(async |tx| mails::queue(app, tx, mail, None, trail.at).await).await?;
+    let told = app.db.transaction(async |tx| {
+        let known = accounts::find_by_email(tx, email.as_str()).await?;
+        let is_proven = known.is_some_and(|account| account.is_verified);
+        let link = MailKind::Link(Purpose::VerifyEmail);
+        let kind = if is_proven { MailKind::AlreadyRegistered } else { link };
+        mails::queue(app, tx, (kind, email.as_str()), callback_url.as_deref(), trail.at).await
+    });
+    told.await?;
     app.mail_waker.notify_one();
     Ok(())
 }

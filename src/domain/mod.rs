@@ -8,11 +8,14 @@
 pub mod accounts;
 pub mod default_key;
 pub mod idempotency;
+pub mod invites;
 pub mod key_changes;
 pub mod key_import;
 pub mod key_sessions;
 pub mod keys;
 pub mod mails;
+pub mod members;
+pub mod organizations;
 pub mod passwords;
 pub mod personal_tokens;
 pub mod sessions;

@@ -24,7 +24,10 @@ use crate::model::password::NewPassword;
 use crate::model::secret::{Digest, Secret};
 use crate::model::session::Client;
 use crate::repo::accounts::Locked;
-use crate::repo::{accounts, email_tokens, key_endings, outbox, personal_tokens, sessions};
+use crate::repo::users::Seat;
+use crate::repo::{
+    accounts, email_tokens, invites, key_endings, members, outbox, personal_tokens, sessions, users,
+};
 
 /// Signs a person in: a new session, whoever has others.
 ///
@@ -206,10 +209,12 @@ pub async fn reset(app: &App, token: &Secret, password: NewPassword, trail: &Tra
             }
             accounts::set_password(tx, account.id, &hash).await?;
             accounts::verify(tx, account.id, trail.at).await?;
+            // Held before sessions, as everywhere.
+            let seats = users::lock_seats(tx, account.id).await?;
             let ended = sessions::revoke_all(tx, account.id, None, trail.at).await?;
             email_tokens::remove_all(tx, account.id).await?;
             if !account.is_verified {
-                disown(tx, &account, trail).await?;
+                disown(tx, account.id, &seats, trail).await?;
             }
             let detail = json!({
                 "sessions_ended": ended,
@@ -221,13 +226,26 @@ pub async fn reset(app: &App, token: &Secret, password: NewPassword, trail: &Tra
         .await
 }
 
-/// Ends everything that can act for an account whose maker may have been a stranger.
-async fn disown(tx: &mut PgConnection, account: &Locked, trail: &Trail) -> Result<()> {
-    personal_tokens::revoke_all(tx, account.id, trail.at).await?;
-    let (reason, by) = ("The account was taken over by the owner of its address", account.id);
-    // A key that was being minted meanwhile is seen only once its parent's lock was waited for;
-    // from a key that is revoked in here nothing more can be minted.
-    while key_endings::revoke_all(tx, account.home, reason, &by.to_string(), trail.at).await? > 0 {}
+/// Ends everything that can act for an account whose maker may have been a stranger. Nobody joins
+/// an organization with an address that is not proven, so all that the account has seats in were
+/// made with it: their keys, their other people and their invitations end, too.
+async fn disown(
+    tx: &mut PgConnection,
+    account: AccountId,
+    seats: &[Seat],
+    trail: &Trail,
+) -> Result<()> {
+    personal_tokens::revoke_all(tx, account, trail.at).await?;
+    let (reason, by) = ("The account was taken over by the owner of its address", account);
+    for seat in seats {
+        let organization = seat.organization;
+        members::remove_others(tx, organization, account, trail.at).await?;
+        invites::revoke_all(tx, organization, trail.at).await?;
+        // A key that was being minted meanwhile is seen only once its parent's lock was waited
+        // for; from a key that is revoked in here nothing more can be minted.
+        let by = by.to_string();
+        while key_endings::revoke_all(tx, organization, reason, &by, trail.at).await? > 0 {}
+    }
     Ok(())
 }
 

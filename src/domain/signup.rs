@@ -11,7 +11,9 @@ use crate::error::{Error, Kind, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::ids::{OrganizationId, UserId, new_user_handle, new_uuid};
 use crate::model::key_name::KeyName;
+use crate::model::member::NewSeat;
 use crate::model::org_handle::OrgHandle;
+use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::repo::{audit_events, organizations, users};
 
@@ -82,7 +84,15 @@ async fn found(
         .transaction(async |tx| {
             let organization_name = handle.as_str();
             organizations::insert(tx, organization, &handle, organization_name, trail.at).await?;
-            users::insert_owner(tx, organization, user, &user_handle, None, trail.at).await?;
+            let seat = NewSeat {
+                organization,
+                id: user,
+                handle: &user_handle,
+                role: Role::Owner,
+                account: None,
+                created_at: trail.at,
+            };
+            users::insert(tx, &seat).await?;
             let spec = KeySpec::plain(name.cloned(), ScopeSet::all(), None);
             let minted = mint(app, tx, (organization, user), spec, trail.at).await?;
             let event = AuditEvent {

@@ -17,7 +17,8 @@ pub fn layer(app: &App) -> CorsLayer {
     let is_trusted = move |origin: &HeaderValue, _: &axum::http::request::Parts| {
         origin.to_str().is_ok_and(|origin| trusted.contain(origin))
     };
-    let sent = ["x-api-key", "idempotency-key", "x-request-id", "x-correlation-id"];
+    let sent =
+        ["x-api-key", "x-signup-token", "idempotency-key", "x-request-id", "x-correlation-id"];
     let sent = sent.map(HeaderName::from_static).into_iter();
     let shown = [
         "x-request-id",

@@ -28,6 +28,24 @@ pub enum EventType {
     OrganizationSignedUp,
     /// An organization was made with a person's account.
     AccountSignedUp,
+    /// A person made another organization.
+    OrganizationCreated,
+    /// An organization's settings were changed.
+    OrganizationUpdated,
+    /// An organization was deleted.
+    OrganizationDeleted,
+    /// A member's role was changed.
+    MemberRoleChanged,
+    /// A member was removed, or left.
+    MemberRemoved,
+    /// An address was invited.
+    InviteCreated,
+    /// An invitation was mailed again.
+    InviteResent,
+    /// An invitation was taken back.
+    InviteRevoked,
+    /// An invitation was accepted.
+    InviteAccepted,
     /// A person proved that their address is theirs.
     EmailVerified,
     /// A person changed their password.
@@ -73,6 +91,15 @@ impl EventType {
         match self {
             Self::OrganizationSignedUp => "organization.signed_up",
             Self::AccountSignedUp => "account.signed_up",
+            Self::OrganizationCreated => "organization.created",
+            Self::OrganizationUpdated => "organization.updated",
+            Self::OrganizationDeleted => "organization.deleted",
+            Self::MemberRoleChanged => "member.role_changed",
+            Self::MemberRemoved => "member.removed",
+            Self::InviteCreated => "invite.created",
+            Self::InviteResent => "invite.resent",
+            Self::InviteRevoked => "invite.revoked",
+            Self::InviteAccepted => "invite.accepted",
             Self::EmailVerified => "account.email_verified",
             Self::PasswordChanged => "account.password_changed",
             Self::PasswordReset => "account.password_reset",

@@ -76,6 +76,11 @@ public_id! {
     AccountId, "acc_"
 }
 
+public_id! {
+    /// An invitation to an organization.
+    InviteId, "inv_"
+}
+
 /// An organization inside; callers see its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OrganizationId(pub Uuid);
@@ -100,6 +105,14 @@ pub fn new_organization_handle(entropy: &dyn Entropy) -> String {
 /// The public id of a new seat.
 pub fn new_user_handle(entropy: &dyn Entropy) -> String {
     format!("{USER_PREFIX}{}", base62_text(entropy, 16))
+}
+
+/// Whether a text can be the public id of a seat.
+#[must_use]
+pub fn is_user_handle(text: &str) -> bool {
+    text.strip_prefix(USER_PREFIX).is_some_and(|rest| {
+        rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 /// The public id of a row of a trail: its place in it.

@@ -3,6 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use crate::model::ids::InviteId;
+
 /// What a mailed link proves of whoever follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -39,18 +41,30 @@ pub enum MailKind {
     Link(Purpose),
     /// Somebody tried to sign up with an address that has an account.
     AlreadyRegistered,
+    /// It carries the link of an invitation.
+    Invite(InviteId),
 }
 
 impl MailKind {
-    /// Reads a kind's word.
+    /// Reads a kind's word, and the invitation that goes with one of them.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
+    pub fn parse(word: &str, invite: Option<InviteId>) -> Option<Self> {
         let all = [
             Self::Link(Purpose::VerifyEmail),
             Self::Link(Purpose::ResetPassword),
             Self::AlreadyRegistered,
         ];
-        all.into_iter().find(|kind| kind.as_str() == word)
+        let mut all = all.into_iter().chain(invite.map(Self::Invite));
+        all.find(|kind| kind.as_str() == word)
+    }
+
+    /// The invitation that it is about.
+    #[must_use]
+    pub const fn invite(self) -> Option<InviteId> {
+        match self {
+            Self::Invite(invite) => Some(invite),
+            Self::Link(_) | Self::AlreadyRegistered => None,
+        }
     }
 
     /// The kind's word.
@@ -59,6 +73,7 @@ impl MailKind {
         match self {
             Self::Link(purpose) => purpose.as_str(),
             Self::AlreadyRegistered => "already_registered",
+            Self::Invite(_) => "invite",
         }
     }
 }

@@ -168,8 +168,7 @@ pub async fn find_by_email(db: &mut PgConnection, email: &str) -> Result<Option<
 
 /// The account, held against change until the transaction ends.
 ///
-/// Invariant: accounts are held before sessions and tokens, and those before keys, everywhere, so
-/// that nobody who holds one of each waits for the other.
+/// Invariant: accounts are held first of all ([`super::organizations::lock`]).
 ///
 /// # Errors
 /// Not found where it was deleted.

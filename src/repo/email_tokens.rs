@@ -8,7 +8,8 @@ use crate::model::ids::AccountId;
 use crate::model::mail::Purpose;
 use crate::model::secret::Digest;
 
-/// Stores the token of a link; an older one of the same purpose is dead from now on.
+/// Stores the token of a link; an older one of the same purpose is dead from now on. Where the new
+/// one says nothing of where to go on to, what the older one said holds.
 ///
 /// # Errors
 /// The database's own.
@@ -24,8 +25,9 @@ pub async fn replace(
                                    expires_at)
          values ($1, $2, $3, $4, $5, $6)
          on conflict on constraint email_tokens_pkey do update
-         set digest = excluded.digest, callback_url = excluded.callback_url,
-             created_at = excluded.created_at, expires_at = excluded.expires_at",
+         set digest = excluded.digest, created_at = excluded.created_at,
+             expires_at = excluded.expires_at,
+             callback_url = coalesce(excluded.callback_url, email_tokens.callback_url)",
         account.uuid(),
         purpose.as_str(),
         digest.bytes().as_slice(),

@@ -6,7 +6,8 @@ use sqlx::PgConnection;
 use crate::error::Result;
 use crate::model::ids::{AccountId, OrganizationId};
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::Organization;
+use crate::model::organization::{Organization, OrganizationName};
+use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::repo::OnConstraints;
@@ -44,7 +45,7 @@ struct Row {
     handle: String,
     name: String,
     plan: String,
-    role: String,
+    role: Option<String>,
     allowed_origins: Vec<String>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -56,7 +57,7 @@ impl Row {
             handle: self.handle,
             name: self.name,
             plan: Plan::parse(&self.plan)?,
-            role: Role::parse(&self.role)?,
+            role: self.role.as_deref().and_then(Role::parse),
             allowed_origins: self.allowed_origins,
             created_at: self.created_at,
             updated_at: self.updated_at,
@@ -80,13 +81,14 @@ pub async fn list_of(
     let only = only.map(|organization| organization.0);
     let rows = sqlx::query_as!(
         Row,
-        "select o.handle, o.name, o.plan, u.role, o.allowed_origins, o.created_at, o.updated_at
+        r#"select o.handle, o.name, o.plan, u.role as "role?", o.allowed_origins, o.created_at,
+                  o.updated_at
          from users u join organizations o on o.id = u.organization_id
          where u.account_id = $1 and u.removed_at is null and o.deleted_at is null
            and ($2::text is null or strpos(lower(o.name), lower($2)) > 0
                 or strpos(lower(o.handle), lower($2)) > 0)
            and ($5::uuid is null or o.id = $5)
-         order by lower(o.name), o.id offset $3 limit $4",
+         order by lower(o.name), o.id offset $3 limit $4"#,
         account.uuid(),
         search,
         offset,
@@ -130,6 +132,64 @@ pub async fn find_of(
     .fetch_optional(db)
     .await?;
     Ok(found.map(OrganizationId))
+}
+
+/// Holds the organization against change until the transaction ends.
+///
+/// Invariant: accounts are held before organizations, and those before sessions and tokens, seats,
+/// and keys, everywhere, so that nobody who holds one of each waits for the other.
+///
+/// # Errors
+/// The database's own.
+pub async fn lock(db: &mut PgConnection, id: OrganizationId) -> Result<()> {
+    sqlx::query!("select id from organizations where id = $1 for no key update", id.0)
+        .fetch_optional(db)
+        .await?;
+    Ok(())
+}
+
+/// An organization that was not deleted, as nobody in particular sees it.
+///
+/// # Errors
+/// The database's own.
+pub async fn find(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Organization>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select handle, name, plan, null::text as role, allowed_origins, created_at, updated_at
+           from organizations where id = $1 and deleted_at is null"#,
+        id.0,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.and_then(Row::into_organization))
+}
+
+/// Changes the name and the allowed origins, where they are given.
+///
+/// # Errors
+/// The database's own.
+pub async fn update(
+    db: &mut PgConnection,
+    id: OrganizationId,
+    name: Option<&OrganizationName>,
+    origins: Option<&[Origin]>,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    let origins: Option<Vec<String>> =
+        origins.map(|all| all.iter().map(|origin| origin.as_str().to_owned()).collect());
+    sqlx::query!(
+        "update organizations
+         set name = coalesce($2, name), allowed_origins = coalesce($3, allowed_origins),
+             updated_at = $4
+         where id = $1 and deleted_at is null",
+        id.0,
+        name.map(OrganizationName::as_str),
+        origins.as_deref(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Deletes an organization: its keys are refused from now on, its handle is never given out again.

@@ -5,36 +5,32 @@ use sqlx::PgConnection;
 
 use crate::error::Result;
 use crate::model::ids::{AccountId, OrganizationId, UserId};
+use crate::model::member::NewSeat;
 use crate::model::org_handle::OrgHandle;
 use crate::repo::OnConstraints;
 
-/// Stores the owner's seat of a new organization; without an account, nobody has claimed it yet.
+/// Stores a new seat.
 ///
 /// # Errors
-/// Conflict where the handle is taken, which chance makes once in 62^16.
-pub async fn insert_owner(
-    db: &mut PgConnection,
-    organization: OrganizationId,
-    id: UserId,
-    handle: &str,
-    account: Option<AccountId>,
-    created_at: DateTime<Utc>,
-) -> Result<()> {
+/// Conflict where the handle is taken, which chance makes once in 62^16, or the person has a seat
+/// in the organization already.
+pub async fn insert(db: &mut PgConnection, seat: &NewSeat<'_>) -> Result<()> {
     sqlx::query!(
         "insert into users (id, organization_id, handle, role, account_id, created_at)
-         values ($1, $2, $3, 'owner', $4, $5)",
-        id.0,
-        organization.0,
-        handle,
-        account.map(AccountId::uuid),
-        created_at,
+         values ($1, $2, $3, $4, $5, $6)",
+        seat.id.0,
+        seat.organization.0,
+        seat.handle,
+        seat.role.as_str(),
+        seat.account.map(AccountId::uuid),
+        seat.created_at,
     )
     .execute(db)
     .await
-    .on_constraints(&[(
-        "users_handle_key",
-        "The new seat's id collided with another; try again",
-    )])?;
+    .on_constraints(&[
+        ("users_handle_key", "The new seat's id collided with another; try again"),
+        ("users_account_id_organization_id_key", "This person is a member already"),
+    ])?;
     Ok(())
 }
 

@@ -135,6 +135,7 @@ async fn without_its_database_the_server_lives_is_not_ready_and_answers_503() {
             "getHealthLive",
             "getHealthReady",
             "getJwks",
+            "showInvitePage",
             "showVerifyEmailPage",
             "showResetPasswordPage",
         ];

@@ -18,6 +18,11 @@ pub enum Letter<'a> {
         /// Leads to a new password: once, within 1 hour.
         link: &'a Url,
     },
+    /// To an address that was invited to an organization: accept.
+    Invite {
+        /// Leads to a button that accepts, for whoever is signed in: once, within 7 days.
+        link: &'a Url,
+    },
     /// To an address that was signed up and has an account already: nothing changed.
     AlreadyRegistered,
 }
@@ -46,6 +51,12 @@ const ALREADY_REGISTERED: Template = Template {
     html: include_str!("already_registered.html"),
 };
 
+const INVITE: Template = Template {
+    subject: "You are invited to an organization",
+    text: include_str!("invite.txt"),
+    html: include_str!("invite.html"),
+};
+
 impl Letter<'_> {
     /// Its subject.
     #[must_use]
@@ -71,6 +82,7 @@ impl Letter<'_> {
         match self {
             Self::VerifyEmail { link } => (&VERIFY_EMAIL, Some(link)),
             Self::ResetPassword { link } => (&RESET_PASSWORD, Some(link)),
+            Self::Invite { link } => (&INVITE, Some(link)),
             Self::AlreadyRegistered => (&ALREADY_REGISTERED, None),
         }
     }
@@ -100,8 +112,8 @@ mod tests {
         Url::parse(text).expect("a URL")
     }
 
-    fn letters(link: &Url) -> [Letter<'_>; 2] {
-        [Letter::VerifyEmail { link }, Letter::ResetPassword { link }]
+    fn letters(link: &Url) -> [Letter<'_>; 3] {
+        [Letter::VerifyEmail { link }, Letter::ResetPassword { link }, Letter::Invite { link }]
     }
 
     /// The text with every run of white space made one space.
@@ -141,6 +153,7 @@ mod tests {
         };
         says(Letter::VerifyEmail { link: &link }, "works once, within 24 hours");
         says(Letter::ResetPassword { link: &link }, "works once, within 1 hour");
+        says(Letter::Invite { link: &link }, "works once, within 7 days");
         says(Letter::AlreadyRegistered, "Sign in, or ask for a password reset");
     }
 

@@ -19,10 +19,10 @@ use self::letter::Letter;
 use crate::app::App;
 use crate::app::mailer::{Delivery, Mail, MailError};
 use crate::error::Result;
-use crate::model::ids::new_uuid;
+use crate::model::ids::{InviteId, new_uuid};
 use crate::model::key_format::KeyFormat;
 use crate::model::mail::{MailKind, Purpose, QueuedMail};
-use crate::repo::{accounts, email_tokens, outbox};
+use crate::repo::{accounts, email_tokens, invites, outbox};
 
 /// How many mails are sent at once.
 const BATCH: i64 = 10;
@@ -50,6 +50,20 @@ pub async fn queue(
     at: DateTime<Utc>,
 ) -> Result<()> {
     outbox::insert(tx, new_uuid(at, &*app.entropy), mail, callback_url, at).await
+}
+
+/// Queues the mail of an invitation.
+///
+/// # Errors
+/// The database's own.
+pub async fn queue_invite(
+    app: &App,
+    tx: &mut PgConnection,
+    invite: InviteId,
+    address: &str,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    queue(app, tx, (MailKind::Invite(invite), address), None, at).await
 }
 
 /// Tries every mail that is due now, some at a time; how many were tried.
@@ -110,6 +124,9 @@ async fn link_of(app: &App, tx: &mut PgConnection, mail: &QueuedMail) -> Result<
     if !outbox::hold(tx, mail.id).await? {
         return Ok(None);
     }
+    if let MailKind::Invite(invite) = mail.kind {
+        return link_of_invite(app, tx, invite).await;
+    }
     let account = accounts::find_by_email(tx, &mail.address).await?;
     let Some(account) = account.filter(|account| account.is_active) else { return Ok(None) };
     let mut link = app.config.http.public_url.clone();
@@ -130,11 +147,25 @@ async fn link_of(app: &App, tx: &mut PgConnection, mail: &QueuedMail) -> Result<
     Ok(Some(link))
 }
 
+/// Where the link of an invitation leads, as long as it can be accepted.
+async fn link_of_invite(app: &App, tx: &mut PgConnection, invite: InviteId) -> Result<Option<Url>> {
+    let token = KeyFormat::of_links().mint(&*app.entropy);
+    let (digest, _) = app.peppers.digest(token.expose());
+    let Some(organization) = invites::write_token(tx, invite, digest).await? else {
+        return Ok(None);
+    };
+    let mut link = app.config.http.public_url.clone();
+    link.set_path(&format!("/api/user/invites/{}/accept", token.expose()));
+    link.query_pairs_mut().append_pair("organization", &organization);
+    Ok(Some(link))
+}
+
 async fn send(app: &App, mail: &QueuedMail, link: &Url) -> Result<Delivery, MailError> {
     let letter = match mail.kind {
         MailKind::Link(Purpose::VerifyEmail) => Letter::VerifyEmail { link },
         MailKind::Link(Purpose::ResetPassword) => Letter::ResetPassword { link },
         MailKind::AlreadyRegistered => Letter::AlreadyRegistered,
+        MailKind::Invite(_) => Letter::Invite { link },
     };
     let now = app.clock.now();
     // Another id each time: its token is another, and mail programs hide what they have seen.
@@ -182,7 +213,9 @@ async fn forget_token(db: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
 /// Whether a server's own words repeat the token of the link, in whatever case.
 fn quotes(words: &str, link: &Url) -> bool {
     let words = words.to_lowercase();
-    link.query_pairs().any(|(_, token)| words.contains(&token.to_lowercase()))
+    let of_query = link.query_pairs().map(|(_, token)| token.to_lowercase());
+    let of_path = link.path().split('/').filter(|part| part.starts_with("tnt_"));
+    of_query.chain(of_path.map(str::to_lowercase)).any(|token| words.contains(&token))
 }
 
 /// How long the next attempt waits after so many.

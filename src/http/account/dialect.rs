@@ -117,7 +117,7 @@ described_failures! { Failed,
     /// For every route.
     BadRequest = 400, "Not readable, or fields break rules; `details.issues` names every one.";
     /// For routes with a guard, and signing in.
-    Unauthorized = 401, "No credential, or one that is not good.";
+    Unauthorized = 401, "No credential, or one that is not good: a password, too.";
     /// For every route.
     Forbidden = 403, "A good credential that may not do this, or a page that may not ask for it.";
     /// For routes that change something.

@@ -19,7 +19,9 @@ use tokio::time::timeout;
 pub use self::fields::{Fields, FromFields, Rules};
 use self::nesting::Nesting;
 pub use self::node::Node;
-pub use self::readers::{metadata, metadata_changes, new_password, secret, shown_password, text};
+pub use self::readers::{
+    metadata, metadata_changes, new_password, role, secret, shown_password, text,
+};
 use crate::app::App;
 use crate::error::{Error, Issue, Kind, Result};
 

@@ -7,6 +7,7 @@ use crate::model::Invalid;
 use crate::model::email::Email;
 use crate::model::metadata::{Metadata, MetadataChanges};
 use crate::model::password::{NewPassword, attempt};
+use crate::model::role::Role;
 use crate::model::secret::Secret;
 
 /// Reads a string field by `parse`.
@@ -68,6 +69,14 @@ pub fn new_password(
 /// For another value, or one that is too long to be a password.
 pub fn shown_password(node: Node) -> Result<Secret, Invalid> {
     attempt(&node.into_text()?).ok_or("is longer than any password".into())
+}
+
+/// Reads a role.
+///
+/// # Errors
+/// For another value.
+pub fn role(node: Node) -> Result<Role, Invalid> {
+    Role::parse(&node.into_text()?).ok_or("must be owner, admin or member".into())
 }
 
 /// Reads a token that somebody shows.

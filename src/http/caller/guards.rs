@@ -52,6 +52,8 @@ pub trait RequiredScope {
     const SCOPE: &'static str;
     /// The role that goes with it on a tenant route, where it is not the scope's usual one.
     const ROLE: Option<Role> = None;
+    /// Whether it is for sessions only.
+    const IN_SESSION: bool = false;
 }
 
 /// Guard: somebody who acts in an organization and may use the scope `S` there.
@@ -80,6 +82,9 @@ impl<S: RequiredScope> FromRequestParts<App> for Tenant<S> {
         let caller = acting_in(app, identity, &handle).await?;
         let context = RequestContext::from_request_parts(parts, app).await?;
         let _ = context.acting_in.set(caller.organization);
+        if S::IN_SESSION && !matches!(caller.credential, Credential::Session(..)) {
+            return Err(session_needed());
+        }
         caller.require_scope(S::SCOPE)?;
         caller.require_role(S::ROLE.unwrap_or_else(|| Role::needed_for(S::SCOPE)))?;
         Ok(Self(caller, PhantomData))
@@ -135,11 +140,16 @@ pub struct InSession {
     pub caller: Option<Arc<Caller>>,
 }
 
+fn session_needed() -> Error {
+    Error::forbidden("This can be done in a session only")
+}
+
 impl InSession {
     fn of(identity: Identity) -> Result<Self> {
-        let needed = || Error::forbidden("This can be done in a session only");
-        let person = identity.person.ok_or_else(needed)?;
-        let Credential::Session(_, session) = person.credential else { return Err(needed()) };
+        let person = identity.person.ok_or_else(session_needed)?;
+        let Credential::Session(_, session) = person.credential else {
+            return Err(session_needed());
+        };
         Ok(Self { person, session, caller: identity.caller })
     }
 }
@@ -170,6 +180,15 @@ impl FromRequestParts<App> for MaybeInSession {
             Err(error) => Err(error),
         }
     }
+}
+
+/// For what only an owner may do, and in a session only.
+pub struct OwnedInSession;
+
+impl RequiredScope for OwnedInSession {
+    const SCOPE: &'static str = "organization:write";
+    const ROLE: Option<Role> = Some(Role::Owner);
+    const IN_SESSION: bool = true;
 }
 
 /// `members:read`, for what only those see who run the organization.

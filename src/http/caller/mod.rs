@@ -18,8 +18,8 @@ use self::credential::Credential as Shown;
 pub use self::guards::{
     ApiKeysRead, ApiKeysWrite, AsPerson, AuditRead, Authenticated, BillingRead, InSession,
     InvitesRead, MaybeInSession, MembersRead, MembersWrite, OrganizationRead, OrganizationWrite,
-    OwnMembership, PersonScoped, ProjectsRead, ProjectsWrite, RequiredScope, Scoped, Tenant,
-    UsageRead, UserRead, UserWrite,
+    OwnMembership, OwnedInSession, PersonScoped, ProjectsRead, ProjectsWrite, RequiredScope,
+    Scoped, Tenant, UsageRead, UserRead, UserWrite,
 };
 pub use self::holder::holder_of_key;
 use self::holder::{holder_of_bearer, holder_of_cookie, refused};

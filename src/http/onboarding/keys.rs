@@ -31,7 +31,7 @@ use crate::repo;
 #[utoipa::path(get, path = "/me/api-keys", operation_id = "listMyKeys", tag = "onboarding",
     params(("include_revoked" = Option<bool>, Query,
             description = "Also the revoked and expired ones.")),
-    security(("api_key" = []), ("bearer" = [])),
+    security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "The keys.", body = [Key]), BadRequest, Unauthorized,
               Forbidden, Invalid, Unavailable))]
 pub(super) async fn list(
@@ -80,7 +80,7 @@ impl FromFields for CreateKeyRequest {
 #[utoipa::path(post, path = "/me/api-keys", operation_id = "createMyKey", tag = "onboarding",
     request_body(content = Option<CreateKeyRequest>, description = "May be left out."),
     params(IdempotencyHeader),
-    security(("api_key" = []), ("bearer" = [])),
+    security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 201, description = "Made.", body = MintedKey), BadRequest, Unauthorized,
               Forbidden, Conflict, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
 pub(super) async fn create(
@@ -107,7 +107,7 @@ pub(super) async fn create(
     tag = "onboarding",
     params(("id" = String, Path, description = "The key's id."),
            IdempotencyHeader),
-    security(("api_key" = []), ("bearer" = [])),
+    security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 204, description = "It is revoked."), BadRequest, Unauthorized, Forbidden,
               NotFound, Conflict, Invalid, Unavailable))]
 pub(super) async fn revoke(

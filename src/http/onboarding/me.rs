@@ -27,7 +27,7 @@ pub struct Me {
 
 /// Show the caller's organization, seat and keys.
 #[utoipa::path(get, path = "/me", operation_id = "getMe", tag = "onboarding",
-    security(("api_key" = []), ("bearer" = [])),
+    security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "The caller.", body = Me), BadRequest, Unauthorized,
               Forbidden, Unavailable))]
 pub(super) async fn show(

@@ -137,7 +137,7 @@ pub struct Tenant {
 
 /// Check a credential.
 #[utoipa::path(get, path = "/auth/verify", operation_id = "verifyCredential", tag = "onboarding",
-    security(("api_key" = []), ("bearer" = [])),
+    security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "It is good.", body = Verified), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn verify(Authenticated(caller): Authenticated) -> Json<Verified> {

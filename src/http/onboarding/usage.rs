@@ -36,7 +36,7 @@ pub struct Usage {
 
 /// Show today's requests (UTC). No plan limits a day.
 #[utoipa::path(get, path = "/usage/today", operation_id = "getUsageToday", tag = "onboarding",
-    security(("api_key" = []), ("bearer" = [])),
+    security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "Today's requests.", body = Usage), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn today(
@@ -51,7 +51,7 @@ pub(super) async fn today(
 #[utoipa::path(get, path = "/usage/summary", operation_id = "getUsageSummary", tag = "onboarding",
     params(("month" = Option<String>, Query, description = "`YYYY-MM`; where left out, this month.",
             example = "2026-05")),
-    security(("api_key" = []), ("bearer" = [])),
+    security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "The month's requests.", body = Usage), BadRequest,
               Unauthorized, Forbidden, Invalid, Unavailable))]
 pub(super) async fn summary(

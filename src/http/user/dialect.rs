@@ -31,6 +31,11 @@ impl<T: Serialize> Success<T> {
     pub const fn ok(message: &'static str, data: T) -> Self {
         Self { success: true, status: 200, code: "OK", message, data }
     }
+
+    /// An answer with status 201.
+    pub const fn created(message: &'static str, data: T) -> Self {
+        Self { success: true, status: 201, code: "OK", message, data }
+    }
 }
 
 impl<T: Serialize> IntoResponse for Success<T> {
@@ -228,7 +233,7 @@ described_failures! { Failed,
     /// For every route.
     BadRequest = 400, "Not readable, or fields break rules; `meta.errors` names every one.";
     /// For routes with a guard, and for passwords and mailed links.
-    Unauthorized = 401, "No credential, or one that is not good.";
+    Unauthorized = 401, "No credential, or one that is not good: a password or a mailed link, too.";
     /// For every route.
     Forbidden = 403, "A good credential that may not do this, or a page that may not ask for it.";
     /// For routes with an id.

@@ -3,6 +3,9 @@
 
 mod account;
 pub mod dialect;
+mod invites;
+mod members;
+mod organization;
 mod organizations;
 mod page;
 mod pages;
@@ -41,5 +44,14 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(personal_tokens::update))
         .routes(routes!(personal_tokens::delete))
         .routes(routes!(account::show, account::update, account::delete))
-        .routes(routes!(organizations::list))
+        .routes(routes!(organizations::list, organizations::create))
+        .routes(routes!(organization::show, organization::update, organization::delete))
+        .routes(routes!(members::my_membership))
+        .routes(routes!(members::list))
+        .routes(routes!(members::change_role))
+        .routes(routes!(members::remove))
+        .routes(routes!(invites::list, invites::create))
+        .routes(routes!(invites::revoke))
+        .routes(routes!(invites::resend))
+        .routes(routes!(invites::show_page, invites::accept))
 }

@@ -2,14 +2,26 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain;
 use crate::error::Result;
-use crate::http::caller::AsPerson;
+use crate::http::body::{Fields, FromFields, JsonBody, text};
+use crate::http::caller::{AsPerson, InSession};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::query::Query;
-use crate::http::user::dialect::{BadRequest, Forbidden, Listed, Unauthorized, Unavailable};
+use crate::http::user::dialect::{
+    BadRequest, Conflict, Forbidden, Listed, Reused, Success, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
+};
 use crate::http::user::page::Part;
 use crate::http::user::wire::Organization;
+use crate::model::org_handle::OrgHandle;
+use crate::model::organization::OrganizationName;
 use crate::repo::organizations;
 
 /// List the organizations that the person has a seat in, with their role in each.
@@ -39,4 +51,50 @@ pub(super) async fn list(
         .await?;
     let found = found.into_iter().map(Organization::from).collect();
     Ok(Json(Listed::ok("Organizations fetched", found, part.of(total))))
+}
+
+/// An organization to be.
+#[derive(ToSchema)]
+#[schema(as = user::CreateOrganizationRequest)]
+pub struct CreateRequest {
+    #[schema(value_type = String, min_length = 1, max_length = 128, examples("Acme"))]
+    name: OrganizationName,
+    /// The organization's id; made up where it is left out. No two differ in case only.
+    #[schema(value_type = Option<String>, nullable = false, pattern = "^[A-Za-z0-9_-]{1,64}$",
+             examples("acme"))]
+    id: Option<OrgHandle>,
+}
+
+impl FromFields for CreateRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = fields.required("name", text(OrganizationName::parse));
+        let id = fields.optional("id", text(OrgHandle::parse));
+        Some(Self { name: name?, id })
+    }
+}
+
+/// Make an organization; the caller is its owner.
+#[utoipa::path(post, path = "/api/user/organizations", operation_id = "createOrganization",
+    tag = "user", request_body = CreateRequest, params(IdempotencyHeader),
+    security(("session" = []), ("bearer" = [])),
+    responses((status = 201, description = "Made.", body = Success<Organization>), BadRequest,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn create(
+    State(app): State<App>,
+    InSession { person, session, .. }: InSession,
+    context: RequestContext,
+    idempotency: Idempotency,
+    JsonBody { value: request, said }: JsonBody<CreateRequest>,
+) -> Result<Response> {
+    let CreateRequest { name, id } = request;
+    idempotency
+        .run(&app, &person, said, async |tx| {
+            let (whose, what) = ((&*person, session), (&name, id.as_ref()));
+            let trail = context.trail();
+            let made = domain::organizations::create(&app, tx, whose, what, &trail).await?;
+            let body = Success::created("Organization created", Organization::from(made));
+            Ok(Reply { status: StatusCode::CREATED, body: Some(body) })
+        })
+        .await
 }

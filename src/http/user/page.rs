@@ -48,7 +48,10 @@ fn number(text: &str, least: i64, most: i64) -> Result<i64, Invalid> {
 }
 
 fn search(text: &str) -> Result<String, Invalid> {
-    if text.chars().count() > SEARCH || text.contains('\0') {
+    if text.contains(char::is_control) {
+        return Err("must not contain control characters".into());
+    }
+    if text.chars().count() > SEARCH {
         return Err(format!("must be at most {SEARCH} characters long").into());
     }
     Ok(text.to_owned())

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::http::wire::Timestamp;
 use crate::model;
+use crate::model::role::Role;
 
 /// A person, to themselves.
 #[derive(Serialize, ToSchema)]
@@ -69,10 +70,10 @@ pub struct Organization {
     plan: &'static str,
     #[schema(examples("active"))]
     status: &'static str,
-    /// What the caller is in it: `owner`, `admin` or `member`.
-    #[schema(examples("owner"))]
-    role: &'static str,
-    /// Where its keys may be used from in a browser; anywhere, where empty.
+    /// What the caller is in it: `owner`, `admin` or `member`; null for its own keys.
+    #[schema(required, examples("owner"))]
+    role: Option<&'static str>,
+    /// Where its keys may be used from in a browser; anywhere, where empty. Kept, not enforced yet.
     allowed_origins: Vec<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -85,7 +86,7 @@ impl From<model::organization::Organization> for Organization {
             name: organization.name,
             plan: organization.plan.as_str(),
             status: "active",
-            role: organization.role.as_str(),
+            role: organization.role.map(Role::as_str),
             allowed_origins: organization.allowed_origins,
             created_at: Timestamp(organization.created_at),
             updated_at: Timestamp(organization.updated_at),

@@ -141,7 +141,8 @@ async fn of_200_sign_ins_at_once_the_excess_is_put_off_and_other_routes_answer()
                 (is_known, is_served)
             });
         }
-        app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+        // One that asks who is calling, and no more: key checks have connections of their own.
+        app.session(&ann.cookie).get("/auth/verify").await.has_status(200);
         let outcomes = attempts.join_all().await;
         for is_known in [true, false] {
             for is_served in [true, false] {

@@ -26,13 +26,35 @@ pub struct World {
     refresh_token: String,
     /// The token of a link that nobody was mailed.
     link_token: String,
+    /// The id of another person's seat in ann's organization.
+    seat_id: String,
+    /// The id of an open invitation to ann's organization, and of one that can be spared.
+    invite_id: String,
+    spare_invite_id: String,
+    /// The token of an open invitation of ann to another organization.
+    invite_token: String,
     number: std::sync::atomic::AtomicU32,
 }
 
 impl World {
     /// Makes all of it.
     pub async fn new(app: &TestApp) -> Self {
-        let (acme, ann) = (app.sign_up().await, app.sign_up_person("ann@example.com").await);
+        let (acme, ann) = (app.sign_up().await, app.verified_person("ann@example.com").await);
+        let ben = app.verified_person("ben@example.com").await;
+        let seat_id = app.join(&ann, &ben, "member").await;
+        let invites = format!("/api/user/organizations/{}/invites", ann.org_id);
+        let invite = async |email: &str| {
+            let request = json!({ "email": email, "role": "member" });
+            let made = app.session(&ann.cookie).post(&invites, request).await.has_status(201);
+            text(&made.body["data"]["id"])
+        };
+        let (invite_id, spare_invite_id) =
+            (invite("cleo@example.com").await, invite("dan@example.com").await);
+        app.mails().await;
+        let of_ben = format!("/api/user/organizations/{}/invites", ben.org_id);
+        let request = json!({ "email": ann.email, "role": "member" });
+        app.session(&ben.cookie).post(&of_ben, request).await.has_status(201);
+        let invite_token = app.mailed_token().await;
         let (_, refresh_token) = app.exchange(&acme.api_key).await;
         app.sign_in(&ann.email, PASSWORD).await.has_status(200);
         let sessions = app.session(&ann.cookie).get("/api/auth/list-sessions").await;
@@ -50,6 +72,10 @@ impl World {
             spare_token_id,
             refresh_token,
             link_token: KeyFormat::of_links().mint(&*app.app.entropy).expose().to_owned(),
+            seat_id,
+            invite_id,
+            spare_invite_id,
+            invite_token,
             number: 0.into(),
         }
     }
@@ -76,10 +102,14 @@ impl World {
 
     /// The operation's path, naming things that are there.
     pub fn path(&self, operation: &Operation) -> String {
-        let path = operation.path.replace("{id}", &self.acme.key_id);
+        let path = operation.path.replace("{organizationId}", &self.ann.org_id);
+        let path = path.replace("{userId}", &self.seat_id).replace("{token}", &self.link_token);
         match operation.id() {
             "getToken" => format!("{path}?id={}", self.token_id),
-            _ => path,
+            "revokeInvite" => path.replace("{id}", &self.spare_invite_id),
+            "resendInvite" => path.replace("{id}", &self.invite_id),
+            "acceptInvite" => path.replace(&self.link_token, &self.invite_token),
+            _ => path.replace("{id}", &self.acme.key_id),
         }
     }
 
@@ -110,6 +140,11 @@ impl World {
             "createToken" => json!({ "name": "ci", "scopes": ["user:read"] }),
             "updateToken" => json!({ "keyId": self.token_id, "name": "renamed" }),
             "deleteToken" => json!({ "keyId": self.spare_token_id }),
+            "createOrganization" => json!({ "name": "Another" }),
+            "updateOrganization" => json!({ "name": "Renamed" }),
+            "deleteOrganization" => json!({ "confirm": self.ann.org_id }),
+            "changeMemberRole" => json!({ "role": "admin" }),
+            "createInvite" => json!({ "email": email, "role": "member" }),
             "updateUser" => json!({ "fullName": "Ann Other" }),
             "deleteUser" => json!({ "password": PASSWORD }),
             other => panic!("no request is known for {other}"),

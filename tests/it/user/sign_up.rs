@@ -146,6 +146,13 @@ async fn a_callback_elsewhere_is_refused_by_name() {
             let mut request = request("you@example.com");
             request["callbackURL"] = json!("https://app.example.com/welcome?a=b");
             app.anon().post("/api/auth/sign-up/email", request).await.has_status(200);
+            app.mailed_token().await;
+            // Mailed again, it still leads there.
+            let again = json!({ "email": "you@example.com", "password": PASSWORD });
+            let again = app.anon().post("/api/auth/sign-in/email", again).await;
+            let cookie = format!("tenantry_session={}", again.has_status(200).cookie().unwrap());
+            let session = app.anon().with("cookie", &cookie);
+            session.post("/api/auth/send-verification-email", json!({})).await.has_status(200);
             let token = app.mailed_token().await;
             let verified =
                 app.anon().post("/api/auth/verify-email", json!({ "token": token })).await;

@@ -1,4 +1,4 @@
-//! The two pages that mailed links lead to. They are the same for everyone and load nothing from
+//! The pages that mailed links lead to. They are the same for everyone and load nothing from
 //! anywhere; their script takes the token out of the address and sends it when a person asks.
 
 use std::sync::LazyLock;
@@ -19,6 +19,10 @@ pub const VERIFY_EMAIL: Page =
 /// A form for a new password.
 pub const RESET_PASSWORD: Page =
     Page { title: "Choose a new password", body: include_str!("reset_password.html") };
+
+/// A button that accepts an invitation.
+pub const ACCEPT_INVITE: Page =
+    Page { title: "You are invited", body: include_str!("accept_invite.html") };
 
 /// What a browser may do on these pages: run their script, use their style, ask us.
 static POLICY: LazyLock<String> = LazyLock::new(|| {

@@ -14,7 +14,7 @@ form.addEventListener("submit", async (event) => {
     const response = await fetch(location.pathname, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ token, ...fields }),
+      body: JSON.stringify(token ? { token, ...fields } : fields),
     });
     const answer = await response.json();
     const errors = answer.meta?.errors ?? [];

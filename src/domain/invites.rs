@@ -1,0 +1,187 @@
+//! Invitations: an address is asked into an organization by mail, and whoever proved that the
+//! address is theirs accepts.
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::keys::confirm;
+use crate::domain::mails;
+use crate::domain::members::record;
+use crate::error::{Error, Result};
+use crate::model::audit::{AuditEvent, EventType, Trail};
+use crate::model::caller::{Caller, Person};
+use crate::model::email::Email;
+use crate::model::ids::{InviteId, SessionId, UserId, new_user_handle, new_uuid};
+use crate::model::invite::{Invite, NewInvite};
+use crate::model::key_format::KeyFormat;
+use crate::model::member::NewSeat;
+use crate::model::organization::Organization;
+use crate::model::role::Role;
+use crate::repo::invites::Shown;
+use crate::repo::{accounts, audit_events, invites, members, organizations, people, users};
+
+/// Invites an address; an open invitation of it is replaced.
+///
+/// # Errors
+/// Conflict where its person is a member; missing role: only an owner invites owners.
+pub async fn create(
+    app: &App,
+    tx: &mut PgConnection,
+    caller: &Caller,
+    (email, role): (&Email, Role),
+    trail: &Trail,
+) -> Result<Invite> {
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm(tx, caller, trail).await?;
+    caller.require("members:write")?;
+    if role == Role::Owner {
+        caller.require_role(Role::Owner)?;
+    }
+    if members::has_address(tx, caller.organization, email).await? {
+        return Err(Error::conflict("This person is a member already"));
+    }
+    let new = NewInvite {
+        id: InviteId::new(trail.at, &*app.entropy),
+        organization: caller.organization,
+        email,
+        role,
+        invited_by: caller.user,
+        created_at: trail.at,
+    };
+    invites::insert(tx, &new).await?;
+    mails::queue_invite(app, tx, new.id, email.as_str(), trail.at).await?;
+    let detail = json!({ "role": role.as_str() });
+    record(tx, &caller, EventType::InviteCreated, &new.id.to_string(), detail, trail).await?;
+    find(tx, &caller, new.id).await
+}
+
+async fn find(tx: &mut PgConnection, caller: &Caller, id: InviteId) -> Result<Invite> {
+    let invite = invites::find(tx, caller.organization, id).await?;
+    invite.ok_or_else(no_such_invite)
+}
+
+fn no_such_invite() -> Error {
+    Error::not_found("There is no such invitation")
+}
+
+/// Mails an invitation again, good for another while; the links mailed before are dead.
+///
+/// # Errors
+/// Not found where it is none of the organization's, was accepted or taken back; missing role.
+pub async fn resend(
+    app: &App,
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: InviteId,
+    trail: &Trail,
+) -> Result<Invite> {
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm(tx, caller, trail).await?;
+    caller.require("members:write")?;
+    let invite = find(tx, &caller, id).await?;
+    if invite.role == Role::Owner {
+        caller.require_role(Role::Owner)?;
+    }
+    // Mails are held before what they are about, as by the worker that writes them.
+    mails::queue_invite(app, tx, id, &invite.email, trail.at).await?;
+    if !invites::renew(tx, caller.organization, id, trail.at).await? {
+        return Err(no_such_invite());
+    }
+    let target = id.to_string();
+    record(tx, &caller, EventType::InviteResent, &target, json!({}), trail).await?;
+    find(tx, &caller, id).await
+}
+
+/// Takes an invitation back; one that was taken back stays as it was.
+///
+/// # Errors
+/// Not found where it is none of the organization's, or was accepted.
+pub async fn revoke(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: InviteId,
+    trail: &Trail,
+) -> Result<()> {
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm(tx, caller, trail).await?;
+    caller.require("members:write")?;
+    if !invites::revoke(tx, caller.organization, id, trail.at).await? {
+        return Err(no_such_invite());
+    }
+    record(tx, &caller, EventType::InviteRevoked, &id.to_string(), json!({}), trail).await
+}
+
+/// Accepts an invitation, by the token of the mailed link, in a session of whom it is for. Who has
+/// a seat already keeps it.
+///
+/// # Errors
+/// Not found where the token is unknown, over or used, or the invitation was taken back; forbidden
+/// where the session's person has not proven that the invited address is theirs.
+pub async fn accept(
+    app: &App,
+    tx: &mut PgConnection,
+    (person, session): (&Person, SessionId),
+    token: &str,
+    trail: &Trail,
+) -> Result<Organization> {
+    let shown = find_shown(app, tx, token).await?;
+    let account = accounts::lock(tx, person.account).await?;
+    organizations::lock(tx, shown.organization).await?;
+    people::confirm_session(tx, None, session).await?;
+    if account.email != shown.email || !account.is_verified {
+        return Err(Error::forbidden(
+            "This invitation is for another address, or yours is not verified yet",
+        ));
+    }
+    if !invites::accept(tx, shown.organization, shown.id, trail.at).await? {
+        return Err(no_such_invite());
+    }
+    take_seat(app, tx, person, &shown, trail).await?;
+    let seat = people::caller_in(tx, person, shown.organization).await?;
+    let seat = seat.ok_or_else(|| Error::internal("a seat just taken is not there"))?;
+    let event = AuditEvent {
+        organization: shown.organization,
+        event_type: EventType::InviteAccepted,
+        actor: &seat.user_handle,
+        target: &shown.id.to_string(),
+        key_display_id: None,
+        detail: json!({ "role": seat.role.map(Role::as_str) }),
+        trail,
+    };
+    audit_events::insert(tx, &event).await?;
+    crate::domain::organizations::find(tx, shown.organization, seat.role).await
+}
+
+async fn find_shown(app: &App, tx: &mut PgConnection, token: &str) -> Result<Shown> {
+    if !KeyFormat::of_links().recognises(token) {
+        return Err(no_such_invite());
+    }
+    let found = invites::find_shown(tx, &app.peppers.candidates(token)).await?;
+    found.ok_or_else(no_such_invite)
+}
+
+/// A seat for the person, where they have none: the owner's that nobody has claimed, or a new one.
+async fn take_seat(
+    app: &App,
+    tx: &mut PgConnection,
+    person: &Person,
+    shown: &Shown,
+    trail: &Trail,
+) -> Result<()> {
+    if people::caller_in(tx, person, shown.organization).await?.is_some() {
+        return Ok(());
+    }
+    if shown.role == Role::Owner && members::claim(tx, shown.organization, person.account).await? {
+        return Ok(());
+    }
+    let seat = NewSeat {
+        organization: shown.organization,
+        id: UserId(new_uuid(trail.at, &*app.entropy)),
+        handle: &new_user_handle(&*app.entropy),
+        role: shown.role,
+        account: Some(person.account),
+        created_at: trail.at,
+    };
+    users::insert(tx, &seat).await
+}

@@ -1,0 +1,106 @@
+//! Organizations beside the one that an account is made with: made, changed, deleted.
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::keys::confirm;
+use crate::domain::members::record;
+use crate::error::{Error, Result};
+use crate::model::audit::{AuditEvent, EventType, Trail};
+use crate::model::caller::{Caller, Person};
+use crate::model::ids::{OrganizationId, SessionId, UserId, new_user_handle, new_uuid};
+use crate::model::member::NewSeat;
+use crate::model::org_handle::OrgHandle;
+use crate::model::organization::{Organization, OrganizationName};
+use crate::model::origin::Origin;
+use crate::model::role::Role;
+use crate::repo::{audit_events, invites, organizations, people, users};
+
+/// Makes an organization that the person owns.
+///
+/// # Errors
+/// Conflict where the id is taken; unauthenticated where the session ended meanwhile.
+pub async fn create(
+    app: &App,
+    tx: &mut PgConnection,
+    (person, session): (&Person, SessionId),
+    (name, chosen): (&OrganizationName, Option<&OrgHandle>),
+    trail: &Trail,
+) -> Result<Organization> {
+    people::confirm_session(tx, None, session).await?;
+    let organization = OrganizationId(new_uuid(trail.at, &*app.entropy));
+    let handle = chosen.cloned().unwrap_or_else(|| OrgHandle::generate(&*app.entropy));
+    organizations::insert(tx, organization, &handle, name.as_str(), trail.at).await?;
+    let user_handle = new_user_handle(&*app.entropy);
+    let seat = NewSeat {
+        organization,
+        id: UserId(new_uuid(trail.at, &*app.entropy)),
+        handle: &user_handle,
+        role: Role::Owner,
+        account: Some(person.account),
+        created_at: trail.at,
+    };
+    users::insert(tx, &seat).await?;
+    let event = AuditEvent {
+        organization,
+        event_type: EventType::OrganizationCreated,
+        actor: &user_handle,
+        target: handle.as_str(),
+        key_display_id: None,
+        detail: json!({}),
+        trail,
+    };
+    audit_events::insert(tx, &event).await?;
+    find(tx, organization, Some(Role::Owner)).await
+}
+
+/// The organization, as somebody with this role sees it.
+///
+/// # Errors
+/// Not found where it was deleted.
+pub async fn find(
+    tx: &mut PgConnection,
+    id: OrganizationId,
+    role: Option<Role>,
+) -> Result<Organization> {
+    let found = organizations::find(tx, id).await?;
+    let found = found.ok_or_else(|| Error::not_found("There is no such organization"))?;
+    Ok(Organization { role, ..found })
+}
+
+/// Changes what the organization is called, and where its keys may be used from in a browser.
+///
+/// # Errors
+/// Unauthenticated, forbidden, missing role.
+pub async fn update(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    (name, origins): (Option<&OrganizationName>, Option<&[Origin]>),
+    trail: &Trail,
+) -> Result<Organization> {
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm(tx, caller, trail).await?;
+    caller.require("organization:write")?;
+    organizations::update(tx, caller.organization, name, origins, trail.at).await?;
+    let after = find(tx, caller.organization, caller.role).await?;
+    let detail = json!({ "name": after.name, "allowed_origins": after.allowed_origins });
+    let (handle, event) = (&caller.organization_handle, EventType::OrganizationUpdated);
+    record(tx, &caller, event, handle, detail, trail).await?;
+    Ok(after)
+}
+
+/// Deletes the organization: its keys, its people's access and its invitations end at once. Its id
+/// is never given out again.
+///
+/// # Errors
+/// Unauthenticated, forbidden, missing role: only an owner may.
+pub async fn delete(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> Result<()> {
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm(tx, caller, trail).await?;
+    caller.require_role(Role::Owner)?;
+    let (handle, event) = (&caller.organization_handle, EventType::OrganizationDeleted);
+    record(tx, &caller, event, handle, json!({}), trail).await?;
+    invites::revoke_all(tx, caller.organization, trail.at).await?;
+    organizations::delete(tx, caller.organization, trail.at).await
+}

@@ -1,0 +1,239 @@
+//! `/api/user/organizations/{organizationId}/invites`, and accepting one.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::invites;
+use crate::error::{Error, Result};
+use crate::http::body::{Fields, FromFields, JsonBody, Said, role, text};
+use crate::http::caller::{InSession, InvitesRead, MembersWrite, Tenant};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::path::PathId;
+use crate::http::query::Query;
+use crate::http::user::dialect::{
+    BadRequest, Conflict, Forbidden, Listed, NotFound, Nothing, Reused, Success, TooLarge,
+    Unauthorized, Unavailable, UnsupportedMediaType,
+};
+use crate::http::user::page::Part;
+use crate::http::user::pages::{self, Page};
+use crate::http::user::wire::Organization;
+use crate::http::wire::Timestamp;
+use crate::model;
+use crate::model::audit::Trail;
+use crate::model::email::Email;
+use crate::model::ids::InviteId;
+use crate::model::role::Role;
+use crate::repo;
+
+/// An invitation to an organization.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::Invite)]
+#[serde(rename_all = "camelCase")]
+pub struct Invite {
+    #[schema(examples("inv_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    #[schema(format = Email, examples("you@example.com"))]
+    email: String,
+    /// What they are to be: `owner`, `admin` or `member`.
+    #[schema(examples("member"))]
+    role: &'static str,
+    /// `pending`, `accepted`, `revoked` or `expired`.
+    #[schema(examples("pending"))]
+    status: &'static str,
+    expires_at: Timestamp,
+    /// The seat that it came from.
+    #[schema(examples("user_FuHtj0C14AaKHJq1"))]
+    invited_by: String,
+    created_at: Timestamp,
+}
+
+impl From<model::invite::Invite> for Invite {
+    fn from(invite: model::invite::Invite) -> Self {
+        Self {
+            id: invite.id.to_string(),
+            email: invite.email,
+            role: invite.role.as_str(),
+            status: invite.status.as_str(),
+            expires_at: Timestamp(invite.expires_at),
+            invited_by: invite.invited_by,
+            created_at: Timestamp(invite.created_at),
+        }
+    }
+}
+
+/// List an organization's invitations, newest first.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}/invites",
+    operation_id = "listInvites", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("offset" = Option<i64>, Query, description = "How many to pass over."),
+           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
+           ("q" = Option<String>, Query, description = "What the address has to contain.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The invitations.", body = Listed<Invite>), BadRequest,
+              Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<InvitesRead>,
+    mut query: Query,
+) -> Result<Json<Listed<Invite>>> {
+    let part = Part::read(&mut query);
+    query.finish()?;
+    let (search, window) = (part.search.as_deref(), part.window());
+    let (found, total) = app
+        .db
+        .run(async |db| repo::invites::list(db, caller.organization, search, window).await)
+        .await?;
+    let found = found.into_iter().map(Invite::from).collect();
+    Ok(Json(Listed::ok("Invitations fetched", found, part.of(total))))
+}
+
+/// Who is to be invited.
+#[derive(ToSchema)]
+#[schema(as = user::CreateInviteRequest)]
+pub struct CreateRequest {
+    #[schema(value_type = String, format = Email, max_length = 256, examples("you@example.com"))]
+    email: Email,
+    /// What they are to be: `owner`, `admin` or `member`.
+    #[schema(value_type = String, examples("member"))]
+    role: Role,
+}
+
+impl FromFields for CreateRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let email = fields.required("email", text(Email::parse));
+        let role = fields.required("role", role);
+        Some(Self { email: email?, role: role? })
+    }
+}
+
+/// Invite an address: a mail with a link is sent to it, good once within 7 days.
+///
+/// An open invitation of the same address is replaced. Only owners invite owners; whoever is
+/// invited as one claims the owner's seat that open signup made, if nobody has.
+#[utoipa::path(post, path = "/api/user/organizations/{organizationId}/invites",
+    operation_id = "createInvite", tag = "user", request_body = CreateRequest,
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 201, description = "Invited.", body = Success<Invite>), BadRequest,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn create(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<MembersWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    JsonBody { value: request, said }: JsonBody<CreateRequest>,
+) -> Result<Response> {
+    let answer = idempotency
+        .run(&app, &caller, said, async |tx| {
+            let whom = (&request.email, request.role);
+            let invite = invites::create(&app, tx, &caller, whom, &context.trail()).await?;
+            let body = Success::created("Invitation sent", Invite::from(invite));
+            Ok(Reply { status: StatusCode::CREATED, body: Some(body) })
+        })
+        .await;
+    app.mail_waker.notify_one();
+    answer
+}
+
+fn parse_id(text: &str) -> Result<InviteId> {
+    InviteId::parse(text).ok_or_else(|| Error::not_found("There is no such invitation"))
+}
+
+/// Take an invitation back at once.
+#[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/invites/{id}",
+    operation_id = "revokeInvite", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("id" = String, Path, description = "The invitation's id."),
+           IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Taken back.", body = Success<Nothing>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<MembersWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(id): PathId,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    idempotency
+        .run(&app, &caller, Said::NOTHING, async |tx| {
+            invites::revoke(tx, &caller, id, &context.trail()).await?;
+            let body = Success::ok("Invitation revoked", Nothing {});
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}
+
+/// Mail an invitation again, good for another 7 days; the links mailed before are dead.
+#[utoipa::path(post, path = "/api/user/organizations/{organizationId}/invites/{id}/resend",
+    operation_id = "resendInvite", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("id" = String, Path, description = "The invitation's id."),
+           IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Sent again.", body = Success<Invite>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+pub(super) async fn resend(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<MembersWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(id): PathId,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    let answer = idempotency
+        .run(&app, &caller, Said::NOTHING, async |tx| {
+            let invite = invites::resend(&app, tx, &caller, id, &context.trail()).await?;
+            let body = Success::ok("Invitation sent again", Invite::from(invite));
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await;
+    app.mail_waker.notify_one();
+    answer
+}
+
+/// The page that the mailed link leads to: a button, for whoever is signed in.
+#[utoipa::path(get, path = "/api/user/invites/{token}/accept", operation_id = "showInvitePage",
+    tag = "user", params(("token" = String, Path, description = "From the mailed link.")),
+    responses((status = 200, description = "The page.", body = String,
+               content_type = "text/html; charset=utf-8")))]
+pub(super) async fn show_page() -> Page {
+    pages::ACCEPT_INVITE
+}
+
+/// Accept an invitation, in a session of whom it is for: the invited address has to be the
+/// account's, and verified.
+#[utoipa::path(post, path = "/api/user/invites/{token}/accept", operation_id = "acceptInvite",
+    tag = "user",
+    params(("token" = String, Path, description = "From the mailed link."), IdempotencyHeader),
+    security(("session" = []), ("bearer" = [])),
+    responses((status = 200, description = "The organization, with the role in it.",
+               body = Success<Organization>),
+              BadRequest, Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+pub(super) async fn accept(
+    State(app): State<App>,
+    InSession { person, session, .. }: InSession,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(token): PathId,
+) -> Result<Response> {
+    // The path holds the token: the trail tells of the route.
+    let trail = Trail { path: context.route.clone(), ..context.trail() };
+    idempotency
+        .run(&app, &person, Said::NOTHING, async |tx| {
+            let whose = (&*person, session);
+            let organization = invites::accept(&app, tx, whose, &token, &trail).await?;
+            let body = Success::ok("Invitation accepted", Organization::from(organization));
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}

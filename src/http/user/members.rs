@@ -1,0 +1,175 @@
+//! `/api/user/organizations/{organizationId}/members`, and one's own membership.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::members;
+use crate::error::{Error, Result};
+use crate::http::body::{Fields, FromFields, JsonBody, Said, role};
+use crate::http::caller::{MembersRead, MembersWrite, OrganizationRead, OwnMembership, Tenant};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::path::PathId;
+use crate::http::query::Query;
+use crate::http::user::dialect::{
+    BadRequest, Conflict, Forbidden, Listed, NotFound, Nothing, Reused, Success, TooLarge,
+    Unauthorized, Unavailable, UnsupportedMediaType,
+};
+use crate::http::user::page::Part;
+use crate::http::wire::Timestamp;
+use crate::model;
+use crate::model::ids::AccountId;
+use crate::model::role::Role;
+use crate::repo;
+
+/// Somebody's seat in an organization.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::Member)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    #[schema(examples("user_FuHtj0C14AaKHJq1"))]
+    id: String,
+    /// Null where open signup made the seat and nobody has claimed it yet.
+    #[schema(required, examples("acc_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    account_id: Option<String>,
+    #[schema(required, examples("you@example.com"))]
+    email: Option<String>,
+    #[schema(required, examples("Your Name"))]
+    full_name: Option<String>,
+    /// `owner`, `admin` or `member`.
+    #[schema(examples("owner"))]
+    role: &'static str,
+    joined_at: Timestamp,
+}
+
+impl From<model::member::Member> for Member {
+    fn from(member: model::member::Member) -> Self {
+        Self {
+            id: member.handle,
+            account_id: member.account.as_ref().map(AccountId::to_string),
+            email: member.email,
+            full_name: member.name,
+            role: member.role.as_str(),
+            joined_at: Timestamp(member.joined_at),
+        }
+    }
+}
+
+/// Show the caller's own seat; for an organization's key, the seat that minted it.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}/my-membership",
+    operation_id = "getMyMembership", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The seat.", body = Success<Member>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Unavailable))]
+pub(super) async fn my_membership(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<OrganizationRead>,
+) -> Result<Json<Success<Member>>> {
+    let (organization, own) = (caller.organization, &caller.user_handle);
+    let found = app.db.run(async |db| repo::members::find(db, organization, own).await).await?;
+    let found = found.ok_or_else(|| Error::not_found("There is no such member"))?;
+    Ok(Json(Success::ok("Membership fetched", found.into())))
+}
+
+/// List an organization's members.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}/members",
+    operation_id = "listMembers", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("offset" = Option<i64>, Query, description = "How many to pass over."),
+           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
+           ("q" = Option<String>, Query, description = "What name or address has to contain.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The members.", body = Listed<Member>), BadRequest,
+              Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<MembersRead>,
+    mut query: Query,
+) -> Result<Json<Listed<Member>>> {
+    let part = Part::read(&mut query);
+    query.finish()?;
+    let (search, window) = (part.search.as_deref(), part.window());
+    let (found, total) = app
+        .db
+        .run(async |db| repo::members::list(db, caller.organization, search, window).await)
+        .await?;
+    let found = found.into_iter().map(Member::from).collect();
+    Ok(Json(Listed::ok("Members fetched", found, part.of(total))))
+}
+
+/// The role to be.
+#[derive(ToSchema)]
+#[schema(as = user::ChangeRoleRequest)]
+pub struct ChangeRoleRequest {
+    /// `owner`, `admin` or `member`.
+    #[schema(value_type = String, examples("admin"))]
+    role: Role,
+}
+
+impl FromFields for ChangeRoleRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let role = fields.required("role", role);
+        Some(Self { role: role? })
+    }
+}
+
+/// Give a member another role. Only owners make or change owners; the last one stays one.
+#[utoipa::path(put, path = "/api/user/organizations/{organizationId}/members/{userId}/role",
+    operation_id = "changeMemberRole", tag = "user", request_body = ChangeRoleRequest,
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("userId" = String, Path, description = "The seat's id."),
+           IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Changed.", body = Success<Member>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn change_role(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<MembersWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(user): PathId,
+    JsonBody { value: request, said }: JsonBody<ChangeRoleRequest>,
+) -> Result<Response> {
+    idempotency
+        .run(&app, &caller, said, async |tx| {
+            let (role, trail) = (request.role, context.trail());
+            let member = members::change_role(tx, &caller, &user, role, &trail).await?;
+            let body = Success::ok("Role changed", Member::from(member));
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}
+
+/// Remove a member, or leave: sessions and tokens do nothing more here from the next request on.
+///
+/// Only owners remove owners; the last one stays.
+#[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/members/{userId}",
+    operation_id = "removeMember", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("userId" = String, Path, description = "The seat's id."),
+           IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Removed.", body = Success<Nothing>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+pub(super) async fn remove(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<OwnMembership>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(user): PathId,
+) -> Result<Response> {
+    idempotency
+        .run(&app, &caller, Said::NOTHING, async |tx| {
+            members::remove(tx, &caller, &user, &context.trail()).await?;
+            let body = Success::ok("Member removed", Nothing {});
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}

@@ -1,0 +1,152 @@
+//! `/api/user/organizations/{organizationId}`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::organizations;
+use crate::error::{Error, Issue, Result};
+use crate::http::body::{Fields, FromFields, JsonBody, Node, text};
+use crate::http::caller::{OrganizationRead, OrganizationWrite, OwnedInSession, Tenant};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::user::dialect::{
+    BadRequest, Conflict, Forbidden, Nothing, Reused, Success, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
+};
+use crate::http::user::wire::Organization;
+use crate::model::Invalid;
+use crate::model::organization::OrganizationName;
+use crate::model::origin::Origin;
+
+/// How many origins there may be.
+const ORIGINS: usize = 50;
+
+/// Show an organization.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}",
+    operation_id = "getOrganization", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The organization.", body = Success<Organization>),
+              BadRequest, Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn show(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<OrganizationRead>,
+) -> Result<Json<Success<Organization>>> {
+    let (id, role) = (caller.organization, caller.role);
+    let found = app.db.run(async |db| organizations::find(db, id, role).await).await?;
+    Ok(Json(Success::ok("Organization fetched", found.into())))
+}
+
+/// The settings to change, at least one; what is left out stays.
+#[derive(ToSchema)]
+#[schema(as = user::UpdateOrganizationRequest)]
+#[expect(non_snake_case, reason = "the contract's name")]
+pub struct UpdateRequest {
+    #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 128,
+             examples("Acme"))]
+    name: Option<OrganizationName>,
+    /// Where its keys may be used from in a browser; an empty list is anywhere. Kept, not enforced
+    /// yet.
+    #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 50,
+             examples("https://app.example.com"))]
+    allowedOrigins: Option<Vec<Origin>>,
+}
+
+impl FromFields for UpdateRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        if fields.are_none() {
+            fields.refuse("Name at least one setting to change");
+        }
+        let name = fields.optional("name", text(OrganizationName::parse));
+        let allowed_origins = fields.optional("allowedOrigins", origins);
+        Some(Self { name, allowedOrigins: allowed_origins })
+    }
+}
+
+/// Reads origins, each once.
+fn origins(node: Node) -> Result<Vec<Origin>, Invalid> {
+    let texts = node.into_texts()?;
+    if texts.len() > ORIGINS {
+        return Err(format!("must be at most {ORIGINS} origins").into());
+    }
+    let mut origins: Vec<Origin> = Vec::new();
+    for text in texts {
+        let origin = Origin::parse(&text)?;
+        if !origins.contains(&origin) {
+            origins.push(origin);
+        }
+    }
+    Ok(origins)
+}
+
+/// Change an organization's settings.
+#[utoipa::path(put, path = "/api/user/organizations/{organizationId}",
+    operation_id = "updateOrganization", tag = "user", request_body = UpdateRequest,
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Changed.", body = Success<Organization>), BadRequest,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn update(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<OrganizationWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    JsonBody { value: request, said }: JsonBody<UpdateRequest>,
+) -> Result<Response> {
+    let UpdateRequest { name, allowedOrigins } = request;
+    idempotency
+        .run(&app, &caller, said, async |tx| {
+            let what = (name.as_ref(), allowedOrigins.as_deref());
+            let after = organizations::update(tx, &caller, what, &context.trail()).await?;
+            let body = Success::ok("Organization updated", Organization::from(after));
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}
+
+/// The proof that it is meant.
+#[derive(ToSchema)]
+#[schema(as = user::DeleteOrganizationRequest)]
+pub struct DeleteRequest {
+    /// The organization's id.
+    #[schema(examples("org_79d0fHwDRh"))]
+    confirm: String,
+}
+
+impl FromFields for DeleteRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let confirm = fields.required("confirm", Node::into_text);
+        Some(Self { confirm: confirm? })
+    }
+}
+
+/// Delete an organization: its keys, its people's access and its invitations end at once.
+///
+/// Its id is never given out again.
+#[utoipa::path(delete, path = "/api/user/organizations/{organizationId}",
+    operation_id = "deleteOrganization", tag = "user", request_body = DeleteRequest,
+    params(("organizationId" = String, Path, description = "The organization's id.")),
+    security(("session" = []), ("bearer" = [])),
+    responses((status = 200, description = "Deleted.", body = Success<Nothing>), BadRequest,
+              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<OwnedInSession>,
+    context: RequestContext,
+    _: Idempotency,
+    JsonBody { value: request, .. }: JsonBody<DeleteRequest>,
+) -> Result<Json<Success<Nothing>>> {
+    if request.confirm != caller.organization_handle {
+        let issue = Issue::of("confirm", "must be the id of the organization");
+        return Err(Error::invalid(vec![issue]));
+    }
+    let trail = context.trail();
+    app.db.transaction(async |tx| organizations::delete(tx, &caller, &trail).await).await?;
+    Ok(Json(Success::ok("Organization deleted", Nothing {})))
+}

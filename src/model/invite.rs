@@ -1,0 +1,78 @@
+//! Invitations to an organization.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::model::email::Email;
+use crate::model::ids::{InviteId, OrganizationId, UserId};
+use crate::model::role::Role;
+
+/// How long an invitation can be accepted.
+pub const LIFETIME: TimeDelta = TimeDelta::days(7);
+
+/// What became of an invitation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InviteStatus {
+    /// It can be accepted.
+    Pending,
+    /// It was.
+    Accepted,
+    /// It was taken back, or replaced.
+    Revoked,
+    /// It was not accepted in time.
+    Expired,
+}
+
+impl InviteStatus {
+    /// Reads a status's word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [Self::Pending, Self::Accepted, Self::Revoked, Self::Expired];
+        all.into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// The status's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Accepted => "accepted",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// What is told about an invitation.
+#[derive(Clone, Debug)]
+pub struct Invite {
+    /// Its id.
+    pub id: InviteId,
+    /// Who is invited.
+    pub email: String,
+    /// What they are to be.
+    pub role: Role,
+    /// What became of it, by the database's clock.
+    pub status: InviteStatus,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+    /// The seat that it came from, as callers see it.
+    pub invited_by: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// An invitation about to be stored.
+pub struct NewInvite<'a> {
+    /// Its id.
+    pub id: InviteId,
+    /// Where to.
+    pub organization: OrganizationId,
+    /// Who is invited.
+    pub email: &'a Email,
+    /// What they are to be.
+    pub role: Role,
+    /// The seat that it comes from.
+    pub invited_by: UserId,
+    /// When it is made.
+    pub created_at: DateTime<Utc>,
+}

@@ -1,0 +1,284 @@
+//! Invitations: made, listed, ended. Whether one is over is judged where it is read, by the
+//! database's clock; nothing has to clean up for it to be true.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::model::ids::{InviteId, OrganizationId};
+use crate::model::invite::{Invite, InviteStatus, LIFETIME, NewInvite};
+use crate::model::role::Role;
+use crate::model::secret::Digest;
+
+/// Stores a new invitation, in the place of an open one of the same address.
+///
+/// # Errors
+/// The database's own.
+pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<()> {
+    sqlx::query!(
+        "update invites set revoked_at = $3
+         where organization_id = $1 and email = $2
+           and accepted_at is null and revoked_at is null",
+        invite.organization.0,
+        invite.email.as_str(),
+        invite.created_at,
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "insert into invites (id, organization_id, email, role, invited_by, created_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7)",
+        invite.id.uuid(),
+        invite.organization.0,
+        invite.email.as_str(),
+        invite.role.as_str(),
+        invite.invited_by.0,
+        invite.created_at,
+        invite.created_at + LIFETIME,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    id: Uuid,
+    email: String,
+    role: String,
+    status: String,
+    expires_at: DateTime<Utc>,
+    invited_by: String,
+    created_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn into_invite(self) -> Option<Invite> {
+        Some(Invite {
+            id: InviteId::from_uuid(self.id),
+            email: self.email,
+            role: Role::parse(&self.role)?,
+            status: InviteStatus::parse(&self.status)?,
+            expires_at: self.expires_at,
+            invited_by: self.invited_by,
+            created_at: self.created_at,
+        })
+    }
+}
+
+/// A part of the organization's invitations, those whose addresses contain `search`, the newest
+/// first, and how many there are in all.
+///
+/// # Errors
+/// The database's own.
+pub async fn list(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    search: Option<&str>,
+    (offset, limit): (i64, i64),
+) -> Result<(Vec<Invite>, i64)> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select i.id, i.email, i.role, i.expires_at, u.handle as invited_by, i.created_at,
+                  case when i.accepted_at is not null then 'accepted'
+                       when i.revoked_at is not null then 'revoked'
+                       when i.expires_at <= now() then 'expired'
+                       else 'pending' end as "status!"
+           from invites i
+           join users u on u.organization_id = i.organization_id and u.id = i.invited_by
+           where i.organization_id = $1
+             and ($2::text is null or strpos(i.email, lower($2)) > 0)
+           order by i.id desc offset $3 limit $4"#,
+        organization.0,
+        search,
+        offset,
+        limit,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from invites
+           where organization_id = $1 and ($2::text is null or strpos(email, lower($2)) > 0)"#,
+        organization.0,
+        search,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((rows.into_iter().filter_map(Row::into_invite).collect(), total))
+}
+
+/// One invitation of the organization.
+///
+/// # Errors
+/// The database's own.
+pub async fn find(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: InviteId,
+) -> Result<Option<Invite>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select i.id, i.email, i.role, i.expires_at, u.handle as invited_by, i.created_at,
+                  case when i.accepted_at is not null then 'accepted'
+                       when i.revoked_at is not null then 'revoked'
+                       when i.expires_at <= now() then 'expired'
+                       else 'pending' end as "status!"
+           from invites i
+           join users u on u.organization_id = i.organization_id and u.id = i.invited_by
+           where i.organization_id = $1 and i.id = $2"#,
+        organization.0,
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.and_then(Row::into_invite))
+}
+
+/// Makes an invitation that was neither accepted nor taken back good for another while, and the
+/// links mailed for it dead; whether there is one.
+///
+/// # Errors
+/// The database's own.
+pub async fn renew(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: InviteId,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update invites set expires_at = $3, digest = null
+         where organization_id = $1 and id = $2 and accepted_at is null and revoked_at is null",
+        organization.0,
+        id.uuid(),
+        at + LIFETIME,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Takes an invitation back; whether it was open until now.
+///
+/// # Errors
+/// The database's own.
+pub async fn revoke(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: InviteId,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update invites set revoked_at = $3
+         where organization_id = $1 and id = $2 and accepted_at is null and revoked_at is null",
+        organization.0,
+        id.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Takes every open invitation of the organization back.
+///
+/// # Errors
+/// The database's own.
+pub async fn revoke_all(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    at: DateTime<Utc>,
+) -> Result<u64> {
+    let done = sqlx::query!(
+        "update invites set revoked_at = $2
+         where organization_id = $1 and accepted_at is null and revoked_at is null",
+        organization.0,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Gives an open invitation the token of its next mail; the handle of its organization, or `None`
+/// where nobody is to be mailed any more.
+///
+/// # Errors
+/// The database's own.
+pub async fn write_token(
+    db: &mut PgConnection,
+    id: InviteId,
+    digest: Digest,
+) -> Result<Option<String>> {
+    let handle = sqlx::query_scalar!(
+        "update invites i set digest = $2 from organizations o
+         where i.id = $1 and o.id = i.organization_id and o.deleted_at is null
+           and i.accepted_at is null and i.revoked_at is null and i.expires_at > now()
+         returning o.handle",
+        id.uuid(),
+        digest.bytes().as_slice(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(handle)
+}
+
+/// An invitation that somebody showed the token of.
+pub struct Shown {
+    /// The invitation.
+    pub id: InviteId,
+    /// Where to.
+    pub organization: OrganizationId,
+    /// Who is invited.
+    pub email: String,
+    /// What they are to be.
+    pub role: Role,
+}
+
+/// The open invitation whose token has one of these digests; not held.
+///
+/// # Errors
+/// The database's own.
+pub async fn find_shown(db: &mut PgConnection, digests: &[Digest]) -> Result<Option<Shown>> {
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let row = sqlx::query!(
+        "select i.id, i.organization_id, i.email, i.role
+         from invites i join organizations o on o.id = i.organization_id
+         where i.digest = any($1) and i.accepted_at is null and i.revoked_at is null
+           and i.expires_at > now() and o.deleted_at is null",
+        &digests,
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let role = Role::parse(&row.role).ok_or_else(|| Error::internal("a role without a meaning"))?;
+    Ok(Some(Shown {
+        id: InviteId::from_uuid(row.id),
+        organization: OrganizationId(row.organization_id),
+        email: row.email,
+        role,
+    }))
+}
+
+/// Uses an invitation up; false where it is not open any more. Of several who accept one at once,
+/// one does.
+///
+/// # Errors
+/// The database's own.
+pub async fn accept(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: InviteId,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update invites set accepted_at = $3
+         where organization_id = $1 and id = $2 and accepted_at is null and revoked_at is null
+           and expires_at > now()",
+        organization.0,
+        id.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}

@@ -1,0 +1,232 @@
+//! The people of an organization.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::email::Email;
+use crate::model::ids::{AccountId, OrganizationId, UserId};
+use crate::model::member::Member;
+use crate::model::role::Role;
+
+struct Row {
+    id: Uuid,
+    handle: String,
+    account_id: Option<Uuid>,
+    email: Option<String>,
+    name: Option<String>,
+    role: String,
+    created_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn into_member(self) -> Option<Member> {
+        Some(Member {
+            id: UserId(self.id),
+            handle: self.handle,
+            account: self.account_id.map(AccountId::from_uuid),
+            email: self.email,
+            name: self.name,
+            role: Role::parse(&self.role)?,
+            joined_at: self.created_at,
+        })
+    }
+}
+
+/// A part of the organization's members, those whose names or addresses contain `search`, the
+/// oldest first, and how many there are in all.
+///
+/// # Errors
+/// The database's own.
+pub async fn list(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    search: Option<&str>,
+    (offset, limit): (i64, i64),
+) -> Result<(Vec<Member>, i64)> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select u.id, u.handle, u.account_id, a.email as "email?", a.name as "name?", u.role,
+                  u.created_at
+           from users u left join accounts a on a.id = u.account_id
+           where u.organization_id = $1 and u.removed_at is null
+             and ($2::text is null or strpos(lower(a.name), lower($2)) > 0
+                  or strpos(a.email, lower($2)) > 0)
+           order by u.id offset $3 limit $4"#,
+        organization.0,
+        search,
+        offset,
+        limit,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"select count(*) as "count!"
+           from users u left join accounts a on a.id = u.account_id
+           where u.organization_id = $1 and u.removed_at is null
+             and ($2::text is null or strpos(lower(a.name), lower($2)) > 0
+                  or strpos(a.email, lower($2)) > 0)"#,
+        organization.0,
+        search,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((rows.into_iter().filter_map(Row::into_member).collect(), total))
+}
+
+/// One member of the organization, by the seat as callers see it.
+///
+/// # Errors
+/// The database's own.
+pub async fn find(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    handle: &str,
+) -> Result<Option<Member>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select u.id, u.handle, u.account_id, a.email as "email?", a.name as "name?", u.role,
+                  u.created_at
+           from users u left join accounts a on a.id = u.account_id
+           where u.organization_id = $1 and u.handle = $2 and u.removed_at is null"#,
+        organization.0,
+        handle,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.and_then(Row::into_member))
+}
+
+/// Whether the person with this address has a seat in the organization.
+///
+/// # Errors
+/// The database's own.
+pub async fn has_address(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    email: &Email,
+) -> Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"select exists (
+               select from users u join accounts a on a.id = u.account_id
+               where u.organization_id = $1 and a.email = $2 and u.removed_at is null
+           ) as "found!""#,
+        organization.0,
+        email.as_str(),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(found)
+}
+
+/// How many people own the organization beside the one in this seat. Whoever decides by it holds
+/// the organization.
+///
+/// # Errors
+/// The database's own.
+pub async fn other_owners(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: UserId,
+) -> Result<i64> {
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from users
+           where organization_id = $1 and id <> $2 and role = 'owner'
+             and account_id is not null and removed_at is null"#,
+        organization.0,
+        id.0,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(count)
+}
+
+/// Changes a seat's role; whether it is there.
+///
+/// # Errors
+/// The database's own.
+pub async fn set_role(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: UserId,
+    role: Role,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update users set role = $3 where organization_id = $1 and id = $2 and removed_at is null",
+        organization.0,
+        id.0,
+        role.as_str(),
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Takes a seat away; whether it was there.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: UserId,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update users set removed_at = $3
+         where organization_id = $1 and id = $2 and removed_at is null",
+        organization.0,
+        id.0,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Takes every seat away but the account's own.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove_others(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    account: AccountId,
+    at: DateTime<Utc>,
+) -> Result<u64> {
+    let done = sqlx::query!(
+        "update users set removed_at = $3
+         where organization_id = $1 and account_id is distinct from $2 and removed_at is null",
+        organization.0,
+        account.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Gives a person the owner's seat that open signup made and nobody has claimed yet; whether there
+/// is one.
+///
+/// # Errors
+/// The database's own.
+pub async fn claim(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    account: AccountId,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update users set account_id = $2
+         where id = (select id from users
+                     where organization_id = $1 and account_id is null and role = 'owner'
+                       and removed_at is null
+                     order by id limit 1 for no key update)",
+        organization.0,
+        account.uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}

@@ -1,0 +1,248 @@
+//! `/api/user/organizations/{organizationId}/invites`, and accepting one.
+
+use serde_json::{Value, json};
+
+use crate::support::actor::Answer;
+use crate::support::people::{PASSWORD, Person};
+use crate::support::{TestApp, run};
+
+fn path(owner: &Person) -> String {
+    format!("/api/user/organizations/{}/invites", owner.org_id)
+}
+
+async fn invite(app: &TestApp, owner: &Person, email: &str, role: &str) -> Answer {
+    let request = json!({ "email": email, "role": role });
+    app.session(&owner.cookie).post(&path(owner), request).await
+}
+
+async fn accept(app: &TestApp, person: &Person, token: &str) -> Answer {
+    let path = format!("/api/user/invites/{token}/accept");
+    app.session(&person.cookie).post(&path, json!({})).await
+}
+
+#[tokio::test]
+async fn whoever_is_invited_reads_the_mail_accepts_and_is_in() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let ben = app.verified_person("ben@example.com").await;
+        let made = invite(app, &ann, "BEN@example.com", "admin").await.has_status(201);
+        assert_eq!(made.body["data"]["status"], "pending");
+        assert_eq!(made.body["data"]["email"], "ben@example.com");
+        let mails = app.mails().await;
+        assert_eq!(mails[0].header("To"), "ben@example.com");
+        let link = mails[0].link().unwrap();
+        assert!(link.starts_with("http://127.0.0.1:8080/api/user/invites/tnt_link_"), "{link}");
+        assert!(link.ends_with(&format!("/accept?organization={}", ann.org_id)), "{link}");
+        // The organization's name is somebody's words: it is not in the mail.
+        assert!(!mails[0].text.contains("Ann Example"));
+        let here = link.strip_prefix("http://127.0.0.1:8080").unwrap();
+        let page = app.session(&ben.cookie).get(here).await.has_status(200);
+        assert!(page.text.contains("<button>"));
+        let token = mails[0].token().unwrap();
+        let accepted = accept(app, &ben, &token).await.has_status(200);
+        assert_eq!(accepted.body["data"]["id"], ann.org_id);
+        assert_eq!(accepted.body["data"]["role"], "admin");
+        let list = app.session(&ben.cookie).get(&path(&ann)).await.has_status(200);
+        assert_eq!(list.body["data"][0]["status"], "accepted");
+        accept(app, &ben, &token).await.has_failed(404, "NOT_FOUND");
+        let told = "select count(*) from audit_events where path like '%tnt_link_%'";
+        assert_eq!(app.count(told).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_the_proven_owner_of_the_invited_address_accepts() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let cleo = app.verified_person("cleo@example.com").await;
+        invite(app, &ann, "ben@example.com", "member").await.has_status(201);
+        let token = app.mailed_token().await;
+        accept(app, &cleo, &token).await.has_failed(403, "FORBIDDEN");
+        // An account with the address, but without the proof.
+        let ben = app.sign_up_person("ben@example.com").await;
+        let verify = app.mailed_token().await;
+        accept(app, &ben, &token).await.has_failed(403, "FORBIDDEN");
+        app.anon().post("/api/auth/verify-email", json!({ "token": verify })).await.has_status(200);
+        accept(app, &ben, &token).await.has_status(200);
+        let path = format!("/api/user/invites/{token}/accept");
+        app.anon().post(&path, json!({})).await.has_failed(401, "AUTHENTICATION_REQUIRED");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_20_that_accept_one_invitation_at_once_one_makes_the_membership() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let ben = app.verified_person("ben@example.com").await;
+        invite(app, &ann, &ben.email, "member").await.has_status(201);
+        let path = format!("/api/user/invites/{}/accept", app.mailed_token().await);
+        let mut attempts = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let (session, path) = (app.session(&ben.cookie), path.clone());
+            attempts.spawn(async move { session.post(&path, json!({})).await.status.as_u16() });
+        }
+        let statuses = attempts.join_all().await;
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+        assert_eq!(statuses.iter().filter(|status| **status == 404).count(), 19, "{statuses:?}");
+        assert_eq!(app.count("select count(*) from users where role = 'member'").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invitation_is_over_after_seven_days_or_when_it_is_taken_back_or_replaced() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let ben = app.verified_person("ben@example.com").await;
+        let session = app.session(&ann.cookie);
+        invite(app, &ann, &ben.email, "member").await.has_status(201);
+        let first = app.mailed_token().await;
+        let second = invite(app, &ann, &ben.email, "admin").await.has_status(201);
+        accept(app, &ben, &first).await.has_failed(404, "NOT_FOUND");
+        let link = app.mailed_token().await;
+        let one = format!("{}/{}", path(&ann), second.body["data"]["id"].as_str().unwrap());
+
+        let week = "select count(*) from invites where expires_at = created_at + interval '7 days'";
+        assert_eq!(app.count(week).await, 2);
+        app.execute("update invites set expires_at = now() where revoked_at is null").await;
+        accept(app, &ben, &link).await.has_failed(404, "NOT_FOUND");
+        let list = session.get(&path(&ann)).await.has_status(200);
+        let statuses: Vec<_> =
+            list.body["data"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
+        assert!(statuses.contains(&json!("expired")) && statuses.contains(&json!("revoked")));
+        // Sent again it is good again, and only by the newest link.
+        session.post(&format!("{one}/resend"), json!({})).await.has_status(200);
+        let again = app.mailed_token().await;
+        accept(app, &ben, &link).await.has_failed(404, "NOT_FOUND");
+        session.delete(&one).await.has_status(200);
+        accept(app, &ben, &again).await.has_failed(404, "NOT_FOUND");
+        session.delete(&one).await.has_failed(404, "NOT_FOUND");
+        session.post(&format!("{one}/resend"), json!({})).await.has_failed(404, "NOT_FOUND");
+        assert!(app.mails().await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invitation_that_was_taken_back_before_it_was_mailed_is_not_mailed() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let made = invite(app, &ann, "ben@example.com", "member").await.has_status(201);
+        let one = format!("{}/{}", path(&ann), made.body["data"]["id"].as_str().unwrap());
+        app.session(&ann.cookie).delete(&one).await.has_status(200);
+        assert!(app.mails().await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_seat_that_open_signup_made_is_claimed_by_inviting_its_person_as_owner() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ann = app.verified_person("ann@example.com").await;
+        let invites = format!("/api/user/organizations/{}/invites", acme.org_id);
+        let request = json!({ "email": ann.email, "role": "owner" });
+        app.key(&acme.api_key).post(&invites, request).await.has_status(201);
+        let token = app.mailed_token().await;
+        let accepted = accept(app, &ann, &token).await.has_status(200);
+        assert_eq!(accepted.body["data"]["role"], "owner");
+        let own = format!("/api/user/organizations/{}/my-membership", acme.org_id);
+        let own = app.session(&ann.cookie).get(&own).await.has_status(200);
+        assert_eq!(own.body["data"]["id"], acme.user_id);
+        let list = app.session(&ann.cookie).get("/api/user/organizations").await.has_status(200);
+        assert_eq!(list.body["meta"]["total"], 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_may_not_invite_does_not_and_only_owners_invite_owners() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let ben = app.verified_person("ben@example.com").await;
+        let cleo = app.verified_person("cleo@example.com").await;
+        app.join(&ann, &ben, "admin").await;
+        app.join(&ann, &cleo, "member").await;
+        let ask = async |person: &Person, role: &str| {
+            let request = json!({ "email": "dan@example.com", "role": role });
+            app.session(&person.cookie).post(&path(&ann), request).await
+        };
+        ask(&cleo, "member").await.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        app.session(&cleo.cookie)
+            .get(&path(&ann))
+            .await
+            .has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        let refused = ask(&ben, "owner").await.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        assert_eq!(refused.body["meta"]["required_role"], "owner");
+        ask(&ben, "member").await.has_status(201);
+        invite(app, &ann, "ben@example.com", "member").await.has_failed(409, "CONFLICT");
+        invite(app, &ann, "ann@example.com", "member").await.has_failed(409, "CONFLICT");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_address_or_no_role_is_refused_by_name() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        for email in ["", "ben", "ben@", "a@example.com, b@example.com", "a@b.c\r\nBcc: d@e.f"] {
+            let answer = invite(app, &ann, email, "member,owner").await.has_status(400);
+            assert_eq!(answer.refused_fields(), ["email", "role"], "{email:?}");
+        }
+        let smuggled = json!({ "email": "b@example.com", "role": "member",
+                               "organizationId": "x", "invitedBy": "y" });
+        let answer = app.session(&ann.cookie).post(&path(&ann), smuggled).await.has_status(400);
+        let mut fields = answer.refused_fields();
+        fields.sort_unstable();
+        assert_eq!(fields, ["invitedBy", "organizationId"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn garbage_is_no_invitation_and_neither_is_another_link() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let request = json!({ "email": ann.email });
+        app.anon().post("/api/auth/request-password-reset", request).await.has_status(200);
+        let reset = app.mailed_token().await;
+        for token in ["garbage", "tnt_link_", reset.as_str(), "%00"] {
+            accept(app, &ann, token).await.has_failed(404, "NOT_FOUND");
+        }
+    })
+    .await;
+}
+
+/// Pre-hijacking: a stranger made an account with Ann's address and let an accomplice in.
+#[tokio::test]
+async fn an_accomplice_loses_the_seat_when_the_address_s_owner_takes_the_account() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        app.mails().await;
+        let eve = app.verified_person("eve@example.com").await;
+        app.join(&ann, &eve, "owner").await;
+        let request = json!({ "email": "mal@example.com", "role": "owner" });
+        app.session(&eve.cookie).post(&path(&ann), request).await.has_status(201);
+        let open = app.mailed_token().await;
+        let mal = app.verified_person("mal@example.com").await;
+        app.anon()
+            .post("/api/auth/request-password-reset", json!({ "email": "ann@example.com" }))
+            .await
+            .has_status(200);
+        let reset =
+            json!({ "token": app.mailed_token().await, "newPassword": "another-passphrase" });
+        app.anon().post("/api/auth/reset-password", reset).await.has_status(200);
+        let organization = format!("/api/user/organizations/{}", ann.org_id);
+        app.session(&eve.cookie).get(&organization).await.has_failed(403, "FORBIDDEN");
+        accept(app, &mal, &open).await.has_failed(404, "NOT_FOUND");
+        let owner = app.sign_in("ann@example.com", "another-passphrase").await.has_status(200);
+        let session = app.session(&owner.cookie().unwrap());
+        let members = session.get(&format!("{organization}/members")).await.has_status(200);
+        assert_eq!(members.body["meta"]["total"], 1);
+        assert_ne!(members.body["data"][0]["email"], Value::Null);
+        assert_eq!(app.sign_in("ann@example.com", PASSWORD).await.status, 401);
+    })
+    .await;
+}

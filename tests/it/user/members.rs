@@ -1,0 +1,174 @@
+//! `/api/user/organizations/{organizationId}/members`
+
+use serde_json::{Value, json};
+
+use crate::support::actor::Answer;
+use crate::support::people::Person;
+use crate::support::{TestApp, run};
+
+fn path(owner: &Person, rest: &str) -> String {
+    format!("/api/user/organizations/{}{rest}", owner.org_id)
+}
+
+async fn change(app: &TestApp, by: &Person, owner: &Person, seat: &str, role: &str) -> Answer {
+    let path = path(owner, &format!("/members/{seat}/role"));
+    app.session(&by.cookie).put(&path, json!({ "role": role })).await
+}
+
+async fn remove(app: &TestApp, by: &Person, owner: &Person, seat: &str) -> Answer {
+    app.session(&by.cookie).delete(&path(owner, &format!("/members/{seat}"))).await
+}
+
+async fn seat_of(app: &TestApp, person: &Person, owner: &Person) -> String {
+    let own = app.session(&person.cookie).get(&path(owner, "/my-membership")).await;
+    own.has_status(200).body["data"]["id"].as_str().unwrap().to_owned()
+}
+
+/// Ann owns an organization, in which Ben and Cleo have seats.
+async fn people(app: &TestApp, ben: &str, cleo: &str) -> ([Person; 3], [String; 3]) {
+    let a = app.verified_person("ann@example.com").await;
+    let b = app.verified_person("ben@example.com").await;
+    let c = app.verified_person("cleo@example.com").await;
+    let seats =
+        [seat_of(app, &a, &a).await, app.join(&a, &b, ben).await, app.join(&a, &c, cleo).await];
+    ([a, b, c], seats)
+}
+
+#[tokio::test]
+async fn members_are_listed_with_their_roles() {
+    run(async |app| {
+        let ([ann, ben, _], _) = people(app, "admin", "member").await;
+        let list = app.session(&ben.cookie).get(&path(&ann, "/members")).await.has_status(200);
+        let roles: Vec<_> =
+            list.body["data"].as_array().unwrap().iter().map(|it| it["role"].clone()).collect();
+        assert_eq!(list.body["meta"]["total"], 3);
+        for role in ["owner", "admin", "member"] {
+            assert!(roles.contains(&json!(role)), "{roles:?}");
+        }
+        let found = app.session(&ben.cookie).get(&path(&ann, "/members?q=CLEO@")).await;
+        assert_eq!(found.has_status(200).body["data"][0]["email"], "cleo@example.com");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_seat_that_nobody_has_claimed_is_listed_as_nobody_s() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let path = format!("/api/user/organizations/{}/members", acme.org_id);
+        let list = app.key(&acme.api_key).get(&path).await.has_status(200);
+        assert_eq!(list.body["data"][0]["id"], acme.user_id);
+        assert_eq!(list.body["data"][0]["accountId"], Value::Null);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn admins_change_members_and_admins_and_only_owners_touch_owners() {
+    run(async |app| {
+        let ([ann, ben, cleo], [of_ann, of_ben, of_cleo]) = people(app, "admin", "member").await;
+        change(app, &ben, &ann, &of_cleo, "admin").await.has_status(200);
+        change(app, &cleo, &ann, &of_ben, "member").await.has_status(200);
+        // A member runs nothing any more, from the next request on.
+        let refused = change(app, &ben, &ann, &of_cleo, "member").await;
+        let refused = refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        assert_eq!(refused.body["meta"]["required_role"], "admin");
+        for (seat, role) in [(&of_ann, "member"), (&of_cleo, "owner")] {
+            let refused = change(app, &cleo, &ann, seat, role).await;
+            let refused = refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            assert_eq!(refused.body["meta"]["required_role"], "owner");
+        }
+        remove(app, &cleo, &ann, &of_ann).await.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        change(app, &ann, &ann, &of_cleo, "owner").await.has_status(200);
+        change(app, &cleo, &ann, &of_ann, "admin").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_owner_neither_leaves_nor_steps_down() {
+    run(async |app| {
+        let ([ann, _, _], [of_ann, of_ben, _]) = people(app, "admin", "member").await;
+        change(app, &ann, &ann, &of_ann, "admin").await.has_failed(409, "CONFLICT");
+        remove(app, &ann, &ann, &of_ann).await.has_failed(409, "CONFLICT");
+        change(app, &ann, &ann, &of_ben, "owner").await.has_status(200);
+        remove(app, &ann, &ann, &of_ann).await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_owners_that_remove_each_other_at_once_one_stays() {
+    run(async |app| {
+        let ([ann, ben, cleo], seats) = people(app, "owner", "owner").await;
+        let mut attempts = tokio::task::JoinSet::new();
+        for person in [&ann, &ben, &cleo] {
+            for seat in &seats {
+                let session = app.session(&person.cookie);
+                let path = path(&ann, &format!("/members/{seat}"));
+                attempts.spawn(async move { session.delete(&path).await.status.as_u16() });
+            }
+        }
+        let statuses = attempts.join_all().await;
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 2, "{statuses:?}");
+        assert!(statuses.iter().all(|it| [200, 403, 404, 409].contains(it)), "{statuses:?}");
+        let owners = "select count(*) from users u join organizations o on o.id = u.organization_id
+                      join accounts a on a.home_organization_id = o.id
+                      where a.email = 'ann@example.com' and u.role = 'owner'
+                        and u.removed_at is null";
+        assert_eq!(app.count(owners).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_removed_member_s_sessions_and_tokens_do_nothing_more_there() {
+    run(async |app| {
+        let ([ann, ben, _], [_, of_ben, _]) = people(app, "admin", "member").await;
+        let token = json!({ "name": "ci", "scopes": ["*"] });
+        let (unpinned, _) = app.make_token(&ben.cookie, token).await;
+        let pinned = json!({ "name": "ci", "scopes": ["*"],
+                             "metadata": { "organizationId": ann.org_id } });
+        let (pinned, _) = app.make_token(&ben.cookie, pinned).await;
+        let actors = [app.session(&ben.cookie), app.key(&unpinned), app.key(&pinned)];
+        for actor in &actors {
+            actor.get(&path(&ann, "/members")).await.has_status(200);
+        }
+        remove(app, &ann, &ann, &of_ben).await.has_status(200);
+        for actor in &actors {
+            actor.get(&path(&ann, "/members")).await.has_failed(403, "FORBIDDEN");
+        }
+        app.key(&pinned).get("/me").await.has_failed(403, "forbidden");
+        remove(app, &ann, &ann, &of_ben).await.has_failed(404, "NOT_FOUND");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn anybody_may_leave_and_a_member_may_remove_nobody_else() {
+    run(async |app| {
+        let ([ann, _, cleo], [_, of_ben, of_cleo]) = people(app, "admin", "member").await;
+        let refused = remove(app, &cleo, &ann, &of_ben).await;
+        refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        remove(app, &cleo, &ann, &of_cleo).await.has_status(200);
+        app.session(&cleo.cookie).get(&path(&ann, "")).await.has_failed(403, "FORBIDDEN");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_role_or_no_seat_here_is_refused() {
+    run(async |app| {
+        let ([ann, ben, _], [_, of_ben, _]) = people(app, "admin", "member").await;
+        for role in ["", "member,owner", "root", "Owner"] {
+            let answer = change(app, &ann, &ann, &of_ben, role).await;
+            assert_eq!(answer.has_status(400).refused_fields(), ["role"], "{role:?}");
+        }
+        let elsewhere = seat_of(app, &ben, &ben).await;
+        for seat in [elsewhere.as_str(), "user_0000000000000000", "acc_1", "%00"] {
+            change(app, &ann, &ann, seat, "admin").await.has_failed(404, "NOT_FOUND");
+            remove(app, &ann, &ann, seat).await.has_failed(404, "NOT_FOUND");
+        }
+    })
+    .await;
+}
