@@ -1,6 +1,8 @@
 //! What happens to a key between its minting and its end: its settings change, and a newer key
 //! takes over from it.
 
+use std::ops::RangeInclusive;
+
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -19,6 +21,9 @@ use crate::model::metadata::MetadataChanges;
 use crate::model::moment;
 use crate::model::scope::ScopeSet;
 use crate::repo::{key_endings, keys};
+
+/// How long a key that was rotated away may still work, in seconds: at most a week.
+pub const GRACE: RangeInclusive<i32> = 0..=604_800;
 
 /// The settings to change; what is `None` stays.
 #[derive(Default)]

@@ -287,7 +287,7 @@ pub fn require_within(
     let own = caller.credential.key().and_then(|key| key.expires_at);
     match (own, expires_at) {
         (Some(_), None) => Err(Error::forbidden(
-            "This credential expires, so the key needs an expires_at that is no later",
+            "This credential expires, so the key needs an expiry that is no later",
         )),
         (Some(own), Some(wanted)) if wanted > own => {
             Err(Error::forbidden("This credential expires before the key would"))

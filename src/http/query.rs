@@ -7,6 +7,9 @@ use crate::app::App;
 use crate::error::{Error, Issue, Location, Result};
 use crate::model::Invalid;
 
+/// The longest reason for a change.
+const REASON: usize = 256;
+
 /// The parameters of a query string. Those that a route does not know are none of its business.
 pub struct Query {
     pairs: Vec<(String, String)>,
@@ -70,4 +73,18 @@ impl FromRequestParts<App> for Query {
 /// For any other text.
 pub fn boolean(text: &str) -> Result<bool, Invalid> {
     text.parse().map_err(|_| "must be true or false".into())
+}
+
+/// Reads why something is done.
+///
+/// # Errors
+/// For more than 256 characters, or control characters.
+pub fn reason(text: &str) -> Result<String, Invalid> {
+    if text.chars().any(char::is_control) {
+        return Err("must not contain control characters".into());
+    }
+    if text.chars().count() > REASON {
+        return Err(format!("must be at most {REASON} characters long").into());
+    }
+    Ok(text.to_owned())
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+use crate::model::Invalid;
 use crate::model::ids::OrganizationId;
 
 /// The request that a change came with, as plain data.
@@ -131,6 +132,21 @@ pub struct EventFilter {
     pub since: Option<DateTime<Utc>>,
     /// Before this time.
     pub until: Option<DateTime<Utc>>,
+}
+
+impl EventFilter {
+    /// Reads the type of the events that are wanted, whether there are any or not.
+    ///
+    /// # Errors
+    /// For a text that can be no type.
+    pub fn parse_type(text: &str) -> Result<String, Invalid> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'_';
+        if text.len() <= 64 && text.bytes().all(allowed) {
+            Ok(text.to_owned())
+        } else {
+            Err("must be an event type such as api_key.created".into())
+        }
+    }
 }
 
 /// One row of the trail, as it is read.

@@ -24,6 +24,30 @@ pub struct Tally {
     pub last_used_at: DateTime<Utc>,
 }
 
+/// The requests of one UTC day.
+#[derive(Clone, Copy, Debug)]
+pub struct DayUse {
+    /// The UTC day.
+    pub day: NaiveDate,
+    /// How many there were.
+    pub requests: u64,
+    /// How many of them were denied.
+    pub denied: u64,
+}
+
+/// How much one key or personal token was used.
+#[derive(Clone, Debug)]
+pub struct KeyUse {
+    /// The key.
+    pub key: KeyId,
+    /// Its label; `None` also for a personal token, whose label is its owner's business.
+    pub name: Option<String>,
+    /// How many requests were made with it.
+    pub requests: u64,
+    /// The last of them, where that may be told.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
 /// Whole UTC days: from the first, included, to the last, excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {

@@ -66,3 +66,47 @@ pub async fn list(
     .await?;
     Ok(rows)
 }
+
+/// A part of the organization's trail, newest first, and how many rows there are in all.
+///
+/// # Errors
+/// The database's own.
+pub async fn part(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    filter: &EventFilter,
+    (offset, limit): (i64, i64),
+) -> Result<(Vec<RecordedEvent>, i64)> {
+    let rows = sqlx::query_as!(
+        RecordedEvent,
+        "select id, event_type, actor, target, address, request_id, detail, created_at
+         from audit_events
+         where organization_id = $1
+           and ($2::text is null or event_type = $2)
+           and ($3::timestamptz is null or created_at >= $3)
+           and ($4::timestamptz is null or created_at < $4)
+         order by id desc offset $5 limit $6",
+        organization.0,
+        filter.event_type.as_deref(),
+        filter.since,
+        filter.until,
+        offset,
+        limit,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from audit_events
+           where organization_id = $1
+             and ($2::text is null or event_type = $2)
+             and ($3::timestamptz is null or created_at >= $3)
+             and ($4::timestamptz is null or created_at < $4)"#,
+        organization.0,
+        filter.event_type.as_deref(),
+        filter.since,
+        filter.until,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((rows, total))
+}

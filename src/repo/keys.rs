@@ -164,6 +164,55 @@ pub async fn list(
     Ok(rows.into_iter().map(ApiKey::from).collect())
 }
 
+/// A part of the organization's keys whose names contain `search`, the live ones or all, newest
+/// first, and how many there are in all.
+///
+/// # Errors
+/// The database's own.
+pub async fn part(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    include_revoked: bool,
+    search: Option<&str>,
+    (offset, limit): (i64, i64),
+) -> Result<(Vec<ApiKey>, i64)> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select k.id, k.user_id, k.prefix, k.display_id, k.name, k.scopes, k.created_at,
+                  k.expires_at, k.last_used_at, k.revoked_at, k.revoked_reason, k.enabled,
+                  k.allowed_ips, k.metadata, k.rotated_from, n.id as "rotated_to?",
+                  (k.revoked_at is null and (k.expires_at is null or k.expires_at > now()))
+                      as "is_active!"
+           from api_keys k
+           left join api_keys n
+             on n.organization_id = k.organization_id and n.rotated_from = k.id
+           where k.organization_id = $1
+             and ($2 or (k.revoked_at is null
+                         and (k.expires_at is null or k.expires_at > now())))
+             and ($3::text is null or strpos(lower(k.name), lower($3)) > 0)
+           order by k.id desc offset $4 limit $5"#,
+        organization.0,
+        include_revoked,
+        search,
+        offset,
+        limit,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from api_keys
+           where organization_id = $1
+             and ($2 or (revoked_at is null and (expires_at is null or expires_at > now())))
+             and ($3::text is null or strpos(lower(name), lower($3)) > 0)"#,
+        organization.0,
+        include_revoked,
+        search,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((rows.into_iter().map(ApiKey::from).collect(), total))
+}
+
 /// One key of the organization.
 ///
 /// # Errors

@@ -3,8 +3,8 @@
 use sqlx::PgConnection;
 
 use crate::error::Result;
-use crate::model::ids::OrganizationId;
-use crate::model::usage::{Period, Tally};
+use crate::model::ids::{KeyId, OrganizationId};
+use crate::model::usage::{DayUse, KeyUse, Period, Tally};
 
 /// Adds a batch to the days' sums of the organizations that keys were used in, and moves
 /// `last_used_at` of organizations' keys forward, never back.
@@ -79,4 +79,72 @@ pub async fn requests(
     .fetch_one(db)
     .await?;
     Ok(u64::try_from(sum).unwrap_or(0))
+}
+
+/// The organization's requests on each day of the period that had any, oldest first.
+///
+/// # Errors
+/// The database's own.
+pub async fn by_day(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    period: Period,
+) -> Result<Vec<DayUse>> {
+    let rows = sqlx::query!(
+        r#"select day, sum(requests)::bigint as "requests!", sum(denied)::bigint as "denied!"
+           from usage_daily
+           where organization_id = $1 and day >= $2 and day < $3
+           group by day order by day"#,
+        organization.0,
+        period.start,
+        period.end,
+    )
+    .fetch_all(db)
+    .await?;
+    let days = rows.into_iter().map(|row| DayUse {
+        day: row.day,
+        requests: u64::try_from(row.requests).unwrap_or(0),
+        denied: u64::try_from(row.denied).unwrap_or(0),
+    });
+    Ok(days.collect())
+}
+
+/// At most `limit` of the keys and personal tokens that were used in the organization within the
+/// period, the most used first. Of a personal token that works elsewhere too, nothing is told that
+/// could have happened there.
+///
+/// # Errors
+/// The database's own.
+pub async fn by_key(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    period: Period,
+    limit: i64,
+) -> Result<Vec<KeyUse>> {
+    let rows = sqlx::query!(
+        r#"select u.key_id, u.requests as "requests!", k.name as "name?",
+                  case when k.id is not null then k.last_used_at
+                       when t.pinned_to = $1 then t.last_used_at end as "last_used_at?"
+           from (select key_id, sum(requests)::bigint as requests
+                 from usage_daily
+                 where organization_id = $1 and day >= $2 and day < $3
+                 group by key_id
+                 order by sum(requests) desc, key_id limit $4) u
+           left join api_keys k on k.organization_id = $1 and k.id = u.key_id
+           left join personal_tokens t on t.id = u.key_id
+           order by u.requests desc, u.key_id"#,
+        organization.0,
+        period.start,
+        period.end,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    let keys = rows.into_iter().map(|row| KeyUse {
+        key: KeyId::from_uuid(row.key_id),
+        name: row.name,
+        requests: u64::try_from(row.requests).unwrap_or(0),
+        last_used_at: row.last_used_at,
+    });
+    Ok(keys.collect())
 }

@@ -20,7 +20,7 @@ pub use self::fields::{Fields, FromFields, Rules};
 use self::nesting::Nesting;
 pub use self::node::Node;
 pub use self::readers::{
-    metadata, metadata_changes, new_password, role, secret, shown_password, text,
+    allowed_ips, metadata, metadata_changes, new_password, role, secret, shown_password, text,
 };
 use crate::app::App;
 use crate::error::{Error, Issue, Kind, Result};

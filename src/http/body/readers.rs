@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::http::body::{Fields, Node};
 use crate::model::Invalid;
+use crate::model::allowed_ips::AllowedIps;
 use crate::model::email::Email;
 use crate::model::metadata::{Metadata, MetadataChanges};
 use crate::model::password::{NewPassword, attempt};
@@ -15,6 +16,14 @@ pub fn text<T>(
     parse: impl FnOnce(&str) -> Result<T, Invalid>,
 ) -> impl FnOnce(Node) -> Result<T, Invalid> {
     |node| parse(&node.into_text()?)
+}
+
+/// Reads a list of networks.
+///
+/// # Errors
+/// For another value, or more than 100.
+pub fn allowed_ips(node: Node) -> Result<AllowedIps, Invalid> {
+    AllowedIps::parse(&node.into_texts()?)
 }
 
 /// Reads strings under names.

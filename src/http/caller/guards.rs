@@ -69,11 +69,11 @@ impl<S: RequiredScope> FromRequestParts<App> for Scoped<S> {
     }
 }
 
-/// Guard: somebody who acts in the organization that the path names, and may use the scope `S`
-/// there. An organization that is not theirs, or is none, is the same 403.
-pub struct Tenant<S>(pub Arc<Caller>, pub PhantomData<S>);
+/// Guard: somebody who acts in the organization that the path names, whatever they may do there.
+/// An organization that is not theirs, or is none, is the same 403.
+pub struct InTenant(pub Arc<Caller>);
 
-impl<S: RequiredScope> FromRequestParts<App> for Tenant<S> {
+impl FromRequestParts<App> for InTenant {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
@@ -82,6 +82,18 @@ impl<S: RequiredScope> FromRequestParts<App> for Tenant<S> {
         let caller = acting_in(app, identity, &handle).await?;
         let context = RequestContext::from_request_parts(parts, app).await?;
         let _ = context.acting_in.set(caller.organization);
+        Ok(Self(caller))
+    }
+}
+
+/// Guard: the same, who may also use the scope `S` there.
+pub struct Tenant<S>(pub Arc<Caller>, pub PhantomData<S>);
+
+impl<S: RequiredScope> FromRequestParts<App> for Tenant<S> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let InTenant(caller) = InTenant::from_request_parts(parts, app).await?;
         if S::IN_SESSION && !matches!(caller.credential, Credential::Session(..)) {
             return Err(session_needed());
         }

@@ -17,9 +17,9 @@ use axum::response::Response;
 use self::credential::Credential as Shown;
 pub use self::guards::{
     ApiKeysRead, ApiKeysWrite, AsPerson, AuditRead, Authenticated, BillingRead, InSession,
-    InvitesRead, MaybeInSession, MembersRead, MembersWrite, OrganizationRead, OrganizationWrite,
-    OwnMembership, OwnedInSession, PersonScoped, ProjectsRead, ProjectsWrite, RequiredScope,
-    Scoped, Tenant, UsageRead, UserRead, UserWrite,
+    InTenant, InvitesRead, MaybeInSession, MembersRead, MembersWrite, OrganizationRead,
+    OrganizationWrite, OwnMembership, OwnedInSession, PersonScoped, ProjectsRead, ProjectsWrite,
+    RequiredScope, Scoped, Tenant, UsageRead, UserRead, UserWrite,
 };
 pub use self::holder::holder_of_key;
 use self::holder::{holder_of_bearer, holder_of_cookie, refused};

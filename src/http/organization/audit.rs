@@ -14,7 +14,6 @@ use crate::http::organization::wire::Listed;
 use crate::http::page::Page;
 use crate::http::query::Query;
 use crate::http::wire::Timestamp;
-use crate::model::Invalid;
 use crate::model::audit::{EventFilter, RecordedEvent};
 use crate::model::cursor::List;
 use crate::model::ids::event_id;
@@ -81,7 +80,7 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<Json<Listed<Recorded>>> {
     let filter = EventFilter {
-        event_type: query.optional("event_type", parse_event_type),
+        event_type: query.optional("event_type", EventFilter::parse_type),
         since: query.optional("since", moment::parse),
         until: query.optional("until", moment::parse),
     };
@@ -96,13 +95,4 @@ pub(super) async fn list(
     let cursor = page.cut(&app, &mut found, |event| u128::from(event.id.unsigned_abs()));
     let data = found.into_iter().map(Recorded::from).collect();
     Ok(Json(Listed::new(data, cursor, &context.id)))
-}
-
-fn parse_event_type(text: &str) -> Result<String, Invalid> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'_';
-    if text.len() <= 64 && text.bytes().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be an event type such as api_key.created".into())
-    }
 }

@@ -8,10 +8,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::key_changes::{self, KeyChanges};
+use crate::domain::key_changes::{self, GRACE, KeyChanges};
 use crate::domain::keys;
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, Node, Said, metadata_changes, text};
+use crate::http::body::{
+    Fields, FromFields, JsonBody, Node, Said, allowed_ips, metadata_changes, text,
+};
 use crate::http::caller::{ApiKeysWrite, Authenticated, Scoped};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
@@ -19,20 +21,14 @@ use crate::http::organization::dialect::{
     BadRequest, Conflict, Forbidden, NotFound, Reused, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
-use crate::http::organization::keys::{allowed_ips, parse_id};
+use crate::http::organization::keys::parse_id;
 use crate::http::organization::wire::KeyAnswer;
 use crate::http::path::PathId;
-use crate::http::query::Query;
-use crate::model::Invalid;
+use crate::http::query::{Query, reason};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::key_name::KeyName;
 use crate::model::metadata::MetadataChanges;
 use crate::model::scope::ScopeSet;
-
-/// The longest grace, in seconds: a week.
-const GRACE: i32 = 604_800;
-/// The longest reason for a revocation.
-const REASON: usize = 256;
 
 /// The settings to change, at least one; what is left out stays.
 #[derive(ToSchema)]
@@ -126,7 +122,7 @@ pub struct RotateRequest {
 
 impl FromFields for RotateRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let grace_period = fields.optional("grace_period", |node| node.into_whole(0..=GRACE));
+        let grace_period = fields.optional("grace_period", |node| node.into_whole(GRACE));
         Some(Self { grace_period })
     }
 }
@@ -200,7 +196,7 @@ pub(super) async fn revoke(
     mut query: Query,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
-    let reason = query.optional("reason", parse_reason);
+    let reason = query.optional("reason", reason);
     query.finish()?;
     idempotency
         .run(&app, &caller, Said::NOTHING, async |tx| {
@@ -210,14 +206,4 @@ pub(super) async fn revoke(
             Ok(Reply { status: StatusCode::OK, body: Some(body) })
         })
         .await
-}
-
-fn parse_reason(text: &str) -> Result<String, Invalid> {
-    if text.chars().any(char::is_control) {
-        return Err("must not contain control characters".into());
-    }
-    if text.chars().count() > REASON {
-        return Err(format!("must be at most {REASON} characters long").into());
-    }
-    Ok(text.to_owned())
 }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::keys::{self, KeySpec, Minted};
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, Node, metadata, text};
+use crate::http::body::{Fields, FromFields, JsonBody, allowed_ips, metadata, text};
 use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Scoped};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
@@ -67,11 +67,6 @@ impl FromFields for CreateRequest {
         let allowed_ips = fields.optional("allowed_ips", allowed_ips);
         Some(Self { name: name?, scopes: scopes?, expires_at, metadata, allowed_ips })
     }
-}
-
-/// Reads a list of networks.
-pub(super) fn allowed_ips(node: Node) -> Result<AllowedIps, crate::model::Invalid> {
-    AllowedIps::parse(&node.into_texts()?)
 }
 
 /// A key just made.

@@ -2,6 +2,9 @@
 //! `{success, status, code, message, data, meta}`, camelCase.
 
 mod account;
+mod api_key_changes;
+mod api_keys;
+mod audit_logs;
 pub mod dialect;
 mod invites;
 mod members;
@@ -14,6 +17,7 @@ mod personal_tokens;
 mod sessions;
 mod sign_in;
 mod sign_up;
+mod usage;
 mod verify_email;
 mod wire;
 
@@ -54,4 +58,9 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(invites::revoke))
         .routes(routes!(invites::resend))
         .routes(routes!(invites::show_page, invites::accept))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_key_changes::update, api_key_changes::revoke))
+        .routes(routes!(api_key_changes::rotate))
+        .routes(routes!(audit_logs::list))
+        .routes(routes!(usage::show))
 }

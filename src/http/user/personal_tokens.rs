@@ -21,6 +21,7 @@ use crate::http::user::dialect::{
     Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::page::Part;
+use crate::http::user::wire::start;
 use crate::http::wire::Timestamp;
 use crate::model::Invalid;
 use crate::model::ids::KeyId;
@@ -34,8 +35,6 @@ use crate::repo;
 const NAME: usize = 64;
 /// The shortest and the longest life of a token, in seconds.
 const LIFE: std::ops::RangeInclusive<i32> = 60..=31_536_000;
-/// How many characters after the prefix are shown to tell tokens apart.
-const START: usize = 4;
 
 /// What a token is to be.
 #[derive(ToSchema)]
@@ -150,11 +149,10 @@ pub struct Token {
 
 impl From<PersonalToken> for Token {
     fn from(token: PersonalToken) -> Self {
-        let shown: String = token.display_id.chars().take(START).collect();
         Self {
             id: token.id.to_string(),
             name: token.name,
-            start: format!("{}{shown}", token.prefix),
+            start: start(&token.prefix, &token.display_id),
             scopes: token.scopes.to_stored(),
             organization_id: token.organization_handle,
             expires_at: token.expires_at.map(Timestamp),

@@ -140,3 +140,8 @@ pub struct SignedIn {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
+
+/// What a key's or token's text starts with, to tell them apart: the prefix and 4 characters.
+pub fn start(prefix: &str, display_id: &str) -> String {
+    format!("{prefix}{}", display_id.get(..4).unwrap_or(display_id))
+}

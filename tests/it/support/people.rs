@@ -7,7 +7,7 @@ use tenantry::domain::mails::deliver_due;
 
 use super::TestApp;
 use super::actor::{Actor, Answer};
-use super::app::text;
+use super::app::{SignedUp, text};
 
 /// What people in tests choose where it does not matter.
 pub const PASSWORD: &str = "a-long-secure-passphrase";
@@ -86,6 +86,19 @@ impl TestApp {
         let answer = self.session(cookie).post("/api/auth/api-key/create", request).await;
         let data = answer.has_status(200).body["data"].clone();
         (text(&data["key"]), text(&data["id"]))
+    }
+
+    /// Makes a key of a person's home organization, in their session.
+    pub async fn make_key(&self, person: &Person, request: Value) -> SignedUp {
+        let path = format!("/api/user/organizations/{}/api-keys", person.org_id);
+        let answer = self.session(&person.cookie).post(&path, request).await;
+        let data = answer.has_status(201).body["data"].clone();
+        SignedUp {
+            org_id: String::new(),
+            user_id: String::new(),
+            api_key: text(&data["key"]),
+            key_id: text(&data["id"]),
+        }
     }
 
     /// Sends what is queued, and gives every mail that is in the folder then, oldest first; the

@@ -22,6 +22,8 @@ pub struct World {
     token_id: String,
     /// The id of another one, which can be spared.
     spare_token_id: String,
+    /// The id of a key of their organization.
+    organization_key_id: String,
     /// The refresh token of an exchange.
     refresh_token: String,
     /// The token of a link that nobody was mailed.
@@ -64,12 +66,15 @@ impl World {
         let token = json!({ "name": "ci", "scopes": ["*"] });
         let (_, token_id) = app.make_token(&ann.cookie, token.clone()).await;
         let (_, spare_token_id) = app.make_token(&ann.cookie, token).await;
+        let request = json!({ "name": "of the world", "scopes": ["*"] });
+        let organization_key = app.make_key(&ann, request).await;
         Self {
             acme,
             ann,
             other_session: app::text(&other.expect("another session")["id"]),
             token_id,
             spare_token_id,
+            organization_key_id: organization_key.key_id,
             refresh_token,
             link_token: KeyFormat::of_links().mint(&*app.app.entropy).expose().to_owned(),
             seat_id,
@@ -102,14 +107,39 @@ impl World {
 
     /// The operation's path, naming things that are there.
     pub fn path(&self, operation: &Operation) -> String {
+        let key = match Family::of(&operation.path) {
+            Family::User => &self.organization_key_id,
+            _ => &self.acme.key_id,
+        };
+        self.path_naming(operation, key)
+    }
+
+    /// The same, naming a key that nothing was done to yet, where it names one.
+    pub async fn fresh_path(&self, app: &TestApp, operation: &Operation) -> String {
+        if !operation.path.contains("{id}") {
+            return self.path(operation);
+        }
+        let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("fresh {number}");
+        let key = match Family::of(&operation.path) {
+            Family::User => app.make_key(&self.ann, json!({ "name": name, "scopes": ["*"] })).await,
+            _ => app.mint(&self.acme.api_key, json!({ "name": name })).await,
+        };
+        self.path_naming(operation, &key.key_id)
+    }
+
+    fn path_naming(&self, operation: &Operation, key: &str) -> String {
+        let id = match operation.id() {
+            "revokeInvite" => &self.spare_invite_id,
+            "resendInvite" => &self.invite_id,
+            _ => key,
+        };
         let path = operation.path.replace("{organizationId}", &self.ann.org_id);
-        let path = path.replace("{userId}", &self.seat_id).replace("{token}", &self.link_token);
+        let path = path.replace("{id}", id).replace("{userId}", &self.seat_id);
+        let path = path.replace("{token}", &self.invite_token);
         match operation.id() {
             "getToken" => format!("{path}?id={}", self.token_id),
-            "revokeInvite" => path.replace("{id}", &self.spare_invite_id),
-            "resendInvite" => path.replace("{id}", &self.invite_id),
-            "acceptInvite" => path.replace(&self.link_token, &self.invite_token),
-            _ => path.replace("{id}", &self.acme.key_id),
+            _ => path,
         }
     }
 
@@ -122,11 +152,13 @@ impl World {
         let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let email = format!("somebody{number}@example.com");
         let body: Value = match operation.id() {
-            "signUp" | "createMyKey" | "rotateApiKey" => json!({}),
+            "signUp" | "createMyKey" | "rotateApiKey" | "rotateOrganizationKey" => json!({}),
             "exchangeKey" => json!({ "api_key": self.acme.api_key }),
             "refreshTokens" => json!({ "refresh_token": self.refresh_token }),
-            "createApiKey" => json!({ "name": format!("key {number}"), "scopes": ["usage:read"] }),
-            "updateApiKey" => json!({ "enabled": false }),
+            "createApiKey" | "createOrganizationKey" => {
+                json!({ "name": format!("key {number}"), "scopes": ["usage:read"] })
+            }
+            "updateApiKey" | "updateOrganizationKey" => json!({ "enabled": false }),
             "signUpAccount" => json!({ "email": email, "password": PASSWORD }),
             "signUpEmail" => json!({ "email": email, "password": PASSWORD, "name": "Ben" }),
             "logIn" | "signInEmail" => json!({ "email": self.ann.email, "password": PASSWORD }),

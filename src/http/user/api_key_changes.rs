@@ -1,0 +1,198 @@
+//! `/api/user/organizations/{organizationId}/api-keys/{id}`: changed, rotated, revoked.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::key_changes::{self, GRACE, KeyChanges};
+use crate::domain::keys;
+use crate::error::Result;
+use crate::http::body::{
+    Fields, FromFields, JsonBody, Node, Said, allowed_ips, metadata_changes, text,
+};
+use crate::http::caller::{ApiKeysWrite, InTenant, Tenant};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::path::PathId;
+use crate::http::query::{Query, reason};
+use crate::http::user::api_keys::{OrganizationKey, parse_id};
+use crate::http::user::dialect::{
+    BadRequest, Conflict, Forbidden, NotFound, Nothing, Reused, Success, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
+};
+use crate::model::allowed_ips::AllowedIps;
+use crate::model::key_name::KeyName;
+use crate::model::metadata::MetadataChanges;
+use crate::model::scope::ScopeSet;
+
+/// The settings to change, at least one; what is left out stays.
+#[derive(ToSchema)]
+#[schema(as = user::UpdateOrganizationKeyRequest)]
+#[expect(non_snake_case, reason = "the contract's names")]
+pub struct UpdateRequest {
+    /// A label, unique among the organization's live keys.
+    #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 255,
+             examples("ci"))]
+    name: Option<KeyName>,
+    /// What it may do, within what the caller may.
+    #[schema(value_type = Option<Vec<String>>, nullable = false, min_items = 1,
+             examples("usage:read"))]
+    scopes: Option<ScopeSet>,
+    /// When it ends; null is never.
+    #[schema(value_type = Option<String>, format = DateTime, examples("2036-01-01T00:00:00Z"))]
+    #[expect(clippy::option_option, reason = "absent, null and a time are three things")]
+    expiresAt: Option<Option<DateTime<Utc>>>,
+    /// Strings to add or replace; null removes one.
+    #[schema(value_type = Option<Object>, nullable = false,
+             examples(json!({ "team": "ops", "owner": null })))]
+    metadata: Option<MetadataChanges>,
+    /// The networks it may be used from; an empty list is everywhere.
+    #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 100,
+             examples("2001:db8::/32"))]
+    allowedIps: Option<AllowedIps>,
+    /// Whether it may be used.
+    #[schema(nullable = false)]
+    enabled: Option<bool>,
+}
+
+impl FromFields for UpdateRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let catalogue = &fields.rules.config.keys.scopes;
+        if fields.are_none() {
+            fields.refuse("Name at least one setting to change");
+        }
+        Some(Self {
+            name: fields.optional("name", text(|it| KeyName::parse(it, KeyName::MAX))),
+            scopes: fields.optional("scopes", |it| catalogue.parse(&it.into_texts()?)),
+            expiresAt: fields.nullable_future("expiresAt"),
+            metadata: fields.optional("metadata", metadata_changes),
+            allowedIps: fields.optional("allowedIps", allowed_ips),
+            enabled: fields.optional("enabled", Node::into_bool),
+        })
+    }
+}
+
+/// Change a key's settings.
+///
+/// What the key was and what it becomes lie within the caller's own scopes and expiry. A key that
+/// is revoked, expired or rotated away stays as it is.
+#[utoipa::path(put, path = "/api/user/organizations/{organizationId}/api-keys/{id}",
+    operation_id = "updateOrganizationKey", tag = "user", request_body = UpdateRequest,
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("id" = String, Path, description = "The key's id."), IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Changed.", body = Success<OrganizationKey>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn update(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<ApiKeysWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(id): PathId,
+    JsonBody { value, said }: JsonBody<UpdateRequest>,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    let UpdateRequest { name, scopes, expiresAt, metadata, allowedIps, enabled } = value;
+    let changes = KeyChanges {
+        name,
+        scopes,
+        expires_at: expiresAt,
+        metadata,
+        allowed_ips: allowedIps,
+        enabled,
+    };
+    idempotency
+        .run(&app, &caller, said, async |tx| {
+            let key = key_changes::update(tx, &caller, id, &changes, &context.trail()).await?;
+            let body = Success::ok("API key updated", OrganizationKey::of(&caller, key));
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}
+
+/// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
+///
+/// The key stays in the list of all keys, with the time.
+#[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/api-keys/{id}",
+    operation_id = "revokeOrganizationKey", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("id" = String, Path, description = "The key's id."),
+           ("reason" = Option<String>, Query, description = "Why, in at most 256 characters."),
+           IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "It is revoked.", body = Success<Nothing>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    InTenant(caller): InTenant,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(id): PathId,
+    mut query: Query,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    let reason = query.optional("reason", reason);
+    query.finish()?;
+    idempotency
+        .run(&app, &caller, Said::NOTHING, async |tx| {
+            keys::revoke(tx, &caller, id, reason.as_deref(), &context.trail()).await?;
+            let body = Success::ok("API key revoked", Nothing {});
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}
+
+/// How a key is to be rotated.
+#[derive(ToSchema)]
+#[schema(as = user::RotateOrganizationKeyRequest)]
+#[expect(non_snake_case, reason = "the contract's name")]
+pub struct RotateRequest {
+    /// For how many seconds the old key still works; not at all, where left out.
+    #[schema(value_type = Option<i32>, nullable = false, minimum = 0, maximum = 604_800,
+             examples(3600))]
+    gracePeriod: Option<i32>,
+}
+
+impl FromFields for RotateRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let grace_period = fields.optional("gracePeriod", |node| node.into_whole(GRACE));
+        Some(Self { gracePeriod: grace_period })
+    }
+}
+
+/// Rotate a key: a new one with the same name and settings takes over.
+///
+/// The old key works for the grace period, and never longer than it would have. The new key's text
+/// is in this answer and nowhere else.
+#[utoipa::path(post, path = "/api/user/organizations/{organizationId}/api-keys/{id}/rotate",
+    operation_id = "rotateOrganizationKey", tag = "user",
+    request_body(content = Option<RotateRequest>, description = "May be left out."),
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("id" = String, Path, description = "The key's id."), IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The new key.", body = Success<OrganizationKey>),
+              BadRequest, Unauthorized, Forbidden, NotFound, Conflict, TooLarge,
+              UnsupportedMediaType, Reused, Unavailable))]
+pub(super) async fn rotate(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<ApiKeysWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(id): PathId,
+    JsonBody { value, said }: JsonBody<RotateRequest>,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    let grace = value.gracePeriod.unwrap_or(0);
+    idempotency
+        .run(&app, &caller, said, async |tx| {
+            let trail = context.trail();
+            let minted = key_changes::rotate(&app, tx, &caller, id, grace, &trail).await?;
+            let body = Success::ok("API key rotated", OrganizationKey::minted(&caller, minted));
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}

@@ -1,0 +1,202 @@
+//! `/api/user/organizations/{organizationId}/api-keys`: an organization's keys, made and listed.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::keys::{self, KeySpec, Minted};
+use crate::error::{Error, Result};
+use crate::http::body::{Fields, FromFields, JsonBody, allowed_ips, metadata, text};
+use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Tenant};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::query::{Query, boolean};
+use crate::http::user::dialect::{
+    BadRequest, Conflict, Forbidden, Listed, Reused, Success, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
+};
+use crate::http::user::page::Part;
+use crate::http::user::wire::start;
+use crate::http::wire::Timestamp;
+use crate::model::allowed_ips::AllowedIps;
+use crate::model::api_key::ApiKey;
+use crate::model::caller::Caller;
+use crate::model::ids::KeyId;
+use crate::model::key_name::KeyName;
+use crate::model::metadata::Metadata;
+use crate::model::scope::ScopeSet;
+use crate::repo;
+
+/// An organization's key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::OrganizationKey)]
+#[serde(rename_all = "camelCase")]
+pub struct OrganizationKey {
+    #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    #[schema(required, examples("Analytics Dashboard"))]
+    name: Option<String>,
+    /// The key's text: in the answer that mints it and never again, not even in a replay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    key: Option<String>,
+    /// What its text starts with: the prefix and 4 characters.
+    #[schema(examples("tnt_live_LfbR"))]
+    start: String,
+    #[schema(examples("usage:read", "billing:read"))]
+    scopes: Vec<String>,
+    #[schema(examples("org_79d0fHwDRh"))]
+    organization_id: String,
+    #[schema(required)]
+    expires_at: Option<Timestamp>,
+    /// Up to 10 seconds behind.
+    #[schema(required)]
+    last_used_at: Option<Timestamp>,
+    created_at: Timestamp,
+    /// Whether it may be used while it lives.
+    enabled: bool,
+    #[schema(required)]
+    revoked_at: Option<Timestamp>,
+}
+
+impl OrganizationKey {
+    /// A key of the caller's organization, without its text.
+    pub(super) fn of(caller: &Caller, key: ApiKey) -> Self {
+        Self {
+            id: key.id.to_string(),
+            name: key.name,
+            key: None,
+            start: start(&key.prefix, &key.display_id),
+            scopes: key.scopes.to_stored(),
+            organization_id: caller.organization_handle.clone(),
+            expires_at: key.expires_at.map(Timestamp),
+            last_used_at: key.last_used_at.map(Timestamp),
+            created_at: Timestamp(key.created_at),
+            enabled: key.enabled,
+            revoked_at: key.revoked_at.map(Timestamp),
+        }
+    }
+
+    /// A key just minted, with its text.
+    pub(super) fn minted(caller: &Caller, Minted { secret, key }: Minted) -> Self {
+        Self { key: Some(secret.expose().to_owned()), ..Self::of(caller, key) }
+    }
+}
+
+/// What a key is to be.
+#[derive(ToSchema)]
+#[schema(as = user::CreateOrganizationKeyRequest)]
+#[expect(non_snake_case, reason = "the contract's names")]
+pub struct CreateRequest {
+    /// A label, unique among the organization's live keys.
+    #[schema(value_type = String, min_length = 1, max_length = 255,
+             examples("Analytics Dashboard"))]
+    name: KeyName,
+    /// What it may do, within what the caller may.
+    #[schema(value_type = Vec<String>, min_items = 1,
+             examples("usage:read", "billing:read"))]
+    scopes: ScopeSet,
+    /// When it ends, no later than the caller's own key or token; never, where left out.
+    #[schema(value_type = Option<String>, nullable = false, format = DateTime,
+             examples("2036-01-01T00:00:00Z"))]
+    expiresAt: Option<DateTime<Utc>>,
+    /// Strings, together at most 4 KiB.
+    #[schema(value_type = Option<Object>, nullable = false, examples(json!({ "team": "data" })))]
+    metadata: Option<Metadata>,
+    /// The networks it may be used from; everywhere, where left out.
+    #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 100,
+             examples("203.0.113.0/24"))]
+    allowedIps: Option<AllowedIps>,
+}
+
+impl FromFields for CreateRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let catalogue = &fields.rules.config.keys.scopes;
+        let name = fields.required("name", text(|it| KeyName::parse(it, KeyName::MAX)));
+        let scopes = fields.required("scopes", |it| catalogue.parse(&it.into_texts()?));
+        let expires_at = fields.future("expiresAt");
+        let metadata = fields.optional("metadata", metadata);
+        let allowed_ips = fields.optional("allowedIps", allowed_ips);
+        Some(Self {
+            name: name?,
+            scopes: scopes?,
+            expiresAt: expires_at,
+            metadata,
+            allowedIps: allowed_ips,
+        })
+    }
+}
+
+/// Make a key of the organization, within the caller's own scopes and expiry.
+///
+/// The key's text is in this answer and nowhere else.
+#[utoipa::path(post, path = "/api/user/organizations/{organizationId}/api-keys",
+    operation_id = "createOrganizationKey", tag = "user", request_body = CreateRequest,
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 201, description = "Made.", body = Success<OrganizationKey>), BadRequest,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn create(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<ApiKeysWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    JsonBody { value, said }: JsonBody<CreateRequest>,
+) -> Result<Response> {
+    let CreateRequest { name, scopes, expiresAt, metadata, allowedIps } = value;
+    let spec = KeySpec {
+        metadata: metadata.unwrap_or_default(),
+        allowed_ips: allowedIps.unwrap_or_default(),
+        ..KeySpec::plain(Some(name), scopes, expiresAt)
+    };
+    idempotency
+        .run(&app, &caller, said, async |tx| {
+            let minted = keys::create(&app, tx, &caller, |_| spec, &context.trail()).await?;
+            let body =
+                Success::created("API key created", OrganizationKey::minted(&caller, minted));
+            Ok(Reply { status: StatusCode::CREATED, body: Some(body) })
+        })
+        .await
+}
+
+/// List the organization's keys, newest first.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}/api-keys",
+    operation_id = "listOrganizationKeys", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("offset" = Option<i64>, Query, description = "How many to pass over."),
+           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
+           ("q" = Option<String>, Query, description = "What the name has to contain."),
+           ("includeRevoked" = Option<bool>, Query,
+            description = "Also the revoked and expired ones.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The keys.", body = Listed<OrganizationKey>), BadRequest,
+              Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<ApiKeysRead>,
+    mut query: Query,
+) -> Result<Json<Listed<OrganizationKey>>> {
+    let part = Part::read(&mut query);
+    let all = query.optional("includeRevoked", boolean).unwrap_or(false);
+    query.finish()?;
+    let (organization, search, window) =
+        (caller.organization, part.search.as_deref(), part.window());
+    let (found, total) = app
+        .db
+        .run(async |db| repo::keys::part(db, organization, all, search, window).await)
+        .await?;
+    let found = found.into_iter().map(|key| OrganizationKey::of(&caller, key)).collect();
+    Ok(Json(Listed::ok("API keys fetched", found, part.of(total))))
+}
+
+/// Reads the id in a path; what is no id of a key names no key.
+pub(super) fn parse_id(text: &str) -> Result<KeyId> {
+    KeyId::parse(text).ok_or_else(|| Error::not_found("There is no such key"))
+}

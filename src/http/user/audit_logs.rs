@@ -1,0 +1,90 @@
+//! `GET /api/user/organizations/{organizationId}/audit-logs`: the organization's trail.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::http::caller::{AuditRead, Tenant};
+use crate::http::query::Query;
+use crate::http::user::dialect::{BadRequest, Forbidden, Listed, Unauthorized, Unavailable};
+use crate::http::user::page::Part;
+use crate::http::wire::Timestamp;
+use crate::model::audit::{EventFilter, RecordedEvent};
+use crate::model::ids::event_id;
+use crate::model::moment;
+use crate::repo::audit_events;
+
+/// One row of the trail.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::AuditEvent)]
+#[serde(rename_all = "camelCase")]
+pub struct Recorded {
+    #[schema(examples("evt_00000000042"))]
+    id: String,
+    #[schema(examples("api_key.created"))]
+    event_type: String,
+    /// Who did it: the id of a seat or a key.
+    #[schema(examples("user_4fTq0kXyT1hJc8ZB"))]
+    actor: String,
+    /// What it was done to: an id.
+    #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    target: String,
+    /// Where the request came from.
+    #[schema(required, examples("203.0.113.9"))]
+    ip_address: Option<String>,
+    #[schema(examples("req_4fTq0kXyT1hJc8ZB"))]
+    request_id: String,
+    /// What changed.
+    #[schema(value_type = Object)]
+    detail: serde_json::Value,
+    created_at: Timestamp,
+}
+
+impl From<RecordedEvent> for Recorded {
+    fn from(event: RecordedEvent) -> Self {
+        Self {
+            id: event_id(event.id),
+            event_type: event.event_type,
+            actor: event.actor,
+            target: event.target,
+            ip_address: event.address,
+            request_id: event.request_id,
+            detail: event.detail,
+            created_at: Timestamp(event.created_at),
+        }
+    }
+}
+
+/// List the organization's trail, newest first.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}/audit-logs",
+    operation_id = "listAuditLogs", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("eventType" = Option<String>, Query, description = "Only events of this type."),
+           ("since" = Option<String>, Query, description = "Only events from this time on."),
+           ("until" = Option<String>, Query, description = "Only events before this time."),
+           ("offset" = Option<i64>, Query, description = "How many to pass over."),
+           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The events.", body = Listed<Recorded>), BadRequest,
+              Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<AuditRead>,
+    mut query: Query,
+) -> Result<Json<Listed<Recorded>>> {
+    let filter = EventFilter {
+        event_type: query.optional("eventType", EventFilter::parse_type),
+        since: query.optional("since", moment::parse),
+        until: query.optional("until", moment::parse),
+    };
+    let part = Part::read(&mut query);
+    query.finish()?;
+    let (organization, window) = (caller.organization, part.window());
+    let (found, total) =
+        app.db.run(async |db| audit_events::part(db, organization, &filter, window).await).await?;
+    let found = found.into_iter().map(Recorded::from).collect();
+    Ok(Json(Listed::ok("Audit logs fetched", found, part.of(total))))
+}

@@ -1,0 +1,132 @@
+//! `GET /api/user/organizations/{organizationId}/usage`: this month, by day and by key.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::http::caller::{Tenant, UsageRead};
+use crate::http::context::RequestContext;
+use crate::http::user::dialect::{BadRequest, Forbidden, Success, Unauthorized, Unavailable};
+use crate::http::wire::Timestamp;
+use crate::model::usage::{DayUse, KeyUse, Period};
+use crate::repo;
+
+/// How many keys are told of at most.
+const KEYS: i64 = 100;
+
+/// How much the organization was used this month.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::Usage)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// The first moment of the month (UTC).
+    period_start: Timestamp,
+    /// The first moment after it.
+    period_end: Timestamp,
+    requests: Requests,
+    /// The days that had any requests, oldest first.
+    daily: Vec<DailyUsage>,
+    /// The keys and personal tokens that were used, the most used first, at most 100.
+    keys: Vec<UsedKey>,
+}
+
+/// Requests of the month.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::Requests)]
+pub struct Requests {
+    #[schema(examples(42))]
+    used: u64,
+    /// How many the plan holds; null is without limit.
+    #[schema(required, examples(100_000))]
+    limit: Option<u64>,
+}
+
+/// Requests of one day.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::DailyUsage)]
+pub struct DailyUsage {
+    /// The day (UTC).
+    #[schema(format = Date, examples("2026-05-08"))]
+    day: String,
+    /// How many requests were made with a good credential.
+    #[schema(examples(42))]
+    requests: u64,
+    /// How many of them were denied: 403 or 429.
+    #[schema(examples(1))]
+    denied: u64,
+}
+
+impl From<DayUse> for DailyUsage {
+    fn from(used: DayUse) -> Self {
+        let day = used.day.format("%Y-%m-%d").to_string();
+        Self { day, requests: used.requests, denied: used.denied }
+    }
+}
+
+/// A key that was used.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::UsedKey)]
+#[serde(rename_all = "camelCase")]
+pub struct UsedKey {
+    /// The id of the organization's key, or of a personal token.
+    #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    /// Its label; null for a personal token, too.
+    #[schema(required, examples("Analytics Dashboard"))]
+    name: Option<String>,
+    /// How many requests were made with it in this organization.
+    #[schema(examples(42))]
+    requests: u64,
+    /// When it was last used; null for a personal token that works elsewhere, too.
+    #[schema(required)]
+    last_used_at: Option<Timestamp>,
+}
+
+impl From<KeyUse> for UsedKey {
+    fn from(used: KeyUse) -> Self {
+        Self {
+            id: used.key.to_string(),
+            name: used.name,
+            requests: used.requests,
+            last_used_at: used.last_used_at.map(Timestamp),
+        }
+    }
+}
+
+/// Show this month's requests (UTC), by day and by key, and how many the plan holds.
+///
+/// What people do in a session is not counted.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}/usage",
+    operation_id = "getDashboardUsage", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The usage.", body = Success<Usage>), BadRequest,
+              Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn show(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<UsageRead>,
+    context: RequestContext,
+) -> Result<Json<Success<Usage>>> {
+    let (organization, period) = (caller.organization, Period::month_of(context.at));
+    app.meter.flush_and_log().await;
+    let (days, keys) = app
+        .db
+        .run(async |db| {
+            let days = repo::usage::by_day(db, organization, period).await?;
+            let keys = repo::usage::by_key(db, organization, period, KEYS).await?;
+            Ok((days, keys))
+        })
+        .await?;
+    let used = days.iter().map(|day| day.requests).sum();
+    let usage = Usage {
+        period_start: Timestamp::start_of(period.start),
+        period_end: Timestamp::start_of(period.end),
+        requests: Requests { used, limit: caller.plan.monthly_requests() },
+        daily: days.into_iter().map(DailyUsage::from).collect(),
+        keys: keys.into_iter().map(UsedKey::from).collect(),
+    };
+    Ok(Json(Success::ok("Usage fetched", usage)))
+}

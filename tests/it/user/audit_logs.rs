@@ -1,0 +1,72 @@
+//! `GET /api/user/organizations/{organizationId}/audit-logs`
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use super::{below, is_read_by_its_people_and_keys};
+use crate::support::requests::ids;
+use crate::support::run;
+
+const LOGS: &str = "/audit-logs";
+
+#[tokio::test]
+async fn the_trail_is_read_by_who_may_read_it() {
+    run(async |app| is_read_by_its_people_and_keys(app, LOGS, "audit:read", "admin").await).await;
+}
+
+#[tokio::test]
+async fn the_trail_is_read_by_type_by_time_and_in_parts() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let ben = app.sign_up_person("ben@example.com").await;
+        app.make_key(&ben, json!({ "name": "theirs", "scopes": ["*"] })).await;
+        let mut made = Vec::new();
+        for name in ["a", "b", "c"] {
+            app.clock.advance(TimeDelta::seconds(1));
+            made.push(app.make_key(&ann, json!({ "name": name, "scopes": ["*"] })).await.key_id);
+        }
+        made.reverse();
+        let list = async |query: &str| {
+            let path = format!("{}?{query}", below(&ann.org_id, LOGS));
+            app.session(&ann.cookie).get(&path).await.has_status(200).body
+        };
+        let events = list("eventType=api_key.created").await;
+        let targets: Vec<&Value> =
+            events["data"].as_array().unwrap().iter().map(|event| &event["target"]).collect();
+        assert_eq!(targets, made.iter().collect::<Vec<_>>());
+        assert_eq!(events["meta"]["total"], 3);
+        insta::assert_json_snapshot!(events["data"][0]);
+        let events = ids(&events);
+
+        // From the first time on, and before the last.
+        let (second, third) = ("2036-05-08T09:56:44.855Z", "2036-05-08T09:56:45.855Z");
+        assert_eq!(ids(&list(&format!("since={second}")).await), events[..2]);
+        assert_eq!(ids(&list(&format!("since={second}&until={third}")).await), events[1..2]);
+        let until = list(&format!("until={second}&eventType=api_key.created")).await;
+        assert_eq!(ids(&until), events[2..]);
+
+        let part = list("eventType=api_key.created&limit=2").await;
+        assert_eq!(ids(&part), events[..2]);
+        let meta = json!({ "total": 3, "offset": 0, "limit": 2, "hasMore": true });
+        assert_eq!(part["meta"], meta);
+        let rest = list("eventType=api_key.created&limit=2&offset=2").await;
+        assert_eq!(ids(&rest), events[2..]);
+        assert_eq!(rest["meta"]["hasMore"], false);
+        assert_eq!(list("eventType=never.was").await["data"], json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn filters_that_are_none_are_all_refused_by_name() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let query = "eventType=a%20b&since=yesterday&until=2036-05-08&limit=101&offset=-1";
+        let path = format!("{}?{query}", below(&ann.org_id, LOGS));
+        let answer = app.session(&ann.cookie).get(&path).await;
+        let answer = answer.has_failed(400, "VALIDATION_ERROR");
+        assert_eq!(answer.refused_fields(), ["eventType", "since", "until", "offset", "limit"]);
+        assert_eq!(answer.body["meta"]["errors"][0]["location"], "query");
+    })
+    .await;
+}
