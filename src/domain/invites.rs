@@ -5,9 +5,8 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::confirm;
+use crate::domain::keys::{confirm, record};
 use crate::domain::mails;
-use crate::domain::members::record;
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::{Caller, Person};
@@ -32,7 +31,7 @@ pub async fn create(
     (email, role): (&Email, Role),
     trail: &Trail,
 ) -> Result<Invite> {
-    organizations::lock(tx, caller.organization).await?;
+    organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("members:write")?;
     if role == Role::Owner {
@@ -76,7 +75,7 @@ pub async fn resend(
     id: InviteId,
     trail: &Trail,
 ) -> Result<Invite> {
-    organizations::lock(tx, caller.organization).await?;
+    organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("members:write")?;
     let invite = find(tx, &caller, id).await?;
@@ -103,7 +102,7 @@ pub async fn revoke(
     id: InviteId,
     trail: &Trail,
 ) -> Result<()> {
-    organizations::lock(tx, caller.organization).await?;
+    organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("members:write")?;
     if !invites::revoke(tx, caller.organization, id, trail.at).await? {
@@ -127,7 +126,7 @@ pub async fn accept(
 ) -> Result<Organization> {
     let shown = find_shown(app, tx, token).await?;
     let account = accounts::lock(tx, person.account).await?;
-    organizations::lock(tx, shown.organization).await?;
+    organizations::hold(tx, shown.organization).await?;
     people::confirm_session(tx, None, session).await?;
     if account.email != shown.email || !account.is_verified {
         return Err(Error::forbidden(

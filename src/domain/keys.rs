@@ -296,7 +296,7 @@ pub fn require_within(
     }
 }
 
-/// Writes down what the caller did to a key.
+/// Writes down what the caller did to a key, or to another thing of the organization.
 ///
 /// # Errors
 /// The database's own.
@@ -304,7 +304,7 @@ pub async fn record(
     tx: &mut PgConnection,
     caller: &Caller,
     event_type: EventType,
-    target: KeyId,
+    target: impl std::fmt::Display,
     detail: serde_json::Value,
     trail: &Trail,
 ) -> Result<()> {

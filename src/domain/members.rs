@@ -6,14 +6,14 @@
 use serde_json::json;
 use sqlx::PgConnection;
 
-use crate::domain::keys::confirm;
+use crate::domain::keys::{confirm, record};
 use crate::error::{Error, Result};
-use crate::model::audit::{AuditEvent, EventType, Trail};
+use crate::model::audit::{EventType, Trail};
 use crate::model::caller::Caller;
 use crate::model::ids::is_user_handle;
 use crate::model::member::Member;
 use crate::model::role::Role;
-use crate::repo::{audit_events, members, organizations};
+use crate::repo::{members, organizations};
 
 /// Gives a member another role. Admins change members and admins; owners everybody.
 ///
@@ -26,7 +26,7 @@ pub async fn change_role(
     role: Role,
     trail: &Trail,
 ) -> Result<Member> {
-    organizations::lock(tx, caller.organization).await?;
+    organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("members:write")?;
     let before = find(tx, &caller, handle).await?;
@@ -55,7 +55,7 @@ pub async fn remove(
     handle: &str,
     trail: &Trail,
 ) -> Result<()> {
-    organizations::lock(tx, caller.organization).await?;
+    organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require_scope("members:write")?;
     let member = find(tx, &caller, handle).await?;
@@ -96,28 +96,4 @@ async fn require_another_owner(
         0 => Err(Error::conflict("An organization needs an owner; make somebody else one first")),
         _ => Ok(()),
     }
-}
-
-/// Writes down what the caller did in their organization.
-///
-/// # Errors
-/// The database's own.
-pub async fn record(
-    tx: &mut PgConnection,
-    caller: &Caller,
-    event_type: EventType,
-    target: &str,
-    detail: serde_json::Value,
-    trail: &Trail,
-) -> Result<()> {
-    let event = AuditEvent {
-        organization: caller.organization,
-        event_type,
-        actor: &caller.actor(),
-        target,
-        key_display_id: caller.credential.key().map(|key| key.display_id.as_str()),
-        detail,
-        trail,
-    };
-    audit_events::insert(tx, &event).await
 }

@@ -3,7 +3,8 @@
 //! Each writes its audit row in the transaction of the change. Those that can come again with an
 //! Idempotency-Key work in the transaction that [`idempotency::once`] opens and commits; the others
 //! open their own. Whoever may do it was decided by a guard, and is asked again here where a
-//! credential is made. What is only read is read by the handlers themselves.
+//! credential is made, and where a tenant's things are changed. What is only read is read by the
+//! handlers themselves.
 
 pub mod accounts;
 pub mod default_key;
@@ -18,5 +19,6 @@ pub mod members;
 pub mod organizations;
 pub mod passwords;
 pub mod personal_tokens;
+pub mod projects;
 pub mod sessions;
 pub mod signup;

@@ -4,8 +4,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::confirm;
-use crate::domain::members::record;
+use crate::domain::keys::{confirm, record};
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::{Caller, Person};
@@ -79,7 +78,7 @@ pub async fn update(
     (name, origins): (Option<&OrganizationName>, Option<&[Origin]>),
     trail: &Trail,
 ) -> Result<Organization> {
-    organizations::lock(tx, caller.organization).await?;
+    organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("organization:write")?;
     organizations::update(tx, caller.organization, name, origins, trail.at).await?;
@@ -96,7 +95,7 @@ pub async fn update(
 /// # Errors
 /// Unauthenticated, forbidden, missing role: only an owner may.
 pub async fn delete(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> Result<()> {
-    organizations::lock(tx, caller.organization).await?;
+    organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require_role(Role::Owner)?;
     let (handle, event) = (&caller.organization_handle, EventType::OrganizationDeleted);

@@ -103,16 +103,8 @@ impl AccountHandle {
     /// # Errors
     /// Any other text, in words for the caller.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let word = |part: &str| {
-            !part.is_empty()
-                && part.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
-        };
-        let letters = text.bytes().filter(|byte| *byte != b'-').count();
-        if text.split('-').all(word) && letters <= 63 {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("must be a-z and 0-9, at most 63, with single hyphens in between".into())
-        }
+        require_short_name(text)?;
+        Ok(Self(text.to_owned()))
     }
 
     /// The handle that a name suggests: `yourname` for "Your Name". Chance adds to it where it is
@@ -138,8 +130,24 @@ impl AccountHandle {
     }
 }
 
+/// Passes a text of the form that handles and slugs have.
+///
+/// # Errors
+/// Any other text, in words for the caller.
+pub(super) fn require_short_name(text: &str) -> Result<(), Invalid> {
+    let word = |part: &str| {
+        !part.is_empty() && part.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
+    };
+    let letters = text.bytes().filter(|byte| *byte != b'-').count();
+    if text.split('-').all(word) && letters <= 63 {
+        Ok(())
+    } else {
+        Err("must be a-z and 0-9, at most 63, with single hyphens in between".into())
+    }
+}
+
 /// Chance in lower case: about 2^40 possibilities.
-fn lower_text(entropy: &dyn Entropy) -> String {
+pub(super) fn lower_text(entropy: &dyn Entropy) -> String {
     base62_text(entropy, 8).to_ascii_lowercase()
 }
 

@@ -63,6 +63,12 @@ pub enum EventType {
     PersonalTokenUpdated,
     /// A personal token was ended.
     PersonalTokenRevoked,
+    /// A project was made.
+    ProjectCreated,
+    /// A project was changed.
+    ProjectUpdated,
+    /// A project was deleted.
+    ProjectDeleted,
     /// A key was minted.
     KeyCreated,
     /// A key was revoked.
@@ -109,6 +115,9 @@ impl EventType {
             Self::PersonalTokenCreated => "personal_token.created",
             Self::PersonalTokenUpdated => "personal_token.updated",
             Self::PersonalTokenRevoked => "personal_token.revoked",
+            Self::ProjectCreated => "project.created",
+            Self::ProjectUpdated => "project.updated",
+            Self::ProjectDeleted => "project.deleted",
             Self::KeyCreated => "api_key.created",
             Self::KeyRevoked => "api_key.revoked",
             Self::KeyUpdated => "api_key.updated",

@@ -80,6 +80,10 @@ public_id! {
     /// An invitation to an organization.
     InviteId, "inv_"
 }
+public_id! {
+    /// A project.
+    ProjectId, "prj_"
+}
 
 /// An organization inside; callers see its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -25,6 +25,7 @@ pub mod origin;
 pub mod password;
 pub mod personal_token;
 pub mod plan;
+pub mod project;
 pub mod role;
 pub mod scope;
 pub mod secret;

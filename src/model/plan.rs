@@ -62,6 +62,18 @@ impl Plan {
             Self::Enterprise => None,
         }
     }
+
+    /// How many projects there may be; `None` is without limit.
+    #[must_use]
+    pub fn projects(self) -> Option<u64> {
+        match self {
+            Self::Trial => Some(10),
+            Self::Starter => Some(50),
+            Self::Standard | Self::Pro => Some(500),
+            Self::Scale => Some(5_000),
+            Self::Enterprise => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ pub async fn find_by_email(db: &mut PgConnection, email: &str) -> Result<Option<
 
 /// The account, held against change until the transaction ends.
 ///
-/// Invariant: accounts are held first of all ([`super::organizations::lock`]).
+/// Invariant: accounts are held first of all ([`super::organizations::hold`]).
 ///
 /// # Errors
 /// Not found where it was deleted.

@@ -19,6 +19,7 @@ pub mod organizations;
 pub mod outbox;
 pub mod people;
 pub mod personal_tokens;
+pub mod projects;
 pub mod sessions;
 pub mod usage;
 pub mod users;

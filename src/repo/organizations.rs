@@ -134,18 +134,22 @@ pub async fn find_of(
     Ok(found.map(OrganizationId))
 }
 
-/// Holds the organization against change until the transaction ends.
+/// What the organization pays for now, the organization held until the transaction ends: who counts
+/// what a plan limits, and who changes who is in it, takes turns. `None` where it was deleted.
 ///
 /// Invariant: accounts are held before organizations, and those before sessions and tokens, seats,
 /// and keys, everywhere, so that nobody who holds one of each waits for the other.
 ///
 /// # Errors
 /// The database's own.
-pub async fn lock(db: &mut PgConnection, id: OrganizationId) -> Result<()> {
-    sqlx::query!("select id from organizations where id = $1 for no key update", id.0)
-        .fetch_optional(db)
-        .await?;
-    Ok(())
+pub async fn hold(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Plan>> {
+    let plan = sqlx::query_scalar!(
+        "select plan from organizations where id = $1 and deleted_at is null for no key update",
+        id.0,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(plan.and_then(|plan| Plan::parse(&plan)))
 }
 
 /// An organization that was not deleted, as nobody in particular sees it.

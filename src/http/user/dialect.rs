@@ -32,7 +32,7 @@ impl<T: Serialize> Success<T> {
         Self { success: true, status: 200, code: "OK", message, data }
     }
 
-    /// An answer with status 201.
+    /// What was made, with status 201.
     pub const fn created(message: &'static str, data: T) -> Self {
         Self { success: true, status: 201, code: "OK", message, data }
     }

@@ -14,6 +14,7 @@ mod page;
 mod pages;
 mod passwords;
 mod personal_tokens;
+mod projects;
 mod sessions;
 mod sign_in;
 mod sign_up;
@@ -63,4 +64,6 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(api_key_changes::rotate))
         .routes(routes!(audit_logs::list))
         .routes(routes!(usage::show))
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::show, projects::update, projects::delete))
 }

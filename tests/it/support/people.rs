@@ -101,6 +101,13 @@ impl TestApp {
         }
     }
 
+    /// Makes a project of the person's home organization; its id.
+    pub async fn make_project(&self, person: &Person, name: &str) -> String {
+        let path = format!("/api/user/organizations/{}/projects", person.org_id);
+        let answer = self.session(&person.cookie).post(&path, json!({ "name": name })).await;
+        text(&answer.has_status(201).body["data"]["id"])
+    }
+
     /// Sends what is queued, and gives every mail that is in the folder then, oldest first; the
     /// folder is empty afterwards. Their tokens count as seen.
     pub async fn mails(&self) -> Vec<Mailed> {

@@ -24,6 +24,10 @@ pub struct World {
     spare_token_id: String,
     /// The id of a key of their organization.
     organization_key_id: String,
+    /// The id of a project of their organization.
+    project_id: String,
+    /// The id of another one, which can be spared.
+    spare_project_id: String,
     /// The refresh token of an exchange.
     refresh_token: String,
     /// The token of a link that nobody was mailed.
@@ -68,6 +72,8 @@ impl World {
         let (_, spare_token_id) = app.make_token(&ann.cookie, token).await;
         let request = json!({ "name": "of the world", "scopes": ["*"] });
         let organization_key = app.make_key(&ann, request).await;
+        let project_id = app.make_project(&ann, "one").await;
+        let spare_project_id = app.make_project(&ann, "another").await;
         Self {
             acme,
             ann,
@@ -75,6 +81,8 @@ impl World {
             token_id,
             spare_token_id,
             organization_key_id: organization_key.key_id,
+            project_id,
+            spare_project_id,
             refresh_token,
             link_token: KeyFormat::of_links().mint(&*app.app.entropy).expose().to_owned(),
             seat_id,
@@ -132,6 +140,8 @@ impl World {
         let id = match operation.id() {
             "revokeInvite" => &self.spare_invite_id,
             "resendInvite" => &self.invite_id,
+            "deleteProject" => &self.spare_project_id,
+            _ if operation.path.contains("/projects/") => &self.project_id,
             _ => key,
         };
         let path = operation.path.replace("{organizationId}", &self.ann.org_id);
@@ -178,6 +188,8 @@ impl World {
             "changeMemberRole" => json!({ "role": "admin" }),
             "createInvite" => json!({ "email": email, "role": "member" }),
             "updateUser" => json!({ "fullName": "Ann Other" }),
+            "createProject" => json!({ "name": format!("project {number}") }),
+            "updateProject" => json!({ "description": "Renewed" }),
             "deleteUser" => json!({ "password": PASSWORD }),
             other => panic!("no request is known for {other}"),
         };

@@ -1,4 +1,4 @@
-//! The `user` family: `/api/auth/…`, `/api/user/me`, `/api/user/organizations`.
+//! The `user` family: `/api/auth/…`, `/api/user/me`, `/api/user/organizations/…`.
 
 mod account;
 mod api_keys;
@@ -9,6 +9,7 @@ mod members;
 mod organizations;
 mod passwords;
 mod personal_tokens;
+mod projects;
 mod sessions;
 mod sign_up;
 mod usage;

@@ -1,0 +1,170 @@
+//! Projects of an organization: made, changed, deleted.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::keys::{confirm, record};
+use crate::error::{Error, Kind, Result};
+use crate::model::audit::{EventType, Trail};
+use crate::model::caller::Caller;
+use crate::model::ids::{OrganizationId, ProjectId};
+use crate::model::plan::Plan;
+use crate::model::project::{Description, NewProject, Project, ProjectChanges, ProjectName, Slug};
+use crate::repo::{organizations, projects};
+
+const WRITE: &str = "projects:write";
+
+/// What a project is to be.
+pub struct ProjectSpec {
+    /// What it is called.
+    pub name: ProjectName,
+    /// Its short name; suggested by the name where left out.
+    pub slug: Option<Slug>,
+    /// What it is about.
+    pub description: Option<Description>,
+}
+
+/// Makes a project.
+///
+/// # Errors
+/// Plan limit; conflict where another one of the organization has the slug; unauthenticated or
+/// forbidden where the caller may not do it any more.
+pub async fn create(
+    app: &App,
+    tx: &mut PgConnection,
+    caller: &Caller,
+    spec: ProjectSpec,
+    trail: &Trail,
+) -> Result<Project> {
+    let (caller, plan) = hold(tx, caller, trail).await?;
+    require_room(tx, caller.organization, plan).await?;
+    let slug = match spec.slug {
+        Some(slug) => slug,
+        None => suggest_slug(app, tx, caller.organization, &spec.name).await?,
+    };
+    let new = NewProject {
+        id: ProjectId::new(trail.at, &*app.entropy),
+        organization: caller.organization,
+        name: &spec.name,
+        slug: &slug,
+        description: spec.description.as_ref(),
+        created_by: caller.user,
+        created_at: trail.at,
+    };
+    projects::insert(tx, &new).await?;
+    let project = find(tx, &caller, new.id).await?;
+    let detail = json!({ "name": project.name, "slug": project.slug });
+    record(tx, &caller, EventType::ProjectCreated, project.id, detail, trail).await?;
+    Ok(project)
+}
+
+/// Changes a project.
+///
+/// # Errors
+/// Not found; conflict where another one of the organization has the slug; unauthenticated or
+/// forbidden where the caller may not do it any more.
+pub async fn update(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: ProjectId,
+    changes: &ProjectChanges,
+    trail: &Trail,
+) -> Result<Project> {
+    let (caller, _) = hold(tx, caller, trail).await?;
+    if !projects::update(tx, caller.organization, id, changes, trail.at).await? {
+        return Err(no_such_project());
+    }
+    let project = find(tx, &caller, id).await?;
+    let detail = json!({
+        "name": project.name,
+        "slug": project.slug,
+        "description": changes.description.is_some(),
+    });
+    record(tx, &caller, EventType::ProjectUpdated, id, detail, trail).await?;
+    Ok(project)
+}
+
+/// Deletes a project.
+///
+/// # Errors
+/// Not found; unauthenticated or forbidden where the caller may not do it any more.
+pub async fn delete(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: ProjectId,
+    trail: &Trail,
+) -> Result<()> {
+    let (caller, _) = hold(tx, caller, trail).await?;
+    let project = find(tx, &caller, id).await?;
+    if !projects::delete(tx, caller.organization, id).await? {
+        return Err(no_such_project());
+    }
+    let detail = json!({ "name": project.name, "slug": project.slug });
+    record(tx, &caller, EventType::ProjectDeleted, id, detail, trail).await
+}
+
+/// A project of the caller's organization.
+///
+/// # Errors
+/// Not found.
+pub async fn find(tx: &mut PgConnection, caller: &Caller, id: ProjectId) -> Result<Project> {
+    let project = projects::find(tx, caller.organization, id).await?;
+    project.ok_or_else(no_such_project)
+}
+
+/// What is told of a project that is not there, or not the caller's.
+#[must_use]
+pub fn no_such_project() -> Error {
+    Error::not_found("There is no such project")
+}
+
+/// The caller as the database knows it now, and what its organization pays for, both held until
+/// the transaction ends: changes to an organization's projects take turns, so that what is counted
+/// and which slugs are taken stays true.
+///
+/// # Errors
+/// Unauthenticated or forbidden where the caller may not change projects any more.
+async fn hold(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    trail: &Trail,
+) -> Result<(Arc<Caller>, Plan)> {
+    let plan = organizations::hold(tx, caller.organization).await?;
+    let caller = confirm(tx, caller, trail).await?;
+    caller.require(WRITE)?;
+    let plan = plan.ok_or_else(|| Error::forbidden("This organization was deleted"))?;
+    Ok((caller, plan))
+}
+
+/// Passes an organization, which is held, that may have one more project.
+async fn require_room(
+    tx: &mut PgConnection,
+    organization: OrganizationId,
+    plan: Plan,
+) -> Result<()> {
+    let Some(limit) = plan.projects() else { return Ok(()) };
+    let used = projects::count(tx, organization).await?;
+    if used < limit {
+        return Ok(());
+    }
+    let message = format!("The plan allows {limit} projects, and there are {used}");
+    Err(Error::new(Kind::PlanLimit { resource: "projects", limit, used }, message))
+}
+
+/// The slug that the name suggests, or what chance makes of it where it is taken in the
+/// organization, which is held.
+async fn suggest_slug(
+    app: &App,
+    tx: &mut PgConnection,
+    organization: OrganizationId,
+    name: &ProjectName,
+) -> Result<Slug> {
+    let suggested = Slug::of(name);
+    match suggested {
+        Some(slug) if !projects::has_slug(tx, organization, &slug).await? => Ok(slug),
+        taken => Ok(Slug::by_chance(taken.as_ref(), &*app.entropy)),
+    }
+}

@@ -1,0 +1,246 @@
+//! `/api/user/organizations/{organizationId}/projects`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::projects::{self, ProjectSpec, no_such_project};
+use crate::error::Result;
+use crate::http::body::{Fields, FromFields, JsonBody, Said, text};
+use crate::http::caller::{ProjectsRead, ProjectsWrite, Tenant};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::path::PathId;
+use crate::http::query::Query;
+use crate::http::user::dialect::{
+    BadRequest, Conflict, Forbidden, Listed, NotFound, Nothing, Reused, Success, TooLarge,
+    Unauthorized, Unavailable, UnsupportedMediaType,
+};
+use crate::http::user::page::Part;
+use crate::http::wire::Timestamp;
+use crate::model;
+use crate::model::ids::ProjectId;
+use crate::model::project::{Description, ProjectChanges, ProjectName, Slug};
+use crate::repo;
+
+/// A project of an organization.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::Project)]
+#[serde(rename_all = "camelCase")]
+pub struct Project {
+    #[schema(examples("prj_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    #[schema(examples("My Project"))]
+    name: String,
+    /// A short name, unique in the organization.
+    #[schema(examples("my-project"))]
+    slug: String,
+    #[schema(required, examples("What we are working on"))]
+    description: Option<String>,
+    /// The seat of whoever made it; for a key, the seat that the key was minted from.
+    #[schema(examples("user_4fTq0kXyT1hJc8ZB"))]
+    created_by: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<model::project::Project> for Project {
+    fn from(project: model::project::Project) -> Self {
+        Self {
+            id: project.id.to_string(),
+            name: project.name,
+            slug: project.slug,
+            description: project.description,
+            created_by: project.created_by,
+            created_at: Timestamp(project.created_at),
+            updated_at: Timestamp(project.updated_at),
+        }
+    }
+}
+
+/// Reads the id in a path; what is no id of a project names no project.
+fn parse_id(text: &str) -> Result<ProjectId> {
+    ProjectId::parse(text).ok_or_else(no_such_project)
+}
+
+/// List the organization's projects, newest first.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}/projects",
+    operation_id = "listProjects", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("offset" = Option<i64>, Query, description = "How many to pass over."),
+           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
+           ("q" = Option<String>, Query, description = "What the name or slug has to contain.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The projects.", body = Listed<Project>), BadRequest,
+              Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<ProjectsRead>,
+    mut query: Query,
+) -> Result<Json<Listed<Project>>> {
+    let part = Part::read(&mut query);
+    query.finish()?;
+    let (search, window) = (part.search.as_deref(), part.window());
+    let (found, total) = app
+        .db
+        .run(async |db| repo::projects::list(db, caller.organization, search, window).await)
+        .await?;
+    let found = found.into_iter().map(Project::from).collect();
+    Ok(Json(Listed::ok("Projects fetched", found, part.of(total))))
+}
+
+/// Show a project of the organization.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}/projects/{id}",
+    operation_id = "getProject", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("id" = String, Path, description = "The project's id.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The project.", body = Success<Project>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Unavailable))]
+pub(super) async fn show(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<ProjectsRead>,
+    PathId(id): PathId,
+) -> Result<Json<Success<Project>>> {
+    let id = parse_id(&id)?;
+    let project = app.db.run(async |db| projects::find(db, &caller, id).await).await?;
+    Ok(Json(Success::ok("Project fetched", project.into())))
+}
+
+/// What a project is to be.
+#[derive(ToSchema)]
+#[schema(as = user::CreateProjectRequest)]
+pub struct CreateRequest {
+    #[schema(value_type = String, min_length = 1, max_length = 128, examples("My Project"))]
+    name: ProjectName,
+    /// A short name, unique in the organization; suggested by the name where left out.
+    #[schema(value_type = Option<String>, nullable = false,
+             pattern = "^[a-z0-9](-?[a-z0-9]){0,62}$", examples("my-project"))]
+    slug: Option<Slug>,
+    #[schema(value_type = Option<String>, nullable = false, max_length = 1024,
+             examples("What we are working on"))]
+    description: Option<Description>,
+}
+
+impl FromFields for CreateRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = fields.required("name", text(ProjectName::parse));
+        let slug = fields.optional("slug", text(Slug::parse));
+        let description = fields.optional("description", text(Description::parse));
+        Some(Self { name: name?, slug, description })
+    }
+}
+
+/// Make a project, within what the organization's plan allows.
+#[utoipa::path(post, path = "/api/user/organizations/{organizationId}/projects",
+    operation_id = "createProject", tag = "user", request_body = CreateRequest,
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 201, description = "Made.", body = Success<Project>), BadRequest,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn create(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<ProjectsWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    JsonBody { value: request, said }: JsonBody<CreateRequest>,
+) -> Result<Response> {
+    let CreateRequest { name, slug, description } = request;
+    let spec = ProjectSpec { name, slug, description };
+    idempotency
+        .run(&app, &caller, said, async |tx| {
+            let project = projects::create(&app, tx, &caller, spec, &context.trail()).await?;
+            let body = Success::created("Project created", Project::from(project));
+            Ok(Reply { status: StatusCode::CREATED, body: Some(body) })
+        })
+        .await
+}
+
+/// What to change of a project, at least one thing; what is left out stays.
+#[derive(ToSchema)]
+#[schema(as = user::UpdateProjectRequest)]
+pub struct UpdateRequest {
+    #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 128,
+             examples("My Project"))]
+    name: Option<ProjectName>,
+    /// A short name, unique in the organization.
+    #[schema(value_type = Option<String>, nullable = false,
+             pattern = "^[a-z0-9](-?[a-z0-9]){0,62}$", examples("my-project"))]
+    slug: Option<Slug>,
+    /// Null takes it away.
+    #[schema(value_type = Option<String>, max_length = 1024, examples("What we are working on"))]
+    #[expect(clippy::option_option, reason = "absent, null and a text are three things")]
+    description: Option<Option<Description>>,
+}
+
+impl FromFields for UpdateRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        if fields.are_none() {
+            fields.refuse("Name at least one setting to change");
+        }
+        let name = fields.optional("name", text(ProjectName::parse));
+        let slug = fields.optional("slug", text(Slug::parse));
+        let description = fields.nullable("description", text(Description::parse));
+        Some(Self { name, slug, description })
+    }
+}
+
+/// Change a project.
+#[utoipa::path(put, path = "/api/user/organizations/{organizationId}/projects/{id}",
+    operation_id = "updateProject", tag = "user", request_body = UpdateRequest,
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("id" = String, Path, description = "The project's id."), IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Changed.", body = Success<Project>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unavailable))]
+pub(super) async fn update(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<ProjectsWrite>,
+    PathId(id): PathId,
+    context: RequestContext,
+    idempotency: Idempotency,
+    JsonBody { value: request, said }: JsonBody<UpdateRequest>,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    let UpdateRequest { name, slug, description } = request;
+    let changes = ProjectChanges { name, slug, description };
+    idempotency
+        .run(&app, &caller, said, async |tx| {
+            let project = projects::update(tx, &caller, id, &changes, &context.trail()).await?;
+            let body = Success::ok("Project updated", Project::from(project));
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}
+
+/// Delete a project; its slug is free again.
+#[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/projects/{id}",
+    operation_id = "deleteProject", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("id" = String, Path, description = "The project's id."), IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Deleted.", body = Success<Nothing>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<ProjectsWrite>,
+    PathId(id): PathId,
+    context: RequestContext,
+    idempotency: Idempotency,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    idempotency
+        .run(&app, &caller, Said::NOTHING, async |tx| {
+            projects::delete(tx, &caller, id, &context.trail()).await?;
+            let body = Success::ok("Project deleted", Nothing {});
+            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+        })
+        .await
+}

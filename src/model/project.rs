@@ -1,0 +1,213 @@
+//! What an organization's people and keys work on.
+
+use chrono::{DateTime, Utc};
+
+use crate::entropy::Entropy;
+use crate::model::Invalid;
+use crate::model::account::{lower_text, require_short_name};
+use crate::model::ids::{OrganizationId, ProjectId, UserId};
+
+/// How many characters of a name its slug keeps.
+const SUGGESTED: usize = 40;
+
+/// What is told about a project.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// What it is called.
+    pub name: String,
+    /// Its short name, unique in the organization.
+    pub slug: String,
+    /// What it is about.
+    pub description: Option<String>,
+    /// The seat of whoever made it, as callers see it.
+    pub created_by: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A project about to be stored.
+pub struct NewProject<'a> {
+    /// Its id.
+    pub id: ProjectId,
+    /// Whose it is.
+    pub organization: OrganizationId,
+    /// What it is called.
+    pub name: &'a ProjectName,
+    /// Its short name.
+    pub slug: &'a Slug,
+    /// What it is about.
+    pub description: Option<&'a Description>,
+    /// The seat of whoever makes it.
+    pub created_by: UserId,
+    /// When it is made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What is to change of a project; what is `None` stays.
+pub struct ProjectChanges {
+    /// What it is called.
+    pub name: Option<ProjectName>,
+    /// Its short name.
+    pub slug: Option<Slug>,
+    /// What it is about; `Some(None)` is nothing any more.
+    pub description: Option<Option<Description>>,
+}
+
+/// What a project is called: 1 to 128 characters, none of them a control character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectName(String);
+
+impl ProjectName {
+    /// The longest name, in Unicode scalar values.
+    pub const MAX: usize = 128;
+
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// Any other text, in words for the caller.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.chars().any(char::is_control) {
+            return Err("must not contain control characters".into());
+        }
+        match text.chars().count() {
+            0 => Err("must not be empty".into()),
+            length if length > Self::MAX => {
+                Err(format!("must be at most {} characters long", Self::MAX).into())
+            }
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A project's short name, unique in its organization: `^[a-z0-9](-?[a-z0-9]){0,62}$`
+/// (contract §6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slug(String);
+
+impl Slug {
+    /// Reads a slug.
+    ///
+    /// # Errors
+    /// Any other text, in words for the caller.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        require_short_name(text)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The slug that a name suggests: `my-project` for "My Project!"; `None` where the name has
+    /// no letters of the alphabet.
+    #[must_use]
+    pub fn of(name: &ProjectName) -> Option<Self> {
+        let lower = name.as_str().to_ascii_lowercase();
+        let words = lower.split(|it: char| it.is_whitespace() || it == '-').map(|word| {
+            let letters = word.chars().filter(char::is_ascii_alphanumeric);
+            letters.collect::<String>()
+        });
+        let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
+        let slug: String = words.join("-").chars().take(SUGGESTED).collect();
+        let slug = slug.trim_end_matches('-');
+        (!slug.is_empty()).then(|| Self(slug.to_owned()))
+    }
+
+    /// A slug that chance makes of one that is taken, or from nothing.
+    pub fn by_chance(taken: Option<&Self>, entropy: &dyn Entropy) -> Self {
+        let word = taken.map_or("project", Self::as_str);
+        Self(format!("{word}-{}", lower_text(entropy)))
+    }
+
+    /// The slug as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a project is about: at most 1,024 characters, lines and tabs among them but no other
+/// control characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description(String);
+
+impl Description {
+    /// The longest description, in Unicode scalar values.
+    pub const MAX: usize = 1024;
+
+    /// Reads a description.
+    ///
+    /// # Errors
+    /// Any other text, in words for the caller.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.chars().any(|it| it.is_control() && it != '\n' && it != '\t') {
+            return Err("must not contain control characters but newlines and tabs".into());
+        }
+        if text.chars().count() > Self::MAX {
+            return Err(format!("must be at most {} characters long", Self::MAX).into());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The description as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_suggested_slug_is_a_slug_and_so_is_what_chance_makes_of_it(name in "\\PC{1,128}") {
+            let suggested = ProjectName::parse(&name).ok().as_ref().and_then(Slug::of);
+            let by_chance = Slug::by_chance(suggested.as_ref(), &SystemEntropy);
+            for slug in suggested.into_iter().chain([by_chance]) {
+                prop_assert_eq!(Slug::parse(slug.as_str()), Ok(slug));
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_suggests_its_words() {
+        for (name, slug) in [
+            ("My Project!", Some("my-project")),
+            (" Don't - panic\u{a0}2 ", Some("dont-panic-2")),
+            ("名前", None),
+            ("- -", None),
+        ] {
+            let suggested = ProjectName::parse(name).ok().as_ref().and_then(Slug::of);
+            assert_eq!(suggested.as_ref().map(Slug::as_str), slug, "{name:?}");
+        }
+        let long = ProjectName::parse(&format!("{} b", "a".repeat(39))).ok();
+        let slug = long.as_ref().and_then(Slug::of);
+        assert_eq!(slug.as_ref().map(Slug::as_str), Some(&*"a".repeat(39)));
+    }
+
+    #[test]
+    fn a_name_has_1_to_128_characters_and_a_description_at_most_1024() {
+        for good in ["a", " ", &"é".repeat(128)] {
+            assert!(ProjectName::parse(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "a\nb", "a\0", &"é".repeat(129)] {
+            assert!(ProjectName::parse(bad).is_err(), "{bad:?}");
+        }
+        for good in ["", "a\n\tb", &"é".repeat(1024)] {
+            assert!(Description::parse(good).is_ok(), "{good:?}");
+        }
+        for bad in ["a\r\nb", "\0", "\u{1b}[31m", "\u{85}", &"é".repeat(1025)] {
+            assert!(Description::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}
