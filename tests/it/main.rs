@@ -16,6 +16,7 @@ mod config;
 mod dialects;
 mod guards;
 mod idempotency;
+mod isolation;
 mod listener;
 mod onboarding;
 mod openapi;

@@ -193,7 +193,9 @@ fn assert_is_page_s4(answers: &[Value]) {
                      "updatedAt": "2026-04-05T10:00:00.000Z"}}"#,
     )
     .unwrap();
-    let [signed_up, signed_in, token, me] = answers else { panic!("{answers:?}") };
+    let [signed_up, signed_in, token, me, organizations, projects] = answers else {
+        panic!("{answers:?}")
+    };
     assert_eq!(
         (&signed_up["status"], &signed_in["status"]),
         (&Value::from(200), &Value::from(200))
@@ -214,9 +216,12 @@ fn assert_is_page_s4(answers: &[Value]) {
         assert_eq!(me["data"][same], profile["data"][same]);
     }
     assert_eq!(me["message"], profile["message"]);
+    assert_eq!(organizations["data"][0]["role"], "owner");
+    assert_eq!(projects["data"], Value::Array(Vec::new()));
+    assert_eq!(projects["meta"]["total"], 0);
 }
 
-/// Page s4, steps 1 to 3 and the account route of step 4, with curl and its cookie jar.
+/// Page s4, steps 1 to 4, with curl and its cookie jar.
 #[test]
 fn the_quick_start_works_with_curl() {
     let place = Place::new();
@@ -246,14 +251,23 @@ fn the_quick_start_works_with_curl() {
 }'"#,
         r#"curl https://api.example.com/api/user/me \
 -H "X-Api-Key: ba_AbCdEf0123456789XyZ...""#,
+        r#"curl https://api.example.com/api/user/organizations \
+-H "X-Api-Key: ba_AbCdEf0123456789XyZ...""#,
+        r#"ORG_ID="01HZ3K5R4X9Y2V6QF8TJ7W0CDN"
+curl "https://api.example.com/api/user/organizations/${ORG_ID}/projects" \
+-H "X-Api-Key: ba_AbCdEf0123456789XyZ...""#,
     ];
     let jar = place.path().join("cookies.txt").display().to_string();
     let mut answers: Vec<Value> = Vec::new();
     for request in page {
         let here = request.replace("https://api.example.com", &server.url(""));
         let here = here.replace("cookies.txt", &jar);
-        let key = answers.last().and_then(|it| it["data"]["key"].as_str()).unwrap_or_default();
-        answers.push(pasted(&here.replace("ba_AbCdEf0123456789XyZ...", key)));
+        let found = |at: usize, pointer: &str| {
+            answers.get(at).and_then(|it| it.pointer(pointer)?.as_str()).unwrap_or_default()
+        };
+        let here = here.replace("ba_AbCdEf0123456789XyZ...", found(2, "/data/key"));
+        let here = here.replace("01HZ3K5R4X9Y2V6QF8TJ7W0CDN", found(4, "/data/0/id"));
+        answers.push(pasted(&here));
     }
     assert_is_page_s4(&answers);
 }
@@ -301,6 +315,14 @@ answers.push(await created.json());
 const headers = { 'X-Api-Key': answers[2].data.key };
 const me = await fetch('https://api.example.com/api/user/me', { headers });
 answers.push(await me.json());
+const organizations = await fetch('https://api.example.com/api/user/organizations', { headers });
+answers.push(await organizations.json());
+const organizationId = answers[4].data[0].id;
+const projects = await fetch(
+`https://api.example.com/api/user/organizations/${organizationId}/projects`,
+{ headers },
+);
+answers.push(await projects.json());
 console.log(JSON.stringify(answers));
 ";
     let here = program.replace("https://api.example.com", &server.url(""));
@@ -347,6 +369,14 @@ api_key = res.json()['data']['key'] # shown once
 headers = {'X-Api-Key': api_key}
 me = requests.get('https://api.example.com/api/user/me', headers=headers)
 answers.append(me.json())
+organizations = requests.get('https://api.example.com/api/user/organizations', headers=headers)
+answers.append(organizations.json())
+organization_id = answers[4]['data'][0]['id']
+projects = requests.get(
+f'https://api.example.com/api/user/organizations/{organization_id}/projects',
+headers=headers,
+)
+answers.append(projects.json())
 print(json.dumps(answers))
 ";
     let here = program.replace("https://api.example.com", &server.url(""));

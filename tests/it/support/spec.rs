@@ -47,6 +47,19 @@ impl Operation {
         self.takes_a_credential() && self.credentials().iter().all(|it| *it != json!({}))
     }
 
+    /// The names of the fields that its body can have.
+    pub fn body_names(&self) -> Vec<String> {
+        let schema = &self.description["requestBody"]["content"]["application/json"]["schema"];
+        let names = |schema: &Value| -> Vec<String> {
+            let reference = schema["$ref"].as_str().and_then(|it| it.rsplit('/').next());
+            let schema = reference.map(|name| &DOCUMENT["components"]["schemas"][name]);
+            let fields = schema.and_then(|schema| schema["properties"].as_object());
+            fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
+        };
+        let parts = schema["oneOf"].as_array().into_iter().flatten();
+        parts.chain([schema]).flat_map(names).collect()
+    }
+
     /// Whether it reads a body.
     pub fn reads_a_body(&self) -> bool {
         self.description["requestBody"].is_object()
