@@ -135,6 +135,27 @@ fn mail_is_written_soon_after_it_is_asked_for() {
     eventually("the mail is written", is_there);
 }
 
+/// The script of the README, as it stands there.
+#[test]
+fn the_readme_walks_two_people_through_an_organization() {
+    let readme = include_str!("../../README.md");
+    let section = readme.split("### Two people").nth(1).unwrap();
+    let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let place = Place::new();
+    let server = place.start(&[]);
+    let script = script.replace("http://127.0.0.1:8080", &server.url(""));
+    let mut shell = std::process::Command::new("sh");
+    let done = shell.args(["-c", &script]).current_dir(place.path()).output().unwrap();
+    let told = told(&done);
+    if told.contains("jq: not found") && std::env::var_os("CI").is_none() {
+        return;
+    }
+    let answers: Vec<serde_json::Value> =
+        told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let statuses: Vec<_> = answers.iter().map(|it| it["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 201, 200, 403, 200, 200, 200, 403], "{told}");
+}
+
 #[test]
 fn a_second_ctrl_c_does_not_wait() {
     let place = Place::new();
