@@ -13,7 +13,9 @@ use sqlx::{Connection, PgConnection, Postgres};
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
+use crate::model::ids::OrganizationId;
 use crate::repo;
+use crate::repo::tenant_walls;
 
 /// How long to wait for a connection.
 const ACQUIRE: Duration = Duration::from_millis(500);
@@ -82,7 +84,28 @@ impl Database {
         self.transact(CALL, work).await
     }
 
-    /// The same for a command that an operator waits for: it may take its time.
+    /// Runs `work` in one transaction of the organization's: by a lesser role, for which rows of
+    /// other organizations are not there, whatever a statement asks.
+    ///
+    /// Invariant: whatever is done in an organization's name goes through here, so that a statement
+    /// that forgets its organization finds nothing rather than everything.
+    ///
+    /// # Errors
+    /// As [`Database::transaction`].
+    pub async fn tenant<T>(
+        &self,
+        organization: OrganizationId,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
+    ) -> Result<T> {
+        self.transaction(async |tx| {
+            tenant_walls::raise(tx, organization).await?;
+            work(tx).await
+        })
+        .await
+    }
+
+    /// Runs `work` in one transaction for a command that an operator waits for: it may take its
+    /// time.
     ///
     /// # Errors
     /// As [`Database::transaction`].

@@ -12,8 +12,9 @@ use std::time::Duration;
 use crate::app::App;
 use crate::error::{Error, Kind, Result};
 use crate::model::idempotency::{Attempt, Kept};
+use crate::model::ids::OrganizationId;
 use crate::model::secret::Digest;
-use crate::repo::idempotency_keys;
+use crate::repo::{idempotency_keys, tenant_walls};
 
 /// How long an answer is kept, but for the operator's routes.
 pub const LIFETIME: TimeDelta = TimeDelta::hours(24);
@@ -36,20 +37,24 @@ pub enum Outcome<T> {
     Replayed(Kept),
 }
 
-/// Makes a change in one transaction, once for each attempt of the same name; without a name,
-/// each time.
+/// Makes a change in one transaction, behind the walls of the `tenant` that it is made in, once for
+/// each attempt of the same name; without a name, each time.
 ///
 /// # Errors
 /// Those of `work`; idempotency reused where the name was for another request, processing where
 /// the first request of this name still runs.
 pub async fn once<T>(
     app: &App,
+    tenant: Option<OrganizationId>,
     attempt: Option<&Attempt>,
     now: DateTime<Utc>,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<Fresh<T>>,
 ) -> Result<Outcome<T>> {
     app.db
         .transaction(async |tx| {
+            if let Some(organization) = tenant {
+                tenant_walls::raise(tx, organization).await?;
+            }
             let Some(attempt) = attempt else {
                 return Ok(Outcome::Fresh(work(tx).await?.answer));
             };

@@ -40,7 +40,7 @@ pub struct Tokens {
 pub async fn exchange(app: &App, holder: &Caller, trail: &Trail) -> Result<Tokens> {
     let session = SessionId::new(trail.at, &*app.entropy);
     app.db
-        .transaction(async |tx| {
+        .tenant(holder.organization, async |tx| {
             let holder = confirm(tx, holder, trail).await?;
             let organization = holder.organization;
             let key = key_of(&holder)?;

@@ -87,9 +87,11 @@ impl Idempotency {
         said: Said,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
     ) -> Result<Response> {
-        let attempt = self.attempt(app, caller.into(), said.fingerprint);
+        let caller: Principal = caller.into();
+        let tenant = caller.is_tenant.then_some(caller.organization);
+        let attempt = self.attempt(app, caller, said.fingerprint);
         let keeps = attempt.is_some();
-        let outcome = once(app, attempt.as_ref(), self.context.at, async |tx| {
+        let outcome = once(app, tenant, attempt.as_ref(), self.context.at, async |tx| {
             said.judge()?;
             let reply = work(tx).await?;
             let kept = if keeps { reply.kept()? } else { None };
@@ -118,18 +120,22 @@ impl Idempotency {
 /// Whose requests of one name are the same request, and whose data it is about.
 pub struct Principal {
     organization: OrganizationId,
+    /// Whether they act in it, and not for themselves.
+    is_tenant: bool,
     name: String,
 }
 
 impl From<&Arc<Caller>> for Principal {
     fn from(caller: &Arc<Caller>) -> Self {
-        Self { organization: caller.organization, name: caller.credential.principal() }
+        let name = caller.credential.principal();
+        Self { organization: caller.organization, is_tenant: true, name }
     }
 }
 
 impl From<&Arc<Person>> for Principal {
     fn from(person: &Arc<Person>) -> Self {
-        Self { organization: person.home, name: person.credential.principal() }
+        let name = person.credential.principal();
+        Self { organization: person.home, is_tenant: false, name }
     }
 }
 

@@ -30,3 +30,4 @@ mod support;
 mod telemetry;
 mod tidy;
 mod user;
+mod walls;

@@ -73,6 +73,24 @@ async fn every_table_has_its_organization_or_its_account() {
 }
 
 #[tokio::test]
+async fn every_tenant_table_has_its_walls() {
+    none(
+        "select c.relname::text from pg_class c
+         where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace
+           and (c.relname = 'organizations' or exists (
+                select from pg_attribute a where a.attrelid = c.oid
+                   and a.attname = 'organization_id' and a.attnotnull))
+           and not (c.relrowsecurity and c.relforcerowsecurity and exists (
+                select from pg_policies p
+                where p.tablename = c.relname and p.roles = '{tenantry_tenant}'
+                  and p.qual like '%tenant_organization()%'
+                  and p.with_check like '%tenant_organization()%'))",
+        "tenant tables without walls",
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn the_trail_can_be_neither_changed_nor_cut() {
     run(async |app| {
         app.sign_up().await;

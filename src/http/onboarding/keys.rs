@@ -43,7 +43,9 @@ pub(super) async fn list(
     query.finish()?;
     let keys = app
         .db
-        .run(async |db| repo::keys::list(db, caller.organization, all, None, 1000).await)
+        .tenant(caller.organization, async |db| {
+            repo::keys::list(db, caller.organization, all, None, 1000).await
+        })
         .await?;
     Ok(Json(keys.into_iter().map(Key::from).collect()))
 }

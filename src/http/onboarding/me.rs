@@ -37,7 +37,7 @@ pub(super) async fn show(
     let sees_all = caller.require(ApiKeysRead::SCOPE).is_ok();
     let found = app
         .db
-        .run(async |db| {
+        .tenant(caller.organization, async |db| {
             if sees_all {
                 keys::list(db, caller.organization, false, None, 1000).await
             } else {

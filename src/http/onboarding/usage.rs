@@ -75,7 +75,9 @@ async fn read(
     limit: Option<u64>,
 ) -> Result<Json<Usage>> {
     app.meter.flush_and_log().await;
-    let used = app.db.run(async |db| repo::usage::requests(db, caller.organization, period).await);
+    let used = app.db.tenant(caller.organization, async |db| {
+        repo::usage::requests(db, caller.organization, period).await
+    });
     Ok(Json(Usage {
         requests_used: used.await?,
         requests_limit: limit,

@@ -88,9 +88,9 @@ pub(super) async fn list(
     let page = Page::read(&mut query, &app, List::AuditEvents, organization.0);
     query.finish()?;
     let after = page.after.and_then(|after| i64::try_from(after).ok());
-    let found = app
-        .db
-        .run(async |db| audit_events::list(db, organization, &filter, after, page.probe()).await);
+    let found = app.db.tenant(caller.organization, async |db| {
+        audit_events::list(db, organization, &filter, after, page.probe()).await
+    });
     let mut found = found.await?;
     let cursor = page.cut(&app, &mut found, |event| u128::from(event.id.unsigned_abs()));
     let data = found.into_iter().map(Recorded::from).collect();

@@ -163,8 +163,9 @@ pub(super) async fn list(
     let page = Page::read(&mut query, &app, kind, organization.0);
     query.finish()?;
     let after = page.after.map(uuid::Uuid::from_u128);
-    let found =
-        app.db.run(async |db| repo::keys::list(db, organization, all, after, page.probe()).await);
+    let found = app.db.tenant(caller.organization, async |db| {
+        repo::keys::list(db, organization, all, after, page.probe()).await
+    });
     let mut found = found.await?;
     let cursor = page.cut(&app, &mut found, |key| key.id.uuid().as_u128());
     let data = found.into_iter().map(Key::from).collect();
@@ -184,7 +185,8 @@ pub(super) async fn show(
     PathId(id): PathId,
 ) -> Result<Json<KeyAnswer>> {
     let id = parse_id(&id)?;
-    let key = app.db.run(async |db| keys::find(db, &caller, id).await).await?;
+    let key =
+        app.db.tenant(caller.organization, async |db| keys::find(db, &caller, id).await).await?;
     Ok(Json(KeyAnswer { key: None, api_key: key.into(), request_id: context.id.clone() }))
 }
 

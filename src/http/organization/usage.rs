@@ -70,7 +70,9 @@ pub(super) async fn show(
 ) -> Result<Json<Usage>> {
     let period = Period::month_of(context.at);
     app.meter.flush_and_log().await;
-    let used = app.db.run(async |db| repo::usage::requests(db, caller.organization, period).await);
+    let used = app.db.tenant(caller.organization, async |db| {
+        repo::usage::requests(db, caller.organization, period).await
+    });
     Ok(Json(Usage {
         object: "usage",
         billing_period: BillingPeriod {

@@ -190,7 +190,9 @@ pub(super) async fn list(
         (caller.organization, part.search.as_deref(), part.window());
     let (found, total) = app
         .db
-        .run(async |db| repo::keys::part(db, organization, all, search, window).await)
+        .tenant(caller.organization, async |db| {
+            repo::keys::part(db, organization, all, search, window).await
+        })
         .await?;
     let found = found.into_iter().map(|key| OrganizationKey::of(&caller, key)).collect();
     Ok(Json(Listed::ok("API keys fetched", found, part.of(total))))

@@ -83,8 +83,12 @@ pub(super) async fn list(
     let part = Part::read(&mut query);
     query.finish()?;
     let (organization, window) = (caller.organization, part.window());
-    let (found, total) =
-        app.db.run(async |db| audit_events::part(db, organization, &filter, window).await).await?;
+    let (found, total) = app
+        .db
+        .tenant(caller.organization, async |db| {
+            audit_events::part(db, organization, &filter, window).await
+        })
+        .await?;
     let found = found.into_iter().map(Recorded::from).collect();
     Ok(Json(Listed::ok("Audit logs fetched", found, part.of(total))))
 }

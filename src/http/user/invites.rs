@@ -87,7 +87,9 @@ pub(super) async fn list(
     let (search, window) = (part.search.as_deref(), part.window());
     let (found, total) = app
         .db
-        .run(async |db| repo::invites::list(db, caller.organization, search, window).await)
+        .tenant(caller.organization, async |db| {
+            repo::invites::list(db, caller.organization, search, window).await
+        })
         .await?;
     let found = found.into_iter().map(Invite::from).collect();
     Ok(Json(Listed::ok("Invitations fetched", found, part.of(total))))

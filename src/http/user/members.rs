@@ -72,7 +72,10 @@ pub(super) async fn my_membership(
     Tenant(caller, _): Tenant<OrganizationRead>,
 ) -> Result<Json<Success<Member>>> {
     let (organization, own) = (caller.organization, &caller.user_handle);
-    let found = app.db.run(async |db| repo::members::find(db, organization, own).await).await?;
+    let found = app
+        .db
+        .tenant(caller.organization, async |db| repo::members::find(db, organization, own).await)
+        .await?;
     let found = found.ok_or_else(|| Error::not_found("There is no such member"))?;
     Ok(Json(Success::ok("Membership fetched", found.into())))
 }
@@ -97,7 +100,9 @@ pub(super) async fn list(
     let (search, window) = (part.search.as_deref(), part.window());
     let (found, total) = app
         .db
-        .run(async |db| repo::members::list(db, caller.organization, search, window).await)
+        .tenant(caller.organization, async |db| {
+            repo::members::list(db, caller.organization, search, window).await
+        })
         .await?;
     let found = found.into_iter().map(Member::from).collect();
     Ok(Json(Listed::ok("Members fetched", found, part.of(total))))

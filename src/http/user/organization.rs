@@ -37,7 +37,10 @@ pub(super) async fn show(
     Tenant(caller, _): Tenant<OrganizationRead>,
 ) -> Result<Json<Success<Organization>>> {
     let (id, role) = (caller.organization, caller.role);
-    let found = app.db.run(async |db| organizations::find(db, id, role).await).await?;
+    let found = app
+        .db
+        .tenant(caller.organization, async |db| organizations::find(db, id, role).await)
+        .await?;
     Ok(Json(Success::ok("Organization fetched", found.into())))
 }
 
@@ -147,6 +150,8 @@ pub(super) async fn delete(
         return Err(Error::invalid(vec![issue]));
     }
     let trail = context.trail();
-    app.db.transaction(async |tx| organizations::delete(tx, &caller, &trail).await).await?;
+    app.db
+        .tenant(caller.organization, async |tx| organizations::delete(tx, &caller, &trail).await)
+        .await?;
     Ok(Json(Success::ok("Organization deleted", Nothing {})))
 }

@@ -87,7 +87,9 @@ pub(super) async fn list(
     let (search, window) = (part.search.as_deref(), part.window());
     let (found, total) = app
         .db
-        .run(async |db| repo::projects::list(db, caller.organization, search, window).await)
+        .tenant(caller.organization, async |db| {
+            repo::projects::list(db, caller.organization, search, window).await
+        })
         .await?;
     let found = found.into_iter().map(Project::from).collect();
     Ok(Json(Listed::ok("Projects fetched", found, part.of(total))))
@@ -107,7 +109,10 @@ pub(super) async fn show(
     PathId(id): PathId,
 ) -> Result<Json<Success<Project>>> {
     let id = parse_id(&id)?;
-    let project = app.db.run(async |db| projects::find(db, &caller, id).await).await?;
+    let project = app
+        .db
+        .tenant(caller.organization, async |db| projects::find(db, &caller, id).await)
+        .await?;
     Ok(Json(Success::ok("Project fetched", project.into())))
 }
 

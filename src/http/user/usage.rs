@@ -114,7 +114,7 @@ pub(super) async fn show(
     app.meter.flush_and_log().await;
     let (days, keys) = app
         .db
-        .run(async |db| {
+        .tenant(caller.organization, async |db| {
             let days = repo::usage::by_day(db, organization, period).await?;
             let keys = repo::usage::by_key(db, organization, period, KEYS).await?;
             Ok((days, keys))

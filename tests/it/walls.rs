@@ -1,0 +1,291 @@
+//! The second wall between tenants: with an organization's walls up, rows of others are not there,
+//! whatever a statement asks; without an organization, none are.
+
+use chrono::Utc;
+use serde_json::json;
+use sqlx::PgConnection;
+use tenantry::error::{Error, Result};
+use tenantry::model::audit::{AuditEvent, EventFilter, EventType, Trail};
+use tenantry::model::email::Email;
+use tenantry::model::ids::{AccountId, InviteId, KeyId, OrganizationId, ProjectId, UserId};
+use tenantry::model::org_handle::OrgHandle;
+use tenantry::model::project::{ProjectChanges, ProjectName, Slug};
+use tenantry::model::role::Role;
+use tenantry::model::usage::Period;
+use tenantry::repo::{
+    audit_events, callers, invites, key_endings, keys, members, organizations, projects,
+    tenant_walls, usage, users,
+};
+use uuid::Uuid;
+
+use crate::support::{TestApp, run, with};
+
+/// One organization and a thing of each kind in it.
+struct Tenant {
+    organization: OrganizationId,
+    handle: OrgHandle,
+    key: KeyId,
+    project: ProjectId,
+    invite: InviteId,
+    seat: UserId,
+    seat_handle: String,
+    account: AccountId,
+    email: Email,
+}
+
+async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
+    let owner = app.verified_person(email).await;
+    let member = app.verified_person(member).await;
+    let seat_handle = app.join(&owner, &member, "member").await;
+    let key = app.make_key(&owner, json!({ "name": "k", "scopes": ["*"] })).await;
+    app.key(&key.api_key).get("/me").await.has_status(200);
+    app.app.meter.flush().await.unwrap();
+    let project = app.make_project(&owner, "one").await;
+    let invites = format!("/api/user/organizations/{}/invites", owner.org_id);
+    let request = json!({ "email": format!("x{email}"), "role": "member" });
+    let made = app.session(&owner.cookie).post(&invites, request).await.has_status(201);
+    app.mails().await;
+    let id = async |sql: &'static str, of: &str| -> Uuid {
+        sqlx::query_scalar(sql).bind(of).fetch_one(&mut app.sql().await).await.unwrap()
+    };
+    let organization = id("select id from organizations where handle = $1", &owner.org_id).await;
+    let seat = id("select id from users where handle = $1", &seat_handle).await;
+    Tenant {
+        organization: OrganizationId(organization),
+        handle: OrgHandle::parse(&owner.org_id).unwrap(),
+        key: KeyId::parse(&key.key_id).unwrap(),
+        project: ProjectId::parse(&project).unwrap(),
+        invite: InviteId::parse(made.body["data"]["id"].as_str().unwrap()).unwrap(),
+        seat: UserId(seat),
+        seat_handle,
+        account: AccountId::parse(&member.id).unwrap(),
+        email: Email::parse(&member.email).unwrap(),
+    }
+}
+
+/// The statements on tenants' data that can find or change something that is there.
+const STATEMENTS: [&str; 26] = [
+    "audit_events::insert",
+    "audit_events::list",
+    "audit_events::part",
+    "callers::confirm",
+    "invites::find",
+    "invites::list",
+    "invites::renew",
+    "invites::revoke",
+    "invites::revoke_all",
+    "key_endings::revoke",
+    "key_endings::revoke_all",
+    "key_endings::successors",
+    "keys::find",
+    "keys::list",
+    "keys::part",
+    "members::find",
+    "members::has_address",
+    "members::list",
+    "members::other_owners",
+    "members::remove",
+    "members::set_role",
+    "organizations::find",
+    "projects::all",
+    "projects::delete",
+    "usage::by_day",
+    "users::find_owner",
+];
+
+/// Runs a statement with everything about `it` right; whether it found or changed anything.
+async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
+    let (organization, now, all) = (it.organization, Utc::now(), (0, 100));
+    let month = Period::parse_month("2036-05").unwrap();
+    let filter = EventFilter::default();
+    Ok(match statement {
+        "audit_events::insert" => {
+            let trail = Trail {
+                method: "GET".to_owned(),
+                path: "/".to_owned(),
+                address: None,
+                request_id: "req_0000000000000000".to_owned(),
+                at: now,
+            };
+            let event = AuditEvent {
+                organization,
+                event_type: EventType::KeyCreated,
+                actor: "a",
+                target: "b",
+                key_display_id: None,
+                detail: json!({}),
+                trail: &trail,
+            };
+            audit_events::insert(tx, &event).await.is_ok()
+        }
+        "audit_events::list" => {
+            !audit_events::list(tx, organization, &filter, None, 100).await?.is_empty()
+        }
+        "audit_events::part" => audit_events::part(tx, organization, &filter, all).await?.1 > 0,
+        "callers::confirm" => callers::confirm(tx, organization, it.key, None).await.is_ok(),
+        "invites::find" => invites::find(tx, organization, it.invite).await?.is_some(),
+        "invites::list" => invites::list(tx, organization, None, all).await?.1 > 0,
+        "invites::renew" => invites::renew(tx, organization, it.invite, now).await?,
+        "invites::revoke" => invites::revoke(tx, organization, it.invite, now).await?,
+        "invites::revoke_all" => invites::revoke_all(tx, organization, now).await? > 0,
+        "key_endings::revoke" => {
+            key_endings::revoke(tx, organization, it.key, None, "test", now).await?
+        }
+        "key_endings::revoke_all" => {
+            key_endings::revoke_all(tx, organization, "test", "test", now).await? > 0
+        }
+        "key_endings::successors" => {
+            !key_endings::successors(tx, organization, it.key).await?.is_empty()
+        }
+        "keys::find" => keys::find(tx, organization, it.key).await?.is_some(),
+        "keys::list" => !keys::list(tx, organization, true, None, 100).await?.is_empty(),
+        "keys::part" => keys::part(tx, organization, true, None, all).await?.1 > 0,
+        "members::find" => members::find(tx, organization, &it.seat_handle).await?.is_some(),
+        "members::has_address" => members::has_address(tx, organization, &it.email).await?,
+        "members::list" => members::list(tx, organization, None, all).await?.1 > 0,
+        "members::other_owners" => members::other_owners(tx, organization, it.seat).await? > 0,
+        "members::remove" => members::remove(tx, organization, it.seat, now).await?,
+        "members::set_role" => members::set_role(tx, organization, it.seat, Role::Admin).await?,
+        "organizations::find" => organizations::find(tx, organization).await?.is_some(),
+        "projects::all" => {
+            let name = ProjectName::parse("renamed").unwrap();
+            let changes = ProjectChanges { name: Some(name), slug: None, description: None };
+            let slug = Slug::parse("one").unwrap();
+            let found = [
+                projects::find(tx, organization, it.project).await?.is_some(),
+                projects::list(tx, organization, None, all).await?.1 > 0,
+                projects::count(tx, organization).await? > 0,
+                projects::has_slug(tx, organization, &slug).await?,
+                projects::update(tx, organization, it.project, &changes, now).await?,
+                organizations::hold(tx, organization).await?.is_some(),
+                users_are_there(tx, it).await?,
+            ];
+            assert!(found.iter().all(|it| *it == found[0]), "{found:?}");
+            found[0]
+        }
+        "projects::delete" => projects::delete(tx, organization, it.project).await?,
+        "usage::by_day" => {
+            let by_key = !usage::by_key(tx, organization, month, 100).await?.is_empty();
+            let requests = usage::requests(tx, organization, month).await? > 0;
+            let by_day = !usage::by_day(tx, organization, month).await?.is_empty();
+            assert_eq!((by_key, requests), (by_day, by_day));
+            by_day
+        }
+        "users::find_owner" => users::find_owner(tx, &it.handle).await?.is_some(),
+        other => panic!("no statement {other}"),
+    })
+}
+
+async fn users_are_there(tx: &mut PgConnection, it: &Tenant) -> Result<bool> {
+    let seats = users::lock_seats(tx, it.account).await?;
+    Ok(seats.iter().any(|seat| seat.organization == it.organization))
+}
+
+/// Runs a statement behind walls, and takes back what it did.
+async fn behind(app: &TestApp, walls: Walls, statement: &str, it: &Tenant) -> bool {
+    let mut affected = false;
+    let rolled_back: Result<()> = app
+        .app
+        .db
+        .transaction(async |tx| {
+            match walls {
+                Walls::Of(organization) => tenant_walls::raise(tx, organization).await?,
+                Walls::OfNobody => {
+                    sqlx::query("set local role tenantry_tenant").execute(&mut *tx).await?;
+                }
+            }
+            affected = affects(tx, statement, it).await?;
+            Err(Error::conflict("taken back"))
+        })
+        .await;
+    assert_eq!(rolled_back.unwrap_err().message(), "taken back", "{statement}");
+    affected
+}
+
+#[derive(Clone, Copy)]
+enum Walls {
+    Of(OrganizationId),
+    OfNobody,
+}
+
+#[tokio::test]
+async fn every_statement_sees_its_own_organization_and_behind_other_walls_nothing() {
+    run(async |app| {
+        let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+        let other = tenant(app, "dora@example.com", "emil@example.com").await;
+        for statement in STATEMENTS {
+            let own = behind(app, Walls::Of(acme.organization), statement, &acme).await;
+            assert!(own, "{statement} does nothing in its own organization");
+            let foreign = behind(app, Walls::Of(other.organization), statement, &acme).await;
+            assert!(!foreign, "{statement} reaches through the wall of another organization");
+            let nobody = behind(app, Walls::OfNobody, statement, &acme).await;
+            assert!(!nobody, "{statement} reaches through the wall of no organization");
+        }
+    })
+    .await;
+}
+
+/// Without a condition of its own a statement sees its organization, and no other.
+#[tokio::test]
+async fn a_statement_that_forgets_its_organization_finds_only_that() {
+    run(async |app| {
+        let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+        tenant(app, "dora@example.com", "emil@example.com").await;
+        let tables: Vec<String> = sqlx::query_scalar(
+            "select c.relname::text from pg_class c join pg_attribute a on a.attrelid = c.oid
+             where c.relkind = 'r' and a.attname = 'organization_id' and a.attnotnull order by 1",
+        )
+        .fetch_all(&mut app.sql().await)
+        .await
+        .unwrap();
+        assert!(tables.len() >= 9, "{tables:?}");
+        for table in tables {
+            let sql = format!("select count(*) from {table} where organization_id <> $1");
+            let count = async |tx: &mut PgConnection| -> Result<i64> {
+                let count = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.clone()));
+                Ok(count.bind(acme.organization.0).fetch_one(tx).await?)
+            };
+            let all = app.app.db.run(count).await.unwrap();
+            let within = app.app.db.tenant(acme.organization, count).await.unwrap();
+            assert_eq!(within, 0, "{table}");
+            let is_filled =
+                !["idempotency_keys", "key_sessions", "refresh_tokens"].contains(&table.as_str());
+            assert_eq!(all > 0, is_filled, "{table} shows nothing");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_of_an_organization_is_left_on_a_connection() {
+    with(&[("DATABASE_MAX_CONNECTIONS", "1")])
+        .run(async |app| {
+            let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+            let settings = async |db: &mut PgConnection| -> Result<(String, Option<String>)> {
+                let sql = "select current_user::text, current_setting('app.organization_id', true)";
+                Ok(sqlx::query_as(sql).fetch_one(db).await?)
+            };
+            let (owner, _) = app.app.db.run(settings).await.unwrap();
+            let failed: Result<()> = app
+                .app
+                .db
+                .tenant(acme.organization, async |tx| {
+                    let (role, organization) = settings(tx).await?;
+                    assert_eq!(role, "tenantry_tenant");
+                    assert_eq!(organization, Some(acme.organization.0.to_string()));
+                    sqlx::query("select 1 / 0").execute(tx).await?;
+                    Ok(())
+                })
+                .await;
+            failed.unwrap_err();
+            for done in [true, false] {
+                let (role, organization) = app.app.db.run(settings).await.unwrap();
+                assert_eq!(role, owner);
+                assert_eq!(organization.unwrap_or_default(), "");
+                if done {
+                    app.app.db.tenant(acme.organization, async |_| Ok(())).await.unwrap();
+                }
+            }
+        })
+        .await;
+}
