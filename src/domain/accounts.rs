@@ -24,7 +24,8 @@ use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::model::session::Client;
 use crate::repo::{
-    accounts, audit_events, email_tokens, organizations, outbox, personal_tokens, sessions, users,
+    accounts, audit_events, email_tokens, invites, organizations, outbox, personal_tokens,
+    sessions, users,
 };
 
 /// How often ids and handles are drawn anew where they were taken.
@@ -204,7 +205,7 @@ pub async fn find(tx: &mut PgConnection, id: AccountId) -> Result<Account> {
 }
 
 /// Makes an account whose address has to be proven before anybody signs in. Whoever asks learns
-/// nothing: an address that has an account is told by mail, or mailed its link again.
+/// nothing: an address that has an account is told by mail.
 ///
 /// # Errors
 /// As [`sign_up`], but for a taken address.
@@ -214,20 +215,16 @@ pub async fn sign_up_unseen(
     client: &Client,
     trail: &Trail,
 ) -> Result<()> {
-    let (email, callback_url) = (person.email.clone(), person.callback_url.clone());
+    let email = person.email.clone();
     let with = With { key: false, session: false };
     match sign_up(app, person, with, client, trail).await {
         Err(error) if *error.kind() == Kind::EmailTaken => {}
         done => return done.map(|_| ()),
     }
-    let told = app.db.transaction(async |tx| {
-        let known = accounts::find_by_email(tx, email.as_str()).await?;
-        let is_proven = known.is_some_and(|account| account.is_verified);
-        let link = MailKind::Link(Purpose::VerifyEmail);
-        let kind = if is_proven { MailKind::AlreadyRegistered } else { link };
-        mails::queue(app, tx, (kind, email.as_str()), callback_url.as_deref(), trail.at).await
-    });
-    told.await?;
+    // Never the link that verifies, proven or not: the account's password is not the one that was
+    // sent now, and may be a stranger's.
+    let mail = (MailKind::AlreadyRegistered, email.as_str());
+    app.db.transaction(async |tx| mails::queue(app, tx, mail, None, trail.at).await).await?;
     app.mail_waker.notify_one();
     Ok(())
 }
@@ -255,6 +252,7 @@ pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) 
             withdraw_mails(tx, &account.email).await?;
             email_tokens::remove_all(tx, person.account).await?;
             for seat in seats.iter().filter(|seat| !seat.is_shared) {
+                invites::revoke_all(tx, seat.organization, trail.at).await?;
                 organizations::delete(tx, seat.organization, trail.at).await?;
             }
             users::remove_seats(tx, person.account, trail.at).await?;

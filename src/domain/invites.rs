@@ -35,7 +35,7 @@ pub async fn create(
     let caller = confirm(tx, caller, trail).await?;
     caller.require("members:write")?;
     if role == Role::Owner {
-        caller.require_role(Role::Owner)?;
+        caller.require_owner()?;
     }
     if members::has_address(tx, caller.organization, email).await? {
         return Err(Error::conflict("This person is a member already"));
@@ -80,7 +80,7 @@ pub async fn resend(
     caller.require("members:write")?;
     let invite = find(tx, &caller, id).await?;
     if invite.role == Role::Owner {
-        caller.require_role(Role::Owner)?;
+        caller.require_owner()?;
     }
     // Mails are held before what they are about, as by the worker that writes them.
     mails::queue_invite(app, tx, id, &invite.email, trail.at).await?;
@@ -92,10 +92,10 @@ pub async fn resend(
     find(tx, &caller, id).await
 }
 
-/// Takes an invitation back; one that was taken back stays as it was.
+/// Takes an open invitation back.
 ///
 /// # Errors
-/// Not found where it is none of the organization's, or was accepted.
+/// Not found where it is none of the organization's, was accepted or taken back.
 pub async fn revoke(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -126,7 +126,7 @@ pub async fn accept(
 ) -> Result<Organization> {
     let shown = find_shown(app, tx, token).await?;
     let account = accounts::lock(tx, person.account).await?;
-    organizations::hold(tx, shown.organization).await?;
+    organizations::hold(tx, shown.organization).await?.ok_or_else(no_such_invite)?;
     people::confirm_session(tx, None, session).await?;
     if account.email != shown.email || !account.is_verified {
         return Err(Error::forbidden(

@@ -79,7 +79,7 @@ pub async fn rotate(
     trail: &Trail,
 ) -> Result<Minted> {
     let (caller, old) = hold_live(tx, caller, id, trail).await?;
-    let (organization, user) = (caller.organization, old.user);
+    let (organization, user) = (caller.organization, caller.user);
     key_endings::supersede(tx, organization, id, grace_seconds, trail.at).await?;
     let stored = old.name.as_deref().map(|name| KeyName::parse(name, KeyName::MAX)).transpose();
     let spec = KeySpec {

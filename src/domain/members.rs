@@ -3,19 +3,22 @@
 //! Invariant: the organization is held before anybody's seat, so that of two owners who remove each
 //! other at once, one stays.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::domain::keys::{confirm, record};
 use crate::error::{Error, Result};
 use crate::model::audit::{EventType, Trail};
-use crate::model::caller::Caller;
+use crate::model::caller::{Caller, Credential};
 use crate::model::ids::is_user_handle;
 use crate::model::member::Member;
 use crate::model::role::Role;
-use crate::repo::{members, organizations};
+use crate::repo::{invites, members, organizations};
 
-/// Gives a member another role. Admins change members and admins; owners everybody.
+/// Gives a member another role. Admins change members and admins; owners everybody. Who loses a
+/// role loses the invitations that it took, too.
 ///
 /// # Errors
 /// Not found; missing role; conflict where the last owner would be none any more.
@@ -26,12 +29,11 @@ pub async fn change_role(
     role: Role,
     trail: &Trail,
 ) -> Result<Member> {
-    organizations::hold(tx, caller.organization).await?;
-    let caller = confirm(tx, caller, trail).await?;
+    let caller = hold(tx, caller, handle, trail).await?;
     caller.require("members:write")?;
     let before = find(tx, &caller, handle).await?;
     if before.role == Role::Owner || role == Role::Owner {
-        caller.require_role(Role::Owner)?;
+        caller.require_owner()?;
     }
     if before.role == Role::Owner && role != Role::Owner {
         require_another_owner(tx, &caller, &before).await?;
@@ -39,12 +41,18 @@ pub async fn change_role(
     if !members::set_role(tx, caller.organization, before.id, role).await? {
         return Err(no_such_member());
     }
+    if role < before.role {
+        let only_of_owners = role == Role::Admin;
+        let (organization, seat) = (caller.organization, before.id);
+        invites::revoke_from(tx, organization, seat, only_of_owners, trail.at).await?;
+    }
     let detail = json!({ "role": role.as_str(), "before": before.role.as_str() });
     record(tx, &caller, EventType::MemberRoleChanged, handle, detail, trail).await?;
     Ok(Member { role, ..before })
 }
 
-/// Takes a member's seat away: their sessions and tokens do nothing more here. Admins remove
+/// Takes a member's seat away: their sessions and tokens do nothing more here, and the invitations
+/// that came from it are over. Admins remove
 /// members and admins, owners everybody; anybody may leave.
 ///
 /// # Errors
@@ -55,14 +63,13 @@ pub async fn remove(
     handle: &str,
     trail: &Trail,
 ) -> Result<()> {
-    organizations::hold(tx, caller.organization).await?;
-    let caller = confirm(tx, caller, trail).await?;
+    let caller = hold(tx, caller, handle, trail).await?;
     caller.require_scope("members:write")?;
     let member = find(tx, &caller, handle).await?;
     if caller.role.is_none() || caller.user != member.id {
         caller.require("members:write")?;
         if member.role == Role::Owner {
-            caller.require_role(Role::Owner)?;
+            caller.require_owner()?;
         }
     }
     if member.role == Role::Owner {
@@ -71,8 +78,24 @@ pub async fn remove(
     if !members::remove(tx, caller.organization, member.id, trail.at).await? {
         return Err(no_such_member());
     }
+    invites::revoke_from(tx, caller.organization, member.id, false, trail.at).await?;
     let detail = json!({ "role": member.role.as_str() });
     record(tx, &caller, EventType::MemberRemoved, handle, detail, trail).await
+}
+
+/// The organization, the caller as the database knows it now, and for a key the seat that it asks
+/// about: held in this order, seats before keys as everywhere.
+async fn hold(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    handle: &str,
+    trail: &Trail,
+) -> Result<Arc<Caller>> {
+    organizations::hold(tx, caller.organization).await?;
+    if matches!(caller.credential, Credential::Key(..)) && is_user_handle(handle) {
+        members::hold(tx, caller.organization, handle).await?;
+    }
+    confirm(tx, caller, trail).await
 }
 
 async fn find(tx: &mut PgConnection, caller: &Caller, handle: &str) -> Result<Member> {

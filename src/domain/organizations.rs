@@ -14,7 +14,7 @@ use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{Organization, OrganizationName};
 use crate::model::origin::Origin;
 use crate::model::role::Role;
-use crate::repo::{audit_events, invites, organizations, people, users};
+use crate::repo::{accounts, audit_events, invites, organizations, people, users};
 
 /// Makes an organization that the person owns.
 ///
@@ -27,6 +27,8 @@ pub async fn create(
     (name, chosen): (&OrganizationName, Option<&OrgHandle>),
     trail: &Trail,
 ) -> Result<Organization> {
+    // Held first, so that whoever ends the account sees this organization, too.
+    accounts::lock(tx, person.account).await?;
     people::confirm_session(tx, None, session).await?;
     let organization = OrganizationId(new_uuid(trail.at, &*app.entropy));
     let handle = chosen.cloned().unwrap_or_else(|| OrgHandle::generate(&*app.entropy));

@@ -214,7 +214,7 @@ pub async fn reset(app: &App, token: &Secret, password: NewPassword, trail: &Tra
             let ended = sessions::revoke_all(tx, account.id, None, trail.at).await?;
             email_tokens::remove_all(tx, account.id).await?;
             if !account.is_verified {
-                disown(tx, account.id, &seats, trail).await?;
+                disown(tx, &account, &seats, trail).await?;
             }
             let detail = json!({
                 "sessions_ended": ended,
@@ -231,15 +231,16 @@ pub async fn reset(app: &App, token: &Secret, password: NewPassword, trail: &Tra
 /// made with it: their keys, their other people and their invitations end, too.
 async fn disown(
     tx: &mut PgConnection,
-    account: AccountId,
+    account: &Locked,
     seats: &[Seat],
     trail: &Trail,
 ) -> Result<()> {
-    personal_tokens::revoke_all(tx, account, trail.at).await?;
-    let (reason, by) = ("The account was taken over by the owner of its address", account);
-    for seat in seats {
-        let organization = seat.organization;
-        members::remove_others(tx, organization, account, trail.at).await?;
+    personal_tokens::revoke_all(tx, account.id, trail.at).await?;
+    let (reason, by) = ("The account was taken over by the owner of its address", account.id);
+    // The home organization, too, where an accomplice took the seat in it away.
+    let elsewhere = seats.iter().map(|seat| seat.organization).filter(|it| *it != account.home);
+    for organization in elsewhere.chain([account.home]) {
+        members::remove_others(tx, organization, account.id, trail.at).await?;
         invites::revoke_all(tx, organization, trail.at).await?;
         // A key that was being minted meanwhile is seen only once its parent's lock was waited
         // for; from a key that is revoked in here nothing more can be minted.

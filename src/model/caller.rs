@@ -51,6 +51,8 @@ pub struct Caller {
     pub user_handle: String,
     /// The person's role; `None` for the organization's own keys, which need scopes alone.
     pub role: Option<Role>,
+    /// What the seat is that the key was minted from; `None` where that was given up.
+    pub minted_by: Option<Role>,
     /// What the credential may do.
     pub scopes: ScopeSet,
     /// How they proved it.
@@ -224,11 +226,19 @@ impl Caller {
     /// # Errors
     /// [`Kind::MissingRole`], naming the role.
     pub fn require_role(&self, needed: Role) -> Result<()> {
-        if self.role.is_none_or(|role| role >= needed) {
-            return Ok(());
+        if self.role.is_none_or(|role| role >= needed) { Ok(()) } else { Err(missing_role(needed)) }
+    }
+
+    /// Passes whoever may make, change and remove owners: an owner, or a key that an owner minted.
+    /// Here scopes alone are not enough for a key: an admin could mint one and become an owner.
+    ///
+    /// # Errors
+    /// [`Kind::MissingRole`].
+    pub fn require_owner(&self) -> Result<()> {
+        match self.role.or(self.minted_by) {
+            Some(Role::Owner) => Ok(()),
+            _ => Err(missing_role(Role::Owner)),
         }
-        let message = format!("This needs the role {} in the organization", needed.as_str());
-        Err(Error::new(Kind::MissingRole(needed.as_str().to_owned()), message))
     }
 
     /// The public id of whoever did something, for the trail: the organization's key, or the
@@ -250,6 +260,11 @@ impl Person {
     pub fn require(&self, scope: &'static str) -> Result<()> {
         require_scope(&self.scopes, scope)
     }
+}
+
+fn missing_role(needed: Role) -> Error {
+    let message = format!("This needs the role {} in the organization", needed.as_str());
+    Error::new(Kind::MissingRole(needed.as_str().to_owned()), message)
 }
 
 fn require_scope(scopes: &ScopeSet, scope: &'static str) -> Result<()> {

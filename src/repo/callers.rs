@@ -18,6 +18,7 @@ use crate::model::allowed_ips::AllowedIps;
 use crate::model::caller::{Caller, Credential, Holder, Identity, KeyFacts, Refusal, RefusedKey};
 use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
 use crate::model::plan::Plan;
+use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 
@@ -28,6 +29,7 @@ struct Row {
     plan: String,
     user_id: Uuid,
     user_handle: String,
+    minted_by: Option<String>,
     key_id: Uuid,
     prefix: String,
     display_id: String,
@@ -66,6 +68,7 @@ impl Row {
             user: UserId(self.user_id),
             user_handle: self.user_handle,
             role: None,
+            minted_by: self.minted_by.as_deref().and_then(Role::parse),
             scopes: ScopeSet::from_stored(&self.scopes),
             credential: Credential::Key(
                 KeyFacts {
@@ -95,7 +98,9 @@ pub async fn by_digests(
         Row,
         r#"select k.organization_id, o.handle as organization_handle,
                   o.name as organization_name, o.plan, k.user_id,
-                  u.handle as user_handle, k.id as key_id, k.prefix, k.display_id, k.pepper_id,
+                  u.handle as user_handle,
+                  case when u.removed_at is null then u.role end as minted_by,
+                  k.id as key_id, k.prefix, k.display_id, k.pepper_id,
                   k.scopes, k.allowed_ips, k.expires_at,
                   case when k.revoked_at is not null then 'revoked'
                        when k.expires_at <= now() then 'expired'
@@ -130,7 +135,9 @@ pub async fn by_sessions(
         Row,
         r#"select k.organization_id, o.handle as organization_handle,
                   o.name as organization_name, o.plan, k.user_id,
-                  u.handle as user_handle, k.id as key_id, k.prefix, k.display_id, k.pepper_id,
+                  u.handle as user_handle,
+                  case when u.removed_at is null then u.role end as minted_by,
+                  k.id as key_id, k.prefix, k.display_id, k.pepper_id,
                   k.scopes, k.allowed_ips, k.expires_at,
                   case when k.revoked_at is not null then 'revoked'
                        when k.expires_at <= now() then 'expired'
@@ -193,7 +200,9 @@ pub async fn confirm(
         Row,
         r#"select k.organization_id, o.handle as organization_handle,
                   o.name as organization_name, o.plan, k.user_id,
-                  u.handle as user_handle, k.id as key_id, k.prefix, k.display_id, k.pepper_id,
+                  u.handle as user_handle,
+                  case when u.removed_at is null then u.role end as minted_by,
+                  k.id as key_id, k.prefix, k.display_id, k.pepper_id,
                   k.scopes, k.allowed_ips, k.expires_at,
                   case when k.revoked_at is not null then 'revoked'
                        when k.expires_at <= now() then 'expired'

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::model::ids::{InviteId, OrganizationId};
+use crate::model::ids::{InviteId, OrganizationId, UserId};
 use crate::model::invite::{Invite, InviteStatus, LIFETIME, NewInvite};
 use crate::model::role::Role;
 use crate::model::secret::Digest;
@@ -177,6 +177,31 @@ pub async fn revoke(
     .execute(db)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Takes back the open invitations that came from a seat: all of them, or those of owners.
+///
+/// # Errors
+/// The database's own.
+pub async fn revoke_from(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    seat: UserId,
+    only_of_owners: bool,
+    at: DateTime<Utc>,
+) -> Result<u64> {
+    let done = sqlx::query!(
+        "update invites set revoked_at = $4
+         where organization_id = $1 and invited_by = $2 and (role = 'owner' or not $3)
+           and accepted_at is null and revoked_at is null",
+        organization.0,
+        seat.0,
+        only_of_owners,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// Takes every open invitation of the organization back.

@@ -98,6 +98,22 @@ pub async fn find(
     Ok(row.and_then(Row::into_member))
 }
 
+/// Holds a seat of the organization against change until the transaction ends.
+///
+/// # Errors
+/// The database's own.
+pub async fn hold(db: &mut PgConnection, organization: OrganizationId, handle: &str) -> Result<()> {
+    sqlx::query!(
+        "select id from users where organization_id = $1 and handle = $2 and removed_at is null
+         for no key update",
+        organization.0,
+        handle,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(())
+}
+
 /// Whether the person with this address has a seat in the organization.
 ///
 /// # Errors

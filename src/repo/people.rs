@@ -51,6 +51,7 @@ impl Seat {
             user: UserId(self.user_id?),
             user_handle: self.user_handle?,
             role: Some(Role::parse(&self.role?)?),
+            minted_by: None,
             scopes,
             credential,
         }))

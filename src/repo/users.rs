@@ -59,9 +59,9 @@ pub async fn find_owner(
 pub struct Seat {
     /// Where it is.
     pub organization: OrganizationId,
-    /// Whether somebody else has a seat there, too.
+    /// Whether there is another seat, claimed or not.
     pub is_shared: bool,
-    /// Whether there is no owner beside this one.
+    /// Whether there is no owner's seat beside this one, which is an owner's.
     pub is_last_owner: bool,
 }
 
@@ -83,11 +83,10 @@ pub async fn lock_seats(db: &mut PgConnection, account: AccountId) -> Result<Vec
     let rows = sqlx::query!(
         r#"select u.organization_id,
                   exists (select from users x where x.organization_id = u.organization_id
-                            and x.id <> u.id and x.removed_at is null
-                            and x.account_id is not null) as "is_shared!",
+                            and x.id <> u.id and x.removed_at is null) as "is_shared!",
                   u.role = 'owner' and not exists (
                       select from users x where x.organization_id = u.organization_id
-                        and x.id <> u.id and x.removed_at is null and x.account_id is not null
+                        and x.id <> u.id and x.removed_at is null
                         and x.role = 'owner') as "is_last_owner!"
            from users u join organizations o on o.id = u.organization_id
            where u.account_id = $1 and u.removed_at is null and o.deleted_at is null"#,

@@ -213,7 +213,8 @@ async fn forget_token(db: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
 /// Whether a server's own words repeat the token of the link, in whatever case.
 fn quotes(words: &str, link: &Url) -> bool {
     let words = words.to_lowercase();
-    let of_query = link.query_pairs().map(|(_, token)| token.to_lowercase());
+    let tokens = link.query_pairs().filter(|(name, _)| name == "token");
+    let of_query = tokens.map(|(_, token)| token.to_lowercase());
     let of_path = link.path().split('/').filter(|part| part.starts_with("tnt_"));
     of_query.chain(of_path.map(str::to_lowercase)).any(|token| words.contains(&token))
 }

@@ -96,6 +96,22 @@ async fn deleting_the_account_ends_all_of_it_and_frees_the_address() {
 }
 
 #[tokio::test]
+async fn a_member_s_deleted_account_takes_nobody_s_organization_with_it() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ben = app.verified_person("ben@example.com").await;
+        let invites = format!("/api/user/organizations/{}/invites", acme.org_id);
+        let request = json!({ "email": ben.email, "role": "member" });
+        app.key(&acme.api_key).post(&invites, request).await.has_status(201);
+        let accept = format!("/api/user/invites/{}/accept", app.mailed_token().await);
+        app.session(&ben.cookie).post(&accept, json!({})).await.has_status(200);
+        delete(app, &ben.cookie, PASSWORD).await.has_status(200);
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_last_owner_of_a_shared_organization_stays() {
     run(async |app| {
         let ann = app.sign_up_person("ann@example.com").await;

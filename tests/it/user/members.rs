@@ -85,6 +85,59 @@ async fn admins_change_members_and_admins_and_only_owners_touch_owners() {
     .await;
 }
 
+/// A key needs scopes alone, but for this: or an admin could mint one and be an owner.
+#[tokio::test]
+async fn a_key_makes_owners_only_where_an_owner_minted_it() {
+    run(async |app| {
+        let ([ann, ben, _], [of_ann, of_ben, _]) = people(app, "admin", "member").await;
+        let all = json!({ "name": "of ben", "scopes": ["*"] });
+        let keys = path(&ann, "/api-keys");
+        let of_admin = app.session(&ben.cookie).post(&keys, all).await.has_status(201);
+        let of_owner = app.make_key(&ann, json!({ "name": "of ann", "scopes": ["*"] })).await;
+        // Rotated by the admin, the owner's key is the admin's.
+        let rotate = path(&ann, &format!("/api-keys/{}/rotate", of_owner.key_id));
+        let request = json!({ "gracePeriod": 3600 });
+        let rotated = app.session(&ben.cookie).post(&rotate, request).await.has_status(200);
+        let owner = json!({ "role": "owner" });
+        let up = path(&ann, &format!("/members/{of_ben}/role"));
+        for answer in [of_admin, rotated] {
+            let key = app.key(answer.body["data"]["key"].as_str().unwrap());
+            let refused = key.put(&up, owner.clone()).await;
+            refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            let invite = json!({ "email": "mal@example.com", "role": "owner" });
+            let refused = key.post(&path(&ann, "/invites"), invite).await;
+            refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            let refused = key.delete(&path(&ann, &format!("/members/{of_ann}"))).await;
+            refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        }
+        app.key(&of_owner.api_key).put(&up, owner).await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_loses_a_role_loses_the_invitations_that_it_took() {
+    run(async |app| {
+        let ([ann, ben, cleo], [_, of_ben, of_cleo]) = people(app, "owner", "admin").await;
+        let invite = async |by: &Person, email: &str, role: &str| {
+            let request = json!({ "email": email, "role": role });
+            app.session(&by.cookie).post(&path(&ann, "/invites"), request).await.has_status(201);
+        };
+        let open = "select count(*) from invites where accepted_at is null and revoked_at is null";
+        invite(&ben, "owner@example.com", "owner").await;
+        invite(&ben, "member@example.com", "member").await;
+        invite(&cleo, "friend@example.com", "admin").await;
+        change(app, &ann, &ann, &of_ben, "admin").await.has_status(200);
+        assert_eq!(app.count(open).await, 2);
+        change(app, &ann, &ann, &of_ben, "member").await.has_status(200);
+        assert_eq!(app.count(open).await, 1);
+        remove(app, &ann, &ann, &of_cleo).await.has_status(200);
+        assert_eq!(app.count(open).await, 0);
+        app.mails().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_last_owner_neither_leaves_nor_steps_down() {
     run(async |app| {
