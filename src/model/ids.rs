@@ -89,6 +89,11 @@ public_id! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OrganizationId(pub Uuid);
 
+impl OrganizationId {
+    /// The deployment itself: in its trail is what belongs to no tenant.
+    pub const SYSTEM: Self = Self(Uuid::nil());
+}
+
 /// A seat inside; callers see its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UserId(pub Uuid);
