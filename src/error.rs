@@ -111,17 +111,27 @@ pub struct Issue {
     pub path: Vec<String>,
     /// What the caller has to change.
     pub message: Cow<'static, str>,
+    /// The words that are taken there, where they are a list.
+    pub allowed: Vec<&'static str>,
 }
 
 impl Issue {
     /// An issue of the field `name` at the top of the body.
     pub fn of(name: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { location: Location::Body, path: vec![name.into()], message: message.into() }
+        let path = vec![name.into()];
+        Self { location: Location::Body, path, message: message.into(), allowed: Vec::new() }
     }
 
     /// An issue of the body as a whole.
     pub fn of_body(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { location: Location::Body, path: Vec::new(), message: message.into() }
+        let (path, allowed) = (Vec::new(), Vec::new());
+        Self { location: Location::Body, path, message: message.into(), allowed }
+    }
+
+    /// An issue of a field that takes one of these words.
+    pub fn of_choice(name: impl Into<String>, allowed: Vec<&'static str>) -> Self {
+        let message = format!("must be one of {}", allowed.join(", "));
+        Self { allowed, ..Self::of(name, message) }
     }
 
     /// The same issue, of a field elsewhere.
@@ -156,9 +166,7 @@ impl Error {
     /// Fields break rules: all of them, in the order of the body.
     #[must_use]
     pub fn invalid(issues: Vec<Issue>) -> Self {
-        let mut error = Self::new(Kind::Invalid, "The request is not valid");
-        error.issues = issues;
-        error
+        Self::new(Kind::Invalid, "The request is not valid").with_issues(issues)
     }
 
     /// No credential, or not a good one.
@@ -191,6 +199,13 @@ impl Error {
         Self::new(Kind::Unavailable, "The service is unavailable for the moment; try again")
             .with_retry_after(Duration::from_secs(1))
             .with_source(source)
+    }
+
+    /// Adds which fields it is about.
+    #[must_use]
+    pub fn with_issues(mut self, issues: Vec<Issue>) -> Self {
+        self.issues = issues;
+        self
     }
 
     /// Adds what the log, and only the log, is to see.

@@ -1,28 +1,74 @@
-//! Known keys that were refused, gathered and told to their organizations' trails: at most one row
-//! for a key and a reason every few seconds, however many tried, so that a flood of requests is
-//! not a second flood in the table.
+//! Credentials that were refused, gathered and told to the trail: at most one row for one of them
+//! and a reason every few seconds, however many tried, so that a flood of requests is not a second
+//! flood in the table.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::database::Database;
 use crate::error::Result;
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::RefusedKey;
+use crate::model::ids::OrganizationId;
+use crate::model::master_scope::MasterScope;
 use crate::repo::audit_events;
 
-/// How many keys and reasons are kept between two flushes.
+/// How many refusals are kept between two flushes.
 const MOST: usize = 200;
 /// How many of them may be one organization's: none can crowd the others out.
 const MOST_OF_ONE: usize = 10;
 
+/// What was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// A key that is known: told to its organization's trail.
+    Key(RefusedKey),
+    /// A master key that was missing or wrong, or another scope's: told to the deployment's trail.
+    MasterKey(MasterScope, Option<IpAddr>),
+}
+
+impl Refused {
+    const fn organization(&self) -> OrganizationId {
+        match self {
+            Self::Key(key) => key.organization,
+            Self::MasterKey(..) => OrganizationId::SYSTEM,
+        }
+    }
+
+    fn event<'a>(&'a self, actor: &'a str, count: u64, trail: &'a Trail) -> AuditEvent<'a> {
+        let (event_type, key_display_id) = match self {
+            Self::Key(key) => (EventType::KeyRefused, Some(key.key_display_id.as_str())),
+            Self::MasterKey(..) => (EventType::MasterKeyRefused, None),
+        };
+        let (organization, detail) = (self.organization(), self.detail(count));
+        let target = actor;
+        AuditEvent { organization, event_type, actor, target, key_display_id, detail, trail }
+    }
+
+    /// The public id of what was refused.
+    fn name(&self) -> String {
+        match self {
+            Self::Key(key) => key.key.to_string(),
+            Self::MasterKey(scope, _) => scope.as_str().to_owned(),
+        }
+    }
+
+    fn detail(&self, count: u64) -> Value {
+        match self {
+            Self::Key(key) => json!({ "reason": key.reason.as_str(), "count": count }),
+            Self::MasterKey(scope, _) => json!({ "scope": scope.as_str(), "count": count }),
+        }
+    }
+}
+
 /// Gathers refusals.
 pub struct Refusals {
     db: Database,
-    pending: Mutex<HashMap<RefusedKey, (Trail, u64)>>,
+    pending: Mutex<HashMap<Refused, (Trail, u64)>>,
 }
 
 impl Refusals {
@@ -33,9 +79,10 @@ impl Refusals {
     }
 
     /// Notes one refusal; of several, the first request is told of.
-    pub fn note(&self, refused: RefusedKey, trail: impl FnOnce() -> Trail) {
+    pub fn note(&self, refused: Refused, trail: impl FnOnce() -> Trail) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_one = pending.keys().filter(|it| it.organization == refused.organization).count();
+        let organization = refused.organization();
+        let of_one = pending.keys().filter(|it| it.organization() == organization).count();
         let is_full = pending.len() >= MOST || of_one >= MOST_OF_ONE;
         match pending.entry(refused) {
             Entry::Occupied(mut place) => place.get_mut().1 += 1,
@@ -62,17 +109,8 @@ impl Refusals {
         self.db
             .transaction(async |tx| {
                 for (refused, (trail, count)) in &noted {
-                    let key = refused.key.to_string();
-                    let event = AuditEvent {
-                        organization: refused.organization,
-                        event_type: EventType::KeyRefused,
-                        actor: &key,
-                        target: &key,
-                        key_display_id: Some(&refused.key_display_id),
-                        detail: json!({ "reason": refused.reason.as_str(), "count": count }),
-                        trail,
-                    };
-                    audit_events::insert(tx, &event).await?;
+                    let actor = refused.name();
+                    audit_events::insert(tx, &refused.event(&actor, *count, trail)).await?;
                 }
                 Ok(())
             })

@@ -21,7 +21,7 @@ const TELL: Duration = Duration::from_secs(10);
 const LOOK_FOR_MAIL: Duration = Duration::from_secs(30);
 /// How long it waits at least, whatever is due.
 const SHORTEST: Duration = Duration::from_millis(100);
-/// How often samples are folded into their histograms.
+/// How often memory is tidied.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Starts what goes on beside the requests; it ends when `end` is cancelled, with what was only
@@ -30,7 +30,7 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
     let (metered, meter_end) = (app.clone(), end.clone());
     let sweeping = end.clone().run_until_cancelled_owned(sweep(app.clone()));
     let (telling, tell_end) = (app.clone(), end.clone());
-    let tidying = end.clone().run_until_cancelled_owned(tidy(metrics));
+    let tidying = end.clone().run_until_cancelled_owned(tidy(app.clone(), metrics));
     let mailing = end.clone().run_until_cancelled_owned(send_mail(app.clone()));
     vec![
         tokio::spawn(async { mailing.await.unwrap_or_default() }),
@@ -71,12 +71,15 @@ async fn tell(app: App, end: CancellationToken) {
     }
 }
 
-/// Folds samples into their histograms: those that nobody reads would pile up otherwise.
-async fn tidy(metrics: PrometheusHandle) {
+/// Folds samples into their histograms, which would pile up where nobody reads them, and forgets
+/// addresses that do not try any more.
+async fn tidy(app: App, metrics: PrometheusHandle) {
     let mut ticks = tokio::time::interval(UPKEEP);
     loop {
         ticks.tick().await;
         metrics.run_upkeep();
+        app.master_key_failures.forget_old();
+        app.master_requests.forget_old();
     }
 }
 

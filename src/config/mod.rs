@@ -9,7 +9,9 @@ pub mod env;
 pub mod http;
 pub mod keys;
 pub mod mail;
+pub mod master_keys;
 pub mod named_secret;
+pub mod plans;
 pub mod secrets_file;
 pub mod signup;
 pub mod telemetry;
@@ -23,6 +25,8 @@ use crate::config::env::Env;
 use crate::config::http::HttpSettings;
 use crate::config::keys::KeySettings;
 use crate::config::mail::MailSettings;
+use crate::config::master_keys::MasterKeys;
+use crate::config::plans::Plans;
 use crate::config::signup::SignupSettings;
 use crate::config::telemetry::TelemetrySettings;
 use crate::config::tokens::TokenSettings;
@@ -43,6 +47,10 @@ pub struct Config {
     pub mail: MailSettings,
     /// Who may sign up.
     pub signup: SignupSettings,
+    /// What the operator's requests are proved with.
+    pub master_keys: MasterKeys,
+    /// What each plan holds.
+    pub plans: Plans,
     /// What is logged, counted and traced, and where to.
     pub telemetry: TelemetrySettings,
 }
@@ -60,9 +68,22 @@ impl Config {
         let accounts = AccountSettings::read(env, &keys.format);
         let mail = MailSettings::read(env, &http.public_url);
         let signup = SignupSettings::read(env);
+        let master_keys = MasterKeys::read(env);
+        let plans = Plans::read(env);
         let telemetry = TelemetrySettings::read(env);
         env.problems()?;
-        Ok(Self { database, http, keys, tokens, accounts, mail, signup, telemetry })
+        Ok(Self {
+            database,
+            http,
+            keys,
+            tokens,
+            accounts,
+            mail,
+            signup,
+            master_keys,
+            plans,
+            telemetry,
+        })
     }
 }
 

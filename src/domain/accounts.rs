@@ -18,7 +18,7 @@ use crate::model::key_name::KeyName;
 use crate::model::mail::{MailKind, Purpose};
 use crate::model::member::NewSeat;
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{Organization, OrganizationName};
+use crate::model::organization::{NewOrganization, Organization, OrganizationName};
 use crate::model::password::NewPassword;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
@@ -160,7 +160,7 @@ async fn make_home(
     let handle = OrgHandle::generate(&*app.entropy);
     let name = new.name.map_or(handle.as_str(), PersonName::as_str);
     let name: String = name.chars().take(OrganizationName::MAX).collect();
-    organizations::insert(tx, new.home, &handle, &name, at).await?;
+    organizations::insert(tx, &NewOrganization::on_trial(new.home, &handle, &name, at)).await?;
     accounts::insert(tx, new).await?;
     let user = UserId(new_uuid(at, &*app.entropy));
     let user_handle = new_user_handle(&*app.entropy);

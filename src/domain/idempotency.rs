@@ -4,7 +4,7 @@
 //! Only successes are kept: a typo or an outage does not use a key up. Known and accepted: after
 //! a crash between the commit and the answer, the replay shows what was made, but no secret.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 use std::time::Duration;
@@ -15,9 +15,6 @@ use crate::model::idempotency::{Attempt, Kept};
 use crate::model::ids::OrganizationId;
 use crate::model::secret::Digest;
 use crate::repo::{idempotency_keys, tenant_walls};
-
-/// How long an answer is kept, but for the operator's routes.
-pub const LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 /// What a change has to say: for its caller, and for whoever asks again.
 pub struct Fresh<T> {
@@ -70,7 +67,7 @@ pub async fn once<T>(
                 };
             }
             let Fresh { answer, status, kept } = work(tx).await?;
-            let until = now + LIFETIME;
+            let until = now + attempt.lifetime;
             idempotency_keys::keep(tx, attempt, status, kept.as_ref(), now, until).await?;
             Ok(Outcome::Fresh(answer))
         })

@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::{KeySpec, Minted, hold_live, mint, record, require_within};
+use crate::domain::keys::{KeySpec, Minted, hold_live, is_own, mint, record, require_within};
 use crate::error::{Error, Issue, Result};
 use crate::model::Invalid;
 use crate::model::allowed_ips::AllowedIps;
@@ -57,6 +57,7 @@ pub async fn update(
     trail: &Trail,
 ) -> Result<ApiKey> {
     let (caller, before) = hold_live(tx, caller, id, trail).await?;
+    caller.require("api-keys:write")?;
     let after = changes.applied_to(&before)?;
     require_within(&caller, &after.scopes, after.expires_at)?;
     keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
@@ -66,7 +67,7 @@ pub async fn update(
 }
 
 /// Mints a key with the name and the settings of a live one, which serves out its grace: no
-/// longer than `grace_seconds`, and never longer than it would have.
+/// longer than `grace_seconds`, and never longer than it would have. Any key may rotate itself.
 ///
 /// # Errors
 /// As [`update`]; conflict also where it was rotated already.
@@ -79,6 +80,9 @@ pub async fn rotate(
     trail: &Trail,
 ) -> Result<Minted> {
     let (caller, old) = hold_live(tx, caller, id, trail).await?;
+    if !is_own(&caller, id) {
+        caller.require("api-keys:write")?;
+    }
     let (organization, user) = (caller.organization, caller.user);
     key_endings::supersede(tx, organization, id, grace_seconds, trail.at).await?;
     let stored = old.name.as_deref().map(|name| KeyName::parse(name, KeyName::MAX)).transpose();

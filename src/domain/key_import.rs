@@ -39,13 +39,8 @@ pub struct ImportedKey {
 /// Not found where an organization is not there, conflict where a key or a name is; naming the
 /// line.
 pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
-    let trail = Trail {
-        method: "-".to_owned(),
-        path: "key import".to_owned(),
-        address: None,
-        request_id: new_request_id(&*app.entropy),
-        at: app.clock.now(),
-    };
+    let request_id = new_request_id(&*app.entropy);
+    let trail = Trail::of_command("key import", request_id, app.clock.now());
     app.db
         .long_transaction(async |tx| {
             for key in &imported {

@@ -65,7 +65,8 @@ pub async fn exchange(app: &App, holder: &Caller, trail: &Trail) -> Result<Token
 ///
 /// # Errors
 /// Unauthenticated where the token is unknown, over or spent, or its session or key has ended; a
-/// spent one ends the session. Forbidden from where the key may not be used.
+/// spent one ends the session. Forbidden from where the key may not be used, suspended where its
+/// organization is.
 pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens> {
     let refused = || Error::unauthenticated(Proof::Token, "This refresh token is not valid");
     if !KeyFormat::of_refresh_tokens().recognises(shown.expose()) {
@@ -91,6 +92,7 @@ pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens>
             if !key_of(&holder)?.allowed_ips.admit(trail.address) {
                 return Err(elsewhere());
             }
+            holder.require_active()?;
             let (organization, session) = (token.organization, token.session);
             key_sessions::spend_refresh_tokens(tx, organization, session, trail.at).await?;
             issue(app, tx, &holder, session, trail.at).await.map(Some)

@@ -166,7 +166,8 @@ pub async fn revoke(
 }
 
 /// Whether the key is the one that the caller shows.
-fn is_own(caller: &Caller, id: KeyId) -> bool {
+#[must_use]
+pub fn is_own(caller: &Caller, id: KeyId) -> bool {
     matches!(&caller.credential, Credential::Key(key, _) if key.id == id)
 }
 
@@ -188,7 +189,7 @@ pub async fn find(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<A
 ///
 /// # Errors
 /// Unauthenticated where the credential has ended, forbidden from where it may not be used, or
-/// where its person has no seat any more.
+/// where its person has no seat any more; suspended where the organization is.
 pub async fn confirm(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> Result<Arc<Caller>> {
     let organization = caller.organization;
     let identity = match &caller.credential {
@@ -207,7 +208,9 @@ pub async fn confirm(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> R
     };
     let no_seat = || Error::forbidden("You have no seat in this organization any more");
     let person = identity.person.ok_or_else(no_seat)?;
-    people::caller_in(tx, &person, organization).await?.ok_or_else(no_seat)
+    let caller = people::caller_in(tx, &person, organization).await?.ok_or_else(no_seat)?;
+    caller.require_active()?;
+    Ok(caller)
 }
 
 async fn confirm_key(
@@ -220,7 +223,11 @@ async fn confirm_key(
     let caller = callers::confirm(tx, organization, key, session).await?;
     let facts = caller.credential.key();
     let is_admitted = facts.is_some_and(|key| key.allowed_ips.admit(trail.address));
-    if is_admitted { Ok(caller) } else { Err(elsewhere()) }
+    if !is_admitted {
+        return Err(elsewhere());
+    }
+    caller.require_active()?;
+    Ok(caller)
 }
 
 /// The same, with another key of the organization held too.
@@ -250,7 +257,8 @@ pub fn elsewhere() -> Error {
 }
 
 /// The caller as the database knows it now, and a live key of its organization within its
-/// containment; both are held until the transaction ends.
+/// containment; both are held until the transaction ends. Whether the caller has the scope for
+/// what it is about to do is not asked here.
 ///
 /// # Errors
 /// Unauthenticated, forbidden, not found, or conflict where the key is not live.
@@ -261,7 +269,6 @@ pub async fn hold_live(
     trail: &Trail,
 ) -> Result<(Arc<Caller>, ApiKey)> {
     let caller = hold(tx, caller, id, trail).await?;
-    caller.require("api-keys:write")?;
     let key = find(tx, &caller, id).await?;
     require_within(&caller, &key.scopes, key.expires_at)?;
     if key.is_live() {

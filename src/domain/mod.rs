@@ -20,5 +20,7 @@ pub mod organizations;
 pub mod passwords;
 pub mod personal_tokens;
 pub mod projects;
+pub mod provisioning;
 pub mod sessions;
 pub mod signup;
+pub mod standing;

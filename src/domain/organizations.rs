@@ -11,7 +11,7 @@ use crate::model::caller::{Caller, Person};
 use crate::model::ids::{OrganizationId, SessionId, UserId, new_user_handle, new_uuid};
 use crate::model::member::NewSeat;
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{Organization, OrganizationName};
+use crate::model::organization::{NewOrganization, Organization, OrganizationName};
 use crate::model::origin::Origin;
 use crate::model::role::Role;
 use crate::repo::{accounts, audit_events, invites, organizations, people, users};
@@ -32,7 +32,8 @@ pub async fn create(
     people::confirm_session(tx, None, session).await?;
     let organization = OrganizationId(new_uuid(trail.at, &*app.entropy));
     let handle = chosen.cloned().unwrap_or_else(|| OrgHandle::generate(&*app.entropy));
-    organizations::insert(tx, organization, &handle, name.as_str(), trail.at).await?;
+    let new = NewOrganization::on_trial(organization, &handle, name.as_str(), trail.at);
+    organizations::insert(tx, &new).await?;
     let user_handle = new_user_handle(&*app.entropy);
     let seat = NewSeat {
         organization,

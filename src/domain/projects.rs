@@ -40,7 +40,7 @@ pub async fn create(
     trail: &Trail,
 ) -> Result<Project> {
     let (caller, plan) = hold(tx, caller, trail).await?;
-    require_room(tx, caller.organization, plan).await?;
+    require_room(app, tx, caller.organization, plan).await?;
     let slug = match spec.slug {
         Some(slug) => slug,
         None => suggest_slug(app, tx, caller.organization, &spec.name).await?,
@@ -141,11 +141,12 @@ async fn hold(
 
 /// Passes an organization, which is held, that may have one more project.
 async fn require_room(
+    app: &App,
     tx: &mut PgConnection,
     organization: OrganizationId,
     plan: Plan,
 ) -> Result<()> {
-    let Some(limit) = plan.projects() else { return Ok(()) };
+    let Some(limit) = app.config.plans.of(plan).projects else { return Ok(()) };
     let used = projects::count(tx, organization).await?;
     if used < limit {
         return Ok(());

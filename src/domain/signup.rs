@@ -13,6 +13,7 @@ use crate::model::ids::{OrganizationId, UserId, new_user_handle, new_uuid};
 use crate::model::key_name::KeyName;
 use crate::model::member::NewSeat;
 use crate::model::org_handle::OrgHandle;
+use crate::model::organization::NewOrganization;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::repo::{audit_events, organizations, users};
@@ -82,8 +83,8 @@ async fn found(
     let user_handle = new_user_handle(&*app.entropy);
     app.db
         .transaction(async |tx| {
-            let organization_name = handle.as_str();
-            organizations::insert(tx, organization, &handle, organization_name, trail.at).await?;
+            let new = NewOrganization::on_trial(organization, &handle, handle.as_str(), trail.at);
+            organizations::insert(tx, &new).await?;
             let seat = NewSeat {
                 organization,
                 id: user,

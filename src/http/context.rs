@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Method, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use chrono::{DateTime, Utc};
 
 use crate::app::App;
@@ -32,6 +32,8 @@ pub struct Facts {
     pub echo: Option<HeaderName>,
     /// Where the request comes from; `None` where trusted proxies do not tell.
     pub address: Option<IpAddr>,
+    /// The page that a browser says it comes from, as it says so; `None` where it does not.
+    pub origin: Option<String>,
     /// When it came.
     pub at: DateTime<Utc>,
     /// Its method; one that nobody has heard of is `other`, since it could be anything.
@@ -67,6 +69,7 @@ impl RequestContext {
             id,
             echo,
             address: peer.and_then(|ConnectInfo(peer)| client_address(peer.ip(), headers, hops)),
+            origin: origin_of(headers),
             at: app.clock.now(),
             method: known_method(request.method()),
             path: request.uri().path().to_owned(),
@@ -76,12 +79,19 @@ impl RequestContext {
         }))
     }
 
-    /// The request as an audit row tells of it.
+    /// The request as an audit row tells of it, where it is answered with 200.
     #[must_use]
     pub fn trail(&self) -> Trail {
+        self.trail_of(StatusCode::OK)
+    }
+
+    /// The same, where it is answered with another status.
+    #[must_use]
+    pub fn trail_of(&self, status: StatusCode) -> Trail {
         Trail {
             method: self.method.to_owned(),
             path: self.path.clone(),
+            status: Some(status.as_u16()),
             address: self.address,
             request_id: self.id.clone(),
             at: self.at,
@@ -122,6 +132,13 @@ impl FromRequestParts<App> for SigningIn {
         let user_agent = user_agent.map(|name| name.chars().take(USER_AGENT).collect());
         Ok(Self(Client { address: context.address, user_agent }))
     }
+}
+
+/// What `Origin` says. Two of them, or one that can not be read, are no page's at all.
+fn origin_of(headers: &HeaderMap) -> Option<String> {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let origin = origins.next()?.to_str().ok().filter(|_| origins.next().is_none());
+    Some(origin.unwrap_or("null").to_owned())
 }
 
 fn known_method(method: &Method) -> &'static str {

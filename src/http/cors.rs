@@ -1,21 +1,33 @@
 //! Which pages' scripts may read our answers (contract §1, *CORS*): our own and the dashboards',
-//! with credentials.
+//! with credentials; and those of some organization's list, without.
+//!
+//! A preflight carries no key, so whose page it comes from can not be told yet: the request that
+//! follows is judged by its key's organization (`caller::holder`).
 
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, Method, header};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
 
 use crate::app::App;
+use crate::model::origin::{Origin, TrustedOrigins};
+use crate::repo::organizations;
 
 /// How long a browser may remember what a preflight said.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// What answers preflights, and names the origin in answers to trusted pages.
+/// What answers preflights, and names the origin in answers to the pages that may read them.
 pub fn layer(app: &App) -> CorsLayer {
     let trusted = app.config.http.trusted_origins.clone();
-    let is_trusted = move |origin: &HeaderValue, _: &axum::http::request::Parts| {
-        origin.to_str().is_ok_and(|origin| trusted.contain(origin))
+    let is_trusted =
+        move |origin: &HeaderValue, _: &axum::http::request::Parts| trusts(&trusted, origin);
+    let app = app.clone();
+    let may_read = move |origin: HeaderValue, _: &axum::http::request::Parts| {
+        let app = app.clone();
+        async move {
+            let trusted = &app.config.http.trusted_origins;
+            trusts(trusted, &origin) || lists(&app, &origin).await
+        }
     };
     let sent =
         ["x-api-key", "x-signup-token", "idempotency-key", "x-request-id", "x-correlation-id"];
@@ -29,12 +41,25 @@ pub fn layer(app: &App) -> CorsLayer {
         "www-authenticate",
     ];
     CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(is_trusted))
-        .allow_credentials(true)
+        .allow_origin(AllowOrigin::async_predicate(may_read))
+        .allow_credentials(AllowCredentials::predicate(is_trusted))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(
             sent.chain([header::CONTENT_TYPE, header::AUTHORIZATION]).collect::<Vec<_>>(),
         )
         .expose_headers(shown.map(HeaderName::from_static))
         .max_age(REMEMBERED)
+}
+
+fn trusts(trusted: &TrustedOrigins, origin: &HeaderValue) -> bool {
+    origin.to_str().is_ok_and(|origin| trusted.contain(origin))
+}
+
+/// Whether some active organization lists the page. Where the database does not say so, none does.
+async fn lists(app: &App, origin: &HeaderValue) -> bool {
+    let Some(origin) = origin.to_str().ok().and_then(|origin| Origin::parse(origin).ok()) else {
+        return false;
+    };
+    let listed = app.db.run(async |db| organizations::lists_origin(db, &origin).await).await;
+    listed.unwrap_or(false)
 }

@@ -5,7 +5,7 @@ use axum::response::Response;
 
 use crate::error::{Error, Kind};
 use crate::http::context::RequestContext;
-use crate::http::{account, onboarding, organization, problem, user};
+use crate::http::{account, onboarding, operator, organization, problem, user};
 
 /// A family of routes, each for one audience; or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Family {
     Account,
     /// An organization's own automation.
     Organization,
+    /// The operator's workers.
+    Operator,
     /// Browsers and personal access tokens.
     User,
     /// Everything outside the families: RFC 9457.
@@ -24,8 +26,14 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 5] =
-        [Self::Onboarding, Self::Account, Self::Organization, Self::User, Self::None];
+    pub const ALL: [Self; 6] = [
+        Self::Onboarding,
+        Self::Account,
+        Self::Organization,
+        Self::Operator,
+        Self::User,
+        Self::None,
+    ];
 
     /// The family that a path belongs to, whether there is anything at it or not.
     #[must_use]
@@ -36,6 +44,7 @@ impl Family {
             | ("auth", Some("token-exchange" | "refresh" | "verify")) => Self::Onboarding,
             ("auth", _) => Self::Account,
             ("v1", Some("organization")) => Self::Organization,
+            ("v1", Some("admin")) => Self::Operator,
             ("api", Some("auth" | "user")) => Self::User,
             _ => Self::None,
         }
@@ -48,6 +57,7 @@ impl Family {
             Self::Onboarding => "onboarding",
             Self::Account => "account",
             Self::Organization => "organization",
+            Self::Operator => "operator",
             Self::User => "user",
             Self::None => "none",
         }
@@ -60,6 +70,7 @@ impl Family {
             Self::Onboarding => onboarding::dialect::render(error, context),
             Self::Account => account::dialect::render(error),
             Self::Organization => organization::dialect::render(error, context),
+            Self::Operator => operator::dialect::render(error, context),
             Self::User => user::dialect::render(error),
             Self::None => problem::render(error, context),
         };

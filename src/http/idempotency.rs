@@ -10,6 +10,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use chrono::TimeDelta;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -22,8 +23,10 @@ use crate::http::body::Said;
 use crate::http::context::RequestContext;
 use crate::model::Invalid;
 use crate::model::caller::{Caller, Person};
-use crate::model::idempotency::{Attempt, IdempotencyKey, Kept};
+use crate::model::idempotency::{Attempt, IdempotencyKey, Kept, LIFETIME, OPERATOR_LIFETIME};
 use crate::model::ids::OrganizationId;
+use crate::model::master_scope::MasterScope;
+use crate::model::moment;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -76,6 +79,18 @@ impl FromRequestParts<App> for Idempotency {
 }
 
 impl Idempotency {
+    /// Whether the request has a name.
+    #[must_use]
+    pub const fn has_name(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Whether this is its name.
+    #[must_use]
+    pub fn is_named(&self, text: &str) -> bool {
+        self.key.as_ref().is_some_and(|key| key.as_str() == text)
+    }
+
     /// Makes a change of the caller's in one transaction, once for each name that the caller gives.
     ///
     /// # Errors
@@ -110,6 +125,7 @@ impl Idempotency {
         Some(Attempt {
             organization: caller.organization,
             principal: caller.name,
+            lifetime: caller.lifetime,
             endpoint: format!("{} {}", self.context.method, self.context.route),
             key_digest: key.digest(),
             fingerprints: app.peppers.candidates(&request),
@@ -123,34 +139,73 @@ pub struct Principal {
     /// Whether they act in it, and not for themselves.
     is_tenant: bool,
     name: String,
+    /// How long they may come again.
+    lifetime: TimeDelta,
 }
 
 impl From<&Arc<Caller>> for Principal {
     fn from(caller: &Arc<Caller>) -> Self {
         let name = caller.credential.principal();
-        Self { organization: caller.organization, is_tenant: true, name }
+        Self { organization: caller.organization, is_tenant: true, name, lifetime: LIFETIME }
     }
 }
 
 impl From<&Arc<Person>> for Principal {
     fn from(person: &Arc<Person>) -> Self {
         let name = person.credential.principal();
-        Self { organization: person.home, is_tenant: false, name }
+        Self { organization: person.home, is_tenant: false, name, lifetime: LIFETIME }
+    }
+}
+
+impl From<MasterScope> for Principal {
+    /// The scope, not the secret: a request that comes again after the secret was replaced is the
+    /// same request.
+    fn from(scope: MasterScope) -> Self {
+        let name = scope.as_str().to_owned();
+        let organization = OrganizationId::SYSTEM;
+        Self { organization, is_tenant: false, name, lifetime: OPERATOR_LIFETIME }
     }
 }
 
 /// An answer to a change.
 pub struct Reply<T> {
-    /// Its status.
-    pub status: StatusCode,
-    /// Its body; `None` has none.
-    pub body: Option<T>,
+    status: StatusCode,
+    /// `None` has no body.
+    body: Option<T>,
+    /// What a repetition is answered, where that is not `body` without its secrets.
+    again: Option<T>,
+}
+
+impl<T> Reply<T> {
+    /// 200 with a body.
+    #[must_use]
+    pub const fn ok(body: T) -> Self {
+        Self { status: StatusCode::OK, body: Some(body), again: None }
+    }
+
+    /// 201 with a body.
+    #[must_use]
+    pub const fn created(body: T) -> Self {
+        Self { status: StatusCode::CREATED, body: Some(body), again: None }
+    }
+
+    /// 204 without one.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self { status: StatusCode::NO_CONTENT, body: None, again: None }
+    }
+
+    /// The same, where a repetition is answered with another body.
+    #[must_use]
+    pub fn or_again(self, body: T) -> Self {
+        Self { again: Some(body), ..self }
+    }
 }
 
 impl<T: Serialize> Reply<T> {
     /// What is kept of it: everything but secrets.
     fn kept(&self) -> Result<Option<Value>> {
-        let Some(body) = &self.body else { return Ok(None) };
+        let Some(body) = self.again.as_ref().or(self.body.as_ref()) else { return Ok(None) };
         let mut kept = serde_json::to_value(body).map_err(Error::internal)?;
         forget_secrets(&mut kept);
         Ok(Some(kept))
@@ -174,11 +229,14 @@ fn forget_secrets(body: &mut Value) {
 fn replay(kept: Kept, context: &RequestContext) -> Response {
     let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
     let mut body = kept.body;
-    let id = body.as_mut().and_then(|body| body.get_mut("request_id"));
-    if let Some(id) = id {
-        *id = Value::String(context.id.clone());
+    let fresh = [("request_id", context.id.clone()), ("timestamp", moment::to_text(context.at))];
+    for (name, value) in fresh {
+        let member = body.as_mut().and_then(|body| body.get_mut(name));
+        if let Some(member) = member {
+            *member = Value::String(value);
+        }
     }
-    let mut response = Reply { status, body }.into_response();
+    let mut response = Reply { status, body, again: None }.into_response();
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response
 }

@@ -20,6 +20,7 @@ pub mod listener;
 pub mod metrics;
 pub mod onboarding;
 pub mod openapi;
+pub mod operator;
 pub mod organization;
 pub mod page;
 pub mod path;
@@ -43,6 +44,7 @@ pub fn routes() -> OpenApiRouter<App> {
     onboarding::routes()
         .merge(account::routes())
         .merge(organization::routes())
+        .merge(operator::routes())
         .merge(user::routes())
 }
 

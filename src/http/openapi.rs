@@ -9,7 +9,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
-use crate::http::{account, health, jwks, onboarding, organization, routes, user};
+use crate::http::{account, health, jwks, onboarding, operator, organization, routes, user};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,7 @@ use crate::http::{account, health, jwks, onboarding, organization, routes, user}
         (name = "onboarding", description = "A stranger's script, later its key."),
         (name = "account", description = "A dashboard front end signs people up and in."),
         (name = "organization", description = "An organization's own automation."),
+        (name = "operator", description = "The operator's workers: billing, support."),
         (name = "user", description = "Browsers and personal access tokens."),
         (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
     ),
@@ -30,6 +31,8 @@ use crate::http::{account, health, jwks, onboarding, organization, routes, user}
         onboarding::dialect::Failed,
         account::dialect::Failed,
         organization::dialect::Failed,
+        operator::dialect::Failed,
+        operator::dialect::FailedForKey,
         user::dialect::Failed
     )),
     modifiers(&Credentials)
@@ -50,6 +53,12 @@ impl Modify for Credentials {
             "tenantry_session",
             "A person's session; `__Host-tenantry_session` where the API is served over https.",
         );
+        let master = ApiKeyValue::with_description(
+            "X-API-Key",
+            "The master key of the route's scope: a secret of `MASTER_ADMIN_KEY_<SCOPE>`.",
+        );
+        components
+            .add_security_scheme("master_key", SecurityScheme::ApiKey(ApiKey::Header(master)));
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));

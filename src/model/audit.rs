@@ -14,12 +14,23 @@ pub struct Trail {
     pub method: String,
     /// The request's path, without the query.
     pub path: String,
+    /// What it was answered with; `None` where it is no request of HTTP's.
+    pub status: Option<u16>,
     /// Where it came from.
     pub address: Option<IpAddr>,
     /// Its id.
     pub request_id: String,
     /// When it came.
     pub at: DateTime<Utc>,
+}
+
+impl Trail {
+    /// What was asked for on the command line, or came by itself: no request of HTTP's.
+    #[must_use]
+    pub fn of_command(name: &str, request_id: String, at: DateTime<Utc>) -> Self {
+        let (method, path) = ("-".to_owned(), name.to_owned());
+        Self { method, path, status: None, address: None, request_id, at }
+    }
 }
 
 /// What happened.
@@ -35,6 +46,20 @@ pub enum EventType {
     OrganizationUpdated,
     /// An organization was deleted.
     OrganizationDeleted,
+    /// The operator made an organization.
+    OrganizationProvisioned,
+    /// The operator suspended an organization.
+    OrganizationSuspended,
+    /// The operator reactivated an organization.
+    OrganizationReactivated,
+    /// The operator moved an organization to another plan.
+    OrganizationPlanChanged,
+    /// The operator ended all keys of an organization.
+    KeysForceRevoked,
+    /// The operator gave an organization a new key.
+    KeysForceRotated,
+    /// A master key was missing or wrong, once or many times.
+    MasterKeyRefused,
     /// A member's role was changed.
     MemberRoleChanged,
     /// A member was removed, or left.
@@ -101,6 +126,13 @@ impl EventType {
             Self::OrganizationCreated => "organization.created",
             Self::OrganizationUpdated => "organization.updated",
             Self::OrganizationDeleted => "organization.deleted",
+            Self::OrganizationProvisioned => "organization.provisioned",
+            Self::OrganizationSuspended => "organization.suspended",
+            Self::OrganizationReactivated => "organization.reactivated",
+            Self::OrganizationPlanChanged => "organization.plan_changed",
+            Self::KeysForceRevoked => "api_keys.force_revoked",
+            Self::KeysForceRotated => "api_keys.force_rotated",
+            Self::MasterKeyRefused => "AUTH_FAIL_MASTER_KEY",
             Self::MemberRoleChanged => "member.role_changed",
             Self::MemberRemoved => "member.removed",
             Self::InviteCreated => "invite.created",
@@ -133,7 +165,7 @@ impl EventType {
 }
 
 /// Which rows of a trail are wanted; what is `None` does not matter.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct EventFilter {
     /// Of this type.
     pub event_type: Option<String>,
@@ -168,10 +200,18 @@ pub struct RecordedEvent {
     pub actor: String,
     /// What it was done to.
     pub target: String,
+    /// The request's method.
+    pub method: String,
+    /// The request's path.
+    pub path: String,
+    /// What it was answered with.
+    pub status: Option<u16>,
     /// Where the request came from.
     pub address: Option<String>,
     /// The request.
     pub request_id: String,
+    /// The key that it came with, as it may be shown.
+    pub key_display_id: Option<String>,
     /// What changed.
     pub detail: serde_json::Value,
     /// When.

@@ -45,6 +45,8 @@ pub struct Caller {
     pub organization_name: String,
     /// What it pays for.
     pub plan: Plan,
+    /// Whether the operator has suspended it: nothing is done in its name then.
+    pub is_suspended: bool,
     /// The seat that minted the key, or the person's own, inside.
     pub user: UserId,
     /// The seat, as callers see it.
@@ -98,6 +100,8 @@ pub struct KeyFacts {
     pub pepper_id: String,
     /// Where it may be used from.
     pub allowed_ips: AllowedIps,
+    /// Which pages' scripts may use it: all, where empty.
+    pub allowed_origins: Vec<String>,
     /// When it ends; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -170,16 +174,19 @@ pub enum Refusal {
     OrganizationDeleted,
     /// It may not be used from there.
     Address,
+    /// It may not be used by a script of that page.
+    Origin,
 }
 
 impl Refusal {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Revoked,
         Self::Expired,
         Self::Disabled,
         Self::SessionEnded,
         Self::OrganizationDeleted,
         Self::Address,
+        Self::Origin,
     ];
 
     /// Reads a reason's word.
@@ -198,11 +205,23 @@ impl Refusal {
             Self::SessionEnded => "session_ended",
             Self::OrganizationDeleted => "organization_deleted",
             Self::Address => "address",
+            Self::Origin => "origin",
         }
     }
 }
 
 impl Caller {
+    /// Passes a caller whose organization the operator has not suspended.
+    ///
+    /// # Errors
+    /// [`Kind::Suspended`].
+    pub fn require_active(&self) -> Result<()> {
+        if self.is_suspended {
+            return Err(Error::new(Kind::Suspended, "This organization is suspended"));
+        }
+        Ok(())
+    }
+
     /// Passes a caller whose credential holds `scope`, and whose role goes with it.
     ///
     /// # Errors

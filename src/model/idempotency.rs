@@ -1,11 +1,17 @@
 //! Requests that may come again (contract §1, *Idempotency-Key*).
 
+use chrono::TimeDelta;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::model::Invalid;
 use crate::model::ids::OrganizationId;
 use crate::model::secret::Digest;
+
+/// How long an answer is kept (contract §1).
+pub const LIFETIME: TimeDelta = TimeDelta::hours(24);
+/// How long an answer to the operator is kept.
+pub const OPERATOR_LIFETIME: TimeDelta = TimeDelta::days(30);
 
 /// The caller's name for a request: 1 to 256 printable ASCII characters.
 pub struct IdempotencyKey(String);
@@ -24,6 +30,12 @@ impl IdempotencyKey {
         }
     }
 
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// What the database holds of it: the text could be anything, a secret included.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
@@ -39,6 +51,8 @@ pub struct Attempt {
     pub principal: String,
     /// What it is made to: the method and the route.
     pub endpoint: String,
+    /// How long its answer is kept.
+    pub lifetime: TimeDelta,
     /// The digest of the caller's name for it.
     pub key_digest: [u8; 32],
     /// The digests of all that it says, under each pepper, the newest first: it may say a

@@ -16,6 +16,7 @@ pub mod invite;
 pub mod key_format;
 pub mod key_name;
 pub mod mail;
+pub mod master_scope;
 pub mod member;
 pub mod metadata;
 pub mod moment;

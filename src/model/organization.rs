@@ -3,6 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use crate::model::Invalid;
+use crate::model::ids::OrganizationId;
+use crate::model::org_handle::OrgHandle;
+use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 
@@ -38,6 +41,93 @@ impl OrganizationName {
     }
 }
 
+/// An organization's line of business (contract §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Domain {
+    /// None in particular.
+    General,
+    /// Care for the sick.
+    Healthcare,
+    /// Money.
+    Financial,
+    /// Work.
+    Employment,
+    /// Schools.
+    Education,
+    /// Homes.
+    Housing,
+    /// Insurance.
+    Insurance,
+    /// The state.
+    Government,
+}
+
+impl Domain {
+    /// Every line of business, with its word.
+    pub const ALL: [(Self, &str); 8] = [
+        (Self::General, "general"),
+        (Self::Healthcare, "healthcare"),
+        (Self::Financial, "financial"),
+        (Self::Employment, "employment"),
+        (Self::Education, "education"),
+        (Self::Housing, "housing"),
+        (Self::Insurance, "insurance"),
+        (Self::Government, "government"),
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
+/// An organization to be.
+pub struct NewOrganization<'a> {
+    /// Its id inside.
+    pub id: OrganizationId,
+    /// Its id, as callers see it.
+    pub handle: &'a OrgHandle,
+    /// What it is called.
+    pub name: &'a str,
+    /// What it pays for.
+    pub plan: Plan,
+    /// Its line of business, where the operator says.
+    pub domain: Option<Domain>,
+    /// Whose pages' scripts may use its keys; anybody's, where empty.
+    pub allowed_origins: &'a [Origin],
+    /// When it is made.
+    pub created_at: DateTime<Utc>,
+}
+
+impl<'a> NewOrganization<'a> {
+    /// One as people make it: on the plan that all start on.
+    #[must_use]
+    pub fn on_trial(
+        id: OrganizationId,
+        handle: &'a OrgHandle,
+        name: &'a str,
+        created_at: DateTime<Utc>,
+    ) -> Self {
+        let (plan, domain, allowed_origins) = (Plan::Trial, None, &[][..]);
+        Self { id, handle, name, plan, domain, allowed_origins, created_at }
+    }
+}
+
+/// How an organization stands with the operator.
+pub struct Standing {
+    /// Its id inside.
+    pub id: OrganizationId,
+    /// Its id, as callers see it.
+    pub handle: String,
+    /// What it pays for.
+    pub plan: Plan,
+    /// Since when it is suspended; `None` where it is not.
+    pub suspended_at: Option<DateTime<Utc>>,
+    /// Whether some person's account was made with it.
+    pub is_home: bool,
+}
+
 /// An organization, and the role of whoever looks at it.
 #[derive(Clone, Debug)]
 pub struct Organization {
@@ -49,7 +139,9 @@ pub struct Organization {
     pub plan: Plan,
     /// The role of whoever looks; `None` for the organization's own keys.
     pub role: Option<Role>,
-    /// Where its keys may be used from in a browser; nowhere in particular where empty.
+    /// Whether the operator has suspended it.
+    pub is_suspended: bool,
+    /// Whose pages' scripts may use its keys; anybody's, where empty.
     pub allowed_origins: Vec<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,

@@ -49,6 +49,35 @@ impl fmt::Display for Origin {
     }
 }
 
+/// How many origins an organization may list.
+pub const MOST_LISTED: usize = 50;
+
+/// Reads origins separated by commas: at least one, and each kept once.
+///
+/// # Errors
+/// A text that is none, or too many.
+pub fn parse_listed(text: &str) -> Result<Vec<Origin>, Invalid> {
+    listed(text.split(',').map(str::trim))
+}
+
+/// Reads a list of origins, and keeps each once.
+///
+/// # Errors
+/// A text that is none, or too many.
+pub fn listed<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<Origin>, Invalid> {
+    let mut origins: Vec<Origin> = Vec::new();
+    for (at, text) in texts.enumerate() {
+        if at == MOST_LISTED {
+            return Err(format!("must be at most {MOST_LISTED} origins").into());
+        }
+        let origin = Origin::parse(text)?;
+        if !origins.contains(&origin) {
+            origins.push(origin);
+        }
+    }
+    Ok(origins)
+}
+
 fn is_this_machine(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",

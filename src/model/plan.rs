@@ -1,4 +1,4 @@
-//! What an organization pays for.
+//! What an organization pays for. How much of it a plan holds is configured (`config::plans`).
 
 /// A plan (contract §1, *Rate limits*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,8 @@ pub enum Plan {
 }
 
 impl Plan {
-    const ALL: [(Self, &str); 6] = [
+    /// Every plan, with its word.
+    pub const ALL: [(Self, &str); 6] = [
         (Self::Trial, "trial"),
         (Self::Starter, "starter"),
         (Self::Standard, "standard"),
@@ -39,41 +40,26 @@ impl Plan {
         Self::ALL[self as usize].1
     }
 
-    /// Requests per minute; `None` is without limit.
+    /// Whether the organization that an account was made with can be on it (contract §3).
     #[must_use]
-    pub fn requests_per_minute(self) -> Option<u64> {
-        match self {
-            Self::Trial => Some(600),
-            Self::Starter => Some(1_200),
-            Self::Standard | Self::Pro => Some(6_000),
-            Self::Scale => Some(30_000),
-            Self::Enterprise => None,
-        }
+    pub const fn suits_a_home(self) -> bool {
+        !matches!(self, Self::Standard | Self::Enterprise)
     }
+}
 
-    /// Requests per calendar month (UTC); `None` is without limit.
-    #[must_use]
-    pub fn monthly_requests(self) -> Option<u64> {
-        match self {
-            Self::Trial => Some(100_000),
-            Self::Starter => Some(1_000_000),
-            Self::Standard | Self::Pro => Some(10_000_000),
-            Self::Scale => Some(100_000_000),
-            Self::Enterprise => None,
-        }
-    }
-
-    /// How many projects there may be; `None` is without limit.
-    #[must_use]
-    pub fn projects(self) -> Option<u64> {
-        match self {
-            Self::Trial => Some(10),
-            Self::Starter => Some(50),
-            Self::Standard | Self::Pro => Some(500),
-            Self::Scale => Some(5_000),
-            Self::Enterprise => None,
-        }
-    }
+/// What a plan holds; what is `None` is without limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanLimits {
+    /// Requests per minute.
+    pub requests_per_minute: Option<u64>,
+    /// Requests per calendar month (UTC).
+    pub requests_per_month: Option<u64>,
+    /// How many live keys there may be.
+    pub keys: Option<u64>,
+    /// How many projects.
+    pub projects: Option<u64>,
+    /// How many seats.
+    pub seats: Option<u64>,
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The trail: rows are added here, in the transaction of the change, and never changed.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::Result;
@@ -13,14 +14,16 @@ use crate::model::ids::OrganizationId;
 pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()> {
     sqlx::query!(
         "insert into audit_events (organization_id, event_type, actor, target, method, path,
-                                   address, request_id, key_display_id, detail, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                                   status, address, request_id, key_display_id, detail,
+                                   created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         event.organization.0,
         event.event_type.as_str(),
         event.actor,
         event.target,
         event.trail.method,
         event.trail.path,
+        event.trail.status.and_then(|status| i16::try_from(status).ok()),
         event.trail.address.map(|address| address.to_string()),
         event.trail.request_id,
         event.key_display_id,
@@ -30,6 +33,40 @@ pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()>
     .execute(db)
     .await?;
     Ok(())
+}
+
+struct Row {
+    id: i64,
+    event_type: String,
+    actor: String,
+    target: String,
+    method: String,
+    path: String,
+    status: Option<i16>,
+    address: Option<String>,
+    request_id: String,
+    key_display_id: Option<String>,
+    detail: serde_json::Value,
+    created_at: DateTime<Utc>,
+}
+
+impl From<Row> for RecordedEvent {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            event_type: row.event_type,
+            actor: row.actor,
+            target: row.target,
+            method: row.method,
+            path: row.path,
+            status: row.status.and_then(|status| u16::try_from(status).ok()),
+            address: row.address,
+            request_id: row.request_id,
+            key_display_id: row.key_display_id,
+            detail: row.detail,
+            created_at: row.created_at,
+        }
+    }
 }
 
 /// At most `limit` rows of the organization's trail, newest first: those before the place
@@ -45,8 +82,9 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<RecordedEvent>> {
     let rows = sqlx::query_as!(
-        RecordedEvent,
-        "select id, event_type, actor, target, address, request_id, detail, created_at
+        Row,
+        "select id, event_type, actor, target, method, path, status, address, request_id,
+                key_display_id, detail, created_at
          from audit_events
          where organization_id = $1
            and ($2::text is null or event_type = $2)
@@ -64,7 +102,7 @@ pub async fn list(
     )
     .fetch_all(db)
     .await?;
-    Ok(rows)
+    Ok(rows.into_iter().map(RecordedEvent::from).collect())
 }
 
 /// A part of the organization's trail, newest first, and how many rows there are in all.
@@ -78,8 +116,9 @@ pub async fn part(
     (offset, limit): (i64, i64),
 ) -> Result<(Vec<RecordedEvent>, i64)> {
     let rows = sqlx::query_as!(
-        RecordedEvent,
-        "select id, event_type, actor, target, address, request_id, detail, created_at
+        Row,
+        "select id, event_type, actor, target, method, path, status, address, request_id,
+                key_display_id, detail, created_at
          from audit_events
          where organization_id = $1
            and ($2::text is null or event_type = $2)
@@ -108,5 +147,5 @@ pub async fn part(
     )
     .fetch_one(db)
     .await?;
-    Ok((rows, total))
+    Ok((rows.into_iter().map(RecordedEvent::from).collect(), total))
 }

@@ -21,6 +21,7 @@ pub mod people;
 pub mod personal_tokens;
 pub mod projects;
 pub mod sessions;
+pub mod standings;
 pub mod tenant_walls;
 pub mod usage;
 pub mod users;

@@ -6,31 +6,28 @@ use sqlx::PgConnection;
 use crate::error::Result;
 use crate::model::ids::{AccountId, OrganizationId};
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{Organization, OrganizationName};
+use crate::model::organization::{Domain, NewOrganization, Organization, OrganizationName};
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::repo::OnConstraints;
 
-/// Stores a new organization, on the plan that all start on.
+/// Stores a new organization.
 ///
 /// # Errors
 /// Conflict where the handle is taken, in whatever case.
-pub async fn insert(
-    db: &mut PgConnection,
-    id: OrganizationId,
-    handle: &OrgHandle,
-    name: &str,
-    created_at: DateTime<Utc>,
-) -> Result<()> {
+pub async fn insert(db: &mut PgConnection, new: &NewOrganization<'_>) -> Result<()> {
     sqlx::query!(
-        "insert into organizations (id, handle, name, plan, created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $5)",
-        id.0,
-        handle.as_str(),
-        name,
-        Plan::Trial.as_str(),
-        created_at,
+        "insert into organizations (id, handle, name, plan, domain, allowed_origins, created_at,
+                                    updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $7)",
+        new.id.0,
+        new.handle.as_str(),
+        new.name,
+        new.plan.as_str(),
+        new.domain.map(Domain::as_str),
+        &to_texts(new.allowed_origins),
+        new.created_at,
     )
     .execute(db)
     .await
@@ -46,6 +43,7 @@ struct Row {
     name: String,
     plan: String,
     role: Option<String>,
+    is_suspended: bool,
     allowed_origins: Vec<String>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -58,6 +56,7 @@ impl Row {
             name: self.name,
             plan: Plan::parse(&self.plan)?,
             role: self.role.as_deref().and_then(Role::parse),
+            is_suspended: self.is_suspended,
             allowed_origins: self.allowed_origins,
             created_at: self.created_at,
             updated_at: self.updated_at,
@@ -81,7 +80,8 @@ pub async fn list_of(
     let only = only.map(|organization| organization.0);
     let rows = sqlx::query_as!(
         Row,
-        r#"select o.handle, o.name, o.plan, u.role as "role?", o.allowed_origins, o.created_at,
+        r#"select o.handle, o.name, o.plan, u.role as "role?",
+                  o.suspended_at is not null as "is_suspended!", o.allowed_origins, o.created_at,
                   o.updated_at
          from users u join organizations o on o.id = u.organization_id
          where u.account_id = $1 and u.removed_at is null and o.deleted_at is null
@@ -159,7 +159,9 @@ pub async fn hold(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Pl
 pub async fn find(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Organization>> {
     let row = sqlx::query_as!(
         Row,
-        r#"select handle, name, plan, null::text as role, allowed_origins, created_at, updated_at
+        r#"select handle, name, plan, null::text as role,
+                  suspended_at is not null as "is_suspended!", allowed_origins, created_at,
+                  updated_at
            from organizations where id = $1 and deleted_at is null"#,
         id.0,
     )
@@ -179,8 +181,7 @@ pub async fn update(
     origins: Option<&[Origin]>,
     at: DateTime<Utc>,
 ) -> Result<()> {
-    let origins: Option<Vec<String>> =
-        origins.map(|all| all.iter().map(|origin| origin.as_str().to_owned()).collect());
+    let origins = origins.map(to_texts);
     sqlx::query!(
         "update organizations
          set name = coalesce($2, name), allowed_origins = coalesce($3, allowed_origins),
@@ -194,6 +195,26 @@ pub async fn update(
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Whether a page of this origin is on the list of some organization that is active.
+///
+/// # Errors
+/// The database's own.
+pub async fn lists_origin(db: &mut PgConnection, origin: &Origin) -> Result<bool> {
+    let listed = sqlx::query_scalar!(
+        r#"select exists (select from organizations
+                          where allowed_origins @> array[$1]
+                            and deleted_at is null and suspended_at is null) as "listed!""#,
+        origin.as_str(),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(listed)
+}
+
+fn to_texts(origins: &[Origin]) -> Vec<String> {
+    origins.iter().map(|origin| origin.as_str().to_owned()).collect()
 }
 
 /// Deletes an organization: its keys are refused from now on, its handle is never given out again.

@@ -27,6 +27,7 @@ struct Seat {
     organization_handle: Option<String>,
     organization_name: Option<String>,
     plan: Option<String>,
+    is_suspended: Option<bool>,
     user_id: Option<Uuid>,
     user_handle: Option<String>,
     role: Option<String>,
@@ -48,6 +49,7 @@ impl Seat {
             organization_handle: self.organization_handle?,
             organization_name: self.organization_name?,
             plan: Plan::parse(&self.plan?)?,
+            is_suspended: self.is_suspended.unwrap_or(false),
             user: UserId(self.user_id?),
             user_handle: self.user_handle?,
             role: Some(Role::parse(&self.role?)?),
@@ -83,6 +85,7 @@ struct SessionRow {
     organization_handle: Option<String>,
     organization_name: Option<String>,
     plan: Option<String>,
+    is_suspended: Option<bool>,
     user_id: Option<Uuid>,
     user_handle: Option<String>,
     role: Option<String>,
@@ -97,6 +100,7 @@ impl From<SessionRow> for Identity {
             organization_handle: row.organization_handle,
             organization_name: row.organization_name,
             plan: row.plan,
+            is_suspended: row.is_suspended,
             user_id: row.user_id,
             user_handle: row.user_handle,
             role: row.role,
@@ -121,7 +125,8 @@ pub async fn by_sessions(
         SessionRow,
         r#"select s.id as session_id, s.digest, s.account_id, a.home_organization_id,
                   o.id as "organization_id?", o.handle as "organization_handle?",
-                  o.name as "organization_name?", o.plan as "plan?", u.id as "user_id?",
+                  o.name as "organization_name?", o.plan as "plan?",
+                  o.suspended_at is not null as is_suspended, u.id as "user_id?",
                   u.handle as "user_handle?", u.role as "role?"
            from sessions s
            join accounts a on a.id = s.account_id
@@ -158,6 +163,7 @@ struct TokenRow {
     organization_handle: Option<String>,
     organization_name: Option<String>,
     plan: Option<String>,
+    is_suspended: Option<bool>,
     user_id: Option<Uuid>,
     user_handle: Option<String>,
     role: Option<String>,
@@ -172,6 +178,7 @@ impl From<TokenRow> for Identity {
             display_id: row.display_id,
             pepper_id: row.pepper_id,
             allowed_ips: AllowedIps::default(),
+            allowed_origins: Vec::new(),
             expires_at: row.expires_at,
         };
         let seat = Seat {
@@ -179,6 +186,7 @@ impl From<TokenRow> for Identity {
             organization_handle: row.organization_handle,
             organization_name: row.organization_name,
             plan: row.plan,
+            is_suspended: row.is_suspended,
             user_id: row.user_id,
             user_handle: row.user_handle,
             role: row.role,
@@ -205,7 +213,8 @@ pub async fn by_tokens(
         r#"select t.id as token_id, t.digest, t.prefix, t.display_id, t.pepper_id, t.scopes,
                   t.expires_at, t.account_id, t.pinned_to, a.home_organization_id,
                   o.id as "organization_id?", o.handle as "organization_handle?",
-                  o.name as "organization_name?", o.plan as "plan?", u.id as "user_id?",
+                  o.name as "organization_name?", o.plan as "plan?",
+                  o.suspended_at is not null as is_suspended, u.id as "user_id?",
                   u.handle as "user_handle?", u.role as "role?"
            from personal_tokens t
            join accounts a on a.id = t.account_id
@@ -283,7 +292,8 @@ pub async fn find_caller(
     let row = sqlx::query_as!(
         Seat,
         r#"select o.id as "organization_id?", o.handle as "organization_handle?",
-                  o.name as "organization_name?", o.plan as "plan?", u.id as "user_id?",
+                  o.name as "organization_name?", o.plan as "plan?",
+                  o.suspended_at is not null as is_suspended, u.id as "user_id?",
                   u.handle as "user_handle?", u.role as "role?"
            from organizations o
            join users u on u.organization_id = o.id and u.account_id = $1 and u.removed_at is null
@@ -308,7 +318,8 @@ pub async fn caller_in(
     let row = sqlx::query_as!(
         Seat,
         r#"select o.id as "organization_id?", o.handle as "organization_handle?",
-                  o.name as "organization_name?", o.plan as "plan?", u.id as "user_id?",
+                  o.name as "organization_name?", o.plan as "plan?",
+                  o.suspended_at is not null as is_suspended, u.id as "user_id?",
                   u.handle as "user_handle?", u.role as "role?"
            from organizations o
            join users u on u.organization_id = o.id and u.account_id = $1 and u.removed_at is null

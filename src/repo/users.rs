@@ -55,6 +55,22 @@ pub async fn find_owner(
     Ok(row.map(|row| (OrganizationId(row.organization_id), UserId(row.id))))
 }
 
+/// Holds every seat of the organization until the transaction ends: no person mints or changes
+/// anything there meanwhile.
+///
+/// # Errors
+/// The database's own.
+pub async fn hold_all(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
+    sqlx::query!(
+        "select id from users where organization_id = $1 and removed_at is null
+         order by id for no key update",
+        organization.0,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(())
+}
+
 /// A person's seat in an organization.
 pub struct Seat {
     /// Where it is.

@@ -32,7 +32,7 @@ async fn body_routes(app: &TestApp) -> Vec<(Actor, String, String)> {
 fn in_family(path: &str, kind: &Kind) -> (u16, &'static str) {
     match (kind, Family::of(path)) {
         (Kind::Malformed, _) => (400, "malformed"),
-        (Kind::Invalid, Family::Onboarding) => (422, "validation_error"),
+        (Kind::Invalid, Family::Onboarding | Family::Operator) => (422, "validation_error"),
         (Kind::Invalid, _) => (400, "validation_error"),
         (Kind::TooLarge, _) => (413, "entity_too_large"),
         (Kind::UnsupportedMediaType, _) => (415, "unsupported_media_type"),

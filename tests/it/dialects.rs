@@ -92,6 +92,7 @@ fn path_of(family: Family) -> &'static str {
         Family::Account => "/auth/failures",
         Family::User => "/api/user/failures",
         Family::Organization => "/v1/organization/failures",
+        Family::Operator => "/v1/admin/failures",
         Family::None => "/failures",
     }
 }
@@ -150,6 +151,9 @@ fn every_path_has_the_family_that_the_contract_gives_it() {
         ("/v1/organization", Family::Organization),
         ("/v1/organization/api-keys/key_1", Family::Organization),
         ("/v1/organizations", Family::None),
+        ("/v1/admin/org/create", Family::Operator),
+        ("/v1/admin", Family::Operator),
+        ("/v1/administrators", Family::None),
         ("/signups", Family::None),
         ("/health/live", Family::None),
         ("/v1/other", Family::None),

@@ -50,6 +50,17 @@ const OF_KEYS: [&str; 5] =
     ["getApiKey", "revokeApiKey", "revokeMyKey", "rotateApiKey", "updateApiKey"];
 /// Operations that name something of the caller's own, in a body or a query.
 const OF_PEOPLE: [&str; 4] = ["deleteToken", "getToken", "revokeSession", "updateToken"];
+/// The operator's, which no tenant's credential opens.
+const OF_OPERATOR: [&str; 8] = [
+    "changePlan",
+    "forceRevokeKeys",
+    "forceRotateKeys",
+    "getUsageOfOrganization",
+    "reactivateOrganization",
+    "rotateKeysForBilling",
+    "suspendOrganization",
+    "suspendOrganizationForBilling",
+];
 /// Operations that name something by a secret, which is no id: `user::invites` tests them.
 const BY_SECRET: [&str; 2] = ["acceptInvite", "showInvitePage"];
 
@@ -65,7 +76,7 @@ const NOTHING: [&str; 4] = [
 
 #[test]
 fn every_operation_that_names_something_is_in_the_matrix() {
-    let rows = [&FOR_MEMBERS[..], &FOR_ADMINS, &FOR_OWNERS, &OF_KEYS, &BY_SECRET];
+    let rows = [&FOR_MEMBERS[..], &FOR_ADMINS, &FOR_OWNERS, &OF_KEYS, &OF_OPERATOR, &BY_SECRET];
     let rows: BTreeSet<_> = rows.into_iter().flatten().copied().collect();
     let operations = operations();
     let named = operations.iter().filter(|it| it.path.contains('{'));
@@ -300,6 +311,33 @@ async fn a_foreign_key_is_not_there_in_any_family() {
             let nowhere = ask(&actor, operation, &nowhere, &body).await;
             assert_eq!(nowhere.status, there.status);
             assert_eq!(nowhere.body_without_request(), there.body_without_request());
+        }
+        assert_eq!(everything(app).await, before);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_tenant_s_credential_opens_what_is_the_operator_s() {
+    run(async |app| {
+        let world = World::new(app).await;
+        let token = json!({ "name": "t", "scopes": ["*"] });
+        let (token, _) = app.make_token(&world.ann.cookie, token).await;
+        let before = everything(app).await;
+        for operation in operations().iter().filter(|it| OF_OPERATOR.contains(&it.id())) {
+            let body = world.body(operation);
+            for actor in [
+                app.key(&world.operated.api_key),
+                app.key(&token),
+                app.session(&world.ann.cookie),
+                app.bearer(&world.ann.token),
+            ] {
+                let there = ask(&actor, operation, &world.path(operation), &body).await;
+                let nowhere = operation.path.replace("{id}", NOWHERE);
+                let nowhere = ask(&actor, operation, &nowhere, &body).await;
+                let there = there.has_failed(401, "UNAUTHORIZED");
+                assert_eq!(nowhere.body_without_request(), there.body_without_request());
+            }
         }
         assert_eq!(everything(app).await, before);
     })

@@ -404,3 +404,55 @@ fn run_program(language: &str, arguments: &[&str]) -> Option<Vec<Value>> {
         }
     }
 }
+
+/// Page s3, *Request*, with the variable set as the page has it.
+#[test]
+fn provisioning_answers_the_page_s_curl_with_the_page_s_shape_and_a_repetition_without_the_key() {
+    let place = Place::new();
+    let secret = "0123456789abcdef0123456789abcdef";
+    let server = place.start(&[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
+    let request = r#"curl -X POST https://api.cohesionauth.com/v1/admin/org/create \
+  -H "X-API-Key: $MASTER_ADMIN_KEY_ORG_CREATE" \
+  -H "Content-Type: application/json" \
+  -H "Idempotency-Key: example-org-create-key" \
+  -d '{
+    "org_id": "org_acme_2026_example",
+    "name": "Acme Corp",
+    "domain": "general",
+    "tier": "starter",
+    "allowed_origins": "https://acme.example.com"
+  }'"#;
+    let page: Value = serde_json::from_str(
+        r#"{
+          "org_id": "org_acme_2026_example",
+          "api_key": "TEST_FIXTURE_NOT_A_REAL_KEY_ORG_CREATE",
+          "prefix": "TESTFIXT",
+          "created_at": "2026-05-02T20:00:00.000Z",
+          "warning": "This API key is shown ONCE. Store it securely. It cannot be retrieved later.",
+          "request_id": "req_01H...",
+          "timestamp": "2026-05-02T20:00:00.000Z"
+        }"#,
+    )
+    .unwrap();
+    let here = request.replace("https://api.cohesionauth.com", &server.url(""));
+    let with_variable = format!("MASTER_ADMIN_KEY_ORG_CREATE={secret}\n{here}");
+    let answer = pasted(&with_variable);
+    assert_eq!(shape(&answer), shape(&page));
+    for same in ["org_id", "warning"] {
+        assert_eq!(answer[same], page[same]);
+    }
+    let key = answer["api_key"].as_str().unwrap();
+    assert_eq!(&key[9..17], answer["prefix"].as_str().unwrap());
+    assert_eq!(server.status_with(key), 200);
+    let mut again = pasted(&with_variable);
+    let added = again.as_object_mut().unwrap().remove("already_provisioned");
+    assert_eq!(added, Some(Value::Bool(true)));
+    let mut expected = shape(&page);
+    expected.retain(|(name, _)| name != "api_key");
+    assert_eq!(shape(&again), expected);
+    // As the page says of an unset variable, and of an id that is there.
+    let unset = pasted(&here);
+    assert_eq!(unset["error"], "UNAUTHORIZED");
+    let taken = pasted(&with_variable.replace("example-org-create-key", "another"));
+    assert_eq!(taken["error"], "CONFLICT");
+}

@@ -156,12 +156,13 @@ const STATEMENTS: [&str; 49] = [
 
 /// Those that are told the organization and take a lock, which shows nothing; the one that asks who
 /// is calling with a personal token, which is no tenant's; and the walls themselves.
-const LOCKS: [&str; 5] = [
+const LOCKS: [&str; 6] = [
     "callers::hold_session",
     "keys::lock",
     "members::hold",
     "people::confirm_token",
     "tenant_walls::raise",
+    "users::hold_all",
 ];
 
 #[test]
@@ -192,6 +193,7 @@ async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
             let trail = Trail {
                 method: "GET".to_owned(),
                 path: "/".to_owned(),
+                status: None,
                 address: None,
                 request_id: "req_0000000000000000".to_owned(),
                 at: now,

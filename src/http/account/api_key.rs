@@ -1,7 +1,6 @@
 //! `POST /auth/api-key/regenerate`
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -54,7 +53,7 @@ pub(super) async fn regenerate(
                 api_key: Some(minted.secret.expose().to_owned()),
                 message: "The key is replaced; its text is shown once",
             };
-            Ok(Reply { status: StatusCode::OK, body: Some(Data { data }) })
+            Ok(Reply::ok(Data { data }))
         })
         .await
 }

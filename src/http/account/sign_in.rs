@@ -90,7 +90,8 @@ pub(super) async fn sign_up(
     let SignUpRequest { email, password, name } = request;
     let person = NewPerson { email, password, name, callback_url: None };
     let with = With { key: true, session: true };
-    let made = make_account(&app, person, with, &client, &context.trail()).await?;
+    let made =
+        make_account(&app, person, with, &client, &context.trail_of(StatusCode::CREATED)).await?;
     let (Some(key), Some(session)) = (made.key, made.session) else {
         return Err(Error::internal("a signup made no key or no session"));
     };

@@ -115,6 +115,25 @@ impl<'a> Fields<'a> {
         None
     }
 
+    /// The required field `name`: one of these words.
+    pub fn required_choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(T, &'static str)],
+    ) -> Option<T> {
+        let Some(node) = self.take(name) else {
+            self.issues.push(Issue::of(name, "is required"));
+            return None;
+        };
+        let word = node.into_text().unwrap_or_default();
+        let chosen = choices.iter().find(|(_, choice)| *choice == word);
+        if chosen.is_none() {
+            let allowed = choices.iter().map(|(_, choice)| *choice).collect();
+            self.issues.push(Issue::of_choice(name, allowed));
+        }
+        chosen.map(|(chosen, _)| *chosen)
+    }
+
     /// Fails where any issue was met, or members are left that no field is for. Late issues alone
     /// are given back: they are judged when it is known that the request is not a repetition.
     ///

@@ -34,7 +34,7 @@ fn required(parts: &mut Parts) -> Result<Identity> {
     found(parts)?.ok_or_else(nothing)
 }
 
-/// Guard: somebody who acts in an organization.
+/// Guard: somebody who acts in an organization that is not suspended.
 pub struct Authenticated(pub Arc<Caller>);
 
 impl FromRequestParts<App> for Authenticated {
@@ -42,7 +42,9 @@ impl FromRequestParts<App> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
         let nowhere = || Error::forbidden("This credential acts in no organization");
-        required(parts)?.caller.map(Self).ok_or_else(nowhere)
+        let caller = required(parts)?.caller.ok_or_else(nowhere)?;
+        caller.require_active()?;
+        Ok(Self(caller))
     }
 }
 
@@ -80,6 +82,7 @@ impl FromRequestParts<App> for InTenant {
         let identity = required(parts)?;
         let PathOrganization(handle) = PathOrganization::from_request_parts(parts, app).await?;
         let caller = acting_in(app, identity, &handle).await?;
+        caller.require_active()?;
         let context = RequestContext::from_request_parts(parts, app).await?;
         let _ = context.acting_in.set(caller.organization);
         Ok(Self(caller))

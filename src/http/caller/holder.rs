@@ -1,16 +1,19 @@
 //! Whose a credential is, and whether it may be used for this request.
 
+use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::app::access_tokens::{TokenSession, is_token};
 use crate::app::key_lookup::Question;
+use crate::app::refusals::Refused;
 use crate::domain::keys::elsewhere;
 use crate::error::{Error, Proof, Result};
 use crate::http::context::RequestContext;
 use crate::model::audit::Trail;
-use crate::model::caller::{Credential, Holder, Identity, Refusal, RefusedKey};
+use crate::model::caller::{Credential, Holder, Identity, KeyFacts, Refusal, RefusedKey};
 use crate::model::key_format::{IMPORTED_PREFIX, KeyFormat, imported_text};
+use crate::model::origin::Origin;
 use crate::repo::{keys, personal_tokens};
 
 /// Who holds a key, an organization's or a person's.
@@ -82,32 +85,45 @@ async fn ask(
     let identity = match app.key_lookup.ask(question).await? {
         None => return Err(refused(proof)),
         Some(Holder::Refused(key)) => {
-            app.refusals.note(key, || trail_of_refusal(context));
+            app.refusals
+                .note(Refused::Key(key), || trail_of_refusal(context, StatusCode::UNAUTHORIZED));
             return Err(refused(proof));
         }
         Some(Holder::Good(identity)) => identity,
     };
-    match (&identity.caller, identity.credential()) {
-        (Some(caller), Some(Credential::Key(key, _)))
-            if !key.allowed_ips.admit(context.address) =>
-        {
-            let refused = RefusedKey {
-                organization: caller.organization,
-                key: key.id,
-                key_display_id: key.display_id.clone(),
-                reason: Refusal::Address,
-            };
-            app.refusals.note(refused, || trail_of_refusal(context));
-            Err(elsewhere())
-        }
-        _ => Ok(identity),
-    }
+    let (Some(caller), Some(Credential::Key(key, _))) = (&identity.caller, identity.credential())
+    else {
+        return Ok(identity);
+    };
+    let (reason, error) = if !key.allowed_ips.admit(context.address) {
+        (Refusal::Address, elsewhere())
+    } else if !admits_page(app, key, context.origin.as_deref()) {
+        (Refusal::Origin, Error::forbidden("This key may not be used from that page"))
+    } else {
+        return Ok(identity);
+    };
+    let refused = RefusedKey {
+        organization: caller.organization,
+        key: key.id,
+        key_display_id: key.display_id.clone(),
+        reason,
+    };
+    app.refusals.note(Refused::Key(refused), || trail_of_refusal(context, StatusCode::FORBIDDEN));
+    Err(error)
+}
+
+/// Whether a page's script may use the key: ours, and those of its organization's list where there
+/// is one (contract §1, *CORS*). What comes from no page may always.
+fn admits_page(app: &App, key: &KeyFacts, origin: Option<&str>) -> bool {
+    let Some(origin) = origin.filter(|_| !key.allowed_origins.is_empty()) else { return true };
+    let is_listed = |origin: Origin| key.allowed_origins.iter().any(|it| *it == origin.as_str());
+    app.config.http.trusted_origins.contain(origin) || Origin::parse(origin).is_ok_and(is_listed)
 }
 
 /// The request as the trail tells of it: with its route, since a path that leads nowhere could be
 /// anything, a key pasted by mistake included.
-fn trail_of_refusal(context: &RequestContext) -> Trail {
-    Trail { path: context.route.clone(), ..context.trail() }
+pub(super) fn trail_of_refusal(context: &RequestContext, status: StatusCode) -> Trail {
+    Trail { path: context.route.clone(), ..context.trail_of(status) }
 }
 
 /// Digests a key under the newest pepper, where it is not yet: once in the life of key and

@@ -6,6 +6,7 @@
 mod credential;
 mod guards;
 mod holder;
+mod master_key;
 
 use std::sync::Arc;
 
@@ -23,6 +24,10 @@ pub use self::guards::{
 };
 pub use self::holder::holder_of_key;
 use self::holder::{holder_of_bearer, holder_of_cookie, refused};
+pub use self::master_key::{
+    BillingPlan, BillingRotate, BillingSuspend, Master, OrgCreate, OrgForceRevoke, OrgForceRotate,
+    OrgSuspend, OrgUsage,
+};
 use crate::app::App;
 use crate::error::{Error, Proof, Result};
 use crate::http::context::RequestContext;
@@ -79,8 +84,10 @@ async fn find(app: &App, context: &RequestContext, parts: &Parts) -> Result<Opti
 /// route asks for is its guard's business.
 fn takes(family: Family, credential: &Credential) -> bool {
     match (family, credential) {
-        (Family::Account, Credential::Session(..)) => true,
-        (Family::Account, _) | (Family::Organization, Credential::Session(..)) => false,
+        (Family::Account, Credential::Session(..))
+        | (Family::Operator, Credential::Key(_, None)) => true,
+        (Family::Account | Family::Operator, _)
+        | (Family::Organization, Credential::Session(..)) => false,
         (Family::Onboarding | Family::Organization | Family::User | Family::None, _) => true,
     }
 }

@@ -98,8 +98,10 @@ pub(super) async fn create(
     };
     idempotency
         .run(&app, &caller, said, async |tx| {
-            let minted = keys::create(&app, tx, &caller, spec, &context.trail()).await?;
-            Ok(Reply { status: StatusCode::CREATED, body: Some(MintedKey::from(minted)) })
+            let minted =
+                keys::create(&app, tx, &caller, spec, &context.trail_of(StatusCode::CREATED))
+                    .await?;
+            Ok(Reply::created(MintedKey::from(minted)))
         })
         .await
 }
@@ -122,8 +124,8 @@ pub(super) async fn revoke(
     let id = KeyId::parse(&id).ok_or_else(|| Error::not_found("There is no such key"))?;
     idempotency
         .run(&app, &caller, Said::NOTHING, async |tx| {
-            keys::revoke(tx, &caller, id, None, &context.trail()).await?;
-            Ok(Reply::<()> { status: StatusCode::NO_CONTENT, body: None })
+            keys::revoke(tx, &caller, id, None, &context.trail_of(StatusCode::NO_CONTENT)).await?;
+            Ok(Reply::<()>::nothing())
         })
         .await
 }

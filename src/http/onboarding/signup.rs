@@ -69,7 +69,9 @@ pub(super) async fn sign_up(
 ) -> Result<(StatusCode, Json<SignedUp>)> {
     let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
     signup::admit(&app.config.signup, token)?;
-    let done = signup::sign_up(&app, request.org_id, request.name, &context.trail()).await?;
+    let done =
+        signup::sign_up(&app, request.org_id, request.name, &context.trail_of(StatusCode::CREATED))
+            .await?;
     let answer = SignedUp {
         org_id: done.organization_handle.as_str().to_owned(),
         user_id: done.user_handle,

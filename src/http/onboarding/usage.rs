@@ -63,7 +63,8 @@ pub(super) async fn summary(
     let month = query.optional("month", Period::parse_month);
     query.finish()?;
     let period = month.unwrap_or_else(|| Period::month_of(context.at));
-    read(&app, &caller, "month_utc", period, caller.plan.monthly_requests()).await
+    let limit = app.config.plans.of(caller.plan).requests_per_month;
+    read(&app, &caller, "month_utc", period, limit).await
 }
 
 /// The sum, this server's latest requests included; another's may be 10 seconds behind.

@@ -1,7 +1,6 @@
 //! `/v1/organization/api-keys/{id}`: changed, rotated, revoked.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -105,7 +104,7 @@ pub(super) async fn update(
             let key = key_changes::update(tx, &caller, id, &changes, &trail).await?;
             let request_id = context.id.clone();
             let body = KeyAnswer { key: None, api_key: key.into(), request_id };
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }
@@ -159,7 +158,7 @@ pub(super) async fn rotate(
                 api_key: minted.key.into(),
                 request_id: context.id.clone(),
             };
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }
@@ -203,7 +202,7 @@ pub(super) async fn revoke(
             keys::revoke(tx, &caller, id, reason.as_deref(), &context.trail()).await?;
             let (id, request_id) = (id.to_string(), context.id.clone());
             let body = Revoked { id, object: "api_key", deleted: true, request_id };
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }

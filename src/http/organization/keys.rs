@@ -135,8 +135,10 @@ pub(super) async fn create(
     };
     idempotency
         .run(&app, &caller, said, async |tx| {
-            let minted = keys::create(&app, tx, &caller, |_| spec, &context.trail()).await?;
-            Ok(Reply { status: StatusCode::CREATED, body: Some(MintedKey::new(minted, &context)) })
+            let minted =
+                keys::create(&app, tx, &caller, |_| spec, &context.trail_of(StatusCode::CREATED))
+                    .await?;
+            Ok(Reply::created(MintedKey::new(minted, &context)))
         })
         .await
 }

@@ -73,14 +73,15 @@ pub(super) async fn show(
     let used = app.db.tenant(caller.organization, async |db| {
         repo::usage::requests(db, caller.organization, period).await
     });
+    let plan = app.config.plans.of(caller.plan);
     Ok(Json(Usage {
         object: "usage",
         billing_period: BillingPeriod {
             start: Timestamp::start_of(period.start),
             end: Timestamp::start_of(period.end),
         },
-        requests: Requests { used: used.await?, limit: caller.plan.monthly_requests() },
-        rate_limit: RateLimit { limit: caller.plan.requests_per_minute(), window_s: 60 },
+        requests: Requests { used: used.await?, limit: plan.requests_per_month },
+        rate_limit: RateLimit { limit: plan.requests_per_minute, window_s: 60 },
         request_id: context.id.clone(),
     }))
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 use utoipa::ToSchema;
 
@@ -80,7 +80,7 @@ pub(super) async fn update(
             let what = (fullName.as_ref(), handle.as_ref());
             let account = accounts::update(tx, &person, what, &context.trail()).await?;
             let body = Success::ok("User updated", User::from(account));
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }

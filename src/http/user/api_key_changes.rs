@@ -1,7 +1,6 @@
 //! `/api/user/organizations/{organizationId}/api-keys/{id}`: changed, rotated, revoked.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use utoipa::ToSchema;
@@ -109,7 +108,7 @@ pub(super) async fn update(
         .run(&app, &caller, said, async |tx| {
             let key = key_changes::update(tx, &caller, id, &changes, &context.trail()).await?;
             let body = Success::ok("API key updated", OrganizationKey::of(&caller, key));
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }
@@ -141,7 +140,7 @@ pub(super) async fn revoke(
         .run(&app, &caller, Said::NOTHING, async |tx| {
             keys::revoke(tx, &caller, id, reason.as_deref(), &context.trail()).await?;
             let body = Success::ok("API key revoked", Nothing {});
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }
@@ -192,7 +191,7 @@ pub(super) async fn rotate(
             let trail = context.trail();
             let minted = key_changes::rotate(&app, tx, &caller, id, grace, &trail).await?;
             let body = Success::ok("API key rotated", OrganizationKey::minted(&caller, minted));
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }

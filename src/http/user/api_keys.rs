@@ -158,10 +158,12 @@ pub(super) async fn create(
     };
     idempotency
         .run(&app, &caller, said, async |tx| {
-            let minted = keys::create(&app, tx, &caller, |_| spec, &context.trail()).await?;
+            let minted =
+                keys::create(&app, tx, &caller, |_| spec, &context.trail_of(StatusCode::CREATED))
+                    .await?;
             let body =
                 Success::created("API key created", OrganizationKey::minted(&caller, minted));
-            Ok(Reply { status: StatusCode::CREATED, body: Some(body) })
+            Ok(Reply::created(body))
         })
         .await
 }

@@ -136,9 +136,11 @@ pub(super) async fn create(
     let answer = idempotency
         .run(&app, &caller, said, async |tx| {
             let whom = (&request.email, request.role);
-            let invite = invites::create(&app, tx, &caller, whom, &context.trail()).await?;
+            let invite =
+                invites::create(&app, tx, &caller, whom, &context.trail_of(StatusCode::CREATED))
+                    .await?;
             let body = Success::created("Invitation sent", Invite::from(invite));
-            Ok(Reply { status: StatusCode::CREATED, body: Some(body) })
+            Ok(Reply::created(body))
         })
         .await;
     app.mail_waker.notify_one();
@@ -170,7 +172,7 @@ pub(super) async fn revoke(
         .run(&app, &caller, Said::NOTHING, async |tx| {
             invites::revoke(tx, &caller, id, &context.trail()).await?;
             let body = Success::ok("Invitation revoked", Nothing {});
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }
@@ -196,7 +198,7 @@ pub(super) async fn resend(
         .run(&app, &caller, Said::NOTHING, async |tx| {
             let invite = invites::resend(&app, tx, &caller, id, &context.trail()).await?;
             let body = Success::ok("Invitation sent again", Invite::from(invite));
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await;
     app.mail_waker.notify_one();
@@ -235,7 +237,7 @@ pub(super) async fn accept(
             let whose = (&*person, session);
             let organization = invites::accept(&app, tx, whose, &token, &trail).await?;
             let body = Success::ok("Invitation accepted", Organization::from(organization));
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -147,7 +146,7 @@ pub(super) async fn change_role(
             let (role, trail) = (request.role, context.trail());
             let member = members::change_role(tx, &caller, &user, role, &trail).await?;
             let body = Success::ok("Role changed", Member::from(member));
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }
@@ -174,7 +173,7 @@ pub(super) async fn remove(
         .run(&app, &caller, Said::NOTHING, async |tx| {
             members::remove(tx, &caller, &user, &context.trail()).await?;
             let body = Success::ok("Member removed", Nothing {});
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }

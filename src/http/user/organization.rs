@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use utoipa::ToSchema;
 
@@ -20,10 +19,7 @@ use crate::http::user::dialect::{
 use crate::http::user::wire::Organization;
 use crate::model::Invalid;
 use crate::model::organization::OrganizationName;
-use crate::model::origin::Origin;
-
-/// How many origins there may be.
-const ORIGINS: usize = 50;
+use crate::model::origin::{Origin, listed};
 
 /// Show an organization.
 #[utoipa::path(get, path = "/api/user/organizations/{organizationId}",
@@ -52,8 +48,7 @@ pub struct UpdateRequest {
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 128,
              examples("Acme"))]
     name: Option<OrganizationName>,
-    /// Where its keys may be used from in a browser; an empty list is anywhere. Kept, not enforced
-    /// yet.
+    /// Whose pages' scripts may use its keys, beside our own; an empty list is anybody's.
     #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 50,
              examples("https://app.example.com"))]
     allowedOrigins: Option<Vec<Origin>>,
@@ -72,18 +67,7 @@ impl FromFields for UpdateRequest {
 
 /// Reads origins, each once.
 fn origins(node: Node) -> Result<Vec<Origin>, Invalid> {
-    let texts = node.into_texts()?;
-    if texts.len() > ORIGINS {
-        return Err(format!("must be at most {ORIGINS} origins").into());
-    }
-    let mut origins: Vec<Origin> = Vec::new();
-    for text in texts {
-        let origin = Origin::parse(&text)?;
-        if !origins.contains(&origin) {
-            origins.push(origin);
-        }
-    }
-    Ok(origins)
+    listed(node.into_texts()?.iter().map(String::as_str))
 }
 
 /// Change an organization's settings.
@@ -108,7 +92,7 @@ pub(super) async fn update(
             let what = (name.as_ref(), allowedOrigins.as_deref());
             let after = organizations::update(tx, &caller, what, &context.trail()).await?;
             let body = Success::ok("Organization updated", Organization::from(after));
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }

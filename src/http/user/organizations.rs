@@ -91,10 +91,10 @@ pub(super) async fn create(
     idempotency
         .run(&app, &person, said, async |tx| {
             let (whose, what) = ((&*person, session), (&name, id.as_ref()));
-            let trail = context.trail();
+            let trail = context.trail_of(StatusCode::CREATED);
             let made = domain::organizations::create(&app, tx, whose, what, &trail).await?;
             let body = Success::created("Organization created", Organization::from(made));
-            Ok(Reply { status: StatusCode::CREATED, body: Some(body) })
+            Ok(Reply::created(body))
         })
         .await
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::Response;
 use utoipa::ToSchema;
 
@@ -169,7 +169,7 @@ pub(super) async fn change(
         cookie = Some(cookie::setting(&app, &session.cookie, true));
         let token = Some(session.token.expose().to_owned());
         let data = SignedIn { user: account.into(), token };
-        Ok(Reply { status: StatusCode::OK, body: Some(Success::ok("Password changed", data)) })
+        Ok(Reply::ok(Success::ok("Password changed", data)))
     });
     let mut answer = answer.await?;
     if let Some(cookie) = cookie {

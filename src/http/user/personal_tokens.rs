@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -197,7 +196,7 @@ pub(super) async fn create(
                 expires_at: minted.token.expires_at.map(Timestamp),
             };
             let body = Success::ok("API key created", data);
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }
@@ -299,7 +298,7 @@ pub(super) async fn update(
             let (whose, what) = ((&*person, session), (name.as_ref(), scopes.as_ref()));
             let token = personal_tokens::update(tx, whose, id, what, &context.trail()).await?;
             let body = Success::ok("API key updated", Token::from(token));
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }
@@ -340,7 +339,7 @@ pub(super) async fn delete(
         .run(&app, &person, said, async |tx| {
             personal_tokens::delete(tx, (&person, session), id, &context.trail()).await?;
             let body = Success::ok("API key deleted", Nothing {});
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }

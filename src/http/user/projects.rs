@@ -160,9 +160,11 @@ pub(super) async fn create(
     let spec = ProjectSpec { name, slug, description };
     idempotency
         .run(&app, &caller, said, async |tx| {
-            let project = projects::create(&app, tx, &caller, spec, &context.trail()).await?;
+            let project =
+                projects::create(&app, tx, &caller, spec, &context.trail_of(StatusCode::CREATED))
+                    .await?;
             let body = Success::created("Project created", Project::from(project));
-            Ok(Reply { status: StatusCode::CREATED, body: Some(body) })
+            Ok(Reply::created(body))
         })
         .await
 }
@@ -220,7 +222,7 @@ pub(super) async fn update(
         .run(&app, &caller, said, async |tx| {
             let project = projects::update(tx, &caller, id, &changes, &context.trail()).await?;
             let body = Success::ok("Project updated", Project::from(project));
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }
@@ -245,7 +247,7 @@ pub(super) async fn delete(
         .run(&app, &caller, Said::NOTHING, async |tx| {
             projects::delete(tx, &caller, id, &context.trail()).await?;
             let body = Success::ok("Project deleted", Nothing {});
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }

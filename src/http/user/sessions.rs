@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -71,7 +70,7 @@ pub(super) async fn revoke(
         .run(&app, &person, said, async |tx| {
             sessions::end(tx, (&person, session), id, &context.trail()).await?;
             let body = Success::ok("Session ended", Nothing {});
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }
@@ -100,7 +99,7 @@ pub(super) async fn revoke_others(
         .run(&app, &person, Said::NOTHING, async |tx| {
             let count = sessions::end_others(tx, (&person, session), &context.trail()).await?;
             let body = Success::ok("The other sessions ended", RevokedSessions { count });
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await
 }

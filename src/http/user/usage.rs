@@ -124,7 +124,7 @@ pub(super) async fn show(
     let usage = Usage {
         period_start: Timestamp::start_of(period.start),
         period_end: Timestamp::start_of(period.end),
-        requests: Requests { used, limit: caller.plan.monthly_requests() },
+        requests: Requests { used, limit: app.config.plans.of(caller.plan).requests_per_month },
         daily: days.into_iter().map(DailyUsage::from).collect(),
         keys: keys.into_iter().map(UsedKey::from).collect(),
     };

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -102,7 +101,7 @@ pub(super) async fn send_again(
                 "A mail with a link will be sent"
             };
             let body = Success::ok(message, Nothing {});
-            Ok(Reply { status: StatusCode::OK, body: Some(body) })
+            Ok(Reply::ok(body))
         })
         .await;
     app.mail_waker.notify_one();

@@ -68,12 +68,13 @@ pub struct Organization {
     name: String,
     #[schema(examples("trial"))]
     plan: &'static str,
+    /// `active`, or `suspended` by the operator.
     #[schema(examples("active"))]
     status: &'static str,
     /// What the caller is in it: `owner`, `admin` or `member`; null for its own keys.
     #[schema(required, examples("owner"))]
     role: Option<&'static str>,
-    /// Where its keys may be used from in a browser; anywhere, where empty. Kept, not enforced yet.
+    /// Whose pages' scripts may use its keys; anybody's, where empty.
     allowed_origins: Vec<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -85,7 +86,7 @@ impl From<model::organization::Organization> for Organization {
             id: organization.handle,
             name: organization.name,
             plan: organization.plan.as_str(),
-            status: "active",
+            status: if organization.is_suspended { "suspended" } else { "active" },
             role: organization.role.map(Role::as_str),
             allowed_origins: organization.allowed_origins,
             created_at: Timestamp(organization.created_at),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::app::ORGANIZATIONS;
 use crate::support::app::text;
 use crate::support::people::PASSWORD;
 use crate::support::{TestApp, run, with};
@@ -98,7 +99,7 @@ async fn of_20_signups_of_one_address_at_once_through_both_families_one_is_serve
         for table in ["select count(*) from accounts", "select count(*) from sessions"] {
             assert_eq!(app.count(table).await, 1);
         }
-        assert_eq!(app.count("select count(*) from organizations").await, 1);
+        assert_eq!(app.count(ORGANIZATIONS).await, 1);
     })
     .await;
 }

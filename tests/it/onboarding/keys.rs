@@ -311,6 +311,7 @@ async fn a_key_revoked_a_moment_ago_mints_nothing() {
         let trail = tenantry::model::audit::Trail {
             method: "POST".to_owned(),
             path: "/me/api-keys".to_owned(),
+            status: None,
             address: None,
             request_id: "req_0000000000000000".to_owned(),
             at: "2036-05-08T09:56:42.855Z".parse().unwrap(),

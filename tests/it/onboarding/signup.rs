@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
+use crate::support::app::ORGANIZATIONS;
 use crate::support::{TestApp, run, with};
 
 #[tokio::test]
@@ -42,7 +43,7 @@ async fn an_id_is_taken_in_every_case() {
             let answer = app.anon().post("/signup", json!({ "org_id": org_id })).await;
             answer.has_failed(409, "conflict");
         }
-        assert_eq!(app.count("select count(*) from organizations").await, 1);
+        assert_eq!(app.count(ORGANIZATIONS).await, 1);
     })
     .await;
 }
@@ -63,7 +64,7 @@ async fn of_40_that_want_one_id_at_once_one_gets_it() {
         let mut expected = vec![409; 40];
         expected[0] = 201;
         assert_eq!(statuses, expected);
-        assert_eq!(app.count("select count(*) from organizations").await, 1);
+        assert_eq!(app.count(ORGANIZATIONS).await, 1);
         assert_eq!(app.count("select count(*) from api_keys").await, 1);
     })
     .await;
@@ -96,7 +97,7 @@ async fn what_chance_drew_twice_is_drawn_again() {
         run(async |app| {
             collide(app, 2, table, constraint).await;
             app.sign_up().await;
-            assert_eq!(app.count("select count(*) from organizations").await, 1);
+            assert_eq!(app.count(ORGANIZATIONS).await, 1);
         })
         .await;
     }
@@ -107,7 +108,7 @@ async fn what_chance_draws_twice_again_and_again_is_a_conflict() {
     run(async |app| {
         collide(app, 3, "api_keys", "api_keys_digest_key").await;
         app.anon().post("/signup", json!({})).await.has_failed(409, "conflict");
-        assert_eq!(app.count("select count(*) from organizations").await, 0);
+        assert_eq!(app.count(ORGANIZATIONS).await, 0);
         app.sign_up().await;
     })
     .await;
@@ -138,7 +139,7 @@ async fn an_id_that_breaks_the_rule_is_refused_by_name() {
             let answer = answer.has_failed(422, "validation_error");
             assert_eq!(answer.refused_fields(), ["org_id"], "{org_id}");
         }
-        assert_eq!(app.count("select count(*) from organizations").await, 0);
+        assert_eq!(app.count(ORGANIZATIONS).await, 0);
     })
     .await;
 }

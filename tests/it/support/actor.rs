@@ -101,6 +101,20 @@ fn words(family: Family, code: &str) -> &'static [&'static str] {
         )
         | (Family::User, "malformed" | "validation_error") => &["VALIDATION_ERROR"],
         (Family::Organization, "malformed") => &["validation_error"],
+        (
+            Family::Operator,
+            "malformed" | "validation_error" | "entity_too_large" | "unsupported_media_type",
+        ) => &["VALIDATION_FAILED"],
+        (Family::Operator, "unauthorized") => &["UNAUTHORIZED"],
+        (Family::Operator, "forbidden" | "organization_suspended") => &["FORBIDDEN"],
+        (Family::Operator, "not_found") => &["NOT_FOUND"],
+        (Family::Operator, "method_not_allowed") => &["METHOD_NOT_ALLOWED"],
+        (Family::Operator, "conflict") => &["CONFLICT"],
+        (Family::Operator, "idempotency_key_reused") => &["IDEMPOTENCY_KEY_REUSED"],
+        (Family::Operator, "idempotency_processing") => &["IDEMPOTENCY_PROCESSING"],
+        (Family::Operator, "rate_limited") => &["RATE_LIMITED"],
+        (Family::Operator, "internal_error") => &["INTERNAL_ERROR"],
+        (Family::Operator, "service_unavailable") => &["SERVICE_UNAVAILABLE"],
         (Family::Account, "unauthorized") => &["AUTHENTICATION_ERROR"],
         (Family::User, "unauthorized") => &[
             "AUTHENTICATION_REQUIRED",
@@ -154,7 +168,8 @@ impl Answer {
     pub fn has_failed(self, status: u16, code: &str) -> Self {
         let answer = self.has_status(status);
         let failure = answer.failure();
-        let found = failure.get("code").or(failure.get("type")).and_then(Value::as_str);
+        let named = ["code", "type", "error"].into_iter().find_map(|name| failure.get(name));
+        let found = named.and_then(Value::as_str);
         let found = found.unwrap_or_default();
         let same = found == code || words(answer.family, code).contains(&found);
         assert!(same, "{code}: {}", answer.text);
@@ -166,7 +181,8 @@ impl Answer {
         match self.family {
             Family::Onboarding => &self.body["details"],
             Family::Account | Family::Organization => &self.body["error"],
-            Family::User | Family::None => &self.body,
+            Family::Operator if self.body["error"].is_object() => &self.body["error"],
+            Family::Operator | Family::User | Family::None => &self.body,
         }
     }
 

@@ -26,7 +26,7 @@ use super::leaks;
 pub const START: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as an operator in the middle of a rotation has them.
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 11] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -38,7 +38,23 @@ const SETTINGS: [(&str, &str); 3] = [
                      j1:emVyb3plcm96ZXJvemVyb3plcm96ZXJvemVyb3plcm8=",
     ),
     ("SCOPES", "trademarks:read"),
+    ("MASTER_ADMIN_KEY_ORG_CREATE", "master-of-ORG_CREATE-0123456789abcdef0123456789"),
+    ("MASTER_ADMIN_KEY_ORG_FORCE_ROTATE", "master-of-ORG_FORCE_ROTATE-0123456789abcdef0123456789"),
+    ("MASTER_ADMIN_KEY_ORG_FORCE_REVOKE", "master-of-ORG_FORCE_REVOKE-0123456789abcdef0123456789"),
+    ("MASTER_ADMIN_KEY_ORG_SUSPEND", "master-of-ORG_SUSPEND-0123456789abcdef0123456789"),
+    ("MASTER_ADMIN_KEY_ORG_USAGE", "master-of-ORG_USAGE-0123456789abcdef0123456789"),
+    ("MASTER_ADMIN_KEY_BILLING_SUSPEND", "master-of-BILLING_SUSPEND-0123456789abcdef0123456789"),
+    ("MASTER_ADMIN_KEY_BILLING_ROTATE", "master-of-BILLING_ROTATE-0123456789abcdef0123456789"),
+    ("MASTER_ADMIN_KEY_BILLING_PLAN", "master-of-BILLING_PLAN-0123456789abcdef0123456789"),
 ];
+
+/// Counts the tenants: all organizations but the deployment itself.
+pub const ORGANIZATIONS: &str = "select count(*) from organizations where handle <> 'system'";
+
+/// The master key of a scope, as a server of tests has it.
+pub fn master_key(scope: &str) -> String {
+    format!("master-of-{scope}-0123456789abcdef0123456789")
+}
 
 /// Runs a test on a server as it comes.
 pub async fn run(test: impl AsyncFnOnce(&TestApp)) {
@@ -141,6 +157,18 @@ impl TestApp {
     /// Somebody with a key or an access token, sent as such.
     pub fn bearer(&self, token: &str) -> Actor {
         self.anon().with("authorization", &format!("Bearer {token}"))
+    }
+
+    /// The operator, with the master key of a scope.
+    pub fn master(&self, scope: &str) -> Actor {
+        let key = master_key(scope);
+        self.seen.lock().expect("no panic").push(key.clone());
+        self.key(&key)
+    }
+
+    /// The same, with a name for what is asked.
+    pub fn master_naming(&self, scope: &str, name: &str) -> Actor {
+        self.master(scope).with("idempotency-key", name)
     }
 
     /// A connection beside the server's own.

@@ -40,7 +40,8 @@ impl Write for Log {
 
 /// The plaintexts that an answer shows, wherever in it they are.
 pub fn plaintexts(body: &Value) -> Vec<String> {
-    const NAMES: [&str; 5] = ["api_key", "key", "access_token", "refresh_token", "token"];
+    const NAMES: [&str; 6] =
+        ["api_key", "new_api_key", "key", "access_token", "refresh_token", "token"];
     match body {
         Value::Object(members) => {
             let shown = NAMES.iter().filter_map(|name| members.get(*name)?.as_str());

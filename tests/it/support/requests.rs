@@ -14,6 +14,8 @@ use super::{TestApp, app};
 pub struct World {
     /// An organization by open signup.
     pub acme: SignedUp,
+    /// Another one, for the operator to step in.
+    pub operated: SignedUp,
     /// A person.
     pub ann: Person,
     /// A session of theirs beside the one they use.
@@ -46,6 +48,7 @@ impl World {
     /// Makes all of it.
     pub async fn new(app: &TestApp) -> Self {
         let (acme, ann) = (app.sign_up().await, app.verified_person("ann@example.com").await);
+        let operated = app.sign_up().await;
         let ben = app.verified_person("ben@example.com").await;
         let seat_id = app.join(&ann, &ben, "member").await;
         let invites = format!("/api/user/organizations/{}/invites", ann.org_id);
@@ -76,6 +79,7 @@ impl World {
         let spare_project_id = app.make_project(&ann, "another").await;
         Self {
             acme,
+            operated,
             ann,
             other_session: app::text(&other.expect("another session")["id"]),
             token_id,
@@ -107,9 +111,19 @@ impl World {
     pub fn caller_without_type(&self, app: &TestApp, operation: &Operation) -> Actor {
         let family = Family::of(&operation.path);
         match family {
+            _ if operation.takes_a_master_key() => {
+                let master = app.master(scope_of(operation));
+                if operation.method == "GET" {
+                    master
+                } else {
+                    master.with("idempotency-key", operation.id())
+                }
+            }
             _ if !operation.takes_a_credential() => app.anon(),
             Family::Account | Family::User => app.session(&self.ann.cookie),
-            Family::Onboarding | Family::Organization | Family::None => app.key(&self.acme.api_key),
+            Family::Onboarding | Family::Organization | Family::Operator | Family::None => {
+                app.key(&self.acme.api_key)
+            }
         }
     }
 
@@ -124,7 +138,7 @@ impl World {
 
     /// The same, naming a key that nothing was done to yet, where it names one.
     pub async fn fresh_path(&self, app: &TestApp, operation: &Operation) -> String {
-        if !operation.path.contains("{id}") {
+        if !operation.path.contains("{id}") || operation.takes_a_master_key() {
             return self.path(operation);
         }
         let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -141,6 +155,7 @@ impl World {
             "revokeInvite" => &self.spare_invite_id,
             "resendInvite" => &self.invite_id,
             "deleteProject" => &self.spare_project_id,
+            _ if operation.takes_a_master_key() => &self.operated.org_id,
             _ if operation.path.contains("/projects/") => &self.project_id,
             _ => key,
         };
@@ -161,7 +176,23 @@ impl World {
         }
         let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let email = format!("somebody{number}@example.com");
+        let confirmation = json!({
+            "confirm_org_id": self.operated.org_id, "idempotency_key": operation.id(),
+        });
         let body: Value = match operation.id() {
+            "provisionOrganization" => json!({
+                "org_id": format!("provisioned-{number}"), "name": "Acme Corp", "domain": "general",
+                "tier": "starter", "allowed_origins": "https://acme.example.com",
+            }),
+            "forceRotateKeys"
+            | "forceRevokeKeys"
+            | "suspendOrganization"
+            | "reactivateOrganization" => confirmation,
+            "suspendOrganizationForBilling"
+            | "rotateKeysForBilling"
+            | "rotateOwnKey"
+            | "revokeOwnKey" => json!({}),
+            "changePlan" => json!({ "tier": "pro" }),
             "signUp" | "createMyKey" | "rotateApiKey" | "rotateOrganizationKey" => json!({}),
             "exchangeKey" => json!({ "api_key": self.acme.api_key }),
             "refreshTokens" => json!({ "refresh_token": self.refresh_token }),
@@ -194,6 +225,21 @@ impl World {
             other => panic!("no request is known for {other}"),
         };
         body.to_string()
+    }
+}
+
+/// The scope of the master key that an operation takes.
+fn scope_of(operation: &Operation) -> &'static str {
+    match operation.id() {
+        "provisionOrganization" => "ORG_CREATE",
+        "forceRotateKeys" => "ORG_FORCE_ROTATE",
+        "forceRevokeKeys" => "ORG_FORCE_REVOKE",
+        "suspendOrganization" | "reactivateOrganization" => "ORG_SUSPEND",
+        "getUsageOfOrganization" => "ORG_USAGE",
+        "suspendOrganizationForBilling" => "BILLING_SUSPEND",
+        "rotateKeysForBilling" => "BILLING_ROTATE",
+        "changePlan" => "BILLING_PLAN",
+        other => panic!("no scope is known for {other}"),
     }
 }
 

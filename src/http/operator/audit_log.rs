@@ -1,0 +1,215 @@
+//! `GET /v1/admin/audit-log` and `/export`: an organization's trail, for its own key.
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::http::caller::{AuditRead, Scoped};
+use crate::http::context::RequestContext;
+use crate::http::operator::dialect::for_keys::{
+    BadRequest, Forbidden, Invalid, Unauthorized, Unavailable,
+};
+use crate::http::operator::wire::Stamp;
+use crate::http::query::Query;
+use crate::http::wire::Timestamp;
+use crate::model::Invalid as Refused;
+use crate::model::audit::{EventFilter, RecordedEvent};
+use crate::model::ids::OrganizationId;
+use crate::model::moment;
+use crate::repo::audit_events;
+
+/// How many events there are where nothing else is asked for, and at most.
+const DEFAULT: i64 = 100;
+const MOST: i64 = 500;
+/// How many events of an export are in memory at once.
+const PART: i64 = 500;
+
+/// One row of the trail.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::Event)]
+pub struct Event {
+    /// Its place in the trail.
+    #[schema(examples(42))]
+    id: i64,
+    timestamp: Timestamp,
+    #[schema(examples("api_key.created"))]
+    event_type: String,
+    /// The 8 characters of the key that did it; null where it was none.
+    #[schema(required, examples("a1b2c3d4"))]
+    api_key_prefix: Option<String>,
+    #[schema(examples("/v1/organization/api-keys"))]
+    path: String,
+    #[schema(examples("POST"))]
+    method: String,
+    /// What the request was answered with; null where it was none of HTTP's.
+    #[schema(required, examples(201))]
+    status: Option<u16>,
+    request_id: String,
+    /// What changed.
+    #[schema(value_type = Object)]
+    detail: serde_json::Value,
+}
+
+impl From<RecordedEvent> for Event {
+    fn from(event: RecordedEvent) -> Self {
+        Self {
+            id: event.id,
+            timestamp: Timestamp(event.created_at),
+            event_type: event.event_type,
+            api_key_prefix: event.key_display_id,
+            path: event.path,
+            method: event.method,
+            status: event.status,
+            request_id: event.request_id,
+            detail: event.detail,
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::EventFilters)]
+pub struct Filters {
+    #[schema(required)]
+    event_type: Option<String>,
+    #[schema(required)]
+    since: Option<Timestamp>,
+    #[schema(required)]
+    until: Option<Timestamp>,
+    #[schema(examples(100))]
+    limit: i64,
+}
+
+/// A part of the trail, newest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::Events)]
+pub struct Events {
+    events: Vec<Event>,
+    /// How many are in this answer.
+    count: usize,
+    filters: Filters,
+    #[serde(flatten)]
+    stamp: Stamp,
+}
+
+/// Show the newest rows of the organization's trail.
+#[utoipa::path(get, path = "/v1/admin/audit-log", operation_id = "listAdminAuditLog",
+    tag = "operator",
+    params(("event_type" = Option<String>, Query, description = "Only events of this type."),
+           ("since" = Option<String>, Query, description = "Only events from this time on."),
+           ("until" = Option<String>, Query, description = "Only events before this time."),
+           ("limit" = Option<i64>, Query, description = "1 to 500; 100 where left out.")),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The newest that match.", body = Events), BadRequest,
+              Unauthorized, Forbidden, Invalid, Unavailable))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Scoped(caller, _): Scoped<AuditRead>,
+    context: RequestContext,
+    mut query: Query,
+) -> Result<Json<Events>> {
+    let filter = filter(&mut query);
+    let limit = query.optional("limit", parse_limit).unwrap_or(DEFAULT);
+    query.finish()?;
+    let organization = caller.organization;
+    let found = read(&app, organization, &filter, None, limit).await?;
+    let events: Vec<_> = found.into_iter().map(Event::from).collect();
+    let filters = Filters {
+        event_type: filter.event_type,
+        since: filter.since.map(Timestamp),
+        until: filter.until.map(Timestamp),
+        limit,
+    };
+    let stamp = Stamp::from(&context);
+    Ok(Json(Events { count: events.len(), events, filters, stamp }))
+}
+
+/// Read all of the organization's trail that matches, newest first, one JSON object a line.
+///
+/// An answer that breaks off was cut short by a failure: it has no end.
+#[utoipa::path(get, path = "/v1/admin/audit-log/export", operation_id = "exportAdminAuditLog",
+    tag = "operator",
+    params(("event_type" = Option<String>, Query, description = "Only events of this type."),
+           ("since" = Option<String>, Query, description = "Only events from this time on."),
+           ("until" = Option<String>, Query, description = "Only events before this time.")),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The events, as in the list, one a line.",
+               body = String, content_type = "application/x-ndjson"),
+              BadRequest, Unauthorized, Forbidden, Invalid, Unavailable))]
+pub(super) async fn export(
+    State(app): State<App>,
+    Scoped(caller, _): Scoped<AuditRead>,
+    mut query: Query,
+) -> Result<Response> {
+    let filter = filter(&mut query);
+    query.finish()?;
+    let organization = caller.organization;
+    // The first part is read before the answer begins, so that a failure can still be told.
+    let first = read(&app, organization, &filter, None, PART).await?;
+    let parts = stream::try_unfold(Some(first), move |part| {
+        let (app, filter) = (app.clone(), filter.clone());
+        async move {
+            let Some(part) = part else { return Ok(None) };
+            let next = next_part(&app, organization, &filter, &part).await?;
+            Ok::<_, Error>(Some((lines(part)?, next)))
+        }
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(parts)).into_response())
+}
+
+/// The part after this one; `None` where this is the last.
+async fn next_part(
+    app: &App,
+    organization: OrganizationId,
+    filter: &EventFilter,
+    part: &[RecordedEvent],
+) -> Result<Option<Vec<RecordedEvent>>> {
+    let is_full = i64::try_from(part.len()).is_ok_and(|length| length == PART);
+    let Some(last) = part.last().filter(|_| is_full) else { return Ok(None) };
+    let next = read(app, organization, filter, Some(last.id), PART).await;
+    let next = next.inspect_err(|error| {
+        tracing::error!(cause = %error.cause(), "an export was cut short");
+    });
+    next.map(Some)
+}
+
+fn lines(part: Vec<RecordedEvent>) -> Result<Bytes> {
+    let mut text = Vec::new();
+    for event in part {
+        serde_json::to_writer(&mut text, &Event::from(event)).map_err(Error::internal)?;
+        text.push(b'\n');
+    }
+    Ok(text.into())
+}
+
+async fn read(
+    app: &App,
+    organization: OrganizationId,
+    filter: &EventFilter,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>> {
+    let read = async |db: &mut _| audit_events::list(db, organization, filter, after, limit).await;
+    app.db.tenant(organization, read).await
+}
+
+fn filter(query: &mut Query) -> EventFilter {
+    EventFilter {
+        event_type: query.optional("event_type", EventFilter::parse_type),
+        since: query.optional("since", moment::parse),
+        until: query.optional("until", moment::parse),
+    }
+}
+
+fn parse_limit(text: &str) -> Result<i64, Refused> {
+    let limit = text.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+    limit.ok_or_else(|| format!("must be a number from 1 to {MOST}").into())
+}

@@ -1,0 +1,186 @@
+//! How this family says that something failed (contract §5): flat for the operator, and for an
+//! organization's own key with an object under `error`, as the published client reads it.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::{Error, Kind};
+use crate::http::context::RequestContext;
+use crate::http::details::{WireIssue, described_failures, status};
+use crate::http::wire::Timestamp;
+
+/// The routes that an organization's own key calls.
+const FOR_KEYS: [&str; 4] = [
+    "/v1/admin/key/rotate",
+    "/v1/admin/key/revoke",
+    "/v1/admin/audit-log",
+    "/v1/admin/audit-log/export",
+];
+
+/// A failure in the operator's words.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::Error)]
+pub struct Failed {
+    /// The kind of failure.
+    #[schema(examples("VALIDATION_FAILED"))]
+    error: &'static str,
+    /// What went wrong.
+    #[schema(examples("The request is not valid"))]
+    message: String,
+    /// The first broken field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("tier"))]
+    field: Option<String>,
+    /// The words that the field takes, where they are a list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_values: Vec<&'static str>,
+    /// Every broken field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    issues: Vec<WireIssue>,
+    /// The id of the request, as in `X-Request-Id`.
+    #[schema(examples("req_4fTq0kXyT1hJc8ZB"))]
+    request_id: String,
+    timestamp: Timestamp,
+}
+
+/// A failure in the words for an organization's own key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::KeyError)]
+pub struct FailedForKey {
+    error: FailureForKey,
+    /// The id of the request, as in `X-Request-Id`.
+    #[schema(examples("req_4fTq0kXyT1hJc8ZB"))]
+    request_id: String,
+    timestamp: Timestamp,
+}
+
+/// What failed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::KeyFailure)]
+pub struct FailureForKey {
+    /// The kind of failure.
+    #[schema(examples("VALIDATION_FAILED"))]
+    code: &'static str,
+    /// What went wrong.
+    #[schema(examples("The request is not valid"))]
+    message: String,
+    /// The first broken field.
+    #[schema(required, examples("limit"))]
+    field: Option<String>,
+    /// The words that the field takes, where they are a list.
+    #[schema(required)]
+    allowed_values: Option<Vec<&'static str>>,
+    /// Every broken field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    issues: Vec<WireIssue>,
+    /// The scopes that the key lacks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_scopes: Vec<String>,
+    request_id: String,
+}
+
+/// A failure, dressed.
+#[must_use]
+pub fn render(error: &Error, context: &RequestContext) -> Response {
+    let status = status(error.kind(), StatusCode::UNPROCESSABLE_ENTITY);
+    let (code, message) = (code(error.kind()), error.message().to_owned());
+    let first = error.issues().first();
+    let field = first.filter(|issue| !issue.path.is_empty()).map(|issue| issue.path.join("."));
+    let allowed = first.map(|issue| issue.allowed.clone()).unwrap_or_default();
+    let issues = error.issues().iter().map(WireIssue::from).collect();
+    let (request_id, timestamp) = (context.id.clone(), Timestamp(context.at));
+    if !FOR_KEYS.contains(&context.path.as_str()) {
+        let allowed_values = allowed;
+        let error = code;
+        let failed =
+            Failed { error, message, field, allowed_values, issues, request_id, timestamp };
+        return (status, Json(failed)).into_response();
+    }
+    let missing_scopes = match error.kind() {
+        Kind::MissingScopes(scopes) => scopes.clone(),
+        _ => Vec::new(),
+    };
+    let error = FailureForKey {
+        code,
+        message,
+        field,
+        allowed_values: Some(allowed).filter(|allowed| !allowed.is_empty()),
+        issues,
+        missing_scopes,
+        request_id: request_id.clone(),
+    };
+    (status, Json(FailedForKey { error, request_id, timestamp })).into_response()
+}
+
+/// The word for a kind in this family (contract §1, the table).
+fn code(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Malformed | Kind::Invalid | Kind::TooLarge | Kind::UnsupportedMediaType => {
+            "VALIDATION_FAILED"
+        }
+        Kind::Unauthenticated(_) => "UNAUTHORIZED",
+        Kind::MissingScopes(_)
+        | Kind::MissingRole(_)
+        | Kind::Forbidden
+        | Kind::EmailNotVerified
+        | Kind::Suspended
+        | Kind::PlanLimit { .. } => "FORBIDDEN",
+        Kind::NotFound => "NOT_FOUND",
+        Kind::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+        Kind::Conflict | Kind::EmailTaken => "CONFLICT",
+        Kind::IdempotencyReused => "IDEMPOTENCY_KEY_REUSED",
+        Kind::IdempotencyProcessing => "IDEMPOTENCY_PROCESSING",
+        Kind::RateLimited => "RATE_LIMITED",
+        Kind::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
+        Kind::Internal | Kind::Upstream => "INTERNAL_ERROR",
+        Kind::Unavailable => "SERVICE_UNAVAILABLE",
+    }
+}
+
+described_failures! { Failed,
+    /// For every route of the operator's.
+    BadRequest = 400, "Not readable, or the Idempotency-Key is missing or of another form.";
+    /// For every route of the operator's.
+    Unauthorized = 401, "The master key is missing, wrong or another route's.";
+    /// For routes with an id in the path.
+    NotFound = 404, "There is no such organization.";
+    /// For routes that change something.
+    Conflict = 409, "It collides with what is there, or the same request still runs.";
+    /// For routes that read a body.
+    TooLarge = 413, "The body is larger than 64 KiB.";
+    /// For routes that read a body.
+    UnsupportedMediaType = 415, "The body is not application/json.";
+    /// For routes that read a body.
+    Invalid = 422, "Fields break rules, or the Idempotency-Key was used for another request.";
+    /// For every route of the operator's.
+    RateLimited = 429, "Too many from this address; try again after `Retry-After` seconds.";
+    /// For every route of the operator's.
+    Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+}
+
+/// What routes for an organization's own key can fail with.
+pub mod for_keys {
+    use super::{FailedForKey, described_failures};
+
+    described_failures! { FailedForKey,
+        /// For every such route.
+        BadRequest = 400, "Not readable.";
+        /// For every such route.
+        Unauthorized = 401, "No key, or one that is not good.";
+        /// For every such route: a key may be used from some addresses only.
+        Forbidden = 403, "A good credential that may not do this.";
+        /// For routes that change something.
+        Conflict = 409, "The key is not live any more.";
+        /// For routes that read a body.
+        TooLarge = 413, "The body is larger than 64 KiB.";
+        /// For routes that read a body.
+        UnsupportedMediaType = 415, "The body is not application/json.";
+        /// For routes with parameters or a body.
+        Invalid = 422, "Fields break rules; `error.issues` names every one.";
+        /// For every such route.
+        Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+    }
+}

@@ -1,0 +1,136 @@
+//! `POST /v1/admin/org/{id}/force-rotate` and `/force-revoke`: the operator steps in where an
+//! organization's keys are in wrong hands.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::keys::Minted;
+use crate::domain::provisioning;
+use crate::error::Result;
+use crate::http::body::JsonBody;
+use crate::http::caller::{Master, OrgForceRevoke, OrgForceRotate};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::Reply;
+use crate::http::operator::dialect::{
+    BadRequest, Conflict, Invalid, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
+};
+use crate::http::operator::idempotency::{Named, RequiredHeader};
+use crate::http::operator::wire::{Confirmation, Stamp, WARNING, by, organization};
+use crate::http::path::PathId;
+use crate::http::wire::Timestamp;
+
+/// An organization's new key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::ForceRotated)]
+pub struct Rotated {
+    rotated: bool,
+    #[schema(examples("org_acme_2026_example"))]
+    org_id: String,
+    /// The key's text: in the first answer, and never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("tnt_live_a1b2c3d4…"))]
+    new_api_key: Option<String>,
+    /// The 8 characters of the key that may be shown.
+    #[schema(examples("a1b2c3d4"))]
+    prefix: String,
+    rotated_at: Timestamp,
+    warning: &'static str,
+    #[serde(flatten)]
+    stamp: Stamp,
+}
+
+impl Rotated {
+    /// What is told of the new key of the organization `org_id`.
+    pub fn new(org_id: String, minted: &Minted, context: &RequestContext) -> Self {
+        Self {
+            rotated: true,
+            org_id,
+            new_api_key: Some(minted.secret.expose().to_owned()),
+            prefix: minted.key.display_id.clone(),
+            rotated_at: Timestamp(context.at),
+            warning: WARNING,
+            stamp: Stamp::from(context),
+        }
+    }
+}
+
+/// Give an organization a new key, and end every other one at once.
+///
+/// The key's text is in this answer and nowhere else. The organization stays suspended where it is.
+#[utoipa::path(post, path = "/v1/admin/org/{id}/force-rotate", operation_id = "forceRotateKeys",
+    tag = "operator", request_body = Confirmation,
+    params(("id" = String, Path, description = "The organization's id."), RequiredHeader),
+    security(("master_key" = [])),
+    responses((status = 200, description = "The new key.", body = Rotated), BadRequest,
+              Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Invalid,
+              RateLimited, Unavailable))]
+pub(super) async fn rotate(
+    State(app): State<App>,
+    Master(scope, _): Master<OrgForceRotate>,
+    context: RequestContext,
+    Named(idempotency): Named,
+    PathId(id): PathId,
+    JsonBody { value: confirmation, said }: JsonBody<Confirmation>,
+) -> Result<Response> {
+    confirmation.require(&id, &idempotency)?;
+    let handle = organization(&id)?;
+    idempotency
+        .run(&app, scope, said, async |tx| {
+            let (by, trail) = (by(scope), context.trail());
+            let (standing, minted) =
+                provisioning::force_rotate(&app, tx, &handle, &by, &trail).await?;
+            Ok(Reply::ok(Rotated::new(standing.handle, &minted, &context)))
+        })
+        .await
+}
+
+/// That an organization has no live key any more, or that a key has ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::Revoked)]
+pub struct Revoked {
+    revoked: bool,
+    #[schema(examples("org_acme_2026_example"))]
+    org_id: String,
+    revoked_at: Timestamp,
+    #[serde(flatten)]
+    stamp: Stamp,
+}
+
+impl Revoked {
+    /// What is told of what ended in the organization `org_id`.
+    pub fn new(org_id: String, context: &RequestContext) -> Self {
+        let stamp = Stamp::from(context);
+        Self { revoked: true, org_id, revoked_at: Timestamp(context.at), stamp }
+    }
+}
+
+/// End every key of an organization at once.
+#[utoipa::path(post, path = "/v1/admin/org/{id}/force-revoke", operation_id = "forceRevokeKeys",
+    tag = "operator", request_body = Confirmation,
+    params(("id" = String, Path, description = "The organization's id."), RequiredHeader),
+    security(("master_key" = [])),
+    responses((status = 200, description = "They have ended.", body = Revoked), BadRequest,
+              Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Invalid,
+              RateLimited, Unavailable))]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Master(scope, _): Master<OrgForceRevoke>,
+    context: RequestContext,
+    Named(idempotency): Named,
+    PathId(id): PathId,
+    JsonBody { value: confirmation, said }: JsonBody<Confirmation>,
+) -> Result<Response> {
+    confirmation.require(&id, &idempotency)?;
+    let handle = organization(&id)?;
+    idempotency
+        .run(&app, scope, said, async |tx| {
+            let (by, trail) = (by(scope), context.trail());
+            let standing = provisioning::force_revoke(tx, &handle, &by, &trail).await?;
+            Ok(Reply::ok(Revoked::new(standing.handle, &context)))
+        })
+        .await
+}

@@ -1,0 +1,98 @@
+//! `POST /v1/admin/key/rotate` and `/revoke`: an organization's key replaces or ends itself.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::{key_changes, keys};
+use crate::error::{Error, Result};
+use crate::http::body::JsonBody;
+use crate::http::caller::Authenticated;
+use crate::http::context::RequestContext;
+use crate::http::idempotency::Idempotency;
+use crate::http::operator::dialect::for_keys::{
+    BadRequest, Conflict, Forbidden, Invalid, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
+};
+use crate::http::operator::forced::Revoked;
+use crate::http::operator::wire::{Empty, Stamp, WARNING};
+use crate::http::wire::Timestamp;
+use crate::model::caller::Caller;
+use crate::model::ids::KeyId;
+
+/// The key that takes the place of the calling one.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::RotatedKey)]
+pub struct RotatedKey {
+    /// The key's text: in this answer, and never again.
+    #[schema(examples("tnt_live_a1b2c3d4…"))]
+    new_api_key: String,
+    /// The 8 characters of the key that may be shown.
+    #[schema(examples("a1b2c3d4"))]
+    prefix: String,
+    rotated_at: Timestamp,
+    warning: &'static str,
+    #[serde(flatten)]
+    stamp: Stamp,
+}
+
+/// Replace the calling key by a new one with the same name and settings.
+///
+/// The calling key has ended when this is answered, so the request can not come again under an
+/// `Idempotency-Key`.
+#[utoipa::path(post, path = "/v1/admin/key/rotate", operation_id = "rotateOwnKey",
+    tag = "operator", request_body(content = Option<Empty>, description = "May be left out."),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The new key.", body = RotatedKey), BadRequest,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Invalid,
+              Unavailable))]
+pub(super) async fn rotate(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    context: RequestContext,
+    _: Idempotency,
+    JsonBody { .. }: JsonBody<Empty>,
+) -> Result<Json<RotatedKey>> {
+    let (id, trail) = (own(&caller)?, context.trail());
+    let minted = app
+        .db
+        .tenant(caller.organization, async |tx| {
+            key_changes::rotate(&app, tx, &caller, id, 0, &trail).await
+        })
+        .await?;
+    Ok(Json(RotatedKey {
+        new_api_key: minted.secret.expose().to_owned(),
+        prefix: minted.key.display_id,
+        rotated_at: Timestamp(context.at),
+        warning: WARNING,
+        stamp: Stamp::from(&context),
+    }))
+}
+
+/// End the calling key at once.
+#[utoipa::path(post, path = "/v1/admin/key/revoke", operation_id = "revokeOwnKey",
+    tag = "operator", request_body(content = Option<Empty>, description = "May be left out."),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "It has ended.", body = Revoked), BadRequest,
+              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    context: RequestContext,
+    _: Idempotency,
+    JsonBody { .. }: JsonBody<Empty>,
+) -> Result<Json<Revoked>> {
+    let (id, trail) = (own(&caller)?, context.trail());
+    app.db
+        .tenant(caller.organization, async |tx| keys::revoke(tx, &caller, id, None, &trail).await)
+        .await?;
+    Ok(Json(Revoked::new(caller.organization_handle.clone(), &context)))
+}
+
+/// The calling key.
+fn own(caller: &Caller) -> Result<KeyId> {
+    let key = caller.credential.key().map(|key| key.id);
+    key.ok_or_else(|| Error::internal("a session in the operator's family"))
+}

@@ -1,0 +1,96 @@
+//! `GET /v1/admin/org/{id}/usage`: how much of its plan an organization has used.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::standing;
+use crate::error::Result;
+use crate::http::caller::{Master, OrgUsage};
+use crate::http::context::RequestContext;
+use crate::http::operator::dialect::{
+    BadRequest, NotFound, RateLimited, Unauthorized, Unavailable,
+};
+use crate::http::operator::wire::{Stamp, organization};
+use crate::http::path::PathId;
+use crate::http::wire::Timestamp;
+use crate::model::usage::Period;
+use crate::repo;
+
+/// The parts of a limit at which an operator may want to write to a customer.
+const THRESHOLDS: [f64; 3] = [1.0, 0.9, 0.8];
+
+/// How much of its plan an organization has used this month.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::Usage)]
+pub struct Usage {
+    #[schema(examples("org_acme_2026_example"))]
+    org_id: String,
+    #[schema(examples("starter"))]
+    tier: &'static str,
+    /// Whether it is not suspended.
+    active: bool,
+    /// Requests this month (UTC).
+    #[schema(examples(812_345))]
+    interaction_count_current_period: u64,
+    period_start: Timestamp,
+    /// The first moment after it.
+    period_end: Timestamp,
+    /// How many requests a month the plan holds; null is without limit.
+    #[schema(required, examples(1_000_000))]
+    tier_limit: Option<u64>,
+    /// The used part of the limit; null without one.
+    #[schema(required, examples(0.812_345))]
+    utilization_ratio: Option<f64>,
+    /// The largest of 0.8, 0.9 and 1.0 that the ratio has reached, if any.
+    #[schema(required, examples(0.8))]
+    threshold_crossed: Option<f64>,
+    #[serde(flatten)]
+    stamp: Stamp,
+}
+
+/// Show how much of its plan an organization has used this month.
+#[utoipa::path(get, path = "/v1/admin/org/{id}/usage", operation_id = "getUsageOfOrganization",
+    tag = "operator",
+    params(("id" = String, Path, description = "The organization's id.")),
+    security(("master_key" = [])),
+    responses((status = 200, description = "The usage.", body = Usage), BadRequest, Unauthorized,
+              NotFound, RateLimited, Unavailable))]
+pub(super) async fn show(
+    State(app): State<App>,
+    _operator: Master<OrgUsage>,
+    context: RequestContext,
+    PathId(id): PathId,
+) -> Result<Json<Usage>> {
+    let (handle, period) = (organization(&id)?, Period::month_of(context.at));
+    app.meter.flush_and_log().await;
+    let read = app.db.transaction(async |tx| {
+        let standing = standing::hold(tx, &handle).await?;
+        let used = repo::usage::requests(tx, standing.id, period).await?;
+        Ok((standing, used))
+    });
+    let (standing, used) = read.await?;
+    let limit = app.config.plans.of(standing.plan).requests_per_month;
+    let ratio = limit.map(|limit| ratio(used, limit));
+    Ok(Json(Usage {
+        org_id: standing.handle,
+        tier: standing.plan.as_str(),
+        active: standing.suspended_at.is_none(),
+        interaction_count_current_period: used,
+        period_start: Timestamp::start_of(period.start),
+        period_end: Timestamp::start_of(period.end),
+        tier_limit: limit,
+        utilization_ratio: ratio,
+        threshold_crossed: ratio
+            .and_then(|ratio| THRESHOLDS.into_iter().find(|threshold| ratio >= *threshold)),
+        stamp: Stamp::from(&context),
+    }))
+}
+
+/// The used part of a limit. A plan that holds nothing is used up.
+#[expect(clippy::cast_precision_loss, reason = "both are far below 2^53")]
+fn ratio(used: u64, limit: u64) -> f64 {
+    if limit == 0 { 1.0 } else { used as f64 / limit as f64 }
+}

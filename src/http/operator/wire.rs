@@ -1,0 +1,93 @@
+//! What several of this family's routes read and send.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::{Error, Issue, Result};
+use crate::http::body::{Fields, FromFields, Node};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::Idempotency;
+use crate::http::wire::Timestamp;
+use crate::model::master_scope::MasterScope;
+use crate::model::org_handle::OrgHandle;
+
+/// What an answer with a key says of it.
+pub const WARNING: &str =
+    "This API key is shown ONCE. Store it securely. It cannot be retrieved later.";
+
+/// What is at the end of every answer.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::Stamp)]
+pub struct Stamp {
+    /// The id of the request, as in `X-Request-Id`.
+    #[schema(examples("req_4fTq0kXyT1hJc8ZB"))]
+    pub request_id: String,
+    pub timestamp: Timestamp,
+}
+
+impl From<&RequestContext> for Stamp {
+    fn from(context: &RequestContext) -> Self {
+        Self { request_id: context.id.clone(), timestamp: Timestamp(context.at) }
+    }
+}
+
+/// Who decided something, for the trail.
+pub fn by(scope: MasterScope) -> String {
+    format!("master:{}", scope.as_str())
+}
+
+/// The organization that a path names.
+///
+/// # Errors
+/// Not found where the text can be no organization's id.
+pub fn organization(id: &str) -> Result<OrgHandle> {
+    OrgHandle::parse(id).map_err(|_| Error::not_found("There is no such organization"))
+}
+
+/// The proof that it is meant.
+#[derive(ToSchema)]
+#[schema(as = operator::Confirmation)]
+pub struct Confirmation {
+    /// The id of the path, once more.
+    #[schema(examples("org_acme_2026_example"))]
+    confirm_org_id: String,
+    /// The text of `Idempotency-Key`, once more.
+    #[schema(examples("evt_1RkQ2eLkdIwHu7ix"))]
+    idempotency_key: String,
+}
+
+impl FromFields for Confirmation {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let confirm_org_id = fields.required("confirm_org_id", Node::into_text);
+        let idempotency_key = fields.required("idempotency_key", Node::into_text);
+        Some(Self { confirm_org_id: confirm_org_id?, idempotency_key: idempotency_key? })
+    }
+}
+
+impl Confirmation {
+    /// Passes a confirmation of the organization `id` under this name.
+    ///
+    /// # Errors
+    /// Invalid.
+    pub fn require(&self, id: &str, name: &Idempotency) -> Result<()> {
+        let mut issues = Vec::new();
+        if self.confirm_org_id != id {
+            issues.push(Issue::of("confirm_org_id", "must be the id in the path"));
+        }
+        if !name.is_named(&self.idempotency_key) {
+            issues.push(Issue::of("idempotency_key", "must be the text of Idempotency-Key"));
+        }
+        if issues.is_empty() { Ok(()) } else { Err(Error::invalid(issues)) }
+    }
+}
+
+/// A body without fields.
+#[derive(ToSchema)]
+#[schema(as = operator::Empty)]
+pub struct Empty {}
+
+impl FromFields for Empty {
+    fn from_fields(_: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {})
+    }
+}

@@ -1,0 +1,66 @@
+//! What a master key is for: each route of the operator's has a secret of its own (contract §5).
+
+/// One scope of the operator's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MasterScope {
+    /// Making organizations.
+    OrgCreate,
+    /// Replacing all keys of an organization by a new one.
+    OrgForceRotate,
+    /// Ending all keys of an organization.
+    OrgForceRevoke,
+    /// Suspending and reactivating organizations.
+    OrgSuspend,
+    /// Reading an organization's usage.
+    OrgUsage,
+    /// Suspending organizations that do not pay.
+    BillingSuspend,
+    /// Replacing the keys of an organization that pays again.
+    BillingRotate,
+    /// Changing what an organization pays for.
+    BillingPlan,
+}
+
+impl MasterScope {
+    /// Every scope.
+    pub const ALL: [Self; 8] = [
+        Self::OrgCreate,
+        Self::OrgForceRotate,
+        Self::OrgForceRevoke,
+        Self::OrgSuspend,
+        Self::OrgUsage,
+        Self::BillingSuspend,
+        Self::BillingRotate,
+        Self::BillingPlan,
+    ];
+
+    /// The scope's word, in the trail and in the names of variables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OrgCreate => "ORG_CREATE",
+            Self::OrgForceRotate => "ORG_FORCE_ROTATE",
+            Self::OrgForceRevoke => "ORG_FORCE_REVOKE",
+            Self::OrgSuspend => "ORG_SUSPEND",
+            Self::OrgUsage => "ORG_USAGE",
+            Self::BillingSuspend => "BILLING_SUSPEND",
+            Self::BillingRotate => "BILLING_ROTATE",
+            Self::BillingPlan => "BILLING_PLAN",
+        }
+    }
+
+    /// The variable that holds the scope's secrets.
+    #[must_use]
+    pub const fn variable(self) -> &'static str {
+        match self {
+            Self::OrgCreate => "MASTER_ADMIN_KEY_ORG_CREATE",
+            Self::OrgForceRotate => "MASTER_ADMIN_KEY_ORG_FORCE_ROTATE",
+            Self::OrgForceRevoke => "MASTER_ADMIN_KEY_ORG_FORCE_REVOKE",
+            Self::OrgSuspend => "MASTER_ADMIN_KEY_ORG_SUSPEND",
+            Self::OrgUsage => "MASTER_ADMIN_KEY_ORG_USAGE",
+            Self::BillingSuspend => "MASTER_ADMIN_KEY_BILLING_SUSPEND",
+            Self::BillingRotate => "MASTER_ADMIN_KEY_BILLING_ROTATE",
+            Self::BillingPlan => "MASTER_ADMIN_KEY_BILLING_PLAN",
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! `GET /v1/admin/audit-log` and `/export`
+
+use serde_json::{Value, json};
+
+use crate::support::run;
+
+#[tokio::test]
+async fn the_trail_tells_of_each_request_in_the_operator_s_words() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        app.mint(&acme.api_key, json!({ "name": "ci" })).await;
+        let trail = app.key(&acme.api_key).get("/v1/admin/audit-log").await.has_status(200);
+        insta::assert_json_snapshot!(trail.body);
+        assert_eq!(trail.body["events"][0]["api_key_prefix"], acme.api_key[9..17]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn filters_choose_by_type_and_by_time_the_first_moment_included_and_the_last_not() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let key = app.key(&acme.api_key);
+        let start = "2036-05-08T09:56:42.855Z";
+        app.clock.advance(chrono::TimeDelta::seconds(60));
+        app.mint(&acme.api_key, json!({ "name": "ci" })).await;
+        let later = "2036-05-08T09:57:42.855Z";
+        let count = async |query: &str| {
+            let answer = key.get(&format!("/v1/admin/audit-log?{query}")).await.has_status(200);
+            let count = answer.body["count"].as_u64().unwrap();
+            assert_eq!(answer.body["events"].as_array().unwrap().len() as u64, count);
+            count
+        };
+        assert_eq!(count("").await, 2);
+        assert_eq!(count("event_type=api_key.created").await, 1);
+        assert_eq!(count("event_type=never.happened").await, 0);
+        assert_eq!(count(&format!("since={later}")).await, 1);
+        assert_eq!(count(&format!("until={later}")).await, 1);
+        assert_eq!(count(&format!("since={start}&until={later}")).await, 1);
+        assert_eq!(count(&format!("since={later}&until={later}")).await, 0);
+        assert_eq!(count("limit=1").await, 1);
+        let echoed = key.get(&format!("/v1/admin/audit-log?since={start}&limit=500")).await;
+        let filters = json!({ "event_type": null, "since": start, "until": null, "limit": 500 });
+        assert_eq!(echoed.has_status(200).body["filters"], filters);
+        let wrong = "limit=501&since=yesterday&event_type=a%20b";
+        let wrong = key.get(&format!("/v1/admin/audit-log?{wrong}")).await;
+        let wrong = wrong.has_failed(422, "validation_error");
+        assert_eq!(wrong.refused_fields(), ["event_type", "since", "limit"]);
+        key.get("/v1/admin/audit-log?limit=0").await.has_status(422);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_trail_needs_its_scope_and_shows_one_organization_s_rows_only() {
+    run(async |app| {
+        let (acme, other) = (app.sign_up().await, app.sign_up().await);
+        let small = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+        for path in ["/v1/admin/audit-log", "/v1/admin/audit-log/export"] {
+            let answer = app.key(&small.api_key).get(path).await.has_status(403);
+            assert_eq!(answer.body["error"]["code"], "FORBIDDEN");
+            assert_eq!(answer.body["error"]["missing_scopes"], json!(["audit:read"]));
+            let shown = app.key(&other.api_key).get(path).await.has_status(200);
+            assert!(!shown.text.contains(&acme.org_id) && !shown.text.contains(&small.key_id));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_export_is_the_whole_trail_a_line_an_event_newest_first() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        // More than are read at once, and not a whole number of those.
+        let many = "insert into audit_events (organization_id, event_type, actor, target, method,
+                        path, request_id, detail, created_at)
+                    select id, 'test.made', 'a', 'b', 'GET', '/', 'req_0000000000000000',
+                           jsonb_build_object('number', n), now()
+                    from organizations, generate_series(1, 1234) n where handle <> 'system'";
+        app.execute(many).await;
+        let key = app.key(&acme.api_key);
+        let all = key.get("/v1/admin/audit-log/export").await.has_status(200);
+        assert_eq!(all.header("content-type"), "application/x-ndjson");
+        let lines: Vec<Value> =
+            all.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 1_235);
+        assert!(lines.is_sorted_by_key(|line| -line["id"].as_i64().unwrap()));
+        assert_eq!(lines[0]["detail"]["number"], 1234);
+        let some = key.get("/v1/admin/audit-log/export?event_type=test.made").await;
+        assert_eq!(some.has_status(200).text.lines().count(), 1_234);
+        let none = key.get("/v1/admin/audit-log/export?until=2000-01-01T00:00:00Z").await;
+        assert_eq!(none.has_status(200).text, "");
+        let wrong = key.get("/v1/admin/audit-log/export?since=x").await;
+        wrong.has_failed(422, "validation_error");
+    })
+    .await;
+}

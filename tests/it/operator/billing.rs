@@ -1,0 +1,101 @@
+//! `POST /v1/admin/billing/org/{id}/suspend`, `/rotate` and `/plan`
+
+use serde_json::{Value, json};
+
+use crate::support::app::text;
+use crate::support::{TestApp, run, with};
+
+async fn bill(
+    app: &TestApp,
+    scope: &str,
+    (id, what): (&str, &str),
+    name: &str,
+    body: Value,
+) -> crate::support::actor::Answer {
+    let path = format!("/v1/admin/billing/org/{id}/{what}");
+    app.master_naming(scope, name).post(&path, body).await
+}
+
+#[tokio::test]
+async fn who_does_not_pay_is_suspended_and_who_pays_again_gets_a_new_key() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let id = acme.org_id.as_str();
+        let off = bill(app, "BILLING_SUSPEND", (id, "suspend"), "evt_1", json!({})).await;
+        assert_eq!(off.has_status(200).body["suspended"], true);
+        app.key(&acme.api_key).get("/me").await.has_failed(403, "organization_suspended");
+        let on = bill(app, "BILLING_ROTATE", (id, "rotate"), "evt_2", json!({})).await;
+        let on = on.has_status(200);
+        assert_eq!(on.body["rotated"], true);
+        app.key(&acme.api_key).get("/me").await.has_failed(401, "unauthorized");
+        app.key(&text(&on.body["new_api_key"])).get("/me").await.has_status(200);
+        let extra = json!({ "confirm_org_id": id });
+        let extra = bill(app, "BILLING_SUSPEND", (id, "suspend"), "evt_3", extra).await;
+        assert_eq!(extra.has_status(422).refused_fields(), ["confirm_org_id"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_plan_s_limits_hold_from_the_next_request_on() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let id = acme.org_id.as_str();
+        let limit = async || {
+            let usage = app.key(&acme.api_key).get("/v1/organization/usage").await;
+            usage.has_status(200).body["requests"]["limit"].clone()
+        };
+        assert_eq!(limit().await, 100_000);
+        let moved = bill(app, "BILLING_PLAN", (id, "plan"), "evt_1", json!({ "tier": "scale" }));
+        let moved = moved.await.has_status(200);
+        assert_eq!(
+            (&moved.body["tier"], &moved.body["previous_tier"]),
+            (&json!("scale"), &json!("trial"))
+        );
+        assert_eq!(limit().await, 100_000_000);
+        bill(app, "BILLING_PLAN", (id, "plan"), "evt_2", json!({ "tier": "enterprise" }))
+            .await
+            .has_status(200);
+        assert_eq!(limit().await, Value::Null);
+        let wrong = bill(app, "BILLING_PLAN", (id, "plan"), "evt_3", json!({ "tier": "gold" }));
+        let wrong = wrong.await.has_failed(422, "validation_error");
+        assert_eq!(wrong.body["allowed_values"].as_array().unwrap().len(), 6);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_person_s_home_takes_neither_standard_nor_enterprise() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let id = ann.org_id.as_str();
+        for tier in ["standard", "enterprise"] {
+            let answer = bill(app, "BILLING_PLAN", (id, "plan"), tier, json!({ "tier": tier }));
+            let answer = answer.await.has_failed(422, "validation_error");
+            assert_eq!(answer.body["field"], "tier");
+            let allowed = json!(["trial", "starter", "pro", "scale"]);
+            assert_eq!(answer.body["allowed_values"], allowed);
+        }
+        let pro = bill(app, "BILLING_PLAN", (id, "plan"), "evt", json!({ "tier": "pro" })).await;
+        pro.has_status(200);
+        let me = app.bearer(&ann.token).get("/auth/me").await.has_status(200);
+        assert_eq!(me.body["data"]["plan"], "pro");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_operator_s_own_table_of_plans_is_what_counts() {
+    with(&[("PLANS", r#"{"trial":{"requests_per_month":null,"projects":1}}"#)])
+        .run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            let usage = format!("/api/user/organizations/{}/usage", ann.org_id);
+            let usage = app.session(&ann.cookie).get(&usage).await.has_status(200);
+            assert_eq!(usage.body["data"]["requests"]["limit"], Value::Null);
+            app.make_project(&ann, "one").await;
+            let projects = format!("/api/user/organizations/{}/projects", ann.org_id);
+            let second = app.session(&ann.cookie).post(&projects, json!({ "name": "two" })).await;
+            second.has_failed(403, "PLAN_LIMIT_REACHED");
+        })
+        .await;
+}

@@ -1,0 +1,133 @@
+//! Master keys: which are taken where, and what becomes of those that are not.
+
+use serde_json::json;
+
+use super::{acme, provision};
+use crate::support::actor::Actor;
+use crate::support::app::{master_key, text};
+use crate::support::{TestApp, run, with};
+
+const CREATE: &str = "/v1/admin/org/create";
+
+async fn create(actor: &Actor, name: &str, org_id: &str) -> crate::support::actor::Answer {
+    let actor = actor.with("idempotency-key", name);
+    actor.post(CREATE, super::acme_with("org_id", org_id)).await
+}
+
+#[tokio::test]
+async fn only_a_secret_of_the_route_s_scope_in_its_own_header_is_taken() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let right = master_key("ORG_CREATE");
+        for stranger in [
+            app.anon(),
+            app.master("ORG_SUSPEND"),
+            app.key(&right[1..]),
+            app.key(&format!("{right}x")),
+            app.key(&acme.api_key),
+            app.bearer(&right),
+            app.anon().with("cookie", &format!("tenantry_session={right}")),
+        ] {
+            let answer = create(&stranger, "a", "made").await.has_failed(401, "unauthorized");
+            assert_eq!(answer.body["error"], "UNAUTHORIZED");
+        }
+        let both = app.key(&right).with("authorization", &format!("Bearer {}", acme.api_key));
+        create(&both, "a", "made").await.has_status(400);
+        create(&app.key(&right), "a", "made").await.has_status(201);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_scope_without_a_secret_takes_nobody() {
+    with(&[("MASTER_ADMIN_KEY_ORG_CREATE", "")])
+        .run(async |app| {
+            for key in ["", &master_key("ORG_CREATE")] {
+                create(&app.key(key), "a", "made").await.has_failed(401, "unauthorized");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_master_key_opens_nothing_else() {
+    run(async |app| {
+        let operator = app.master("ORG_CREATE");
+        for path in ["/me", "/v1/organization/me", "/api/user/me", "/auth/me"] {
+            operator.get(path).await.has_failed(401, "unauthorized");
+        }
+        let own = operator.get("/v1/admin/audit-log").await.has_status(401);
+        assert_eq!(own.body["error"]["code"], "UNAUTHORIZED");
+        let exchange = json!({ "api_key": master_key("ORG_CREATE") });
+        app.anon().post("/auth/token-exchange", exchange).await.has_status(401);
+    })
+    .await;
+}
+
+async fn refusals(app: &TestApp) -> Vec<(String, serde_json::Value, Option<String>, i16)> {
+    app.app.refusals.flush().await.unwrap();
+    sqlx::query_as(
+        "select e.event_type, e.detail, e.address, e.status from audit_events e
+         join organizations o on o.id = e.organization_id
+         where o.handle = 'system' order by e.id",
+    )
+    .fetch_all(&mut app.sql().await)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_told_to_the_deployment_s_trail_once_with_its_scope_and_a_count() {
+    run(async |app| {
+        create(&app.anon(), "a", "made").await.has_status(401);
+        create(&app.key("wrong"), "a", "made").await.has_status(401);
+        let usage = "/v1/admin/org/made/usage";
+        app.master("ORG_CREATE").get(usage).await.has_failed(401, "unauthorized");
+        let mut told = refusals(app).await;
+        told.sort_by_key(|it| it.1["scope"].to_string());
+        let address = Some("192.0.2.7".to_owned());
+        let event = |scope: &str, count: u32| {
+            let detail = json!({ "scope": scope, "count": count });
+            ("AUTH_FAIL_MASTER_KEY".to_owned(), detail, address.clone(), 401)
+        };
+        assert_eq!(told, [event("ORG_CREATE", 2), event("ORG_USAGE", 1)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_secrets_are_limited_and_a_right_one_behind_the_same_address_is_not_shut_out() {
+    run(async |app| {
+        let wrong = app.key("wrong");
+        let mut refused = 0;
+        let limited = loop {
+            let answer = create(&wrong, "a", "made").await;
+            if answer.status == 429 {
+                break answer;
+            }
+            answer.has_failed(401, "unauthorized");
+            refused += 1;
+            assert!(refused < 1_000, "wrong secrets are not limited");
+        };
+        assert_eq!(limited.body["error"], "RATE_LIMITED");
+        assert!(limited.header("retry-after").parse::<u32>().unwrap() >= 1);
+        assert!(limited.header("www-authenticate").is_empty());
+        provision(app, "a", acme()).await.has_status(201);
+        create(&wrong, "a", "made").await.has_status(429);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_secrets_of_a_scope_are_both_good() {
+    let (old, new) =
+        ("old-0123456789abcdef0123456789abcdef", "new-0123456789abcdef0123456789abcdef");
+    with(&[("MASTER_ADMIN_KEY_ORG_CREATE", &format!("{new}, {old}"))])
+        .run(async |app| {
+            for (secret, id) in [(old, "one"), (new, "two")] {
+                let made = create(&app.key(secret), id, id).await.has_status(201);
+                assert!(text(&made.body["api_key"]).starts_with("tnt_live_"));
+            }
+        })
+        .await;
+}

@@ -1,0 +1,148 @@
+//! `POST /v1/admin/org/{id}/suspend` and `/reactivate`
+
+use serde_json::json;
+
+use super::confirmed;
+use crate::support::app::text;
+use crate::support::run;
+
+#[tokio::test]
+async fn a_suspended_organization_s_credentials_are_refused_with_the_right_403_and_come_back() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let key = app.make_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;
+        let (access, refresh) = app.exchange(&key.api_key).await;
+        let pinned = json!({ "name": "t", "scopes": ["*"],
+                             "metadata": { "organizationId": ann.org_id } });
+        let (pinned, _) = app.make_token(&ann.cookie, pinned).await;
+        let organization = format!("/api/user/organizations/{}", ann.org_id);
+        let of_person = [app.session(&ann.cookie), app.bearer(&ann.token), app.key(&pinned)];
+        let of_key = [app.key(&key.api_key), app.bearer(&access)];
+        let routes = |key: bool| match key {
+            true => vec!["/me", "/v1/organization/me", organization.as_str()],
+            false => vec!["/me", organization.as_str()],
+        };
+        let suspended = confirmed(app, "ORG_SUSPEND", &ann.org_id, "suspend", "evt_1").await;
+        let suspended = suspended.has_status(200);
+        assert_eq!(suspended.body["suspended"], true);
+        for (actors, is_key) in [(&of_key[..], true), (&of_person[..], false)] {
+            for actor in actors {
+                for path in routes(is_key) {
+                    let code = match path.starts_with("/api") {
+                        true => "ORGANIZATION_SUSPENDED",
+                        false => "organization_suspended",
+                    };
+                    actor.get(path).await.has_failed(403, code);
+                }
+            }
+        }
+        let own = app.key(&key.api_key).get("/v1/admin/audit-log").await.has_status(403);
+        assert_eq!(own.body["error"]["code"], "FORBIDDEN");
+        let exchange = json!({ "api_key": key.api_key });
+        let exchange = app.anon().post("/auth/token-exchange", exchange).await;
+        exchange.has_failed(403, "organization_suspended");
+        let refreshing = json!({ "refresh_token": refresh });
+        let refreshed = app.anon().post("/auth/refresh", refreshing.clone()).await;
+        refreshed.has_failed(403, "organization_suspended");
+        let regenerate = app.bearer(&ann.token).post("/auth/api-key/regenerate", json!({})).await;
+        regenerate.has_failed(403, "AUTHORIZATION_ERROR");
+        // One's own account is one's own.
+        app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+        app.bearer(&ann.token).get("/auth/me").await.has_status(200);
+        let listed = app.session(&ann.cookie).get("/api/user/organizations").await.has_status(200);
+        assert_eq!(listed.body["data"][0]["status"], "suspended");
+
+        let active = confirmed(app, "ORG_SUSPEND", &ann.org_id, "reactivate", "evt_2").await;
+        assert_eq!(active.has_status(200).body["reactivated"], true);
+        for (actors, is_key) in [(&of_key[..], true), (&of_person[..], false)] {
+            for actor in actors {
+                for path in routes(is_key) {
+                    actor.get(path).await.has_status(200);
+                }
+            }
+        }
+        app.anon().post("/auth/refresh", refreshing).await.has_status(200);
+        let shown = app.session(&ann.cookie).get(&organization).await.has_status(200);
+        assert_eq!(shown.body["data"]["status"], "active");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_person_goes_on_in_other_organizations() {
+    run(async |app| {
+        let (ann, ben) = (
+            app.verified_person("ann@example.com").await,
+            app.verified_person("ben@example.com").await,
+        );
+        app.join(&ann, &ben, "member").await;
+        confirmed(app, "ORG_SUSPEND", &ann.org_id, "suspend", "evt_1").await.has_status(200);
+        let session = app.session(&ben.cookie);
+        let there = format!("/api/user/organizations/{}", ann.org_id);
+        session.get(&there).await.has_failed(403, "ORGANIZATION_SUSPENDED");
+        session.get(&format!("/api/user/organizations/{}", ben.org_id)).await.has_status(200);
+        session.get("/me").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_of_the_standing_is_told_to_who_has_no_business_there() {
+    run(async |app| {
+        let (acme, other) = (app.sign_up().await, app.sign_up_person("eve@example.com").await);
+        let there = format!("/api/user/organizations/{}", acme.org_id);
+        let before = app.session(&other.cookie).get(&there).await.has_failed(403, "FORBIDDEN");
+        confirmed(app, "ORG_SUSPEND", &acme.org_id, "suspend", "evt_1").await.has_status(200);
+        let after = app.session(&other.cookie).get(&there).await.has_failed(403, "FORBIDDEN");
+        assert_eq!(after.text, before.text);
+        // A key that has ended is a key that has ended.
+        let revoked = app.sign_up().await;
+        confirmed(app, "ORG_FORCE_REVOKE", &revoked.org_id, "force-revoke", "evt_2")
+            .await
+            .has_status(200);
+        confirmed(app, "ORG_SUSPEND", &revoked.org_id, "suspend", "evt_3").await.has_status(200);
+        app.key(&revoked.api_key).get("/me").await.has_failed(401, "unauthorized");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_time_changes_nothing_and_leaves_no_row() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let first = confirmed(app, "ORG_SUSPEND", &acme.org_id, "suspend", "evt_1").await;
+        let since = text(&first.has_status(200).body["suspended_at"]);
+        app.clock.advance(chrono::TimeDelta::hours(1));
+        let second = confirmed(app, "ORG_SUSPEND", &acme.org_id, "suspend", "evt_2").await;
+        let second = second.has_status(200);
+        assert_eq!(second.header("idempotent-replayed"), "");
+        assert_eq!(text(&second.body["suspended_at"]), since);
+        for name in ["evt_3", "evt_4"] {
+            confirmed(app, "ORG_SUSPEND", &acme.org_id, "reactivate", name).await.has_status(200);
+        }
+        let rows = "select count(*) from audit_events
+                    where event_type in ('organization.suspended', 'organization.reactivated')
+                      and actor = 'master:ORG_SUSPEND'";
+        assert_eq!(app.count(rows).await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_suspension_is_true_on_every_server_when_it_is_answered() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let replica = app.replica();
+        for round in 0..10 {
+            let (off, on) = (format!("off {round}"), format!("on {round}"));
+            confirmed(app, "ORG_SUSPEND", &acme.org_id, "suspend", &off).await.has_status(200);
+            let refused = replica.key(&acme.api_key).get("/me").await;
+            refused.has_failed(403, "organization_suspended");
+            confirmed(app, "ORG_SUSPEND", &acme.org_id, "reactivate", &on).await.has_status(200);
+            replica.key(&acme.api_key).get("/me").await.has_status(200);
+        }
+        replica.app.meter.flush().await.unwrap();
+        replica.close().await;
+    })
+    .await;
+}
