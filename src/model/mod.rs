@@ -31,6 +31,7 @@ pub mod role;
 pub mod scope;
 pub mod secret;
 pub mod session;
+pub mod stripe_signature;
 pub mod usage;
 
 use std::borrow::Cow;
