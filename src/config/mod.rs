@@ -14,6 +14,7 @@ pub mod named_secret;
 pub mod plans;
 pub mod secrets_file;
 pub mod signup;
+pub mod stripe;
 pub mod telemetry;
 pub mod tokens;
 
@@ -28,6 +29,7 @@ use crate::config::mail::MailSettings;
 use crate::config::master_keys::MasterKeys;
 use crate::config::plans::Plans;
 use crate::config::signup::SignupSettings;
+use crate::config::stripe::StripeSettings;
 use crate::config::telemetry::TelemetrySettings;
 use crate::config::tokens::TokenSettings;
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub master_keys: MasterKeys,
     /// What each plan holds.
     pub plans: Plans,
+    /// How Stripe's webhooks are taken.
+    pub stripe: StripeSettings,
     /// What is logged, counted and traced, and where to.
     pub telemetry: TelemetrySettings,
 }
@@ -70,6 +74,7 @@ impl Config {
         let signup = SignupSettings::read(env);
         let master_keys = MasterKeys::read(env);
         let plans = Plans::read(env);
+        let stripe = StripeSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
         env.problems()?;
         Ok(Self {
@@ -82,6 +87,7 @@ impl Config {
             signup,
             master_keys,
             plans,
+            stripe,
             telemetry,
         })
     }

@@ -26,6 +26,7 @@ pub mod page;
 pub mod path;
 pub mod problem;
 pub mod query;
+pub mod stripe;
 pub mod trusted_page;
 pub mod user;
 pub mod wire;
@@ -52,10 +53,8 @@ pub fn routes() -> OpenApiRouter<App> {
 pub fn router(app: &App) -> Router {
     let (routes, document) = openapi::split();
     let product = dress_callers(app, routes);
-    dress(
-        app,
-        product.merge(health::routes()).merge(jwks::routes()).merge(openapi::routes_of(document)),
-    )
+    let beside = health::routes().merge(jwks::routes()).merge(openapi::routes_of(document));
+    dress(app, product.merge(beside).merge(stripe::routes(app)))
 }
 
 /// Puts the middleware that finds out who is calling around routes.

@@ -9,7 +9,9 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
-use crate::http::{account, health, jwks, onboarding, operator, organization, routes, user};
+use crate::http::{
+    account, health, jwks, onboarding, operator, organization, routes, stripe, user,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,9 +26,10 @@ use crate::http::{account, health, jwks, onboarding, operator, organization, rou
         (name = "organization", description = "An organization's own automation."),
         (name = "operator", description = "The operator's workers: billing, support."),
         (name = "user", description = "Browsers and personal access tokens."),
+        (name = "webhooks", description = "What other services tell us."),
         (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
     ),
-    paths(health::live, health::ready, jwks::show),
+    paths(health::live, health::ready, jwks::show, stripe::receive),
     components(schemas(
         onboarding::dialect::Failed,
         account::dialect::Failed,
@@ -57,6 +60,12 @@ impl Modify for Credentials {
             "X-API-Key",
             "The master key of the route's scope: a secret of `MASTER_ADMIN_KEY_<SCOPE>`.",
         );
+        let stripe = ApiKeyValue::with_description(
+            "Stripe-Signature",
+            "What Stripe signs the body with, by a secret of `STRIPE_WEBHOOK_SECRET`.",
+        );
+        let stripe = SecurityScheme::ApiKey(ApiKey::Header(stripe));
+        components.add_security_scheme("stripe_signature", stripe);
         components
             .add_security_scheme("master_key", SecurityScheme::ApiKey(ApiKey::Header(master)));
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));

@@ -24,6 +24,7 @@ pub mod org_handle;
 pub mod organization;
 pub mod origin;
 pub mod password;
+pub mod payment;
 pub mod personal_token;
 pub mod plan;
 pub mod project;

@@ -6,10 +6,12 @@
 
 pub mod accounts;
 pub mod audit_events;
+pub mod billing_customers;
 pub mod callers;
 pub mod email_tokens;
 pub mod idempotency_keys;
 pub mod invites;
+pub mod key_claims;
 pub mod key_endings;
 pub mod key_sessions;
 pub mod keys;
@@ -17,6 +19,7 @@ pub mod members;
 pub mod migrations;
 pub mod organizations;
 pub mod outbox;
+pub mod payments;
 pub mod people;
 pub mod personal_tokens;
 pub mod projects;

@@ -29,13 +29,14 @@ const FOR_MEMBERS: [&str; 10] = [
     "updateProject",
 ];
 /// Those that only admins may use.
-const FOR_ADMINS: [&str; 12] = [
+const FOR_ADMINS: [&str; 13] = [
     "changeMemberRole",
     "createInvite",
     "createOrganizationKey",
     "listAuditLogs",
     "listInvites",
     "listOrganizationKeys",
+    "listPayments",
     "resendInvite",
     "revokeInvite",
     "revokeOrganizationKey",

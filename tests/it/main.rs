@@ -28,6 +28,7 @@ mod process;
 mod schema;
 mod secrets;
 mod seeds;
+mod stripe;
 mod support;
 mod telemetry;
 mod tidy;

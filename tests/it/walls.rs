@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use chrono::Utc;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 use tenantry::error::{Error, Result};
 use tenantry::model::api_key::ApiKey;
@@ -12,18 +13,20 @@ use tenantry::model::audit::{AuditEvent, EventFilter, EventType, Trail};
 use tenantry::model::caller::{Credential, Person};
 use tenantry::model::email::Email;
 use tenantry::model::ids::{
-    AccountId, InviteId, KeyId, OrganizationId, ProjectId, SessionId, UserId,
+    AccountId, InviteId, KeyId, OrganizationId, PaymentId, ProjectId, SessionId, UserId,
 };
 use tenantry::model::invite::NewInvite;
 use tenantry::model::org_handle::OrgHandle;
+use tenantry::model::payment::{Charge, NewPayment, PaymentStatus};
 use tenantry::model::project::{ProjectChanges, ProjectName, Slug};
 use tenantry::model::role::Role;
 use tenantry::model::scope::ScopeSet;
 use tenantry::model::secret::Digest;
 use tenantry::model::usage::Period;
+use tenantry::repo::billing_customers::Payer;
 use tenantry::repo::{
-    audit_events, callers, invites, key_endings, key_sessions, keys, members, organizations,
-    people, projects, tenant_walls, usage, users,
+    audit_events, billing_customers, callers, invites, key_claims, key_endings, key_sessions, keys,
+    members, organizations, payments, people, projects, tenant_walls, usage, users,
 };
 use uuid::Uuid;
 
@@ -76,6 +79,19 @@ async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
                      where not exists (select from users u where u.organization_id = o.id
                                          and u.account_id is null)";
     app.execute(unclaimed).await;
+    let paid = "with o as (select id, handle from organizations o
+                          where not exists (select from payments p where p.organization_id = o.id)),
+                     p as (insert into payments (id, organization_id, event_id, reference, amount,
+                                                 currency, status, created_at)
+                           select gen_random_uuid(), id, 'evt_' || handle, 'in_1', 2900, 'usd',
+                                  'paid', now() from o),
+                     b as (insert into billing_customers (organization_id, customer_id,
+                                                          pays_once, last_event_at, created_at)
+                           select id, 'cus_' || handle, false, now(), now() from o)
+                insert into key_claims (organization_id, email, digest, created_at, expires_at)
+                select id, 'buyer@example.com', sha256(convert_to(handle, 'UTF8')), now(),
+                       now() + interval '7 days' from o";
+    app.execute(paid).await;
     let of_owner = id(
         "select u.id from users u join organizations o on o.id = u.organization_id
          where o.handle = $1 and u.role = 'owner' and u.account_id is not null",
@@ -102,7 +118,7 @@ async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
 
 /// The statements on tenants' data: every function of `repo` that is told the organization, and
 /// those that find it in what they are told.
-const STATEMENTS: [&str; 49] = [
+const STATEMENTS: [&str; 52] = [
     "audit_events::insert",
     "audit_events::list",
     "audit_events::part",
@@ -115,6 +131,8 @@ const STATEMENTS: [&str; 49] = [
     "invites::revoke",
     "invites::revoke_all",
     "invites::revoke_from",
+    "key_claims::revoke",
+    "key_claims::spend",
     "key_endings::revoke",
     "key_endings::revoke_all",
     "key_endings::successors",
@@ -140,6 +158,7 @@ const STATEMENTS: [&str; 49] = [
     "organizations::find",
     "organizations::hold",
     "organizations::update",
+    "payments::list",
     "people::caller_in",
     "projects::count",
     "projects::delete",
@@ -154,9 +173,19 @@ const STATEMENTS: [&str; 49] = [
     "users::lock_seats",
 ];
 
+/// The operator's side's own, which run without walls: no tenant's role may write there.
+const OF_OPERATOR: [&str; 4] = [
+    "billing_customers::put_buyer",
+    "billing_customers::put_payer",
+    "key_claims::insert",
+    "payments::insert",
+];
+
 /// Those that are told the organization and take a lock, which shows nothing; the one that asks who
 /// is calling with a personal token, which is no tenant's; and the walls themselves.
-const LOCKS: [&str; 6] = [
+const LOCKS: [&str; 7] = [
+    // Read between the operator's writes.
+    "billing_customers::find",
     "callers::hold_session",
     "keys::lock",
     "members::hold",
@@ -178,7 +207,8 @@ fn no_statement_that_is_told_an_organization_is_left_out() {
             }
         }
     }
-    let known: BTreeSet<_> = STATEMENTS.into_iter().chain(LOCKS).map(str::to_owned).collect();
+    let known = STATEMENTS.into_iter().chain(LOCKS).chain(OF_OPERATOR);
+    let known: BTreeSet<_> = known.map(str::to_owned).collect();
     let left_out: Vec<_> = told.difference(&known).collect();
     assert!(left_out.is_empty(), "{left_out:?}");
 }
@@ -239,6 +269,7 @@ async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         "members::remove" => members::remove(tx, organization, it.seat, now).await?,
         "members::set_role" => members::set_role(tx, organization, it.seat, Role::Admin).await?,
         "organizations::find" => organizations::find(tx, organization).await?.is_some(),
+        "payments::list" => payments::list(tx, organization, all).await?.1 > 0,
         "projects::count" => projects::count(tx, organization).await? > 0,
         "projects::find" => projects::find(tx, organization, it.project).await?.is_some(),
         "projects::has_slug" => {
@@ -263,6 +294,13 @@ async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         other => return changes(tx, other, it).await,
     })
 }
+
+const PAYER: Payer<'_> = Payer {
+    customer: Some("cus_another"),
+    subscription: None,
+    pays_once: false,
+    event_at: chrono::DateTime::UNIX_EPOCH,
+};
 
 /// The same for statements that say nothing, or not enough, of what they changed: that is seen by
 /// [`rows`].
@@ -322,6 +360,35 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         "organizations::update" => {
             organizations::update(tx, organization, None, Some(&[]), now).await?;
         }
+        "key_claims::insert" => key_claims::insert(tx, organization, &it.email, now).await?,
+        "key_claims::revoke" => return key_claims::revoke(tx, organization, now).await,
+        "key_claims::spend" => {
+            let shown = Digest::new(Sha256::digest(it.handle.as_str()).into());
+            return key_claims::spend(tx, organization, &[shown], now).await;
+        }
+        "billing_customers::put_buyer" => {
+            billing_customers::put_buyer(tx, organization, &PAYER, now).await?;
+        }
+        "billing_customers::put_payer" => {
+            billing_customers::put_payer(tx, organization, &PAYER, now).await?;
+        }
+        "payments::insert" => {
+            let charge = Charge {
+                amount: 1,
+                currency: "usd".to_owned(),
+                reference: "in_another".to_owned(),
+                description: None,
+            };
+            let payment = NewPayment {
+                id: PaymentId::from_uuid(Uuid::from_u128(7)),
+                organization,
+                event: "evt_another",
+                charge: &charge,
+                status: PaymentStatus::Paid,
+                created_at: now,
+            };
+            payments::insert(tx, &payment).await?;
+        }
         "people::caller_in" => {
             let person = Person {
                 account: it.account,
@@ -345,7 +412,12 @@ async fn rows(tx: &mut PgConnection) -> Result<String> {
                     || (select string_agg(t::text, '|' order by t::text) from refresh_tokens t)
                     || (select string_agg(t::text, '|' order by t::text) from users t)
                     || (select string_agg(t::text, '|' order by t::text) from organizations t)
-                    || (select string_agg(t::text, '|' order by t::text) from invites t)";
+                    || (select string_agg(t::text, '|' order by t::text) from invites t)
+                    || (select string_agg(t::text, '|' order by t::text) from payments t)
+                    || (select coalesce(string_agg(t::text, '|' order by t::text), '')
+                        from key_claims t)
+                    || (select string_agg(t::text, '|' order by t::text)
+                        from billing_customers t)";
     Ok(sqlx::query_scalar(rows).fetch_one(tx).await?)
 }
 
@@ -362,6 +434,7 @@ async fn behind(app: &TestApp, walls: Walls, statement: &str, it: &Tenant) -> bo
                 Walls::OfNobody => {
                     sqlx::query("set local role tenantry_tenant").execute(&mut *tx).await?;
                 }
+                Walls::Down => {}
             }
             // A row of another organization's is refused where it is written.
             let Ok(found) = affects(tx, statement, it).await else {
@@ -379,6 +452,23 @@ async fn behind(app: &TestApp, walls: Walls, statement: &str, it: &Tenant) -> bo
 enum Walls {
     Of(OrganizationId),
     OfNobody,
+    Down,
+}
+
+#[tokio::test]
+async fn what_is_the_operator_s_is_not_written_behind_any_walls() {
+    run(async |app| {
+        let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+        // There is one claim in an organization's life.
+        app.execute("delete from key_claims").await;
+        for statement in OF_OPERATOR {
+            assert!(behind(app, Walls::Down, statement, &acme).await, "{statement} does nothing");
+            for walls in [Walls::Of(acme.organization), Walls::OfNobody] {
+                assert!(!behind(app, walls, statement, &acme).await, "{statement}");
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

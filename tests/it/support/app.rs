@@ -26,7 +26,7 @@ use super::leaks;
 pub const START: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as an operator in the middle of a rotation has them.
-const SETTINGS: [(&str, &str); 11] = [
+const SETTINGS: [(&str, &str); 12] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -46,6 +46,7 @@ const SETTINGS: [(&str, &str); 11] = [
     ("MASTER_ADMIN_KEY_BILLING_SUSPEND", "master-of-BILLING_SUSPEND-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_ROTATE", "master-of-BILLING_ROTATE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_PLAN", "master-of-BILLING_PLAN-0123456789abcdef0123456789"),
+    ("STRIPE_WEBHOOK_SECRET", super::stripe::SECRET),
 ];
 
 /// Counts the tenants: all organizations but the deployment itself.

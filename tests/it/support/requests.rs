@@ -111,6 +111,7 @@ impl World {
     pub fn caller_without_type(&self, app: &TestApp, operation: &Operation) -> Actor {
         let family = Family::of(&operation.path);
         match family {
+            _ if operation.is_signed() => app.signing(&self.body(operation)),
             _ if operation.takes_a_master_key() => {
                 let master = app.master(scope_of(operation));
                 if operation.method == "GET" {
@@ -203,7 +204,8 @@ impl World {
             "signUpAccount" => json!({ "email": email, "password": PASSWORD }),
             "signUpEmail" => json!({ "email": email, "password": PASSWORD, "name": "Ben" }),
             "logIn" | "signInEmail" => json!({ "email": self.ann.email, "password": PASSWORD }),
-            "verifyEmail" => json!({ "token": self.link_token }),
+            "receiveStripeEvent" => super::stripe::checkout("evt_world", "of-the-world", "starter"),
+            "verifyEmail" | "claimKey" => json!({ "token": self.link_token }),
             "requestPasswordReset" => json!({ "email": email }),
             "resetPassword" => json!({ "token": self.link_token, "newPassword": PASSWORD }),
             "changePassword" => json!({

@@ -52,6 +52,11 @@ impl Operation {
         self.credentials().iter().any(|it| it.get("master_key").is_some())
     }
 
+    /// Whether it is proved by a signature of its body.
+    pub fn is_signed(&self) -> bool {
+        self.credentials().iter().any(|it| it.get("stripe_signature").is_some())
+    }
+
     /// The names of the fields that its body can have.
     pub fn body_names(&self) -> Vec<String> {
         let schema = &self.description["requestBody"]["content"]["application/json"]["schema"];
