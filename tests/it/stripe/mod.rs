@@ -4,6 +4,7 @@ mod checkout;
 mod claim;
 mod deliveries;
 mod payments;
+mod readme;
 mod signature;
 mod standing;
 mod strangers;
