@@ -5,6 +5,7 @@ pub mod key;
 pub mod key_import;
 pub mod migrate;
 pub mod openapi;
+pub mod org;
 pub mod serve;
 
 use std::io::{self, Write};

@@ -156,6 +156,31 @@ fn the_readme_walks_two_people_through_an_organization() {
     assert_eq!(statuses, [200, 200, 200, 200, 201, 200, 403, 200, 200, 200, 403], "{told}");
 }
 
+/// The script of the README, as it stands there but for the program and the address.
+#[test]
+fn the_readme_shows_a_repetition_after_kill_9() {
+    let readme = include_str!("../../README.md");
+    let section = readme.split("### The operator").nth(1).unwrap();
+    let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let place = Place::new();
+    let address = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().to_string()
+    };
+    let script = script.replace("127.0.0.1:8080", &address);
+    let script = script.replace("target/release/tenantry", env!("CARGO_BIN_EXE_tenantry"));
+    let mut shell = place.command_of("sh", &[("LISTEN_ADDR", &address)]);
+    let done = shell.args(["-c", &script]).output().unwrap();
+    let told = told(&done);
+    let answers: Vec<serde_json::Value> =
+        told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let [first, again] = &answers[..] else { panic!("{told}") };
+    assert!(first["api_key"].is_string(), "{told}");
+    assert_eq!((&again["org_id"], &again["prefix"]), (&first["org_id"], &first["prefix"]));
+    assert!(again.get("api_key").is_none());
+    assert_eq!(again["already_provisioned"], true);
+}
+
 #[test]
 fn a_second_ctrl_c_does_not_wait() {
     let place = Place::new();

@@ -188,12 +188,15 @@ impl World {
             | "forceRevokeKeys"
             | "suspendOrganization"
             | "reactivateOrganization" => confirmation,
-            "suspendOrganizationForBilling"
+            "changePlan" => json!({ "tier": "pro" }),
+            "signUp"
+            | "createMyKey"
+            | "rotateApiKey"
+            | "rotateOrganizationKey"
+            | "suspendOrganizationForBilling"
             | "rotateKeysForBilling"
             | "rotateOwnKey"
             | "revokeOwnKey" => json!({}),
-            "changePlan" => json!({ "tier": "pro" }),
-            "signUp" | "createMyKey" | "rotateApiKey" | "rotateOrganizationKey" => json!({}),
             "exchangeKey" => json!({ "api_key": self.acme.api_key }),
             "refreshTokens" => json!({ "refresh_token": self.refresh_token }),
             "createApiKey" | "createOrganizationKey" => {
