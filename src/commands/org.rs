@@ -77,11 +77,11 @@ fn order(typed: &Typed<'_>) -> Result<Order, Failure> {
 /// Not found.
 pub fn suspend(org_id: &str) -> Result<(), Failure> {
     let handle = handle(org_id)?;
-    let since = with_app(configuration()?, async |app| {
+    let (standing, since) = with_app(configuration()?, async |app| {
         let trail = trail(app, "org suspend");
         Ok(app.db.transaction(async |tx| standing::suspend(tx, &handle, BY, &trail).await).await?)
     })?;
-    say(&format!("{org_id} is suspended since {}\n", moment::to_text(since)))
+    say(&format!("{} is suspended since {}\n", standing.handle, moment::to_text(since)))
 }
 
 /// Reactivates an organization.
@@ -90,13 +90,13 @@ pub fn suspend(org_id: &str) -> Result<(), Failure> {
 /// Not found.
 pub fn reactivate(org_id: &str) -> Result<(), Failure> {
     let handle = handle(org_id)?;
-    with_app(configuration()?, async |app| {
+    let standing = with_app(configuration()?, async |app| {
         let trail = trail(app, "org reactivate");
         let done =
             app.db.transaction(async |tx| standing::reactivate(tx, &handle, BY, &trail).await);
         Ok(done.await?)
     })?;
-    say(&format!("{org_id} is active\n"))
+    say(&format!("{} is active\n", standing.handle))
 }
 
 /// Ends every key of an organization, and prints a new one: the only time it is shown.
