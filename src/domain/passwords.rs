@@ -228,7 +228,8 @@ pub async fn reset(app: &App, token: &Secret, password: NewPassword, trail: &Tra
 
 /// Ends everything that can act for an account whose maker may have been a stranger. Nobody joins
 /// an organization with an address that is not proven, so all that the account has seats in were
-/// made with it: their keys, their other people and their invitations end, too.
+/// made with it: their keys, their other people and their invitations end, too. One that it has no
+/// seat in any more, the home organization or not, is somebody else's and stays as it is.
 async fn disown(
     tx: &mut PgConnection,
     account: &Locked,
@@ -237,9 +238,7 @@ async fn disown(
 ) -> Result<()> {
     personal_tokens::revoke_all(tx, account.id, trail.at).await?;
     let (reason, by) = ("The account was taken over by the owner of its address", account.id);
-    // The home organization, too, where an accomplice took the seat in it away.
-    let elsewhere = seats.iter().map(|seat| seat.organization).filter(|it| *it != account.home);
-    for organization in elsewhere.chain([account.home]) {
+    for organization in seats.iter().map(|seat| seat.organization) {
         members::remove_others(tx, organization, account.id, trail.at).await?;
         invites::revoke_all(tx, organization, trail.at).await?;
         // A key that was being minted meanwhile is seen only once its parent's lock was waited
