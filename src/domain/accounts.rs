@@ -137,7 +137,7 @@ async fn found(
     audit_events::insert(tx, &event).await?;
     let mut session = None;
     if with.session {
-        session = Some(start(app, tx, (new.id, new.home), client, trail).await?);
+        session = Some(start(app, tx, new.id, client, trail).await?);
         accounts::signed_in(tx, new.id, trail.at).await?;
     }
     let mail = (MailKind::Link(Purpose::VerifyEmail), new.email.as_str());
@@ -190,8 +190,7 @@ pub async fn update(
     accounts::update(tx, person.account, name, handle, trail.at).await?;
     let detail = json!({ "name": name.is_some(), "handle": handle.map(AccountHandle::as_str) });
     let target = person.account.to_string();
-    let of_whom = (person.home, person.account);
-    record(tx, of_whom, EventType::AccountUpdated, &target, detail, trail).await?;
+    record(tx, person.account, EventType::AccountUpdated, &target, detail, trail).await?;
     find(tx, person.account).await
 }
 
@@ -245,8 +244,8 @@ pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) 
                 return Err(Error::conflict(message));
             }
             let target = person.account.to_string();
-            let of_whom = (person.home, person.account);
-            record(tx, of_whom, EventType::AccountDeleted, &target, json!({}), trail).await?;
+            let event = EventType::AccountDeleted;
+            record(tx, person.account, event, &target, json!({}), trail).await?;
             sessions::revoke_all(tx, person.account, None, trail.at).await?;
             personal_tokens::revoke_all(tx, person.account, trail.at).await?;
             withdraw_mails(tx, &account.email).await?;
@@ -272,20 +271,21 @@ pub async fn withdraw_mails(tx: &mut PgConnection, address: &str) -> Result<()> 
     Ok(())
 }
 
-/// Writes down, in the trail of a person's home organization, what they did.
+/// Writes down what a person did with their account: in the trail of their home organization, but
+/// for who has no seat there any more, whose account is none of its business.
 ///
 /// # Errors
 /// The database's own.
 pub async fn record(
     tx: &mut PgConnection,
-    (home, account): (OrganizationId, AccountId),
+    account: AccountId,
     event_type: EventType,
     target: &str,
     detail: serde_json::Value,
     trail: &Trail,
 ) -> Result<()> {
     let event = AuditEvent {
-        organization: home,
+        organization: accounts::trail_of(tx, account).await?,
         event_type,
         actor: &account.to_string(),
         target,

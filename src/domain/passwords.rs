@@ -57,7 +57,7 @@ pub async fn sign_in(
         .transaction(async |tx| {
             let account = proven.hold(tx).await?;
             accounts::signed_in(tx, account.id, trail.at).await?;
-            let session = start(app, tx, (account.id, account.home), client, trail).await?;
+            let session = start(app, tx, account.id, client, trail).await?;
             Ok((people::find(tx, account.id).await?, session))
         })
         .await
@@ -159,10 +159,10 @@ pub async fn change(
     }
     outbox::withdraw(tx, MailKind::Link(Purpose::ResetPassword), &account.email).await?;
     email_tokens::remove(tx, (account.id, Purpose::ResetPassword)).await?;
-    let (of_whom, target) = ((account.home, account.id), account.id.to_string());
+    let target = account.id.to_string();
     let detail = json!({ "other_sessions_ended": ends_others });
-    record(tx, of_whom, EventType::PasswordChanged, &target, detail, trail).await?;
-    let session = start(app, tx, (account.id, account.home), client, trail).await?;
+    record(tx, account.id, EventType::PasswordChanged, &target, detail, trail).await?;
+    let session = start(app, tx, account.id, client, trail).await?;
     Ok((people::find(tx, account.id).await?, session))
 }
 
@@ -220,8 +220,8 @@ pub async fn reset(app: &App, token: &Secret, password: NewPassword, trail: &Tra
                 "sessions_ended": ended,
                 "was_verified": account.is_verified,
             });
-            let (of_whom, target) = ((account.home, account.id), account.id.to_string());
-            record(tx, of_whom, EventType::PasswordReset, &target, detail, trail).await
+            let target = account.id.to_string();
+            record(tx, account.id, EventType::PasswordReset, &target, detail, trail).await
         })
         .await
 }
@@ -265,9 +265,8 @@ pub async fn verify_email(app: &App, token: &Secret, trail: &Trail) -> Result<Op
             let spent = email_tokens::spend(tx, (account.id, purpose), &digests).await?;
             let callback_url = spent.ok_or_else(wrong_link)?;
             if accounts::verify(tx, account.id, trail.at).await? {
-                let (of_whom, target) = ((account.home, account.id), account.id.to_string());
-                let event = EventType::EmailVerified;
-                record(tx, of_whom, event, &target, json!({}), trail).await?;
+                let (event, target) = (EventType::EmailVerified, account.id.to_string());
+                record(tx, account.id, event, &target, json!({}), trail).await?;
             }
             Ok(callback_url)
         })

@@ -64,7 +64,7 @@ pub struct Caller {
 pub struct Person {
     /// Whose account it is.
     pub account: AccountId,
-    /// The organization that the account was made with: what the person does is in its trail.
+    /// The organization that the account was made with.
     pub home: OrganizationId,
     /// The organization that a personal token is pinned to: it works in no other.
     pub pinned_to: Option<OrganizationId>,
