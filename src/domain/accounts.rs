@@ -137,7 +137,7 @@ async fn found(
     audit_events::insert(tx, &event).await?;
     let mut session = None;
     if with.session {
-        session = Some(start(app, tx, new.id, client, trail).await?);
+        session = Some(start(app, tx, new.id, (client, true), trail).await?);
         accounts::signed_in(tx, new.id, trail.at).await?;
     }
     let mail = (MailKind::Link(Purpose::VerifyEmail), new.email.as_str());

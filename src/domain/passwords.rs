@@ -29,7 +29,8 @@ use crate::repo::{
     accounts, email_tokens, invites, key_endings, members, outbox, personal_tokens, sessions, users,
 };
 
-/// Signs a person in: a new session, whoever has others.
+/// Signs a person in: a new session, whoever has others, with or without a cookie that outlives the
+/// browser's.
 ///
 /// # Errors
 /// Unauthenticated, in one text and at one cost for an unknown address and a wrong password; where
@@ -38,7 +39,7 @@ pub async fn sign_in(
     app: &App,
     (email, password): (&Email, Secret),
     callback_url: Option<&str>,
-    client: &Client,
+    client: (&Client, bool),
     trail: &Trail,
 ) -> Result<(Account, Started)> {
     let known = app.db.run(async |db| accounts::find_by_email(db, email.as_str()).await).await?;
@@ -137,8 +138,9 @@ async fn hash_for(app: &App, account: AccountId, password: NewPassword) -> Resul
     app.password_hasher.hash(password.into_secret()).await
 }
 
-/// Changes a person's password. The session that it is changed in is followed by a new one; the
-/// others end, unless they are to go on. A link to reset the password is dead from now on.
+/// Changes a person's password. The session that it is changed in is followed by a new one, with a
+/// cookie that is remembered where the old one was; the others end, unless they are to go on. A
+/// link to reset the password is dead from now on.
 ///
 /// # Errors
 /// Unauthenticated where the password was changed meanwhile.
@@ -162,7 +164,8 @@ pub async fn change(
     let target = account.id.to_string();
     let detail = json!({ "other_sessions_ended": ends_others });
     record(tx, account.id, EventType::PasswordChanged, &target, detail, trail).await?;
-    let session = start(app, tx, account.id, client, trail).await?;
+    let is_remembered = sessions::is_remembered(tx, account.id, this).await?;
+    let session = start(app, tx, account.id, (client, is_remembered), trail).await?;
     Ok((people::find(tx, account.id).await?, session))
 }
 

@@ -20,6 +20,8 @@ pub struct Started {
     pub id: SessionId,
     /// For the cookie.
     pub cookie: Secret,
+    /// Whether the browser is to keep the cookie when it closes.
+    pub is_remembered: bool,
     /// For `Authorization`: an access token that is worth as much as the session, for a day.
     pub token: Secret,
 }
@@ -32,17 +34,17 @@ pub async fn start(
     app: &App,
     tx: &mut PgConnection,
     account: AccountId,
-    client: &Client,
+    (client, is_remembered): (&Client, bool),
     trail: &Trail,
 ) -> Result<Started> {
     let id = SessionId::new(trail.at, &*app.entropy);
     let cookie = KeyFormat::of_sessions().mint(&*app.entropy);
     let (digest, _) = app.peppers.digest(cookie.expose());
-    let session = NewSession { id, account, digest, client, created_at: trail.at };
+    let session = NewSession { id, account, digest, client, is_remembered, created_at: trail.at };
     sessions::insert(tx, &session).await?;
     record(tx, account, EventType::SessionCreated, &id.to_string(), json!({}), trail).await?;
     let token = app.access_tokens.issue_to_account(id, account, trail.at)?;
-    Ok(Started { id, cookie, token })
+    Ok(Started { id, cookie, is_remembered, token })
 }
 
 /// Ends the session that asks; one that is over already stays as it is.

@@ -146,7 +146,7 @@ pub(super) async fn log_in(
     let LogInRequest { email, password } = request;
     let shown = (&email, password);
     let (account, session) =
-        passwords::sign_in(&app, shown, None, &client, &context.trail()).await?;
+        passwords::sign_in(&app, shown, None, (&client, true), &context.trail()).await?;
     let token = session.token.expose().to_owned();
     Ok(Json(Data { data: LoggedIn { token, account: Account::from(&account) } }))
 }

@@ -310,6 +310,33 @@ async fn other_sessions_go_on_where_that_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_cookie_that_was_not_to_be_remembered_is_followed_by_one_that_is_not() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let mut password = PASSWORD.to_owned();
+        for (number, is_remembered) in [false, true].into_iter().enumerate() {
+            let request =
+                json!({ "email": ann.email, "password": password, "rememberMe": is_remembered });
+            let answer = app.anon().post("/api/auth/sign-in/email", request).await.has_status(200);
+            let mut answers = vec![answer];
+            // The session after it keeps that, and the one after that.
+            for change_no in 0..2 {
+                let new = format!("passphrase no {number}{change_no}");
+                let request = json!({ "currentPassword": password, "newPassword": new });
+                let cookie = answers[change_no].cookie().unwrap();
+                answers.push(change(app, &cookie, request).await.has_status(200));
+                password = new;
+            }
+            for answer in answers {
+                let set = answer.header("set-cookie");
+                assert_eq!(set.contains("Max-Age"), is_remembered, "{set}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_current_password_has_to_be_shown_and_the_new_one_to_be_good() {
     run(async |app| {
         let ann = app.sign_up_person("ann.example@example.com").await;
