@@ -66,7 +66,8 @@ pub struct Person {
     pub account: AccountId,
     /// The organization that the account was made with.
     pub home: OrganizationId,
-    /// The organization that a personal token is pinned to: it works in no other.
+    /// The organization that a personal token is pinned to: it works in no other, and in none once
+    /// the seat is given up that it was pinned with.
     pub pinned_to: Option<OrganizationId>,
     /// What the credential may do.
     pub scopes: ScopeSet,
