@@ -140,6 +140,37 @@ async fn sign_in_token(app: &TestApp, email: &str) -> String {
     answer.body["data"]["token"].as_str().unwrap().to_owned()
 }
 
+/// Whatever a request says of where it was sent to.
+#[tokio::test]
+async fn links_lead_to_the_public_url_whoever_asks_for_the_mail() {
+    with(&[("PUBLIC_URL", "https://api.example.com")])
+        .run(async |app| {
+            let evil = app.anon().with("host", "evil.example");
+            let evil = evil.with("x-forwarded-host", "evil.example");
+            let evil = evil.with("forwarded", "host=evil.example");
+            let request =
+                json!({ "email": "ann@example.com", "password": PASSWORD, "name": "Ann" });
+            let ann = evil.post("/api/auth/sign-up/email", request).await.has_status(200);
+            let (token, organization) =
+                (&ann.body["data"]["token"], &ann.body["data"]["organization"]["id"]);
+            let reset = json!({ "email": "ann@example.com" });
+            evil.post("/api/auth/request-password-reset", reset).await.has_status(200);
+            let of_ann = evil.with("authorization", &format!("Bearer {}", token.as_str().unwrap()));
+            let invites =
+                format!("/api/user/organizations/{}/invites", organization.as_str().unwrap());
+            let invite = json!({ "email": "ben@example.com", "role": "member" });
+            of_ann.post(&invites, invite).await.has_status(201);
+            let mails = app.mails().await;
+            assert_eq!(mails.len(), 3);
+            for mail in &mails {
+                let link = mail.link().unwrap();
+                assert!(link.starts_with("https://api.example.com/api/"), "{link}");
+                assert!(!mail.text.contains("evil"), "{}", mail.text);
+            }
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn a_mail_that_was_tried_again_has_a_token_that_works() {
     run(async |app| {
