@@ -23,6 +23,7 @@ use crate::model::password::NewPassword;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::model::session::Client;
+use crate::repo::users::Seat;
 use crate::repo::{
     accounts, audit_events, email_tokens, invites, organizations, outbox, personal_tokens,
     sessions, users,
@@ -228,8 +229,9 @@ pub async fn sign_up_unseen(
     Ok(())
 }
 
-/// Deletes a person's account: their sessions and tokens end, their seats are given up, and the
-/// organizations that nobody else has a seat in are deleted. The address is free again.
+/// Deletes a person's account: their sessions and tokens end, their seats are given up with the
+/// invitations that came from them, and the organizations that nobody else has a seat in are
+/// deleted. The address is free again.
 ///
 /// # Errors
 /// Conflict where they are the last owner of an organization that others have a seat in;
@@ -250,14 +252,34 @@ pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) 
             personal_tokens::revoke_all(tx, person.account, trail.at).await?;
             withdraw_mails(tx, &account.email).await?;
             email_tokens::remove_all(tx, person.account).await?;
-            for seat in seats.iter().filter(|seat| !seat.is_shared) {
-                invites::revoke_all(tx, seat.organization, trail.at).await?;
-                organizations::delete(tx, seat.organization, trail.at).await?;
+            for seat in &seats {
+                leave(tx, seat, trail).await?;
             }
             users::remove_seats(tx, person.account, trail.at).await?;
             accounts::delete(tx, person.account, trail.at).await
         })
         .await
+}
+
+/// Ends what came from a seat that is about to be given up, and with the last seat its
+/// organization.
+async fn leave(tx: &mut PgConnection, seat: &Seat, trail: &Trail) -> Result<()> {
+    let organization = seat.organization;
+    if !seat.is_shared {
+        invites::revoke_all(tx, organization, trail.at).await?;
+        return organizations::delete(tx, organization, trail.at).await;
+    }
+    invites::revoke_from(tx, organization, seat.id, false, trail.at).await?;
+    let event = AuditEvent {
+        organization,
+        event_type: EventType::MemberRemoved,
+        actor: &seat.handle,
+        target: &seat.handle,
+        key_display_id: None,
+        detail: json!({ "role": seat.role.as_str() }),
+        trail,
+    };
+    audit_events::insert(tx, &event).await
 }
 
 /// Takes back the mails to an address that were not sent yet.

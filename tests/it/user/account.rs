@@ -133,3 +133,28 @@ async fn the_last_owner_of_a_shared_organization_stays() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_account_that_is_deleted_leaves_no_open_invitation_behind_and_a_word_in_the_trail() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let gus = app.verified_person("gus@example.com").await;
+        let hal = app.verified_person("hal@example.com").await;
+        let seat = app.join(&ann, &gus, "admin").await;
+        let path = format!("/api/user/organizations/{}", ann.org_id);
+        let request = json!({ "email": hal.email, "role": "admin" });
+        let session = app.session(&gus.cookie);
+        session.post(&format!("{path}/invites"), request).await.has_status(201);
+        let accept = format!("/api/user/invites/{}/accept", app.mailed_token().await);
+        delete(app, &gus.cookie, PASSWORD).await.has_status(200);
+
+        app.session(&hal.cookie).post(&accept, json!({})).await.has_failed(404, "NOT_FOUND");
+        let logs = format!("{path}/audit-logs?eventType=member.removed");
+        let logs = app.session(&ann.cookie).get(&logs).await.has_status(200);
+        assert_eq!(logs.body["meta"]["total"], 1);
+        let event = &logs.body["data"][0];
+        assert_eq!((&event["actor"], &event["target"]), (&json!(seat), &json!(seat)));
+        assert_eq!(event["detail"], json!({ "role": "admin" }));
+    })
+    .await;
+}
