@@ -234,14 +234,14 @@ pub async fn sign_up_unseen(
 /// deleted. The address is free again.
 ///
 /// # Errors
-/// Conflict where they are the last owner of an organization that others have a seat in;
+/// Conflict where they are the last owner of an organization that other people are in;
 /// unauthenticated where the password was changed meanwhile.
 pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) -> Result<()> {
     app.db
         .transaction(async |tx| {
             let account = proven.hold(tx).await?;
             let seats = users::lock_seats(tx, person.account).await?;
-            if seats.iter().any(|seat| seat.is_shared && seat.is_last_owner) {
+            if seats.iter().any(|seat| seat.is_last_owner) {
                 let message = "You are the last owner of an organization that others are in";
                 return Err(Error::conflict(message));
             }

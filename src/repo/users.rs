@@ -68,7 +68,7 @@ pub struct Seat {
     pub role: Role,
     /// Whether there is another seat, claimed or not.
     pub is_shared: bool,
-    /// Whether there is no owner's seat beside this one, which is an owner's.
+    /// Whether there are other people, and this is the only one of them who is an owner.
     pub is_last_owner: bool,
 }
 
@@ -91,10 +91,10 @@ pub async fn lock_seats(db: &mut PgConnection, account: AccountId) -> Result<Vec
         r#"select u.organization_id, u.id, u.handle, u.role,
                   exists (select from users x where x.organization_id = u.organization_id
                             and x.id <> u.id and x.removed_at is null) as "is_shared!",
-                  u.role = 'owner' and not exists (
+                  u.role = 'owner' and exists (
                       select from users x where x.organization_id = u.organization_id
-                        and x.id <> u.id and x.removed_at is null
-                        and x.role = 'owner') as "is_last_owner!"
+                        and x.id <> u.id and x.removed_at is null and x.account_id is not null
+                      having not bool_or(x.role = 'owner')) as "is_last_owner!"
            from users u join organizations o on o.id = u.organization_id
            where u.account_id = $1 and u.removed_at is null and o.deleted_at is null"#,
         account.uuid(),
