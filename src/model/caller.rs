@@ -66,9 +66,10 @@ pub struct Caller {
 pub struct Person {
     /// Whose account it is.
     pub account: AccountId,
-    /// The organization that the account was made with: what the person does is in its trail.
+    /// The organization that the account was made with.
     pub home: OrganizationId,
-    /// The organization that a personal token is pinned to: it works in no other.
+    /// The organization that a personal token is pinned to: it works in no other, and in none once
+    /// the seat is given up that it was pinned with.
     pub pinned_to: Option<OrganizationId>,
     /// What the credential may do.
     pub scopes: ScopeSet,

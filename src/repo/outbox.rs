@@ -159,7 +159,7 @@ pub async fn put_off(
     Ok(())
 }
 
-/// Gives a mail up.
+/// Gives a mail up; false where it is not there any more, replaced by a newer one.
 ///
 /// # Errors
 /// The database's own.
@@ -168,8 +168,8 @@ pub async fn give_up(
     id: Uuid,
     failure: &str,
     at: DateTime<Utc>,
-) -> Result<()> {
-    sqlx::query!(
+) -> Result<bool> {
+    let done = sqlx::query!(
         "update outbox set dead_at = $2, last_failure = $3 where id = $1",
         id,
         at,
@@ -177,7 +177,7 @@ pub async fn give_up(
     )
     .execute(db)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 /// Removes up to 1,000 mails that were given up a month ago; how many.

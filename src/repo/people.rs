@@ -191,15 +191,18 @@ impl From<TokenRow> for Identity {
             user_handle: row.user_handle,
             role: row.role,
         };
+        // Pinned to a seat that was given up, it is pinned to where nobody has one: its person may
+        // have another seat by now, and it does not become an unpinned one.
+        let nowhere = OrganizationId::SYSTEM.0;
+        let pinned_to = row.pinned_to.map(|_| row.organization_id.unwrap_or(nowhere));
         let credential = Credential::PersonalToken(account, facts);
         let scopes = ScopeSet::from_stored(&row.scopes);
-        identity(account, (row.home_organization_id, row.pinned_to), seat, (scopes, credential))
+        identity(account, (row.home_organization_id, pinned_to), seat, (scopes, credential))
     }
 }
 
 /// The people whose personal tokens have these digests; only those that are good now, by the
-/// database's clock. A token acts in the organization that it is pinned to, as long as its person
-/// has a seat there.
+/// database's clock. A token acts from the seat that it is pinned to, as long as its person has it.
 ///
 /// # Errors
 /// The database's own.
@@ -218,9 +221,9 @@ pub async fn by_tokens(
                   u.handle as "user_handle?", u.role as "role?"
            from personal_tokens t
            join accounts a on a.id = t.account_id
-           left join organizations o on o.id = t.pinned_to and o.deleted_at is null
-           left join users u on u.account_id = a.id and u.organization_id = o.id
+           left join users u on u.id = t.pinned_seat and u.organization_id = t.pinned_to
                             and u.removed_at is null
+           left join organizations o on o.id = u.organization_id and o.deleted_at is null
            where t.digest = any($1)
              and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
              and a.is_active and a.deleted_at is null"#,

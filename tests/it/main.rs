@@ -28,6 +28,7 @@ mod process;
 mod schema;
 mod secrets;
 mod seeds;
+mod staying_up;
 mod support;
 mod telemetry;
 mod tidy;

@@ -144,16 +144,19 @@ fn the_readme_walks_two_people_through_an_organization() {
     let place = Place::new();
     let server = place.start(&[]);
     let script = script.replace("http://127.0.0.1:8080", &server.url(""));
-    let mut shell = std::process::Command::new("sh");
-    let done = shell.args(["-c", &script]).current_dir(place.path()).output().unwrap();
-    let told = told(&done);
-    if told.contains("jq: not found") && std::env::var_os("CI").is_none() {
-        return;
+    // As often as it is run.
+    for _ in 0..2 {
+        let mut shell = std::process::Command::new("sh");
+        let done = shell.args(["-c", &script]).current_dir(place.path()).output().unwrap();
+        let told = told(&done);
+        if told.contains("jq: not found") && std::env::var_os("CI").is_none() {
+            return;
+        }
+        let answers: Vec<serde_json::Value> =
+            told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let statuses: Vec<_> = answers.iter().map(|it| it["status"].as_u64().unwrap()).collect();
+        assert_eq!(statuses, [200, 200, 200, 200, 201, 200, 403, 200, 200, 200, 403], "{told}");
     }
-    let answers: Vec<serde_json::Value> =
-        told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let statuses: Vec<_> = answers.iter().map(|it| it["status"].as_u64().unwrap()).collect();
-    assert_eq!(statuses, [200, 200, 200, 200, 201, 200, 403, 200, 200, 200, 403], "{told}");
 }
 
 /// The script of the README, as it stands there but for the program and the address.
