@@ -10,6 +10,7 @@ pub mod audit;
 pub mod caller;
 pub mod cursor;
 pub mod email;
+pub mod hex;
 pub mod idempotency;
 pub mod ids;
 pub mod invite;
