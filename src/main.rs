@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tenantry::commands::{Failure, key, key_import, migrate, openapi, serve};
+use tenantry::commands::{Failure, audit, key, key_import, migrate, openapi, serve};
 use tenantry::postgres;
 
 #[global_allocator]
@@ -30,6 +30,9 @@ enum Command {
     /// Look at the text of keys, offline.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Look at the trails of what happened.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Stop the private Postgres once nobody uses it.
     #[command(hide = true)]
     PostgresJanitor {
@@ -57,6 +60,21 @@ enum KeyCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Find out whether any event was changed, removed or moved after it was written.
+    Verify {
+        /// The head that a chain had at some time, `ORG:POSITION:DIGEST`: without one, a chain that
+        /// was cut off at its end looks whole.
+        #[arg(long)]
+        head: Vec<String>,
+        /// A file with such heads: the log, text or JSON, where they are told daily, or a list; `-`
+        /// reads standard input.
+        #[arg(long)]
+        heads: Vec<PathBuf>,
+    },
+}
+
 fn main() -> ExitCode {
     let done = match Arguments::parse().command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(),
@@ -66,6 +84,7 @@ fn main() -> ExitCode {
         Command::Key(KeyCommand::Pattern) => key::pattern(),
         Command::Key(KeyCommand::Peppers) => key::peppers(),
         Command::Key(KeyCommand::Import { file }) => key_import::run(&file),
+        Command::Audit(AuditCommand::Verify { head, heads }) => audit::verify(&head, &heads),
         Command::PostgresJanitor { home } => postgres::janitor(&home).map_err(Failure::from),
     };
     match done {

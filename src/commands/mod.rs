@@ -1,5 +1,6 @@
 //! What the binary can be told to do.
 
+pub mod audit;
 mod chores;
 pub mod key;
 pub mod key_import;

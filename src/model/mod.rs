@@ -7,6 +7,7 @@ pub mod account;
 pub mod allowed_ips;
 pub mod api_key;
 pub mod audit;
+pub mod audit_chain;
 pub mod caller;
 pub mod cursor;
 pub mod email;

@@ -5,6 +5,7 @@
 //! something is unique is the database's decision, told by the name of the constraint.
 
 pub mod accounts;
+pub mod audit_chain;
 pub mod audit_events;
 pub mod callers;
 pub mod email_tokens;

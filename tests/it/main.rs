@@ -8,6 +8,7 @@
 )]
 
 mod account;
+mod audit_chain;
 mod bad_input;
 mod boundary;
 mod browsers;

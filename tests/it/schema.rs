@@ -97,7 +97,7 @@ async fn the_trail_can_be_neither_changed_nor_cut() {
         let attempts = [
             "update audit_events set actor = 'nobody'",
             "delete from audit_events",
-            "truncate audit_events",
+            "truncate audit_events cascade",
         ];
         for attempt in attempts {
             let refused = sqlx::query(attempt).execute(&mut app.sql().await).await.unwrap_err();
