@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tenantry::commands::{Failure, audit, key, key_import, migrate, openapi, serve};
+use tenantry::commands::{Failure, audit, doctor, key, key_import, migrate, openapi, serve};
 use tenantry::postgres;
 
 #[global_allocator]
@@ -25,6 +25,9 @@ enum Command {
     Serve,
     /// Bring the database's schema up to date, and end.
     Migrate,
+    /// Look whether everything that a server needs is as it should be, and say what to do where it
+    /// is not. Nothing is changed.
+    Doctor,
     /// Print the description of the API, as `openapi.yaml` holds it.
     Openapi,
     /// Look at the text of keys, offline.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(),
         Command::Migrate => migrate::run(),
+        Command::Doctor => doctor::run(),
         Command::Openapi => openapi::run(),
         Command::Key(KeyCommand::Check { text }) => key::check(&text),
         Command::Key(KeyCommand::Pattern) => key::pattern(),

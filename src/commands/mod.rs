@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod chores;
+pub mod doctor;
 pub mod key;
 pub mod key_import;
 pub mod migrate;

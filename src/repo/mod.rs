@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod audit_chain;
 pub mod audit_events;
 pub mod callers;
+pub mod catalog;
 pub mod email_tokens;
 pub mod idempotency_keys;
 pub mod invites;

@@ -15,6 +15,7 @@ mod browsers;
 mod callers;
 mod config;
 mod dialects;
+mod doctor;
 mod guards;
 mod idempotency;
 mod isolation;
