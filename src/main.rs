@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
-use tenantry::commands::{Failure, key, key_import, migrate, openapi, org, serve};
+use tenantry::commands::{Failure, audit, doctor, key, key_import, migrate, openapi, org, serve};
 use tenantry::model::organization::Domain;
 use tenantry::model::plan::Plan;
 use tenantry::postgres;
@@ -28,6 +28,9 @@ enum Command {
     Serve,
     /// Bring the database's schema up to date, and end.
     Migrate,
+    /// Look whether everything that a server needs is as it should be, and say what to do where it
+    /// is not. Nothing is changed.
+    Doctor,
     /// Print the description of the API, as `openapi.yaml` holds it.
     Openapi,
     /// Look at the text of keys, offline.
@@ -36,6 +39,9 @@ enum Command {
     /// Make organizations, and step in where their keys are in wrong hands.
     #[command(subcommand)]
     Org(OrgCommand),
+    /// Look at the trails of what happened.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Stop the private Postgres once nobody uses it.
     #[command(hide = true)]
     PostgresJanitor {
@@ -118,16 +124,33 @@ fn run_org(command: &OrgCommand) -> Result<(), Failure> {
     }
 }
 
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Find out whether any event was changed, removed or moved after it was written.
+    Verify {
+        /// The head that a chain had at some time, `ORG:POSITION:DIGEST`: without one, a chain that
+        /// was cut off at its end looks whole.
+        #[arg(long)]
+        head: Vec<String>,
+        /// A file with such heads: the log, text or JSON, where they are told daily, or a list; `-`
+        /// reads standard input.
+        #[arg(long)]
+        heads: Vec<PathBuf>,
+    },
+}
+
 fn main() -> ExitCode {
     let done = match Arguments::parse().command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(),
         Command::Migrate => migrate::run(),
+        Command::Doctor => doctor::run(),
         Command::Openapi => openapi::run(),
         Command::Key(KeyCommand::Check { text }) => key::check(&text),
         Command::Key(KeyCommand::Pattern) => key::pattern(),
         Command::Key(KeyCommand::Peppers) => key::peppers(),
         Command::Key(KeyCommand::Import { file }) => key_import::run(&file),
         Command::Org(command) => run_org(&command),
+        Command::Audit(AuditCommand::Verify { head, heads }) => audit::verify(&head, &heads),
         Command::PostgresJanitor { home } => postgres::janitor(&home).map_err(Failure::from),
     };
     match done {

@@ -1,6 +1,8 @@
 //! What the binary can be told to do.
 
+pub mod audit;
 mod chores;
+pub mod doctor;
 pub mod key;
 pub mod key_import;
 pub mod migrate;

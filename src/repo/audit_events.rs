@@ -7,7 +7,11 @@ use crate::error::Result;
 use crate::model::audit::{AuditEvent, EventFilter, RecordedEvent};
 use crate::model::ids::OrganizationId;
 
-/// Adds one row.
+/// Adds one row. When the transaction commits, the database adds its link to the organization's
+/// chain, which one transaction after the other does.
+///
+/// Invariant: who adds to several organizations' trails does so in the order of their ids, so that
+/// nobody who has the turn in one waits for who has it in the other.
 ///
 /// # Errors
 /// The database's own.

@@ -180,6 +180,17 @@ pub async fn give_up(
     Ok(done.rows_affected() == 1)
 }
 
+/// How many mails were given up.
+///
+/// # Errors
+/// The database's own.
+pub async fn count_dead(db: &mut PgConnection) -> Result<i64> {
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from outbox where dead_at is not null"#,
+    );
+    Ok(count.fetch_one(db).await?)
+}
+
 /// Removes up to 1,000 mails that were given up a month ago; how many.
 ///
 /// # Errors

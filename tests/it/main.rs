@@ -8,12 +8,14 @@
 )]
 
 mod account;
+mod audit_chain;
 mod bad_input;
 mod boundary;
 mod browsers;
 mod callers;
 mod config;
 mod dialects;
+mod doctor;
 mod guards;
 mod idempotency;
 mod isolation;

@@ -132,6 +132,11 @@ impl TestApp {
         replica
     }
 
+    /// What the binary is to be told so that it works on the same database.
+    pub fn database_settings(&self) -> [(&str, &str); 3] {
+        ["DATABASE_URL", "KEY_PEPPERS", "JWT_SECRETS"].map(|name| (name, &*self.settings[name]))
+    }
+
     /// Closes the server's connections.
     pub async fn close(&self) {
         for pool in self.app.pools() {
