@@ -102,7 +102,7 @@ async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
 
 /// The statements on tenants' data: every function of `repo` that is told the organization, and
 /// those that find it in what they are told.
-const STATEMENTS: [&str; 49] = [
+const STATEMENTS: [&str; 50] = [
     "audit_events::insert",
     "audit_events::list",
     "audit_events::part",
@@ -127,6 +127,7 @@ const STATEMENTS: [&str; 49] = [
     "keys::list",
     "keys::part",
     "keys::redigest",
+    "keys::take_from_owner",
     "keys::update",
     "members::claim",
     "members::find",
@@ -302,6 +303,9 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
             key_sessions::spend_refresh_tokens(tx, organization, it.session, now).await?;
         }
         "keys::redigest" => keys::redigest(tx, organization, it.key, digest, "p9").await?,
+        "keys::take_from_owner" => {
+            return keys::take_from_owner(tx, organization, it.key, it.seat).await;
+        }
         "keys::update" => {
             let key = ApiKey { enabled: false, ..it.api_key.clone() };
             keys::update(tx, organization, &key, None).await?;
