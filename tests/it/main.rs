@@ -13,6 +13,7 @@ mod boundary;
 mod browsers;
 mod callers;
 mod config;
+mod database_roles;
 mod dialects;
 mod guards;
 mod idempotency;
