@@ -27,6 +27,7 @@ use tenantry::repo::{
 };
 use uuid::Uuid;
 
+use crate::support::people::PASSWORD;
 use crate::support::{TestApp, run, with};
 
 /// One organization and a thing of each kind in it.
@@ -359,12 +360,7 @@ async fn behind(app: &TestApp, walls: Walls, statement: &str, it: &Tenant) -> bo
         .db
         .transaction(async |tx| {
             let before = rows(tx).await?;
-            match walls {
-                Walls::Of(organization) => tenant_walls::raise(tx, organization).await?,
-                Walls::OfNobody => {
-                    sqlx::query("set local role tenantry_tenant").execute(&mut *tx).await?;
-                }
-            }
+            walls.raise(tx).await?;
             // A row of another organization's is refused where it is written.
             let Ok(found) = affects(tx, statement, it).await else {
                 return Err(Error::conflict("taken back"));
@@ -381,6 +377,18 @@ async fn behind(app: &TestApp, walls: Walls, statement: &str, it: &Tenant) -> bo
 enum Walls {
     Of(OrganizationId),
     OfNobody,
+}
+
+impl Walls {
+    async fn raise(self, tx: &mut PgConnection) -> Result<()> {
+        match self {
+            Self::Of(organization) => tenant_walls::raise(tx, organization).await?,
+            Self::OfNobody => {
+                sqlx::query("set local role tenantry_tenant").execute(&mut *tx).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[tokio::test]
@@ -426,6 +434,97 @@ async fn a_statement_that_forgets_its_organization_finds_only_that() {
             let is_filled = table != "idempotency_keys";
             assert_eq!(all > 0, is_filled, "{table} shows nothing");
         }
+    })
+    .await;
+}
+
+/// What is a person's is there where they have a seat, and nowhere else.
+#[tokio::test]
+async fn people_and_their_credentials_are_there_only_where_they_have_a_seat() {
+    run(async |app| {
+        let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+        let other = tenant(app, "dora@example.com", "emil@example.com").await;
+        let all = json!({ "name": "t", "scopes": ["*"] });
+        for email in ["ann@example.com", "ben@example.com", "dora@example.com"] {
+            let cookie = app.sign_in(email, PASSWORD).await.cookie().unwrap();
+            app.make_token(&cookie, all.clone()).await;
+        }
+        let owners = [
+            "select email from accounts order by 1",
+            "select distinct (select email from accounts a where a.id = t.account_id)
+             from sessions t order by 1",
+            "select distinct (select email from accounts a where a.id = t.account_id)
+             from personal_tokens t order by 1",
+        ];
+        let there = async |sql: &'static str, walls: Walls| -> Vec<Option<String>> {
+            let read = app.app.db.transaction(async |tx| {
+                walls.raise(tx).await?;
+                Ok(sqlx::query_scalar(sql).fetch_all(tx).await?)
+            });
+            read.await.unwrap()
+        };
+        let named = |emails: &[&str]| -> Vec<_> {
+            emails.iter().map(|email| Some((*email).to_owned())).collect()
+        };
+        for sql in owners {
+            let own = there(sql, Walls::Of(acme.organization)).await;
+            assert_eq!(own, named(&["ann@example.com", "ben@example.com"]), "{sql}");
+            let others = there(sql, Walls::Of(other.organization)).await;
+            assert!(!others.contains(&own[0]) && !others.contains(&None), "{sql}: {others:?}");
+            assert_eq!(there(sql, Walls::OfNobody).await, [], "{sql}");
+        }
+        app.execute("update users set removed_at = now() where role = 'member'").await;
+        for sql in owners {
+            let own = there(sql, Walls::Of(acme.organization)).await;
+            assert_eq!(own, named(&["ann@example.com"]), "{sql}");
+        }
+    })
+    .await;
+}
+
+/// Of people and their mail, nothing is changed in an organization's name that is not its own.
+#[tokio::test]
+async fn the_role_of_tenants_may_do_to_people_only_what_is_needed() {
+    run(async |app| {
+        let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+        let all = json!({ "name": "t", "scopes": ["*"] });
+        let cookie = app.sign_in("ann@example.com", PASSWORD).await.cookie().unwrap();
+        app.make_token(&cookie, all).await;
+        let invite = json!({ "email": "new@example.com", "role": "member" });
+        let invites = format!("/api/user/organizations/{}/invites", acme.handle.as_str());
+        app.session(&cookie).post(&invites, invite).await.has_status(201);
+        let attempts = [
+            "select password_hash from accounts",
+            "update accounts set is_active = false",
+            // Of one whose home is another organization.
+            "update accounts set default_key_id = null where email = 'ben@example.com'",
+            "insert into accounts select * from accounts",
+            "delete from accounts",
+            "update sessions set id = gen_random_uuid()",
+            "update sessions set expires_at = now()",
+            "insert into sessions select * from sessions",
+            "delete from sessions",
+            "update personal_tokens set id = gen_random_uuid()",
+            "update personal_tokens set scopes = '{*}'",
+            "delete from personal_tokens",
+            "insert into outbox (id, kind, address, created_at, due_at)
+             values (gen_random_uuid(), 'reset_password', 'ann@example.com', now(), now())",
+            "update outbox set address = 'mal@example.com'",
+            "select from email_tokens",
+            "delete from audit_events",
+            "truncate outbox",
+        ];
+        for attempt in attempts {
+            let tried = app
+                .app
+                .db
+                .tenant(acme.organization, async |tx| Ok(sqlx::query(attempt).execute(tx).await?));
+            let refused = tried.await.expect_err(attempt);
+            let refused = refused.cause().to_string();
+            let is_wall = ["permission denied", "row-level security"];
+            assert!(is_wall.iter().any(|it| refused.contains(it)), "{attempt}: {refused}");
+        }
+        app.mails().await;
     })
     .await;
 }
