@@ -34,6 +34,7 @@ struct Tenant {
     seat: UserId,
     seat_handle: String,
     account: AccountId,
+    account_of_owner: AccountId,
     email: Email,
     session_of_person: SessionId,
     token: KeyId,
@@ -107,6 +108,7 @@ async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
         seat: UserId(seat),
         seat_handle,
         account: AccountId::parse(&member.id).unwrap(),
+        account_of_owner: AccountId::parse(&owner.id).unwrap(),
         email: Email::parse(&member.email).unwrap(),
         session_of_person: SessionId::from_uuid(session_of_person),
         token: KeyId::parse(&token).unwrap(),
@@ -342,4 +344,102 @@ async fn nothing_of_an_organization_is_left_on_a_connection() {
             }
         })
         .await;
+}
+
+/// Fails what is written for an organization without its walls.
+const SENTRIES: [&str; 6] = [
+    "create function require_walls() returns trigger language plpgsql as $$ begin
+         if current_user <> 'tenantry_tenant' or new.organization_id <> tenant_organization() then
+             raise exception '% without walls', tg_table_name;
+         end if;
+         return new;
+     end $$",
+    "create trigger t before insert on api_keys for each row execute function require_walls()",
+    "create trigger t before insert on audit_events for each row execute function require_walls()",
+    "create trigger t before insert on refresh_tokens for each row execute function require_walls()",
+    "create trigger t before insert on users for each row execute function require_walls()",
+    "create trigger t before update on invites for each row execute function require_walls()",
+];
+
+/// Where it is only found out on the way which organization it is, the rest is behind its walls.
+#[tokio::test]
+async fn what_begins_with_a_secret_or_a_person_ends_behind_the_walls() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let ben = app.verified_person("ben@example.com").await;
+        let key = app.make_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await;
+        let (_, refresh) = app.exchange(&key.api_key).await;
+        let invites = format!("/api/user/organizations/{}/invites", ann.org_id);
+        let invite = json!({ "email": ben.email, "role": "member" });
+        app.session(&ann.cookie).post(&invites, invite).await.has_status(201);
+        let link = app.mailed_token().await;
+        for sentry in SENTRIES {
+            app.execute(sentry).await;
+        }
+        let request = json!({ "refresh_token": refresh });
+        app.anon().post("/auth/refresh", request.clone()).await.has_status(200);
+        // Shown a second time, it ends the session.
+        app.anon().post("/auth/refresh", request).await.has_failed(401, "unauthorized");
+        let ended = "select count(*) from key_sessions where revoked_at is not null";
+        assert_eq!(app.count(ended).await, 1);
+        let twice = app.session(&ben.cookie).with("idempotency-key", "one");
+        for _ in 0..2 {
+            let accept = format!("/api/user/invites/{link}/accept");
+            twice.post(&accept, json!({})).await.has_status(200);
+        }
+        let regenerate = "/auth/api-key/regenerate";
+        app.bearer(&ann.token).post(regenerate, json!({})).await.has_status(200);
+        app.bearer(&ann.token).post(regenerate, json!({})).await.has_status(200);
+        let live = "select count(*) from api_keys where revoked_at is null";
+        assert_eq!(app.count(live).await, 2);
+    })
+    .await;
+}
+
+/// Where the database is asked without walls: how often in each file, and why. It may only shrink.
+const WITHOUT: [(&str, usize, &str); 24] = [
+    ("src/app/key_lookup.rs", 1, "who is calling"),
+    ("src/app/meter.rs", 1, "what was used is written for all at once"),
+    ("src/app/refusals.rs", 1, "what was refused is written for all at once"),
+    ("src/commands/chores.rs", 1, "what is over is over for all"),
+    ("src/commands/key.rs", 1, "counts of the whole deployment, for its operator"),
+    ("src/domain/accounts.rs", 3, "a person's account, and the organizations that go with it"),
+    ("src/domain/key_import.rs", 1, "keys of all organizations, by the deployment's operator"),
+    ("src/domain/key_sessions.rs", 1, "raises the walls when the token has said whose it is"),
+    ("src/domain/mails/mod.rs", 6, "mail is sent to whomever"),
+    ("src/domain/passwords.rs", 8, "a person's password"),
+    ("src/domain/signup.rs", 1, "makes an organization"),
+    ("src/http/account/me.rs", 1, "a person's account"),
+    ("src/http/account/sign_in.rs", 1, "a person's session"),
+    ("src/http/caller/guards.rs", 1, "who is calling"),
+    ("src/http/caller/holder.rs", 1, "a person's token; an organization's key has walls"),
+    ("src/http/health.rs", 1, "the schema"),
+    ("src/http/user/account.rs", 2, "a person's account"),
+    ("src/http/user/invites.rs", 1, "raises the walls when the link has said where it leads"),
+    ("src/http/user/organizations.rs", 2, "all organizations of a person; another one is made"),
+    ("src/http/user/passwords.rs", 1, "a person's password"),
+    ("src/http/user/personal_tokens.rs", 5, "a person's tokens"),
+    ("src/http/user/sessions.rs", 3, "a person's sessions"),
+    ("src/http/user/sign_in.rs", 2, "a person's session"),
+    ("src/http/user/verify_email.rs", 1, "a person's address"),
+];
+
+#[test]
+fn what_is_asked_without_walls_is_known_with_the_reason() {
+    let mut found = Vec::new();
+    for source in crate::tidy::sources("src") {
+        if source.path == "src/app/database.rs" {
+            continue;
+        }
+        let code: String = source.code().split_whitespace().collect();
+        let ways = ["db.run(", "db.transaction(", "db.long_transaction(", ".run(&app,&person,"];
+        let count: usize = ways.iter().map(|way| code.matches(way).count()).sum();
+        if count > 0 {
+            found.push((source.path, count));
+        }
+    }
+    found.sort();
+    let known: Vec<_> =
+        WITHOUT.iter().map(|(path, count, _)| ((*path).to_owned(), *count)).collect();
+    assert_eq!(found, known);
 }

@@ -22,15 +22,17 @@ use tenantry::model::scope::ScopeSet;
 use tenantry::model::secret::Digest;
 use tenantry::model::usage::Period;
 use tenantry::repo::{
-    audit_events, callers, idempotency_keys, invites, key_endings, key_sessions, keys, members,
-    organizations, outbox, people, projects, usage, users,
+    accounts, audit_events, callers, idempotency_keys, invites, key_endings, key_sessions, keys,
+    members, organizations, outbox, people, projects, usage, users,
 };
 use uuid::Uuid;
 
 use super::Tenant;
 
 /// What is done in an organization's name, behind its walls.
-pub const STATEMENTS: [&str; 62] = [
+pub const STATEMENTS: [&str; 64] = [
+    "accounts::hold_default_key",
+    "accounts::set_default_key",
     "audit_events::insert",
     "audit_events::list",
     "audit_events::part",
@@ -98,7 +100,7 @@ pub const STATEMENTS: [&str; 62] = [
 /// What is done without walls, or shows none: this list is judged by hand, and each group says why.
 const OTHERS: &[&[&str]] = &[
     // The walls themselves, and a lock that is on no row.
-    &["idempotency_keys::try_hold", "tenant_walls::raise"],
+    &["idempotency_keys::try_hold", "tenant_walls::lower", "tenant_walls::raise"],
     // Who is calling, or shows a secret: asked before there is an organization.
     &[
         "callers::by_digests",
@@ -119,7 +121,6 @@ const OTHERS: &[&[&str]] = &[
         "accounts::insert",
         "accounts::lock",
         "accounts::renew_hash",
-        "accounts::set_default_key",
         "accounts::set_password",
         "accounts::signed_in",
         "accounts::update",
@@ -350,6 +351,12 @@ async fn makes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bo
     let (organization, now) = (it.organization, Utc::now());
     let id = Uuid::from_u128(7);
     match statement {
+        "accounts::hold_default_key" => {
+            accounts::hold_default_key(tx, it.account_of_owner).await?;
+        }
+        "accounts::set_default_key" => {
+            accounts::set_default_key(tx, it.account_of_owner, it.key).await?;
+        }
         "callers::hold_session" => callers::hold_session(tx, organization, it.session).await?,
         "idempotency_keys::find" => {
             return Ok(idempotency_keys::find(tx, &it.attempt).await?.is_some());
