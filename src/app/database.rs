@@ -88,8 +88,8 @@ impl Database {
     /// other organizations are not there, whatever a statement asks.
     ///
     /// Invariant: whatever is done in an organization's name goes through here or
-    /// [`Database::transaction_of`], so that a statement that forgets its organization finds nothing
-    /// rather than everything.
+    /// [`Database::transaction_of`], so that a statement that forgets its organization finds
+    /// nothing rather than everything.
     ///
     /// # Errors
     /// As [`Database::transaction`].

@@ -100,7 +100,8 @@ async fn template() -> String {
 async fn make_owner(db: &mut PgConnection) {
     for (role, can) in [(OWNER, "login"), ("tenantry_tenant", "nologin")] {
         let sql = format!(
-            "do $$ begin create role {role} {can}; exception when duplicate_object then null; end $$"
+            "do $$ begin create role {role} {can};
+             exception when duplicate_object then null; end $$"
         );
         execute(db, &sql).await;
     }

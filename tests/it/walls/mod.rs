@@ -356,7 +356,8 @@ const SENTRIES: [&str; 6] = [
      end $$",
     "create trigger t before insert on api_keys for each row execute function require_walls()",
     "create trigger t before insert on audit_events for each row execute function require_walls()",
-    "create trigger t before insert on refresh_tokens for each row execute function require_walls()",
+    "create trigger t before insert on refresh_tokens
+         for each row execute function require_walls()",
     "create trigger t before insert on users for each row execute function require_walls()",
     "create trigger t before update on invites for each row execute function require_walls()",
 ];
