@@ -220,7 +220,9 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "audit_events::list" => {
             !audit_events::list(tx, organization, &filter, None, 100).await?.is_empty()
         }
-        "audit_events::part" => audit_events::part(tx, organization, &filter, all).await?.1 > 0,
+        "audit_events::part" => {
+            audit_events::part(tx, organization, &filter, None, all).await?.1 > 0
+        }
         "callers::confirm" => callers::confirm(tx, organization, it.key, None).await.is_ok(),
         "invites::find" => invites::find(tx, organization, it.invite).await?.is_some(),
         "invites::list" => invites::list(tx, organization, None, all).await?.1 > 0,
