@@ -10,6 +10,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
 use crate::http::{account, health, jwks, onboarding, operator, organization, routes, user};
+use crate::model::role;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,7 +36,7 @@ use crate::http::{account, health, jwks, onboarding, operator, organization, rou
         operator::dialect::FailedForKey,
         user::dialect::Failed
     )),
-    modifiers(&Credentials)
+    modifiers(&Credentials, &Rights)
 )]
 struct Description;
 
@@ -62,6 +63,24 @@ impl Modify for Credentials {
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// Who may do what is told where it is asked for: with the routes of an organization's people.
+struct Rights;
+
+impl Modify for Rights {
+    fn modify(&self, document: &mut Document) {
+        let tags = document.tags.iter_mut().flatten();
+        for tag in tags.filter(|tag| tag.name == "user") {
+            let description = tag.description.get_or_insert_default();
+            *description = format!(
+                "{description}\n\nIn an organization, a credential needs the scope, and its person \
+                 the role. An organization's own key needs the scope alone, but for owners it must \
+                 have been minted by one.\n\n{}",
+                role::table()
+            );
+        }
     }
 }
 

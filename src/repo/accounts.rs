@@ -39,15 +39,37 @@ pub async fn insert(db: &mut PgConnection, account: &NewAccount<'_>) -> Result<(
     Ok(())
 }
 
-/// Notes the key that the account's person was given at signup.
+/// The key that the account's person was given at signup, the account held against change until the
+/// transaction ends. Behind the walls of the home organization, too.
 ///
 /// # Errors
 /// The database's own.
+pub async fn hold_default_key(db: &mut PgConnection, id: AccountId) -> Result<Option<KeyId>> {
+    let key = sqlx::query_scalar!(
+        "select default_key_id from accounts where id = $1 for no key update",
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(key.flatten().map(KeyId::from_uuid))
+}
+
+/// Notes the key that the account's person was given at signup.
+///
+/// # Errors
+/// Internal where the account is not there.
 pub async fn set_default_key(db: &mut PgConnection, id: AccountId, key: KeyId) -> Result<()> {
-    sqlx::query!("update accounts set default_key_id = $2 where id = $1", id.uuid(), key.uuid(),)
-        .execute(db)
-        .await?;
-    Ok(())
+    let done = sqlx::query!(
+        "update accounts set default_key_id = $2 where id = $1",
+        id.uuid(),
+        key.uuid(),
+    )
+    .execute(db)
+    .await?;
+    match done.rows_affected() {
+        1 => Ok(()),
+        _ => Err(Error::internal("the account of a default key is not there")),
+    }
 }
 
 struct Row {

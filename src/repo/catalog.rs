@@ -67,9 +67,9 @@ pub async fn sees_organizations(db: &mut PgConnection) -> Result<bool> {
     Ok(sees.fetch_one(db).await?)
 }
 
-/// The tables with tenants' data, and of each whether it has its walls: row-level security that
-/// holds for the table's owner too, with a policy that lets the lesser role read and write the rows
-/// of its organization.
+/// The tables with tenants' data, and those that the lesser role may touch, and of each whether it
+/// has its walls: row-level security that holds for the table's owner too, with a policy that lets
+/// the lesser role read the rows of its organization.
 ///
 /// # Errors
 /// The database's own.
@@ -81,12 +81,15 @@ pub async fn walls(db: &mut PgConnection) -> Result<Vec<(String, bool)>> {
                       where p.schemaname = current_schema() and p.tablename = c.relname
                         and p.roles = '{tenantry_tenant}'
                         and p.qual like '%tenant_organization()%'
-                        and p.with_check like '%tenant_organization()%') as "has_walls!"
+                        and p.with_check is not null) as "has_walls!"
            from pg_class c
            where c.relkind = 'r' and c.relnamespace = current_schema()::regnamespace
              and (c.relname = 'organizations' or exists (
                   select from pg_attribute a where a.attrelid = c.oid
-                     and a.attname = 'organization_id' and a.attnotnull))
+                     and a.attname = 'organization_id' and a.attnotnull)
+                  or has_any_column_privilege(
+                      (select oid from pg_roles where rolname = 'tenantry_tenant'), c.oid,
+                      'select, insert, update'))
            order by 1"#,
     )
     .fetch_all(db)

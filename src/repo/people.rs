@@ -238,23 +238,23 @@ pub async fn by_tokens(
     Ok(found.collect())
 }
 
-/// The person of a session as the database knows them in this transaction: the session, and their
-/// seat in `organization`, held against change until then.
+/// The person of a session as the database knows them in this transaction: the session, and the
+/// `seat` of an account in an organization, held against change until then.
 ///
 /// # Errors
-/// Unauthenticated where the session is not good any more.
+/// Forbidden where there is no such seat any more; else unauthenticated where the session is not
+/// good any more.
 pub async fn confirm_session(
     db: &mut PgConnection,
-    organization: Option<OrganizationId>,
+    seat: Option<(AccountId, OrganizationId)>,
     session: SessionId,
 ) -> Result<Identity> {
-    let account = sqlx::query_scalar!(
-        "select account_id from sessions where id = $1 for no key update",
-        session.uuid(),
-    )
-    .fetch_optional(&mut *db)
-    .await?;
-    hold_seat(db, organization, account).await?;
+    sqlx::query!("select id from sessions where id = $1 for no key update", session.uuid())
+        .fetch_optional(&mut *db)
+        .await?;
+    if let Some(seat) = seat {
+        hold_seat(db, seat).await?;
+    }
     let found = by_sessions(db, &[session], &[]).await?.into_iter().next();
     let found = found.map(|(_, _, identity)| identity);
     found.ok_or_else(|| Error::unauthenticated(Proof::Token, "This session has ended"))
@@ -263,21 +263,20 @@ pub async fn confirm_session(
 /// The same of a personal token.
 ///
 /// # Errors
-/// Unauthenticated where the token is not good any more.
+/// As [`confirm_session`].
 pub async fn confirm_token(
     db: &mut PgConnection,
-    organization: OrganizationId,
+    seat: (AccountId, OrganizationId),
     token: KeyId,
 ) -> Result<Identity> {
-    let held = sqlx::query!(
-        "select account_id, digest from personal_tokens where id = $1 for no key update",
+    let digest = sqlx::query_scalar!(
+        "select digest from personal_tokens where id = $1 for no key update",
         token.uuid(),
     )
     .fetch_optional(&mut *db)
     .await?;
-    let account = held.as_ref().map(|row| row.account_id);
-    hold_seat(db, Some(organization), account).await?;
-    let digest = held.and_then(|row| row.digest.try_into().ok()).map(Digest::new);
+    hold_seat(db, seat).await?;
+    let digest = digest.and_then(|digest| digest.try_into().ok()).map(Digest::new);
     let found = by_tokens(db, digest.as_slice()).await?.into_values().next();
     found.ok_or_else(|| Error::unauthenticated(Proof::Key, "This credential is not valid"))
 }
@@ -335,19 +334,21 @@ pub async fn caller_in(
     Ok(row.and_then(|row| row.into_caller(person)))
 }
 
+/// Asked before whether the credential is good: behind an organization's walls, those of people
+/// without a seat are not there.
 async fn hold_seat(
     db: &mut PgConnection,
-    organization: Option<OrganizationId>,
-    account: Option<Uuid>,
+    (account, organization): (AccountId, OrganizationId),
 ) -> Result<()> {
-    sqlx::query!(
+    let held = sqlx::query!(
         "select id from users
          where organization_id = $1 and account_id = $2 and removed_at is null
          for no key update",
-        organization.map(|organization| organization.0),
-        account,
+        organization.0,
+        account.uuid(),
     )
     .fetch_optional(db)
     .await?;
-    Ok(())
+    let no_seat = || Error::forbidden("You have no seat in this organization any more");
+    held.map(|_| ()).ok_or_else(no_seat)
 }

@@ -39,7 +39,7 @@ async fn tamper(app: &TestApp, sql: &str) {
          {sql};
          alter table audit_events enable trigger all; alter table audit_links enable trigger all"
     );
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.sql().await).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.superuser().await).await.unwrap();
 }
 
 /// The events of a position in every chain, for a statement.

@@ -60,7 +60,7 @@ fn assert_problems(settings: &HashMap<String, String>, expected: &[(&str, &str)]
 
 /// Runs a statement that the doctor is to find the traces of.
 async fn harm(app: &TestApp, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut app.sql().await).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut app.superuser().await).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -227,7 +227,7 @@ async fn a_role_that_may_not_become_the_lesser_one_nor_owns_the_tables_is_told_o
         )
         .await;
         let mut settings = settings(app);
-        let url = settings["DATABASE_URL"].replace("user=tenantry", &format!("user={name}"));
+        let url = settings["DATABASE_URL"].replace("user=test_owner", &format!("user={name}"));
         settings.insert("DATABASE_URL".to_owned(), url);
         let grant = format!("run grant tenantry_tenant to \"{name}\"");
         assert_problems(&settings, &[("role", &grant), ("owner", "does not own _sqlx_migrations")]);

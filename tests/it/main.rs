@@ -14,6 +14,7 @@ mod boundary;
 mod browsers;
 mod callers;
 mod config;
+mod database_roles;
 mod dialects;
 mod doctor;
 mod guards;

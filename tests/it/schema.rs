@@ -86,6 +86,44 @@ async fn every_tenant_table_has_its_walls() {
 }
 
 #[tokio::test]
+async fn what_the_role_of_tenants_may_touch_has_walls_for_it() {
+    none(
+        "select c.relname::text from pg_class c
+         where c.relkind in ('r', 'p', 'v', 'm', 'f')
+           and c.relnamespace = 'public'::regnamespace
+           and (has_table_privilege('tenantry_tenant', c.oid,
+                    'select, insert, update, delete, truncate, references, trigger')
+                or has_any_column_privilege('tenantry_tenant', c.oid,
+                    'select, insert, update, references'))
+           and not (c.relrowsecurity and c.relforcerowsecurity and exists (
+                select from pg_policies p
+                where p.tablename = c.relname and p.roles = '{tenantry_tenant}'
+                  and p.qual like '%tenant_organization()%'))",
+        "tables that tenants may touch without walls",
+    )
+    .await;
+    none(
+        "select p.policyname::text from pg_policies p
+         where not p.roles <@ '{test_owner}'
+           and (p.roles <> '{tenantry_tenant}' or p.qual not like '%tenant_organization()%')",
+        "policies that let tenants through",
+    )
+    .await;
+}
+
+/// Secrets of people that nothing done in an organization's name asks for.
+#[tokio::test]
+async fn the_role_of_tenants_reads_no_password() {
+    none(
+        "select column_name::text from information_schema.columns
+         where table_schema = 'public' and column_name like 'password%'
+           and has_column_privilege('tenantry_tenant', table_name, column_name, 'select, update')",
+        "passwords that tenants may read",
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn the_trail_can_be_neither_changed_nor_cut() {
     run(async |app| {
         app.sign_up().await;

@@ -181,6 +181,11 @@ impl TestApp {
         self.database.connect().await.expect("a connection")
     }
 
+    /// The same, of a superuser.
+    pub async fn superuser(&self) -> PgConnection {
+        TestDatabase::of_superuser(self.database.get_database().expect("a name")).await
+    }
+
     /// Runs one statement beside the server.
     pub async fn execute(&self, sql: &'static str) -> u64 {
         let done = sqlx::query(sql).execute(&mut self.sql().await).await;

@@ -19,9 +19,9 @@ pub struct World {
     /// A person.
     pub ann: Person,
     /// A session of theirs beside the one they use.
-    other_session: String,
+    pub other_session: String,
     /// The id of a personal token of theirs.
-    token_id: String,
+    pub token_id: String,
     /// The id of another one, which can be spared.
     spare_token_id: String,
     /// The id of a key of their organization.

@@ -50,6 +50,8 @@ async fn the_trail_is_read_by_type_by_time_and_in_parts() {
         assert_eq!(ids(&part), events[..2]);
         let meta = json!({ "total": 3, "offset": 0, "limit": 2, "hasMore": true });
         assert_eq!(part["meta"], meta);
+        let found = list("q=KEY.Created&limit=2").await;
+        assert_eq!(found["meta"], meta);
         let rest = list("eventType=api_key.created&limit=2&offset=2").await;
         assert_eq!(ids(&rest), events[2..]);
         assert_eq!(rest["meta"]["hasMore"], false);
