@@ -96,5 +96,6 @@ begin
 end
 $$;
 
-grant select on billing_customers, key_claims, payments to tenantry_tenant;
-grant update on key_claims to tenantry_tenant;
+grant select on billing_customers, payments to tenantry_tenant;
+grant select (organization_id, digest, expires_at, claimed_at, revoked_at), update (claimed_at)
+    on key_claims to tenantry_tenant;

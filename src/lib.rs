@@ -28,7 +28,8 @@
 //!   is a [`model::secret::Secret`], and in the database a [`model::secret::Digest`].
 //! - There is no cache of good credentials: a revocation is true everywhere when it commits.
 //! - The database decides what is unique and what has expired.
-//! - A change and its audit row are one transaction.
+//! - A change and its audit row are one transaction, at whose end the row is linked into its
+//!   organization's chain of digests.
 
 pub mod app;
 pub mod clock;

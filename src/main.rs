@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
-use tenantry::commands::{Failure, key, key_import, migrate, openapi, serve};
+use tenantry::commands::{Failure, audit, doctor, key, key_import, migrate, openapi, org, serve};
+use tenantry::model::organization::Domain;
+use tenantry::model::plan::Plan;
 use tenantry::postgres;
 
 #[global_allocator]
@@ -25,11 +28,20 @@ enum Command {
     Serve,
     /// Bring the database's schema up to date, and end.
     Migrate,
+    /// Look whether everything that a server needs is as it should be, and say what to do where it
+    /// is not. Nothing is changed.
+    Doctor,
     /// Print the description of the API, as `openapi.yaml` holds it.
     Openapi,
     /// Look at the text of keys, offline.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Make organizations, and step in where their keys are in wrong hands.
+    #[command(subcommand)]
+    Org(OrgCommand),
+    /// Look at the trails of what happened.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Stop the private Postgres once nobody uses it.
     #[command(hide = true)]
     PostgresJanitor {
@@ -57,15 +69,88 @@ enum KeyCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum OrgCommand {
+    /// Make an organization, and print its first key.
+    Create {
+        /// Its id: 1 to 64 letters, digits, hyphens or underscores.
+        org_id: String,
+        /// What it is called; its id, where left out.
+        #[arg(long)]
+        name: Option<String>,
+        /// Its line of business.
+        #[arg(long, default_value = "general",
+              value_parser = PossibleValuesParser::new(Domain::ALL.map(|(_, word)| word)))]
+        domain: String,
+        /// What it pays for.
+        #[arg(long, default_value = "trial",
+              value_parser = PossibleValuesParser::new(Plan::ALL.map(|(_, word)| word)))]
+        tier: String,
+        /// Whose pages' scripts may use its keys, separated by commas; anybody's, where left out.
+        #[arg(long)]
+        allowed_origins: Option<String>,
+    },
+    /// Suspend an organization: its credentials are refused until it is reactivated.
+    Suspend {
+        /// Its id.
+        org_id: String,
+    },
+    /// Reactivate a suspended organization: the keys that it had work again.
+    Reactivate {
+        /// Its id.
+        org_id: String,
+    },
+    /// End every key of an organization, and print a new one.
+    Rotate {
+        /// Its id.
+        org_id: String,
+    },
+}
+
+fn run_org(command: &OrgCommand) -> Result<(), Failure> {
+    match command {
+        OrgCommand::Create { org_id, name, domain, tier, allowed_origins } => {
+            org::create(&org::Typed {
+                org_id,
+                name: name.as_deref(),
+                domain,
+                tier,
+                allowed_origins: allowed_origins.as_deref(),
+            })
+        }
+        OrgCommand::Suspend { org_id } => org::suspend(org_id),
+        OrgCommand::Reactivate { org_id } => org::reactivate(org_id),
+        OrgCommand::Rotate { org_id } => org::rotate(org_id),
+    }
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Find out whether any event was changed, removed or moved after it was written.
+    Verify {
+        /// The head that a chain had at some time, `ORG:POSITION:DIGEST`: without one, a chain that
+        /// was cut off at its end looks whole.
+        #[arg(long)]
+        head: Vec<String>,
+        /// A file with such heads: the log, text or JSON, where they are told daily, or a list; `-`
+        /// reads standard input.
+        #[arg(long)]
+        heads: Vec<PathBuf>,
+    },
+}
+
 fn main() -> ExitCode {
     let done = match Arguments::parse().command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(),
         Command::Migrate => migrate::run(),
+        Command::Doctor => doctor::run(),
         Command::Openapi => openapi::run(),
         Command::Key(KeyCommand::Check { text }) => key::check(&text),
         Command::Key(KeyCommand::Pattern) => key::pattern(),
         Command::Key(KeyCommand::Peppers) => key::peppers(),
         Command::Key(KeyCommand::Import { file }) => key_import::run(&file),
+        Command::Org(command) => run_org(&command),
+        Command::Audit(AuditCommand::Verify { head, heads }) => audit::verify(&head, &heads),
         Command::PostgresJanitor { home } => postgres::janitor(&home).map_err(Failure::from),
     };
     match done {

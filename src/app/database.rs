@@ -81,14 +81,15 @@ impl Database {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        self.transact(CALL, work).await
+        self.transact(CALL, None, work).await
     }
 
     /// Runs `work` in one transaction of the organization's: by a lesser role, for which rows of
     /// other organizations are not there, whatever a statement asks.
     ///
-    /// Invariant: whatever is done in an organization's name goes through here, so that a statement
-    /// that forgets its organization finds nothing rather than everything.
+    /// Invariant: whatever is done in an organization's name goes through here or
+    /// [`Database::transaction_of`], so that a statement that forgets its organization finds
+    /// nothing rather than everything.
     ///
     /// # Errors
     /// As [`Database::transaction`].
@@ -97,11 +98,19 @@ impl Database {
         organization: OrganizationId,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        self.transaction(async |tx| {
-            tenant_walls::raise(tx, organization).await?;
-            work(tx).await
-        })
-        .await
+        self.transact(CALL, Some(organization), work).await
+    }
+
+    /// Runs `work` in one transaction: of the tenant's, where there is one.
+    ///
+    /// # Errors
+    /// As [`Database::transaction`].
+    pub async fn transaction_of<T>(
+        &self,
+        tenant: Option<OrganizationId>,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
+    ) -> Result<T> {
+        self.transact(CALL, tenant, work).await
     }
 
     /// Runs `work` in one transaction for a command that an operator waits for: it may take its
@@ -113,17 +122,21 @@ impl Database {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        self.transact(LONG_CALL, work).await
+        self.transact(LONG_CALL, None, work).await
     }
 
     async fn transact<T>(
         &self,
         deadline: Duration,
+        tenant: Option<OrganizationId>,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
         let mut lease = self.lease().await?;
         let in_transaction = async {
             let mut transaction = lease.connection()?.begin().await?;
+            if let Some(organization) = tenant {
+                tenant_walls::raise(&mut transaction, organization).await?;
+            }
             match work(&mut transaction).await {
                 Ok(value) => {
                     transaction.commit().await?;

@@ -106,6 +106,9 @@ impl Refusals {
         if noted.is_empty() {
             return Ok(());
         }
+        // In the order of organizations, or two servers could wait for each other's trails.
+        let mut noted: Vec<_> = noted.into_iter().collect();
+        noted.sort_unstable_by_key(|(refused, _)| refused.organization().0);
         self.db
             .transaction(async |tx| {
                 for (refused, (trail, count)) in &noted {

@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 use crate::commands::migrate::{configuration, with_app};
 use crate::commands::{Failure, say};
 use crate::domain::key_import::{ImportedKey, import};
-use crate::model::Invalid;
 use crate::model::key_name::KeyName;
 use crate::model::moment;
 use crate::model::org_handle::OrgHandle;
 use crate::model::scope::ScopeCatalogue;
+use crate::model::{Invalid, hex};
 
 /// Takes over the keys of a file: all of them, or none.
 ///
@@ -81,8 +81,8 @@ fn parse_line(
     })?;
     let sha256 = match (line.key, line.sha256) {
         (Some(key), None) if !key.trim().is_empty() => Sha256::digest(key.trim()).into(),
-        (None, Some(hex)) => {
-            parse_sha256(&hex).ok_or("sha256 must be 64 hexadecimal digits".to_owned())?
+        (None, Some(text)) => {
+            hex::decode(&text).ok_or("sha256 must be 64 hexadecimal digits".to_owned())?
         }
         _ => return Err("must have either a key or a sha256".into()),
     };
@@ -97,15 +97,4 @@ fn parse_line(
         scopes: catalogue.parse(&line.scopes).map_err(|why| named("scopes", why))?,
         expires_at: expires_at.map_err(|why| named("expires_at", why))?,
     })
-}
-
-fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(bytes)
 }

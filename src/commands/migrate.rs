@@ -22,7 +22,7 @@ use crate::repo::migrations;
 use crate::telemetry::Telemetry;
 
 /// Where in the data directory the private cluster lies.
-const CLUSTER: &str = "postgres";
+pub(super) const CLUSTER: &str = "postgres";
 /// How long the database may take to say its first word.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -100,7 +100,11 @@ pub fn with_app<T>(
     })
 }
 
-fn start_cluster(settings: &DatabaseSettings) -> Result<Prepared, Failure> {
+/// Starts the private cluster, or adopts the one that runs.
+///
+/// # Errors
+/// What keeps it from running.
+pub(super) fn start_cluster(settings: &DatabaseSettings) -> Result<Prepared, Failure> {
     let cluster = Cluster::start(&Settings {
         home: settings.data_dir.join(CLUSTER),
         bin_dir: settings.pg_bin_dir.clone(),

@@ -1,10 +1,13 @@
 //! What the binary can be told to do.
 
+pub mod audit;
 mod chores;
+pub mod doctor;
 pub mod key;
 pub mod key_import;
 pub mod migrate;
 pub mod openapi;
+pub mod org;
 pub mod serve;
 
 use std::io::{self, Write};

@@ -65,6 +65,14 @@ impl Config {
     /// # Errors
     /// Every problem there is, not just the first.
     pub fn read(env: &mut Env<'_>) -> Result<Self, ConfigError> {
+        let config = Self::read_all(env);
+        env.problems()?;
+        Ok(config)
+    }
+
+    /// Reads what can be read, to look at: what is broken or missing is as if it were not set. The
+    /// problems are left with `env`.
+    pub fn read_all(env: &mut Env<'_>) -> Self {
         let database = DatabaseSettings::read(env);
         let http = HttpSettings::read(env);
         let keys = KeySettings::read(env);
@@ -76,8 +84,7 @@ impl Config {
         let plans = Plans::read(env);
         let stripe = StripeSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
-        env.problems()?;
-        Ok(Self {
+        Self {
             database,
             http,
             keys,
@@ -89,7 +96,7 @@ impl Config {
             plans,
             stripe,
             telemetry,
-        })
+        }
     }
 }
 

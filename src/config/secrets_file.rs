@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -28,17 +28,30 @@ pub fn load_or_create(
     has_data: bool,
     entropy: &dyn Entropy,
 ) -> io::Result<HashMap<String, String>> {
-    let path = data_dir.join("secrets");
-    let named =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let path = path_in(data_dir);
+    let named = |error| named(&path, &error);
     // Others may pass through, not look: Postgres's files below have an owner of their own.
     fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir).map_err(named)?;
+    if let Some(kept) = load(data_dir, has_data)? {
+        return Ok(kept);
+    }
+    create(&path, entropy).map_err(named)?;
+    load(data_dir, true).map(Option::unwrap_or_default)
+}
+
+/// The secrets kept in `data_dir`; `None` where there are none, and none are needed yet.
+///
+/// # Errors
+/// As [`load_or_create`].
+pub fn load(data_dir: &Path, has_data: bool) -> io::Result<Option<HashMap<String, String>>> {
+    let path = path_in(data_dir);
+    let named = |error| named(&path, &error);
     if !fs::exists(&path).map_err(named)? {
         if has_data {
             let lost = "is not there, but its data is; put it back, or no key of it works any more";
             return Err(named(io::Error::other(lost)));
         }
-        create(&path, entropy).map_err(named)?;
+        return Ok(None);
     }
     let mode = fs::metadata(&path).map_err(named)?.permissions().mode();
     if mode & 0o077 != 0 {
@@ -48,19 +61,37 @@ pub fn load_or_create(
     let kept = parse(&fs::read_to_string(&path).map_err(named)?);
     let is_whole = |(name, _)| kept.get(name).is_some_and(|list| parse_list(list).is_ok());
     if NAMES.into_iter().all(is_whole) {
-        return Ok(kept);
+        return Ok(Some(kept));
     }
     Err(named(io::Error::other("is damaged; put back the one that the data was made with")))
+}
+
+/// New secrets, as the file holds them.
+#[must_use]
+pub fn made_up(entropy: &dyn Entropy) -> HashMap<String, String> {
+    let made = NAMES.map(|(name, id)| {
+        let mut bytes = [0_u8; 32];
+        entropy.fill(&mut bytes);
+        (name.to_owned(), format!("{id}:{}", BASE64_STANDARD.encode(bytes)))
+    });
+    made.into_iter().collect()
+}
+
+fn path_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("secrets")
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Writes the file under another name and links it into place, which fails where one is there.
 fn create(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
     let unfinished = path.with_extension(base62_text(entropy, 10));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    for (name, id) in NAMES {
-        let mut bytes = [0_u8; 32];
-        entropy.fill(&mut bytes);
-        writeln!(file, "{name}={id}:{}", BASE64_STANDARD.encode(bytes))?;
+    let made = made_up(entropy);
+    for (name, _) in NAMES {
+        writeln!(file, "{name}={}", made[name])?;
     }
     file.sync_all()?;
     let linked = fs::hard_link(&unfinished, path);

@@ -23,6 +23,7 @@ use crate::model::password::NewPassword;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::model::session::Client;
+use crate::repo::users::Seat;
 use crate::repo::{
     accounts, audit_events, email_tokens, invites, organizations, outbox, personal_tokens,
     sessions, users,
@@ -137,7 +138,7 @@ async fn found(
     audit_events::insert(tx, &event).await?;
     let mut session = None;
     if with.session {
-        session = Some(start(app, tx, (new.id, new.home), client, trail).await?);
+        session = Some(start(app, tx, new.id, (client, true), trail).await?);
         accounts::signed_in(tx, new.id, trail.at).await?;
     }
     let mail = (MailKind::Link(Purpose::VerifyEmail), new.email.as_str());
@@ -190,8 +191,7 @@ pub async fn update(
     accounts::update(tx, person.account, name, handle, trail.at).await?;
     let detail = json!({ "name": name.is_some(), "handle": handle.map(AccountHandle::as_str) });
     let target = person.account.to_string();
-    let of_whom = (person.home, person.account);
-    record(tx, of_whom, EventType::AccountUpdated, &target, detail, trail).await?;
+    record(tx, person.account, EventType::AccountUpdated, &target, detail, trail).await?;
     find(tx, person.account).await
 }
 
@@ -229,36 +229,57 @@ pub async fn sign_up_unseen(
     Ok(())
 }
 
-/// Deletes a person's account: their sessions and tokens end, their seats are given up, and the
-/// organizations that nobody else has a seat in are deleted. The address is free again.
+/// Deletes a person's account: their sessions and tokens end, their seats are given up with the
+/// invitations that came from them, and the organizations that nobody else has a seat in are
+/// deleted. The address is free again.
 ///
 /// # Errors
-/// Conflict where they are the last owner of an organization that others have a seat in;
+/// Conflict where they are the last owner of an organization that other people are in;
 /// unauthenticated where the password was changed meanwhile.
 pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) -> Result<()> {
     app.db
         .transaction(async |tx| {
             let account = proven.hold(tx).await?;
             let seats = users::lock_seats(tx, person.account).await?;
-            if seats.iter().any(|seat| seat.is_shared && seat.is_last_owner) {
+            if seats.iter().any(|seat| seat.is_last_owner) {
                 let message = "You are the last owner of an organization that others are in";
                 return Err(Error::conflict(message));
             }
             let target = person.account.to_string();
-            let of_whom = (person.home, person.account);
-            record(tx, of_whom, EventType::AccountDeleted, &target, json!({}), trail).await?;
+            let event = EventType::AccountDeleted;
+            record(tx, person.account, event, &target, json!({}), trail).await?;
             sessions::revoke_all(tx, person.account, None, trail.at).await?;
             personal_tokens::revoke_all(tx, person.account, trail.at).await?;
             withdraw_mails(tx, &account.email).await?;
             email_tokens::remove_all(tx, person.account).await?;
-            for seat in seats.iter().filter(|seat| !seat.is_shared) {
-                invites::revoke_all(tx, seat.organization, trail.at).await?;
-                organizations::delete(tx, seat.organization, trail.at).await?;
+            for seat in &seats {
+                leave(tx, seat, trail).await?;
             }
             users::remove_seats(tx, person.account, trail.at).await?;
             accounts::delete(tx, person.account, trail.at).await
         })
         .await
+}
+
+/// Ends what came from a seat that is about to be given up, and with the last seat its
+/// organization.
+async fn leave(tx: &mut PgConnection, seat: &Seat, trail: &Trail) -> Result<()> {
+    let organization = seat.organization;
+    if !seat.is_shared {
+        invites::revoke_all(tx, organization, trail.at).await?;
+        return organizations::delete(tx, organization, trail.at).await;
+    }
+    invites::revoke_from(tx, organization, seat.id, false, trail.at).await?;
+    let event = AuditEvent {
+        organization,
+        event_type: EventType::MemberRemoved,
+        actor: &seat.handle,
+        target: &seat.handle,
+        key_display_id: None,
+        detail: json!({ "role": seat.role.as_str() }),
+        trail,
+    };
+    audit_events::insert(tx, &event).await
 }
 
 /// Takes back the mails to an address that were not sent yet.
@@ -272,20 +293,21 @@ pub async fn withdraw_mails(tx: &mut PgConnection, address: &str) -> Result<()> 
     Ok(())
 }
 
-/// Writes down, in the trail of a person's home organization, what they did.
+/// Writes down what a person did with their account: in the trail of their home organization, but
+/// for who has no seat there any more, whose account is none of its business.
 ///
 /// # Errors
 /// The database's own.
 pub async fn record(
     tx: &mut PgConnection,
-    (home, account): (OrganizationId, AccountId),
+    account: AccountId,
     event_type: EventType,
     target: &str,
     detail: serde_json::Value,
     trail: &Trail,
 ) -> Result<()> {
     let event = AuditEvent {
-        organization: home,
+        organization: accounts::trail_of(tx, account).await?,
         event_type,
         actor: &account.to_string(),
         target,

@@ -27,10 +27,10 @@ pub async fn regenerate(
     (person, caller): (&Person, &Caller),
     trail: &Trail,
 ) -> Result<Minted> {
-    let account = accounts::lock(tx, person.account).await?;
+    let old = accounts::hold_default_key(tx, person.account).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("api-keys:write")?;
-    let name = match account.default_key {
+    let name = match old {
         Some(old) => revoke_chain(tx, &caller, old, trail).await?,
         None => None,
     };

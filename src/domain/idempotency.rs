@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::idempotency::{Attempt, Kept};
 use crate::model::ids::OrganizationId;
 use crate::model::secret::Digest;
-use crate::repo::{idempotency_keys, tenant_walls};
+use crate::repo::idempotency_keys;
 
 /// What a change has to say: for its caller, and for whoever asks again.
 pub struct Fresh<T> {
@@ -48,10 +48,7 @@ pub async fn once<T>(
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<Fresh<T>>,
 ) -> Result<Outcome<T>> {
     app.db
-        .transaction(async |tx| {
-            if let Some(organization) = tenant {
-                tenant_walls::raise(tx, organization).await?;
-            }
+        .transaction_of(tenant, async |tx| {
             let Some(attempt) = attempt else {
                 return Ok(Outcome::Fresh(work(tx).await?.answer));
             };

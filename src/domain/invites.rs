@@ -17,8 +17,11 @@ use crate::model::key_format::KeyFormat;
 use crate::model::member::NewSeat;
 use crate::model::organization::Organization;
 use crate::model::role::Role;
+use crate::repo::accounts::Locked;
 use crate::repo::invites::Shown;
-use crate::repo::{accounts, audit_events, invites, members, organizations, people, users};
+use crate::repo::{
+    accounts, audit_events, invites, members, organizations, people, tenant_walls, users,
+};
 
 /// Invites an address; an open invitation of it is replaced.
 ///
@@ -128,6 +131,21 @@ pub async fn accept(
     let account = accounts::lock(tx, person.account).await?;
     organizations::hold(tx, shown.organization).await?.ok_or_else(no_such_invite)?;
     people::confirm_session(tx, None, session).await?;
+    // The person has no seat yet, so only now: behind the walls, their account is not there.
+    tenant_walls::raise(tx, shown.organization).await?;
+    let organization = take_up(app, tx, person, (&account, &shown), trail).await?;
+    // What is kept for who asks again is the person's, in their own organization.
+    tenant_walls::lower(tx).await?;
+    Ok(organization)
+}
+
+async fn take_up(
+    app: &App,
+    tx: &mut PgConnection,
+    person: &Person,
+    (account, shown): (&Locked, &Shown),
+    trail: &Trail,
+) -> Result<Organization> {
     if account.email != shown.email || !account.is_verified {
         return Err(Error::forbidden(
             "This invitation is for another address, or yours is not verified yet",
@@ -136,7 +154,7 @@ pub async fn accept(
     if !invites::accept(tx, shown.organization, shown.id, trail.at).await? {
         return Err(no_such_invite());
     }
-    take_seat(app, tx, person, &shown, trail).await?;
+    take_seat(app, tx, person, shown, trail).await?;
     let seat = people::caller_in(tx, person, shown.organization).await?;
     let seat = seat.ok_or_else(|| Error::internal("a seat just taken is not there"))?;
     let event = AuditEvent {

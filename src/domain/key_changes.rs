@@ -45,6 +45,10 @@ pub struct KeyChanges {
 /// Changes a live key of the caller's organization. What it was and what it becomes lie within
 /// the caller's own scopes and expiry.
 ///
+/// Invariant: a change never raises what a key may do to owners. One that an owner minted is the
+/// caller's from then on where the caller is none: somebody may have its text for whom it was too
+/// narrow, disabled, or not to be used from where they are.
+///
 /// # Errors
 /// Unauthenticated where the caller's own key ended meanwhile, forbidden, not found, conflict
 /// where the key is not live or another live key has the name, invalid where the notes grow too
@@ -61,13 +65,20 @@ pub async fn update(
     let after = changes.applied_to(&before)?;
     require_within(&caller, &after.scopes, after.expires_at)?;
     keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
-    let detail = json!({ "before": shown(&before), "after": shown(&after) });
+    let mut detail = json!({ "before": shown(&before), "after": shown(&after) });
+    if caller.require_owner().is_err()
+        && keys::take_from_owner(tx, caller.organization, id, caller.user).await?
+    {
+        detail["taken_from_owner_by"] = json!(caller.user_handle);
+    }
     record(tx, &caller, EventType::KeyUpdated, id, detail, trail).await?;
     Ok(after)
 }
 
 /// Mints a key with the name and the settings of a live one, which serves out its grace: no
-/// longer than `grace_seconds`, and never longer than it would have. Any key may rotate itself.
+/// longer than `grace_seconds`, and never longer than it would have. The new key is the caller's,
+/// an owner's where the caller is one: only the caller is shown its text. Any key may rotate
+/// itself.
 ///
 /// # Errors
 /// As [`update`]; conflict also where it was rotated already.

@@ -18,7 +18,7 @@ use crate::model::ids::SessionId;
 use crate::model::key_format::KeyFormat;
 use crate::model::secret::Secret;
 use crate::repo::key_sessions::ShownRefreshToken;
-use crate::repo::{audit_events, callers, key_sessions};
+use crate::repo::{audit_events, callers, key_sessions, tenant_walls};
 
 /// How long a refresh token lives (contract §2).
 const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(7);
@@ -79,6 +79,7 @@ pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens>
             let Some(token) = key_sessions::lock_refresh_token(tx, &candidates).await? else {
                 return Ok(None);
             };
+            tenant_walls::raise(tx, token.organization).await?;
             if token.is_spent {
                 end_by_reuse(tx, &token, trail).await?;
                 return Ok(None);

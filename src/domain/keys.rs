@@ -199,11 +199,11 @@ pub async fn confirm(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> R
             }
             return confirm_key(tx, organization, key.id, *session, trail).await;
         }
-        Credential::PersonalToken(_, token) => {
-            people::confirm_token(tx, organization, token.id).await?
+        Credential::PersonalToken(account, token) => {
+            people::confirm_token(tx, (*account, organization), token.id).await?
         }
-        Credential::Session(_, session) => {
-            people::confirm_session(tx, Some(organization), *session).await?
+        Credential::Session(account, session) => {
+            people::confirm_session(tx, Some((*account, organization)), *session).await?
         }
     };
     let no_seat = || Error::forbidden("You have no seat in this organization any more");

@@ -13,7 +13,7 @@ use crate::model::member::NewSeat;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{NewOrganization, Organization, OrganizationName};
 use crate::model::origin::Origin;
-use crate::model::role::Role;
+use crate::model::role::{Right, Role};
 use crate::repo::{accounts, audit_events, invites, organizations, people, users};
 
 /// Makes an organization that the person owns.
@@ -100,7 +100,7 @@ pub async fn update(
 pub async fn delete(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> Result<()> {
     organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
-    caller.require_role(Role::Owner)?;
+    caller.require_role(Right::DELETE_ORGANIZATION.least_role())?;
     let (handle, event) = (&caller.organization_handle, EventType::OrganizationDeleted);
     record(tx, &caller, event, handle, json!({}), trail).await?;
     invites::revoke_all(tx, caller.organization, trail.at).await?;

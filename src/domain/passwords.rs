@@ -29,7 +29,8 @@ use crate::repo::{
     accounts, email_tokens, invites, key_endings, members, outbox, personal_tokens, sessions, users,
 };
 
-/// Signs a person in: a new session, whoever has others.
+/// Signs a person in: a new session, whoever has others, with or without a cookie that outlives the
+/// browser's.
 ///
 /// # Errors
 /// Unauthenticated, in one text and at one cost for an unknown address and a wrong password; where
@@ -38,7 +39,7 @@ pub async fn sign_in(
     app: &App,
     (email, password): (&Email, Secret),
     callback_url: Option<&str>,
-    client: &Client,
+    client: (&Client, bool),
     trail: &Trail,
 ) -> Result<(Account, Started)> {
     let known = app.db.run(async |db| accounts::find_by_email(db, email.as_str()).await).await?;
@@ -57,7 +58,7 @@ pub async fn sign_in(
         .transaction(async |tx| {
             let account = proven.hold(tx).await?;
             accounts::signed_in(tx, account.id, trail.at).await?;
-            let session = start(app, tx, (account.id, account.home), client, trail).await?;
+            let session = start(app, tx, account.id, client, trail).await?;
             Ok((people::find(tx, account.id).await?, session))
         })
         .await
@@ -137,8 +138,9 @@ async fn hash_for(app: &App, account: AccountId, password: NewPassword) -> Resul
     app.password_hasher.hash(password.into_secret()).await
 }
 
-/// Changes a person's password. The session that it is changed in is followed by a new one; the
-/// others end, unless they are to go on. A link to reset the password is dead from now on.
+/// Changes a person's password. The session that it is changed in is followed by a new one, with a
+/// cookie that is remembered where the old one was; the others end, unless they are to go on. A
+/// link to reset the password is dead from now on.
 ///
 /// # Errors
 /// Unauthenticated where the password was changed meanwhile.
@@ -159,10 +161,11 @@ pub async fn change(
     }
     outbox::withdraw(tx, MailKind::Link(Purpose::ResetPassword), &account.email).await?;
     email_tokens::remove(tx, (account.id, Purpose::ResetPassword)).await?;
-    let (of_whom, target) = ((account.home, account.id), account.id.to_string());
+    let target = account.id.to_string();
     let detail = json!({ "other_sessions_ended": ends_others });
-    record(tx, of_whom, EventType::PasswordChanged, &target, detail, trail).await?;
-    let session = start(app, tx, (account.id, account.home), client, trail).await?;
+    record(tx, account.id, EventType::PasswordChanged, &target, detail, trail).await?;
+    let is_remembered = sessions::is_remembered(tx, account.id, this).await?;
+    let session = start(app, tx, account.id, (client, is_remembered), trail).await?;
     Ok((people::find(tx, account.id).await?, session))
 }
 
@@ -220,15 +223,16 @@ pub async fn reset(app: &App, token: &Secret, password: NewPassword, trail: &Tra
                 "sessions_ended": ended,
                 "was_verified": account.is_verified,
             });
-            let (of_whom, target) = ((account.home, account.id), account.id.to_string());
-            record(tx, of_whom, EventType::PasswordReset, &target, detail, trail).await
+            let target = account.id.to_string();
+            record(tx, account.id, EventType::PasswordReset, &target, detail, trail).await
         })
         .await
 }
 
 /// Ends everything that can act for an account whose maker may have been a stranger. Nobody joins
 /// an organization with an address that is not proven, so all that the account has seats in were
-/// made with it: their keys, their other people and their invitations end, too.
+/// made with it: their keys, their other people and their invitations end, too. One that it has no
+/// seat in any more, the home organization or not, is somebody else's and stays as it is.
 async fn disown(
     tx: &mut PgConnection,
     account: &Locked,
@@ -237,9 +241,7 @@ async fn disown(
 ) -> Result<()> {
     personal_tokens::revoke_all(tx, account.id, trail.at).await?;
     let (reason, by) = ("The account was taken over by the owner of its address", account.id);
-    // The home organization, too, where an accomplice took the seat in it away.
-    let elsewhere = seats.iter().map(|seat| seat.organization).filter(|it| *it != account.home);
-    for organization in elsewhere.chain([account.home]) {
+    for organization in seats.iter().map(|seat| seat.organization) {
         members::remove_others(tx, organization, account.id, trail.at).await?;
         invites::revoke_all(tx, organization, trail.at).await?;
         // A key that was being minted meanwhile is seen only once its parent's lock was waited
@@ -266,9 +268,8 @@ pub async fn verify_email(app: &App, token: &Secret, trail: &Trail) -> Result<Op
             let spent = email_tokens::spend(tx, (account.id, purpose), &digests).await?;
             let callback_url = spent.ok_or_else(wrong_link)?;
             if accounts::verify(tx, account.id, trail.at).await? {
-                let (of_whom, target) = ((account.home, account.id), account.id.to_string());
-                let event = EventType::EmailVerified;
-                record(tx, of_whom, event, &target, json!({}), trail).await?;
+                let (event, target) = (EventType::EmailVerified, account.id.to_string());
+                record(tx, account.id, event, &target, json!({}), trail).await?;
             }
             Ok(callback_url)
         })

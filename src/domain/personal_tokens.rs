@@ -155,6 +155,5 @@ async fn note(
     detail: serde_json::Value,
     trail: &Trail,
 ) -> Result<()> {
-    let of_whom = (person.home, person.account);
-    record(tx, of_whom, event_type, &id.to_string(), detail, trail).await
+    record(tx, person.account, event_type, &id.to_string(), detail, trail).await
 }

@@ -8,7 +8,7 @@ use crate::domain::accounts::record;
 use crate::error::{Error, Result};
 use crate::model::audit::{EventType, Trail};
 use crate::model::caller::Person;
-use crate::model::ids::{AccountId, OrganizationId, SessionId};
+use crate::model::ids::{AccountId, SessionId};
 use crate::model::key_format::KeyFormat;
 use crate::model::secret::Secret;
 use crate::model::session::{Client, NewSession};
@@ -20,6 +20,8 @@ pub struct Started {
     pub id: SessionId,
     /// For the cookie.
     pub cookie: Secret,
+    /// Whether the browser is to keep the cookie when it closes.
+    pub is_remembered: bool,
     /// For `Authorization`: an access token that is worth as much as the session, for a day.
     pub token: Secret,
 }
@@ -31,19 +33,18 @@ pub struct Started {
 pub async fn start(
     app: &App,
     tx: &mut PgConnection,
-    (account, home): (AccountId, OrganizationId),
-    client: &Client,
+    account: AccountId,
+    (client, is_remembered): (&Client, bool),
     trail: &Trail,
 ) -> Result<Started> {
     let id = SessionId::new(trail.at, &*app.entropy);
     let cookie = KeyFormat::of_sessions().mint(&*app.entropy);
     let (digest, _) = app.peppers.digest(cookie.expose());
-    let session = NewSession { id, account, digest, client, created_at: trail.at };
+    let session = NewSession { id, account, digest, client, is_remembered, created_at: trail.at };
     sessions::insert(tx, &session).await?;
-    let of_whom = (home, account);
-    record(tx, of_whom, EventType::SessionCreated, &id.to_string(), json!({}), trail).await?;
+    record(tx, account, EventType::SessionCreated, &id.to_string(), json!({}), trail).await?;
     let token = app.access_tokens.issue_to_account(id, account, trail.at)?;
-    Ok(Started { id, cookie, token })
+    Ok(Started { id, cookie, is_remembered, token })
 }
 
 /// Ends the session that asks; one that is over already stays as it is.
@@ -85,8 +86,8 @@ async fn revoke(
 ) -> Result<bool> {
     let is_ended = sessions::revoke(tx, person.account, id, trail.at).await?;
     if is_ended {
-        let of_whom = (person.home, person.account);
-        record(tx, of_whom, EventType::SessionRevoked, &id.to_string(), json!({}), trail).await?;
+        let (event, target) = (EventType::SessionRevoked, id.to_string());
+        record(tx, person.account, event, &target, json!({}), trail).await?;
     }
     Ok(is_ended)
 }
@@ -111,7 +112,6 @@ pub async fn end_others(
     let ended = sessions::revoke_all(tx, person.account, Some(this), trail.at).await?;
     let detail = json!({ "count": ended });
     let account = person.account.to_string();
-    let of_whom = (person.home, person.account);
-    record(tx, of_whom, EventType::SessionsRevoked, &account, detail, trail).await?;
+    record(tx, person.account, EventType::SessionsRevoked, &account, detail, trail).await?;
     Ok(ended)
 }

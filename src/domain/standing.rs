@@ -14,7 +14,8 @@ use crate::model::plan::Plan;
 use crate::repo::{audit_events, standings};
 
 /// Suspends an organization: from the moment this commits nothing is done in its name, whatever
-/// the credential; its keys survive. One that is suspended stays so. Since when it is.
+/// the credential; its keys survive. One that is suspended stays so. How it stood, and since when
+/// it is suspended.
 ///
 /// # Errors
 /// Not found.
@@ -23,9 +24,10 @@ pub async fn suspend(
     handle: &OrgHandle,
     by: &str,
     trail: &Trail,
-) -> Result<DateTime<Utc>> {
+) -> Result<(Standing, DateTime<Utc>)> {
     let standing = hold(tx, handle).await?;
-    begin_suspension(tx, &standing, by, trail).await
+    let since = begin_suspension(tx, &standing, by, trail).await?;
+    Ok((standing, since))
 }
 
 /// The same, of an organization that is held.
@@ -56,7 +58,7 @@ pub async fn begin_suspension(
 }
 
 /// Reactivates an organization: its keys work again, those that were not revoked meanwhile. One
-/// that is active stays so.
+/// that is active stays so. How it stood.
 ///
 /// # Errors
 /// Not found.
@@ -65,9 +67,10 @@ pub async fn reactivate(
     handle: &OrgHandle,
     by: &str,
     trail: &Trail,
-) -> Result<()> {
+) -> Result<Standing> {
     let standing = hold(tx, handle).await?;
-    end_suspension(tx, &standing, by, trail).await
+    end_suspension(tx, &standing, by, trail).await?;
+    Ok(standing)
 }
 
 /// The same, of an organization that is held.
@@ -87,7 +90,7 @@ pub async fn end_suspension(
     Ok(())
 }
 
-/// Moves an organization to a plan, whose limits hold from the next request on. The plan before.
+/// Moves an organization to a plan, whose limits hold from the next request on. How it stood.
 ///
 /// # Errors
 /// Not found; invalid where the organization is a person's home and the plan is not for those
@@ -98,7 +101,7 @@ pub async fn change_plan(
     plan: Plan,
     by: &str,
     trail: &Trail,
-) -> Result<Plan> {
+) -> Result<Standing> {
     let standing = hold(tx, handle).await?;
     if standing.is_home && !plan.suits_a_home() {
         let homes = Plan::ALL.into_iter().filter(|(plan, _)| plan.suits_a_home());
@@ -110,7 +113,7 @@ pub async fn change_plan(
         let detail = json!({ "plan": plan.as_str(), "before": standing.plan.as_str() });
         record(tx, &standing, EventType::OrganizationPlanChanged, by, detail, trail).await?;
     }
-    Ok(standing.plan)
+    Ok(standing)
 }
 
 /// How the organization stands, and it held until the transaction ends.

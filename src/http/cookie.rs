@@ -4,8 +4,8 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::{Cookie, SameSite};
 
 use crate::app::App;
+use crate::domain::sessions::Started;
 use crate::error::{Error, Result};
-use crate::model::secret::Secret;
 use crate::model::session::ABSOLUTE;
 
 /// Its name where callers reach us over TLS: the prefix keeps other hosts and other schemes from
@@ -39,12 +39,12 @@ pub fn of<'a>(headers: &'a HeaderMap, app: &App) -> Result<Option<&'a str>> {
     }
 }
 
-/// Sets the cookie. Where it is not to be remembered, the browser forgets it when it closes;
-/// otherwise it keeps it for as long as a session can live, and we judge how long it does.
+/// Sets the session's cookie. Where it is not to be remembered, the browser forgets it when it
+/// closes; otherwise it keeps it for as long as a session can live, and we judge how long it does.
 #[must_use]
-pub fn setting(app: &App, token: &Secret, is_remembered: bool) -> HeaderValue {
-    let cookie = bare(app, token.expose());
-    let cookie = if is_remembered {
+pub fn setting(app: &App, session: &Started) -> HeaderValue {
+    let cookie = bare(app, session.cookie.expose());
+    let cookie = if session.is_remembered {
         cookie.max_age(cookie::time::Duration::seconds(ABSOLUTE.num_seconds()))
     } else {
         cookie

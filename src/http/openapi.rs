@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::http::{
     account, health, jwks, onboarding, operator, organization, routes, stripe, user,
 };
+use crate::model::role;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -38,7 +39,7 @@ use crate::http::{
         operator::dialect::FailedForKey,
         user::dialect::Failed
     )),
-    modifiers(&Credentials)
+    modifiers(&Credentials, &Rights)
 )]
 struct Description;
 
@@ -71,6 +72,24 @@ impl Modify for Credentials {
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// Who may do what is told where it is asked for: with the routes of an organization's people.
+struct Rights;
+
+impl Modify for Rights {
+    fn modify(&self, document: &mut Document) {
+        let tags = document.tags.iter_mut().flatten();
+        for tag in tags.filter(|tag| tag.name == "user") {
+            let description = tag.description.get_or_insert_default();
+            *description = format!(
+                "{description}\n\nIn an organization, a credential needs the scope, and its person \
+                 the role. An organization's own key needs the scope alone, but for owners it must \
+                 have been minted by one.\n\n{}",
+                role::table()
+            );
+        }
     }
 }
 

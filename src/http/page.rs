@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::http::query::Query;
+use crate::http::query::{Query, number};
 use crate::model::Invalid;
 use crate::model::cursor::{List, decode, encode, is_sealed};
 
@@ -24,7 +24,7 @@ pub struct Page {
 impl Page {
     /// Reads `limit` and `cursor`; what is wrong with them is noted in `query`.
     pub fn read(query: &mut Query, app: &App, list: List, organization: Uuid) -> Self {
-        let limit = query.optional("limit", parse_limit).unwrap_or(DEFAULT);
+        let limit = query.optional("limit", |text| number(text, 1, MOST)).unwrap_or(DEFAULT);
         let after = query.optional("cursor", |text| open(text, app, list, organization));
         Self { list, organization, limit, after }
     }
@@ -60,9 +60,4 @@ fn open(text: &str, app: &App, list: List, organization: Uuid) -> Result<u128, I
     let sealed = list.sealed_text(&organization.to_string(), position);
     let ours = app.peppers.candidates(&sealed).iter().any(|expected| is_sealed(&seal, expected));
     if ours { Ok(position) } else { Err(wrong()) }
-}
-
-fn parse_limit(text: &str) -> Result<i64, Invalid> {
-    let limit = text.parse().ok().filter(|limit| (1..=MOST).contains(limit));
-    limit.ok_or_else(|| format!("must be a number from 1 to {MOST}").into())
 }

@@ -67,6 +67,17 @@ impl FromRequestParts<App> for Query {
     }
 }
 
+/// Reads a whole number within bounds: digits, and nothing else.
+///
+/// # Errors
+/// For any other text.
+pub fn number(text: &str, least: i64, most: i64) -> Result<i64, Invalid> {
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = digits.and_then(|text| text.parse().ok());
+    let number = number.filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("must be a number from {least} to {most}").into())
+}
+
 /// Reads `true` or `false`.
 ///
 /// # Errors

@@ -27,7 +27,10 @@ pub fn check(headers: &HeaderMap, app: &App) -> Result<()> {
     let is_trusted = |origin: &HeaderValue| {
         origin.to_str().is_ok_and(|origin| trusted.contain(origin)) && another.is_none()
     };
+    // Of a page that hides where it is, a frame in a sandbox, whatever else is said of it.
+    let is_hidden = headers.get_all(header::ORIGIN).iter().any(|origin| origin == "null");
     let passes = match (origin, headers.get(FETCH_SITE)) {
+        _ if is_hidden => false,
         (Some(origin), _) if is_trusted(origin) => true,
         (_, Some(site)) => site == "same-origin" || site == "none",
         (origin, None) => origin.is_none(),

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::ids::{AccountId, KeyId, OrganizationId, SessionId, UserId};
 use crate::model::plan::Plan;
-use crate::model::role::Role;
+use crate::model::role::{Right, Role};
 use crate::model::scope::ScopeSet;
 
 /// What a good credential makes of a request; cheap to clone.
@@ -66,9 +66,10 @@ pub struct Caller {
 pub struct Person {
     /// Whose account it is.
     pub account: AccountId,
-    /// The organization that the account was made with: what the person does is in its trail.
+    /// The organization that the account was made with.
     pub home: OrganizationId,
-    /// The organization that a personal token is pinned to: it works in no other.
+    /// The organization that a personal token is pinned to: it works in no other, and in none once
+    /// the seat is given up that it was pinned with.
     pub pinned_to: Option<OrganizationId>,
     /// What the credential may do.
     pub scopes: ScopeSet,
@@ -254,9 +255,10 @@ impl Caller {
     /// # Errors
     /// [`Kind::MissingRole`].
     pub fn require_owner(&self) -> Result<()> {
+        let needed = Right::CHANGE_OWNERS.least_role();
         match self.role.or(self.minted_by) {
-            Some(Role::Owner) => Ok(()),
-            _ => Err(missing_role(Role::Owner)),
+            Some(role) if role >= needed => Ok(()),
+            _ => Err(missing_role(needed)),
         }
     }
 

@@ -4,8 +4,8 @@
 //! server can refuse garbage without a database. It guards against accidents, not attackers.
 
 use crate::entropy::{BASE62, Entropy, base62_text};
-use crate::model::Invalid;
 use crate::model::secret::Secret;
+use crate::model::{Invalid, hex};
 
 /// 62^43 > 2^256: this many characters carry 256 random bits.
 const RANDOM: usize = 43;
@@ -22,7 +22,7 @@ pub const IMPORTED_PREFIX: &str = "imported_";
 /// may be all that its former home still has.
 #[must_use]
 pub fn imported_text(sha256: &[u8; 32]) -> String {
-    sha256.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    format!("sha256:{}", hex::encode(sha256))
 }
 
 /// One kind of key: texts that start with its prefix.

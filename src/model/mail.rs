@@ -74,15 +74,6 @@ impl MailKind {
         }
     }
 
-    /// The organization whose first key it is about.
-    #[must_use]
-    pub const fn claim_of(self) -> Option<OrganizationId> {
-        match self {
-            Self::ClaimKey(organization) => Some(organization),
-            Self::Link(_) | Self::AlreadyRegistered | Self::Invite(_) => None,
-        }
-    }
-
     /// The kind's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

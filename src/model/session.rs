@@ -47,6 +47,8 @@ pub struct NewSession<'a> {
     pub digest: Digest,
     /// The client that signed in.
     pub client: &'a Client,
+    /// Whether the browser is to keep its cookie when it closes.
+    pub is_remembered: bool,
     /// When it starts.
     pub created_at: DateTime<Utc>,
 }

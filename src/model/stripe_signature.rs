@@ -10,6 +10,7 @@ use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::model::Invalid;
+use crate::model::hex;
 use crate::model::secret::Secret;
 
 /// How far the time of signing may be from now, either way.
@@ -34,7 +35,7 @@ impl<'a> StripeSignature<'a> {
         for (name, value) in pairs {
             match name {
                 "t" => times.push(value),
-                "v1" => candidates.extend(parse_hex(value)),
+                "v1" => candidates.extend(hex::decode(value)),
                 _ => {}
             }
         }
@@ -82,15 +83,6 @@ impl<'a> StripeSignature<'a> {
         }
         Ok(())
     }
-}
-
-fn parse_hex(text: &str) -> Option<[u8; 32]> {
-    let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let mut bytes = [0; 32];
-    for (at, byte) in bytes.iter_mut().enumerate().filter(|_| is_hex) {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    is_hex.then_some(bytes)
 }
 
 #[cfg(test)]

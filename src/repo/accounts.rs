@@ -39,15 +39,37 @@ pub async fn insert(db: &mut PgConnection, account: &NewAccount<'_>) -> Result<(
     Ok(())
 }
 
-/// Notes the key that the account's person was given at signup.
+/// The key that the account's person was given at signup, the account held against change until the
+/// transaction ends. Behind the walls of the home organization, too.
 ///
 /// # Errors
 /// The database's own.
+pub async fn hold_default_key(db: &mut PgConnection, id: AccountId) -> Result<Option<KeyId>> {
+    let key = sqlx::query_scalar!(
+        "select default_key_id from accounts where id = $1 for no key update",
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(key.flatten().map(KeyId::from_uuid))
+}
+
+/// Notes the key that the account's person was given at signup.
+///
+/// # Errors
+/// Internal where the account is not there.
 pub async fn set_default_key(db: &mut PgConnection, id: AccountId, key: KeyId) -> Result<()> {
-    sqlx::query!("update accounts set default_key_id = $2 where id = $1", id.uuid(), key.uuid(),)
-        .execute(db)
-        .await?;
-    Ok(())
+    let done = sqlx::query!(
+        "update accounts set default_key_id = $2 where id = $1",
+        id.uuid(),
+        key.uuid(),
+    )
+    .execute(db)
+    .await?;
+    match done.rows_affected() {
+        1 => Ok(()),
+        _ => Err(Error::internal("the account of a default key is not there")),
+    }
 }
 
 struct Row {
@@ -107,8 +129,6 @@ pub async fn find(db: &mut PgConnection, id: AccountId) -> Result<Option<Account
 pub struct Locked {
     /// The account.
     pub id: AccountId,
-    /// Its organization.
-    pub home: OrganizationId,
     /// Its address.
     pub email: String,
     /// The PHC string of its password.
@@ -125,7 +145,6 @@ pub struct Locked {
 
 struct LockedRow {
     id: Uuid,
-    home_organization_id: Uuid,
     email: String,
     password_hash: Option<String>,
     password_version: i32,
@@ -138,7 +157,6 @@ impl From<LockedRow> for Locked {
     fn from(row: LockedRow) -> Self {
         Self {
             id: AccountId::from_uuid(row.id),
-            home: OrganizationId(row.home_organization_id),
             email: row.email,
             password_hash: row.password_hash,
             password_version: row.password_version,
@@ -156,7 +174,7 @@ impl From<LockedRow> for Locked {
 pub async fn find_by_email(db: &mut PgConnection, email: &str) -> Result<Option<Locked>> {
     let row = sqlx::query_as!(
         LockedRow,
-        r#"select id, home_organization_id, email as "email!", password_hash, password_version,
+        r#"select id, email as "email!", password_hash, password_version,
                   is_active, verified_at is not null as "is_verified!", default_key_id
            from accounts where email = $1"#,
         email,
@@ -175,7 +193,7 @@ pub async fn find_by_email(db: &mut PgConnection, email: &str) -> Result<Option<
 pub async fn lock(db: &mut PgConnection, id: AccountId) -> Result<Locked> {
     let row = sqlx::query_as!(
         LockedRow,
-        r#"select id, home_organization_id, email as "email!", password_hash, password_version,
+        r#"select id, email as "email!", password_hash, password_version,
                   is_active, verified_at is not null as "is_verified!", default_key_id
            from accounts where id = $1 and deleted_at is null for no key update"#,
         id.uuid(),
@@ -183,6 +201,24 @@ pub async fn lock(db: &mut PgConnection, id: AccountId) -> Result<Locked> {
     .fetch_optional(db)
     .await?;
     row.map(Locked::from).ok_or_else(|| Error::not_found("There is no such account"))
+}
+
+/// Where it is written down what the account's person does with it: in the trail of the home
+/// organization as long as they have a seat there and it is there; then in the deployment's own.
+///
+/// # Errors
+/// The database's own.
+pub async fn trail_of(db: &mut PgConnection, id: AccountId) -> Result<OrganizationId> {
+    let home = sqlx::query_scalar!(
+        "select o.id from accounts a
+         join organizations o on o.id = a.home_organization_id and o.deleted_at is null
+         join users u on u.organization_id = o.id and u.account_id = a.id and u.removed_at is null
+         where a.id = $1",
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(home.map_or(OrganizationId::SYSTEM, OrganizationId))
 }
 
 /// Notes that the account's person signed in.

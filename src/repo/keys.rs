@@ -299,6 +299,32 @@ pub async fn update(
     }
 }
 
+/// Makes a key that an owner minted another seat's; whether it was one, and an owner still is in
+/// the seat.
+///
+/// # Errors
+/// The database's own.
+pub async fn take_from_owner(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: KeyId,
+    user: UserId,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update api_keys k set user_id = $3
+         from users u
+         where k.organization_id = $1 and k.id = $2
+           and u.organization_id = k.organization_id and u.id = k.user_id
+           and u.role = 'owner' and u.removed_at is null",
+        organization.0,
+        id.uuid(),
+        user.0,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Digests a key anew, under the newest pepper. Whoever did so first wins; nothing is lost.
 ///
 /// # Errors

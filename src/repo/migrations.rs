@@ -1,5 +1,7 @@
 //! The schema: forward-only files, built into the binary.
 
+use std::collections::HashMap;
+
 use sqlx::PgConnection;
 use sqlx::migrate::{MigrateError, Migrator};
 
@@ -28,4 +30,43 @@ pub async fn are_current(db: &mut PgConnection) -> Result<bool> {
     .fetch_one(db)
     .await?;
     Ok(usize::try_from(ran).is_ok_and(|ran| ran == known.len()))
+}
+
+/// How the schema stands to this binary.
+pub struct Progress {
+    /// How many migrations this binary knows.
+    pub known: usize,
+    /// Those that did not run yet.
+    pub pending: Vec<String>,
+    /// How many others have run: the database is a newer binary's.
+    pub unknown: usize,
+    /// Those that ran in another wording than this binary knows.
+    pub changed: Vec<String>,
+}
+
+/// How far the schema is, without doing anything about it.
+///
+/// # Errors
+/// The database's own.
+pub async fn progress(db: &mut PgConnection) -> Result<Progress> {
+    let has_begun =
+        sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "begun!""#);
+    let mut ran = HashMap::new();
+    if has_begun.fetch_one(&mut *db).await? {
+        let rows = sqlx::query!("select version, checksum from _sqlx_migrations where success");
+        let rows = rows.fetch_all(db).await?;
+        ran.extend(rows.into_iter().map(|row| (row.version, row.checksum)));
+    }
+    let mut progress = Progress { known: 0, pending: Vec::new(), unknown: 0, changed: Vec::new() };
+    for migration in MIGRATIONS.iter() {
+        progress.known += 1;
+        let name = || format!("{:04} {}", migration.version, migration.description);
+        match ran.remove(&migration.version) {
+            None => progress.pending.push(name()),
+            Some(checksum) if checksum != *migration.checksum => progress.changed.push(name()),
+            Some(_) => {}
+        }
+    }
+    progress.unknown = ran.len();
+    Ok(progress)
 }

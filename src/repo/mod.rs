@@ -5,9 +5,11 @@
 //! something is unique is the database's decision, told by the name of the constraint.
 
 pub mod accounts;
+pub mod audit_chain;
 pub mod audit_events;
 pub mod billing_customers;
 pub mod callers;
+pub mod catalog;
 pub mod email_tokens;
 pub mod idempotency_keys;
 pub mod invites;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::Result;
-use crate::model::ids::{AccountId, OrganizationId};
+use crate::model::ids::{AccountId, OrganizationId, UserId};
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{Domain, NewOrganization, Organization, OrganizationName};
 use crate::model::origin::Origin;
@@ -113,7 +113,8 @@ pub async fn list_of(
     Ok((rows.into_iter().filter_map(Row::into_organization).collect(), total))
 }
 
-/// The organization with this handle, in whatever case, in which the account has a seat.
+/// The organization with this handle, in whatever case, in which the account has a seat, and the
+/// seat.
 ///
 /// # Errors
 /// The database's own.
@@ -121,9 +122,9 @@ pub async fn find_of(
     db: &mut PgConnection,
     account: AccountId,
     handle: &OrgHandle,
-) -> Result<Option<OrganizationId>> {
-    let found = sqlx::query_scalar!(
-        r#"select o.id from organizations o
+) -> Result<Option<(OrganizationId, UserId)>> {
+    let found = sqlx::query!(
+        r#"select o.id, u.id as user_id from organizations o
            join users u on u.organization_id = o.id and u.account_id = $1 and u.removed_at is null
            where lower(o.handle collate "C") = lower($2 collate "C") and o.deleted_at is null"#,
         account.uuid(),
@@ -131,7 +132,7 @@ pub async fn find_of(
     )
     .fetch_optional(db)
     .await?;
-    Ok(found.map(OrganizationId))
+    Ok(found.map(|row| (OrganizationId(row.id), UserId(row.user_id))))
 }
 
 /// What the organization pays for now, the organization held until the transaction ends: who counts

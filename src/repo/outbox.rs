@@ -24,16 +24,38 @@ pub async fn insert(
 ) -> Result<()> {
     withdraw(db, kind, address).await?;
     sqlx::query!(
-        "insert into outbox (id, kind, address, callback_url, created_at, due_at, invite_id,
-                             claim_of)
-         values ($1, $2, $3, $4, $5, now(), $6, $7)",
+        "insert into outbox (id, kind, address, callback_url, created_at, due_at, invite_id)
+         values ($1, $2, $3, $4, $5, now(), $6)",
         id,
         kind.as_str(),
         address,
         callback_url,
         at,
         kind.invite().map(InviteId::uuid),
-        kind.claim_of().map(|organization| organization.0),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Adds the mail of a claim to an organization's first key, of which there is one.
+///
+/// # Errors
+/// The database's own.
+pub async fn insert_claim(
+    db: &mut PgConnection,
+    id: Uuid,
+    (claim_of, address): (OrganizationId, &str),
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into outbox (id, kind, address, created_at, due_at, claim_of)
+         values ($1, $2, $3, $4, now(), $5)",
+        id,
+        MailKind::ClaimKey(claim_of).as_str(),
+        address,
+        at,
+        claim_of.0,
     )
     .execute(db)
     .await?;
@@ -49,12 +71,11 @@ pub async fn withdraw(db: &mut PgConnection, kind: MailKind, address: &str) -> R
         "delete from outbox where id in
              (select id from outbox
               where kind = $1 and address = $2 and invite_id is not distinct from $3
-                and claim_of is not distinct from $4 and dead_at is null
+                and dead_at is null
               order by id for update)",
         kind.as_str(),
         address,
         kind.invite().map(InviteId::uuid),
-        kind.claim_of().map(|organization| organization.0),
     )
     .execute(db)
     .await?;
@@ -167,7 +188,7 @@ pub async fn put_off(
     Ok(())
 }
 
-/// Gives a mail up.
+/// Gives a mail up; false where it is not there any more, replaced by a newer one.
 ///
 /// # Errors
 /// The database's own.
@@ -176,8 +197,8 @@ pub async fn give_up(
     id: Uuid,
     failure: &str,
     at: DateTime<Utc>,
-) -> Result<()> {
-    sqlx::query!(
+) -> Result<bool> {
+    let done = sqlx::query!(
         "update outbox set dead_at = $2, last_failure = $3 where id = $1",
         id,
         at,
@@ -185,7 +206,18 @@ pub async fn give_up(
     )
     .execute(db)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
+}
+
+/// How many mails were given up.
+///
+/// # Errors
+/// The database's own.
+pub async fn count_dead(db: &mut PgConnection) -> Result<i64> {
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from outbox where dead_at is not null"#,
+    );
+    Ok(count.fetch_one(db).await?)
 }
 
 /// Removes up to 1,000 mails that were given up a month ago; how many.

@@ -42,29 +42,36 @@ struct Row {
     created_at: DateTime<Utc>,
 }
 
-/// A part of the organization's payments, the newest first, and how many there are in all.
+/// A part of the organization's payments, those whose descriptions contain `search`, the newest
+/// first, and how many there are in all.
 ///
 /// # Errors
 /// The database's own.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
+    search: Option<&str>,
     (offset, limit): (i64, i64),
 ) -> Result<(Vec<Payment>, i64)> {
     let rows = sqlx::query_as!(
         Row,
         "select id, amount, currency, status, description, created_at from payments
          where organization_id = $1
-         order by created_at desc, id desc offset $2 limit $3",
+           and ($2::text is null or strpos(lower(description), lower($2)) > 0)
+         order by created_at desc, id desc offset $3 limit $4",
         organization.0,
+        search,
         offset,
         limit,
     )
     .fetch_all(&mut *db)
     .await?;
     let total = sqlx::query_scalar!(
-        r#"select count(*) as "count!" from payments where organization_id = $1"#,
+        r#"select count(*) as "count!" from payments
+           where organization_id = $1
+             and ($2::text is null or strpos(lower(description), lower($2)) > 0)"#,
         organization.0,
+        search,
     )
     .fetch_one(db)
     .await?;

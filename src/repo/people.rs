@@ -191,15 +191,18 @@ impl From<TokenRow> for Identity {
             user_handle: row.user_handle,
             role: row.role,
         };
+        // Pinned to a seat that was given up, it is pinned to where nobody has one: its person may
+        // have another seat by now, and it does not become an unpinned one.
+        let nowhere = OrganizationId::SYSTEM.0;
+        let pinned_to = row.pinned_to.map(|_| row.organization_id.unwrap_or(nowhere));
         let credential = Credential::PersonalToken(account, facts);
         let scopes = ScopeSet::from_stored(&row.scopes);
-        identity(account, (row.home_organization_id, row.pinned_to), seat, (scopes, credential))
+        identity(account, (row.home_organization_id, pinned_to), seat, (scopes, credential))
     }
 }
 
 /// The people whose personal tokens have these digests; only those that are good now, by the
-/// database's clock. A token acts in the organization that it is pinned to, as long as its person
-/// has a seat there.
+/// database's clock. A token acts from the seat that it is pinned to, as long as its person has it.
 ///
 /// # Errors
 /// The database's own.
@@ -218,9 +221,9 @@ pub async fn by_tokens(
                   u.handle as "user_handle?", u.role as "role?"
            from personal_tokens t
            join accounts a on a.id = t.account_id
-           left join organizations o on o.id = t.pinned_to and o.deleted_at is null
-           left join users u on u.account_id = a.id and u.organization_id = o.id
+           left join users u on u.id = t.pinned_seat and u.organization_id = t.pinned_to
                             and u.removed_at is null
+           left join organizations o on o.id = u.organization_id and o.deleted_at is null
            where t.digest = any($1)
              and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
              and a.is_active and a.deleted_at is null"#,
@@ -235,23 +238,23 @@ pub async fn by_tokens(
     Ok(found.collect())
 }
 
-/// The person of a session as the database knows them in this transaction: the session, and their
-/// seat in `organization`, held against change until then.
+/// The person of a session as the database knows them in this transaction: the session, and the
+/// `seat` of an account in an organization, held against change until then.
 ///
 /// # Errors
-/// Unauthenticated where the session is not good any more.
+/// Forbidden where there is no such seat any more; else unauthenticated where the session is not
+/// good any more.
 pub async fn confirm_session(
     db: &mut PgConnection,
-    organization: Option<OrganizationId>,
+    seat: Option<(AccountId, OrganizationId)>,
     session: SessionId,
 ) -> Result<Identity> {
-    let account = sqlx::query_scalar!(
-        "select account_id from sessions where id = $1 for no key update",
-        session.uuid(),
-    )
-    .fetch_optional(&mut *db)
-    .await?;
-    hold_seat(db, organization, account).await?;
+    sqlx::query!("select id from sessions where id = $1 for no key update", session.uuid())
+        .fetch_optional(&mut *db)
+        .await?;
+    if let Some(seat) = seat {
+        hold_seat(db, seat).await?;
+    }
     let found = by_sessions(db, &[session], &[]).await?.into_iter().next();
     let found = found.map(|(_, _, identity)| identity);
     found.ok_or_else(|| Error::unauthenticated(Proof::Token, "This session has ended"))
@@ -260,21 +263,20 @@ pub async fn confirm_session(
 /// The same of a personal token.
 ///
 /// # Errors
-/// Unauthenticated where the token is not good any more.
+/// As [`confirm_session`].
 pub async fn confirm_token(
     db: &mut PgConnection,
-    organization: OrganizationId,
+    seat: (AccountId, OrganizationId),
     token: KeyId,
 ) -> Result<Identity> {
-    let held = sqlx::query!(
-        "select account_id, digest from personal_tokens where id = $1 for no key update",
+    let digest = sqlx::query_scalar!(
+        "select digest from personal_tokens where id = $1 for no key update",
         token.uuid(),
     )
     .fetch_optional(&mut *db)
     .await?;
-    let account = held.as_ref().map(|row| row.account_id);
-    hold_seat(db, Some(organization), account).await?;
-    let digest = held.and_then(|row| row.digest.try_into().ok()).map(Digest::new);
+    hold_seat(db, seat).await?;
+    let digest = digest.and_then(|digest| digest.try_into().ok()).map(Digest::new);
     let found = by_tokens(db, digest.as_slice()).await?.into_values().next();
     found.ok_or_else(|| Error::unauthenticated(Proof::Key, "This credential is not valid"))
 }
@@ -332,19 +334,21 @@ pub async fn caller_in(
     Ok(row.and_then(|row| row.into_caller(person)))
 }
 
+/// Asked before whether the credential is good: behind an organization's walls, those of people
+/// without a seat are not there.
 async fn hold_seat(
     db: &mut PgConnection,
-    organization: Option<OrganizationId>,
-    account: Option<Uuid>,
+    (account, organization): (AccountId, OrganizationId),
 ) -> Result<()> {
-    sqlx::query!(
+    let held = sqlx::query!(
         "select id from users
          where organization_id = $1 and account_id = $2 and removed_at is null
          for no key update",
-        organization.map(|organization| organization.0),
-        account,
+        organization.0,
+        account.uuid(),
     )
     .fetch_optional(db)
     .await?;
-    Ok(())
+    let no_seat = || Error::forbidden("You have no seat in this organization any more");
+    held.map(|_| ()).ok_or_else(no_seat)
 }

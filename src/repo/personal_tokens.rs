@@ -51,11 +51,12 @@ impl From<Row> for PersonalToken {
 pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Result<()> {
     sqlx::query!(
         "insert into personal_tokens (id, account_id, pinned_to, digest, pepper_id, prefix,
-                                      display_id, name, scopes, created_at, updated_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)",
+                                      display_id, name, scopes, created_at, updated_at, expires_at,
+                                      pinned_seat)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)",
         token.id.uuid(),
         token.account.uuid(),
-        token.pinned_to.map(|organization| organization.0),
+        token.pinned_to.map(|(organization, _)| organization.0),
         token.digest.bytes().as_slice(),
         token.pepper_id,
         token.prefix,
@@ -64,6 +65,7 @@ pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Resu
         &token.scopes.to_stored(),
         token.created_at,
         token.expires_at,
+        token.pinned_to.map(|(_, seat)| seat.0),
     )
     .execute(db)
     .await

@@ -15,8 +15,8 @@ use crate::model::session::{ABSOLUTE, IDLE, NewSession, Session};
 pub async fn insert(db: &mut PgConnection, session: &NewSession<'_>) -> Result<()> {
     sqlx::query!(
         "insert into sessions (id, account_id, digest, address, user_agent, created_at,
-                               last_seen_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $6, $7)",
+                               last_seen_at, expires_at, is_remembered)
+         values ($1, $2, $3, $4, $5, $6, $6, $7, $8)",
         session.id.uuid(),
         session.account.uuid(),
         session.digest.bytes().as_slice(),
@@ -24,6 +24,7 @@ pub async fn insert(db: &mut PgConnection, session: &NewSession<'_>) -> Result<(
         session.client.user_agent,
         session.created_at,
         session.created_at + IDLE,
+        session.is_remembered,
     )
     .execute(db)
     .await?;
@@ -120,6 +121,26 @@ pub async fn find(
     .fetch_optional(db)
     .await?;
     Ok(row.map(Session::from))
+}
+
+/// Whether the browser is to keep the session's cookie when it closes; not where there is no such
+/// session of the account.
+///
+/// # Errors
+/// The database's own.
+pub async fn is_remembered(
+    db: &mut PgConnection,
+    account: AccountId,
+    id: SessionId,
+) -> Result<bool> {
+    let is_remembered = sqlx::query_scalar!(
+        "select is_remembered from sessions where account_id = $1 and id = $2",
+        account.uuid(),
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(is_remembered.unwrap_or_default())
 }
 
 /// Ends one session of the account; whether it was good until now.

@@ -8,6 +8,9 @@ use crate::model::ids::OrganizationId;
 /// From here to the end of the transaction, the connection is the organization's: rows of others
 /// are not there. Both settings end with the transaction, however it ends.
 ///
+/// Transactions that begin behind walls are `Database::tenant`'s. In others, this is for when it is
+/// found out on the way which organization it is.
+///
 /// # Errors
 /// The database's own.
 pub async fn raise(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
@@ -15,6 +18,20 @@ pub async fn raise(db: &mut PgConnection, organization: OrganizationId) -> Resul
         "select set_config('role', 'tenantry_tenant', true) as role,
                 set_config('app.organization_id', $1, true) as organization",
         organization.0.to_string(),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(())
+}
+
+/// Ends that within the transaction, for what is left to do in nobody's name.
+///
+/// # Errors
+/// The database's own.
+pub async fn lower(db: &mut PgConnection) -> Result<()> {
+    sqlx::query!(
+        "select set_config('role', 'none', true) as role,
+                set_config('app.organization_id', '', true) as organization",
     )
     .fetch_one(db)
     .await?;

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::model::ids::{AccountId, OrganizationId, UserId};
 use crate::model::member::NewSeat;
 use crate::model::org_handle::OrgHandle;
+use crate::model::role::Role;
 use crate::repo::OnConstraints;
 
 /// Stores a new seat.
@@ -75,9 +76,15 @@ pub async fn hold_all(db: &mut PgConnection, organization: OrganizationId) -> Re
 pub struct Seat {
     /// Where it is.
     pub organization: OrganizationId,
+    /// The seat.
+    pub id: UserId,
+    /// The seat, as callers see it.
+    pub handle: String,
+    /// What its person is there.
+    pub role: Role,
     /// Whether there is another seat, claimed or not.
     pub is_shared: bool,
-    /// Whether there is no owner's seat beside this one, which is an owner's.
+    /// Whether there are other people, and this is the only one of them who is an owner.
     pub is_last_owner: bool,
 }
 
@@ -97,23 +104,28 @@ pub async fn lock_seats(db: &mut PgConnection, account: AccountId) -> Result<Vec
     .fetch_all(&mut *db)
     .await?;
     let rows = sqlx::query!(
-        r#"select u.organization_id,
+        r#"select u.organization_id, u.id, u.handle, u.role,
                   exists (select from users x where x.organization_id = u.organization_id
                             and x.id <> u.id and x.removed_at is null) as "is_shared!",
-                  u.role = 'owner' and not exists (
+                  u.role = 'owner' and exists (
                       select from users x where x.organization_id = u.organization_id
-                        and x.id <> u.id and x.removed_at is null
-                        and x.role = 'owner') as "is_last_owner!"
+                        and x.id <> u.id and x.removed_at is null and x.account_id is not null
+                      having not bool_or(x.role = 'owner')) as "is_last_owner!"
            from users u join organizations o on o.id = u.organization_id
            where u.account_id = $1 and u.removed_at is null and o.deleted_at is null"#,
         account.uuid(),
     )
     .fetch_all(db)
     .await?;
-    let seats = rows.into_iter().map(|row| Seat {
-        organization: OrganizationId(row.organization_id),
-        is_shared: row.is_shared,
-        is_last_owner: row.is_last_owner,
+    let seats = rows.into_iter().filter_map(|row| {
+        Some(Seat {
+            organization: OrganizationId(row.organization_id),
+            id: UserId(row.id),
+            handle: row.handle,
+            role: Role::parse(&row.role)?,
+            is_shared: row.is_shared,
+            is_last_owner: row.is_last_owner,
+        })
     });
     Ok(seats.collect())
 }

@@ -12,7 +12,7 @@ const SETTINGS: [(&str, &str); 2] = [
 ];
 
 /// What a page's request brings with it, and whether it passes.
-const PAGES: [(&[(&str, &str)], bool); 16] = [
+const PAGES: [(&[(&str, &str)], bool); 20] = [
     (&[], true),
     (&[("origin", "https://api.example.com")], true),
     (&[("origin", "https://app.example.com")], true),
@@ -23,6 +23,11 @@ const PAGES: [(&[(&str, &str)], bool); 16] = [
     (&[("origin", "https://evil.example")], false),
     (&[("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")], false),
     (&[("origin", "null")], false),
+    (&[("origin", "null"), ("sec-fetch-site", "none")], false),
+    (&[("origin", "null"), ("sec-fetch-site", "same-origin")], false),
+    (&[("origin", "https://app.example.com"), ("origin", "null")], false),
+    // The browser says that it is ours, whatever name of ours it was asked by.
+    (&[("origin", "https://other.example.com"), ("sec-fetch-site", "same-origin")], true),
     (&[("origin", "https://app.example.com.evil.example")], false),
     (&[("origin", "https://app.example.com:8443")], false),
     (&[("origin", "http://app.example.com")], false),

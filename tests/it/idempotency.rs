@@ -54,10 +54,10 @@ async fn every_route_that_changes_something_replays_its_first_answer_without_the
             let path = world.fresh_path(app, operation).await;
             let body = world.body(operation);
             let name = format!("change {number}");
-            // What is signed has its name within.
-            let has_its_own = operation.takes_a_master_key() || operation.is_signed();
+            // The operator's requests have names already, and what is signed has its name within.
+            let has_name = operation.takes_a_master_key() || operation.is_signed();
             let named = |actor: Actor| {
-                if has_its_own { actor } else { actor.with("idempotency-key", &name) }
+                if has_name { actor } else { actor.with("idempotency-key", &name) }
             };
             let actor = named(world.caller(app, operation));
             let first = actor.send(&operation.method, &path, body.clone()).await;

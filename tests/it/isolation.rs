@@ -1,16 +1,18 @@
 //! The walls between tenants: every operation of the API's description that names something by an
-//! id, asked by everybody who may not. Foreign things look like things that never were, the answers
-//! are byte-equal but for the request's id, and nothing is changed.
+//! id, asked by everybody who may not, with ids of others and with ids that never were. Foreign
+//! things look like things that never were, the answers are byte-equal but for the request's id,
+//! and nothing is changed.
 //!
 //! The operations come from the description: one that is in no row of the tables below fails.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
+use tenantry::http::dialect::Family;
 
 use crate::support::actor::{Actor, Answer};
-use crate::support::people::Person;
+use crate::support::people::{PASSWORD, Person};
 use crate::support::requests::World;
 use crate::support::spec::{Operation, operations};
 use crate::support::{TestApp, run};
@@ -49,8 +51,6 @@ const FOR_OWNERS: [&str; 1] = ["deleteOrganization"];
 /// Operations that name a key of the caller's organization.
 const OF_KEYS: [&str; 5] =
     ["getApiKey", "revokeApiKey", "revokeMyKey", "rotateApiKey", "updateApiKey"];
-/// Operations that name something of the caller's own, in a body or a query.
-const OF_PEOPLE: [&str; 4] = ["deleteToken", "getToken", "revokeSession", "updateToken"];
 /// The operator's, which no tenant's credential opens.
 const OF_OPERATOR: [&str; 8] = [
     "changePlan",
@@ -62,36 +62,48 @@ const OF_OPERATOR: [&str; 8] = [
     "suspendOrganization",
     "suspendOrganizationForBilling",
 ];
+/// Operations that name something of the caller's own, in a body or a query, and are for sessions.
+const OF_PEOPLE: [&str; 5] =
+    ["createToken", "deleteToken", "getToken", "revokeSession", "updateToken"];
 /// Operations that name something by a secret, which is no id: `user::invites` tests them.
 const BY_SECRET: [&str; 2] = ["acceptInvite", "showInvitePage"];
+/// Operations whose id is one that the caller chooses for what is made.
+const CHOOSING: [&str; 2] = ["createOrganization", "signUp"];
 
 /// An id of an organization that never was.
 const NOWHERE: &str = "org_0000000000";
-/// Ids of a key, a project, an invitation and a seat that nothing has.
-const NOTHING: [&str; 4] = [
-    "key_0000000000000000000000",
-    "prj_0000000000000000000000",
-    "inv_0000000000000000000000",
-    "user_0000000000000000",
-];
+/// Ids that nothing has.
+const NOTHING: Ids<'static> = Ids {
+    key: "key_0000000000000000000000",
+    project: "prj_0000000000000000000000",
+    invite: "inv_0000000000000000000000",
+    seat: "user_0000000000000000",
+};
+const NO_SESSION: &str = "sess_0000000000000000000000";
+
+/// What can be named below an organization.
+#[derive(Clone, Copy)]
+struct Ids<'a> {
+    key: &'a str,
+    project: &'a str,
+    invite: &'a str,
+    seat: &'a str,
+}
 
 #[test]
 fn every_operation_that_names_something_is_in_the_matrix() {
     let rows = [&FOR_MEMBERS[..], &FOR_ADMINS, &FOR_OWNERS, &OF_KEYS, &OF_OPERATOR, &BY_SECRET];
     let rows: BTreeSet<_> = rows.into_iter().flatten().copied().collect();
     let operations = operations();
-    let named = operations.iter().filter(|it| it.path.contains('{'));
-    let named: BTreeSet<_> = named.map(Operation::id).collect();
-    assert_eq!(named, rows);
-    let of_people = operations.iter().filter(|it| {
-        let parameters = it.description["parameters"].as_array();
-        let mut parameters = parameters.into_iter().flatten();
-        let in_query = parameters.any(|it| it["in"] == "query" && it["name"] == "id");
-        in_query
-            || it.body_names().iter().any(|name| ["keyId", "sessionId"].contains(&name.as_str()))
-    });
-    let of_people: BTreeSet<_> = of_people.map(Operation::id).chain(["revokeSession"]).collect();
-    assert_eq!(of_people, OF_PEOPLE.into_iter().collect());
+    let in_path = operations.iter().filter(|it| it.path.contains('{'));
+    let in_path: BTreeSet<_> = in_path.map(Operation::id).collect();
+    assert_eq!(in_path, rows);
+    let rows: BTreeSet<_> = OF_PEOPLE.into_iter().chain(CHOOSING).collect();
+    // The operator's credential, and a signature, are the route's own, whatever it names.
+    let beside = operations.iter().filter(|it| !it.takes_a_master_key() && !it.is_signed());
+    let beside = beside.filter(|it| !it.ids().is_empty());
+    let beside: BTreeSet<_> = beside.map(Operation::id).collect();
+    assert_eq!(beside, rows);
 }
 
 /// Another tenant: a person with an organization, and things in it.
@@ -119,18 +131,131 @@ impl Other {
         let (key, key_id) = (key.api_key, key.key_id);
         Self { person, key, key_id, project_id, invite_id, seat_id }
     }
+
+    fn ids(&self) -> Ids<'_> {
+        let Self { key_id: key, project_id: project, invite_id: invite, seat_id: seat, .. } = self;
+        Ids { key, project, invite, seat }
+    }
+}
+
+/// What somebody is to ann's organization, or lacks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Standing {
+    /// Without a credential, or with one that has ended.
+    Nobody,
+    /// Of another tenant, with every right there.
+    Stranger,
+    /// The owner's, but pinned to another organization of hers.
+    PinnedElsewhere,
+    /// The owner's, without the scope.
+    Unscoped,
+    /// A member's.
+    Member,
+    /// The owner's, or a key with every scope.
+    Owner,
+}
+
+/// Somebody who asks.
+struct Asker {
+    who: &'static str,
+    actor: Actor,
+    standing: Standing,
+    in_session: bool,
+}
+
+/// Everybody who asks: see [`Standing`].
+async fn askers(app: &TestApp, world: &World, other: &Other) -> Vec<Asker> {
+    use Standing::{Member, Nobody, Owner, PinnedElsewhere, Stranger, Unscoped};
+    let (ann, dora) = (&world.ann, &other.person);
+    let ben = app.sign_in("ben@example.com", PASSWORD).await.has_status(200).cookie().unwrap();
+    let second = json!({ "name": "Second" });
+    let second = app.session(&ann.cookie).post("/api/user/organizations", second).await;
+    let second = second.has_status(201).body["data"]["id"].as_str().unwrap().to_owned();
+    let token = async |cookie: &str, scopes: &str, pin: Option<&str>| {
+        let mut request = json!({ "name": "t", "scopes": [scopes] });
+        if let Some(pin) = pin {
+            request["metadata"] = json!({ "organizationId": pin });
+        }
+        app.key(&app.make_token(cookie, request).await.0)
+    };
+    let key = async |scopes: &str| {
+        let request = json!({ "name": format!("of the matrix: {scopes}"), "scopes": [scopes] });
+        app.key(&app.make_key(ann, request).await.api_key)
+    };
+    let narrow = "trademarks:read";
+    let (ann_s, dora_s) = (ann.org_id.as_str(), dora.org_id.as_str());
+    let mut askers = Vec::new();
+    let mut ask = |who, actor, standing, in_session| {
+        askers.push(Asker { who, actor, standing, in_session });
+    };
+    ask("nobody", app.anon(), Nobody, false);
+    ask("another tenant's key", app.key(&other.key), Stranger, false);
+    ask("another tenant's owner", app.session(&dora.cookie), Stranger, true);
+    ask("another tenant's token", token(&dora.cookie, "*", None).await, Stranger, false);
+    let pinned = token(&dora.cookie, "*", Some(dora_s)).await;
+    ask("another tenant's pinned token", pinned, Stranger, false);
+    let elsewhere = token(&ann.cookie, "*", Some(&second)).await;
+    ask("a token pinned elsewhere", elsewhere, PinnedElsewhere, false);
+    ask("a token without the scope", token(&ann.cookie, narrow, None).await, Unscoped, false);
+    let pinned = token(&ann.cookie, narrow, Some(ann_s)).await;
+    ask("a pinned token without the scope", pinned, Unscoped, false);
+    ask("a key without the scope", key(narrow).await, Unscoped, false);
+    ask("a member", app.session(&ben), Member, true);
+    ask("a member's token", token(&ben, "*", None).await, Member, false);
+    ask("a member's pinned token", token(&ben, "*", Some(ann_s)).await, Member, false);
+    ask("the owner", app.session(&ann.cookie), Owner, true);
+    ask("the owner's token", token(&ann.cookie, "*", None).await, Owner, false);
+    ask("the owner's pinned token", token(&ann.cookie, "*", Some(ann_s)).await, Owner, false);
+    ask("the organization's key", key("*").await, Owner, false);
+    for (who, actor) in ended(app, ann).await {
+        ask(who, actor, Nobody, false);
+    }
+    askers
+}
+
+/// Credentials with every right in the person's organization, but for being over.
+async fn ended(app: &TestApp, person: &Person) -> [(&'static str, Actor); 6] {
+    let session = app.session(&person.cookie);
+    let key =
+        async |name: &str| app.make_key(person, json!({ "name": name, "scopes": ["*"] })).await;
+    let token = async |name: &str| {
+        app.make_token(&person.cookie, json!({ "name": name, "scopes": ["*"] })).await
+    };
+    let (revoked, expired, disabled) = (key("gone").await, key("over").await, key("off").await);
+    let of = |id: &str| format!("/api/user/organizations/{}/api-keys/{id}", person.org_id);
+    session.delete(&of(&revoked.key_id)).await.has_status(200);
+    session.put(&of(&disabled.key_id), json!({ "enabled": false })).await.has_status(200);
+    let (revoked_token, id) = token("gone").await;
+    let end = json!({ "keyId": id });
+    session.post("/api/auth/api-key/delete", end).await.has_status(200);
+    let (expired_token, _) = token("over").await;
+    app.execute("update api_keys set expires_at = now() where name = 'over'").await;
+    app.execute("update personal_tokens set expires_at = now() where name = 'over'").await;
+    let left = app.sign_in(&person.email, PASSWORD).await.has_status(200).cookie().unwrap();
+    let left = app.session(&left);
+    left.post("/api/auth/sign-out", json!({})).await.has_status(200);
+    [
+        ("a revoked key", app.key(&revoked.api_key)),
+        ("an expired key", app.key(&expired.api_key)),
+        ("a disabled key", app.key(&disabled.api_key)),
+        ("a revoked token", app.key(&revoked_token)),
+        ("an expired token", app.key(&expired_token)),
+        ("a session that ended", left),
+    ]
 }
 
 /// The path of an operation in an organization, with these ids below it.
-fn path(operation: &Operation, organization: &str, ids: [&str; 4]) -> String {
-    let [key, project, invite, seat] = ids;
+fn path(operation: &Operation, organization: &str, ids: Ids<'_>) -> String {
     let path = operation.path.replace("{organizationId}", organization);
-    let id = match operation.path.as_str() {
-        path if path.contains("/projects/") => project,
-        path if path.contains("/invites/") => invite,
-        _ => key,
+    let path = path.replace("{userId}", ids.seat);
+    let id = match path.as_str() {
+        path if path.contains("/projects/{id}") => ids.project,
+        path if path.contains("/invites/{id}") => ids.invite,
+        path if path.contains("/api-keys/{id}") => ids.key,
+        path if path.contains('{') => panic!("it is not known what {path} names"),
+        _ => return path,
     };
-    path.replace("{id}", id).replace("{userId}", seat)
+    path.replace("{id}", id)
 }
 
 async fn ask(actor: &Actor, operation: &Operation, path: &str, body: &str) -> Answer {
@@ -157,165 +282,171 @@ async fn everything(app: &TestApp) -> Vec<String> {
     rows
 }
 
-fn in_organizations() -> impl Iterator<Item = Operation> {
-    operations().into_iter().filter(|it| it.path.contains("{organizationId}"))
+/// Refusals of one kind are byte-equal, whatever was named.
+#[derive(Default)]
+struct Refusals(BTreeMap<(u16, &'static str), Value>);
+
+impl Refusals {
+    fn note(&mut self, what: &str, answer: Answer, (status, code): (u16, &'static str)) -> Answer {
+        assert_eq!(answer.status.as_u16(), status, "{what}: {}", answer.text);
+        let answer = answer.has_failed(status, code);
+        let body = json!([answer.body_without_request(), answer.header("www-authenticate")]);
+        let first = self.0.entry((status, code)).or_insert_with(|| body.clone());
+        assert_eq!(*first, body, "{what}");
+        if answer.family == Family::User {
+            assert!(answer.body.get("request_id").is_none(), "{what}");
+        }
+        answer
+    }
+}
+
+const ANONYMOUS: (u16, &str) = (401, "unauthorized");
+const FORBIDDEN: (u16, &str) = (403, "FORBIDDEN");
+const NO_SCOPE: (u16, &str) = (403, "API_KEY_MISSING_SCOPES");
+const NO_ROLE: (u16, &str) = (403, "INSUFFICIENT_PERMISSIONS");
+const NOT_THERE: (u16, &str) = (404, "NOT_FOUND");
+
+/// What is named.
+#[derive(Clone, Copy, PartialEq)]
+enum Named {
+    /// What ann's organization has, in it.
+    Own,
+    /// Something of another organization, or nothing, in ann's.
+    Within,
+    /// Another organization than ann's, or none.
+    Another,
+}
+
+/// What is answered to somebody; `None` where they may do it.
+fn expected(asker: &Asker, operation: &Operation, named: Named) -> Option<(u16, &'static str)> {
+    let id = operation.id();
+    let for_session = FOR_OWNERS.contains(&id) && !asker.in_session;
+    let role_needed = FOR_ADMINS.contains(&id) || FOR_OWNERS.contains(&id);
+    Some(match (asker.standing, named) {
+        (Standing::Nobody, _) => ANONYMOUS,
+        (Standing::Stranger | Standing::PinnedElsewhere, _) | (_, Named::Another) => FORBIDDEN,
+        _ if for_session => FORBIDDEN,
+        (Standing::Unscoped, _) => NO_SCOPE,
+        (Standing::Member, _) if role_needed => NO_ROLE,
+        (Standing::Member | Standing::Owner, Named::Within) => NOT_THERE,
+        (Standing::Member | Standing::Owner, Named::Own) => return None,
+    })
 }
 
 #[tokio::test]
-async fn a_foreign_organization_and_one_that_never_was_look_the_same_to_everybody() {
+async fn nobody_reaches_into_an_organization_that_is_not_theirs_or_past_what_they_may() {
     run(async |app| {
         let (world, other) = (World::new(app).await, Other::new(app).await);
-        let all = json!({ "name": "t", "scopes": ["*"] });
-        let (unpinned, _) = app.make_token(&other.person.cookie, all.clone()).await;
-        let pin = |organization: &str| {
-            json!({ "name": "t", "scopes": ["*"],
-                    "metadata": { "organizationId": organization } })
-        };
-        let (pinned, _) = app.make_token(&other.person.cookie, pin(&other.person.org_id)).await;
-        // The organization's own person, with a token that is pinned to another of theirs.
-        let second = json!({ "name": "Second" });
-        let second = app.session(&world.ann.cookie).post("/api/user/organizations", second).await;
-        let second = second.has_status(201).body["data"]["id"].as_str().unwrap().to_owned();
-        let (elsewhere, _) = app.make_token(&world.ann.cookie, pin(&second)).await;
-        let strangers = [
-            ("another tenant's key", app.key(&other.key), 403),
-            ("another tenant's owner", app.session(&other.person.cookie), 403),
-            ("another tenant's token", app.key(&unpinned), 403),
-            ("another tenant's pinned token", app.key(&pinned), 403),
-            ("a token pinned elsewhere", app.key(&elsewhere), 403),
-            ("nobody", app.anon(), 401),
-        ];
+        let askers = askers(app, &world, &other).await;
+        let (ann, dora) = (world.ann.org_id.as_str(), other.person.org_id.as_str());
+        let odd = Ids { key: "acc_1", project: "acc_1", invite: "acc_1", seat: "acc_1" };
         let before = everything(app).await;
-        for operation in in_organizations() {
-            let body = world.body(&operation);
-            for (who, actor, status) in &strangers {
-                let there = ask(actor, &operation, &world.path(&operation), &body).await;
-                let nowhere = path(&operation, NOWHERE, NOTHING);
-                let nowhere = ask(actor, &operation, &nowhere, &body).await;
-                let what = format!("{who}: {}", operation.id());
-                assert_eq!(there.status.as_u16(), *status, "{what}: {}", there.text);
-                assert_eq!(nowhere.status, there.status, "{what}");
-                assert_eq!(nowhere.text, there.text, "{what}");
+        for operation in operations().iter().filter(|it| it.path.contains("{organizationId}")) {
+            let body = world.body(operation);
+            let names_a_thing = operation.path.contains("{id}") || operation.path.contains("{user");
+            let mut targets = vec![
+                (Named::Own, world.path(operation)),
+                (Named::Another, path(operation, NOWHERE, NOTHING)),
+                (Named::Another, path(operation, NOWHERE, other.ids())),
+            ];
+            if names_a_thing {
+                for ids in [other.ids(), NOTHING, odd] {
+                    targets.push((Named::Within, path(operation, ann, ids)));
+                }
             }
+            for asker in &askers {
+                let (mut there, mut elsewhere) = (Refusals::default(), Refusals::default());
+                // The stranger's own is no foreign one.
+                let foreign = (Named::Another, path(operation, dora, other.ids()));
+                let foreign = (asker.standing != Standing::Stranger).then_some(&foreign);
+                for (named, path) in targets.iter().chain(foreign) {
+                    let Some(told) = expected(asker, operation, *named) else { continue };
+                    // An id of another kind is no id at all, which is seen before what may be done.
+                    if told.0 == 403 && path.contains("acc_1") {
+                        continue;
+                    }
+                    let what = format!("{}: {} {path}", asker.who, operation.id());
+                    let answer = ask(&asker.actor, operation, path, &body).await;
+                    let is_there = told.0 == 401 || *named != Named::Another;
+                    let refusals = if is_there { &mut there } else { &mut elsewhere };
+                    let answer = refusals.note(&what, answer, told);
+                    let meta = &answer.body["meta"];
+                    if told == NO_SCOPE {
+                        let missing = meta["missing_scopes"].as_array().unwrap();
+                        assert_eq!(missing.len(), 1, "{what}");
+                    }
+                    if told == NO_ROLE {
+                        let owners = FOR_OWNERS.contains(&operation.id());
+                        let role = if owners { "owner" } else { "admin" };
+                        assert_eq!(meta["required_role"], role, "{what}");
+                    }
+                }
+            }
+            assert!(everything(app).await == before, "{} changed something", operation.id());
         }
-        assert_eq!(everything(app).await, before);
     })
     .await;
 }
 
-#[tokio::test]
-async fn a_credential_that_has_ended_opens_nothing() {
-    run(async |app| {
-        let world = World::new(app).await;
-        let key = async |name: &str| {
-            app.make_key(&world.ann, json!({ "name": name, "scopes": ["*"] })).await
-        };
-        let revoked = key("gone").await;
-        let revoke =
-            format!("/api/user/organizations/{}/api-keys/{}", world.ann.org_id, revoked.key_id);
-        app.session(&world.ann.cookie).delete(&revoke).await.has_status(200);
-        let expired = key("over").await;
-        let sql = "update api_keys set expires_at = now() where name = 'over'";
-        app.execute(sql).await;
-        let (token, id) =
-            app.make_token(&world.ann.cookie, json!({ "name": "t", "scopes": ["*"] })).await;
-        let end = json!({ "keyId": id });
-        app.session(&world.ann.cookie).post("/api/auth/api-key/delete", end).await.has_status(200);
-        let before = everything(app).await;
-        let ended = [app.key(&revoked.api_key), app.key(&expired.api_key), app.key(&token)];
-        assert_eq!(ended[1].get("/me").await.status, 401);
-        for operation in in_organizations() {
-            let body = world.body(&operation);
-            for actor in &ended {
-                let answer = ask(actor, &operation, &world.path(&operation), &body).await;
-                answer.has_failed(401, "INVALID_API_KEY");
-            }
-        }
-        assert_eq!(everything(app).await, before);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_token_without_the_scope_and_a_person_without_the_role_are_told_what_is_missing() {
-    run(async |app| {
-        let world = World::new(app).await;
-        let none = json!({ "name": "t", "scopes": ["trademarks:read"] });
-        let (none, _) = app.make_token(&world.ann.cookie, none).await;
-        let ben = app.sign_in("ben@example.com", crate::support::people::PASSWORD).await;
-        let ben = app.session(&ben.has_status(200).cookie().unwrap());
-        let before = everything(app).await;
-        for operation in in_organizations() {
-            let (path, body) = (world.path(&operation), world.body(&operation));
-            let answer = ask(&app.key(&none), &operation, &path, &body).await;
-            if FOR_OWNERS.contains(&operation.id()) {
-                answer.has_failed(403, "FORBIDDEN");
-            } else {
-                let answer = answer.has_failed(403, "API_KEY_MISSING_SCOPES");
-                let missing = answer.body["meta"]["missing_scopes"].as_array().unwrap();
-                assert_eq!(missing.len(), 1, "{}", operation.id());
-            }
-            let needed = match operation.id() {
-                id if FOR_ADMINS.contains(&id) => "admin",
-                id if FOR_OWNERS.contains(&id) => "owner",
-                _ => continue,
-            };
-            let answer = ask(&ben, &operation, &path, &body).await;
-            let answer = answer.has_failed(403, "INSUFFICIENT_PERMISSIONS");
-            assert_eq!(answer.body["meta"]["required_role"], needed, "{}", operation.id());
-        }
-        assert_eq!(everything(app).await, before);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn what_a_foreign_organization_has_is_not_there_in_one_s_own() {
-    run(async |app| {
-        let (world, other) = (World::new(app).await, Other::new(app).await);
-        let foreign = [other.key_id.as_str(), &other.project_id, &other.invite_id, &other.seat_id];
-        let (owner, own) = (app.session(&world.ann.cookie), world.ann.org_id.as_str());
-        let key = app.make_key(&world.ann, json!({ "name": "k", "scopes": ["*"] })).await;
-        let before = everything(app).await;
-        for operation in in_organizations() {
-            if !(operation.path.contains("{id}") || operation.path.contains("{userId}")) {
-                continue;
-            }
-            let body = world.body(&operation);
-            for actor in [&owner, &app.key(&key.api_key)] {
-                let there = ask(actor, &operation, &path(&operation, own, foreign), &body).await;
-                let nowhere = ask(actor, &operation, &path(&operation, own, NOTHING), &body).await;
-                let there = there.has_failed(404, "NOT_FOUND");
-                assert_eq!(there.text, nowhere.text, "{}", operation.id());
-                // An id of another kind is no id at all.
-                let odd = path(&operation, own, ["acc_1"; 4]);
-                let odd = ask(actor, &operation, &odd, &body).await.has_failed(404, "NOT_FOUND");
-                assert_eq!(odd.text, nowhere.text, "{}", operation.id());
-            }
-        }
-        assert_eq!(everything(app).await, before);
-    })
-    .await;
-}
-
+/// The same of operations that name a key of the organization that the credential acts in.
 #[tokio::test]
 async fn a_foreign_key_is_not_there_in_any_family() {
     run(async |app| {
         let (world, other) = (World::new(app).await, Other::new(app).await);
+        let mut askers = askers(app, &world, &other).await;
+        let (actor, standing) = (app.key(&world.acme.api_key), Standing::Owner);
+        askers.push(Asker { who: "a signup's key", actor, standing, in_session: false });
+        let third = app.sign_up().await;
         let before = everything(app).await;
         for operation in operations().iter().filter(|it| OF_KEYS.contains(&it.id())) {
             let body = world.body(operation);
-            let actor = app.key(&world.acme.api_key);
-            let there = operation.path.replace("{id}", &other.key_id);
-            let there = ask(&actor, operation, &there, &body).await.has_failed(404, "not_found");
-            let nowhere = operation.path.replace("{id}", NOTHING[0]);
-            let nowhere = ask(&actor, operation, &nowhere, &body).await;
-            assert_eq!(nowhere.status, there.status);
-            assert_eq!(nowhere.body_without_request(), there.body_without_request());
+            let family = Family::of(&operation.path);
+            for asker in &askers {
+                let is_unpinned = asker.who.ends_with("token") && !asker.who.contains("pinned");
+                let told = match asker.standing {
+                    Standing::Nobody => ANONYMOUS,
+                    // It acts in no organization.
+                    _ if is_unpinned || asker.who == "a token without the scope" => {
+                        (403, "forbidden")
+                    }
+                    _ if asker.in_session && family == Family::Organization => (403, "forbidden"),
+                    // At home, everybody here is an owner.
+                    _ if asker.in_session => (404, "not_found"),
+                    Standing::Unscoped | Standing::Member => (403, "forbidden"),
+                    Standing::Stranger | Standing::PinnedElsewhere | Standing::Owner => {
+                        (404, "not_found")
+                    }
+                };
+                let mut refusals = Refusals::default();
+                // An id of another kind is no id at all, which is seen before what may be done.
+                let odd = (told.0 != 403).then_some("acc_1");
+                for id in [third.key_id.as_str(), NOTHING.key].into_iter().chain(odd) {
+                    let path = operation.path.replace("{id}", id);
+                    let what = format!("{}: {} {path}", asker.who, operation.id());
+                    let answer = ask(&asker.actor, operation, &path, &body).await;
+                    refusals.note(&what, answer, told);
+                }
+            }
+            assert!(everything(app).await == before, "{} changed something", operation.id());
         }
-        assert_eq!(everything(app).await, before);
     })
     .await;
+}
+
+/// The path and the body of an operation of people's own, naming a token, a session or an
+/// organization.
+fn of_people(operation: &Operation, token: &str, session: &str, pin: &str) -> (String, String) {
+    let body = match operation.id() {
+        "getToken" => return (format!("{}?id={token}", operation.path), String::new()),
+        "createToken" => {
+            json!({ "name": "t", "scopes": ["*"], "metadata": { "organizationId": pin } })
+        }
+        "deleteToken" => json!({ "keyId": token }),
+        "revokeSession" => json!({ "id": session }),
+        "updateToken" => json!({ "keyId": token, "name": "renamed" }),
+        other => panic!("it is not known what {other} names"),
+    };
+    (operation.path.clone(), body.to_string())
 }
 
 #[tokio::test]
@@ -349,24 +480,30 @@ async fn no_tenant_s_credential_opens_what_is_the_operator_s() {
 async fn what_is_another_person_s_is_not_there() {
     run(async |app| {
         let (world, other) = (World::new(app).await, Other::new(app).await);
-        let stranger = app.session(&other.person.cookie);
-        let mut before = None;
+        let askers = askers(app, &world, &other).await;
+        let before = everything(app).await;
         for operation in operations().iter().filter(|it| OF_PEOPLE.contains(&it.id())) {
-            let (path, body) = (world.path(operation), world.body(operation));
-            before.get_or_insert(everything(app).await);
-            let there = ask(&stranger, operation, &path, &body).await;
-            let there = there.has_failed(404, "NOT_FOUND");
-            let nowhere = |text: &str| -> String {
-                let (head, tail) = text.split_once("key_").or(text.split_once("sess_")).unwrap();
-                let kind = if text.contains("key_") { "key_" } else { "sess_" };
-                format!("{head}{kind}{}{}", "0".repeat(22), &tail[22..])
-            };
-            let (path, body) =
-                if body.is_empty() { (nowhere(&path), body) } else { (path, nowhere(&body)) };
-            let never = ask(&stranger, operation, &path, &body).await;
-            assert_eq!(never.text, there.text, "{}", operation.id());
+            for asker in askers.iter().filter(|it| it.who != "the owner") {
+                let is_member = asker.standing == Standing::Member;
+                let pin = if is_member { &other.person.org_id } else { &world.ann.org_id };
+                let told = match asker.standing {
+                    Standing::Nobody => ANONYMOUS,
+                    _ if !asker.in_session || operation.id() == "createToken" => FORBIDDEN,
+                    _ => NOT_THERE,
+                };
+                let mut refusals = Refusals::default();
+                for (path, body) in [
+                    of_people(operation, &world.token_id, &world.other_session, pin),
+                    of_people(operation, NOTHING.key, NO_SESSION, NOWHERE),
+                    of_people(operation, "acc_1", "acc_1", "acc_1"),
+                ] {
+                    let what = format!("{}: {} {path} {body}", asker.who, operation.id());
+                    let answer = ask(&asker.actor, operation, &path, &body).await;
+                    refusals.note(&what, answer, told);
+                }
+            }
+            assert!(everything(app).await == before, "{} changed something", operation.id());
         }
-        assert_eq!(Some(everything(app).await), before);
     })
     .await;
 }

@@ -8,12 +8,15 @@
 )]
 
 mod account;
+mod audit_chain;
 mod bad_input;
 mod boundary;
 mod browsers;
 mod callers;
 mod config;
+mod database_roles;
 mod dialects;
+mod doctor;
 mod guards;
 mod idempotency;
 mod isolation;
@@ -28,6 +31,7 @@ mod process;
 mod schema;
 mod secrets;
 mod seeds;
+mod staying_up;
 mod stripe;
 mod support;
 mod telemetry;

@@ -17,6 +17,17 @@ fn the_committed_file_is_what_the_handlers_say() {
 }
 
 #[test]
+fn the_readme_and_the_description_tell_the_one_table_of_who_may_do_what() {
+    let table = tenantry::model::role::table();
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    assert!(readme.contains(&table), "the README does not have this table:\n{table}");
+    let tags = DOCUMENT["tags"].as_array().unwrap();
+    let of_people = tags.iter().find(|tag| tag["name"] == "user").unwrap();
+    assert!(of_people["description"].as_str().unwrap().contains(&table));
+}
+
+#[test]
 fn operation_ids_are_unique_and_every_operation_has_one() {
     let ids = operations().into_iter().map(|it| it.description["operationId"].clone());
     let ids: Vec<Value> = ids.collect();

@@ -1,5 +1,7 @@
 //! The rules of the schema, asked of the database's own catalog.
 
+use tenantry::repo::catalog;
+
 use crate::support::run;
 
 /// Tables that are neither one tenant's nor one person's: these two themselves, and mail that goes
@@ -74,18 +76,49 @@ async fn every_table_has_its_organization_or_its_account() {
 
 #[tokio::test]
 async fn every_tenant_table_has_its_walls() {
+    run(async |app| {
+        let tables = catalog::walls(&mut app.sql().await).await.unwrap();
+        assert!(tables.len() >= 11, "{tables:?}");
+        let open: Vec<_> = tables.iter().filter(|(_, has_walls)| !has_walls).collect();
+        assert!(open.is_empty(), "tenant tables without walls: {open:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_role_of_tenants_may_touch_has_walls_for_it() {
     none(
         "select c.relname::text from pg_class c
-         where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace
-           and (c.relname = 'organizations' or exists (
-                select from pg_attribute a where a.attrelid = c.oid
-                   and a.attname = 'organization_id' and a.attnotnull))
+         where c.relkind in ('r', 'p', 'v', 'm', 'f')
+           and c.relnamespace = 'public'::regnamespace
+           and (has_table_privilege('tenantry_tenant', c.oid,
+                    'select, insert, update, delete, truncate, references, trigger')
+                or has_any_column_privilege('tenantry_tenant', c.oid,
+                    'select, insert, update, references'))
            and not (c.relrowsecurity and c.relforcerowsecurity and exists (
                 select from pg_policies p
                 where p.tablename = c.relname and p.roles = '{tenantry_tenant}'
-                  and p.qual like '%tenant_organization()%'
-                  and p.with_check like '%tenant_organization()%'))",
-        "tenant tables without walls",
+                  and p.qual like '%tenant_organization()%'))",
+        "tables that tenants may touch without walls",
+    )
+    .await;
+    none(
+        "select p.policyname::text from pg_policies p
+         where not p.roles <@ '{test_owner}'
+           and (p.roles <> '{tenantry_tenant}' or p.qual not like '%tenant_organization()%')",
+        "policies that let tenants through",
+    )
+    .await;
+}
+
+/// Secrets of people that nothing done in an organization's name asks for.
+#[tokio::test]
+async fn the_role_of_tenants_reads_no_password() {
+    none(
+        "select column_name::text from information_schema.columns
+         where table_schema = 'public' and column_name like 'password%'
+           and has_column_privilege('tenantry_tenant', table_name, column_name, 'select, update')",
+        "passwords that tenants may read",
     )
     .await;
 }
@@ -97,7 +130,7 @@ async fn the_trail_can_be_neither_changed_nor_cut() {
         let attempts = [
             "update audit_events set actor = 'nobody'",
             "delete from audit_events",
-            "truncate audit_events",
+            "truncate audit_events cascade",
         ];
         for attempt in attempts {
             let refused = sqlx::query(attempt).execute(&mut app.sql().await).await.unwrap_err();

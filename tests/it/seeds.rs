@@ -1,6 +1,6 @@
 //! The requests of the published pages, as a person pastes them, answered with their shapes.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::server::{Place, pasted};
 
@@ -173,7 +173,99 @@ fn account_signup_answers_with_the_page_s_shapes() {
     assert_eq!(missing["error"]["details"]["issues"][0]["path"][0], "nom");
 }
 
-/// What a page's program got, in any of its languages.
+/// What page s1's program got, in any language: signed up, signed up again, one field missing, and
+/// who the token is of.
+#[track_caller]
+fn assert_is_page_s1(answers: &[Value]) {
+    let [signed_up, again, missing, me] = answers else { panic!("{answers:?}") };
+    let page: Value = serde_json::from_str(
+        r#"{"token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...",
+            "api_key": "rag_live_abc123def456...",
+            "account": {"id": "acc_a1b2c3d4e5", "email": "dev@example.com",
+                        "name": "Jane Developer", "plan": "trial"}}"#,
+    )
+    .unwrap();
+    assert_eq!(signed_up["status"], 201);
+    let data = &signed_up["body"]["data"];
+    assert_eq!(shape(data), shape(&page));
+    assert_eq!(shape(&data["account"]), shape(&page["account"]));
+    for same in ["email", "name", "plan"] {
+        assert_eq!(data["account"][same], page["account"][same]);
+    }
+    assert_eq!(again["status"], 409);
+    let message = "An account with this email already exists";
+    assert_eq!(again["body"], json!({ "error": { "code": "CONFLICT", "message": message } }));
+    assert_eq!(missing["status"], 400);
+    let error = &missing["body"]["error"];
+    assert_eq!(error["code"], "VALIDATION_ERROR");
+    assert_eq!(error["details"]["issues"][0]["path"], json!(["password"]));
+    assert_eq!(me["status"], 200);
+    assert_eq!(me["body"]["data"]["id"], data["account"]["id"]);
+}
+
+/// Page s1 with `fetch` from Node.
+#[test]
+fn account_signup_works_with_node() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let program = r"
+const answers = [];
+const keep = async (res) => answers.push({ status: res.status, body: await res.json() });
+const signUp = (account) => fetch('https://api.example.com/auth/signup', {
+method: 'POST',
+headers: { 'Content-Type': 'application/json' },
+body: JSON.stringify(account),
+});
+const account = {
+email: 'dev@example.com',
+password: 'a-long-secure-passphrase',
+name: 'Jane Developer',
+};
+await keep(await signUp(account));
+await keep(await signUp(account));
+await keep(await signUp({ email: 'other@example.com' }));
+const headers = { Authorization: `Bearer ${answers[0].body.data.token}` };
+await keep(await fetch('https://api.example.com/auth/me', { headers }));
+console.log(JSON.stringify(answers));
+";
+    let here = program.replace("https://api.example.com", &server.url(""));
+    if let Some(answers) = run_program("node", &["--input-type=module", "-e", &here]) {
+        assert_is_page_s1(&answers);
+    }
+}
+
+/// Page s1 with Python's `requests`.
+#[test]
+fn account_signup_works_with_python() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let program = r"
+import json, requests
+answers = []
+def keep(res):
+    answers.append({'status': res.status_code, 'body': res.json()})
+account = {
+'email': 'dev@example.com',
+'password': 'a-long-secure-passphrase',
+'name': 'Jane Developer',
+}
+keep(requests.post('https://api.example.com/auth/signup', json=account))
+keep(requests.post('https://api.example.com/auth/signup', json=account))
+keep(requests.post('https://api.example.com/auth/signup', json={'email': 'other@example.com'}))
+token = answers[0]['body']['data']['token']
+headers = {'Authorization': f'Bearer {token}'}
+keep(requests.get('https://api.example.com/auth/me', headers=headers))
+print(json.dumps(answers))
+";
+    let here = program.replace("https://api.example.com", &server.url(""));
+    if run_program("python3", &["-c", "import requests; print('[]')"]).is_some()
+        && let Some(answers) = run_program("python3", &["-c", &here])
+    {
+        assert_is_page_s1(&answers);
+    }
+}
+
+/// What page s4's program got, in any of its languages.
 #[track_caller]
 fn assert_is_page_s4(answers: &[Value]) {
     let created: Value = serde_json::from_str(

@@ -13,7 +13,7 @@ pub struct Source {
 
 impl Source {
     /// The text before the unit tests.
-    fn code(&self) -> &str {
+    pub fn code(&self) -> &str {
         self.text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default()
     }
 }

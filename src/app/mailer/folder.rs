@@ -24,6 +24,11 @@ impl MailFolder {
         Self(data_dir.join("mail"))
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Writes a finished mail down, in place of any other with this id, and says where.
     ///
     /// # Errors

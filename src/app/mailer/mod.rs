@@ -46,6 +46,15 @@ pub enum Delivery {
     File(PathBuf),
 }
 
+/// Where mail would go.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// To an SMTP server, which took our greeting and our password.
+    Smtp,
+    /// To files in this folder.
+    Folder(PathBuf),
+}
+
 /// Why a mail was not sent. `Display` says only which of the two it is; the source is what the
 /// server or the system answered.
 #[derive(Debug)]
@@ -86,6 +95,24 @@ impl Mailer {
                 Ok(path) => Ok(Delivery::File(path)),
                 Err(error) => Err(MailError::Transient(error.into())),
             },
+        }
+    }
+}
+
+impl Mailer {
+    /// Looks whether mail could be sent now, without sending any.
+    ///
+    /// # Errors
+    /// [`MailError::Transient`] where the server does not answer, or not as it should.
+    pub async fn reach(&self) -> Result<Reached, MailError> {
+        match &self.way {
+            Way::Smtp(smtp) => match timeout(CONNECT, smtp.test_connection()).await {
+                Ok(Ok(true)) => Ok(Reached::Smtp),
+                Ok(Ok(false)) => Err(MailError::Transient("it hung up".into())),
+                Ok(Err(error)) => Err(MailError::Transient(error.into())),
+                Err(late) => Err(MailError::Transient(late.into())),
+            },
+            Way::Folder(folder) => Ok(Reached::Folder(folder.path().to_owned())),
         }
     }
 }

@@ -77,7 +77,8 @@ pub async fn queue_claim(
     address: &str,
     at: DateTime<Utc>,
 ) -> Result<()> {
-    queue(app, tx, (MailKind::ClaimKey(organization), address), None, at).await
+    let id = new_uuid(at, &*app.entropy);
+    outbox::insert_claim(tx, id, (organization, address), at).await
 }
 
 /// Tries every mail that is due now, some at a time; how many were tried.
@@ -227,13 +228,15 @@ async fn not_sent(app: &App, mail: &QueuedMail, link: &Url, error: &MailError) -
     tracing::warn!(mail = %id, kind, attempts, given_up = is_last, failure, "mail not sent");
     let now = app.clock.now();
     app.db
-        .run(async |db| {
-            if is_last {
-                outbox::give_up(db, id, &failure, now).await?;
-                forget_token(db, mail).await
-            } else {
-                outbox::put_off(db, id, delay_after(attempts), &failure).await
+        .transaction(async |tx| {
+            if !is_last {
+                return outbox::put_off(tx, id, delay_after(attempts), &failure).await;
             }
+            // The token of a mail that was replaced is the newer one's by now.
+            if outbox::give_up(tx, id, &failure, now).await? {
+                forget_token(tx, mail).await?;
+            }
+            Ok(())
         })
         .await
 }

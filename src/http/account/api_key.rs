@@ -46,7 +46,7 @@ pub(super) async fn regenerate(
     let gone = || Error::forbidden("This account has no home organization any more");
     let caller = caller.ok_or_else(gone)?;
     idempotency
-        .run(&app, &person, Said::NOTHING, async |tx| {
+        .run(&app, &caller, Said::NOTHING, async |tx| {
             let whose = (&*person, &*caller);
             let minted = default_key::regenerate(&app, tx, whose, &context.trail()).await?;
             let data = RegeneratedKey {

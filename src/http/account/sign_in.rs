@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -18,6 +18,7 @@ use crate::http::account::wire::{Account, Data};
 use crate::http::body::{Fields, FromFields, JsonBody, new_password, shown_password, text};
 use crate::http::caller::InSession;
 use crate::http::context::{RequestContext, SigningIn};
+use crate::http::cookie;
 use crate::http::idempotency::Idempotency;
 use crate::http::trusted_page::FromTrustedPage;
 use crate::model::account::PersonName;
@@ -147,7 +148,7 @@ pub(super) async fn log_in(
     let LogInRequest { email, password } = request;
     let shown = (&email, password);
     let (account, session) =
-        passwords::sign_in(&app, shown, None, &client, &context.trail()).await?;
+        passwords::sign_in(&app, shown, None, (&client, true), &context.trail()).await?;
     let token = session.token.expose().to_owned();
     Ok(Json(Data { data: LoggedIn { token, account: Account::from(&account) } }))
 }
@@ -160,7 +161,7 @@ pub struct LoggedOut {
     message: &'static str,
 }
 
-/// Sign out: the session and its tokens stop at once.
+/// Sign out: the session and its tokens stop at once, and the cookie is taken away.
 #[utoipa::path(post, path = "/auth/logout", operation_id = "logOut", tag = "account",
     security(("bearer" = []), ("session" = [])),
     responses((status = 200, description = "Signed out.", body = Data<LoggedOut>), BadRequest,
@@ -170,8 +171,9 @@ pub(super) async fn log_out(
     InSession { person, session, .. }: InSession,
     context: RequestContext,
     _: Idempotency,
-) -> Result<Json<Data<LoggedOut>>> {
+) -> Result<([(HeaderName, HeaderValue); 1], Json<Data<LoggedOut>>)> {
     let trail = context.trail();
     app.db.transaction(async |tx| sessions::sign_out(tx, &person, session, &trail).await).await?;
-    Ok(Json(Data { data: LoggedOut { message: "Signed out" } }))
+    let data = LoggedOut { message: "Signed out" };
+    Ok(([(header::SET_COOKIE, cookie::clearing(&app))], Json(Data { data })))
 }

@@ -14,7 +14,7 @@ use crate::http::path::PathOrganization;
 use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::ids::SessionId;
 use crate::model::org_handle::OrgHandle;
-use crate::model::role::Role;
+use crate::model::role::{Right, Role};
 use crate::repo::people;
 
 /// What the middleware found out; `None` where no credential was shown.
@@ -52,10 +52,8 @@ impl FromRequestParts<App> for Authenticated {
 pub trait RequiredScope {
     /// The scope's text.
     const SCOPE: &'static str;
-    /// The role that goes with it on a tenant route, where it is not the scope's usual one.
-    const ROLE: Option<Role> = None;
-    /// Whether it is for sessions only.
-    const IN_SESSION: bool = false;
+    /// The line of the table of rights, where it is not the scope's usual one.
+    const RIGHT: Option<Right> = None;
 }
 
 /// Guard: somebody who acts in an organization and may use the scope `S` there.
@@ -97,11 +95,14 @@ impl<S: RequiredScope> FromRequestParts<App> for Tenant<S> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let InTenant(caller) = InTenant::from_request_parts(parts, app).await?;
-        if S::IN_SESSION && !matches!(caller.credential, Credential::Session(..)) {
+        let role = S::RIGHT.map_or_else(|| Role::needed_for(S::SCOPE), |it| it.least_role());
+        if S::RIGHT.is_some_and(|it| it.in_session)
+            && !matches!(caller.credential, Credential::Session(..))
+        {
             return Err(session_needed());
         }
         caller.require_scope(S::SCOPE)?;
-        caller.require_role(S::ROLE.unwrap_or_else(|| Role::needed_for(S::SCOPE)))?;
+        caller.require_role(role)?;
         Ok(Self(caller, PhantomData))
     }
 }
@@ -202,8 +203,7 @@ pub struct OwnedInSession;
 
 impl RequiredScope for OwnedInSession {
     const SCOPE: &'static str = "organization:write";
-    const ROLE: Option<Role> = Some(Role::Owner);
-    const IN_SESSION: bool = true;
+    const RIGHT: Option<Right> = Some(Right::DELETE_ORGANIZATION);
 }
 
 /// `members:read`, for what only those see who run the organization.
@@ -211,7 +211,7 @@ pub struct InvitesRead;
 
 impl RequiredScope for InvitesRead {
     const SCOPE: &'static str = "members:read";
-    const ROLE: Option<Role> = Some(Role::Admin);
+    const RIGHT: Option<Right> = Some(Right::READ_INVITES);
 }
 
 /// `members:write`, for what people may do to their own seat, too.
@@ -219,7 +219,7 @@ pub struct OwnMembership;
 
 impl RequiredScope for OwnMembership {
     const SCOPE: &'static str = "members:write";
-    const ROLE: Option<Role> = Some(Role::Member);
+    const RIGHT: Option<Right> = Some(Right::LEAVE);
 }
 
 macro_rules! scopes {

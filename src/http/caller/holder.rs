@@ -135,16 +135,21 @@ async fn redigest(app: &App, identity: &Identity, text: &str) {
     };
     let text = digested_text(text, &key.prefix);
     let (digest, pepper_id) = app.peppers.digest(&text);
-    let done = app.db.run(async |db| match (credential, &identity.caller) {
+    let (db, id) = (&app.db, key.id);
+    let done = match (credential, &identity.caller) {
         (Credential::PersonalToken(account, _), _) => {
-            personal_tokens::redigest(db, *account, key.id, digest, pepper_id).await
+            let account = *account;
+            db.run(async |db| personal_tokens::redigest(db, account, id, digest, pepper_id).await)
+                .await
         }
         (_, Some(caller)) => {
-            keys::redigest(db, caller.organization, key.id, digest, pepper_id).await
+            let tenant = caller.organization;
+            db.tenant(tenant, async |tx| keys::redigest(tx, tenant, id, digest, pepper_id).await)
+                .await
         }
         (_, None) => Ok(()),
-    });
-    if let Err(error) = done.await {
+    };
+    if let Err(error) = done {
         tracing::warn!(cause = %error.cause(), "a key was not digested anew, next time again");
     }
 }

@@ -25,8 +25,8 @@ pub use self::guards::{
 pub use self::holder::holder_of_key;
 use self::holder::{holder_of_bearer, holder_of_cookie, refused};
 pub use self::master_key::{
-    BillingPlan, BillingRotate, BillingSuspend, Master, OrgCreate, OrgForceRevoke, OrgForceRotate,
-    OrgSuspend, OrgUsage,
+    BillingPlan, BillingRotate, BillingSuspend, Master, MasterScoped, OrgCreate, OrgForceRevoke,
+    OrgForceRotate, OrgSuspend, OrgUsage,
 };
 use crate::app::App;
 use crate::error::{Error, Proof, Result};

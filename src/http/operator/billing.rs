@@ -8,19 +8,18 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::{provisioning, standing};
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody};
-use crate::http::caller::{BillingPlan, BillingRotate, BillingSuspend, Master};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::Reply;
+use crate::http::body::{Fields, FromFields};
+use crate::http::caller::{BillingPlan, BillingRotate, BillingSuspend};
+use crate::http::idempotency::Idempotency;
+use crate::http::operator::change::{AboutOrganization, Change};
 use crate::http::operator::dialect::{
     BadRequest, Conflict, Invalid, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
 use crate::http::operator::forced::Rotated;
-use crate::http::operator::idempotency::{Named, RequiredHeader};
+use crate::http::operator::idempotency::RequiredHeader;
 use crate::http::operator::standing::Suspended;
-use crate::http::operator::wire::{Empty, Stamp, by, organization};
-use crate::http::path::PathId;
+use crate::http::operator::wire::{Empty, Stamp};
 use crate::model::plan::Plan;
 
 /// Suspend an organization that does not pay.
@@ -34,18 +33,12 @@ use crate::model::plan::Plan;
               RateLimited, Unavailable))]
 pub(super) async fn suspend(
     State(app): State<App>,
-    Master(scope, _): Master<BillingSuspend>,
-    context: RequestContext,
-    Named(idempotency): Named,
-    PathId(id): PathId,
-    JsonBody { said, .. }: JsonBody<Empty>,
+    change: Change<BillingSuspend, Empty>,
 ) -> Result<Response> {
-    let handle = organization(&id)?;
-    idempotency
-        .run(&app, scope, said, async |tx| {
-            let (by, trail) = (by(scope), context.trail());
-            let since = standing::suspend(tx, &handle, &by, &trail).await?;
-            Ok(Reply::ok(Suspended::new(&id, since, &context)))
+    change
+        .run(&app, async |tx, _, on, context| {
+            let (standing, since) = standing::suspend(tx, &on.handle, &on.by, &on.trail).await?;
+            Ok(Suspended::new(standing.handle, since, context))
         })
         .await
 }
@@ -61,20 +54,15 @@ pub(super) async fn suspend(
               RateLimited, Unavailable))]
 pub(super) async fn rotate(
     State(app): State<App>,
-    Master(scope, _): Master<BillingRotate>,
-    context: RequestContext,
-    Named(idempotency): Named,
-    PathId(id): PathId,
-    JsonBody { said, .. }: JsonBody<Empty>,
+    change: Change<BillingRotate, Empty>,
 ) -> Result<Response> {
-    let handle = organization(&id)?;
-    idempotency
-        .run(&app, scope, said, async |tx| {
-            let (by, trail) = (by(scope), context.trail());
+    change
+        .run(&app, async |tx, _, on, context| {
+            let (handle, by, trail) = (&on.handle, on.by.as_str(), &on.trail);
             let (standing, minted) =
-                provisioning::force_rotate(&app, tx, &handle, &by, &trail).await?;
-            standing::end_suspension(tx, &standing, &by, &trail).await?;
-            Ok(Reply::ok(Rotated::new(standing.handle, &minted, &context)))
+                provisioning::force_rotate(&app, tx, handle, by, trail).await?;
+            standing::end_suspension(tx, &standing, by, trail).await?;
+            Ok(Rotated::new(standing.handle, &minted, context))
         })
         .await
 }
@@ -93,6 +81,12 @@ impl FromFields for PlanRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let tier = fields.required_choice("tier", &Plan::ALL);
         Some(Self { tier: tier? })
+    }
+}
+
+impl AboutOrganization for PlanRequest {
+    fn require(&self, _: &str, _: &Idempotency) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -120,23 +114,18 @@ pub struct ChangedPlan {
               RateLimited, Unavailable))]
 pub(super) async fn change_plan(
     State(app): State<App>,
-    Master(scope, _): Master<BillingPlan>,
-    context: RequestContext,
-    Named(idempotency): Named,
-    PathId(id): PathId,
-    JsonBody { value: PlanRequest { tier }, said }: JsonBody<PlanRequest>,
+    change: Change<BillingPlan, PlanRequest>,
 ) -> Result<Response> {
-    let handle = organization(&id)?;
-    idempotency
-        .run(&app, scope, said, async |tx| {
-            let (by, trail) = (by(scope), context.trail());
-            let before = standing::change_plan(tx, &handle, tier, &by, &trail).await?;
-            Ok(Reply::ok(ChangedPlan {
-                org_id: id.clone(),
-                tier: tier.as_str(),
-                previous_tier: before.as_str(),
-                stamp: Stamp::from(&context),
-            }))
+    change
+        .run(&app, async |tx, request, on, context| {
+            let (handle, by, trail) = (&on.handle, on.by.as_str(), &on.trail);
+            let before = standing::change_plan(tx, handle, request.tier, by, trail).await?;
+            Ok(ChangedPlan {
+                org_id: before.handle,
+                tier: request.tier.as_str(),
+                previous_tier: before.plan.as_str(),
+                stamp: Stamp::from(context),
+            })
         })
         .await
 }

@@ -10,17 +10,15 @@ use crate::app::App;
 use crate::domain::keys::Minted;
 use crate::domain::provisioning;
 use crate::error::Result;
-use crate::http::body::JsonBody;
-use crate::http::caller::{Master, OrgForceRevoke, OrgForceRotate};
+use crate::http::caller::{OrgForceRevoke, OrgForceRotate};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::Reply;
+use crate::http::operator::change::Change;
 use crate::http::operator::dialect::{
     BadRequest, Conflict, Invalid, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
-use crate::http::operator::idempotency::{Named, RequiredHeader};
-use crate::http::operator::wire::{Confirmation, Stamp, WARNING, by, organization};
-use crate::http::path::PathId;
+use crate::http::operator::idempotency::RequiredHeader;
+use crate::http::operator::wire::{Confirmation, Stamp, WARNING};
 use crate::http::wire::Timestamp;
 
 /// An organization's new key.
@@ -70,20 +68,14 @@ impl Rotated {
               RateLimited, Unavailable))]
 pub(super) async fn rotate(
     State(app): State<App>,
-    Master(scope, _): Master<OrgForceRotate>,
-    context: RequestContext,
-    Named(idempotency): Named,
-    PathId(id): PathId,
-    JsonBody { value: confirmation, said }: JsonBody<Confirmation>,
+    change: Change<OrgForceRotate, Confirmation>,
 ) -> Result<Response> {
-    confirmation.require(&id, &idempotency)?;
-    let handle = organization(&id)?;
-    idempotency
-        .run(&app, scope, said, async |tx| {
-            let (by, trail) = (by(scope), context.trail());
+    change
+        .run(&app, async |tx, _, on, context| {
+            let (handle, by, trail) = (&on.handle, on.by.as_str(), &on.trail);
             let (standing, minted) =
-                provisioning::force_rotate(&app, tx, &handle, &by, &trail).await?;
-            Ok(Reply::ok(Rotated::new(standing.handle, &minted, &context)))
+                provisioning::force_rotate(&app, tx, handle, by, trail).await?;
+            Ok(Rotated::new(standing.handle, &minted, context))
         })
         .await
 }
@@ -118,19 +110,12 @@ impl Revoked {
               RateLimited, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
-    Master(scope, _): Master<OrgForceRevoke>,
-    context: RequestContext,
-    Named(idempotency): Named,
-    PathId(id): PathId,
-    JsonBody { value: confirmation, said }: JsonBody<Confirmation>,
+    change: Change<OrgForceRevoke, Confirmation>,
 ) -> Result<Response> {
-    confirmation.require(&id, &idempotency)?;
-    let handle = organization(&id)?;
-    idempotency
-        .run(&app, scope, said, async |tx| {
-            let (by, trail) = (by(scope), context.trail());
-            let standing = provisioning::force_revoke(tx, &handle, &by, &trail).await?;
-            Ok(Reply::ok(Revoked::new(standing.handle, &context)))
+    change
+        .run(&app, async |tx, _, on, context| {
+            let standing = provisioning::force_revoke(tx, &on.handle, &on.by, &on.trail).await?;
+            Ok(Revoked::new(standing.handle, context))
         })
         .await
 }

@@ -6,6 +6,7 @@
 
 mod audit_log;
 mod billing;
+mod change;
 pub mod dialect;
 mod forced;
 mod idempotency;

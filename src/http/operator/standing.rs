@@ -9,17 +9,15 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::standing;
 use crate::error::Result;
-use crate::http::body::JsonBody;
-use crate::http::caller::{Master, OrgSuspend};
+use crate::http::caller::OrgSuspend;
 use crate::http::context::RequestContext;
-use crate::http::idempotency::Reply;
+use crate::http::operator::change::Change;
 use crate::http::operator::dialect::{
     BadRequest, Conflict, Invalid, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
-use crate::http::operator::idempotency::{Named, RequiredHeader};
-use crate::http::operator::wire::{Confirmation, Stamp, by, organization};
-use crate::http::path::PathId;
+use crate::http::operator::idempotency::RequiredHeader;
+use crate::http::operator::wire::{Confirmation, Stamp};
 use crate::http::wire::Timestamp;
 
 /// That an organization is suspended.
@@ -37,8 +35,8 @@ pub struct Suspended {
 
 impl Suspended {
     /// What is told of the organization `org_id`.
-    pub fn new(org_id: &str, since: DateTime<Utc>, context: &RequestContext) -> Self {
-        let (org_id, suspended_at) = (org_id.to_owned(), Timestamp(since));
+    pub fn new(org_id: String, since: DateTime<Utc>, context: &RequestContext) -> Self {
+        let suspended_at = Timestamp(since);
         Self { suspended: true, org_id, suspended_at, stamp: Stamp::from(context) }
     }
 }
@@ -56,19 +54,12 @@ impl Suspended {
               RateLimited, Unavailable))]
 pub(super) async fn suspend(
     State(app): State<App>,
-    Master(scope, _): Master<OrgSuspend>,
-    context: RequestContext,
-    Named(idempotency): Named,
-    PathId(id): PathId,
-    JsonBody { value: confirmation, said }: JsonBody<Confirmation>,
+    change: Change<OrgSuspend, Confirmation>,
 ) -> Result<Response> {
-    confirmation.require(&id, &idempotency)?;
-    let handle = organization(&id)?;
-    idempotency
-        .run(&app, scope, said, async |tx| {
-            let (by, trail) = (by(scope), context.trail());
-            let since = standing::suspend(tx, &handle, &by, &trail).await?;
-            Ok(Reply::ok(Suspended::new(&id, since, &context)))
+    change
+        .run(&app, async |tx, _, on, context| {
+            let (standing, since) = standing::suspend(tx, &on.handle, &on.by, &on.trail).await?;
+            Ok(Suspended::new(standing.handle, since, context))
         })
         .await
 }
@@ -95,20 +86,17 @@ pub struct Reactivated {
               RateLimited, Unavailable))]
 pub(super) async fn reactivate(
     State(app): State<App>,
-    Master(scope, _): Master<OrgSuspend>,
-    context: RequestContext,
-    Named(idempotency): Named,
-    PathId(id): PathId,
-    JsonBody { value: confirmation, said }: JsonBody<Confirmation>,
+    change: Change<OrgSuspend, Confirmation>,
 ) -> Result<Response> {
-    confirmation.require(&id, &idempotency)?;
-    let handle = organization(&id)?;
-    idempotency
-        .run(&app, scope, said, async |tx| {
-            standing::reactivate(tx, &handle, &by(scope), &context.trail()).await?;
-            let (org_id, stamp) = (id.clone(), Stamp::from(&context));
-            let reactivated_at = Timestamp(context.at);
-            Ok(Reply::ok(Reactivated { reactivated: true, org_id, reactivated_at, stamp }))
+    change
+        .run(&app, async |tx, _, on, context| {
+            let standing = standing::reactivate(tx, &on.handle, &on.by, &on.trail).await?;
+            Ok(Reactivated {
+                reactivated: true,
+                org_id: standing.handle,
+                reactivated_at: Timestamp(context.at),
+                stamp: Stamp::from(context),
+            })
         })
         .await
 }

@@ -10,10 +10,11 @@ use crate::domain::standing;
 use crate::error::Result;
 use crate::http::caller::{Master, OrgUsage};
 use crate::http::context::RequestContext;
+use crate::http::operator::change::organization;
 use crate::http::operator::dialect::{
     BadRequest, NotFound, RateLimited, Unauthorized, Unavailable,
 };
-use crate::http::operator::wire::{Stamp, organization};
+use crate::http::operator::wire::Stamp;
 use crate::http::path::PathId;
 use crate::http::wire::Timestamp;
 use crate::model::usage::Period;

@@ -7,9 +7,9 @@ use crate::error::{Error, Issue, Result};
 use crate::http::body::{Fields, FromFields, Node};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::Idempotency;
+use crate::http::operator::change::AboutOrganization;
 use crate::http::wire::Timestamp;
 use crate::model::master_scope::MasterScope;
-use crate::model::org_handle::OrgHandle;
 
 /// What an answer with a key says of it.
 pub const WARNING: &str =
@@ -36,14 +36,6 @@ pub fn by(scope: MasterScope) -> String {
     format!("master:{}", scope.as_str())
 }
 
-/// The organization that a path names.
-///
-/// # Errors
-/// Not found where the text can be no organization's id.
-pub fn organization(id: &str) -> Result<OrgHandle> {
-    OrgHandle::parse(id).map_err(|_| Error::not_found("There is no such organization"))
-}
-
 /// The proof that it is meant.
 #[derive(ToSchema)]
 #[schema(as = operator::Confirmation)]
@@ -64,12 +56,8 @@ impl FromFields for Confirmation {
     }
 }
 
-impl Confirmation {
-    /// Passes a confirmation of the organization `id` under this name.
-    ///
-    /// # Errors
-    /// Invalid.
-    pub fn require(&self, id: &str, name: &Idempotency) -> Result<()> {
+impl AboutOrganization for Confirmation {
+    fn require(&self, id: &str, name: &Idempotency) -> Result<()> {
         let mut issues = Vec::new();
         if self.confirm_org_id != id {
             issues.push(Issue::of("confirm_org_id", "must be the id in the path"));
@@ -89,5 +77,11 @@ pub struct Empty {}
 impl FromFields for Empty {
     fn from_fields(_: &mut Fields<'_>) -> Option<Self> {
         Some(Self {})
+    }
+}
+
+impl AboutOrganization for Empty {
+    fn require(&self, _: &str, _: &Idempotency) -> Result<()> {
+        Ok(())
     }
 }

@@ -66,7 +66,9 @@ impl From<RecordedEvent> for Recorded {
            ("since" = Option<String>, Query, description = "Only events from this time on."),
            ("until" = Option<String>, Query, description = "Only events before this time."),
            ("offset" = Option<i64>, Query, description = "How many to pass over."),
-           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100.")),
+           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
+           ("q" = Option<String>, Query,
+            description = "Only those whose type, actor or target contains this.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The events.", body = Listed<Recorded>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
@@ -82,11 +84,11 @@ pub(super) async fn list(
     };
     let part = Part::read(&mut query);
     query.finish()?;
-    let (organization, window) = (caller.organization, part.window());
+    let (search, window) = (part.search.as_deref(), part.window());
     let (found, total) = app
         .db
         .tenant(caller.organization, async |db| {
-            audit_events::part(db, organization, &filter, window).await
+            audit_events::part(db, caller.organization, &filter, search, window).await
         })
         .await?;
     let found = found.into_iter().map(Recorded::from).collect();

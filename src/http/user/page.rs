@@ -1,6 +1,6 @@
 //! Parts of a list: `offset`, `limit` and `q` read, and what is told of the part.
 
-use crate::http::query::Query;
+use crate::http::query::{Query, number};
 use crate::http::user::dialect::PartOf;
 use crate::model::Invalid;
 
@@ -16,7 +16,7 @@ const SEARCH: usize = 256;
 pub struct Part {
     offset: i64,
     limit: i64,
-    /// What names have to contain.
+    /// What names, or what else the list is known by, have to contain.
     pub search: Option<String>,
 }
 
@@ -40,11 +40,6 @@ impl Part {
         let has_more = self.offset + self.limit < total;
         PartOf { total, offset: self.offset, limit: self.limit, has_more }
     }
-}
-
-fn number(text: &str, least: i64, most: i64) -> Result<i64, Invalid> {
-    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| format!("must be a number from {least} to {most}").into())
 }
 
 fn search(text: &str) -> Result<String, Invalid> {

@@ -166,7 +166,7 @@ pub(super) async fn change(
         let trail = context.trail();
         let changed = passwords::change(&app, tx, what, which, &client, &trail).await?;
         let (account, session) = changed;
-        cookie = Some(cookie::setting(&app, &session.cookie, true));
+        cookie = Some(cookie::setting(&app, &session));
         let token = Some(session.token.expose().to_owned());
         let data = SignedIn { user: account.into(), token };
         Ok(Reply::ok(Success::ok("Password changed", data)))

@@ -54,7 +54,8 @@ impl From<model::payment::Payment> for Payment {
     operation_id = "listPayments", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
            ("offset" = Option<i64>, Query, description = "How many to pass over."),
-           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100.")),
+           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
+           ("q" = Option<String>, Query, description = "What the description has to contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The payments.", body = Listed<Payment>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
@@ -65,10 +66,12 @@ pub(super) async fn list(
 ) -> Result<Json<Listed<Payment>>> {
     let part = Part::read(&mut query);
     query.finish()?;
-    let (organization, window) = (caller.organization, part.window());
+    let (search, window) = (part.search.as_deref(), part.window());
     let (found, total) = app
         .db
-        .tenant(organization, async |db| repo::payments::list(db, organization, window).await)
+        .tenant(caller.organization, async |db| {
+            repo::payments::list(db, caller.organization, search, window).await
+        })
         .await?;
     let found = found.into_iter().map(Payment::from).collect();
     Ok(Json(Listed::ok("Payments fetched", found, part.of(total))))

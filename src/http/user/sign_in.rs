@@ -75,8 +75,9 @@ pub(super) async fn sign_in(
     let SignInRequest { email, password, rememberMe, callbackURL } = request;
     let (shown, callback_url) = ((&email, password), callbackURL.as_deref());
     let trail = context.trail();
-    let (account, session) = passwords::sign_in(&app, shown, callback_url, &client, &trail).await?;
-    let cookie = cookie::setting(&app, &session.cookie, rememberMe.unwrap_or(true));
+    let client = (&client, rememberMe.unwrap_or(true));
+    let (account, session) = passwords::sign_in(&app, shown, callback_url, client, &trail).await?;
+    let cookie = cookie::setting(&app, &session);
     let token = Some(session.token.expose().to_owned());
     let data = SignedIn { user: account.into(), token };
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed in", data)))

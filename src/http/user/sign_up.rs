@@ -98,7 +98,7 @@ pub(super) async fn sign_up(
     }
     let with = With { key: false, session: true };
     let made = accounts::sign_up(&app, person, with, &client, &trail).await?;
-    let cookie = made.session.as_ref().map(|it| cookie::setting(&app, &it.cookie, true));
+    let cookie = made.session.as_ref().map(|it| cookie::setting(&app, it));
     let data = SignedUp {
         user: Some(made.account.into()),
         organization: Some(made.organization.into()),

@@ -61,6 +61,17 @@ async fn signing_out_is_signing_out_for_the_token_and_the_cookie() {
 }
 
 #[tokio::test]
+async fn signing_out_takes_the_cookie_away() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let out = app.session(&ann.cookie).post("/auth/logout", json!({})).await.has_status(200);
+        assert_eq!(out.cookie().as_deref(), Some(""));
+        assert!(out.header("set-cookie").contains("Max-Age=0"), "{}", out.header("set-cookie"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_account_that_is_disabled_neither_signs_in_nor_goes_on() {
     run(async |app| {
         let ann = app.sign_up_person("ann@example.com").await;

@@ -59,8 +59,11 @@ async fn no_key_that_is_minted_at_the_same_moment_survives() {
         let parent = app.make_key(&ann, json!({ "name": "parent", "scopes": ["*"] })).await;
         let path = format!("/api/user/organizations/{}/api-keys", ann.org_id);
         let mint = |number: usize| {
-            let actor =
-                if number % 2 == 0 { app.session(&ann.cookie) } else { app.key(&parent.api_key) };
+            let actor = if number.is_multiple_of(2) {
+                app.session(&ann.cookie)
+            } else {
+                app.key(&parent.api_key)
+            };
             let request = json!({ "name": format!("key {number}"), "scopes": ["*"] });
             let path = path.clone();
             async move { actor.post(&path, request).await }

@@ -2,6 +2,7 @@
 
 mod audit_log;
 mod billing;
+mod commands;
 mod crash;
 mod forced;
 mod master_keys;

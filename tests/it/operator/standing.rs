@@ -18,22 +18,20 @@ async fn a_suspended_organization_s_credentials_are_refused_with_the_right_403_a
         let organization = format!("/api/user/organizations/{}", ann.org_id);
         let of_person = [app.session(&ann.cookie), app.bearer(&ann.token), app.key(&pinned)];
         let of_key = [app.key(&key.api_key), app.bearer(&access)];
-        let routes = |key: bool| match key {
-            true => vec!["/me", "/v1/organization/me", organization.as_str()],
-            false => vec!["/me", organization.as_str()],
-        };
+        let for_keys = ["/me", "/v1/organization/me", organization.as_str()];
+        let for_people = ["/me", organization.as_str()];
+        let callers = of_key.iter().map(|it| (it, &for_keys[..]));
+        let callers: Vec<_> =
+            callers.chain(of_person.iter().map(|it| (it, &for_people[..]))).collect();
         let suspended = confirmed(app, "ORG_SUSPEND", &ann.org_id, "suspend", "evt_1").await;
         let suspended = suspended.has_status(200);
         assert_eq!(suspended.body["suspended"], true);
-        for (actors, is_key) in [(&of_key[..], true), (&of_person[..], false)] {
-            for actor in actors {
-                for path in routes(is_key) {
-                    let code = match path.starts_with("/api") {
-                        true => "ORGANIZATION_SUSPENDED",
-                        false => "organization_suspended",
-                    };
-                    actor.get(path).await.has_failed(403, code);
-                }
+        for (actor, routes) in &callers {
+            for path in *routes {
+                let is_user_s = path.starts_with("/api");
+                let code =
+                    if is_user_s { "ORGANIZATION_SUSPENDED" } else { "organization_suspended" };
+                actor.get(path).await.has_failed(403, code);
             }
         }
         let own = app.key(&key.api_key).get("/v1/admin/audit-log").await.has_status(403);
@@ -54,11 +52,9 @@ async fn a_suspended_organization_s_credentials_are_refused_with_the_right_403_a
 
         let active = confirmed(app, "ORG_SUSPEND", &ann.org_id, "reactivate", "evt_2").await;
         assert_eq!(active.has_status(200).body["reactivated"], true);
-        for (actors, is_key) in [(&of_key[..], true), (&of_person[..], false)] {
-            for actor in actors {
-                for path in routes(is_key) {
-                    actor.get(path).await.has_status(200);
-                }
+        for (actor, routes) in &callers {
+            for path in *routes {
+                actor.get(path).await.has_status(200);
             }
         }
         app.anon().post("/auth/refresh", refreshing).await.has_status(200);

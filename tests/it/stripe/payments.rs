@@ -46,6 +46,10 @@ async fn what_was_paid_and_what_was_not_is_listed_newest_first() {
         assert_eq!(part.body["data"], json!(payments[1..3]));
         let meta = json!({ "total": 4, "offset": 1, "limit": 2, "hasMore": true });
         assert_eq!(part.body["meta"], meta);
+        let found = app.key(&key).get(&format!("{PAYMENTS}?q=starter&limit=1")).await;
+        let found = found.has_status(200);
+        assert_eq!(found.body["data"], json!(payments[1..2]));
+        assert_eq!(found.body["meta"]["total"], 2);
         let bad = app.key(&key).get(&format!("{PAYMENTS}?limit=101&offset=x")).await;
         let bad = bad.has_status(400);
         assert_eq!(bad.refused_fields(), ["offset", "limit"]);

@@ -107,14 +107,8 @@ fn words(family: Family, code: &str) -> &'static [&'static str] {
         ) => &["VALIDATION_FAILED"],
         (Family::Operator, "unauthorized") => &["UNAUTHORIZED"],
         (Family::Operator, "forbidden" | "organization_suspended") => &["FORBIDDEN"],
-        (Family::Operator, "not_found") => &["NOT_FOUND"],
-        (Family::Operator, "method_not_allowed") => &["METHOD_NOT_ALLOWED"],
-        (Family::Operator, "conflict") => &["CONFLICT"],
-        (Family::Operator, "idempotency_key_reused") => &["IDEMPOTENCY_KEY_REUSED"],
         (Family::Operator, "idempotency_processing") => &["IDEMPOTENCY_PROCESSING"],
         (Family::Operator, "rate_limited") => &["RATE_LIMITED"],
-        (Family::Operator, "internal_error") => &["INTERNAL_ERROR"],
-        (Family::Operator, "service_unavailable") => &["SERVICE_UNAVAILABLE"],
         (Family::Account, "unauthorized") => &["AUTHENTICATION_ERROR"],
         (Family::User, "unauthorized") => &[
             "AUTHENTICATION_REQUIRED",
@@ -125,16 +119,16 @@ fn words(family: Family, code: &str) -> &'static [&'static str] {
         ],
         (Family::Account, "forbidden") => &["AUTHORIZATION_ERROR"],
         (Family::User, "forbidden") => &["FORBIDDEN", "API_KEY_MISSING_SCOPES"],
-        (Family::Account | Family::User, "not_found") => &["NOT_FOUND"],
-        (Family::User, "method_not_allowed") => &["METHOD_NOT_ALLOWED"],
+        (Family::Account | Family::Operator | Family::User, "not_found") => &["NOT_FOUND"],
+        (Family::Operator | Family::User, "method_not_allowed") => &["METHOD_NOT_ALLOWED"],
         (Family::Account, "conflict" | "idempotency_key_reused" | "idempotency_processing")
-        | (Family::User, "conflict") => &["CONFLICT"],
+        | (Family::Operator | Family::User, "conflict") => &["CONFLICT"],
         (Family::User, "entity_too_large") => &["PAYLOAD_TOO_LARGE"],
         (Family::User, "unsupported_media_type") => &["UNSUPPORTED_MEDIA_TYPE"],
-        (Family::User, "idempotency_key_reused") => &["IDEMPOTENCY_KEY_REUSED"],
+        (Family::Operator | Family::User, "idempotency_key_reused") => &["IDEMPOTENCY_KEY_REUSED"],
         (Family::Account, "service_unavailable" | "internal_error")
-        | (Family::User, "internal_error") => &["INTERNAL_ERROR"],
-        (Family::User, "service_unavailable") => &["SERVICE_UNAVAILABLE"],
+        | (Family::Operator | Family::User, "internal_error") => &["INTERNAL_ERROR"],
+        (Family::Operator | Family::User, "service_unavailable") => &["SERVICE_UNAVAILABLE"],
         _ => &[],
     }
 }

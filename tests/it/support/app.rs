@@ -133,6 +133,11 @@ impl TestApp {
         replica
     }
 
+    /// What the binary is to be told so that it works on the same database.
+    pub fn database_settings(&self) -> [(&str, &str); 3] {
+        ["DATABASE_URL", "KEY_PEPPERS", "JWT_SECRETS"].map(|name| (name, &*self.settings[name]))
+    }
+
     /// Closes the server's connections.
     pub async fn close(&self) {
         for pool in self.app.pools() {
@@ -175,6 +180,11 @@ impl TestApp {
     /// A connection beside the server's own.
     pub async fn sql(&self) -> PgConnection {
         self.database.connect().await.expect("a connection")
+    }
+
+    /// The same, of a superuser.
+    pub async fn superuser(&self) -> PgConnection {
+        TestDatabase::of_superuser(self.database.get_database().expect("a name")).await
     }
 
     /// Runs one statement beside the server.

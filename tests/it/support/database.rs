@@ -32,6 +32,9 @@ static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 static CLONES: AtomicU32 = AtomicU32::new(0);
 
+/// The role that owns the databases of tests: an ordinary one, for which policies hold.
+const OWNER: &str = "test_owner";
+
 /// The database of one test.
 pub struct TestDatabase {
     name: String,
@@ -43,19 +46,25 @@ impl TestDatabase {
         let template = TEMPLATE.get_or_init(template).await;
         let number = CLONES.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
-        let sql = format!("create database {name} template {template} strategy file_copy");
+        let sql =
+            format!("create database {name} template {template} strategy file_copy owner {OWNER}");
         execute(&mut admin().await, &sql).await;
         Self { name }
     }
 
-    /// Its URL.
+    /// Its URL, in its owner's name.
     pub fn url(&self) -> String {
-        CLUSTER.url(&self.name)
+        url_of_owner(&self.name)
     }
 
-    /// A connection beside the application's.
+    /// A connection beside the application's, of a superuser.
     pub async fn connect(&self) -> PgConnection {
         connect(&self.name).await
+    }
+
+    /// A connection of a superuser to the test database with this name.
+    pub async fn of_superuser(name: &str) -> PgConnection {
+        connect(name).await
     }
 
     /// Removes it.
@@ -67,7 +76,7 @@ impl TestDatabase {
 
 /// Makes the template of this version of the schema, once for all test processes.
 async fn template() -> String {
-    let name = format!("template_{}", schema_version());
+    let name = format!("template_of_{OWNER}_{}", schema_version());
     let mut db = admin().await;
     execute(&mut db, "select pg_advisory_lock(1)").await;
     remove_leftovers(&mut db).await;
@@ -80,14 +89,32 @@ async fn template() -> String {
     if !exists {
         let unfinished = format!("{name}_unfinished");
         execute(&mut db, &format!("drop database if exists {unfinished}")).await;
-        execute(&mut db, &format!("create database {unfinished}")).await;
-        let mut fresh = connect(&unfinished).await;
+        make_owner(&mut db).await;
+        execute(&mut db, &format!("create database {unfinished} owner {OWNER}")).await;
+        let options = PgConnectOptions::from_str(&url_of_owner(&unfinished)).expect("a URL");
+        let mut fresh = options.connect().await.expect("a connection");
         migrations::run(&mut fresh).await.expect("migrations");
         fresh.close().await.expect("closed");
         execute(&mut db, &format!("alter database {unfinished} rename to {name}")).await;
     }
     execute(&mut db, "select pg_advisory_unlock(1)").await;
     name
+}
+
+/// The owner, who may become the role of tenants. An older cluster has both roles already.
+async fn make_owner(db: &mut PgConnection) {
+    for (role, can) in [(OWNER, "login"), ("tenantry_tenant", "nologin")] {
+        let sql = format!(
+            "do $$ begin create role {role} {can};
+             exception when duplicate_object then null; end $$"
+        );
+        execute(db, &sql).await;
+    }
+    execute(db, &format!("grant tenantry_tenant to {OWNER}")).await;
+}
+
+fn url_of_owner(database: &str) -> String {
+    CLUSTER.url(database).replace("user=tenantry&", &format!("user={OWNER}&"))
 }
 
 /// Databases of test processes that are no more, and templates of other versions.

@@ -19,9 +19,9 @@ pub struct World {
     /// A person.
     pub ann: Person,
     /// A session of theirs beside the one they use.
-    other_session: String,
+    pub other_session: String,
     /// The id of a personal token of theirs.
-    token_id: String,
+    pub token_id: String,
     /// The id of another one, which can be spared.
     spare_token_id: String,
     /// The id of a key of their organization.
@@ -76,6 +76,9 @@ impl World {
         let request = json!({ "name": "of the world", "scopes": ["*"] });
         let organization_key = app.make_key(&ann, request).await;
         let project_id = app.make_project(&ann, "one").await;
+        let mut invoice = super::stripe::paid("evt_of_ann", "of_ann");
+        invoice["data"]["object"]["metadata"]["org_id"] = json!(ann.org_id);
+        app.stripe(&invoice).await.has_status(200);
         let spare_project_id = app.make_project(&ann, "another").await;
         Self {
             acme,
@@ -189,12 +192,15 @@ impl World {
             | "forceRevokeKeys"
             | "suspendOrganization"
             | "reactivateOrganization" => confirmation,
-            "suspendOrganizationForBilling"
+            "changePlan" => json!({ "tier": "pro" }),
+            "signUp"
+            | "createMyKey"
+            | "rotateApiKey"
+            | "rotateOrganizationKey"
+            | "suspendOrganizationForBilling"
             | "rotateKeysForBilling"
             | "rotateOwnKey"
             | "revokeOwnKey" => json!({}),
-            "changePlan" => json!({ "tier": "pro" }),
-            "signUp" | "createMyKey" | "rotateApiKey" | "rotateOrganizationKey" => json!({}),
             "exchangeKey" => json!({ "api_key": self.acme.api_key }),
             "refreshTokens" => json!({ "refresh_token": self.refresh_token }),
             "createApiKey" | "createOrganizationKey" => {

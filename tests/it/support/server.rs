@@ -1,5 +1,6 @@
 //! The real binary, run as a person runs it, in a folder of its own.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -61,7 +62,12 @@ impl Place {
 
     /// The program with these variables set and no others of ours.
     pub fn command(&self, settings: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(&self.program);
+        self.command_of(&self.program, settings)
+    }
+
+    /// Another program, in the same way.
+    pub fn command_of(&self, program: impl AsRef<OsStr>, settings: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(self.folder.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         if let Some(folder) = std::env::var_os("PG_BIN_DIR") {

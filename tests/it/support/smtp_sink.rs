@@ -10,7 +10,7 @@ use mailin::response::{NO_MAILBOX, OK};
 use mailin::{Action, Handler, Response, SessionBuilder};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, timeout};
 
 /// A mail as it came.
@@ -26,11 +26,13 @@ pub struct Received {
     pub data: Vec<u8>,
 }
 
-/// A mail server on a free port that keeps what it gets. It refuses whoever is at `refused.test`.
+/// A mail server on a free port that keeps what it gets. It refuses whoever is at `refused.test`,
+/// and for whoever is at `held.test` it waits until the test says whether it takes them.
 pub struct MailSink {
     /// What `SMTP_URL` is set to.
     pub url: String,
     mails: mpsc::UnboundedReceiver<Received>,
+    held: mpsc::UnboundedReceiver<oneshot::Sender<bool>>,
 }
 
 impl MailSink {
@@ -39,12 +41,19 @@ impl MailSink {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("smtp://{}", listener.local_addr()?);
         let (sender, mails) = mpsc::unbounded_channel();
+        let (holder, held) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(converse(socket, sender.clone()));
+                tokio::spawn(converse(socket, sender.clone(), holder.clone()));
             }
         });
-        Ok(Self { url, mails })
+        Ok(Self { url, mails, held })
+    }
+
+    /// The next mail that is held, waited for: it is taken or refused when that is sent.
+    pub async fn next_held(&mut self) -> oneshot::Sender<bool> {
+        let next = timeout(Duration::from_secs(10), self.held.recv()).await;
+        next.expect("a mail within ten seconds").expect("the sink lives")
     }
 
     /// The next mail, waited for.
@@ -59,13 +68,27 @@ impl MailSink {
     }
 }
 
-async fn converse(socket: TcpStream, done: mpsc::UnboundedSender<Received>) -> io::Result<()> {
+async fn converse(
+    socket: TcpStream,
+    done: mpsc::UnboundedSender<Received>,
+    holder: mpsc::UnboundedSender<oneshot::Sender<bool>>,
+) -> io::Result<()> {
     let inbox = Inbox { mail: Received::default(), done: Arc::new(done) };
     let mut session = SessionBuilder::new("sink.test").build(IpAddr::from([127, 0, 0, 1]), inbox);
     let mut socket = BufReader::new(socket);
     socket.write_all(&session.greeting().buffer()?).await?;
     let mut line = Vec::new();
     while socket.read_until(b'\n', &mut line).await? > 0 {
+        let is_held = line.starts_with(b"RCPT") && line.windows(10).any(|it| it == b"@held.test");
+        if is_held {
+            let (answer, answered) = oneshot::channel();
+            let _ = holder.send(answer);
+            if !answered.await.unwrap_or_default() {
+                socket.write_all(b"550 refused after all\r\n").await?;
+                line.clear();
+                continue;
+            }
+        }
         let response = session.process(&line);
         line.clear();
         if !matches!(response.action, Action::NoReply) {

@@ -1,6 +1,7 @@
 //! Holds answers against the API's description.
 
-use std::sync::LazyLock;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -57,22 +58,36 @@ impl Operation {
         self.credentials().iter().any(|it| it.get("stripe_signature").is_some())
     }
 
-    /// The names of the fields that its body can have.
-    pub fn body_names(&self) -> Vec<String> {
-        let schema = &self.description["requestBody"]["content"]["application/json"]["schema"];
-        let names = |schema: &Value| -> Vec<String> {
-            let reference = schema["$ref"].as_str().and_then(|it| it.rsplit('/').next());
-            let schema = reference.map(|name| &DOCUMENT["components"]["schemas"][name]);
-            let fields = schema.and_then(|schema| schema["properties"].as_object());
-            fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
-        };
-        let parts = schema["oneOf"].as_array().into_iter().flatten();
-        parts.chain([schema]).flat_map(names).collect()
+    /// The names of what its query and its body name something by.
+    pub fn ids(&self) -> BTreeSet<String> {
+        let body = &self.description["requestBody"]["content"]["application/json"]["schema"];
+        let mut names = BTreeSet::new();
+        collect_names(body, &mut names);
+        let parameters = self.description["parameters"].as_array().into_iter().flatten();
+        let in_query = parameters.filter(|parameter| parameter["in"] == "query");
+        names.extend(in_query.filter_map(|it| it["name"].as_str().map(str::to_owned)));
+        names.retain(|name| name == "id" || name.ends_with("Id") || name.ends_with("_id"));
+        names
     }
 
     /// Whether it reads a body.
     pub fn reads_a_body(&self) -> bool {
         self.description["requestBody"].is_object()
+    }
+}
+
+/// The names of a schema's properties, however deep.
+fn collect_names(schema: &Value, names: &mut BTreeSet<String>) {
+    if let Some(name) = schema["$ref"].as_str().and_then(|it| it.rsplit('/').next()) {
+        collect_names(&DOCUMENT["components"]["schemas"][name], names);
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        names.insert(name.clone());
+        collect_names(property, names);
+    }
+    let parts = ["oneOf", "anyOf", "allOf"].iter().filter_map(|it| schema[it].as_array()).flatten();
+    for part in parts.chain(schema.get("items")) {
+        collect_names(part, names);
     }
 }
 
@@ -93,12 +108,12 @@ pub fn operations() -> Vec<Operation> {
 /// Fails where the answer is not one the description knows: an undescribed status, media type or
 /// shape. What is at no described path must be a failure in the family's shape.
 pub fn assert_described(method: &str, path: &str, answer: &Answer) {
+    static KNOWN: LazyLock<Vec<Operation>> = LazyLock::new(operations);
     let path = path.split('?').next().unwrap_or_default();
-    let operation = operations()
-        .into_iter()
-        .find(|operation| operation.method == method && matches(&operation.path, path));
+    let operation =
+        KNOWN.iter().find(|operation| operation.method == method && matches(&operation.path, path));
     match operation {
-        Some(operation) => assert_is_of(&operation, answer),
+        Some(operation) => assert_is_of(operation, answer),
         None if answer.status.is_success() => {}
         None => {
             let schema = match Family::of(path) {
@@ -144,7 +159,14 @@ fn assert_valid(schema: &Value, answer: &Answer) {
 }
 
 /// The schema, closed: what it does not name is not to be sent.
-fn validator(schema: &Value) -> Validator {
+fn validator(schema: &Value) -> Arc<Validator> {
+    static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().expect("no panic");
+    let made = || Arc::new(made_validator(schema));
+    Arc::clone(known.entry(schema.to_string()).or_insert_with(made))
+}
+
+fn made_validator(schema: &Value) -> Validator {
     let mut whole = schema.clone();
     whole["unevaluatedProperties"] = json!(false);
     whole["components"] = DOCUMENT["components"].clone();

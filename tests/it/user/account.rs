@@ -133,3 +133,51 @@ async fn the_last_owner_of_a_shared_organization_stays() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_account_that_is_deleted_leaves_no_open_invitation_behind_and_a_word_in_the_trail() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let gus = app.verified_person("gus@example.com").await;
+        let hal = app.verified_person("hal@example.com").await;
+        let seat = app.join(&ann, &gus, "admin").await;
+        let path = format!("/api/user/organizations/{}", ann.org_id);
+        let request = json!({ "email": hal.email, "role": "admin" });
+        let session = app.session(&gus.cookie);
+        session.post(&format!("{path}/invites"), request).await.has_status(201);
+        let accept = format!("/api/user/invites/{}/accept", app.mailed_token().await);
+        delete(app, &gus.cookie, PASSWORD).await.has_status(200);
+
+        app.session(&hal.cookie).post(&accept, json!({})).await.has_failed(404, "NOT_FOUND");
+        let logs = format!("{path}/audit-logs?eventType=member.removed");
+        let logs = app.session(&ann.cookie).get(&logs).await.has_status(200);
+        assert_eq!(logs.body["meta"]["total"], 1);
+        let event = &logs.body["data"][0];
+        assert_eq!((&event["actor"], &event["target"]), (&json!(seat), &json!(seat)));
+        assert_eq!(event["detail"], json!({ "role": "admin" }));
+    })
+    .await;
+}
+
+/// A seat that open signup made is nobody's, an owner's or not.
+#[tokio::test]
+async fn a_seat_that_nobody_has_claimed_is_no_owner_who_stays() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let unclaimed = "insert into users (id, organization_id, handle, role, created_at)
+                         select gen_random_uuid(), home_organization_id, 'user_of_nobody', 'owner',
+                                now() from accounts where email = 'ann@example.com'";
+        app.execute(unclaimed).await;
+        let ben = app.verified_person("ben@example.com").await;
+        app.join(&ann, &ben, "member").await;
+        delete(app, &ann.cookie, PASSWORD).await.has_failed(409, "CONFLICT");
+        // Where nobody else is a person, nobody is left behind.
+        delete(app, &ben.cookie, PASSWORD).await.has_status(200);
+        delete(app, &ann.cookie, PASSWORD).await.has_status(200);
+        let there = "select count(*) from organizations o
+                     join users u on u.organization_id = o.id and u.handle = 'user_of_nobody'
+                     where o.deleted_at is null and u.removed_at is null";
+        assert_eq!(app.count(there).await, 1);
+    })
+    .await;
+}

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use super::{below, is_read_by_its_people_and_keys};
+use crate::support::people::PASSWORD;
 use crate::support::requests::ids;
 use crate::support::run;
 
@@ -49,6 +50,8 @@ async fn the_trail_is_read_by_type_by_time_and_in_parts() {
         assert_eq!(ids(&part), events[..2]);
         let meta = json!({ "total": 3, "offset": 0, "limit": 2, "hasMore": true });
         assert_eq!(part["meta"], meta);
+        let found = list("q=KEY.Created&limit=2").await;
+        assert_eq!(found["meta"], meta);
         let rest = list("eventType=api_key.created&limit=2&offset=2").await;
         assert_eq!(ids(&rest), events[2..]);
         assert_eq!(rest["meta"]["hasMore"], false);
@@ -67,6 +70,68 @@ async fn filters_that_are_none_are_all_refused_by_name() {
         let answer = answer.has_failed(400, "VALIDATION_ERROR");
         assert_eq!(answer.refused_fields(), ["eventType", "since", "until", "offset", "limit"]);
         assert_eq!(answer.body["meta"]["errors"][0]["location"], "query");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_people_do_with_their_account_is_in_no_trail_of_an_organization_they_left() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let ben = app.verified_person("ben@example.com").await;
+        app.join(&ann, &ben, "owner").await;
+        let of_ann = app.session(&ann.cookie);
+        let seat = of_ann.get(&below(&ann.org_id, "/my-membership")).await.has_status(200);
+        let seat = seat.body["data"]["id"].as_str().unwrap().to_owned();
+        let told = async || {
+            let path = below(&ann.org_id, "/audit-logs?limit=100");
+            ids(&app.session(&ben.cookie).get(&path).await.has_status(200).body)
+        };
+        // As long as she is in it, what she does is in its trail.
+        let before = told().await.len();
+        app.sign_in(&ann.email, PASSWORD).await.has_status(200);
+        assert_eq!(told().await.len(), before + 1);
+        let one = below(&ann.org_id, &format!("/members/{seat}"));
+        app.session(&ben.cookie).delete(&one).await.has_status(200);
+
+        let before = told().await;
+        app.sign_in(&ann.email, PASSWORD).await.has_status(200);
+        app.make_token(&ann.cookie, json!({ "name": "secret plans", "scopes": ["*"] })).await;
+        of_ann.put("/api/user/me", json!({ "fullName": "Ann Other" })).await.has_status(200);
+        of_ann.post("/api/auth/revoke-other-sessions", json!({})).await.has_status(200);
+        let change = json!({ "currentPassword": PASSWORD, "newPassword": "another-passphrase" });
+        of_ann.post("/api/auth/change-password", change).await.has_status(200);
+        assert_eq!(told().await, before);
+        let elsewhere: Vec<String> = sqlx::query_scalar(
+            "select e.event_type from audit_events e join organizations o
+                    on o.id = e.organization_id where o.handle = 'system' and e.actor = $1
+             order by e.id",
+        )
+        .bind(&ann.id)
+        .fetch_all(&mut app.sql().await)
+        .await
+        .unwrap();
+        let expected = [
+            "session.created",
+            "personal_token.created",
+            "account.updated",
+            "sessions.revoked",
+            "account.password_changed",
+            "session.created",
+        ];
+        assert_eq!(elsewhere, expected);
+
+        // And where the organization is no more.
+        app.session(&ben.cookie)
+            .with("content-type", "application/json")
+            .send("DELETE", &below(&ben.org_id, ""), json!({ "confirm": ben.org_id }).to_string())
+            .await
+            .has_status(200);
+        app.sign_in(&ben.email, PASSWORD).await.has_status(200);
+        let last = "select count(*) from audit_events e join organizations o
+                           on o.id = e.organization_id where o.handle = 'system'
+                      and e.id = (select max(id) from audit_events)";
+        assert_eq!(app.count(last).await, 1);
     })
     .await;
 }

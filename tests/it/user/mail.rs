@@ -94,6 +94,79 @@ async fn an_address_that_the_server_refuses_is_given_up_at_once() {
             let dead = "select count(*) from outbox where dead_at is not null and attempts = 1";
             assert_eq!(app.count(dead).await, 1);
             assert!(sink.is_empty());
+            // What its link would have proven, nothing proves.
+            assert_eq!(app.count("select count(*) from email_tokens").await, 0);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_mail_that_fails_after_it_was_replaced_leaves_the_newer_link_alone() {
+    let mut sink = MailSink::start().await.unwrap();
+    let url = sink.url.clone();
+    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
+        .run(async |app| {
+            app.sign_up_for_mail("ann@held.test").await;
+            let first = tokio::spawn({
+                let app = app.app.clone();
+                async move { deliver_due(&app).await.unwrap() }
+            });
+            let first_is_held = sink.next_held().await;
+            let token = sign_in_token(app, "ann@held.test").await;
+            let again = app.bearer(&token);
+            again.post("/api/auth/send-verification-email", json!({})).await.has_status(200);
+            let second = tokio::spawn({
+                let app = app.app.clone();
+                async move { deliver_due(&app).await.unwrap() }
+            });
+            sink.next_held().await.send(true).unwrap();
+            assert_eq!(second.await.unwrap(), 1);
+            first_is_held.send(false).unwrap();
+            assert_eq!(first.await.unwrap(), 1);
+
+            let text = String::from_utf8(sink.next().await.data).unwrap();
+            let link = text.lines().find(|line| line.starts_with("https://")).unwrap().trim();
+            let (_, token) = link.split_once("token=").unwrap();
+            app.seen.lock().unwrap().push(token.to_owned());
+            let request = json!({ "token": token });
+            app.anon().post("/api/auth/verify-email", request).await.has_status(200);
+            assert_eq!(app.count("select count(*) from outbox").await, 0);
+        })
+        .await;
+}
+
+async fn sign_in_token(app: &TestApp, email: &str) -> String {
+    let answer = app.sign_in(email, PASSWORD).await.has_status(200);
+    answer.body["data"]["token"].as_str().unwrap().to_owned()
+}
+
+/// Whatever a request says of where it was sent to.
+#[tokio::test]
+async fn links_lead_to_the_public_url_whoever_asks_for_the_mail() {
+    with(&[("PUBLIC_URL", "https://api.example.com")])
+        .run(async |app| {
+            let evil = app.anon().with("host", "evil.example");
+            let evil = evil.with("x-forwarded-host", "evil.example");
+            let evil = evil.with("forwarded", "host=evil.example");
+            let request =
+                json!({ "email": "ann@example.com", "password": PASSWORD, "name": "Ann" });
+            let ann = evil.post("/api/auth/sign-up/email", request).await.has_status(200);
+            let (token, organization) =
+                (&ann.body["data"]["token"], &ann.body["data"]["organization"]["id"]);
+            let reset = json!({ "email": "ann@example.com" });
+            evil.post("/api/auth/request-password-reset", reset).await.has_status(200);
+            let of_ann = evil.with("authorization", &format!("Bearer {}", token.as_str().unwrap()));
+            let invites =
+                format!("/api/user/organizations/{}/invites", organization.as_str().unwrap());
+            let invite = json!({ "email": "ben@example.com", "role": "member" });
+            of_ann.post(&invites, invite).await.has_status(201);
+            let mails = app.mails().await;
+            assert_eq!(mails.len(), 3);
+            for mail in &mails {
+                let link = mail.link().unwrap();
+                assert!(link.starts_with("https://api.example.com/api/"), "{link}");
+                assert!(!mail.text.contains("evil"), "{}", mail.text);
+            }
         })
         .await;
 }

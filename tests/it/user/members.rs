@@ -115,6 +115,88 @@ async fn a_key_makes_owners_only_where_an_owner_minted_it() {
     .await;
 }
 
+/// A key of an owner's whose text an admin knows, but which is too narrow, off, over soon or not
+/// for where the admin is: whatever the admin changes about it, it makes nobody an owner any more.
+#[tokio::test]
+async fn a_key_that_an_admin_changed_makes_no_owners_whoever_minted_it() {
+    run(async |app| {
+        let ([ann, ben, _], [of_ann, of_ben, _]) = people(app, "admin", "member").await;
+        let admin = json!({ "name": "of ben", "scopes": ["*"] });
+        let admin = app.session(&ben.cookie).post(&path(&ann, "/api-keys"), admin).await;
+        let admin = app.key(admin.has_status(201).body["data"]["key"].as_str().unwrap());
+        let (soon, late) = ("2036-06-01T00:00:00Z", "2037-06-01T00:00:00Z");
+        let variants = [
+            (json!({ "scopes": ["projects:read"] }), json!({ "scopes": ["*"] })),
+            (json!({ "scopes": ["*"], "enabled": false }), json!({ "enabled": true })),
+            (json!({ "scopes": ["*"], "allowedIps": ["10.0.0.0/8"] }), json!({ "allowedIps": [] })),
+            (json!({ "scopes": ["*"], "expiresAt": soon }), json!({ "expiresAt": late })),
+            (json!({ "scopes": ["*"] }), json!({ "metadata": { "team": "ops" } })),
+        ];
+        let mut made = Vec::new();
+        for (number, (mut request, change)) in variants.into_iter().enumerate() {
+            request["name"] = json!(format!("ci {number}"));
+            for by_key in [false, true] {
+                request["name"] = json!(format!("ci {number} {by_key}"));
+                // Disabled in a second step where it can not be minted so.
+                let off = request.as_object_mut().unwrap().remove("enabled");
+                let key = app.make_key(&ann, request.clone()).await;
+                let keys = path(&ann, &format!("/api-keys/{}", key.key_id));
+                if let Some(off) = off {
+                    let off = json!({ "enabled": off });
+                    app.session(&ann.cookie).put(&keys, off).await.has_status(200);
+                    request["enabled"] = json!(false);
+                }
+                if by_key {
+                    let path = format!("/v1/organization/api-keys/{}", key.key_id);
+                    let change = change.to_string().replace("expiresAt", "expires_at");
+                    let change = change.replace("allowedIps", "allowed_ips");
+                    let change = serde_json::from_str(&change).unwrap();
+                    admin.patch(&path, change).await.has_status(200);
+                } else {
+                    app.session(&ben.cookie).put(&keys, change.clone()).await.has_status(200);
+                }
+                made.push(key.api_key);
+            }
+        }
+        let up = path(&ann, &format!("/members/{of_ben}/role"));
+        for key in made {
+            let key = app.key(&key);
+            let refused = key.put(&up, json!({ "role": "owner" })).await;
+            let refused = refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            assert_eq!(refused.body["meta"]["required_role"], "owner");
+            let down = key.delete(&path(&ann, &format!("/members/{of_ann}"))).await;
+            down.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        }
+        let told = "select count(*) from audit_events where detail ? 'taken_from_owner_by'";
+        assert_eq!(app.count(told).await, 10);
+    })
+    .await;
+}
+
+/// An owner who changes or rotates an admin's key gives nobody who knew its text more than before.
+#[tokio::test]
+async fn an_owner_s_change_of_an_admin_s_key_makes_it_no_owner_s() {
+    run(async |app| {
+        let ([ann, ben, _], [_, of_ben, _]) = people(app, "admin", "member").await;
+        let all = json!({ "name": "of ben", "scopes": ["*"] });
+        let made = app.session(&ben.cookie).post(&path(&ann, "/api-keys"), all).await;
+        let made = made.has_status(201).body["data"].clone();
+        let (id, old) = (made["id"].as_str().unwrap(), app.key(made["key"].as_str().unwrap()));
+        let (key, owner) = (path(&ann, &format!("/api-keys/{id}")), app.session(&ann.cookie));
+        let up = path(&ann, &format!("/members/{of_ben}/role"));
+        owner.put(&key, json!({ "name": "renamed" })).await.has_status(200);
+        let role = json!({ "role": "owner" });
+        old.put(&up, role.clone()).await.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        // Rotated, there is a new text, which only the owner was shown: that one is the owner's.
+        let grace = json!({ "gracePeriod": 3600 });
+        let new = owner.post(&format!("{key}/rotate"), grace).await.has_status(200);
+        old.put(&up, role.clone()).await.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        let new = app.key(new.body["data"]["key"].as_str().unwrap());
+        new.put(&up, role).await.has_status(200);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn who_loses_a_role_loses_the_invitations_that_it_took() {
     run(async |app| {

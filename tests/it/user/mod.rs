@@ -4,6 +4,7 @@ mod account;
 mod api_keys;
 mod audit_logs;
 mod invites;
+mod lists;
 mod mail;
 mod members;
 mod organizations;

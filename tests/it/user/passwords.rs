@@ -103,6 +103,34 @@ async fn an_unproven_account_that_its_owner_takes_by_reset_is_worth_nothing_to_i
     .await;
 }
 
+/// Somebody whom the stranger let in, and who is all that is left there now.
+#[tokio::test]
+async fn a_reset_touches_no_organization_that_is_not_its_person_s_any_more() {
+    run(async |app| {
+        let alice = app.sign_up_person("alice@example.com").await;
+        app.mails().await;
+        let bob = app.verified_person("bob@example.com").await;
+        app.join(&alice, &bob, "owner").await;
+        let path = format!("/api/user/organizations/{}", alice.org_id);
+        let bobs = app.session(&bob.cookie);
+        let all = json!({ "name": "of bob", "scopes": ["*"] });
+        let key = bobs.post(&format!("{path}/api-keys"), all).await.has_status(201);
+        let key = text(&key.body["data"]["key"]);
+        let seat = app.session(&alice.cookie).get(&format!("{path}/my-membership")).await;
+        let seat = text(&seat.has_status(200).body["data"]["id"]);
+        bobs.delete(&format!("{path}/members/{seat}")).await.has_status(200);
+
+        ask(app, &alice.email).await;
+        let link = app.mailed_token().await;
+        reset(app, &link, NEW).await.has_status(200);
+        app.sign_in(&alice.email, NEW).await.has_status(200);
+        app.key(&key).get("/v1/organization/me").await.has_status(200);
+        let members = bobs.get(&format!("{path}/members")).await.has_status(200);
+        assert_eq!(members.body["meta"]["total"], 1);
+    })
+    .await;
+}
+
 /// A mint of the stranger's that is under way when the owner takes the account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_key_that_is_being_minted_dies_with_the_others() {
@@ -277,6 +305,33 @@ async fn other_sessions_go_on_where_that_is_asked_for() {
         change(app, &ann.cookie, request).await.has_status(200);
         app.session(&other).get("/api/user/me").await.has_status(200);
         app.session(&ann.cookie).get("/api/user/me").await.has_status(401);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cookie_that_was_not_to_be_remembered_is_followed_by_one_that_is_not() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let mut password = PASSWORD.to_owned();
+        for (number, is_remembered) in [false, true].into_iter().enumerate() {
+            let request =
+                json!({ "email": ann.email, "password": password, "rememberMe": is_remembered });
+            let answer = app.anon().post("/api/auth/sign-in/email", request).await.has_status(200);
+            let mut answers = vec![answer];
+            // The session after it keeps that, and the one after that.
+            for change_no in 0..2 {
+                let new = format!("passphrase no {number}{change_no}");
+                let request = json!({ "currentPassword": password, "newPassword": new });
+                let cookie = answers[change_no].cookie().unwrap();
+                answers.push(change(app, &cookie, request).await.has_status(200));
+                password = new;
+            }
+            for answer in answers {
+                let set = answer.header("set-cookie");
+                assert_eq!(set.contains("Max-Age"), is_remembered, "{set}");
+            }
+        }
     })
     .await;
 }

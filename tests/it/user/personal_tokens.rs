@@ -246,6 +246,32 @@ async fn a_token_is_pinned_to_one_s_own_organization_only() {
 }
 
 #[tokio::test]
+async fn a_pin_that_ended_with_its_membership_stays_ended_when_its_person_comes_back() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let ben = app.verified_person("ben@example.com").await;
+        let path = format!("/api/user/organizations/{}", ann.org_id);
+        let seat = app.join(&ann, &ben, "admin").await;
+        let pinned = json!({ "name": "ci", "scopes": ["*"],
+                             "metadata": { "organizationId": ann.org_id } });
+        let (old, _) = app.make_token(&ben.cookie, pinned.clone()).await;
+        app.key(&old).get(&format!("{path}/members")).await.has_status(200);
+        let remove = format!("{path}/members/{seat}");
+        app.session(&ann.cookie).delete(&remove).await.has_status(200);
+        app.join(&ann, &ben, "admin").await;
+
+        let (new, _) = app.make_token(&ben.cookie, pinned).await;
+        app.key(&new).get(&format!("{path}/members")).await.has_status(200);
+        app.key(&old).get(&format!("{path}/members")).await.has_failed(403, "FORBIDDEN");
+        app.key(&old).get("/me").await.has_failed(403, "forbidden");
+        app.key(&old).post("/me/api-keys", json!({})).await.has_failed(403, "forbidden");
+        let list = app.key(&old).get("/api/user/organizations").await.has_status(200);
+        assert_eq!(list.body["data"], json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_pinned_token_mints_within_its_scopes_and_its_person_s_role() {
     run(async |app| {
         let ann = app.sign_up_person("ann@example.com").await;

@@ -1,0 +1,30 @@
+//! Whether mail can be sent.
+
+use std::error::Error;
+
+use super::Check;
+use crate::app::mailer::{Mailer, Reached};
+
+const SUBJECT: &str = "mail";
+
+/// Asks the mail server whether it would take our mail. None is sent.
+pub(super) async fn check(mailer: &Mailer) -> Check {
+    match mailer.reach().await {
+        Ok(Reached::Smtp) => Check::ok(SUBJECT, "the server of SMTP_URL is at our service"),
+        Ok(Reached::Folder(folder)) => {
+            let text = format!(
+                "is written to {}, and nobody gets any: set SMTP_URL to a server that sends it",
+                folder.display()
+            );
+            Check::warning(SUBJECT, text)
+        }
+        Err(error) => {
+            let why = error.source().map(ToString::to_string).unwrap_or_default();
+            let text = format!(
+                "the server of SMTP_URL does not take our mail ({why}): check its host, port, \
+                 password and TLS, and that it can be reached from here"
+            );
+            Check::problem(SUBJECT, text)
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `tenantry doctor`: whether everything that a server needs is as it should be, and what to do
+//! where it is not. It looks, and changes nothing.
+
+mod addresses;
+mod database;
+mod mail;
+mod secrets;
+mod settings;
+
+use std::fmt;
+
+use crate::app::mailer::Mailer;
+use crate::commands::{Failure, say};
+
+/// What one check came to; `Display` is its line.
+pub(super) struct Check {
+    subject: &'static str,
+    verdict: Verdict,
+    /// What was found, and where that is not as it should be, what to do.
+    text: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    /// It works, and not as well or as safely as it could.
+    Warning,
+    /// It does not work, or not safely.
+    Problem,
+}
+
+impl Check {
+    fn ok(subject: &'static str, text: impl Into<String>) -> Self {
+        Self { subject, verdict: Verdict::Ok, text: text.into() }
+    }
+
+    fn warning(subject: &'static str, text: impl Into<String>) -> Self {
+        Self { subject, verdict: Verdict::Warning, text: text.into() }
+    }
+
+    fn problem(subject: &'static str, text: impl Into<String>) -> Self {
+        Self { subject, verdict: Verdict::Problem, text: text.into() }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Problem => "problem",
+        };
+        write!(f, "{verdict:<8}  {:<18}  {}", self.subject, self.text)
+    }
+}
+
+/// Checks everything that can be checked, and says of each what was found and what to do.
+///
+/// # Errors
+/// Where there is a problem; warnings alone are none.
+pub fn run() -> Result<(), Failure> {
+    let (settings, checks) = settings::read();
+    let mut told = Told::default();
+    told.tell(checks)?;
+    told.tell(secrets::strength(&settings))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    told.tell(database::checks(&settings, &runtime)?)?;
+    if !settings.is_broken("SMTP_URL") {
+        let mailer = Mailer::new(&settings.config.mail, &settings.config.database.data_dir);
+        told.tell([runtime.block_on(mail::check(&mailer))])?;
+    }
+    told.tell(addresses::checks(&settings))?;
+    told.end()
+}
+
+/// How much was found.
+#[derive(Default)]
+struct Told {
+    warnings: usize,
+    problems: usize,
+}
+
+impl Told {
+    fn tell(&mut self, checks: impl IntoIterator<Item = Check>) -> Result<(), Failure> {
+        for check in checks {
+            self.warnings += usize::from(check.verdict == Verdict::Warning);
+            self.problems += usize::from(check.verdict == Verdict::Problem);
+            say(&format!("{check}\n"))?;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        let Self { warnings, problems } = self;
+        match (problems, warnings) {
+            (0, 0) => say("all is well\n"),
+            (0, _) => say(&format!("no problems, {warnings} warnings\n")),
+            _ => Err(Failure::Refused(format!("{problems} problems, {warnings} warnings"))),
+        }
+    }
+}

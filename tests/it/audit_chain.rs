@@ -1,0 +1,448 @@
+//! The seal on the trails: every event is in its organization's chain, and what is done to a trail
+//! past the application is found, at its position, by the command that looks for it.
+
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+use tenantry::error::Result;
+use tenantry::model::audit::{AuditEvent, EventType, Trail};
+use tenantry::model::ids::OrganizationId;
+use tenantry::repo::{audit_chain, audit_events, tenant_walls};
+use uuid::Uuid;
+
+use crate::support::app::SignedUp;
+use crate::support::requests::World;
+use crate::support::server::{Place, eventually};
+use crate::support::{TestApp, run};
+
+/// What `tenantry audit verify` says, and whether it found nothing wrong.
+fn verify(app: &TestApp, arguments: &[&str]) -> (bool, String) {
+    let place = Place::new();
+    let mut command = place.command(&app.database_settings());
+    let done = command.args(["audit", "verify"]).args(arguments).output().unwrap();
+    let told = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (done.status.code() == Some(0), told)
+}
+
+/// An organization whose trail has five events.
+async fn acme(app: &TestApp) -> SignedUp {
+    let acme = app.sign_up().await;
+    for name in ["one", "two", "three", "four"] {
+        app.mint(&acme.api_key, json!({ "name": name })).await;
+    }
+    acme
+}
+
+/// Does something to the trails as somebody with access to the database would.
+async fn tamper(app: &TestApp, sql: &str) {
+    let sql = format!(
+        "alter table audit_events disable trigger all; alter table audit_links disable trigger all;
+         {sql};
+         alter table audit_events enable trigger all; alter table audit_links enable trigger all"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.superuser().await).await.unwrap();
+}
+
+/// The events of a position in every chain, for a statement.
+fn event_at(position: u32) -> String {
+    format!("(select event_id from audit_links where position = {position})")
+}
+
+/// The heads of all chains, as the log holds them.
+async fn heads(app: &TestApp) -> Vec<String> {
+    let heads = app.app.db.run(async |db| audit_chain::heads(db, Uuid::nil(), 100).await).await;
+    heads.unwrap().into_iter().map(|(_, head)| head.to_string()).collect()
+}
+
+#[track_caller]
+fn assert_found(app: &TestApp, arguments: &[&str], findings: &[&str]) {
+    let (is_fine, told) = verify(app, arguments);
+    assert!(!is_fine, "{told}");
+    for finding in findings {
+        assert!(told.contains(finding), "{finding} is not in {told}");
+    }
+    assert!(told.contains(&format!("{} findings", findings.len())), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_event_of_a_busy_world_is_chained_without_gaps() {
+    run(async |app| {
+        let world = World::new(app).await;
+        let mut mints = tokio::task::JoinSet::new();
+        for number in 0..20 {
+            let key = app.key(&world.acme.api_key);
+            let name = json!({ "name": format!("at once {number}") });
+            mints.spawn(async move { key.post("/me/api-keys", name).await.status });
+        }
+        let statuses = mints.join_all().await;
+        assert!(statuses.iter().all(|status| *status == 201), "{statuses:?}");
+        let events = app.count("select count(*) from audit_events").await;
+        assert_eq!(app.count("select count(*) from audit_links").await, events);
+        let gaps = "select count(*) from (
+                        select count(*) as links, max(position) as last from audit_links
+                        group by organization_id) chains where links <> last";
+        assert_eq!(app.count(gaps).await, 0);
+        let (is_fine, told) = verify(app, &[]);
+        assert!(is_fine, "{told}");
+        let chains = app.count("select count(distinct organization_id) from audit_events").await;
+        let summary =
+            format!("{events} events in {chains} chains, 0 heads to compare with: all as");
+        assert!(told.contains(&summary), "{told}");
+        for head in heads(app).await {
+            assert!(told.contains(&head), "{head} is not in {told}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_there_before_the_chain_is_chained_when_it_comes() {
+    run(async |app| {
+        acme(app).await;
+        acme(app).await;
+        let links = "select string_agg(l::text, '|' order by l::text) from audit_links l";
+        let links = async || -> String {
+            sqlx::query_scalar(links).fetch_one(&mut app.sql().await).await.unwrap()
+        };
+        let before = links().await;
+        let undo = "drop trigger audit_events_link on audit_events; drop table audit_links;
+                    drop function audit_events_link; drop function audit_digest";
+        sqlx::raw_sql(undo).execute(&mut app.sql().await).await.unwrap();
+        let migration = include_str!("../../migrations/0018_audit_chain.sql");
+        sqlx::raw_sql(migration).execute(&mut app.sql().await).await.unwrap();
+        assert_eq!(links().await, before);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_changed_event_is_found() {
+    run(async |app| {
+        acme(app).await;
+        let columns = [
+            "event_type = 'x'",
+            "actor = 'x'",
+            "target = 'x'",
+            "method = 'x'",
+            "path = 'x'",
+            "address = null",
+            "request_id = 'x'",
+            "key_display_id = 'x'",
+            "detail = '{}'",
+            "created_at = created_at + interval '1 microsecond'",
+            "created_at = 'infinity'",
+            "status = 200",
+        ];
+        let event = event_at(3);
+        let mut left = app
+            .count(
+                "select count(*) from information_schema.columns
+             where table_name = 'audit_events' and column_name not in ('id', 'organization_id')",
+            )
+            .await;
+        for (at, column) in columns.iter().enumerate() {
+            tamper(
+                app,
+                &format!(
+                    "create table kept as select * from audit_events where id in {event};
+                 update audit_events set {column} where id in {event}"
+                ),
+            )
+            .await;
+            assert_found(app, &[], &[": position 3: the event evt_"]);
+            tamper(
+                app,
+                &format!(
+                    "delete from audit_events where id in {event};
+                 insert into audit_events overriding system value select * from kept;
+                 drop table kept"
+                ),
+            )
+            .await;
+            let is_second = at > 0 && columns[at - 1].split(' ').next() == column.split(' ').next();
+            left -= i64::from(!is_second);
+        }
+        assert_eq!(left, 0, "a column of the trail is not tried here");
+        assert!(verify(app, &[]).0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_long_chain_is_held_together_across_the_pages_that_it_is_read_in() {
+    run(async |app| {
+        app.sign_up().await;
+        app.sign_up().await;
+        app.execute(
+            "insert into audit_events (organization_id, event_type, actor, target, method, path,
+                                       request_id, detail, created_at)
+             select organization_id, event_type, actor, target, method, path, request_id, detail,
+                    created_at
+             from audit_events, generate_series(1, 1500)",
+        )
+        .await;
+        let (is_fine, told) = verify(app, &[]);
+        assert!(is_fine && told.contains("3002 events in 2 chains"), "{told}");
+        let event = format!("{} order by 1 limit 1", event_at(1000).trim_matches(['(', ')']));
+        tamper(app, &format!("update audit_events set actor = 'x' where id = ({event})")).await;
+        assert_found(app, &[], &[": position 1000: the event"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_removed_event_is_found_with_its_link_or_without() {
+    run(async |app| {
+        acme(app).await;
+        let event = event_at(2);
+        tamper(app, &format!("delete from audit_events where id in {event}")).await;
+        assert_found(app, &[], &[": position 2: its event evt_"]);
+        tamper(app, "delete from audit_links where position = 2").await;
+        assert_found(app, &[], &[": position 2 is missing"]);
+        tamper(app, "delete from audit_links where position = 3").await;
+        assert_found(app, &[], &[": positions 2 to 3 are missing", "has no position"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn swapped_and_moved_events_are_found() {
+    run(async |app| {
+        acme(app).await;
+        let swap = "create table pair as select * from audit_links where position in (2, 4);
+                    update audit_links set event_id = -event_id where position in (2, 4);
+                    update audit_links l set event_id = p.event_id from pair p
+                        where l.position = 6 - p.position;
+                    drop table pair";
+        tamper(app, swap).await;
+        assert_found(app, &[], &[": position 2: the event", ": position 4: the event"]);
+        tamper(app, swap).await;
+        assert!(verify(app, &[]).0);
+        let moved = "update audit_links set position = position + 100 where position in (2, 4);
+                     update audit_links set position = 106 - position where position > 100";
+        tamper(app, moved).await;
+        let findings = [2, 3, 4, 5].map(|position| format!(": position {position}: the event"));
+        assert_found(app, &[], &findings.each_ref().map(String::as_str));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_another_organization_s_now_is_found() {
+    run(async |app| {
+        acme(app).await;
+        app.sign_up().await;
+        let event = event_at(2);
+        let of_other = "(select organization_id from audit_events order by id desc limit 1)";
+        let sql =
+            format!("update audit_events set organization_id = {of_other} where id = {event}");
+        tamper(app, &sql).await;
+        assert_found(app, &[], &[": position 2: the event"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_that_was_added_past_the_chain_is_found() {
+    run(async |app| {
+        let acme = acme(app).await;
+        let add = "insert into audit_events (organization_id, event_type, actor, target, method,
+                                             path, request_id, detail, created_at)
+                   select organization_id, event_type, 'x', target, method, path, request_id,
+                          detail, created_at from audit_events limit 1";
+        tamper(app, add).await;
+        assert_found(app, &[], &[&format!("{}: the event evt_", acme.org_id)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cut_end_is_found_with_a_head_of_before() {
+    run(async |app| {
+        let acme = acme(app).await;
+        let head = heads(app).await.remove(0);
+        assert!(head.starts_with(&format!("audit head {}:5:", acme.org_id)), "{head}");
+        let head = head.strip_prefix("audit head ").unwrap();
+        let (is_fine, told) = verify(app, &["--head", head]);
+        assert!(is_fine && told.contains(", 1 heads to compare with"), "{told}");
+        // A head stays good when the chain grows.
+        app.mint(&acme.api_key, json!({ "name": "five" })).await;
+        assert!(verify(app, &["--head", head]).0);
+        let events = "(select event_id from audit_links where position > 3)";
+        let cut = format!(
+            "delete from audit_events where id in {events};
+                           delete from audit_links where position > 3"
+        );
+        tamper(app, &cut).await;
+        assert!(verify(app, &[]).0, "a cut end shows nothing by itself");
+        let cut =
+            format!("{}: the chain ends at position 3, before the head of position 5", acme.org_id);
+        assert_found(app, &["--head", head], &[&cut]);
+        tamper(app, "delete from audit_events; delete from audit_links").await;
+        assert_found(app, &["--head", head], &["there is no chain of this name"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_chain_that_was_made_anew_is_found_with_a_head_of_before() {
+    run(async |app| {
+        acme(app).await;
+        let head = heads(app).await.remove(0);
+        let anew =
+            "update audit_events set actor = 'x' where id = (select max(id) from audit_events);
+                    update audit_links l set digest = audit_digest(p.digest, 5, e)
+                    from audit_links p, audit_events e
+                    where l.position = 5 and p.position = 4 and e.id = l.event_id";
+        tamper(app, anew).await;
+        assert!(verify(app, &[]).0, "a new end shows nothing by itself");
+        assert_found(app, &["--head", &head], &[": position 5 is not what its head says"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_chain_of_a_deleted_organization_is_looked_at_too() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let path = format!("/api/user/organizations/{}", ann.org_id);
+        let confirm = json!({ "confirm": ann.org_id }).to_string();
+        let session = app.session(&ann.cookie).with("content-type", "application/json");
+        session.send("DELETE", &path, confirm).await.has_status(200);
+        let event = event_at(1);
+        tamper(app, &format!("update audit_events set actor = 'x' where id in {event}")).await;
+        assert_found(app, &[], &[&format!("{}: position 1: the event", ann.org_id)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_should_be_a_head_and_is_none_is_refused() {
+    run(async |app| {
+        let place = Place::new();
+        let file = place.path().join("log");
+        let path = file.to_str().unwrap();
+        for (text, told) in [("", "there is no head"), ("audit head acme:1", "line 1: a head must")]
+        {
+            std::fs::write(&file, text).unwrap();
+            let (is_fine, said) = verify(app, &["--heads", path]);
+            assert!(!is_fine && said.contains(told), "{said}");
+        }
+        assert!(verify(app, &["--head", "acme:1"]).1.contains("a head is ORG:POSITION:DIGEST"));
+    })
+    .await;
+}
+
+#[test]
+fn heads_are_logged_as_the_command_takes_them() {
+    for format in ["text", "json"] {
+        let place = Place::new();
+        let server = place.start(&[]);
+        server.sign_up();
+        server.end("INT");
+        let server = place.start(&[("LOG_FORMAT", format)]);
+        eventually("the head is logged", || server.log().contains("audit head org_"));
+        let mut command = place.command(&[]);
+        let done = command.args(["audit", "verify", "--heads", "log"]).output().unwrap();
+        let told = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(done.status.code(), Some(0), "{told}");
+        assert!(told.contains("1 events in 1 chains, 1 heads to compare with"), "{told}");
+    }
+}
+
+/// An event, told by a test.
+async fn tell(tx: &mut sqlx::PgConnection, organization: OrganizationId) -> Result<()> {
+    let trail = Trail {
+        method: "GET".to_owned(),
+        path: "/".to_owned(),
+        status: None,
+        address: None,
+        request_id: "req_0000000000000000".to_owned(),
+        at: chrono::Utc::now(),
+    };
+    let event = AuditEvent {
+        organization,
+        event_type: EventType::KeyCreated,
+        actor: "a",
+        target: "b",
+        key_display_id: None,
+        detail: json!({}),
+        trail: &trail,
+    };
+    audit_events::insert(tx, &event).await
+}
+
+async fn organizations(app: &TestApp) -> Vec<OrganizationId> {
+    let sql = "select organization_id from audit_events order by 1";
+    let ids: Vec<Uuid> = sqlx::query_scalar(sql).fetch_all(&mut app.sql().await).await.unwrap();
+    ids.into_iter().map(OrganizationId).collect()
+}
+
+#[tokio::test]
+async fn two_organizations_in_one_transaction_are_chained_each_for_itself() {
+    run(async |app| {
+        app.sign_up().await;
+        app.sign_up().await;
+        let [one, other] = organizations(app).await[..] else { panic!("two organizations") };
+        let both = app.app.db.transaction(async |tx| {
+            for organization in [one, other, one] {
+                tell(tx, organization).await?;
+            }
+            Ok(())
+        });
+        both.await.unwrap();
+        let (is_fine, told) = verify(app, &[]);
+        assert!(is_fine && told.contains("5 events in 2 chains"), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tenant_s_role_can_not_write_the_chain_nor_lead_it_elsewhere() {
+    run(async |app| {
+        app.sign_up().await;
+        let organization = organizations(app).await[0];
+        let attempts = [
+            "insert into audit_links select organization_id, 9, event_id, digest from audit_links",
+            "update audit_links set digest = digest",
+            "delete from audit_links",
+            "truncate audit_links",
+            "create temp table t (like audit_events) on commit drop;
+             create trigger t after insert on t for each row execute function audit_events_link()",
+        ];
+        for attempt in attempts {
+            let tried = app.app.db.tenant(organization, async |tx| {
+                sqlx::raw_sql(attempt).execute(tx).await?;
+                Ok(())
+            });
+            let refused = tried.await.unwrap_err().cause().to_string();
+            assert!(refused.contains("permission denied"), "{attempt}: {refused}");
+        }
+        let shadowed = app.app.db.transaction(async |tx| {
+            tenant_walls::raise(tx, organization).await?;
+            let shadow = "create temp table audit_links (like public.audit_links) on commit drop";
+            sqlx::raw_sql(shadow).execute(&mut *tx).await?;
+            tell(tx, organization).await
+        });
+        shadowed.await.unwrap();
+        let (is_fine, told) = verify(app, &[]);
+        assert!(is_fine && told.contains("2 events in 1 chains"), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_chain_can_be_neither_changed_nor_cut_by_its_owner() {
+    run(async |app| {
+        app.sign_up().await;
+        let attempts = [
+            "update audit_links set position = 2",
+            "delete from audit_links",
+            "truncate audit_links",
+        ];
+        for attempt in attempts {
+            let refused = sqlx::query(attempt).execute(&mut app.sql().await).await.unwrap_err();
+            assert!(refused.to_string().contains("audit_links is append-only"), "{refused}");
+        }
+    })
+    .await;
+}

@@ -1,0 +1,80 @@
+//! What the role of `DATABASE_URL` has to be on a Postgres of one's own: the owner of its database,
+//! and either allowed to make roles or helped by an administrator, who is told how.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions};
+use tenantry::app::database::Database;
+use tenantry::model::ids::OrganizationId;
+use tenantry::postgres::{Cluster, Durability, Settings};
+use tenantry::repo::{migrations, organizations};
+use uuid::Uuid;
+
+fn options(cluster: &Cluster, role: &str) -> PgConnectOptions {
+    let url = cluster.url(role).replace("user=tenantry&", &format!("user={role}&"));
+    PgConnectOptions::from_str(&url).unwrap()
+}
+
+/// What the database says where it refuses.
+async fn migrate(cluster: &Cluster, role: &str) -> Result<(), String> {
+    let mut db = options(cluster, role).connect().await.unwrap();
+    migrations::run(&mut db).await.map_err(|refused| {
+        let told = refused.to_string();
+        told.rsplit_once(" at line ").map_or(told.clone(), |(told, _)| told.to_owned())
+    })
+}
+
+async fn administer(admin: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(admin).await.unwrap();
+}
+
+/// Whether an organization is there behind its own walls, and not behind another's.
+async fn assert_walls_hold(cluster: &Cluster, role: &str) {
+    let db = Database::open(options(cluster, role), 1, "test");
+    let (own, other) = (OrganizationId::SYSTEM, OrganizationId(Uuid::from_u128(7)));
+    for (walls, is_there) in [(own, true), (other, false)] {
+        let found = db.tenant(walls, async |tx| organizations::find(tx, own).await).await;
+        assert_eq!(found.unwrap().is_some(), is_there, "{role}");
+    }
+    db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_who_may_make_roles_needs_nobody_and_another_is_told_what_to_ask_for() {
+    let open = Permissions::from_mode(0o755);
+    let folder = tempfile::Builder::new().permissions(open).tempdir().unwrap();
+    let settings = Settings {
+        home: folder.path().join("postgres"),
+        bin_dir: std::env::var_os("PG_BIN_DIR").map(PathBuf::from),
+        durability: Durability::Throwaway,
+        janitor: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
+    };
+    let cluster = Cluster::start(&settings).unwrap();
+    let admin = PgConnectOptions::from_str(&cluster.url("tenantry")).unwrap();
+    let mut admin = admin.connect().await.unwrap();
+    for (role, can) in [("plain", ""), ("maker", "createrole"), ("late", "")] {
+        administer(&mut admin, &format!("create role {role} login {can}")).await;
+        administer(&mut admin, &format!("create database {role} owner {role}")).await;
+    }
+
+    let told = migrate(&cluster, "plain").await.unwrap_err();
+    let (_, advice) = told.split_once("have an administrator run ").unwrap();
+    assert_eq!(advice, "create role tenantry_tenant nologin; grant tenantry_tenant to plain");
+
+    migrate(&cluster, "maker").await.unwrap();
+    assert_walls_hold(&cluster, "maker").await;
+
+    // The role is there by now, but it is not this one's.
+    for role in ["plain", "late"] {
+        let told = migrate(&cluster, role).await.unwrap_err();
+        let (_, advice) = told.split_once("have an administrator run: ").unwrap();
+        assert_eq!(advice, format!("grant tenantry_tenant to {role}"));
+        administer(&mut admin, advice).await;
+        migrate(&cluster, role).await.unwrap();
+        assert_walls_hold(&cluster, role).await;
+    }
+}

@@ -1,0 +1,273 @@
+//! `tenantry doctor`: a line for each check, with what was found and what to do; nothing changes.
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+
+use sqlx::AssertSqlSafe;
+
+use crate::support::server::{Place, eventually};
+use crate::support::smtp_sink::MailSink;
+use crate::support::{TestApp, run};
+
+/// `openssl rand -base64 32`, twice.
+const PEPPER: &str = "p1:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=";
+const SECRET: &str = "j1:6JzLkd0/tJqY9BlTHIdZL4GJi1hTvNgkmMSWJSpXcnY=";
+
+/// What a server that lacks nothing is told, but for its mail server.
+fn settings(app: &TestApp) -> HashMap<String, String> {
+    let [database, ..] = app.database_settings();
+    let settings = [
+        database,
+        ("KEY_PEPPERS", PEPPER),
+        ("JWT_SECRETS", SECRET),
+        ("PUBLIC_URL", "https://api.example.com"),
+        ("TRUSTED_PROXY_HOPS", "1"),
+        ("MAIL_FROM", "Tenantry <no-reply@example.com>"),
+    ];
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// What the doctor says in a place, and how it ends.
+fn examine_in(place: &Place, settings: &HashMap<String, String>) -> (Option<i32>, String) {
+    let settings: Vec<_> = settings.iter().map(|(name, it)| (name.as_str(), it.as_str())).collect();
+    let done = place.command(&settings).arg("doctor").output().unwrap();
+    let told = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    for secret in [PEPPER, SECRET].map(|it| &it[3..]) {
+        assert!(!told.contains(secret), "{told}");
+    }
+    (done.status.code(), told)
+}
+
+fn examine(settings: &HashMap<String, String>) -> (Option<i32>, String) {
+    examine_in(&Place::new(), settings)
+}
+
+/// Fails where the doctor does not say of each subject, as a problem, what it should, or says of
+/// others that they are problems.
+#[track_caller]
+fn assert_problems(settings: &HashMap<String, String>, expected: &[(&str, &str)]) {
+    let (code, told) = examine(settings);
+    assert_eq!(code, Some(1), "{told}");
+    let problems = told.lines().filter(|line| line.starts_with("problem"));
+    let problems: Vec<_> = problems.collect();
+    assert_eq!(problems.len(), expected.len(), "{told}");
+    for (subject, text) in expected {
+        let is_it = |line: &&str| line.split_whitespace().nth(1) == Some(subject);
+        let line = problems.iter().find(|line| is_it(line));
+        assert!(line.is_some_and(|line| line.contains(text)), "{subject}, {text}: {told}");
+    }
+}
+
+/// Runs a statement that the doctor is to find the traces of.
+async fn harm(app: &TestApp, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut app.superuser().await).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_all_is_well_every_line_says_so() {
+    run(async |app| {
+        let sink = MailSink::start().await.unwrap();
+        let mut settings = settings(app);
+        settings.insert("SMTP_URL".to_owned(), sink.url.clone());
+        let (code, told) = examine(&settings);
+        assert_eq!(code, Some(0), "{told}");
+        let (lines, end) = told.trim_end().rsplit_once('\n').unwrap();
+        assert_eq!(end, "all is well");
+        assert!(lines.lines().all(|line| line.starts_with("ok ")), "{told}");
+        let subjects: Vec<_> =
+            lines.lines().map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+        let expected = [
+            "configuration",
+            "KEY_PEPPERS",
+            "JWT_SECRETS",
+            "database",
+            "clock",
+            "migrations",
+            "role",
+            "walls",
+            "owner",
+            "trail",
+            "keys",
+            "outbox",
+            "mail",
+            "PUBLIC_URL",
+            "TRUSTED_PROXY_HOPS",
+        ];
+        assert_eq!(subjects, expected);
+        assert!(sink.is_empty(), "no mail is sent");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_mail_server_or_proxy_there_are_warnings_and_no_failure() {
+    run(async |app| {
+        let mut settings = settings(app);
+        settings.remove("TRUSTED_PROXY_HOPS");
+        let dead = "insert into outbox (id, kind, address, created_at, due_at, dead_at)
+                    values (gen_random_uuid(), 'verify_email', 'a@example.com', now(), now(),
+                            now())";
+        harm(app, dead).await;
+        let (code, told) = examine(&settings);
+        assert_eq!(code, Some(0), "{told}");
+        let warnings = told.lines().filter(|line| line.starts_with("warning"));
+        let warnings: Vec<_> =
+            warnings.map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+        assert_eq!(warnings, ["outbox", "mail", "TRUSTED_PROXY_HOPS"], "{told}");
+        assert!(told.ends_with("no problems, 3 warnings\n"), "{told}");
+    })
+    .await;
+}
+
+#[test]
+fn a_database_that_is_down_is_told_of_and_the_rest_checked() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    drop(taken);
+    let settings = [
+        ("DATABASE_URL", format!("postgres://somebody:hunter2@{address}/tenantry")),
+        ("KEY_PEPPERS", PEPPER.to_owned()),
+        ("JWT_SECRETS", SECRET.to_owned()),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
+    assert_problems(&settings, &[("database", "check DATABASE_URL")]);
+    let (_, told) = examine(&settings);
+    assert!(!told.contains("hunter2"), "{told}");
+    assert!(told.contains("\nok        PUBLIC_URL"), "{told}");
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_broken_is_told_of_by_variable_and_the_database_checked() {
+    run(async |app| {
+        let mut settings = settings(app);
+        settings.insert("SIGNUP_MODE".to_owned(), "ajar".to_owned());
+        settings.insert("KEY_PEPPERS".to_owned(), "p1:c2hvcnQ=".to_owned());
+        let expected = [("SIGNUP_MODE", "open, closed or gated"), ("KEY_PEPPERS", "only 5 bytes")];
+        assert_problems(&settings, &expected);
+        let (_, told) = examine(&settings);
+        assert!(told.contains("ok        database") && !told.contains("configuration"), "{told}");
+        settings.insert("DATABASE_URL".to_owned(), "mysql://somewhere".to_owned());
+        let expected = [expected[0], expected[1], ("DATABASE_URL", "must be a URL")];
+        assert_problems(&settings, &expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn secrets_that_can_be_guessed_are_told_of_by_id() {
+    run(async |app| {
+        let mut settings = settings(app);
+        let zeros = format!("{PEPPER},p0:{}A=", "A".repeat(42));
+        settings.insert("KEY_PEPPERS".to_owned(), zeros.clone());
+        assert_problems(&settings, &[("KEY_PEPPERS", "p0: not random")]);
+        settings.insert("JWT_SECRETS".to_owned(), zeros);
+        assert_problems(&settings, &[("KEY_PEPPERS", "p0"), ("JWT_SECRETS", "p0")]);
+        assert!(examine(&settings).1.contains("p1, p0: a pepper too"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_whose_pepper_is_not_configured_are_counted() {
+    run(async |app| {
+        app.sign_up().await;
+        assert_problems(&settings(app), &[("keys", "KEY_PEPPERS lacks their pepper (1 under p2)")]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn migrations_to_come_from_elsewhere_or_changed_are_told_of_and_not_run() {
+    run(async |app| {
+        let settings = settings(app);
+        harm(app, "update _sqlx_migrations set checksum = '\\x' where version = 1").await;
+        assert_problems(&settings, &[("migrations", "another wording: 0001 organizations")]);
+        harm(app, "delete from _sqlx_migrations where version = 1").await;
+        assert_problems(&settings, &[("migrations", "to come: 0001 organizations")]);
+        let ran = "select count(*) from _sqlx_migrations where version = 1";
+        assert_eq!(app.count(ran).await, 0);
+        let newer = "insert into _sqlx_migrations
+                     select 9999, description, installed_on, success, checksum, execution_time
+                     from _sqlx_migrations where version = 2";
+        harm(app, newer).await;
+        assert_problems(&settings, &[("migrations", "1 are of a newer Tenantry")]);
+        harm(app, "drop table _sqlx_migrations").await;
+        let (code, told) = examine(&settings);
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains("warning   migrations          none has run"), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn walls_that_are_down_and_a_trail_that_is_open_are_told_of() {
+    run(async |app| {
+        let settings = settings(app);
+        harm(app, "alter table projects no force row level security").await;
+        assert_problems(&settings, &[("walls", "on projects:")]);
+        harm(app, "alter table projects force row level security").await;
+        harm(app, "drop policy invites_tenant on invites").await;
+        harm(app, "alter table audit_events disable trigger audit_events_link").await;
+        let expected = [("walls", "on invites:"), ("trail", "(audit_events_link)")];
+        assert_problems(&settings, &expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_become_the_lesser_one_nor_owns_the_tables_is_told_of() {
+    run(async |app| {
+        let name = format!("doctor_{}", std::process::id());
+        harm(
+            app,
+            &format!(
+                "create role {name} login; grant usage on schema public to {name}; \
+                            grant select on all tables in schema public to {name}"
+            ),
+        )
+        .await;
+        let mut settings = settings(app);
+        let url = settings["DATABASE_URL"].replace("user=test_owner", &format!("user={name}"));
+        settings.insert("DATABASE_URL".to_owned(), url);
+        let grant = format!("run grant tenantry_tenant to \"{name}\"");
+        assert_problems(&settings, &[("role", &grant), ("owner", "does not own _sqlx_migrations")]);
+        harm(app, &format!("drop owned by {name}; drop role {name}")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_mail_server_that_can_not_be_reached_is_told_of() {
+    run(async |app| {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        drop(taken);
+        let mut settings = settings(app);
+        settings.insert("SMTP_URL".to_owned(), format!("smtp://{address}"));
+        assert_problems(&settings, &[("mail", "does not take our mail")]);
+    })
+    .await;
+}
+
+#[test]
+fn a_private_database_is_looked_at_and_not_made() {
+    let (place, none) = (Place::new(), HashMap::new());
+    let (code, told) = examine_in(&place, &none);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("none yet: the first start makes"), "{told}");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing is made");
+
+    let server = place.start(&[]);
+    server.sign_up();
+    server.end("INT");
+    eventually("Postgres ends", || place.postgres().is_none());
+    let (code, told) = examine_in(&place, &none);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("answered tenantry in"), "{told}");
+    assert!(told.contains("all 1 live ones can be checked"), "{told}");
+    std::fs::remove_file(place.path().join(".tenantry/secrets")).unwrap();
+    let (code, told) = examine_in(&place, &none);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("secrets: is not there, but its data is"), "{told}");
+    assert!(!place.path().join(".tenantry/secrets").exists());
+}

@@ -1,0 +1,80 @@
+//! `tenantry org …`: the operator's jobs at the machine, beside a running server.
+
+use std::process::Output;
+
+use crate::support::server::{Place, curl};
+
+/// What a command printed, and whether it succeeded.
+fn run(place: &Place, arguments: &[&str]) -> (bool, String) {
+    let output: Output = place.command(&[]).args(arguments).output().unwrap();
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(printed).unwrap())
+}
+
+fn key_in(printed: &str) -> &str {
+    printed.lines().find(|line| line.starts_with("tnt_live_")).expect("a key")
+}
+
+#[test]
+fn an_organization_is_made_suspended_reactivated_and_rotated_under_a_running_server() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let create = [
+        "org",
+        "create",
+        "acme",
+        "--name",
+        "Acme Corp",
+        "--tier",
+        "starter",
+        "--allowed-origins",
+        "https://acme.example.com",
+    ];
+    let (made, printed) = run(&place, &create);
+    assert!(made, "{printed}");
+    let key = key_in(&printed).to_owned();
+    assert_eq!(server.status_with(&key), 200);
+    let header = format!("X-Api-Key: {key}");
+    let me = curl(&["-H", &header, &server.url("/v1/organization/me")]).body;
+    assert_eq!(
+        (me["org_name"].as_str(), me["plan"].as_str()),
+        (Some("Acme Corp"), Some("starter"))
+    );
+
+    let (again, printed) = run(&place, &create);
+    assert!(!again && printed.contains("already exists"), "{printed}");
+    assert!(run(&place, &["org", "suspend", "acme"]).0);
+    assert_eq!(server.status_with(&key), 403);
+    assert!(run(&place, &["org", "reactivate", "acme"]).0);
+    assert_eq!(server.status_with(&key), 200);
+    let (rotated, printed) = run(&place, &["org", "rotate", "acme"]);
+    assert!(rotated, "{printed}");
+    assert_eq!(server.status_with(&key), 401);
+    let new = key_in(&printed).to_owned();
+    assert_eq!(server.status_with(&new), 200);
+
+    let header = format!("X-Api-Key: {new}");
+    let trail = curl(&["-H", &header, &server.url("/v1/admin/audit-log")]).body;
+    let events = trail["events"].as_array().unwrap().iter();
+    let paths: Vec<_> = events.map(|event| event["path"].as_str().unwrap()).collect();
+    let told = ["org rotate", "org rotate", "org reactivate", "org suspend", "org create"];
+    assert_eq!(paths[..5], told);
+    assert!(!server.log().contains(&key) && !server.log().contains(&new));
+}
+
+#[test]
+fn what_is_wrong_with_a_command_is_named_all_of_it_and_nothing_is_made() {
+    let place = Place::new();
+    let (made, printed) =
+        run(&place, &["org", "create", "a b", "--name", "", "--allowed-origins", "*"]);
+    assert!(!made);
+    for field in ["org_id", "--name", "--allowed-origins"] {
+        assert!(printed.contains(field), "{printed}");
+    }
+    let (made, printed) = run(&place, &["org", "create", "acme", "--tier", "gold"]);
+    assert!(!made && printed.contains("enterprise"), "{printed}");
+    for what in ["suspend", "reactivate", "rotate"] {
+        let (done, printed) = run(&place, &["org", what, "nobody"]);
+        assert!(!done && printed.contains("no such organization"), "{printed}");
+    }
+}
