@@ -8,6 +8,7 @@ pub mod database;
 pub mod env;
 pub mod http;
 pub mod keys;
+pub mod limits;
 pub mod mail;
 pub mod master_keys;
 pub mod named_secret;
@@ -24,6 +25,7 @@ use crate::config::database::DatabaseSettings;
 use crate::config::env::Env;
 use crate::config::http::HttpSettings;
 use crate::config::keys::KeySettings;
+use crate::config::limits::LimitSettings;
 use crate::config::mail::MailSettings;
 use crate::config::master_keys::MasterKeys;
 use crate::config::plans::Plans;
@@ -51,6 +53,8 @@ pub struct Config {
     pub master_keys: MasterKeys,
     /// What each plan holds.
     pub plans: Plans,
+    /// How often things may be done.
+    pub limits: LimitSettings,
     /// What is logged, counted and traced, and where to.
     pub telemetry: TelemetrySettings,
 }
@@ -78,8 +82,21 @@ impl Config {
         let signup = SignupSettings::read(env);
         let master_keys = MasterKeys::read(env);
         let plans = Plans::read(env);
+        let limits = LimitSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
-        Self { database, http, keys, tokens, accounts, mail, signup, master_keys, plans, telemetry }
+        Self {
+            database,
+            http,
+            keys,
+            tokens,
+            accounts,
+            mail,
+            signup,
+            master_keys,
+            plans,
+            limits,
+            telemetry,
+        }
     }
 }
 
