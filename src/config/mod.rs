@@ -8,6 +8,7 @@ pub mod database;
 pub mod env;
 pub mod http;
 pub mod keys;
+pub mod limits;
 pub mod mail;
 pub mod master_keys;
 pub mod named_secret;
@@ -25,6 +26,7 @@ use crate::config::database::DatabaseSettings;
 use crate::config::env::Env;
 use crate::config::http::HttpSettings;
 use crate::config::keys::KeySettings;
+use crate::config::limits::LimitSettings;
 use crate::config::mail::MailSettings;
 use crate::config::master_keys::MasterKeys;
 use crate::config::plans::Plans;
@@ -55,6 +57,8 @@ pub struct Config {
     pub plans: Plans,
     /// How Stripe's webhooks are taken.
     pub stripe: StripeSettings,
+    /// How often things may be done.
+    pub limits: LimitSettings,
     /// What is logged, counted and traced, and where to.
     pub telemetry: TelemetrySettings,
 }
@@ -83,6 +87,7 @@ impl Config {
         let master_keys = MasterKeys::read(env);
         let plans = Plans::read(env);
         let stripe = StripeSettings::read(env);
+        let limits = LimitSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
         Self {
             database,
@@ -95,6 +100,7 @@ impl Config {
             master_keys,
             plans,
             stripe,
+            limits,
             telemetry,
         }
     }

@@ -16,6 +16,7 @@ pub mod error;
 pub mod health;
 pub mod idempotency;
 pub mod jwks;
+pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod onboarding;
@@ -53,8 +54,9 @@ pub fn routes() -> OpenApiRouter<App> {
 pub fn router(app: &App) -> Router {
     let (routes, document) = openapi::split();
     let product = dress_callers(app, routes);
-    let beside = health::routes().merge(jwks::routes()).merge(openapi::routes_of(document));
-    dress(app, product.merge(beside).merge(stripe::routes(app)))
+    let others = jwks::routes().merge(openapi::routes_of(document)).merge(stripe::routes(app));
+    let others = others.layer(from_fn_with_state(app.clone(), limits::by_address));
+    dress(app, product.merge(others).merge(health::routes()))
 }
 
 /// Puts the middleware that finds out who is calling around routes.

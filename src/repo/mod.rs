@@ -25,6 +25,7 @@ pub mod payments;
 pub mod people;
 pub mod personal_tokens;
 pub mod projects;
+pub mod rate_limits;
 pub mod sessions;
 pub mod standings;
 pub mod tenant_walls;

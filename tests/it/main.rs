@@ -20,6 +20,7 @@ mod doctor;
 mod guards;
 mod idempotency;
 mod isolation;
+mod limits;
 mod listener;
 mod onboarding;
 mod openapi;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 use self::credential::Credential as Shown;
 pub use self::guards::{
@@ -29,31 +29,52 @@ pub use self::master_key::{
     OrgForceRotate, OrgSuspend, OrgUsage,
 };
 use crate::app::App;
-use crate::error::{Error, Proof, Result};
+use crate::error::{Error, Kind, Proof, Result};
 use crate::http::context::RequestContext;
 use crate::http::dialect::Family;
-use crate::http::{cookie, trusted_page};
+use crate::http::limits::count_address;
+use crate::http::{cookie, operator, trusted_page};
 use crate::model::caller::{Credential, Identity};
+use crate::model::limit::Limit;
 
 /// What was found out, for the guard to take.
 #[derive(Clone)]
 struct Found(Result<Option<Identity>, Arc<Error>>);
 
 /// The middleware of the hot path: reads the credential, asks whose it is, and leaves the answer,
-/// good or bad, for a guard.
+/// good or bad, for a guard. The operator's own routes are not asked: master keys are for their
+/// guards.
 pub async fn identify(
     State(app): State<App>,
     context: RequestContext,
     request: Request,
     next: Next,
 ) -> Response {
+    if !operator::dialect::is_for_keys_or_elsewhere(&context.path) {
+        return next.run(request).await;
+    }
     let (mut parts, body) = request.into_parts();
     let identity = find(&app, &context, &parts).await;
+    if let Err(limited) = count(&app, &context, &identity) {
+        return limited.into_response();
+    }
     if let Ok(Some(identity)) = &identity {
         let _ = context.caller.set(identity.clone());
     }
     parts.extensions.insert(Found(identity.map_err(Arc::new)));
     next.run(Request::from_parts(parts, body)).await
+}
+
+/// Counts a request that nobody is known to make against what its address may do; others are
+/// counted by their guards, which know in whose name they are made.
+fn count(app: &App, context: &RequestContext, identity: &Result<Option<Identity>>) -> Result<()> {
+    match identity {
+        Ok(Some(_)) => Ok(()),
+        Err(error) if matches!(error.kind(), Kind::Unauthenticated(_)) => {
+            count_address(app, context, Limit::UnknownKeys)
+        }
+        Ok(None) | Err(_) => count_address(app, context, Limit::Address),
+    }
 }
 
 /// An explicit credential counts before the cookie that a browser adds by itself, even where it is

@@ -10,6 +10,7 @@ use crate::domain::key_claims;
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, secret};
 use crate::http::context::RequestContext;
+use crate::http::limits::{Limited, TokenCheck};
 use crate::http::user::dialect::{
     BadRequest, Forbidden, Success, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
@@ -73,6 +74,7 @@ pub struct KeyedOrganization {
               BadRequest, Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn claim(
     State(app): State<App>,
+    _: Limited<TokenCheck>,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<ClaimRequest>,
 ) -> Result<Json<Success<ClaimedKey>>> {
