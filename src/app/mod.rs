@@ -4,6 +4,7 @@
 pub mod access_tokens;
 pub mod database;
 pub mod hashing_turns;
+pub mod in_flight;
 pub mod key_lookup;
 pub mod limits;
 pub mod mailer;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::access_tokens::AccessTokens;
 use crate::app::database::Database;
+use crate::app::in_flight::InFlight;
 use crate::app::key_lookup::KeyLookup;
 use crate::app::limits::Limits;
 use crate::app::mailer::Mailer;
@@ -50,6 +52,8 @@ pub struct Parts {
     pub refusals: Refusals,
     /// How often who may do what.
     pub limits: Limits,
+    /// How many requests are under way.
+    pub in_flight: InFlight,
     /// Digests secrets.
     pub peppers: Peppers,
     /// Signs and reads access tokens.
@@ -89,6 +93,7 @@ impl App {
             meter: Meter::new(db.clone()),
             refusals: Refusals::new(db.clone()),
             limits: Limits::new(db.clone(), &config.limits),
+            in_flight: InFlight::new(config.http.max_in_flight, config.http.max_in_flight_per_key),
             peppers: Peppers::new(&config.keys.peppers),
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),

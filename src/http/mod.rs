@@ -27,6 +27,7 @@ pub mod page;
 pub mod path;
 pub mod problem;
 pub mod query;
+pub mod shedding;
 pub mod stripe;
 pub mod trusted_page;
 pub mod user;
@@ -56,7 +57,8 @@ pub fn router(app: &App) -> Router {
     let product = dress_callers(app, routes);
     let others = jwks::routes().merge(openapi::routes_of(document)).merge(stripe::routes(app));
     let others = others.layer(from_fn_with_state(app.clone(), limits::by_address));
-    dress(app, product.merge(others).merge(health::routes()))
+    let shed = from_fn_with_state(app.clone(), shedding::shed);
+    dress(app, product.merge(others).layer(shed).merge(health::routes()))
 }
 
 /// Puts the middleware that finds out who is calling around routes.

@@ -32,6 +32,7 @@ mod process;
 mod schema;
 mod secrets;
 mod seeds;
+mod shedding;
 mod staying_up;
 mod stripe;
 mod support;

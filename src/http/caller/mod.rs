@@ -9,11 +9,13 @@ mod holder;
 mod master_key;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use metrics::counter;
 
 use self::credential::Credential as Shown;
 pub use self::guards::{
@@ -58,11 +60,23 @@ pub async fn identify(
     if let Err(limited) = count(&app, &context, &identity) {
         return limited.into_response();
     }
+    let key = identity.as_ref().ok().and_then(Option::as_ref).and_then(Identity::credential);
+    let place = key.and_then(Credential::key).map(|key| app.in_flight.enter_with(key.id));
+    if matches!(place, Some(None)) {
+        return too_many_at_once().into_response();
+    }
     if let Ok(Some(identity)) = &identity {
         let _ = context.caller.set(identity.clone());
     }
     parts.extensions.insert(Found(identity.map_err(Arc::new)));
     next.run(Request::from_parts(parts, body)).await
+}
+
+/// What a key is told that has too many requests under way.
+fn too_many_at_once() -> Error {
+    counter!("rate_limited_total", "limit" => "concurrency", "mode" => "enforced").increment(1);
+    let error = Error::new(Kind::RateLimited, "Too many requests with this key at once");
+    error.with_retry_after(Duration::from_secs(1))
 }
 
 /// Counts a request that nobody is known to make against what its address may do; others are
