@@ -14,7 +14,7 @@ use crate::http::caller::credential::Credential as Shown;
 use crate::http::caller::holder::trail_of_refusal;
 use crate::http::context::RequestContext;
 use crate::http::limits::count_address;
-use crate::model::limit::Limit;
+use crate::model::limit::{Limit, Subject};
 use crate::model::master_scope::MasterScope;
 
 /// A scope of the operator's, as a type that the guard can name.
@@ -41,7 +41,8 @@ impl<S: MasterScoped> FromRequestParts<App> for Master<S> {
             return Ok(Self(S::SCOPE, PhantomData));
         }
         count_address(app, &context, Limit::MasterFailures)?;
-        let refused = Refused::MasterKey(S::SCOPE, context.address);
+        let client = Subject::address(context.address);
+        let refused = Refused::MasterKey(S::SCOPE, Some(client));
         app.refusals.note(refused, || trail_of_refusal(&context, StatusCode::UNAUTHORIZED));
         let message = "This needs the master key of this route in X-API-Key";
         Err(Error::unauthenticated(Proof::Key, message))

@@ -132,3 +132,28 @@ async fn two_secrets_of_a_scope_are_both_good() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn no_flood_of_refused_keys_or_of_addresses_keeps_a_wrong_secret_out_of_the_trail() {
+    with(&[("TRUSTED_PROXY_HOPS", "1")])
+        .run(async |app| {
+            for _ in 0..25 {
+                let acme = app.sign_up().await;
+                for _ in 0..10 {
+                    let key = app.mint(&acme.api_key, json!({})).await;
+                    let path = format!("/me/api-keys/{}", key.key_id);
+                    app.key(&acme.api_key).delete(&path).await.has_status(204);
+                    app.key(&key.api_key).get("/me").await.has_status(401);
+                }
+            }
+            for client in 0..30 {
+                let actor = app.key("wrong").with("x-forwarded-for", &format!("192.0.2.{client}"));
+                create(&actor, "a", "made").await.has_status(401);
+            }
+            let told = refusals(app).await;
+            let counted = told.iter().map(|it| it.1["count"].as_u64().unwrap());
+            assert_eq!(counted.sum::<u64>(), 30);
+            assert!(told.len() <= 11, "{}", told.len());
+        })
+        .await;
+}
