@@ -4,6 +4,7 @@
 pub mod access_tokens;
 pub mod address_limit;
 pub mod database;
+pub mod denials;
 pub mod hashing_turns;
 pub mod key_lookup;
 pub mod mailer;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::access_tokens::AccessTokens;
 use crate::app::address_limit::AddressLimit;
 use crate::app::database::Database;
+use crate::app::denials::Denials;
 use crate::app::key_lookup::KeyLookup;
 use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
@@ -61,6 +63,8 @@ pub struct Parts {
     pub meter: Meter,
     /// Tells the trail of credentials that were refused.
     pub refusals: Refusals,
+    /// Tells organizations of requests that were refused.
+    pub denials: Denials,
     /// How often an address may show a wrong master key.
     pub master_key_failures: AddressLimit,
     /// How often it may show a right one.
@@ -103,6 +107,7 @@ impl App {
             key_lookup: KeyLookup::start(&lookups),
             meter: Meter::new(db.clone()),
             refusals: Refusals::new(db.clone()),
+            denials: Denials::new(db.clone()),
             master_key_failures: AddressLimit::new(MASTER_KEY_FAILURES.0, MASTER_KEY_FAILURES.1),
             master_requests: AddressLimit::new(MASTER_REQUESTS.0, MASTER_REQUESTS.1),
             peppers: Peppers::new(&config.keys.peppers),

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::http::denial::Denied;
 use crate::model::audit::Trail;
 use crate::model::caller::Identity;
 use crate::model::ids::{OrganizationId, new_request_id};
@@ -46,6 +47,8 @@ pub struct Facts {
     pub caller: OnceLock<Identity>,
     /// The organization that the path names and the caller acts in, once that is known.
     pub acting_in: OnceLock<OrganizationId>,
+    /// Whose a credential is that was shown and is not taken, once that is known.
+    pub denied: OnceLock<Denied>,
 }
 
 impl RequestContext {
@@ -76,6 +79,7 @@ impl RequestContext {
             route: route.map_or("-", MatchedPath::as_str).to_owned(),
             caller: OnceLock::new(),
             acting_in: OnceLock::new(),
+            denied: OnceLock::new(),
         }))
     }
 

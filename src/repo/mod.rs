@@ -9,6 +9,7 @@ pub mod audit_chain;
 pub mod audit_events;
 pub mod callers;
 pub mod catalog;
+pub mod denials;
 pub mod email_tokens;
 pub mod idempotency_keys;
 pub mod invites;

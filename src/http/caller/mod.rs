@@ -31,6 +31,7 @@ pub use self::master_key::{
 use crate::app::App;
 use crate::error::{Error, Proof, Result};
 use crate::http::context::RequestContext;
+use crate::http::denial::Denied;
 use crate::http::dialect::Family;
 use crate::http::{cookie, trusted_page};
 use crate::model::caller::{Credential, Identity};
@@ -68,7 +69,8 @@ async fn find(app: &App, context: &RequestContext, parts: &Parts) -> Result<Opti
             let Some(text) = cookie::of(headers, app)? else { return Ok(None) };
             let identity = holder_of_cookie(app, context, text).await?;
             if !trusted_page::is_safe(&parts.method) {
-                trusted_page::check(headers, app)?;
+                let checked = trusted_page::check(headers, app);
+                checked.inspect_err(|_| is_denied(context, &identity))?;
             }
             identity
         }
@@ -76,8 +78,16 @@ async fn find(app: &App, context: &RequestContext, parts: &Parts) -> Result<Opti
     let family = Family::of(&context.path);
     match identity.credential() {
         Some(credential) if takes(family, credential) => Ok(Some(identity)),
-        _ => Err(Error::forbidden("This kind of credential is not taken here")),
+        _ => {
+            is_denied(context, &identity);
+            Err(Error::forbidden("This kind of credential is not taken here"))
+        }
     }
+}
+
+/// Leaves behind whose credential is good and still not taken.
+fn is_denied(context: &RequestContext, identity: &Identity) {
+    let _ = Denied::of(identity).map(|denied| context.denied.set(denied));
 }
 
 /// Which kinds of credential a family takes at all (contract §1, *Who may call what*); what else a
