@@ -3,6 +3,7 @@
 
 pub mod access_tokens;
 pub mod database;
+pub mod denials;
 pub mod hashing_turns;
 pub mod in_flight;
 pub mod key_lookup;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::access_tokens::AccessTokens;
 use crate::app::database::Database;
+use crate::app::denials::Denials;
 use crate::app::in_flight::InFlight;
 use crate::app::key_lookup::KeyLookup;
 use crate::app::limits::Limits;
@@ -50,6 +52,8 @@ pub struct Parts {
     pub meter: Meter,
     /// Tells the trail of credentials that were refused.
     pub refusals: Refusals,
+    /// Tells organizations of requests that were refused.
+    pub denials: Denials,
     /// How often who may do what.
     pub limits: Limits,
     /// How many requests are under way.
@@ -94,6 +98,7 @@ impl App {
             refusals: Refusals::new(db.clone()),
             limits: Limits::new(db.clone(), &config.limits),
             in_flight: InFlight::new(config.http.max_in_flight, config.http.max_in_flight_per_key),
+            denials: Denials::new(db.clone()),
             peppers: Peppers::new(&config.keys.peppers),
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),

@@ -1,5 +1,5 @@
-//! What goes on beside the requests: mail is sent, usage and refusals are written down, the heads
-//! of trails are told, leftovers are removed, metrics are kept small.
+//! What goes on beside the requests: mail is sent, usage, refusals and denials are written down,
+//! the heads of trails are told, leftovers are removed, metrics are kept small.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,12 +15,13 @@ use crate::domain::mails;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 use crate::repo::{
-    audit_chain, email_tokens, idempotency_keys, key_sessions, outbox, rate_limits, sessions,
+    audit_chain, denials, email_tokens, idempotency_keys, key_sessions, outbox, rate_limits,
+    sessions,
 };
 
 /// How often rows that nobody can use any more are removed.
 const SWEEP: Duration = Duration::from_hours(1);
-/// How often refused keys are written to their organizations' trails.
+/// How often refused keys are written to their organizations' trails, and refused requests down.
 const TELL: Duration = Duration::from_secs(10);
 /// How often the heads of trails are told.
 const SEAL: Duration = Duration::from_hours(24);
@@ -70,7 +71,7 @@ async fn send_mail(app: App) {
     }
 }
 
-/// Tells organizations of their keys that were refused.
+/// Tells organizations of their keys and their requests that were refused.
 async fn tell(app: App, end: CancellationToken) {
     let mut ticks = tokio::time::interval(TELL);
     let mut goes_on = true;
@@ -79,6 +80,7 @@ async fn tell(app: App, end: CancellationToken) {
         if let Err(error) = app.refusals.flush().await {
             tracing::warn!(cause = %error.cause(), "refused keys not written to the trail");
         }
+        app.denials.flush_and_log().await;
     }
 }
 
@@ -146,5 +148,6 @@ async fn sweep(app: App) {
 async fn sweep_part(tx: &mut PgConnection) -> Result<u64> {
     let of_mail = outbox::sweep(tx).await? + email_tokens::sweep(tx).await?;
     let of_sessions = sessions::sweep(tx).await? + key_sessions::sweep(tx).await?;
-    Ok(of_mail + of_sessions + idempotency_keys::sweep(tx).await? + rate_limits::sweep(tx).await?)
+    let of_requests = idempotency_keys::sweep(tx).await? + denials::sweep(tx).await?;
+    Ok(of_mail + of_sessions + of_requests + rate_limits::sweep(tx).await?)
 }

@@ -14,6 +14,7 @@ use tracing::Instrument;
 use crate::app::App;
 use crate::error::{Error, Kind};
 use crate::http::context::RequestContext;
+use crate::http::denial;
 use crate::http::details::code;
 use crate::http::dialect::Family;
 use crate::http::error::{self, Failure};
@@ -120,14 +121,17 @@ impl Arrived<'_> {
         std::mem::forget(self);
     }
 
-    /// One count for whoever called, one line in the log, one count and one duration in the
-    /// metrics. Never a body, a query, a header or a path as it was sent: only the pattern that
-    /// matched.
+    /// One count for whoever called, one denial for whoever was refused, one line in the log, one
+    /// count and one duration in the metrics. Never a body, a query, a header or a path as it was
+    /// sent: only the pattern that matched.
     fn report(&self, status: u16, failure: Option<&Error>) {
         let Self { app, context, .. } = self;
         if let Some(caller) = context.caller.get() {
             let denied = failure.is_some_and(is_denial);
             app.meter.count(caller, context.acting_in.get().copied(), denied, context.at);
+        }
+        if let Some(error) = failure {
+            denial::note(app, context, status, error);
         }
         let took = self.at.elapsed();
         let credential = context.caller.get().and_then(Identity::credential);
@@ -160,7 +164,8 @@ impl Drop for Arrived<'_> {
 }
 
 /// Whether the caller was refused for what it may, not for how it asked.
-fn is_denial(error: &Error) -> bool {
+#[must_use]
+pub fn is_denial(error: &Error) -> bool {
     matches!(
         error.kind(),
         Kind::MissingScopes(_)

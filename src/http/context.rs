@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use crate::app::App;
 use crate::app::limits::Judged;
 use crate::error::{Error, Result};
+use crate::http::denial::Denied;
 use crate::model::audit::Trail;
 use crate::model::caller::Identity;
 use crate::model::ids::{OrganizationId, new_request_id};
@@ -49,6 +50,8 @@ pub struct Facts {
     pub acting_in: OnceLock<OrganizationId>,
     /// The limits that it was judged by so far.
     judged: Mutex<Vec<Judged>>,
+    /// Whose a credential is that was shown and is not taken, once that is known.
+    pub denied: OnceLock<Denied>,
 }
 
 impl RequestContext {
@@ -80,6 +83,7 @@ impl RequestContext {
             caller: OnceLock::new(),
             acting_in: OnceLock::new(),
             judged: Mutex::default(),
+            denied: OnceLock::new(),
         }))
     }
 

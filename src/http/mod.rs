@@ -10,6 +10,7 @@ pub mod caller;
 pub mod context;
 pub mod cookie;
 pub mod cors;
+pub mod denial;
 pub mod details;
 pub mod dialect;
 pub mod error;

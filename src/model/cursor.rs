@@ -22,6 +22,8 @@ pub enum List {
     AllKeys,
     /// The trail of an organization.
     AuditEvents,
+    /// What an organization was refused.
+    Denials,
 }
 
 impl List {

@@ -88,6 +88,10 @@ public_id! {
     /// A payment.
     PaymentId, "pay_"
 }
+public_id! {
+    /// A request that an organization was refused.
+    DenialId, "den_"
+}
 
 /// An organization inside; callers see its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod audit_chain;
 pub mod caller;
 pub mod cursor;
+pub mod denial;
 pub mod email;
 pub mod hex;
 pub mod idempotency;

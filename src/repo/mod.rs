@@ -10,6 +10,7 @@ pub mod audit_events;
 pub mod billing_customers;
 pub mod callers;
 pub mod catalog;
+pub mod denials;
 pub mod email_tokens;
 pub mod idempotency_keys;
 pub mod invites;

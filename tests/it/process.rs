@@ -166,10 +166,10 @@ fn the_readme_shows_a_repetition_after_kill_9() {
     let section = readme.split("### The operator").nth(1).unwrap();
     let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
     let place = Place::new();
-    let address = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().to_string()
-    };
+    // Not one that the system gives to other tests' servers meanwhile.
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = (20_000..30_000).find(free).unwrap();
+    let address = format!("127.0.0.1:{port}");
     let script = script.replace("127.0.0.1:8080", &address);
     let script = script.replace("target/release/tenantry", env!("CARGO_BIN_EXE_tenantry"));
     let mut shell = place.command_of("sh", &[("LISTEN_ADDR", &address)]);

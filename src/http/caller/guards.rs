@@ -83,9 +83,9 @@ impl FromRequestParts<App> for InTenant {
         let identity = required(parts)?;
         let PathOrganization(handle) = PathOrganization::from_request_parts(parts, app).await?;
         let caller = acting_in(app, identity, &handle).await?;
-        caller.require_active()?;
         let context = RequestContext::from_request_parts(parts, app).await?;
         let _ = context.acting_in.set(caller.organization);
+        caller.require_active()?;
         limits::count_request(app, &context, &caller)?;
         Ok(Self(caller))
     }

@@ -10,6 +10,7 @@ use crate::app::refusals::Refused;
 use crate::domain::keys::{elsewhere, from_another_page};
 use crate::error::{Error, Proof, Result};
 use crate::http::context::RequestContext;
+use crate::http::denial::Denied;
 use crate::model::audit::Trail;
 use crate::model::caller::{Credential, Holder, Identity, Refusal, RefusedKey};
 use crate::model::key_format::{IMPORTED_PREFIX, KeyFormat, imported_text};
@@ -84,6 +85,7 @@ async fn ask(
     let identity = match app.key_lookup.ask(question).await? {
         None => return Err(refused(proof)),
         Some(Holder::Refused(key)) => {
+            let _ = context.denied.set(Denied::from(&key));
             app.refusals
                 .note(Refused::Key(key), || trail_of_refusal(context, StatusCode::UNAUTHORIZED));
             return Err(refused(proof));
@@ -108,6 +110,7 @@ async fn ask(
         key_display_id: key.display_id.clone(),
         reason,
     };
+    let _ = context.denied.set(Denied::from(&refused));
     app.refusals.note(Refused::Key(refused), || trail_of_refusal(context, StatusCode::FORBIDDEN));
     Err(error)
 }

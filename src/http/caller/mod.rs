@@ -33,6 +33,7 @@ pub use self::master_key::{
 use crate::app::App;
 use crate::error::{Error, Kind, Proof, Result};
 use crate::http::context::RequestContext;
+use crate::http::denial::Denied;
 use crate::http::dialect::Family;
 use crate::http::limits::count_address;
 use crate::http::{cookie, operator, trusted_page};
@@ -60,13 +61,14 @@ pub async fn identify(
     if let Err(limited) = count(&app, &context, &identity) {
         return limited.into_response();
     }
-    let key = identity.as_ref().ok().and_then(Option::as_ref).and_then(Identity::credential);
-    let place = key.and_then(Credential::key).map(|key| app.in_flight.enter_with(key.id));
-    if matches!(place, Some(None)) {
-        return too_many_at_once().into_response();
-    }
     if let Ok(Some(identity)) = &identity {
         let _ = context.caller.set(identity.clone());
+    }
+    let credential = context.caller.get().and_then(Identity::credential);
+    let key = credential.and_then(Credential::key).map(|key| key.id);
+    let place = key.map(|key| app.in_flight.enter_with(key));
+    if matches!(place, Some(None)) {
+        return too_many_at_once().into_response();
     }
     parts.extensions.insert(Found(identity.map_err(Arc::new)));
     next.run(Request::from_parts(parts, body)).await
@@ -103,7 +105,8 @@ async fn find(app: &App, context: &RequestContext, parts: &Parts) -> Result<Opti
             let Some(text) = cookie::of(headers, app)? else { return Ok(None) };
             let identity = holder_of_cookie(app, context, text).await?;
             if !trusted_page::is_safe(&parts.method) {
-                trusted_page::check(headers, app)?;
+                let checked = trusted_page::check(headers, app);
+                checked.inspect_err(|_| is_denied(context, &identity))?;
             }
             identity
         }
@@ -111,8 +114,16 @@ async fn find(app: &App, context: &RequestContext, parts: &Parts) -> Result<Opti
     let family = Family::of(&context.path);
     match identity.credential() {
         Some(credential) if takes(family, credential) => Ok(Some(identity)),
-        _ => Err(Error::forbidden("This kind of credential is not taken here")),
+        _ => {
+            is_denied(context, &identity);
+            Err(Error::forbidden("This kind of credential is not taken here"))
+        }
     }
+}
+
+/// Leaves behind whose credential is good and still not taken.
+fn is_denied(context: &RequestContext, identity: &Identity) {
+    let _ = Denied::of(identity).map(|denied| context.denied.set(denied));
 }
 
 /// Which kinds of credential a family takes at all (contract §1, *Who may call what*); what else a

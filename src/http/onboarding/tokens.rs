@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::http::body::{Fields, FromFields, JsonBody, secret};
 use crate::http::caller::{Authenticated, holder_of_key};
 use crate::http::context::RequestContext;
+use crate::http::denial::Denied;
 use crate::http::onboarding::dialect::{
     BadRequest, Forbidden, Invalid, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
@@ -89,6 +90,7 @@ pub(super) async fn exchange(
     JsonBody { value: request, .. }: JsonBody<ExchangeRequest>,
 ) -> Result<Json<TokenPair>> {
     let holder = holder_of_key(&app, &context, request.api_key.expose()).await?;
+    let _ = Denied::of(&holder).map(|denied| context.denied.set(denied));
     let person = || Error::forbidden("Only an organization's own key can be exchanged");
     let holder = holder.caller.ok_or_else(person)?;
     let tokens = key_sessions::exchange(&app, &holder, &context.trail()).await?;

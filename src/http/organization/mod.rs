@@ -3,6 +3,7 @@
 
 mod audit;
 mod changes;
+mod denials;
 pub mod dialect;
 mod identity;
 mod keys;
@@ -24,4 +25,5 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(identity::show))
         .routes(routes!(usage::show))
         .routes(routes!(audit::list))
+        .routes(routes!(denials::list))
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod changes;
+mod denials;
 mod keys;
 mod lists;
 mod peppers;

@@ -86,6 +86,7 @@ impl TestSettings {
         let app = TestApp::start(&self.0, 1);
         test(&app).await;
         app.app.meter.flush().await.expect("usage is written");
+        app.app.denials.flush().await.expect("denials are written");
         let seen = app.seen.lock().expect("no panic").clone();
         leaks::assert_none(&mut database.connect().await, &seen).await;
         app.close().await;

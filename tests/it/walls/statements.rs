@@ -23,7 +23,7 @@ use tenantry::model::scope::ScopeSet;
 use tenantry::model::secret::Digest;
 use tenantry::model::usage::Period;
 use tenantry::repo::{
-    accounts, audit_events, callers, idempotency_keys, invites, key_claims, key_endings,
+    accounts, audit_events, callers, denials, idempotency_keys, invites, key_claims, key_endings,
     key_sessions, keys, members, organizations, outbox, payments, people, projects, usage, users,
 };
 use uuid::Uuid;
@@ -31,7 +31,7 @@ use uuid::Uuid;
 use super::Tenant;
 
 /// What is done in an organization's name, behind its walls.
-pub const STATEMENTS: [&str; 66] = [
+pub const STATEMENTS: [&str; 67] = [
     "accounts::hold_default_key",
     "accounts::set_default_key",
     "audit_events::insert",
@@ -39,6 +39,7 @@ pub const STATEMENTS: [&str; 66] = [
     "audit_events::part",
     "callers::confirm",
     "callers::hold_session",
+    "denials::list",
     "idempotency_keys::find",
     "idempotency_keys::keep",
     "invites::accept",
@@ -198,10 +199,11 @@ const OTHERS: &[&[&str]] = &[
         "outbox::remove",
         "outbox::take",
     ],
-    // What was used is gathered and written for all at once.
-    &["personal_tokens::used", "sessions::seen", "usage::add"],
+    // What was used, and what was refused, is gathered and written for all at once.
+    &["denials::insert", "denials::trim", "personal_tokens::used", "sessions::seen", "usage::add"],
     // What is over is over for all.
     &[
+        "denials::sweep",
         "email_tokens::sweep",
         "idempotency_keys::sweep",
         "key_sessions::sweep",
@@ -267,6 +269,7 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
             audit_events::part(tx, organization, &filter, None, all).await?.1 > 0
         }
         "callers::confirm" => callers::confirm(tx, organization, it.key, None).await.is_ok(),
+        "denials::list" => !denials::list(tx, organization, None, 100).await?.is_empty(),
         "invites::find" => invites::find(tx, organization, it.invite).await?.is_some(),
         "invites::list" => invites::list(tx, organization, None, all).await?.1 > 0,
         "invites::renew" => invites::renew(tx, organization, it.invite, now).await?,
