@@ -2,10 +2,11 @@
 //! two machines that keep the hot path short.
 
 pub mod access_tokens;
-pub mod address_limit;
 pub mod database;
 pub mod hashing_turns;
+pub mod in_flight;
 pub mod key_lookup;
+pub mod limits;
 pub mod mailer;
 pub mod meter;
 pub mod password_hash;
@@ -13,16 +14,16 @@ pub mod password_hasher;
 pub mod peppers;
 pub mod refusals;
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::access_tokens::AccessTokens;
-use crate::app::address_limit::AddressLimit;
 use crate::app::database::Database;
+use crate::app::in_flight::InFlight;
 use crate::app::key_lookup::KeyLookup;
+use crate::app::limits::Limits;
 use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
 use crate::app::password_hasher::PasswordHasher;
@@ -32,18 +33,6 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::error::Result;
-
-/// How many wrong master keys an address may show at once, and then a minute.
-const MASTER_KEY_FAILURES: (NonZeroU32, NonZeroU32) = (whole(100), whole(20));
-/// How many requests with right ones.
-const MASTER_REQUESTS: (NonZeroU32, NonZeroU32) = (whole(1_000), whole(600));
-
-const fn whole(number: u32) -> NonZeroU32 {
-    match NonZeroU32::new(number) {
-        Some(number) => number,
-        None => NonZeroU32::MIN,
-    }
-}
 
 /// Everything a request needs; cheap to clone.
 #[derive(Clone)]
@@ -61,10 +50,10 @@ pub struct Parts {
     pub meter: Meter,
     /// Tells the trail of credentials that were refused.
     pub refusals: Refusals,
-    /// How often an address may show a wrong master key.
-    pub master_key_failures: AddressLimit,
-    /// How often it may show a right one.
-    pub master_requests: AddressLimit,
+    /// How often who may do what.
+    pub limits: Limits,
+    /// How many requests are under way.
+    pub in_flight: InFlight,
     /// Digests secrets.
     pub peppers: Peppers,
     /// Signs and reads access tokens.
@@ -103,8 +92,8 @@ impl App {
             key_lookup: KeyLookup::start(&lookups),
             meter: Meter::new(db.clone()),
             refusals: Refusals::new(db.clone()),
-            master_key_failures: AddressLimit::new(MASTER_KEY_FAILURES.0, MASTER_KEY_FAILURES.1),
-            master_requests: AddressLimit::new(MASTER_REQUESTS.0, MASTER_REQUESTS.1),
+            limits: Limits::new(db.clone(), &config.limits),
+            in_flight: InFlight::new(config.http.max_in_flight, config.http.max_in_flight_per_key),
             peppers: Peppers::new(&config.keys.peppers),
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),

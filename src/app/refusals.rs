@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -14,6 +13,7 @@ use crate::error::Result;
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::RefusedKey;
 use crate::model::ids::OrganizationId;
+use crate::model::limit::Subject;
 use crate::model::master_scope::MasterScope;
 use crate::repo::audit_events;
 
@@ -27,8 +27,9 @@ const MOST_OF_ONE: usize = 10;
 pub enum Refused {
     /// A key that is known: told to its organization's trail.
     Key(RefusedKey),
-    /// A master key that was missing or wrong, or another scope's: told to the deployment's trail.
-    MasterKey(MasterScope, Option<IpAddr>),
+    /// A master key that was missing or wrong, or another scope's, from one client or, where there
+    /// is no room for that, from anywhere: told to the deployment's trail.
+    MasterKey(MasterScope, Option<Subject>),
 }
 
 impl Refused {
@@ -83,7 +84,18 @@ impl Refusals {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let organization = refused.organization();
         let of_one = pending.keys().filter(|it| it.organization() == organization).count();
-        let is_full = pending.len() >= MOST || of_one >= MOST_OF_ONE;
+        let is_full = match refused {
+            Refused::Key(_) => pending.len() >= MOST || of_one >= MOST_OF_ONE,
+            // Nobody crowds these out, their own kind included: the scopes alone always have room.
+            Refused::MasterKey(_, client) => client.is_some() && of_one >= MOST_OF_ONE,
+        };
+        let refused = match refused {
+            Refused::MasterKey(scope, _) if is_full && !pending.contains_key(&refused) => {
+                Refused::MasterKey(scope, None)
+            }
+            refused => refused,
+        };
+        let is_full = is_full && matches!(refused, Refused::Key(_));
         match pending.entry(refused) {
             Entry::Occupied(mut place) => place.get_mut().1 += 1,
             Entry::Vacant(place) if !is_full => {

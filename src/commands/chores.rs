@@ -14,7 +14,9 @@ use crate::app::App;
 use crate::domain::mails;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
-use crate::repo::{audit_chain, email_tokens, idempotency_keys, key_sessions, outbox, sessions};
+use crate::repo::{
+    audit_chain, email_tokens, idempotency_keys, key_sessions, outbox, rate_limits, sessions,
+};
 
 /// How often rows that nobody can use any more are removed.
 const SWEEP: Duration = Duration::from_hours(1);
@@ -118,8 +120,7 @@ async fn tidy(app: App, metrics: PrometheusHandle) {
     loop {
         ticks.tick().await;
         metrics.run_upkeep();
-        app.master_key_failures.forget_old();
-        app.master_requests.forget_old();
+        app.limits.forget_full();
     }
 }
 
@@ -145,5 +146,5 @@ async fn sweep(app: App) {
 async fn sweep_part(tx: &mut PgConnection) -> Result<u64> {
     let of_mail = outbox::sweep(tx).await? + email_tokens::sweep(tx).await?;
     let of_sessions = sessions::sweep(tx).await? + key_sessions::sweep(tx).await?;
-    Ok(of_mail + of_sessions + idempotency_keys::sweep(tx).await?)
+    Ok(of_mail + of_sessions + idempotency_keys::sweep(tx).await? + rate_limits::sweep(tx).await?)
 }

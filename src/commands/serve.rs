@@ -67,6 +67,9 @@ async fn serve_app(
     let metrics_listener = metrics_listener.map(TcpListener::from_std).transpose()?;
     say(&welcome(listener.local_addr()?, local_addr(metrics_listener.as_ref()), data))?;
 
+    if !app.config.limits.is_on {
+        tracing::warn!("LIMITS_PROFILE=off: nothing is limited but by plans; for load tests only");
+    }
     let (close, end) = (CancellationToken::new(), CancellationToken::new());
     let chores = chores::start(&app, telemetry.metrics(), &end);
     let metrics_server = metrics_listener.map(|listener| {

@@ -18,6 +18,10 @@ pub struct HttpSettings {
     pub trusted_origins: TrustedOrigins,
     /// How many proxies stand in front and add to `X-Forwarded-For`; 0 reads none of it.
     pub trusted_proxy_hops: usize,
+    /// How many requests may be under way at once.
+    pub max_in_flight: usize,
+    /// How many of them with one key.
+    pub max_in_flight_per_key: usize,
 }
 
 impl HttpSettings {
@@ -33,6 +37,10 @@ impl HttpSettings {
             trusted_origins: TrustedOrigins::new(public_url.clone(), dashboards),
             public_url,
             trusted_proxy_hops: env.optional("TRUSTED_PROXY_HOPS", parse_hops).unwrap_or(0),
+            max_in_flight: env.optional("MAX_IN_FLIGHT", parse_places).unwrap_or(2_000),
+            max_in_flight_per_key: env
+                .optional("MAX_IN_FLIGHT_PER_KEY", parse_places)
+                .unwrap_or(500),
         }
     }
 
@@ -68,6 +76,11 @@ fn parse_origins(text: &str) -> Result<Vec<Origin>, Invalid> {
 fn parse_hops(text: &str) -> Result<usize, Invalid> {
     let hops = text.parse().ok().filter(|hops| *hops <= 16);
     hops.ok_or("must be a number from 0 to 16".into())
+}
+
+fn parse_places(text: &str) -> Result<usize, Invalid> {
+    let places = text.parse().ok().filter(|places| (1..=1_000_000).contains(places));
+    places.ok_or("must be a number from 1 to 1000000".into())
 }
 
 fn own_url(addr: SocketAddr) -> Url {

@@ -8,12 +8,14 @@ pub mod database;
 pub mod env;
 pub mod http;
 pub mod keys;
+pub mod limits;
 pub mod mail;
 pub mod master_keys;
 pub mod named_secret;
 pub mod plans;
 pub mod secrets_file;
 pub mod signup;
+pub mod stripe;
 pub mod telemetry;
 pub mod tokens;
 
@@ -24,10 +26,12 @@ use crate::config::database::DatabaseSettings;
 use crate::config::env::Env;
 use crate::config::http::HttpSettings;
 use crate::config::keys::KeySettings;
+use crate::config::limits::LimitSettings;
 use crate::config::mail::MailSettings;
 use crate::config::master_keys::MasterKeys;
 use crate::config::plans::Plans;
 use crate::config::signup::SignupSettings;
+use crate::config::stripe::StripeSettings;
 use crate::config::telemetry::TelemetrySettings;
 use crate::config::tokens::TokenSettings;
 
@@ -51,6 +55,10 @@ pub struct Config {
     pub master_keys: MasterKeys,
     /// What each plan holds.
     pub plans: Plans,
+    /// How Stripe's webhooks are taken.
+    pub stripe: StripeSettings,
+    /// How often things may be done.
+    pub limits: LimitSettings,
     /// What is logged, counted and traced, and where to.
     pub telemetry: TelemetrySettings,
 }
@@ -78,8 +86,23 @@ impl Config {
         let signup = SignupSettings::read(env);
         let master_keys = MasterKeys::read(env);
         let plans = Plans::read(env);
+        let stripe = StripeSettings::read(env);
+        let limits = LimitSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
-        Self { database, http, keys, tokens, accounts, mail, signup, master_keys, plans, telemetry }
+        Self {
+            database,
+            http,
+            keys,
+            tokens,
+            accounts,
+            mail,
+            signup,
+            master_keys,
+            plans,
+            stripe,
+            limits,
+            telemetry,
+        }
     }
 }
 

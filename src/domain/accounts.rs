@@ -234,8 +234,8 @@ pub async fn sign_up_unseen(
 /// deleted. The address is free again.
 ///
 /// # Errors
-/// Conflict where they are the last owner of an organization that other people are in;
-/// unauthenticated where the password was changed meanwhile.
+/// Conflict where they are the last owner of an organization that other people are in; suspended
+/// where one that nobody else is in is; unauthenticated where the password was changed meanwhile.
 pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) -> Result<()> {
     app.db
         .transaction(async |tx| {
@@ -244,6 +244,11 @@ pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) 
             if seats.iter().any(|seat| seat.is_last_owner) {
                 let message = "You are the last owner of an organization that others are in";
                 return Err(Error::conflict(message));
+            }
+            // What is suspended stays for the operator to decide about.
+            if seats.iter().any(|seat| !seat.is_shared && seat.is_suspended) {
+                let message = "An organization that only you are in is suspended";
+                return Err(Error::new(Kind::Suspended, message));
             }
             let target = person.account.to_string();
             let event = EventType::AccountDeleted;
@@ -265,16 +270,19 @@ pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) 
 /// organization.
 async fn leave(tx: &mut PgConnection, seat: &Seat, trail: &Trail) -> Result<()> {
     let organization = seat.organization;
-    if !seat.is_shared {
+    let (event_type, target) = if seat.is_shared {
+        invites::revoke_from(tx, organization, seat.id, false, trail.at).await?;
+        (EventType::MemberRemoved, &seat.handle)
+    } else {
         invites::revoke_all(tx, organization, trail.at).await?;
-        return organizations::delete(tx, organization, trail.at).await;
-    }
-    invites::revoke_from(tx, organization, seat.id, false, trail.at).await?;
+        organizations::delete(tx, organization, trail.at).await?;
+        (EventType::OrganizationDeleted, &seat.organization_handle)
+    };
     let event = AuditEvent {
         organization,
-        event_type: EventType::MemberRemoved,
+        event_type,
         actor: &seat.handle,
-        target: &seat.handle,
+        target,
         key_display_id: None,
         detail: json!({ "role": seat.role.as_str() }),
         trail,

@@ -15,7 +15,7 @@ use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
 use crate::model::org_handle::OrgHandle;
 use crate::model::scope::ScopeSet;
-use crate::repo::{audit_events, callers, keys, users};
+use crate::repo::{audit_events, callers, keys, organizations, users};
 
 /// A key that was minted elsewhere.
 pub struct ImportedKey {
@@ -61,6 +61,8 @@ async fn store(app: &App, tx: &mut PgConnection, key: &ImportedKey, trail: &Trai
     let owner = users::find_owner(tx, &key.organization).await?;
     let no_such = || Error::not_found("there is no such organization");
     let (organization, user) = owner.ok_or_else(no_such)?;
+    // Or a key could come to life behind the operator's back, who ends all of them meanwhile.
+    organizations::hold(tx, organization).await?;
     let text = imported_text(&key.sha256);
     // Under whatever pepper: a key that is taken over twice would have two lives.
     if !callers::by_digests(tx, &app.peppers.candidates(&text)).await?.is_empty() {

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::app::access_tokens::KEY_TOKEN_LIFETIME;
-use crate::domain::keys::{confirm, elsewhere};
+use crate::domain::keys::{confirm, elsewhere, from_another_page};
 use crate::error::{Error, Proof, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::{Caller, Credential, Holder, Identity, KeyFacts};
@@ -61,13 +61,18 @@ pub async fn exchange(app: &App, holder: &Caller, trail: &Trail) -> Result<Token
         .await
 }
 
-/// The next tokens of a session, for its refresh token.
+/// The next tokens of a session, for its refresh token, which the page `origin` shows, if one does.
 ///
 /// # Errors
 /// Unauthenticated where the token is unknown, over or spent, or its session or key has ended; a
 /// spent one ends the session. Forbidden from where the key may not be used, suspended where its
 /// organization is.
-pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens> {
+pub async fn refresh(
+    app: &App,
+    shown: &Secret,
+    origin: Option<&str>,
+    trail: &Trail,
+) -> Result<Tokens> {
     let refused = || Error::unauthenticated(Proof::Token, "This refresh token is not valid");
     if !KeyFormat::of_refresh_tokens().recognises(shown.expose()) {
         return Err(refused());
@@ -92,6 +97,9 @@ pub async fn refresh(app: &App, shown: &Secret, trail: &Trail) -> Result<Tokens>
             };
             if !key_of(&holder)?.allowed_ips.admit(trail.address) {
                 return Err(elsewhere());
+            }
+            if !key_of(&holder)?.admits_page(origin, &app.config.http.trusted_origins) {
+                return Err(from_another_page());
             }
             holder.require_active()?;
             let (organization, session) = (token.organization, token.session);

@@ -256,6 +256,12 @@ pub fn elsewhere() -> Error {
     Error::forbidden("This key may not be used from this address")
 }
 
+/// What a key is told that a page's script uses which may not.
+#[must_use]
+pub fn from_another_page() -> Error {
+    Error::forbidden("This key may not be used from that page")
+}
+
 /// The caller as the database knows it now, and a live key of its organization within its
 /// containment; both are held until the transaction ends. Whether the caller has the scope for
 /// what it is about to do is not asked here.

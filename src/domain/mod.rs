@@ -7,10 +7,12 @@
 //! handlers themselves.
 
 pub mod accounts;
+pub mod billing;
 pub mod default_key;
 pub mod idempotency;
 pub mod invites;
 pub mod key_changes;
+pub mod key_claims;
 pub mod key_import;
 pub mod key_sessions;
 pub mod keys;

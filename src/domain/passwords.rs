@@ -19,6 +19,7 @@ use crate::model::caller::Person;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::key_format::KeyFormat;
+use crate::model::limit::{Limit, Subject};
 use crate::model::mail::{MailKind, Purpose};
 use crate::model::password::NewPassword;
 use crate::model::secret::{Digest, Secret};
@@ -50,7 +51,7 @@ pub async fn sign_in(
         return Err(Error::unauthenticated(Proof::InactiveAccount, message));
     }
     if app.config.accounts.require_email_verification && !account.is_verified {
-        ask_for(app, Purpose::VerifyEmail, email, callback_url, trail).await?;
+        mail_anew(app, email, callback_url, trail).await?;
         let message = "Verify your e-mail address first: the link was mailed to you again";
         return Err(Error::new(Kind::EmailNotVerified, message));
     }
@@ -62,6 +63,26 @@ pub async fn sign_in(
             Ok((people::find(tx, account.id).await?, session))
         })
         .await
+}
+
+/// Mails the link that proves an address again, unless that was done too often just now.
+async fn mail_anew(
+    app: &App,
+    email: &Email,
+    callback_url: Option<&str>,
+    trail: &Trail,
+) -> Result<()> {
+    let subjects = [
+        (Limit::MailClient, Subject::address(trail.address)),
+        (Limit::MailAddress, Subject::text(email.as_str())),
+    ];
+    for (limit, subject) in subjects {
+        let judged = app.limits.count(&app.config.limits, limit, subject).await;
+        if judged.is_some_and(|judged| judged.require().is_err()) {
+            return Ok(());
+        }
+    }
+    ask_for(app, Purpose::VerifyEmail, email, callback_url, trail).await
 }
 
 /// An account whose password somebody showed.

@@ -19,7 +19,7 @@ use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
-use crate::repo::{audit_events, key_endings, organizations, users};
+use crate::repo::{audit_events, key_claims, key_endings, organizations, users};
 
 /// What an organization is to be.
 pub struct Order {
@@ -55,18 +55,7 @@ pub async fn provision(
     trail: &Trail,
 ) -> Result<Minted> {
     let Opened { organization, owner } = open(app, tx, order, by, trail).await?;
-    let minted = mint_first(app, tx, (organization, owner), trail).await?;
-    let event = AuditEvent {
-        organization,
-        event_type: EventType::KeyCreated,
-        actor: by,
-        target: &minted.key.id.to_string(),
-        key_display_id: None,
-        detail: json!({ "display_id": minted.key.display_id }),
-        trail,
-    };
-    audit_events::insert(tx, &event).await?;
-    Ok(minted)
+    first_key(app, tx, (organization, owner), by, trail).await
 }
 
 /// Makes an organization without a key.
@@ -110,6 +99,31 @@ pub async fn open(
     Ok(Opened { organization, owner })
 }
 
+/// Mints the first key of an organization, which may do everything in it.
+///
+/// # Errors
+/// The database's own.
+pub async fn first_key(
+    app: &App,
+    tx: &mut PgConnection,
+    (organization, owner): (OrganizationId, UserId),
+    by: &str,
+    trail: &Trail,
+) -> Result<Minted> {
+    let minted = mint_first(app, tx, (organization, owner), trail).await?;
+    let event = AuditEvent {
+        organization,
+        event_type: EventType::KeyCreated,
+        actor: by,
+        target: &minted.key.id.to_string(),
+        key_display_id: None,
+        detail: json!({ "display_id": minted.key.display_id }),
+        trail,
+    };
+    audit_events::insert(tx, &event).await?;
+    Ok(minted)
+}
+
 /// A key that may do everything in the organization.
 async fn mint_first(
     app: &App,
@@ -148,15 +162,7 @@ pub async fn force_rotate(
 ) -> Result<(Standing, Minted)> {
     let standing = hold(tx, handle).await?;
     revoke_all(tx, &standing, by, trail).await?;
-    let handle = OrgHandle::parse(&standing.handle).ok();
-    let owner = match handle {
-        Some(handle) => users::find_owner(tx, &handle).await?.map(|(_, seat)| seat),
-        None => None,
-    };
-    let owner = match owner {
-        Some(owner) => owner,
-        None => add_owner(app, tx, standing.id, trail).await?,
-    };
+    let owner = owner_of(app, tx, &standing, trail).await?;
     let minted = mint_first(app, tx, (standing.id, owner), trail).await?;
     let detail = json!({
         "key_id": minted.key.id.to_string(),
@@ -166,7 +172,27 @@ pub async fn force_rotate(
     Ok((standing, minted))
 }
 
-/// Ends every live key of an organization that is held.
+/// The first owner's seat of an organization that is held; a new one where there is none.
+///
+/// # Errors
+/// The database's own.
+pub async fn owner_of(
+    app: &App,
+    tx: &mut PgConnection,
+    standing: &Standing,
+    trail: &Trail,
+) -> Result<UserId> {
+    let owner = match OrgHandle::parse(&standing.handle) {
+        Ok(handle) => users::find_owner(tx, &handle).await?.map(|(_, seat)| seat),
+        Err(_) => None,
+    };
+    match owner {
+        Some(owner) => Ok(owner),
+        None => add_owner(app, tx, standing.id, trail).await,
+    }
+}
+
+/// Ends every live key of an organization that is held, and the claim to its first one.
 ///
 /// Invariant: nobody mints meanwhile. Who acts in a session or with a personal token holds their
 /// seat, who acts with a key holds that: both are waited for here.
@@ -176,6 +202,7 @@ async fn revoke_all(
     by: &str,
     trail: &Trail,
 ) -> Result<()> {
+    key_claims::revoke(tx, standing.id, trail.at).await?;
     users::hold_all(tx, standing.id).await?;
     let reason = "Revoked by the operator";
     let mut revoked = 0;

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use crate::error::{Error, Issue, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::Standing;
+use crate::model::organization::{Standing, is_billing};
 use crate::model::plan::Plan;
 use crate::repo::{audit_events, standings};
 
@@ -26,12 +26,35 @@ pub async fn suspend(
     trail: &Trail,
 ) -> Result<(Standing, DateTime<Utc>)> {
     let standing = hold(tx, handle).await?;
-    if let Some(since) = standing.suspended_at {
-        return Ok((standing, since));
+    let since = begin_suspension(tx, &standing, by, trail).await?;
+    Ok((standing, since))
+}
+
+/// The same, of an organization that is held.
+///
+/// Invariant: whoever suspends for another reason than billing outranks it, so that no payment
+/// lifts what support decided.
+///
+/// # Errors
+/// The database's own.
+pub async fn begin_suspension(
+    tx: &mut PgConnection,
+    standing: &Standing,
+    by: &str,
+    trail: &Trail,
+) -> Result<DateTime<Utc>> {
+    let outranks = standing.is_suspended_for_billing() && !is_billing(by);
+    if let Some(since) = standing.suspended_at.filter(|_| !outranks) {
+        return Ok(since);
     }
-    standings::set_suspended(tx, standing.id, Some(trail.at), trail.at).await?;
-    record(tx, &standing, EventType::OrganizationSuspended, by, json!({}), trail).await?;
-    Ok((standing, trail.at))
+    let since = standing.suspended_at.unwrap_or(trail.at);
+    standings::set_suspended(tx, standing.id, Some((since, by)), trail.at).await?;
+    let detail = match &standing.suspended_by {
+        Some(before) if outranks => json!({ "suspended_before_by": before }),
+        _ => json!({}),
+    };
+    record(tx, standing, EventType::OrganizationSuspended, by, detail, trail).await?;
+    Ok(since)
 }
 
 /// Reactivates an organization: its keys work again, those that were not revoked meanwhile. One

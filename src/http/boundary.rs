@@ -17,6 +17,7 @@ use crate::http::context::RequestContext;
 use crate::http::details::code;
 use crate::http::dialect::Family;
 use crate::http::error::{self, Failure};
+use crate::http::limits;
 use crate::model::caller::{Credential, Identity};
 
 /// How long a request may take from its first line to its answer.
@@ -94,6 +95,7 @@ fn add_headers(response: &mut Response, context: &RequestContext, app: &App) {
         headers.insert(REQUEST_ID, id);
     }
     let policy = HeaderValue::from_static("frame-ancestors 'none'");
+    limits::add_headers(headers, &context.take_judged());
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);

@@ -1,7 +1,7 @@
 //! What is known of a request before it is read: its id, where it comes from, when it came.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use chrono::{DateTime, Utc};
 
 use crate::app::App;
+use crate::app::limits::Judged;
 use crate::error::{Error, Result};
 use crate::model::audit::Trail;
 use crate::model::caller::Identity;
@@ -46,6 +47,8 @@ pub struct Facts {
     pub caller: OnceLock<Identity>,
     /// The organization that the path names and the caller acts in, once that is known.
     pub acting_in: OnceLock<OrganizationId>,
+    /// The limits that it was judged by so far.
+    judged: Mutex<Vec<Judged>>,
 }
 
 impl RequestContext {
@@ -76,7 +79,19 @@ impl RequestContext {
             route: route.map_or("-", MatchedPath::as_str).to_owned(),
             caller: OnceLock::new(),
             acting_in: OnceLock::new(),
+            judged: Mutex::default(),
         }))
+    }
+
+    /// Notes a limit that the request was judged by.
+    pub fn judged(&self, judged: Judged) {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner).push(judged);
+    }
+
+    /// The limits that the request was judged by, once: they are for its answer.
+    #[must_use]
+    pub fn take_judged(&self) -> Vec<Judged> {
+        std::mem::take(&mut *self.judged.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The request as an audit row tells of it, where it is answered with 200.

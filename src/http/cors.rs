@@ -10,6 +10,7 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
 
 use crate::app::App;
+use crate::http::dialect::Family;
 use crate::model::origin::{Origin, TrustedOrigins};
 use crate::repo::organizations;
 
@@ -22,11 +23,13 @@ pub fn layer(app: &App) -> CorsLayer {
     let is_trusted =
         move |origin: &HeaderValue, _: &axum::http::request::Parts| trusts(&trusted, origin);
     let app = app.clone();
-    let may_read = move |origin: HeaderValue, _: &axum::http::request::Parts| {
+    let may_read = move |origin: HeaderValue, parts: &axum::http::request::Parts| {
         let app = app.clone();
+        // No key is used outside the families.
+        let takes_keys = Family::of(parts.uri.path()) != Family::None;
         async move {
             let trusted = &app.config.http.trusted_origins;
-            trusts(trusted, &origin) || lists(&app, &origin).await
+            trusts(trusted, &origin) || (takes_keys && lists(&app, &origin).await)
         }
     };
     let sent =

@@ -95,6 +95,9 @@ pub struct WireIssue {
     pub path: Vec<String>,
     /// What to change.
     pub message: String,
+    /// The words that the field takes, where they are a list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_values: Vec<&'static str>,
 }
 
 impl From<&Error> for Details {
@@ -120,7 +123,11 @@ impl From<&Error> for Details {
 
 impl From<&Issue> for WireIssue {
     fn from(issue: &Issue) -> Self {
-        Self { path: issue.path.clone(), message: issue.message.to_string() }
+        Self {
+            path: issue.path.clone(),
+            message: issue.message.to_string(),
+            allowed_values: issue.allowed.clone(),
+        }
     }
 }
 

@@ -226,7 +226,8 @@ fn forget_secrets(body: &mut Value) {
 }
 
 /// A kept answer, with the id and the time of the request that asks again.
-fn replay(kept: Kept, context: &RequestContext) -> Response {
+#[must_use]
+pub fn replay(kept: Kept, context: &RequestContext) -> Response {
     let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
     let mut body = kept.body;
     let fresh = [("request_id", context.id.clone()), ("timestamp", moment::to_text(context.at))];

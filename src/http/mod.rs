@@ -17,6 +17,7 @@ pub mod error;
 pub mod health;
 pub mod idempotency;
 pub mod jwks;
+pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod onboarding;
@@ -27,6 +28,8 @@ pub mod page;
 pub mod path;
 pub mod problem;
 pub mod query;
+pub mod shedding;
+pub mod stripe;
 pub mod trusted_page;
 pub mod user;
 pub mod wire;
@@ -53,10 +56,10 @@ pub fn routes() -> OpenApiRouter<App> {
 pub fn router(app: &App) -> Router {
     let (routes, document) = openapi::split();
     let product = dress_callers(app, routes);
-    dress(
-        app,
-        product.merge(health::routes()).merge(jwks::routes()).merge(openapi::routes_of(document)),
-    )
+    let others = jwks::routes().merge(openapi::routes_of(document)).merge(stripe::routes(app));
+    let others = others.layer(from_fn_with_state(app.clone(), limits::by_address));
+    let shed = from_fn_with_state(app.clone(), shedding::shed);
+    dress(app, product.merge(others).layer(shed).merge(health::routes()))
 }
 
 /// Puts the middleware that finds out who is calling around routes.

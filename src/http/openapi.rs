@@ -3,13 +3,17 @@
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi as Document, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
-use crate::http::{account, health, jwks, onboarding, operator, organization, routes, user};
+use crate::http::dialect::Family;
+use crate::http::operator::dialect::is_for_keys_or_elsewhere;
+use crate::http::{
+    account, health, jwks, onboarding, operator, organization, routes, stripe, user,
+};
 use crate::model::role;
 
 #[derive(OpenApi)]
@@ -25,9 +29,10 @@ use crate::model::role;
         (name = "organization", description = "An organization's own automation."),
         (name = "operator", description = "The operator's workers: billing, support."),
         (name = "user", description = "Browsers and personal access tokens."),
+        (name = "webhooks", description = "What other services tell us."),
         (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
     ),
-    paths(health::live, health::ready, jwks::show),
+    paths(health::live, health::ready, jwks::show, stripe::receive),
     components(schemas(
         onboarding::dialect::Failed,
         account::dialect::Failed,
@@ -58,6 +63,12 @@ impl Modify for Credentials {
             "X-API-Key",
             "The master key of the route's scope: a secret of `MASTER_ADMIN_KEY_<SCOPE>`.",
         );
+        let stripe = ApiKeyValue::with_description(
+            "Stripe-Signature",
+            "What Stripe signs the body with, by a secret of `STRIPE_WEBHOOK_SECRET`.",
+        );
+        let stripe = SecurityScheme::ApiKey(ApiKey::Header(stripe));
+        components.add_security_scheme("stripe_signature", stripe);
         components
             .add_security_scheme("master_key", SecurityScheme::ApiKey(ApiKey::Header(master)));
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
@@ -89,7 +100,41 @@ pub fn split() -> (Router<App>, Document) {
     let (routes, described) = routes().split_for_parts();
     let mut document = Description::openapi();
     document.merge(described);
+    describe_limits(&mut document);
     (routes, document)
+}
+
+/// Every route is limited, but those that tell whether the server lives: each says so in its
+/// family's words.
+fn describe_limits(document: &mut Document) {
+    for (path, item) in &mut document.paths.paths {
+        if path.starts_with("/health/") {
+            continue;
+        }
+        let schema = match Family::of(path) {
+            Family::Onboarding => "onboarding.Error",
+            Family::Account => "account.Error",
+            Family::Organization => "organization.Error",
+            Family::Operator if is_for_keys_or_elsewhere(path) => "operator.KeyError",
+            Family::Operator => "operator.Error",
+            Family::User => "user.Error",
+            Family::None => "Problem",
+        };
+        let media_type = match Family::of(path) {
+            Family::None => "application/problem+json",
+            _ => "application/json",
+        };
+        let limited = ResponseBuilder::new()
+            .description("Too many for now; try again after `Retry-After` seconds.")
+            .content(media_type, Content::new(Some(Ref::from_schema_name(schema))))
+            .build();
+        let operations =
+            [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            responses.entry("429".to_owned()).or_insert_with(|| limited.clone().into());
+        }
+    }
 }
 
 /// The description as the committed file holds it.

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use crate::error::{Error, Kind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::ids::{AccountId, KeyId, OrganizationId, SessionId, UserId};
+use crate::model::origin::{Origin, TrustedOrigins};
 use crate::model::plan::Plan;
 use crate::model::role::{Right, Role};
 use crate::model::scope::ScopeSet;
@@ -105,6 +106,20 @@ pub struct KeyFacts {
     pub allowed_origins: Vec<String>,
     /// When it ends; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl KeyFacts {
+    /// Whether the scripts of a page may use the key: ours, and those of its organization's list
+    /// where there is one (contract §1, *CORS*). What comes from no page may always.
+    #[must_use]
+    pub fn admits_page(&self, origin: Option<&str>, trusted: &TrustedOrigins) -> bool {
+        let Some(origin) = origin.filter(|_| !self.allowed_origins.is_empty()) else {
+            return true;
+        };
+        let is_listed =
+            |origin: Origin| self.allowed_origins.iter().any(|it| it == origin.as_str());
+        trusted.contain(origin) || Origin::parse(origin).is_ok_and(is_listed)
+    }
 }
 
 impl Credential {

@@ -84,6 +84,10 @@ public_id! {
     /// A project.
     ProjectId, "prj_"
 }
+public_id! {
+    /// A payment.
+    PaymentId, "pay_"
+}
 
 /// An organization inside; callers see its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::model::ids::InviteId;
+use crate::model::ids::{InviteId, OrganizationId};
 
 /// What a mailed link proves of whoever follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,18 +43,25 @@ pub enum MailKind {
     AlreadyRegistered,
     /// It carries the link of an invitation.
     Invite(InviteId),
+    /// It carries the link to the first key of an organization that was paid for.
+    ClaimKey(OrganizationId),
 }
 
 impl MailKind {
-    /// Reads a kind's word, and the invitation that goes with one of them.
+    /// Reads a kind's word, and the invitation or the organization that goes with some of them.
     #[must_use]
-    pub fn parse(word: &str, invite: Option<InviteId>) -> Option<Self> {
+    pub fn parse(
+        word: &str,
+        invite: Option<InviteId>,
+        claim_of: Option<OrganizationId>,
+    ) -> Option<Self> {
         let all = [
             Self::Link(Purpose::VerifyEmail),
             Self::Link(Purpose::ResetPassword),
             Self::AlreadyRegistered,
         ];
-        let mut all = all.into_iter().chain(invite.map(Self::Invite));
+        let about = invite.map(Self::Invite).into_iter().chain(claim_of.map(Self::ClaimKey));
+        let mut all = all.into_iter().chain(about);
         all.find(|kind| kind.as_str() == word)
     }
 
@@ -63,7 +70,7 @@ impl MailKind {
     pub const fn invite(self) -> Option<InviteId> {
         match self {
             Self::Invite(invite) => Some(invite),
-            Self::Link(_) | Self::AlreadyRegistered => None,
+            Self::Link(_) | Self::AlreadyRegistered | Self::ClaimKey(_) => None,
         }
     }
 
@@ -74,6 +81,7 @@ impl MailKind {
             Self::Link(purpose) => purpose.as_str(),
             Self::AlreadyRegistered => "already_registered",
             Self::Invite(_) => "invite",
+            Self::ClaimKey(_) => "claim_key",
         }
     }
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::model::Invalid;
 use crate::model::ids::OrganizationId;
+use crate::model::master_scope::MasterScope;
 use crate::model::org_handle::OrgHandle;
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
@@ -124,8 +125,27 @@ pub struct Standing {
     pub plan: Plan,
     /// Since when it is suspended; `None` where it is not.
     pub suspended_at: Option<DateTime<Utc>>,
+    /// Who suspended it, where that is known.
+    pub suspended_by: Option<String>,
     /// Whether some person's account was made with it.
     pub is_home: bool,
+}
+
+impl Standing {
+    /// Whether it is suspended for want of a payment, and for nothing else: a payment ends that.
+    #[must_use]
+    pub fn is_suspended_for_billing(&self) -> bool {
+        self.suspended_at.is_some() && self.suspended_by.as_deref().is_some_and(is_billing)
+    }
+}
+
+/// Who decides for a payment: Stripe's events.
+pub const BY_STRIPE: &str = "stripe";
+
+/// Whether somebody decides by what was paid: Stripe's events, or a billing worker.
+#[must_use]
+pub fn is_billing(by: &str) -> bool {
+    by == BY_STRIPE || by.strip_prefix("master:") == Some(MasterScope::BillingSuspend.as_str())
 }
 
 /// An organization, and the role of whoever looks at it.

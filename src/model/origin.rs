@@ -6,6 +6,9 @@ use url::{Host, Url};
 
 use crate::model::Invalid;
 
+/// The longest text that can be an origin: a host of 253 characters in Unicode, with room to spare.
+const LONGEST: usize = 1_024;
+
 /// One origin, in its one spelling: scheme, host and port, where it is not the scheme's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(String);
@@ -19,7 +22,13 @@ impl Origin {
         let wrong = || {
             Invalid::from("must be https://host or https://host:port (http:// for localhost only)")
         };
+        // What a parser would decode or drop is nobody's host; nor is one longer than DNS knows.
+        let is_plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '%';
+        if text.len() > LONGEST || !text.chars().all(is_plain) {
+            return Err(wrong());
+        }
         let url = Url::parse(text).map_err(|_| wrong())?;
+        let has_a_name = url.host_str().is_some_and(|host| host.len() <= 253);
         let is_bare = !text.ends_with('/') && !text.contains(['*', '?', '#', '@', '\\', ' ']);
         let is_bare = is_bare && url.path() == "/" && text.matches('/').count() == 2;
         let allowed = match url.scheme() {
@@ -27,7 +36,7 @@ impl Origin {
             "http" => is_this_machine(&url),
             _ => false,
         };
-        if is_bare && allowed { Ok(Self::of(&url)) } else { Err(wrong()) }
+        if is_bare && allowed && has_a_name { Ok(Self::of(&url)) } else { Err(wrong()) }
     }
 
     /// The origin of a URL.
@@ -159,6 +168,12 @@ mod tests {
             "ftp://example.com",
             "example.com",
             "https://",
+            "https://%2A.example.com",
+            "https://ac\tme.example.com",
+            "https://acme.example.com\n",
+            " https://acme.example.com",
+            &format!("https://{}.com", "a".repeat(5_000)),
+            &format!("https://{}com", "abcdefgh.".repeat(30)),
         ] {
             assert!(Origin::parse(text).is_err(), "{text:?}");
         }

@@ -89,7 +89,7 @@ pub const RIGHTS: [Right; 14] = [
     Right::LEAVE,
     Right::of(&["api-keys:read", "api-keys:write"], "the organization's keys", Role::Admin),
     Right::of(&["audit:read"], "the trail", Role::Admin),
-    Right::of(&["billing:read"], "`/v1/organization/usage`", Role::Admin),
+    Right::of(&["billing:read"], "payments, `/v1/organization/usage`", Role::Admin),
     Right::of(&["usage:read"], "usage on a dashboard", Role::Member),
     Right::of(&["projects:read", "projects:write"], "projects", Role::Member),
     Right {

@@ -84,8 +84,8 @@ pub async fn revoke(
     Ok(done.rows_affected() == 1)
 }
 
-/// Ends every key of the organization that was not ended before; how many. A key that somebody is
-/// minting just now is not among them: ask again until there is none.
+/// Ends every key of the organization that has not ended or expired; how many. A key that somebody
+/// is minting just now is not among them: ask again until there is none.
 ///
 /// # Errors
 /// The database's own.
@@ -98,7 +98,9 @@ pub async fn revoke_all(
 ) -> Result<u64> {
     let done = sqlx::query!(
         "with held as (
-             select id from api_keys where organization_id = $1 and revoked_at is null
+             select id from api_keys
+             where organization_id = $1 and revoked_at is null
+               and (expires_at is null or expires_at > now())
              order by id
              for no key update
          )

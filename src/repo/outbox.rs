@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::model::ids::InviteId;
+use crate::model::ids::{InviteId, OrganizationId};
 use crate::model::mail::{MailKind, QueuedMail};
 
 /// Adds a mail, in the place of one of the same kind to the same address that was not sent yet.
@@ -32,6 +32,30 @@ pub async fn insert(
         callback_url,
         at,
         kind.invite().map(InviteId::uuid),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Adds the mail of a claim to an organization's first key, of which there is one.
+///
+/// # Errors
+/// The database's own.
+pub async fn insert_claim(
+    db: &mut PgConnection,
+    id: Uuid,
+    (claim_of, address): (OrganizationId, &str),
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into outbox (id, kind, address, created_at, due_at, claim_of)
+         values ($1, $2, $3, $4, now(), $5)",
+        id,
+        MailKind::ClaimKey(claim_of).as_str(),
+        address,
+        at,
+        claim_of.0,
     )
     .execute(db)
     .await?;
@@ -64,6 +88,7 @@ struct Row {
     address: String,
     callback_url: Option<String>,
     invite_id: Option<Uuid>,
+    claim_of: Option<Uuid>,
     attempts: i32,
     created_at: DateTime<Utc>,
 }
@@ -80,8 +105,8 @@ pub async fn take(db: &mut PgConnection, limit: i64, lease: Duration) -> Result<
          from (select id from outbox where dead_at is null and due_at <= now()
                order by due_at limit $1 for update skip locked) due
          where o.id = due.id
-         returning o.id, o.kind, o.address, o.callback_url, o.invite_id, o.attempts,
-                   o.created_at",
+         returning o.id, o.kind, o.address, o.callback_url, o.invite_id, o.claim_of,
+                   o.attempts, o.created_at",
         limit,
         lease.as_secs_f64(),
     )
@@ -90,7 +115,11 @@ pub async fn take(db: &mut PgConnection, limit: i64, lease: Duration) -> Result<
     let mails = rows.into_iter().filter_map(|row| {
         Some(QueuedMail {
             id: row.id,
-            kind: MailKind::parse(&row.kind, row.invite_id.map(InviteId::from_uuid))?,
+            kind: MailKind::parse(
+                &row.kind,
+                row.invite_id.map(InviteId::from_uuid),
+                row.claim_of.map(OrganizationId),
+            )?,
             address: row.address,
             callback_url: row.callback_url,
             attempts: row.attempts,
@@ -102,8 +131,8 @@ pub async fn take(db: &mut PgConnection, limit: i64, lease: Duration) -> Result<
 
 /// Holds a mail until the transaction ends; false where it is not there any more.
 ///
-/// Invariant: mails are held before the tokens of links and before invitations, so that nobody who
-/// holds one of each waits for the other.
+/// Invariant: mails are held before the tokens of links and before invitations and claims, so that
+/// nobody who holds one of each waits for the other.
 ///
 /// # Errors
 /// The database's own.

@@ -17,7 +17,7 @@ use crate::model::plan::Plan;
 /// The database's own.
 pub async fn hold(db: &mut PgConnection, handle: &OrgHandle) -> Result<Option<Standing>> {
     let row = sqlx::query!(
-        r#"select o.id, o.handle, o.plan, o.suspended_at,
+        r#"select o.id, o.handle, o.plan, o.suspended_at, o.suspended_by,
                   exists (select from accounts a where a.home_organization_id = o.id
                             and a.deleted_at is null) as "is_home!"
            from organizations o
@@ -33,26 +33,28 @@ pub async fn hold(db: &mut PgConnection, handle: &OrgHandle) -> Result<Option<St
             handle: row.handle,
             plan: Plan::parse(&row.plan)?,
             suspended_at: row.suspended_at,
+            suspended_by: row.suspended_by,
             is_home: row.is_home,
         })
     }))
 }
 
-/// Suspends the organization, or with `None` ends that.
+/// Suspends the organization since a time, by somebody; or with `None` ends that.
 ///
 /// # Errors
 /// The database's own.
 pub async fn set_suspended(
     db: &mut PgConnection,
     id: OrganizationId,
-    since: Option<DateTime<Utc>>,
+    suspended: Option<(DateTime<Utc>, &str)>,
     at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
-        "update organizations set suspended_at = $2, updated_at = $3
+        "update organizations set suspended_at = $2, suspended_by = $3, updated_at = $4
          where id = $1 and deleted_at is null",
         id.0,
-        since,
+        suspended.map(|(since, _)| since),
+        suspended.map(|(_, by)| by),
         at,
     )
     .execute(db)

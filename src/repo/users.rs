@@ -76,6 +76,10 @@ pub async fn hold_all(db: &mut PgConnection, organization: OrganizationId) -> Re
 pub struct Seat {
     /// Where it is.
     pub organization: OrganizationId,
+    /// The same, as callers see it.
+    pub organization_handle: String,
+    /// Whether the operator has suspended that.
+    pub is_suspended: bool,
     /// The seat.
     pub id: UserId,
     /// The seat, as callers see it.
@@ -104,7 +108,8 @@ pub async fn lock_seats(db: &mut PgConnection, account: AccountId) -> Result<Vec
     .fetch_all(&mut *db)
     .await?;
     let rows = sqlx::query!(
-        r#"select u.organization_id, u.id, u.handle, u.role,
+        r#"select u.organization_id, o.handle as organization_handle,
+                  o.suspended_at is not null as "is_suspended!", u.id, u.handle, u.role,
                   exists (select from users x where x.organization_id = u.organization_id
                             and x.id <> u.id and x.removed_at is null) as "is_shared!",
                   u.role = 'owner' and exists (
@@ -112,7 +117,8 @@ pub async fn lock_seats(db: &mut PgConnection, account: AccountId) -> Result<Vec
                         and x.id <> u.id and x.removed_at is null and x.account_id is not null
                       having not bool_or(x.role = 'owner')) as "is_last_owner!"
            from users u join organizations o on o.id = u.organization_id
-           where u.account_id = $1 and u.removed_at is null and o.deleted_at is null"#,
+           where u.account_id = $1 and u.removed_at is null and o.deleted_at is null
+           order by u.organization_id"#,
         account.uuid(),
     )
     .fetch_all(db)
@@ -120,6 +126,8 @@ pub async fn lock_seats(db: &mut PgConnection, account: AccountId) -> Result<Vec
     let seats = rows.into_iter().filter_map(|row| {
         Some(Seat {
             organization: OrganizationId(row.organization_id),
+            organization_handle: row.organization_handle,
+            is_suspended: row.is_suspended,
             id: UserId(row.id),
             handle: row.handle,
             role: Role::parse(&row.role)?,

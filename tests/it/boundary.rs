@@ -138,6 +138,7 @@ async fn without_its_database_the_server_lives_is_not_ready_and_answers_503() {
             "showInvitePage",
             "showVerifyEmailPage",
             "showResetPasswordPage",
+            "showClaimKeyPage",
         ];
         for operation in operations().iter().filter(|it| !needs_none.contains(&it.id())) {
             let actor = world.caller(app, operation);

@@ -63,6 +63,8 @@ fn every_problem_is_told_at_once() {
         ("KEY_IMPORT", "maybe"),
         ("SIGNUP_MODE", "ajar"),
         ("SIGNUP_TOKEN", "short"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_short"),
+        ("STRIPE_SUSPEND_ON", "always"),
         ("LOG_FORMAT", "xml"),
         ("LOG_FILTER", "a=b=c"),
         ("METRICS_ADDR", "everywhere"),
@@ -129,6 +131,7 @@ fn problems_do_not_repeat_the_values_of_secrets() {
         ("KEY_PEPPERS", "p1:hunter2"),
         ("JWT_SECRETS", "hunter2"),
         ("SIGNUP_TOKEN", "hunter2"),
+        ("STRIPE_WEBHOOK_SECRET", "hunter2"),
         ("JWT_PRIVATE_KEYS", "e1:hunter2"),
         ("SMTP_URL", "smtp://user:hunter2@mail.example.com?tsl=required"),
     ];

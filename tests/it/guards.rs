@@ -5,17 +5,20 @@ use tenantry::model::key_format::KeyFormat;
 
 use crate::support::requests::World;
 use crate::support::run;
-use crate::support::spec::operations;
+use crate::support::spec::{Operation, operations};
 
 /// The routes that anyone may call.
-const PUBLIC: [&str; 17] = [
+const PUBLIC: [&str; 19] = [
     "GET /.well-known/jwks.json",
+    // The token of the mailed link is the credential, as of the other links.
+    "GET /api/auth/claim-key",
     "GET /api/auth/get-session",
     "GET /api/auth/reset-password",
     "GET /api/auth/verify-email",
     "GET /api/user/invites/{token}/accept",
     "GET /health/live",
     "GET /health/ready",
+    "POST /api/auth/claim-key",
     "POST /api/auth/request-password-reset",
     "POST /api/auth/reset-password",
     "POST /api/auth/sign-in/email",
@@ -28,12 +31,47 @@ const PUBLIC: [&str; 17] = [
     "POST /signup",
 ];
 
+/// The routes that take no credential but a signature of the body.
+const SIGNED: [&str; 1] = ["POST /webhooks/stripe"];
+
+fn guarded() -> impl Iterator<Item = Operation> {
+    operations().into_iter().filter(|it| it.is_guarded() && !it.is_signed())
+}
+
 #[test]
 fn no_route_is_public_but_those_on_the_list() {
     let public = operations().into_iter().filter(|operation| !operation.is_guarded());
     let mut public: Vec<_> = public.map(|it| format!("{} {}", it.method, it.path)).collect();
     public.sort();
     assert_eq!(public, PUBLIC);
+    let signed = operations().into_iter().filter(Operation::is_signed);
+    let signed: Vec<_> = signed.map(|it| format!("{} {}", it.method, it.path)).collect();
+    assert_eq!(signed, SIGNED);
+}
+
+#[tokio::test]
+async fn every_signed_route_refuses_every_credential_and_a_signature_of_another_body() {
+    run(async |app| {
+        let world = World::new(app).await;
+        let strangers = [
+            app.anon(),
+            app.key(&world.acme.api_key),
+            app.master("ORG_CREATE"),
+            app.session(&world.ann.cookie),
+            app.bearer(&world.ann.token),
+            app.signing("{}"),
+        ];
+        for operation in operations().iter().filter(|it| it.is_signed()) {
+            let (path, body) = (world.path(operation), world.body(operation));
+            for stranger in &strangers {
+                let answer = stranger.send(&operation.method, &path, body.clone()).await;
+                answer.has_failed(400, "malformed");
+            }
+            let signed = world.caller(app, operation);
+            signed.send(&operation.method, &path, body).await.has_status(200);
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -42,8 +80,8 @@ async fn every_guarded_route_refuses_two_credentials_at_once() {
         let (world, other) = (World::new(app).await, app.sign_up().await);
         let both = app.key(&world.acme.api_key);
         let both = both.with("authorization", &format!("Bearer {}", other.api_key));
-        for operation in operations().iter().filter(|it| it.is_guarded()) {
-            both.send(&operation.method, &world.path(operation), "").await.has_status(400);
+        for operation in guarded() {
+            both.send(&operation.method, &world.path(&operation), "").await.has_status(400);
         }
     })
     .await;
@@ -66,8 +104,8 @@ async fn every_guarded_route_refuses_no_credential_and_a_bad_one_with_the_family
             // A wrong credential is not rescued by a good cookie.
             app.session(&world.ann.cookie).with("x-api-key", "garbage"),
         ];
-        for operation in operations().iter().filter(|it| it.is_guarded()) {
-            let path = world.path(operation);
+        for operation in guarded() {
+            let path = world.path(&operation);
             for stranger in &strangers {
                 let answer = stranger.send(&operation.method, &path, "").await;
                 let answer = answer.has_failed(401, "unauthorized");

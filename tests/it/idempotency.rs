@@ -54,8 +54,8 @@ async fn every_route_that_changes_something_replays_its_first_answer_without_the
             let path = world.fresh_path(app, operation).await;
             let body = world.body(operation);
             let name = format!("change {number}");
-            // The operator's requests have names already.
-            let has_name = operation.takes_a_master_key();
+            // The operator's requests have names already, and what is signed has its name within.
+            let has_name = operation.takes_a_master_key() || operation.is_signed();
             let named = |actor: Actor| {
                 if has_name { actor } else { actor.with("idempotency-key", &name) }
             };

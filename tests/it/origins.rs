@@ -65,6 +65,14 @@ async fn a_key_is_used_by_the_pages_of_its_list_and_ours_and_by_no_other() {
                 let status = exchange.await.status.as_u16();
                 assert_eq!(status, if passes { 200 } else { 403 }, "{origin}");
             }
+            let (_, refresh) = app.exchange(&key).await;
+            let refreshing = json!({ "refresh_token": refresh });
+            let elsewhere = app.anon().with("origin", "https://evil.example");
+            let refused = elsewhere.post("/auth/refresh", refreshing.clone()).await;
+            refused.has_failed(403, "forbidden");
+            // Nothing was spent by that.
+            let page = app.anon().with("origin", "https://acme.example.com");
+            page.post("/auth/refresh", refreshing).await.has_status(200);
             let two = app.key(&key).with("origin", "https://acme.example.com");
             let two = two.with("origin", "https://evil.example");
             two.get("/me").await.has_failed(403, "forbidden");

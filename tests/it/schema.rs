@@ -59,7 +59,8 @@ async fn every_table_has_its_organization_or_its_account() {
     run(async |app| {
         let without: Vec<String> = sqlx::query_scalar(
             "select t.tablename::text from pg_tables t
-             where t.schemaname = 'public' and not exists (
+             join pg_class c on c.relname = t.tablename and c.relnamespace = 'public'::regnamespace
+             where t.schemaname = 'public' and c.relpersistence = 'p' and not exists (
                  select from information_schema.columns c
                  where c.table_schema = 'public' and c.table_name = t.tablename
                    and c.column_name in ('organization_id', 'account_id')
@@ -71,6 +72,19 @@ async fn every_table_has_its_organization_or_its_account() {
         .unwrap();
         assert_eq!(without, NO_OWNER);
     })
+    .await;
+}
+
+#[tokio::test]
+async fn a_table_that_may_be_lost_holds_names_of_ours_digests_and_times_only() {
+    none(
+        "select c.relname || '.' || a.attname from pg_class c
+         join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+         where c.relkind = 'r' and c.relpersistence = 'u'
+           and (a.attname, a.atttypid::regtype::text) not in (
+               ('name', 'text'), ('subject', 'uuid'), ('full_at', 'timestamp with time zone'))",
+        "columns of unlogged tables that could hold somebody's data",
+    )
     .await;
 }
 

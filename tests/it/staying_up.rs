@@ -62,7 +62,7 @@ fn sign_in(address: &str, start: &Barrier) -> String {
 #[test]
 fn of_200_that_sign_in_at_once_a_bounded_number_takes_memory_and_the_rest_come_again() {
     let place = Place::new();
-    let server = place.start(&[]);
+    let server = place.start(&[("LIMITS_PROFILE", "off")]);
     let sign_up = curl(&["-d", YOU, "-H", JSON, &server.url("/auth/signup")]);
     assert_eq!(sign_up.status, 201, "{}", sign_up.text);
     let before = most_resident(&server);

@@ -23,6 +23,11 @@ pub enum Letter<'a> {
         /// Leads to a button that accepts, for whoever is signed in: once, within 7 days.
         link: &'a Url,
     },
+    /// To whoever paid for an organization: take its first key.
+    ClaimKey {
+        /// Leads to a button that shows the key: once, within 7 days.
+        link: &'a Url,
+    },
     /// To an address that was signed up and has an account already: nothing changed.
     AlreadyRegistered,
 }
@@ -57,6 +62,12 @@ const INVITE: Template = Template {
     html: include_str!("invite.html"),
 };
 
+const CLAIM_KEY: Template = Template {
+    subject: "Your API key is ready",
+    text: include_str!("claim_key.txt"),
+    html: include_str!("claim_key.html"),
+};
+
 impl Letter<'_> {
     /// Its subject.
     #[must_use]
@@ -83,6 +94,7 @@ impl Letter<'_> {
             Self::VerifyEmail { link } => (&VERIFY_EMAIL, Some(link)),
             Self::ResetPassword { link } => (&RESET_PASSWORD, Some(link)),
             Self::Invite { link } => (&INVITE, Some(link)),
+            Self::ClaimKey { link } => (&CLAIM_KEY, Some(link)),
             Self::AlreadyRegistered => (&ALREADY_REGISTERED, None),
         }
     }
@@ -112,8 +124,13 @@ mod tests {
         Url::parse(text).expect("a URL")
     }
 
-    fn letters(link: &Url) -> [Letter<'_>; 3] {
-        [Letter::VerifyEmail { link }, Letter::ResetPassword { link }, Letter::Invite { link }]
+    fn letters(link: &Url) -> [Letter<'_>; 4] {
+        [
+            Letter::VerifyEmail { link },
+            Letter::ResetPassword { link },
+            Letter::Invite { link },
+            Letter::ClaimKey { link },
+        ]
     }
 
     /// The text with every run of white space made one space.
@@ -154,6 +171,7 @@ mod tests {
         says(Letter::VerifyEmail { link: &link }, "works once, within 24 hours");
         says(Letter::ResetPassword { link: &link }, "works once, within 1 hour");
         says(Letter::Invite { link: &link }, "works once, within 7 days");
+        says(Letter::ClaimKey { link: &link }, "works once, within 7 days");
         says(Letter::AlreadyRegistered, "Sign in, or ask for a password reset");
     }
 

@@ -19,10 +19,10 @@ use self::letter::Letter;
 use crate::app::App;
 use crate::app::mailer::{Delivery, Mail, MailError};
 use crate::error::Result;
-use crate::model::ids::{InviteId, new_uuid};
+use crate::model::ids::{InviteId, OrganizationId, new_uuid};
 use crate::model::key_format::KeyFormat;
 use crate::model::mail::{MailKind, Purpose, QueuedMail};
-use crate::repo::{accounts, email_tokens, invites, outbox};
+use crate::repo::{accounts, email_tokens, invites, key_claims, outbox};
 
 /// How many mails are sent at once.
 const BATCH: i64 = 10;
@@ -64,6 +64,21 @@ pub async fn queue_invite(
     at: DateTime<Utc>,
 ) -> Result<()> {
     queue(app, tx, (MailKind::Invite(invite), address), None, at).await
+}
+
+/// Queues the mail with the link to an organization's first key.
+///
+/// # Errors
+/// The database's own.
+pub async fn queue_claim(
+    app: &App,
+    tx: &mut PgConnection,
+    organization: OrganizationId,
+    address: &str,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    let id = new_uuid(at, &*app.entropy);
+    outbox::insert_claim(tx, id, (organization, address), at).await
 }
 
 /// Tries every mail that is due now, some at a time; how many were tried.
@@ -127,6 +142,9 @@ async fn link_of(app: &App, tx: &mut PgConnection, mail: &QueuedMail) -> Result<
     if let MailKind::Invite(invite) = mail.kind {
         return link_of_invite(app, tx, invite).await;
     }
+    if let MailKind::ClaimKey(organization) = mail.kind {
+        return link_of_claim(app, tx, organization).await;
+    }
     let account = accounts::find_by_email(tx, &mail.address).await?;
     let Some(account) = account.filter(|account| account.is_active) else { return Ok(None) };
     let mut link = app.config.http.public_url.clone();
@@ -160,12 +178,32 @@ async fn link_of_invite(app: &App, tx: &mut PgConnection, invite: InviteId) -> R
     Ok(Some(link))
 }
 
+/// Where the link to an organization's first key leads, as long as that can be claimed.
+async fn link_of_claim(
+    app: &App,
+    tx: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<Option<Url>> {
+    let token = KeyFormat::of_links().mint(&*app.entropy);
+    let (digest, _) = app.peppers.digest(token.expose());
+    let Some(handle) = key_claims::write_token(tx, organization, digest).await? else {
+        return Ok(None);
+    };
+    let mut link = app.config.http.public_url.clone();
+    link.set_path("/api/auth/claim-key");
+    link.query_pairs_mut()
+        .append_pair("token", token.expose())
+        .append_pair("organization", &handle);
+    Ok(Some(link))
+}
+
 async fn send(app: &App, mail: &QueuedMail, link: &Url) -> Result<Delivery, MailError> {
     let letter = match mail.kind {
         MailKind::Link(Purpose::VerifyEmail) => Letter::VerifyEmail { link },
         MailKind::Link(Purpose::ResetPassword) => Letter::ResetPassword { link },
         MailKind::AlreadyRegistered => Letter::AlreadyRegistered,
         MailKind::Invite(_) => Letter::Invite { link },
+        MailKind::ClaimKey(_) => Letter::ClaimKey { link },
     };
     let now = app.clock.now();
     // Another id each time: its token is another, and mail programs hide what they have seen.

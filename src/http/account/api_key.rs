@@ -16,6 +16,7 @@ use crate::http::body::Said;
 use crate::http::caller::InSession;
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits;
 
 /// A new default key.
 #[derive(Serialize, ToSchema)]
@@ -45,6 +46,7 @@ pub(super) async fn regenerate(
 ) -> Result<Response> {
     let gone = || Error::forbidden("This account has no home organization any more");
     let caller = caller.ok_or_else(gone)?;
+    limits::count_mint(&app, &context, caller.organization).await?;
     idempotency
         .run(&app, &caller, Said::NOTHING, async |tx| {
             let whose = (&*person, &*caller);

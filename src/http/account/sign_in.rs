@@ -20,9 +20,11 @@ use crate::http::caller::InSession;
 use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
 use crate::http::idempotency::Idempotency;
+use crate::http::limits::{self, Limited, SignIn};
 use crate::http::trusted_page::FromTrustedPage;
 use crate::model::account::PersonName;
 use crate::model::email::Email;
+use crate::model::limit::Subject;
 use crate::model::password::NewPassword;
 use crate::model::secret::Secret;
 
@@ -76,6 +78,7 @@ pub struct SignedUp {
 pub(super) async fn sign_up(
     State(app): State<App>,
     _: FromTrustedPage,
+    _: Limited<SignIn>,
     context: RequestContext,
     SigningIn(client): SigningIn,
     headers: HeaderMap,
@@ -89,6 +92,7 @@ pub(super) async fn sign_up(
         ));
     }
     let SignUpRequest { email, password, name } = request;
+    limits::count_mail(&app, &context, Subject::text(email.as_str())).await?;
     let person = NewPerson { email, password, name, callback_url: None };
     let with = With { key: true, session: true };
     let made =
@@ -141,14 +145,16 @@ pub struct LoggedIn {
 pub(super) async fn log_in(
     State(app): State<App>,
     _: FromTrustedPage,
+    _: Limited<SignIn>,
     context: RequestContext,
     SigningIn(client): SigningIn,
     JsonBody { value: request, .. }: JsonBody<LogInRequest>,
 ) -> Result<Json<Data<LoggedIn>>> {
     let LogInRequest { email, password } = request;
     let shown = (&email, password);
-    let (account, session) =
-        passwords::sign_in(&app, shown, None, (&client, true), &context.trail()).await?;
+    let trail = context.trail();
+    let signing_in = passwords::sign_in(&app, shown, None, (&client, true), &trail);
+    let (account, session) = limits::signing_in(&app, &context, &email, signing_in).await?;
     let token = session.token.expose().to_owned();
     Ok(Json(Data { data: LoggedIn { token, account: Account::from(&account) } }))
 }

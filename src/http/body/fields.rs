@@ -121,11 +121,7 @@ impl<'a> Fields<'a> {
         name: &'static str,
         choices: &[(T, &'static str)],
     ) -> Option<T> {
-        let Some(node) = self.take(name) else {
-            self.issues.push(Issue::of(name, "is required"));
-            return None;
-        };
-        let word = node.into_text().unwrap_or_default();
+        let word = self.take(name).and_then(|node| node.into_text().ok()).unwrap_or_default();
         let chosen = choices.iter().find(|(_, choice)| *choice == word);
         if chosen.is_none() {
             let allowed = choices.iter().map(|(_, choice)| *choice).collect();

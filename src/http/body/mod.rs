@@ -69,19 +69,27 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
             return read(Node::Object(Vec::new()), rules);
         }
         require_json(request.headers())?;
-        let length = request.headers().get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| length > LIMIT) {
-            return Err(too_large());
-        }
-        let arrived = timeout(DEADLINE, collect(request.into_body())).await;
-        let bytes = arrived.map_err(|_| Error::malformed("The body did not arrive in time"))??;
+        let bytes = whole(request, LIMIT).await?;
         if bytes.is_empty() {
             return read(Node::Object(Vec::new()), rules);
         }
         let body = serde_json::from_slice(&bytes);
         read(body.map_err(|error| broken(&error))?, rules)
     }
+}
+
+/// The whole body as it was sent, given up on as soon as it is larger than `limit` or too deep.
+///
+/// # Errors
+/// Too large; malformed where it is too deep, breaks off or takes too long.
+pub async fn whole(request: Request, limit: usize) -> Result<Bytes> {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
+    }
+    let arrived = timeout(DEADLINE, collect(request.into_body(), limit)).await;
+    arrived.map_err(|_| Error::malformed("The body did not arrive in time"))?
 }
 
 fn read<T: FromFields>(body: Node, rules: Rules<'_>) -> Result<JsonBody<T>> {
@@ -115,15 +123,14 @@ fn require_json(headers: &HeaderMap) -> Result<()> {
     }
 }
 
-/// The whole body, given up on as soon as it is too large or too deep.
-async fn collect(mut body: Body) -> Result<Bytes> {
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes> {
     let mut bytes = Vec::new();
     let mut nesting = Nesting::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Error::malformed("The body broke off"))?;
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > LIMIT {
-            return Err(too_large());
+        if bytes.len() + data.len() > limit {
+            return Err(too_large(limit));
         }
         if nesting.deepest_in(&data) > DEPTH {
             let message = format!("The body is nested deeper than {DEPTH} levels");
@@ -134,12 +141,13 @@ async fn collect(mut body: Body) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn too_large() -> Error {
-    Error::new(Kind::TooLarge, format!("The body is larger than {LIMIT} bytes"))
+fn too_large(limit: usize) -> Error {
+    Error::new(Kind::TooLarge, format!("The body is larger than {limit} bytes"))
 }
 
 /// Where the JSON breaks, in our words: the parser's could repeat a piece of it.
-fn broken(error: &serde_json::Error) -> Error {
+#[must_use]
+pub fn broken(error: &serde_json::Error) -> Error {
     let (line, column) = (error.line(), error.column());
     Error::malformed(format!("The body is not valid JSON (line {line}, column {column})"))
 }

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::error::{Error, Kind, Proof, Result};
 use crate::http::caller::Found;
 use crate::http::context::RequestContext;
+use crate::http::limits;
 use crate::http::path::PathOrganization;
 use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::ids::SessionId;
@@ -40,10 +41,12 @@ pub struct Authenticated(pub Arc<Caller>);
 impl FromRequestParts<App> for Authenticated {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let nowhere = || Error::forbidden("This credential acts in no organization");
         let caller = required(parts)?.caller.ok_or_else(nowhere)?;
         caller.require_active()?;
+        let context = RequestContext::from_request_parts(parts, app).await?;
+        limits::count_request(app, &context, &caller)?;
         Ok(Self(caller))
     }
 }
@@ -83,6 +86,7 @@ impl FromRequestParts<App> for InTenant {
         caller.require_active()?;
         let context = RequestContext::from_request_parts(parts, app).await?;
         let _ = context.acting_in.set(caller.organization);
+        limits::count_request(app, &context, &caller)?;
         Ok(Self(caller))
     }
 }
@@ -127,9 +131,12 @@ pub struct AsPerson(pub Arc<Person>);
 impl FromRequestParts<App> for AsPerson {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let nobody = || Error::forbidden("An organization's key is nobody's account");
-        required(parts)?.person.map(Self).ok_or_else(nobody)
+        let person = required(parts)?.person.ok_or_else(nobody)?;
+        let context = RequestContext::from_request_parts(parts, app).await?;
+        limits::count_person(app, &context, person.account)?;
+        Ok(Self(person))
     }
 }
 
@@ -173,8 +180,11 @@ impl InSession {
 impl FromRequestParts<App> for InSession {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
-        required(parts).and_then(Self::of)
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let found = required(parts).and_then(Self::of)?;
+        let context = RequestContext::from_request_parts(parts, app).await?;
+        limits::count_person(app, &context, found.person.account)?;
+        Ok(found)
     }
 }
 

@@ -7,13 +7,12 @@ use crate::app::App;
 use crate::app::access_tokens::{TokenSession, is_token};
 use crate::app::key_lookup::Question;
 use crate::app::refusals::Refused;
-use crate::domain::keys::elsewhere;
+use crate::domain::keys::{elsewhere, from_another_page};
 use crate::error::{Error, Proof, Result};
 use crate::http::context::RequestContext;
 use crate::model::audit::Trail;
-use crate::model::caller::{Credential, Holder, Identity, KeyFacts, Refusal, RefusedKey};
+use crate::model::caller::{Credential, Holder, Identity, Refusal, RefusedKey};
 use crate::model::key_format::{IMPORTED_PREFIX, KeyFormat, imported_text};
-use crate::model::origin::Origin;
 use crate::repo::{keys, personal_tokens};
 
 /// Who holds a key, an organization's or a person's.
@@ -95,10 +94,11 @@ async fn ask(
     else {
         return Ok(identity);
     };
+    let trusted = &app.config.http.trusted_origins;
     let (reason, error) = if !key.allowed_ips.admit(context.address) {
         (Refusal::Address, elsewhere())
-    } else if !admits_page(app, key, context.origin.as_deref()) {
-        (Refusal::Origin, Error::forbidden("This key may not be used from that page"))
+    } else if !key.admits_page(context.origin.as_deref(), trusted) {
+        (Refusal::Origin, from_another_page())
     } else {
         return Ok(identity);
     };
@@ -110,14 +110,6 @@ async fn ask(
     };
     app.refusals.note(Refused::Key(refused), || trail_of_refusal(context, StatusCode::FORBIDDEN));
     Err(error)
-}
-
-/// Whether a page's script may use the key: ours, and those of its organization's list where there
-/// is one (contract §1, *CORS*). What comes from no page may always.
-fn admits_page(app: &App, key: &KeyFacts, origin: Option<&str>) -> bool {
-    let Some(origin) = origin.filter(|_| !key.allowed_origins.is_empty()) else { return true };
-    let is_listed = |origin: Origin| key.allowed_origins.iter().any(|it| *it == origin.as_str());
-    app.config.http.trusted_origins.contain(origin) || Origin::parse(origin).is_ok_and(is_listed)
 }
 
 /// The request as the trail tells of it: with its route, since a path that leads nowhere could be

@@ -13,6 +13,8 @@ use crate::error::{Error, Proof, Result};
 use crate::http::caller::credential::Credential as Shown;
 use crate::http::caller::holder::trail_of_refusal;
 use crate::http::context::RequestContext;
+use crate::http::limits::count_address;
+use crate::model::limit::{Limit, Subject};
 use crate::model::master_scope::MasterScope;
 
 /// A scope of the operator's, as a type that the guard can name.
@@ -35,11 +37,12 @@ impl<S: MasterScoped> FromRequestParts<App> for Master<S> {
             _ => false,
         };
         if is_right {
-            app.master_requests.count(context.address)?;
+            count_address(app, &context, Limit::MasterRequests)?;
             return Ok(Self(S::SCOPE, PhantomData));
         }
-        app.master_key_failures.count(context.address)?;
-        let refused = Refused::MasterKey(S::SCOPE, context.address);
+        count_address(app, &context, Limit::MasterFailures)?;
+        let client = Subject::address(context.address);
+        let refused = Refused::MasterKey(S::SCOPE, Some(client));
         app.refusals.note(refused, || trail_of_refusal(&context, StatusCode::UNAUTHORIZED));
         let message = "This needs the master key of this route in X-API-Key";
         Err(Error::unauthenticated(Proof::Key, message))

@@ -9,11 +9,13 @@ mod holder;
 mod master_key;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use metrics::counter;
 
 use self::credential::Credential as Shown;
 pub use self::guards::{
@@ -29,31 +31,64 @@ pub use self::master_key::{
     OrgForceRotate, OrgSuspend, OrgUsage,
 };
 use crate::app::App;
-use crate::error::{Error, Proof, Result};
+use crate::error::{Error, Kind, Proof, Result};
 use crate::http::context::RequestContext;
 use crate::http::dialect::Family;
-use crate::http::{cookie, trusted_page};
+use crate::http::limits::count_address;
+use crate::http::{cookie, operator, trusted_page};
 use crate::model::caller::{Credential, Identity};
+use crate::model::limit::Limit;
 
 /// What was found out, for the guard to take.
 #[derive(Clone)]
 struct Found(Result<Option<Identity>, Arc<Error>>);
 
 /// The middleware of the hot path: reads the credential, asks whose it is, and leaves the answer,
-/// good or bad, for a guard.
+/// good or bad, for a guard. The operator's own routes are not asked: master keys are for their
+/// guards.
 pub async fn identify(
     State(app): State<App>,
     context: RequestContext,
     request: Request,
     next: Next,
 ) -> Response {
+    if !operator::dialect::is_for_keys_or_elsewhere(&context.path) {
+        return next.run(request).await;
+    }
     let (mut parts, body) = request.into_parts();
     let identity = find(&app, &context, &parts).await;
+    if let Err(limited) = count(&app, &context, &identity) {
+        return limited.into_response();
+    }
+    let key = identity.as_ref().ok().and_then(Option::as_ref).and_then(Identity::credential);
+    let place = key.and_then(Credential::key).map(|key| app.in_flight.enter_with(key.id));
+    if matches!(place, Some(None)) {
+        return too_many_at_once().into_response();
+    }
     if let Ok(Some(identity)) = &identity {
         let _ = context.caller.set(identity.clone());
     }
     parts.extensions.insert(Found(identity.map_err(Arc::new)));
     next.run(Request::from_parts(parts, body)).await
+}
+
+/// What a key is told that has too many requests under way.
+fn too_many_at_once() -> Error {
+    counter!("rate_limited_total", "limit" => "concurrency", "mode" => "enforced").increment(1);
+    let error = Error::new(Kind::RateLimited, "Too many requests with this key at once");
+    error.with_retry_after(Duration::from_secs(1))
+}
+
+/// Counts a request that nobody is known to make against what its address may do; others are
+/// counted by their guards, which know in whose name they are made.
+fn count(app: &App, context: &RequestContext, identity: &Result<Option<Identity>>) -> Result<()> {
+    match identity {
+        Ok(Some(_)) => Ok(()),
+        Err(error) if matches!(error.kind(), Kind::Unauthenticated(_)) => {
+            count_address(app, context, Limit::UnknownKeys)
+        }
+        Ok(None) | Err(_) => count_address(app, context, Limit::Address),
+    }
 }
 
 /// An explicit credential counts before the cookie that a browser adds by itself, even where it is

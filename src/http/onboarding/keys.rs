@@ -14,6 +14,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, Rules, Said};
 use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits;
 use crate::http::onboarding::dialect::{
     BadRequest, Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -96,6 +97,7 @@ pub(super) async fn create(
     let spec = |caller: &Caller| {
         KeySpec::plain(name, scopes.unwrap_or_else(|| caller.scopes.clone()), expires_at)
     };
+    limits::count_mint(&app, &context, caller.organization).await?;
     idempotency
         .run(&app, &caller, said, async |tx| {
             let minted =

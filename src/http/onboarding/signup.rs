@@ -11,6 +11,7 @@ use crate::domain::signup;
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, text};
 use crate::http::context::RequestContext;
+use crate::http::limits::{Limited, SignIn};
 use crate::http::onboarding::dialect::{
     BadRequest, Conflict, Forbidden, Invalid, TooLarge, Unavailable, UnsupportedMediaType,
 };
@@ -63,6 +64,7 @@ pub struct SignedUp {
               Conflict, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
 pub(super) async fn sign_up(
     State(app): State<App>,
+    _: Limited<SignIn>,
     context: RequestContext,
     headers: HeaderMap,
     JsonBody { value: request, .. }: JsonBody<SignUpRequest>,

@@ -108,7 +108,8 @@ pub(super) async fn refresh(
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<RefreshRequest>,
 ) -> Result<Json<TokenPair>> {
-    let tokens = key_sessions::refresh(&app, &request.refresh_token, &context.trail()).await?;
+    let (origin, trail) = (context.origin.as_deref(), context.trail());
+    let tokens = key_sessions::refresh(&app, &request.refresh_token, origin, &trail).await?;
     Ok(Json(tokens.into()))
 }
 

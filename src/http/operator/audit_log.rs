@@ -1,5 +1,7 @@
 //! `GET /v1/admin/audit-log` and `/export`: an organization's trail, for its own key.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -10,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::keys;
 use crate::error::{Error, Result};
 use crate::http::caller::{AuditRead, Scoped};
 use crate::http::context::RequestContext;
@@ -21,6 +24,7 @@ use crate::http::query::Query;
 use crate::http::wire::Timestamp;
 use crate::model::Invalid as Refused;
 use crate::model::audit::{EventFilter, RecordedEvent};
+use crate::model::caller::Caller;
 use crate::model::ids::OrganizationId;
 use crate::model::moment;
 use crate::repo::audit_events;
@@ -146,18 +150,19 @@ pub(super) async fn list(
 pub(super) async fn export(
     State(app): State<App>,
     Scoped(caller, _): Scoped<AuditRead>,
+    context: RequestContext,
     mut query: Query,
 ) -> Result<Response> {
     let filter = filter(&mut query);
     query.finish()?;
-    let organization = caller.organization;
     // The first part is read before the answer begins, so that a failure can still be told.
-    let first = read(&app, organization, &filter, None, PART).await?;
+    let first = read(&app, caller.organization, &filter, None, PART).await?;
+    let asking = Arc::new((app, caller, context, filter));
     let parts = stream::try_unfold(Some(first), move |part| {
-        let (app, filter) = (app.clone(), filter.clone());
+        let asking = Arc::clone(&asking);
         async move {
             let Some(part) = part else { return Ok(None) };
-            let next = next_part(&app, organization, &filter, &part).await?;
+            let next = next_part(&asking, &part).await?;
             Ok::<_, Error>(Some((lines(part)?, next)))
         }
     });
@@ -165,16 +170,20 @@ pub(super) async fn export(
     Ok((kind, Body::from_stream(parts)).into_response())
 }
 
-/// The part after this one; `None` where this is the last.
+/// The part after this one; `None` where this is the last. Whoever asks is confirmed again: an
+/// export does not outlive its key, however slowly it is read.
 async fn next_part(
-    app: &App,
-    organization: OrganizationId,
-    filter: &EventFilter,
+    (app, caller, context, filter): &(App, Arc<Caller>, RequestContext, EventFilter),
     part: &[RecordedEvent],
 ) -> Result<Option<Vec<RecordedEvent>>> {
     let is_full = i64::try_from(part.len()).is_ok_and(|length| length == PART);
     let Some(last) = part.last().filter(|_| is_full) else { return Ok(None) };
-    let next = read(app, organization, filter, Some(last.id), PART).await;
+    let (organization, trail) = (caller.organization, context.trail());
+    let next = app.db.tenant(organization, async |tx| {
+        keys::confirm(tx, caller, &trail).await?.require("audit:read")?;
+        audit_events::list(tx, organization, filter, Some(last.id), PART).await
+    });
+    let next = next.await;
     let next = next.inspect_err(|error| {
         tracing::error!(cause = %error.cause(), "an export was cut short");
     });

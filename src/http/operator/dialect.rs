@@ -20,6 +20,13 @@ const FOR_KEYS: [&str; 4] = [
     "/v1/admin/audit-log/export",
 ];
 
+/// Whether a path is one that an organization's own key calls, or none of this family's: all others
+/// are for master keys.
+#[must_use]
+pub fn is_for_keys_or_elsewhere(path: &str) -> bool {
+    !path.starts_with("/v1/admin/") || FOR_KEYS.contains(&path)
+}
+
 /// A failure in the operator's words.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Error)]

@@ -12,6 +12,7 @@ use crate::http::body::JsonBody;
 use crate::http::caller::Authenticated;
 use crate::http::context::RequestContext;
 use crate::http::idempotency::Idempotency;
+use crate::http::limits;
 use crate::http::operator::dialect::for_keys::{
     BadRequest, Conflict, Forbidden, Invalid, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -55,6 +56,7 @@ pub(super) async fn rotate(
     _: Idempotency,
     JsonBody { .. }: JsonBody<Empty>,
 ) -> Result<Json<RotatedKey>> {
+    limits::count_mint(&app, &context, caller.organization).await?;
     let (id, trail) = (own(&caller)?, context.trail());
     let minted = app
         .db

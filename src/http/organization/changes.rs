@@ -16,6 +16,7 @@ use crate::http::body::{
 use crate::http::caller::{ApiKeysWrite, Authenticated, Scoped};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits;
 use crate::http::organization::dialect::{
     BadRequest, Conflict, Forbidden, NotFound, Reused, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -149,6 +150,7 @@ pub(super) async fn rotate(
 ) -> Result<Response> {
     let id = parse_id(&id)?;
     let grace = value.grace_period.unwrap_or(0);
+    limits::count_mint(&app, &context, caller.organization).await?;
     idempotency
         .run(&app, &caller, said, async |tx| {
             let trail = context.trail();

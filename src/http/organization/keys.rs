@@ -15,6 +15,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, allowed_ips, metadata, tex
 use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Scoped};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits;
 use crate::http::organization::dialect::{
     BadRequest, Conflict, Forbidden, NotFound, Reused, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -133,6 +134,7 @@ pub(super) async fn create(
         allowed_ips: allowed_ips.unwrap_or_default(),
         ..KeySpec::plain(Some(name), scopes, expires_at)
     };
+    limits::count_mint(&app, &context, caller.organization).await?;
     idempotency
         .run(&app, &caller, said, async |tx| {
             let minted =

@@ -15,6 +15,7 @@ use crate::http::body::{
 use crate::http::caller::{ApiKeysWrite, InTenant, Tenant};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits;
 use crate::http::path::PathId;
 use crate::http::query::{Query, reason};
 use crate::http::user::api_keys::{OrganizationKey, parse_id};
@@ -186,6 +187,7 @@ pub(super) async fn rotate(
 ) -> Result<Response> {
     let id = parse_id(&id)?;
     let grace = value.gracePeriod.unwrap_or(0);
+    limits::count_mint(&app, &context, caller.organization).await?;
     idempotency
         .run(&app, &caller, said, async |tx| {
             let trail = context.trail();

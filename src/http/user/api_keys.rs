@@ -15,6 +15,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, allowed_ips, metadata, tex
 use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Tenant};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits;
 use crate::http::query::{Query, boolean};
 use crate::http::user::dialect::{
     BadRequest, Conflict, Forbidden, Listed, Reused, Success, TooLarge, Unauthorized, Unavailable,
@@ -156,6 +157,7 @@ pub(super) async fn create(
         allowed_ips: allowedIps.unwrap_or_default(),
         ..KeySpec::plain(Some(name), scopes, expiresAt)
     };
+    limits::count_mint(&app, &context, caller.organization).await?;
     idempotency
         .run(&app, &caller, said, async |tx| {
             let minted =

@@ -14,6 +14,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, Said, role, text};
 use crate::http::caller::{InSession, InvitesRead, MembersWrite, Tenant};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits::{self, Limited, TokenCheck};
 use crate::http::path::PathId;
 use crate::http::query::Query;
 use crate::http::user::dialect::{
@@ -28,6 +29,7 @@ use crate::model;
 use crate::model::audit::Trail;
 use crate::model::email::Email;
 use crate::model::ids::InviteId;
+use crate::model::limit::Subject;
 use crate::model::role::Role;
 use crate::repo;
 
@@ -133,6 +135,7 @@ pub(super) async fn create(
     idempotency: Idempotency,
     JsonBody { value: request, said }: JsonBody<CreateRequest>,
 ) -> Result<Response> {
+    limits::count_mail(&app, &context, Subject::text(request.email.as_str())).await?;
     let answer = idempotency
         .run(&app, &caller, said, async |tx| {
             let whom = (&request.email, request.role);
@@ -194,6 +197,7 @@ pub(super) async fn resend(
     PathId(id): PathId,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
+    limits::count_mail(&app, &context, Subject::id(id.uuid())).await?;
     let answer = idempotency
         .run(&app, &caller, Said::NOTHING, async |tx| {
             let invite = invites::resend(&app, tx, &caller, id, &context.trail()).await?;
@@ -226,6 +230,7 @@ pub(super) async fn show_page() -> Page {
 pub(super) async fn accept(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
+    _: Limited<TokenCheck>,
     context: RequestContext,
     idempotency: Idempotency,
     PathId(token): PathId,

@@ -5,6 +5,7 @@ mod account;
 mod api_key_changes;
 mod api_keys;
 mod audit_logs;
+mod claim_key;
 pub mod dialect;
 mod invites;
 mod members;
@@ -13,6 +14,7 @@ mod organizations;
 mod page;
 mod pages;
 mod passwords;
+mod payments;
 mod personal_tokens;
 mod projects;
 mod sessions;
@@ -40,6 +42,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(passwords::request_reset))
         .routes(routes!(passwords::show_page, passwords::reset))
         .routes(routes!(passwords::change))
+        .routes(routes!(claim_key::show_page, claim_key::claim))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::revoke))
         .routes(routes!(sessions::revoke_others))
@@ -64,6 +67,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(api_key_changes::rotate))
         .routes(routes!(audit_logs::list))
         .routes(routes!(usage::show))
+        .routes(routes!(payments::list))
         .routes(routes!(projects::list, projects::create))
         .routes(routes!(projects::show, projects::update, projects::delete))
 }

@@ -16,6 +16,7 @@ use crate::http::caller::InSession;
 use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits::{self, Limited, TokenCheck};
 use crate::http::user::dialect::{
     BadRequest, Conflict, Forbidden, Nothing, Reused, Success, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -23,6 +24,7 @@ use crate::http::user::dialect::{
 use crate::http::user::pages::{self, Page};
 use crate::http::user::wire::SignedIn;
 use crate::model::email::Email;
+use crate::model::limit::Subject;
 use crate::model::mail::Purpose;
 use crate::model::password::NewPassword;
 use crate::model::secret::Secret;
@@ -55,6 +57,7 @@ pub(super) async fn request_reset(
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<ResetRequest>,
 ) -> Result<Json<Success<Nothing>>> {
+    limits::count_mail(&app, &context, Subject::text(request.email.as_str())).await?;
     let purpose = Purpose::ResetPassword;
     passwords::ask_for(&app, purpose, &request.email, None, &context.trail()).await?;
     let message = "If this address has an account, a mail with a link will be sent";
@@ -102,6 +105,7 @@ impl FromFields for NewPasswordRequest {
               BadRequest, Unauthorized, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn reset(
     State(app): State<App>,
+    _: Limited<TokenCheck>,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<NewPasswordRequest>,
 ) -> Result<Json<Success<Nothing>>> {

@@ -14,6 +14,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, Node, text};
 use crate::http::caller::InSession;
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits;
 use crate::http::query::Query;
 use crate::http::user::dialect::{
     BadRequest, Conflict, Forbidden, Listed, NotFound, Nothing, Reused, Success, TooLarge,
@@ -184,6 +185,7 @@ pub(super) async fn create(
     let organization = metadata.and_then(|it| it.organizationId);
     let organization = organization.map(|handle| OrgHandle::parse(&handle));
     let spec = TokenSpec { name, scopes, expires_at, organization };
+    limits::count_token_mint(&app, &context, person.account).await?;
     idempotency
         .run(&app, &person, said, async |tx| {
             let whose = (&*person, session);

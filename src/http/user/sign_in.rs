@@ -13,6 +13,7 @@ use crate::http::caller::{InSession, MaybeInSession};
 use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
 use crate::http::idempotency::Idempotency;
+use crate::http::limits::{self, Limited, SignIn};
 use crate::http::trusted_page::FromTrustedPage;
 use crate::http::user::dialect::{
     BadRequest, Forbidden, Nothing, Success, TooLarge, Unauthorized, Unavailable,
@@ -68,6 +69,7 @@ impl FromFields for SignInRequest {
 pub(super) async fn sign_in(
     State(app): State<App>,
     _: FromTrustedPage,
+    _: Limited<SignIn>,
     context: RequestContext,
     SigningIn(client): SigningIn,
     JsonBody { value: request, .. }: JsonBody<SignInRequest>,
@@ -76,7 +78,8 @@ pub(super) async fn sign_in(
     let (shown, callback_url) = ((&email, password), callbackURL.as_deref());
     let trail = context.trail();
     let client = (&client, rememberMe.unwrap_or(true));
-    let (account, session) = passwords::sign_in(&app, shown, callback_url, client, &trail).await?;
+    let signing_in = passwords::sign_in(&app, shown, callback_url, client, &trail);
+    let (account, session) = limits::signing_in(&app, &context, &email, signing_in).await?;
     let cookie = cookie::setting(&app, &session);
     let token = Some(session.token.expose().to_owned());
     let data = SignedIn { user: account.into(), token };

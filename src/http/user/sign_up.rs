@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, new_password, text};
 use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
+use crate::http::limits::{self, Limited, SignIn};
 use crate::http::trusted_page::FromTrustedPage;
 use crate::http::user::dialect::{
     BadRequest, Forbidden, Success, Taken, TooLarge, Unavailable, UnsupportedMediaType,
@@ -20,6 +21,7 @@ use crate::http::user::dialect::{
 use crate::http::user::wire::{Organization, User};
 use crate::model::account::PersonName;
 use crate::model::email::Email;
+use crate::model::limit::Subject;
 use crate::model::password::NewPassword;
 
 /// Somebody who wants an account.
@@ -81,6 +83,7 @@ pub struct SignedUp {
 pub(super) async fn sign_up(
     State(app): State<App>,
     _: FromTrustedPage,
+    _: Limited<SignIn>,
     context: RequestContext,
     SigningIn(client): SigningIn,
     headers: HeaderMap,
@@ -89,6 +92,7 @@ pub(super) async fn sign_up(
     let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
     admit(&app.config.signup, token)?;
     let SignUpRequest { email, password, name, callbackURL: callback_url } = request;
+    limits::count_mail(&app, &context, Subject::text(email.as_str())).await?;
     let person = NewPerson { email, password, name: Some(name), callback_url };
     let trail = context.trail();
     if app.config.accounts.require_email_verification {

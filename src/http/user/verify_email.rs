@@ -13,11 +13,13 @@ use crate::http::body::{Fields, FromFields, JsonBody, Said, secret};
 use crate::http::caller::InSession;
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits::{self, Limited, TokenCheck};
 use crate::http::user::dialect::{
     BadRequest, Conflict, Forbidden, Nothing, Reused, Success, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
 use crate::http::user::pages::{self, Page};
+use crate::model::limit::Subject;
 use crate::model::mail::{MailKind, Purpose};
 use crate::model::secret::Secret;
 
@@ -66,6 +68,7 @@ pub struct VerifiedEmail {
               Unauthorized, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn verify(
     State(app): State<App>,
+    _: Limited<TokenCheck>,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<VerifyRequest>,
 ) -> Result<Json<Success<VerifiedEmail>>> {
@@ -87,6 +90,7 @@ pub(super) async fn send_again(
     context: RequestContext,
     idempotency: Idempotency,
 ) -> Result<Response> {
+    limits::count_mail(&app, &context, Subject::id(person.account.uuid())).await?;
     let answer = idempotency
         .run(&app, &person, Said::NOTHING, async |tx| {
             let account = accounts::find(tx, person.account).await?;

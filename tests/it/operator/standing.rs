@@ -142,3 +142,20 @@ async fn a_suspension_is_true_on_every_server_when_it_is_answered() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_deletes_their_account_does_not_delete_a_suspended_organization_with_it() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        confirmed(app, "ORG_SUSPEND", &ann.org_id, "suspend", "evt_1").await.has_status(200);
+        let json = app.session(&ann.cookie).with("content-type", "application/json");
+        let password = json!({ "password": crate::support::people::PASSWORD }).to_string();
+        let refused = json.send("DELETE", "/api/user/me", password.clone()).await;
+        refused.has_failed(403, "ORGANIZATION_SUSPENDED");
+        confirmed(app, "ORG_SUSPEND", &ann.org_id, "reactivate", "evt_2").await.has_status(200);
+        json.send("DELETE", "/api/user/me", password).await.has_status(200);
+        let told = "select count(*) from audit_events where event_type = 'organization.deleted'";
+        assert_eq!(app.count(told).await, 1);
+    })
+    .await;
+}

@@ -26,7 +26,7 @@ use super::leaks;
 pub const START: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as an operator in the middle of a rotation has them.
-const SETTINGS: [(&str, &str); 11] = [
+const SETTINGS: [(&str, &str); 13] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -38,6 +38,8 @@ const SETTINGS: [(&str, &str); 11] = [
                      j1:emVyb3plcm96ZXJvemVyb3plcm96ZXJvemVyb3plcm8=",
     ),
     ("SCOPES", "trademarks:read"),
+    // All tests come from one address. Those of limits set another profile.
+    ("LIMITS_PROFILE", "off"),
     ("MASTER_ADMIN_KEY_ORG_CREATE", "master-of-ORG_CREATE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_ORG_FORCE_ROTATE", "master-of-ORG_FORCE_ROTATE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_ORG_FORCE_REVOKE", "master-of-ORG_FORCE_REVOKE-0123456789abcdef0123456789"),
@@ -46,6 +48,7 @@ const SETTINGS: [(&str, &str); 11] = [
     ("MASTER_ADMIN_KEY_BILLING_SUSPEND", "master-of-BILLING_SUSPEND-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_ROTATE", "master-of-BILLING_ROTATE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_PLAN", "master-of-BILLING_PLAN-0123456789abcdef0123456789"),
+    ("STRIPE_WEBHOOK_SECRET", super::stripe::SECRET),
 ];
 
 /// Counts the tenants: all organizations but the deployment itself.

@@ -23,5 +23,6 @@ pub mod requests;
 pub mod server;
 pub mod smtp_sink;
 pub mod spec;
+pub mod stripe;
 
 pub use app::{TestApp, run, with};

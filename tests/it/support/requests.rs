@@ -76,6 +76,9 @@ impl World {
         let request = json!({ "name": "of the world", "scopes": ["*"] });
         let organization_key = app.make_key(&ann, request).await;
         let project_id = app.make_project(&ann, "one").await;
+        let mut invoice = super::stripe::paid("evt_of_ann", "of_ann");
+        invoice["data"]["object"]["metadata"]["org_id"] = json!(ann.org_id);
+        app.stripe(&invoice).await.has_status(200);
         let spare_project_id = app.make_project(&ann, "another").await;
         Self {
             acme,
@@ -111,6 +114,7 @@ impl World {
     pub fn caller_without_type(&self, app: &TestApp, operation: &Operation) -> Actor {
         let family = Family::of(&operation.path);
         match family {
+            _ if operation.is_signed() => app.signing(&self.body(operation)),
             _ if operation.takes_a_master_key() => {
                 let master = app.master(scope_of(operation));
                 if operation.method == "GET" {
@@ -206,7 +210,8 @@ impl World {
             "signUpAccount" => json!({ "email": email, "password": PASSWORD }),
             "signUpEmail" => json!({ "email": email, "password": PASSWORD, "name": "Ben" }),
             "logIn" | "signInEmail" => json!({ "email": self.ann.email, "password": PASSWORD }),
-            "verifyEmail" => json!({ "token": self.link_token }),
+            "receiveStripeEvent" => super::stripe::checkout("evt_world", "of-the-world", "starter"),
+            "verifyEmail" | "claimKey" => json!({ "token": self.link_token }),
             "requestPasswordReset" => json!({ "email": email }),
             "resetPassword" => json!({ "token": self.link_token, "newPassword": PASSWORD }),
             "changePassword" => json!({

@@ -53,6 +53,11 @@ impl Operation {
         self.credentials().iter().any(|it| it.get("master_key").is_some())
     }
 
+    /// Whether it is proved by a signature of its body.
+    pub fn is_signed(&self) -> bool {
+        self.credentials().iter().any(|it| it.get("stripe_signature").is_some())
+    }
+
     /// The names of what its query and its body name something by.
     pub fn ids(&self) -> BTreeSet<String> {
         let body = &self.description["requestBody"]["content"]["application/json"]["schema"];

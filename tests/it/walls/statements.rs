@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 use tenantry::error::Result;
 use tenantry::model::allowed_ips::AllowedIps;
@@ -22,15 +23,15 @@ use tenantry::model::scope::ScopeSet;
 use tenantry::model::secret::Digest;
 use tenantry::model::usage::Period;
 use tenantry::repo::{
-    accounts, audit_events, callers, idempotency_keys, invites, key_endings, key_sessions, keys,
-    members, organizations, outbox, people, projects, usage, users,
+    accounts, audit_events, callers, idempotency_keys, invites, key_claims, key_endings,
+    key_sessions, keys, members, organizations, outbox, payments, people, projects, usage, users,
 };
 use uuid::Uuid;
 
 use super::Tenant;
 
 /// What is done in an organization's name, behind its walls.
-pub const STATEMENTS: [&str; 64] = [
+pub const STATEMENTS: [&str; 66] = [
     "accounts::hold_default_key",
     "accounts::set_default_key",
     "audit_events::insert",
@@ -48,6 +49,7 @@ pub const STATEMENTS: [&str; 64] = [
     "invites::revoke",
     "invites::revoke_all",
     "invites::revoke_from",
+    "key_claims::spend",
     "key_endings::revoke",
     "key_endings::revoke_all",
     "key_endings::successors",
@@ -79,6 +81,7 @@ pub const STATEMENTS: [&str; 64] = [
     "organizations::update",
     "outbox::insert",
     "outbox::withdraw",
+    "payments::list",
     "people::caller_in",
     "people::confirm_session",
     "people::confirm_token",
@@ -106,6 +109,7 @@ const OTHERS: &[&[&str]] = &[
         "callers::by_digests",
         "callers::by_sessions",
         "invites::find_shown",
+        "key_claims::find_shown",
         "key_sessions::lock_refresh_token",
         "people::by_sessions",
         "people::by_tokens",
@@ -119,8 +123,21 @@ const OTHERS: &[&[&str]] = &[
         "standings::set_suspended",
         "users::hold_all",
     ],
+    // The operator's side, which hears of payments: tenants may write none of these tables.
+    &[
+        "billing_customers::find",
+        "billing_customers::find_paid_for",
+        "billing_customers::put_buyer",
+        "billing_customers::put_payer",
+        "key_claims::insert",
+        "key_claims::revoke",
+        "outbox::insert_claim",
+        "payments::insert",
+    ],
     // All trails, for whoever looks whether they are whole.
     &["audit_chain::heads", "audit_chain::links", "audit_chain::without_link"],
+    // Limits are nobody's data: their subjects are addresses and digests.
+    &["rate_limits::refill", "rate_limits::sweep", "rate_limits::take"],
     // What the database says of itself.
     &[
         "catalog::sees_organizations",
@@ -173,6 +190,7 @@ const OTHERS: &[&[&str]] = &[
     // Mail is sent to whomever, by a worker.
     &[
         "invites::write_token",
+        "key_claims::write_token",
         "outbox::give_up",
         "outbox::hold",
         "outbox::next_due",
@@ -273,6 +291,7 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "members::remove" => members::remove(tx, organization, it.seat, now).await?,
         "members::set_role" => members::set_role(tx, organization, it.seat, Role::Admin).await?,
         "organizations::find" => organizations::find(tx, organization).await?.is_some(),
+        "payments::list" => payments::list(tx, organization, None, all).await?.1 > 0,
         "projects::count" => projects::count(tx, organization).await? > 0,
         "projects::find" => projects::find(tx, organization, it.project).await?.is_some(),
         "projects::has_slug" => {
@@ -357,6 +376,10 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         "organizations::hold" => return Ok(organizations::hold(tx, organization).await?.is_some()),
         "organizations::update" => {
             organizations::update(tx, organization, None, Some(&[]), now).await?;
+        }
+        "key_claims::spend" => {
+            let shown = Digest::new(Sha256::digest(it.handle.as_str()).into());
+            return key_claims::spend(tx, organization, &[shown], now).await;
         }
         "people::caller_in" => {
             let person = Person {

@@ -24,6 +24,9 @@ pub const RESET_PASSWORD: Page =
 pub const ACCEPT_INVITE: Page =
     Page { title: "You are invited", body: include_str!("accept_invite.html") };
 
+/// A button that shows an organization's first key.
+pub const CLAIM_KEY: Page = Page { title: "Your API key", body: include_str!("claim_key.html") };
+
 /// What a browser may do on these pages: run their script, use their style, ask us.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));

@@ -22,6 +22,11 @@ form.addEventListener("submit", async (event) => {
     outcome.textContent = answer.success || !why.length ? answer.message : why.join("; ");
     button.disabled = answer.success;
     if (answer.success) form.hidden = true;
+    if (answer.data?.key) {
+      const key = document.createElement("code");
+      key.textContent = answer.data.key;
+      outcome.append(document.createElement("br"), key);
+    }
     if (answer.data?.callbackURL) location.assign(answer.data.callbackURL);
   } catch {
     outcome.textContent = "The server did not answer; try again.";

@@ -1,0 +1,145 @@
+//! How many requests are under way: in all, so that a server with too many sheds the costly ones
+//! first, and for each key, so that one can not take all there is.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::model::ids::KeyId;
+
+/// What a request costs, the costliest first: that is the order in which they are shed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// Hashes a password, or asks for a mail.
+    Hashing,
+    /// Changes something.
+    Write,
+    /// Reads something.
+    Read,
+    /// Asks whether a credential is good, and whose it is.
+    Check,
+}
+
+impl Cost {
+    /// How many percent of the places those of this cost may fill.
+    const fn share(self) -> usize {
+        match self {
+            Self::Hashing => 40,
+            Self::Write => 60,
+            Self::Read => 80,
+            Self::Check => 100,
+        }
+    }
+}
+
+/// How many requests are under way; cheap to clone.
+#[derive(Clone)]
+pub struct InFlight(Arc<Counts>);
+
+struct Counts {
+    most: usize,
+    most_of_key: usize,
+    now: AtomicUsize,
+    of_keys: Mutex<HashMap<KeyId, usize>>,
+}
+
+impl InFlight {
+    /// None yet, of at most `most` in all and `most_of_key` with one key.
+    #[must_use]
+    pub fn new(most: usize, most_of_key: usize) -> Self {
+        let (now, of_keys) = (AtomicUsize::new(0), Mutex::default());
+        Self(Arc::new(Counts { most, most_of_key, now, of_keys }))
+    }
+
+    /// A place for a request until it is dropped; `None` where those of its cost have none left.
+    #[must_use]
+    pub fn enter(&self, cost: Cost) -> Option<Place> {
+        let before = self.0.now.fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.clone());
+        // At least one, however few there are in all.
+        let most = (self.0.most * cost.share() / 100).max(1);
+        (before < most).then_some(place)
+    }
+
+    /// A place for a request with this key until it is dropped; `None` where it has none left.
+    #[must_use]
+    pub fn enter_with(&self, key: KeyId) -> Option<KeyPlace> {
+        let mut of_keys = self.0.of_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = of_keys.entry(key).or_default();
+        if *count >= self.0.most_of_key {
+            return None;
+        }
+        *count += 1;
+        Some(KeyPlace { all: self.clone(), key })
+    }
+
+    /// How many are under way.
+    #[must_use]
+    pub fn now(&self) -> usize {
+        self.0.now.load(Ordering::Relaxed)
+    }
+}
+
+/// The place of a request that is under way.
+pub struct Place(InFlight);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The place of a request with a key that is under way.
+pub struct KeyPlace {
+    all: InFlight,
+    key: KeyId,
+}
+
+impl Drop for KeyPlace {
+    fn drop(&mut self) {
+        let mut of_keys = self.all.0.of_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = of_keys.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                of_keys.remove(&self.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn what_costs_most_is_shed_first_and_a_place_is_free_again_when_it_is_dropped() {
+        let all = InFlight::new(10, 10);
+        let mut held = Vec::new();
+        for (cost, places) in
+            [(Cost::Hashing, 4), (Cost::Write, 6), (Cost::Read, 8), (Cost::Check, 10)]
+        {
+            while let Some(place) = all.enter(cost) {
+                held.push(place);
+            }
+            assert_eq!(held.len(), places, "{cost:?}");
+            assert_eq!(all.now(), places);
+        }
+        held.clear();
+        assert!(all.enter(Cost::Hashing).is_some());
+        assert_eq!(all.now(), 0);
+    }
+
+    #[test]
+    fn a_key_has_places_of_its_own() {
+        let all = InFlight::new(10, 2);
+        let [one, other] = [1, 2].map(|id| KeyId::from_uuid(Uuid::from_u128(id)));
+        let held = [all.enter_with(one), all.enter_with(one)];
+        assert!(held.iter().all(Option::is_some));
+        assert!(all.enter_with(one).is_none());
+        assert!(all.enter_with(other).is_some());
+        drop(held);
+        assert!(all.enter_with(one).is_some());
+        assert!(all.0.of_keys.lock().expect("no panic").is_empty());
+    }
+}

@@ -1,0 +1,232 @@
+//! What Stripe tells of payments, taken into account: an organization is made for whoever buys one,
+//! suspended where it is not paid for, and reactivated where it is again.
+//!
+//! Events come in any order and more than once. That each counts once is
+//! [`super::idempotency`]'s; what is older than what was last taken into account changes nothing,
+//! plans and suspensions each for themselves.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::provisioning::{self, Order};
+use crate::domain::{key_claims, standing};
+use crate::error::{Error, Issue, Result};
+use crate::model::audit::Trail;
+use crate::model::email::Email;
+use crate::model::ids::{OrganizationId, PaymentId};
+use crate::model::org_handle::OrgHandle;
+use crate::model::organization::{BY_STRIPE, Standing};
+use crate::model::payment::{Charge, NewPayment, PaymentStatus};
+use crate::repo::billing_customers::{BillingCustomer, Payer};
+use crate::repo::{billing_customers, payments, standings};
+
+/// Something that happened to a payment.
+pub struct BillingEvent {
+    /// Its id: one event has one, however often it is told.
+    pub id: String,
+    /// When it happened.
+    pub at: DateTime<Utc>,
+    /// Who pays; `None` for a guest.
+    pub customer: Option<String>,
+    /// By which subscription, where it is one.
+    pub subscription: Option<String>,
+    /// The money, where any was asked for.
+    pub charge: Option<Charge>,
+    /// What happened.
+    pub what: Happened,
+}
+
+/// What happened.
+pub enum Happened {
+    /// Somebody bought an organization, or another plan for theirs.
+    Bought {
+        /// What it is to be.
+        order: Box<Order>,
+        /// Where the buyer reads mail.
+        email: Option<Email>,
+        /// Whether it is no subscription, and nothing more is due.
+        pays_once: bool,
+    },
+    /// What was due was paid, for this organization where it is named.
+    Paid(Option<OrgHandle>),
+    /// It was not.
+    NotPaid(Option<OrgHandle>),
+    /// The subscription ended.
+    Ended(Option<OrgHandle>),
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// An organization was made.
+    Provisioned,
+    /// An organization is on the plan that was bought.
+    PlanSet,
+    /// An organization was reactivated.
+    Reactivated,
+    /// An organization was suspended.
+    Suspended,
+    /// How the organization stands did not change.
+    Recorded,
+}
+
+/// Takes an event into account.
+///
+/// # Errors
+/// Not found where no organization of ours is meant; invalid where what was bought lacks what is
+/// needed, or the plan is not for this organization; conflict where its id was taken a moment ago,
+/// or is a deleted organization's.
+pub async fn apply(
+    app: &App,
+    tx: &mut PgConnection,
+    event: &BillingEvent,
+    trail: &Trail,
+) -> Result<Effect> {
+    match &event.what {
+        Happened::Bought { order, email, .. } => match standings::hold(tx, &order.handle).await? {
+            Some(standing) => set_plan(app, tx, event, &standing, order, trail).await,
+            None => provision(app, tx, event, (order, email.as_ref()), trail).await,
+        },
+        Happened::Paid(named) | Happened::NotPaid(named) | Happened::Ended(named) => {
+            judge(app, tx, event, named.as_ref(), trail).await
+        }
+    }
+}
+
+/// Makes the organization that was bought, without a key: the buyer is mailed a link to it.
+async fn provision(
+    app: &App,
+    tx: &mut PgConnection,
+    event: &BillingEvent,
+    (order, email): (&Order, Option<&Email>),
+    trail: &Trail,
+) -> Result<Effect> {
+    let email = email.ok_or_else(|| {
+        let path = ["data", "object", "customer_details", "email"].map(str::to_owned).to_vec();
+        let needed = "must be an address: the link to the first key is mailed there";
+        Error::invalid(vec![Issue { path, ..Issue::of_body(needed) }])
+    })?;
+    let opened = provisioning::open(app, tx, order, BY_STRIPE, trail).await?;
+    let payer = payer_of(event);
+    billing_customers::put_buyer(tx, opened.organization, &payer, trail.at).await?;
+    store(app, tx, event, opened.organization, trail).await?;
+    key_claims::offer(app, tx, opened.organization, email, trail).await?;
+    Ok(Effect::Provisioned)
+}
+
+/// Moves the organization, which is held, to the plan that was bought for it.
+async fn set_plan(
+    app: &App,
+    tx: &mut PgConnection,
+    event: &BillingEvent,
+    standing: &Standing,
+    order: &Order,
+    trail: &Trail,
+) -> Result<Effect> {
+    store(app, tx, event, standing.id, trail).await?;
+    let known = billing_customers::find(tx, standing.id).await?;
+    let last = known.as_ref().and_then(|known| known.last_checkout_at);
+    if last.is_some_and(|last| event.at < last) {
+        return Ok(Effect::Recorded);
+    }
+    standing::change_plan(tx, &order.handle, order.plan, BY_STRIPE, trail).await?;
+    let is_newest = known.is_none_or(|known| event.at >= known.last_event_at);
+    if is_newest && standing.is_suspended_for_billing() {
+        standing::end_suspension(tx, standing, BY_STRIPE, trail).await?;
+    }
+    billing_customers::put_buyer(tx, standing.id, &payer_of(event), trail.at).await?;
+    Ok(Effect::PlanSet)
+}
+
+/// Suspends or reactivates the organization that a payment, or the lack of one, is about.
+async fn judge(
+    app: &App,
+    tx: &mut PgConnection,
+    event: &BillingEvent,
+    named: Option<&OrgHandle>,
+    trail: &Trail,
+) -> Result<Effect> {
+    let handle = match named {
+        Some(named) => named.clone(),
+        None => find_paid_for(tx, event).await?,
+    };
+    let standing = standing::hold(tx, &handle).await?;
+    store(app, tx, event, standing.id, trail).await?;
+    let known = billing_customers::find(tx, standing.id).await?;
+    let policy = app.config.stripe.suspend_on;
+    let suspends = match event.what {
+        Happened::NotPaid(_) => policy.payment_failed,
+        Happened::Ended(_) => policy.subscription_deleted,
+        Happened::Paid(_) | Happened::Bought { .. } => false,
+    };
+    let pays = matches!(event.what, Happened::Paid(_));
+    let counts = known.is_none_or(|known| counts(event, &known, pays && named.is_some()));
+    if !counts || !(pays || suspends) {
+        return Ok(Effect::Recorded);
+    }
+    billing_customers::put_payer(tx, standing.id, &payer_of(event), trail.at).await?;
+    if suspends && standing.suspended_at.is_none() {
+        standing::begin_suspension(tx, &standing, BY_STRIPE, trail).await?;
+        return Ok(Effect::Suspended);
+    }
+    if pays && standing.is_suspended_for_billing() {
+        standing::end_suspension(tx, &standing, BY_STRIPE, trail).await?;
+        return Ok(Effect::Reactivated);
+    }
+    Ok(Effect::Recorded)
+}
+
+/// Whether an event says how the organization stands: it is no older than the last that did, and
+/// about the subscription that pays for it. A payment that names the organization may be by a new
+/// one.
+fn counts(event: &BillingEvent, known: &BillingCustomer, may_be_new: bool) -> bool {
+    let is_same = match (&event.subscription, &known.subscription) {
+        (Some(told), Some(known)) => told == known,
+        (Some(_), None) => !known.pays_once,
+        (None, _) => true,
+    };
+    event.at >= known.last_event_at && (is_same || may_be_new)
+}
+
+/// The organization that the event's subscription or customer pays for.
+async fn find_paid_for(tx: &mut PgConnection, event: &BillingEvent) -> Result<OrgHandle> {
+    let (customer, subscription) = (event.customer.as_deref(), event.subscription.as_deref());
+    let found = billing_customers::find_paid_for(tx, customer, subscription).await?;
+    let handle = found.and_then(|handle| OrgHandle::parse(&handle).ok());
+    handle.ok_or_else(|| Error::not_found("No organization is paid for by this customer"))
+}
+
+fn payer_of(event: &BillingEvent) -> Payer<'_> {
+    Payer {
+        customer: event.customer.as_deref(),
+        subscription: event.subscription.as_deref(),
+        pays_once: matches!(event.what, Happened::Bought { pays_once: true, .. }),
+        event_at: event.at,
+    }
+}
+
+/// Stores the payment that the event tells of, if it does.
+async fn store(
+    app: &App,
+    tx: &mut PgConnection,
+    event: &BillingEvent,
+    organization: OrganizationId,
+    trail: &Trail,
+) -> Result<()> {
+    let status = match event.what {
+        Happened::Bought { .. } | Happened::Paid(_) => PaymentStatus::Paid,
+        Happened::NotPaid(_) => PaymentStatus::Failed,
+        Happened::Ended(_) => return Ok(()),
+    };
+    let Some(charge) = &event.charge else { return Ok(()) };
+    let payment = NewPayment {
+        id: PaymentId::new(trail.at, &*app.entropy),
+        organization,
+        event: &event.id,
+        charge,
+        status,
+        created_at: event.at,
+    };
+    payments::insert(tx, &payment).await
+}

@@ -1,0 +1,184 @@
+//! Where requests are counted against limits, and what their answers tell of it (contract §1, *Rate
+//! limits*): `RateLimit-Policy` and `RateLimit`, and after a refusal `Retry-After`.
+
+use std::marker::PhantomData;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::app::App;
+use crate::app::limits::Judged;
+use crate::error::{Error, Kind, Result};
+use crate::http::context::RequestContext;
+use crate::model::caller::Caller;
+use crate::model::email::Email;
+use crate::model::ids::{AccountId, OrganizationId};
+use crate::model::limit::{Limit, Subject};
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Passes a request that its answer will tell of, too.
+fn note(context: &RequestContext, judged: Option<Judged>) -> Result<()> {
+    let Some(judged) = judged else { return Ok(()) };
+    context.judged(judged);
+    judged.require()
+}
+
+/// Counts a request from its address, against a limit of this server's own.
+///
+/// # Errors
+/// Rate limited.
+pub fn count_address(app: &App, context: &RequestContext, limit: Limit) -> Result<()> {
+    let subject = Subject::address(context.address);
+    note(context, app.limits.count_here(&app.config.limits, limit, subject))
+}
+
+/// Counts a request of an organization against what its plan holds.
+///
+/// # Errors
+/// Rate limited.
+pub fn count_request(app: &App, context: &RequestContext, caller: &Caller) -> Result<()> {
+    let quota = app.config.plans.of(caller.plan).requests_per_minute;
+    note(context, app.limits.count_request(caller.organization, quota))
+}
+
+/// Counts what a person asks for themselves.
+///
+/// # Errors
+/// Rate limited.
+pub fn count_person(app: &App, context: &RequestContext, account: AccountId) -> Result<()> {
+    let subject = Subject::id(account.uuid());
+    note(context, app.limits.count_here(&app.config.limits, Limit::Account, subject))
+}
+
+/// Counts a key that an organization is about to mint.
+///
+/// # Errors
+/// Rate limited.
+pub async fn count_mint(
+    app: &App,
+    context: &RequestContext,
+    organization: OrganizationId,
+) -> Result<()> {
+    count(app, context, Limit::KeyMint, Subject::id(organization.0)).await
+}
+
+/// Counts a personal token that somebody is about to make.
+///
+/// # Errors
+/// Rate limited.
+pub async fn count_token_mint(
+    app: &App,
+    context: &RequestContext,
+    account: AccountId,
+) -> Result<()> {
+    count(app, context, Limit::KeyMint, Subject::id(account.uuid())).await
+}
+
+/// Counts a mail that a client asks for, to whomever it goes.
+///
+/// # Errors
+/// Rate limited.
+pub async fn count_mail(app: &App, context: &RequestContext, to: Subject) -> Result<()> {
+    count(app, context, Limit::MailClient, Subject::address(context.address)).await?;
+    count(app, context, Limit::MailAddress, to).await
+}
+
+/// Lets somebody try to sign in to an account: success clears what failed before. Every try is
+/// counted before it is made, so that many at once are no way around.
+///
+/// # Errors
+/// Rate limited; those of `work`.
+pub async fn signing_in<T>(
+    app: &App,
+    context: &RequestContext,
+    email: &Email,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let (limit, subject) = (Limit::SignInFailures, Subject::text(email.as_str()));
+    count(app, context, limit, subject).await?;
+    let done = work.await;
+    let was_right = match &done {
+        Ok(_) => true,
+        Err(error) => *error.kind() == Kind::EmailNotVerified,
+    };
+    if was_right {
+        app.limits.refill(limit, subject).await;
+    }
+    done
+}
+
+async fn count(app: &App, context: &RequestContext, limit: Limit, subject: Subject) -> Result<()> {
+    note(context, app.limits.count(&app.config.limits, limit, subject).await)
+}
+
+/// A limit for each client address, as a type that a guard can name.
+pub trait OfAddress {
+    /// The limit.
+    const LIMIT: Limit;
+}
+
+/// Guard: a request from an address that has not asked too often, whoever asks.
+pub struct Limited<L>(PhantomData<L>);
+
+impl<L: OfAddress> FromRequestParts<App> for Limited<L> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let context = RequestContext::from_request_parts(parts, app).await?;
+        count(app, &context, L::LIMIT, Subject::address(context.address)).await?;
+        Ok(Self(PhantomData))
+    }
+}
+
+/// Signing up and in.
+pub struct SignIn;
+
+impl OfAddress for SignIn {
+    const LIMIT: Limit = Limit::SignIn;
+}
+
+/// Showing the token of a mailed link.
+pub struct TokenCheck;
+
+impl OfAddress for TokenCheck {
+    const LIMIT: Limit = Limit::TokenChecks;
+}
+
+/// The middleware of routes that nobody calls in anybody's name.
+pub async fn by_address(
+    State(app): State<App>,
+    context: RequestContext,
+    request: Request,
+    next: Next,
+) -> Response {
+    match count_address(&app, &context, Limit::Address) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Tells of the limits that a request was judged by.
+pub fn add_headers(headers: &mut HeaderMap, judged: &[Judged]) {
+    if judged.is_empty() {
+        return;
+    }
+    let policies = judged.iter().map(|Judged { name, verdict }| {
+        format!(r#""{name}";q={};w={}"#, verdict.rate.quota, verdict.rate.window.as_secs())
+    });
+    let states = judged.iter().map(|Judged { name, verdict }| {
+        let until = verdict.retry_after.unwrap_or(verdict.until_full);
+        let seconds = until.as_secs() + u64::from(until.subsec_nanos() > 0);
+        format!(r#""{name}";r={};t={}"#, verdict.remaining, seconds.max(1))
+    });
+    let (policies, states) = (policies.collect::<Vec<_>>(), states.collect::<Vec<_>>());
+    for (name, texts) in [(POLICY, policies), (STATE, states)] {
+        if let Ok(value) = HeaderValue::from_str(&texts.join(", ")) {
+            headers.insert(name, value);
+        }
+    }
+}

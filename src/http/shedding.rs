@@ -1,0 +1,56 @@
+//! What a server with too much to do leaves undone: passwords and mails first, then changes, then
+//! reading, and last the checks of keys. Whether it lives and is ready is always answered.
+
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use metrics::counter;
+
+use crate::app::App;
+use crate::app::in_flight::Cost;
+use crate::error::Error;
+use crate::http::context::RequestContext;
+use crate::http::trusted_page::is_safe;
+
+/// Routes that ask whose a credential is.
+const CHECKS: [&str; 3] = ["/auth/verify", "/me", "/v1/organization/me"];
+/// Routes that hash passwords, or queue mails.
+const HASHING: [&str; 11] = [
+    "/auth/signup",
+    "/auth/login",
+    "/api/auth/sign-up/email",
+    "/api/auth/sign-in/email",
+    "/api/auth/request-password-reset",
+    "/api/auth/reset-password",
+    "/api/auth/change-password",
+    "/api/auth/send-verification-email",
+    "/api/user/me",
+    "/api/user/organizations/{organizationId}/invites",
+    "/api/user/organizations/{organizationId}/invites/{id}/resend",
+];
+
+/// Lets a request in where those of its cost have a place left.
+pub async fn shed(
+    State(app): State<App>,
+    context: RequestContext,
+    request: Request,
+    next: Next,
+) -> Response {
+    let cost = cost(request.method(), &context.route);
+    let Some(_place) = app.in_flight.enter(cost) else {
+        counter!("requests_shed_total").increment(1);
+        return Error::unavailable("too many requests are under way").into_response();
+    };
+    next.run(request).await
+}
+
+fn cost(method: &Method, route: &str) -> Cost {
+    match (is_safe(method), route) {
+        (true, route) if CHECKS.contains(&route) => Cost::Check,
+        (true, _) => Cost::Read,
+        (false, "/api/user/me") if method == Method::PUT => Cost::Write,
+        (false, route) if HASHING.contains(&route) => Cost::Hashing,
+        (false, _) => Cost::Write,
+    }
+}

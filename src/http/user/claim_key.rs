@@ -1,0 +1,88 @@
+//! `/api/auth/claim-key`: the first key of an organization that was paid for.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::key_claims;
+use crate::error::Result;
+use crate::http::body::{Fields, FromFields, JsonBody, secret};
+use crate::http::context::RequestContext;
+use crate::http::limits::{Limited, TokenCheck};
+use crate::http::user::dialect::{
+    BadRequest, Forbidden, Success, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+};
+use crate::http::user::pages::{self, Page};
+use crate::model::secret::Secret;
+
+/// The page that the mailed link leads to: a button, since mail scanners follow links.
+///
+/// It asks nothing of the server before the button is pressed.
+#[utoipa::path(get, path = "/api/auth/claim-key", operation_id = "showClaimKeyPage",
+    tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
+    responses((status = 200, description = "The page.", body = String,
+               content_type = "text/html; charset=utf-8")))]
+pub(super) async fn show_page() -> Page {
+    pages::CLAIM_KEY
+}
+
+/// The token of a mailed link.
+#[derive(ToSchema)]
+#[schema(as = user::ClaimKeyRequest)]
+pub struct ClaimRequest {
+    #[schema(value_type = String)]
+    token: Secret,
+}
+
+impl FromFields for ClaimRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let token = fields.required("token", secret);
+        Some(Self { token: token? })
+    }
+}
+
+/// An organization's first key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::ClaimedKey)]
+pub struct ClaimedKey {
+    organization: KeyedOrganization,
+    /// The key's text: in this answer, and never again.
+    #[schema(examples("tnt_live_a1b2c3d4…"))]
+    key: String,
+}
+
+/// The organization that a key is of.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::KeyedOrganization)]
+pub struct KeyedOrganization {
+    #[schema(examples("acme"))]
+    id: String,
+    #[schema(examples("Acme Corp"))]
+    name: String,
+}
+
+/// Claim the first key of an organization that was paid for, by the token of the mailed link.
+///
+/// The token is good once, for 7 days; not while the organization is suspended, and not after its
+/// keys were ended by the operator.
+#[utoipa::path(post, path = "/api/auth/claim-key", operation_id = "claimKey", tag = "user",
+    request_body = ClaimRequest,
+    responses((status = 200, description = "The key, which may do everything in it.",
+               body = Success<ClaimedKey>),
+              BadRequest, Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
+pub(super) async fn claim(
+    State(app): State<App>,
+    _: Limited<TokenCheck>,
+    context: RequestContext,
+    JsonBody { value: request, .. }: JsonBody<ClaimRequest>,
+) -> Result<Json<Success<ClaimedKey>>> {
+    let claimed = key_claims::claim(&app, &request.token, &context.trail()).await?;
+    let (organization, minted) = claimed;
+    let data = ClaimedKey {
+        organization: KeyedOrganization { id: organization.handle, name: organization.name },
+        key: minted.secret.expose().to_owned(),
+    };
+    Ok(Json(Success::ok("This is your key. It is shown once: store it now", data)))
+}

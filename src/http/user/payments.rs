@@ -1,0 +1,78 @@
+//! `GET /api/user/organizations/{organizationId}/payments`: what was paid for the organization.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::http::caller::{BillingRead, Tenant};
+use crate::http::query::Query;
+use crate::http::user::dialect::{BadRequest, Forbidden, Listed, Unauthorized, Unavailable};
+use crate::http::user::page::Part;
+use crate::http::wire::Timestamp;
+use crate::model;
+use crate::repo;
+
+/// Something that was paid for an organization, or was not.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::Payment)]
+#[serde(rename_all = "camelCase")]
+pub struct Payment {
+    #[schema(examples("pay_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    /// In the currency's smallest unit: cents, where it has them.
+    #[schema(examples(2900))]
+    amount: i64,
+    /// The currency (ISO 4217), in lower case.
+    #[schema(examples("usd"))]
+    currency: String,
+    /// `paid` or `failed`.
+    #[schema(examples("paid"))]
+    status: &'static str,
+    #[schema(required, examples("1 × Starter (at $29.00 / month)"))]
+    description: Option<String>,
+    created_at: Timestamp,
+}
+
+impl From<model::payment::Payment> for Payment {
+    fn from(payment: model::payment::Payment) -> Self {
+        Self {
+            id: payment.id.to_string(),
+            amount: payment.amount,
+            currency: payment.currency,
+            status: payment.status.as_str(),
+            description: payment.description,
+            created_at: Timestamp(payment.created_at),
+        }
+    }
+}
+
+/// List what was paid for an organization, and what was not, newest first.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}/payments",
+    operation_id = "listPayments", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("offset" = Option<i64>, Query, description = "How many to pass over."),
+           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
+           ("q" = Option<String>, Query, description = "What the description has to contain.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The payments.", body = Listed<Payment>), BadRequest,
+              Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Tenant(caller, _): Tenant<BillingRead>,
+    mut query: Query,
+) -> Result<Json<Listed<Payment>>> {
+    let part = Part::read(&mut query);
+    query.finish()?;
+    let (search, window) = (part.search.as_deref(), part.window());
+    let (found, total) = app
+        .db
+        .tenant(caller.organization, async |db| {
+            repo::payments::list(db, caller.organization, search, window).await
+        })
+        .await?;
+    let found = found.into_iter().map(Payment::from).collect();
+    Ok(Json(Listed::ok("Payments fetched", found, part.of(total))))
+}

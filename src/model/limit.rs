@@ -1,0 +1,198 @@
+//! What is limited, and how each limit is told apart in answers, settings and metrics.
+
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::model::rate::Rate;
+
+/// One limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// Requests without a credential, for each client address.
+    Address,
+    /// Requests about one's own account, for each person.
+    Account,
+    /// Credentials that are not good, for each client address.
+    UnknownKeys,
+    /// Signing up and in, for each client address.
+    SignIn,
+    /// Signing in to one account; success clears it. It slows, and never locks.
+    SignInFailures,
+    /// Mails that are asked for to one e-mail address.
+    MailAddress,
+    /// Mails that one client address asks for.
+    MailClient,
+    /// Tokens of mailed links that are shown, for each client address.
+    TokenChecks,
+    /// Keys that are minted for each organization, and tokens for each person.
+    KeyMint,
+    /// Wrong master keys, for each client address.
+    MasterFailures,
+    /// Requests with right master keys, for each client address.
+    MasterRequests,
+}
+
+impl Limit {
+    /// Every limit that has one rate for all.
+    pub const ALL: [Self; 11] = [
+        Self::Address,
+        Self::Account,
+        Self::UnknownKeys,
+        Self::SignIn,
+        Self::SignInFailures,
+        Self::MailAddress,
+        Self::MailClient,
+        Self::TokenChecks,
+        Self::KeyMint,
+        Self::MasterFailures,
+        Self::MasterRequests,
+    ];
+
+    /// The limit's name in answers, settings and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Account => "account",
+            Self::UnknownKeys => "unknown_keys",
+            Self::SignIn => "sign_in",
+            Self::SignInFailures => "sign_in_failures",
+            Self::MailAddress => "mail_address",
+            Self::MailClient => "mail_client",
+            Self::TokenChecks => "token_checks",
+            Self::KeyMint => "key_mint",
+            Self::MasterFailures => "master_failures",
+            Self::MasterRequests => "master_requests",
+        }
+    }
+
+    /// Whether it means the same on one server and on ten.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        matches!(
+            self,
+            Self::SignIn
+                | Self::SignInFailures
+                | Self::MailAddress
+                | Self::MailClient
+                | Self::TokenChecks
+                | Self::KeyMint
+        )
+    }
+
+    /// What holds where the operator says nothing: kind to a person who tries things.
+    #[must_use]
+    pub const fn usual(self) -> Rate {
+        match self {
+            // 20 a second, 120 at once.
+            Self::Address | Self::Account => Rate::new(120, 6),
+            Self::UnknownKeys | Self::SignIn => Rate::new(60, 60),
+            // 10, then one for every 30 seconds.
+            Self::SignInFailures => Rate::new(10, 300),
+            Self::MailAddress => Rate::new(3, 3_600),
+            Self::MailClient => Rate::new(30, 3_600),
+            Self::TokenChecks => Rate::new(30, 300),
+            Self::KeyMint => Rate::new(120, 3_600),
+            Self::MasterFailures => Rate::new(100, 300),
+            Self::MasterRequests => Rate::new(1_000, 100),
+        }
+    }
+
+    /// What holds under `LIMITS_PROFILE=strict`, for a front door that strangers lean on.
+    #[must_use]
+    pub const fn strict(self) -> Rate {
+        match self {
+            // 5 a second, 30 at once.
+            Self::Address | Self::Account => Rate::new(30, 6),
+            Self::UnknownKeys => Rate::new(20, 60),
+            Self::SignIn => Rate::new(10, 60),
+            Self::SignInFailures => Rate::new(5, 300),
+            Self::MailAddress => Rate::new(3, 3_600),
+            Self::MailClient => Rate::new(10, 3_600),
+            Self::TokenChecks => Rate::new(10, 300),
+            Self::KeyMint => Rate::new(30, 3_600),
+            Self::MasterFailures => Rate::new(20, 300),
+            Self::MasterRequests => Rate::new(300, 60),
+        }
+    }
+}
+
+/// Whose tries are counted together. Two that differ share a bucket by an accident of 2^-64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subject(u128);
+
+impl Subject {
+    /// A client's address. An IPv6 client has all of its /64 to call from, so that is one; an IPv4
+    /// address in IPv6 clothes is itself; who calls from no known address shares one place.
+    #[must_use]
+    pub fn address(address: Option<IpAddr>) -> Self {
+        match address.map(|address| address.to_canonical()) {
+            None => Self(0),
+            Some(IpAddr::V4(address)) => Self(address.to_ipv6_mapped().to_bits()),
+            Some(IpAddr::V6(address)) => Self(address.to_bits() & (u128::MAX << 64)),
+        }
+    }
+
+    /// All that there is no room for.
+    pub const CROWD: Self = Self(u128::MAX);
+
+    /// A number that differs for most.
+    #[must_use]
+    pub fn spread(self) -> usize {
+        let mixed = (self.0 ^ (self.0 >> 64)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        usize::try_from((mixed >> 32) & 0xffff).unwrap_or(0)
+    }
+
+    /// What has an id: an organization, an account.
+    #[must_use]
+    pub const fn id(id: Uuid) -> Self {
+        Self(id.as_u128())
+    }
+
+    /// The same, told apart by a number.
+    #[must_use]
+    pub const fn with(self, number: u64) -> Self {
+        Self(self.0 ^ (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+    }
+
+    /// What has a name, such as an e-mail address, of which nothing is kept but a digest.
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        let digest: [u8; 32] = Sha256::digest(text).into();
+        Self(digest.first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes)))
+    }
+
+    /// As the database holds it.
+    #[must_use]
+    pub const fn uuid(self) -> Uuid {
+        Uuid::from_u128(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(address: &str) -> Subject {
+        Subject::address(address.parse().ok())
+    }
+
+    #[test]
+    fn what_is_one_client_is_one_subject() {
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:c000:201"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("2001:db8::1"), of("2001:DB8::ffff:0:0:3"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("unknown"), of(""));
+        assert_ne!(of("unknown"), of("0.0.0.0"));
+    }
+
+    #[test]
+    fn every_name_is_one_s_own() {
+        let names: std::collections::BTreeSet<_> = Limit::ALL.map(Limit::as_str).into();
+        assert_eq!(names.len(), Limit::ALL.len());
+    }
+}

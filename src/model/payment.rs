@@ -1,0 +1,75 @@
+//! What was paid for an organization, and what was not.
+
+use chrono::{DateTime, Utc};
+
+use crate::model::ids::{OrganizationId, PaymentId};
+
+/// What became of a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaymentStatus {
+    /// The money came.
+    Paid,
+    /// It did not.
+    Failed,
+}
+
+impl PaymentStatus {
+    /// Reads a status's word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Paid, Self::Failed].into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// The status's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Paid => "paid",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Money, and what for.
+pub struct Charge {
+    /// How much, in the currency's smallest unit; more than nothing.
+    pub amount: i64,
+    /// The currency: three lower-case letters (ISO 4217).
+    pub currency: String,
+    /// What it is known by where it was paid: an invoice, or what stands for one.
+    pub reference: String,
+    /// What for, in words.
+    pub description: Option<String>,
+}
+
+/// A payment about to be stored.
+pub struct NewPayment<'a> {
+    /// Its id.
+    pub id: PaymentId,
+    /// What for.
+    pub organization: OrganizationId,
+    /// What told of it.
+    pub event: &'a str,
+    /// How much.
+    pub charge: &'a Charge,
+    /// What became of it.
+    pub status: PaymentStatus,
+    /// When it was made, or failed.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What is told about a payment.
+pub struct Payment {
+    /// Its id.
+    pub id: PaymentId,
+    /// How much, in the currency's smallest unit.
+    pub amount: i64,
+    /// The currency.
+    pub currency: String,
+    /// What became of it.
+    pub status: PaymentStatus,
+    /// What for, in words.
+    pub description: Option<String>,
+    /// When it was made, or failed.
+    pub created_at: DateTime<Utc>,
+}

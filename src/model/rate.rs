@@ -1,0 +1,132 @@
+//! How often something may be done: the generic cell rate algorithm (GCRA). A bucket of `quota`
+//! tries fills at a steady pace, from empty to full in one window; a refused try takes nothing.
+
+use std::time::Duration;
+
+/// How many tries there are in a window: as many at once, then one for each part of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many; at least 1.
+    pub quota: u32,
+    /// How long the bucket takes to fill.
+    pub window: Duration,
+}
+
+impl Rate {
+    /// `quota` tries in `seconds`.
+    #[must_use]
+    pub const fn new(quota: u32, seconds: u64) -> Self {
+        Self { quota, window: Duration::from_secs(seconds) }
+    }
+
+    /// How long one try takes to come back.
+    #[must_use]
+    pub fn pace(&self) -> Duration {
+        self.window / self.quota.max(1)
+    }
+
+    /// Judges a try, where the bucket takes `until_full` from now to be full again. With the time
+    /// that it takes after the try, if that is let through.
+    #[must_use]
+    pub fn judge(&self, until_full: Duration) -> (Verdict, Option<Duration>) {
+        let after = until_full + self.pace();
+        if after <= self.window {
+            return (self.admitted(after), Some(after));
+        }
+        (self.refused(until_full), None)
+    }
+
+    /// The verdict on a try that was let through, and left the bucket this long from full.
+    #[must_use]
+    pub fn admitted(&self, until_full: Duration) -> Verdict {
+        let free = self.window.saturating_sub(until_full).as_nanos();
+        let remaining = free.checked_div(self.pace().as_nanos()).unwrap_or(0);
+        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
+        Verdict { rate: *self, remaining, until_full, retry_after: None }
+    }
+
+    /// The verdict on a try that was refused, with the bucket this long from full.
+    #[must_use]
+    pub fn refused(&self, until_full: Duration) -> Verdict {
+        let wait = (until_full + self.pace()).saturating_sub(self.window);
+        Verdict { rate: *self, remaining: 0, until_full, retry_after: Some(wait) }
+    }
+}
+
+/// What became of a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What it was judged by.
+    pub rate: Rate,
+    /// How many more there are now.
+    pub remaining: u32,
+    /// How long until all are there again.
+    pub until_full: Duration,
+    /// Where it was refused, how long until one would be let through.
+    pub retry_after: Option<Duration>,
+}
+
+impl Verdict {
+    /// Whether the try was refused.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        self.retry_after.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_full_bucket_gives_its_quota_at_once_and_then_one_for_each_part_of_the_window() {
+        let rate = Rate::new(3, 30);
+        let mut until_full = Duration::ZERO;
+        for remaining in [2, 1, 0] {
+            let (verdict, after) = rate.judge(until_full);
+            assert_eq!((verdict.remaining, verdict.is_refusal()), (remaining, false));
+            until_full = after.expect("let through");
+        }
+        let (refused, after) = rate.judge(until_full);
+        assert_eq!((refused.retry_after, after), (Some(10 * SECOND), None));
+        let (refused, _) = rate.judge(until_full.saturating_sub(9 * SECOND));
+        assert_eq!(refused.retry_after, Some(SECOND));
+        let (next, _) = rate.judge(until_full.saturating_sub(10 * SECOND));
+        assert!(!next.is_refusal());
+    }
+
+    proptest! {
+        /// Whatever comes, and when, no window lets more than twice the quota through, and a
+        /// refusal pushes nothing on.
+        #[test]
+        fn no_window_lets_more_through_than_the_bucket_and_what_flows_in(
+            quota in 1_u32..50, seconds in 1_u64..100,
+            waits in prop::collection::vec(0_u64..2_000, 1..300),
+        ) {
+            let rate = Rate::new(quota, seconds);
+            let (mut now, mut full_at) = (Duration::ZERO, Duration::ZERO);
+            let mut passed = Vec::new();
+            for wait in waits {
+                now += Duration::from_millis(wait);
+                let (verdict, after) = rate.judge(full_at.saturating_sub(now));
+                prop_assert_eq!(verdict.is_refusal(), after.is_none());
+                if let Some(after) = after {
+                    full_at = now + after;
+                    passed.push(now);
+                } else {
+                    let wait = verdict.retry_after.expect("a time");
+                    let (later, _) = rate.judge(full_at.saturating_sub(now + wait));
+                    prop_assert!(!later.is_refusal());
+                }
+            }
+            for (at, start) in passed.iter().enumerate() {
+                let end = *start + rate.window;
+                let within = passed[at..].iter().filter(|it| **it < end).count();
+                prop_assert!(within <= 2 * quota as usize);
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Who pays for an organization, as Stripe knows them.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::error::Result;
+use crate::model::ids::OrganizationId;
+
+/// Who pays for an organization.
+pub struct BillingCustomer {
+    /// The subscription, where it is one.
+    pub subscription: Option<String>,
+    /// Whether it is no subscription, and nothing more is due.
+    pub pays_once: bool,
+    /// When what last changed whether the organization is suspended happened.
+    pub last_event_at: DateTime<Utc>,
+    /// When the last checkout happened.
+    pub last_checkout_at: Option<DateTime<Utc>>,
+}
+
+/// Who an event says pays.
+pub struct Payer<'a> {
+    /// The customer; `None` for a guest.
+    pub customer: Option<&'a str>,
+    /// The subscription, where it is one.
+    pub subscription: Option<&'a str>,
+    /// Whether nothing more is due.
+    pub pays_once: bool,
+    /// When the event happened.
+    pub event_at: DateTime<Utc>,
+}
+
+/// The handle of the organization that is paid for by this subscription, or by this customer where
+/// one of the two sides knows no subscription. `None` where there is none, or it is not clear
+/// which: a customer may pay for several, and for what is none of ours.
+///
+/// # Errors
+/// The database's own.
+pub async fn find_paid_for(
+    db: &mut PgConnection,
+    customer: Option<&str>,
+    subscription: Option<&str>,
+) -> Result<Option<String>> {
+    let rows = sqlx::query!(
+        r#"select o.handle, coalesce(b.subscription_id = $2, false) as "is_exact!"
+           from billing_customers b join organizations o on o.id = b.organization_id
+           where o.deleted_at is null
+             and (b.subscription_id = $2
+                  or b.customer_id = $1
+                     and ($2::text is null or b.subscription_id is null and not b.pays_once))
+           order by 2 desc, b.last_event_at desc limit 2"#,
+        customer,
+        subscription,
+    )
+    .fetch_all(db)
+    .await?;
+    let is_clear = rows.len() == 1;
+    let first = rows.into_iter().next();
+    Ok(first.filter(|row| row.is_exact || is_clear).map(|row| row.handle))
+}
+
+/// Who pays for the organization, where that is known.
+///
+/// # Errors
+/// The database's own.
+pub async fn find(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<Option<BillingCustomer>> {
+    let row = sqlx::query_as!(
+        BillingCustomer,
+        "select subscription_id as subscription, pays_once, last_event_at, last_checkout_at
+         from billing_customers where organization_id = $1",
+        organization.0,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row)
+}
+
+/// Writes down who bought what the organization is, in the place of whoever did before.
+///
+/// # Errors
+/// The database's own.
+pub async fn put_buyer(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    payer: &Payer<'_>,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into billing_customers as b (organization_id, customer_id, subscription_id,
+                                             pays_once, last_event_at, last_checkout_at, created_at)
+         values ($1, $2, $3, $4, $5, $5, $6)
+         on conflict on constraint billing_customers_pkey do update
+         set customer_id = excluded.customer_id, subscription_id = excluded.subscription_id,
+             pays_once = excluded.pays_once, last_checkout_at = excluded.last_checkout_at,
+             last_event_at = greatest(b.last_event_at, excluded.last_event_at)",
+        organization.0,
+        payer.customer,
+        payer.subscription,
+        payer.pays_once,
+        payer.event_at,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Writes down who pays for the organization since. What the event does not say stays.
+///
+/// # Errors
+/// The database's own.
+pub async fn put_payer(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    payer: &Payer<'_>,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into billing_customers as b (organization_id, customer_id, subscription_id,
+                                             pays_once, last_event_at, created_at)
+         values ($1, $2, $3, $4, $5, $6)
+         on conflict on constraint billing_customers_pkey do update
+         set customer_id = coalesce(excluded.customer_id, b.customer_id),
+             subscription_id = coalesce(excluded.subscription_id, b.subscription_id),
+             last_event_at = excluded.last_event_at",
+        organization.0,
+        payer.customer,
+        payer.subscription,
+        payer.pays_once,
+        payer.event_at,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Claims to the first key of an organization that was paid for: made, mailed, used up, ended.
+//! Whether one is over is judged by the database's clock.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgConnection;
+
+use crate::error::Result;
+use crate::model::email::Email;
+use crate::model::ids::OrganizationId;
+use crate::model::secret::Digest;
+
+/// How long a claim can be used.
+const LIFETIME: TimeDelta = TimeDelta::days(7);
+
+/// Stores a claim to the organization's first key.
+///
+/// # Errors
+/// The database's own: an organization has one in its life.
+pub async fn insert(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    email: &Email,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into key_claims (organization_id, email, created_at, expires_at)
+         values ($1, $2, $3, $4)",
+        organization.0,
+        email.as_str(),
+        at,
+        at + LIFETIME,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives an open claim the token of its next mail; the handle of its organization, or `None` where
+/// nobody is to be mailed any more.
+///
+/// # Errors
+/// The database's own.
+pub async fn write_token(
+    db: &mut PgConnection,
+    id: OrganizationId,
+    digest: Digest,
+) -> Result<Option<String>> {
+    let handle = sqlx::query_scalar!(
+        "update key_claims c set digest = $2 from organizations o
+         where c.organization_id = $1 and o.id = c.organization_id and o.deleted_at is null
+           and c.claimed_at is null and c.revoked_at is null and c.expires_at > now()
+         returning o.handle",
+        id.0,
+        digest.bytes().as_slice(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(handle)
+}
+
+/// The organization whose open claim has a token with one of these digests, and its handle; not
+/// held.
+///
+/// # Errors
+/// The database's own.
+pub async fn find_shown(
+    db: &mut PgConnection,
+    digests: &[Digest],
+) -> Result<Option<(OrganizationId, String)>> {
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let row = sqlx::query!(
+        "select o.id, o.handle
+         from key_claims c join organizations o on o.id = c.organization_id
+         where c.digest = any($1) and c.claimed_at is null and c.revoked_at is null
+           and c.expires_at > now() and o.deleted_at is null",
+        &digests,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (OrganizationId(row.id), row.handle)))
+}
+
+/// Uses the organization's claim up; false where it is not open any more, or its token is another
+/// by now. Of several who use one at once, one does.
+///
+/// # Errors
+/// The database's own.
+pub async fn spend(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    digests: &[Digest],
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let done = sqlx::query!(
+        "update key_claims set claimed_at = $3
+         where organization_id = $1 and digest = any($2) and claimed_at is null
+           and revoked_at is null and expires_at > now()",
+        organization.0,
+        &digests,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends the organization's claim, where it has an open one; whether it did.
+///
+/// # Errors
+/// The database's own.
+pub async fn revoke(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update key_claims set revoked_at = $2
+         where organization_id = $1 and claimed_at is null and revoked_at is null",
+        organization.0,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}

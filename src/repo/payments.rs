@@ -1,0 +1,89 @@
+//! Payments, as they were told of.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::ids::{OrganizationId, PaymentId};
+use crate::model::payment::{NewPayment, Payment, PaymentStatus};
+
+/// Stores a payment, unless it is known: what is paid is paid once, however often it is told of.
+///
+/// # Errors
+/// The database's own.
+pub async fn insert(db: &mut PgConnection, payment: &NewPayment<'_>) -> Result<()> {
+    sqlx::query!(
+        "insert into payments (id, organization_id, event_id, reference, amount, currency, status,
+                               description, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         on conflict do nothing",
+        payment.id.uuid(),
+        payment.organization.0,
+        payment.event,
+        payment.charge.reference,
+        payment.charge.amount,
+        payment.charge.currency,
+        payment.status.as_str(),
+        payment.charge.description,
+        payment.created_at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    id: Uuid,
+    amount: i64,
+    currency: String,
+    status: String,
+    description: Option<String>,
+    created_at: DateTime<Utc>,
+}
+
+/// A part of the organization's payments, those whose descriptions contain `search`, the newest
+/// first, and how many there are in all.
+///
+/// # Errors
+/// The database's own.
+pub async fn list(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    search: Option<&str>,
+    (offset, limit): (i64, i64),
+) -> Result<(Vec<Payment>, i64)> {
+    let rows = sqlx::query_as!(
+        Row,
+        "select id, amount, currency, status, description, created_at from payments
+         where organization_id = $1
+           and ($2::text is null or strpos(lower(description), lower($2)) > 0)
+         order by created_at desc, id desc offset $3 limit $4",
+        organization.0,
+        search,
+        offset,
+        limit,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from payments
+           where organization_id = $1
+             and ($2::text is null or strpos(lower(description), lower($2)) > 0)"#,
+        organization.0,
+        search,
+    )
+    .fetch_one(db)
+    .await?;
+    let payments = rows.into_iter().filter_map(|row| {
+        Some(Payment {
+            id: PaymentId::from_uuid(row.id),
+            amount: row.amount,
+            currency: row.currency,
+            status: PaymentStatus::parse(&row.status)?,
+            description: row.description,
+            created_at: row.created_at,
+        })
+    });
+    Ok((payments.collect(), total))
+}

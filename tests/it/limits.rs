@@ -1,0 +1,421 @@
+//! How often who may do what (contract §1, *Rate limits*): each limit at its door, in its family's
+//! words, the same on every server where it has to be.
+
+use serde_json::json;
+
+use crate::support::actor::{Actor, Answer};
+use crate::support::app::TestSettings;
+use crate::support::people::PASSWORD;
+use crate::support::{TestApp, with};
+
+/// A server with the usual limits, and these changes.
+fn limited(changes: &str) -> TestSettings {
+    with(&[("LIMITS_PROFILE", "usual"), ("LIMITS", changes)])
+}
+
+/// Somebody behind another address. The test's server trusts one proxy.
+fn from(app: &TestApp, address: &str) -> Actor {
+    app.anon().with("x-forwarded-for", address)
+}
+
+fn behind_a_proxy(changes: &str) -> TestSettings {
+    with(&[("LIMITS_PROFILE", "usual"), ("LIMITS", changes), ("TRUSTED_PROXY_HOPS", "1")])
+}
+
+/// Asks until it is told to wait: how often it was let through, and the refusal.
+async fn until_limited(mut ask: impl AsyncFnMut() -> Answer) -> (u32, Answer) {
+    for passed in 0..1_000 {
+        let answer = ask().await;
+        if answer.status == 429 {
+            return (passed, answer);
+        }
+    }
+    panic!("nothing is limited");
+}
+
+/// The number after `name=` in a header of limits.
+fn number(header: &str, name: &str) -> u64 {
+    let (_, rest) = header.split_once(&format!(";{name}=")).unwrap_or_else(|| panic!("{header}"));
+    rest.split([';', ',']).next().unwrap().parse().unwrap()
+}
+
+/// Passes a refusal whose header, and body where the family has the number there, say when to come
+/// again.
+#[track_caller]
+fn assert_told_when(answer: &Answer, limit: &str) -> u64 {
+    let wait: u64 = answer.header("retry-after").parse().unwrap();
+    assert!(wait >= 1);
+    let state = answer.header("ratelimit");
+    assert!(state.contains(&format!(r#""{limit}";r=0"#)), "{state}");
+    if let Some(told) = answer.body.pointer("/error/retry_after") {
+        assert_eq!(told, wait);
+    }
+    wait
+}
+
+#[tokio::test]
+async fn requests_without_a_credential_are_limited_for_each_address() {
+    behind_a_proxy(r#"{"address":{"quota":5,"window_s":600}}"#)
+        .run(async |app| {
+            let one = from(app, "192.0.2.1");
+            for path in ["/me", "/auth/me", "/v1/organization/me", "/api/user/me", "/openapi.json"]
+            {
+                one.get(path).await;
+            }
+            for (path, code) in [
+                ("/me", "rate_limited"),
+                ("/auth/me", "RATE_LIMIT_EXCEEDED"),
+                ("/v1/organization/me", "rate_limited"),
+                ("/api/user/me", "RATE_LIMIT_ERROR"),
+                ("/.well-known/jwks.json", "rate_limited"),
+                ("/openapi.json", "rate_limited"),
+            ] {
+                let refused = one.get(path).await.has_failed(429, code);
+                assert_told_when(&refused, "address");
+            }
+            for path in ["/health/live", "/health/ready"] {
+                one.get(path).await.has_status(200);
+            }
+            from(app, "192.0.2.2").get("/me").await.has_failed(401, "unauthorized");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn one_network_of_ipv6_is_one_client_and_an_address_in_other_clothes_is_itself() {
+    behind_a_proxy(r#"{"address":{"quota":10,"window_s":600}}"#)
+        .run(async |app| {
+            let mut number = 0;
+            let (passed, _) = until_limited(async || {
+                number += 1;
+                from(app, &format!("2001:DB8::{number:x}")).get("/me").await
+            })
+            .await;
+            assert_eq!(passed, 10);
+            from(app, "2001:db8:0:1::1").get("/me").await.has_status(401);
+            for address in ["192.0.2.1", "::ffff:192.0.2.1", "::FFFF:C000:201"] {
+                for _ in 0..3 {
+                    from(app, address).get("/me").await.has_status(401);
+                }
+            }
+            from(app, "192.0.2.1").get("/me").await.has_status(401);
+            from(app, "::ffff:192.0.2.1").get("/me").await.has_status(429);
+            // Who can not be told apart shares one place.
+            for garbage in ["", "garbage", "1.2.3.4.5", ";", "192.0.2.1:80"] {
+                from(app, garbage).get("/me").await.has_status(401);
+                from(app, garbage).get("/me").await.has_status(401);
+            }
+            from(app, "more garbage").get("/me").await.has_status(429);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_an_untrusted_peer_forwards_makes_no_new_client_of_it() {
+    limited(r#"{"address":{"quota":3,"window_s":600}}"#)
+        .run(async |app| {
+            let hops = vec!["10.0.0.1"; 50].join(", ");
+            for forged in ["192.0.2.1", "192.0.2.2", &hops] {
+                from(app, forged).get("/me").await.has_status(401);
+            }
+            from(app, "192.0.2.3").get("/me").await.has_status(429);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_organization_is_limited_by_its_plan_and_told_so_by_every_answer() {
+    with(&[
+        ("LIMITS_PROFILE", "usual"),
+        ("PLANS", r#"{"trial":{"requests_per_minute":5},"starter":{"requests_per_minute":50}}"#),
+    ])
+    .run(async |app| {
+        let (acme, other) = (app.sign_up().await, app.sign_up().await);
+        let first = app.key(&acme.api_key).get("/me").await.has_status(200);
+        assert_eq!(first.header("ratelimit-policy"), r#""org";q=5;w=60"#);
+        assert_eq!(number(first.header("ratelimit"), "r"), 4);
+        assert_eq!(number(first.header("ratelimit"), "t"), 12);
+        let second = app.mint(&acme.api_key, json!({ "name": "ci" })).await;
+        for left in [2, 1, 0] {
+            let answer = app.key(&second.api_key).get("/v1/organization/me").await.has_status(200);
+            assert_eq!(number(answer.header("ratelimit"), "r"), left);
+        }
+        for key in [&acme.api_key, &second.api_key] {
+            let refused = app.key(key).get("/me").await.has_failed(429, "rate_limited");
+            assert!((1..=12).contains(&assert_told_when(&refused, "org")));
+        }
+        let refused = app.key(&acme.api_key).get("/v1/organization/me").await;
+        assert_told_when(&refused.has_failed(429, "rate_limited"), "org");
+        let own = app.key(&acme.api_key).get("/v1/admin/audit-log").await.has_status(429);
+        assert_eq!(own.body["error"]["code"], "RATE_LIMITED");
+        let tenant = format!("/api/user/organizations/{}", acme.org_id);
+        app.key(&acme.api_key).get(&tenant).await.has_failed(429, "RATE_LIMIT_ERROR");
+        app.key(&other.api_key).get("/me").await.has_status(200);
+        // Another plan holds at once, and what is without limit says nothing.
+        app.execute("update organizations set plan = 'starter' where handle <> 'system'").await;
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.execute("update organizations set plan = 'enterprise' where handle <> 'system'").await;
+        let free = app.key(&acme.api_key).get("/me").await.has_status(200);
+        assert_eq!(free.header("ratelimit"), "");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_person_s_requests_about_themselves_are_limited_too() {
+    limited(r#"{"account":{"quota":3,"window_s":600}}"#)
+        .run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            let ben = app.sign_up_person("ben@example.com").await;
+            for actor in [app.session(&ann.cookie), app.bearer(&ann.token)] {
+                actor.get("/api/user/me").await.has_status(200);
+            }
+            app.bearer(&ann.token).get("/auth/me").await.has_status(200);
+            let refused = app.bearer(&ann.token).get("/auth/me").await;
+            assert_told_when(&refused.has_failed(429, "RATE_LIMIT_EXCEEDED"), "account");
+            app.session(&ann.cookie).get("/api/user/me").await.has_failed(429, "RATE_LIMIT_ERROR");
+            app.session(&ben.cookie).get("/api/user/me").await.has_status(200);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn credentials_that_are_not_good_are_limited_and_a_good_one_passes_behind_the_same_address() {
+    limited(r#"{"unknown_keys":{"quota":4,"window_s":600}}"#)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let unknown = app.app.config.keys.format.mint(&*app.app.entropy);
+            let (passed, refused) =
+                until_limited(async || app.key(unknown.expose()).get("/me").await).await;
+            assert_eq!(passed, 4);
+            assert_told_when(&refused, "unknown_keys");
+            app.key("garbage").get("/auth/verify").await.has_failed(429, "rate_limited");
+            app.bearer("a.b.c").get("/api/user/me").await.has_failed(429, "RATE_LIMIT_ERROR");
+            app.key(&acme.api_key).get("/me").await.has_status(200);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn signing_up_and_in_share_a_limit_for_each_address_at_every_door() {
+    behind_a_proxy(r#"{"sign_in":{"quota":5,"window_s":600}}"#)
+        .run(async |app| {
+            let shown = json!({ "email": "ann@example.com", "password": PASSWORD });
+            let doors = [
+                ("/signup", json!({}), "rate_limited"),
+                ("/auth/signup", shown.clone(), "RATE_LIMIT_EXCEEDED"),
+                ("/auth/login", shown.clone(), "RATE_LIMIT_EXCEEDED"),
+                ("/api/auth/sign-up/email", json!({}), "RATE_LIMIT_ERROR"),
+                ("/api/auth/sign-in/email", shown, "RATE_LIMIT_ERROR"),
+            ];
+            for (path, request, _) in &doors {
+                let answer = from(app, "192.0.2.1").post(path, request.clone()).await;
+                assert_ne!(answer.status, 429, "{path}");
+            }
+            for (path, request, code) in &doors {
+                let refused = from(app, "192.0.2.1").post(path, request.clone()).await;
+                assert_told_when(&refused.has_failed(429, code), "sign_in");
+            }
+            from(app, "192.0.2.2").post("/signup", json!({})).await.has_status(201);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_account_is_slowed_after_failures_wherever_they_come_from_and_success_clears_them() {
+    behind_a_proxy(r#"{"sign_in_failures":{"quota":3,"window_s":90}}"#)
+        .run(async |app| {
+            app.sign_up_person("ann@example.com").await;
+            let mut number = 0;
+            let mut sign_in = async |email: &str, password: &str| {
+                number += 1;
+                let client = from(app, &format!("192.0.2.{number}"));
+                let shown = json!({ "email": email, "password": password });
+                client.post("/api/auth/sign-in/email", shown).await
+            };
+            for _ in 0..2 {
+                for _ in 0..2 {
+                    sign_in("ann@example.com", "not the password").await.has_status(401);
+                }
+                sign_in("ANN@example.com", PASSWORD).await.has_status(200);
+            }
+            for _ in 0..3 {
+                sign_in("ann@example.com", "not the password").await.has_status(401);
+            }
+            // Nobody learns by it whether there is an account.
+            for email in ["ann@example.com", "nobody@example.com"] {
+                let (_, refused) =
+                    until_limited(async || sign_in(email, "not the password").await).await;
+                assert!(assert_told_when(&refused, "sign_in_failures") <= 30);
+            }
+            // What the clock would do: one try is there again. It is a try, not a lock.
+            let sql = "update rate_limits set full_at = full_at - interval '30 seconds'";
+            app.execute(sql).await;
+            let replica = app.replica();
+            let right = json!({ "email": "ann@example.com", "password": PASSWORD });
+            let client = from(&replica, "192.0.2.200");
+            client.post("/auth/login", right.clone()).await.has_status(200);
+            client.post("/auth/login", right).await.has_status(200);
+            replica.close().await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_shared_limit_of_n_lets_n_through_on_two_servers_and_not_twice_as_many() {
+    limited(r#"{"sign_in":{"quota":20,"window_s":3600}}"#)
+        .run(async |app| {
+            let replica = app.replica();
+            let asked = (0..60).map(|number: usize| {
+                let server = if number.is_multiple_of(2) { app } else { &replica };
+                async move { server.anon().post("/signup", json!({})).await.status.as_u16() }
+            });
+            let statuses = futures_util::future::join_all(asked).await;
+            assert_eq!(statuses.iter().filter(|it| **it == 201).count(), 20, "{statuses:?}");
+            assert_eq!(statuses.iter().filter(|it| **it == 429).count(), 40, "{statuses:?}");
+            let third = app.replica();
+            third.anon().post("/signup", json!({})).await.has_status(429);
+            third.close().await;
+            replica.close().await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn mails_are_limited_for_each_recipient_and_for_each_client() {
+    behind_a_proxy(r#"{"mail_client":{"quota":6,"window_s":3600}}"#)
+        .run(async |app| {
+            let reset = async |client: &str, email: &str| {
+                let request = json!({ "email": email });
+                from(app, client).post("/api/auth/request-password-reset", request).await
+            };
+            for client in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+                reset(client, "ann@example.com").await.has_status(200);
+            }
+            let refused = reset("192.0.2.4", "ANN@example.com").await;
+            assert_told_when(&refused.has_failed(429, "RATE_LIMIT_ERROR"), "mail_address");
+            for number in 0..6 {
+                reset("192.0.2.9", &format!("{number}@example.com")).await.has_status(200);
+            }
+            let refused = reset("192.0.2.9", "another@example.com").await;
+            assert_told_when(&refused.has_failed(429, "RATE_LIMIT_ERROR"), "mail_client");
+            let request = json!({ "email": "more@example.com", "password": PASSWORD, "name": "A" });
+            for path in ["/api/auth/sign-up/email", "/auth/signup"] {
+                from(app, "192.0.2.9").post(path, request.clone()).await.has_status(429);
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn tokens_of_mailed_links_are_limited_however_they_are_shown() {
+    limited(r#"{"token_checks":{"quota":2,"window_s":300}}"#)
+        .run(async |app| {
+            let token = tenantry::model::key_format::KeyFormat::of_links().mint(&*app.app.entropy);
+            let shown = json!({ "token": token.expose() });
+            let reset = json!({ "token": token.expose(), "newPassword": PASSWORD });
+            let anon = app.anon();
+            anon.post("/api/auth/verify-email", shown.clone()).await.has_status(401);
+            anon.post("/api/auth/reset-password", reset.clone()).await.has_status(401);
+            for (path, request) in [
+                ("/api/auth/claim-key", shown.clone()),
+                ("/api/auth/verify-email", shown),
+                ("/api/auth/reset-password", reset),
+            ] {
+                let refused = anon.post(path, request).await.has_failed(429, "RATE_LIMIT_ERROR");
+                assert_told_when(&refused, "token_checks");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_organization_mints_so_many_keys_an_hour_through_all_doors_together() {
+    limited(r#"{"key_mint":{"quota":4,"window_s":3600}}"#)
+        .run(async |app| {
+            let (acme, other) = (app.sign_up().await, app.sign_up().await);
+            let key = app.key(&acme.api_key);
+            let tenant = format!("/api/user/organizations/{}/api-keys", acme.org_id);
+            let request = |name: &str| json!({ "name": name, "scopes": ["usage:read"] });
+            key.post("/me/api-keys", json!({})).await.has_status(201);
+            key.post("/v1/organization/api-keys", request("a")).await.has_status(201);
+            let made = key.post(&tenant, request("b")).await.has_status(201);
+            let id = made.body["data"]["id"].as_str().unwrap();
+            key.post(&format!("{tenant}/{id}/rotate"), json!({})).await.has_status(200);
+            let refused = key.post("/me/api-keys", json!({})).await;
+            assert_told_when(&refused.has_failed(429, "rate_limited"), "key_mint");
+            let refused = key.post("/v1/organization/api-keys", request("c")).await;
+            assert_told_when(&refused.has_failed(429, "rate_limited"), "key_mint");
+            key.post(&tenant, request("d")).await.has_failed(429, "RATE_LIMIT_ERROR");
+            let own = key.post("/v1/admin/key/rotate", json!({})).await.has_status(429);
+            assert_eq!(own.body["error"]["code"], "RATE_LIMITED");
+            app.key(&other.api_key).post("/me/api-keys", json!({})).await.has_status(201);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_limit_that_is_only_observed_counts_and_lets_pass() {
+    limited(r#"{"unknown_keys":{"quota":1,"window_s":600,"only_observed":true}}"#)
+        .run(async |app| {
+            for left in [0, 0, 0] {
+                let answer = app.key("garbage").get("/me").await.has_failed(401, "unauthorized");
+                assert_eq!(number(answer.header("ratelimit"), "r"), left);
+                assert_eq!(answer.header("retry-after"), "");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn without_its_table_a_shared_limit_falls_to_the_wall_and_never_to_nothing() {
+    limited(r#"{"sign_in":{"quota":3,"window_s":600}}"#)
+        .run(async |app| {
+            app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
+            let (passed, refused) =
+                until_limited(async || app.anon().post("/signup", json!({})).await).await;
+            assert_eq!(passed, 3);
+            assert_told_when(&refused, "sign_in");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn with_the_limits_off_nothing_is_limited_but_by_plans() {
+    with(&[
+        ("LIMITS_PROFILE", "off"),
+        ("PLANS", r#"{"trial":{"requests_per_minute":1,"projects":1}}"#),
+    ])
+    .run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        for _ in 0..200 {
+            let answer = app.key("garbage").get("/me").await.has_status(401);
+            assert_eq!(answer.header("ratelimit"), "");
+        }
+        app.make_project(&ann, "one").await;
+        let projects = format!("/api/user/organizations/{}/projects", ann.org_id);
+        let second = app.session(&ann.cookie).post(&projects, json!({ "name": "two" })).await;
+        second.has_failed(403, "PLAN_LIMIT_REACHED");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_that_names_anybody_is_kept_and_what_is_full_is_swept() {
+    limited("{}")
+        .run(async |app| {
+            let shown = json!({ "email": "ann@example.com", "password": "not the password" });
+            app.anon().post("/auth/login", shown).await.has_status(401);
+            let rows: Vec<String> = sqlx::query_scalar("select r::text from rate_limits r")
+                .fetch_all(&mut app.sql().await)
+                .await
+                .unwrap();
+            assert_eq!(rows.len(), 2, "{rows:?}");
+            assert!(rows.iter().all(|row| !row.contains("ann")), "{rows:?}");
+            app.execute("update rate_limits set full_at = now() where name = 'sign_in'").await;
+            let sweep = async |db: &mut _| tenantry::repo::rate_limits::sweep(db).await;
+            assert_eq!(app.app.db.run(sweep).await.unwrap(), 1);
+            assert_eq!(app.count("select count(*) from rate_limits").await, 1);
+        })
+        .await;
+}

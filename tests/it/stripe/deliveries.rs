@@ -1,0 +1,107 @@
+//! An event that is sent again, or twice at once, counts once.
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::bought;
+use crate::support::app::ORGANIZATIONS;
+use crate::support::run;
+use crate::support::stripe::{PATH, SECRET, checkout, header, later, not_paid, paid};
+
+#[tokio::test]
+async fn an_event_that_is_sent_again_is_answered_again_whatever_else_differs() {
+    run(async |app| {
+        let mut event = checkout("evt_1", "acme", "starter");
+        let first = app.stripe(&event).await.has_status(200);
+        assert_eq!(first.header("idempotent-replayed"), "");
+        event["pending_webhooks"] = 0.into();
+        app.clock.advance(chrono::TimeDelta::days(3));
+        let again = app.stripe(&event).await.has_status(200);
+        assert_eq!(again.body, first.body);
+        assert_eq!(again.header("idempotent-replayed"), "true");
+        assert_eq!(app.count(ORGANIZATIONS).await, 1);
+        assert_eq!(app.count("select count(*) from payments").await, 1);
+        assert_eq!(app.mails().await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_suspension_that_is_sent_again_does_not_undo_a_payment_since() {
+    run(async |app| {
+        bought(app, "acme").await;
+        let failed = later(not_paid("evt_2", "acme"), 10);
+        app.stripe(&failed).await.has_status(200);
+        app.stripe(&later(paid("evt_3", "acme"), 10)).await.has_status(200);
+        let again = app.stripe(&failed).await.has_status(200);
+        assert_eq!(again.body["effect"], "suspended");
+        let suspended = "select count(*) from organizations where suspended_at is not null";
+        assert_eq!(app.count(suspended).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_20_deliveries_at_once_one_makes_the_organization() {
+    run(async |app| {
+        let body = checkout("evt_1", "acme", "starter").to_string();
+        let signed = header(SECRET, app.seconds(), body.as_bytes());
+        let stripe = app.anon().with("stripe-signature", &signed);
+        let mut deliveries = JoinSet::new();
+        for _ in 0..20 {
+            let (stripe, body) = (stripe.clone(), body.clone());
+            deliveries.spawn(async move { stripe.send("POST", PATH, body).await });
+        }
+        for answer in deliveries.join_all().await {
+            if answer.status == 200 {
+                assert_eq!(answer.body["effect"], "provisioned");
+                continue;
+            }
+            let busy = answer.has_failed(409, "idempotency_processing");
+            assert_eq!(busy.header("retry-after"), "1");
+        }
+        assert_eq!(app.count(ORGANIZATIONS).await, 1);
+        assert_eq!(app.count("select count(*) from payments").await, 1);
+        assert_eq!(app.count("select count(*) from outbox").await, 1);
+        stripe.send("POST", PATH, body).await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_different_events_at_once_each_counts() {
+    run(async |app| {
+        bought(app, "acme").await;
+        let mut deliveries = JoinSet::new();
+        for number in 0..10 {
+            let event = later(paid(&format!("evt_{number}"), "acme"), number);
+            let body = event.to_string();
+            let stripe = app.signing(&body);
+            deliveries.spawn(async move { stripe.send("POST", PATH, body).await });
+        }
+        for answer in deliveries.join_all().await {
+            answer.has_status(200);
+        }
+        assert_eq!(app.count("select count(*) from payments").await, 11);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_an_event_no_more_is_kept_than_what_came_of_it() {
+    run(async |app| {
+        let mut event = checkout("evt_1", "acme", "starter");
+        event["data"]["object"]["customer_details"]["phone"] = "+15551234567".into();
+        app.stripe(&event).await.has_status(200);
+        app.seen.lock().unwrap().push("+15551234567".to_owned());
+        let kept: serde_json::Value = sqlx::query_scalar("select body from idempotency_keys")
+            .fetch_one(&mut app.sql().await)
+            .await
+            .unwrap();
+        assert_eq!(kept, json!({ "received": true, "effect": "provisioned" }));
+        let until = "select count(*) from idempotency_keys
+                     where expires_at = created_at + interval '30 days' and principal = 'STRIPE'";
+        assert_eq!(app.count(until).await, 1);
+    })
+    .await;
+}

@@ -1,0 +1,48 @@
+//! `POST /webhooks/stripe`, and what comes of it: organizations, their first keys, payments.
+
+mod checkout;
+mod claim;
+mod deliveries;
+mod payments;
+mod readme;
+mod signature;
+mod standing;
+mod strangers;
+
+use serde_json::Value;
+
+use crate::support::TestApp;
+use crate::support::stripe::checkout;
+
+/// Makes an organization by a checkout; nobody has claimed its key.
+async fn bought(app: &TestApp, org_id: &str) {
+    let event = checkout(&format!("evt_buys_{org_id}"), org_id, "starter");
+    let answer = app.stripe(&event).await.has_status(200);
+    assert_eq!(answer.body["effect"], "provisioned");
+}
+
+/// Makes an organization by a checkout, and claims its key.
+async fn bought_with_key(app: &TestApp, org_id: &str) -> String {
+    bought(app, org_id).await;
+    let token = app.mailed_token().await;
+    let answer = claim::press(app, &token).await.has_status(200);
+    crate::support::app::text(&answer.body["data"]["key"])
+}
+
+/// The event with something else at a place in its object.
+fn with(mut event: Value, place: &str, value: impl Into<Value>) -> Value {
+    let (parent, name) = place.rsplit_once('/').unwrap_or(("", place));
+    let parent = if parent.is_empty() { String::new() } else { format!("/{parent}") };
+    let object = event["data"]["object"].pointer_mut(&parent).unwrap();
+    object[name] = value.into();
+    event
+}
+
+/// The event without what is at a place in its object.
+fn without(mut event: Value, place: &str) -> Value {
+    let (parent, name) = place.rsplit_once('/').unwrap_or(("", place));
+    let parent = if parent.is_empty() { String::new() } else { format!("/{parent}") };
+    let object = event["data"]["object"].pointer_mut(&parent).unwrap();
+    object.as_object_mut().unwrap().remove(name).unwrap();
+    event
+}

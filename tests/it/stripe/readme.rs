@@ -1,0 +1,31 @@
+//! The binary, told by a signature that openssl makes: the script of the README as it stands there.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::server::Place;
+
+#[test]
+fn the_readme_buys_an_organization_and_its_key_works() {
+    let readme = include_str!("../../../README.md");
+    let section = readme.split("### Stripe").nth(1).unwrap();
+    let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let secret = script.split("STRIPE_WEBHOOK_SECRET=").nth(1).unwrap();
+    let secret = secret.split_whitespace().next().unwrap();
+    let place = Place::new();
+    let server = place.start(&[("STRIPE_WEBHOOK_SECRET", secret)]);
+    let script = script.replace("http://127.0.0.1:8080", &server.url(""));
+    let done = Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+    let complaints = String::from_utf8_lossy(&done.stderr);
+    if complaints.contains("openssl: not found") && std::env::var_os("CI").is_none() {
+        return;
+    }
+    let told = String::from_utf8(done.stdout).unwrap();
+    let answers: Vec<Value> =
+        told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(answers[0]["effect"], "provisioned", "{told}");
+    let key = answers[1]["data"]["key"].as_str().unwrap();
+    assert_eq!(server.status_with(key), 200);
+    assert!(!server.log().contains(key) && !server.log().contains(secret));
+}

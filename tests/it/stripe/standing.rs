@@ -1,0 +1,184 @@
+//! `invoice.paid`, `invoice.payment_failed`, `customer.subscription.deleted`: who does not pay is
+//! suspended, who pays is active again, and what support decided stays.
+
+use serde_json::{Value, json};
+
+use super::{bought_with_key, with};
+use crate::support::app::text;
+use crate::support::stripe::{ended, later, not_paid, paid};
+use crate::support::{TestApp, run, with as with_settings};
+
+async fn effect(app: &TestApp, event: &Value) -> String {
+    text(&app.stripe(event).await.has_status(200).body["effect"])
+}
+
+/// Suspends or reactivates as support does.
+async fn support(app: &TestApp, org_id: &str, what: &str, name: &str) {
+    let request = json!({ "confirm_org_id": org_id, "idempotency_key": name });
+    let path = format!("/v1/admin/org/{org_id}/{what}");
+    app.master_naming("ORG_SUSPEND", name).post(&path, request).await.has_status(200);
+}
+
+/// Suspends as a billing worker does.
+async fn billing_worker(app: &TestApp, org_id: &str, name: &str) {
+    let path = format!("/v1/admin/billing/org/{org_id}/suspend");
+    app.master_naming("BILLING_SUSPEND", name).post(&path, json!({})).await.has_status(200);
+}
+
+async fn status(app: &TestApp, key: &str) -> u16 {
+    app.key(key).get("/me").await.status.as_u16()
+}
+
+#[tokio::test]
+async fn who_does_not_pay_is_suspended_at_once_and_who_pays_again_is_active_with_the_same_key() {
+    run(async |app| {
+        let key = bought_with_key(app, "acme").await;
+        for (number, event) in
+            [not_paid("evt_2", "acme"), ended("evt_3", "acme")].iter().enumerate()
+        {
+            let seconds = 10 + 10 * i64::try_from(number).unwrap();
+            let event = later(event.clone(), seconds);
+            assert_eq!(effect(app, &event).await, "suspended");
+            app.key(&key).get("/me").await.has_failed(403, "organization_suspended");
+            let pays = later(paid(&format!("evt_pays_{number}"), "acme"), seconds + 5);
+            assert_eq!(effect(app, &pays).await, "reactivated");
+            assert_eq!(status(app, &key).await, 200);
+        }
+        assert_eq!(effect(app, &later(paid("evt_4", "acme"), 40)).await, "recorded");
+        let told: Vec<String> = sqlx::query_scalar(
+            "select event_type from audit_events where actor = 'stripe' order by id",
+        )
+        .fetch_all(&mut app.sql().await)
+        .await
+        .unwrap();
+        let (off, on) = ("organization.suspended", "organization.reactivated");
+        assert_eq!(told, ["organization.provisioned", off, on, off, on]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_suspends_is_what_the_operator_says() {
+    for (policy, failed, deleted) in [
+        ("payment_failed", "suspended", "recorded"),
+        ("subscription_deleted", "recorded", "suspended"),
+        ("never", "recorded", "recorded"),
+    ] {
+        with_settings(&[("STRIPE_SUSPEND_ON", policy)])
+            .run(async |app| {
+                bought_with_key(app, "one").await;
+                assert_eq!(effect(app, &not_paid("evt_1", "one")).await, failed, "{policy}");
+                bought_with_key(app, "two").await;
+                assert_eq!(effect(app, &ended("evt_2", "two")).await, deleted, "{policy}");
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_older_than_what_was_last_taken_into_account_changes_nothing() {
+    run(async |app| {
+        let key = bought_with_key(app, "acme").await;
+        assert_eq!(effect(app, &later(paid("evt_2", "acme"), 60)).await, "recorded");
+        // Told of late: it was paid since.
+        assert_eq!(effect(app, &later(not_paid("evt_3", "acme"), 30)).await, "recorded");
+        assert_eq!(status(app, &key).await, 200);
+        assert_eq!(effect(app, &later(ended("evt_4", "acme"), 90)).await, "suspended");
+        assert_eq!(effect(app, &later(paid("evt_5", "acme"), 80)).await, "recorded");
+        assert_eq!(status(app, &key).await, 403);
+        // The payments happened all the same: the checkout's, and three invoices.
+        assert_eq!(app.count("select count(*) from payments where status = 'paid'").await, 3);
+        assert_eq!(app.count("select count(*) from payments where status = 'failed'").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_does_not_suspend_does_not_hide_a_payment_that_is_told_of_late() {
+    with_settings(&[("STRIPE_SUSPEND_ON", "never")])
+        .run(async |app| {
+            let key = bought_with_key(app, "acme").await;
+            billing_worker(app, "acme", "evt_w").await;
+            assert_eq!(effect(app, &later(not_paid("evt_2", "acme"), 60)).await, "recorded");
+            assert_eq!(effect(app, &later(paid("evt_3", "acme"), 30)).await, "reactivated");
+            assert_eq!(status(app, &key).await, 200);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_payment_lifts_what_billing_suspended_and_nothing_else() {
+    run(async |app| {
+        let key = bought_with_key(app, "acme").await;
+        billing_worker(app, "acme", "evt_w1").await;
+        assert_eq!(effect(app, &later(paid("evt_2", "acme"), 10)).await, "reactivated");
+        support(app, "acme", "suspend", "evt_s1").await;
+        assert_eq!(effect(app, &later(paid("evt_3", "acme"), 20)).await, "recorded");
+        assert_eq!(status(app, &key).await, 403);
+        // Nor does a lack of payment take it over.
+        assert_eq!(effect(app, &later(not_paid("evt_4", "acme"), 30)).await, "recorded");
+        billing_worker(app, "acme", "evt_w2").await;
+        assert_eq!(effect(app, &later(paid("evt_5", "acme"), 40)).await, "recorded");
+        assert_eq!(status(app, &key).await, 403);
+        support(app, "acme", "reactivate", "evt_s2").await;
+        assert_eq!(status(app, &key).await, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn support_outranks_billing_where_both_suspend() {
+    run(async |app| {
+        let key = bought_with_key(app, "acme").await;
+        assert_eq!(effect(app, &later(not_paid("evt_2", "acme"), 10)).await, "suspended");
+        let since = "select count(*) from organizations
+                     where suspended_at = '2036-05-08T09:56:42.855Z'";
+        app.clock.advance(chrono::TimeDelta::hours(1));
+        support(app, "acme", "suspend", "evt_s1").await;
+        assert_eq!(app.count(since).await, 1);
+        assert_eq!(effect(app, &later(paid("evt_3", "acme"), 20)).await, "recorded");
+        assert_eq!(status(app, &key).await, 403);
+        let told: Vec<(String, Value)> = sqlx::query_as(
+            "select actor, detail from audit_events where event_type = 'organization.suspended'
+             order by id",
+        )
+        .fetch_all(&mut app.sql().await)
+        .await
+        .unwrap();
+        let before = json!({ "suspended_before_by": "stripe" });
+        assert_eq!(told[0], ("stripe".to_owned(), json!({})));
+        assert_eq!(told[1], ("master:ORG_SUSPEND".to_owned(), before));
+        assert_eq!(told.len(), 2);
+        // A checkout does not lift it either.
+        let again = later(crate::support::stripe::checkout("evt_4", "acme", "pro"), 30);
+        assert_eq!(effect(app, &again).await, "plan_set");
+        assert_eq!(status(app, &key).await, 403);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_organization_is_found_by_its_metadata_where_nobody_is_known_to_pay() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let event = not_paid("evt_1", "elsewhere");
+        let basil = with(
+            event.clone(),
+            "parent/subscription_details/metadata/org_id",
+            acme.org_id.as_str(),
+        );
+        assert_eq!(effect(app, &basil).await, "suspended");
+        // As versions before 2025-03-31 have it.
+        let mut older = later(paid("evt_2", "elsewhere"), 10);
+        let object = older["data"]["object"].as_object_mut().unwrap();
+        object.remove("parent");
+        object.insert("subscription".to_owned(), "sub_elsewhere".into());
+        let details = json!({ "metadata": { "org_id": acme.org_id } });
+        object.insert("subscription_details".to_owned(), details);
+        assert_eq!(effect(app, &older).await, "reactivated");
+        // From now on by who pays.
+        assert_eq!(effect(app, &later(ended("evt_3", "elsewhere"), 20)).await, "suspended");
+        assert_eq!(status(app, &acme.api_key).await, 403);
+    })
+    .await;
+}

@@ -1,0 +1,120 @@
+//! Stripe, as far as its webhooks go: events, signed.
+
+use chrono::{DateTime, Utc};
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tenantry::clock::Clock;
+
+use super::TestApp;
+use super::actor::{Actor, Answer};
+use super::leaks;
+
+/// What a server of tests takes Stripe's signatures under.
+pub const SECRET: &str = "whsec_of_the_tests_0123456789";
+/// Where it takes them.
+pub const PATH: &str = "/webhooks/stripe";
+
+/// `v1` of a body that is signed at a time.
+pub fn signature(secret: &str, seconds: i64, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("{seconds}.").as_bytes());
+    mac.update(body);
+    leaks::hex(&mac.finalize().into_bytes())
+}
+
+/// The header of a body that is signed at a time.
+pub fn header(secret: &str, seconds: i64, body: &[u8]) -> String {
+    format!("t={seconds},v1={}", signature(secret, seconds, body))
+}
+
+impl TestApp {
+    /// The server's time in seconds.
+    pub fn seconds(&self) -> i64 {
+        let now: DateTime<Utc> = self.clock.now();
+        now.timestamp()
+    }
+
+    /// Stripe, about to send this body just now.
+    pub fn signing(&self, body: &str) -> Actor {
+        self.seen.lock().unwrap().push(SECRET.to_owned());
+        self.anon().with("stripe-signature", &header(SECRET, self.seconds(), body.as_bytes()))
+    }
+
+    /// Stripe tells of an event just now.
+    pub async fn stripe(&self, event: &Value) -> Answer {
+        let body = event.to_string();
+        self.signing(&body).send("POST", PATH, body).await
+    }
+}
+
+/// An event that happened when the tests' clock starts.
+pub fn event(id: &str, kind: &str, object: &Value) -> Value {
+    json!({
+        "id": id, "object": "event", "api_version": "2025-03-31.basil", "created": 2_093_853_402,
+        "data": { "object": object }, "livemode": false, "pending_webhooks": 1, "type": kind,
+        "request": { "id": null, "idempotency_key": null },
+    })
+}
+
+/// The same, some seconds later.
+pub fn later(mut event: Value, seconds: i64) -> Value {
+    event["created"] = json!(event["created"].as_i64().unwrap() + seconds);
+    event
+}
+
+/// A paid checkout of an organization, by a customer and a subscription that are named after it.
+pub fn checkout(id: &str, org_id: &str, tier: &str) -> Value {
+    event(
+        id,
+        "checkout.session.completed",
+        &json!({
+            "id": format!("cs_test_{id}"), "object": "checkout.session", "mode": "subscription",
+            "amount_total": 2900, "currency": "usd", "customer": format!("cus_{org_id}"),
+            "customer_details": { "email": "Buyer@Example.com", "name": "Buyer Inc.",
+                                  "tax_ids": [] },
+            "invoice": format!("in_of_{id}"), "payment_status": "paid", "status": "complete",
+            "subscription": format!("sub_{org_id}"),
+            "metadata": { "org_id": org_id, "tier": tier },
+        }),
+    )
+}
+
+/// An invoice of the subscription of [`checkout`].
+fn invoice(id: &str, kind: &str, org_id: &str) -> Value {
+    event(
+        id,
+        kind,
+        &json!({
+            "id": format!("in_of_{id}"), "object": "invoice", "customer": format!("cus_{org_id}"),
+            "amount_due": 2900, "amount_paid": if kind == "invoice.paid" { 2900 } else { 0 },
+            "currency": "usd", "billing_reason": "subscription_cycle", "metadata": {},
+            "lines": { "data": [{ "description": "1 × Starter (at $29.00 / month)" }] },
+            "parent": { "type": "subscription_details",
+                        "subscription_details": { "subscription": format!("sub_{org_id}"),
+                                                  "metadata": {} } },
+        }),
+    )
+}
+
+/// `invoice.paid`
+pub fn paid(id: &str, org_id: &str) -> Value {
+    invoice(id, "invoice.paid", org_id)
+}
+
+/// `invoice.payment_failed`
+pub fn not_paid(id: &str, org_id: &str) -> Value {
+    invoice(id, "invoice.payment_failed", org_id)
+}
+
+/// `customer.subscription.deleted`
+pub fn ended(id: &str, org_id: &str) -> Value {
+    event(
+        id,
+        "customer.subscription.deleted",
+        &json!({
+            "id": format!("sub_{org_id}"), "object": "subscription", "status": "canceled",
+            "customer": format!("cus_{org_id}"), "metadata": {},
+        }),
+    )
+}
