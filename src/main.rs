@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
+use tenantry::commands::benchmark::{self, bare};
 use tenantry::commands::{Failure, audit, doctor, key, key_import, migrate, openapi, org, serve};
 use tenantry::model::organization::Domain;
 use tenantry::model::plan::Plan;
@@ -42,6 +43,22 @@ enum Command {
     /// Look at the trails of what happened.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Measure what this costs on this machine beside what it is made of: a bare axum route,
+    /// pgbench, Argon2. It takes some minutes, and a Postgres of its own in a throw-away folder.
+    Benchmark {
+        /// How many seconds each measurement takes, after a third of that to warm up.
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+        /// How often each is done, in turn.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// Serve the bare handlers that the benchmark measures.
+    #[command(hide = true)]
+    BenchmarkBare {
+        /// The database.
+        database: String,
+    },
     /// Stop the private Postgres once nobody uses it.
     #[command(hide = true)]
     PostgresJanitor {
@@ -151,6 +168,10 @@ fn main() -> ExitCode {
         Command::Key(KeyCommand::Import { file }) => key_import::run(&file),
         Command::Org(command) => run_org(&command),
         Command::Audit(AuditCommand::Verify { head, heads }) => audit::verify(&head, &heads),
+        Command::Benchmark { seconds, rounds } => {
+            benchmark::run(&benchmark::Options { seconds, rounds })
+        }
+        Command::BenchmarkBare { database } => bare::run(&database),
         Command::PostgresJanitor { home } => postgres::janitor(&home).map_err(Failure::from),
     };
     match done {

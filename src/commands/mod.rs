@@ -1,6 +1,7 @@
 //! What the binary can be told to do.
 
 pub mod audit;
+pub mod benchmark;
 mod chores;
 pub mod doctor;
 pub mod key;

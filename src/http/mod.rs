@@ -4,6 +4,7 @@
 //! signature, parses, calls one operation and dresses the answer.
 
 pub mod account;
+pub mod benchmark;
 pub mod body;
 pub mod boundary;
 pub mod caller;

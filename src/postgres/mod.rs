@@ -26,6 +26,7 @@ mod privileges;
 mod process;
 mod start;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use error::Error;
@@ -67,8 +68,9 @@ pub enum Durability {
 #[derive(Debug)]
 pub struct Cluster {
     home: Home,
+    binaries: Binaries,
     version: String,
-    _keeper: Keeper,
+    keeper: Keeper,
 }
 
 impl Cluster {
@@ -93,9 +95,10 @@ impl Cluster {
             users.lock_shared().map_err(|e| Error::io("lock", home.path(), e))?;
         }
         let durability = settings.durability;
-        let engine = Engine { home: home.clone(), identity, binaries, durability };
+        let engine =
+            Engine { home: home.clone(), identity, binaries: binaries.clone(), durability };
         let keeper = Keeper::start(engine, &settings.janitor, users)?;
-        Ok(Self { home, version, _keeper: keeper })
+        Ok(Self { home, binaries, version, keeper })
     }
 
     /// The address of one of its databases. `tenantry` always exists.
@@ -120,6 +123,34 @@ impl Cluster {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Where a program of the Postgres in use would be, such as `pgbench`.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.binaries.program(name)
+    }
+
+    /// Postgres's own log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.home.log()
+    }
+
+    /// Stops Postgres and removes the cluster with all that is in it, once nobody else uses it.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// What can not be locked or removed.
+    pub fn remove(self) -> Result<(), Error> {
+        let Self { home, keeper, .. } = self;
+        let users = home.open_users_lock()?;
+        // Its thread lets go of the lock.
+        drop(keeper);
+        users.lock().map_err(|e| Error::io("lock", home.path(), e))?;
+        process::stop(&home);
+        process::kill_stragglers(&home);
+        fs::remove_dir_all(home.path()).map_err(|e| Error::io("remove", home.path(), e))
     }
 }
 

@@ -10,6 +10,7 @@
 mod account;
 mod audit_chain;
 mod bad_input;
+mod benchmark;
 mod boundary;
 mod browsers;
 mod callers;

@@ -1,0 +1,36 @@
+//! The benchmark runs through; what it measures is for people to read.
+
+use std::fs;
+
+use crate::support::server::{Place, eventually, signal};
+
+#[test]
+fn the_benchmark_prints_every_row_and_leaves_nothing_behind() {
+    let place = Place::new();
+    let folder = place.path().to_str().unwrap();
+    let mut command = place.command(&[("TMPDIR", folder)]);
+    let done = command.args(["benchmark", "--seconds=0.05", "--rounds=1"]).output().unwrap();
+    let table = String::from_utf8(done.stdout).unwrap();
+    assert!(done.status.success(), "{table}{}", String::from_utf8_lossy(&done.stderr));
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).collect();
+    let budgets = rows.iter().filter(|row| row.contains(['≥', '≤'])).count();
+    assert_eq!((rows.len(), budgets), (11, 9), "{table}");
+    assert!(!table.contains("skipped"), "pgbench comes with Postgres: {table}");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+}
+
+#[test]
+fn a_benchmark_that_is_stopped_leaves_nothing_behind_either() {
+    let place = Place::new();
+    let folder = place.path().to_str().unwrap();
+    let mut command = place.command(&[("TMPDIR", folder)]);
+    let mut benchmark = command.args(["benchmark", "--seconds=60"]).spawn().unwrap();
+    let has_server = || {
+        let mut entries = fs::read_dir(folder).unwrap();
+        entries.any(|entry| entry.unwrap().path().join("server.log").exists())
+    };
+    eventually("a server is started", has_server);
+    signal("TERM", benchmark.id());
+    assert_eq!(benchmark.wait().unwrap().code(), Some(1));
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+}
