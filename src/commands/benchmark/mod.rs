@@ -28,7 +28,7 @@ mod subjects;
 
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::client::{Client, Request};
 use self::load::Span;
@@ -64,9 +64,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut report = Report::new(load, place.cluster.version());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let measured = runtime.block_on(async {
+        // Listened for before anything is started that would be left behind.
+        let interrupt = signal(SignalKind::interrupt())?;
+        let terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             measured = measure(&place, span, options.rounds, &mut report) => measured,
-            stopped = stopped() => stopped,
+            stopped = stopped(interrupt, terminate) => stopped,
         }
     });
     // Whatever is still under way uses the place.
@@ -122,9 +125,7 @@ fn estimate(span: Span, rounds: usize) -> String {
 }
 
 /// Ctrl-C and SIGTERM, so that nothing is left behind.
-async fn stopped() -> Result<(), Failure> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+async fn stopped(mut interrupt: Signal, mut terminate: Signal) -> Result<(), Failure> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
