@@ -26,6 +26,7 @@ mod openapi;
 mod operator;
 mod organization;
 mod origins;
+mod plan_limits;
 mod postgres;
 mod process;
 mod schema;
