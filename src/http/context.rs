@@ -46,6 +46,8 @@ pub struct Facts {
     pub caller: OnceLock<Identity>,
     /// The organization that the path names and the caller acts in, once that is known.
     pub acting_in: OnceLock<OrganizationId>,
+    /// Whether it was let in, and counted, within its organization's monthly quota.
+    pub admitted: OnceLock<()>,
 }
 
 impl RequestContext {
@@ -76,6 +78,7 @@ impl RequestContext {
             route: route.map_or("-", MatchedPath::as_str).to_owned(),
             caller: OnceLock::new(),
             acting_in: OnceLock::new(),
+            admitted: OnceLock::new(),
         }))
     }
 

@@ -3,12 +3,16 @@
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use utoipa::openapi::OpenApi as Document;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
+use crate::http::dialect::Family;
 use crate::http::{account, health, jwks, onboarding, operator, organization, routes, user};
 use crate::model::role;
 
@@ -84,11 +88,39 @@ impl Modify for Rights {
     }
 }
 
+/// Whatever takes a key can be refused for the month's quota, in its family's words.
+fn describe_quota(path: &str, item: &mut PathItem) {
+    let schema = match Family::of(path) {
+        Family::Onboarding => "onboarding.Error",
+        Family::Organization => "organization.Error",
+        Family::Operator => "operator.KeyError",
+        Family::User => "user.Error",
+        Family::Account | Family::None => return,
+    };
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    let takes_a_key = |operation: &Operation| {
+        let key = SecurityRequirement::new::<_, [&str; 0], &str>("api_key", []);
+        operation.security.as_ref().is_some_and(|any| any.contains(&key))
+    };
+    let operations = [get, put, post, delete, patch].into_iter().flatten();
+    for operation in operations.filter(|operation| takes_a_key(operation)) {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
+        let refused = ResponseBuilder::new()
+            .description("The plan's requests of this month are spent; `Retry-After` says when.")
+            .content("application/json", content)
+            .build();
+        operation.responses.responses.entry("429".to_owned()).or_insert(refused.into());
+    }
+}
+
 /// The described routes, and their description.
 pub fn split() -> (Router<App>, Document) {
     let (routes, described) = routes().split_for_parts();
     let mut document = Description::openapi();
     document.merge(described);
+    for (path, item) in &mut document.paths.paths {
+        describe_quota(path, item);
+    }
     (routes, document)
 }
 

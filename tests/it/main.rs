@@ -29,6 +29,7 @@ mod origins;
 mod plan_limits;
 mod postgres;
 mod process;
+mod quotas;
 mod schema;
 mod secrets;
 mod seeds;

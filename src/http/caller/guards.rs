@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 
 use crate::app::App;
 use crate::error::{Error, Kind, Proof, Result};
-use crate::http::caller::Found;
+use crate::http::caller::{Found, quota};
 use crate::http::context::RequestContext;
 use crate::http::path::PathOrganization;
 use crate::model::caller::{Caller, Credential, Identity, Person};
@@ -34,16 +34,19 @@ fn required(parts: &mut Parts) -> Result<Identity> {
     found(parts)?.ok_or_else(nothing)
 }
 
-/// Guard: somebody who acts in an organization that is not suspended.
+/// Guard: somebody who acts in an organization that is not suspended and has not spent its monthly
+/// quota.
 pub struct Authenticated(pub Arc<Caller>);
 
 impl FromRequestParts<App> for Authenticated {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let nowhere = || Error::forbidden("This credential acts in no organization");
         let caller = required(parts)?.caller.ok_or_else(nowhere)?;
         caller.require_active()?;
+        let context = RequestContext::from_request_parts(parts, app).await?;
+        quota::admit(app, &context, &caller)?;
         Ok(Self(caller))
     }
 }
@@ -70,7 +73,8 @@ impl<S: RequiredScope> FromRequestParts<App> for Scoped<S> {
 }
 
 /// Guard: somebody who acts in the organization that the path names, whatever they may do there.
-/// An organization that is not theirs, or is none, is the same 403.
+/// An organization that is not theirs, or is none, is the same 403. One that has spent its monthly
+/// quota is refused.
 pub struct InTenant(pub Arc<Caller>);
 
 impl FromRequestParts<App> for InTenant {
@@ -83,6 +87,7 @@ impl FromRequestParts<App> for InTenant {
         caller.require_active()?;
         let context = RequestContext::from_request_parts(parts, app).await?;
         let _ = context.acting_in.set(caller.organization);
+        quota::admit(app, &context, &caller)?;
         Ok(Self(caller))
     }
 }
@@ -127,9 +132,16 @@ pub struct AsPerson(pub Arc<Person>);
 impl FromRequestParts<App> for AsPerson {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let nobody = || Error::forbidden("An organization's key is nobody's account");
-        required(parts)?.person.map(Self).ok_or_else(nobody)
+        let Identity { caller, person } = required(parts)?;
+        let person = person.ok_or_else(nobody)?;
+        // What is done with a pinned token is counted in its organization, whatever it is about.
+        if let Some(caller) = &caller {
+            let context = RequestContext::from_request_parts(parts, app).await?;
+            quota::admit(app, &context, caller)?;
+        }
+        Ok(Self(person))
     }
 }
 

@@ -184,7 +184,7 @@ const OTHERS: &[&[&str]] = &[
         "outbox::take",
     ],
     // What was used is gathered and written for all at once.
-    &["personal_tokens::used", "sessions::seen", "usage::add"],
+    &["personal_tokens::used", "sessions::seen", "usage::add", "usage::of_months"],
     // What is over is over for all.
     &[
         "email_tokens::sweep",
