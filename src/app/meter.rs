@@ -1,5 +1,6 @@
 //! Counts authenticated requests in memory and writes them down in batches: no request waits for
-//! a write, and one hot key is one row, not one row version a request.
+//! a write, and one hot key is one row, not one row version a request. After each batch it learns
+//! what the organizations in it have used of their month.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,10 +13,11 @@ use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::database::Database;
+use crate::app::quotas::{Month, Quotas};
 use crate::error::{Error, Result};
 use crate::model::caller::{Credential, Identity, KeyFacts};
 use crate::model::ids::{KeyId, OrganizationId, SessionId};
-use crate::model::usage::Tally;
+use crate::model::usage::{Period, Tally};
 use crate::repo::{personal_tokens, sessions, usage};
 
 /// How far behind the database may be.
@@ -29,6 +31,17 @@ struct Pending {
     seen: HashMap<SessionId, DateTime<Utc>>,
 }
 
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered, well or not.
+    Answered,
+    /// Its caller may not do it (403). It counts all the same.
+    Denied,
+    /// It came too often, or after the quota was spent (429). It does not count as used.
+    TurnedAway,
+}
+
 /// Counts requests; cheap to clone.
 #[derive(Clone)]
 pub struct Meter(Arc<Counts>);
@@ -36,6 +49,7 @@ pub struct Meter(Arc<Counts>);
 struct Counts {
     db: Database,
     pending: Mutex<Pending>,
+    quotas: Quotas,
     /// One flush at a time: who waits for it then finds its own requests written.
     flushing: tokio::sync::Mutex<()>,
 }
@@ -45,7 +59,21 @@ impl Meter {
     #[must_use]
     pub fn new(db: Database) -> Self {
         let (pending, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self(Arc::new(Counts { db, pending, flushing }))
+        Self(Arc::new(Counts { db, pending, quotas: Quotas::default(), flushing }))
+    }
+
+    /// Lets in one request of an organization that may make `limit` a month, and counts it against
+    /// that. Whoever is let in is [counted](Self::count) when answered.
+    ///
+    /// # Errors
+    /// How many were made, where that is as many as there may be.
+    pub fn admit(
+        &self,
+        organization: OrganizationId,
+        limit: u64,
+        now: DateTime<Utc>,
+    ) -> Result<(), u64> {
+        self.0.quotas.admit((organization, Period::month_of(now).start), limit)
     }
 
     /// Counts one request, where it was made: in the organization that its path names, or that its
@@ -55,7 +83,7 @@ impl Meter {
         &self,
         identity: &Identity,
         named: Option<OrganizationId>,
-        denied: bool,
+        (outcome, was_admitted): (Outcome, bool),
         now: DateTime<Utc>,
     ) {
         let (key, is_personal): (&KeyFacts, bool) = match identity.credential() {
@@ -66,14 +94,20 @@ impl Meter {
             }
             None => return,
         };
+        let organization =
+            named.or_else(|| identity.caller.as_ref().map(|caller| caller.organization));
+        let counts = outcome != Outcome::TurnedAway;
+        if let Some(organization) = organization {
+            let month = (organization, Period::month_of(now).start);
+            self.0.quotas.settle(month, was_admitted, counts);
+        }
         self.0.pending().add(Tally {
-            organization: named
-                .or_else(|| identity.caller.as_ref().map(|caller| caller.organization)),
+            organization,
             key: key.id,
             is_personal,
             day: now.date_naive(),
-            requests: 1,
-            denied: i64::from(denied),
+            requests: i64::from(counts),
+            denied: i64::from(outcome != Outcome::Answered),
             last_used_at: now,
         });
     }
@@ -126,9 +160,25 @@ impl Counts {
         let outcome = if done.is_ok() { "written" } else { "failed" };
         counter!("usage_flushes_total", "outcome" => outcome).increment(1);
         if done.is_ok() {
+            let months = written.months();
             written.forget();
+            self.quotas.wrote(&months);
+            self.learn(months).await;
         }
         done
+    }
+
+    /// Asks what the organizations of a batch have used in all. In a transaction of its own: keys
+    /// are held in that of the batch. Where it fails, what was known is counted on from.
+    async fn learn(&self, months: HashMap<Month, u64>) {
+        let months: Vec<Month> = months.into_keys().collect();
+        if months.is_empty() {
+            return;
+        }
+        match self.db.run(async |db| usage::of_months(db, &months).await).await {
+            Ok(totals) => self.quotas.learn(&totals),
+            Err(error) => tracing::warn!(cause = %error.cause(), "used quotas not read"),
+        }
     }
 }
 
@@ -151,6 +201,18 @@ impl Returned<'_> {
             personal_tokens::used(tx, &personal).await?;
         }
         usage::add(tx, &self.batch).await
+    }
+
+    /// The requests of each organization in each month.
+    fn months(&self) -> HashMap<Month, u64> {
+        let mut months = HashMap::new();
+        for tally in &self.batch {
+            if let Some(organization) = tally.organization {
+                let month = (organization, Period::month_around(tally.day).start);
+                *months.entry(month).or_default() += u64::try_from(tally.requests).unwrap_or(0);
+            }
+        }
+        months
     }
 
     fn forget(mut self) {

@@ -13,6 +13,7 @@ pub mod meter;
 pub mod password_hash;
 pub mod password_hasher;
 pub mod peppers;
+pub mod quotas;
 pub mod refusals;
 
 use std::sync::Arc;

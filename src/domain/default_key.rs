@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::keys::{KeySpec, Minted, confirm, mint, record};
+use crate::domain::plan_limits::{Limited, require_room};
 use crate::error::{Error, Result};
 use crate::model::api_key::ApiKey;
 use crate::model::audit::{EventType, Trail};
@@ -12,7 +13,7 @@ use crate::model::caller::{Caller, Person};
 use crate::model::ids::KeyId;
 use crate::model::key_name::KeyName;
 use crate::model::scope::ScopeSet;
-use crate::repo::{accounts, key_endings, keys};
+use crate::repo::{accounts, key_endings, keys, organizations};
 
 /// Mints a new default key for the person, in their home organization; the one before stops at
 /// once, and so do those that took over from it by rotation. Where there is none, this makes the
@@ -20,7 +21,7 @@ use crate::repo::{accounts, key_endings, keys};
 ///
 /// # Errors
 /// Unauthenticated where the session ended meanwhile; forbidden where the person may not mint keys
-/// in their home organization any more.
+/// in their home organization any more; plan limit where there is none to replace.
 pub async fn regenerate(
     app: &App,
     tx: &mut PgConnection,
@@ -28,12 +29,17 @@ pub async fn regenerate(
     trail: &Trail,
 ) -> Result<Minted> {
     let old = accounts::hold_default_key(tx, person.account).await?;
+    organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("api-keys:write")?;
-    let name = match old {
+    let replaced = match old {
         Some(old) => revoke_chain(tx, &caller, old, trail).await?,
         None => None,
     };
+    if replaced.is_none() {
+        require_room(app, tx, (caller.organization, caller.plan), Limited::Keys).await?;
+    }
+    let name = replaced.and_then(|key| key.name);
     let name = name.map(|name| KeyName::parse(&name, KeyName::MAX)).transpose();
     let name = name.map_err(|refused| Error::internal(refused.to_string()))?;
     let spec = KeySpec::plain(name, ScopeSet::all(), None);
@@ -44,13 +50,13 @@ pub async fn regenerate(
     Ok(minted)
 }
 
-/// Ends the key and those that took over from it by rotation; the name of the live one.
+/// Ends the key and those that took over from it by rotation; the one that was live.
 async fn revoke_chain(
     tx: &mut PgConnection,
     caller: &Caller,
     first: KeyId,
     trail: &Trail,
-) -> Result<Option<String>> {
+) -> Result<Option<ApiKey>> {
     let organization = caller.organization;
     let mut chain = Vec::new();
     // Whoever rotates the last one of them just now adds one more when its lock is waited for.
@@ -62,16 +68,15 @@ async fn revoke_chain(
         chain = found;
         keys::lock(tx, organization, &chain).await?;
     }
-    let (mut name, by, reason) = (None, caller.actor(), Some("regenerated"));
+    let (mut live, by, reason) = (None, caller.actor(), Some("regenerated"));
     for id in chain {
         let key = keys::find(tx, organization, id).await?;
-        if let Some(key) = key.filter(ApiKey::is_live) {
-            name = key.name;
-        }
+        live = key.filter(ApiKey::is_live).or(live);
         if key_endings::revoke(tx, organization, id, reason, &by, trail.at).await? {
+            let name = live.as_ref().and_then(|key: &ApiKey| key.name.as_deref());
             let detail = json!({ "name": name, "reason": reason });
             record(tx, caller, EventType::KeyRevoked, id, detail, trail).await?;
         }
     }
-    Ok(name)
+    Ok(live)
 }

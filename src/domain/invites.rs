@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::keys::{confirm, record};
 use crate::domain::mails;
+use crate::domain::plan_limits::{Limited, require_room};
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::{Caller, Person};
@@ -16,6 +17,7 @@ use crate::model::invite::{Invite, NewInvite};
 use crate::model::key_format::KeyFormat;
 use crate::model::member::NewSeat;
 use crate::model::organization::Organization;
+use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::repo::accounts::Locked;
 use crate::repo::invites::Shown;
@@ -23,10 +25,11 @@ use crate::repo::{
     accounts, audit_events, invites, members, organizations, people, tenant_walls, users,
 };
 
-/// Invites an address; an open invitation of it is replaced.
+/// Invites an address; an open invitation of it is replaced. Whether the plan has a seat for
+/// whoever accepts is told here early, and decided when they do.
 ///
 /// # Errors
-/// Conflict where its person is a member; missing role: only an owner invites owners.
+/// Conflict where its person is a member; missing role: only an owner invites owners; plan limit.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -42,6 +45,9 @@ pub async fn create(
     }
     if members::has_address(tx, caller.organization, email).await? {
         return Err(Error::conflict("This person is a member already"));
+    }
+    if role != Role::Owner || !members::has_unclaimed(tx, caller.organization).await? {
+        require_room(app, tx, (caller.organization, caller.plan), Limited::Seats).await?;
     }
     let new = NewInvite {
         id: InviteId::new(trail.at, &*app.entropy),
@@ -119,7 +125,7 @@ pub async fn revoke(
 ///
 /// # Errors
 /// Not found where the token is unknown, over or used, or the invitation was taken back; forbidden
-/// where the session's person has not proven that the invited address is theirs.
+/// where the session's person has not proven that the invited address is theirs; plan limit.
 pub async fn accept(
     app: &App,
     tx: &mut PgConnection,
@@ -129,11 +135,11 @@ pub async fn accept(
 ) -> Result<Organization> {
     let shown = find_shown(app, tx, token).await?;
     let account = accounts::lock(tx, person.account).await?;
-    organizations::hold(tx, shown.organization).await?.ok_or_else(no_such_invite)?;
+    let plan = organizations::hold(tx, shown.organization).await?.ok_or_else(no_such_invite)?;
     people::confirm_session(tx, None, session).await?;
     // The person has no seat yet, so only now: behind the walls, their account is not there.
     tenant_walls::raise(tx, shown.organization).await?;
-    let organization = take_up(app, tx, person, (&account, &shown), trail).await?;
+    let organization = take_up(app, tx, person, (&account, &shown, plan), trail).await?;
     // What is kept for who asks again is the person's, in their own organization.
     tenant_walls::lower(tx).await?;
     Ok(organization)
@@ -143,7 +149,7 @@ async fn take_up(
     app: &App,
     tx: &mut PgConnection,
     person: &Person,
-    (account, shown): (&Locked, &Shown),
+    (account, shown, plan): (&Locked, &Shown, Plan),
     trail: &Trail,
 ) -> Result<Organization> {
     if account.email != shown.email || !account.is_verified {
@@ -154,7 +160,7 @@ async fn take_up(
     if !invites::accept(tx, shown.organization, shown.id, trail.at).await? {
         return Err(no_such_invite());
     }
-    take_seat(app, tx, person, shown, trail).await?;
+    take_seat(app, tx, person, (shown, plan), trail).await?;
     let seat = people::caller_in(tx, person, shown.organization).await?;
     let seat = seat.ok_or_else(|| Error::internal("a seat just taken is not there"))?;
     let event = AuditEvent {
@@ -183,7 +189,7 @@ async fn take_seat(
     app: &App,
     tx: &mut PgConnection,
     person: &Person,
-    shown: &Shown,
+    (shown, plan): (&Shown, Plan),
     trail: &Trail,
 ) -> Result<()> {
     if people::caller_in(tx, person, shown.organization).await?.is_some() {
@@ -192,6 +198,7 @@ async fn take_seat(
     if shown.role == Role::Owner && members::claim(tx, shown.organization, person.account).await? {
         return Ok(());
     }
+    require_room(app, tx, (shown.organization, plan), Limited::Seats).await?;
     let seat = NewSeat {
         organization: shown.organization,
         id: UserId(new_uuid(trail.at, &*app.entropy)),

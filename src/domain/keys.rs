@@ -10,6 +10,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
+use crate::domain::plan_limits::{Limited, require_room};
 use crate::error::{Error, Kind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::{ApiKey, NewApiKey};
@@ -21,7 +22,7 @@ use crate::model::metadata::Metadata;
 use crate::model::moment;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Secret;
-use crate::repo::{audit_events, callers, key_endings, keys, people};
+use crate::repo::{audit_events, callers, key_endings, keys, organizations, people};
 
 /// A new key, and the only place its text ever is.
 pub struct Minted {
@@ -112,7 +113,7 @@ pub async fn mint(
 ///
 /// # Errors
 /// Unauthenticated where the caller's own key ended meanwhile, forbidden beyond its scopes or
-/// expiry, conflict where a live key has the name.
+/// expiry, plan limit, conflict where a live key has the name.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -120,10 +121,12 @@ pub async fn create(
     spec: impl FnOnce(&Caller) -> KeySpec,
     trail: &Trail,
 ) -> Result<Minted> {
+    organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("api-keys:write")?;
     let spec = spec(&caller);
     require_within(&caller, &spec.scopes, spec.expires_at)?;
+    require_room(app, tx, (caller.organization, caller.plan), Limited::Keys).await?;
     let minted = mint(app, tx, (caller.organization, caller.user), spec, trail.at).await?;
     let detail = json!({
         "display_id": minted.key.display_id,

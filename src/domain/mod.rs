@@ -21,6 +21,7 @@ pub mod members;
 pub mod organizations;
 pub mod passwords;
 pub mod personal_tokens;
+pub mod plan_limits;
 pub mod projects;
 pub mod provisioning;
 pub mod sessions;

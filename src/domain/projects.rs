@@ -7,7 +7,8 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::keys::{confirm, record};
-use crate::error::{Error, Kind, Result};
+use crate::domain::plan_limits::{Limited, require_room};
+use crate::error::{Error, Result};
 use crate::model::audit::{EventType, Trail};
 use crate::model::caller::Caller;
 use crate::model::ids::{OrganizationId, ProjectId};
@@ -40,7 +41,7 @@ pub async fn create(
     trail: &Trail,
 ) -> Result<Project> {
     let (caller, plan) = hold(tx, caller, trail).await?;
-    require_room(app, tx, caller.organization, plan).await?;
+    require_room(app, tx, (caller.organization, plan), Limited::Projects).await?;
     let slug = match spec.slug {
         Some(slug) => slug,
         None => suggest_slug(app, tx, caller.organization, &spec.name).await?,
@@ -137,22 +138,6 @@ async fn hold(
     caller.require(WRITE)?;
     let plan = plan.ok_or_else(|| Error::forbidden("This organization was deleted"))?;
     Ok((caller, plan))
-}
-
-/// Passes an organization, which is held, that may have one more project.
-async fn require_room(
-    app: &App,
-    tx: &mut PgConnection,
-    organization: OrganizationId,
-    plan: Plan,
-) -> Result<()> {
-    let Some(limit) = app.config.plans.of(plan).projects else { return Ok(()) };
-    let used = projects::count(tx, organization).await?;
-    if used < limit {
-        return Ok(());
-    }
-    let message = format!("The plan allows {limit} projects, and there are {used}");
-    Err(Error::new(Kind::PlanLimit { resource: "projects", limit, used }, message))
 }
 
 /// The slug that the name suggests, or what chance makes of it where it is taken in the

@@ -12,6 +12,7 @@ use metrics::{counter, histogram};
 use tracing::Instrument;
 
 use crate::app::App;
+use crate::app::meter::Outcome;
 use crate::error::{Error, Kind};
 use crate::http::context::RequestContext;
 use crate::http::denial;
@@ -127,8 +128,10 @@ impl Arrived<'_> {
     fn report(&self, status: u16, failure: Option<&Error>) {
         let Self { app, context, .. } = self;
         if let Some(caller) = context.caller.get() {
-            let denied = failure.is_some_and(is_denial);
-            app.meter.count(caller, context.acting_in.get().copied(), denied, context.at);
+            let outcome = failure.map_or(Outcome::Answered, outcome_of);
+            let was_admitted = context.admitted.get().is_some();
+            let named = context.acting_in.get().copied();
+            app.meter.count(caller, named, (outcome, was_admitted), context.at);
         }
         if let Some(error) = failure {
             denial::note(app, context, status, error);
@@ -163,18 +166,22 @@ impl Drop for Arrived<'_> {
     }
 }
 
-/// Whether the caller was refused for what it may, not for how it asked.
+/// Whether the caller was refused for what it may, or how much, and not for how it asked.
 #[must_use]
 pub fn is_denial(error: &Error) -> bool {
-    matches!(
-        error.kind(),
+    !matches!(outcome_of(error), Outcome::Answered)
+}
+
+/// What became of a request, for its organization's usage.
+fn outcome_of(error: &Error) -> Outcome {
+    match error.kind() {
         Kind::MissingScopes(_)
-            | Kind::MissingRole(_)
-            | Kind::Forbidden
-            | Kind::EmailNotVerified
-            | Kind::Suspended
-            | Kind::PlanLimit { .. }
-            | Kind::RateLimited
-            | Kind::QuotaExceeded { .. }
-    )
+        | Kind::MissingRole(_)
+        | Kind::Forbidden
+        | Kind::EmailNotVerified
+        | Kind::Suspended
+        | Kind::PlanLimit { .. } => Outcome::Denied,
+        Kind::RateLimited | Kind::QuotaExceeded { .. } => Outcome::TurnedAway,
+        _ => Outcome::Answered,
+    }
 }

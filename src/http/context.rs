@@ -52,6 +52,8 @@ pub struct Facts {
     judged: Mutex<Vec<Judged>>,
     /// Whose a credential is that was shown and is not taken, once that is known.
     pub denied: OnceLock<Denied>,
+    /// Whether it was let in, and counted, within its organization's monthly quota.
+    pub admitted: OnceLock<()>,
 }
 
 impl RequestContext {
@@ -84,6 +86,7 @@ impl RequestContext {
             acting_in: OnceLock::new(),
             judged: Mutex::default(),
             denied: OnceLock::new(),
+            admitted: OnceLock::new(),
         }))
     }
 

@@ -1,6 +1,8 @@
 //! How much was used, and over which time.
 
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, Utc};
 
 use crate::model::Invalid;
 use crate::model::ids::{KeyId, OrganizationId};
@@ -16,9 +18,9 @@ pub struct Tally {
     pub is_personal: bool,
     /// The UTC day.
     pub day: NaiveDate,
-    /// How many requests were authenticated with it.
+    /// How many requests were authenticated with it and not turned away (429).
     pub requests: i64,
-    /// How many of them were then denied (403, 429).
+    /// How many of them were denied (403), and how many others turned away.
     pub denied: i64,
     /// The last of them.
     pub last_used_at: DateTime<Utc>,
@@ -29,9 +31,9 @@ pub struct Tally {
 pub struct DayUse {
     /// The UTC day.
     pub day: NaiveDate,
-    /// How many there were.
+    /// How many there were, those that were turned away (429) not counted.
     pub requests: u64,
-    /// How many of them were denied.
+    /// How many of them were denied (403), and how many others turned away.
     pub denied: u64,
 }
 
@@ -68,8 +70,20 @@ impl Period {
     /// The UTC calendar month of `now`.
     #[must_use]
     pub fn month_of(now: DateTime<Utc>) -> Self {
-        let day = now.date_naive();
+        Self::month_around(now.date_naive())
+    }
+
+    /// The calendar month of a day.
+    #[must_use]
+    pub fn month_around(day: NaiveDate) -> Self {
         Self::month_from(day.with_day(1).unwrap_or(day))
+    }
+
+    /// How long it goes on from `now`; nothing where it is over.
+    #[must_use]
+    pub fn left(self, now: DateTime<Utc>) -> Duration {
+        let end = self.end.and_time(NaiveTime::MIN).and_utc();
+        (end - now).to_std().unwrap_or_default()
     }
 
     /// Reads `YYYY-MM`.

@@ -349,6 +349,22 @@ pub async fn redigest(
     Ok(())
 }
 
+/// How many live keys the organization has, disabled ones included.
+///
+/// # Errors
+/// The database's own.
+pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from api_keys
+           where organization_id = $1 and revoked_at is null and superseded_at is null
+             and (expires_at is null or expires_at > now())"#,
+        organization.0,
+    )
+    .fetch_one(db)
+    .await?;
+    u64::try_from(count).map_err(Error::internal)
+}
+
 /// How many live keys and personal tokens each pepper digests, for an operator who wants to take
 /// one away.
 ///

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId, UserId};
 use crate::model::member::Member;
@@ -156,6 +156,37 @@ pub async fn other_owners(
     .fetch_one(db)
     .await?;
     Ok(count)
+}
+
+/// How many seats the organization has that were not given up, claimed or not.
+///
+/// # Errors
+/// The database's own.
+pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from users
+           where organization_id = $1 and removed_at is null"#,
+        organization.0,
+    )
+    .fetch_one(db)
+    .await?;
+    u64::try_from(count).map_err(Error::internal)
+}
+
+/// Whether there is an owner's seat that nobody has claimed: see [`claim`].
+///
+/// # Errors
+/// The database's own.
+pub async fn has_unclaimed(db: &mut PgConnection, organization: OrganizationId) -> Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"select exists (select from users
+                          where organization_id = $1 and account_id is null and role = 'owner'
+                            and removed_at is null) as "found!""#,
+        organization.0,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(found)
 }
 
 /// Changes a seat's role; whether it is there.

@@ -1,5 +1,6 @@
 //! How much was used: added in batches, read as sums.
 
+use chrono::NaiveDate;
 use sqlx::PgConnection;
 
 use crate::error::Result;
@@ -58,6 +59,35 @@ pub async fn add(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// The requests of organizations within the months that begin on these days.
+///
+/// # Errors
+/// The database's own.
+pub async fn of_months(
+    db: &mut PgConnection,
+    months: &[(OrganizationId, NaiveDate)],
+) -> Result<Vec<((OrganizationId, NaiveDate), u64)>> {
+    let (organizations, starts): (Vec<_>, Vec<_>) =
+        months.iter().map(|(organization, start)| (organization.0, *start)).unzip();
+    let rows = sqlx::query!(
+        r#"select m.organization_id as "organization_id!", m.start as "start!",
+                  coalesce((select sum(u.requests) from usage_daily u
+                            where u.organization_id = m.organization_id and u.day >= m.start
+                              and u.day < (m.start + interval '1 month')::date),
+                           0)::bigint as "requests!"
+           from unnest($1::uuid[], $2::date[]) as m (organization_id, start)"#,
+        &organizations,
+        &starts,
+    )
+    .fetch_all(db)
+    .await?;
+    let totals = rows.into_iter().map(|row| {
+        let requests = u64::try_from(row.requests).unwrap_or(0);
+        ((OrganizationId(row.organization_id), row.start), requests)
+    });
+    Ok(totals.collect())
 }
 
 /// The organization's requests within the period.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::actor::{Actor, Answer};
 use crate::support::requests::World;
 use crate::support::spec::operations;
-use crate::support::{TestApp, run};
+use crate::support::{TestApp, run, with};
 
 const KEYS: &str = "/v1/organization/api-keys";
 
@@ -286,7 +286,8 @@ async fn a_name_of_another_form_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_names_of_20_callers_each_mint_exactly_a_hundred_keys() {
-    run(async |app| {
+    let app = with(&[("PLANS", r#"{"trial":{"keys":101}}"#)]);
+    app.run(async |app| {
         let acme = app.sign_up().await;
         for batch in 0..10 {
             let mut callers = tokio::task::JoinSet::new();

@@ -26,7 +26,11 @@ const SETTINGS: [(&str, &str); 5] = [
         r#"{"trial":{"requests_per_minute":1000000000,"requests_per_month":1000000000000,
             "keys":1000000000}}"#,
     ),
-    ("LIMITS", r#"{"key_mint":{"quota":1000000000}}"#),
+    (
+        "LIMITS",
+        r#"{"address":{"quota":1000000000},"sign_in":{"quota":1000000000},
+            "mail_client":{"quota":1000000000},"key_mint":{"quota":1000000000}}"#,
+    ),
 ];
 
 /// The folder, with its Postgres running and the schema up to date.

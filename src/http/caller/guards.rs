@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 
 use crate::app::App;
 use crate::error::{Error, Kind, Proof, Result};
-use crate::http::caller::Found;
+use crate::http::caller::{Found, quota};
 use crate::http::context::RequestContext;
 use crate::http::limits;
 use crate::http::path::PathOrganization;
@@ -35,7 +35,8 @@ fn required(parts: &mut Parts) -> Result<Identity> {
     found(parts)?.ok_or_else(nothing)
 }
 
-/// Guard: somebody who acts in an organization that is not suspended.
+/// Guard: somebody who acts in an organization that is not suspended and has not spent its monthly
+/// quota.
 pub struct Authenticated(pub Arc<Caller>);
 
 impl FromRequestParts<App> for Authenticated {
@@ -47,6 +48,7 @@ impl FromRequestParts<App> for Authenticated {
         caller.require_active()?;
         let context = RequestContext::from_request_parts(parts, app).await?;
         limits::count_request(app, &context, &caller)?;
+        quota::admit(app, &context, &caller)?;
         Ok(Self(caller))
     }
 }
@@ -73,7 +75,8 @@ impl<S: RequiredScope> FromRequestParts<App> for Scoped<S> {
 }
 
 /// Guard: somebody who acts in the organization that the path names, whatever they may do there.
-/// An organization that is not theirs, or is none, is the same 403.
+/// An organization that is not theirs, or is none, is the same 403. One that has spent its monthly
+/// quota is refused.
 pub struct InTenant(pub Arc<Caller>);
 
 impl FromRequestParts<App> for InTenant {
@@ -87,6 +90,7 @@ impl FromRequestParts<App> for InTenant {
         let _ = context.acting_in.set(caller.organization);
         caller.require_active()?;
         limits::count_request(app, &context, &caller)?;
+        quota::admit(app, &context, &caller)?;
         Ok(Self(caller))
     }
 }
@@ -133,9 +137,14 @@ impl FromRequestParts<App> for AsPerson {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let nobody = || Error::forbidden("An organization's key is nobody's account");
-        let person = required(parts)?.person.ok_or_else(nobody)?;
+        let Identity { caller, person } = required(parts)?;
+        let person = person.ok_or_else(nobody)?;
         let context = RequestContext::from_request_parts(parts, app).await?;
         limits::count_person(app, &context, person.account)?;
+        // What is done with a pinned token is counted in its organization, whatever it is about.
+        if let Some(caller) = &caller {
+            quota::admit(app, &context, caller)?;
+        }
         Ok(Self(person))
     }
 }

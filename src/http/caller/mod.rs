@@ -7,6 +7,7 @@ mod credential;
 mod guards;
 mod holder;
 mod master_key;
+mod quota;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,7 +20,8 @@ use crate::repo;
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Usage)]
 pub struct Usage {
-    /// Authenticated requests of the organization, those before this one.
+    /// Authenticated requests of the organization, those before this one; not those that were
+    /// turned away with 429.
     #[schema(examples(42))]
     requests_used: u64,
     /// How many the plan holds for the period; null is without limit.

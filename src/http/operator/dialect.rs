@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::error::{Error, Kind};
 use crate::http::context::RequestContext;
-use crate::http::details::{WireIssue, described_failures, status};
+use crate::http::details::{Details, WireIssue, described_failures, status};
 use crate::http::wire::Timestamp;
 
 /// The routes that an organization's own key calls.
@@ -86,6 +86,15 @@ pub struct FailureForKey {
     /// The scopes that the key lacks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing_scopes: Vec<String>,
+    /// What is spent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource: Option<&'static str>,
+    /// How many the plan holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
+    /// How many were used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used: Option<u64>,
     request_id: String,
 }
 
@@ -106,10 +115,7 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
             Failed { error, message, field, allowed_values, issues, request_id, timestamp };
         return (status, Json(failed)).into_response();
     }
-    let missing_scopes = match error.kind() {
-        Kind::MissingScopes(scopes) => scopes.clone(),
-        _ => Vec::new(),
-    };
+    let Details { missing_scopes, resource, limit, used, .. } = Details::from(error);
     let error = FailureForKey {
         code,
         message,
@@ -117,6 +123,9 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
         allowed_values: Some(allowed).filter(|allowed| !allowed.is_empty()),
         issues,
         missing_scopes,
+        resource,
+        limit,
+        used,
         request_id: request_id.clone(),
     };
     (status, Json(FailedForKey { error, request_id, timestamp })).into_response()

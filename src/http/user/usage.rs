@@ -51,10 +51,10 @@ pub struct DailyUsage {
     /// The day (UTC).
     #[schema(format = Date, examples("2026-05-08"))]
     day: String,
-    /// How many requests were made with a good credential.
+    /// How many requests were made with a good credential, and not turned away with 429.
     #[schema(examples(42))]
     requests: u64,
-    /// How many of them were denied: 403 or 429.
+    /// How many of them were denied with 403, and how many others turned away.
     #[schema(examples(1))]
     denied: u64,
 }

@@ -180,6 +180,17 @@ impl Answer {
         }
     }
 
+    /// The limit that a failure names: of what, how many, and how many there are.
+    pub fn limit(&self) -> (&str, u64, u64) {
+        let said = match self.family {
+            Family::Account => &self.body["error"]["details"],
+            Family::User => &self.body["meta"],
+            _ => self.failure(),
+        };
+        let number = |name: &str| said[name].as_u64().unwrap_or_else(|| panic!("{}", self.text));
+        (said["resource"].as_str().unwrap_or_default(), number("limit"), number("used"))
+    }
+
     /// The names of the fields that were refused, in the order of the answer.
     pub fn refused_fields(&self) -> Vec<&str> {
         let (issues, name) = match self.family {

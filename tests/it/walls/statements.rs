@@ -31,7 +31,7 @@ use uuid::Uuid;
 use super::Tenant;
 
 /// What is done in an organization's name, behind its walls.
-pub const STATEMENTS: [&str; 67] = [
+pub const STATEMENTS: [&str; 70] = [
     "accounts::hold_default_key",
     "accounts::set_default_key",
     "audit_events::insert",
@@ -59,6 +59,7 @@ pub const STATEMENTS: [&str; 67] = [
     "key_sessions::insert_refresh_token",
     "key_sessions::revoke",
     "key_sessions::spend_refresh_tokens",
+    "keys::count",
     "keys::find",
     "keys::insert",
     "keys::list",
@@ -68,8 +69,10 @@ pub const STATEMENTS: [&str; 67] = [
     "keys::take_from_owner",
     "keys::update",
     "members::claim",
+    "members::count",
     "members::find",
     "members::has_address",
+    "members::has_unclaimed",
     "members::hold",
     "members::list",
     "members::other_owners",
@@ -200,7 +203,14 @@ const OTHERS: &[&[&str]] = &[
         "outbox::take",
     ],
     // What was used, and what was refused, is gathered and written for all at once.
-    &["denials::insert", "denials::trim", "personal_tokens::used", "sessions::seen", "usage::add"],
+    &[
+        "denials::insert",
+        "denials::trim",
+        "personal_tokens::used",
+        "sessions::seen",
+        "usage::add",
+        "usage::of_months",
+    ],
     // What is over is over for all.
     &[
         "denials::sweep",
@@ -284,11 +294,14 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "key_endings::successors" => {
             !key_endings::successors(tx, organization, it.key).await?.is_empty()
         }
+        "keys::count" => keys::count(tx, organization).await? > 0,
         "keys::find" => keys::find(tx, organization, it.key).await?.is_some(),
         "keys::list" => !keys::list(tx, organization, true, None, 100).await?.is_empty(),
         "keys::part" => keys::part(tx, organization, true, None, all).await?.1 > 0,
+        "members::count" => members::count(tx, organization).await? > 0,
         "members::find" => members::find(tx, organization, &it.seat_handle).await?.is_some(),
         "members::has_address" => members::has_address(tx, organization, &it.email).await?,
+        "members::has_unclaimed" => members::has_unclaimed(tx, organization).await?,
         "members::list" => members::list(tx, organization, None, all).await?.1 > 0,
         "members::other_owners" => members::other_owners(tx, organization, it.seat).await? > 0,
         "members::remove" => members::remove(tx, organization, it.seat, now).await?,

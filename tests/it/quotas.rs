@@ -1,0 +1,319 @@
+//! The monthly quota of requests.
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use crate::support::actor::{Actor, Answer};
+use crate::support::app::{SignedUp, TestSettings};
+use crate::support::people::Person;
+use crate::support::{TestApp, with};
+
+/// A server whose trial plan holds so many requests a month.
+fn quota(requests: impl Into<Value>) -> TestSettings {
+    let plans = json!({ "trial": { "requests_per_month": requests.into() } });
+    with(&[("PLANS", &plans.to_string())])
+}
+
+/// Spends an organization's requests.
+async fn spend(actor: &Actor, requests: u64) {
+    for _ in 0..requests {
+        actor.get("/me").await.has_status(200);
+    }
+}
+
+/// What the organization has used, as its key reads it; that does not count before it is written.
+async fn used(app: &TestApp, acme: &SignedUp) -> u64 {
+    let answer = app.key(&acme.api_key).get("/usage/summary").await.has_status(200);
+    answer.body["requests_used"].as_u64().unwrap()
+}
+
+#[track_caller]
+fn is_spent(answer: Answer, word: &str, (limit, used): (u64, u64)) {
+    let answer = answer.has_failed(429, word);
+    assert_eq!(answer.limit(), ("requests", limit, used));
+    // From 2036-05-08T09:56:42.855Z to the end of May.
+    assert_eq!(answer.header("retry-after"), "2037798");
+}
+
+#[tokio::test]
+async fn whoever_has_spent_the_quota_is_told_so_in_every_family_s_words() {
+    quota(5)
+        .run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            let own = format!("/api/user/organizations/{}", ann.org_id);
+            let key = app.make_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await.api_key;
+            let scopes = json!({ "name": "t", "scopes": ["*"] });
+            let (unpinned, _) = app.make_token(&ann.cookie, scopes.clone()).await;
+            let mut pinned = scopes;
+            pinned["metadata"] = json!({ "organizationId": ann.org_id });
+            let (pinned, _) = app.make_token(&ann.cookie, pinned).await;
+            let (access, _) = app.exchange(&key).await;
+            // All of them use the same quota.
+            for actor in [app.key(&key), app.key(&pinned), app.bearer(&access)] {
+                actor.get("/me").await.has_status(200);
+            }
+            app.key(&unpinned).get(&own).await.has_status(200);
+            app.key(&pinned).get("/api/user/me").await.has_status(200);
+
+            let spent = (5, 5);
+            for actor in [app.key(&key), app.key(&pinned), app.bearer(&access)] {
+                is_spent(actor.get("/me").await, "quota_exceeded", spent);
+                is_spent(actor.get(&own).await, "USAGE_LIMIT_ERROR", spent);
+                let refused = actor.get("/v1/organization/me").await;
+                assert_eq!(refused.failure()["retryable"], true);
+                assert_eq!(refused.failure()["retry_after"], 2_037_798);
+                is_spent(refused, "quota_exceeded", spent);
+            }
+            is_spent(app.key(&unpinned).get(&own).await, "USAGE_LIMIT_ERROR", spent);
+            let me = app.key(&pinned).get("/api/user/me").await;
+            is_spent(me, "USAGE_LIMIT_ERROR", spent);
+            // Outside an organization nobody's quota is used.
+            app.key(&unpinned).get("/api/user/me").await.has_status(200);
+            let rotate = app.key(&key).post("/v1/admin/key/rotate", json!({})).await;
+            is_spent(rotate, "QUOTA_EXCEEDED", spent);
+            let trail = app.key(&key).get("/v1/admin/audit-log").await;
+            is_spent(trail, "QUOTA_EXCEEDED", spent);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn people_in_a_session_go_on() {
+    quota(0)
+        .run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            let own = format!("/api/user/organizations/{}", ann.org_id);
+            let request = json!({ "name": "k", "scopes": ["*"] });
+            let key = app.make_key(&ann, request).await.api_key;
+            is_spent(app.key(&key).get("/me").await, "quota_exceeded", (0, 0));
+            for actor in [app.session(&ann.cookie), app.bearer(&ann.token)] {
+                for path in ["/me", "/auth/me", "/api/user/me", &own] {
+                    actor.get(path).await.has_status(200);
+                }
+            }
+            app.app.meter.flush().await.unwrap();
+            assert_eq!(app.count("select sum(requests)::bigint from usage_daily").await, 0);
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_one_server_exactly_as_many_pass_as_the_plan_holds_while_it_is_being_written() {
+    quota(30)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let mut callers = tokio::task::JoinSet::new();
+            for _ in 0..20 {
+                let (actor, meter) = (app.key(&acme.api_key), app.app.meter.clone());
+                callers.spawn(async move {
+                    let mut passed = 0;
+                    for _ in 0..5 {
+                        let answer = actor.get("/me").await;
+                        if answer.status == 429 {
+                            is_spent(answer, "quota_exceeded", (30, 30));
+                        } else {
+                            answer.has_status(200);
+                            passed += 1;
+                        }
+                        meter.flush().await.unwrap();
+                    }
+                    passed
+                });
+            }
+            assert_eq!(callers.join_all().await.into_iter().sum::<u64>(), 30);
+            assert_eq!(used(app, &acme).await, 30);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn refused_requests_are_told_as_denied_and_never_as_used() {
+    quota(2)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let actor = app.key(&acme.api_key);
+            spend(&actor, 2).await;
+            for _ in 0..3 {
+                is_spent(actor.get("/me").await, "quota_exceeded", (2, 2));
+            }
+            app.app.meter.flush().await.unwrap();
+            let sums = "select (sum(requests) * 100 + sum(denied))::bigint from usage_daily";
+            assert_eq!(app.count(sums).await, 203);
+            is_spent(actor.get("/me").await, "quota_exceeded", (2, 2));
+            // Another organization's is its own.
+            spend(&app.key(&app.sign_up().await.api_key), 1).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_denied_for_another_reason_counts_as_used() {
+    quota(2)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+            app.key(&ci.api_key).get("/me/api-keys").await.has_failed(403, "forbidden");
+            let refused = app.key(&ci.api_key).get("/me/api-keys").await;
+            is_spent(refused, "quota_exceeded", (2, 2));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn whoever_has_spent_the_quota_can_see_it_and_end_keys() {
+    quota(4)
+        .run(async |app| {
+            let ann: Person = app.sign_up_person("ann@example.com").await;
+            let own = format!("/api/user/organizations/{}", ann.org_id);
+            let make = async |name: &str| {
+                app.make_key(&ann, json!({ "name": name, "scopes": ["*"] })).await
+            };
+            let (key, a, b, c) =
+                (make("k").await, make("a").await, make("b").await, make("c").await);
+            let actor = app.key(&key.api_key);
+            spend(&actor, 4).await;
+            is_spent(actor.get("/me").await, "quota_exceeded", (4, 4));
+            for (path, place) in [
+                ("/usage/summary", "/requests_used"),
+                ("/usage/today", "/requests_used"),
+                ("/v1/organization/usage", "/requests/used"),
+                (&format!("{own}/usage"), "/data/requests/used"),
+            ] {
+                let answer = actor.get(path).await.has_status(200);
+                assert!(answer.body.pointer(place).unwrap().as_u64().unwrap() >= 4, "{path}");
+            }
+            actor.delete(&format!("/me/api-keys/{}", a.key_id)).await.has_status(204);
+            let path = format!("/v1/organization/api-keys/{}", b.key_id);
+            actor.delete(&path).await.has_status(200);
+            actor.delete(&format!("{own}/api-keys/{}", c.key_id)).await.has_status(200);
+            // Only that of these routes.
+            actor.get(&path).await.has_failed(429, "quota_exceeded");
+            actor.post("/v1/admin/key/revoke", json!({})).await.has_status(200);
+            actor.get("/usage/summary").await.has_failed(401, "unauthorized");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn another_plan_s_quota_holds_at_once_both_ways() {
+    quota(2)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let actor = app.key(&acme.api_key);
+            let path = format!("/v1/admin/billing/org/{}/plan", acme.org_id);
+            let change = async |tier: &str| {
+                let master = app.master_naming("BILLING_PLAN", tier);
+                master.post(&path, json!({ "tier": tier })).await.has_status(200);
+            };
+            spend(&actor, 2).await;
+            is_spent(actor.get("/me").await, "quota_exceeded", (2, 2));
+            // Without limit it is counted all the same.
+            change("enterprise").await;
+            spend(&actor, 3).await;
+            change("trial").await;
+            is_spent(actor.get("/me").await, "quota_exceeded", (2, 5));
+            change("starter").await;
+            spend(&actor, 1).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_plan_without_a_quota_refuses_nobody_and_says_null() {
+    quota(Value::Null)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            spend(&app.key(&acme.api_key), 3).await;
+            let summary = app.key(&acme.api_key).get("/usage/summary").await.has_status(200);
+            assert_eq!(summary.body["requests_limit"], Value::Null);
+            let usage = app.key(&acme.api_key).get("/v1/organization/usage").await.has_status(200);
+            assert_eq!(usage.body["requests"], json!({ "used": 4, "limit": null }));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_new_month_begins_with_nothing_used() {
+    quota(2)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let actor = app.key(&acme.api_key);
+            spend(&actor, 2).await;
+            app.app.meter.flush().await.unwrap();
+            // A moment before June.
+            app.clock.advance(TimeDelta::milliseconds(2_037_797_145 - 1));
+            let refused = actor.get("/me").await.has_failed(429, "quota_exceeded");
+            assert_eq!(refused.header("retry-after"), "1");
+            app.clock.advance(TimeDelta::milliseconds(1));
+            spend(&actor, 2).await;
+            let refused = actor.get("/me").await.has_failed(429, "quota_exceeded");
+            assert_eq!(refused.header("retry-after"), (30 * 86_400).to_string());
+            assert_eq!(used(app, &acme).await, 2);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn two_servers_let_in_at_most_what_each_did_not_know_of_the_other() {
+    quota(10)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let other = app.replica();
+            let (here, there) = (app.key(&acme.api_key), other.key(&acme.api_key));
+            spend(&here, 6).await;
+            app.app.meter.flush().await.unwrap();
+            // The other one has not written for the organization yet, so it knows of nothing.
+            spend(&there, 3).await;
+            other.app.meter.flush().await.unwrap();
+            spend(&there, 1).await;
+            is_spent(there.get("/me").await, "quota_exceeded", (10, 10));
+            // This one knows of its own 6: 4 more, as many as the other let in since.
+            spend(&here, 4).await;
+            is_spent(here.get("/me").await, "quota_exceeded", (10, 10));
+            other.app.meter.flush().await.unwrap();
+            app.app.meter.flush().await.unwrap();
+            is_spent(here.get("/me").await, "quota_exceeded", (10, 14));
+            assert_eq!(used(app, &acme).await, 14);
+            other.close().await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_just_started_knows_with_its_first_batch_what_was_used() {
+    quota(3)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            spend(&app.key(&acme.api_key), 3).await;
+            app.app.meter.flush().await.unwrap();
+            let fresh = app.replica();
+            let actor = fresh.key(&acme.api_key);
+            spend(&actor, 1).await;
+            fresh.app.meter.flush().await.unwrap();
+            is_spent(actor.get("/me").await, "quota_exceeded", (3, 4));
+            fresh.close().await;
+        })
+        .await;
+}
+
+/// The key is looked up, and nothing else is asked.
+#[tokio::test]
+async fn no_request_waits_for_the_database_to_know_what_was_used() {
+    quota(3)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let actor = app.key(&acme.api_key);
+            spend(&actor, 1).await;
+            app.app.meter.flush().await.unwrap();
+            app.execute("alter table usage_daily rename to away").await;
+            spend(&actor, 1).await;
+            app.app.meter.flush().await.unwrap_err();
+            spend(&actor, 1).await;
+            is_spent(actor.get("/me").await, "quota_exceeded", (3, 3));
+            app.app.meter.flush().await.unwrap_err();
+            app.execute("alter table away rename to usage_daily").await;
+            is_spent(actor.get("/me").await, "quota_exceeded", (3, 3));
+            assert_eq!(used(app, &acme).await, 3);
+        })
+        .await;
+}
