@@ -10,7 +10,6 @@ use crate::domain::{provisioning, standing};
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields};
 use crate::http::caller::{BillingPlan, BillingRotate, BillingSuspend};
-use crate::http::idempotency::Idempotency;
 use crate::http::operator::change::{AboutOrganization, Change};
 use crate::http::operator::dialect::{
     BadRequest, Conflict, Invalid, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
@@ -84,11 +83,7 @@ impl FromFields for PlanRequest {
     }
 }
 
-impl AboutOrganization for PlanRequest {
-    fn require(&self, _: &str, _: &Idempotency) -> Result<()> {
-        Ok(())
-    }
-}
+impl AboutOrganization for PlanRequest {}
 
 /// What an organization pays for now, and did before.
 #[derive(Serialize, ToSchema)]

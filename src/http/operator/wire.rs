@@ -80,8 +80,4 @@ impl FromFields for Empty {
     }
 }
 
-impl AboutOrganization for Empty {
-    fn require(&self, _: &str, _: &Idempotency) -> Result<()> {
-        Ok(())
-    }
-}
+impl AboutOrganization for Empty {}
