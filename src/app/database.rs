@@ -1,16 +1,21 @@
 //! A pool of connections with budgets: nothing waits for the database for long, and a connection
 //! whose fate is unknown is never used again.
 //!
-//! Dropping a query's future does not stop the query, and a pool that takes such a connection
-//! back waits for it, holding the place. So work that is cut off, by its deadline or because its
-//! client went away, closes its connection.
+//! Dropping a query's future does not stop the query, and whoever was given such a connection next
+//! would wait for it. So work that is cut off, by its deadline or because its client went away,
+//! closes its connection.
+//!
+//! The one thing to know: what is given back is not asked whether it lives, which would be one more
+//! message for each piece of work. Only what lay idle is asked, when it is taken again.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection, PgConnection, Postgres};
-use tokio::time::timeout;
+use deadpool::managed::{BuildError, Metrics, Object, Pool, PoolError, QueueMode, RecycleError};
+use deadpool::managed::{Manager, RecycleResult};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
 use crate::model::ids::OrganizationId;
@@ -19,6 +24,12 @@ use crate::repo::tenant_walls;
 
 /// How long to wait for a connection.
 const ACQUIRE: Duration = Duration::from_millis(500);
+/// How long to wait before a database that is just starting is asked again.
+const AGAIN: Duration = Duration::from_millis(25);
+/// How long a connection is used at most.
+const LIFETIME: Duration = Duration::from_mins(30);
+/// How long it may lie idle before it is closed.
+const IDLE: Duration = Duration::from_mins(10);
 /// How long one piece of work may take, commit included.
 const CALL: Duration = Duration::from_secs(3);
 /// How long the work of an operator's command may take.
@@ -27,8 +38,6 @@ const LONG_CALL: Duration = Duration::from_hours(1);
 const STALE: Duration = Duration::from_secs(1);
 /// How long it may take to say so.
 const PING: Duration = Duration::from_millis(200);
-/// How long connections at work are waited for at the end.
-const CLOSE: Duration = Duration::from_secs(2);
 /// What the database itself holds each connection to, should we be gone.
 const BUDGETS: [(&str, &str); 3] = [
     ("statement_timeout", "5s"),
@@ -39,24 +48,22 @@ const BUDGETS: [(&str, &str); 3] = [
 /// A pool of connections; cheap to clone.
 #[derive(Clone)]
 pub struct Database {
-    pool: PgPool,
+    pool: Pool<Opener>,
     name: &'static str,
 }
 
 impl Database {
     /// A pool of at most `size` connections, opened as they are needed. `name` tells pools apart
     /// in the metrics.
-    #[must_use]
-    pub fn open(options: PgConnectOptions, size: u32, name: &'static str) -> Self {
-        let pool = PgPoolOptions::new()
-            .max_connections(size)
-            .acquire_timeout(ACQUIRE)
-            .test_before_acquire(false)
-            .before_acquire(|connection, idle| {
-                Box::pin(async move { Ok(idle.idle_for < STALE || answers(connection).await) })
-            })
-            .connect_lazy_with(options.options(BUDGETS));
-        Self { pool, name }
+    ///
+    /// # Errors
+    /// Internal; only where timeouts are asked of a pool that has no clock.
+    pub fn open(options: PgConnectOptions, size: u32, name: &'static str) -> Result<Self> {
+        let opener = Opener(options.options(BUDGETS));
+        // The one that was used last: the others may be closed when there is less to do.
+        let pool = Pool::builder(opener).max_size(size as usize).queue_mode(QueueMode::Lifo);
+        let pool = pool.build().map_err(|error: BuildError| Error::internal(error))?;
+        Ok(Self { pool, name })
     }
 
     /// Runs `work` on one connection, each statement for itself.
@@ -154,8 +161,9 @@ impl Database {
 
     /// How many connections are open, and how many of them idle.
     #[must_use]
-    pub fn connections(&self) -> (u32, usize) {
-        (self.pool.size(), self.pool.num_idle())
+    pub fn connections(&self) -> (usize, usize) {
+        let status = self.pool.status();
+        (status.size, status.available)
     }
 
     /// What tells this pool from others in the metrics.
@@ -164,20 +172,73 @@ impl Database {
         self.name
     }
 
-    /// Closes every connection, waiting a little for those at work.
-    pub async fn close(&self) {
-        let _ = timeout(CLOSE, self.pool.close()).await;
+    /// Closes what has lain idle for long.
+    pub fn close_idle(&self) {
+        self.pool.retain(|_, metrics| metrics.last_used() < IDLE);
+    }
+
+    /// Closes every connection: at once what is idle, the others when their work is done.
+    pub fn close(&self) {
+        self.pool.close();
     }
 
     /// A connection for one piece of work.
     async fn lease(&self) -> Result<Lease> {
-        let connection = self.pool.acquire().await?;
-        Ok(Lease(Some(connection)))
+        match timeout(ACQUIRE, self.pool.get()).await {
+            Ok(Ok(connection)) => Ok(Lease(Some(connection))),
+            Ok(Err(PoolError::Backend(error))) => Err(error.into()),
+            Ok(Err(error)) => Err(Error::unavailable(error)),
+            Err(elapsed) => Err(Error::unavailable(elapsed)),
+        }
+    }
+}
+
+/// Opens connections, and looks after those that were used before.
+struct Opener(PgConnectOptions);
+
+impl Manager for Opener {
+    type Type = PgConnection;
+    type Error = sqlx::Error;
+
+    /// Whoever waits for it sets the time. A database that is just starting is asked until then.
+    async fn create(&self) -> Result<PgConnection, sqlx::Error> {
+        loop {
+            // Boxed, or all that waits for a connection would be as large as opening one is.
+            match Box::pin(self.0.connect()).await {
+                Err(error) if is_starting(&error) => sleep(AGAIN).await,
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn recycle(
+        &self,
+        connection: &mut PgConnection,
+        metrics: &Metrics,
+    ) -> RecycleResult<sqlx::Error> {
+        if metrics.age() > LIFETIME {
+            return Err(RecycleError::message("old"));
+        }
+        if metrics.last_used() > STALE {
+            timeout(PING, connection.ping())
+                .await
+                .map_err(|_| RecycleError::message("silent"))??;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the database may well be there in a moment.
+fn is_starting(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
+        sqlx::Error::Database(refusal) => refusal.is_transient_in_connect_phase(),
+        _ => false,
     }
 }
 
 /// A connection at work. Dropped before it is settled, its fate is unknown and it is closed.
-struct Lease(Option<PoolConnection<Postgres>>);
+struct Lease(Option<Object<Opener>>);
 
 impl Lease {
     fn connection(&mut self) -> Result<&mut PgConnection> {
@@ -185,14 +246,11 @@ impl Lease {
         connection.ok_or_else(|| Error::internal("a connection was settled before its work"))
     }
 
-    /// Gives the connection back, unless its fate is unknown. The pool pings what comes back, for
-    /// as long as that takes; here it has a deadline, or a silent network would keep the place.
+    /// Gives the connection back, unless its fate is unknown.
     fn settle<T>(mut self, done: Result<Result<T>, tokio::time::error::Elapsed>) -> Result<T> {
         let result = done.map_err(Error::unavailable)?;
-        if !result.as_ref().is_err_and(broke_the_connection)
-            && let Some(mut connection) = self.0.take()
-        {
-            tokio::spawn(timeout(PING, connection.return_to_pool()));
+        if !result.as_ref().is_err_and(broke_the_connection) {
+            drop(self.0.take());
         }
         result
     }
@@ -200,21 +258,15 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = &mut self.0 {
-            connection.close_on_drop();
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
         }
     }
-}
-
-async fn answers(connection: &mut PgConnection) -> bool {
-    timeout(PING, connection.ping()).await.is_ok_and(|answer| answer.is_ok())
 }
 
 /// Whether the failure is one of the connection, not of what was asked on it or of time.
 #[must_use]
 pub fn broke_the_connection(error: &Error) -> bool {
     let source = std::error::Error::source(error);
-    source
-        .and_then(|source| source.downcast_ref::<sqlx::Error>())
-        .is_some_and(|source| repo::is_lost(source) && !matches!(source, sqlx::Error::PoolTimedOut))
+    source.and_then(|source| source.downcast_ref::<sqlx::Error>()).is_some_and(repo::is_lost)
 }

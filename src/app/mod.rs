@@ -91,8 +91,9 @@ impl App {
         stop: CancellationToken,
     ) -> Result<Self> {
         let budget = &config.database;
-        let db = Database::open(database.clone(), budget.max_connections, "requests");
-        let lookups = Database::open(database, key_lookup::CONNECTIONS, "key_lookups");
+        let db = Database::open(database.clone(), budget.max_connections, "requests")?;
+        let lookups = database.options(key_lookup::PLANS);
+        let lookups = Database::open(lookups, key_lookup::CONNECTIONS, "key_lookups")?;
         Ok(Self(Arc::new(Parts {
             key_lookup: KeyLookup::start(&lookups),
             meter: Meter::new(db.clone()),

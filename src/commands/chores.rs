@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::app::database::Database;
 use crate::domain::mails;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
@@ -115,14 +116,15 @@ async fn tell_heads(app: &App, told: &mut HashMap<OrganizationId, i64>) -> Resul
     }
 }
 
-/// Folds samples into their histograms, which would pile up where nobody reads them, and forgets
-/// addresses that do not try any more.
+/// Folds samples into their histograms, which would pile up where nobody reads them, forgets
+/// addresses that do not try any more, and closes connections that nobody uses.
 async fn tidy(app: App, metrics: PrometheusHandle) {
     let mut ticks = tokio::time::interval(UPKEEP);
     loop {
         ticks.tick().await;
         metrics.run_upkeep();
         app.limits.forget_full();
+        app.pools().for_each(Database::close_idle);
     }
 }
 

@@ -94,7 +94,7 @@ pub fn with_app<T>(
         let app = App::build(config, options, clock, entropy, CancellationToken::new())?;
         let done = work(&app).await;
         for pool in app.pools() {
-            pool.close().await;
+            pool.close();
         }
         done
     })

@@ -97,7 +97,7 @@ async fn serve_app(
         let _ = task.await;
     }
     for pool in app.pools() {
-        pool.close().await;
+        pool.close();
     }
     tracing::info!("stopped");
     Ok(())

@@ -18,10 +18,10 @@ pub fn router(app: App, handle: PrometheusHandle) -> Router {
 async fn show(State((app, handle)): State<(App, PrometheusHandle)>) -> impl IntoResponse {
     for pool in app.pools() {
         let (open, idle) = pool.connections();
-        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(open);
-        gauge!("db_connections", "pool" => pool.name(), "state" => "idle").set(f64::from(idle));
-        gauge!("db_connections", "pool" => pool.name(), "state" => "busy")
-            .set(f64::from(open - idle));
+        for (state, count) in [("idle", idle), ("busy", open - idle)] {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            gauge!("db_connections", "pool" => pool.name(), "state" => state).set(f64::from(count));
+        }
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render())
 }

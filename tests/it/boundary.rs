@@ -128,7 +128,7 @@ async fn without_its_database_the_server_lives_is_not_ready_and_answers_503() {
     run(async |app| {
         let world = World::new(app).await;
         app.app.meter.flush().await.unwrap();
-        app.close().await;
+        app.close();
         app.anon().get("/health/live").await.has_status(200);
         app.anon().get("/health/ready").await.has_status(503);
         let needs_none = [

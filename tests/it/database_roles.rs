@@ -34,13 +34,13 @@ async fn administer(admin: &mut PgConnection, sql: &str) {
 
 /// Whether an organization is there behind its own walls, and not behind another's.
 async fn assert_walls_hold(cluster: &Cluster, role: &str) {
-    let db = Database::open(options(cluster, role), 1, "test");
+    let db = Database::open(options(cluster, role), 1, "test").unwrap();
     let (own, other) = (OrganizationId::SYSTEM, OrganizationId(Uuid::from_u128(7)));
     for (walls, is_there) in [(own, true), (other, false)] {
         let found = db.tenant(walls, async |tx| organizations::find(tx, own).await).await;
         assert_eq!(found.unwrap().is_some(), is_there, "{role}");
     }
-    db.close().await;
+    db.close();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -186,7 +186,7 @@ async fn a_request_that_comes_again_is_known_under_a_newer_pepper() {
             &again(&replica, &acme.api_key, "one").post(KEYS, request("a")).await,
         );
         replica.app.meter.flush().await.unwrap();
-        replica.close().await;
+        replica.close();
     })
     .await;
 }

@@ -256,7 +256,7 @@ async fn an_account_is_slowed_after_failures_wherever_they_come_from_and_success
             let client = from(&replica, "192.0.2.200");
             client.post("/auth/login", right.clone()).await.has_status(200);
             client.post("/auth/login", right).await.has_status(200);
-            replica.close().await;
+            replica.close();
         })
         .await;
 }
@@ -275,8 +275,8 @@ async fn a_shared_limit_of_n_lets_n_through_on_two_servers_and_not_twice_as_many
             assert_eq!(statuses.iter().filter(|it| **it == 429).count(), 40, "{statuses:?}");
             let third = app.replica();
             third.anon().post("/signup", json!({})).await.has_status(429);
-            third.close().await;
-            replica.close().await;
+            third.close();
+            replica.close();
         })
         .await;
 }

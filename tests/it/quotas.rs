@@ -274,7 +274,7 @@ async fn two_servers_let_in_at_most_what_each_did_not_know_of_the_other() {
             app.app.meter.flush().await.unwrap();
             is_spent(here.get("/me").await, "quota_exceeded", (10, 14));
             assert_eq!(used(app, &acme).await, 14);
-            other.close().await;
+            other.close();
         })
         .await;
 }
@@ -291,7 +291,7 @@ async fn a_server_that_was_just_started_knows_with_its_first_batch_what_was_used
             spend(&actor, 1).await;
             fresh.app.meter.flush().await.unwrap();
             is_spent(actor.get("/me").await, "quota_exceeded", (3, 4));
-            fresh.close().await;
+            fresh.close();
         })
         .await;
 }

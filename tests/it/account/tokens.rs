@@ -114,7 +114,7 @@ async fn keys_can_be_rotated_from_a_secret_to_a_private_key_to_the_next() {
         gone.bearer(&ben.token).get("/auth/me").await.has_status(401);
         for replica in [both, next, gone] {
             replica.app.meter.flush().await.unwrap();
-            replica.close().await;
+            replica.close();
         }
     })
     .await;

@@ -100,7 +100,7 @@ async fn garbage_never_reaches_the_database() {
     run(async |app| {
         let acme = app.sign_up().await;
         // Without a database, a question that is asked is a 503.
-        app.close().await;
+        app.close();
         let key = acme.api_key.as_str();
         app.key(key).get("/me").await.has_failed(503, "service_unavailable");
         let (mut short, mut wrong) = (key.to_owned(), key.to_owned());

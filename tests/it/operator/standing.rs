@@ -138,7 +138,7 @@ async fn a_suspension_is_true_on_every_server_when_it_is_answered() {
             replica.key(&acme.api_key).get("/me").await.has_status(200);
         }
         replica.app.meter.flush().await.unwrap();
-        replica.close().await;
+        replica.close();
     })
     .await;
 }

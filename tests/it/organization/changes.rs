@@ -279,7 +279,7 @@ async fn a_revocation_that_was_answered_is_true_on_every_server() {
             answered.store(true, Ordering::SeqCst);
             hammers.join_all().await;
         }
-        replica.close().await;
+        replica.close();
     })
     .await;
 }

@@ -451,7 +451,7 @@ async fn what_two_servers_refuse_at_once_is_in_one_list() {
             found.sort_unstable();
             assert_eq!(found, ids);
         }
-        replica.close().await;
+        replica.close();
     })
     .await;
 }

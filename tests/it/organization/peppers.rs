@@ -27,8 +27,8 @@ async fn a_key_of_an_old_pepper_is_digested_under_the_new_one_at_its_next_use() 
             assert_eq!(status(&both, &used.api_key).await, 200);
             let old = "select count(*) from api_keys where pepper_id = 'old'";
             assert_eq!(app.count(old).await, 1);
-            both.close().await;
-            new_only.close().await;
+            both.close();
+            new_only.close();
         })
         .await;
 }
@@ -45,7 +45,7 @@ async fn a_key_that_is_digested_anew_is_good_all_the_while() {
                 uses.spawn(async move { actor.get("/me").await.status.as_u16() });
             }
             assert!(uses.join_all().await.into_iter().all(|status| status == 200));
-            both.close().await;
+            both.close();
         })
         .await;
 }
@@ -71,7 +71,7 @@ async fn a_key_from_elsewhere_works_once_importing_is_on() {
             importing.bearer(text).get("/v1/organization/me").await.has_status(200);
             assert_eq!(status(&importing, "sk_legacy.unknown").await, 401);
             assert_eq!(status(&importing, &acme.api_key).await, 200);
-            importing.close().await;
+            importing.close();
         }
         let listed = app.key(&acme.api_key).get("/v1/organization/api-keys").await.body;
         let listed = listed["data"].as_array().unwrap();

@@ -89,7 +89,7 @@ impl TestSettings {
         app.app.denials.flush().await.expect("denials are written");
         let seen = app.seen.lock().expect("no panic").clone();
         leaks::assert_none(&mut database.connect().await, &seen).await;
-        app.close().await;
+        app.close();
         database.remove().await;
     }
 }
@@ -142,9 +142,9 @@ impl TestApp {
     }
 
     /// Closes the server's connections.
-    pub async fn close(&self) {
+    pub fn close(&self) {
         for pool in self.app.pools() {
-            pool.close().await;
+            pool.close();
         }
     }
 

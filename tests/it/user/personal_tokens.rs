@@ -316,7 +316,7 @@ async fn a_token_is_digested_anew_under_the_newest_pepper() {
             assert_eq!(app.count(anew).await, 1);
             replica.key(&key).get("/api/user/me").await.has_status(200);
             replica.app.meter.flush().await.unwrap();
-            replica.close().await;
+            replica.close();
         })
         .await;
 }

@@ -127,7 +127,7 @@ async fn a_session_is_good_on_every_server_and_ends_on_every_server() {
         app.session(&ann.cookie).post("/api/auth/sign-out", json!({})).await.has_status(200);
         replica.session(&ann.cookie).get("/api/user/me").await.has_status(401);
         replica.app.meter.flush().await.unwrap();
-        replica.close().await;
+        replica.close();
     })
     .await;
 }
