@@ -3,6 +3,9 @@
 //! The log goes to standard error, one line a request and one a failure of ours; metrics are
 //! read from their own listener; traces are sent only where an endpoint is configured.
 
+mod log_writer;
+
+use std::io::{self, Stderr, stderr};
 use std::panic::PanicHookInfo;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -12,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use self::log_writer::{LogThread, LogWriter};
 use crate::config::telemetry::{LogFormat, TelemetrySettings};
 
 /// Upper bounds of the duration histograms, in seconds.
@@ -29,6 +33,9 @@ pub enum SetupError {
     /// The exporter of traces.
     #[error("traces: {0}")]
     Traces(String),
+    /// The thread that writes the log.
+    #[error("logs: {0}")]
+    Thread(#[from] io::Error),
     /// Something in this process logs already.
     #[error("logs: {0}")]
     Logs(#[from] tracing_subscriber::util::TryInitError),
@@ -38,6 +45,7 @@ pub enum SetupError {
 pub struct Telemetry {
     metrics: PrometheusHandle,
     traces: traces::Exporter,
+    _log: LogThread<Stderr>,
 }
 
 impl Telemetry {
@@ -47,7 +55,8 @@ impl Telemetry {
     /// What can not be set up.
     pub fn start(settings: &TelemetrySettings) -> Result<Self, SetupError> {
         let filter = EnvFilter::try_new(&settings.log_filter).unwrap_or_default();
-        let log = log_layer::<Registry>(settings.log_format).with_filter(filter);
+        let (writer, log_thread) = log_writer::start(stderr())?;
+        let log = log_layer::<Registry>(settings.log_format, writer).with_filter(filter);
         let traces = traces::Exporter::start(settings.otlp_endpoint.as_ref())?;
         tracing_subscriber::registry().with(log).with(traces.layer()).try_init()?;
         std::panic::set_hook(Box::new(log_panic));
@@ -55,7 +64,7 @@ impl Telemetry {
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATIONS)?
             .set_buckets_for_metric(Matcher::Suffix("_batch_size".to_owned()), &BATCH_SIZES)?
             .install_recorder()?;
-        Ok(Self { metrics, traces })
+        Ok(Self { metrics, traces, _log: log_thread })
     }
 
     /// Reads the metrics.
@@ -72,8 +81,9 @@ impl Telemetry {
 
 fn log_layer<S: Subscriber + for<'a> LookupSpan<'a>>(
     format: LogFormat,
+    writer: LogWriter<Stderr>,
 ) -> Box<dyn Layer<S> + Send + Sync> {
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
     match format {
         LogFormat::Text => layer.with_ansi(false).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
