@@ -1,11 +1,11 @@
 //! How many requests are under way: in all, so that a server with too many sheds the costly ones
-//! first, and for each key, so that one can not take all there is.
+//! first, and for each who makes them, so that nobody can take all there is.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::model::ids::KeyId;
+use crate::model::limit::Subject;
 
 /// What a request costs, the costliest first: that is the order in which they are shed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +38,17 @@ pub struct InFlight(Arc<Counts>);
 
 struct Counts {
     most: usize,
-    most_of_key: usize,
+    most_of_one: usize,
     now: AtomicUsize,
-    of_keys: Mutex<HashMap<KeyId, usize>>,
+    of_each: Mutex<HashMap<Subject, usize>>,
 }
 
 impl InFlight {
-    /// None yet, of at most `most` in all and `most_of_key` with one key.
+    /// None yet, of at most `most` in all and `most_of_one` of one who makes them.
     #[must_use]
-    pub fn new(most: usize, most_of_key: usize) -> Self {
-        let (now, of_keys) = (AtomicUsize::new(0), Mutex::default());
-        Self(Arc::new(Counts { most, most_of_key, now, of_keys }))
+    pub fn new(most: usize, most_of_one: usize) -> Self {
+        let (now, of_each) = (AtomicUsize::new(0), Mutex::default());
+        Self(Arc::new(Counts { most, most_of_one, now, of_each }))
     }
 
     /// A place for a request until it is dropped; `None` where those of its cost have none left.
@@ -61,16 +61,16 @@ impl InFlight {
         (before < most).then_some(place)
     }
 
-    /// A place for a request with this key until it is dropped; `None` where it has none left.
+    /// A place for a request of the subject's until it is dropped; `None` where it has none left.
     #[must_use]
-    pub fn enter_with(&self, key: KeyId) -> Option<KeyPlace> {
-        let mut of_keys = self.0.of_keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = of_keys.entry(key).or_default();
-        if *count >= self.0.most_of_key {
+    pub fn enter_as(&self, subject: Subject) -> Option<OwnPlace> {
+        let mut of_each = self.0.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = of_each.entry(subject).or_default();
+        if *count >= self.0.most_of_one {
             return None;
         }
         *count += 1;
-        Some(KeyPlace { all: self.clone(), key })
+        Some(OwnPlace { all: self.clone(), subject })
     }
 
     /// How many are under way.
@@ -89,19 +89,19 @@ impl Drop for Place {
     }
 }
 
-/// The place of a request with a key that is under way.
-pub struct KeyPlace {
+/// The place of a request under way among those of its subject.
+pub struct OwnPlace {
     all: InFlight,
-    key: KeyId,
+    subject: Subject,
 }
 
-impl Drop for KeyPlace {
+impl Drop for OwnPlace {
     fn drop(&mut self) {
-        let mut of_keys = self.all.0.of_keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = of_keys.get_mut(&self.key) {
+        let mut of_each = self.all.0.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = of_each.get_mut(&self.subject) {
             *count -= 1;
             if *count == 0 {
-                of_keys.remove(&self.key);
+                of_each.remove(&self.subject);
             }
         }
     }
@@ -110,7 +110,6 @@ impl Drop for KeyPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
 
     #[test]
     fn what_costs_most_is_shed_first_and_a_place_is_free_again_when_it_is_dropped() {
@@ -131,15 +130,15 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_places_of_its_own() {
+    fn each_subject_has_places_of_its_own() {
         let all = InFlight::new(10, 2);
-        let [one, other] = [1, 2].map(|id| KeyId::from_uuid(Uuid::from_u128(id)));
-        let held = [all.enter_with(one), all.enter_with(one)];
+        let [one, other] = ["one", "other"].map(Subject::text);
+        let held = [all.enter_as(one), all.enter_as(one)];
         assert!(held.iter().all(Option::is_some));
-        assert!(all.enter_with(one).is_none());
-        assert!(all.enter_with(other).is_some());
+        assert!(all.enter_as(one).is_none());
+        assert!(all.enter_as(other).is_some());
         drop(held);
-        assert!(all.enter_with(one).is_some());
-        assert!(all.0.of_keys.lock().expect("no panic").is_empty());
+        assert!(all.enter_as(one).is_some());
+        assert!(all.0.of_each.lock().expect("no panic").is_empty());
     }
 }

@@ -8,8 +8,10 @@ pub mod hashing_turns;
 pub mod in_flight;
 pub mod key_lookup;
 pub mod limits;
+pub mod lookup;
 pub mod mailer;
 pub mod meter;
+pub mod page_lookup;
 pub mod password_hash;
 pub mod password_hasher;
 pub mod peppers;
@@ -29,6 +31,7 @@ use crate::app::key_lookup::KeyLookup;
 use crate::app::limits::Limits;
 use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
+use crate::app::page_lookup::PageLookup;
 use crate::app::password_hasher::PasswordHasher;
 use crate::app::peppers::Peppers;
 use crate::app::refusals::Refusals;
@@ -49,6 +52,8 @@ pub struct Parts {
     pub db: Database,
     /// Who a credential belongs to.
     pub key_lookup: KeyLookup,
+    /// Which pages' scripts may use somebody's keys.
+    pub page_lookup: PageLookup,
     /// Counts requests.
     pub meter: Meter,
     /// Tells the trail of credentials that were refused.
@@ -73,7 +78,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
-    lookups: Database,
+    /// The database, for what every request asks: a few connections that are never held for long.
+    pub lookups: Database,
     stop: CancellationToken,
 }
 
@@ -93,13 +99,18 @@ impl App {
         let budget = &config.database;
         let db = Database::open(database.clone(), budget.max_connections, "requests")?;
         let lookups = database.options(key_lookup::PLANS);
-        let lookups = Database::open(lookups, key_lookup::CONNECTIONS, "key_lookups")?;
+        let connections = key_lookup::CONNECTIONS + page_lookup::CONNECTIONS;
+        let lookups = Database::open(lookups, connections, "lookups")?;
         Ok(Self(Arc::new(Parts {
             key_lookup: KeyLookup::start(&lookups),
+            page_lookup: PageLookup::start(&lookups, page_lookup::CONNECTIONS),
             meter: Meter::new(db.clone()),
             refusals: Refusals::new(db.clone()),
             limits: Limits::new(db.clone(), &config.limits),
-            in_flight: InFlight::new(config.http.max_in_flight, config.http.max_in_flight_per_key),
+            in_flight: InFlight::new(
+                config.http.max_in_flight,
+                config.http.max_in_flight_per_caller,
+            ),
             denials: Denials::new(db.clone()),
             peppers: Peppers::new(&config.keys.peppers),
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,

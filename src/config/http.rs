@@ -20,8 +20,8 @@ pub struct HttpSettings {
     pub trusted_proxy_hops: usize,
     /// How many requests may be under way at once.
     pub max_in_flight: usize,
-    /// How many of them with one key.
-    pub max_in_flight_per_key: usize,
+    /// How many of them of one key, one person, or one address without a credential.
+    pub max_in_flight_per_caller: usize,
 }
 
 impl HttpSettings {
@@ -38,8 +38,8 @@ impl HttpSettings {
             public_url,
             trusted_proxy_hops: env.optional("TRUSTED_PROXY_HOPS", parse_hops).unwrap_or(0),
             max_in_flight: env.optional("MAX_IN_FLIGHT", parse_places).unwrap_or(2_000),
-            max_in_flight_per_key: env
-                .optional("MAX_IN_FLIGHT_PER_KEY", parse_places)
+            max_in_flight_per_caller: env
+                .optional("MAX_IN_FLIGHT_PER_CALLER", parse_places)
                 .unwrap_or(500),
         }
     }

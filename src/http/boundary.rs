@@ -1,6 +1,8 @@
 //! The boundary: the one place every request passes on its way in and every answer on its way
 //! out. Here a failure gets its family's words, and the request its line in the log.
 
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,13 +10,17 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use metrics::{counter, histogram};
-use tracing::Instrument;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_http::cors::CorsLayer;
+use tracing::{Instrument, field};
 
 use crate::app::App;
 use crate::app::meter::Outcome;
 use crate::error::{Error, Kind};
 use crate::http::context::RequestContext;
+use crate::http::cors;
 use crate::http::denial;
 use crate::http::details::code;
 use crate::http::dialect::Family;
@@ -27,25 +33,45 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// What the log says of a request whose client went away, as other servers do. Nobody is sent it.
 const CLIENT_GONE: u16 = 499;
 
+/// What the boundary needs; cheap to clone.
+#[derive(Clone)]
+pub struct Boundary(Arc<(App, CorsLayer)>);
+
+impl Boundary {
+    /// The boundary of a server.
+    #[must_use]
+    pub fn of(app: &App) -> Self {
+        Self(Arc::new((app.clone(), cors::layer(app))))
+    }
+}
+
 /// Gives a request its id, and its answer the dialect, the headers and the log line.
-pub async fn boundary(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let context = RequestContext::of(&request, &app);
-    let span = tracing::info_span!(
-        "request",
-        otel.name = %format_args!("{} {}", context.method, context.route),
-        id = context.id,
-    );
+///
+/// What every request passes is called from here, one after the other, and not stacked up as
+/// layers: each of those would be a copy of the routes behind it, for each request.
+pub async fn boundary(
+    State(Boundary(shared)): State<Boundary>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let (app, cors) = &*shared;
+    let context = RequestContext::of(&request, app);
+    let span = tracing::info_span!("request", otel.name = field::Empty, id = context.id);
+    if app.config.telemetry.otlp_endpoint.is_some() {
+        span.record("otel.name", format!("{} {}", context.method, context.route));
+    }
     let family = Family::of(&context.path);
-    let arrived = Arrived { app: &app, context: &context, family, span: &span, at: Instant::now() };
+    let arrived = Arrived { app, context: &context, family, span: &span, at: Instant::now() };
     request.extensions_mut().insert(context.clone());
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let answering = answer(cors, context.origin.is_some(), request, next);
+    let mut response = answering.instrument(span.clone()).await;
     let failure = failure_of(&mut response);
     if let Some(error) = &failure {
         let _within = span.enter();
         log_cause(error);
         response = dressed(&response, family.render(error, &context));
     }
-    add_headers(&mut response, &context, &app);
+    add_headers(&mut response, &context, app);
     arrived.answered(response.status().as_u16(), failure.as_deref());
     response
 }
@@ -62,10 +88,29 @@ fn failure_of(response: &mut Response) -> Option<Arc<Error>> {
     Some(error)
 }
 
-/// Cuts off what takes too long. Work on the database that is cut off closes its connection.
-pub async fn with_deadline(request: Request, next: Next) -> Response {
-    let answered = tokio::time::timeout(DEADLINE, next.run(request)).await;
-    answered.unwrap_or_else(|elapsed| Error::unavailable(elapsed).into_response())
+/// The answer, with what browsers are told where one may have asked.
+async fn answer(cors: &CorsLayer, is_from_a_page: bool, request: Request, next: Next) -> Response {
+    if !is_from_a_page {
+        let mut response = guarded(request, next).await;
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
+        return response;
+    }
+    let inner = service_fn(move |request| {
+        let answering = guarded(request, next.clone());
+        async { Ok::<_, Infallible>(answering.await) }
+    });
+    cors.layer(inner).oneshot(request).await.unwrap_or_else(|never| match never {})
+}
+
+/// The answer, or a failure in its place where that takes too long or panics. Work on the database
+/// that is cut off closes its connection.
+async fn guarded(request: Request, next: Next) -> Response {
+    let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(DEADLINE, answering).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => error::from_panic(panic),
+        Err(elapsed) => Error::unavailable(elapsed).into_response(),
+    }
 }
 
 /// The rendered failure, with the headers that were set on the way out (`Allow`, what browsers are

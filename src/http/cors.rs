@@ -6,30 +6,34 @@
 
 use std::time::Duration;
 
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
 
 use crate::app::App;
+use crate::http::context::RequestContext;
 use crate::http::dialect::Family;
+use crate::http::limits::count_address;
+use crate::model::limit::Limit;
 use crate::model::origin::{Origin, TrustedOrigins};
-use crate::repo::organizations;
 
 /// How long a browser may remember what a preflight said.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// What answers preflights, and names the origin in answers to the pages that may read them.
+/// What answers preflights, and names the origin in answers to the pages that may read them. For
+/// requests with an `Origin`; others vary with it all the same.
 pub fn layer(app: &App) -> CorsLayer {
     let trusted = app.config.http.trusted_origins.clone();
-    let is_trusted =
-        move |origin: &HeaderValue, _: &axum::http::request::Parts| trusts(&trusted, origin);
+    let is_trusted = move |origin: &HeaderValue, _: &Parts| trusts(&trusted, origin);
     let app = app.clone();
-    let may_read = move |origin: HeaderValue, parts: &axum::http::request::Parts| {
+    let may_read = move |origin: HeaderValue, parts: &Parts| {
         let app = app.clone();
         // No key is used outside the families.
         let takes_keys = Family::of(parts.uri.path()) != Family::None;
+        let may_ask = takes_keys && is_within_limits(&app, parts);
         async move {
             let trusted = &app.config.http.trusted_origins;
-            trusts(trusted, &origin) || (takes_keys && lists(&app, &origin).await)
+            trusts(trusted, &origin) || (may_ask && lists(&app, &origin).await)
         }
     };
     let sent =
@@ -58,11 +62,16 @@ fn trusts(trusted: &TrustedOrigins, origin: &HeaderValue) -> bool {
     origin.to_str().is_ok_and(|origin| trusted.contain(origin))
 }
 
+/// Counts a preflight, which nobody else does; the requests that follow are counted as others are.
+fn is_within_limits(app: &App, parts: &Parts) -> bool {
+    let Some(context) = parts.extensions.get::<RequestContext>() else { return false };
+    parts.method != Method::OPTIONS || count_address(app, context, Limit::Address).is_ok()
+}
+
 /// Whether some active organization lists the page. Where the database does not say so, none does.
 async fn lists(app: &App, origin: &HeaderValue) -> bool {
     let Some(origin) = origin.to_str().ok().and_then(|origin| Origin::parse(origin).ok()) else {
         return false;
     };
-    let listed = app.db.run(async |db| organizations::lists_origin(db, &origin).await).await;
-    listed.unwrap_or(false)
+    app.page_lookup.ask(origin).await.is_ok_and(|listed| listed.is_some())
 }

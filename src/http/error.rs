@@ -21,6 +21,11 @@ impl IntoResponse for Error {
     }
 }
 
+/// What a path answers where there is nothing.
+pub async fn nothing_here() -> Error {
+    from_status(StatusCode::NOT_FOUND)
+}
+
 /// What a path answers to a method it does not have; the router adds `Allow`.
 pub async fn method_not_allowed() -> Error {
     from_status(StatusCode::METHOD_NOT_ALLOWED)
@@ -28,7 +33,7 @@ pub async fn method_not_allowed() -> Error {
 
 /// What a panic answers. Its message is for the log, where the panic hook has put it.
 #[must_use]
-pub fn from_panic(_: Box<dyn Any + Send + 'static>) -> Response {
+pub fn from_panic(_: Box<dyn Any + Send>) -> Response {
     Error::internal("a handler panicked").into_response()
 }
 

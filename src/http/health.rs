@@ -47,7 +47,7 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>> {
     if app.is_stopping() {
         return Err(Error::new(Kind::Unavailable, "The server is stopping"));
     }
-    let current = app.db.run(async |db| migrations::are_current(db).await).await;
+    let current = app.lookups.run(async |db| migrations::are_current(db).await).await;
     match current {
         Ok(true) => Ok(OK),
         Ok(false) => Err(Error::unavailable("migrations are missing")),

@@ -7,13 +7,14 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use crate::app::App;
 use crate::app::limits::Judged;
 use crate::error::{Error, Kind, Result};
 use crate::http::context::RequestContext;
-use crate::model::caller::Caller;
+use crate::http::shedding;
+use crate::model::caller::{Caller, Identity};
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId};
 use crate::model::limit::{Limit, Subject};
@@ -37,6 +38,17 @@ pub fn count_address(app: &App, context: &RequestContext, limit: Limit) -> Resul
     note(context, app.limits.count_here(&app.config.limits, limit, subject))
 }
 
+/// Counts a credential in a body that was refused as one in a header is, where it is not good.
+///
+/// # Errors
+/// The refusal, or rate limited in its place.
+pub fn count_unknown<T>(app: &App, context: &RequestContext, refused: Error) -> Result<T> {
+    if matches!(refused.kind(), Kind::Unauthenticated(_)) {
+        count_address(app, context, Limit::UnknownKeys)?;
+    }
+    Err(refused)
+}
+
 /// Counts a request of an organization against what its plan holds.
 ///
 /// # Errors
@@ -46,13 +58,45 @@ pub fn count_request(app: &App, context: &RequestContext, caller: &Caller) -> Re
     note(context, app.limits.count_request(caller.organization, quota))
 }
 
-/// Counts what a person asks for themselves.
+/// Counts a request in the name of whoever makes it: of the organization that they act in, else of
+/// the person.
 ///
 /// # Errors
 /// Rate limited.
-pub fn count_person(app: &App, context: &RequestContext, account: AccountId) -> Result<()> {
+pub fn count_identity(app: &App, context: &RequestContext, identity: &Identity) -> Result<()> {
+    match identity {
+        Identity { caller: Some(caller), .. } => count_request(app, context, caller),
+        Identity { person: Some(person), .. } => count_person(app, context, person.account),
+        Identity { caller: None, person: None } => Ok(()),
+    }
+}
+
+/// The same for what people ask for themselves: of the person, else of the organization.
+///
+/// # Errors
+/// Rate limited.
+pub fn count_person_first(app: &App, context: &RequestContext, identity: &Identity) -> Result<()> {
+    match &identity.person {
+        Some(person) => count_person(app, context, person.account),
+        None => count_identity(app, context, identity),
+    }
+}
+
+fn count_person(app: &App, context: &RequestContext, account: AccountId) -> Result<()> {
     let subject = Subject::id(account.uuid());
     note(context, app.limits.count_here(&app.config.limits, Limit::Account, subject))
+}
+
+/// Passes a person who has not asked for too much already, and counts nothing.
+///
+/// # Errors
+/// Rate limited.
+pub fn require_person(app: &App, context: &RequestContext, account: AccountId) -> Result<()> {
+    let subject = Subject::id(account.uuid());
+    match app.limits.refuses(&app.config.limits, Limit::Account, subject) {
+        Some(judged) => note(context, Some(judged)),
+        None => Ok(()),
+    }
 }
 
 /// Counts a key that an organization is about to mint.
@@ -150,16 +194,18 @@ impl OfAddress for TokenCheck {
 }
 
 /// The middleware of routes that nobody calls in anybody's name.
+///
+/// # Errors
+/// Rate limited, or unavailable where there is no place.
 pub async fn by_address(
     State(app): State<App>,
     context: RequestContext,
     request: Request,
     next: Next,
-) -> Response {
-    match count_address(&app, &context, Limit::Address) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
-    }
+) -> Result<Response> {
+    let _place = shedding::enter(&app, &context, request.method())?;
+    count_address(&app, &context, Limit::Address)?;
+    Ok(next.run(request).await)
 }
 
 /// Tells of the limits that a request was judged by.

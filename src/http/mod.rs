@@ -36,12 +36,11 @@ pub mod user;
 pub mod wire;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
-use tower_http::catch_panic::CatchPanicLayer;
+use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
-use crate::error::Error;
+use crate::http::boundary::Boundary;
 
 /// Every route of every family, described.
 #[must_use]
@@ -56,11 +55,13 @@ pub fn routes() -> OpenApiRouter<App> {
 /// The whole server.
 pub fn router(app: &App) -> Router {
     let (routes, document) = openapi::split();
-    let product = dress_callers(app, routes);
+    let product = dress_callers(app, routes.method_not_allowed_fallback(error::method_not_allowed));
     let others = jwks::routes().merge(openapi::routes_of(document)).merge(stripe::routes(app));
+    let others = others.fallback(error::nothing_here);
+    let others = others.method_not_allowed_fallback(error::method_not_allowed);
     let others = others.layer(from_fn_with_state(app.clone(), limits::by_address));
-    let shed = from_fn_with_state(app.clone(), shedding::shed);
-    dress(app, product.merge(others).layer(shed).merge(health::routes()))
+    let health = health::routes().method_not_allowed_fallback(error::method_not_allowed);
+    dress(app, product.merge(others).merge(health))
 }
 
 /// Puts the middleware that finds out who is calling around routes.
@@ -68,16 +69,7 @@ pub fn dress_callers(app: &App, routes: Router<App>) -> Router<App> {
     routes.layer(from_fn_with_state(app.clone(), caller::identify))
 }
 
-/// Puts around routes what every request passes, from the outside in: the boundary, which gives
-/// it an id, a dialect and a log line; what browsers are told; the deadline; the net for panics.
-/// Also answers for paths and methods that are not there.
+/// Puts around routes what every request passes.
 pub fn dress(app: &App, routes: Router<App>) -> Router {
-    routes
-        .fallback(|| async { Error::not_found("There is nothing at this path") })
-        .method_not_allowed_fallback(error::method_not_allowed)
-        .layer(CatchPanicLayer::custom(error::from_panic))
-        .layer(from_fn(boundary::with_deadline))
-        .layer(cors::layer(app))
-        .layer(from_fn_with_state(app.clone(), boundary::boundary))
-        .with_state(app.clone())
+    routes.layer(from_fn_with_state(Boundary::of(app), boundary::boundary)).with_state(app.clone())
 }

@@ -1,15 +1,12 @@
 //! What a server with too much to do leaves undone: passwords and mails first, then changes, then
 //! reading, and last the checks of keys. Whether it lives and is ready is always answered.
 
-use axum::extract::{Request, State};
 use axum::http::Method;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use metrics::counter;
 
 use crate::app::App;
-use crate::app::in_flight::Cost;
-use crate::error::Error;
+use crate::app::in_flight::{Cost, Place};
+use crate::error::{Error, Result};
 use crate::http::context::RequestContext;
 use crate::http::trusted_page::is_safe;
 
@@ -30,19 +27,15 @@ const HASHING: [&str; 11] = [
     "/api/user/organizations/{organizationId}/invites/{id}/resend",
 ];
 
-/// Lets a request in where those of its cost have a place left.
-pub async fn shed(
-    State(app): State<App>,
-    context: RequestContext,
-    request: Request,
-    next: Next,
-) -> Response {
-    let cost = cost(request.method(), &context.route);
-    let Some(_place) = app.in_flight.enter(cost) else {
+/// A place for a request until it is dropped.
+///
+/// # Errors
+/// Unavailable where those of its cost have none left.
+pub fn enter(app: &App, context: &RequestContext, method: &Method) -> Result<Place> {
+    app.in_flight.enter(cost(method, &context.route)).ok_or_else(|| {
         counter!("requests_shed_total").increment(1);
-        return Error::unavailable("too many requests are under way").into_response();
-    };
-    next.run(request).await
+        Error::unavailable("too many requests are under way")
+    })
 }
 
 fn cost(method: &Method, route: &str) -> Cost {

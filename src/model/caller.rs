@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use crate::error::{Error, Kind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::ids::{AccountId, KeyId, OrganizationId, SessionId, UserId};
+use crate::model::limit::Subject;
 use crate::model::origin::{Origin, TrustedOrigins};
 use crate::model::plan::Plan;
 use crate::model::role::{Right, Role};
@@ -129,6 +130,16 @@ impl Credential {
         match self {
             Self::Key(key, _) | Self::PersonalToken(_, key) => Some(key),
             Self::Session(..) => None,
+        }
+    }
+
+    /// Whose requests are counted together where they are under way: those of a key, or of a
+    /// person's sessions.
+    #[must_use]
+    pub const fn subject(&self) -> Subject {
+        match self {
+            Self::Key(key, _) | Self::PersonalToken(_, key) => Subject::id(key.id.uuid()),
+            Self::Session(account, _) => Subject::id(account.uuid()),
         }
     }
 

@@ -3,7 +3,7 @@
 //! The checksum is the CRC-32 of everything before it, so that a scanner, a typo check and the
 //! server can refuse garbage without a database. It guards against accidents, not attackers.
 
-use crate::entropy::{BASE62, Entropy, base62_text};
+use crate::entropy::{Entropy, base62_text};
 use crate::model::secret::Secret;
 use crate::model::{Invalid, hex};
 
@@ -102,7 +102,7 @@ impl KeyFormat {
     pub fn recognises(&self, text: &str) -> bool {
         let Some(rest) = text.strip_prefix(&self.prefix) else { return false };
         rest.len() == RANDOM + CHECKSUM
-            && rest.bytes().all(|byte| BASE62.contains(&byte))
+            && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
             && checksum(&text[..text.len() - CHECKSUM]) == text[text.len() - CHECKSUM..]
     }
 

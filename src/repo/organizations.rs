@@ -1,5 +1,7 @@
 //! Organizations.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
@@ -198,20 +200,21 @@ pub async fn update(
     Ok(())
 }
 
-/// Whether a page of this origin is on the list of some organization that is active.
+/// Those of these pages that are on the list of some organization that is active.
 ///
 /// # Errors
 /// The database's own.
-pub async fn lists_origin(db: &mut PgConnection, origin: &Origin) -> Result<bool> {
+pub async fn listed_origins(db: &mut PgConnection, origins: &[Origin]) -> Result<HashSet<String>> {
     let listed = sqlx::query_scalar!(
-        r#"select exists (select from organizations
-                          where allowed_origins @> array[$1]
-                            and deleted_at is null and suspended_at is null) as "listed!""#,
-        origin.as_str(),
+        r#"select asked.origin as "origin!" from unnest($1::text[]) asked (origin)
+           where exists (select from organizations
+                         where allowed_origins @> array[asked.origin]
+                           and deleted_at is null and suspended_at is null)"#,
+        &to_texts(origins),
     )
-    .fetch_one(db)
+    .fetch_all(db)
     .await?;
-    Ok(listed)
+    Ok(listed.into_iter().collect())
 }
 
 fn to_texts(origins: &[Origin]) -> Vec<String> {

@@ -15,6 +15,7 @@ mod boundary;
 mod browsers;
 mod callers;
 mod config;
+mod counted;
 mod database_roles;
 mod dialects;
 mod doctor;

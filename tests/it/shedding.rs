@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tenantry::app::in_flight::{Cost, Place};
+use tenantry::model::limit::Subject;
 
 use crate::support::people::PASSWORD;
 use crate::support::{TestApp, with};
@@ -55,11 +56,12 @@ async fn passwords_and_mails_are_shed_first_then_changes_then_reading_and_never_
 
 #[tokio::test]
 async fn one_key_takes_only_its_own_places() {
-    with(&[("MAX_IN_FLIGHT_PER_KEY", "2")])
+    with(&[("MAX_IN_FLIGHT_PER_CALLER", "2")])
         .run(async |app| {
             let (acme, other) = (app.sign_up().await, app.sign_up().await);
             let id = tenantry::model::ids::KeyId::parse(&acme.key_id).unwrap();
-            let held = [app.app.in_flight.enter_with(id), app.app.in_flight.enter_with(id)];
+            let subject = Subject::id(id.uuid());
+            let held = [(); 2].map(|()| app.app.in_flight.enter_as(subject));
             for (path, code) in [
                 ("/me", "rate_limited"),
                 ("/v1/organization/me", "rate_limited"),

@@ -48,10 +48,10 @@ fn the_metrics_listener_counts_requests_lookups_flushes_and_connections() {
         r#"http_requests_total{family="onboarding",route="/me",method="GET",status="401"} 1"#,
         r#"http_request_duration_seconds_count{family="onboarding",route="/me"} 2"#,
         r#"key_lookups_total{outcome="found"} 2"#,
-        "key_lookup_batch_size_count 2",
+        r#"lookup_batch_size_count{of="keys"} 2"#,
         r#"usage_flushes_total{outcome="written"} 1"#,
         r#"db_connections{pool="requests",state="idle"}"#,
-        r#"db_connections{pool="key_lookups",state="busy"}"#,
+        r#"db_connections{pool="lookups",state="busy"}"#,
         "http_connections",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

@@ -77,6 +77,21 @@ impl Limits {
         Some(tell(limit.as_str(), verdict, setting.only_observed))
     }
 
+    /// The refusal that a try would get now, against a limit that is this server's own. Nothing is
+    /// counted.
+    #[must_use]
+    pub fn refuses(
+        &self,
+        settings: &LimitSettings,
+        limit: Limit,
+        subject: Subject,
+    ) -> Option<Judged> {
+        let setting = settings.of(limit);
+        let verdict = self.walls[limit as usize].look(subject, &setting.rate, Instant::now());
+        let is_refused = self.is_on && !setting.only_observed && verdict.is_refusal();
+        is_refused.then(|| tell(limit.as_str(), verdict, false))
+    }
+
     /// Counts one try against a limit that all servers share: at the wall first, so that a flood
     /// reaches no table.
     pub async fn count(

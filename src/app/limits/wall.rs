@@ -38,6 +38,13 @@ impl Wall {
         verdict
     }
 
+    /// The verdict that one try of the subject would get.
+    pub fn look(&self, subject: Subject, rate: &Rate, now: Instant) -> Verdict {
+        let full_at = self.shard(subject).get(&subject).copied();
+        let until_full = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        rate.judge(until_full).0
+    }
+
     /// Fills the subject's bucket.
     pub fn refill(&self, subject: Subject) {
         self.shard(subject).remove(&subject);

@@ -44,10 +44,11 @@ impl FromRequestParts<App> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let nowhere = || Error::forbidden("This credential acts in no organization");
-        let caller = required(parts)?.caller.ok_or_else(nowhere)?;
-        caller.require_active()?;
         let context = RequestContext::from_request_parts(parts, app).await?;
-        limits::count_request(app, &context, &caller)?;
+        let identity = required(parts)?;
+        limits::count_identity(app, &context, &identity)?;
+        let caller = identity.caller.ok_or_else(nowhere)?;
+        caller.require_active()?;
         quota::admit(app, &context, &caller)?;
         Ok(Self(caller))
     }
@@ -85,11 +86,11 @@ impl FromRequestParts<App> for InTenant {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let identity = required(parts)?;
         let PathOrganization(handle) = PathOrganization::from_request_parts(parts, app).await?;
-        let caller = acting_in(app, identity, &handle).await?;
         let context = RequestContext::from_request_parts(parts, app).await?;
+        let caller = acting_in(app, &context, identity, &handle).await?;
         let _ = context.acting_in.set(caller.organization);
-        caller.require_active()?;
         limits::count_request(app, &context, &caller)?;
+        caller.require_active()?;
         quota::admit(app, &context, &caller)?;
         Ok(Self(caller))
     }
@@ -115,18 +116,31 @@ impl<S: RequiredScope> FromRequestParts<App> for Tenant<S> {
     }
 }
 
-/// The caller in the organization with this handle.
-async fn acting_in(app: &App, identity: Identity, handle: &str) -> Result<Arc<Caller>> {
-    let not_yours = || Error::forbidden("This is not your organization");
-    let Some(person) = identity.person else {
-        let caller = identity
-            .caller
-            .filter(|caller| caller.organization_handle.eq_ignore_ascii_case(handle));
-        return caller.ok_or_else(not_yours);
+/// The caller in the organization with this handle. Whoever asks for organizations that are not
+/// theirs is counted for it, and not asked about any more where that was too often.
+async fn acting_in(
+    app: &App,
+    context: &RequestContext,
+    identity: Identity,
+    handle: &str,
+) -> Result<Arc<Caller>> {
+    let found = match &identity {
+        Identity { caller, person: None } => {
+            caller.clone().filter(|caller| caller.organization_handle.eq_ignore_ascii_case(handle))
+        }
+        Identity { person: Some(person), .. } => match OrgHandle::parse(handle) {
+            Ok(handle) => {
+                limits::require_person(app, context, person.account)?;
+                app.db.run(async |db| people::find_caller(db, person, &handle).await).await?
+            }
+            Err(_) => None,
+        },
     };
-    let handle = OrgHandle::parse(handle).map_err(|_| not_yours())?;
-    let caller = app.db.run(async |db| people::find_caller(db, &person, &handle).await).await?;
-    caller.ok_or_else(not_yours)
+    let Some(caller) = found else {
+        limits::count_person_first(app, context, &identity)?;
+        return Err(Error::forbidden("This is not your organization"));
+    };
+    Ok(caller)
 }
 
 /// Guard: a person, in a session or with a personal token.
@@ -137,10 +151,11 @@ impl FromRequestParts<App> for AsPerson {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let nobody = || Error::forbidden("An organization's key is nobody's account");
-        let Identity { caller, person } = required(parts)?;
-        let person = person.ok_or_else(nobody)?;
+        let identity = required(parts)?;
         let context = RequestContext::from_request_parts(parts, app).await?;
-        limits::count_person(app, &context, person.account)?;
+        limits::count_person_first(app, &context, &identity)?;
+        let Identity { caller, person } = identity;
+        let person = person.ok_or_else(nobody)?;
         // What is done with a pinned token is counted in its organization, whatever it is about.
         if let Some(caller) = &caller {
             quota::admit(app, &context, caller)?;
@@ -190,10 +205,10 @@ impl FromRequestParts<App> for InSession {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let found = required(parts).and_then(Self::of)?;
+        let identity = required(parts)?;
         let context = RequestContext::from_request_parts(parts, app).await?;
-        limits::count_person(app, &context, found.person.account)?;
-        Ok(found)
+        limits::count_person_first(app, &context, &identity)?;
+        Self::of(identity)
     }
 }
 
@@ -204,15 +219,36 @@ pub struct MaybeInSession(pub Option<InSession>);
 impl FromRequestParts<App> for MaybeInSession {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let is_explicit =
             parts.headers.contains_key("authorization") || parts.headers.contains_key("x-api-key");
+        let context = RequestContext::from_request_parts(parts, app).await?;
         match found(parts) {
-            Ok(identity) => identity.map(InSession::of).transpose().map(Self),
+            Ok(None) => Ok(Self(None)),
+            Ok(Some(identity)) => {
+                limits::count_person_first(app, &context, &identity)?;
+                InSession::of(identity).map(Some).map(Self)
+            }
             Err(error) if !is_explicit && matches!(error.kind(), Kind::Unauthenticated(_)) => {
                 Ok(Self(None))
             }
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// Guard: a request whose credential nobody asks for, and that is counted all the same.
+pub struct Counted;
+
+impl FromRequestParts<App> for Counted {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let context = RequestContext::from_request_parts(parts, app).await?;
+        // What is nobody's was counted before.
+        match context.caller.get() {
+            Some(identity) => limits::count_person_first(app, &context, identity).map(|()| Self),
+            None => Ok(Self),
         }
     }
 }

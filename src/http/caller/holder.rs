@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::app::access_tokens::{TokenSession, is_token};
-use crate::app::key_lookup::Question;
+use crate::app::key_lookup::OfCredential;
 use crate::app::refusals::Refused;
 use crate::domain::keys::{elsewhere, from_another_page};
 use crate::error::{Error, Proof, Result};
@@ -23,7 +23,7 @@ use crate::repo::{keys, personal_tokens};
 /// garbage does not reach the database. Forbidden from where the key may not be used.
 pub async fn holder_of_key(app: &App, context: &RequestContext, text: &str) -> Result<Identity> {
     let question = if app.config.accounts.token_format.recognises(text) {
-        Question::PersonalToken(app.peppers.candidates(text))
+        OfCredential::PersonalToken(app.peppers.candidates(text))
     } else {
         let mut candidates = Vec::new();
         if app.config.keys.format.recognises(text) {
@@ -32,10 +32,10 @@ pub async fn holder_of_key(app: &App, context: &RequestContext, text: &str) -> R
         if app.config.keys.import {
             candidates.extend(app.peppers.candidates(&digested_text(text, IMPORTED_PREFIX)));
         }
-        Question::Key(candidates)
+        OfCredential::Key(candidates)
     };
     let identity = match &question {
-        Question::Key(candidates) if candidates.is_empty() => Err(refused(Proof::Key)),
+        OfCredential::Key(candidates) if candidates.is_empty() => Err(refused(Proof::Key)),
         _ => ask(app, context, question, Proof::Key).await,
     }?;
     redigest(app, &identity, text).await;
@@ -49,8 +49,8 @@ pub async fn holder_of_key(app: &App, context: &RequestContext, text: &str) -> R
 /// As [`holder_of_key`].
 pub async fn holder_of_bearer(app: &App, context: &RequestContext, text: &str) -> Result<Identity> {
     let question = match app.access_tokens.session(text, context.at) {
-        Some(TokenSession::Key(session)) => Question::KeySession(session),
-        Some(TokenSession::Account(session)) => Question::Session(session),
+        Some(TokenSession::Key(session)) => OfCredential::KeySession(session),
+        Some(TokenSession::Account(session)) => OfCredential::Session(session),
         None if is_token(text) && !app.config.keys.import => return Err(refused(Proof::Token)),
         None => return holder_of_key(app, context, text).await,
     };
@@ -65,7 +65,7 @@ pub async fn holder_of_cookie(app: &App, context: &RequestContext, text: &str) -
     if !KeyFormat::of_sessions().recognises(text) {
         return Err(refused(Proof::Token));
     }
-    let question = Question::SessionToken(app.peppers.candidates(text));
+    let question = OfCredential::SessionToken(app.peppers.candidates(text));
     ask(app, context, question, Proof::Token).await
 }
 
@@ -79,7 +79,7 @@ pub fn refused(proof: Proof) -> Error {
 async fn ask(
     app: &App,
     context: &RequestContext,
-    question: Question,
+    question: OfCredential,
     proof: Proof,
 ) -> Result<Identity> {
     let identity = match app.key_lookup.ask(question).await? {

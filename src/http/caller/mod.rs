@@ -15,12 +15,12 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use metrics::counter;
 
 use self::credential::Credential as Shown;
 pub use self::guards::{
-    ApiKeysRead, ApiKeysWrite, AsPerson, AuditRead, Authenticated, BillingRead, InSession,
+    ApiKeysRead, ApiKeysWrite, AsPerson, AuditRead, Authenticated, BillingRead, Counted, InSession,
     InTenant, InvitesRead, MaybeInSession, MembersRead, MembersWrite, OrganizationRead,
     OrganizationWrite, OwnMembership, OwnedInSession, PersonScoped, ProjectsRead, ProjectsWrite,
     RequiredScope, Scoped, Tenant, UsageRead, UserRead, UserWrite,
@@ -37,9 +37,9 @@ use crate::http::context::RequestContext;
 use crate::http::denial::Denied;
 use crate::http::dialect::Family;
 use crate::http::limits::count_address;
-use crate::http::{cookie, operator, trusted_page};
+use crate::http::{cookie, operator, shedding, trusted_page};
 use crate::model::caller::{Credential, Identity};
-use crate::model::limit::Limit;
+use crate::model::limit::{Limit, Subject};
 
 /// What was found out, for the guard to take.
 #[derive(Clone)]
@@ -48,37 +48,40 @@ struct Found(Result<Option<Identity>, Arc<Error>>);
 /// The middleware of the hot path: reads the credential, asks whose it is, and leaves the answer,
 /// good or bad, for a guard. The operator's own routes are not asked: master keys are for their
 /// guards.
+///
+/// For as long as the request is under way it has a place: among all, and among those of its
+/// caller.
+///
+/// # Errors
+/// Rate limited, or unavailable where there is no place; what a credential that is not good is told
+/// is the guard's to say.
 pub async fn identify(
     State(app): State<App>,
     context: RequestContext,
     request: Request,
     next: Next,
-) -> Response {
+) -> Result<Response> {
+    let _place = shedding::enter(&app, &context, request.method())?;
     if !operator::dialect::is_for_keys_or_elsewhere(&context.path) {
-        return next.run(request).await;
+        return Ok(next.run(request).await);
     }
     let (mut parts, body) = request.into_parts();
     let identity = find(&app, &context, &parts).await;
-    if let Err(limited) = count(&app, &context, &identity) {
-        return limited.into_response();
-    }
+    count(&app, &context, &identity)?;
     if let Ok(Some(identity)) = &identity {
         let _ = context.caller.set(identity.clone());
     }
     let credential = context.caller.get().and_then(Identity::credential);
-    let key = credential.and_then(Credential::key).map(|key| key.id);
-    let place = key.map(|key| app.in_flight.enter_with(key));
-    if matches!(place, Some(None)) {
-        return too_many_at_once().into_response();
-    }
+    let subject = credential.map_or_else(|| Subject::address(context.address), Credential::subject);
+    let _own_place = app.in_flight.enter_as(subject).ok_or_else(too_many_at_once)?;
     parts.extensions.insert(Found(identity.map_err(Arc::new)));
-    next.run(Request::from_parts(parts, body)).await
+    Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-/// What a key is told that has too many requests under way.
+/// What callers are told that have too many requests under way.
 fn too_many_at_once() -> Error {
     counter!("rate_limited_total", "limit" => "concurrency", "mode" => "enforced").increment(1);
-    let error = Error::new(Kind::RateLimited, "Too many requests with this key at once");
+    let error = Error::new(Kind::RateLimited, "Too many requests at once");
     error.with_retry_after(Duration::from_secs(1))
 }
 

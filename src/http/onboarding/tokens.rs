@@ -9,9 +9,10 @@ use crate::app::App;
 use crate::domain::key_sessions::{self, Tokens};
 use crate::error::{Error, Result};
 use crate::http::body::{Fields, FromFields, JsonBody, secret};
-use crate::http::caller::{Authenticated, holder_of_key};
+use crate::http::caller::{Authenticated, Counted, holder_of_key};
 use crate::http::context::RequestContext;
 use crate::http::denial::Denied;
+use crate::http::limits;
 use crate::http::onboarding::dialect::{
     BadRequest, Forbidden, Invalid, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
@@ -87,9 +88,11 @@ impl From<Tokens> for TokenPair {
 pub(super) async fn exchange(
     State(app): State<App>,
     context: RequestContext,
+    _: Counted,
     JsonBody { value: request, .. }: JsonBody<ExchangeRequest>,
 ) -> Result<Json<TokenPair>> {
-    let holder = holder_of_key(&app, &context, request.api_key.expose()).await?;
+    let holder = holder_of_key(&app, &context, request.api_key.expose()).await;
+    let holder = holder.or_else(|refused| limits::count_unknown(&app, &context, refused))?;
     let _ = Denied::of(&holder).map(|denied| context.denied.set(denied));
     let person = || Error::forbidden("Only an organization's own key can be exchanged");
     let holder = holder.caller.ok_or_else(person)?;
@@ -108,10 +111,12 @@ pub(super) async fn exchange(
 pub(super) async fn refresh(
     State(app): State<App>,
     context: RequestContext,
+    _: Counted,
     JsonBody { value: request, .. }: JsonBody<RefreshRequest>,
 ) -> Result<Json<TokenPair>> {
     let (origin, trail) = (context.origin.as_deref(), context.trail());
-    let tokens = key_sessions::refresh(&app, &request.refresh_token, origin, &trail).await?;
+    let tokens = key_sessions::refresh(&app, &request.refresh_token, origin, &trail).await;
+    let tokens = tokens.or_else(|refused| limits::count_unknown(&app, &context, refused))?;
     Ok(Json(tokens.into()))
 }
 

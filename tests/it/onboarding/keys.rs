@@ -302,7 +302,7 @@ async fn a_key_revoked_a_moment_ago_mints_nothing() {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({})).await;
         let digests = app.app.peppers.candidates(&ci.api_key);
-        let question = tenantry::app::key_lookup::Question::Key(digests);
+        let question = tenantry::app::key_lookup::OfCredential::Key(digests);
         let Some(Holder::Good(holder)) = app.app.key_lookup.ask(question).await.unwrap() else {
             panic!("a good key has no holder")
         };

@@ -121,7 +121,7 @@ const OTHERS: &[&[&str]] = &[
     ],
     // The operator, who is in no organization, and what a preflight asks of all of them.
     &[
-        "organizations::lists_origin",
+        "organizations::listed_origins",
         "standings::hold",
         "standings::set_plan",
         "standings::set_suspended",

@@ -1,0 +1,187 @@
+//! No request is free: what no other limit covers is counted all the same, in the name of whoever
+//! makes it, and nobody who floods one door keeps others waiting at another.
+
+use serde_json::json;
+use tenantry::error::Error;
+use tenantry::model::ids::{AccountId, KeyId};
+use tenantry::model::limit::Subject;
+
+use crate::support::actor::Answer;
+use crate::support::app::TestSettings;
+use crate::support::with;
+
+/// A server with the usual limits, but for these.
+fn limited(changes: &str) -> TestSettings {
+    let plans = r#"{"trial":{"requests_per_minute":3}}"#;
+    with(&[("LIMITS_PROFILE", "usual"), ("LIMITS", changes), ("PLANS", plans)])
+}
+
+/// The statuses of four requests, one after the other.
+async fn four(mut ask: impl AsyncFnMut() -> Answer) -> [u16; 4] {
+    let mut statuses = [0; 4];
+    for status in &mut statuses {
+        *status = ask().await.status.as_u16();
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn a_good_key_beside_it_makes_no_exchange_free() {
+    limited("{}")
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let exchange = async || {
+                let shown = json!({ "api_key": acme.api_key });
+                app.key(&acme.api_key).post("/auth/token-exchange", shown).await
+            };
+            assert_eq!(four(exchange).await, [200, 200, 200, 429]);
+            let other = app.sign_up().await;
+            let refresh = async || {
+                let shown = json!({ "refresh_token": "garbage" });
+                app.key(&other.api_key).post("/auth/refresh", shown).await
+            };
+            assert_eq!(four(refresh).await, [401, 401, 401, 429]);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn credentials_in_bodies_that_are_not_good_are_limited_as_those_in_headers_are() {
+    limited(r#"{"unknown_keys":{"quota":3,"window_s":600}}"#)
+        .run(async |app| {
+            let exchange = async || {
+                app.anon().post("/auth/token-exchange", json!({ "api_key": "garbage" })).await
+            };
+            assert_eq!(four(exchange).await, [401, 401, 401, 429]);
+            app.key("garbage").get("/me").await.has_status(429);
+            let refresh = json!({ "refresh_token": "garbage" });
+            app.anon().post("/auth/refresh", refresh).await.has_failed(429, "rate_limited");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_refused_before_its_limit_is_known_is_counted_too() {
+    limited(r#"{"account":{"quota":3,"window_s":600}}"#)
+        .run(async |app| {
+            let [ann, ben, cleo] = [
+                app.sign_up_person("ann@example.com").await,
+                app.sign_up_person("ben@example.com").await,
+                app.sign_up_person("cleo@example.com").await,
+            ];
+            // An organization that is not theirs, or is none; and none is asked for any more.
+            let elsewhere = "/api/user/organizations/nowhere/members";
+            let elsewhere = async || app.session(&ann.cookie).get(elsewhere).await;
+            assert_eq!(four(elsewhere).await, [403, 403, 403, 429]);
+            let asked = async || app.session(&ben.cookie).get("/api/auth/get-session").await;
+            assert_eq!(four(asked).await, [200, 200, 200, 429]);
+            // A key where only people may ask, and a token where only sessions may.
+            let key = app.sign_up().await.api_key;
+            let nobody = async || app.key(&key).get("/api/user/me").await;
+            assert_eq!(four(nobody).await, [403, 403, 403, 429]);
+            let made = json!({ "name": "ci", "scopes": ["*"] });
+            let (token, _) = app.make_token(&cleo.cookie, made).await;
+            let no_session = async || app.key(&token).get("/api/auth/list-sessions").await;
+            assert_eq!(four(no_session).await, [403, 403, 429, 429], "one made the token");
+            // A suspended organization.
+            let halted = app.sign_up().await.api_key;
+            app.execute("update organizations set suspended_at = now() where handle <> 'system'")
+                .await;
+            let suspended = async || app.key(&halted).get("/me").await;
+            assert_eq!(four(suspended).await, [403, 403, 403, 429]);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_are_not_there_are_limited() {
+    limited(r#"{"address":{"quota":3,"window_s":600}}"#)
+        .run(async |app| {
+            let nothing = async || app.anon().get("/nothing").await;
+            assert_eq!(four(nothing).await, [404, 404, 404, 429]);
+            app.anon().get("/me/nothing").await.has_failed(429, "rate_limited");
+            app.anon().send("DELETE", "/me", "").await.has_failed(429, "rate_limited");
+            app.anon().get("/health/live").await.has_status(200);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn preflights_are_limited_and_a_page_of_ours_passes_all_the_same() {
+    limited(r#"{"address":{"quota":3,"window_s":600}}"#)
+        .run(async |app| {
+            app.sign_up().await;
+            let list = "update organizations set allowed_origins = '{https://acme.example.com}'
+                        where handle <> 'system'";
+            app.execute(list).await;
+            let preflight = async |origin: &str| {
+                let page =
+                    app.anon().with("origin", origin).with("access-control-request-method", "GET");
+                let answer = page.send("OPTIONS", "/me", "").await;
+                answer.header("access-control-allow-origin") == origin
+            };
+            // One place was taken by signing up.
+            for expected in [true, true, false] {
+                assert_eq!(preflight("https://acme.example.com").await, expected);
+            }
+            assert!(preflight(app.app.config.http.public_url.as_str().trim_end_matches('/')).await);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn while_every_connection_is_busy_keys_and_pages_are_known_and_the_server_is_ready() {
+    with(&[("DATABASE_MAX_CONNECTIONS", "1")])
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let list = "update organizations set allowed_origins = '{https://acme.example.com}'";
+            app.execute(list).await;
+            let (end, over) = tokio::sync::oneshot::channel::<()>();
+            let (tell, is_busy) = tokio::sync::oneshot::channel();
+            let busy = app.app.db.run(async |_| {
+                let _ = tell.send(());
+                over.await.map_err(Error::internal)
+            });
+            let asking = async {
+                is_busy.await.unwrap();
+                let key = app.key(&acme.api_key).with("origin", "https://acme.example.com");
+                let answer = key.get("/auth/verify").await.has_status(200);
+                let reader = answer.header("access-control-allow-origin");
+                assert_eq!(reader, "https://acme.example.com");
+                app.anon().get("/health/ready").await.has_status(200);
+                end.send(()).unwrap();
+            };
+            let (done, ()) = tokio::join!(busy, asking);
+            done.unwrap();
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn nobody_takes_more_places_than_their_own() {
+    with(&[("MAX_IN_FLIGHT_PER_CALLER", "2")])
+        .run(async |app| {
+            let (acme, ann) = (app.sign_up().await, app.sign_up_person("ann@example.com").await);
+            let key = Subject::id(KeyId::parse(&acme.key_id).unwrap().uuid());
+            let me = app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+            let account = me.body["data"]["id"].as_str().unwrap().to_owned();
+            let account = Subject::id(AccountId::parse(&account).unwrap().uuid());
+            let address = Subject::address(Some("192.0.2.7".parse().unwrap()));
+            for (subject, expected) in
+                [(key, [429, 200, 401]), (account, [200, 429, 401]), (address, [200, 200, 429])]
+            {
+                let held = [(); 2].map(|()| app.app.in_flight.enter_as(subject));
+                let answers = [
+                    app.key(&acme.api_key).get("/me").await,
+                    app.session(&ann.cookie).get("/api/user/me").await,
+                    app.anon().get("/me").await,
+                ];
+                assert_eq!(answers.each_ref().map(|it| it.status.as_u16()), expected);
+                for refused in answers.iter().filter(|it| it.status == 429) {
+                    assert_eq!(refused.header("retry-after"), "1");
+                }
+                drop(held);
+            }
+        })
+        .await;
+}
