@@ -21,10 +21,12 @@ use crate::model::limit::{Limit, Subject};
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Passes a request that its answer will tell of, too.
+/// Passes a request that its answer will tell of, too, where that is the caller's to know.
 fn note(context: &RequestContext, judged: Option<Judged>) -> Result<()> {
     let Some(judged) = judged else { return Ok(()) };
-    context.judged(judged);
+    if judged.is_told || judged.verdict.is_refusal() {
+        context.judged(judged);
+    }
     judged.require()
 }
 
@@ -167,10 +169,10 @@ pub fn add_headers(headers: &mut HeaderMap, judged: &[Judged]) {
     if judged.is_empty() {
         return;
     }
-    let policies = judged.iter().map(|Judged { name, verdict }| {
+    let policies = judged.iter().map(|Judged { name, verdict, .. }| {
         format!(r#""{name}";q={};w={}"#, verdict.rate.quota, verdict.rate.window.as_secs())
     });
-    let states = judged.iter().map(|Judged { name, verdict }| {
+    let states = judged.iter().map(|Judged { name, verdict, .. }| {
         let until = verdict.retry_after.unwrap_or(verdict.until_full);
         let seconds = until.as_secs() + u64::from(until.subsec_nanos() > 0);
         format!(r#""{name}";r={};t={}"#, verdict.remaining, seconds.max(1))

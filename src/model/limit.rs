@@ -68,18 +68,11 @@ impl Limit {
         }
     }
 
-    /// Whether it means the same on one server and on ten.
+    /// Whether those who are counted are those who ask. What is left of another's limit would tell
+    /// what that other did, and that they have an account.
     #[must_use]
-    pub const fn is_shared(self) -> bool {
-        matches!(
-            self,
-            Self::SignIn
-                | Self::SignInFailures
-                | Self::MailAddress
-                | Self::MailClient
-                | Self::TokenChecks
-                | Self::KeyMint
-        )
+    pub const fn is_of_caller(self) -> bool {
+        !matches!(self, Self::SignInFailures | Self::MailAddress)
     }
 
     /// What holds where the operator says nothing: kind to a person who tries things.
@@ -125,11 +118,12 @@ pub struct Subject(u128);
 
 impl Subject {
     /// A client's address. An IPv6 client has all of its /64 to call from, so that is one; an IPv4
-    /// address in IPv6 clothes is itself; who calls from no known address shares one place.
+    /// address in IPv6 clothes is itself; who calls from no known address shares one place,
+    /// which is no address.
     #[must_use]
     pub fn address(address: Option<IpAddr>) -> Self {
         match address.map(|address| address.to_canonical()) {
-            None => Self(0),
+            None => Self(1),
             Some(IpAddr::V4(address)) => Self(address.to_ipv6_mapped().to_bits()),
             Some(IpAddr::V6(address)) => Self(address.to_bits() & (u128::MAX << 64)),
         }
@@ -187,7 +181,9 @@ mod tests {
         assert_eq!(of("2001:db8::1"), of("2001:DB8::ffff:0:0:3"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("unknown"), of(""));
-        assert_ne!(of("unknown"), of("0.0.0.0"));
+        for address in ["0.0.0.0", "::", "::1"] {
+            assert_ne!(of("unknown"), of(address));
+        }
     }
 
     #[test]

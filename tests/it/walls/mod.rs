@@ -428,7 +428,7 @@ async fn what_begins_with_a_secret_or_a_person_ends_behind_the_walls() {
 const WITHOUT: [(&str, usize, &str); 34] = [
     ("src/app/denials.rs", 1, "what was refused is written for all at once"),
     ("src/app/key_lookup.rs", 1, "who is calling"),
-    ("src/app/limits/mod.rs", 2, "limits are nobody's data"),
+    ("src/app/limits/mod.rs", 1, "limits are nobody's data"),
     ("src/app/meter.rs", 2, "what was used is written, and read, for all at once"),
     ("src/app/refusals.rs", 1, "what was refused is written for all at once"),
     ("src/commands/audit.rs", 2, "the trails of all organizations, for their operator"),
