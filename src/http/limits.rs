@@ -81,6 +81,14 @@ pub async fn count_token_mint(
     count(app, context, Limit::KeyMint, Subject::id(account.uuid())).await
 }
 
+/// Counts a token of a mailed link that somebody shows, where that is not the whole request.
+///
+/// # Errors
+/// Rate limited.
+pub async fn count_token_check(app: &App, context: &RequestContext) -> Result<()> {
+    count(app, context, Limit::TokenChecks, Subject::address(context.address)).await
+}
+
 /// Counts a mail that a client asks for, to whomever it goes.
 ///
 /// # Errors

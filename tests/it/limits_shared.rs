@@ -170,3 +170,28 @@ async fn the_table_gives_a_whole_quota_where_its_pace_is_no_whole_number_of_micr
         })
         .await;
 }
+
+#[tokio::test]
+async fn repeated_requests_take_nothing_and_are_never_refused() {
+    limited(r#"{"key_mint":{"quota":1}}"#)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let ann = app.sign_up_person("ann@example.com").await;
+            let request = json!({ "name": "a", "scopes": ["usage:read"] });
+            let key = app.key(&acme.api_key);
+            let session = app.session(&ann.cookie);
+            for (actor, path) in
+                [(key, "/v1/organization/api-keys"), (session, "/api/auth/api-key/create")]
+            {
+                let body = request.clone();
+                let named = actor.with("idempotency-key", "one");
+                for number in 0..4 {
+                    let answer = named.post(path, body.clone()).await;
+                    assert!(answer.status.is_success(), "{path}: {}", answer.text);
+                    assert_eq!(answer.header("idempotent-replayed").is_empty(), number == 0);
+                }
+                actor.post(path, body).await.has_status(429);
+            }
+        })
+        .await;
+}

@@ -14,7 +14,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, Said, role, text};
 use crate::http::caller::{InSession, InvitesRead, MembersWrite, Tenant};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits::{self, Limited, TokenCheck};
+use crate::http::limits;
 use crate::http::path::PathId;
 use crate::http::query::Query;
 use crate::http::user::dialect::{
@@ -230,15 +230,15 @@ pub(super) async fn show_page() -> Page {
 pub(super) async fn accept(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
-    _: Limited<TokenCheck>,
     context: RequestContext,
     idempotency: Idempotency,
     PathId(token): PathId,
 ) -> Result<Response> {
     // The path holds the token: the trail tells of the route.
     let trail = Trail { path: context.route.clone(), ..context.trail() };
+    let count = limits::count_token_check(&app, &context);
     idempotency
-        .run(&app, &person, Said::NOTHING, async |tx| {
+        .run_limited(&app, &person, Said::NOTHING, count, async |tx| {
             let whose = (&*person, session);
             let organization = invites::accept(&app, tx, whose, &token, &trail).await?;
             let body = Success::ok("Invitation accepted", Organization::from(organization));

@@ -475,6 +475,7 @@ fn what_is_asked_without_walls_is_known_with_the_reason() {
             "db.transaction(",
             "db.long_transaction(",
             ".run(&app,&person,",
+            ".run_limited(&app,&person,",
             "run(&app,scope,",
             "run(app,scope,",
             "once(app,None,",
