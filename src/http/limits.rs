@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use chrono::TimeDelta;
 
 use crate::app::App;
 use crate::app::limits::Judged;
@@ -16,7 +17,8 @@ use crate::http::context::RequestContext;
 use crate::model::caller::Caller;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId};
-use crate::model::limit::{Limit, Subject};
+use crate::model::limit::{Limit, Subject, network};
+use crate::repo::sessions;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
@@ -98,8 +100,12 @@ pub async fn count_mail(app: &App, context: &RequestContext, to: Subject) -> Res
     count(app, context, Limit::MailAddress, to).await
 }
 
-/// Lets somebody try to sign in to an account: success clears what failed before. Every try is
-/// counted before it is made, so that many at once are no way around.
+/// How long a place is known where somebody signed in.
+const KNOWN: TimeDelta = TimeDelta::days(30);
+
+/// Lets somebody try to sign in to an account. What fails is counted for all who try, wherever they
+/// are; where that is too much, a place that the account's person signed in from before has a
+/// bucket of its own, so that nobody elsewhere can keep them out.
 ///
 /// # Errors
 /// Rate limited; those of `work`.
@@ -109,17 +115,61 @@ pub async fn signing_in<T>(
     email: &Email,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let (limit, subject) = (Limit::SignInFailures, Subject::text(email.as_str()));
-    count(app, context, limit, subject).await?;
-    let done = work.await;
-    let was_right = match &done {
-        Ok(_) => true,
-        Err(error) => *error.kind() == Kind::EmailNotVerified,
-    };
-    if was_right {
-        app.limits.refill(limit, subject).await;
+    let limit = Limit::SignInFailures;
+    let everybody = app.peppers.subject("sign_in", email.as_str());
+    let own = known_place(app, context, email);
+    let (judged, counted) =
+        app.limits.count_either(&app.config.limits, limit, everybody, own).await;
+    note(context, judged)?;
+    let done = settle(app, (limit, counted), work.await).await;
+    if counted != everybody && is_right(&done) {
+        app.limits.refill(limit, everybody).await;
     }
     done
+}
+
+/// The bucket of whoever signs in from where the account's person did before.
+async fn known_place(app: &App, context: &RequestContext, email: &Email) -> Option<Subject> {
+    let (network, since) = (network(context.address?), context.at - KNOWN);
+    let email = email.as_str();
+    let is_known = app
+        .db
+        .run(async |db| sessions::was_started_from(db, email, network, since).await)
+        .await
+        .unwrap_or(false);
+    is_known.then(|| app.peppers.subject("sign_in", &format!("{email} {network}")))
+}
+
+/// Lets somebody in a session show the password of their account.
+///
+/// # Errors
+/// Rate limited; those of `work`.
+pub async fn showing_own_password<T>(
+    app: &App,
+    context: &RequestContext,
+    account: AccountId,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let (limit, subject) = (Limit::OwnPassword, Subject::id(account.uuid()));
+    count(app, context, limit, subject).await?;
+    settle(app, (limit, subject), work.await).await
+}
+
+/// Settles a try of a password, which was counted before it was made, so that many at once are no
+/// way around: a right one clears the count, a wrong one leaves it, and what failed for another
+/// reason was no try.
+async fn settle<T>(app: &App, (limit, subject): (Limit, Subject), done: Result<T>) -> Result<T> {
+    if is_right(&done) {
+        app.limits.refill(limit, subject).await;
+    } else if !done.as_ref().is_err_and(|it| matches!(it.kind(), Kind::Unauthenticated(_))) {
+        app.limits.give_back(&app.config.limits, limit, subject).await;
+    }
+    done
+}
+
+/// Whether the password was right.
+fn is_right<T>(done: &Result<T>) -> bool {
+    done.as_ref().map_or_else(|error| *error.kind() == Kind::EmailNotVerified, |_| true)
 }
 
 async fn count(app: &App, context: &RequestContext, limit: Limit, subject: Subject) -> Result<()> {

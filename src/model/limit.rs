@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
-use sha2::{Digest, Sha256};
+use ipnet::{IpNet, Ipv6Net};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::model::rate::Rate;
+use crate::model::secret::Digest;
 
 /// One limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +22,9 @@ pub enum Limit {
     SignIn,
     /// Signing in to one account; success clears it. It slows, and never locks.
     SignInFailures,
-    /// Mails that are asked for to one e-mail address.
+    /// Showing the password of the account that one is signed in to; success clears it.
+    OwnPassword,
+    /// Mails of one kind that are asked for to one e-mail address.
     MailAddress,
     /// Mails that one client address asks for.
     MailClient,
@@ -36,12 +40,13 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit that has one rate for all.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Address,
         Self::Account,
         Self::UnknownKeys,
         Self::SignIn,
         Self::SignInFailures,
+        Self::OwnPassword,
         Self::MailAddress,
         Self::MailClient,
         Self::TokenChecks,
@@ -59,6 +64,7 @@ impl Limit {
             Self::UnknownKeys => "unknown_keys",
             Self::SignIn => "sign_in",
             Self::SignInFailures => "sign_in_failures",
+            Self::OwnPassword => "own_password",
             Self::MailAddress => "mail_address",
             Self::MailClient => "mail_client",
             Self::TokenChecks => "token_checks",
@@ -83,7 +89,7 @@ impl Limit {
             Self::Address | Self::Account => Rate::new(120, 6),
             Self::UnknownKeys | Self::SignIn => Rate::new(60, 60),
             // 10, then one for every 30 seconds.
-            Self::SignInFailures => Rate::new(10, 300),
+            Self::SignInFailures | Self::OwnPassword => Rate::new(10, 300),
             Self::MailAddress => Rate::new(3, 3_600),
             Self::MailClient => Rate::new(30, 3_600),
             Self::TokenChecks => Rate::new(30, 300),
@@ -101,7 +107,7 @@ impl Limit {
             Self::Address | Self::Account => Rate::new(30, 6),
             Self::UnknownKeys => Rate::new(20, 60),
             Self::SignIn => Rate::new(10, 60),
-            Self::SignInFailures => Rate::new(5, 300),
+            Self::SignInFailures | Self::OwnPassword => Rate::new(5, 300),
             Self::MailAddress => Rate::new(3, 3_600),
             Self::MailClient => Rate::new(10, 3_600),
             Self::TokenChecks => Rate::new(10, 300),
@@ -117,15 +123,13 @@ impl Limit {
 pub struct Subject(u128);
 
 impl Subject {
-    /// A client's address. An IPv6 client has all of its /64 to call from, so that is one; an IPv4
-    /// address in IPv6 clothes is itself; who calls from no known address shares one place,
-    /// which is no address.
+    /// A client's address. Who calls from no known address shares one place, which is no address.
     #[must_use]
     pub fn address(address: Option<IpAddr>) -> Self {
-        match address.map(|address| address.to_canonical()) {
+        match address.map(network) {
             None => Self(1),
-            Some(IpAddr::V4(address)) => Self(address.to_ipv6_mapped().to_bits()),
-            Some(IpAddr::V6(address)) => Self(address.to_bits() & (u128::MAX << 64)),
+            Some(IpNet::V4(network)) => Self(network.addr().to_ipv6_mapped().to_bits()),
+            Some(IpNet::V6(network)) => Self(network.addr().to_bits()),
         }
     }
 
@@ -151,7 +155,14 @@ impl Subject {
         Self(self.0 ^ (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
     }
 
-    /// What has a name, such as an e-mail address, of which nothing is kept but a digest.
+    /// What has a name, such as an e-mail address, of which nothing is kept but a digest: under a
+    /// secret, since names can be guessed.
+    #[must_use]
+    pub fn digest(digest: &Digest) -> Self {
+        Self(digest.bytes().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes)))
+    }
+
+    /// What has a name, of which nothing is kept but a digest.
     #[must_use]
     pub fn text(text: &str) -> Self {
         let digest: [u8; 32] = Sha256::digest(text).into();
@@ -162,6 +173,16 @@ impl Subject {
     #[must_use]
     pub const fn uuid(self) -> Uuid {
         Uuid::from_u128(self.0)
+    }
+}
+
+/// What counts as one client: an IPv6 client has all of its /64 to call from; an IPv4 address in
+/// IPv6 clothes is itself.
+#[must_use]
+pub fn network(address: IpAddr) -> IpNet {
+    match address.to_canonical() {
+        address @ IpAddr::V4(_) => address.into(),
+        IpAddr::V6(address) => Ipv6Net::new_assert(address, 64).trunc().into(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! it.
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tenantry::model::limit::{Limit, Subject};
 use tenantry::model::rate::Rate;
 use tenantry::repo::rate_limits;
@@ -192,6 +193,32 @@ async fn repeated_requests_take_nothing_and_are_never_refused() {
                 }
                 actor.post(path, body).await.has_status(429);
             }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_e_mail_address_is_kept_as_a_digest_under_a_secret_and_what_is_full_is_swept() {
+    limited("{}")
+        .run(async |app| {
+            let email = "ann@example.com";
+            let shown = json!({ "email": email, "password": "not the password" });
+            app.anon().post("/auth/login", shown).await.has_status(401);
+            let subject = "select subject from rate_limits where name = 'sign_in_failures'";
+            let kept: Uuid =
+                sqlx::query_scalar(subject).fetch_one(&mut app.sql().await).await.unwrap();
+            assert_eq!(kept, app.app.peppers.subject("sign_in", email).uuid());
+            let plain = Sha256::digest(email);
+            assert_ne!(kept.as_bytes().as_slice(), &plain[..16]);
+            // Another deployment's secret makes another digest.
+            let other = "o1:b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90aGVyb3Q=";
+            let other = app.replica_with(&[("KEY_PEPPERS", other)]);
+            assert_ne!(kept, other.app.peppers.subject("sign_in", email).uuid());
+            other.close();
+            app.execute("update rate_limits set full_at = now() where name = 'sign_in'").await;
+            let sweep = async |db: &mut _| rate_limits::sweep(db).await;
+            assert_eq!(app.app.db.run(sweep).await.unwrap(), 1);
+            assert_eq!(app.count("select count(*) from rate_limits").await, 1);
         })
         .await;
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::passwords;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::http::body::{
     Fields, FromFields, JsonBody, Node, new_password, secret, shown_password, text,
 };
@@ -161,8 +161,13 @@ pub(super) async fn change(
 ) -> Result<Response> {
     let ChangeRequest { currentPassword, newPassword, revokeOtherSessions } = request;
     let ends_others = revokeOtherSessions.unwrap_or(true);
-    // Hashed before the transaction; a repetition is answered whatever comes of it.
-    let prepared = passwords::prepare_change(&app, &person, currentPassword, newPassword).await;
+    // Hashed before the transaction; a repetition is answered whatever comes of it, and its
+    // password, which is the old one by now, is no try.
+    let mut prepared = Err(Error::unavailable("the kept answer was forgotten meanwhile"));
+    if !idempotency.is_kept(&app, &person, &said).await? {
+        let preparing = passwords::prepare_change(&app, &person, currentPassword, newPassword);
+        prepared = limits::showing_own_password(&app, &context, person.account, preparing).await;
+    }
     let mut cookie = None;
     let answer = idempotency.run(&app, &person, said, async |tx| {
         let (proven, hash) = prepared?;

@@ -1,10 +1,11 @@
 //! Servers that limit, clients behind other addresses, and what a refusal says.
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::actor::{Actor, Answer};
 use super::app::TestSettings;
+use super::people::PASSWORD;
 use super::{TestApp, with};
 
 /// A server with the usual limits, and these changes.
@@ -26,6 +27,11 @@ pub fn from(app: &TestApp, address: &str) -> Actor {
 pub async fn sign_in_from(app: &TestApp, address: &str, email: &str, password: &str) -> Answer {
     let shown = json!({ "email": email, "password": password });
     from(app, address).post("/api/auth/sign-in/email", shown).await
+}
+
+/// Somebody who wants an account.
+pub fn newcomer(email: &str) -> Value {
+    json!({ "email": email, "password": PASSWORD, "name": "Ann Example" })
 }
 
 /// Asks until it is told to wait: how often it was let through, and the refusal.

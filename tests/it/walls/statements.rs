@@ -189,6 +189,7 @@ const OTHERS: &[&[&str]] = &[
         "sessions::list",
         "sessions::revoke",
         "sessions::revoke_all",
+        "sessions::was_started_from",
         "users::remove_seats",
     ],
     // Mail is sent to whomever, by a worker.
