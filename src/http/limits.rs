@@ -12,6 +12,7 @@ use chrono::TimeDelta;
 
 use crate::app::App;
 use crate::app::limits::Judged;
+use crate::domain::mails;
 use crate::error::{Error, Kind, Result};
 use crate::http::context::RequestContext;
 use crate::model::caller::Caller;
@@ -91,13 +92,27 @@ pub async fn count_token_check(app: &App, context: &RequestContext) -> Result<()
     count(app, context, Limit::TokenChecks, Subject::address(context.address)).await
 }
 
-/// Counts a mail that a client asks for, to whomever it goes.
+/// Does what mails somebody, and counts the mail: to the client that asks, and to whom it goes;
+/// `None` where nobody is to be mailed. What fails has mailed nobody: the client asked for it all
+/// the same, but the recipient's limit is as it was, or anybody could keep their mail from them.
 ///
 /// # Errors
-/// Rate limited.
-pub async fn count_mail(app: &App, context: &RequestContext, to: Subject) -> Result<()> {
-    count(app, context, Limit::MailClient, Subject::address(context.address)).await?;
-    count(app, context, Limit::MailAddress, to).await
+/// Rate limited; those of `work`.
+pub async fn mailing<T>(
+    app: &App,
+    context: &RequestContext,
+    (kind, to): (&'static str, Option<&str>),
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(to) = to else { return work.await };
+    for judged in mails::count(app, context.address, (kind, to)).await {
+        note(context, Some(judged))?;
+    }
+    let done = work.await;
+    if done.is_err() {
+        mails::give_back(app, (kind, to)).await;
+    }
+    done
 }
 
 /// How long a place is known where somebody signed in.

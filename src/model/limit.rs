@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv6Net};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::model::rate::Rate;
@@ -160,13 +159,6 @@ impl Subject {
     #[must_use]
     pub fn digest(digest: &Digest) -> Self {
         Self(digest.bytes().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes)))
-    }
-
-    /// What has a name, of which nothing is kept but a digest.
-    #[must_use]
-    pub fn text(text: &str) -> Self {
-        let digest: [u8; 32] = Sha256::digest(text).into();
-        Self(digest.first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes)))
     }
 
     /// As the database holds it.

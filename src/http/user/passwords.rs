@@ -24,7 +24,6 @@ use crate::http::user::dialect::{
 use crate::http::user::pages::{self, Page};
 use crate::http::user::wire::SignedIn;
 use crate::model::email::Email;
-use crate::model::limit::Subject;
 use crate::model::mail::Purpose;
 use crate::model::password::NewPassword;
 use crate::model::secret::Secret;
@@ -57,9 +56,10 @@ pub(super) async fn request_reset(
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<ResetRequest>,
 ) -> Result<Json<Success<Nothing>>> {
-    limits::count_mail(&app, &context, Subject::text(request.email.as_str())).await?;
-    let purpose = Purpose::ResetPassword;
-    passwords::ask_for(&app, purpose, &request.email, None, &context.trail()).await?;
+    let (purpose, trail) = (Purpose::ResetPassword, context.trail());
+    let asking = passwords::ask_for(&app, purpose, &request.email, None, &trail);
+    let to = (purpose.as_str(), Some(request.email.as_str()));
+    limits::mailing(&app, &context, to, asking).await?;
     let message = "If this address has an account, a mail with a link will be sent";
     Ok(Json(Success::ok(message, Nothing {})))
 }
