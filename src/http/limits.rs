@@ -92,6 +92,18 @@ pub async fn count_token_check(app: &App, context: &RequestContext) -> Result<()
     count(app, context, Limit::TokenChecks, Subject::address(context.address)).await
 }
 
+/// Counts an organization that somebody is about to make.
+///
+/// # Errors
+/// Rate limited.
+pub async fn count_organization(
+    app: &App,
+    context: &RequestContext,
+    account: AccountId,
+) -> Result<()> {
+    count(app, context, Limit::Organizations, Subject::id(account.uuid())).await
+}
+
 /// Does what mails somebody, and counts the mail: to the client that asks, and to whom it goes;
 /// `None` where nobody is to be mailed. What fails has mailed nobody: the client asked for it all
 /// the same, but the recipient's limit is as it was, or anybody could keep their mail from them.

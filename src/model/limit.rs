@@ -31,6 +31,8 @@ pub enum Limit {
     TokenChecks,
     /// Keys that are minted for each organization, and tokens for each person.
     KeyMint,
+    /// Organizations that one person makes.
+    Organizations,
     /// Wrong master keys, for each client address.
     MasterFailures,
     /// Requests with right master keys, for each client address.
@@ -39,7 +41,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit that has one rate for all.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Address,
         Self::Account,
         Self::UnknownKeys,
@@ -50,6 +52,7 @@ impl Limit {
         Self::MailClient,
         Self::TokenChecks,
         Self::KeyMint,
+        Self::Organizations,
         Self::MasterFailures,
         Self::MasterRequests,
     ];
@@ -68,6 +71,7 @@ impl Limit {
             Self::MailClient => "mail_client",
             Self::TokenChecks => "token_checks",
             Self::KeyMint => "key_mint",
+            Self::Organizations => "organizations",
             Self::MasterFailures => "master_failures",
             Self::MasterRequests => "master_requests",
         }
@@ -90,7 +94,7 @@ impl Limit {
             // 10, then one for every 30 seconds.
             Self::SignInFailures | Self::OwnPassword => Rate::new(10, 300),
             Self::MailAddress => Rate::new(3, 3_600),
-            Self::MailClient => Rate::new(30, 3_600),
+            Self::MailClient | Self::Organizations => Rate::new(30, 3_600),
             Self::TokenChecks => Rate::new(30, 300),
             Self::KeyMint => Rate::new(120, 3_600),
             Self::MasterFailures => Rate::new(100, 300),
@@ -108,7 +112,7 @@ impl Limit {
             Self::SignIn => Rate::new(10, 60),
             Self::SignInFailures | Self::OwnPassword => Rate::new(5, 300),
             Self::MailAddress => Rate::new(3, 3_600),
-            Self::MailClient => Rate::new(10, 3_600),
+            Self::MailClient | Self::Organizations => Rate::new(10, 3_600),
             Self::TokenChecks => Rate::new(10, 300),
             Self::KeyMint => Rate::new(30, 3_600),
             Self::MasterFailures => Rate::new(20, 300),

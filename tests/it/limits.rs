@@ -284,3 +284,22 @@ async fn the_operator_s_refusals_say_when_to_come_again_to_workers_and_to_keys()
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_person_makes_so_many_organizations_an_hour() {
+    limited(r#"{"organizations":{"quota":2}}"#)
+        .run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            let ben = app.sign_up_person("ben@example.com").await;
+            let make = async |cookie: &str| {
+                let named = json!({ "name": "Acme" });
+                app.session(cookie).post("/api/user/organizations", named).await
+            };
+            make(&ann.cookie).await.has_status(201);
+            make(&ann.cookie).await.has_status(201);
+            let refused = make(&ann.cookie).await.has_failed(429, "RATE_LIMIT_ERROR");
+            assert_told_when(&refused, "organizations");
+            make(&ben.cookie).await.has_status(201);
+        })
+        .await;
+}

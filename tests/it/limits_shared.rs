@@ -174,17 +174,22 @@ async fn the_table_gives_a_whole_quota_where_its_pace_is_no_whole_number_of_micr
 
 #[tokio::test]
 async fn repeated_requests_take_nothing_and_are_never_refused() {
-    limited(r#"{"key_mint":{"quota":1}}"#)
+    limited(r#"{"key_mint":{"quota":1},"organizations":{"quota":1}}"#)
         .run(async |app| {
             let acme = app.sign_up().await;
             let ann = app.sign_up_person("ann@example.com").await;
             let request = json!({ "name": "a", "scopes": ["usage:read"] });
             let key = app.key(&acme.api_key);
             let session = app.session(&ann.cookie);
-            for (actor, path) in
-                [(key, "/v1/organization/api-keys"), (session, "/api/auth/api-key/create")]
-            {
-                let body = request.clone();
+            for (actor, path) in [
+                (key, "/v1/organization/api-keys"),
+                (session.clone(), "/api/auth/api-key/create"),
+                (session, "/api/user/organizations"),
+            ] {
+                let body = match path {
+                    "/api/user/organizations" => json!({ "name": "Acme" }),
+                    _ => request.clone(),
+                };
                 let named = actor.with("idempotency-key", "one");
                 for number in 0..4 {
                     let answer = named.post(path, body.clone()).await;
