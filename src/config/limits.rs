@@ -129,7 +129,11 @@ mod tests {
         assert_eq!(settings.of(Limit::Address).rate, Limit::Address.strict());
         let usual = read(&[]).expect("settings");
         assert!(usual.is_on && usual.of(Limit::Address).rate == Limit::Address.usual());
-        assert!(!read(&[("LIMITS_PROFILE", "off")]).expect("settings").is_on);
+        let off = [("LIMITS_PROFILE", "off"), ("LIMITS", "{}")];
+        for (count, is_changed) in [(1, false), (2, true)] {
+            let off = read(&off[..count]).expect("settings");
+            assert_eq!((off.is_on, off.is_changed), (false, is_changed));
+        }
     }
 
     #[test]
