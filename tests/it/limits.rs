@@ -2,6 +2,7 @@
 //! words, the same on every server where it has to be.
 
 use serde_json::json;
+use tenantry::model::limit::Limit;
 
 use crate::support::app::master_key;
 use crate::support::limits::{
@@ -302,4 +303,15 @@ async fn a_person_makes_so_many_organizations_an_hour() {
             make(&ben.cookie).await.has_status(201);
         })
         .await;
+}
+
+#[test]
+fn every_limit_is_in_the_readme_and_nothing_else_is() {
+    let readme = include_str!("../../README.md");
+    let (_, table) = readme.split_once("\n| limit | for each |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let told: Vec<_> = rows.map(|(name, _)| name).collect();
+    let known: Vec<_> = std::iter::once("org").chain(Limit::ALL.map(Limit::as_str)).collect();
+    assert_eq!(told, known);
 }
