@@ -15,7 +15,7 @@ use crate::repo::denials;
 
 /// How many denials are kept between two flushes.
 const MOST: usize = 1_000;
-/// How many of them may be one organization's: none can crowd the others out.
+/// How many of them may be one organization's: one alone can not crowd the others out.
 const MOST_OF_ONE: usize = 50;
 
 /// Gathers denials; cheap to clone.

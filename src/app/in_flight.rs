@@ -110,6 +110,7 @@ impl Drop for OwnPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
 
     #[test]
     fn what_costs_most_is_shed_first_and_a_place_is_free_again_when_it_is_dropped() {
@@ -132,7 +133,7 @@ mod tests {
     #[test]
     fn each_subject_has_places_of_its_own() {
         let all = InFlight::new(10, 2);
-        let [one, other] = ["one", "other"].map(Subject::text);
+        let [one, other] = [1, 2].map(|id| Subject::id(Uuid::from_u128(id)));
         let held = [all.enter_as(one), all.enter_as(one)];
         assert!(held.iter().all(Option::is_some));
         assert!(all.enter_as(one).is_none());

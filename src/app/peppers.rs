@@ -4,6 +4,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::config::named_secret::NamedSecret;
+use crate::model::limit::Subject;
 use crate::model::secret::Digest;
 
 /// The peppers, newest first: the newest digests what is minted, all of them what is looked up.
@@ -36,6 +37,13 @@ impl Peppers {
     #[must_use]
     pub fn newest_id(&self) -> &str {
         &self.0[0].id
+    }
+
+    /// Whom a limit counts by a text: nobody without the pepper can tell whether it is theirs.
+    /// `what` keeps apart what is counted apart.
+    #[must_use]
+    pub fn subject(&self, what: &str, text: &str) -> Subject {
+        Subject::digest(&self.digest(&format!("limit {what} {text}")).0)
     }
 
     /// Every digest under which the text may be stored.

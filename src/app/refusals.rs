@@ -19,7 +19,7 @@ use crate::repo::audit_events;
 
 /// How many refusals are kept between two flushes.
 const MOST: usize = 200;
-/// How many of them may be one organization's: none can crowd the others out.
+/// How many of them may be one organization's: one alone can not crowd the others out.
 const MOST_OF_ONE: usize = 10;
 
 /// What was refused.

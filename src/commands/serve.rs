@@ -68,7 +68,10 @@ async fn serve_app(
     say(&welcome(listener.local_addr()?, local_addr(metrics_listener.as_ref()), data))?;
 
     if !app.config.limits.is_on {
-        tracing::warn!("LIMITS_PROFILE=off: nothing is limited but by plans; for load tests only");
+        tracing::warn!("LIMITS_PROFILE=off: no rate is limited; for load tests only");
+        if app.config.limits.is_changed {
+            tracing::warn!("LIMITS is set, and changes nothing while LIMITS_PROFILE is off");
+        }
     }
     let (close, end) = (CancellationToken::new(), CancellationToken::new());
     let chores = chores::start(&app, telemetry.metrics(), &end);

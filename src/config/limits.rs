@@ -1,8 +1,9 @@
 //! How often things may be done: a profile, and what the operator changes of it.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::config::env::Env;
+use crate::config::members::Members;
 use crate::model::Invalid;
 use crate::model::limit::Limit;
 use crate::model::rate::Rate;
@@ -21,6 +22,8 @@ pub struct Setting {
 pub struct LimitSettings {
     /// Whether rates are limited at all.
     pub is_on: bool,
+    /// Whether the operator changed single limits.
+    pub is_changed: bool,
     /// In the order of [`Limit::ALL`].
     settings: [Setting; Limit::ALL.len()],
 }
@@ -42,7 +45,8 @@ impl LimitSettings {
         });
         let changed = env.optional("LIMITS", |text| changed(text, settings));
         let is_on = !matches!(profile, Profile::Off);
-        Self { is_on, settings: changed.unwrap_or(settings) }
+        let is_changed = changed.is_some();
+        Self { is_on, is_changed, settings: changed.unwrap_or(settings) }
     }
 
     /// What is done about a limit.
@@ -73,15 +77,16 @@ fn changed(
     text: &str,
     mut settings: [Setting; Limit::ALL.len()],
 ) -> Result<[Setting; Limit::ALL.len()], Invalid> {
-    let changes: Map<String, Value> = serde_json::from_str(text).map_err(|_| FORM)?;
-    for (name, change) in &changes {
+    let changes: Members<Members<Value>> =
+        serde_json::from_str(text).map_err(|error| format!("{FORM}: {error}"))?;
+    for (name, Members(change)) in &changes.0 {
         let limit = Limit::ALL.into_iter().find(|limit| limit.as_str() == name);
         let limit = limit.ok_or_else(|| {
             let names = Limit::ALL.map(Limit::as_str).join(", ");
             format!("names a limit {name:?}; there are {names}")
         })?;
         let setting = &mut settings[limit as usize];
-        for (field, value) in change.as_object().ok_or(FORM)? {
+        for (field, value) in change {
             let whole = |most: u64| value.as_u64().filter(|number| (1..=most).contains(number));
             match field.as_str() {
                 "quota" => {
@@ -124,7 +129,11 @@ mod tests {
         assert_eq!(settings.of(Limit::Address).rate, Limit::Address.strict());
         let usual = read(&[]).expect("settings");
         assert!(usual.is_on && usual.of(Limit::Address).rate == Limit::Address.usual());
-        assert!(!read(&[("LIMITS_PROFILE", "off")]).expect("settings").is_on);
+        let off = [("LIMITS_PROFILE", "off"), ("LIMITS", "{}")];
+        for (count, is_changed) in [(1, false), (2, true)] {
+            let off = read(&off[..count]).expect("settings");
+            assert_eq!((off.is_on, off.is_changed), (false, is_changed));
+        }
     }
 
     #[test]
@@ -138,6 +147,8 @@ mod tests {
             r#"{"sign_in":{"window_s":99999999}}"#,
             r#"{"sign_in":{"only_observed":1}}"#,
             r#"{"sign_in":{"burst":1}}"#,
+            r#"{"sign_in":{"quota":1},"sign_in":{"window_s":1}}"#,
+            r#"{"sign_in":{"quota":1,"quota":2}}"#,
         ] {
             assert!(read(&[("LIMITS", changes)]).is_err(), "{changes}");
         }

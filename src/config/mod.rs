@@ -11,6 +11,7 @@ pub mod keys;
 pub mod limits;
 pub mod mail;
 pub mod master_keys;
+mod members;
 pub mod named_secret;
 pub mod plans;
 pub mod secrets_file;

@@ -1,8 +1,9 @@
 //! What each plan holds: the contract's table, and what the operator changes of it.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::config::env::Env;
+use crate::config::members::Members;
 use crate::model::Invalid;
 use crate::model::plan::{Plan, PlanLimits};
 
@@ -54,11 +55,11 @@ impl Plans {
 /// limit.
 fn parse(text: &str) -> Result<Plans, Invalid> {
     let form = r#"must be JSON such as {"starter":{"keys":500,"seats":null}}"#;
-    let changed: Map<String, Value> = serde_json::from_str(text).map_err(|_| form)?;
+    let changed: Members<Members<Value>> =
+        serde_json::from_str(text).map_err(|error| format!("{form}: {error}"))?;
     let mut plans = Plans::default();
-    for (word, limits) in &changed {
+    for (word, Members(limits)) in &changed.0 {
         let plan = Plan::parse(word).ok_or_else(|| format!("names the plan {word:?}: none"))?;
-        let limits = limits.as_object().ok_or(form)?;
         for (name, limit) in limits {
             let place = place(&mut plans.0[plan as usize], name)
                 .ok_or_else(|| format!("names a limit {name:?} of {word}; {LIMITS}"))?;
@@ -69,9 +70,19 @@ fn parse(text: &str) -> Result<Plans, Invalid> {
                 })?),
             };
         }
+        let per_minute = plans.of(plan).requests_per_minute;
+        if per_minute.is_some_and(|limit| !(1..=MOST_PER_MINUTE).contains(&limit)) {
+            return Err(format!(
+                "has a limit requests_per_minute of {word} that is not 1 to {MOST_PER_MINUTE}"
+            )
+            .into());
+        }
     }
     Ok(plans)
 }
+
+/// The most requests in a minute. None is no rate: that is what suspending is for.
+const MOST_PER_MINUTE: u64 = u32::MAX as u64;
 
 /// The largest limit: whole numbers in JSON are exact up to here.
 const MOST: u64 = 1 << 53;
@@ -100,6 +111,8 @@ mod tests {
         assert_eq!((starter.keys, starter.seats, starter.projects), (Some(500), None, Some(50)));
         assert_eq!(plans.of(Plan::Trial).projects, Some(0));
         assert_eq!(plans.of(Plan::Pro), plans.of(Plan::Standard));
+        let most = parse(r#"{"trial":{"requests_per_minute":4294967295,"requests_per_month":0}}"#);
+        assert_eq!(most.expect("changes").of(Plan::Trial).requests_per_month, Some(0));
     }
 
     #[test]
@@ -113,6 +126,10 @@ mod tests {
             r#"{"trial":{"keys":-1}}"#,
             r#"{"trial":{"keys":1.5}}"#,
             r#"{"trial":{"keys":"5"}}"#,
+            r#"{"trial":{"keys":1},"trial":{"seats":1}}"#,
+            r#"{"trial":{"keys":1,"keys":2}}"#,
+            r#"{"trial":{"requests_per_minute":0}}"#,
+            r#"{"trial":{"requests_per_minute":4294967296}}"#,
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -71,6 +71,15 @@ pub async fn once<T>(
         .await
 }
 
+/// Whether an answer of this name is kept: whatever is asked by it now does nothing anew.
+///
+/// # Errors
+/// The database's own.
+pub async fn is_kept(app: &App, tenant: Option<OrganizationId>, attempt: &Attempt) -> Result<bool> {
+    let find = async |tx: &mut PgConnection| idempotency_keys::find(tx, attempt).await;
+    Ok(app.db.transaction_of(tenant, find).await?.is_some())
+}
+
 fn running() -> Error {
     let message = "The first request with this Idempotency-Key is still running";
     Error::new(Kind::IdempotencyProcessing, message).with_retry_after(Duration::from_secs(1))

@@ -19,7 +19,6 @@ use crate::model::caller::Person;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::key_format::KeyFormat;
-use crate::model::limit::{Limit, Subject};
 use crate::model::mail::{MailKind, Purpose};
 use crate::model::password::NewPassword;
 use crate::model::secret::{Digest, Secret};
@@ -72,15 +71,9 @@ async fn mail_anew(
     callback_url: Option<&str>,
     trail: &Trail,
 ) -> Result<()> {
-    let subjects = [
-        (Limit::MailClient, Subject::address(trail.address)),
-        (Limit::MailAddress, Subject::text(email.as_str())),
-    ];
-    for (limit, subject) in subjects {
-        let judged = app.limits.count(&app.config.limits, limit, subject).await;
-        if judged.is_some_and(|judged| judged.require().is_err()) {
-            return Ok(());
-        }
+    let mail = (Purpose::VerifyEmail.as_str(), email.as_str());
+    if mails::count(app, trail.address, mail).await.any(|judged| judged.verdict.is_refusal()) {
+        return Ok(());
     }
     ask_for(app, Purpose::VerifyEmail, email, callback_url, trail).await
 }

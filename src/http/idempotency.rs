@@ -17,7 +17,7 @@ use sqlx::PgConnection;
 use utoipa::IntoParams;
 
 use crate::app::App;
-use crate::domain::idempotency::{Fresh, Outcome, once};
+use crate::domain::idempotency::{Fresh, Outcome, is_kept, once};
 use crate::error::{Error, Issue, Location, Result};
 use crate::http::body::Said;
 use crate::http::context::RequestContext;
@@ -103,7 +103,7 @@ impl Idempotency {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
     ) -> Result<Response> {
         let caller: Principal = caller.into();
-        let tenant = caller.is_tenant.then_some(caller.organization);
+        let tenant = caller.tenant();
         let attempt = self.attempt(app, caller, said.fingerprint);
         let keeps = attempt.is_some();
         let outcome = once(app, tenant, attempt.as_ref(), self.context.at, async |tx| {
@@ -116,6 +116,40 @@ impl Idempotency {
             Outcome::Fresh(reply) => Ok(reply.into_response()),
             Outcome::Replayed(kept) => Ok(replay(kept, &self.context)),
         }
+    }
+
+    /// The same for what is limited: `count` is not asked of a repetition, which does nothing anew.
+    ///
+    /// # Errors
+    /// Those of `count`, and as [`Self::run`].
+    pub async fn run_limited<T: Serialize>(
+        self,
+        app: &App,
+        caller: impl Into<Principal> + Copy,
+        said: Said,
+        count: impl Future<Output = Result<()>>,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
+    ) -> Result<Response> {
+        if !self.is_kept(app, caller, &said).await? {
+            count.await?;
+        }
+        self.run(app, caller, said, work).await
+    }
+
+    /// Whether the request is a repetition, of which the answer is kept.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn is_kept(
+        &self,
+        app: &App,
+        caller: impl Into<Principal>,
+        said: &Said,
+    ) -> Result<bool> {
+        let caller: Principal = caller.into();
+        let tenant = caller.tenant();
+        let Some(attempt) = self.attempt(app, caller, said.fingerprint) else { return Ok(false) };
+        is_kept(app, tenant, &attempt).await
     }
 
     fn attempt(&self, app: &App, caller: Principal, body: [u8; 32]) -> Option<Attempt> {
@@ -141,6 +175,12 @@ pub struct Principal {
     name: String,
     /// How long they may come again.
     lifetime: TimeDelta,
+}
+
+impl Principal {
+    fn tenant(&self) -> Option<OrganizationId> {
+        self.is_tenant.then_some(self.organization)
+    }
 }
 
 impl From<&Arc<Caller>> for Principal {

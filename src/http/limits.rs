@@ -8,24 +8,29 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use chrono::TimeDelta;
 
 use crate::app::App;
 use crate::app::limits::Judged;
+use crate::domain::mails;
 use crate::error::{Error, Kind, Result};
 use crate::http::context::RequestContext;
 use crate::http::shedding;
 use crate::model::caller::{Caller, Identity};
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId};
-use crate::model::limit::{Limit, Subject};
+use crate::model::limit::{Limit, Subject, network};
+use crate::repo::sessions;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Passes a request that its answer will tell of, too.
+/// Passes a request that its answer will tell of, too, where that is the caller's to know.
 fn note(context: &RequestContext, judged: Option<Judged>) -> Result<()> {
     let Some(judged) = judged else { return Ok(()) };
-    context.judged(judged);
+    if judged.is_told || judged.verdict.is_refusal() {
+        context.judged(judged);
+    }
     judged.require()
 }
 
@@ -123,17 +128,55 @@ pub async fn count_token_mint(
     count(app, context, Limit::KeyMint, Subject::id(account.uuid())).await
 }
 
-/// Counts a mail that a client asks for, to whomever it goes.
+/// Counts a token of a mailed link that somebody shows, where that is not the whole request.
 ///
 /// # Errors
 /// Rate limited.
-pub async fn count_mail(app: &App, context: &RequestContext, to: Subject) -> Result<()> {
-    count(app, context, Limit::MailClient, Subject::address(context.address)).await?;
-    count(app, context, Limit::MailAddress, to).await
+pub async fn count_token_check(app: &App, context: &RequestContext) -> Result<()> {
+    count(app, context, Limit::TokenChecks, Subject::address(context.address)).await
 }
 
-/// Lets somebody try to sign in to an account: success clears what failed before. Every try is
-/// counted before it is made, so that many at once are no way around.
+/// Counts an organization that somebody is about to make.
+///
+/// # Errors
+/// Rate limited.
+pub async fn count_organization(
+    app: &App,
+    context: &RequestContext,
+    account: AccountId,
+) -> Result<()> {
+    count(app, context, Limit::Organizations, Subject::id(account.uuid())).await
+}
+
+/// Does what mails somebody, and counts the mail: to the client that asks, and to whom it goes;
+/// `None` where nobody is to be mailed. What fails has mailed nobody: the client asked for it all
+/// the same, but the recipient's limit is as it was, or anybody could keep their mail from them.
+///
+/// # Errors
+/// Rate limited; those of `work`.
+pub async fn mailing<T>(
+    app: &App,
+    context: &RequestContext,
+    (kind, to): (&'static str, Option<&str>),
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(to) = to else { return work.await };
+    for judged in mails::count(app, context.address, (kind, to)).await {
+        note(context, Some(judged))?;
+    }
+    let done = work.await;
+    if done.is_err() {
+        mails::give_back(app, (kind, to)).await;
+    }
+    done
+}
+
+/// How long a place is known where somebody signed in.
+const KNOWN: TimeDelta = TimeDelta::days(30);
+
+/// Lets somebody try to sign in to an account. What fails is counted for all who try, wherever they
+/// are; where that is too much, a place that the account's person signed in from before has a
+/// bucket of its own, so that nobody elsewhere can keep them out.
 ///
 /// # Errors
 /// Rate limited; those of `work`.
@@ -143,17 +186,61 @@ pub async fn signing_in<T>(
     email: &Email,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let (limit, subject) = (Limit::SignInFailures, Subject::text(email.as_str()));
-    count(app, context, limit, subject).await?;
-    let done = work.await;
-    let was_right = match &done {
-        Ok(_) => true,
-        Err(error) => *error.kind() == Kind::EmailNotVerified,
-    };
-    if was_right {
-        app.limits.refill(limit, subject).await;
+    let limit = Limit::SignInFailures;
+    let everybody = app.peppers.subject("sign_in", email.as_str());
+    let own = known_place(app, context, email);
+    let (judged, counted) =
+        app.limits.count_either(&app.config.limits, limit, everybody, own).await;
+    note(context, judged)?;
+    let done = settle(app, (limit, counted), work.await).await;
+    if counted != everybody && is_right(&done) {
+        app.limits.refill(limit, everybody).await;
     }
     done
+}
+
+/// The bucket of whoever signs in from where the account's person did before.
+async fn known_place(app: &App, context: &RequestContext, email: &Email) -> Option<Subject> {
+    let (network, since) = (network(context.address?), context.at - KNOWN);
+    let email = email.as_str();
+    let is_known = app
+        .db
+        .run(async |db| sessions::was_started_from(db, email, network, since).await)
+        .await
+        .unwrap_or(false);
+    is_known.then(|| app.peppers.subject("sign_in", &format!("{email} {network}")))
+}
+
+/// Lets somebody in a session show the password of their account.
+///
+/// # Errors
+/// Rate limited; those of `work`.
+pub async fn showing_own_password<T>(
+    app: &App,
+    context: &RequestContext,
+    account: AccountId,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let (limit, subject) = (Limit::OwnPassword, Subject::id(account.uuid()));
+    count(app, context, limit, subject).await?;
+    settle(app, (limit, subject), work.await).await
+}
+
+/// Settles a try of a password, which was counted before it was made, so that many at once are no
+/// way around: a right one clears the count, a wrong one leaves it, and what failed for another
+/// reason was no try.
+async fn settle<T>(app: &App, (limit, subject): (Limit, Subject), done: Result<T>) -> Result<T> {
+    if is_right(&done) {
+        app.limits.refill(limit, subject).await;
+    } else if !done.as_ref().is_err_and(|it| matches!(it.kind(), Kind::Unauthenticated(_))) {
+        app.limits.give_back(&app.config.limits, limit, subject).await;
+    }
+    done
+}
+
+/// Whether the password was right.
+fn is_right<T>(done: &Result<T>) -> bool {
+    done.as_ref().map_or_else(|error| *error.kind() == Kind::EmailNotVerified, |_| true)
 }
 
 async fn count(app: &App, context: &RequestContext, limit: Limit, subject: Subject) -> Result<()> {
@@ -213,10 +300,10 @@ pub fn add_headers(headers: &mut HeaderMap, judged: &[Judged]) {
     if judged.is_empty() {
         return;
     }
-    let policies = judged.iter().map(|Judged { name, verdict }| {
+    let policies = judged.iter().map(|Judged { name, verdict, .. }| {
         format!(r#""{name}";q={};w={}"#, verdict.rate.quota, verdict.rate.window.as_secs())
     });
-    let states = judged.iter().map(|Judged { name, verdict }| {
+    let states = judged.iter().map(|Judged { name, verdict, .. }| {
         let until = verdict.retry_after.unwrap_or(verdict.until_full);
         let seconds = until.as_secs() + u64::from(until.subsec_nanos() > 0);
         format!(r#""{name}";r={};t={}"#, verdict.remaining, seconds.max(1))

@@ -47,3 +47,22 @@ fn cost(method: &Method, route: &str) -> Cost {
         (false, _) => Cost::Write,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_that_has_a_cost_of_its_own_is_one_of_ours() {
+        let (_, document) = crate::http::openapi::split();
+        for (routes, is_read) in [(&CHECKS[..], true), (&HASHING[..], false)] {
+            for route in routes {
+                let item = document.paths.paths.get(*route);
+                let item = item.unwrap_or_else(|| panic!("nothing is at {route}"));
+                let changes = [&item.post, &item.put, &item.patch, &item.delete];
+                let is_there = if is_read { &[&item.get][..] } else { &changes };
+                assert!(is_there.iter().any(|it| it.is_some()), "{route} has no such method");
+            }
+        }
+    }
+}

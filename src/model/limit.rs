@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use sha2::{Digest, Sha256};
+use ipnet::{IpNet, Ipv6Net};
 use uuid::Uuid;
 
 use crate::model::rate::Rate;
+use crate::model::secret::Digest;
 
 /// One limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +21,9 @@ pub enum Limit {
     SignIn,
     /// Signing in to one account; success clears it. It slows, and never locks.
     SignInFailures,
-    /// Mails that are asked for to one e-mail address.
+    /// Showing the password of the account that one is signed in to; success clears it.
+    OwnPassword,
+    /// Mails of one kind that are asked for to one e-mail address.
     MailAddress,
     /// Mails that one client address asks for.
     MailClient,
@@ -28,6 +31,8 @@ pub enum Limit {
     TokenChecks,
     /// Keys that are minted for each organization, and tokens for each person.
     KeyMint,
+    /// Organizations that one person makes.
+    Organizations,
     /// Wrong master keys, for each client address.
     MasterFailures,
     /// Requests with right master keys, for each client address.
@@ -36,16 +41,18 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit that has one rate for all.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Address,
         Self::Account,
         Self::UnknownKeys,
         Self::SignIn,
         Self::SignInFailures,
+        Self::OwnPassword,
         Self::MailAddress,
         Self::MailClient,
         Self::TokenChecks,
         Self::KeyMint,
+        Self::Organizations,
         Self::MasterFailures,
         Self::MasterRequests,
     ];
@@ -59,27 +66,22 @@ impl Limit {
             Self::UnknownKeys => "unknown_keys",
             Self::SignIn => "sign_in",
             Self::SignInFailures => "sign_in_failures",
+            Self::OwnPassword => "own_password",
             Self::MailAddress => "mail_address",
             Self::MailClient => "mail_client",
             Self::TokenChecks => "token_checks",
             Self::KeyMint => "key_mint",
+            Self::Organizations => "organizations",
             Self::MasterFailures => "master_failures",
             Self::MasterRequests => "master_requests",
         }
     }
 
-    /// Whether it means the same on one server and on ten.
+    /// Whether those who are counted are those who ask. What is left of another's limit would tell
+    /// what that other did, and that they have an account.
     #[must_use]
-    pub const fn is_shared(self) -> bool {
-        matches!(
-            self,
-            Self::SignIn
-                | Self::SignInFailures
-                | Self::MailAddress
-                | Self::MailClient
-                | Self::TokenChecks
-                | Self::KeyMint
-        )
+    pub const fn is_of_caller(self) -> bool {
+        !matches!(self, Self::SignInFailures | Self::MailAddress)
     }
 
     /// What holds where the operator says nothing: kind to a person who tries things.
@@ -90,9 +92,9 @@ impl Limit {
             Self::Address | Self::Account => Rate::new(120, 6),
             Self::UnknownKeys | Self::SignIn => Rate::new(60, 60),
             // 10, then one for every 30 seconds.
-            Self::SignInFailures => Rate::new(10, 300),
+            Self::SignInFailures | Self::OwnPassword => Rate::new(10, 300),
             Self::MailAddress => Rate::new(3, 3_600),
-            Self::MailClient => Rate::new(30, 3_600),
+            Self::MailClient | Self::Organizations => Rate::new(30, 3_600),
             Self::TokenChecks => Rate::new(30, 300),
             Self::KeyMint => Rate::new(120, 3_600),
             Self::MasterFailures => Rate::new(100, 300),
@@ -108,9 +110,9 @@ impl Limit {
             Self::Address | Self::Account => Rate::new(30, 6),
             Self::UnknownKeys => Rate::new(20, 60),
             Self::SignIn => Rate::new(10, 60),
-            Self::SignInFailures => Rate::new(5, 300),
+            Self::SignInFailures | Self::OwnPassword => Rate::new(5, 300),
             Self::MailAddress => Rate::new(3, 3_600),
-            Self::MailClient => Rate::new(10, 3_600),
+            Self::MailClient | Self::Organizations => Rate::new(10, 3_600),
             Self::TokenChecks => Rate::new(10, 300),
             Self::KeyMint => Rate::new(30, 3_600),
             Self::MasterFailures => Rate::new(20, 300),
@@ -124,14 +126,13 @@ impl Limit {
 pub struct Subject(u128);
 
 impl Subject {
-    /// A client's address. An IPv6 client has all of its /64 to call from, so that is one; an IPv4
-    /// address in IPv6 clothes is itself; who calls from no known address shares one place.
+    /// A client's address. Who calls from no known address shares one place, which is no address.
     #[must_use]
     pub fn address(address: Option<IpAddr>) -> Self {
-        match address.map(|address| address.to_canonical()) {
-            None => Self(0),
-            Some(IpAddr::V4(address)) => Self(address.to_ipv6_mapped().to_bits()),
-            Some(IpAddr::V6(address)) => Self(address.to_bits() & (u128::MAX << 64)),
+        match address.map(network) {
+            None => Self(1),
+            Some(IpNet::V4(network)) => Self(network.addr().to_ipv6_mapped().to_bits()),
+            Some(IpNet::V6(network)) => Self(network.addr().to_bits()),
         }
     }
 
@@ -157,17 +158,27 @@ impl Subject {
         Self(self.0 ^ (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
     }
 
-    /// What has a name, such as an e-mail address, of which nothing is kept but a digest.
+    /// What has a name, such as an e-mail address, of which nothing is kept but a digest: under a
+    /// secret, since names can be guessed.
     #[must_use]
-    pub fn text(text: &str) -> Self {
-        let digest: [u8; 32] = Sha256::digest(text).into();
-        Self(digest.first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes)))
+    pub fn digest(digest: &Digest) -> Self {
+        Self(digest.bytes().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes)))
     }
 
     /// As the database holds it.
     #[must_use]
     pub const fn uuid(self) -> Uuid {
         Uuid::from_u128(self.0)
+    }
+}
+
+/// What counts as one client: an IPv6 client has all of its /64 to call from; an IPv4 address in
+/// IPv6 clothes is itself.
+#[must_use]
+pub fn network(address: IpAddr) -> IpNet {
+    match address.to_canonical() {
+        address @ IpAddr::V4(_) => address.into(),
+        IpAddr::V6(address) => Ipv6Net::new_assert(address, 64).trunc().into(),
     }
 }
 
@@ -187,7 +198,9 @@ mod tests {
         assert_eq!(of("2001:db8::1"), of("2001:DB8::ffff:0:0:3"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("unknown"), of(""));
-        assert_ne!(of("unknown"), of("0.0.0.0"));
+        for address in ["0.0.0.0", "::", "::1"] {
+            assert_ne!(of("unknown"), of(address));
+        }
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Limits that mean the same on every server: one row a bucket, which says when it is full again.
 //! The database judges, by its own clock, in the statement that counts.
+//!
+//! Its clock tells microseconds apart. Paces are whole ones, rounded down, or the last tries of a
+//! quota would be lost.
 
 use std::time::Duration;
 
@@ -35,16 +38,62 @@ pub async fn take(
                   ) - now())::float8 as before"#,
         name,
         subject,
-        rate.pace().as_secs_f64(),
+        pace(rate),
         rate.window.as_secs_f64(),
     )
-    .fetch_one(db)
+    .fetch_one(&mut *db)
     .await?;
     let seconds = |text: f64| Duration::try_from_secs_f64(text).unwrap_or_default();
-    Ok(match row.admitted {
-        Some(until_full) => rate.admitted(seconds(until_full)),
-        None => rate.refused(row.before.map_or(rate.window, seconds)),
-    })
+    if let Some(until_full) = row.admitted {
+        return Ok(rate.admitted(seconds(until_full)));
+    }
+    let until_full = row.before.map_or(rate.window, seconds);
+    if until_full > rate.window {
+        shorten(db, (name, subject), rate).await?;
+    }
+    Ok(rate.refused(until_full.min(rate.window)))
+}
+
+/// Makes a bucket that is more than empty an empty one: the operator chose a shorter window
+/// meanwhile, or the clock was set back.
+async fn shorten(db: &mut PgConnection, (name, subject): (&str, Uuid), rate: &Rate) -> Result<()> {
+    sqlx::query!(
+        "update rate_limits set full_at = now() + make_interval(secs => $3)
+         where name = $1 and subject = $2 and full_at > now() + make_interval(secs => $3)",
+        name,
+        subject,
+        rate.window.as_secs_f64(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives one try back.
+///
+/// # Errors
+/// The database's own.
+pub async fn give_back(
+    db: &mut PgConnection,
+    name: &str,
+    subject: Uuid,
+    rate: &Rate,
+) -> Result<()> {
+    sqlx::query!(
+        "update rate_limits set full_at = full_at - make_interval(secs => $3)
+         where name = $1 and subject = $2",
+        name,
+        subject,
+        pace(rate),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+fn pace(rate: &Rate) -> f64 {
+    let whole = u64::try_from(rate.pace().as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(whole.max(1)).as_secs_f64()
 }
 
 /// Fills a bucket.

@@ -1,6 +1,7 @@
 //! People's sessions: started, used, listed, ended.
 
 use chrono::{DateTime, Utc};
+use ipnet::IpNet;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -141,6 +142,31 @@ pub async fn is_remembered(
     .fetch_optional(db)
     .await?;
     Ok(is_remembered.unwrap_or_default())
+}
+
+/// Whether whoever has this e-mail address signed in from the network since then, as far as
+/// sessions are kept.
+///
+/// # Errors
+/// The database's own.
+pub async fn was_started_from(
+    db: &mut PgConnection,
+    email: &str,
+    network: IpNet,
+    since: DateTime<Utc>,
+) -> Result<bool> {
+    let was_started = sqlx::query_scalar!(
+        r#"select exists (
+               select from sessions s join accounts a on a.id = s.account_id
+               where a.email = $1 and s.created_at > $3 and s.address::inet <<= $2
+           ) as "was_started!""#,
+        email,
+        network as IpNet,
+        since,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(was_started)
 }
 
 /// Ends one session of the account; whether it was good until now.

@@ -2,56 +2,14 @@
 //! words, the same on every server where it has to be.
 
 use serde_json::json;
+use tenantry::model::limit::Limit;
 
-use crate::support::actor::{Actor, Answer};
-use crate::support::app::TestSettings;
+use crate::support::app::master_key;
+use crate::support::limits::{
+    assert_told_when, behind_a_proxy, from, limited, number, until_limited,
+};
 use crate::support::people::PASSWORD;
-use crate::support::{TestApp, with};
-
-/// A server with the usual limits, and these changes.
-fn limited(changes: &str) -> TestSettings {
-    with(&[("LIMITS_PROFILE", "usual"), ("LIMITS", changes)])
-}
-
-/// Somebody behind another address. The test's server trusts one proxy.
-fn from(app: &TestApp, address: &str) -> Actor {
-    app.anon().with("x-forwarded-for", address)
-}
-
-fn behind_a_proxy(changes: &str) -> TestSettings {
-    with(&[("LIMITS_PROFILE", "usual"), ("LIMITS", changes), ("TRUSTED_PROXY_HOPS", "1")])
-}
-
-/// Asks until it is told to wait: how often it was let through, and the refusal.
-async fn until_limited(mut ask: impl AsyncFnMut() -> Answer) -> (u32, Answer) {
-    for passed in 0..1_000 {
-        let answer = ask().await;
-        if answer.status == 429 {
-            return (passed, answer);
-        }
-    }
-    panic!("nothing is limited");
-}
-
-/// The number after `name=` in a header of limits.
-fn number(header: &str, name: &str) -> u64 {
-    let (_, rest) = header.split_once(&format!(";{name}=")).unwrap_or_else(|| panic!("{header}"));
-    rest.split([';', ',']).next().unwrap().parse().unwrap()
-}
-
-/// Passes a refusal whose header, and body where the family has the number there, say when to come
-/// again.
-#[track_caller]
-fn assert_told_when(answer: &Answer, limit: &str) -> u64 {
-    let wait: u64 = answer.header("retry-after").parse().unwrap();
-    assert!(wait >= 1);
-    let state = answer.header("ratelimit");
-    assert!(state.contains(&format!(r#""{limit}";r=0"#)), "{state}");
-    if let Some(told) = answer.body.pointer("/error/retry_after") {
-        assert_eq!(told, wait);
-    }
-    wait
-}
+use crate::support::with;
 
 #[tokio::test]
 async fn requests_without_a_credential_are_limited_for_each_address() {
@@ -222,92 +180,6 @@ async fn signing_up_and_in_share_a_limit_for_each_address_at_every_door() {
 }
 
 #[tokio::test]
-async fn an_account_is_slowed_after_failures_wherever_they_come_from_and_success_clears_them() {
-    behind_a_proxy(r#"{"sign_in_failures":{"quota":3,"window_s":90}}"#)
-        .run(async |app| {
-            app.sign_up_person("ann@example.com").await;
-            let mut number = 0;
-            let mut sign_in = async |email: &str, password: &str| {
-                number += 1;
-                let client = from(app, &format!("192.0.2.{number}"));
-                let shown = json!({ "email": email, "password": password });
-                client.post("/api/auth/sign-in/email", shown).await
-            };
-            for _ in 0..2 {
-                for _ in 0..2 {
-                    sign_in("ann@example.com", "not the password").await.has_status(401);
-                }
-                sign_in("ANN@example.com", PASSWORD).await.has_status(200);
-            }
-            for _ in 0..3 {
-                sign_in("ann@example.com", "not the password").await.has_status(401);
-            }
-            // Nobody learns by it whether there is an account.
-            for email in ["ann@example.com", "nobody@example.com"] {
-                let (_, refused) =
-                    until_limited(async || sign_in(email, "not the password").await).await;
-                assert!(assert_told_when(&refused, "sign_in_failures") <= 30);
-            }
-            // What the clock would do: one try is there again. It is a try, not a lock.
-            let sql = "update rate_limits set full_at = full_at - interval '30 seconds'";
-            app.execute(sql).await;
-            let replica = app.replica();
-            let right = json!({ "email": "ann@example.com", "password": PASSWORD });
-            let client = from(&replica, "192.0.2.200");
-            client.post("/auth/login", right.clone()).await.has_status(200);
-            client.post("/auth/login", right).await.has_status(200);
-            replica.close();
-        })
-        .await;
-}
-
-#[tokio::test]
-async fn a_shared_limit_of_n_lets_n_through_on_two_servers_and_not_twice_as_many() {
-    limited(r#"{"sign_in":{"quota":20,"window_s":3600}}"#)
-        .run(async |app| {
-            let replica = app.replica();
-            let asked = (0..60).map(|number: usize| {
-                let server = if number.is_multiple_of(2) { app } else { &replica };
-                async move { server.anon().post("/signup", json!({})).await.status.as_u16() }
-            });
-            let statuses = futures_util::future::join_all(asked).await;
-            assert_eq!(statuses.iter().filter(|it| **it == 201).count(), 20, "{statuses:?}");
-            assert_eq!(statuses.iter().filter(|it| **it == 429).count(), 40, "{statuses:?}");
-            let third = app.replica();
-            third.anon().post("/signup", json!({})).await.has_status(429);
-            third.close();
-            replica.close();
-        })
-        .await;
-}
-
-#[tokio::test]
-async fn mails_are_limited_for_each_recipient_and_for_each_client() {
-    behind_a_proxy(r#"{"mail_client":{"quota":6,"window_s":3600}}"#)
-        .run(async |app| {
-            let reset = async |client: &str, email: &str| {
-                let request = json!({ "email": email });
-                from(app, client).post("/api/auth/request-password-reset", request).await
-            };
-            for client in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
-                reset(client, "ann@example.com").await.has_status(200);
-            }
-            let refused = reset("192.0.2.4", "ANN@example.com").await;
-            assert_told_when(&refused.has_failed(429, "RATE_LIMIT_ERROR"), "mail_address");
-            for number in 0..6 {
-                reset("192.0.2.9", &format!("{number}@example.com")).await.has_status(200);
-            }
-            let refused = reset("192.0.2.9", "another@example.com").await;
-            assert_told_when(&refused.has_failed(429, "RATE_LIMIT_ERROR"), "mail_client");
-            let request = json!({ "email": "more@example.com", "password": PASSWORD, "name": "A" });
-            for path in ["/api/auth/sign-up/email", "/auth/signup"] {
-                from(app, "192.0.2.9").post(path, request.clone()).await.has_status(429);
-            }
-        })
-        .await;
-}
-
-#[tokio::test]
 async fn tokens_of_mailed_links_are_limited_however_they_are_shown() {
     limited(r#"{"token_checks":{"quota":2,"window_s":300}}"#)
         .run(async |app| {
@@ -368,54 +240,78 @@ async fn a_limit_that_is_only_observed_counts_and_lets_pass() {
 }
 
 #[tokio::test]
-async fn without_its_table_a_shared_limit_falls_to_the_wall_and_never_to_nothing() {
-    limited(r#"{"sign_in":{"quota":3,"window_s":600}}"#)
+async fn with_the_limits_off_no_rate_is_limited_and_all_else_that_a_plan_holds_stays() {
+    let trial = r#"{"trial":{"requests_per_minute":1,"requests_per_month":3,"projects":1}}"#;
+    with(&[("LIMITS_PROFILE", "off"), ("PLANS", trial)])
         .run(async |app| {
-            app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
-            let (passed, refused) =
-                until_limited(async || app.anon().post("/signup", json!({})).await).await;
-            assert_eq!(passed, 3);
-            assert_told_when(&refused, "sign_in");
+            let ann = app.sign_up_person("ann@example.com").await;
+            for _ in 0..200 {
+                let answer = app.key("garbage").get("/me").await.has_status(401);
+                assert_eq!(answer.header("ratelimit"), "");
+            }
+            app.make_project(&ann, "one").await;
+            let projects = format!("/api/user/organizations/{}/projects", ann.org_id);
+            let second = app.session(&ann.cookie).post(&projects, json!({ "name": "two" })).await;
+            second.has_failed(403, "PLAN_LIMIT_REACHED");
+            let key = app.make_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await.api_key;
+            for _ in 0..3 {
+                app.key(&key).get("/me").await.has_status(200);
+            }
+            app.key(&key).get("/me").await.has_failed(429, "quota_exceeded");
         })
         .await;
 }
 
 #[tokio::test]
-async fn with_the_limits_off_nothing_is_limited_but_by_plans() {
+async fn the_operator_s_refusals_say_when_to_come_again_to_workers_and_to_keys() {
     with(&[
-        ("LIMITS_PROFILE", "off"),
-        ("PLANS", r#"{"trial":{"requests_per_minute":1,"projects":1}}"#),
+        ("LIMITS_PROFILE", "usual"),
+        ("LIMITS", r#"{"master_failures":{"quota":1},"master_requests":{"quota":1}}"#),
+        ("PLANS", r#"{"trial":{"requests_per_minute":1}}"#),
     ])
     .run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        for _ in 0..200 {
-            let answer = app.key("garbage").get("/me").await.has_status(401);
-            assert_eq!(answer.header("ratelimit"), "");
+        let acme = app.sign_up().await;
+        let usage = format!("/v1/admin/org/{}/usage", acme.org_id);
+        for (key, limit) in
+            [("wrong", "master_failures"), (&*master_key("ORG_USAGE"), "master_requests")]
+        {
+            assert_ne!(app.key(key).get(&usage).await.status, 429);
+            let refused = app.key(key).get(&usage).await.has_failed(429, "rate_limited");
+            assert_told_when(&refused, limit);
         }
-        app.make_project(&ann, "one").await;
-        let projects = format!("/api/user/organizations/{}/projects", ann.org_id);
-        let second = app.session(&ann.cookie).post(&projects, json!({ "name": "two" })).await;
-        second.has_failed(403, "PLAN_LIMIT_REACHED");
+        app.key(&acme.api_key).get("/v1/admin/audit-log").await.has_status(200);
+        let refused = app.key(&acme.api_key).get("/v1/admin/audit-log").await;
+        assert_told_when(&refused.has_failed(429, "rate_limited"), "org");
     })
     .await;
 }
 
 #[tokio::test]
-async fn nothing_that_names_anybody_is_kept_and_what_is_full_is_swept() {
-    limited("{}")
+async fn a_person_makes_so_many_organizations_an_hour() {
+    limited(r#"{"organizations":{"quota":2}}"#)
         .run(async |app| {
-            let shown = json!({ "email": "ann@example.com", "password": "not the password" });
-            app.anon().post("/auth/login", shown).await.has_status(401);
-            let rows: Vec<String> = sqlx::query_scalar("select r::text from rate_limits r")
-                .fetch_all(&mut app.sql().await)
-                .await
-                .unwrap();
-            assert_eq!(rows.len(), 2, "{rows:?}");
-            assert!(rows.iter().all(|row| !row.contains("ann")), "{rows:?}");
-            app.execute("update rate_limits set full_at = now() where name = 'sign_in'").await;
-            let sweep = async |db: &mut _| tenantry::repo::rate_limits::sweep(db).await;
-            assert_eq!(app.app.db.run(sweep).await.unwrap(), 1);
-            assert_eq!(app.count("select count(*) from rate_limits").await, 1);
+            let ann = app.sign_up_person("ann@example.com").await;
+            let ben = app.sign_up_person("ben@example.com").await;
+            let make = async |cookie: &str| {
+                let named = json!({ "name": "Acme" });
+                app.session(cookie).post("/api/user/organizations", named).await
+            };
+            make(&ann.cookie).await.has_status(201);
+            make(&ann.cookie).await.has_status(201);
+            let refused = make(&ann.cookie).await.has_failed(429, "RATE_LIMIT_ERROR");
+            assert_told_when(&refused, "organizations");
+            make(&ben.cookie).await.has_status(201);
         })
         .await;
+}
+
+#[test]
+fn every_limit_is_in_the_readme_and_nothing_else_is() {
+    let readme = include_str!("../../README.md");
+    let (_, table) = readme.split_once("\n| limit | for each |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let told: Vec<_> = rows.map(|(name, _)| name).collect();
+    let known: Vec<_> = std::iter::once("org").chain(Limit::ALL.map(Limit::as_str)).collect();
+    assert_eq!(told, known);
 }

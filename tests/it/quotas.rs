@@ -2,10 +2,12 @@
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
+use tenantry::http::dialect::Family;
 
 use crate::support::actor::{Actor, Answer};
 use crate::support::app::{SignedUp, TestSettings};
 use crate::support::people::Person;
+use crate::support::spec::operations;
 use crate::support::{TestApp, with};
 
 /// A server whose trial plan holds so many requests a month.
@@ -142,6 +144,65 @@ async fn refused_requests_are_told_as_denied_and_never_as_used() {
             is_spent(actor.get("/me").await, "quota_exceeded", (2, 2));
             // Another organization's is its own.
             spend(&app.key(&app.sign_up().await.api_key), 1).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_request_that_came_too_often_uses_none_of_the_month() {
+    let trial = r#"{"trial":{"requests_per_minute":2,"requests_per_month":3}}"#;
+    with(&[("PLANS", trial), ("LIMITS_PROFILE", "usual")])
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let actor = app.key(&acme.api_key);
+            spend(&actor, 2).await;
+            for _ in 0..5 {
+                actor.get("/me").await.has_failed(429, "rate_limited");
+            }
+            app.app.meter.flush().await.unwrap();
+            let sums = "select (sum(requests) * 100 + sum(denied))::bigint from usage_daily";
+            assert_eq!(app.count(sums).await, 205);
+            // Where no rate is limited, what is left of the month is there.
+            let other = app.replica_with(&[("LIMITS_PROFILE", "off")]);
+            let actor = other.key(&acme.api_key);
+            spend(&actor, 1).await;
+            other.app.meter.flush().await.unwrap();
+            is_spent(actor.get("/me").await, "quota_exceeded", (3, 3));
+            other.close();
+        })
+        .await;
+}
+
+/// That the account family has words for a spent quota is shown by the snapshot of all dialects.
+#[tokio::test]
+async fn no_route_of_the_account_family_is_metered() {
+    quota(0)
+        .run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            let key = app.make_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await.api_key;
+            let pinned = json!({ "name": "t", "scopes": ["*"],
+                                 "metadata": { "organizationId": ann.org_id } });
+            let (pinned, _) = app.make_token(&ann.cookie, pinned).await;
+            let (access, _) = app.exchange(&key).await;
+            let mut routes = operations();
+            routes.retain(|it| Family::of(&it.path) == Family::Account);
+            assert!(routes.len() >= 5, "the account's routes were not found");
+            // Signing out ends what asks.
+            routes.sort_by_key(|it| it.id() == "logOut");
+            for route in routes {
+                let send = async |actor: Actor| {
+                    let actor = actor.with("content-type", "application/json");
+                    actor.send(&route.method, &route.path, "{}").await
+                };
+                for actor in [app.key(&key), app.key(&pinned), app.bearer(&access)] {
+                    let answer = send(actor).await;
+                    let expected = if route.is_guarded() { 403 } else { 400 };
+                    assert_eq!(answer.status, expected, "{}: {}", route.path, answer.text);
+                }
+                if route.is_guarded() {
+                    send(app.bearer(&ann.token)).await.has_status(200);
+                }
+            }
         })
         .await;
 }

@@ -2,15 +2,18 @@
 //! same on every server are asked of a table, too, behind the wall. Where that can not be reached,
 //! the wall alone holds: never nothing.
 
+mod outage;
 mod wall;
 
 use std::time::{Duration, Instant};
 
 use metrics::counter;
+use sqlx::PgConnection;
 
+use self::outage::Outage;
 use self::wall::Wall;
 use crate::app::database::Database;
-use crate::config::limits::LimitSettings;
+use crate::config::limits::{LimitSettings, Setting};
 use crate::error::{Error, Kind, Result};
 use crate::model::ids::OrganizationId;
 use crate::model::limit::{Limit, Subject};
@@ -25,6 +28,8 @@ const PLAN: &str = "org";
 pub struct Judged {
     /// The limit's name.
     pub name: &'static str,
+    /// Whether the answer tells of it where nobody is refused.
+    pub is_told: bool,
     /// The verdict.
     pub verdict: Verdict,
 }
@@ -35,6 +40,7 @@ pub struct Limits {
     is_on: bool,
     walls: [Wall; Limit::ALL.len()],
     plans: Wall,
+    outage: Outage,
 }
 
 impl Limits {
@@ -42,7 +48,8 @@ impl Limits {
     #[must_use]
     pub fn new(db: Database, settings: &LimitSettings) -> Self {
         let walls = std::array::from_fn(|_| Wall::default());
-        Self { db, is_on: settings.is_on, walls, plans: Wall::default() }
+        let outage = Outage::none(Instant::now());
+        Self { db, is_on: settings.is_on, walls, plans: Wall::default(), outage }
     }
 
     /// Counts one request of an organization against what its plan holds in a minute. `None` where
@@ -58,7 +65,7 @@ impl Limits {
         // Another plan's bucket is another bucket, or it would hold only when this one is full.
         let subject = Subject::id(organization.0).with(quota);
         let verdict = self.plans.take(subject, &rate, Instant::now());
-        Some(tell(PLAN, verdict, false))
+        Some(tell((PLAN, true), verdict, false))
     }
 
     /// Counts one try against a limit that is this server's own.
@@ -69,12 +76,9 @@ impl Limits {
         limit: Limit,
         subject: Subject,
     ) -> Option<Judged> {
-        if !self.is_on {
-            return None;
-        }
-        let setting = settings.of(limit);
-        let verdict = self.walls[limit as usize].take(subject, &setting.rate, Instant::now());
-        Some(tell(limit.as_str(), verdict, setting.only_observed))
+        let Setting { rate, only_observed } = self.setting(settings, limit)?;
+        let verdict = self.walls[limit as usize].take(subject, &rate, Instant::now());
+        Some(tell((limit.as_str(), limit.is_of_caller()), verdict, only_observed))
     }
 
     /// The refusal that a try would get now, against a limit that is this server's own. Nothing is
@@ -86,33 +90,59 @@ impl Limits {
         limit: Limit,
         subject: Subject,
     ) -> Option<Judged> {
-        let setting = settings.of(limit);
-        let verdict = self.walls[limit as usize].look(subject, &setting.rate, Instant::now());
-        let is_refused = self.is_on && !setting.only_observed && verdict.is_refusal();
-        is_refused.then(|| tell(limit.as_str(), verdict, false))
+        let Setting { rate, only_observed } = self.setting(settings, limit)?;
+        let verdict = self.walls[limit as usize].look(subject, &rate, Instant::now());
+        let is_refused = verdict.is_refusal() && !only_observed;
+        is_refused.then(|| tell((limit.as_str(), limit.is_of_caller()), verdict, false))
     }
 
-    /// Counts one try against a limit that all servers share: at the wall first, so that a flood
-    /// reaches no table.
+    /// Counts one try against a limit that all servers share.
     pub async fn count(
         &self,
         settings: &LimitSettings,
         limit: Limit,
         subject: Subject,
     ) -> Option<Judged> {
-        let here = self.count_here(settings, limit, subject)?;
-        if here.verdict.is_refusal() || !limit.is_shared() {
-            return Some(here);
-        }
-        let setting = settings.of(limit);
-        let (name, id) = (limit.as_str(), subject.uuid());
-        let taken =
-            self.db.run(async |db| rate_limits::take(db, name, id, &setting.rate).await).await;
-        let Ok(verdict) = taken else {
-            counter!("rate_limit_fallbacks_total", "limit" => name).increment(1);
-            return Some(here);
+        self.count_either(settings, limit, subject, async { None }).await.0
+    }
+
+    /// The same, where whoever finds the bucket empty may have one of their own, which then
+    /// decides. With the one that decided.
+    pub async fn count_either(
+        &self,
+        settings: &LimitSettings,
+        limit: Limit,
+        subject: Subject,
+        own: impl Future<Output = Option<Subject>>,
+    ) -> (Option<Judged>, Subject) {
+        let Some(Setting { rate, only_observed }) = self.setting(settings, limit) else {
+            return (None, subject);
         };
-        Some(tell(name, verdict, setting.only_observed))
+        let mut judged = (self.judge(limit, subject, &rate).await, subject);
+        if judged.0.is_refusal()
+            && let Some(own) = own.await
+        {
+            judged = (self.judge(limit, own, &rate).await, own);
+        }
+        (Some(tell((limit.as_str(), limit.is_of_caller()), judged.0, only_observed)), judged.1)
+    }
+
+    /// Judges one try: at the wall first, so that who is over the limit reaches no table. What the
+    /// table says then holds at the wall, too. Whom the wall has no room for, the table has.
+    async fn judge(&self, limit: Limit, subject: Subject, rate: &Rate) -> Verdict {
+        let (wall, now) = (&self.walls[limit as usize], Instant::now());
+        let here = wall.take_own(subject, rate, now);
+        if let Some(refused) = here.filter(Verdict::is_refusal) {
+            return refused;
+        }
+        let (name, id) = (limit.as_str(), subject.uuid());
+        match self.ask(limit, async |db| rate_limits::take(db, name, id, rate).await).await {
+            Some(verdict) => {
+                wall.set(subject, verdict.until_full, Instant::now());
+                verdict
+            }
+            None => here.unwrap_or_else(|| wall.take_of_crowd(subject, rate, now)),
+        }
     }
 
     /// Fills a subject's bucket, here and in the table; elsewhere the walls fill by themselves.
@@ -120,11 +150,38 @@ impl Limits {
         if !self.is_on {
             return;
         }
-        self.walls[limit as usize].refill(subject);
         let (name, id) = (limit.as_str(), subject.uuid());
-        if self.db.run(async |db| rate_limits::refill(db, name, id).await).await.is_err() {
-            counter!("rate_limit_fallbacks_total", "limit" => name).increment(1);
+        self.walls[limit as usize].refill(subject);
+        self.ask(limit, async |db| rate_limits::refill(db, name, id).await).await;
+    }
+
+    /// Gives a try back that was counted, and came to nothing by no fault of whoever made it.
+    pub async fn give_back(&self, settings: &LimitSettings, limit: Limit, subject: Subject) {
+        let Some(Setting { rate, .. }) = self.setting(settings, limit) else { return };
+        let (name, id) = (limit.as_str(), subject.uuid());
+        self.walls[limit as usize].give_back(subject, &rate);
+        self.ask(limit, async |db| rate_limits::give_back(db, name, id, &rate).await).await;
+    }
+
+    fn setting(&self, settings: &LimitSettings, limit: Limit) -> Option<Setting> {
+        self.is_on.then(|| settings.of(limit))
+    }
+
+    /// Asks the table. Where it did not answer a moment ago it is not asked, since every request
+    /// would wait for it.
+    async fn ask<T>(
+        &self,
+        limit: Limit,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
+    ) -> Option<T> {
+        if !self.outage.lasts(Instant::now()) {
+            match self.db.run(work).await {
+                Ok(answer) => return Some(answer),
+                Err(_) => self.outage.note(Instant::now()),
+            }
         }
+        counter!("rate_limit_fallbacks_total", "limit" => limit.as_str()).increment(1);
+        None
     }
 
     /// Forgets buckets that are full.
@@ -148,11 +205,11 @@ impl Judged {
 }
 
 /// Counts a refusal, and takes it back where the limit is only observed.
-fn tell(name: &'static str, verdict: Verdict, only_observed: bool) -> Judged {
+fn tell((name, is_told): (&'static str, bool), verdict: Verdict, only_observed: bool) -> Judged {
     if verdict.is_refusal() {
         let mode = if only_observed { "observed" } else { "enforced" };
         counter!("rate_limited_total", "limit" => name, "mode" => mode).increment(1);
     }
     let retry_after = verdict.retry_after.filter(|_| !only_observed);
-    Judged { name, verdict: Verdict { retry_after, ..verdict } }
+    Judged { name, is_told, verdict: Verdict { retry_after, ..verdict } }
 }

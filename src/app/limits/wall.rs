@@ -1,7 +1,8 @@
-//! The wall: buckets in this process, by subject. A flood stops here and reaches no database.
+//! The wall: buckets in this process, by subject. Whoever is over a limit is refused here, and the
+//! database is not asked.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::model::limit::Subject;
@@ -10,11 +11,13 @@ use crate::model::rate::{Rate, Verdict};
 /// How many parts the buckets are in, so that requests seldom wait for each other.
 const SHARDS: usize = 16;
 /// How many buckets there are in a part, at most: some 10 MB for all of a limit's. What comes from
-/// more subjects than that, before the full ones are forgotten, shares one bucket.
+/// more subjects than that, before the full ones are forgotten, is a crowd.
 const MOST: usize = 10_000;
 
 /// Buckets by subject: each is kept as the time when it is full again.
-pub struct Wall([Mutex<HashMap<Subject, Instant>>; SHARDS]);
+pub struct Wall([Mutex<Shard>; SHARDS]);
+
+type Shard = HashMap<Subject, Instant>;
 
 impl Default for Wall {
     fn default() -> Self {
@@ -23,19 +26,36 @@ impl Default for Wall {
 }
 
 impl Wall {
-    /// Judges one try of the subject.
+    /// Judges one try of the subject; where there is no room for it, of the crowd.
     pub fn take(&self, subject: Subject, rate: &Rate, now: Instant) -> Verdict {
+        let own = self.take_own(subject, rate, now);
+        own.unwrap_or_else(|| self.take_of_crowd(subject, rate, now))
+    }
+
+    /// Judges one try of the subject; `None` where there is no room for it.
+    pub fn take_own(&self, subject: Subject, rate: &Rate, now: Instant) -> Option<Verdict> {
         let mut shard = self.shard(subject);
-        // Looking for room here would make each request of a flood as slow as all of them.
-        let is_crowded = shard.len() >= MOST && !shard.contains_key(&subject);
-        let subject = if is_crowded { Subject::CROWD } else { subject };
-        let full_at = shard.get(&subject).copied();
-        let until_full = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let (verdict, after) = rate.judge(until_full);
-        if let Some(after) = after {
-            shard.insert(subject, now + after);
+        has_room(&shard, subject).then(|| take(&mut shard, subject, rate, now))
+    }
+
+    /// Judges one try of all those whom there is no room for.
+    pub fn take_of_crowd(&self, subject: Subject, rate: &Rate, now: Instant) -> Verdict {
+        take(&mut self.shard(subject), Subject::CROWD, rate, now)
+    }
+
+    /// Makes the subject's bucket as full as somebody knows it is who knows better.
+    pub fn set(&self, subject: Subject, until_full: Duration, now: Instant) {
+        let mut shard = self.shard(subject);
+        if has_room(&shard, subject) {
+            shard.insert(subject, now + until_full);
         }
-        verdict
+    }
+
+    /// Gives the subject one try back.
+    pub fn give_back(&self, subject: Subject, rate: &Rate) {
+        if let Some(full_at) = self.shard(subject).get_mut(&subject) {
+            *full_at = full_at.checked_sub(rate.pace()).unwrap_or(*full_at);
+        }
     }
 
     /// The verdict that one try of the subject would get.
@@ -61,20 +81,39 @@ impl Wall {
         }
     }
 
-    fn shard(&self, subject: Subject) -> std::sync::MutexGuard<'_, HashMap<Subject, Instant>> {
+    fn shard(&self, subject: Subject) -> MutexGuard<'_, Shard> {
         let shard = &self.0[subject.spread() % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Looking for more room would make each request of a flood as slow as all of them.
+fn has_room(shard: &Shard, subject: Subject) -> bool {
+    shard.len() < MOST || shard.contains_key(&subject)
+}
+
+fn take(shard: &mut Shard, subject: Subject, rate: &Rate, now: Instant) -> Verdict {
+    let full_at = shard.get(&subject).copied();
+    let until_full = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+    let (verdict, after) = rate.judge(until_full);
+    if let Some(after) = after {
+        shard.insert(subject, now + after);
+    }
+    verdict
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn subject(number: u128) -> Subject {
+        Subject::id(uuid::Uuid::from_u128(number << 64))
+    }
+
     #[test]
     fn each_subject_has_a_bucket_of_its_own_which_fills_again() {
         let (wall, rate, now) = (Wall::default(), Rate::new(2, 10), Instant::now());
-        let [one, other] = ["one", "other"].map(Subject::text);
+        let [one, other] = [1, 2].map(subject);
         let refusals = |subject, at| wall.take(subject, &rate, at).is_refusal();
         assert_eq!([0, 1, 2].map(|_| refusals(one, now)), [false, false, true]);
         assert!(!refusals(other, now));
@@ -85,12 +124,32 @@ mod tests {
     }
 
     #[test]
+    fn a_try_that_is_given_back_is_there_again_and_no_bucket_holds_more_than_its_quota() {
+        let (wall, rate, now) = (Wall::default(), Rate::new(2, 10), Instant::now());
+        let take = || !wall.take(subject(1), &rate, now).is_refusal();
+        assert_eq!([0, 1, 2].map(|_| take()), [true, true, false]);
+        wall.give_back(subject(1), &rate);
+        assert_eq!([0, 1].map(|_| take()), [true, false]);
+        (0..5).for_each(|_| wall.give_back(subject(1), &rate));
+        assert_eq!([0, 1, 2].map(|_| take()), [true, true, false]);
+    }
+
+    #[test]
+    fn a_bucket_that_is_set_is_as_full_as_that() {
+        let (wall, rate, now) = (Wall::default(), Rate::new(2, 10), Instant::now());
+        wall.set(subject(1), Duration::from_secs(8), now);
+        let verdict = wall.take(subject(1), &rate, now);
+        assert_eq!(verdict.retry_after, Some(Duration::from_secs(3)));
+        wall.set(subject(1), Duration::ZERO, now);
+        assert_eq!(wall.take(subject(1), &rate, now).remaining, 1);
+    }
+
+    #[test]
     fn steady_refused_traffic_pushes_nothing_on() {
         let (wall, rate, start) = (Wall::default(), Rate::new(1, 10), Instant::now());
-        let subject = Subject::text("one");
         let passed = (0..100).filter(|second| {
             let now = start + Duration::from_secs(*second);
-            !wall.take(subject, &rate, now).is_refusal()
+            !wall.take(subject(1), &rate, now).is_refusal()
         });
         assert_eq!(passed.count(), 10);
     }
@@ -99,11 +158,12 @@ mod tests {
     fn more_subjects_than_there_is_room_for_share_one_bucket_and_no_more_memory() {
         let (wall, rate, now) = (Wall::default(), Rate::new(1, 3_600), Instant::now());
         let many = u32::try_from(SHARDS * MOST * 2).expect("a number");
-        let passed = (0..many).filter(|number| {
-            let subject = Subject::id(uuid::Uuid::from_u128(u128::from(*number) << 64));
-            !wall.take(subject, &rate, now).is_refusal()
-        });
+        let passed = (0..many)
+            .filter(|number| !wall.take(subject((*number).into()), &rate, now).is_refusal());
         assert!(passed.count() <= SHARDS * (MOST + 1));
+        // One who is known still has their own, and one who is not has none.
+        assert!(wall.take_own(subject(0), &rate, now).is_some());
+        assert_eq!(wall.take_own(subject(many.into()), &rate, now), None);
         let kept: usize = wall.0.iter().map(|shard| shard.lock().expect("no panic").len()).sum();
         assert!(kept <= SHARDS * (MOST + 1));
         wall.forget_full(now + Duration::from_hours(2));

@@ -4,6 +4,7 @@
 //! The token of a link is made when its mail is written and is nowhere but in the mail; a mail
 //! that is tried again has another one.
 
+mod counted;
 mod letter;
 
 use std::time::{Duration, SystemTime};
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use url::Url;
 use uuid::Uuid;
 
+pub use self::counted::{count, give_back};
 use self::letter::Letter;
 use crate::app::App;
 use crate::app::mailer::{Delivery, Mail, MailError};

@@ -46,9 +46,9 @@ pub(super) async fn regenerate(
 ) -> Result<Response> {
     let gone = || Error::forbidden("This account has no home organization any more");
     let caller = caller.ok_or_else(gone)?;
-    limits::count_mint(&app, &context, caller.organization).await?;
+    let count = limits::count_mint(&app, &context, caller.organization);
     idempotency
-        .run(&app, &caller, Said::NOTHING, async |tx| {
+        .run_limited(&app, &caller, Said::NOTHING, count, async |tx| {
             let whose = (&*person, &*caller);
             let minted = default_key::regenerate(&app, tx, whose, &context.trail()).await?;
             let data = RegeneratedKey {

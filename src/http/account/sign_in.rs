@@ -24,7 +24,7 @@ use crate::http::limits::{self, Limited, SignIn};
 use crate::http::trusted_page::FromTrustedPage;
 use crate::model::account::PersonName;
 use crate::model::email::Email;
-use crate::model::limit::Subject;
+use crate::model::mail::Purpose;
 use crate::model::password::NewPassword;
 use crate::model::secret::Secret;
 
@@ -92,11 +92,13 @@ pub(super) async fn sign_up(
         ));
     }
     let SignUpRequest { email, password, name } = request;
-    limits::count_mail(&app, &context, Subject::text(email.as_str())).await?;
+    let to = email.as_str().to_owned();
     let person = NewPerson { email, password, name, callback_url: None };
     let with = With { key: true, session: true };
-    let made =
-        make_account(&app, person, with, &client, &context.trail_of(StatusCode::CREATED)).await?;
+    let trail = context.trail_of(StatusCode::CREATED);
+    let making = make_account(&app, person, with, &client, &trail);
+    let to = (Purpose::VerifyEmail.as_str(), Some(to.as_str()));
+    let made = limits::mailing(&app, &context, to, making).await?;
     let (Some(key), Some(session)) = (made.key, made.session) else {
         return Err(Error::internal("a signup made no key or no session"));
     };

@@ -40,10 +40,10 @@ impl<S: MasterScoped> FromRequestParts<App> for Master<S> {
             count_address(app, &context, Limit::MasterRequests)?;
             return Ok(Self(S::SCOPE, PhantomData));
         }
-        count_address(app, &context, Limit::MasterFailures)?;
         let client = Subject::address(context.address);
         let refused = Refused::MasterKey(S::SCOPE, Some(client));
         app.refusals.note(refused, || trail_of_refusal(&context, StatusCode::UNAUTHORIZED));
+        count_address(app, &context, Limit::MasterFailures)?;
         let message = "This needs the master key of this route in X-API-Key";
         Err(Error::unauthenticated(Proof::Key, message))
     }

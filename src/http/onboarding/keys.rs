@@ -97,9 +97,9 @@ pub(super) async fn create(
     let spec = |caller: &Caller| {
         KeySpec::plain(name, scopes.unwrap_or_else(|| caller.scopes.clone()), expires_at)
     };
-    limits::count_mint(&app, &context, caller.organization).await?;
+    let count = limits::count_mint(&app, &context, caller.organization);
     idempotency
-        .run(&app, &caller, said, async |tx| {
+        .run_limited(&app, &caller, said, count, async |tx| {
             let minted =
                 keys::create(&app, tx, &caller, spec, &context.trail_of(StatusCode::CREATED))
                     .await?;

@@ -150,9 +150,9 @@ pub(super) async fn rotate(
 ) -> Result<Response> {
     let id = parse_id(&id)?;
     let grace = value.grace_period.unwrap_or(0);
-    limits::count_mint(&app, &context, caller.organization).await?;
+    let count = limits::count_mint(&app, &context, caller.organization);
     idempotency
-        .run(&app, &caller, said, async |tx| {
+        .run_limited(&app, &caller, said, count, async |tx| {
             let trail = context.trail();
             let minted = key_changes::rotate(&app, tx, &caller, id, grace, &trail).await?;
             let body = KeyAnswer {

@@ -14,6 +14,7 @@ use crate::http::caller::{InSession, PersonScoped, UserRead, UserWrite};
 use crate::http::context::RequestContext;
 use crate::http::cookie;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits;
 use crate::http::user::dialect::{
     BadRequest, Conflict, Forbidden, Nothing, Reused, Success, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -114,7 +115,8 @@ pub(super) async fn delete(
     _: Idempotency,
     JsonBody { value: request, .. }: JsonBody<DeleteRequest>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Success<Nothing>)> {
-    let proven = passwords::prove_own(&app, &person, request.password).await?;
+    let proving = passwords::prove_own(&app, &person, request.password);
+    let proven = limits::showing_own_password(&app, &context, person.account, proving).await?;
     accounts::delete(&app, &person, &proven, &context.trail()).await?;
     let cookie = cookie::clearing(&app);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Account deleted", Nothing {})))

@@ -157,9 +157,9 @@ pub(super) async fn create(
         allowed_ips: allowedIps.unwrap_or_default(),
         ..KeySpec::plain(Some(name), scopes, expiresAt)
     };
-    limits::count_mint(&app, &context, caller.organization).await?;
+    let count = limits::count_mint(&app, &context, caller.organization);
     idempotency
-        .run(&app, &caller, said, async |tx| {
+        .run_limited(&app, &caller, said, count, async |tx| {
             let minted =
                 keys::create(&app, tx, &caller, |_| spec, &context.trail_of(StatusCode::CREATED))
                     .await?;

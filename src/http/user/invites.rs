@@ -14,7 +14,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, Said, role, text};
 use crate::http::caller::{InSession, InvitesRead, MembersWrite, Tenant};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits::{self, Limited, TokenCheck};
+use crate::http::limits;
 use crate::http::path::PathId;
 use crate::http::query::Query;
 use crate::http::user::dialect::{
@@ -29,9 +29,11 @@ use crate::model;
 use crate::model::audit::Trail;
 use crate::model::email::Email;
 use crate::model::ids::InviteId;
-use crate::model::limit::Subject;
 use crate::model::role::Role;
 use crate::repo;
+
+/// The kind of mail that these routes send, where mails are limited.
+const MAIL: &str = "invite";
 
 /// An invitation to an organization.
 #[derive(Serialize, ToSchema)]
@@ -135,17 +137,15 @@ pub(super) async fn create(
     idempotency: Idempotency,
     JsonBody { value: request, said }: JsonBody<CreateRequest>,
 ) -> Result<Response> {
-    limits::count_mail(&app, &context, Subject::text(request.email.as_str())).await?;
-    let answer = idempotency
-        .run(&app, &caller, said, async |tx| {
-            let whom = (&request.email, request.role);
-            let invite =
-                invites::create(&app, tx, &caller, whom, &context.trail_of(StatusCode::CREATED))
-                    .await?;
-            let body = Success::created("Invitation sent", Invite::from(invite));
-            Ok(Reply::created(body))
-        })
-        .await;
+    let is_kept = idempotency.is_kept(&app, &caller, &said).await?;
+    let to = (MAIL, Some(request.email.as_str()).filter(|_| !is_kept));
+    let inviting = idempotency.run(&app, &caller, said, async |tx| {
+        let (whom, trail) = ((&request.email, request.role), context.trail_of(StatusCode::CREATED));
+        let invite = invites::create(&app, tx, &caller, whom, &trail).await?;
+        let body = Success::created("Invitation sent", Invite::from(invite));
+        Ok(Reply::created(body))
+    });
+    let answer = limits::mailing(&app, &context, to, inviting).await;
     app.mail_waker.notify_one();
     answer
 }
@@ -197,14 +197,18 @@ pub(super) async fn resend(
     PathId(id): PathId,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
-    limits::count_mail(&app, &context, Subject::id(id.uuid())).await?;
-    let answer = idempotency
-        .run(&app, &caller, Said::NOTHING, async |tx| {
-            let invite = invites::resend(&app, tx, &caller, id, &context.trail()).await?;
-            let body = Success::ok("Invitation sent again", Invite::from(invite));
-            Ok(Reply::ok(body))
-        })
-        .await;
+    let mut to = None;
+    if !idempotency.is_kept(&app, &caller, &Said::NOTHING).await? {
+        let organization = caller.organization;
+        let find = async |db: &mut _| repo::invites::find(db, organization, id).await;
+        to = app.db.tenant(organization, find).await?.map(|invite| invite.email);
+    }
+    let inviting = idempotency.run(&app, &caller, Said::NOTHING, async |tx| {
+        let invite = invites::resend(&app, tx, &caller, id, &context.trail()).await?;
+        let body = Success::ok("Invitation sent again", Invite::from(invite));
+        Ok(Reply::ok(body))
+    });
+    let answer = limits::mailing(&app, &context, (MAIL, to.as_deref()), inviting).await;
     app.mail_waker.notify_one();
     answer
 }
@@ -230,15 +234,15 @@ pub(super) async fn show_page() -> Page {
 pub(super) async fn accept(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
-    _: Limited<TokenCheck>,
     context: RequestContext,
     idempotency: Idempotency,
     PathId(token): PathId,
 ) -> Result<Response> {
     // The path holds the token: the trail tells of the route.
     let trail = Trail { path: context.route.clone(), ..context.trail() };
+    let count = limits::count_token_check(&app, &context);
     idempotency
-        .run(&app, &person, Said::NOTHING, async |tx| {
+        .run_limited(&app, &person, Said::NOTHING, count, async |tx| {
             let whose = (&*person, session);
             let organization = invites::accept(&app, tx, whose, &token, &trail).await?;
             let body = Success::ok("Invitation accepted", Organization::from(organization));

@@ -13,6 +13,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, text};
 use crate::http::caller::{AsPerson, InSession};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::limits;
 use crate::http::query::Query;
 use crate::http::user::dialect::{
     BadRequest, Conflict, Forbidden, Listed, Reused, Success, TooLarge, Unauthorized, Unavailable,
@@ -88,8 +89,9 @@ pub(super) async fn create(
     JsonBody { value: request, said }: JsonBody<CreateRequest>,
 ) -> Result<Response> {
     let CreateRequest { name, id } = request;
+    let count = limits::count_organization(&app, &context, person.account);
     idempotency
-        .run(&app, &person, said, async |tx| {
+        .run_limited(&app, &person, said, count, async |tx| {
             let (whose, what) = ((&*person, session), (&name, id.as_ref()));
             let trail = context.trail_of(StatusCode::CREATED);
             let made = domain::organizations::create(&app, tx, whose, what, &trail).await?;

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::passwords;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::http::body::{
     Fields, FromFields, JsonBody, Node, new_password, secret, shown_password, text,
 };
@@ -24,7 +24,6 @@ use crate::http::user::dialect::{
 use crate::http::user::pages::{self, Page};
 use crate::http::user::wire::SignedIn;
 use crate::model::email::Email;
-use crate::model::limit::Subject;
 use crate::model::mail::Purpose;
 use crate::model::password::NewPassword;
 use crate::model::secret::Secret;
@@ -57,9 +56,10 @@ pub(super) async fn request_reset(
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<ResetRequest>,
 ) -> Result<Json<Success<Nothing>>> {
-    limits::count_mail(&app, &context, Subject::text(request.email.as_str())).await?;
-    let purpose = Purpose::ResetPassword;
-    passwords::ask_for(&app, purpose, &request.email, None, &context.trail()).await?;
+    let (purpose, trail) = (Purpose::ResetPassword, context.trail());
+    let asking = passwords::ask_for(&app, purpose, &request.email, None, &trail);
+    let to = (purpose.as_str(), Some(request.email.as_str()));
+    limits::mailing(&app, &context, to, asking).await?;
     let message = "If this address has an account, a mail with a link will be sent";
     Ok(Json(Success::ok(message, Nothing {})))
 }
@@ -161,8 +161,13 @@ pub(super) async fn change(
 ) -> Result<Response> {
     let ChangeRequest { currentPassword, newPassword, revokeOtherSessions } = request;
     let ends_others = revokeOtherSessions.unwrap_or(true);
-    // Hashed before the transaction; a repetition is answered whatever comes of it.
-    let prepared = passwords::prepare_change(&app, &person, currentPassword, newPassword).await;
+    // Hashed before the transaction; a repetition is answered whatever comes of it, and its
+    // password, which is the old one by now, is no try.
+    let mut prepared = Err(Error::unavailable("the kept answer was forgotten meanwhile"));
+    if !idempotency.is_kept(&app, &person, &said).await? {
+        let preparing = passwords::prepare_change(&app, &person, currentPassword, newPassword);
+        prepared = limits::showing_own_password(&app, &context, person.account, preparing).await;
+    }
     let mut cookie = None;
     let answer = idempotency.run(&app, &person, said, async |tx| {
         let (proven, hash) = prepared?;

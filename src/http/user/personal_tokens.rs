@@ -185,9 +185,9 @@ pub(super) async fn create(
     let organization = metadata.and_then(|it| it.organizationId);
     let organization = organization.map(|handle| OrgHandle::parse(&handle));
     let spec = TokenSpec { name, scopes, expires_at, organization };
-    limits::count_token_mint(&app, &context, person.account).await?;
+    let count = limits::count_token_mint(&app, &context, person.account);
     idempotency
-        .run(&app, &person, said, async |tx| {
+        .run_limited(&app, &person, said, count, async |tx| {
             let whose = (&*person, session);
             let minted = personal_tokens::create(&app, tx, whose, spec, &context.trail()).await?;
             let data = Minted {

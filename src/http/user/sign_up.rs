@@ -21,7 +21,7 @@ use crate::http::user::dialect::{
 use crate::http::user::wire::{Organization, User};
 use crate::model::account::PersonName;
 use crate::model::email::Email;
-use crate::model::limit::Subject;
+use crate::model::mail::Purpose;
 use crate::model::password::NewPassword;
 
 /// Somebody who wants an account.
@@ -92,16 +92,19 @@ pub(super) async fn sign_up(
     let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
     admit(&app.config.signup, token)?;
     let SignUpRequest { email, password, name, callbackURL: callback_url } = request;
-    limits::count_mail(&app, &context, Subject::text(email.as_str())).await?;
+    let to = email.as_str().to_owned();
+    let to = (Purpose::VerifyEmail.as_str(), Some(to.as_str()));
     let person = NewPerson { email, password, name: Some(name), callback_url };
     let trail = context.trail();
     if app.config.accounts.require_email_verification {
-        accounts::sign_up_unseen(&app, person, &client, &trail).await?;
+        let making = accounts::sign_up_unseen(&app, person, &client, &trail);
+        limits::mailing(&app, &context, to, making).await?;
         let data = SignedUp { user: None, organization: None, token: None };
         return Ok(Success::ok("Follow the link in the mail we sent", data).into_response());
     }
     let with = With { key: false, session: true };
-    let made = accounts::sign_up(&app, person, with, &client, &trail).await?;
+    let making = accounts::sign_up(&app, person, with, &client, &trail);
+    let made = limits::mailing(&app, &context, to, making).await?;
     let cookie = made.session.as_ref().map(|it| cookie::setting(&app, it));
     let data = SignedUp {
         user: Some(made.account.into()),

@@ -19,7 +19,6 @@ use crate::http::user::dialect::{
     UnsupportedMediaType,
 };
 use crate::http::user::pages::{self, Page};
-use crate::model::limit::Subject;
 use crate::model::mail::{MailKind, Purpose};
 use crate::model::secret::Secret;
 
@@ -90,24 +89,29 @@ pub(super) async fn send_again(
     context: RequestContext,
     idempotency: Idempotency,
 ) -> Result<Response> {
-    limits::count_mail(&app, &context, Subject::id(person.account.uuid())).await?;
-    let answer = idempotency
-        .run(&app, &person, Said::NOTHING, async |tx| {
-            let account = accounts::find(tx, person.account).await?;
-            let is_verified = account.verified_at.is_some();
-            if !is_verified {
-                let mail = (MailKind::Link(Purpose::VerifyEmail), account.email.as_str());
-                mails::queue(&app, tx, mail, None, context.at).await?;
-            }
-            let message = if is_verified {
-                "This address is verified already"
-            } else {
-                "A mail with a link will be sent"
-            };
-            let body = Success::ok(message, Nothing {});
-            Ok(Reply::ok(body))
-        })
-        .await;
+    let purpose = Purpose::VerifyEmail;
+    let mut to = None;
+    if !idempotency.is_kept(&app, &person, &Said::NOTHING).await? {
+        let account = app.db.run(async |db| accounts::find(db, person.account).await).await?;
+        to = Some(account).filter(|it| it.verified_at.is_none()).map(|account| account.email);
+    }
+    let sending = idempotency.run(&app, &person, Said::NOTHING, async |tx| {
+        let account = accounts::find(tx, person.account).await?;
+        let is_verified = account.verified_at.is_some();
+        if !is_verified {
+            let mail = (MailKind::Link(purpose), account.email.as_str());
+            mails::queue(&app, tx, mail, None, context.at).await?;
+        }
+        let message = if is_verified {
+            "This address is verified already"
+        } else {
+            "A mail with a link will be sent"
+        };
+        let body = Success::ok(message, Nothing {});
+        Ok(Reply::ok(body))
+    });
+    let to = (purpose.as_str(), to.as_deref());
+    let answer = limits::mailing(&app, &context, to, sending).await;
     app.mail_waker.notify_one();
     answer
 }

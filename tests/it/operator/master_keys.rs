@@ -115,6 +115,11 @@ async fn wrong_secrets_are_limited_and_a_right_one_behind_the_same_address_is_no
             assert!(limited.header("www-authenticate").is_empty());
             provision(app, "a", acme()).await.has_status(201);
             create(&wrong, "a", "made").await.has_status(429);
+            // The trail's count goes on where the answers are only refusals.
+            let told: Vec<_> =
+                refusals(app).await.into_iter().map(|(_, detail, ..)| detail).collect();
+            let count = json!({ "scope": "ORG_CREATE", "count": refused + 2 });
+            assert!(told.contains(&count), "{told:?}");
         })
         .await;
 }

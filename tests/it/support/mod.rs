@@ -18,6 +18,7 @@ pub mod actor;
 pub mod app;
 pub mod database;
 pub mod leaks;
+pub mod limits;
 pub mod people;
 pub mod requests;
 pub mod server;

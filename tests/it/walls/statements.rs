@@ -141,7 +141,7 @@ const OTHERS: &[&[&str]] = &[
     // All trails, for whoever looks whether they are whole.
     &["audit_chain::heads", "audit_chain::links", "audit_chain::without_link"],
     // Limits are nobody's data: their subjects are addresses and digests.
-    &["rate_limits::refill", "rate_limits::sweep", "rate_limits::take"],
+    &["rate_limits::give_back", "rate_limits::refill", "rate_limits::sweep", "rate_limits::take"],
     // What the database says of itself.
     &[
         "catalog::sees_organizations",
@@ -189,6 +189,7 @@ const OTHERS: &[&[&str]] = &[
         "sessions::list",
         "sessions::revoke",
         "sessions::revoke_all",
+        "sessions::was_started_from",
         "users::remove_seats",
     ],
     // Mail is sent to whomever, by a worker.
