@@ -8,6 +8,8 @@ use tenantry::model::limit::Subject;
 
 use crate::support::actor::Answer;
 use crate::support::app::TestSettings;
+use crate::support::requests::World;
+use crate::support::spec::operations;
 use crate::support::with;
 
 /// A server with the usual limits, but for these.
@@ -23,6 +25,36 @@ async fn four(mut ask: impl AsyncFnMut() -> Answer) -> [u16; 4] {
         *status = ask().await.status.as_u16();
     }
     statuses
+}
+
+#[tokio::test]
+async fn every_route_counts_whoever_asks() {
+    with(&[("LIMITS_PROFILE", "usual")])
+        .run(async |app| {
+            let world = World::new(app).await;
+            let callers = [
+                app.anon(),
+                app.key("garbage"),
+                app.key(&world.acme.api_key),
+                app.session(&world.ann.cookie),
+            ];
+            let mut free = Vec::new();
+            for operation in operations() {
+                if operation.path.starts_with("/health/") {
+                    continue;
+                }
+                let path = world.path(&operation);
+                for caller in &callers {
+                    let caller = caller.with("content-type", "application/json");
+                    let answer = caller.send(&operation.method, &path, "").await;
+                    if answer.header("ratelimit").is_empty() {
+                        free.push(format!("{} {path}: {}", operation.method, answer.text));
+                    }
+                }
+            }
+            assert_eq!(free, [""; 0]);
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::domain::key_claims;
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, secret};
+use crate::http::caller::Counted;
 use crate::http::context::RequestContext;
 use crate::http::limits::{Limited, TokenCheck};
 use crate::http::user::dialect::{
@@ -24,7 +25,7 @@ use crate::model::secret::Secret;
     tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
     responses((status = 200, description = "The page.", body = String,
                content_type = "text/html; charset=utf-8")))]
-pub(super) async fn show_page() -> Page {
+pub(super) async fn show_page(_: Counted) -> Page {
     pages::CLAIM_KEY
 }
 

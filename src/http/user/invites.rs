@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::domain::invites;
 use crate::error::{Error, Result};
 use crate::http::body::{Fields, FromFields, JsonBody, Said, role, text};
-use crate::http::caller::{InSession, InvitesRead, MembersWrite, Tenant};
+use crate::http::caller::{Counted, InSession, InvitesRead, MembersWrite, Tenant};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::limits;
@@ -218,7 +218,7 @@ pub(super) async fn resend(
     tag = "user", params(("token" = String, Path, description = "From the mailed link.")),
     responses((status = 200, description = "The page.", body = String,
                content_type = "text/html; charset=utf-8")))]
-pub(super) async fn show_page() -> Page {
+pub(super) async fn show_page(_: Counted) -> Page {
     pages::ACCEPT_INVITE
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::http::body::{
     Fields, FromFields, JsonBody, Node, new_password, secret, shown_password, text,
 };
-use crate::http::caller::InSession;
+use crate::http::caller::{Counted, InSession};
 use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
@@ -54,6 +54,7 @@ impl FromFields for ResetRequest {
 pub(super) async fn request_reset(
     State(app): State<App>,
     context: RequestContext,
+    _: Counted,
     JsonBody { value: request, .. }: JsonBody<ResetRequest>,
 ) -> Result<Json<Success<Nothing>>> {
     let (purpose, trail) = (Purpose::ResetPassword, context.trail());
@@ -69,7 +70,7 @@ pub(super) async fn request_reset(
     tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
     responses((status = 200, description = "The page.", body = String,
                content_type = "text/html; charset=utf-8")))]
-pub(super) async fn show_page() -> Page {
+pub(super) async fn show_page(_: Counted) -> Page {
     pages::RESET_PASSWORD
 }
 

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::domain::{accounts, mails, passwords};
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, Said, secret};
-use crate::http::caller::InSession;
+use crate::http::caller::{Counted, InSession};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::limits::{self, Limited, TokenCheck};
@@ -29,7 +29,7 @@ use crate::model::secret::Secret;
     tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
     responses((status = 200, description = "The page.", body = String,
                content_type = "text/html; charset=utf-8")))]
-pub(super) async fn show_page() -> Page {
+pub(super) async fn show_page(_: Counted) -> Page {
     pages::VERIFY_EMAIL
 }
 
