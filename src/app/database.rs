@@ -6,7 +6,7 @@
 //! closes its connection.
 //!
 //! The one thing to know: what is given back is not asked whether it lives, which would be one more
-//! message for each piece of work. Only what lay idle is asked, when it is taken again.
+//! message for each piece of work. It is asked when it is taken again, if that is not at once.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use deadpool::managed::{BuildError, Metrics, Object, Pool, PoolError, QueueMode,
 use deadpool::managed::{Manager, RecycleResult};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
@@ -28,13 +29,13 @@ const ACQUIRE: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_millis(25);
 /// How long a connection is used at most.
 const LIFETIME: Duration = Duration::from_mins(30);
-/// How long it may lie idle before it is closed.
+/// How long after it was last taken it is closed.
 const IDLE: Duration = Duration::from_mins(10);
 /// How long one piece of work may take, commit included.
 const CALL: Duration = Duration::from_secs(3);
 /// How long the work of an operator's command may take.
 const LONG_CALL: Duration = Duration::from_hours(1);
-/// How long a connection may lie idle before it is asked whether it still lives.
+/// How long after it was taken a connection is asked whether it still lives when it is taken again.
 const STALE: Duration = Duration::from_secs(1);
 /// How long it may take to say so.
 const PING: Duration = Duration::from_millis(200);
@@ -75,7 +76,8 @@ impl Database {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
         let mut lease = self.lease().await?;
-        let done = timeout(CALL, work(lease.connection()?)).await;
+        let connection = lease.connection()?;
+        let done = timeout(CALL, async { Ok(work(connection).await) }).await;
         lease.settle(done)
     }
 
@@ -147,11 +149,11 @@ impl Database {
             match work(&mut transaction).await {
                 Ok(value) => {
                     transaction.commit().await?;
-                    Ok(value)
+                    Ok(Ok(value))
                 }
                 Err(error) => {
                     transaction.rollback().await?;
-                    Err(error)
+                    Ok(Err(error))
                 }
             }
         };
@@ -246,10 +248,17 @@ impl Lease {
         connection.ok_or_else(|| Error::internal("a connection was settled before its work"))
     }
 
-    /// Gives the connection back, unless its fate is unknown.
-    fn settle<T>(mut self, done: Result<Result<T>, tokio::time::error::Elapsed>) -> Result<T> {
-        let result = done.map_err(Error::unavailable)?;
-        if !result.as_ref().is_err_and(broke_the_connection) {
+    /// Gives the connection back, unless its fate is unknown: after work that did not end in time,
+    /// or whose transaction could not begin or end, or that broke it. What broke one has most
+    /// likely broken those that lie idle, too.
+    fn settle<T>(mut self, done: Result<Result<Result<T>>, Elapsed>) -> Result<T> {
+        let ended = done.map_err(Error::unavailable)?;
+        let is_known = ended.is_ok();
+        let result = ended.flatten();
+        if result.as_ref().is_err_and(broke_the_connection) {
+            let pool = self.0.as_ref().and_then(Object::pool);
+            pool.inspect(|pool| drop(pool.retain(|_, _| false)));
+        } else if is_known {
             drop(self.0.take());
         }
         result

@@ -16,6 +16,7 @@ pub mod password_hash;
 pub mod password_hasher;
 pub mod peppers;
 pub mod quotas;
+pub mod readiness;
 pub mod refusals;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::app::meter::Meter;
 use crate::app::page_lookup::PageLookup;
 use crate::app::password_hasher::PasswordHasher;
 use crate::app::peppers::Peppers;
+use crate::app::readiness::Readiness;
 use crate::app::refusals::Refusals;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -48,12 +50,14 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// What the operator configured.
     pub config: Config,
-    /// The database, for everything but key checks.
+    /// The database, for everything but [lookups](Parts::lookups).
     pub db: Database,
     /// Who a credential belongs to.
     pub key_lookup: KeyLookup,
     /// Which pages' scripts may use somebody's keys.
     pub page_lookup: PageLookup,
+    /// Whether the database is as it has to be.
+    pub readiness: Readiness,
     /// Counts requests.
     pub meter: Meter,
     /// Tells the trail of credentials that were refused.
@@ -78,7 +82,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// The database, for what every request asks: a few connections that are never held for long.
+    /// The database, for what is asked of it for many requests at once: a connection for each batch
+    /// that may be under way.
     pub lookups: Database,
     stop: CancellationToken,
 }
@@ -99,11 +104,13 @@ impl App {
         let budget = &config.database;
         let db = Database::open(database.clone(), budget.max_connections, "requests")?;
         let lookups = database.options(key_lookup::PLANS);
-        let connections = key_lookup::CONNECTIONS + page_lookup::CONNECTIONS;
-        let lookups = Database::open(lookups, connections, "lookups")?;
+        let connections =
+            [key_lookup::CONNECTIONS, page_lookup::CONNECTIONS, readiness::CONNECTIONS];
+        let lookups = Database::open(lookups, connections.iter().sum(), "lookups")?;
         Ok(Self(Arc::new(Parts {
             key_lookup: KeyLookup::start(&lookups),
             page_lookup: PageLookup::start(&lookups, page_lookup::CONNECTIONS),
+            readiness: Readiness::start(&lookups, readiness::CONNECTIONS),
             meter: Meter::new(db.clone()),
             refusals: Refusals::new(db.clone()),
             limits: Limits::new(db.clone(), &config.limits),

@@ -8,18 +8,22 @@ use crate::error::Result;
 use crate::model::origin::Origin;
 use crate::repo::organizations;
 
-/// Asks whether pages are on some active organization's list.
-pub type PageLookup = Lookup<Origin>;
+/// Asks whether pages are listed.
+pub type PageLookup = Lookup<IsListed>;
 
 /// How many batches may be under way at once.
-pub const CONNECTIONS: u32 = 1;
+pub const CONNECTIONS: u32 = 2;
 
-impl Question for Origin {
-    type Answer = ();
+/// Whether a page is on the list of some organization that is active.
+pub struct IsListed(pub Origin);
+
+impl Question for IsListed {
+    type Answer = bool;
     const NAME: &'static str = "pages";
 
-    async fn answer(db: &mut PgConnection, asked: &[Self]) -> Result<Vec<Option<()>>> {
-        let listed = organizations::listed_origins(db, asked).await?;
-        Ok(asked.iter().map(|origin| listed.contains(origin.as_str()).then_some(())).collect())
+    async fn answer(db: &mut PgConnection, asked: &[Self]) -> Result<Vec<Option<bool>>> {
+        let origins: Vec<&str> = asked.iter().map(|Self(origin)| origin.as_str()).collect();
+        let listed = organizations::listed_origins(db, &origins).await?;
+        Ok(origins.into_iter().map(|origin| Some(listed.contains(origin))).collect())
     }
 }

@@ -15,7 +15,7 @@ const PRIVATE: u32 = 90;
 pub struct DatabaseSettings {
     /// Somebody's database; `None` is a private one.
     pub url: Option<PgConnectOptions>,
-    /// How many connections to it, key lookups not counted.
+    /// How many connections to it, those for lookups not counted.
     pub max_connections: u32,
     /// Where a private database and our own secrets lie.
     pub data_dir: PathBuf,

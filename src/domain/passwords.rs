@@ -72,10 +72,11 @@ async fn mail_anew(
     trail: &Trail,
 ) -> Result<()> {
     let mail = (Purpose::VerifyEmail.as_str(), email.as_str());
-    if mails::count(app, trail.address, mail).await.any(|judged| judged.verdict.is_refusal()) {
-        return Ok(());
+    let asking = ask_for(app, Purpose::VerifyEmail, email, callback_url, trail);
+    match mails::counted(app, trail.address, mail, |judged| judged.require(), asking).await {
+        Err(error) if *error.kind() == Kind::RateLimited => Ok(()),
+        done => done,
     }
-    ask_for(app, Purpose::VerifyEmail, email, callback_url, trail).await
 }
 
 /// An account whose password somebody showed.

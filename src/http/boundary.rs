@@ -1,7 +1,6 @@
 //! The boundary: the one place every request passes on its way in and every answer on its way
 //! out. Here a failure gets its family's words, and the request its line in the log.
 
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +11,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use metrics::{counter, histogram};
-use tower::{Layer, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 use tracing::{Instrument, field};
 
@@ -63,7 +61,15 @@ pub async fn boundary(
     let family = Family::of(&context.path);
     let arrived = Arrived { app, context: &context, family, span: &span, at: Instant::now() };
     request.extensions_mut().insert(context.clone());
-    let answering = answer(cors, context.origin.is_some(), request, next);
+    let answering = async {
+        if context.origin.is_some() {
+            cors::answer((app, cors), &context, request, |request| guarded(request, next)).await
+        } else {
+            let mut response = guarded(request, next).await;
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
+            response
+        }
+    };
     let mut response = answering.instrument(span.clone()).await;
     let failure = failure_of(&mut response);
     if let Some(error) = &failure {
@@ -86,20 +92,6 @@ fn failure_of(response: &mut Response) -> Option<Arc<Error>> {
         return failed.then(|| Arc::new(error::from_status(status)));
     };
     Some(error)
-}
-
-/// The answer, with what browsers are told where one may have asked.
-async fn answer(cors: &CorsLayer, is_from_a_page: bool, request: Request, next: Next) -> Response {
-    if !is_from_a_page {
-        let mut response = guarded(request, next).await;
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
-        return response;
-    }
-    let inner = service_fn(move |request| {
-        let answering = guarded(request, next.clone());
-        async { Ok::<_, Infallible>(answering.await) }
-    });
-    cors.layer(inner).oneshot(request).await.unwrap_or_else(|never| match never {})
 }
 
 /// The answer, or a failure in its place where that takes too long or panics. Work on the database

@@ -95,6 +95,12 @@ impl RequestContext {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner).push(judged);
     }
 
+    /// Whether the request was judged by any limit.
+    #[must_use]
+    pub fn was_judged(&self) -> bool {
+        !self.judged.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// The limits that the request was judged by, once: they are for its answer.
     #[must_use]
     pub fn take_judged(&self) -> Vec<Judged> {

@@ -4,15 +4,24 @@
 //! A preflight carries no key, so whose page it comes from can not be told yet: the request that
 //! follows is judged by its key's organization (`caller::holder`).
 
+use std::convert::Infallible;
+use std::future::ready;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::response::{IntoResponse, Response};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
 
 use crate::app::App;
+use crate::app::page_lookup::IsListed;
+use crate::error::Kind;
 use crate::http::context::RequestContext;
 use crate::http::dialect::Family;
+use crate::http::error::Failure;
 use crate::http::limits::count_address;
 use crate::model::limit::Limit;
 use crate::model::origin::{Origin, TrustedOrigins};
@@ -30,7 +39,7 @@ pub fn layer(app: &App) -> CorsLayer {
         let app = app.clone();
         // No key is used outside the families.
         let takes_keys = Family::of(parts.uri.path()) != Family::None;
-        let may_ask = takes_keys && is_within_limits(&app, parts);
+        let may_ask = takes_keys && parts.extensions.get::<NotAsked>().is_none();
         async move {
             let trusted = &app.config.http.trusted_origins;
             trusts(trusted, &origin) || (may_ask && lists(&app, &origin).await)
@@ -62,10 +71,43 @@ fn trusts(trusted: &TrustedOrigins, origin: &HeaderValue) -> bool {
     origin.to_str().is_ok_and(|origin| trusted.contain(origin))
 }
 
-/// Counts a preflight, which nobody else does; the requests that follow are counted as others are.
-fn is_within_limits(app: &App, parts: &Parts) -> bool {
-    let Some(context) = parts.extensions.get::<RequestContext>() else { return false };
-    parts.method != Method::OPTIONS || count_address(app, context, Limit::Address).is_ok()
+/// Marks a request whose page nobody is asked about.
+#[derive(Clone)]
+struct NotAsked;
+
+/// Answers a preflight, or has the request answered, and tells the browser whether the page may
+/// read that. What is asked about the page comes last, and not at all for who has to come again: it
+/// is one more question to the database.
+pub async fn answer<F: Future<Output = Response>>(
+    (app, cors): (&App, &CorsLayer),
+    context: &RequestContext,
+    request: Request,
+    answer: impl FnOnce(Request) -> F,
+) -> Response {
+    let mut asked = Request::new(Body::empty());
+    *asked.method_mut() = request.method().clone();
+    *asked.uri_mut() = request.uri().clone();
+    *asked.headers_mut() = request.headers().clone();
+    let answer = if request.method() == Method::OPTIONS {
+        // Nobody else counts it.
+        count_address(app, context, Limit::Address).err().map(IntoResponse::into_response)
+    } else {
+        Some(answer(request).await)
+    };
+    if answer.as_ref().is_some_and(is_turned_away) {
+        asked.extensions_mut().insert(NotAsked);
+    }
+    let mut answer = answer.unwrap_or_default();
+    let inner = service_fn(|_| ready(Ok::<_, Infallible>(std::mem::take(&mut answer))));
+    cors.layer(inner).oneshot(asked).await.unwrap_or_else(|never| match never {})
+}
+
+/// Whether the answer is to come again later.
+fn is_turned_away(answer: &Response) -> bool {
+    let failure = answer.extensions().get::<Failure>();
+    failure.is_some_and(|Failure(error)| {
+        matches!(error.kind(), Kind::RateLimited | Kind::QuotaExceeded { .. } | Kind::Unavailable)
+    })
 }
 
 /// Whether some active organization lists the page. Where the database does not say so, none does.
@@ -73,5 +115,5 @@ async fn lists(app: &App, origin: &HeaderValue) -> bool {
     let Some(origin) = origin.to_str().ok().and_then(|origin| Origin::parse(origin).ok()) else {
         return false;
     };
-    app.page_lookup.ask(origin).await.is_ok_and(|listed| listed.is_some())
+    matches!(app.page_lookup.ask(IsListed(origin)).await, Ok(Some(true)))
 }

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use crate::error::{Error, Kind};
+use crate::http::caller::Counted;
 
 /// A failure on its way to the boundary.
 #[derive(Clone)]
@@ -27,7 +28,7 @@ pub async fn nothing_here() -> Error {
 }
 
 /// What a path answers to a method it does not have; the router adds `Allow`.
-pub async fn method_not_allowed() -> Error {
+pub async fn method_not_allowed(_: Counted) -> Error {
     from_status(StatusCode::METHOD_NOT_ALLOWED)
 }
 

@@ -7,9 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::app::readiness::IsCurrent;
 use crate::error::{Error, Kind, Result};
 use crate::http::problem::Problem;
-use crate::repo::migrations;
 
 /// How a server is.
 #[derive(Serialize, ToSchema)]
@@ -47,10 +47,9 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>> {
     if app.is_stopping() {
         return Err(Error::new(Kind::Unavailable, "The server is stopping"));
     }
-    let current = app.lookups.run(async |db| migrations::are_current(db).await).await;
-    match current {
-        Ok(true) => Ok(OK),
-        Ok(false) => Err(Error::unavailable("migrations are missing")),
+    match app.readiness.ask(IsCurrent).await {
+        Ok(Some(true)) => Ok(OK),
+        Ok(_) => Err(Error::unavailable("migrations are missing")),
         Err(error) => Err(Error::unavailable(error)),
     }
 }

@@ -148,9 +148,7 @@ pub async fn count_organization(
     count(app, context, Limit::Organizations, Subject::id(account.uuid())).await
 }
 
-/// Does what mails somebody, and counts the mail: to the client that asks, and to whom it goes;
-/// `None` where nobody is to be mailed. What fails has mailed nobody: the client asked for it all
-/// the same, but the recipient's limit is as it was, or anybody could keep their mail from them.
+/// Does what mails somebody, and counts the mail; `None` where nobody is to be mailed.
 ///
 /// # Errors
 /// Rate limited; those of `work`.
@@ -161,14 +159,8 @@ pub async fn mailing<T>(
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let Some(to) = to else { return work.await };
-    for judged in mails::count(app, context.address, (kind, to)).await {
-        note(context, Some(judged))?;
-    }
-    let done = work.await;
-    if done.is_err() {
-        mails::give_back(app, (kind, to)).await;
-    }
-    done
+    let pass = |judged| note(context, Some(judged));
+    mails::counted(app, context.address, (kind, to), pass, work).await
 }
 
 /// How long a place is known where somebody signed in.
@@ -292,6 +284,7 @@ pub async fn by_address(
 ) -> Result<Response> {
     let _place = shedding::enter(&app, &context, request.method())?;
     count_address(&app, &context, Limit::Address)?;
+    let _own_place = shedding::enter_as(&app, Subject::address(context.address))?;
     Ok(next.run(request).await)
 }
 

@@ -1,14 +1,17 @@
 //! What a server with too much to do leaves undone: passwords and mails first, then changes, then
 //! reading, and last the checks of keys. Whether it lives and is ready is always answered.
 
+use std::time::Duration;
+
 use axum::http::Method;
 use metrics::counter;
 
 use crate::app::App;
-use crate::app::in_flight::{Cost, Place};
-use crate::error::{Error, Result};
+use crate::app::in_flight::{Cost, OwnPlace, Place};
+use crate::error::{Error, Kind, Result};
 use crate::http::context::RequestContext;
 use crate::http::trusted_page::is_safe;
+use crate::model::limit::Subject;
 
 /// Routes that ask whose a credential is.
 const CHECKS: [&str; 3] = ["/auth/verify", "/me", "/v1/organization/me"];
@@ -35,6 +38,18 @@ pub fn enter(app: &App, context: &RequestContext, method: &Method) -> Result<Pla
     app.in_flight.enter(cost(method, &context.route)).ok_or_else(|| {
         counter!("requests_shed_total").increment(1);
         Error::unavailable("too many requests are under way")
+    })
+}
+
+/// A place for a request among those of whoever makes it, until it is dropped.
+///
+/// # Errors
+/// Rate limited where they have none left.
+pub fn enter_as(app: &App, subject: Subject) -> Result<OwnPlace> {
+    app.in_flight.enter_as(subject).ok_or_else(|| {
+        counter!("rate_limited_total", "limit" => "concurrency", "mode" => "enforced").increment(1);
+        let error = Error::new(Kind::RateLimited, "Too many requests at once");
+        error.with_retry_after(Duration::from_secs(1))
     })
 }
 

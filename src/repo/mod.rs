@@ -33,6 +33,8 @@ pub mod tenant_walls;
 pub mod usage;
 pub mod users;
 
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
 use crate::error::Error;
 
 /// SQLSTATEs after which a connection is not to be used again: it is cut off, or its server is
@@ -47,11 +49,18 @@ pub fn is_lost(error: &sqlx::Error) -> bool {
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(refusal) => refusal
-            .code()
-            .is_some_and(|code| code.starts_with("08") || LOST.contains(&code.as_ref())),
+        sqlx::Error::Database(refusal) => {
+            let code = refusal.code();
+            code.is_some_and(|code| code.starts_with("08") || LOST.contains(&code.as_ref()))
+                || refusal.try_downcast_ref().is_some_and(is_fatal)
+        }
         _ => false,
     }
+}
+
+/// Whether the database closed the connection with it.
+fn is_fatal(refusal: &PgDatabaseError) -> bool {
+    matches!(refusal.severity(), PgSeverity::Fatal | PgSeverity::Panic)
 }
 
 /// Whether the database gave up on the statement because of load or time: a lock or statement

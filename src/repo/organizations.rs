@@ -204,13 +204,13 @@ pub async fn update(
 ///
 /// # Errors
 /// The database's own.
-pub async fn listed_origins(db: &mut PgConnection, origins: &[Origin]) -> Result<HashSet<String>> {
+pub async fn listed_origins(db: &mut PgConnection, origins: &[&str]) -> Result<HashSet<String>> {
     let listed = sqlx::query_scalar!(
         r#"select asked.origin as "origin!" from unnest($1::text[]) asked (origin)
            where exists (select from organizations
                          where allowed_origins @> array[asked.origin]
                            and deleted_at is null and suspended_at is null)"#,
-        &to_texts(origins),
+        origins as &[&str],
     )
     .fetch_all(db)
     .await?;

@@ -97,7 +97,9 @@ impl<W: Write> Write for LogWriter<W> {
         Ok(line.len())
     }
 
+    /// Writes down what waits, now.
     fn flush(&mut self) -> io::Result<()> {
+        self.0.write_down();
         Ok(())
     }
 }
@@ -113,6 +115,7 @@ impl<W: Write> Drop for LogThread<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
 
     /// What was written, and in how many parts.
     #[derive(Clone, Default)]
@@ -132,6 +135,30 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    /// Tells of each part that is written.
+    struct Told(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Told {
+        fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+            self.0.send(part.to_owned()).map_err(io::Error::other)?;
+            Ok(part.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_is_written_while_nothing_follows_it() {
+        let (tell, told) = mpsc::channel();
+        let (mut writer, _writing) = start(Told(tell)).expect("a thread");
+        for line in ["one\n", "two\n"] {
+            writer.write_all(line.as_bytes()).expect("taken");
+            assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(line.as_bytes().to_vec()));
         }
     }
 

@@ -5,7 +5,7 @@
 
 mod log_writer;
 
-use std::io::{self, Stderr, stderr};
+use std::io::{self, Stderr, Write, stderr};
 use std::panic::PanicHookInfo;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -56,10 +56,14 @@ impl Telemetry {
     pub fn start(settings: &TelemetrySettings) -> Result<Self, SetupError> {
         let filter = EnvFilter::try_new(&settings.log_filter).unwrap_or_default();
         let (writer, log_thread) = log_writer::start(stderr())?;
-        let log = log_layer::<Registry>(settings.log_format, writer).with_filter(filter);
+        let log = log_layer::<Registry>(settings.log_format, writer.clone()).with_filter(filter);
         let traces = traces::Exporter::start(settings.otlp_endpoint.as_ref())?;
         tracing_subscriber::registry().with(log).with(traces.layer()).try_init()?;
-        std::panic::set_hook(Box::new(log_panic));
+        std::panic::set_hook(Box::new(move |panic| {
+            log_panic(panic);
+            // It may be the last line there is.
+            let _ = writer.clone().flush();
+        }));
         let metrics = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATIONS)?
             .set_buckets_for_metric(Matcher::Suffix("_batch_size".to_owned()), &BATCH_SIZES)?

@@ -156,7 +156,10 @@ async fn a_connection_that_the_database_cut_off_is_replaced_without_a_failed_key
     run(async |app| {
         let acme = app.sign_up().await;
         for _ in 0..5 {
-            app.key(&acme.api_key).get("/auth/verify").await.has_status(200);
+            // More connections than one are there, and all are cut off.
+            let key = app.key(&acme.api_key).with("origin", "https://acme.example.com");
+            key.get("/auth/verify").await.has_status(200);
+            app.anon().get("/health/ready").await.has_status(200);
             let cut = "select pg_terminate_backend(pid) from pg_stat_activity
                        where datname = current_database() and pid <> pg_backend_pid()";
             app.execute(cut).await;

@@ -139,6 +139,27 @@ async fn paths_and_methods_that_are_not_there_are_limited() {
 }
 
 #[tokio::test]
+async fn what_no_handler_sees_is_counted_for_whoever_asks() {
+    limited(r#"{"address":{"quota":3,"window_s":600},"sign_in":{"quota":3,"window_s":600}}"#)
+        .run(async |app| {
+            let [no_method, no_path] = [app.sign_up().await.api_key, app.sign_up().await.api_key];
+            let no_method = async || app.key(&no_method).send("DELETE", "/me", "").await;
+            assert_eq!(four(no_method).await, [405, 405, 405, 429]);
+            let broken = "/api/user/organizations/%FF/members";
+            let no_path = async || app.key(&no_path).get(broken).await;
+            assert_eq!(four(no_path).await, [403, 403, 403, 429]);
+            // One place was taken by each signup, and one is taken by this one.
+            let page = app.anon().with("origin", "null");
+            let login = json!({ "email": "ann@example.com", "password": "not hers at all" });
+            page.post("/api/auth/sign-in/email", login.clone()).await.has_status(403);
+            page.post("/api/auth/sign-in/email", login).await.has_status(429);
+            let operator = app.master("ORG_CREATE");
+            operator.send("DELETE", "/v1/admin/org/create", "").await.has_status(429);
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn preflights_are_limited_and_a_page_of_ours_passes_all_the_same() {
     limited(r#"{"address":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
@@ -168,6 +189,14 @@ async fn while_every_connection_is_busy_keys_and_pages_are_known_and_the_server_
             let acme = app.sign_up().await;
             let list = "update organizations set allowed_origins = '{https://acme.example.com}'";
             app.execute(list).await;
+            let asked = async || {
+                let key = app.key(&acme.api_key).with("origin", "https://acme.example.com");
+                let answer = key.get("/auth/verify").await.has_status(200);
+                let reader = answer.header("access-control-allow-origin");
+                assert_eq!(reader, "https://acme.example.com");
+                app.anon().get("/health/ready").await.has_status(200);
+            };
+            asked().await;
             let (end, over) = tokio::sync::oneshot::channel::<()>();
             let (tell, is_busy) = tokio::sync::oneshot::channel();
             let busy = app.app.db.run(async |_| {
@@ -176,11 +205,7 @@ async fn while_every_connection_is_busy_keys_and_pages_are_known_and_the_server_
             });
             let asking = async {
                 is_busy.await.unwrap();
-                let key = app.key(&acme.api_key).with("origin", "https://acme.example.com");
-                let answer = key.get("/auth/verify").await.has_status(200);
-                let reader = answer.header("access-control-allow-origin");
-                assert_eq!(reader, "https://acme.example.com");
-                app.anon().get("/health/ready").await.has_status(200);
+                asked().await;
                 end.send(()).unwrap();
             };
             let (done, ()) = tokio::join!(busy, asking);

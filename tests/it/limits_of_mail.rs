@@ -1,6 +1,9 @@
 //! How often mails may be asked for: by one client, and to one recipient, each kind apart.
 
+use std::time::Duration;
+
 use serde_json::json;
+use sqlx::Connection;
 
 use crate::support::app::text;
 use crate::support::limits::{
@@ -79,6 +82,37 @@ fn invitation(email: &str) -> serde_json::Value {
 }
 
 /// Invites somebody; the path to do it again.
+
+#[tokio::test]
+async fn nobody_is_kept_from_a_mail_by_who_hangs_up_before_it_is_sent() {
+    with(&[("LIMITS_PROFILE", "usual"), ("REQUIRE_EMAIL_VERIFICATION", "on")])
+        .run(async |app| {
+            let mut elsewhere = app.sql().await;
+            let mut held = elsewhere.begin().await.unwrap();
+            let lock = "lock table accounts in exclusive mode";
+            sqlx::query(lock).execute(&mut *held).await.unwrap();
+            let new = json!({ "email": "ann@example.com", "password": PASSWORD, "name": "Ann" });
+            let counted = async |is_counted: bool| {
+                let open = "select count(*) from rate_limits
+                            where name = 'mail_address' and full_at > now()";
+                while (app.count(open).await > 0) != is_counted {}
+            };
+            let stranger = app.anon();
+            let signing_up = async {
+                tokio::select! {
+                    answer = stranger.post("/api/auth/sign-up/email", new) => {
+                        panic!("{}", answer.text)
+                    }
+                    () = counted(true) => {}
+                }
+                counted(false).await;
+            };
+            tokio::time::timeout(Duration::from_secs(30), signing_up).await.expect("given back");
+            held.rollback().await.unwrap();
+        })
+        .await;
+}
+
 async fn invite(app: &TestApp, owner: &Person, email: &str) -> String {
     let session = app.session(&owner.cookie);
     let made = session.post(&invites(owner), invitation(email)).await.has_status(201);

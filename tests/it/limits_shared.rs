@@ -1,6 +1,8 @@
 //! Limits that mean the same on every server: the table that they share, and the wall in front of
 //! it.
 
+use std::time::Duration;
+
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tenantry::model::limit::{Limit, Subject};
@@ -63,9 +65,12 @@ async fn a_table_that_is_back_is_asked_again() {
             app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
             sign_up(app).await.has_status(201);
             app.execute("alter table rate_limits_elsewhere rename to rate_limits").await;
-            while app.count("select count(*) from rate_limits").await == 0 {
-                sign_up(app).await.has_status(201);
-            }
+            let asked = async {
+                while app.count("select count(*) from rate_limits").await == 0 {
+                    sign_up(app).await.has_status(201);
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), asked).await.expect("asked again");
         })
         .await;
 }

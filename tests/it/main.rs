@@ -27,6 +27,7 @@ mod limits_of_mail;
 mod limits_of_passwords;
 mod limits_shared;
 mod listener;
+mod lookups;
 mod onboarding;
 mod openapi;
 mod operator;

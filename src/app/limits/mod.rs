@@ -127,8 +127,9 @@ impl Limits {
         (Some(tell((limit.as_str(), limit.is_of_caller()), judged.0, only_observed)), judged.1)
     }
 
-    /// Judges one try: at the wall first, so that who is over the limit reaches no table. What the
-    /// table says then holds at the wall, too. Whom the wall has no room for, the table has.
+    /// Judges one try: at the wall first, so that whom that knows to be over the limit reaches no
+    /// table. What the table says then holds at the wall, too. Whom the wall has no room for, the
+    /// table has.
     async fn judge(&self, limit: Limit, subject: Subject, rate: &Rate) -> Verdict {
         let (wall, now) = (&self.walls[limit as usize], Instant::now());
         let here = wall.take_own(subject, rate, now);

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use url::Url;
 use uuid::Uuid;
 
-pub use self::counted::{count, give_back};
+pub use self::counted::counted;
 use self::letter::Letter;
 use crate::app::App;
 use crate::app::mailer::{Delivery, Mail, MailError};

@@ -14,6 +14,7 @@ use crate::http::limits;
 use crate::http::path::PathOrganization;
 use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::ids::SessionId;
+use crate::model::limit::Limit;
 use crate::model::org_handle::OrgHandle;
 use crate::model::role::{Right, Role};
 use crate::repo::people;
@@ -85,8 +86,13 @@ impl FromRequestParts<App> for InTenant {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let identity = required(parts)?;
-        let PathOrganization(handle) = PathOrganization::from_request_parts(parts, app).await?;
         let context = RequestContext::from_request_parts(parts, app).await?;
+        // What can not be read is the id of no organization.
+        let handle = match PathOrganization::from_request_parts(parts, app).await {
+            Ok(PathOrganization(handle)) => handle,
+            Err(error) if *error.kind() == Kind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
         let caller = acting_in(app, &context, identity, &handle).await?;
         let _ = context.acting_in.set(caller.organization);
         limits::count_request(app, &context, &caller)?;
@@ -237,7 +243,7 @@ impl FromRequestParts<App> for MaybeInSession {
     }
 }
 
-/// Guard: a request whose credential nobody asks for, and that is counted all the same.
+/// Guard: a request whose credential nobody asks for. It is counted all the same, once.
 pub struct Counted;
 
 impl FromRequestParts<App> for Counted {
@@ -245,10 +251,10 @@ impl FromRequestParts<App> for Counted {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let context = RequestContext::from_request_parts(parts, app).await?;
-        // What is nobody's was counted before.
         match context.caller.get() {
+            _ if context.was_judged() => Ok(Self),
             Some(identity) => limits::count_person_first(app, &context, identity).map(|()| Self),
-            None => Ok(Self),
+            None => limits::count_address(app, &context, Limit::Address).map(|()| Self),
         }
     }
 }

@@ -10,13 +10,11 @@ mod master_key;
 mod quota;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
-use metrics::counter;
 
 use self::credential::Credential as Shown;
 pub use self::guards::{
@@ -63,6 +61,7 @@ pub async fn identify(
 ) -> Result<Response> {
     let _place = shedding::enter(&app, &context, request.method())?;
     if !operator::dialect::is_for_keys_or_elsewhere(&context.path) {
+        let _own_place = shedding::enter_as(&app, Subject::address(context.address))?;
         return Ok(next.run(request).await);
     }
     let (mut parts, body) = request.into_parts();
@@ -73,16 +72,9 @@ pub async fn identify(
     }
     let credential = context.caller.get().and_then(Identity::credential);
     let subject = credential.map_or_else(|| Subject::address(context.address), Credential::subject);
-    let _own_place = app.in_flight.enter_as(subject).ok_or_else(too_many_at_once)?;
+    let _own_place = shedding::enter_as(&app, subject)?;
     parts.extensions.insert(Found(identity.map_err(Arc::new)));
     Ok(next.run(Request::from_parts(parts, body)).await)
-}
-
-/// What callers are told that have too many requests under way.
-fn too_many_at_once() -> Error {
-    counter!("rate_limited_total", "limit" => "concurrency", "mode" => "enforced").increment(1);
-    let error = Error::new(Kind::RateLimited, "Too many requests at once");
-    error.with_retry_after(Duration::from_secs(1))
 }
 
 /// Counts a request that nobody is known to make against what its address may do; others are

@@ -68,8 +68,8 @@ impl FromFields for SignInRequest {
               BadRequest, Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn sign_in(
     State(app): State<App>,
-    _: FromTrustedPage,
     _: Limited<SignIn>,
+    _: FromTrustedPage,
     context: RequestContext,
     SigningIn(client): SigningIn,
     JsonBody { value: request, .. }: JsonBody<SignInRequest>,

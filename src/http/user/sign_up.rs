@@ -82,8 +82,8 @@ pub struct SignedUp {
               BadRequest, Forbidden, TooLarge, UnsupportedMediaType, Taken, Unavailable))]
 pub(super) async fn sign_up(
     State(app): State<App>,
-    _: FromTrustedPage,
     _: Limited<SignIn>,
+    _: FromTrustedPage,
     context: RequestContext,
     SigningIn(client): SigningIn,
     headers: HeaderMap,

@@ -425,7 +425,7 @@ async fn what_begins_with_a_secret_or_a_person_ends_behind_the_walls() {
 }
 
 /// Where the database is asked without walls: how often in each file, and why. It may only shrink.
-const WITHOUT: [(&str, usize, &str); 34] = [
+const WITHOUT: [(&str, usize, &str); 33] = [
     ("src/app/denials.rs", 1, "what was refused is written for all at once"),
     ("src/app/limits/mod.rs", 1, "limits are nobody's data"),
     ("src/app/lookup.rs", 2, "who is calling, and from which page"),
@@ -446,7 +446,6 @@ const WITHOUT: [(&str, usize, &str); 34] = [
     ("src/http/account/sign_in.rs", 1, "a person's session"),
     ("src/http/caller/guards.rs", 1, "who is calling"),
     ("src/http/caller/holder.rs", 1, "a person's token; an organization's key has walls"),
-    ("src/http/health.rs", 1, "the schema"),
     ("src/http/limits.rs", 1, "where a person signed in before"),
     ("src/http/operator/change.rs", 1, "the operator, who is in no organization"),
     ("src/http/operator/org_create.rs", 1, "the operator makes an organization"),
