@@ -2,21 +2,20 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
 use url::Url;
 
 use crate::config::env::Env;
 use crate::config::http::parse_addr;
 use crate::model::Invalid;
 
-/// What is logged where nothing else is asked for.
-const DEFAULT: &str = "info,sqlx=warn";
-
 /// What is logged, counted and traced, and where to.
 pub struct TelemetrySettings {
     /// How log lines look.
     pub log_format: LogFormat,
-    /// Which log lines there are, in the syntax of `tracing`'s filter.
-    pub log_filter: String,
+    /// Which log lines there are.
+    pub log_filter: Targets,
     /// Where metrics are served.
     pub metrics: MetricsListener,
     /// Where traces are sent; `None` sends none.
@@ -48,7 +47,7 @@ impl TelemetrySettings {
         let default = MetricsListener::Default((Ipv4Addr::LOCALHOST, 9090).into());
         Self {
             log_format: env.optional("LOG_FORMAT", parse_format).unwrap_or(LogFormat::Text),
-            log_filter: env.optional("LOG_FILTER", parse_filter).unwrap_or_else(|| DEFAULT.into()),
+            log_filter: env.optional("LOG_FILTER", parse_filter).unwrap_or_else(default_filter),
             metrics: env.optional("METRICS_ADDR", parse_metrics).unwrap_or(default),
             otlp_endpoint: env.optional("OTEL_EXPORTER_OTLP_ENDPOINT", parse_endpoint),
         }
@@ -63,11 +62,17 @@ fn parse_format(text: &str) -> Result<LogFormat, Invalid> {
     }
 }
 
-fn parse_filter(text: &str) -> Result<String, Invalid> {
-    let parsed = tracing_subscriber::EnvFilter::try_new(text);
-    parsed
-        .map(|_| text.to_owned())
-        .map_err(|_| "must be a level (error, warn, info, debug, trace) or a filter".into())
+fn parse_filter(text: &str) -> Result<Targets, Invalid> {
+    text.parse().map_err(|_| {
+        "must be a level (error, warn, info, debug, trace), or levels of parts of the program, such \
+         as info,sqlx=warn"
+            .into()
+    })
+}
+
+/// What is logged where nothing else is asked for.
+fn default_filter() -> Targets {
+    Targets::new().with_default(Level::INFO).with_target("sqlx", Level::WARN)
 }
 
 fn parse_metrics(text: &str) -> Result<MetricsListener, Invalid> {

@@ -13,7 +13,7 @@ use tracing::Subscriber;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 
 use self::log_writer::{LogThread, LogWriter};
 use crate::config::telemetry::{LogFormat, TelemetrySettings};
@@ -54,7 +54,7 @@ impl Telemetry {
     /// # Errors
     /// What can not be set up.
     pub fn start(settings: &TelemetrySettings) -> Result<Self, SetupError> {
-        let filter = EnvFilter::try_new(&settings.log_filter).unwrap_or_default();
+        let filter = settings.log_filter.clone();
         let (writer, log_thread) = log_writer::start(stderr())?;
         let log = log_layer::<Registry>(settings.log_format, writer.clone()).with_filter(filter);
         let traces = traces::Exporter::start(settings.otlp_endpoint.as_ref())?;

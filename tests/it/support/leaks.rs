@@ -5,7 +5,11 @@ use std::sync::{Mutex, Once};
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static CAPTURED: Once = Once::new();
@@ -13,11 +17,10 @@ static CAPTURED: Once = Once::new();
 /// Keeps the log of this process, with more in it than an operator would ever ask for.
 pub fn capture_log() {
     CAPTURED.call_once(|| {
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new("tenantry=trace,sqlx=trace,info"))
-            .with_ansi(false)
-            .with_writer(|| Log);
-        subscriber.init();
+        let all = ["tenantry", "sqlx"].map(|target| (target, Level::TRACE));
+        let filter = Targets::new().with_default(Level::INFO).with_targets(all);
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Log);
+        tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     });
 }
 
