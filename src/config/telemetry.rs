@@ -64,8 +64,8 @@ fn parse_format(text: &str) -> Result<LogFormat, Invalid> {
 
 fn parse_filter(text: &str) -> Result<Targets, Invalid> {
     text.parse().map_err(|_| {
-        "must be a level (error, warn, info, debug, trace), or levels of parts of the program, such \
-         as info,sqlx=warn"
+        "must be a level (error, warn, info, debug, trace), or levels of parts of the program, \
+         such as info,sqlx=warn"
             .into()
     })
 }

@@ -172,8 +172,9 @@ fn the_readme_shows_a_repetition_after_kill_9() {
     let address = format!("127.0.0.1:{port}");
     let script = script.replace("127.0.0.1:8080", &address);
     let script = script.replace("target/release/tenantry", env!("CARGO_BIN_EXE_tenantry"));
-    let mut shell = place.command_of("sh", &[("LISTEN_ADDR", &address)]);
-    let done = shell.args(["-c", &script]).output().unwrap();
+    // The script waits for its server, whatever became of that.
+    let mut shell = place.command_of("timeout", &[("LISTEN_ADDR", &address)]);
+    let done = shell.args(["120", "sh", "-c", &script]).output().unwrap();
     let told = told(&done);
     let answers: Vec<serde_json::Value> =
         told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
