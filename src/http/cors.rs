@@ -39,10 +39,14 @@ pub fn layer(app: &App) -> CorsLayer {
         let app = app.clone();
         // No key is used outside the families.
         let takes_keys = Family::of(parts.uri.path()) != Family::None;
-        let may_ask = takes_keys && parts.extensions.get::<NotAsked>().is_none();
+        let known = if takes_keys { parts.extensions.get().copied() } else { Some(Known(false)) };
         async move {
             let trusted = &app.config.http.trusted_origins;
-            trusts(trusted, &origin) || (may_ask && lists(&app, &origin).await)
+            trusts(trusted, &origin)
+                || match known {
+                    Some(Known(is_listed)) => is_listed,
+                    None => lists(&app, &origin).await,
+                }
         }
     };
     let sent =
@@ -71,13 +75,13 @@ fn trusts(trusted: &TrustedOrigins, origin: &HeaderValue) -> bool {
     origin.to_str().is_ok_and(|origin| trusted.contain(origin))
 }
 
-/// Marks a request whose page nobody is asked about.
-#[derive(Clone)]
-struct NotAsked;
+/// Whether a page may read an answer, where that is known without asking who lists it.
+#[derive(Clone, Copy)]
+struct Known(bool);
 
 /// Answers a preflight, or has the request answered, and tells the browser whether the page may
-/// read that. What is asked about the page comes last, and not at all for who has to come again: it
-/// is one more question to the database.
+/// read that. Who lists the page is asked last, and not at all where its key says so, or where
+/// nobody knows who it is and it has to come again: that is one more question to the database.
 pub async fn answer<F: Future<Output = Response>>(
     (app, cors): (&App, &CorsLayer),
     context: &RequestContext,
@@ -94,12 +98,23 @@ pub async fn answer<F: Future<Output = Response>>(
     } else {
         Some(answer(request).await)
     };
-    if answer.as_ref().is_some_and(is_turned_away) {
-        asked.extensions_mut().insert(NotAsked);
+    if is_of_list(context) {
+        asked.extensions_mut().insert(Known(true));
+    } else if answer.as_ref().is_some_and(is_turned_away) {
+        asked.extensions_mut().insert(Known(false));
     }
     let mut answer = answer.unwrap_or_default();
     let inner = service_fn(|_| ready(Ok::<_, Infallible>(std::mem::take(&mut answer))));
     cors.layer(inner).oneshot(asked).await.unwrap_or_else(|never| match never {})
+}
+
+/// Whether the request was made with a key of an active organization that has a list: then the page
+/// is on it, or the key would not have been taken.
+fn is_of_list(context: &RequestContext) -> bool {
+    let caller = context.caller.get().and_then(|identity| identity.caller.as_ref());
+    caller.filter(|caller| !caller.is_suspended).is_some_and(|caller| {
+        caller.credential.key().is_some_and(|key| !key.allowed_origins.is_empty())
+    })
 }
 
 /// Whether the answer is to come again later.

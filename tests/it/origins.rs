@@ -128,6 +128,29 @@ async fn a_refused_page_is_told_to_the_organization_s_trail() {
 }
 
 #[tokio::test]
+async fn a_page_of_the_list_reads_when_to_come_again_and_a_stranger_s_does_not() {
+    let plans = r#"{"starter":{"requests_per_minute":1}}"#;
+    let limits = r#"{"address":{"quota":1,"window_s":600}}"#;
+    let more = [("LIMITS_PROFILE", "usual"), ("PLANS", plans), ("LIMITS", limits)];
+    with(&[&SETTINGS[..], &more].concat())
+        .run(async |app| {
+            let key = provision(app, "acme", "https://acme.example.com").await;
+            let origin = "https://acme.example.com";
+            let (page, stranger) = (app.key(&key), app.anon());
+            for (page, statuses, reader) in [(page, [200, 429], origin), (stranger, [401, 429], "")]
+            {
+                for status in statuses {
+                    let answer = page.with("origin", origin).get("/auth/verify").await;
+                    let answer = answer.has_status(status);
+                    let reads = answer.header("access-control-allow-origin");
+                    assert_eq!(reads, if status == 401 { origin } else { reader }, "{status}");
+                }
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_preflight_passes_for_our_pages_and_for_those_on_an_active_organization_s_list() {
     with(&SETTINGS)
         .run(async |app| {
