@@ -11,8 +11,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use deadpool::managed::{BuildError, Metrics, Object, Pool, PoolError, QueueMode, RecycleError};
-use deadpool::managed::{Manager, RecycleResult};
+use deadpool::managed::{
+    Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult,
+};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::time::error::Elapsed;
@@ -63,7 +64,7 @@ impl Database {
         let opener = Opener(options.options(BUDGETS));
         // The one that was used last: the others may be closed when there is less to do.
         let pool = Pool::builder(opener).max_size(size as usize).queue_mode(QueueMode::Lifo);
-        let pool = pool.build().map_err(|error: BuildError| Error::internal(error))?;
+        let pool = pool.build().map_err(Error::internal)?;
         Ok(Self { pool, name })
     }
 

@@ -50,7 +50,7 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// What the operator configured.
     pub config: Config,
-    /// The database, for everything but [lookups](Parts::lookups).
+    /// The database, for everything but lookups.
     pub db: Database,
     /// Who a credential belongs to.
     pub key_lookup: KeyLookup,
@@ -84,7 +84,7 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// The database, for what is asked of it for many requests at once: a connection for each batch
     /// that may be under way.
-    pub lookups: Database,
+    lookups: Database,
     stop: CancellationToken,
 }
 

@@ -117,27 +117,6 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    /// What was written, and in how many parts.
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<Vec<u8>>>>);
-
-    impl Kept {
-        fn parts(&self) -> Vec<Vec<u8>> {
-            self.0.lock().expect("no panic").clone()
-        }
-    }
-
-    impl Write for Kept {
-        fn write(&mut self, part: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic").push(part.to_owned());
-            Ok(part.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     /// Tells of each part that is written.
     struct Told(mpsc::Sender<Vec<u8>>);
 
@@ -164,8 +143,8 @@ mod tests {
 
     #[test]
     fn every_line_is_written_once_and_each_thread_s_in_their_order() {
-        let kept = Kept::default();
-        let (writer, writing) = start(kept.clone()).expect("a thread");
+        let (tell, told) = mpsc::channel();
+        let (writer, writing) = start(Told(tell)).expect("a thread");
         thread::scope(|scope| {
             for thread in 0..4 {
                 let mut writer = writer.clone();
@@ -180,7 +159,7 @@ mod tests {
         drop(writing);
         let mut late = writer;
         late.write_all(b"4 late\n").expect("taken");
-        let parts = kept.parts();
+        let parts: Vec<Vec<u8>> = told.try_iter().collect();
         assert!(parts.len() < 2_000, "{} parts", parts.len());
         let text = String::from_utf8(parts.concat()).expect("text");
         assert!(text.ends_with("\n4 late\n"));

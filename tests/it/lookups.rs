@@ -33,7 +33,7 @@ impl Question for Square {
 #[tokio::test]
 async fn of_many_questions_at_once_each_gets_its_own_answer() {
     run(async |app| {
-        let lookup = Lookup::start(&app.app.lookups, 2);
+        let lookup = Lookup::start(&app.app.db, 2);
         let largest_batch = Arc::new(AtomicUsize::new(0));
         let ask = async |number| {
             let largest_batch = Arc::clone(&largest_batch);
@@ -78,7 +78,7 @@ impl Question for Told {
 }
 
 fn told(app: &TestApp) -> Lookup<Told> {
-    Lookup::start(&app.app.lookups, 2)
+    Lookup::start(&app.app.db, 2)
 }
 
 #[tokio::test]

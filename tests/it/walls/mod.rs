@@ -471,7 +471,6 @@ fn what_is_asked_without_walls_is_known_with_the_reason() {
         let code: String = source.code().split_whitespace().collect();
         let ways = [
             "db.run(",
-            "lookups.run(",
             "db.transaction(",
             "db.long_transaction(",
             ".run(&app,&person,",
