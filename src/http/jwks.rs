@@ -1,21 +1,23 @@
 //! `/.well-known/jwks.json`: what others check our access tokens with (RFC 7517).
 
+use axum::Router;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::get;
-use axum::{Json, Router};
-use jsonwebtoken::jwk::JwkSet;
-use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::error::{Error, Result};
+use crate::http::public_document::PublicDocument;
 
 /// The public keys.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(as = Jwks)]
+#[expect(dead_code, reason = "only described, in the API document")]
 pub struct PublicKeys {
     /// One for each private key of `JWT_PRIVATE_KEYS`; none where tokens are signed with a secret.
-    #[schema(value_type = Vec<PublicKey>)]
-    keys: Vec<jsonwebtoken::jwk::Jwk>,
+    keys: Vec<PublicKey>,
 }
 
 /// A public key (RFC 8037).
@@ -42,10 +44,11 @@ pub struct PublicKey {
 /// A token that is well signed and not over may still be worth nothing: its session may have ended.
 /// Only a request here tells.
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "getJwks", tag = "health",
-    responses((status = 200, description = "The keys.", body = PublicKeys)))]
-pub async fn show(State(app): State<App>) -> Json<PublicKeys> {
-    let JwkSet { keys } = app.access_tokens.published().clone();
-    Json(PublicKeys { keys })
+    responses((status = 200, description = "The keys.", body = PublicKeys),
+              (status = 304, description = "`If-None-Match` names them: they are the same.")))]
+pub(super) async fn show(State(app): State<App>, headers: HeaderMap) -> Result<Response> {
+    let keys = serde_json::to_vec(app.access_tokens.published()).map_err(Error::internal)?;
+    Ok(PublicDocument::new("application/json", keys).respond(&headers))
 }
 
 /// The route.

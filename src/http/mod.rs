@@ -28,6 +28,7 @@ pub mod organization;
 pub mod page;
 pub mod path;
 pub mod problem;
+pub mod public_document;
 pub mod query;
 pub mod shedding;
 pub mod stripe;
@@ -56,7 +57,7 @@ pub fn routes() -> OpenApiRouter<App> {
 pub fn router(app: &App) -> Router {
     let (routes, document) = openapi::split();
     let product = dress_callers(app, routes.method_not_allowed_fallback(error::method_not_allowed));
-    let others = jwks::routes().merge(openapi::routes_of(document)).merge(stripe::routes(app));
+    let others = jwks::routes().merge(openapi::routes_of(&document)).merge(stripe::routes(app));
     let others = others.fallback(error::nothing_here);
     let others = others.method_not_allowed_fallback(error::method_not_allowed);
     let others = others.layer(from_fn_with_state(app.clone(), limits::by_address));

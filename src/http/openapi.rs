@@ -1,7 +1,7 @@
 //! The API's own description (`OpenAPI` 3.1), generated from the handlers.
 
 use axum::Router;
-use axum::http::header;
+use axum::response::Redirect;
 use axum::routing::get;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi as Document, Ref, ResponseBuilder};
@@ -11,6 +11,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::app::App;
 use crate::http::dialect::Family;
 use crate::http::operator::dialect::is_for_keys_or_elsewhere;
+use crate::http::public_document::PublicDocument;
 use crate::http::{
     account, health, jwks, onboarding, operator, organization, routes, stripe, user,
 };
@@ -145,10 +146,15 @@ pub fn yaml() -> Result<String, impl std::error::Error> {
     split().1.to_yaml()
 }
 
-/// `/openapi.yaml`, `/openapi.json`, and `/docs` to read it in a browser, without a network.
-pub fn routes_of(document: Document) -> Router<App> {
+/// `/openapi.yaml`, `/openapi.json`, and `/docs` to read it in a browser, without a network. `/`
+/// leads there.
+pub fn routes_of(document: &Document) -> Router<App> {
     let yaml = document.to_yaml().unwrap_or_default();
-    let serve = || async move { ([(header::CONTENT_TYPE, "application/yaml")], yaml) };
+    let json = document.to_json().unwrap_or_default();
     let docs = SwaggerUi::new("/docs").config(Config::from("/openapi.json").validator_url("none"));
-    Router::new().route("/openapi.yaml", get(serve)).merge(docs.url("/openapi.json", document))
+    Router::new()
+        .route("/", get(async || Redirect::temporary("/docs/")))
+        .route("/openapi.yaml", PublicDocument::new("application/yaml", yaml).route())
+        .route("/openapi.json", PublicDocument::new("application/json", json).route())
+        .merge(docs)
 }

@@ -207,7 +207,7 @@ async fn paths_and_methods_that_are_not_there_answer_in_the_family_s_words() {
             let answer = app.anon().get(path).await;
             assert_eq!(answer.header("content-type"), "application/problem+json");
         }
-        for path in ["/", "/nowhere", "/v1/other", "/%00", "/mee", "/..%2f..%2fetc/passwd"] {
+        for path in ["/nowhere", "/v1/other", "/%00", "/mee", "/..%2f..%2fetc/passwd"] {
             let answer = app.anon().get(path).await.has_status(404);
             assert_eq!(answer.header("content-type"), "application/problem+json");
             assert_eq!(answer.body["code"], "not_found");

@@ -1,0 +1,129 @@
+//! A document that is the same for everybody: clients and caches may keep it for [`MAX_AGE`]
+//! seconds, ask whether theirs is still current (`ETag`, RFC 9110 §8.8.3), and get it compressed.
+
+use std::io::Write;
+use std::sync::{Arc, OnceLock};
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
+
+use crate::app::App;
+use crate::model::hex;
+
+const MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300");
+
+/// The document, compressed when it is first asked for so.
+pub struct PublicDocument {
+    content_type: HeaderValue,
+    text: Bytes,
+    /// Weak: the same for the compressed text.
+    etag: String,
+    gzip: OnceLock<Option<Bytes>>,
+}
+
+impl PublicDocument {
+    /// The document with this text.
+    pub fn new(content_type: &'static str, text: impl Into<Bytes>) -> Self {
+        let text = text.into();
+        let digest = hex::encode(&Sha256::digest(&text).into());
+        let content_type = HeaderValue::from_static(content_type);
+        Self { content_type, text, etag: format!("W/\"{digest}\""), gzip: OnceLock::new() }
+    }
+
+    /// `GET` of the document.
+    pub fn route(self) -> MethodRouter<App> {
+        let document = Arc::new(self);
+        get(async move |headers: HeaderMap| document.respond(&headers))
+    }
+
+    /// Returns the document to a request with these headers: 304 where the client has it already.
+    pub fn respond(&self, headers: &HeaderMap) -> Response {
+        let mut response = if self.is_named_in(headers) {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            self.body(headers)
+        };
+        let named = response.headers_mut();
+        if let Ok(etag) = HeaderValue::from_str(&self.etag) {
+            named.insert(header::ETAG, etag);
+        }
+        named.insert(header::CACHE_CONTROL, MAX_AGE);
+        named.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+        response
+    }
+
+    fn body(&self, headers: &HeaderMap) -> Response {
+        let gzip = accepts_gzip(headers).then(|| self.gzip.get_or_init(|| smaller(&self.text)));
+        let mut response = match gzip {
+            Some(Some(gzip)) => {
+                let mut response = Body::from(gzip.clone()).into_response();
+                let coding = HeaderValue::from_static("gzip");
+                response.headers_mut().insert(header::CONTENT_ENCODING, coding);
+                response
+            }
+            _ => Body::from(self.text.clone()).into_response(),
+        };
+        response.headers_mut().insert(header::CONTENT_TYPE, self.content_type.clone());
+        response
+    }
+
+    /// Whether `If-None-Match` names the document, compared weakly.
+    fn is_named_in(&self, headers: &HeaderMap) -> bool {
+        let strong = self.etag.trim_start_matches("W/");
+        listed(headers, &header::IF_NONE_MATCH)
+            .any(|etag| etag == "*" || etag.trim_start_matches("W/") == strong)
+    }
+}
+
+/// The members of a header that is a list, separated by commas.
+fn listed<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// Whether `Accept-Encoding` names gzip, and not with the weight 0.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    listed(headers, &header::ACCEPT_ENCODING).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+        is_gzip && weight.is_none_or(|weight| weight.parse().is_ok_and(|it: f32| it > 0.0))
+    })
+}
+
+/// The text in gzip, where that is smaller.
+fn smaller(text: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let compressed = encoder.write_all(text).and_then(|()| encoder.finish()).ok()?;
+    (compressed.len() < text.len()).then(|| compressed.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn gzip_is_sent_to_who_accepts_it_and_to_nobody_else() {
+        for accepted in ["gzip", "GZIP", "deflate, gzip;q=0.5", "br;q=1.0,gzip ; q=1"] {
+            assert!(accepts_gzip(&headers(header::ACCEPT_ENCODING, accepted)), "{accepted}");
+        }
+        for refused in ["", "identity", "gzip;q=0", "gzip;q=0.0", "br", "gzipped", "gzip;q=x"] {
+            assert!(!accepts_gzip(&headers(header::ACCEPT_ENCODING, refused)), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_gzip_makes_no_smaller_is_sent_as_it_is() {
+        assert!(smaller(br#"{"keys":[]}"#).is_none());
+        assert!(smaller(&[b'a'; 1000]).is_some());
+    }
+}

@@ -1,0 +1,107 @@
+//! `/openapi.yaml`, `/openapi.json`, `/.well-known/jwks.json`: what caches and tools may do with
+//! them.
+
+use std::io::Read;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use flate2::read::GzDecoder;
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+use crate::support::{TestApp, run, with};
+
+const DOCUMENTS: [&str; 3] = ["/openapi.yaml", "/openapi.json", "/.well-known/jwks.json"];
+
+/// `openssl genpkey -algorithm ed25519 -outform DER | base64 -w0`, three times.
+const SETTINGS: [(&str, &str); 1] = [(
+    "JWT_PRIVATE_KEYS",
+    "e1:MC4CAQAwBQYDK2VwBCIEIIgd9QjEpAZu3+7nwitf6u5KbavrYipHROCB9+gCegjq,\
+     e2:MC4CAQAwBQYDK2VwBCIEIE6v5KsSiEavMRA5IV8qlB4HlTQXakzRVjf6rhx53A8M,\
+     e3:MC4CAQAwBQYDK2VwBCIEIJhANaEAtt60ISDJ8Q6ubddAGonseIX2dfKEyjMoSF53",
+)];
+
+/// The status, the headers and the bytes of an answer, which need not be text.
+async fn fetch(app: &TestApp, path: &str, sent: (&str, &str)) -> (StatusCode, HeaderMap, Vec<u8>) {
+    let request = Request::get(path).header(sent.0, sent.1).body(Body::empty()).unwrap();
+    let answer = tenantry::http::router(&app.app).oneshot(request).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    (parts.status, parts.headers, body.collect().await.unwrap().to_bytes().to_vec())
+}
+
+#[tokio::test]
+async fn a_public_document_may_be_cached_and_is_sent_again_only_where_it_changed() {
+    with(&SETTINGS)
+        .run(async |app| {
+            for path in DOCUMENTS {
+                let first = app.anon().get(path).await.has_status(200);
+                let etag = first.header("etag").to_owned();
+                assert!(etag.len() > 10, "{path}: no ETag");
+                assert_eq!(first.header("cache-control"), "public, max-age=300", "{path}");
+                for named in [etag.as_str(), &format!("\"other\", {etag}"), "*", &etag[2..]] {
+                    let again = app.anon().with("if-none-match", named).get(path).await;
+                    let again = again.has_status(304);
+                    assert_eq!(again.text, "");
+                    assert_eq!(again.header("etag"), etag);
+                    assert_eq!(again.header("cache-control"), "public, max-age=300");
+                }
+                for other in ["\"other\"", &etag.to_uppercase(), ""] {
+                    let again = app.anon().with("if-none-match", other).get(path).await;
+                    assert_eq!(again.has_status(200).text, first.text, "{path}");
+                }
+                // Whoever asks for the headers alone is told the same.
+                let head = app.anon().send("HEAD", path, "").await.has_status(200);
+                assert_eq!(head.header("etag"), etag);
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_public_document_is_compressed_for_clients_that_take_gzip() {
+    with(&SETTINGS)
+        .run(async |app| {
+            for path in DOCUMENTS {
+                let plain = app.anon().get(path).await.has_status(200);
+                assert_eq!(plain.header("content-encoding"), "");
+                let accepted = ("accept-encoding", "br, gzip");
+                let (status, headers, bytes) = fetch(app, path, accepted).await;
+                assert_eq!(status, 200);
+                assert_eq!(headers[header::CONTENT_ENCODING], "gzip", "{path}");
+                assert_eq!(headers[header::ETAG], plain.header("etag"));
+                assert_eq!(headers[header::CONTENT_TYPE], plain.header("content-type"));
+                let mut varies = headers.get_all(header::VARY).iter();
+                assert!(varies.any(|it| it == "accept-encoding"), "{headers:?}");
+                assert!(bytes.len() < plain.text.len());
+                let mut text = String::new();
+                GzDecoder::new(&*bytes).read_to_string(&mut text).unwrap();
+                assert!(text == plain.text, "{path} differs");
+                let (_, headers, bytes) = fetch(app, path, ("accept-encoding", "gzip;q=0")).await;
+                assert_eq!(headers.get(header::CONTENT_ENCODING), None);
+                assert!(bytes == plain.text.as_bytes());
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_anybody_s_own_is_still_not_stored() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let answer = app.key(&acme.api_key).get("/me").await.has_status(200);
+        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!(answer.header("etag"), "");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_root_leads_to_the_documentation() {
+    run(async |app| {
+        let root = app.anon().get("/").await.has_status(307);
+        assert_eq!(root.header("cache-control"), "no-store");
+        let page = app.anon().get(root.header("location")).await.has_status(200);
+        assert!(page.header("content-type").starts_with("text/html"));
+    })
+    .await;
+}
