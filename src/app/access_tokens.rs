@@ -4,9 +4,12 @@
 //! the keys it means, never an algorithm. A token proves only that we issued it and that it is not
 //! over; whether its session still is good is asked of the database at each use.
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::config::tokens::TokenSettings;
@@ -14,13 +17,25 @@ use crate::error::{Error, Result};
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::secret::Secret;
 
-/// How long an access token from a key exchange lives (contract §2).
-pub const KEY_TOKEN_LIFETIME: TimeDelta = TimeDelta::minutes(15);
 /// How long a person's access token lives (contract §3).
 pub const ACCOUNT_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 /// For whom the tokens are.
 const AUDIENCE: &str = "tenantry";
+/// What they are.
+const TYPE: &str = "JWT";
+
+/// What a token's header says, and all that it may say: another parameter, such as `crit`, `b64` or
+/// `zip`, could change what the rest means (RFC 7515 §4.1.11).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenHeader {
+    kid: String,
+    typ: String,
+    /// Each key has its own algorithm, which decoding compares.
+    #[serde(rename = "alg")]
+    _alg: IgnoredAny,
+}
 
 /// What a token says (RFC 7519). A claim of another JSON type is a refusal.
 #[derive(Serialize, Deserialize)]
@@ -31,6 +46,9 @@ struct Claims {
     sid: String,
     iat: i64,
     exp: i64,
+    /// Before when it is not good; ours do not say.
+    #[serde(default, skip_serializing)]
+    nbf: i64,
 }
 
 /// Whose session a token names.
@@ -52,6 +70,7 @@ struct Verifying {
 /// Signs with the newest key, reads with every one.
 pub struct AccessTokens {
     issuer: String,
+    key_token_lifetime: TimeDelta,
     signing: (Header, EncodingKey),
     verifying: Vec<Verifying>,
     published: JwkSet,
@@ -87,7 +106,15 @@ impl AccessTokens {
         }
         let signing = tokens.into_iter().next();
         let signing = signing.ok_or_else(|| Error::internal("nothing to sign tokens with"))?;
-        Ok(Self { issuer, signing, verifying, published: JwkSet { keys: published } })
+        let key_token_lifetime = settings.key_token_lifetime;
+        let published = JwkSet { keys: published };
+        Ok(Self { issuer, key_token_lifetime, signing, verifying, published })
+    }
+
+    /// How long a token for a key's session lives.
+    #[must_use]
+    pub const fn key_token_lifetime(&self) -> TimeDelta {
+        self.key_token_lifetime
     }
 
     /// A token for the session that a key of `user` was exchanged for.
@@ -100,7 +127,7 @@ impl AccessTokens {
         user: &str,
         now: DateTime<Utc>,
     ) -> Result<Secret> {
-        self.issue(session, user.to_owned(), (now, now + KEY_TOKEN_LIFETIME))
+        self.issue(session, user.to_owned(), (now, now + self.key_token_lifetime))
     }
 
     /// A token for a person's session.
@@ -129,6 +156,7 @@ impl AccessTokens {
             sid: session.to_string(),
             iat: from.timestamp(),
             exp: until.timestamp(),
+            nbf: 0,
         };
         let (header, key) = &self.signing;
         encode(header, &claims, key).map(Secret::new).map_err(Error::internal)
@@ -137,11 +165,11 @@ impl AccessTokens {
     /// The session of a token that we issued and that is not over.
     #[must_use]
     pub fn session(&self, token: &str, now: DateTime<Utc>) -> Option<TokenSession> {
-        let header = jsonwebtoken::decode_header(token).ok()?;
-        let kid = header.kid?;
+        let TokenHeader { kid, .. } = read_header(token).filter(|it| it.typ == TYPE)?;
         let Verifying { key, validation, .. } = self.verifying.iter().find(|it| it.kid == kid)?;
         let claims = decode::<Claims>(token, key, validation).ok()?.claims;
-        let session = SessionId::parse(&claims.sid).filter(|_| claims.exp > now.timestamp())?;
+        let is_current = claims.nbf <= now.timestamp() && now.timestamp() < claims.exp;
+        let session = SessionId::parse(&claims.sid).filter(|_| is_current)?;
         let is_account = AccountId::parse(&claims.sub).is_some();
         let of_whom = if is_account { TokenSession::Account } else { TokenSession::Key };
         Some(of_whom(session))
@@ -158,6 +186,11 @@ impl AccessTokens {
 #[must_use]
 pub fn is_token(text: &str) -> bool {
     text.matches('.').count() >= 2
+}
+
+fn read_header(token: &str) -> Option<TokenHeader> {
+    let (header, _) = token.split_once('.')?;
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(header).ok()?).ok()
 }
 
 fn header(kid: &str, algorithm: Algorithm) -> Header {

@@ -1,5 +1,6 @@
 //! How access tokens are signed.
 
+use chrono::TimeDelta;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey};
 
@@ -7,12 +8,19 @@ use crate::config::env::Env;
 use crate::config::named_secret::{NamedSecret, parse_list};
 use crate::model::Invalid;
 
+/// How many minutes an access token from a key exchange lives, at least and by default (contract
+/// §2), and at most.
+const DEFAULT_MINUTES: i64 = 15;
+const DAY: i64 = 24 * 60;
+
 /// How access tokens are signed. There is a key at least; no two have one id.
 pub struct TokenSettings {
     /// Ed25519 private keys (PKCS#8), newest first. Where there is one, the newest signs.
     pub private_keys: Vec<NamedSecret>,
     /// Secrets, newest first. Without a private key, the newest signs.
     pub secrets: Vec<NamedSecret>,
+    /// How long an access token from a key exchange lives.
+    pub key_token_lifetime: TimeDelta,
 }
 
 impl TokenSettings {
@@ -26,8 +34,15 @@ impl TokenSettings {
         if private_keys.iter().any(|one| secrets.iter().any(|other| other.id == one.id)) {
             env.problem("JWT_PRIVATE_KEYS", "uses an id that JWT_SECRETS uses, too");
         }
-        Self { private_keys, secrets }
+        let minutes = env.optional("ACCESS_TOKEN_MINUTES", parse_minutes);
+        let key_token_lifetime = TimeDelta::minutes(minutes.unwrap_or(DEFAULT_MINUTES));
+        Self { private_keys, secrets, key_token_lifetime }
     }
+}
+
+fn parse_minutes(text: &str) -> Result<i64, Invalid> {
+    let minutes = text.parse().ok().filter(|minutes| (DEFAULT_MINUTES..=DAY).contains(minutes));
+    minutes.ok_or_else(|| format!("must be a number from {DEFAULT_MINUTES} to {DAY}").into())
 }
 
 /// Reads `id:base64[,id:base64…]`, each a private key that can sign.

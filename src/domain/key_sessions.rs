@@ -9,7 +9,6 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::app::access_tokens::KEY_TOKEN_LIFETIME;
 use crate::domain::keys::{confirm, elsewhere, from_another_page};
 use crate::error::{Error, Proof, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
@@ -133,7 +132,7 @@ async fn issue(
     Ok(Tokens {
         access: app.access_tokens.issue_to_key(session, &holder.user_handle, now)?,
         refresh,
-        expires_in: KEY_TOKEN_LIFETIME.num_seconds(),
+        expires_in: app.access_tokens.key_token_lifetime().num_seconds(),
     })
 }
 

@@ -51,6 +51,15 @@ impl Email {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The address as people write it: its domain without A-labels.
+    #[must_use]
+    pub fn to_unicode(&self) -> String {
+        let (local, domain) = self.0.split_once('@').unwrap_or((&self.0, ""));
+        let (domain, _) =
+            Uts46::new().to_unicode(domain.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
+        format!("{local}@{domain}")
+    }
 }
 
 fn too_long() -> Invalid {

@@ -15,8 +15,15 @@ impl Metadata {
     /// Takes strings under names.
     ///
     /// # Errors
-    /// More than 4 KiB, or a NUL, which the database can not hold.
+    /// A blank name, more than 4 KiB, or a NUL, which the database can not hold.
     pub fn parse(members: BTreeMap<String, String>) -> Result<Self, Invalid> {
+        if members.keys().any(|name| name.trim().is_empty()) {
+            return Err("must not contain an empty name".into());
+        }
+        Self::bounded(members)
+    }
+
+    fn bounded(members: BTreeMap<String, String>) -> Result<Self, Invalid> {
         if members.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
             return Err("must not contain U+0000".into());
         }
@@ -30,7 +37,7 @@ impl Metadata {
     /// This with changes: a string replaces, nothing removes.
     ///
     /// # Errors
-    /// As for [`Metadata::parse`].
+    /// As for [`Metadata::parse`], but for names that are there already.
     pub fn merged(&self, changes: &MetadataChanges) -> Result<Self, Invalid> {
         let mut members = self.0.clone();
         for (name, change) in &changes.0 {
@@ -39,7 +46,7 @@ impl Metadata {
                 None => members.remove(name),
             };
         }
-        Self::parse(members)
+        Self::bounded(members)
     }
 
     /// What the database holds.

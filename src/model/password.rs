@@ -47,15 +47,20 @@ impl NewPassword {
         Ok(Self(Secret::new(password)))
     }
 
-    /// Checks that the password is not the address of the account that it protects.
+    /// Checks that the password is not made of the address of the account that it protects: an
+    /// attacker knows the address, and tries it and its parts with a few characters more.
     ///
     /// # Errors
-    /// A password that is read as the same address, whatever its case.
+    /// A password that is read as the same address, or more than half of which is one piece of it,
+    /// whatever its case.
     pub fn differs_from(&self, email: &Email) -> Result<(), Invalid> {
-        match Email::parse(self.0.expose()) {
-            Ok(same) if same == *email => Err("must not be your e-mail address".into()),
-            _ => Ok(()),
+        let password = self.0.expose();
+        let is_same = Email::parse(password).is_ok_and(|same| same == *email);
+        let spellings = [email.as_str(), &email.to_unicode()];
+        if is_same || spellings.iter().any(|address| is_mostly_of(password, address)) {
+            return Err("must not be made of your e-mail address".into());
         }
+        Ok(())
     }
 
     /// The password, to hash it.
@@ -70,6 +75,23 @@ impl NewPassword {
 #[must_use]
 pub fn attempt(text: &str) -> Option<Secret> {
     one_form(text).map(Secret::new)
+}
+
+/// Whether more than half of a password is one piece of `address`, which is in lower case.
+fn is_mostly_of(password: &str, address: &str) -> bool {
+    let password: Vec<char> = password.to_lowercase().chars().collect();
+    let address: Vec<char> = address.chars().collect();
+    // How long a piece both have that ends here: in the password at this character, in the address
+    // at each.
+    let mut lengths = vec![0; address.len() + 1];
+    let mut longest = 0;
+    for character in &password {
+        for at in (0..address.len()).rev() {
+            lengths[at + 1] = if address[at] == *character { lengths[at] + 1 } else { 0 };
+            longest = longest.max(lengths[at + 1]);
+        }
+    }
+    longest * 2 > password.len()
 }
 
 /// The one form of a password; `None` where that is longer than [`MAX`]. It stops reading there.
@@ -181,6 +203,31 @@ mod tests {
             let password = NewPassword::parse(text).ok().unwrap();
             assert!(password.differs_from(&email(own)).is_err(), "{text}");
             assert!(password.differs_from(&email("bob@example.com")).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_password_made_of_a_piece_of_the_own_address_is_refused() {
+        let own = email("somebody@example.com");
+        for text in [
+            "example.com1",
+            "Example.com!",
+            "example.com2026!",
+            "somebody",
+            "Somebody2026!",
+            "1somebody@example.com1",
+            "xsomebody@example",
+            "example1",
+        ] {
+            let password = NewPassword::parse(text).ok().unwrap();
+            assert!(password.differs_from(&own).is_err(), "{text}");
+            assert!(password.differs_from(&email("ada@bücher.org")).is_ok(), "{text}");
+        }
+        let password = NewPassword::parse("BÜCHER.org1").ok().unwrap();
+        assert!(password.differs_from(&email("ada@bücher.org")).is_err());
+        for text in ["somebody else's horse", "somebody-4711-xyz", "exam-ple-com-body", "xyz .com?"]
+        {
+            assert!(NewPassword::parse(text).ok().unwrap().differs_from(&own).is_ok(), "{text}");
         }
     }
 

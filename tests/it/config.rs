@@ -112,6 +112,20 @@ fn a_mail_server_needs_a_sender_and_links_an_address_of_ours() {
 }
 
 #[test]
+fn an_exchanged_token_lives_from_15_minutes_to_a_day() {
+    let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER)];
+    for (minutes, is_taken) in
+        [("15", true), ("60", true), ("1440", true), ("14", false), ("1441", false), ("1h", false)]
+    {
+        let settings = [secrets[0], secrets[1], ("ACCESS_TOKEN_MINUTES", minutes)];
+        let expected: &[&str] = if is_taken { &[] } else { &["ACCESS_TOKEN_MINUTES"] };
+        assert_eq!(problems(&settings), expected, "{minutes}");
+    }
+    let config = read(&secrets).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.tokens.key_token_lifetime.num_minutes(), 15);
+}
+
+#[test]
 fn gated_signup_needs_its_token() {
     let settings = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER), ("SIGNUP_MODE", "gated")];
     assert_eq!(problems(&settings), ["SIGNUP_TOKEN"]);

@@ -78,7 +78,8 @@ impl From<Tokens> for TokenPair {
     }
 }
 
-/// Exchange a key for an access token (15 minutes) and a refresh token (7 days).
+/// Exchange a key for an access token (15 minutes, or `ACCESS_TOKEN_MINUTES`) and a refresh token
+/// (7 days).
 ///
 /// Both end with their key.
 #[utoipa::path(post, path = "/auth/token-exchange", operation_id = "exchangeKey",

@@ -33,6 +33,10 @@ pub struct Usage {
     period_start: Timestamp,
     /// The first moment after the period.
     period_end: Timestamp,
+    /// The same as `period_start`.
+    start: Timestamp,
+    /// The same as `period_end`.
+    end: Timestamp,
 }
 
 /// Show today's requests (UTC). No plan limits a day.
@@ -86,5 +90,7 @@ async fn read(
         period: name,
         period_start: Timestamp::start_of(period.start),
         period_end: Timestamp::start_of(period.end),
+        start: Timestamp::start_of(period.start),
+        end: Timestamp::start_of(period.end),
     }))
 }

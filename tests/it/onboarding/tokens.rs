@@ -3,11 +3,13 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
+use sha2::Sha256;
 
 use crate::support::actor::Answer;
 use crate::support::app::text;
-use crate::support::{TestApp, run};
+use crate::support::{TestApp, run, with};
 
 async fn refresh(app: &TestApp, token: &str) -> Answer {
     app.anon().post("/auth/refresh", json!({ "refresh_token": token })).await
@@ -211,14 +213,16 @@ fn forge(token: &str, header: Option<Value>, claims: Option<Value>) -> String {
 
 /// A token as only the holder of the newest signing secret can make it.
 fn sign(claims: &Value) -> String {
-    let header = jsonwebtoken::Header {
-        kid: Some("j2".to_owned()),
-        ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256)
-    };
-    let key = jsonwebtoken::EncodingKey::from_base64_secret(
-        "QUJDREVGR0hJSkFCQ0RFRkdISUpBQkNERUZHSElKQUI=",
-    );
-    jsonwebtoken::encode(&header, claims, &key.unwrap()).unwrap()
+    sign_with(&json!({ "typ": "JWT", "alg": "HS256", "kid": "j2" }), claims)
+}
+
+/// The same, with any header.
+fn sign_with(header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(header), part(claims));
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"ABCDEFGHIJABCDEFGHIJABCDEFGHIJAB").unwrap();
+    mac.update(signed.as_bytes());
+    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
 fn claims_of(token: &str) -> Value {
@@ -284,4 +288,93 @@ async fn a_token_with_a_claim_missing_or_of_a_wrong_type_is_refused() {
         }
     })
     .await;
+}
+
+/// RFC 7515 §4.1.11: what is not understood must not be ignored.
+#[tokio::test]
+async fn a_token_whose_header_says_more_than_ours_do_is_refused_however_well_signed() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (token, _) = app.exchange(&acme.api_key).await;
+        let claims = claims_of(&token);
+        let good = json!({ "typ": "JWT", "alg": "HS256", "kid": "j2" });
+        app.bearer(&sign_with(&good, &claims)).get("/me").await.has_status(200);
+        let more = [
+            ("crit", json!(["exp"])),
+            ("crit", json!(["unheard-of"])),
+            ("crit", json!([])),
+            ("b64", json!(false)),
+            ("b64", json!(true)),
+            ("zip", json!("DEF")),
+            ("enc", json!("A128GCM")),
+            ("jwk", json!({ "kty": "oct", "k": "AA" })),
+            ("jku", json!("https://evil.example/jwks.json")),
+            ("x5u", json!("https://evil.example/cert.pem")),
+            ("cty", json!("JWT")),
+            ("unheard-of", json!(1)),
+        ];
+        for (name, value) in more {
+            let mut header = good.clone();
+            header[name] = value;
+            let answer = app.bearer(&sign_with(&header, &claims)).get("/me").await;
+            assert_eq!(answer.status, 401, "{header}");
+        }
+        for typ in
+            [json!("at+jwt"), json!("dpop+jwt"), json!("JWE"), json!(""), json!(1), json!(null)]
+        {
+            let mut header = good.clone();
+            header["typ"] = typ;
+            let answer = app.bearer(&sign_with(&header, &claims)).get("/me").await;
+            assert_eq!(answer.status, 401, "{header}");
+        }
+        for name in ["typ", "alg", "kid"] {
+            let mut header = good.clone();
+            header.as_object_mut().unwrap().remove(name);
+            let answer = app.bearer(&sign_with(&header, &claims)).get("/me").await;
+            assert_eq!(answer.status, 401, "{header}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_is_refused_before_its_time() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (token, _) = app.exchange(&acme.api_key).await;
+        let good = claims_of(&token);
+        let now = good["iat"].as_i64().unwrap();
+        let status = async |nbf: Value| {
+            let mut claims = good.clone();
+            claims["nbf"] = nbf;
+            app.bearer(&sign(&claims)).get("/me").await.status.as_u16()
+        };
+        assert_eq!(status(json!(now)).await, 200);
+        assert_eq!(status(json!(now - 60)).await, 200);
+        for nbf in [json!(now + 1), json!(now + 600), json!("soon"), json!(null), json!(1.5)] {
+            assert_eq!(status(nbf.clone()).await, 401, "{nbf}");
+        }
+        app.clock.advance(TimeDelta::seconds(1));
+        assert_eq!(status(json!(now + 1)).await, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_operator_chooses_how_long_exchanged_tokens_live() {
+    with(&[("ACCESS_TOKEN_MINUTES", "1440")])
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let body = json!({ "api_key": acme.api_key });
+            let answer = app.anon().post("/auth/token-exchange", body).await.has_status(200);
+            assert_eq!(answer.body["expires_in"], 24 * 60 * 60);
+            let next = refresh(app, &text(&answer.body["refresh_token"])).await.has_status(200);
+            assert_eq!(next.body["expires_in"], 24 * 60 * 60);
+            let token = text(&answer.body["access_token"]);
+            app.clock.advance(TimeDelta::hours(24) - TimeDelta::seconds(1));
+            app.bearer(&token).get("/me").await.has_status(200);
+            app.clock.advance(TimeDelta::seconds(1));
+            app.bearer(&token).get("/me").await.has_failed(401, "unauthorized");
+        })
+        .await;
 }

@@ -22,6 +22,21 @@ async fn requests_before_this_one_are_counted_at_once() {
     .await;
 }
 
+/// Dashboards of the page's contract read `start` and `end`.
+#[tokio::test]
+async fn a_period_begins_and_ends_under_both_names() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for path in ["/usage/today", "/usage/summary", "/usage/summary?month=2036-02"] {
+            let usage = used(app, &acme.api_key, path).await;
+            assert!(usage["start"].is_string() && usage["end"].is_string(), "{usage}");
+            assert_eq!(usage["start"], usage["period_start"]);
+            assert_eq!(usage["end"], usage["period_end"]);
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn only_the_organization_s_own_authenticated_requests_count() {
     run(async |app| {

@@ -82,6 +82,28 @@ async fn notes_that_grow_beyond_4_kib_together_are_refused() {
 }
 
 #[tokio::test]
+async fn metadata_takes_no_empty_name_and_gives_up_one_that_is_there() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let actor = app.key(&acme.api_key);
+        let change = async |metadata: serde_json::Value| {
+            actor.patch(&path(&acme.key_id), json!({ "metadata": metadata })).await
+        };
+        for empty in [json!({ "": "data" }), json!({ "\u{a0}": "data", "team": null })] {
+            let answer = change(empty).await.has_failed(400, "validation_error");
+            assert_eq!(answer.refused_fields(), ["metadata"]);
+        }
+        // One that was taken before.
+        app.execute(r#"update api_keys set metadata = '{"": "old"}'"#).await;
+        let answer = change(json!({ "team": "data" })).await.has_status(200);
+        assert_eq!(answer.body["metadata"], json!({ "": "old", "team": "data" }));
+        let answer = change(json!({ "": null })).await.has_status(200);
+        assert_eq!(answer.body["metadata"], json!({ "team": "data" }));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_name_that_another_live_key_has_is_a_conflict() {
     run(async |app| {
         let acme = app.sign_up().await;

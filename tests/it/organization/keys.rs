@@ -66,6 +66,8 @@ async fn each_bad_value_is_refused_by_its_field() {
             ("metadata", json!({ "a": { "b": "c" } })),
             ("metadata", json!({ "a": 1 })),
             ("metadata", json!({ "a": "\u{0}" })),
+            ("metadata", json!({ "": "data" })),
+            ("metadata", json!({ "team": "data", " ": "data" })),
             ("allowed_ips", json!(["10.0.0.0/33"])),
             ("allowed_ips", json!("10.0.0.0/8")),
         ];
