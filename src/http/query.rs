@@ -48,6 +48,21 @@ impl Query {
         self.optional(name, parse)
     }
 
+    /// The parameter `name`, which takes the words `allowed`.
+    pub fn choice<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+        allowed: fn() -> Vec<&'static str>,
+    ) -> Option<T> {
+        let before = self.issues.len();
+        let found = self.optional(name, |text| parse(text).ok_or_else(|| "is unknown".into()));
+        if let Some(issue) = self.issues.get_mut(before) {
+            *issue = Issue::of_choice(name, allowed()).at(Location::Query);
+        }
+        found
+    }
+
     /// Fails where any issue was met.
     ///
     /// # Errors

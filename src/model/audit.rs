@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::Invalid;
 use crate::model::ids::OrganizationId;
 
 /// The request that a change came with, as plain data.
@@ -33,134 +32,122 @@ impl Trail {
     }
 }
 
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventType {
+/// Declares [`EventType`]: each type with the word that the log and its filters have for it.
+macro_rules! event_types {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// What happened.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum EventType {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl EventType {
+            /// Every type.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The type's word.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+event_types! {
     /// An organization was made by open signup.
-    OrganizationSignedUp,
+    OrganizationSignedUp = "organization.signed_up",
     /// An organization was made with a person's account.
-    AccountSignedUp,
+    AccountSignedUp = "account.signed_up",
     /// A person made another organization.
-    OrganizationCreated,
+    OrganizationCreated = "organization.created",
     /// An organization's settings were changed.
-    OrganizationUpdated,
+    OrganizationUpdated = "organization.updated",
     /// An organization was deleted.
-    OrganizationDeleted,
+    OrganizationDeleted = "organization.deleted",
     /// The operator made an organization.
-    OrganizationProvisioned,
+    OrganizationProvisioned = "organization.provisioned",
     /// The operator suspended an organization.
-    OrganizationSuspended,
+    OrganizationSuspended = "organization.suspended",
     /// The operator reactivated an organization.
-    OrganizationReactivated,
+    OrganizationReactivated = "organization.reactivated",
     /// The operator moved an organization to another plan.
-    OrganizationPlanChanged,
+    OrganizationPlanChanged = "organization.plan_changed",
     /// The operator ended all keys of an organization.
-    KeysForceRevoked,
+    KeysForceRevoked = "api_keys.force_revoked",
     /// The operator gave an organization a new key.
-    KeysForceRotated,
+    KeysForceRotated = "api_keys.force_rotated",
     /// A master key was missing or wrong, once or many times.
-    MasterKeyRefused,
+    MasterKeyRefused = "AUTH_FAIL_MASTER_KEY",
     /// A member's role was changed.
-    MemberRoleChanged,
+    MemberRoleChanged = "member.role_changed",
     /// A member was removed, or left.
-    MemberRemoved,
+    MemberRemoved = "member.removed",
     /// An address was invited.
-    InviteCreated,
+    InviteCreated = "invite.created",
     /// An invitation was mailed again.
-    InviteResent,
+    InviteResent = "invite.resent",
     /// An invitation was taken back.
-    InviteRevoked,
+    InviteRevoked = "invite.revoked",
     /// An invitation was accepted.
-    InviteAccepted,
+    InviteAccepted = "invite.accepted",
     /// A person proved that their address is theirs.
-    EmailVerified,
+    EmailVerified = "account.email_verified",
     /// A person changed their password.
-    PasswordChanged,
+    PasswordChanged = "account.password_changed",
     /// A person chose a new password by a mailed link.
-    PasswordReset,
+    PasswordReset = "account.password_reset",
     /// A person changed what they are called.
-    AccountUpdated,
+    AccountUpdated = "account.updated",
     /// A person deleted their account.
-    AccountDeleted,
+    AccountDeleted = "account.deleted",
     /// A personal token was made.
-    PersonalTokenCreated,
+    PersonalTokenCreated = "personal_token.created",
     /// A personal token's settings were changed.
-    PersonalTokenUpdated,
+    PersonalTokenUpdated = "personal_token.updated",
     /// A personal token was ended.
-    PersonalTokenRevoked,
+    PersonalTokenRevoked = "personal_token.revoked",
     /// A project was made.
-    ProjectCreated,
+    ProjectCreated = "project.created",
     /// A project was changed.
-    ProjectUpdated,
+    ProjectUpdated = "project.updated",
     /// A project was deleted.
-    ProjectDeleted,
+    ProjectDeleted = "project.deleted",
     /// A key was minted.
-    KeyCreated,
+    KeyCreated = "api_key.created",
     /// A key was revoked.
-    KeyRevoked,
+    KeyRevoked = "api_key.revoked",
     /// A key's settings were changed.
-    KeyUpdated,
+    KeyUpdated = "api_key.updated",
     /// A key was replaced by a newer one.
-    KeyRotated,
+    KeyRotated = "api_key.rotated",
     /// Keys were taken over from elsewhere.
-    KeyImported,
+    KeyImported = "api_key.imported",
     /// A known key was refused, once or many times.
-    KeyRefused,
+    KeyRefused = "api_key.refused",
     /// A key was exchanged for a session, or a person signed in.
-    SessionCreated,
+    SessionCreated = "session.created",
     /// A person ended a session: their own or another one.
-    SessionRevoked,
+    SessionRevoked = "session.revoked",
     /// A person ended several sessions at once.
-    SessionsRevoked,
+    SessionsRevoked = "sessions.revoked",
     /// A used refresh token came again, and its session was ended.
-    SessionRevokedByReuse,
+    SessionRevokedByReuse = "session.revoked_by_reuse",
 }
 
 impl EventType {
-    /// The event's word.
+    /// Returns the type that has this word.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OrganizationSignedUp => "organization.signed_up",
-            Self::AccountSignedUp => "account.signed_up",
-            Self::OrganizationCreated => "organization.created",
-            Self::OrganizationUpdated => "organization.updated",
-            Self::OrganizationDeleted => "organization.deleted",
-            Self::OrganizationProvisioned => "organization.provisioned",
-            Self::OrganizationSuspended => "organization.suspended",
-            Self::OrganizationReactivated => "organization.reactivated",
-            Self::OrganizationPlanChanged => "organization.plan_changed",
-            Self::KeysForceRevoked => "api_keys.force_revoked",
-            Self::KeysForceRotated => "api_keys.force_rotated",
-            Self::MasterKeyRefused => "AUTH_FAIL_MASTER_KEY",
-            Self::MemberRoleChanged => "member.role_changed",
-            Self::MemberRemoved => "member.removed",
-            Self::InviteCreated => "invite.created",
-            Self::InviteResent => "invite.resent",
-            Self::InviteRevoked => "invite.revoked",
-            Self::InviteAccepted => "invite.accepted",
-            Self::EmailVerified => "account.email_verified",
-            Self::PasswordChanged => "account.password_changed",
-            Self::PasswordReset => "account.password_reset",
-            Self::AccountUpdated => "account.updated",
-            Self::AccountDeleted => "account.deleted",
-            Self::PersonalTokenCreated => "personal_token.created",
-            Self::PersonalTokenUpdated => "personal_token.updated",
-            Self::PersonalTokenRevoked => "personal_token.revoked",
-            Self::ProjectCreated => "project.created",
-            Self::ProjectUpdated => "project.updated",
-            Self::ProjectDeleted => "project.deleted",
-            Self::KeyCreated => "api_key.created",
-            Self::KeyRevoked => "api_key.revoked",
-            Self::KeyUpdated => "api_key.updated",
-            Self::KeyRotated => "api_key.rotated",
-            Self::KeyImported => "api_key.imported",
-            Self::KeyRefused => "api_key.refused",
-            Self::SessionCreated => "session.created",
-            Self::SessionRevoked => "session.revoked",
-            Self::SessionsRevoked => "sessions.revoked",
-            Self::SessionRevokedByReuse => "session.revoked_by_reuse",
-        }
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|it| it.as_str() == word)
+    }
+
+    /// Every type's word.
+    #[must_use]
+    pub fn words() -> Vec<&'static str> {
+        Self::ALL.iter().map(|it| it.as_str()).collect()
     }
 }
 
@@ -168,26 +155,11 @@ impl EventType {
 #[derive(Clone, Default)]
 pub struct EventFilter {
     /// Of this type.
-    pub event_type: Option<String>,
+    pub event_type: Option<EventType>,
     /// From this time on.
     pub since: Option<DateTime<Utc>>,
     /// Before this time.
     pub until: Option<DateTime<Utc>>,
-}
-
-impl EventFilter {
-    /// Reads the type of the events that are wanted, whether there are any or not.
-    ///
-    /// # Errors
-    /// For a text that can be no type.
-    pub fn parse_type(text: &str) -> Result<String, Invalid> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'_';
-        if text.len() <= 64 && text.bytes().all(allowed) {
-            Ok(text.to_owned())
-        } else {
-            Err("must be an event type such as api_key.created".into())
-        }
-    }
 }
 
 /// One row of the trail, as it is read.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::Result;
-use crate::model::audit::{AuditEvent, EventFilter, RecordedEvent};
+use crate::model::audit::{AuditEvent, EventFilter, EventType, RecordedEvent};
 use crate::model::ids::OrganizationId;
 
 /// Adds one row. When the transaction commits, the database adds its link to the organization's
@@ -98,7 +98,7 @@ pub async fn list(
          order by id desc
          limit $6",
         organization.0,
-        filter.event_type.as_deref(),
+        filter.event_type.map(EventType::as_str),
         filter.since,
         filter.until,
         after,
@@ -134,7 +134,7 @@ pub async fn part(
                 or strpos(lower(actor), lower($5)) > 0 or strpos(lower(target), lower($5)) > 0)
          order by id desc offset $6 limit $7",
         organization.0,
-        filter.event_type.as_deref(),
+        filter.event_type.map(EventType::as_str),
         filter.since,
         filter.until,
         search,
@@ -152,7 +152,7 @@ pub async fn part(
              and ($5::text is null or strpos(lower(event_type), lower($5)) > 0
                   or strpos(lower(actor), lower($5)) > 0 or strpos(lower(target), lower($5)) > 0)"#,
         organization.0,
-        filter.event_type.as_deref(),
+        filter.event_type.map(EventType::as_str),
         filter.since,
         filter.until,
         search,

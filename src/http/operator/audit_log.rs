@@ -23,7 +23,7 @@ use crate::http::operator::wire::Stamp;
 use crate::http::query::Query;
 use crate::http::wire::Timestamp;
 use crate::model::Invalid as Refused;
-use crate::model::audit::{EventFilter, RecordedEvent};
+use crate::model::audit::{EventFilter, EventType, RecordedEvent};
 use crate::model::caller::Caller;
 use crate::model::ids::OrganizationId;
 use crate::model::moment;
@@ -45,20 +45,23 @@ pub struct Event {
     timestamp: Timestamp,
     #[schema(examples("api_key.created"))]
     event_type: String,
-    /// The 8 characters of the key that did it; null where it was none.
-    #[schema(required, examples("a1b2c3d4"))]
-    api_key_prefix: Option<String>,
+    /// The 8 characters of the key that did it; empty where it was none.
+    #[schema(examples("a1b2c3d4"))]
+    api_key_prefix: String,
     #[schema(examples("/v1/organization/api-keys"))]
     path: String,
     #[schema(examples("POST"))]
     method: String,
-    /// What the request was answered with; null where it was none of HTTP's.
-    #[schema(required, examples(201))]
-    status: Option<u16>,
+    /// What the request was answered with; 0 where it was none of HTTP's.
+    #[schema(examples(201))]
+    status: u16,
     request_id: String,
-    /// What changed.
+    /// What changed: the text of a JSON object.
+    #[schema(examples(r#"{"name":"ci"}"#))]
+    detail: String,
+    /// The same, as the object.
     #[schema(value_type = Object)]
-    detail: serde_json::Value,
+    detail_object: serde_json::Value,
 }
 
 impl From<RecordedEvent> for Event {
@@ -67,12 +70,13 @@ impl From<RecordedEvent> for Event {
             id: event.id,
             timestamp: Timestamp(event.created_at),
             event_type: event.event_type,
-            api_key_prefix: event.key_display_id,
+            api_key_prefix: event.key_display_id.unwrap_or_default(),
             path: event.path,
             method: event.method,
-            status: event.status,
+            status: event.status.unwrap_or_default(),
             request_id: event.request_id,
-            detail: event.detail,
+            detail: event.detail.to_string(),
+            detail_object: event.detail,
         }
     }
 }
@@ -82,7 +86,7 @@ impl From<RecordedEvent> for Event {
 #[schema(as = operator::EventFilters)]
 pub struct Filters {
     #[schema(required)]
-    event_type: Option<String>,
+    event_type: Option<&'static str>,
     #[schema(required)]
     since: Option<Timestamp>,
     #[schema(required)]
@@ -126,7 +130,7 @@ pub(super) async fn list(
     let found = read(&app, organization, &filter, None, limit).await?;
     let events: Vec<_> = found.into_iter().map(Event::from).collect();
     let filters = Filters {
-        event_type: filter.event_type,
+        event_type: filter.event_type.map(EventType::as_str),
         since: filter.since.map(Timestamp),
         until: filter.until.map(Timestamp),
         limit,
@@ -212,7 +216,7 @@ async fn read(
 
 fn filter(query: &mut Query) -> EventFilter {
     EventFilter {
-        event_type: query.optional("event_type", EventFilter::parse_type),
+        event_type: query.choice("event_type", EventType::parse, EventType::words),
         since: query.optional("since", moment::parse),
         until: query.optional("until", moment::parse),
     }

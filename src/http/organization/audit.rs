@@ -14,7 +14,7 @@ use crate::http::organization::wire::Listed;
 use crate::http::page::Page;
 use crate::http::query::Query;
 use crate::http::wire::Timestamp;
-use crate::model::audit::{EventFilter, RecordedEvent};
+use crate::model::audit::{EventFilter, EventType, RecordedEvent};
 use crate::model::cursor::List;
 use crate::model::ids::event_id;
 use crate::model::moment;
@@ -80,7 +80,7 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<Json<Listed<Recorded>>> {
     let filter = EventFilter {
-        event_type: query.optional("event_type", EventFilter::parse_type),
+        event_type: query.choice("event_type", EventType::parse, EventType::words),
         since: query.optional("since", moment::parse),
         until: query.optional("until", moment::parse),
     };

@@ -12,7 +12,7 @@ use crate::http::query::Query;
 use crate::http::user::dialect::{BadRequest, Forbidden, Listed, Unauthorized, Unavailable};
 use crate::http::user::page::Part;
 use crate::http::wire::Timestamp;
-use crate::model::audit::{EventFilter, RecordedEvent};
+use crate::model::audit::{EventFilter, EventType, RecordedEvent};
 use crate::model::ids::event_id;
 use crate::model::moment;
 use crate::repo::audit_events;
@@ -78,7 +78,7 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<Json<Listed<Recorded>>> {
     let filter = EventFilter {
-        event_type: query.optional("eventType", EventFilter::parse_type),
+        event_type: query.choice("eventType", EventType::parse, EventType::words),
         since: query.optional("since", moment::parse),
         until: query.optional("until", moment::parse),
     };

@@ -55,7 +55,7 @@ async fn the_trail_is_read_by_type_by_time_and_in_parts() {
         let rest = list("eventType=api_key.created&limit=2&offset=2").await;
         assert_eq!(ids(&rest), events[2..]);
         assert_eq!(rest["meta"]["hasMore"], false);
-        assert_eq!(list("eventType=never.was").await["data"], json!([]));
+        assert_eq!(list("eventType=api_key.revoked").await["data"], json!([]));
     })
     .await;
 }
@@ -64,7 +64,7 @@ async fn the_trail_is_read_by_type_by_time_and_in_parts() {
 async fn filters_that_are_none_are_all_refused_by_name() {
     run(async |app| {
         let ann = app.sign_up_person("ann@example.com").await;
-        let query = "eventType=a%20b&since=yesterday&until=2036-05-08&limit=101&offset=-1";
+        let query = "eventType=never.was&since=yesterday&until=2036-05-08&limit=101&offset=-1";
         let path = format!("{}?{query}", below(&ann.org_id, LOGS));
         let answer = app.session(&ann.cookie).get(&path).await;
         let answer = answer.has_failed(400, "VALIDATION_ERROR");

@@ -1,0 +1,55 @@
+//! Published clients, as their users install them, against the real server. `tests/clients/install`
+//! installs them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::support::server::{Place, Server};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// Runs a program of `tests/clients`, which needs `installed` there and fails where an assertion
+/// of its does. Where that is not installed, which only a person's machine may be without, says so.
+fn run_client(
+    place: &Place,
+    server: &Server,
+    (language, program, installed): (&str, &str, &str),
+    settings: &[(&str, &str)],
+) {
+    if !folder().join(installed).exists() {
+        let missing = format!("{program} was not run: tests/clients/{installed} is missing");
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        // Past the capture of output, which nobody sees of a test that passes.
+        let help = "install the clients with: tests/clients/install";
+        let _ = writeln!(std::io::stderr(), "{missing}; {help}");
+        return;
+    }
+    let mut command = place.command_of(language, settings);
+    command.env("TENANTRY_URL", server.url("")).env("PYTHONPATH", folder().join("python"));
+    let done = command.arg(folder().join(program)).output().expect(language);
+    let (said, failed) =
+        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{program}:\n{said}\n{failed}");
+}
+
+/// The client of the contract that page s3 is of.
+#[test]
+fn every_call_of_cohesion_sdk_that_is_served_here_works_and_the_others_fail_in_its_own_words() {
+    let place = Place::new();
+    let secret = "0123456789abcdef0123456789abcdef";
+    let server = place.start(&[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
+    let program = ("python3", "cohesion_sdk.py", "python/cohesion");
+    run_client(&place, &server, program, &[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
+}
+
+/// The stock client of the library whose routes page s4's are called like.
+#[test]
+fn the_stock_client_of_better_auth_works_with_the_line_of_the_readme() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let mails = place.path().join(".tenantry/mail");
+    let program = ("node", "better_auth.mjs", "node_modules/better-auth");
+    run_client(&place, &server, program, &[("MAILS", mails.to_str().unwrap())]);
+}
