@@ -53,6 +53,8 @@ pub struct With {
     pub key: bool,
     /// A session.
     pub session: bool,
+    /// Whether the browser is to keep its cookie when it closes.
+    pub is_remembered: bool,
 }
 
 /// What a signup made.
@@ -138,7 +140,7 @@ async fn found(
     audit_events::insert(tx, &event).await?;
     let mut session = None;
     if with.session {
-        session = Some(start(app, tx, new.id, (client, true), trail).await?);
+        session = Some(start(app, tx, new.id, (client, with.is_remembered), trail).await?);
         accounts::signed_in(tx, new.id, trail.at).await?;
     }
     let mail = (MailKind::Link(Purpose::VerifyEmail), new.email.as_str());
@@ -216,7 +218,7 @@ pub async fn sign_up_unseen(
     trail: &Trail,
 ) -> Result<()> {
     let email = person.email.clone();
-    let with = With { key: false, session: false };
+    let with = With { key: false, session: false, is_remembered: false };
     match sign_up(app, person, with, client, trail).await {
         Err(error) if *error.kind() == Kind::EmailTaken => {}
         done => return done.map(|_| ()),

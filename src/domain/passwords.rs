@@ -207,12 +207,18 @@ pub async fn ask_for(
 
 /// Sets a new password for whoever followed a mailed link. Every session ends. Following it proves
 /// the address, too; and where that was not proven before, whoever had set the account up may have
-/// been somebody else: all that they made, tokens and keys, ends with it.
+/// been somebody else: all that they made, tokens and keys, ends with it. Returns where they are to
+/// go on to.
 ///
 /// # Errors
 /// Unauthenticated where the link's token is unknown, over or used; invalid where the password is
 /// the e-mail address.
-pub async fn reset(app: &App, token: &Secret, password: NewPassword, trail: &Trail) -> Result<()> {
+pub async fn reset(
+    app: &App,
+    token: &Secret,
+    password: NewPassword,
+    trail: &Trail,
+) -> Result<Option<String>> {
     let digests = digests_of_link(app, token)?;
     let purpose = Purpose::ResetPassword;
     let found = app.db.run(async |db| email_tokens::find(db, purpose, &digests).await).await?;
@@ -222,9 +228,8 @@ pub async fn reset(app: &App, token: &Secret, password: NewPassword, trail: &Tra
         .transaction(async |tx| {
             let account = accounts::lock(tx, account).await.map_err(|_| wrong_link())?;
             withdraw_mails(tx, &account.email).await?;
-            if email_tokens::spend(tx, (account.id, purpose), &digests).await?.is_none() {
-                return Err(wrong_link());
-            }
+            let spent = email_tokens::spend(tx, (account.id, purpose), &digests).await?;
+            let callback_url = spent.ok_or_else(wrong_link)?;
             accounts::set_password(tx, account.id, &hash).await?;
             accounts::verify(tx, account.id, trail.at).await?;
             // Held before sessions, as everywhere.
@@ -239,7 +244,8 @@ pub async fn reset(app: &App, token: &Secret, password: NewPassword, trail: &Tra
                 "was_verified": account.is_verified,
             });
             let target = account.id.to_string();
-            record(tx, account.id, EventType::PasswordReset, &target, detail, trail).await
+            record(tx, account.id, EventType::PasswordReset, &target, detail, trail).await?;
+            Ok(callback_url)
         })
         .await
 }

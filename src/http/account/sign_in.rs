@@ -35,7 +35,7 @@ pub struct SignUpRequest {
     /// The address, in whatever case.
     #[schema(value_type = String, format = Email, max_length = 256, examples("dev@example.com"))]
     email: Email,
-    /// None of the commonest passwords, and not the address.
+    /// None of the commonest passwords, and not made of the address.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128,
              examples("a-long-secure-passphrase"))]
     password: NewPassword,
@@ -94,7 +94,7 @@ pub(super) async fn sign_up(
     let SignUpRequest { email, password, name } = request;
     let to = email.as_str().to_owned();
     let person = NewPerson { email, password, name, callback_url: None };
-    let with = With { key: true, session: true };
+    let with = With { key: true, session: true, is_remembered: true };
     let trail = context.trail_of(StatusCode::CREATED);
     let making = make_account(&app, person, with, &client, &trail);
     let to = (Purpose::VerifyEmail.as_str(), Some(to.as_str()));

@@ -16,8 +16,8 @@ use crate::http::cookie;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::limits;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, Nothing, Reused, Success, TooLarge, Unauthorized, Unavailable,
-    UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, Reused, Success, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::wire::User;
 use crate::model::account::{AccountHandle, PersonName};
@@ -106,7 +106,7 @@ impl FromFields for DeleteRequest {
 /// Their keys stop at once, and their ids are never given out again.
 #[utoipa::path(delete, path = "/api/user/me", operation_id = "deleteUser", tag = "user",
     request_body = DeleteRequest, security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "Deleted.", body = Success<Nothing>), BadRequest,
+    responses((status = 200, description = "Deleted.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn delete(
     State(app): State<App>,
@@ -114,10 +114,10 @@ pub(super) async fn delete(
     context: RequestContext,
     _: Idempotency,
     JsonBody { value: request, .. }: JsonBody<DeleteRequest>,
-) -> Result<([(HeaderName, HeaderValue); 1], Success<Nothing>)> {
+) -> Result<([(HeaderName, HeaderValue); 1], Success<Done>)> {
     let proving = passwords::prove_own(&app, &person, request.password);
     let proven = limits::showing_own_password(&app, &context, person.account, proving).await?;
     accounts::delete(&app, &person, &proven, &context.trail()).await?;
     let cookie = cookie::clearing(&app);
-    Ok(([(header::SET_COOKIE, cookie)], Success::ok("Account deleted", Nothing {})))
+    Ok(([(header::SET_COOKIE, cookie)], Success::ok("Account deleted", DONE)))
 }

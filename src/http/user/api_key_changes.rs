@@ -20,7 +20,7 @@ use crate::http::path::PathId;
 use crate::http::query::{Query, reason};
 use crate::http::user::api_keys::{OrganizationKey, parse_id};
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, NotFound, Nothing, Reused, Success, TooLarge, Unauthorized,
+    BadRequest, Conflict, DONE, Done, Forbidden, NotFound, Reused, Success, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
 use crate::model::allowed_ips::AllowedIps;
@@ -124,7 +124,7 @@ pub(super) async fn update(
            ("reason" = Option<String>, Query, description = "Why, in at most 256 characters."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "It is revoked.", body = Success<Nothing>), BadRequest,
+    responses((status = 200, description = "It is revoked.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
@@ -140,7 +140,7 @@ pub(super) async fn revoke(
     idempotency
         .run(&app, &caller, Said::NOTHING, async |tx| {
             keys::revoke(tx, &caller, id, reason.as_deref(), &context.trail()).await?;
-            let body = Success::ok("API key revoked", Nothing {});
+            let body = Success::ok("API key revoked", DONE);
             Ok(Reply::ok(body))
         })
         .await

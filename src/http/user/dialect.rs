@@ -44,10 +44,16 @@ impl<T: Serialize> IntoResponse for Success<T> {
     }
 }
 
-/// Nothing to tell beyond the message.
+/// That it was done, where there is nothing else to say.
 #[derive(Serialize, ToSchema)]
-#[schema(as = user::Nothing)]
-pub struct Nothing {}
+#[schema(as = user::Done)]
+pub struct Done {
+    /// Always true.
+    success: bool,
+}
+
+/// The data of an answer that has nothing else to say.
+pub const DONE: Done = Done { success: true };
 
 /// A part of a list.
 #[derive(Serialize, ToSchema)]

@@ -18,7 +18,7 @@ use crate::http::limits;
 use crate::http::path::PathId;
 use crate::http::query::Query;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, Listed, NotFound, Nothing, Reused, Success, TooLarge,
+    BadRequest, Conflict, DONE, Done, Forbidden, Listed, NotFound, Reused, Success, TooLarge,
     Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::page::Part;
@@ -161,7 +161,7 @@ fn parse_id(text: &str) -> Result<InviteId> {
            ("id" = String, Path, description = "The invitation's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "Taken back.", body = Success<Nothing>), BadRequest,
+    responses((status = 200, description = "Taken back.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
@@ -174,7 +174,7 @@ pub(super) async fn revoke(
     idempotency
         .run(&app, &caller, Said::NOTHING, async |tx| {
             invites::revoke(tx, &caller, id, &context.trail()).await?;
-            let body = Success::ok("Invitation revoked", Nothing {});
+            let body = Success::ok("Invitation revoked", DONE);
             Ok(Reply::ok(body))
         })
         .await

@@ -16,7 +16,7 @@ use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::path::PathId;
 use crate::http::query::Query;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, Listed, NotFound, Nothing, Reused, Success, TooLarge,
+    BadRequest, Conflict, DONE, Done, Forbidden, Listed, NotFound, Reused, Success, TooLarge,
     Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::page::Part;
@@ -160,7 +160,7 @@ pub(super) async fn change_role(
            ("userId" = String, Path, description = "The seat's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "Removed.", body = Success<Nothing>), BadRequest,
+    responses((status = 200, description = "Removed.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
 pub(super) async fn remove(
     State(app): State<App>,
@@ -172,7 +172,7 @@ pub(super) async fn remove(
     idempotency
         .run(&app, &caller, Said::NOTHING, async |tx| {
             members::remove(tx, &caller, &user, &context.trail()).await?;
-            let body = Success::ok("Member removed", Nothing {});
+            let body = Success::ok("Member removed", DONE);
             Ok(Reply::ok(body))
         })
         .await

@@ -13,8 +13,8 @@ use crate::http::caller::{OrganizationRead, OrganizationWrite, OwnedInSession, T
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, Nothing, Reused, Success, TooLarge, Unauthorized, Unavailable,
-    UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, Reused, Success, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::wire::Organization;
 use crate::model::Invalid;
@@ -120,7 +120,7 @@ impl FromFields for DeleteRequest {
     operation_id = "deleteOrganization", tag = "user", request_body = DeleteRequest,
     params(("organizationId" = String, Path, description = "The organization's id.")),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "Deleted.", body = Success<Nothing>), BadRequest,
+    responses((status = 200, description = "Deleted.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn delete(
     State(app): State<App>,
@@ -128,7 +128,7 @@ pub(super) async fn delete(
     context: RequestContext,
     _: Idempotency,
     JsonBody { value: request, .. }: JsonBody<DeleteRequest>,
-) -> Result<Json<Success<Nothing>>> {
+) -> Result<Json<Success<Done>>> {
     if request.confirm != caller.organization_handle {
         let issue = Issue::of("confirm", "must be the id of the organization");
         return Err(Error::invalid(vec![issue]));
@@ -137,5 +137,5 @@ pub(super) async fn delete(
     app.db
         .tenant(caller.organization, async |tx| organizations::delete(tx, &caller, &trail).await)
         .await?;
-    Ok(Json(Success::ok("Organization deleted", Nothing {})))
+    Ok(Json(Success::ok("Organization deleted", DONE)))
 }

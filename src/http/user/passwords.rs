@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::Response;
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -18,8 +19,8 @@ use crate::http::cookie;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::limits::{self, Limited, TokenCheck};
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, Nothing, Reused, Success, TooLarge, Unauthorized, Unavailable,
-    UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, Reused, Success, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::pages::{self, Page};
 use crate::http::user::wire::SignedIn;
@@ -31,15 +32,21 @@ use crate::model::secret::Secret;
 /// Somebody who forgot their password.
 #[derive(ToSchema)]
 #[schema(as = user::RequestPasswordResetRequest)]
+#[expect(non_snake_case, reason = "the name that clients have")]
 pub struct ResetRequest {
     #[schema(value_type = String, format = Email, examples("you@example.com"))]
     email: Email,
+    /// Where to go on to after choosing the password: here, or one of the dashboards.
+    #[schema(nullable = false, max_length = 2048, examples("/welcome"))]
+    redirectTo: Option<String>,
 }
 
 impl FromFields for ResetRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let trusted = &fields.rules.config.http.trusted_origins;
         let email = fields.required("email", text(Email::parse));
-        Some(Self { email: email? })
+        let redirect_to = fields.optional("redirectTo", text(|it| trusted.parse_callback(it)));
+        Some(Self { email: email?, redirectTo: redirect_to })
     }
 }
 
@@ -49,20 +56,21 @@ impl FromFields for ResetRequest {
 #[utoipa::path(post, path = "/api/auth/request-password-reset",
     operation_id = "requestPasswordReset", tag = "user", request_body = ResetRequest,
     responses((status = 200, description = "If there is such an account, a mail will be sent.",
-               body = Success<Nothing>),
+               body = Success<Done>),
               BadRequest, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn request_reset(
     State(app): State<App>,
     context: RequestContext,
     _: Counted,
     JsonBody { value: request, .. }: JsonBody<ResetRequest>,
-) -> Result<Json<Success<Nothing>>> {
+) -> Result<Json<Success<Done>>> {
     let (purpose, trail) = (Purpose::ResetPassword, context.trail());
-    let asking = passwords::ask_for(&app, purpose, &request.email, None, &trail);
+    let redirect_to = request.redirectTo.as_deref();
+    let asking = passwords::ask_for(&app, purpose, &request.email, redirect_to, &trail);
     let to = (purpose.as_str(), Some(request.email.as_str()));
     limits::mailing(&app, &context, to, asking).await?;
     let message = "If this address has an account, a mail with a link will be sent";
-    Ok(Json(Success::ok(message, Nothing {})))
+    Ok(Json(Success::ok(message, DONE)))
 }
 
 /// The page that the mailed link leads to: a form for the new password.
@@ -81,7 +89,7 @@ pub(super) async fn show_page(_: Counted) -> Page {
 pub struct NewPasswordRequest {
     #[schema(value_type = String)]
     token: Secret,
-    /// None of the commonest passwords, and not the address.
+    /// None of the commonest passwords, and not made of the address.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128,
              examples("another-long-passphrase"))]
     newPassword: NewPassword,
@@ -95,6 +103,18 @@ impl FromFields for NewPasswordRequest {
     }
 }
 
+/// That a password was chosen.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::ResetPassword)]
+#[expect(non_snake_case, reason = "the contract's name for such a URL")]
+pub struct ResetPassword {
+    /// Always true.
+    success: bool,
+    /// Where to go on to, if that was said when the mail was asked for.
+    #[schema(required, examples("https://app.example.com/welcome"))]
+    callbackURL: Option<String>,
+}
+
 /// Choose a new password, by the token of the mailed link. Every session ends.
 ///
 /// The token is good once, for an hour, until a newer one is mailed. Using it proves the address,
@@ -102,17 +122,18 @@ impl FromFields for NewPasswordRequest {
 /// have been somebody else.
 #[utoipa::path(post, path = "/api/auth/reset-password", operation_id = "resetPassword",
     tag = "user", request_body = NewPasswordRequest,
-    responses((status = 200, description = "Sign in with it.", body = Success<Nothing>),
+    responses((status = 200, description = "Sign in with it.", body = Success<ResetPassword>),
               BadRequest, Unauthorized, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn reset(
     State(app): State<App>,
     _: Limited<TokenCheck>,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<NewPasswordRequest>,
-) -> Result<Json<Success<Nothing>>> {
+) -> Result<Json<Success<ResetPassword>>> {
     let NewPasswordRequest { token, newPassword } = request;
-    passwords::reset(&app, &token, newPassword, &context.trail()).await?;
-    Ok(Json(Success::ok("Password changed; sign in with it", Nothing {})))
+    let callback_url = passwords::reset(&app, &token, newPassword, &context.trail()).await?;
+    let data = ResetPassword { success: true, callbackURL: callback_url };
+    Ok(Json(Success::ok("Password changed; sign in with it", data)))
 }
 
 /// The password that is, and the one to be.
@@ -122,7 +143,7 @@ pub(super) async fn reset(
 pub struct ChangeRequest {
     #[schema(value_type = String, format = Password, examples("a-long-secure-passphrase"))]
     currentPassword: Secret,
-    /// None of the commonest passwords, and not the address.
+    /// None of the commonest passwords, and not made of the address.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128,
              examples("another-long-passphrase"))]
     newPassword: NewPassword,
@@ -177,8 +198,7 @@ pub(super) async fn change(
         let changed = passwords::change(&app, tx, what, which, &client, &trail).await?;
         let (account, session) = changed;
         cookie = Some(cookie::setting(&app, &session));
-        let token = Some(session.token.expose().to_owned());
-        let data = SignedIn { user: account.into(), token };
+        let data = SignedIn::of(account, &session);
         Ok(Reply::ok(Success::ok("Password changed", data)))
     });
     let mut answer = answer.await?;

@@ -17,14 +17,14 @@ use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::limits;
 use crate::http::query::Query;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, Listed, NotFound, Nothing, Reused, Success, TooLarge,
+    BadRequest, Conflict, DONE, Done, Forbidden, Listed, NotFound, Reused, Success, TooLarge,
     Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::page::Part;
 use crate::http::user::wire::start;
 use crate::http::wire::Timestamp;
 use crate::model::Invalid;
-use crate::model::ids::KeyId;
+use crate::model::ids::{AccountId, KeyId};
 use crate::model::key_name::KeyName;
 use crate::model::org_handle::OrgHandle;
 use crate::model::personal_token::PersonalToken;
@@ -107,18 +107,12 @@ fn metadata(node: Node) -> Result<TokenMetadata, Invalid> {
 #[schema(as = user::MintedToken)]
 #[serde(rename_all = "camelCase")]
 pub struct Minted {
-    #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
-    id: String,
-    #[schema(examples("CI deploy bot"))]
-    name: String,
+    #[serde(flatten)]
+    token: Token,
     /// The token's text. It is shown here and never again, not even in a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("tnt_pat_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     key: Option<String>,
-    #[schema(examples("user:read"))]
-    scopes: Vec<String>,
-    #[schema(required)]
-    expires_at: Option<Timestamp>,
 }
 
 /// What is told about a token: everything but its text.
@@ -135,9 +129,20 @@ pub struct Token {
     start: String,
     #[schema(examples("user:read"))]
     scopes: Vec<String>,
+    /// What the text of every personal token starts with.
+    #[schema(examples("tnt_pat_"))]
+    prefix: String,
+    /// Always true: what is listed was not deleted.
+    enabled: bool,
+    /// Whose it is.
+    #[schema(examples("acc_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    user_id: String,
     /// The organization that it is pinned to.
     #[schema(required, examples("org_79d0fHwDRh"))]
     organization_id: Option<String>,
+    /// The same, as it was asked for; null where it is pinned to none.
+    #[schema(required)]
+    metadata: Option<Pin>,
     #[schema(required)]
     expires_at: Option<Timestamp>,
     /// Up to 10 seconds behind.
@@ -147,14 +152,27 @@ pub struct Token {
     updated_at: Timestamp,
 }
 
-impl From<PersonalToken> for Token {
-    fn from(token: PersonalToken) -> Self {
+/// Where a token works.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::TokenPin)]
+#[serde(rename_all = "camelCase")]
+pub struct Pin {
+    #[schema(examples("org_79d0fHwDRh"))]
+    organization_id: String,
+}
+
+impl Token {
+    fn of(account: AccountId, token: PersonalToken) -> Self {
         Self {
             id: token.id.to_string(),
             name: token.name,
             start: start(&token.prefix, &token.display_id),
             scopes: token.scopes.to_stored(),
-            organization_id: token.organization_handle,
+            prefix: token.prefix,
+            enabled: true,
+            user_id: account.to_string(),
+            organization_id: token.organization_handle.clone(),
+            metadata: token.organization_handle.map(|organization_id| Pin { organization_id }),
             expires_at: token.expires_at.map(Timestamp),
             last_used_at: token.last_used_at.map(Timestamp),
             created_at: Timestamp(token.created_at),
@@ -190,13 +208,8 @@ pub(super) async fn create(
         .run_limited(&app, &person, said, count, async |tx| {
             let whose = (&*person, session);
             let minted = personal_tokens::create(&app, tx, whose, spec, &context.trail()).await?;
-            let data = Minted {
-                id: minted.token.id.to_string(),
-                name: minted.token.name,
-                key: Some(minted.secret.expose().to_owned()),
-                scopes: minted.token.scopes.to_stored(),
-                expires_at: minted.token.expires_at.map(Timestamp),
-            };
+            let token = Token::of(person.account, minted.token);
+            let data = Minted { token, key: Some(minted.secret.expose().to_owned()) };
             let body = Success::ok("API key created", data);
             Ok(Reply::ok(body))
         })
@@ -223,7 +236,7 @@ pub(super) async fn list(
         .db
         .run(async |db| repo::personal_tokens::list(db, person.account, search, window).await)
         .await?;
-    let tokens = tokens.into_iter().map(Token::from).collect();
+    let tokens = tokens.into_iter().map(|token| Token::of(person.account, token)).collect();
     Ok(Json(Listed::ok("API keys fetched", tokens, part.of(total))))
 }
 
@@ -242,7 +255,7 @@ pub(super) async fn show(
     query.finish()?;
     let id = parse_id(&id.unwrap_or_default())?;
     let token = app.db.run(async |db| personal_tokens::find(db, &person, id).await).await?;
-    Ok(Json(Success::ok("API key fetched", token.into())))
+    Ok(Json(Success::ok("API key fetched", Token::of(person.account, token))))
 }
 
 fn parse_id(text: &str) -> Result<KeyId> {
@@ -299,7 +312,7 @@ pub(super) async fn update(
         .run(&app, &person, said, async |tx| {
             let (whose, what) = ((&*person, session), (name.as_ref(), scopes.as_ref()));
             let token = personal_tokens::update(tx, whose, id, what, &context.trail()).await?;
-            let body = Success::ok("API key updated", Token::from(token));
+            let body = Success::ok("API key updated", Token::of(person.account, token));
             Ok(Reply::ok(body))
         })
         .await
@@ -326,7 +339,7 @@ impl FromFields for DeleteRequest {
 #[utoipa::path(post, path = "/api/auth/api-key/delete", operation_id = "deleteToken",
     tag = "user", request_body = DeleteRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "It has ended.", body = Success<Nothing>), BadRequest,
+    responses((status = 200, description = "It has ended.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
               Unavailable))]
 pub(super) async fn delete(
@@ -340,7 +353,7 @@ pub(super) async fn delete(
     idempotency
         .run(&app, &person, said, async |tx| {
             personal_tokens::delete(tx, (&person, session), id, &context.trail()).await?;
-            let body = Success::ok("API key deleted", Nothing {});
+            let body = Success::ok("API key deleted", DONE);
             Ok(Reply::ok(body))
         })
         .await

@@ -17,7 +17,7 @@ use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::path::PathId;
 use crate::http::query::Query;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, Listed, NotFound, Nothing, Reused, Success, TooLarge,
+    BadRequest, Conflict, DONE, Done, Forbidden, Listed, NotFound, Reused, Success, TooLarge,
     Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::page::Part;
@@ -233,7 +233,7 @@ pub(super) async fn update(
     params(("organizationId" = String, Path, description = "The organization's id."),
            ("id" = String, Path, description = "The project's id."), IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "Deleted.", body = Success<Nothing>), BadRequest,
+    responses((status = 200, description = "Deleted.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
 pub(super) async fn delete(
     State(app): State<App>,
@@ -246,7 +246,7 @@ pub(super) async fn delete(
     idempotency
         .run(&app, &caller, Said::NOTHING, async |tx| {
             projects::delete(tx, &caller, id, &context.trail()).await?;
-            let body = Success::ok("Project deleted", Nothing {});
+            let body = Success::ok("Project deleted", DONE);
             Ok(Reply::ok(body))
         })
         .await

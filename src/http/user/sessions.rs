@@ -14,7 +14,7 @@ use crate::http::caller::InSession;
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, NotFound, Nothing, Reused, Success, TooLarge, Unauthorized,
+    BadRequest, Conflict, DONE, Done, Forbidden, NotFound, Reused, Success, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::wire::Session;
@@ -31,7 +31,8 @@ pub(super) async fn list(
     InSession { person, session, .. }: InSession,
 ) -> Result<Json<Success<Vec<Session>>>> {
     let found = app.db.run(async |db| repo::sessions::list(db, person.account).await).await?;
-    let shown = found.into_iter().map(|found| Session::shown(found, session)).collect();
+    let asking = (person.account, session);
+    let shown = found.into_iter().map(|found| Session::shown(found, asking)).collect();
     Ok(Json(Success::ok("Sessions fetched", shown)))
 }
 
@@ -39,14 +40,26 @@ pub(super) async fn list(
 #[derive(ToSchema)]
 #[schema(as = user::RevokeSessionRequest)]
 pub struct RevokeRequest {
-    #[schema(examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
-    id: String,
+    /// Its id; `token` is another name for it.
+    #[schema(nullable = false, examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: Option<String>,
+    /// The session's `token`, which is its id.
+    #[schema(nullable = false, examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    token: Option<String>,
 }
 
 impl FromFields for RevokeRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let id = fields.required("id", Node::into_text);
-        Some(Self { id: id? })
+        let token = fields.optional("token", Node::into_text);
+        if token.is_none() {
+            let id = fields.required("id", Node::into_text);
+            return Some(Self { id: Some(id?), token });
+        }
+        let id = fields.optional("id", Node::into_text);
+        if id.is_some() && id != token {
+            fields.refuse("`id` and `token` name different sessions");
+        }
+        Some(Self { id, token })
     }
 }
 
@@ -54,7 +67,7 @@ impl FromFields for RevokeRequest {
 #[utoipa::path(post, path = "/api/auth/revoke-session", operation_id = "revokeSession",
     tag = "user", request_body = RevokeRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "It has ended.", body = Success<Nothing>), BadRequest,
+    responses((status = 200, description = "It has ended.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
               Unavailable))]
 pub(super) async fn revoke(
@@ -64,12 +77,12 @@ pub(super) async fn revoke(
     idempotency: Idempotency,
     JsonBody { value: request, said }: JsonBody<RevokeRequest>,
 ) -> Result<Response> {
-    let id = SessionId::parse(&request.id);
+    let id = request.id.or(request.token).and_then(|id| SessionId::parse(&id));
     let id = id.ok_or_else(|| Error::not_found("There is no such session"))?;
     idempotency
         .run(&app, &person, said, async |tx| {
             sessions::end(tx, (&person, session), id, &context.trail()).await?;
-            let body = Success::ok("Session ended", Nothing {});
+            let body = Success::ok("Session ended", DONE);
             Ok(Reply::ok(body))
         })
         .await

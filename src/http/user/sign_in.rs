@@ -14,9 +14,10 @@ use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
 use crate::http::idempotency::Idempotency;
 use crate::http::limits::{self, Limited, SignIn};
+use crate::http::query::{Query, boolean};
 use crate::http::trusted_page::FromTrustedPage;
 use crate::http::user::dialect::{
-    BadRequest, Forbidden, Nothing, Success, TooLarge, Unauthorized, Unavailable,
+    BadRequest, DONE, Done, Forbidden, Success, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
 use crate::http::user::wire::{Session, SignedIn, User};
@@ -81,26 +82,25 @@ pub(super) async fn sign_in(
     let signing_in = passwords::sign_in(&app, shown, callback_url, client, &trail);
     let (account, session) = limits::signing_in(&app, &context, &email, signing_in).await?;
     let cookie = cookie::setting(&app, &session);
-    let token = Some(session.token.expose().to_owned());
-    let data = SignedIn { user: account.into(), token };
+    let data = SignedIn::of(account, &session);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed in", data)))
 }
 
 /// Sign out: the session and its tokens stop at once, and the cookie is taken away.
 #[utoipa::path(post, path = "/api/auth/sign-out", operation_id = "signOut", tag = "user",
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "Signed out.", body = Success<Nothing>), BadRequest,
+    responses((status = 200, description = "Signed out.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn sign_out(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
     context: RequestContext,
     _: Idempotency,
-) -> Result<([(HeaderName, HeaderValue); 1], Success<Nothing>)> {
+) -> Result<([(HeaderName, HeaderValue); 1], Success<Done>)> {
     let trail = context.trail();
     app.db.transaction(async |tx| sessions::sign_out(tx, &person, session, &trail).await).await?;
     let cookie = cookie::clearing(&app);
-    Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed out", Nothing {})))
+    Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed out", DONE)))
 }
 
 /// The session that asks, and whose it is.
@@ -129,13 +129,20 @@ pub struct MaybeSession {
 
 /// Show the session that asks; null where nobody is signed in.
 #[utoipa::path(get, path = "/api/auth/get-session", operation_id = "getSession", tag = "user",
+    params(("disableCookieCache" = Option<bool>, Query, description = "Changes nothing."),
+           ("disableRefresh" = Option<bool>, Query, description = "Changes nothing.")),
     security((), ("session" = []), ("bearer" = [])),
     responses((status = 200, description = "The session, if there is one.", body = MaybeSession),
               BadRequest, Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn get_session(
     State(app): State<App>,
     MaybeInSession(asking): MaybeInSession,
+    mut query: Query,
 ) -> Result<axum::Json<MaybeSession>> {
+    // Nothing is cached that these could ask to pass over.
+    query.optional("disableCookieCache", boolean);
+    query.optional("disableRefresh", boolean);
+    query.finish()?;
     let mut data = None;
     if let Some(InSession { person, session, .. }) = asking {
         data = app
@@ -144,8 +151,9 @@ pub(super) async fn get_session(
                 let found = repo::sessions::find(db, person.account, session).await?;
                 let account = accounts::find(db, person.account).await?;
                 let user = User::from(account);
-                Ok(found
-                    .map(|found| CurrentSession { session: Session::shown(found, session), user }))
+                let asking = (person.account, session);
+                let shown = found.map(|found| Session::shown(found, asking));
+                Ok(shown.map(|session| CurrentSession { session, user }))
             })
             .await?;
     }

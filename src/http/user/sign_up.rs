@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::domain::accounts::{self, NewPerson, With};
 use crate::domain::signup::admit;
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, new_password, text};
+use crate::http::body::{Fields, FromFields, JsonBody, Node, new_password, text};
 use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
 use crate::http::limits::{self, Limited, SignIn};
@@ -19,20 +19,24 @@ use crate::http::user::dialect::{
     BadRequest, Forbidden, Success, Taken, TooLarge, Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::wire::{Organization, User};
+use crate::model::Invalid;
 use crate::model::account::PersonName;
 use crate::model::email::Email;
 use crate::model::mail::Purpose;
 use crate::model::password::NewPassword;
 
+/// The longest URL of an image.
+const IMAGE: usize = 2048;
+
 /// Somebody who wants an account.
 #[derive(ToSchema)]
 #[schema(as = user::SignUpRequest)]
-#[expect(non_snake_case, reason = "the contract's name")]
+#[expect(non_snake_case, reason = "the contract's names")]
 pub struct SignUpRequest {
     /// The address, in whatever case.
     #[schema(value_type = String, format = Email, max_length = 256, examples("you@example.com"))]
     email: Email,
-    /// None of the commonest passwords, and not the address.
+    /// None of the commonest passwords, and not made of the address.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128,
              examples("a-long-secure-passphrase"))]
     password: NewPassword,
@@ -41,6 +45,13 @@ pub struct SignUpRequest {
     /// Where to go on to after proving the address: here, or one of the dashboards.
     #[schema(nullable = false, max_length = 2048, examples("/welcome"))]
     callbackURL: Option<String>,
+    /// Whether the browser is to keep the cookie when it closes; it is, where left out.
+    #[schema(nullable = false)]
+    rememberMe: Option<bool>,
+    /// Taken from clients that send one; no images are kept.
+    #[schema(nullable = false, max_length = 2048)]
+    #[expect(dead_code, reason = "read, and not used")]
+    image: Option<String>,
 }
 
 impl FromFields for SignUpRequest {
@@ -50,8 +61,24 @@ impl FromFields for SignUpRequest {
         let password = new_password(fields, "password", email.as_ref());
         let name = fields.required("name", text(PersonName::parse));
         let callback_url = fields.optional("callbackURL", text(|it| trusted.parse_callback(it)));
-        Some(Self { email: email?, password: password?, name: name?, callbackURL: callback_url })
+        let remember_me = fields.optional("rememberMe", Node::into_bool);
+        let image = fields.optional("image", text(image));
+        Some(Self {
+            email: email?,
+            password: password?,
+            name: name?,
+            callbackURL: callback_url,
+            rememberMe: remember_me,
+            image,
+        })
     }
+}
+
+fn image(text: &str) -> Result<String, Invalid> {
+    if text.chars().count() > IMAGE {
+        return Err(format!("must be at most {IMAGE} characters long").into());
+    }
+    Ok(text.to_owned())
 }
 
 /// A new account; all null where its address has to be proven first.
@@ -91,7 +118,8 @@ pub(super) async fn sign_up(
 ) -> Result<Response> {
     let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
     admit(&app.config.signup, token)?;
-    let SignUpRequest { email, password, name, callbackURL: callback_url } = request;
+    let SignUpRequest { email, password, name, callbackURL: callback_url, rememberMe, .. } =
+        request;
     let to = email.as_str().to_owned();
     let to = (Purpose::VerifyEmail.as_str(), Some(to.as_str()));
     let person = NewPerson { email, password, name: Some(name), callback_url };
@@ -102,7 +130,8 @@ pub(super) async fn sign_up(
         let data = SignedUp { user: None, organization: None, token: None };
         return Ok(Success::ok("Follow the link in the mail we sent", data).into_response());
     }
-    let with = With { key: false, session: true };
+    let is_remembered = rememberMe.unwrap_or(true);
+    let with = With { key: false, session: true, is_remembered };
     let making = accounts::sign_up(&app, person, with, &client, &trail);
     let made = limits::mailing(&app, &context, to, making).await?;
     let cookie = made.session.as_ref().map(|it| cookie::setting(&app, it));

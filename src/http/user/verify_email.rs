@@ -15,8 +15,8 @@ use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::limits::{self, Limited, TokenCheck};
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, Nothing, Reused, Success, TooLarge, Unauthorized, Unavailable,
-    UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, Reused, Success, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::pages::{self, Page};
 use crate::model::mail::{MailKind, Purpose};
@@ -81,7 +81,7 @@ pub(super) async fn verify(
     operation_id = "sendVerificationEmail", tag = "user", params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "A mail will be sent, unless the address is proven.",
-               body = Success<Nothing>),
+               body = Success<Done>),
               BadRequest, Unauthorized, Forbidden, Conflict, Reused, Unavailable))]
 pub(super) async fn send_again(
     State(app): State<App>,
@@ -107,7 +107,7 @@ pub(super) async fn send_again(
         } else {
             "A mail with a link will be sent"
         };
-        let body = Success::ok(message, Nothing {});
+        let body = Success::ok(message, DONE);
         Ok(Reply::ok(body))
     });
     let to = (purpose.as_str(), to.as_deref());

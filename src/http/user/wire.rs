@@ -3,8 +3,10 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::domain::sessions::Started;
 use crate::http::wire::Timestamp;
 use crate::model;
+use crate::model::ids::{AccountId, SessionId};
 use crate::model::role::Role;
 
 /// A person, to themselves.
@@ -34,6 +36,14 @@ pub struct User {
     /// In how many organizations the person has a seat.
     #[schema(examples(1))]
     organization_count: i64,
+    /// As `fullName`; empty where there is none.
+    #[schema(examples("Your Name"))]
+    name: String,
+    /// As `isVerified`.
+    email_verified: bool,
+    /// Always null: no images are kept.
+    #[schema(required)]
+    image: Option<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -43,6 +53,9 @@ impl From<model::account::Account> for User {
         Self {
             id: account.id.to_string(),
             email: account.email,
+            name: account.name.clone().unwrap_or_default(),
+            email_verified: account.verified_at.is_some(),
+            image: None,
             full_name: account.name,
             handle: account.handle,
             is_verified: account.verified_at.is_some(),
@@ -114,11 +127,20 @@ pub struct Session {
     updated_at: Timestamp,
     /// When it ends if it is not used.
     expires_at: Timestamp,
+    /// Whose it is.
+    #[schema(examples("acc_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    user_id: String,
+    /// As `id`, for `revoke-session`: no secret, and good for nothing else.
+    #[schema(examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    token: String,
 }
 
 impl Session {
-    /// How a session is shown to whoever asks in the session `asking`.
-    pub fn shown(session: model::session::Session, asking: model::ids::SessionId) -> Self {
+    /// How a session of `account` is shown to whoever asks in the session `asking`.
+    pub fn shown(
+        session: model::session::Session,
+        (account, asking): (AccountId, SessionId),
+    ) -> Self {
         Self {
             id: session.id.to_string(),
             current: session.id == asking,
@@ -128,6 +150,8 @@ impl Session {
             last_seen_at: Timestamp(session.last_seen_at),
             updated_at: Timestamp(session.last_seen_at),
             expires_at: Timestamp(session.expires_at),
+            user_id: account.to_string(),
+            token: session.id.to_string(),
         }
     }
 }
@@ -136,10 +160,20 @@ impl Session {
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::SignedIn)]
 pub struct SignedIn {
-    pub user: User,
+    user: User,
+    /// Always false: the client stays where it is.
+    redirect: bool,
     /// For `Authorization: Bearer`; a day, or until the session ends. Not in a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
+    token: Option<String>,
+}
+
+impl SignedIn {
+    /// The person and the token of the session that was started.
+    pub fn of(account: model::account::Account, session: &Started) -> Self {
+        let token = Some(session.token.expose().to_owned());
+        Self { user: account.into(), redirect: false, token }
+    }
 }
 
 /// What a key's or token's text starts with, to tell them apart: the prefix and 4 characters.

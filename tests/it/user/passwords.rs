@@ -7,6 +7,7 @@ use crate::support::app::text;
 use crate::support::people::{PASSWORD, Person};
 use crate::support::{TestApp, run};
 
+const CHANGE: &str = "/api/auth/change-password";
 const NEW: &str = "another-long-passphrase";
 
 async fn ask(app: &TestApp, email: &str) -> Answer {
@@ -373,6 +374,37 @@ async fn of_changes_at_once_with_one_password_one_is_done() {
         let statuses = attempts.join_all().await;
         assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
         assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 9, "{statuses:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_password_made_of_the_own_address_is_refused_wherever_one_is_chosen() {
+    run(async |app| {
+        let made_of = ["example.com1", "Somebody2026!", "somebody@example.com", "x@Example.com"];
+        let email = "somebody@example.com";
+        for password in made_of {
+            let person = json!({ "email": email, "password": password, "name": "Somebody" });
+            for path in ["/auth/signup", "/api/auth/sign-up/email"] {
+                let answer = app.anon().post(path, person.clone()).await;
+                let answer = answer.has_failed(400, "validation_error");
+                assert_eq!(answer.refused_fields(), ["password"], "{password}");
+            }
+        }
+        let somebody = verified(app, email).await;
+        for password in made_of {
+            let change = json!({ "currentPassword": PASSWORD, "newPassword": password });
+            let answer = app.session(&somebody.cookie).post(CHANGE, change).await;
+            let answer = answer.has_failed(400, "validation_error");
+            assert_eq!(answer.refused_fields(), ["newPassword"], "{password}");
+        }
+        ask(app, email).await;
+        let token = app.mailed_token().await;
+        for password in made_of {
+            let answer = reset(app, &token, password).await.has_failed(400, "validation_error");
+            assert_eq!(answer.refused_fields(), ["newPassword"], "{password}");
+        }
+        reset(app, &token, "example of a horse").await.has_status(200);
     })
     .await;
 }
