@@ -18,6 +18,7 @@ pub mod peppers;
 pub mod quotas;
 pub mod readiness;
 pub mod refusals;
+pub mod sign_in_failures;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ use crate::app::password_hasher::PasswordHasher;
 use crate::app::peppers::Peppers;
 use crate::app::readiness::Readiness;
 use crate::app::refusals::Refusals;
+use crate::app::sign_in_failures::SignInFailures;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::entropy::Entropy;
@@ -62,6 +64,8 @@ pub struct Parts {
     pub meter: Meter,
     /// Tells the trail of credentials that were refused.
     pub refusals: Refusals,
+    /// Sign-ins that failed.
+    pub sign_in_failures: SignInFailures,
     /// Tells organizations of requests that were refused.
     pub denials: Denials,
     /// How often who may do what.
@@ -113,6 +117,7 @@ impl App {
             readiness: Readiness::start(&lookups, readiness::CONNECTIONS),
             meter: Meter::new(db.clone()),
             refusals: Refusals::new(db.clone()),
+            sign_in_failures: SignInFailures::new(db.clone()),
             limits: Limits::new(db.clone(), &config.limits),
             in_flight: InFlight::new(
                 config.http.max_in_flight,

@@ -81,6 +81,9 @@ async fn tell(app: App, end: CancellationToken) {
         if let Err(error) = app.refusals.flush().await {
             tracing::warn!(cause = %error.cause(), "refused keys not written to the trail");
         }
+        if let Err(error) = app.sign_in_failures.flush().await {
+            tracing::warn!(cause = %error.cause(), "failed sign-ins not written; will retry");
+        }
         app.denials.flush_and_log().await;
     }
 }

@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::config::env::Env;
 use crate::config::http::parse_addr;
+use crate::config::keys::parse_switch;
 use crate::model::Invalid;
 
 /// What is logged, counted and traced, and where to.
@@ -16,6 +17,8 @@ pub struct TelemetrySettings {
     pub log_format: LogFormat,
     /// Which log lines there are.
     pub log_filter: Targets,
+    /// Whether the access log names the client's address.
+    pub log_client_address: bool,
     /// Where metrics are served.
     pub metrics: MetricsListener,
     /// Where traces are sent; `None` sends none.
@@ -48,6 +51,7 @@ impl TelemetrySettings {
         Self {
             log_format: env.optional("LOG_FORMAT", parse_format).unwrap_or(LogFormat::Text),
             log_filter: env.optional("LOG_FILTER", parse_filter).unwrap_or_else(default_filter),
+            log_client_address: env.optional("LOG_CLIENT_ADDRESS", parse_switch).unwrap_or(true),
             metrics: env.optional("METRICS_ADDR", parse_metrics).unwrap_or(default),
             otlp_endpoint: env.optional("OTEL_EXPORTER_OTLP_ENDPOINT", parse_endpoint),
         }

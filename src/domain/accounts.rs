@@ -15,7 +15,7 @@ use crate::model::caller::Person;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId, UserId, new_user_handle, new_uuid};
 use crate::model::key_name::KeyName;
-use crate::model::mail::{MailKind, Purpose};
+use crate::model::mail::{MailKind, Notice, Purpose};
 use crate::model::member::NewSeat;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{NewOrganization, Organization, OrganizationName};
@@ -179,19 +179,42 @@ async fn make_home(
     Ok((user, user_handle))
 }
 
-/// Changes what a person is called.
+/// What a person changes of their account; what is `None` stays.
+pub struct AccountChanges {
+    /// What they are called.
+    pub name: Option<PersonName>,
+    /// Their short name.
+    pub handle: Option<AccountHandle>,
+    /// Whether they are mailed of what concerns the account's security.
+    pub security_mails: Option<bool>,
+}
+
+/// Changes an account's settings. Whoever turns the security mails off causes a last one.
 ///
 /// # Errors
 /// Conflict where another account has the handle; not found where the account is gone.
 pub async fn update(
+    app: &App,
     tx: &mut PgConnection,
     person: &Person,
-    (name, handle): (Option<&PersonName>, Option<&AccountHandle>),
+    changes: &AccountChanges,
     trail: &Trail,
 ) -> Result<Account> {
+    let AccountChanges { name, handle, security_mails } = changes;
+    let (name, handle) = (name.as_ref(), handle.as_ref());
     accounts::lock(tx, person.account).await?;
     accounts::update(tx, person.account, name, handle, trail.at).await?;
-    let detail = json!({ "name": name.is_some(), "handle": handle.map(AccountHandle::as_str) });
+    if let Some(are_wanted) = *security_mails {
+        if !are_wanted {
+            mails::queue_notice(app, tx, (Notice::Off, person.account), trail.at).await?;
+        }
+        accounts::set_security_mails(tx, person.account, are_wanted, trail.at).await?;
+    }
+    let detail = json!({
+        "name": name.is_some(),
+        "handle": handle.map(AccountHandle::as_str),
+        "security_mails": security_mails,
+    });
     let target = person.account.to_string();
     record(tx, person.account, EventType::AccountUpdated, &target, detail, trail).await?;
     find(tx, person.account).await

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::app::password_hasher::Verified;
+use crate::app::sign_in_failures::Reason;
 use crate::domain::accounts::{self as people, record, withdraw_mails};
 use crate::domain::mails;
 use crate::domain::sessions::{Started, start};
@@ -19,10 +20,11 @@ use crate::model::caller::Person;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::key_format::KeyFormat;
-use crate::model::mail::{MailKind, Purpose};
+use crate::model::limit::network;
+use crate::model::mail::{MailKind, Notice, Purpose};
 use crate::model::password::NewPassword;
 use crate::model::secret::{Digest, Secret};
-use crate::model::session::Client;
+use crate::model::session::{Client, KNOWN_PLACE};
 use crate::repo::accounts::Locked;
 use crate::repo::users::Seat;
 use crate::repo::{
@@ -43,25 +45,49 @@ pub async fn sign_in(
     trail: &Trail,
 ) -> Result<(Account, Started)> {
     let known = app.db.run(async |db| accounts::find_by_email(db, email.as_str()).await).await?;
-    let proven = prove(app, known, password).await?;
+    let id = known.as_ref().map(|account| account.id);
+    let proven = prove(app, known, password).await;
+    let proven = proven.inspect_err(|error| {
+        if let (Some(id), Kind::Unauthenticated(_)) = (id, error.kind()) {
+            app.sign_in_failures.note(id, Reason::WrongPassword, trail);
+        }
+    })?;
     let account = &proven.account;
     if !account.is_active {
+        app.sign_in_failures.note(account.id, Reason::AccountInactive, trail);
         let message = "This account is not active";
         return Err(Error::unauthenticated(Proof::InactiveAccount, message));
     }
     if app.config.accounts.require_email_verification && !account.is_verified {
+        app.sign_in_failures.note(account.id, Reason::EmailNotVerified, trail);
         mail_anew(app, email, callback_url, trail).await?;
         let message = "Verify your e-mail address first: the link was mailed to you again";
         return Err(Error::new(Kind::EmailNotVerified, message));
     }
-    app.db
-        .transaction(async |tx| {
-            let account = proven.hold(tx).await?;
-            accounts::signed_in(tx, account.id, trail.at).await?;
-            let session = start(app, tx, account.id, client, trail).await?;
-            Ok((people::find(tx, account.id).await?, session))
-        })
-        .await
+    let signing_in = app.db.transaction(async |tx| {
+        let account = proven.hold(tx).await?;
+        notice_new_place(app, tx, account.id, trail).await?;
+        accounts::signed_in(tx, account.id, trail.at).await?;
+        let session = start(app, tx, account.id, client, trail).await?;
+        Ok((people::find(tx, account.id).await?, session))
+    });
+    let done = signing_in.await;
+    app.mail_waker.notify_one();
+    done
+}
+
+/// Queues a notice where the person signed in before, and never from where they do now.
+async fn notice_new_place(
+    app: &App,
+    tx: &mut PgConnection,
+    account: AccountId,
+    trail: &Trail,
+) -> Result<()> {
+    let Some(address) = trail.address else { return Ok(()) };
+    if sessions::is_new_place(tx, account, network(address), trail.at - KNOWN_PLACE).await? {
+        mails::queue_notice(app, tx, (Notice::NewSignIn, account), trail.at).await?;
+    }
+    Ok(())
 }
 
 /// Mails the link that proves an address again, unless that was done too often just now.
@@ -180,6 +206,7 @@ pub async fn change(
     let detail = json!({ "other_sessions_ended": ends_others });
     record(tx, account.id, EventType::PasswordChanged, &target, detail, trail).await?;
     let is_remembered = sessions::is_remembered(tx, account.id, this).await?;
+    mails::queue_notice(app, tx, (Notice::PasswordChanged, account.id), trail.at).await?;
     let session = start(app, tx, account.id, (client, is_remembered), trail).await?;
     Ok((people::find(tx, account.id).await?, session))
 }
@@ -245,6 +272,8 @@ pub async fn reset(
             });
             let target = account.id.to_string();
             record(tx, account.id, EventType::PasswordReset, &target, detail, trail).await?;
+            mails::queue_notice(app, tx, (Notice::PasswordChanged, account.id), trail.at).await?;
+            app.mail_waker.notify_one();
             Ok(callback_url)
         })
         .await

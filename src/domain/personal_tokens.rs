@@ -7,12 +7,14 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::accounts::record;
+use crate::domain::mails;
 use crate::error::{Error, Result};
 use crate::model::Invalid;
 use crate::model::audit::{EventType, Trail};
 use crate::model::caller::Person;
 use crate::model::ids::{KeyId, SessionId};
 use crate::model::key_name::KeyName;
+use crate::model::mail::Notice;
 use crate::model::moment;
 use crate::model::org_handle::OrgHandle;
 use crate::model::personal_token::{NewPersonalToken, PersonalToken};
@@ -87,6 +89,7 @@ pub async fn create(
         "expires_at": token.expires_at.map(moment::to_text),
     });
     note(tx, person, EventType::PersonalTokenCreated, new.id, detail, trail).await?;
+    mails::queue_notice(app, tx, (Notice::TokenCreated, person.account), trail.at).await?;
     Ok(MintedToken { secret, token })
 }
 

@@ -176,6 +176,7 @@ impl Arrived<'_> {
         let took = self.at.elapsed();
         let credential = context.caller.get().and_then(Identity::credential);
         let caller = credential.map(Credential::principal);
+        let client = context.address.filter(|_| app.config.telemetry.log_client_address);
         tracing::info!(
             parent: self.span,
             family = self.family.as_str(),
@@ -184,6 +185,7 @@ impl Arrived<'_> {
             status,
             micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             caller = caller.as_deref().unwrap_or("-"),
+            client = client.map(field::display),
             kind = failure.map_or("-", |error| code(error.kind())),
             "answered",
         );

@@ -8,7 +8,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
-use chrono::TimeDelta;
 
 use crate::app::App;
 use crate::app::limits::Judged;
@@ -20,6 +19,7 @@ use crate::model::caller::{Caller, Identity};
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId};
 use crate::model::limit::{Limit, Subject, network};
+use crate::model::session::KNOWN_PLACE;
 use crate::repo::sessions;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -163,9 +163,6 @@ pub async fn mailing<T>(
     mails::counted(app, context.address, (kind, to), pass, work).await
 }
 
-/// How long a place is known where somebody signed in.
-const KNOWN: TimeDelta = TimeDelta::days(30);
-
 /// Lets somebody try to sign in to an account. What fails is counted for all who try, wherever they
 /// are; where that is too much, a place that the account's person signed in from before has a
 /// bucket of its own, so that nobody elsewhere can keep them out.
@@ -193,7 +190,7 @@ pub async fn signing_in<T>(
 
 /// The bucket of whoever signs in from where the account's person did before.
 async fn known_place(app: &App, context: &RequestContext, email: &Email) -> Option<Subject> {
-    let (network, since) = (network(context.address?), context.at - KNOWN);
+    let (network, since) = (network(context.address?), context.at - KNOWN_PLACE);
     let email = email.as_str();
     let is_known = app
         .db

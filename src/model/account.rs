@@ -27,6 +27,8 @@ pub struct Account {
     pub last_login_at: Option<DateTime<Utc>>,
     /// In how many organizations they have a seat.
     pub organization_count: i64,
+    /// Whether they are mailed of what concerns the account's security.
+    pub security_mails: bool,
     /// What their home organization pays for.
     pub plan: Plan,
     /// When it was made.

@@ -129,6 +129,8 @@ event_types! {
     KeyRefused = "api_key.refused",
     /// A key was exchanged for a session, or a person signed in.
     SessionCreated = "session.created",
+    /// Somebody did not get in to an account that there is, once or many times.
+    SignInFailed = "SIGN_IN_FAILED",
     /// A person ended a session: their own or another one.
     SessionRevoked = "session.revoked",
     /// A person ended several sessions at once.

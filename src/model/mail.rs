@@ -34,6 +34,36 @@ impl Purpose {
     }
 }
 
+/// What an account's person is told of, unless they do not want to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Somebody signed in from a place where nobody did in the 30 days before.
+    NewSignIn,
+    /// The password was changed, or another chosen by a mailed link.
+    PasswordChanged,
+    /// A personal access token was made.
+    TokenCreated,
+    /// These mails were turned off.
+    Off,
+}
+
+impl Notice {
+    /// Every notice.
+    pub const ALL: [Self; 4] =
+        [Self::NewSignIn, Self::PasswordChanged, Self::TokenCreated, Self::Off];
+
+    /// The notice's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NewSignIn => "new_sign_in",
+            Self::PasswordChanged => "password_changed",
+            Self::TokenCreated => "token_created",
+            Self::Off => "security_mails_off",
+        }
+    }
+}
+
 /// What a mail is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MailKind {
@@ -41,6 +71,8 @@ pub enum MailKind {
     Link(Purpose),
     /// Somebody tried to sign up with an address that has an account.
     AlreadyRegistered,
+    /// It tells the account's person what was done with the account.
+    Notice(Notice),
     /// It carries the link of an invitation.
     Invite(InviteId),
     /// It carries the link to the first key of an organization that was paid for.
@@ -61,7 +93,8 @@ impl MailKind {
             Self::AlreadyRegistered,
         ];
         let about = invite.map(Self::Invite).into_iter().chain(claim_of.map(Self::ClaimKey));
-        let mut all = all.into_iter().chain(about);
+        let notices = Notice::ALL.map(Self::Notice);
+        let mut all = all.into_iter().chain(notices).chain(about);
         all.find(|kind| kind.as_str() == word)
     }
 
@@ -70,7 +103,7 @@ impl MailKind {
     pub const fn invite(self) -> Option<InviteId> {
         match self {
             Self::Invite(invite) => Some(invite),
-            Self::Link(_) | Self::AlreadyRegistered | Self::ClaimKey(_) => None,
+            Self::Link(_) | Self::AlreadyRegistered | Self::Notice(_) | Self::ClaimKey(_) => None,
         }
     }
 
@@ -80,6 +113,7 @@ impl MailKind {
         match self {
             Self::Link(purpose) => purpose.as_str(),
             Self::AlreadyRegistered => "already_registered",
+            Self::Notice(notice) => notice.as_str(),
             Self::Invite(_) => "invite",
             Self::ClaimKey(_) => "claim_key",
         }

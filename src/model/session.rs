@@ -9,6 +9,8 @@ use crate::model::secret::Digest;
 
 /// How long a session lives after it was last used (contract §1, *Cookies*).
 pub const IDLE: TimeDelta = TimeDelta::days(7);
+/// How long a place is known where its person signed in.
+pub const KNOWN_PLACE: TimeDelta = TimeDelta::days(30);
 /// How long it lives at most.
 pub const ABSOLUTE: TimeDelta = TimeDelta::days(30);
 

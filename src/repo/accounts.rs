@@ -81,6 +81,7 @@ struct Row {
     is_active: bool,
     last_login_at: Option<DateTime<Utc>>,
     organization_count: i64,
+    security_mails: bool,
     plan: String,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -97,6 +98,7 @@ impl From<Row> for Account {
             is_active: row.is_active,
             last_login_at: row.last_login_at,
             organization_count: row.organization_count,
+            security_mails: row.security_mails,
             plan: Plan::parse(&row.plan).unwrap_or(Plan::Trial),
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -112,7 +114,8 @@ pub async fn find(db: &mut PgConnection, id: AccountId) -> Result<Option<Account
     let row = sqlx::query_as!(
         Row,
         r#"select a.id, a.email as "email!", a.name, a.handle as "handle!", a.verified_at,
-                  a.is_active, a.last_login_at, a.created_at, a.updated_at, home.plan,
+                  a.is_active, a.last_login_at, a.created_at, a.updated_at,
+                  a.security_mails, home.plan,
                   (select count(*) from users u join organizations o on o.id = u.organization_id
                    where u.account_id = a.id and u.removed_at is null
                      and o.deleted_at is null) as "organization_count!"
@@ -273,6 +276,28 @@ pub async fn verify(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> 
     .execute(db)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Changes whether the account's person is told by mail of what concerns its security.
+///
+/// # Errors
+/// The database's own.
+pub async fn set_security_mails(
+    db: &mut PgConnection,
+    id: AccountId,
+    are_wanted: bool,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "update accounts set security_mails = $2, updated_at = $3
+         where id = $1 and deleted_at is null",
+        id.uuid(),
+        are_wanted,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Changes the name and the handle, where they are given.

@@ -8,8 +8,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::model::ids::{InviteId, OrganizationId};
-use crate::model::mail::{MailKind, QueuedMail};
+use crate::model::ids::{AccountId, InviteId, OrganizationId};
+use crate::model::mail::{MailKind, Notice, QueuedMail};
 
 /// Adds a mail, in the place of one of the same kind to the same address that was not sent yet.
 ///
@@ -56,6 +56,33 @@ pub async fn insert_claim(
         address,
         at,
         claim_of.0,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Adds a notice to the account's person, where the address is proven to be theirs, they want such
+/// mails, and none of the same kind is waiting already.
+///
+/// # Errors
+/// The database's own.
+pub async fn insert_notice(
+    db: &mut PgConnection,
+    id: Uuid,
+    (notice, account): (Notice, AccountId),
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into outbox (id, kind, address, created_at, due_at)
+         select $1, $2, a.email, $4, now() from accounts a
+         where a.id = $3 and a.security_mails and a.verified_at is not null
+           and not exists (select from outbox o
+                           where o.address = a.email and o.kind = $2 and o.dead_at is null)",
+        id,
+        notice.as_str(),
+        account.uuid(),
+        at,
     )
     .execute(db)
     .await?;

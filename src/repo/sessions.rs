@@ -169,6 +169,29 @@ pub async fn was_started_from(
     Ok(was_started)
 }
 
+/// Whether the account's person signed in since then, but never from the network, as far as
+/// sessions are kept.
+///
+/// # Errors
+/// The database's own.
+pub async fn is_new_place(
+    db: &mut PgConnection,
+    account: AccountId,
+    network: IpNet,
+    since: DateTime<Utc>,
+) -> Result<bool> {
+    let is_new = sqlx::query_scalar!(
+        r#"select count(*) > 0 and not coalesce(bool_or(address::inet <<= $2), false) as "is_new!"
+           from sessions where account_id = $1 and created_at > $3"#,
+        account.uuid(),
+        network as IpNet,
+        since,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(is_new)
+}
+
 /// Ends one session of the account; whether it was good until now.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
 // The stock client of better-auth, with the one line of the README that unwraps our envelope,
-// against the server at TENANTRY_URL; the mails are in MAILS.
+// against the server at TENANTRY_URL; the mails are in MAILS, a page of a dashboard is PAGE.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -55,7 +55,7 @@ assert.equal(await good(client.getSession({ query: { disableCookieCache: true } 
 await refused(client.signIn.email({ email, password }), 401, "INVALID_EMAIL_OR_PASSWORD");
 
 const image = "https://example.com/ann.png";
-const callbackURL = `${url}/docs/`;
+const callbackURL = process.env.PAGE;
 const made = await good(
   client.signUp.email({ email, password, name: "Ann Example", image, callbackURL }),
 );
@@ -127,7 +127,7 @@ const mails = () => {
     return [];
   }
 };
-const redirectTo = `${url}/docs/`;
+const redirectTo = process.env.PAGE;
 const stranger = "https://evil.example/";
 await refused(client.requestPasswordReset({ email, redirectTo: stranger }), 400, "VALIDATION_ERROR");
 assert.equal((await good(client.requestPasswordReset({ email, redirectTo }))).success, true);

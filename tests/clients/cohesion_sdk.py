@@ -37,7 +37,7 @@ def raised(call, *kinds):
 
 
 def client_of(key):
-    return Client(api_key=key, base_url=URL, receipts_base_url=URL, max_retries=0)
+    return Client(api_key=key, base_url=URL, receipts_base_url=URL)
 
 
 organization = {

@@ -48,8 +48,11 @@ fn every_call_of_cohesion_sdk_that_is_served_here_works_and_the_others_fail_in_i
 #[test]
 fn the_stock_client_of_better_auth_works_with_the_line_of_the_readme() {
     let place = Place::new();
-    let server = place.start(&[]);
+    let dashboard = "https://app.example.com";
+    let server = place.start(&[("DASHBOARD_ORIGINS", dashboard)]);
     let mails = place.path().join(".tenantry/mail");
     let program = ("node", "better_auth.mjs", "node_modules/better-auth");
-    run_client(&place, &server, program, &[("MAILS", mails.to_str().unwrap())]);
+    let page = format!("{dashboard}/welcome");
+    let settings = [("MAILS", mails.to_str().unwrap()), ("PAGE", &page)];
+    run_client(&place, &server, program, &settings);
 }

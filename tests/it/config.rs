@@ -66,6 +66,8 @@ fn every_problem_is_told_at_once() {
         ("STRIPE_WEBHOOK_SECRET", "whsec_short"),
         ("STRIPE_SUSPEND_ON", "always"),
         ("LOG_FORMAT", "xml"),
+        ("LOG_CLIENT_ADDRESS", "maybe"),
+        ("ACCESS_TOKEN_MINUTES", "5"),
         ("LOG_FILTER", "a=b=c"),
         ("METRICS_ADDR", "everywhere"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector"),

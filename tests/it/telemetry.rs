@@ -29,9 +29,24 @@ fn each_request_is_one_structured_line_without_its_query_or_credential() {
     assert_eq!(line["status"], 200);
     assert!(line["micros"].is_u64());
     assert!(line["caller"].as_str().unwrap().starts_with("key_"));
+    assert_eq!(line["client"], "127.0.0.1");
     assert_eq!(line["kind"], "-");
     assert_eq!(answered[2]["kind"], "validation_error");
     assert!(!server.log().contains("secret") && !server.log().contains(&key));
+}
+
+#[test]
+fn the_access_log_names_no_address_where_the_operator_does_not_want_it() {
+    let place = Place::new();
+    let server = place.start(&[("LOG_FORMAT", "json"), ("LOG_CLIENT_ADDRESS", "off")]);
+    server.sign_up();
+    eventually("the line is there", || server.log().contains("\"answered\""));
+    let line: Value = serde_json::from_str(
+        server.log().lines().find(|line| line.contains("\"answered\"")).unwrap(),
+    )
+    .unwrap();
+    assert_eq!(line["status"], 201);
+    assert_eq!(line.get("client"), None);
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! Nothing that anybody typed is ever in them, no name either: a stranger could sign somebody
 //! else's address up and have us send them their words.
 
+use chrono::{DateTime, Utc};
 use url::Url;
+
+use crate::model::mail::Notice;
 
 /// A mail's words. It can not be printed: its link may open an account.
 #[derive(Clone, Copy)]
@@ -30,6 +33,13 @@ pub enum Letter<'a> {
     },
     /// To an address that was signed up and has an account already: nothing changed.
     AlreadyRegistered,
+    /// To an account's person: what was done with the account, and when.
+    Notice {
+        /// What was done.
+        notice: Notice,
+        /// When.
+        at: DateTime<Utc>,
+    },
 }
 
 struct Template {
@@ -56,6 +66,19 @@ const ALREADY_REGISTERED: Template = Template {
     html: include_str!("already_registered.html"),
 };
 
+const NEW_SIGN_IN: Template = notice("Security notice: new sign-in");
+const PASSWORD_CHANGED: Template = notice("Security notice: password changed");
+const TOKEN_CREATED: Template = notice("Security notice: new personal access token");
+const NOTICES_OFF: Template = notice("Security notice: these mails are off");
+
+const fn notice(subject: &'static str) -> Template {
+    Template {
+        subject,
+        text: include_str!("security_notice.txt"),
+        html: include_str!("security_notice.html"),
+    }
+}
+
 const INVITE: Template = Template {
     subject: "You are invited to an organization",
     text: include_str!("invite.txt"),
@@ -79,14 +102,27 @@ impl Letter<'_> {
     #[must_use]
     pub fn text(&self) -> String {
         let (template, link) = self.parts();
-        template.text.replace("{link}", link.map_or("", Url::as_str))
+        self.told(template.text).replace("{link}", link.map_or("", Url::as_str))
     }
 
     /// Its words in HTML.
     #[must_use]
     pub fn html(&self) -> String {
         let (template, link) = self.parts();
-        template.html.replace("{link}", &escaped(link.map_or("", Url::as_str)))
+        self.told(template.html).replace("{link}", &escaped(link.map_or("", Url::as_str)))
+    }
+
+    /// The template with what a notice is of, and when that was.
+    fn told(&self, template: &str) -> String {
+        let Self::Notice { notice, at } = self else { return template.to_owned() };
+        let what = match notice {
+            Notice::NewSignIn => "Somebody signed in to your account from a new place",
+            Notice::PasswordChanged => "The password of your account was changed",
+            Notice::TokenCreated => "A personal access token of your account was created",
+            Notice::Off => "Mails like this one were turned off for your account",
+        };
+        let at = at.format("%Y-%m-%d %H:%M UTC").to_string();
+        template.replace("{what}", what).replace("{time}", &at)
     }
 
     fn parts(&self) -> (&'static Template, Option<&Url>) {
@@ -96,6 +132,10 @@ impl Letter<'_> {
             Self::Invite { link } => (&INVITE, Some(link)),
             Self::ClaimKey { link } => (&CLAIM_KEY, Some(link)),
             Self::AlreadyRegistered => (&ALREADY_REGISTERED, None),
+            Self::Notice { notice: Notice::NewSignIn, .. } => (&NEW_SIGN_IN, None),
+            Self::Notice { notice: Notice::PasswordChanged, .. } => (&PASSWORD_CHANGED, None),
+            Self::Notice { notice: Notice::TokenCreated, .. } => (&TOKEN_CREATED, None),
+            Self::Notice { notice: Notice::Off, .. } => (&NOTICES_OFF, None),
         }
     }
 }
@@ -183,6 +223,23 @@ mod tests {
             assert!(letter.text().lines().all(|line| line.len() <= 76));
             for loads in ["<img", "src=", "url(", "<link", "<style", "<script"] {
                 assert!(!letter.html().contains(loads), "{loads}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_notice_says_what_was_done_and_when_and_how_to_turn_it_off() {
+        let at = "2036-05-08T09:56:42Z".parse().expect("a time");
+        for (notice, what) in [
+            (Notice::NewSignIn, "Somebody signed in to your account from a new place, at"),
+            (Notice::PasswordChanged, "The password of your account was changed, at"),
+            (Notice::TokenCreated, "A personal access token of your account was created, at"),
+            (Notice::Off, "Mails like this one were turned off for your account, at"),
+        ] {
+            let letter = Letter::Notice { notice, at };
+            for words in [flowing(&letter.text()), flowing(&letter.html())] {
+                assert!(words.contains(&format!("{what} 2036-05-08 09:56 UTC.")), "{words}");
+                assert!(words.contains("turn these mails off") && !words.contains('{'));
             }
         }
     }

@@ -21,9 +21,9 @@ use self::letter::Letter;
 use crate::app::App;
 use crate::app::mailer::{Delivery, Mail, MailError};
 use crate::error::Result;
-use crate::model::ids::{InviteId, OrganizationId, new_uuid};
+use crate::model::ids::{AccountId, InviteId, OrganizationId, new_uuid};
 use crate::model::key_format::KeyFormat;
-use crate::model::mail::{MailKind, Purpose, QueuedMail};
+use crate::model::mail::{MailKind, Notice, Purpose, QueuedMail};
 use crate::repo::{accounts, email_tokens, invites, key_claims, outbox};
 
 /// How many mails are sent at once.
@@ -66,6 +66,19 @@ pub async fn queue_invite(
     at: DateTime<Utc>,
 ) -> Result<()> {
     queue(app, tx, (MailKind::Invite(invite), address), None, at).await
+}
+
+/// Queues a notice to an account's person, who may not want any.
+///
+/// # Errors
+/// The database's own.
+pub async fn queue_notice(
+    app: &App,
+    tx: &mut PgConnection,
+    notice: (Notice, AccountId),
+    at: DateTime<Utc>,
+) -> Result<()> {
+    outbox::insert_notice(tx, new_uuid(at, &*app.entropy), notice, at).await
 }
 
 /// Queues the mail with the link to an organization's first key.
@@ -204,6 +217,7 @@ async fn send(app: &App, mail: &QueuedMail, link: &Url) -> Result<Delivery, Mail
         MailKind::Link(Purpose::VerifyEmail) => Letter::VerifyEmail { link },
         MailKind::Link(Purpose::ResetPassword) => Letter::ResetPassword { link },
         MailKind::AlreadyRegistered => Letter::AlreadyRegistered,
+        MailKind::Notice(notice) => Letter::Notice { notice, at: mail.created_at },
         MailKind::Invite(_) => Letter::Invite { link },
         MailKind::ClaimKey(_) => Letter::ClaimKey { link },
     };

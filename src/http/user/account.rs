@@ -7,9 +7,10 @@ use axum::response::Response;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::accounts::AccountChanges;
 use crate::domain::{accounts, passwords};
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, shown_password, text};
+use crate::http::body::{Fields, FromFields, JsonBody, Node, shown_password, text};
 use crate::http::caller::{InSession, PersonScoped, UserRead, UserWrite};
 use crate::http::context::RequestContext;
 use crate::http::cookie;
@@ -36,7 +37,7 @@ pub(super) async fn show(
     Ok(Json(Success::ok("User fetched successfully", account.into())))
 }
 
-/// What a person is called, at least one of the two; what is left out stays.
+/// What to change of one's account, at least one thing; what is left out stays.
 #[derive(ToSchema)]
 #[schema(as = user::UpdateUserRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
@@ -48,6 +49,10 @@ pub struct UpdateRequest {
     #[schema(value_type = Option<String>, nullable = false,
              pattern = "^[a-z0-9](-?[a-z0-9]){0,62}$", examples("yourname"))]
     handle: Option<AccountHandle>,
+    /// Whether the person is mailed of a sign-in from a new place, another password and a new
+    /// personal token.
+    #[schema(nullable = false)]
+    securityMails: Option<bool>,
 }
 
 impl FromFields for UpdateRequest {
@@ -57,11 +62,12 @@ impl FromFields for UpdateRequest {
         }
         let full_name = fields.optional("fullName", text(PersonName::parse));
         let handle = fields.optional("handle", text(AccountHandle::parse));
-        Some(Self { fullName: full_name, handle })
+        let security_mails = fields.optional("securityMails", Node::into_bool);
+        Some(Self { fullName: full_name, handle, securityMails: security_mails })
     }
 }
 
-/// Change what the person is called.
+/// Change what the person is called, and whether they are mailed of what concerns their account.
 #[utoipa::path(put, path = "/api/user/me", operation_id = "updateUser", tag = "user",
     request_body = UpdateRequest, params(IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
@@ -75,15 +81,16 @@ pub(super) async fn update(
     idempotency: Idempotency,
     JsonBody { value: request, said }: JsonBody<UpdateRequest>,
 ) -> Result<Response> {
-    let UpdateRequest { fullName, handle } = request;
-    idempotency
-        .run(&app, &person, said, async |tx| {
-            let what = (fullName.as_ref(), handle.as_ref());
-            let account = accounts::update(tx, &person, what, &context.trail()).await?;
-            let body = Success::ok("User updated", User::from(account));
-            Ok(Reply::ok(body))
-        })
-        .await
+    let UpdateRequest { fullName: name, handle, securityMails: security_mails } = request;
+    let changes = AccountChanges { name, handle, security_mails };
+    let updating = idempotency.run(&app, &person, said, async |tx| {
+        let account = accounts::update(&app, tx, &person, &changes, &context.trail()).await?;
+        let body = Success::ok("User updated", User::from(account));
+        Ok(Reply::ok(body))
+    });
+    let answer = updating.await;
+    app.mail_waker.notify_one();
+    answer
 }
 
 /// The proof that whoever has the session is its person.

@@ -202,6 +202,7 @@ pub(super) async fn change(
         Ok(Reply::ok(Success::ok("Password changed", data)))
     });
     let mut answer = answer.await?;
+    app.mail_waker.notify_one();
     if let Some(cookie) = cookie {
         answer.headers_mut().insert(header::SET_COOKIE, cookie);
     }

@@ -204,16 +204,17 @@ pub(super) async fn create(
     let organization = organization.map(|handle| OrgHandle::parse(&handle));
     let spec = TokenSpec { name, scopes, expires_at, organization };
     let count = limits::count_token_mint(&app, &context, person.account);
-    idempotency
-        .run_limited(&app, &person, said, count, async |tx| {
-            let whose = (&*person, session);
-            let minted = personal_tokens::create(&app, tx, whose, spec, &context.trail()).await?;
-            let token = Token::of(person.account, minted.token);
-            let data = Minted { token, key: Some(minted.secret.expose().to_owned()) };
-            let body = Success::ok("API key created", data);
-            Ok(Reply::ok(body))
-        })
-        .await
+    let creating = idempotency.run_limited(&app, &person, said, count, async |tx| {
+        let whose = (&*person, session);
+        let minted = personal_tokens::create(&app, tx, whose, spec, &context.trail()).await?;
+        let token = Token::of(person.account, minted.token);
+        let data = Minted { token, key: Some(minted.secret.expose().to_owned()) };
+        let body = Success::ok("API key created", data);
+        Ok(Reply::ok(body))
+    });
+    let answer = creating.await;
+    app.mail_waker.notify_one();
+    answer
 }
 
 /// List the person's tokens, newest first.

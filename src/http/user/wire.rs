@@ -36,6 +36,8 @@ pub struct User {
     /// In how many organizations the person has a seat.
     #[schema(examples(1))]
     organization_count: i64,
+    /// Whether the person is mailed of what concerns the account's security.
+    security_mails: bool,
     /// As `fullName`; empty where there is none.
     #[schema(examples("Your Name"))]
     name: String,
@@ -64,6 +66,7 @@ impl From<model::account::Account> for User {
             last_login_at: account.last_login_at.map(Timestamp),
             role: "user",
             organization_count: account.organization_count,
+            security_mails: account.security_mails,
             created_at: Timestamp(account.created_at),
             updated_at: Timestamp(account.updated_at),
         }

@@ -108,9 +108,22 @@ impl TestApp {
         text(&answer.has_status(201).body["data"]["id"])
     }
 
-    /// Sends what is queued, and gives every mail that is in the folder then, oldest first; the
-    /// folder is empty afterwards. Their tokens count as seen.
+    /// Sends what is queued, and gives every mail that is in the folder then, but for security
+    /// notices, oldest first; the folder is empty afterwards. Their tokens count as seen.
     pub async fn mails(&self) -> Vec<Mailed> {
+        let mut mails = self.all_mails().await;
+        mails.retain(|mail| !mail.is_notice());
+        mails
+    }
+
+    /// The same, with the subjects of the security notices alone.
+    pub async fn notices(&self) -> Vec<String> {
+        let mails = self.all_mails().await;
+        let notices = mails.iter().filter(|mail| mail.is_notice());
+        notices.map(|mail| mail.header("Subject").replace("Security notice: ", "")).collect()
+    }
+
+    async fn all_mails(&self) -> Vec<Mailed> {
         deliver_due(&self.app).await.expect("mail is sent");
         let folder = self.app.config.database.data_dir.join("mail");
         let Ok(entries) = fs::read_dir(&folder) else { return Vec::new() };
@@ -153,6 +166,11 @@ impl Mailed {
         let (_, token) = self.link()?.split_once("tnt_link_")?;
         let end = token.find(|it: char| !it.is_ascii_alphanumeric()).unwrap_or(token.len());
         Some(format!("tnt_link_{}", &token[..end]))
+    }
+
+    /// Whether it tells its person what was done with the account.
+    pub fn is_notice(&self) -> bool {
+        self.header("Subject").starts_with("Security notice: ")
     }
 
     /// A header's value.

@@ -11,6 +11,7 @@ mod organizations;
 mod passwords;
 mod personal_tokens;
 mod projects;
+mod security;
 mod sessions;
 mod sign_up;
 mod usage;

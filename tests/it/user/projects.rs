@@ -354,7 +354,7 @@ async fn a_project_is_changed_where_it_is_named_and_deleted_once() {
         assert_eq!(shown.body["data"], expected);
 
         let deleted = session.delete(&one).await.has_status(200);
-        assert_eq!(deleted.body["data"], json!({}));
+        assert_eq!(deleted.body["data"], json!({ "success": true }));
         session.delete(&one).await.has_failed(404, "NOT_FOUND");
         session.get(&one).await.has_failed(404, "NOT_FOUND");
         session.put(&one, json!({ "name": "x" })).await.has_failed(404, "NOT_FOUND");
