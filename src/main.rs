@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use tenantry::commands::benchmark::{self, bare};
-use tenantry::commands::{Failure, audit, doctor, key, key_import, migrate, openapi, org, serve};
+use tenantry::commands::{
+    Failure, audit, doctor, janitor, key, key_import, migrate, openapi, org, serve,
+};
 use tenantry::model::organization::Domain;
 use tenantry::model::plan::Plan;
-use tenantry::postgres;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -172,7 +173,7 @@ fn main() -> ExitCode {
             benchmark::run(&benchmark::Options { seconds, rounds })
         }
         Command::BenchmarkBare { database } => bare::run(&database),
-        Command::PostgresJanitor { home } => postgres::janitor(&home).map_err(Failure::from),
+        Command::PostgresJanitor { home } => janitor::run(&home),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

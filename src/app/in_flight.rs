@@ -1,5 +1,8 @@
 //! How many requests are under way: in all, so that a server with too many sheds the costly ones
 //! first, and for each who makes them, so that nobody can take all there is.
+//!
+//! A request whose body is still arriving is not under way: it costs next to nothing, and how long
+//! it takes is its client's choice. Those have a count of their own for each who makes them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,15 +43,20 @@ struct Counts {
     most: usize,
     most_of_one: usize,
     now: AtomicUsize,
-    of_each: Mutex<HashMap<Subject, usize>>,
+    under_way: Mutex<OfEach>,
+    arriving: Mutex<OfEach>,
 }
 
+type OfEach = HashMap<Subject, usize>;
+
 impl InFlight {
-    /// None yet, of at most `most` in all and `most_of_one` of one who makes them.
+    /// None yet, of at most `most` in all and `most_of_one` of one who makes them, and as many more
+    /// of theirs whose bodies are arriving.
     #[must_use]
     pub fn new(most: usize, most_of_one: usize) -> Self {
-        let (now, of_each) = (AtomicUsize::new(0), Mutex::default());
-        Self(Arc::new(Counts { most, most_of_one, now, of_each }))
+        let now = AtomicUsize::new(0);
+        let (under_way, arriving) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Counts { most, most_of_one, now, under_way, arriving }))
     }
 
     /// A place for a request until it is dropped; `None` where those of its cost have none left.
@@ -64,13 +72,29 @@ impl InFlight {
     /// A place for a request of the subject's until it is dropped; `None` where it has none left.
     #[must_use]
     pub fn enter_as(&self, subject: Subject) -> Option<OwnPlace> {
-        let mut of_each = self.0.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count(subject, |counts| &counts.under_way)
+    }
+
+    /// The same for a request of the subject's whose body is arriving.
+    #[must_use]
+    pub fn wait_as(&self, subject: Subject) -> Option<OwnPlace> {
+        self.count(subject, |counts| &counts.arriving)
+    }
+
+    /// How many bodies are arriving.
+    #[must_use]
+    pub fn arriving(&self) -> usize {
+        self.0.arriving.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
+    fn count(&self, subject: Subject, counted: Counted) -> Option<OwnPlace> {
+        let mut of_each = counted(&self.0).lock().unwrap_or_else(PoisonError::into_inner);
         let count = of_each.entry(subject).or_default();
         if *count >= self.0.most_of_one {
             return None;
         }
         *count += 1;
-        Some(OwnPlace { all: self.clone(), subject })
+        Some(OwnPlace { all: self.clone(), subject, counted })
     }
 
     /// How many are under way.
@@ -79,6 +103,9 @@ impl InFlight {
         self.0.now.load(Ordering::Relaxed)
     }
 }
+
+/// Which of the counts.
+type Counted = fn(&Counts) -> &Mutex<OfEach>;
 
 /// The place of a request that is under way.
 pub struct Place(InFlight);
@@ -89,15 +116,17 @@ impl Drop for Place {
     }
 }
 
-/// The place of a request under way among those of its subject.
+/// The place of a request among those of its subject.
 pub struct OwnPlace {
     all: InFlight,
     subject: Subject,
+    counted: Counted,
 }
 
 impl Drop for OwnPlace {
     fn drop(&mut self) {
-        let mut of_each = self.all.0.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_each = (self.counted)(&self.all.0);
+        let mut of_each = of_each.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = of_each.get_mut(&self.subject) {
             *count -= 1;
             if *count == 0 {
@@ -140,6 +169,17 @@ mod tests {
         assert!(all.enter_as(other).is_some());
         drop(held);
         assert!(all.enter_as(one).is_some());
-        assert!(all.0.of_each.lock().expect("no panic").is_empty());
+        assert!(all.0.under_way.lock().expect("no panic").is_empty());
+    }
+
+    #[test]
+    fn requests_whose_bodies_arrive_are_counted_apart_from_those_under_way() {
+        let all = InFlight::new(10, 1);
+        let subject = Subject::id(Uuid::from_u128(1));
+        let waiting = all.wait_as(subject);
+        assert!(waiting.is_some() && all.wait_as(subject).is_none());
+        assert!(all.enter_as(subject).is_some());
+        drop(waiting);
+        assert!(all.wait_as(subject).is_some());
     }
 }

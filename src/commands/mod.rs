@@ -4,12 +4,14 @@ pub mod audit;
 pub mod benchmark;
 mod chores;
 pub mod doctor;
+pub mod janitor;
 pub mod key;
 pub mod key_import;
 pub mod migrate;
 pub mod openapi;
 pub mod org;
 pub mod serve;
+mod signals;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

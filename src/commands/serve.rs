@@ -3,29 +3,30 @@
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::commands::migrate::{Prepared, configuration, prepare};
+use crate::commands::signals::Signals;
 use crate::commands::{Failure, chores, say};
+use crate::config::Config;
 use crate::config::telemetry::MetricsListener;
 use crate::entropy::SystemEntropy;
-use crate::http::listener::{Drained, Limits, serve};
+use crate::http::listener::{Drained, Limits, Stop, serve};
 use crate::http::{metrics, router};
 use crate::telemetry::Telemetry;
 
-/// How long a server that is told to stop by an orchestrator still takes connections, so that
-/// whoever reads its readiness can turn elsewhere first.
-const GRACE: Duration = Duration::from_secs(3);
+/// How many descriptors are left for other things than connections of clients and to the database.
+const DESCRIPTORS: usize = 256;
 
-/// Serves until told to stop (SIGINT, SIGTERM), then finishes what is under way.
+/// Serves until told to stop (SIGINT, SIGTERM, SIGQUIT), then finishes what is under way. Told by
+/// an orchestrator, it still takes connections for a while, so that whoever reads its readiness can
+/// turn elsewhere first, and lets idle connections be until they were used once more.
 ///
 /// # Errors
 /// Whatever keeps the server from starting.
@@ -73,21 +74,26 @@ async fn serve_app(
             tracing::warn!("LIMITS is set, and changes nothing while LIMITS_PROFILE is off");
         }
     }
-    let (close, end) = (CancellationToken::new(), CancellationToken::new());
+    let (serving, end) = (Stop::default(), CancellationToken::new());
     let chores = chores::start(&app, telemetry.metrics(), &end);
     let metrics_server = metrics_listener.map(|listener| {
         let router = metrics::router(app.clone(), telemetry.metrics());
-        tokio::spawn(serve(listener, router, Limits::default(), end.clone()))
+        let few = Limits { connections: 256, ..Limits::default() };
+        let stop = Stop { close: end.clone(), ..Stop::default() };
+        tokio::spawn(serve(listener, router, few, stop))
     });
-    let server = tokio::spawn(serve(listener, router(&app), limits(), close.clone()));
+    let limits = limits(&app.config);
+    let server = tokio::spawn(serve(listener, router(&app), limits, serving.clone()));
 
     let orchestrated = signals.next().await;
     stop.cancel();
     if orchestrated {
         tracing::info!("stopping: not ready any more, still answering");
-        let _ = tokio::time::timeout(GRACE, signals.next()).await;
+        serving.announce.cancel();
+        let grace = app.config.http.connections.shutdown_grace;
+        let _ = tokio::time::timeout(grace, signals.next()).await;
     }
-    close.cancel();
+    serving.close.cancel();
     tracing::info!("stopping: finishing what is under way");
     tokio::select! {
         drained = server => if let Ok(Drained::Forced { connections }) = drained {
@@ -110,40 +116,32 @@ async fn ended(server: JoinHandle<Drained>) {
     let _ = server.await;
 }
 
-/// SIGINT (a person at a terminal) and SIGTERM (an orchestrator).
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Failure> {
-        let interrupt = signal(SignalKind::interrupt())?;
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { interrupt, terminate })
-    }
-
-    /// Waits for the next one; whether it came from an orchestrator.
-    async fn next(&mut self) -> bool {
-        tokio::select! {
-            _ = self.interrupt.recv() => false,
-            _ = self.terminate.recv() => true,
-        }
-    }
-}
-
-/// As many connections as there may be, with room left for the database and files: the limit of the
-/// process is raised as far as it may be.
-fn limits() -> Limits {
-    let limits = Limits::default();
+/// What clients may take, as the settings say, with fewer connections where the process may not
+/// have so many descriptors: its own limit is raised as far as it may be.
+fn limits(config: &Config) -> Limits {
+    let settings = &config.http.connections;
     let mut allowed = getrlimit(Resource::Nofile);
     allowed.current = allowed.maximum;
     let _ = setrlimit(Resource::Nofile, allowed);
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let others = DESCRIPTORS + config.database.max_connections as usize;
+    let connections = settings.most.min(descriptors.saturating_sub(others).max(64));
+    if connections < settings.most {
+        tracing::warn!(connections, "the limit of open files allows fewer than MAX_CONNECTIONS");
+    }
+    // Behind a proxy, all connections are the proxy's.
+    let is_direct = config.http.trusted_proxy_hops == 0;
+    let per_address = settings.most_per_address.min((connections / 2).max(1));
     Limits {
-        connections: limits.connections.min(descriptors.saturating_sub(256).max(64)),
-        ..limits
+        first_byte: settings.keep_alive,
+        headers: settings.header_timeout,
+        idle: settings.keep_alive,
+        stall: settings.send_timeout,
+        connections,
+        connections_per_address: if is_direct { per_address } else { usize::MAX },
+        drain: settings.shutdown_drain,
+        ..Limits::default()
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use url::Url;
 
+use crate::config::connections::ConnectionSettings;
 use crate::config::env::Env;
 use crate::model::Invalid;
 use crate::model::origin::{Origin, TrustedOrigins};
@@ -22,6 +23,8 @@ pub struct HttpSettings {
     pub max_in_flight: usize,
     /// How many of them of one key, one person, or one address without a credential.
     pub max_in_flight_per_caller: usize,
+    /// How many connections there may be, and how long each waits for its client.
+    pub connections: ConnectionSettings,
 }
 
 impl HttpSettings {
@@ -41,6 +44,7 @@ impl HttpSettings {
             max_in_flight_per_caller: env
                 .optional("MAX_IN_FLIGHT_PER_CALLER", parse_places)
                 .unwrap_or(500),
+            connections: ConnectionSettings::read(env),
         }
     }
 

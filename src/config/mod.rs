@@ -4,6 +4,7 @@
 //! variable that is set but empty counts as not set.
 
 pub mod accounts;
+pub mod connections;
 pub mod database;
 pub mod env;
 pub mod http;

@@ -3,7 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
@@ -23,11 +23,10 @@ use crate::http::denial;
 use crate::http::details::code;
 use crate::http::dialect::Family;
 use crate::http::error::{self, Failure};
+use crate::http::host;
 use crate::http::limits;
 use crate::model::caller::{Credential, Identity};
 
-/// How long a request may take from its first line to its answer.
-pub const DEADLINE: Duration = Duration::from_secs(20);
 /// What the log says of a request whose client went away, as other servers do. Nobody is sent it.
 const CLIENT_GONE: u16 = 499;
 
@@ -63,9 +62,10 @@ pub async fn boundary(
     request.extensions_mut().insert(context.clone());
     let answering = async {
         if context.origin.is_some() {
-            cors::answer((app, cors), &context, request, |request| guarded(request, next)).await
+            let guarded = |request| guarded(app, request, next);
+            cors::answer((app, cors), &context, request, guarded).await
         } else {
-            let mut response = guarded(request, next).await;
+            let mut response = guarded(app, request, next).await;
             response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
             response
         }
@@ -96,9 +96,13 @@ fn failure_of(response: &mut Response) -> Option<Arc<Error>> {
 
 /// The answer, or a failure in its place where that takes too long or panics. Work on the database
 /// that is cut off closes its connection.
-async fn guarded(request: Request, next: Next) -> Response {
+async fn guarded(app: &App, request: Request, next: Next) -> Response {
+    if let Err(error) = host::require(&request) {
+        return error.into_response();
+    }
     let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match tokio::time::timeout(DEADLINE, answering).await {
+    let limit = app.config.http.connections.request_timeout;
+    match tokio::time::timeout(limit, answering).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => error::from_panic(panic),
         Err(elapsed) => Error::unavailable(elapsed).into_response(),

@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::app::limits::Judged;
 use crate::error::{Error, Result};
 use crate::http::denial::Denied;
+use crate::http::shedding::Permits;
 use crate::model::audit::Trail;
 use crate::model::caller::Identity;
 use crate::model::ids::{OrganizationId, new_request_id};
@@ -54,6 +55,8 @@ pub struct Facts {
     pub denied: OnceLock<Denied>,
     /// Whether it was let in, and counted, within its organization's monthly quota.
     pub admitted: OnceLock<()>,
+    /// What it holds while it is worked on, once that is known.
+    pub permits: OnceLock<Permits>,
 }
 
 impl RequestContext {
@@ -87,6 +90,7 @@ impl RequestContext {
             judged: Mutex::default(),
             denied: OnceLock::new(),
             admitted: OnceLock::new(),
+            permits: OnceLock::new(),
         }))
     }
 

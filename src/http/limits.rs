@@ -279,9 +279,10 @@ pub async fn by_address(
     request: Request,
     next: Next,
 ) -> Result<Response> {
-    let _place = shedding::enter(&app, &context, request.method())?;
+    let place = shedding::enter(&app, &context, request.method())?;
     count_address(&app, &context, Limit::Address)?;
-    let _own_place = shedding::enter_as(&app, Subject::address(context.address))?;
+    let subject = Subject::address(context.address);
+    let _held = shedding::hold(&app, &context, (request.method(), place), subject)?;
     Ok(next.run(request).await)
 }
 

@@ -3,16 +3,19 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::header;
+use axum::middleware::from_fn;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::app::App;
+use crate::http::host;
 
 /// `GET /metrics` in Prometheus's text format.
 pub fn router(app: App, handle: PrometheusHandle) -> Router {
-    Router::new().route("/metrics", get(show)).with_state((app, handle))
+    let routes = Router::new().route("/metrics", get(show)).with_state((app, handle));
+    routes.layer(from_fn(host::required))
 }
 
 async fn show(State((app, handle)): State<(App, PrometheusHandle)>) -> impl IntoResponse {

@@ -16,6 +16,7 @@ pub mod details;
 pub mod dialect;
 pub mod error;
 pub mod health;
+pub mod host;
 pub mod idempotency;
 pub mod jwks;
 pub mod limits;

@@ -1,6 +1,10 @@
 //! What a server with too much to do leaves undone: passwords and mails first, then changes, then
 //! reading, and last the checks of keys. Whether it lives and is ready is always answered.
+//!
+//! The one thing to know: a request holds its permits only while the server works on it, never
+//! while it waits for its client.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::Method;
@@ -35,22 +39,83 @@ const HASHING: [&str; 11] = [
 /// # Errors
 /// Unavailable where those of its cost have none left.
 pub fn enter(app: &App, context: &RequestContext, method: &Method) -> Result<Place> {
-    app.in_flight.enter(cost(method, &context.route)).ok_or_else(|| {
-        counter!("requests_shed_total").increment(1);
-        Error::unavailable("too many requests are under way")
-    })
+    app.in_flight.enter(cost(method, &context.route)).ok_or_else(no_place)
 }
 
-/// A place for a request among those of whoever makes it, until it is dropped.
+/// The permits of a request, which it holds while it is worked on.
+pub struct Permits {
+    cost: Cost,
+    subject: Subject,
+    held: Mutex<Option<(Place, OwnPlace)>>,
+}
+
+impl Permits {
+    fn set(&self, held: Option<(Place, OwnPlace)>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    }
+}
+
+/// The permits of a request under way, until it is dropped.
+#[must_use]
+pub struct Held(RequestContext);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(permits) = self.0.permits.get() {
+            permits.set(None);
+        }
+    }
+}
+
+/// Has a request, which has its place among all, take its place among those of its caller, and
+/// hold both.
 ///
 /// # Errors
-/// Rate limited where they have none left.
-pub fn enter_as(app: &App, subject: Subject) -> Result<OwnPlace> {
-    app.in_flight.enter_as(subject).ok_or_else(|| {
-        counter!("rate_limited_total", "limit" => "concurrency", "mode" => "enforced").increment(1);
-        let error = Error::new(Kind::RateLimited, "Too many requests at once");
-        error.with_retry_after(Duration::from_secs(1))
-    })
+/// Rate limited where its caller has none left.
+pub fn hold(
+    app: &App,
+    context: &RequestContext,
+    (method, place): (&Method, Place),
+    subject: Subject,
+) -> Result<Held> {
+    let own = app.in_flight.enter_as(subject).ok_or_else(too_many)?;
+    let held = Mutex::new(Some((place, own)));
+    let _ = context.permits.set(Permits { cost: cost(method, &context.route), subject, held });
+    Ok(Held(context.clone()))
+}
+
+/// Waits for the body of a request, which gives its permits back meanwhile and takes them again
+/// once the body is whole: who sends slowly, or not at all, holds nothing that others need.
+///
+/// # Errors
+/// Rate limited where too many bodies of the same caller are waited for, or too many of its
+/// requests are under way when this one is whole; unavailable where no place is left then; those of
+/// `arriving`.
+pub async fn await_body<T>(
+    app: &App,
+    context: &RequestContext,
+    arriving: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(permits) = context.permits.get() else { return arriving.await };
+    let waiting = app.in_flight.wait_as(permits.subject).ok_or_else(too_many)?;
+    permits.set(None);
+    let body = arriving.await?;
+    drop(waiting);
+    let place = app.in_flight.enter(permits.cost).ok_or_else(no_place)?;
+    let own = app.in_flight.enter_as(permits.subject).ok_or_else(too_many)?;
+    permits.set(Some((place, own)));
+    Ok(body)
+}
+
+fn no_place() -> Error {
+    counter!("requests_shed_total").increment(1);
+    Error::unavailable("too many requests are under way")
+}
+
+fn too_many() -> Error {
+    counter!("rate_limited_total", "limit" => "concurrency", "mode" => "enforced").increment(1);
+    let error = Error::new(Kind::RateLimited, "Too many requests at once");
+    error.with_retry_after(Duration::from_secs(1))
 }
 
 fn cost(method: &Method, route: &str) -> Cost {

@@ -6,7 +6,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 
+use tokio_stream::StreamExt;
+
 use crate::support::requests::World;
+use crate::support::socket::{Served, status};
 use crate::support::spec::operations;
 use crate::support::{TestApp, run, with};
 
@@ -56,6 +59,50 @@ async fn a_body_that_does_not_arrive_in_time_is_a_400() {
         });
         tokio::time::resume();
         answer.has_failed(400, "malformed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_comes_more_slowly_than_its_least_pace_is_given_up_after_5_seconds() {
+    run(async |app| {
+        let pieces = tokio_stream::iter(["{"]).chain(tokio_stream::pending());
+        let slow = Body::from_stream(pieces.map(Ok::<_, String>));
+        let anon = app.anon().with("content-type", "application/json");
+        tokio::time::pause();
+        let started = tokio::time::Instant::now();
+        let answer = anon.send("POST", "/signup", slow).await;
+        let took = started.elapsed();
+        tokio::time::resume();
+        answer.has_failed(400, "malformed");
+        assert!((5..8).contains(&took.as_secs()), "{took:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_has_one_host_header_that_can_be_one_or_is_a_400() {
+    run(async |app| {
+        let server = Served::start(app).await;
+        let rest = "Connection: close\r\n\r\n";
+        for (head, expected) in [
+            ("HTTP/1.1\r\n", 400),
+            ("HTTP/1.1\r\nHost: a.example\r\nHost: a.example\r\n", 400),
+            ("HTTP/1.1\r\nHost: a.example, b.example\r\n", 400),
+            ("HTTP/1.1\r\nHost: a.example/path\r\n", 400),
+            ("HTTP/1.1\r\nHost: user@a.example\r\n", 400),
+            ("HTTP/1.0\r\nHost: a.example\r\nHost: b.example\r\n", 400),
+            ("HTTP/1.0\r\n", 200),
+            ("HTTP/1.1\r\nHost: a.example:8080\r\n", 200),
+            ("HTTP/1.1\r\nHost: [2001:db8::7]:443\r\n", 200),
+            ("HTTP/1.1\r\nHost:\r\n", 200),
+        ] {
+            let answer = server.ask(&format!("GET /health/live {head}{rest}")).await;
+            assert_eq!(status(&answer), expected, "{head:?}: {answer}");
+        }
+        let answer = server.ask(&format!("GET /me HTTP/1.1\r\n{rest}")).await;
+        assert!(answer.contains(r#""code":"malformed""#), "{answer}");
+        assert!(answer.contains("\r\nx-request-id: req_"), "{answer}");
     })
     .await;
 }

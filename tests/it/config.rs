@@ -30,6 +30,8 @@ fn the_two_secrets_are_all_that_a_server_with_a_database_needs() {
     let config = read(&settings).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.http.listen_addr.to_string(), "127.0.0.1:8080");
     assert_eq!(config.http.public_url.as_str(), "http://127.0.0.1:8080/");
+    // Longer than the 60 seconds of nginx and of cloud load balancers.
+    assert_eq!(config.http.connections.keep_alive.as_secs(), 75);
     assert_eq!(config.keys.format.prefix(), "tnt_live_");
 }
 
@@ -49,6 +51,15 @@ fn every_problem_is_told_at_once() {
         ("LISTEN_ADDR", "8080"),
         ("PUBLIC_URL", "https://user@example.com/path"),
         ("TRUSTED_PROXY_HOPS", "-1"),
+        ("MAX_CONNECTIONS", "0"),
+        ("MAX_CONNECTIONS_PER_ADDRESS", "many"),
+        ("KEEP_ALIVE_SECONDS", "0"),
+        ("HEADER_TIMEOUT_SECONDS", "10s"),
+        ("BODY_TIMEOUT_SECONDS", "-1"),
+        ("REQUEST_TIMEOUT_SECONDS", "1.5"),
+        ("SEND_TIMEOUT_SECONDS", "3601"),
+        ("SHUTDOWN_GRACE_SECONDS", "-1"),
+        ("SHUTDOWN_DRAIN_SECONDS", "forever"),
         ("KEY_PREFIX", "Sig-"),
         ("KEY_PEPPERS", "p1:c2hvcnQ="),
         ("JWT_SECRETS", "no colon"),

@@ -37,6 +37,7 @@ mod origins;
 mod plan_limits;
 mod postgres;
 mod process;
+mod proxies;
 mod public_documents;
 mod quotas;
 mod schema;

@@ -1,6 +1,6 @@
 //! The binary as a person runs it: one command, one Postgres of its own, kill -9 and Ctrl-C.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
 
@@ -104,6 +104,55 @@ fn told_to_stop_it_is_first_not_ready_then_gone() {
     signal("TERM", server.pid());
     eventually("it is not ready", || curl(&[&server.url("/health/ready")]).status == 503);
     assert_eq!(curl(&[&server.url("/health/live")]).status, 200);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn signals_that_end_other_programs_end_neither_the_server_nor_its_janitor() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let key = server.sign_up();
+    let janitor = place.janitor().unwrap();
+    for name in ["HUP", "USR1", "USR2", "ALRM", "PIPE", "VTALRM", "PROF", "IO", "XCPU", "XFSZ"] {
+        signal(name, server.pid());
+        signal(name, janitor);
+        assert_eq!(server.status_with(&key), 200, "after SIG{name}");
+        assert!(is_alive(janitor), "the janitor, after SIG{name}");
+    }
+    eventually("it says so", || server.log().contains("SIGHUP ignored"));
+    for name in ["INT", "TERM", "QUIT"] {
+        signal(name, janitor);
+    }
+    let postgres = place.postgres().unwrap();
+    assert_eq!(server.end("QUIT").code(), Some(0));
+    assert!(is_alive(janitor));
+    eventually("Postgres ends", || !is_alive(postgres));
+    let header = format!("X-Api-Key: {key}");
+    let server = place.start(&[]);
+    let answer = curl(&["-H", &header, &server.url("/usage/summary")]);
+    assert_eq!(answer.body["requests_used"], 10, "usage was written at the stop");
+}
+
+#[test]
+fn told_to_stop_it_says_so_on_connections_that_are_kept_and_closes_them_by_an_answer() {
+    let place = Place::new();
+    let server = place.start(&[("SHUTDOWN_GRACE_SECONDS", "0")]);
+    let address = server.url("").replace("http://", "");
+    let mut kept = std::net::TcpStream::connect(address).unwrap();
+    let mut ask = || {
+        write!(kept, "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with('}') {
+            let mut byte = [0];
+            kept.read_exact(&mut byte).unwrap();
+            answer.push(char::from(byte[0]));
+        }
+        answer
+    };
+    assert!(!ask().contains("connection: close"));
+    signal("TERM", server.pid());
+    eventually("it is stopping", || server.log().contains("finishing what is under way"));
+    assert!(ask().contains("connection: close"));
     assert_eq!(server.wait().code(), Some(0));
 }
 

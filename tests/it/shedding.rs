@@ -1,9 +1,14 @@
 //! What a server with too much to do leaves undone, and in which order.
 
+use axum::body::Body;
 use serde_json::json;
 use tenantry::app::in_flight::{Cost, Place};
 use tenantry::model::limit::Subject;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use crate::support::actor::{Actor, Answer};
 use crate::support::people::PASSWORD;
 use crate::support::{TestApp, with};
 
@@ -73,6 +78,91 @@ async fn one_key_takes_only_its_own_places() {
             app.key(&other.api_key).get("/me").await.has_status(200);
             drop(held);
             app.key(&acme.api_key).get("/me").await.has_status(200);
+        })
+        .await;
+}
+
+/// Sends the beginning of a body, and the rest of it once that is handed over.
+struct Slowly {
+    rest: UnboundedSender<Result<&'static str, String>>,
+    answer: JoinHandle<Answer>,
+}
+
+/// Starts to send a body to a path, and waits until the server waits for the rest.
+async fn slowly(app: &TestApp, actor: Actor, path: &'static str) -> Slowly {
+    let (rest, receiver) = unbounded_channel();
+    rest.send(Ok("{")).unwrap();
+    let body = Body::from_stream(UnboundedReceiverStream::new(receiver));
+    let waiting = app.app.in_flight.arriving();
+    let actor = actor.with("content-type", "application/json");
+    let answer = tokio::spawn(async move { actor.send("POST", path, body).await });
+    while app.app.in_flight.arriving() == waiting && !answer.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    Slowly { rest, answer }
+}
+
+#[tokio::test]
+async fn requests_whose_bodies_do_not_arrive_keep_nobody_else_from_theirs() {
+    with(&[("MAX_IN_FLIGHT", "10")])
+        .run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            let acme = app.sign_up().await;
+            let mut waiting = Vec::new();
+            for _ in 0..10 {
+                waiting.push(slowly(app, app.anon(), "/auth/token-exchange").await);
+                waiting.push(slowly(app, app.key(&acme.api_key), "/me/api-keys").await);
+                let operator = app.master_naming("ORG_CREATE", "evt_1");
+                waiting.push(slowly(app, operator, "/v1/admin/org/create").await);
+                waiting.push(slowly(app, app.anon(), "/webhooks/stripe").await);
+            }
+            assert_eq!((app.app.in_flight.arriving(), app.app.in_flight.now()), (40, 0));
+            app.sign_in(&ann.email, PASSWORD).await.has_status(200);
+            app.key(&acme.api_key).post("/me/api-keys", json!({})).await.has_status(201);
+            for slow in waiting {
+                drop(slow.rest);
+                let status = slow.answer.await.unwrap().status.as_u16();
+                assert!([400, 401].contains(&status), "{status}");
+            }
+            assert_eq!((app.app.in_flight.arriving(), app.app.in_flight.now()), (0, 0));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_request_takes_its_permit_when_its_body_is_whole() {
+    with(&[("MAX_IN_FLIGHT", "10")])
+        .run(async |app| {
+            let shed = slowly(app, app.anon(), "/signup").await;
+            let served = slowly(app, app.anon(), "/signup").await;
+            let mut held = Vec::new();
+            fill(app, Cost::Check, &mut held);
+            shed.rest.send(Ok("}")).unwrap();
+            drop(shed.rest);
+            shed.answer.await.unwrap().has_failed(503, "service_unavailable");
+            held.clear();
+            served.rest.send(Ok("}")).unwrap();
+            drop(served.rest);
+            served.answer.await.unwrap().has_status(201);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn of_one_caller_no_more_bodies_are_waited_for_than_it_has_places() {
+    with(&[("MAX_IN_FLIGHT_PER_CALLER", "2")])
+        .run(async |app| {
+            let (acme, other) = (app.sign_up().await, app.sign_up().await);
+            let mut waiting = Vec::new();
+            for _ in 0..2 {
+                waiting.push(slowly(app, app.key(&acme.api_key), "/me/api-keys").await);
+            }
+            let refused = slowly(app, app.key(&acme.api_key), "/me/api-keys").await;
+            let refused = refused.answer.await.unwrap().has_failed(429, "rate_limited");
+            assert_eq!(refused.header("retry-after"), "1");
+            app.key(&acme.api_key).post("/me/api-keys", json!({})).await.has_status(201);
+            waiting.push(slowly(app, app.key(&other.api_key), "/me/api-keys").await);
+            assert_eq!(app.app.in_flight.arriving(), 3);
         })
         .await;
 }

@@ -7,11 +7,10 @@ use std::str::FromStr;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Failure, say};
 use crate::http::benchmark::router;
-use crate::http::listener::{Limits, serve};
+use crate::http::listener::{Limits, Stop, serve};
 
 /// As many connections as a server has by default.
 const CONNECTIONS: u32 = 10;
@@ -28,8 +27,8 @@ pub fn run(database: &str) -> Result<(), Failure> {
         say(&format!("http://{}\n", listener.local_addr()?))?;
         // Nothing that a bare handler can do without: connections are not asked whether they live.
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false);
-        let stop = CancellationToken::new();
-        let end = stop.clone();
+        let stop = Stop::default();
+        let end = stop.close.clone();
         std::thread::spawn(move || {
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
             end.cancel();

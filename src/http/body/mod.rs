@@ -7,6 +7,9 @@ mod nesting;
 mod node;
 mod readers;
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -14,7 +17,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 pub use self::fields::{Fields, FromFields, Rules};
 use self::nesting::Nesting;
@@ -24,13 +27,17 @@ pub use self::readers::{
 };
 use crate::app::App;
 use crate::error::{Error, Issue, Kind, Result};
+use crate::http::context::RequestContext;
+use crate::http::shedding;
 
 /// The largest body, in bytes (contract §1, *Bad input*).
 pub const LIMIT: usize = 64 * 1024;
 /// How deep a body may be nested.
 const DEPTH: usize = 32;
-/// How long a body may take to arrive.
-const DEADLINE: Duration = Duration::from_secs(15);
+/// After this long a body has to arrive at [`PACE`] at least.
+const GRACE: Duration = Duration::from_secs(5);
+/// The least that a body has to bring on average, in bytes a second.
+const PACE: u64 = 240;
 
 /// A body read as `T`. No body at all is read as `{}`.
 pub struct JsonBody<T> {
@@ -69,7 +76,7 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
             return read(Node::Object(Vec::new()), rules);
         }
         require_json(request.headers())?;
-        let bytes = whole(request, LIMIT).await?;
+        let bytes = whole(app, request, LIMIT).await?;
         if bytes.is_empty() {
             return read(Node::Object(Vec::new()), rules);
         }
@@ -81,15 +88,38 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
 /// The whole body as it was sent, given up on as soon as it is larger than `limit` or too deep.
 ///
 /// # Errors
-/// Too large; malformed where it is too deep, breaks off or takes too long.
-pub async fn whole(request: Request, limit: usize) -> Result<Bytes> {
+/// Too large; malformed where it is too deep, breaks off or takes too long; those of
+/// [`shedding::await_body`].
+pub async fn whole(app: &App, request: Request, limit: usize) -> Result<Bytes> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    let arrived = timeout(DEADLINE, collect(request.into_body(), limit)).await;
-    arrived.map_err(|_| Error::malformed("The body did not arrive in time"))?
+    let context = request.extensions().get::<RequestContext>().cloned();
+    let timeout = app.config.http.connections.body_timeout;
+    let mut arriving = pin!(collect(request.into_body(), limit, timeout));
+    match (at_once(arriving.as_mut()).await, context) {
+        (Some(body), _) => body,
+        (None, Some(context)) => shedding::await_body(app, &context, arriving).await,
+        (None, None) => arriving.await,
+    }
+}
+
+/// What is there without waiting for the client: the first poll asks the connection for the body,
+/// and the second one has what came together with the head.
+async fn at_once<T>(mut arriving: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let mut has_asked = false;
+    poll_fn(|cx| match arriving.as_mut().poll(cx) {
+        Poll::Ready(body) => Poll::Ready(Some(body)),
+        Poll::Pending if has_asked => Poll::Ready(None),
+        Poll::Pending => {
+            has_asked = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 fn read<T: FromFields>(body: Node, rules: Rules<'_>) -> Result<JsonBody<T>> {
@@ -123,10 +153,15 @@ fn require_json(headers: &HeaderMap) -> Result<()> {
     }
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes> {
+async fn collect(mut body: Body, limit: usize, timeout: Duration) -> Result<Bytes> {
+    let started = Instant::now();
     let mut bytes = Vec::new();
     let mut nesting = Nesting::default();
-    while let Some(frame) = body.frame().await {
+    loop {
+        let due = started + timeout.min(GRACE + at_pace(bytes.len()));
+        let frame = timeout_at(due, body.frame()).await;
+        let frame = frame.map_err(|_| Error::malformed("The body did not arrive in time"))?;
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| Error::malformed("The body broke off"))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
@@ -139,6 +174,11 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes> {
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.into())
+}
+
+/// How long so many bytes may take at the least pace.
+fn at_pace(bytes: usize) -> Duration {
+    Duration::from_millis(bytes as u64 * 1_000 / PACE)
 }
 
 fn too_large(limit: usize) -> Error {

@@ -47,7 +47,7 @@ struct Found(Result<Option<Identity>, Arc<Error>>);
 /// good or bad, for a guard. The operator's own routes are not asked: master keys are for their
 /// guards.
 ///
-/// For as long as the request is under way it has a place: among all, and among those of its
+/// For as long as the request is worked on it has a place: among all, and among those of its
 /// caller.
 ///
 /// # Errors
@@ -59,9 +59,10 @@ pub async fn identify(
     request: Request,
     next: Next,
 ) -> Result<Response> {
-    let _place = shedding::enter(&app, &context, request.method())?;
+    let place = shedding::enter(&app, &context, request.method())?;
     if !operator::dialect::is_for_keys_or_elsewhere(&context.path) {
-        let _own_place = shedding::enter_as(&app, Subject::address(context.address))?;
+        let subject = Subject::address(context.address);
+        let _held = shedding::hold(&app, &context, (request.method(), place), subject)?;
         return Ok(next.run(request).await);
     }
     let (mut parts, body) = request.into_parts();
@@ -72,7 +73,7 @@ pub async fn identify(
     }
     let credential = context.caller.get().and_then(Identity::credential);
     let subject = credential.map_or_else(|| Subject::address(context.address), Credential::subject);
-    let _own_place = shedding::enter_as(&app, subject)?;
+    let _held = shedding::hold(&app, &context, (&parts.method, place), subject)?;
     parts.extensions.insert(Found(identity.map_err(Arc::new)));
     Ok(next.run(Request::from_parts(parts, body)).await)
 }

@@ -1,23 +1,19 @@
 //! The clock of one connection: whose move it is, until when, and the ways of noticing.
 //!
 //! The one thing to know: hyper shows neither its state nor its IO while it runs, so the state is
-//! seen from the edges: [`Paced`] notices bytes read and writes that stall, [`Turn`] a request
-//! that begins and, through [`Answer`], the answer that ends it.
+//! seen from the edges: [`Paced`](super::io::Paced) notices bytes read and writes that stall,
+//! [`Turn`](super::io::Turn) a request that begins and ends, `unread` a body that is waited for.
 
-use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
-use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::Limits;
+use super::unread::PATIENCE;
 
 /// A due time that never comes.
 const NEVER: u64 = u64::MAX;
@@ -26,8 +22,9 @@ const LATER: Duration = Duration::from_mins(1);
 
 /// What a connection waits for and until when.
 ///
-/// All of it happens inside the connection's own task; the atomics are there because what shares
-/// this must be `Send`, so `Relaxed` will do. Times are milliseconds after `accepted`.
+/// It is changed inside the connection's own task, and looked at from others to choose one that
+/// makes room; what they see may be a moment old, so `Relaxed` will do. Times are milliseconds
+/// after `accepted`.
 ///
 /// Known and bounded: the start of a head that arrived in one piece with the request before it
 /// counts as idle until its next byte.
@@ -35,10 +32,17 @@ pub(super) struct Pace {
     accepted: Instant,
     limits: Limits,
     phase: AtomicU8,
+    /// When the phase began, where it is the client's move.
+    since: AtomicU64,
     /// When the phase ends the connection.
     due: AtomicU64,
     /// When the write that is stuck ends it.
     stuck: AtomicU64,
+    /// Whether the client is still sending what nobody will read.
+    is_unread: AtomicBool,
+    is_evicted: AtomicBool,
+    /// Ends the connection: at once where it is idle, else after the request that it is at.
+    pub(super) end: CancellationToken,
 }
 
 /// Whose move it is.
@@ -51,8 +55,12 @@ enum Phase {
     Head,
     /// Ours: from the end of a head until the whole answer is handed to hyper.
     Busy,
+    /// The client's, which is sending the body of a request.
+    Body,
     /// The client's, which has its answer.
     Idle,
+    /// The client's, which has its last answer and may not have read it.
+    Lingering,
 }
 
 impl Pace {
@@ -61,10 +69,14 @@ impl Pace {
             accepted: Instant::now(),
             limits,
             phase: AtomicU8::new(Phase::Silent as u8),
+            since: AtomicU64::new(0),
             due: AtomicU64::new(NEVER),
             stuck: AtomicU64::new(NEVER),
+            is_unread: AtomicBool::new(false),
+            is_evicted: AtomicBool::new(false),
+            end: CancellationToken::new(),
         };
-        pace.enter(Phase::Silent, pace.after(limits.first_byte));
+        pace.wait(Phase::Silent, Some(limits.first_byte));
         pace
     }
 
@@ -76,6 +88,30 @@ impl Pace {
     /// Whether a head has begun to arrive and has not ended.
     pub(super) fn is_mid_head(&self) -> bool {
         self.is(Phase::Head)
+    }
+
+    /// Whether a request has begun to arrive and is not answered.
+    pub(super) fn is_at_a_request(&self) -> bool {
+        self.is(Phase::Head) || self.is(Phase::Body) || self.is(Phase::Busy) || self.is_stuck()
+    }
+
+    /// Since when it is the client's move; `None` where it is ours.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        let stuck = self.stuck.load(Relaxed);
+        if stuck != NEVER {
+            return self.at(stuck.saturating_sub(milliseconds(self.limits.stall)));
+        }
+        (!self.is(Phase::Busy)).then(|| self.at(self.since.load(Relaxed)))?
+    }
+
+    /// Has the connection make room for another, at once where it is the client's move.
+    pub(super) fn evict(&self) {
+        self.is_evicted.store(true, Relaxed);
+        self.end.cancel();
+    }
+
+    pub(super) fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Relaxed)
     }
 
     /// Ready, with the name of the limit, once the connection has to be cut.
@@ -109,23 +145,25 @@ impl Pace {
             "first_byte"
         } else if self.is(Phase::Head) {
             "headers"
+        } else if self.is(Phase::Lingering) {
+            "linger"
         } else {
             "idle"
         }
     }
 
     /// Bytes arrived.
-    fn heard(&self) {
+    pub(super) fn heard(&self) {
         if self.is(Phase::Silent) || self.is(Phase::Idle) {
-            self.enter(Phase::Head, self.after(self.limits.headers));
+            self.wait(Phase::Head, Some(self.limits.headers));
         }
     }
 
     /// A write went through, or could not because the client does not read.
-    fn wrote(&self, through: bool) {
+    pub(super) fn wrote(&self, through: bool) {
         let was_stuck = self.is_stuck();
         if through == was_stuck {
-            let due = if was_stuck { NEVER } else { self.after(self.limits.stall) };
+            let due = if was_stuck { NEVER } else { self.now() + milliseconds(self.limits.stall) };
             self.stuck.store(due, Relaxed);
             if self.is(Phase::Idle) {
                 self.rest();
@@ -133,10 +171,42 @@ impl Pace {
         }
     }
 
+    /// A request begins.
+    pub(super) fn work(&self) {
+        self.phase.store(Phase::Busy as u8, Relaxed);
+        self.due.store(NEVER, Relaxed);
+    }
+
+    /// A handler waits for the body of its request, or has got more of it.
+    pub(super) fn waits_for_body(&self, waits: bool) {
+        if waits && self.is(Phase::Busy) {
+            self.wait(Phase::Body, None);
+        } else if !waits && self.is(Phase::Body) {
+            self.work();
+        }
+    }
+
     /// The client's idle time starts; not yet while it still has to read.
-    fn rest(&self) {
-        let due = if self.is_stuck() { NEVER } else { self.after(self.limits.idle) };
-        self.enter(Phase::Idle, due);
+    pub(super) fn rest(&self) {
+        self.wait(Phase::Idle, (!self.is_stuck()).then_some(self.limits.idle));
+    }
+
+    /// The last answer is given before the whole request has come.
+    pub(super) fn leaves_unread(&self) {
+        self.is_unread.store(true, Relaxed);
+    }
+
+    /// Nothing more is sent. Whether the client may be sending still, so that the connection has to
+    /// stay open for a while: closed at once, it would be reset, and the answer could be lost.
+    pub(super) fn lingers(&self) -> bool {
+        if self.is(Phase::Lingering) {
+            return true;
+        }
+        let lingers = self.is_unread.load(Relaxed) || self.is_mid_head();
+        if lingers {
+            self.wait(Phase::Lingering, Some(PATIENCE));
+        }
+        lingers
     }
 
     fn is(&self, phase: Phase) -> bool {
@@ -147,14 +217,16 @@ impl Pace {
         self.stuck.load(Relaxed) != NEVER
     }
 
-    fn enter(&self, phase: Phase, due: u64) {
+    /// It is the client's move from now on, for this long at most.
+    fn wait(&self, phase: Phase, limit: Option<Duration>) {
+        let now = self.now();
         self.phase.store(phase as u8, Relaxed);
-        self.due.store(due, Relaxed);
+        self.since.store(now, Relaxed);
+        self.due.store(limit.map_or(NEVER, |limit| now + milliseconds(limit)), Relaxed);
     }
 
-    fn after(&self, limit: Duration) -> u64 {
-        let due = self.accepted.elapsed().saturating_add(limit);
-        u64::try_from(due.as_millis()).unwrap_or(NEVER)
+    fn now(&self) -> u64 {
+        milliseconds(self.accepted.elapsed())
     }
 
     fn at(&self, due: u64) -> Option<Instant> {
@@ -162,108 +234,7 @@ impl Pace {
     }
 }
 
-/// The connection's socket, telling its [`Pace`] what passes.
-pub(super) struct Paced {
-    pub(super) stream: TcpStream,
-    pub(super) pace: Arc<Pace>,
-}
-
-impl Paced {
-    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.pace.wrote(written.is_ready());
-        written
-    }
-}
-
-impl AsyncRead for Paced {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.pace.heard();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Paced {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.wrote(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.wrote(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// One request being served; the client is idle when it is dropped.
-pub(super) struct Turn(Arc<Pace>);
-
-impl Turn {
-    pub(super) fn begin(pace: &Arc<Pace>) -> Self {
-        pace.enter(Phase::Busy, NEVER);
-        Self(Arc::clone(pace))
-    }
-
-    pub(super) fn last_through(self, body: Body) -> Answer {
-        Answer { body, _turn: self }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.rest();
-    }
-}
-
-/// An answer's body, which holds its turn until hyper has all of it and drops it.
-pub(super) struct Answer {
-    body: Body,
-    _turn: Turn,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+/// As good as for ever where it is more than there is room for.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(NEVER / 4).min(NEVER / 4)
 }

@@ -123,7 +123,7 @@ pub(super) async fn receive(
     request: Request,
 ) -> Result<Response> {
     let signature = signature_of(request.headers()).cloned();
-    let body = whole(request, LIMIT).await?;
+    let body = whole(&app, request, LIMIT).await?;
     verify(&app, signature.as_ref(), &body, &context)?;
     let body: Value = serde_json::from_slice(&body).map_err(|error| broken(&error))?;
     let Some((key, event)) = event::read(&body)? else {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::header::HOST;
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tenantry::http::dialect::Family;
@@ -68,6 +69,7 @@ impl Actor {
             request = request.header(name, value);
         }
         let mut request = request.body(body.into()).expect("a request");
+        request.headers_mut().entry(HOST).or_insert(HeaderValue::from_static("api.example.com"));
         let peer = SocketAddr::from(([192, 0, 2, 7], 50000));
         request.extensions_mut().insert(ConnectInfo(peer));
         let response = self.router.clone().oneshot(request).await.expect("an answer");

@@ -23,6 +23,7 @@ pub mod people;
 pub mod requests;
 pub mod server;
 pub mod smtp_sink;
+pub mod socket;
 pub mod spec;
 pub mod stripe;
 

@@ -107,6 +107,17 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The process id of the janitor of the folder's Postgres, if it runs.
+    pub fn janitor(&self) -> Option<u32> {
+        let listed = Command::new("ps").args(["-axww", "-o", "pid=,args="]).output().unwrap();
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let folder = self.folder.path().to_str().unwrap();
+        let mut lines = listed.lines().filter(|line| line.contains("postgres-janitor"));
+        lines.find(|line| line.contains(folder))?.trim().split(' ').next()?.parse().ok()
+    }
+}
+
 impl Drop for Place {
     /// Leaves no Postgres behind, whatever became of the test: asked to end, which also clears its
     /// shared memory away, and made to where it does not.

@@ -1,0 +1,74 @@
+//! How many connections there may be, and how long each waits for its client.
+
+use std::time::Duration;
+
+use crate::config::env::Env;
+use crate::model::Invalid;
+
+/// How many connections there may be, and how long each waits for its client.
+#[derive(Clone, Copy)]
+pub struct ConnectionSettings {
+    /// How many connections may be open at once.
+    pub most: usize,
+    /// How many of them from one client address.
+    pub most_per_address: usize,
+    /// How long a connection may be idle, before its first request as between two.
+    pub keep_alive: Duration,
+    /// How long the head of a request may take to arrive.
+    pub header_timeout: Duration,
+    /// How long its body may take.
+    pub body_timeout: Duration,
+    /// How long a request may take from its head to its answer.
+    pub request_timeout: Duration,
+    /// How long a client may leave an answer unread.
+    pub send_timeout: Duration,
+    /// How long connections are still accepted once the server is told to stop.
+    pub shutdown_grace: Duration,
+    /// How long requests and idle connections have to end after that.
+    pub shutdown_drain: Duration,
+}
+
+impl ConnectionSettings {
+    pub(super) fn read(env: &mut Env<'_>) -> Self {
+        let mut seconds = |name, default| {
+            let set = env.optional(name, |text| parse_seconds(text, 1));
+            set.unwrap_or(Duration::from_secs(default))
+        };
+        let (keep_alive, header_timeout) =
+            (seconds("KEEP_ALIVE_SECONDS", 75), seconds("HEADER_TIMEOUT_SECONDS", 10));
+        let (body_timeout, request_timeout) =
+            (seconds("BODY_TIMEOUT_SECONDS", 15), seconds("REQUEST_TIMEOUT_SECONDS", 20));
+        let send_timeout = seconds("SEND_TIMEOUT_SECONDS", 30);
+        let mut seconds_or_none = |name, default| {
+            let set = env.optional(name, |text| parse_seconds(text, 0));
+            set.unwrap_or(Duration::from_secs(default))
+        };
+        let shutdown_grace = seconds_or_none("SHUTDOWN_GRACE_SECONDS", 3);
+        let shutdown_drain = seconds_or_none("SHUTDOWN_DRAIN_SECONDS", 25);
+        let most = env.optional("MAX_CONNECTIONS", parse_connections).unwrap_or(10_000);
+        let most_per_address =
+            env.optional("MAX_CONNECTIONS_PER_ADDRESS", parse_connections).unwrap_or(1_000);
+        Self {
+            most,
+            most_per_address,
+            keep_alive,
+            header_timeout,
+            body_timeout,
+            request_timeout,
+            send_timeout,
+            shutdown_grace,
+            shutdown_drain,
+        }
+    }
+}
+
+fn parse_seconds(text: &str, least: u64) -> Result<Duration, Invalid> {
+    let seconds = text.parse().ok().filter(|seconds| (least..=3_600).contains(seconds));
+    let invalid = || format!("must be a whole number of seconds from {least} to 3600").into();
+    seconds.map(Duration::from_secs).ok_or_else(invalid)
+}
+
+fn parse_connections(text: &str) -> Result<usize, Invalid> {
+    let connections = text.parse().ok().filter(|it| (1..=1_000_000).contains(it));
+    connections.ok_or("must be a number from 1 to 1000000".into())
+}

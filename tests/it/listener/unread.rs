@@ -1,0 +1,82 @@
+//! A request that is answered before its body was read: the answer arrives, whatever the client is
+//! still sending.
+
+use super::*;
+
+fn refused(headers: &str) -> String {
+    format!("POST /refuse HTTP/1.1\r\nhost: t\r\n{headers}\r\n\r\n")
+}
+
+/// The end of a connection that was closed and not reset.
+async fn ends_orderly(mut client: Client) {
+    let mut rest = Vec::new();
+    within(client.0.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"");
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_read_is_drained_and_the_connection_goes_on() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    let body = "x".repeat(1 << 20);
+    let sized = refused(&format!("content-length: {}", body.len()));
+    let chunked = refused("transfer-encoding: chunked");
+    let chunk = "x".repeat(60_000);
+    let chunks = format!("ea60\r\n{chunk}\r\nea60\r\n{chunk}\r\n0\r\n\r\n");
+    for (head, body) in [(sized, body), (chunked, chunks)] {
+        client.send(&head).await;
+        client.send(&body).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 401);
+        assert!(!answer.head.contains("connection: close"), "{}", answer.head);
+    }
+    assert_eq!(client.ask(HELLO).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_drained_for_a_while_and_its_connection_closed_orderly() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.send(&refused("content-length: 1000")).await;
+    client.send("x").await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+    client.send("still sending").await;
+    ends_orderly(client).await;
+}
+
+#[tokio::test]
+async fn a_body_over_the_bound_is_not_read_and_the_answer_arrives_while_it_is_sent() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.send(&refused("content-length: 3000000")).await;
+    client.send(&"x".repeat(100_000)).await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+    client.send(&"x".repeat(100_000)).await;
+    ends_orderly(client).await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_it_sends_is_not_asked_for_a_body_that_nobody_reads() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.send(&refused("content-length: 1000\r\nexpect: 100-continue")).await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+    ends_orderly(client).await;
+}
+
+#[tokio::test]
+async fn the_refusal_of_a_head_that_is_too_large_arrives_while_it_is_sent() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.send(&refused(&format!("filler: {}", "x".repeat(100_000)))).await;
+    let head = client.until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 431"), "{head}");
+    client.send(&"x".repeat(100_000)).await;
+    ends_orderly(client).await;
+}

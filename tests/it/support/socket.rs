@@ -1,0 +1,60 @@
+//! The server of a test behind a real socket, and requests that say exactly what a test wants.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tenantry::http::listener::{Limits, Stop, serve};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::TestApp;
+
+/// How long an answer may take before a test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server that takes connections until it is dropped.
+pub struct Served {
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: Stop,
+}
+
+impl Served {
+    /// Has the server of a test take connections.
+    pub async fn start(app: &TestApp) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (router, stop) = (tenantry::http::router(&app.app), Stop::default());
+        tokio::spawn(serve(listener, router, Limits::default(), stop.clone()));
+        Self { address, stop }
+    }
+
+    /// Sends a request as it stands; the whole answer.
+    pub async fn ask(&self, request: &str) -> String {
+        ask(TcpStream::connect(self.address).await.unwrap(), request.as_bytes()).await
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.stop.close.cancel();
+    }
+}
+
+/// Sends all of a request before it reads; everything up to the end of the connection.
+pub async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
+    let mut answer = Vec::new();
+    let asking = async {
+        // Who is refused may be cut off while sending; what they read tells.
+        let _cut_off = stream.write_all(request).await;
+        let _reset = stream.read_to_end(&mut answer).await;
+    };
+    timeout(PATIENCE, asking).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// The status of an answer; 0 where there is none.
+pub fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).map_or(0, |status| status.parse().unwrap())
+}
