@@ -14,7 +14,9 @@ function ask(key, method, path, body) {
   return new Promise((resolve) => {
     const request = http.request(url + path, { agent, method, headers }, (response) => {
       response.resume();
-      response.on("end", () => resolve(`${method} ${response.statusCode}`));
+      // What a server says has an id; what a proxy says in its place has none.
+      const by = response.headers["x-request-id"] ? "" : " by the proxy";
+      response.on("end", () => resolve(`${method} ${response.statusCode}${by}`));
       response.on("error", (error) => resolve(`${method} ${error.code}`));
     });
     request.on("error", (error) => resolve(`${method} ${error.code}`));

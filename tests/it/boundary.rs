@@ -83,7 +83,7 @@ async fn a_body_that_comes_more_slowly_than_its_least_pace_is_given_up_after_5_s
 #[tokio::test]
 async fn a_request_has_one_host_header_that_can_be_one_or_is_a_400() {
     run(async |app| {
-        let server = Served::start(app).await;
+        let server = Served::start(app);
         let rest = "Connection: close\r\n\r\n";
         for (head, expected) in [
             ("HTTP/1.1\r\n", 400),

@@ -113,7 +113,7 @@ async fn a_request_refused_before_its_body_was_read_gets_its_own_status_through_
     let settings = [("MAX_IN_FLIGHT", "20"), ("MAX_IN_FLIGHT_PER_CALLER", "8")];
     with(&settings)
         .run(async |app| {
-            let (one, other) = (Served::start(app).await, Served::start(app).await);
+            let (one, other) = (Served::start(app), Served::start(app));
             let Some(nginx) = Nginx::start(&one, &other) else { return };
             let acme = app.sign_up().await;
             let request = json!({ "name": "reads", "scopes": ["usage:read"] });

@@ -64,10 +64,10 @@ impl Host {
         limits: Limits,
     ) {
         let pace = Arc::new(Pace::new(limits));
-        match host.room.enter(peer.ip(), &pace) {
-            Some(seat) => drop(open.spawn(Arc::clone(host).converse(stream, peer, pace, seat))),
-            None => tracing::debug!(%peer, "connection closed: its address has too many"),
-        }
+        let Some(seat) = host.room.enter(peer.ip(), &pace) else {
+            return tracing::debug!(%peer, "connection closed: its address has too many");
+        };
+        open.spawn(Arc::clone(host).converse(stream, peer, pace, seat));
     }
 
     /// Serves one connection until it ends by itself or a deadline cuts it.

@@ -1,6 +1,6 @@
 //! Which connections make room when there are as many as there may be.
 
-use super::*;
+use super::{FLOOD, HELLO, SHORT, Server, within};
 
 const POST: &str = "POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\n";
 const SLOW: &str = "GET /slow HTTP/1.1\r\nhost: t\r\n\r\n";

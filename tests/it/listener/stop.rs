@@ -3,7 +3,10 @@
 
 use std::io::{Read, Write};
 
-use super::*;
+use tenantry::http::listener::Drained;
+use tokio::net::TcpStream;
+
+use super::{HELLO, PAUSE, SHORT, Server, within};
 
 #[tokio::test]
 async fn from_the_announcement_of_a_stop_on_every_answer_says_close_and_connections_are_accepted() {

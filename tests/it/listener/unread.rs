@@ -1,7 +1,9 @@
 //! A request that is answered before its body was read: the answer arrives, whatever the client is
 //! still sending.
 
-use super::*;
+use tokio::io::AsyncReadExt;
+
+use super::{Client, HELLO, Server, within};
 
 fn refused(headers: &str) -> String {
     format!("POST /refuse HTTP/1.1\r\nhost: t\r\n{headers}\r\n\r\n")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tenantry::http::listener::{Limits, Stop, serve};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::TestApp;
@@ -22,8 +22,12 @@ pub struct Served {
 
 impl Served {
     /// Has the server of a test take connections.
-    pub async fn start(app: &TestApp) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub fn start(app: &TestApp) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        // Less than a body: whoever sends one is still sending when the answer comes.
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let listener = socket.listen(128).unwrap();
         let address = listener.local_addr().unwrap();
         let (router, stop) = (tenantry::http::router(&app.app), Stop::default());
         tokio::spawn(serve(listener, router, Limits::default(), stop.clone()));
