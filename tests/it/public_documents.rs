@@ -23,7 +23,8 @@ const SETTINGS: [(&str, &str); 1] = [(
 
 /// The status, the headers and the bytes of an answer, which need not be text.
 async fn fetch(app: &TestApp, path: &str, sent: (&str, &str)) -> (StatusCode, HeaderMap, Vec<u8>) {
-    let request = Request::get(path).header(sent.0, sent.1).body(Body::empty()).unwrap();
+    let request = Request::get(path).header("host", "api.example.com").header(sent.0, sent.1);
+    let request = request.body(Body::empty()).unwrap();
     let answer = tenantry::http::router(&app.app).oneshot(request).await.unwrap();
     let (parts, body) = answer.into_parts();
     (parts.status, parts.headers, body.collect().await.unwrap().to_bytes().to_vec())
