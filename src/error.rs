@@ -10,6 +10,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+/// How many issues one failure lists. A small body can break a rule thousands of times, and a
+/// response must not be many times the size of its request.
+const MAX_ISSUES: usize = 50;
+
 /// A result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -201,9 +205,15 @@ impl Error {
             .with_source(source)
     }
 
-    /// Adds which fields it is about.
+    /// Adds which fields it is about: the first 50, then how many more there are.
     #[must_use]
-    pub fn with_issues(mut self, issues: Vec<Issue>) -> Self {
+    pub fn with_issues(mut self, mut issues: Vec<Issue>) -> Self {
+        let more = issues.len().saturating_sub(MAX_ISSUES);
+        if more > 0 {
+            issues.truncate(MAX_ISSUES);
+            let plural = if more == 1 { "" } else { "s" };
+            issues.push(Issue::of_body(format!("and {more} more issue{plural}")));
+        }
         self.issues = issues;
         self
     }

@@ -20,7 +20,7 @@ pub mod readiness;
 pub mod refusals;
 pub mod sign_in_failures;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -82,6 +82,8 @@ pub struct Parts {
     pub mailer: Mailer,
     /// Wakes the worker that sends what is queued.
     pub mail_waker: Notify,
+    /// Whether the operator was warned that forwarded client addresses can not be read.
+    pub unreadable_forwarding: Once,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -129,6 +131,7 @@ impl App {
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &budget.data_dir),
             mail_waker: Notify::new(),
+            unreadable_forwarding: Once::new(),
             clock,
             entropy,
             db,

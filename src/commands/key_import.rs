@@ -1,6 +1,7 @@
 //! `tenantry key import`: takes over keys that were minted elsewhere, so that nobody has to be
 //! given a new one.
 
+use std::fmt::Display;
 use std::io::Read;
 use std::path::Path;
 
@@ -35,15 +36,17 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The file's text, without the byte order mark that some systems write before it.
 fn read(file: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
+    let named = |why: &dyn Display| Failure::Refused(format!("{}: {why}", file.display()));
+    let mut bytes = Vec::new();
     if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text)?;
+        std::io::stdin().read_to_end(&mut bytes)?;
     } else {
-        text = std::fs::read_to_string(file)
-            .map_err(|error| Failure::Refused(format!("{}: {error}", file.display())))?;
+        bytes = std::fs::read(file).map_err(|error| named(&error))?;
     }
-    Ok(text)
+    let text = String::from_utf8(bytes).map_err(|_| named(&"must be UTF-8"))?;
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
 /// One line of the file.

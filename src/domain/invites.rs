@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::keys::{confirm, record};
 use crate::domain::mails;
+use crate::domain::members::require_role_for;
 use crate::domain::plan_limits::{Limited, require_room};
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
@@ -99,6 +100,19 @@ pub async fn resend(
     let target = id.to_string();
     record(tx, &caller, EventType::InviteResent, &target, json!({}), trail).await?;
     find(tx, &caller, id).await
+}
+
+/// Passes whoever may mail an invitation again, which may be over.
+///
+/// # Errors
+/// Missing scope or role.
+pub async fn require_right_to_resend(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: InviteId,
+) -> Result<()> {
+    let invite = invites::find(tx, caller.organization, id).await?;
+    require_role_for(caller, invite.map_or(Role::Member, |invite| invite.role))
 }
 
 /// Takes an open invitation back.

@@ -8,7 +8,8 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::{KeySpec, Minted, hold_live, is_own, mint, record, require_within};
+use crate::domain::containment::Reach;
+use crate::domain::keys::{KeySpec, Minted, hold_live, is_own, mint, record};
 use crate::error::{Error, Issue, Result};
 use crate::model::Invalid;
 use crate::model::allowed_ips::AllowedIps;
@@ -43,7 +44,7 @@ pub struct KeyChanges {
 }
 
 /// Changes a live key of the caller's organization. What it was and what it becomes lie within
-/// the caller's own scopes and expiry.
+/// the caller's own scopes, expiry and networks.
 ///
 /// Invariant: a change never raises what a key may do to owners. One that an owner minted is the
 /// caller's from then on where the caller is none: somebody may have its text for whom it was too
@@ -63,7 +64,7 @@ pub async fn update(
     let (caller, before) = hold_live(tx, caller, id, trail).await?;
     caller.require("api-keys:write")?;
     let after = changes.applied_to(&before)?;
-    require_within(&caller, &after.scopes, after.expires_at)?;
+    Reach::of(&after).require_within(&caller)?;
     keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
     let mut detail = json!({ "before": shown(&before), "after": shown(&after) });
     if caller.require_owner().is_err()

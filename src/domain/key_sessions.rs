@@ -95,7 +95,7 @@ pub async fn refresh(
                 return Ok(None);
             };
             if !key_of(&holder)?.allowed_ips.admit(trail.address) {
-                return Err(elsewhere());
+                return Err(elsewhere(trail.address));
             }
             if !key_of(&holder)?.admits_page(origin, &app.config.http.trusted_origins) {
                 return Err(from_another_page());

@@ -1,8 +1,10 @@
 //! Keys: the one way to mint one, and what an organization does with them.
 //!
 //! Containment: a key makes, changes and ends only keys whose scopes and expiry lie within its
-//! own; it may always end itself. All functions work in the caller's transaction.
+//! own, and makes and changes only keys that are used from within where it is; it may always end
+//! itself. All functions work in the caller's transaction.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -10,8 +12,9 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
+use crate::domain::containment::{Reach, require_within};
 use crate::domain::plan_limits::{Limited, require_room};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::{ApiKey, NewApiKey};
 use crate::model::audit::{AuditEvent, EventType, Trail};
@@ -112,8 +115,8 @@ pub async fn mint(
 /// Makes a key of the caller's organization. Without scopes it may what the caller's own may.
 ///
 /// # Errors
-/// Unauthenticated where the caller's own key ended meanwhile, forbidden beyond its scopes or
-/// expiry, plan limit, conflict where a live key has the name.
+/// Unauthenticated where the caller's own key ended meanwhile, forbidden beyond its scopes, expiry
+/// or networks, plan limit, conflict where a live key has the name.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -125,7 +128,7 @@ pub async fn create(
     let caller = confirm(tx, caller, trail).await?;
     caller.require("api-keys:write")?;
     let spec = spec(&caller);
-    require_within(&caller, &spec.scopes, spec.expires_at)?;
+    spec.reach().require_within(&caller)?;
     require_room(app, tx, (caller.organization, caller.plan), Limited::Keys).await?;
     let minted = mint(app, tx, (caller.organization, caller.user), spec, trail.at).await?;
     let detail = json!({
@@ -133,6 +136,7 @@ pub async fn create(
         "name": minted.key.name,
         "scopes": minted.key.scopes.to_stored(),
         "expires_at": minted.key.expires_at.map(moment::to_text),
+        "never_expires": minted.key.expires_at.is_none(),
     });
     record(tx, &caller, EventType::KeyCreated, minted.key.id, detail, trail).await?;
     Ok(minted)
@@ -227,7 +231,7 @@ async fn confirm_key(
     let facts = caller.credential.key();
     let is_admitted = facts.is_some_and(|key| key.allowed_ips.admit(trail.address));
     if !is_admitted {
-        return Err(elsewhere());
+        return Err(elsewhere(trail.address));
     }
     caller.require_active()?;
     Ok(caller)
@@ -255,8 +259,14 @@ async fn hold(
 
 /// What a key is told that is used from where it may not be.
 #[must_use]
-pub fn elsewhere() -> Error {
-    Error::forbidden("This key may not be used from this address")
+pub fn elsewhere(address: Option<IpAddr>) -> Error {
+    Error::forbidden(match address {
+        Some(_) => "This key may not be used from this address",
+        None => {
+            "The client address of this request is not known, and this key may be used only from \
+             certain addresses"
+        }
+    })
 }
 
 /// What a key is told that a page's script uses which may not.
@@ -279,37 +289,11 @@ pub async fn hold_live(
 ) -> Result<(Arc<Caller>, ApiKey)> {
     let caller = hold(tx, caller, id, trail).await?;
     let key = find(tx, &caller, id).await?;
-    require_within(&caller, &key.scopes, key.expires_at)?;
+    Reach::of(&key).require_within(&caller)?;
     if key.is_live() {
         return Ok((caller, key));
     }
     Err(Error::conflict("This key is revoked, expired or already rotated"))
-}
-
-/// Passes scopes and an expiry that lie within the caller's own.
-///
-/// # Errors
-/// Missing scopes, or forbidden where the key would outlive the caller's.
-pub fn require_within(
-    caller: &Caller,
-    scopes: &ScopeSet,
-    expires_at: Option<DateTime<Utc>>,
-) -> Result<()> {
-    let missing = caller.scopes.missing_from(scopes);
-    if !missing.is_empty() {
-        let message = format!("This credential lacks the scopes {}", missing.join(", "));
-        return Err(Error::new(Kind::MissingScopes(missing), message));
-    }
-    let own = caller.credential.key().and_then(|key| key.expires_at);
-    match (own, expires_at) {
-        (Some(_), None) => Err(Error::forbidden(
-            "This credential expires, so the key needs an expiry that is no later",
-        )),
-        (Some(own), Some(wanted)) if wanted > own => {
-            Err(Error::forbidden("This credential expires before the key would"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Writes down what the caller did to a key, or to another thing of the organization.

@@ -83,6 +83,24 @@ pub async fn remove(
     record(tx, &caller, EventType::MemberRemoved, handle, detail, trail).await
 }
 
+/// Passes whoever may give members this role.
+///
+/// # Errors
+/// Missing scope or role.
+pub fn require_role_for(caller: &Caller, role: Role) -> Result<()> {
+    caller.require("members:write")?;
+    if role == Role::Owner { caller.require_owner() } else { Ok(()) }
+}
+
+/// Passes whoever may remove the member with this id, who may be gone.
+///
+/// # Errors
+/// Missing scope or role.
+pub fn require_right_to_remove(caller: &Caller, handle: &str) -> Result<()> {
+    let is_oneself = caller.role.is_some() && caller.user_handle == handle;
+    if is_oneself { caller.require_scope("members:write") } else { caller.require("members:write") }
+}
+
 /// The organization, the caller as the database knows it now, and for a key the seat that it asks
 /// about: held in this order, seats before keys as everywhere.
 async fn hold(

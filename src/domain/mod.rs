@@ -8,6 +8,7 @@
 
 pub mod accounts;
 pub mod billing;
+pub mod containment;
 pub mod default_key;
 pub mod idempotency;
 pub mod invites;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::Invalid;
 use crate::model::audit::{EventType, Trail};
 use crate::model::caller::Person;
-use crate::model::ids::{KeyId, SessionId};
+use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
 use crate::model::key_name::KeyName;
 use crate::model::mail::Notice;
 use crate::model::moment;
@@ -56,13 +56,7 @@ pub async fn create(
     trail: &Trail,
 ) -> Result<MintedToken> {
     people::confirm_session(tx, None, session).await?;
-    let mut pinned_to = None;
-    if let Some(handle) = &spec.organization {
-        let not_yours = || Error::forbidden("This is not your organization");
-        let handle = handle.as_ref().map_err(|_| not_yours())?;
-        let seat = organizations::find_of(tx, person.account, handle).await?;
-        pinned_to = Some(seat.ok_or_else(not_yours)?);
-    }
+    let pinned_to = pin(tx, person, spec.organization.as_ref()).await?;
     let format = &app.config.accounts.token_format;
     let secret = format.mint(&*app.entropy);
     let (digest, pepper_id) = app.peppers.digest(secret.expose());
@@ -87,10 +81,27 @@ pub async fn create(
         "scopes": token.scopes.to_stored(),
         "is_pinned": token.organization_handle.is_some(),
         "expires_at": token.expires_at.map(moment::to_text),
+        "never_expires": token.expires_at.is_none(),
     });
     note(tx, person, EventType::PersonalTokenCreated, new.id, detail, trail).await?;
     mails::queue_notice(app, tx, (Notice::TokenCreated, person.account), trail.at).await?;
     Ok(MintedToken { secret, token })
+}
+
+/// The organization that a token is pinned to by this name, if by any.
+///
+/// # Errors
+/// Forbidden where the person has no seat in it, whether it exists or not.
+pub async fn pin(
+    tx: &mut PgConnection,
+    person: &Person,
+    organization: Option<&Result<OrgHandle, Invalid>>,
+) -> Result<Option<(OrganizationId, UserId)>> {
+    let Some(handle) = organization else { return Ok(None) };
+    let not_yours = || Error::forbidden("This is not your organization");
+    let handle = handle.as_ref().map_err(|_| not_yours())?;
+    let seat = organizations::find_of(tx, person.account, handle).await?;
+    seat.ok_or_else(not_yours).map(Some)
 }
 
 /// One of the person's tokens.

@@ -1,11 +1,11 @@
 //! What is known of a request before it is read: its id, where it comes from, when it came.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, Method, StatusCode, header};
 use chrono::{DateTime, Utc};
 
 use crate::app::App;
@@ -57,6 +57,8 @@ pub struct Facts {
     pub admitted: OnceLock<()>,
     /// What it holds while it is worked on, once that is known.
     pub permits: OnceLock<Permits>,
+    /// The live sessions that its cookies prove, where it may change something.
+    pub cookie_sessions: OnceLock<Vec<Identity>>,
 }
 
 impl RequestContext {
@@ -76,10 +78,14 @@ impl RequestContext {
         let route = request.extensions().get::<MatchedPath>();
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let hops = app.config.http.trusted_proxy_hops;
+        let address = peer.and_then(|ConnectInfo(peer)| client_address(peer.ip(), headers, hops));
+        if address.is_none() && headers.contains_key(FORWARDED_FOR) {
+            app.unreadable_forwarding.call_once(|| warn_of_forwarding(&id, hops));
+        }
         Self(Arc::new(Facts {
             id,
             echo,
-            address: peer.and_then(|ConnectInfo(peer)| client_address(peer.ip(), headers, hops)),
+            address,
             origin: origin_of(headers),
             at: app.clock.now(),
             method: known_method(request.method()),
@@ -91,7 +97,17 @@ impl RequestContext {
             denied: OnceLock::new(),
             admitted: OnceLock::new(),
             permits: OnceLock::new(),
+            cookie_sessions: OnceLock::new(),
         }))
+    }
+
+    /// What is known of a request with these extensions.
+    ///
+    /// # Errors
+    /// Internal for a route outside the boundary.
+    pub fn in_extensions(extensions: &Extensions) -> Result<Self> {
+        let context = extensions.get::<Self>();
+        context.cloned().ok_or_else(|| Error::internal("a route outside the boundary"))
     }
 
     /// Notes a limit that the request was judged by.
@@ -143,8 +159,7 @@ impl FromRequestParts<App> for RequestContext {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
-        let context = parts.extensions.get::<Self>();
-        context.cloned().ok_or_else(|| Error::internal("a route outside the boundary"))
+        Self::in_extensions(&parts.extensions)
     }
 }
 
@@ -198,8 +213,33 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, hops: usize) -> Option<IpAd
     Some(seen.to_canonical())
 }
 
+/// The address in an entry of `X-Forwarded-For`, which may come with a port, and in brackets where
+/// it is IPv6 (RFC 7239 §6). Obfuscated identifiers and `unknown` are none.
 fn address(listed: &[u8]) -> Option<IpAddr> {
-    std::str::from_utf8(listed).ok()?.trim().parse().ok()
+    let text = std::str::from_utf8(listed).ok()?.trim_matches([' ', '\t']);
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    if let Ok(with_port) = text.parse::<SocketAddrV4>() {
+        return Some((*with_port.ip()).into());
+    }
+    let (address, port) = text.strip_prefix('[')?.split_once(']')?;
+    let is_port =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok();
+    let is_whole = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    address.parse().ok().filter(|_| is_whole).map(|address: Ipv6Addr| address.into())
+}
+
+/// Tells the operator that clients can not be told apart. The entry is not logged: clients choose
+/// what stands in it where there are fewer proxies than `TRUSTED_PROXY_HOPS` says.
+fn warn_of_forwarding(request_id: &str, hops: usize) {
+    tracing::warn!(
+        request_id,
+        trusted_proxy_hops = hops,
+        "X-Forwarded-For names no client address that can be read: such requests share one rate \
+         limit, and keys with allowed_ips refuse them; check TRUSTED_PROXY_HOPS and what the \
+         proxies write",
+    );
 }
 
 #[cfg(test)]
@@ -227,6 +267,19 @@ mod tests {
         assert_eq!(seen("203.0.113.9", 2), "-");
         assert_eq!(seen("203.0.113.9, garbage", 1), "-");
         assert_eq!(seen("é, 203.0.113.9", 1), "203.0.113.9");
+    }
+
+    #[test]
+    fn ports_and_brackets_are_no_part_of_an_address() {
+        for listed in ["203.0.113.9:51234", "[::ffff:203.0.113.9]:1", " 203.0.113.9:0\t"] {
+            assert_eq!(seen(listed, 1), "203.0.113.9", "{listed}");
+        }
+        for listed in ["2001:db8::7", "[2001:db8::7]", "[2001:db8::7]:443"] {
+            assert_eq!(seen(listed, 1), "2001:db8::7", "{listed}");
+        }
+        for listed in ["[2001:db8::7]:+4", "[2001:db8::7]:", "203.0.113.9:", "_hidden", "unknown"] {
+            assert_eq!(seen(listed, 1), "-", "{listed}");
+        }
     }
 
     #[test]

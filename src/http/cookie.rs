@@ -5,7 +5,6 @@ use cookie::{Cookie, SameSite};
 
 use crate::app::App;
 use crate::domain::sessions::Started;
-use crate::error::{Error, Result};
 use crate::model::session::ABSOLUTE;
 
 /// Its name where callers reach us over TLS: the prefix keeps other hosts and other schemes from
@@ -19,24 +18,27 @@ fn name_of(app: &App) -> &'static str {
     if app.config.http.is_https() { SECURE_NAME } else { PLAIN_NAME }
 }
 
-/// What the cookie of a request says; `None` where it brings none.
+/// The values of the session's cookie in a request, in its order; one that is no text is empty.
 ///
-/// # Errors
-/// Malformed where there are two: nobody should have to guess which counted.
-pub fn of<'a>(headers: &'a HeaderMap, app: &App) -> Result<Option<&'a str>> {
-    let name = name_of(app);
+/// Browsers compare names as bytes, and so does this, with nothing stripped but the white space of
+/// RFC 6265 §5.2: a name that only looks like ours is not kept from other hosts by its prefix.
+pub fn values<'a>(headers: &'a HeaderMap, app: &App) -> impl Iterator<Item = &'a str> {
+    let name = name_of(app).as_bytes();
     let lines = headers.get_all(header::COOKIE).iter();
-    // Pair by pair: others may set cookies of ours that are no text at all.
     let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    let mut values = pairs.filter_map(|pair| {
-        let (found, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
-        (found.trim() == name).then(|| value.trim())
-    });
-    let first = values.next();
-    match values.next() {
-        Some(_) => Err(Error::malformed("The request brings two session cookies; send one")),
-        None => Ok(first),
+    pairs.filter_map(move |pair| {
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        let value = stripped(&pair[equals + 1..]);
+        (stripped(&pair[..equals]) == name).then(|| std::str::from_utf8(value).unwrap_or_default())
+    })
+}
+
+/// The text without the spaces and tabs around it.
+fn stripped(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
     }
+    text
 }
 
 /// Sets the session's cookie. Where it is not to be remembered, the browser forgets it when it

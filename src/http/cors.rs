@@ -14,7 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::app::App;
 use crate::app::page_lookup::IsListed;
@@ -22,15 +22,15 @@ use crate::error::Kind;
 use crate::http::context::RequestContext;
 use crate::http::dialect::Family;
 use crate::http::error::Failure;
-use crate::http::limits::count_address;
-use crate::model::limit::Limit;
+use crate::http::limits::count_anonymous;
 use crate::model::origin::{Origin, TrustedOrigins};
 
 /// How long a browser may remember what a preflight said.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// What answers preflights, and names the origin in answers to the pages that may read them. For
-/// requests with an `Origin`; others vary with it all the same.
+/// requests with an `Origin`; others vary with it all the same. A page that may read may send what
+/// headers it likes: tracing libraries add their own to every request.
 pub fn layer(app: &App) -> CorsLayer {
     let trusted = app.config.http.trusted_origins.clone();
     let is_trusted = move |origin: &HeaderValue, _: &Parts| trusts(&trusted, origin);
@@ -49,9 +49,6 @@ pub fn layer(app: &App) -> CorsLayer {
                 }
         }
     };
-    let sent =
-        ["x-api-key", "x-signup-token", "idempotency-key", "x-request-id", "x-correlation-id"];
-    let sent = sent.map(HeaderName::from_static).into_iter();
     let shown = [
         "x-request-id",
         "idempotent-replayed",
@@ -64,9 +61,7 @@ pub fn layer(app: &App) -> CorsLayer {
         .allow_origin(AllowOrigin::async_predicate(may_read))
         .allow_credentials(AllowCredentials::predicate(is_trusted))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers(
-            sent.chain([header::CONTENT_TYPE, header::AUTHORIZATION]).collect::<Vec<_>>(),
-        )
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(shown.map(HeaderName::from_static))
         .max_age(REMEMBERED)
 }
@@ -94,7 +89,7 @@ pub async fn answer<F: Future<Output = Response>>(
     *asked.headers_mut() = request.headers().clone();
     let answer = if request.method() == Method::OPTIONS {
         // Nobody else counts it.
-        count_address(app, context, Limit::Address).err().map(IntoResponse::into_response)
+        count_anonymous(app, context, request.headers()).err().map(IntoResponse::into_response)
     } else {
         Some(answer(request).await)
     };
@@ -105,7 +100,13 @@ pub async fn answer<F: Future<Output = Response>>(
     }
     let mut answer = answer.unwrap_or_default();
     let inner = service_fn(|_| ready(Ok::<_, Infallible>(std::mem::take(&mut answer))));
-    cors.layer(inner).oneshot(asked).await.unwrap_or_else(|never| match never {})
+    let answered = cors.layer(inner).oneshot(asked).await;
+    let mut answer = answered.unwrap_or_else(|never| match never {});
+    let headers = answer.headers_mut();
+    if !headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        headers.remove(header::ACCESS_CONTROL_ALLOW_HEADERS);
+    }
+    answer
 }
 
 /// Whether the request was made with a key of an active organization that has a list: then the page

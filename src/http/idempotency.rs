@@ -27,11 +27,10 @@ use crate::model::idempotency::{Attempt, IdempotencyKey, Kept, LIFETIME, OPERATO
 use crate::model::ids::OrganizationId;
 use crate::model::master_scope::MasterScope;
 use crate::model::moment;
+use crate::model::secret::Secret;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// The members of an answer that are never kept.
-const SECRETS: [&str; 4] = ["key", "api_key", "new_api_key", "token"];
 
 /// The header, as the API document describes it.
 #[derive(IntoParams)]
@@ -102,20 +101,53 @@ impl Idempotency {
         said: Said,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
     ) -> Result<Response> {
+        match self.outcome(app, caller.into(), said, work).await? {
+            Outcome::Fresh(reply) => Ok(reply.into_response()),
+            Outcome::Replayed(kept) => Ok(replay(kept, &self.context)),
+        }
+    }
+
+    /// The same for a change that needs more of its caller than the route's guard asks for: whether
+    /// they still have it, `check` says before a stored answer is given again.
+    ///
+    /// # Errors
+    /// Those of `check`, and as [`Self::run`].
+    pub async fn run_checked<T: Serialize>(
+        self,
+        app: &App,
+        caller: impl Into<Principal>,
+        said: Said,
+        check: impl AsyncFnOnce(&mut PgConnection) -> Result<()>,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
+    ) -> Result<Response> {
         let caller: Principal = caller.into();
+        let tenant = caller.tenant();
+        match self.outcome(app, caller, said, work).await? {
+            Outcome::Fresh(reply) => Ok(reply.into_response()),
+            Outcome::Replayed(kept) => {
+                app.db.transaction_of(tenant, check).await?;
+                Ok(replay(kept, &self.context))
+            }
+        }
+    }
+
+    async fn outcome<T: Serialize>(
+        &self,
+        app: &App,
+        caller: Principal,
+        said: Said,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
+    ) -> Result<Outcome<Reply<T>>> {
         let tenant = caller.tenant();
         let attempt = self.attempt(app, caller, said.fingerprint);
         let keeps = attempt.is_some();
-        let outcome = once(app, tenant, attempt.as_ref(), self.context.at, async |tx| {
+        once(app, tenant, attempt.as_ref(), self.context.at, async |tx| {
             said.judge()?;
             let reply = work(tx).await?;
             let kept = if keeps { reply.kept()? } else { None };
             Ok(Fresh { status: reply.status.as_u16(), kept, answer: reply })
-        });
-        match outcome.await? {
-            Outcome::Fresh(reply) => Ok(reply.into_response()),
-            Outcome::Replayed(kept) => Ok(replay(kept, &self.context)),
-        }
+        })
+        .await
     }
 
     /// The same for what is limited: `count` is not asked of a repetition, which does nothing anew.
@@ -130,10 +162,22 @@ impl Idempotency {
         count: impl Future<Output = Result<()>>,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
     ) -> Result<Response> {
-        if !self.is_kept(app, caller, &said).await? {
-            count.await?;
-        }
+        self.limit(app, caller, &said, count).await?;
         self.run(app, caller, said, work).await
+    }
+
+    /// Counts a request by `count`, where it is no repetition.
+    ///
+    /// # Errors
+    /// Those of `count`, and the database's own.
+    pub async fn limit(
+        &self,
+        app: &App,
+        caller: impl Into<Principal>,
+        said: &Said,
+        count: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
+        if self.is_kept(app, caller, said).await? { Ok(()) } else { count.await }
     }
 
     /// Whether the request is a repetition, of which the answer is kept.
@@ -208,31 +252,40 @@ impl From<MasterScope> for Principal {
 }
 
 /// An answer to a change.
+///
+/// Invariant: what it shows once is a [`Secret`] beside its body until the answer is written, and
+/// so in nothing that is kept.
 pub struct Reply<T> {
     status: StatusCode,
     /// `None` has no body.
     body: Option<T>,
-    /// What a repetition is answered, where that is not `body` without its secrets.
+    /// What a repetition is answered, where that is not `body`.
     again: Option<T>,
+    /// What this answer alone shows, and where in its body.
+    secret: Option<(Secret, Place<T>)>,
 }
+
+/// Where a secret is shown in a body.
+type Place<T> = fn(&mut T) -> &mut Option<String>;
 
 impl<T> Reply<T> {
     /// 200 with a body.
     #[must_use]
     pub const fn ok(body: T) -> Self {
-        Self { status: StatusCode::OK, body: Some(body), again: None }
+        Self { status: StatusCode::OK, body: Some(body), again: None, secret: None }
     }
 
     /// 201 with a body.
     #[must_use]
     pub const fn created(body: T) -> Self {
-        Self { status: StatusCode::CREATED, body: Some(body), again: None }
+        let status = StatusCode::CREATED;
+        Self { status, body: Some(body), again: None, secret: None }
     }
 
     /// 204 without one.
     #[must_use]
     pub const fn nothing() -> Self {
-        Self { status: StatusCode::NO_CONTENT, body: None, again: None }
+        Self { status: StatusCode::NO_CONTENT, body: None, again: None, secret: None }
     }
 
     /// The same, where a repetition is answered with another body.
@@ -240,29 +293,28 @@ impl<T> Reply<T> {
     pub fn or_again(self, body: T) -> Self {
         Self { again: Some(body), ..self }
     }
+
+    /// The same, with a secret that only this answer shows.
+    #[must_use]
+    pub fn showing(self, secret: Secret, place: Place<T>) -> Self {
+        Self { secret: Some((secret, place)), ..self }
+    }
 }
 
 impl<T: Serialize> Reply<T> {
-    /// What is kept of it: everything but secrets.
+    /// What is kept of it.
     fn kept(&self) -> Result<Option<Value>> {
-        let Some(body) = self.again.as_ref().or(self.body.as_ref()) else { return Ok(None) };
-        let mut kept = serde_json::to_value(body).map_err(Error::internal)?;
-        forget_secrets(&mut kept);
-        Ok(Some(kept))
+        let body = self.again.as_ref().or(self.body.as_ref());
+        body.map(|body| serde_json::to_value(body).map_err(Error::internal)).transpose()
     }
 
     fn into_response(self) -> Response {
-        match self.body {
-            Some(body) => (self.status, Json(body)).into_response(),
-            None => self.status.into_response(),
+        let Some(mut body) = self.body else { return self.status.into_response() };
+        if let Some((secret, place)) = self.secret {
+            *place(&mut body) = Some(secret.expose().to_owned());
         }
+        (self.status, Json(body)).into_response()
     }
-}
-
-fn forget_secrets(body: &mut Value) {
-    let Value::Object(members) = body else { return };
-    members.retain(|name, value| !(SECRETS.contains(&name.as_str()) && value.is_string()));
-    members.values_mut().for_each(forget_secrets);
 }
 
 /// A kept answer, with the id and the time of the request that asks again.
@@ -277,7 +329,7 @@ pub fn replay(kept: Kept, context: &RequestContext) -> Response {
             *member = Value::String(value);
         }
     }
-    let mut response = Reply { status, body, again: None }.into_response();
+    let mut response = Reply { status, body, again: None, secret: None }.into_response();
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response
 }

@@ -14,7 +14,7 @@ use crate::app::limits::Judged;
 use crate::domain::mails;
 use crate::error::{Error, Kind, Result};
 use crate::http::context::RequestContext;
-use crate::http::shedding;
+use crate::http::{query, shedding, trusted_page};
 use crate::model::caller::{Caller, Identity};
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId};
@@ -41,6 +41,18 @@ fn note(context: &RequestContext, judged: Option<Judged>) -> Result<()> {
 pub fn count_address(app: &App, context: &RequestContext, limit: Limit) -> Result<()> {
     let subject = Subject::address(context.address);
     note(context, app.limits.count_here(&app.config.limits, limit, subject))
+}
+
+/// Counts a request that nobody is known to make, from its address. Those that pages of strangers
+/// send are counted apart: a page must not spend what its visitor may ask for.
+///
+/// # Errors
+/// Rate limited.
+pub fn count_anonymous(app: &App, context: &RequestContext, headers: &HeaderMap) -> Result<()> {
+    let client = Subject::address(context.address);
+    let is_of_stranger = trusted_page::check(headers, app).is_err();
+    let subject = if is_of_stranger { client.with(1) } else { client };
+    note(context, app.limits.count_here(&app.config.limits, Limit::Address, subject))
 }
 
 /// Counts a credential in a body that was refused as one in a header is, where it is not good.
@@ -251,6 +263,7 @@ impl<L: OfAddress> FromRequestParts<App> for Limited<L> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let context = RequestContext::from_request_parts(parts, app).await?;
         count(app, &context, L::LIMIT, Subject::address(context.address)).await?;
+        query::require_known(&parts.extensions)?;
         Ok(Self(PhantomData))
     }
 }
@@ -280,7 +293,7 @@ pub async fn by_address(
     next: Next,
 ) -> Result<Response> {
     let place = shedding::enter(&app, &context, request.method())?;
-    count_address(&app, &context, Limit::Address)?;
+    count_anonymous(&app, &context, request.headers())?;
     let subject = Subject::address(context.address);
     let _held = shedding::hold(&app, &context, (request.method(), place), subject)?;
     Ok(next.run(request).await)

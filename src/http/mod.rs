@@ -37,12 +37,15 @@ pub mod trusted_page;
 pub mod user;
 pub mod wire;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::http::boundary::Boundary;
+use crate::http::query::KnownParameters;
 
 /// Every route of every family, described.
 #[must_use]
@@ -57,7 +60,9 @@ pub fn routes() -> OpenApiRouter<App> {
 /// The whole server.
 pub fn router(app: &App) -> Router {
     let (routes, document) = openapi::split();
-    let product = dress_callers(app, routes.method_not_allowed_fallback(error::method_not_allowed));
+    let known = KnownParameters::of(&document);
+    let product = routes.method_not_allowed_fallback(error::method_not_allowed);
+    let product = dress_callers(app, known, product);
     let others = jwks::routes().merge(openapi::routes_of(&document)).merge(stripe::routes(app));
     let others = others.fallback(error::nothing_here);
     let others = others.method_not_allowed_fallback(error::method_not_allowed);
@@ -67,8 +72,8 @@ pub fn router(app: &App) -> Router {
 }
 
 /// Puts the middleware that finds out who is calling around routes.
-pub fn dress_callers(app: &App, routes: Router<App>) -> Router<App> {
-    routes.layer(from_fn_with_state(app.clone(), caller::identify))
+pub fn dress_callers(app: &App, known: KnownParameters, routes: Router<App>) -> Router<App> {
+    routes.layer(from_fn_with_state((app.clone(), Arc::new(known)), caller::identify))
 }
 
 /// Puts around routes what every request passes.

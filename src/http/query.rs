@@ -1,16 +1,117 @@
 //! Reads the parameters of a query string, noting everything that is wrong with them.
+//!
+//! What a route knows is what its description names. A parameter that it does not know is refused
+//! once the request's credential was found good: ignored, it could be one that the caller relies
+//! on, such as a scope to check for.
 
-use axum::extract::FromRequestParts;
+use std::collections::{HashMap, HashSet};
+
+use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
+use axum::http::{Extensions, Method};
+use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::app::App;
 use crate::error::{Error, Issue, Location, Result};
+use crate::http::dialect::Family;
 use crate::model::Invalid;
 
 /// The longest reason for a change.
 const REASON: usize = 256;
 
-/// The parameters of a query string. Those that a route does not know are none of its business.
+/// How much of a parameter's name is repeated to its caller.
+const NAME: usize = 64;
+
+/// The query parameters of the families' routes, by method and path.
+///
+/// Routes outside the families are not here, and neither are the pages that mailed links lead to:
+/// load balancers and mail clients append parameters of their own.
+#[derive(Default)]
+pub struct KnownParameters(HashMap<String, Vec<(Method, HashSet<String>)>>);
+
+impl KnownParameters {
+    /// What the description names.
+    #[must_use]
+    pub fn of(document: &OpenApi) -> Self {
+        let paths =
+            document.paths.paths.iter().filter(|(path, _)| Family::of(path) != Family::None);
+        let known = paths.map(|(path, item)| {
+            let operations = [
+                (Method::GET, &item.get),
+                (Method::POST, &item.post),
+                (Method::PUT, &item.put),
+                (Method::PATCH, &item.patch),
+                (Method::DELETE, &item.delete),
+            ];
+            let operations = operations.into_iter().filter_map(|(method, operation)| {
+                let operation = operation.as_ref().filter(|operation| !is_page(operation))?;
+                Some((method, parameters_of(operation)))
+            });
+            (path.clone(), operations.collect())
+        });
+        Self(known.collect())
+    }
+
+    /// Leaves the parameters of a request that its route does not know for [`require_known`].
+    pub fn note_unknown(&self, request: &mut Request, route: &str) {
+        let Some(query) = request.uri().query() else { return };
+        let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        let operation = self.0.get(route).and_then(|it| it.iter().find(|(it, _)| it == method));
+        let Some((_, known)) = operation else { return };
+        let mut seen = HashSet::new();
+        let names = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
+        let unknown = names.filter(|name| !known.contains(&**name) && seen.insert(name.clone()));
+        let issues = unknown.map(|name| {
+            let name: String = name.chars().take(NAME).collect();
+            Issue::of(name, "is not a query parameter of this route").at(Location::Query)
+        });
+        let issues: Vec<Issue> = issues.collect();
+        if !issues.is_empty() {
+            request.extensions_mut().insert(Unknown(issues));
+        }
+    }
+}
+
+/// Whether it answers with a page for people.
+fn is_page(operation: &Operation) -> bool {
+    let answers = operation.responses.responses.values().filter_map(described);
+    answers.flat_map(|answer| answer.content.keys()).any(|kind| kind.starts_with("text/html"))
+}
+
+fn parameters_of(operation: &Operation) -> HashSet<String> {
+    let parameters = operation.parameters.iter().flatten().filter_map(described);
+    let in_query = parameters.filter(|it| matches!(it.parameter_in, ParameterIn::Query));
+    in_query.map(|parameter| parameter.name.clone()).collect()
+}
+
+/// What is described in place.
+fn described<T>(it: &RefOr<T>) -> Option<&T> {
+    match it {
+        RefOr::T(it) => Some(it),
+        RefOr::Ref(_) => None,
+    }
+}
+
+/// The parameters that a request brings and its route does not know.
+#[derive(Clone)]
+struct Unknown(Vec<Issue>);
+
+/// Passes a request whose parameters its route knows. Guards ask for it last.
+///
+/// # Errors
+/// Malformed, naming each of the others.
+pub fn require_known(extensions: &Extensions) -> Result<()> {
+    match extensions.get::<Unknown>() {
+        None => Ok(()),
+        Some(Unknown(issues)) => {
+            let message = "The request has query parameters that this route does not know";
+            Err(Error::malformed(message).with_issues(issues.clone()))
+        }
+    }
+}
+
+/// The parameters of a query string.
 pub struct Query {
     pairs: Vec<(String, String)>,
     issues: Vec<Issue>,

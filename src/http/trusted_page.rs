@@ -35,7 +35,11 @@ pub fn check(headers: &HeaderMap, app: &App) -> Result<()> {
         (_, Some(site)) => site == "same-origin" || site == "none",
         (origin, None) => origin.is_none(),
     };
-    if passes { Ok(()) } else { Err(Error::forbidden("This may not be asked from that page")) }
+    if passes {
+        Ok(())
+    } else {
+        Err(Error::forbidden("Requests from this page's origin are not allowed"))
+    }
 }
 
 /// Guard: a request from a trusted page, or from no page at all.

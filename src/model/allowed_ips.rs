@@ -44,6 +44,15 @@ impl AllowedIps {
         self.0.iter().map(IpNet::to_string).collect()
     }
 
+    /// Whether a key with the networks of `other` may be used only from where one with these may.
+    #[must_use]
+    pub fn contain(&self, other: &Self) -> bool {
+        // Two halves of a network are the network.
+        let own = IpNet::aggregate(&self.0);
+        let within = |wanted: &IpNet| own.iter().any(|network| network.contains(wanted));
+        self.0.is_empty() || (!other.0.is_empty() && other.0.iter().all(within))
+    }
+
     /// Whether a request from `address` may use the key. Where no address is known, only a key
     /// without networks may be used.
     #[must_use]
@@ -97,6 +106,20 @@ mod tests {
         }
         assert!(!networks.admit(None));
         assert!(AllowedIps::default().admit(None));
+    }
+
+    #[test]
+    fn networks_contain_what_lies_within_them_and_everywhere_lies_within_everywhere_only() {
+        let everywhere = AllowedIps::default();
+        let own = allowed(&["192.0.2.0/25", "192.0.2.128/25", "2001:db8::/32"]);
+        for within in [&["192.0.2.0/24"][..], &["192.0.2.7", "2001:db8::/48"], &["192.0.2.1"]] {
+            assert!(own.contain(&allowed(within)), "{within:?}");
+        }
+        for wider in [&["192.0.2.0/23"][..], &["192.0.2.7", "203.0.113.9"], &["::/0"]] {
+            assert!(!own.contain(&allowed(wider)), "{wider:?}");
+        }
+        assert!(own.contain(&own) && everywhere.contain(&own) && everywhere.contain(&everywhere));
+        assert!(!own.contain(&everywhere));
     }
 
     #[test]

@@ -95,11 +95,56 @@ async fn a_compressed_body_is_a_415() {
 
 #[tokio::test]
 async fn broken_json_is_a_400() {
-    let bodies = ["{", "{\"a\":}", "nul", "{}{}", "{'a':1}", "\u{feff}{}", "{\"a\":\"\\ud800\"}"];
+    let bodies = ["{", "{\"a\":}", "nul", "{}{}", "{'a':1}", "{\"a\":\"\\ud800\"}"];
     for body in bodies {
         refused("application/json", || Body::from(body), Kind::Malformed).await;
     }
     refused("application/json", || Body::from(&b"{\"name\":\"\xff\"}"[..]), Kind::Malformed).await;
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_a_body_is_passed_over() {
+    run(async |app| {
+        let anon = app.anon().with("content-type", "application/json");
+        for body in ["\u{feff}{}", "\u{feff}{\"name\":\"a\"}", "\u{feff}"] {
+            anon.send("POST", "/signup", body).await.has_status(201);
+        }
+        let acme = app.sign_up().await;
+        let key = app.key(&acme.api_key).with("content-type", "application/json");
+        let request = "\u{feff}{\"name\":\"a\",\"scopes\":[\"usage:read\"]}";
+        key.send("POST", "/v1/organization/api-keys", request).await.has_status(201);
+        // One, and at the start.
+        for body in ["\u{feff}\u{feff}{}", "{}\u{feff}", " \u{feff}{}"] {
+            anon.send("POST", "/signup", body).await.has_failed(400, "malformed");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_with_thousands_of_broken_fields_is_told_of_50_and_of_how_many_more() {
+    run(async |app| {
+        for (actor, method, path) in body_routes(app).await {
+            let members: Vec<String> =
+                (0..6_000).map(|number| format!("\"a{number}\":1")).collect();
+            let body = format!("{{{}}}", members.join(","));
+            let actor = actor.with("content-type", "application/json");
+            let (status, code) = in_family(&path, &Kind::Invalid);
+            let answer = actor.send(&method, &path, body).await.has_failed(status, code);
+            assert!(answer.text.len() < 12_000, "{path}: {}", answer.text.len());
+            let fields = answer.refused_fields();
+            assert_eq!(fields.len(), 51, "{path}");
+            assert_eq!(fields[50], "", "{path}");
+            assert!(answer.text.contains("more issues"), "{path}");
+        }
+        let anon = app.anon().with("content-type", "application/json");
+        let members: Vec<String> = (0..51).map(|number| format!("\"a{number}\":1")).collect();
+        let answer = anon.send("POST", "/signup", format!("{{{}}}", members.join(","))).await;
+        assert!(answer.text.contains("and 1 more issue\""), "{}", answer.text);
+        let answer = anon.send("POST", "/signup", format!("{{{}}}", members[1..].join(","))).await;
+        assert_eq!(answer.refused_fields().len(), 50);
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::support::limits::newcomer;
 use crate::support::people::PASSWORD;
 use crate::support::{TestApp, with};
 
@@ -90,6 +91,9 @@ async fn a_page_elsewhere_signs_nobody_in_or_up() {
                     assert_eq!(answer.status == 200, passes, "{path} {headers:?}");
                     assert_eq!(answer.status == 403, !passes, "{path} {headers:?}");
                 }
+                let answer = actor.post("/signup", json!({})).await;
+                assert_eq!(answer.status == 201, passes, "/signup {headers:?}");
+                assert_eq!(answer.status == 403, !passes, "/signup {headers:?}");
                 for path in ["/auth/signup", "/api/auth/sign-up/email"] {
                     let email = format!("{number}{}@example.com", path.len());
                     let new = json!({ "email": email, "password": PASSWORD, "name": "Ben" });
@@ -136,6 +140,82 @@ async fn trusted_pages_are_told_that_they_may_send_credentials_and_no_others() {
                 assert_eq!(read.header("access-control-allow-origin"), "");
                 assert!(read.header("vary").to_lowercase().contains("origin"));
             }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_page_elsewhere_spends_none_of_its_visitor_s_limits() {
+    let limits = r#"{"sign_in":{"quota":3,"window_s":600},"address":{"quota":40,"window_s":600},
+                     "token_checks":{"quota":3,"window_s":600},
+                     "mail_client":{"quota":3,"window_s":600}}"#;
+    let settings = [SETTINGS[0], SETTINGS[1], ("LIMITS_PROFILE", "usual"), ("LIMITS", limits)];
+    with(&settings)
+        .run(async |app| {
+            let evil = app.anon().with("origin", "https://evil.example");
+            let token = json!({ "token": "x" });
+            let known = json!({ "email": "ann@example.com", "password": PASSWORD });
+            for (path, body) in [
+                ("/signup", json!({})),
+                ("/auth/signup", newcomer("ann@example.com")),
+                ("/auth/login", known.clone()),
+                ("/api/auth/sign-up/email", newcomer("ann@example.com")),
+                ("/api/auth/sign-in/email", known.clone()),
+                ("/api/auth/verify-email", token.clone()),
+                ("/api/auth/claim-key", token.clone()),
+                ("/api/auth/reset-password", json!({ "token": "x", "newPassword": PASSWORD })),
+                ("/api/auth/request-password-reset", json!({ "email": "ann@example.com" })),
+            ] {
+                for _ in 0..3 {
+                    evil.post(path, body.clone()).await.has_status(403);
+                }
+                // As a form or a script without leave to read sends it.
+                evil.send("POST", path, "").await.has_status(403);
+            }
+            for _ in 0..30 {
+                let preflight = evil.with("access-control-request-method", "POST");
+                preflight.send("OPTIONS", "/signup", "").await;
+            }
+            let own = app.anon().with("origin", "https://api.example.com");
+            let made = own.post("/api/auth/sign-up/email", newcomer("ann@example.com")).await;
+            made.has_status(200);
+            own.post("/auth/login", known).await.has_status(200);
+            own.post("/signup", json!({})).await.has_status(201);
+            own.post("/api/auth/verify-email", token).await.has_status(401);
+            assert_eq!(app.count(crate::support::app::ORGANIZATIONS).await, 2);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_trusted_page_may_send_whatever_headers_it_asks_for() {
+    with(&SETTINGS)
+        .run(async |app| {
+            let asked = "sentry-trace,baggage,traceparent,tracestate,x-requested-with,\
+                         x-made-up-by-a-proxy,authorization,content-type";
+            for origin in ["https://api.example.com", "https://app.example.com"] {
+                for path in ["/api/user/me", "/me", "/v1/organization/api-keys", "/auth/login"] {
+                    let preflight = app
+                        .anon()
+                        .with("origin", origin)
+                        .with("access-control-request-method", "POST")
+                        .with("access-control-request-headers", asked);
+                    let answer = preflight.send("OPTIONS", path, "").await.has_status(200);
+                    let allowed = answer.header("access-control-allow-headers");
+                    for name in asked.split(',') {
+                        assert!(
+                            allowed.split(',').any(|it| it.trim() == name),
+                            "{name}: {allowed}"
+                        );
+                    }
+                }
+            }
+            let evil = app.anon().with("origin", "https://evil.example");
+            let evil = evil.with("access-control-request-method", "POST");
+            let evil = evil.with("access-control-request-headers", asked);
+            let answer = evil.send("OPTIONS", "/api/user/me", "").await;
+            assert_eq!(answer.header("access-control-allow-origin"), "");
+            assert_eq!(answer.header("access-control-allow-headers"), "");
         })
         .await;
 }

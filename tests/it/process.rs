@@ -280,7 +280,15 @@ fn keys_are_imported_whole_or_not_at_all_and_peppers_are_counted() {
     assert!(told(&done).contains("line 2") && told(&done).contains("line 3"), "{}", told(&done));
     assert!(!told(&done).contains("sk_old"));
     assert_eq!(server.status_with("sk_old_1"), 401);
-    assert_eq!(import(good).status.code(), Some(0));
+    // As editors and shells of some systems write files.
+    let utf_16: Vec<u8> =
+        format!("\u{feff}{good}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(place.path().join("keys"), utf_16).unwrap();
+    let done = place.command(&[]).args(["key", "import", "keys"]).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(told(&done).contains("keys: must be UTF-8"), "{}", told(&done));
+    let done = import(&format!("\u{feff}{good}"));
+    assert_eq!(done.status.code(), Some(0), "{}", told(&done));
     assert_eq!(server.status_with("sk_old_1"), 200);
     assert!(told(&import(good)).contains("line 1: this key is there already"));
     let nowhere = r#"{"org_id":"sk_live_51SECRET","key":"x","scopes":["*"]}"#;

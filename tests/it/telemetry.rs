@@ -14,8 +14,8 @@ fn each_request_is_one_structured_line_without_its_query_or_credential() {
     let key = server.sign_up();
     let header = format!("X-Api-Key: {key}");
     let id = "request-of-this-test";
-    curl(&["-H", &header, "-H", &format!("X-Request-Id: {id}"), &server.url("/me?a=secret")]);
-    curl(&["-H", &header, &server.url("/me/api-keys?include_revoked=what")]);
+    curl(&["-H", &header, "-H", &format!("X-Request-Id: {id}"), &server.url("/me")]);
+    curl(&["-H", &header, &server.url("/me/api-keys?include_revoked=secret")]);
     eventually("both lines are there", || server.log().contains("validation_error"));
     let lines: Vec<Value> =
         server.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -47,15 +47,15 @@ pub(super) async fn regenerate(
     let gone = || Error::forbidden("This account has no home organization any more");
     let caller = caller.ok_or_else(gone)?;
     let count = limits::count_mint(&app, &context, caller.organization);
+    idempotency.limit(&app, &caller, &Said::NOTHING, count).await?;
+    let check = async |_: &mut _| caller.require("api-keys:write");
     idempotency
-        .run_limited(&app, &caller, Said::NOTHING, count, async |tx| {
+        .run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
             let whose = (&*person, &*caller);
             let minted = default_key::regenerate(&app, tx, whose, &context.trail()).await?;
-            let data = RegeneratedKey {
-                api_key: Some(minted.secret.expose().to_owned()),
-                message: "The key is replaced; its text is shown once",
-            };
-            Ok(Reply::ok(Data { data }))
+            let message = "The key is replaced; its text is shown once";
+            let body = Data { data: RegeneratedKey { api_key: None, message } };
+            Ok(Reply::ok(body).showing(minted.secret, |body| &mut body.data.api_key))
         })
         .await
 }

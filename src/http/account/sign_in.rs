@@ -8,15 +8,15 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::accounts::{NewPerson, With, sign_up as make_account};
+use crate::domain::passwords;
 use crate::domain::signup::admit;
-use crate::domain::{passwords, sessions};
 use crate::error::{Error, Result};
 use crate::http::account::dialect::{
     BadRequest, Conflict, Forbidden, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::account::wire::{Account, Data};
 use crate::http::body::{Fields, FromFields, JsonBody, new_password, shown_password, text};
-use crate::http::caller::InSession;
+use crate::http::caller::SigningOut;
 use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
 use crate::http::idempotency::Idempotency;
@@ -48,8 +48,8 @@ impl FromFields for SignUpRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let email = fields.required("email", text(Email::parse));
         let password = new_password(fields, "password", email.as_ref());
-        let name = fields.nullable("name", text(PersonName::parse_optional));
-        Some(Self { email: email?, password: password?, name: name.flatten().flatten() })
+        let name = fields.optional("name", text(PersonName::parse_optional));
+        Some(Self { email: email?, password: password?, name: name.flatten() })
     }
 }
 
@@ -176,12 +176,11 @@ pub struct LoggedOut {
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn log_out(
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    signing_out: SigningOut,
     context: RequestContext,
     _: Idempotency,
 ) -> Result<([(HeaderName, HeaderValue); 1], Json<Data<LoggedOut>>)> {
-    let trail = context.trail();
-    app.db.transaction(async |tx| sessions::sign_out(tx, &person, session, &trail).await).await?;
+    signing_out.end(&app, &context).await?;
     let data = LoggedOut { message: "Signed out" };
     Ok(([(header::SET_COOKIE, cookie::clearing(&app))], Json(Data { data })))
 }

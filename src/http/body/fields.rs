@@ -39,10 +39,19 @@ impl<'a> Fields<'a> {
         Self { rules, members, issues: Vec::new(), late: Vec::new() }
     }
 
-    /// The field `name` as `parse` reads it. `None` where it is not there or refused. Null is
-    /// refused like any value of a wrong type: a time that could not be computed must not mean
-    /// "never".
+    /// The optional field `name` of something new, as `parse` reads it. `None` where it is left
+    /// out, null, or refused. For fields of an update: [`Self::changed`], [`Self::nullable`].
     pub fn optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(Node) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        self.nullable(name, parse).flatten()
+    }
+
+    /// The field `name` of an update, as `parse` reads it. `None` where it is left out or refused.
+    /// Null is refused like any value of a wrong type: what it would clear can not be cleared.
+    pub fn changed<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(Node) -> Result<T, Invalid>,
@@ -51,8 +60,8 @@ impl<'a> Fields<'a> {
         self.parse(name, node, parse)
     }
 
-    /// The field `name` as `parse` reads it; `Some(None)` where it is null, which says
-    /// that there is to be none.
+    /// The field `name` of an update, as `parse` reads it; `Some(None)` where it is null, which
+    /// says that there is to be none.
     pub fn nullable<T>(
         &mut self,
         name: &'static str,

@@ -77,11 +77,12 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
         }
         require_json(request.headers())?;
         let bytes = whole(app, request, LIMIT).await?;
-        if bytes.is_empty() {
+        let json = without_byte_order_mark(&bytes);
+        if json.is_empty() {
             return read(Node::Object(Vec::new()), rules);
         }
-        let body = serde_json::from_slice(&bytes);
-        read(body.map_err(|error| broken(&error))?, rules)
+        let body = serde_json::from_slice(json);
+        read(body.map_err(|error| broken(json, &error))?, rules)
     }
 }
 
@@ -136,21 +137,35 @@ fn read<T: FromFields>(body: Node, rules: Rules<'_>) -> Result<JsonBody<T>> {
 
 /// Takes `application/json`, with the charset utf-8 or none, not compressed.
 fn require_json(headers: &HeaderMap) -> Result<()> {
-    let refused = || Error::new(Kind::UnsupportedMediaType, "The body must be application/json");
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return Err(refused());
+    let refused = |message| Error::new(Kind::UnsupportedMediaType, message);
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if encodings.any(|encoding| encoding != "identity") {
+        return Err(refused("Content-Encoding is not supported; send the body uncompressed"));
     }
-    if headers.get_all(header::CONTENT_TYPE).iter().count() > 1 {
-        return Err(refused());
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let sent = types
+        .next()
+        .ok_or_else(|| refused("Content-Type header is required and must be application/json"))?;
+    if types.next().is_some() {
+        return Err(refused("Content-Type header is there twice; send it once"));
     }
-    let sent = headers.get(header::CONTENT_TYPE).and_then(|sent| sent.to_str().ok());
-    let sent: mime::Mime = sent.and_then(|sent| sent.parse().ok()).ok_or_else(refused)?;
-    let is_utf_8 = sent.get_param(mime::CHARSET).is_none_or(|charset| charset == mime::UTF_8);
-    if sent.essence_str() == mime::APPLICATION_JSON.essence_str() && is_utf_8 {
-        Ok(())
-    } else {
-        Err(refused())
+    let sent = sent.to_str().ok().and_then(|sent| sent.parse::<mime::Mime>().ok());
+    let is_json = |sent: &mime::Mime| sent.essence_str() == mime::APPLICATION_JSON.essence_str();
+    let sent = sent.filter(is_json);
+    let sent = sent.ok_or_else(|| refused("Content-Type must be application/json"))?;
+    match sent.get_param(mime::CHARSET) {
+        Some(charset) if charset != mime::UTF_8 => {
+            Err(refused("The charset of Content-Type must be utf-8"))
+        }
+        _ => Ok(()),
     }
+}
+
+/// JSON without the byte order mark that some systems write before it (RFC 8259 §8.1 lets a reader
+/// ignore it).
+#[must_use]
+pub fn without_byte_order_mark(json: &[u8]) -> &[u8] {
+    json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json)
 }
 
 async fn collect(mut body: Body, limit: usize, timeout: Duration) -> Result<Bytes> {
@@ -187,7 +202,10 @@ fn too_large(limit: usize) -> Error {
 
 /// Where the JSON breaks, in our words: the parser's could repeat a piece of it.
 #[must_use]
-pub fn broken(error: &serde_json::Error) -> Error {
+pub fn broken(json: &[u8], error: &serde_json::Error) -> Error {
+    if std::str::from_utf8(json).is_err() {
+        return Error::malformed("The body must be UTF-8");
+    }
     let (line, column) = (error.line(), error.column());
     Error::malformed(format!("The body is not valid JSON (line {line}, column {column})"))
 }

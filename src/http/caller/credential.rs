@@ -2,12 +2,17 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::error::{Error, Result};
+use crate::app::access_tokens::is_token;
+use crate::error::{Error, Kind, Result};
+use crate::model::key_format::KeyFormat;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// What somebody is told whose key is where keys are not read.
+pub const HOW_TO_SEND: &str = "Send the key as `Authorization: Bearer …` or `X-Api-Key`";
+
 /// What a request shows.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential<'a> {
     /// In `X-Api-Key`: a key.
     Key(&'a str),
@@ -32,6 +37,25 @@ impl<'a> Credential<'a> {
             (Some(_), Some(_)) => Err(two()),
             (one, other) => Ok(one.or(other)),
         }
+    }
+
+    /// A refusal that says what to change, where the credential's form alone shows it.
+    pub fn explain(self, refused: Error) -> Error {
+        let (Kind::Unauthenticated(proof), Self::Key(text) | Self::Bearer(text)) =
+            (refused.kind(), self)
+        else {
+            return refused;
+        };
+        let message = if text.is_empty() {
+            "The header for the credential is empty"
+        } else if KeyFormat::of_refresh_tokens().recognises(text) {
+            "A refresh token is used at POST /auth/refresh; send an access token here"
+        } else if is_token(text) && matches!(self, Self::Key(_)) {
+            "Send an access token as `Authorization: Bearer …`, not in `X-Api-Key`"
+        } else {
+            return refused;
+        };
+        Error::unauthenticated(*proof, message)
     }
 
     fn read(value: &'a HeaderValue, as_credential: fn(&'a str) -> Self) -> Self {

@@ -10,11 +10,10 @@ use crate::app::App;
 use crate::error::{Error, Kind, Proof, Result};
 use crate::http::caller::{Found, quota};
 use crate::http::context::RequestContext;
-use crate::http::limits;
 use crate::http::path::PathOrganization;
+use crate::http::{limits, query};
 use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::ids::SessionId;
-use crate::model::limit::Limit;
 use crate::model::org_handle::OrgHandle;
 use crate::model::role::{Right, Role};
 use crate::repo::people;
@@ -51,6 +50,7 @@ impl FromRequestParts<App> for Authenticated {
         let caller = identity.caller.ok_or_else(nowhere)?;
         caller.require_active()?;
         quota::admit(app, &context, &caller)?;
+        query::require_known(&parts.extensions)?;
         Ok(Self(caller))
     }
 }
@@ -98,6 +98,7 @@ impl FromRequestParts<App> for InTenant {
         limits::count_request(app, &context, &caller)?;
         caller.require_active()?;
         quota::admit(app, &context, &caller)?;
+        query::require_known(&parts.extensions)?;
         Ok(Self(caller))
     }
 }
@@ -166,6 +167,7 @@ impl FromRequestParts<App> for AsPerson {
         if let Some(caller) = &caller {
             quota::admit(app, &context, caller)?;
         }
+        query::require_known(&parts.extensions)?;
         Ok(Self(person))
     }
 }
@@ -198,7 +200,7 @@ fn session_needed() -> Error {
 }
 
 impl InSession {
-    fn of(identity: Identity) -> Result<Self> {
+    pub(super) fn of(identity: Identity) -> Result<Self> {
         let person = identity.person.ok_or_else(session_needed)?;
         let Credential::Session(_, session) = person.credential else {
             return Err(session_needed());
@@ -214,8 +216,14 @@ impl FromRequestParts<App> for InSession {
         let identity = required(parts)?;
         let context = RequestContext::from_request_parts(parts, app).await?;
         limits::count_person_first(app, &context, &identity)?;
+        query::require_known(&parts.extensions)?;
         Self::of(identity)
     }
+}
+
+/// Whether a request shows a credential beside its cookies.
+pub(super) fn is_explicit(parts: &Parts) -> bool {
+    parts.headers.contains_key("authorization") || parts.headers.contains_key("x-api-key")
 }
 
 /// Guard: a person in a session, or nobody. A session that has ended is nobody's; an explicit
@@ -226,10 +234,11 @@ impl FromRequestParts<App> for MaybeInSession {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let is_explicit =
-            parts.headers.contains_key("authorization") || parts.headers.contains_key("x-api-key");
+        let is_explicit = is_explicit(parts);
         let context = RequestContext::from_request_parts(parts, app).await?;
-        match found(parts) {
+        let found = found(parts);
+        query::require_known(&parts.extensions)?;
+        match found {
             Ok(None) => Ok(Self(None)),
             Ok(Some(identity)) => {
                 limits::count_person_first(app, &context, &identity)?;
@@ -252,10 +261,11 @@ impl FromRequestParts<App> for Counted {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let context = RequestContext::from_request_parts(parts, app).await?;
         match context.caller.get() {
-            _ if context.was_judged() => Ok(Self),
-            Some(identity) => limits::count_person_first(app, &context, identity).map(|()| Self),
-            None => limits::count_address(app, &context, Limit::Address).map(|()| Self),
+            _ if context.was_judged() => {}
+            Some(identity) => limits::count_person_first(app, &context, identity)?,
+            None => limits::count_anonymous(app, &context, &parts.headers)?,
         }
+        query::require_known(&parts.extensions).map(|()| Self)
     }
 }
 

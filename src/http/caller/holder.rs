@@ -98,7 +98,7 @@ async fn ask(
     };
     let trusted = &app.config.http.trusted_origins;
     let (reason, error) = if !key.allowed_ips.admit(context.address) {
-        (Refusal::Address, elsewhere())
+        (Refusal::Address, elsewhere(context.address))
     } else if !key.admits_page(context.origin.as_deref(), trusted) {
         (Refusal::Origin, from_another_page())
     } else {

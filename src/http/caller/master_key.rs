@@ -14,6 +14,7 @@ use crate::http::caller::credential::Credential as Shown;
 use crate::http::caller::holder::trail_of_refusal;
 use crate::http::context::RequestContext;
 use crate::http::limits::count_address;
+use crate::http::query;
 use crate::model::limit::{Limit, Subject};
 use crate::model::master_scope::MasterScope;
 
@@ -38,6 +39,7 @@ impl<S: MasterScoped> FromRequestParts<App> for Master<S> {
         };
         if is_right {
             count_address(app, &context, Limit::MasterRequests)?;
+            query::require_known(&parts.extensions)?;
             return Ok(Self(S::SCOPE, PhantomData));
         }
         let client = Subject::address(context.address);

@@ -3,6 +3,7 @@
 //! Routes that need to know say so with a guard in their handler's signature. The others do not
 //! ask.
 
+mod cookies;
 mod credential;
 mod guards;
 mod holder;
@@ -12,19 +13,22 @@ mod quota;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 
-use self::credential::Credential as Shown;
+use self::cookies::holder_of_cookies;
+pub use self::cookies::{SigningOut, end_sessions_of_others};
+use self::credential::{Credential as Shown, HOW_TO_SEND};
 pub use self::guards::{
     ApiKeysRead, ApiKeysWrite, AsPerson, AuditRead, Authenticated, BillingRead, Counted, InSession,
     InTenant, InvitesRead, MaybeInSession, MembersRead, MembersWrite, OrganizationRead,
     OrganizationWrite, OwnMembership, OwnedInSession, PersonScoped, ProjectsRead, ProjectsWrite,
     RequiredScope, Scoped, Tenant, UsageRead, UserRead, UserWrite,
 };
+use self::holder::holder_of_bearer;
 pub use self::holder::holder_of_key;
-use self::holder::{holder_of_bearer, holder_of_cookie, refused};
 pub use self::master_key::{
     BillingPlan, BillingRotate, BillingSuspend, Master, MasterScoped, OrgCreate, OrgForceRevoke,
     OrgForceRotate, OrgSuspend, OrgUsage,
@@ -34,8 +38,9 @@ use crate::error::{Error, Kind, Proof, Result};
 use crate::http::context::RequestContext;
 use crate::http::denial::Denied;
 use crate::http::dialect::Family;
-use crate::http::limits::count_address;
-use crate::http::{cookie, operator, shedding, trusted_page};
+use crate::http::limits::{count_address, count_anonymous};
+use crate::http::query::KnownParameters;
+use crate::http::{operator, shedding, trusted_page};
 use crate::model::caller::{Credential, Identity};
 use crate::model::limit::{Limit, Subject};
 
@@ -54,11 +59,12 @@ struct Found(Result<Option<Identity>, Arc<Error>>);
 /// Rate limited, or unavailable where there is no place; what a credential that is not good is told
 /// is the guard's to say.
 pub async fn identify(
-    State(app): State<App>,
-    context: RequestContext,
-    request: Request,
+    State((app, known)): State<(App, Arc<KnownParameters>)>,
+    mut request: Request,
     next: Next,
 ) -> Result<Response> {
+    let context = RequestContext::in_extensions(request.extensions())?;
+    known.note_unknown(&mut request, &context.route);
     let place = shedding::enter(&app, &context, request.method())?;
     if !operator::dialect::is_for_keys_or_elsewhere(&context.path) {
         let subject = Subject::address(context.address);
@@ -67,7 +73,7 @@ pub async fn identify(
     }
     let (mut parts, body) = request.into_parts();
     let identity = find(&app, &context, &parts).await;
-    count(&app, &context, &identity)?;
+    count(&app, &context, &parts.headers, &identity)?;
     if let Ok(Some(identity)) = &identity {
         let _ = context.caller.set(identity.clone());
     }
@@ -80,13 +86,18 @@ pub async fn identify(
 
 /// Counts a request that nobody is known to make against what its address may do; others are
 /// counted by their guards, which know in whose name they are made.
-fn count(app: &App, context: &RequestContext, identity: &Result<Option<Identity>>) -> Result<()> {
+fn count(
+    app: &App,
+    context: &RequestContext,
+    headers: &HeaderMap,
+    identity: &Result<Option<Identity>>,
+) -> Result<()> {
     match identity {
         Ok(Some(_)) => Ok(()),
         Err(error) if matches!(error.kind(), Kind::Unauthenticated(_)) => {
             count_address(app, context, Limit::UnknownKeys)
         }
-        Ok(None) | Err(_) => count_address(app, context, Limit::Address),
+        Ok(None) | Err(_) => count_anonymous(app, context, headers),
     }
 }
 
@@ -95,12 +106,18 @@ fn count(app: &App, context: &RequestContext, identity: &Result<Option<Identity>
 async fn find(app: &App, context: &RequestContext, parts: &Parts) -> Result<Option<Identity>> {
     let headers = &parts.headers;
     let identity = match Shown::of(headers)? {
-        Some(Shown::Key(text)) => holder_of_key(app, context, text).await?,
-        Some(Shown::Bearer(text)) => holder_of_bearer(app, context, text).await?,
-        Some(Shown::Unreadable) => return Err(refused(Proof::Key)),
+        Some(shown @ Shown::Key(text)) => {
+            let found = holder_of_key(app, context, text).await;
+            found.map_err(|refused| shown.explain(refused))?
+        }
+        Some(shown @ Shown::Bearer(text)) => {
+            let found = holder_of_bearer(app, context, text).await;
+            found.map_err(|refused| shown.explain(refused))?
+        }
+        Some(Shown::Unreadable) => return Err(Error::unauthenticated(Proof::Key, HOW_TO_SEND)),
         None => {
-            let Some(text) = cookie::of(headers, app)? else { return Ok(None) };
-            let identity = holder_of_cookie(app, context, text).await?;
+            let found = holder_of_cookies(app, context, parts).await?;
+            let Some(identity) = found else { return Ok(None) };
             if !trusted_page::is_safe(&parts.method) {
                 let checked = trusted_page::check(headers, app);
                 checked.inspect_err(|_| is_denied(context, &identity))?;

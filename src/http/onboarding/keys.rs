@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::keys::{self, KeySpec};
+use crate::domain::containment;
+use crate::domain::keys::{self, KeySpec, Minted};
 use crate::error::{Error, Result};
 use crate::http::body::{Fields, FromFields, JsonBody, Rules, Said};
 use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};
@@ -59,27 +60,28 @@ pub struct CreateKeyRequest {
     #[schema(value_type = Option<String>, max_length = 64, examples("ci"))]
     name: Option<KeyName>,
     /// What it may do, within what the caller may; where left out, the same.
-    #[schema(value_type = Option<Vec<String>>, nullable = false, examples("usage:read"))]
+    #[schema(value_type = Option<Vec<String>>, examples("usage:read"))]
     scopes: Option<ScopeSet>,
     /// When it ends, no later than the caller's own key; never, where left out.
-    #[schema(value_type = Option<String>, nullable = false, format = DateTime,
+    #[schema(value_type = Option<String>, format = DateTime,
              examples("2036-01-01T00:00:00Z"))]
     expires_at: Option<DateTime<Utc>>,
 }
 
 impl FromFields for CreateKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let name = fields.nullable("name", key_name);
+        let name = fields.optional("name", key_name);
         let Rules { config, .. } = fields.rules;
         let scopes = fields.optional("scopes", |it| config.keys.scopes.parse(&it.into_texts()?));
         let expires_at = fields.future("expires_at");
-        Some(Self { name: name.flatten().flatten(), scopes, expires_at })
+        Some(Self { name: name.flatten(), scopes, expires_at })
     }
 }
 
 /// Make a key of the caller's organization, within the caller's own scopes and expiry.
 ///
-/// The key's text is in this answer and nowhere else.
+/// It may be used from where the caller's own key may. The key's text is in this answer and nowhere
+/// else.
 #[utoipa::path(post, path = "/me/api-keys", operation_id = "createMyKey", tag = "onboarding",
     request_body(content = Option<CreateKeyRequest>, description = "May be left out."),
     params(IdempotencyHeader),
@@ -94,16 +96,25 @@ pub(super) async fn create(
     JsonBody { value, said }: JsonBody<CreateKeyRequest>,
 ) -> Result<Response> {
     let CreateKeyRequest { name, scopes, expires_at } = value;
-    let spec = |caller: &Caller| {
-        KeySpec::plain(name, scopes.unwrap_or_else(|| caller.scopes.clone()), expires_at)
+    let spec = |caller: &Caller| KeySpec {
+        // This family has no field for them.
+        allowed_ips: caller.credential.key().map(|it| it.allowed_ips.clone()).unwrap_or_default(),
+        ..KeySpec::plain(
+            name.clone(),
+            scopes.as_ref().unwrap_or(&caller.scopes).clone(),
+            expires_at,
+        )
     };
+    let reach = spec(&caller).reach();
     let count = limits::count_mint(&app, &context, caller.organization);
+    idempotency.limit(&app, &caller, &said, count).await?;
+    let check = async |_: &mut _| reach.require_within(&caller);
     idempotency
-        .run_limited(&app, &caller, said, count, async |tx| {
-            let minted =
-                keys::create(&app, tx, &caller, spec, &context.trail_of(StatusCode::CREATED))
-                    .await?;
-            Ok(Reply::created(MintedKey::from(minted)))
+        .run_checked(&app, &caller, said, check, async |tx| {
+            let trail = context.trail_of(StatusCode::CREATED);
+            let Minted { secret, key } = keys::create(&app, tx, &caller, spec, &trail).await?;
+            let body = MintedKey::from(key);
+            Ok(Reply::created(body).showing(secret, |body| &mut body.api_key))
         })
         .await
 }
@@ -124,8 +135,9 @@ pub(super) async fn revoke(
     PathId(id): PathId,
 ) -> Result<Response> {
     let id = KeyId::parse(&id).ok_or_else(|| Error::not_found("There is no such key"))?;
+    let check = async |tx: &mut _| containment::require_revocable(tx, &caller, id).await;
     idempotency
-        .run(&app, &caller, Said::NOTHING, async |tx| {
+        .run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
             keys::revoke(tx, &caller, id, None, &context.trail_of(StatusCode::NO_CONTENT)).await?;
             Ok(Reply::<()>::nothing())
         })

@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::keys::Minted;
 use crate::domain::signup;
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, text};
@@ -16,6 +17,7 @@ use crate::http::onboarding::dialect::{
     BadRequest, Conflict, Forbidden, Invalid, TooLarge, Unavailable, UnsupportedMediaType,
 };
 use crate::http::onboarding::wire::{MintedKey, key_name};
+use crate::http::trusted_page::FromTrustedPage;
 use crate::model::key_name::KeyName;
 use crate::model::org_handle::OrgHandle;
 
@@ -33,9 +35,9 @@ pub struct SignUpRequest {
 
 impl FromFields for SignUpRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let org_id = fields.nullable("org_id", text(OrgHandle::parse));
-        let name = fields.nullable("name", key_name);
-        Some(Self { org_id: org_id.flatten(), name: name.flatten().flatten() })
+        let org_id = fields.optional("org_id", text(OrgHandle::parse));
+        let name = fields.optional("name", key_name);
+        Some(Self { org_id, name: name.flatten() })
     }
 }
 
@@ -55,7 +57,7 @@ pub struct SignedUp {
 /// Sign up: a new organization, its owner's seat and its first key, which may do everything.
 ///
 /// The key's text is in this answer and nowhere else. Whether anyone may sign up is the
-/// operator's choice (`SIGNUP_MODE`).
+/// operator's choice (`SIGNUP_MODE`). A browser's page may ask only if it is ours or a dashboard's.
 #[utoipa::path(post, path = "/signup", operation_id = "signUp", tag = "onboarding",
     params(("X-Signup-Token" = Option<String>, Header,
             description = "Where signup is gated: the operator's token.")),
@@ -64,6 +66,7 @@ pub struct SignedUp {
               Conflict, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
 pub(super) async fn sign_up(
     State(app): State<App>,
+    _: FromTrustedPage,
     _: Limited<SignIn>,
     context: RequestContext,
     headers: HeaderMap,
@@ -74,10 +77,11 @@ pub(super) async fn sign_up(
     let done =
         signup::sign_up(&app, request.org_id, request.name, &context.trail_of(StatusCode::CREATED))
             .await?;
+    let Minted { secret, key } = done.minted;
     let answer = SignedUp {
         org_id: done.organization_handle.as_str().to_owned(),
         user_id: done.user_handle,
-        minted: done.minted.into(),
+        minted: MintedKey { api_key: Some(secret.expose().to_owned()), ..key.into() },
     };
     Ok((StatusCode::CREATED, Json(answer)))
 }

@@ -3,7 +3,6 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::keys::Minted;
 use crate::http::body::Node;
 use crate::http::wire::Timestamp;
 use crate::model::Invalid;
@@ -66,13 +65,16 @@ pub struct MintedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     pub api_key: Option<String>,
+    /// Whether it has no end.
+    pub never_expires: bool,
     /// What may be shown again.
     pub key: Key,
 }
 
-impl From<Minted> for MintedKey {
-    fn from(minted: Minted) -> Self {
-        Self { api_key: Some(minted.secret.expose().to_owned()), key: minted.key.into() }
+impl From<ApiKey> for MintedKey {
+    /// Without its text.
+    fn from(key: ApiKey) -> Self {
+        Self { api_key: None, never_expires: key.expires_at.is_none(), key: key.into() }
     }
 }
 

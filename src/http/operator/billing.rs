@@ -56,12 +56,12 @@ pub(super) async fn rotate(
     change: Change<BillingRotate, Empty>,
 ) -> Result<Response> {
     change
-        .run(&app, async |tx, _, on, context| {
+        .run_showing(&app, async |tx, _, on, context| {
             let (handle, by, trail) = (&on.handle, on.by.as_str(), &on.trail);
             let (standing, minted) =
                 provisioning::force_rotate(&app, tx, handle, by, trail).await?;
             standing::end_suspension(tx, &standing, by, trail).await?;
-            Ok(Rotated::new(standing.handle, &minted, context))
+            Ok(Rotated::reply(standing.handle, minted, context))
         })
         .await
 }

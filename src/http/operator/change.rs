@@ -81,9 +81,24 @@ impl<S, T> Change<S, T> {
         app: &App,
         work: impl AsyncFnOnce(&mut PgConnection, &T, &On, &RequestContext) -> Result<A>,
     ) -> Result<Response> {
+        self.run_showing(app, async |tx, body, on, context| {
+            Ok(Reply::ok(work(tx, body, on, context).await?))
+        })
+        .await
+    }
+
+    /// The same for an answer that shows a secret.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_showing<A: Serialize>(
+        self,
+        app: &App,
+        work: impl AsyncFnOnce(&mut PgConnection, &T, &On, &RequestContext) -> Result<Reply<A>>,
+    ) -> Result<Response> {
         let Self { body, context, id, scope, name, said, .. } = self;
         let on = On { handle: organization(&id)?, by: by(scope), trail: context.trail() };
-        let work = async |tx: &mut _| Ok(Reply::ok(work(tx, &body, &on, &context).await?));
+        let work = async |tx: &mut _| work(tx, &body, &on, &context).await;
         name.run(app, scope, said, work).await
     }
 }

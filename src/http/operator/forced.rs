@@ -12,6 +12,7 @@ use crate::domain::provisioning;
 use crate::error::Result;
 use crate::http::caller::{OrgForceRevoke, OrgForceRotate};
 use crate::http::context::RequestContext;
+use crate::http::idempotency::Reply;
 use crate::http::operator::change::Change;
 use crate::http::operator::dialect::{
     BadRequest, Conflict, Invalid, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
@@ -43,16 +44,18 @@ pub struct Rotated {
 
 impl Rotated {
     /// What is told of the new key of the organization `org_id`.
-    pub fn new(org_id: String, minted: &Minted, context: &RequestContext) -> Self {
-        Self {
+    pub fn reply(org_id: String, minted: Minted, context: &RequestContext) -> Reply<Self> {
+        let Minted { secret, key } = minted;
+        let body = Self {
             rotated: true,
             org_id,
-            new_api_key: Some(minted.secret.expose().to_owned()),
-            prefix: minted.key.display_id.clone(),
+            new_api_key: None,
+            prefix: key.display_id,
             rotated_at: Timestamp(context.at),
             warning: WARNING,
             stamp: Stamp::from(context),
-        }
+        };
+        Reply::ok(body).showing(secret, |body| &mut body.new_api_key)
     }
 }
 
@@ -71,11 +74,11 @@ pub(super) async fn rotate(
     change: Change<OrgForceRotate, Confirmation>,
 ) -> Result<Response> {
     change
-        .run(&app, async |tx, _, on, context| {
+        .run_showing(&app, async |tx, _, on, context| {
             let (handle, by, trail) = (&on.handle, on.by.as_str(), &on.trail);
             let (standing, minted) =
                 provisioning::force_rotate(&app, tx, handle, by, trail).await?;
-            Ok(Rotated::new(standing.handle, &minted, context))
+            Ok(Rotated::reply(standing.handle, minted, context))
         })
         .await
 }

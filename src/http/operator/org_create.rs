@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::keys::Minted;
 use crate::domain::provisioning::{self, Order};
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, text};
@@ -112,17 +113,18 @@ pub(super) async fn create(
         .run(&app, scope, said, async |tx| {
             let trail = context.trail_of(StatusCode::CREATED);
             let minted = provisioning::provision(&app, tx, &order, &by(scope), &trail).await?;
-            let envelope = |api_key, already_provisioned| Created {
+            let Minted { secret, key } = minted;
+            let envelope = |already_provisioned| Created {
                 org_id: order.handle.as_str().to_owned(),
-                api_key,
-                prefix: minted.key.display_id.clone(),
+                api_key: None,
+                prefix: key.display_id.clone(),
                 created_at: Timestamp(trail.at),
                 warning: WARNING,
                 already_provisioned,
                 stamp: Stamp::from(&context),
             };
-            let first = envelope(Some(minted.secret.expose().to_owned()), None);
-            Ok(Reply::created(first).or_again(envelope(None, Some(true))))
+            let first = Reply::created(envelope(None)).or_again(envelope(Some(true)));
+            Ok(first.showing(secret, |body| &mut body.api_key))
         })
         .await
 }

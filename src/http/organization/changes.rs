@@ -7,8 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::containment;
 use crate::domain::key_changes::{self, GRACE, KeyChanges};
-use crate::domain::keys;
+use crate::domain::keys::{self, Minted};
 use crate::error::Result;
 use crate::http::body::{
     Fields, FromFields, JsonBody, Node, Said, allowed_ips, metadata_changes, text,
@@ -66,19 +67,20 @@ impl FromFields for UpdateRequest {
             fields.refuse("Name at least one setting to change");
         }
         Some(Self {
-            name: fields.optional("name", text(|it| KeyName::parse(it, KeyName::MAX))),
-            scopes: fields.optional("scopes", |it| catalogue.parse(&it.into_texts()?)),
+            name: fields.changed("name", text(|it| KeyName::parse(it, KeyName::MAX))),
+            scopes: fields.changed("scopes", |it| catalogue.parse(&it.into_texts()?)),
             expires_at: fields.nullable_future("expires_at"),
-            metadata: fields.optional("metadata", metadata_changes),
-            allowed_ips: fields.optional("allowed_ips", allowed_ips),
-            enabled: fields.optional("enabled", Node::into_bool),
+            metadata: fields.changed("metadata", metadata_changes),
+            allowed_ips: fields.changed("allowed_ips", allowed_ips),
+            enabled: fields.changed("enabled", Node::into_bool),
         })
     }
 }
 
 /// Change a key's settings.
 ///
-/// What the key was and what it becomes lie within the caller's own scopes and expiry. A key that
+/// What the key was and what it becomes lie within the caller's own scopes, expiry and
+/// addresses. A key that
 /// is revoked, expired or rotated away stays as it is.
 #[utoipa::path(patch, path = "/v1/organization/api-keys/{id}", operation_id = "updateApiKey",
     tag = "organization", request_body = UpdateRequest,
@@ -99,8 +101,9 @@ pub(super) async fn update(
     let id = parse_id(&id)?;
     let UpdateRequest { name, scopes, expires_at, metadata, allowed_ips, enabled } = value;
     let changes = KeyChanges { name, scopes, expires_at, metadata, allowed_ips, enabled };
+    let check = async |tx: &mut _| containment::require_reach(tx, &caller, id).await;
     idempotency
-        .run(&app, &caller, said, async |tx| {
+        .run_checked(&app, &caller, said, check, async |tx| {
             let trail = context.trail();
             let key = key_changes::update(tx, &caller, id, &changes, &trail).await?;
             let request_id = context.id.clone();
@@ -115,7 +118,7 @@ pub(super) async fn update(
 #[schema(as = organization::RotateApiKeyRequest)]
 pub struct RotateRequest {
     /// For how many seconds the old key still works; not at all, where left out.
-    #[schema(value_type = Option<i32>, nullable = false, minimum = 0, maximum = 604_800,
+    #[schema(value_type = Option<i32>, minimum = 0, maximum = 604_800,
              examples(3600))]
     grace_period: Option<i32>,
 }
@@ -151,16 +154,16 @@ pub(super) async fn rotate(
     let id = parse_id(&id)?;
     let grace = value.grace_period.unwrap_or(0);
     let count = limits::count_mint(&app, &context, caller.organization);
+    idempotency.limit(&app, &caller, &said, count).await?;
+    let check = async |tx: &mut _| containment::require_reach(tx, &caller, id).await;
     idempotency
-        .run_limited(&app, &caller, said, count, async |tx| {
+        .run_checked(&app, &caller, said, check, async |tx| {
             let trail = context.trail();
-            let minted = key_changes::rotate(&app, tx, &caller, id, grace, &trail).await?;
-            let body = KeyAnswer {
-                key: Some(minted.secret.expose().to_owned()),
-                api_key: minted.key.into(),
-                request_id: context.id.clone(),
-            };
-            Ok(Reply::ok(body))
+            let Minted { secret, key } =
+                key_changes::rotate(&app, tx, &caller, id, grace, &trail).await?;
+            let request_id = context.id.clone();
+            let body = KeyAnswer { key: None, api_key: key.into(), request_id };
+            Ok(Reply::ok(body).showing(secret, |body| &mut body.key))
         })
         .await
 }
@@ -199,8 +202,9 @@ pub(super) async fn revoke(
     let id = parse_id(&id)?;
     let reason = query.optional("reason", reason);
     query.finish()?;
+    let check = async |tx: &mut _| containment::require_revocable(tx, &caller, id).await;
     idempotency
-        .run(&app, &caller, Said::NOTHING, async |tx| {
+        .run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
             keys::revoke(tx, &caller, id, reason.as_deref(), &context.trail()).await?;
             let (id, request_id) = (id.to_string(), context.id.clone());
             let body = Revoked { id, object: "api_key", deleted: true, request_id };

@@ -69,7 +69,7 @@ pub struct Failure {
 pub fn render(error: &Error, context: &RequestContext) -> Response {
     let status = status(error.kind(), StatusCode::BAD_REQUEST);
     let details = Details::from(error);
-    let (suggestion, retryable) = advice(error.kind());
+    let (suggestion, retryable) = advice(error);
     let failure = Failure {
         r#type: word(error.kind()),
         title: status.canonical_reason().unwrap_or_default(),
@@ -97,8 +97,11 @@ fn word(kind: &Kind) -> &'static str {
 }
 
 /// What to try, and whether the same request may succeed later.
-fn advice(kind: &Kind) -> (&'static str, bool) {
-    match kind {
+fn advice(error: &Error) -> (&'static str, bool) {
+    match error.kind() {
+        Kind::Malformed if !error.issues().is_empty() => {
+            ("Change or leave out what issues names.", false)
+        }
         Kind::Malformed => ("Send one credential and a well-formed JSON object.", false),
         Kind::Invalid => ("Change the fields that issues names.", false),
         Kind::Unauthenticated(_) => ("Send a live key in X-Api-Key or Authorization.", false),
@@ -116,7 +119,7 @@ fn advice(kind: &Kind) -> (&'static str, bool) {
         Kind::IdempotencyReused => ("Use a new Idempotency-Key for a new request.", false),
         Kind::IdempotencyProcessing => ("Wait, then send the same request again.", true),
         Kind::TooLarge => ("Send less.", false),
-        Kind::UnsupportedMediaType => ("Send application/json.", false),
+        Kind::UnsupportedMediaType => ("Send application/json, uncompressed.", false),
         Kind::QuotaExceeded { .. } => ("Wait for the next period, or choose a larger plan.", true),
         Kind::Internal => ("Tell the operator the request_id.", true),
         Kind::RateLimited | Kind::Upstream | Kind::Unavailable => ("Wait, then try again.", true),

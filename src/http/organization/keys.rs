@@ -26,6 +26,7 @@ use crate::http::path::PathId;
 use crate::http::query::{Query, boolean};
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
+use crate::model::api_key::ApiKey;
 use crate::model::cursor::List;
 use crate::model::ids::KeyId;
 use crate::model::key_name::KeyName;
@@ -46,14 +47,14 @@ pub struct CreateRequest {
              examples("usage:read", "billing:read"))]
     scopes: ScopeSet,
     /// When it ends, no later than the caller's own key; never, where left out.
-    #[schema(value_type = Option<String>, nullable = false, format = DateTime,
+    #[schema(value_type = Option<String>, format = DateTime,
              examples("2036-01-01T00:00:00Z"))]
     expires_at: Option<DateTime<Utc>>,
     /// Strings, together at most 4 KiB.
-    #[schema(value_type = Option<Object>, nullable = false, examples(json!({ "team": "data" })))]
+    #[schema(value_type = Option<Object>, examples(json!({ "team": "data" })))]
     metadata: Option<Metadata>,
     /// The networks it may be used from; everywhere, where left out.
-    #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 100,
+    #[schema(value_type = Option<Vec<String>>, max_items = 100,
              examples("203.0.113.0/24"))]
     allowed_ips: Option<AllowedIps>,
 }
@@ -92,27 +93,30 @@ pub struct MintedKey {
     created_at: Timestamp,
     #[schema(required)]
     expires_at: Option<Timestamp>,
+    /// Whether it has no end.
+    never_expires: bool,
     request_id: String,
 }
 
 impl MintedKey {
-    fn new(minted: Minted, context: &RequestContext) -> Self {
-        let Minted { secret, key } = minted;
+    /// Without its text.
+    fn new(key: ApiKey, context: &RequestContext) -> Self {
         Self {
             id: key.id.to_string(),
             object: "api_key",
-            key: Some(secret.expose().to_owned()),
+            key: None,
             prefix: short_prefix(&key.prefix, &key.display_id),
             name: key.name,
             scopes: key.scopes.to_stored(),
             created_at: Timestamp(key.created_at),
             expires_at: key.expires_at.map(Timestamp),
+            never_expires: key.expires_at.is_none(),
             request_id: context.id.clone(),
         }
     }
 }
 
-/// Make a key of the caller's organization, within the caller's own scopes and expiry.
+/// Make a key of the caller's organization, within the caller's own scopes, expiry and addresses.
 ///
 /// The key's text is in this answer and nowhere else.
 #[utoipa::path(post, path = "/v1/organization/api-keys", operation_id = "createApiKey",
@@ -135,12 +139,15 @@ pub(super) async fn create(
         ..KeySpec::plain(Some(name), scopes, expires_at)
     };
     let count = limits::count_mint(&app, &context, caller.organization);
+    idempotency.limit(&app, &caller, &said, count).await?;
+    let reach = spec.reach();
+    let check = async |_: &mut _| reach.require_within(&caller);
     idempotency
-        .run_limited(&app, &caller, said, count, async |tx| {
-            let minted =
-                keys::create(&app, tx, &caller, |_| spec, &context.trail_of(StatusCode::CREATED))
-                    .await?;
-            Ok(Reply::created(MintedKey::new(minted, &context)))
+        .run_checked(&app, &caller, said, check, async |tx| {
+            let trail = context.trail_of(StatusCode::CREATED);
+            let Minted { secret, key } = keys::create(&app, tx, &caller, |_| spec, &trail).await?;
+            let body = MintedKey::new(key, &context);
+            Ok(Reply::created(body).showing(secret, |body| &mut body.key))
         })
         .await
 }

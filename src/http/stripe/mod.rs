@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::domain::billing::{self, BillingEvent, Effect};
 use crate::domain::idempotency::{Fresh, Outcome, once};
 use crate::error::{Error, Kind, Result};
-use crate::http::body::{broken, whole};
+use crate::http::body::{broken, whole, without_byte_order_mark};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::replay;
 use crate::http::problem::Problem;
@@ -125,7 +125,8 @@ pub(super) async fn receive(
     let signature = signature_of(request.headers()).cloned();
     let body = whole(&app, request, LIMIT).await?;
     verify(&app, signature.as_ref(), &body, &context)?;
-    let body: Value = serde_json::from_slice(&body).map_err(|error| broken(&error))?;
+    let json = without_byte_order_mark(&body);
+    let body: Value = serde_json::from_slice(json).map_err(|error| broken(json, &error))?;
     let Some((key, event)) = event::read(&body)? else {
         return Ok(Json(Received::UNUSED).into_response());
     };

@@ -60,9 +60,9 @@ impl FromFields for UpdateRequest {
         if fields.are_none() {
             fields.refuse("Name at least one setting to change");
         }
-        let full_name = fields.optional("fullName", text(PersonName::parse));
-        let handle = fields.optional("handle", text(AccountHandle::parse));
-        let security_mails = fields.optional("securityMails", Node::into_bool);
+        let full_name = fields.changed("fullName", text(PersonName::parse));
+        let handle = fields.changed("handle", text(AccountHandle::parse));
+        let security_mails = fields.changed("securityMails", Node::into_bool);
         Some(Self { fullName: full_name, handle, securityMails: security_mails })
     }
 }

@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::containment;
 use crate::domain::key_changes::{self, GRACE, KeyChanges};
-use crate::domain::keys;
+use crate::domain::keys::{self, Minted};
 use crate::error::Result;
 use crate::http::body::{
     Fields, FromFields, JsonBody, Node, Said, allowed_ips, metadata_changes, text,
@@ -65,19 +66,20 @@ impl FromFields for UpdateRequest {
             fields.refuse("Name at least one setting to change");
         }
         Some(Self {
-            name: fields.optional("name", text(|it| KeyName::parse(it, KeyName::MAX))),
-            scopes: fields.optional("scopes", |it| catalogue.parse(&it.into_texts()?)),
+            name: fields.changed("name", text(|it| KeyName::parse(it, KeyName::MAX))),
+            scopes: fields.changed("scopes", |it| catalogue.parse(&it.into_texts()?)),
             expiresAt: fields.nullable_future("expiresAt"),
-            metadata: fields.optional("metadata", metadata_changes),
-            allowedIps: fields.optional("allowedIps", allowed_ips),
-            enabled: fields.optional("enabled", Node::into_bool),
+            metadata: fields.changed("metadata", metadata_changes),
+            allowedIps: fields.changed("allowedIps", allowed_ips),
+            enabled: fields.changed("enabled", Node::into_bool),
         })
     }
 }
 
 /// Change a key's settings.
 ///
-/// What the key was and what it becomes lie within the caller's own scopes and expiry. A key that
+/// What the key was and what it becomes lie within the caller's own scopes, expiry and
+/// addresses. A key that
 /// is revoked, expired or rotated away stays as it is.
 #[utoipa::path(put, path = "/api/user/organizations/{organizationId}/api-keys/{id}",
     operation_id = "updateOrganizationKey", tag = "user", request_body = UpdateRequest,
@@ -105,8 +107,9 @@ pub(super) async fn update(
         allowed_ips: allowedIps,
         enabled,
     };
+    let check = async |tx: &mut _| containment::require_reach(tx, &caller, id).await;
     idempotency
-        .run(&app, &caller, said, async |tx| {
+        .run_checked(&app, &caller, said, check, async |tx| {
             let key = key_changes::update(tx, &caller, id, &changes, &context.trail()).await?;
             let body = Success::ok("API key updated", OrganizationKey::of(&caller, key));
             Ok(Reply::ok(body))
@@ -137,8 +140,9 @@ pub(super) async fn revoke(
     let id = parse_id(&id)?;
     let reason = query.optional("reason", reason);
     query.finish()?;
+    let check = async |tx: &mut _| containment::require_revocable(tx, &caller, id).await;
     idempotency
-        .run(&app, &caller, Said::NOTHING, async |tx| {
+        .run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
             keys::revoke(tx, &caller, id, reason.as_deref(), &context.trail()).await?;
             let body = Success::ok("API key revoked", DONE);
             Ok(Reply::ok(body))
@@ -152,7 +156,7 @@ pub(super) async fn revoke(
 #[expect(non_snake_case, reason = "the contract's name")]
 pub struct RotateRequest {
     /// For how many seconds the old key still works; not at all, where left out.
-    #[schema(value_type = Option<i32>, nullable = false, minimum = 0, maximum = 604_800,
+    #[schema(value_type = Option<i32>, minimum = 0, maximum = 604_800,
              examples(3600))]
     gracePeriod: Option<i32>,
 }
@@ -188,12 +192,15 @@ pub(super) async fn rotate(
     let id = parse_id(&id)?;
     let grace = value.gracePeriod.unwrap_or(0);
     let count = limits::count_mint(&app, &context, caller.organization);
+    idempotency.limit(&app, &caller, &said, count).await?;
+    let check = async |tx: &mut _| containment::require_reach(tx, &caller, id).await;
     idempotency
-        .run_limited(&app, &caller, said, count, async |tx| {
+        .run_checked(&app, &caller, said, check, async |tx| {
             let trail = context.trail();
-            let minted = key_changes::rotate(&app, tx, &caller, id, grace, &trail).await?;
-            let body = Success::ok("API key rotated", OrganizationKey::minted(&caller, minted));
-            Ok(Reply::ok(body))
+            let Minted { secret, key } =
+                key_changes::rotate(&app, tx, &caller, id, grace, &trail).await?;
+            let body = Success::ok("API key rotated", OrganizationKey::of(&caller, key));
+            Ok(Reply::ok(body).showing(secret, |body| &mut body.data.key))
         })
         .await
 }

@@ -45,7 +45,7 @@ pub struct OrganizationKey {
     /// The key's text: in the answer that mints it and never again, not even in a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
-    key: Option<String>,
+    pub(super) key: Option<String>,
     /// What its text starts with: the prefix and 4 characters.
     #[schema(examples("tnt_live_LfbR"))]
     start: String,
@@ -55,6 +55,10 @@ pub struct OrganizationKey {
     organization_id: String,
     #[schema(required)]
     expires_at: Option<Timestamp>,
+    /// Whether it has no end: in the answer that makes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    never_expires: Option<bool>,
     /// Up to 10 seconds behind.
     #[schema(required)]
     last_used_at: Option<Timestamp>,
@@ -76,6 +80,7 @@ impl OrganizationKey {
             scopes: key.scopes.to_stored(),
             organization_id: caller.organization_handle.clone(),
             expires_at: key.expires_at.map(Timestamp),
+            never_expires: None,
             last_used_at: key.last_used_at.map(Timestamp),
             created_at: Timestamp(key.created_at),
             enabled: key.enabled,
@@ -83,9 +88,9 @@ impl OrganizationKey {
         }
     }
 
-    /// A key just minted, with its text.
-    pub(super) fn minted(caller: &Caller, Minted { secret, key }: Minted) -> Self {
-        Self { key: Some(secret.expose().to_owned()), ..Self::of(caller, key) }
+    /// A key just made, without its text.
+    fn made(caller: &Caller, key: ApiKey) -> Self {
+        Self { never_expires: Some(key.expires_at.is_none()), ..Self::of(caller, key) }
     }
 }
 
@@ -103,14 +108,14 @@ pub struct CreateRequest {
              examples("usage:read", "billing:read"))]
     scopes: ScopeSet,
     /// When it ends, no later than the caller's own key or token; never, where left out.
-    #[schema(value_type = Option<String>, nullable = false, format = DateTime,
+    #[schema(value_type = Option<String>, format = DateTime,
              examples("2036-01-01T00:00:00Z"))]
     expiresAt: Option<DateTime<Utc>>,
     /// Strings, together at most 4 KiB.
-    #[schema(value_type = Option<Object>, nullable = false, examples(json!({ "team": "data" })))]
+    #[schema(value_type = Option<Object>, examples(json!({ "team": "data" })))]
     metadata: Option<Metadata>,
     /// The networks it may be used from; everywhere, where left out.
-    #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 100,
+    #[schema(value_type = Option<Vec<String>>, max_items = 100,
              examples("203.0.113.0/24"))]
     allowedIps: Option<AllowedIps>,
 }
@@ -133,7 +138,7 @@ impl FromFields for CreateRequest {
     }
 }
 
-/// Make a key of the organization, within the caller's own scopes and expiry.
+/// Make a key of the organization, within the caller's own scopes, expiry and addresses.
 ///
 /// The key's text is in this answer and nowhere else.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/api-keys",
@@ -158,14 +163,15 @@ pub(super) async fn create(
         ..KeySpec::plain(Some(name), scopes, expiresAt)
     };
     let count = limits::count_mint(&app, &context, caller.organization);
+    idempotency.limit(&app, &caller, &said, count).await?;
+    let reach = spec.reach();
+    let check = async |_: &mut _| reach.require_within(&caller);
     idempotency
-        .run_limited(&app, &caller, said, count, async |tx| {
-            let minted =
-                keys::create(&app, tx, &caller, |_| spec, &context.trail_of(StatusCode::CREATED))
-                    .await?;
-            let body =
-                Success::created("API key created", OrganizationKey::minted(&caller, minted));
-            Ok(Reply::created(body))
+        .run_checked(&app, &caller, said, check, async |tx| {
+            let trail = context.trail_of(StatusCode::CREATED);
+            let Minted { secret, key } = keys::create(&app, tx, &caller, |_| spec, &trail).await?;
+            let body = Success::created("API key created", OrganizationKey::made(&caller, key));
+            Ok(Reply::created(body).showing(secret, |body| &mut body.data.key))
         })
         .await
 }

@@ -12,6 +12,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, secret};
 use crate::http::caller::Counted;
 use crate::http::context::RequestContext;
 use crate::http::limits::{Limited, TokenCheck};
+use crate::http::trusted_page::FromTrustedPage;
 use crate::http::user::dialect::{
     BadRequest, Forbidden, Success, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
@@ -75,6 +76,7 @@ pub struct KeyedOrganization {
               BadRequest, Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn claim(
     State(app): State<App>,
+    _: FromTrustedPage,
     _: Limited<TokenCheck>,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<ClaimRequest>,

@@ -23,7 +23,7 @@ pub struct Success<T> {
     /// What was done.
     message: &'static str,
     /// What was asked for, or made.
-    data: T,
+    pub data: T,
 }
 
 impl<T: Serialize> Success<T> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::invites;
+use crate::domain::{invites, members};
 use crate::error::{Error, Result};
 use crate::http::body::{Fields, FromFields, JsonBody, Said, role, text};
 use crate::http::caller::{Counted, InSession, InvitesRead, MembersWrite, Tenant};
@@ -139,13 +139,14 @@ pub(super) async fn create(
 ) -> Result<Response> {
     let is_kept = idempotency.is_kept(&app, &caller, &said).await?;
     let to = (MAIL, Some(request.email.as_str()).filter(|_| !is_kept));
-    let inviting = idempotency.run(&app, &caller, said, async |tx| {
+    let check = async |_: &mut _| members::require_role_for(&caller, request.role);
+    let inviting = idempotency.run_checked(&app, &caller, said, check, async |tx| {
         let (whom, trail) = ((&request.email, request.role), context.trail_of(StatusCode::CREATED));
         let invite = invites::create(&app, tx, &caller, whom, &trail).await?;
         let body = Success::created("Invitation sent", Invite::from(invite));
         Ok(Reply::created(body))
     });
-    let answer = limits::mailing(&app, &context, to, inviting).await;
+    let answer = limits::mailing(&app, &context, to, Box::pin(inviting)).await;
     app.mail_waker.notify_one();
     answer
 }
@@ -203,12 +204,13 @@ pub(super) async fn resend(
         let find = async |db: &mut _| repo::invites::find(db, organization, id).await;
         to = app.db.tenant(organization, find).await?.map(|invite| invite.email);
     }
-    let inviting = idempotency.run(&app, &caller, Said::NOTHING, async |tx| {
+    let check = async |tx: &mut _| invites::require_right_to_resend(tx, &caller, id).await;
+    let inviting = idempotency.run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
         let invite = invites::resend(&app, tx, &caller, id, &context.trail()).await?;
         let body = Success::ok("Invitation sent again", Invite::from(invite));
         Ok(Reply::ok(body))
     });
-    let answer = limits::mailing(&app, &context, (MAIL, to.as_deref()), inviting).await;
+    let answer = limits::mailing(&app, &context, (MAIL, to.as_deref()), Box::pin(inviting)).await;
     app.mail_waker.notify_one();
     answer
 }

@@ -141,8 +141,9 @@ pub(super) async fn change_role(
     PathId(user): PathId,
     JsonBody { value: request, said }: JsonBody<ChangeRoleRequest>,
 ) -> Result<Response> {
+    let check = async |_: &mut _| members::require_role_for(&caller, request.role);
     idempotency
-        .run(&app, &caller, said, async |tx| {
+        .run_checked(&app, &caller, said, check, async |tx| {
             let (role, trail) = (request.role, context.trail());
             let member = members::change_role(tx, &caller, &user, role, &trail).await?;
             let body = Success::ok("Role changed", Member::from(member));
@@ -169,8 +170,9 @@ pub(super) async fn remove(
     idempotency: Idempotency,
     PathId(user): PathId,
 ) -> Result<Response> {
+    let check = async |_: &mut _| members::require_right_to_remove(&caller, &user);
     idempotency
-        .run(&app, &caller, Said::NOTHING, async |tx| {
+        .run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
             members::remove(tx, &caller, &user, &context.trail()).await?;
             let body = Success::ok("Member removed", DONE);
             Ok(Reply::ok(body))

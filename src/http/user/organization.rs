@@ -59,8 +59,8 @@ impl FromFields for UpdateRequest {
         if fields.are_none() {
             fields.refuse("Name at least one setting to change");
         }
-        let name = fields.optional("name", text(OrganizationName::parse));
-        let allowed_origins = fields.optional("allowedOrigins", origins);
+        let name = fields.changed("name", text(OrganizationName::parse));
+        let allowed_origins = fields.changed("allowedOrigins", origins);
         Some(Self { name, allowedOrigins: allowed_origins })
     }
 }

@@ -61,7 +61,7 @@ pub struct CreateRequest {
     #[schema(value_type = String, min_length = 1, max_length = 128, examples("Acme"))]
     name: OrganizationName,
     /// The organization's id; made up where it is left out. No two differ in case only.
-    #[schema(value_type = Option<String>, nullable = false, pattern = "^[A-Za-z0-9_-]{1,64}$",
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{1,64}$",
              examples("acme"))]
     id: Option<OrgHandle>,
 }

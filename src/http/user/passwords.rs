@@ -18,6 +18,7 @@ use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::limits::{self, Limited, TokenCheck};
+use crate::http::trusted_page::FromTrustedPage;
 use crate::http::user::dialect::{
     BadRequest, Conflict, DONE, Done, Forbidden, Reused, Success, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
@@ -57,10 +58,11 @@ impl FromFields for ResetRequest {
     operation_id = "requestPasswordReset", tag = "user", request_body = ResetRequest,
     responses((status = 200, description = "If there is such an account, a mail will be sent.",
                body = Success<Done>),
-              BadRequest, TooLarge, UnsupportedMediaType, Unavailable))]
+              BadRequest, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn request_reset(
     State(app): State<App>,
     context: RequestContext,
+    _: FromTrustedPage,
     _: Counted,
     JsonBody { value: request, .. }: JsonBody<ResetRequest>,
 ) -> Result<Json<Success<Done>>> {
@@ -123,9 +125,10 @@ pub struct ResetPassword {
 #[utoipa::path(post, path = "/api/auth/reset-password", operation_id = "resetPassword",
     tag = "user", request_body = NewPasswordRequest,
     responses((status = 200, description = "Sign in with it.", body = Success<ResetPassword>),
-              BadRequest, Unauthorized, TooLarge, UnsupportedMediaType, Unavailable))]
+              BadRequest, Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn reset(
     State(app): State<App>,
+    _: FromTrustedPage,
     _: Limited<TokenCheck>,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<NewPasswordRequest>,
@@ -148,7 +151,6 @@ pub struct ChangeRequest {
              examples("another-long-passphrase"))]
     newPassword: NewPassword,
     /// Whether the other sessions end; they do, where left out.
-    #[schema(nullable = false)]
     revokeOtherSessions: Option<bool>,
 }
 
@@ -198,8 +200,8 @@ pub(super) async fn change(
         let changed = passwords::change(&app, tx, what, which, &client, &trail).await?;
         let (account, session) = changed;
         cookie = Some(cookie::setting(&app, &session));
-        let data = SignedIn::of(account, &session);
-        Ok(Reply::ok(Success::ok("Password changed", data)))
+        let body = Success::ok("Password changed", SignedIn::without_token(account));
+        Ok(Reply::ok(body).showing(session.token, |body| &mut body.data.token))
     });
     let mut answer = answer.await?;
     app.mail_waker.notify_one();

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::personal_tokens::{self, TokenSpec};
+use crate::domain::personal_tokens::{self, MintedToken, TokenSpec};
 use crate::error::{Error, Result};
 use crate::http::body::{Fields, FromFields, JsonBody, Node, text};
 use crate::http::caller::InSession;
@@ -44,7 +44,7 @@ pub struct CreateRequest {
     #[schema(value_type = String, min_length = 1, max_length = 64, examples("CI deploy bot"))]
     name: KeyName,
     /// In how many seconds it ends; never, where left out, unless the operator demands an end.
-    #[schema(value_type = Option<i32>, nullable = false, minimum = 60, maximum = 31_536_000,
+    #[schema(value_type = Option<i32>, minimum = 60, maximum = 31_536_000,
              examples(2_592_000))]
     expiresIn: Option<TimeDelta>,
     /// What it may do.
@@ -52,7 +52,7 @@ pub struct CreateRequest {
              examples("user:read", "projects:read", "projects:write"))]
     scopes: ScopeSet,
     /// Where it may do it: an organization that it is pinned to.
-    #[schema(value_type = Option<TokenMetadata>, nullable = false)]
+    #[schema(value_type = Option<TokenMetadata>)]
     metadata: Option<TokenMetadata>,
 }
 
@@ -62,7 +62,7 @@ pub struct CreateRequest {
 #[expect(non_snake_case, reason = "the contract's name")]
 pub struct TokenMetadata {
     /// The organization that it is pinned to.
-    #[schema(nullable = false, examples("org_79d0fHwDRh"))]
+    #[schema(examples("org_79d0fHwDRh"))]
     organizationId: Option<String>,
 }
 
@@ -93,7 +93,8 @@ impl FromFields for CreateRequest {
 
 fn metadata(node: Node) -> Result<TokenMetadata, Invalid> {
     let mut members = node.into_members()?;
-    let organization = members.remove("organizationId").map(Node::into_text).transpose();
+    let organization = members.remove("organizationId").filter(|it| !matches!(it, Node::Null));
+    let organization = organization.map(Node::into_text).transpose();
     let organization = organization.map_err(|_| "has an organizationId that is no string")?;
     if members.is_empty() {
         Ok(TokenMetadata { organizationId: organization })
@@ -113,6 +114,8 @@ pub struct Minted {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("tnt_pat_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     key: Option<String>,
+    /// Whether it has no end.
+    never_expires: bool,
 }
 
 /// What is told about a token: everything but its text.
@@ -201,16 +204,23 @@ pub(super) async fn create(
     let CreateRequest { name, expiresIn, scopes, metadata } = request;
     let expires_at: Option<DateTime<Utc>> = expiresIn.map(|life| context.at + life);
     let organization = metadata.and_then(|it| it.organizationId);
+    let pin = organization.clone();
     let organization = organization.map(|handle| OrgHandle::parse(&handle));
     let spec = TokenSpec { name, scopes, expires_at, organization };
     let count = limits::count_token_mint(&app, &context, person.account);
-    let creating = idempotency.run_limited(&app, &person, said, count, async |tx| {
+    idempotency.limit(&app, &person, &said, count).await?;
+    let check = async |tx: &mut _| {
+        let pin = pin.map(|handle| OrgHandle::parse(&handle));
+        personal_tokens::pin(tx, &person, pin.as_ref()).await.map(|_| ())
+    };
+    let creating = idempotency.run_checked(&app, &person, said, check, async |tx| {
         let whose = (&*person, session);
-        let minted = personal_tokens::create(&app, tx, whose, spec, &context.trail()).await?;
-        let token = Token::of(person.account, minted.token);
-        let data = Minted { token, key: Some(minted.secret.expose().to_owned()) };
+        let MintedToken { secret, token } =
+            personal_tokens::create(&app, tx, whose, spec, &context.trail()).await?;
+        let never_expires = token.expires_at.is_none();
+        let data = Minted { token: Token::of(person.account, token), key: None, never_expires };
         let body = Success::ok("API key created", data);
-        Ok(Reply::ok(body))
+        Ok(Reply::ok(body).showing(secret, |body| &mut body.data.key))
     });
     let answer = creating.await;
     app.mail_waker.notify_one();
@@ -287,8 +297,8 @@ impl FromFields for UpdateRequest {
         if key_id.is_some() && fields.are_none() {
             fields.refuse("Name at least one setting to change");
         }
-        let name = fields.optional("name", text(|it| KeyName::parse(it, NAME)));
-        let scopes = fields.optional("scopes", |it| catalogue.parse(&it.into_texts()?));
+        let name = fields.changed("name", text(|it| KeyName::parse(it, NAME)));
+        let scopes = fields.changed("scopes", |it| catalogue.parse(&it.into_texts()?));
         Some(Self { keyId: key_id?, name, scopes })
     }
 }

@@ -123,10 +123,10 @@ pub struct CreateRequest {
     #[schema(value_type = String, min_length = 1, max_length = 128, examples("My Project"))]
     name: ProjectName,
     /// A short name, unique in the organization; suggested by the name where left out.
-    #[schema(value_type = Option<String>, nullable = false,
+    #[schema(value_type = Option<String>,
              pattern = "^[a-z0-9](-?[a-z0-9]){0,62}$", examples("my-project"))]
     slug: Option<Slug>,
-    #[schema(value_type = Option<String>, nullable = false, max_length = 1024,
+    #[schema(value_type = Option<String>, max_length = 1024,
              examples("What we are working on"))]
     description: Option<Description>,
 }
@@ -191,8 +191,8 @@ impl FromFields for UpdateRequest {
         if fields.are_none() {
             fields.refuse("Name at least one setting to change");
         }
-        let name = fields.optional("name", text(ProjectName::parse));
-        let slug = fields.optional("slug", text(Slug::parse));
+        let name = fields.changed("name", text(ProjectName::parse));
+        let slug = fields.changed("slug", text(Slug::parse));
         let description = fields.nullable("description", text(Description::parse));
         Some(Self { name, slug, description })
     }

@@ -6,10 +6,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::{accounts, passwords, sessions};
+use crate::domain::{accounts, passwords};
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, Node, shown_password, text};
-use crate::http::caller::{InSession, MaybeInSession};
+use crate::http::caller::{InSession, MaybeInSession, SigningOut, end_sessions_of_others};
 use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
 use crate::http::idempotency::Idempotency;
@@ -35,10 +35,9 @@ pub struct SignInRequest {
     #[schema(value_type = String, format = Password, examples("a-long-secure-passphrase"))]
     password: Secret,
     /// Whether the browser is to keep the cookie when it closes; it is, where left out.
-    #[schema(nullable = false)]
     rememberMe: Option<bool>,
     /// Where to go on to after proving the address, if that is to be done first.
-    #[schema(nullable = false, max_length = 2048, examples("/welcome"))]
+    #[schema(max_length = 2048, examples("/welcome"))]
     callbackURL: Option<String>,
 }
 
@@ -61,7 +60,8 @@ impl FromFields for SignInRequest {
 /// Sign in with email and password: a new session, and its cookie.
 ///
 /// An unknown address and a wrong password get the same answer, at the same cost. A session ends 7
-/// days after it was last used, and 30 days after it was started.
+/// days after it was last used, and 30 days after it was started. Sessions of other accounts whose
+/// cookies the request brings end.
 #[utoipa::path(post, path = "/api/auth/sign-in/email", operation_id = "signInEmail", tag = "user",
     request_body = SignInRequest,
     responses((status = 200, description = "Signed in; the session's cookie is set.",
@@ -69,8 +69,8 @@ impl FromFields for SignInRequest {
               BadRequest, Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn sign_in(
     State(app): State<App>,
-    _: Limited<SignIn>,
     _: FromTrustedPage,
+    _: Limited<SignIn>,
     context: RequestContext,
     SigningIn(client): SigningIn,
     JsonBody { value: request, .. }: JsonBody<SignInRequest>,
@@ -81,6 +81,7 @@ pub(super) async fn sign_in(
     let client = (&client, rememberMe.unwrap_or(true));
     let signing_in = passwords::sign_in(&app, shown, callback_url, client, &trail);
     let (account, session) = limits::signing_in(&app, &context, &email, signing_in).await?;
+    end_sessions_of_others(&app, &context, account.id).await?;
     let cookie = cookie::setting(&app, &session);
     let data = SignedIn::of(account, &session);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed in", data)))
@@ -93,12 +94,11 @@ pub(super) async fn sign_in(
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn sign_out(
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    signing_out: SigningOut,
     context: RequestContext,
     _: Idempotency,
 ) -> Result<([(HeaderName, HeaderValue); 1], Success<Done>)> {
-    let trail = context.trail();
-    app.db.transaction(async |tx| sessions::sign_out(tx, &person, session, &trail).await).await?;
+    signing_out.end(&app, &context).await?;
     let cookie = cookie::clearing(&app);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed out", DONE)))
 }

@@ -11,6 +11,7 @@ use crate::domain::accounts::{self, NewPerson, With};
 use crate::domain::signup::admit;
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, Node, new_password, text};
+use crate::http::caller::end_sessions_of_others;
 use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
 use crate::http::limits::{self, Limited, SignIn};
@@ -43,7 +44,7 @@ pub struct SignUpRequest {
     #[schema(value_type = String, min_length = 1, max_length = 256, examples("Your Name"))]
     name: PersonName,
     /// Where to go on to after proving the address: here, or one of the dashboards.
-    #[schema(nullable = false, max_length = 2048, examples("/welcome"))]
+    #[schema(max_length = 2048, examples("/welcome"))]
     callbackURL: Option<String>,
     /// Whether the browser is to keep the cookie when it closes; it is, where left out.
     #[schema(nullable = false)]
@@ -109,8 +110,8 @@ pub struct SignedUp {
               BadRequest, Forbidden, TooLarge, UnsupportedMediaType, Taken, Unavailable))]
 pub(super) async fn sign_up(
     State(app): State<App>,
-    _: Limited<SignIn>,
     _: FromTrustedPage,
+    _: Limited<SignIn>,
     context: RequestContext,
     SigningIn(client): SigningIn,
     headers: HeaderMap,
@@ -134,6 +135,7 @@ pub(super) async fn sign_up(
     let with = With { key: false, session: true, is_remembered };
     let making = accounts::sign_up(&app, person, with, &client, &trail);
     let made = limits::mailing(&app, &context, to, making).await?;
+    end_sessions_of_others(&app, &context, made.account.id).await?;
     let cookie = made.session.as_ref().map(|it| cookie::setting(&app, it));
     let data = SignedUp {
         user: Some(made.account.into()),

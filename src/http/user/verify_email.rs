@@ -14,6 +14,7 @@ use crate::http::caller::{Counted, InSession};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::limits::{self, Limited, TokenCheck};
+use crate::http::trusted_page::FromTrustedPage;
 use crate::http::user::dialect::{
     BadRequest, Conflict, DONE, Done, Forbidden, Reused, Success, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
@@ -64,9 +65,10 @@ pub struct VerifiedEmail {
 #[utoipa::path(post, path = "/api/auth/verify-email", operation_id = "verifyEmail", tag = "user",
     request_body = VerifyRequest,
     responses((status = 200, description = "Proven.", body = Success<VerifiedEmail>), BadRequest,
-              Unauthorized, TooLarge, UnsupportedMediaType, Unavailable))]
+              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn verify(
     State(app): State<App>,
+    _: FromTrustedPage,
     _: Limited<TokenCheck>,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<VerifyRequest>,

@@ -168,14 +168,19 @@ pub struct SignedIn {
     redirect: bool,
     /// For `Authorization: Bearer`; a day, or until the session ends. Not in a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
+    pub token: Option<String>,
 }
 
 impl SignedIn {
     /// The person and the token of the session that was started.
     pub fn of(account: model::account::Account, session: &Started) -> Self {
         let token = Some(session.token.expose().to_owned());
-        Self { user: account.into(), redirect: false, token }
+        Self { token, ..Self::without_token(account) }
+    }
+
+    /// The person, for an answer that is stored.
+    pub fn without_token(account: model::account::Account) -> Self {
+        Self { user: account.into(), redirect: false, token: None }
     }
 }
 

@@ -98,7 +98,7 @@ async fn each_kind_of_refusal_leaves_one_row_with_the_reason_that_the_refusal_gi
                 (key.get("/auth/me").await, "kind of credential", "/auth/me"),
                 (app.bearer(&access).get("/v1/admin/audit-log").await, "kind of credential", ""),
                 (session.get("/v1/organization/me").await, "kind of credential", ""),
-                (from_afar.put(&own, json).await, "from that page", ""),
+                (from_afar.put(&own, json).await, "this page's origin", ""),
                 (app.key(&elsewhere.api_key).get("/me").await, "from this address", "/me"),
                 (
                     app.anon().post("/auth/token-exchange", exchange).await,
@@ -204,8 +204,9 @@ async fn a_key_pasted_in_a_wrong_place_is_not_written_down_with_the_refusal() {
         let narrow = app.key(&narrow(app, &acme.api_key).await.api_key);
         let key = &acme.api_key;
         let by_request = narrow.with("x-request-id", key).with("user-agent", key);
-        let pasted = path(&format!("{key}?key={key}&cursor={key}"));
-        by_request.get(&pasted).await.has_status(403);
+        by_request.get(&path(key)).await.has_status(403);
+        let pasted = path(&format!("{key}?key={key}&{key}"));
+        by_request.get(&pasted).await.has_status(400);
         let name = json!({ "name": key, "scopes": ["*"], "metadata": { "key": key } });
         narrow.post(KEYS, name).await.has_status(403);
         narrow.get(&format!("/api/user/organizations/{key}")).await.has_status(403);

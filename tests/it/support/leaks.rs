@@ -48,7 +48,9 @@ pub fn plaintexts(body: &Value) -> Vec<String> {
     match body {
         Value::Object(members) => {
             let shown = NAMES.iter().filter_map(|name| members.get(*name)?.as_str());
-            let within = members.values().flat_map(plaintexts);
+            // What callers note down about a key is no secret, whatever they call it.
+            let others = members.iter().filter(|(name, _)| *name != "metadata");
+            let within = others.flat_map(|(_, value)| plaintexts(value));
             // A session's `token` is its id, which is no secret.
             let shown = shown.filter(|text| !text.starts_with("sess_"));
             shown.map(str::to_owned).chain(within).collect()

@@ -1,0 +1,154 @@
+//! The session's cookie as a browser sends it: which one is ours, and what several of one name do
+//! (contract §1, *Cookies*).
+
+use serde_json::{Value, json};
+
+use crate::support::actor::{Actor, Answer};
+use crate::support::app::text;
+use crate::support::people::PASSWORD;
+use crate::support::{TestApp, run, with};
+
+const SECURE: [(&str, &str); 1] = [("PUBLIC_URL", "https://api.example.com")];
+const NAME: &str = "__Host-tenantry_session";
+
+/// Somebody whose browser sends this `Cookie` line.
+fn sends(app: &TestApp, line: &str) -> Actor {
+    app.anon().with("cookie", line)
+}
+
+/// Somebody whose browser sends several session cookies.
+fn sends_all(app: &TestApp, values: &[&str]) -> Actor {
+    let pairs: Vec<String> =
+        values.iter().map(|value| format!("tenantry_session={value}")).collect();
+    sends(app, &pairs.join("; "))
+}
+
+async fn sign_in(actor: &Actor, email: &str) -> Answer {
+    let known = json!({ "email": email, "password": PASSWORD });
+    actor.post("/api/auth/sign-in/email", known).await
+}
+
+#[track_caller]
+fn assert_clears_the_cookie(answer: &Answer) {
+    let set = answer.header("set-cookie");
+    assert!(set.starts_with("tenantry_session=;") && set.contains("Max-Age=0"), "{set:?}");
+}
+
+#[tokio::test]
+async fn only_spaces_and_tabs_around_a_cookie_are_ignored_so_no_other_name_passes_for_ours() {
+    with(&SECURE)
+        .run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            let ours = format!("{NAME}={}", ann.cookie);
+            for blank in ["\u{a0}", "\u{85}", "\u{2000}", "\u{3000}", "\u{feff}", "\u{1680}"] {
+                for line in [
+                    format!("{blank}{ours}"),
+                    format!("{NAME}{blank}={}", ann.cookie),
+                    format!("a=b; {blank}{ours}"),
+                    format!("{NAME}={blank}{}", ann.cookie),
+                ] {
+                    let answer = sends(app, &line).get("/api/user/me").await;
+                    answer.has_failed(401, "unauthorized");
+                }
+                // Nor does it disturb the real one.
+                let both = format!("{blank}{NAME}={}; {ours}", "x".repeat(40));
+                sends(app, &both).get("/api/user/me").await.has_status(200);
+            }
+            for line in
+                [ours.clone(), format!("a=b;\t {ours} \t"), format!("{NAME} = {}", ann.cookie)]
+            {
+                sends(app, &line).get("/api/user/me").await.has_status(200);
+            }
+            let lower = format!("{}={}", NAME.to_lowercase(), ann.cookie);
+            sends(app, &lower).get("/api/user/me").await.has_status(401);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn cookies_that_are_no_live_session_do_not_hide_the_one_that_is() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let dead = sign_in(&app.anon(), "ann@example.com").await.cookie().unwrap();
+        app.session(&dead).post("/api/auth/sign-out", json!({})).await.has_status(200);
+        for values in [
+            ["garbage", &ann.cookie],
+            [&ann.cookie, "garbage"],
+            [&dead, &ann.cookie],
+            [&ann.cookie, &dead],
+            [&ann.cookie, &ann.cookie],
+            ["", &ann.cookie],
+        ] {
+            let me = sends_all(app, &values).get("/api/user/me").await.has_status(200);
+            assert_eq!(me.body["data"]["id"], ann.id, "{values:?}");
+        }
+        // Two sessions of one account are that account's.
+        let other = sign_in(&app.anon(), "ann@example.com").await.cookie().unwrap();
+        sends_all(app, &[&other, &ann.cookie]).get("/api/user/me").await.has_status(200);
+        let nobody = sends_all(app, &["garbage", &dead]);
+        nobody.get("/api/user/me").await.has_failed(401, "unauthorized");
+        nobody.get("/api/auth/get-session").await.has_status(200);
+        sends_all(app, &vec!["x"; 100]).get("/api/user/me").await.has_status(401);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn live_sessions_of_two_accounts_are_nobody_s_until_one_signs_in_which_ends_the_other() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let mallory = app.sign_up_person("mallory@example.com").await;
+        let both = sends_all(app, &[&mallory.cookie, &ann.cookie]);
+        for path in ["/api/user/me", "/auth/me", "/me"] {
+            let answer = both.get(path).await.has_failed(401, "unauthorized");
+            assert!(answer.text.contains("several session cookies"), "{}", answer.text);
+        }
+        let session = both.get("/api/auth/get-session").await.has_status(200);
+        assert_eq!(session.body["data"], Value::Null);
+        let signed_in = sign_in(&both, "ann@example.com").await.has_status(200);
+        let fresh = text(&signed_in.body["data"]["token"]);
+        app.bearer(&fresh).get("/api/user/me").await.has_status(200);
+        // The browser keeps what it can not be made to forget: it is worth nothing any more.
+        let after = sends_all(app, &[&mallory.cookie, &signed_in.cookie().unwrap()]);
+        let me = after.get("/api/user/me").await.has_status(200);
+        assert_eq!(me.body["data"]["id"], ann.id);
+        app.session(&mallory.cookie).get("/api/user/me").await.has_status(401);
+        app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+        // So does a sign-in where the other one's cookie is the only one.
+        let mallory = sign_in(&app.anon(), "mallory@example.com").await.cookie().unwrap();
+        sign_in(&app.session(&mallory), "ann@example.com").await.has_status(200);
+        app.session(&mallory).get("/api/user/me").await.has_status(401);
+        // A session of the same account goes on.
+        let kept = app.sign_up_person("ben@example.com").await;
+        sign_in(&app.session(&kept.cookie), "ben@example.com").await.has_status(200);
+        app.session(&kept.cookie).get("/api/user/me").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn signing_out_with_several_cookies_ends_each_session_and_clears_the_cookie() {
+    for path in ["/api/auth/sign-out", "/auth/logout"] {
+        run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            let mallory = app.sign_up_person("mallory@example.com").await;
+            let both = sends_all(app, &[&mallory.cookie, &ann.cookie]);
+            let evil = both.with("origin", "https://evil.example");
+            evil.post(path, json!({})).await.has_failed(403, "forbidden");
+            app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+            assert_clears_the_cookie(&both.post(path, json!({})).await.has_status(200));
+            for ended in [&mallory, &ann] {
+                app.session(&ended.cookie).get("/api/user/me").await.has_status(401);
+                app.bearer(&ended.token).get("/api/user/me").await.has_status(401);
+            }
+            // What is over already is cleared all the same.
+            for actor in [both, app.session("garbage")] {
+                let again = actor.post(path, json!({})).await.has_failed(401, "unauthorized");
+                assert_clears_the_cookie(&again);
+            }
+            let nothing = app.anon().post(path, json!({})).await.has_status(401);
+            assert_eq!(nothing.header("set-cookie"), "");
+        })
+        .await;
+    }
+}
