@@ -6,25 +6,23 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::Connection;
+use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::SystemClock;
-use crate::commands::Failure;
+use crate::commands::{Failure, connect};
 use crate::config::database::{DatabaseSettings, data_dir};
 use crate::config::env::Env;
 use crate::config::{Config, secrets_file};
 use crate::entropy::SystemEntropy;
 use crate::postgres::{Cluster, Durability, Settings};
-use crate::repo::migrations;
+use crate::repo::{migrations, session};
 use crate::telemetry::Telemetry;
 
 /// Where in the data directory the private cluster lies.
 pub(super) const CLUSTER: &str = "postgres";
-/// How long the database may take to say its first word.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// A database to connect to, and what keeps it running if it is ours.
 pub struct Prepared {
@@ -74,7 +72,7 @@ pub fn prepare(settings: &DatabaseSettings) -> Result<Prepared, Failure> {
         None => start_cluster(settings)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(bring_up_to_date(&prepared.options))?;
+    runtime.block_on(bring_up_to_date(&prepared.options, settings.wait))?;
     Ok(prepared)
 }
 
@@ -120,9 +118,26 @@ fn own_program() -> Result<PathBuf, Failure> {
 }
 
 /// On a connection without budgets: a migration may take its time. Connecting may not.
-async fn bring_up_to_date(options: &PgConnectOptions) -> Result<(), Failure> {
-    let connecting = tokio::time::timeout(CONNECT, options.connect()).await;
-    let mut db: PgConnection = connecting.map_err(|_| Failure::Silent(CONNECT.as_secs()))??;
+async fn bring_up_to_date(options: &PgConnectOptions, wait: Duration) -> Result<(), Failure> {
+    let mut connected = connect::connect(options, wait).await?;
+    if let Some(problem) = connected.pooler.as_ref().and_then(connect::Pooler::problem) {
+        return Err(Failure::Unfit(vec![problem]));
+    }
+    let problems = connect::problems(&mut connected.db).await?;
+    if !problems.is_empty() {
+        return Err(Failure::Unfit(problems));
+    }
+    let privacy = connect::privacy(&mut connected, options).await?;
+    let pooler =
+        connected.pooler.as_ref().map_or_else(|| "none".to_owned(), connect::Pooler::words);
+    tracing::info!(connection = %privacy, pooler, "connected to the database");
+    if matches!(privacy, connect::Privacy::Plain) {
+        tracing::warn!(
+            "the connection to the database is not encrypted; set sslmode in DATABASE_URL"
+        );
+    }
+    let mut db = connected.db;
+    session::configure(&mut db, session::MIGRATIONS).await?;
     migrations::run(&mut db).await?;
     db.close().await?;
     Ok(())

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod benchmark;
 mod chores;
+mod connect;
 pub mod doctor;
 pub mod janitor;
 pub mod key;
@@ -15,6 +16,7 @@ mod signals;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use sqlx::migrate::MigrateError;
 
@@ -39,6 +41,9 @@ pub enum Failure {
     /// The database takes the connection and says nothing.
     #[error("the database said nothing within {0} seconds; check DATABASE_URL")]
     Silent(u64),
+    /// The database is not as the code needs it.
+    #[error("{}", .0.join("\n  "))]
+    Unfit(Vec<String>),
     /// The schema can not be brought up to date.
     #[error("{}", migration_words(.0))]
     Migrate(#[from] MigrateError),
@@ -51,6 +56,17 @@ pub enum Failure {
         address: SocketAddr,
         /// Why.
         source: io::Error,
+    },
+    /// Mail goes to files, and can not be written there.
+    #[error(
+        "mail can not be written to {}: {cause}; make DATA_DIR a folder that can be written, or \
+         set SMTP_URL", folder.display()
+    )]
+    MailFolder {
+        /// Where it would go.
+        folder: PathBuf,
+        /// Why it can not.
+        cause: io::Error,
     },
     /// Logs, metrics or traces can not be set up.
     #[error("telemetry can not be set up: {0}")]

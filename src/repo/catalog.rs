@@ -34,6 +34,97 @@ pub async fn server(db: &mut PgConnection) -> Result<Server> {
     Ok(server)
 }
 
+/// What the code relies on and no connection can set for itself.
+pub struct Foundations {
+    /// The version as a number, such as 150018.
+    pub version_number: i32,
+    /// How the database encodes text, such as `UTF8`.
+    pub encoding: String,
+    /// Whether upper and lower case of ASCII letters are each other's: in a Turkish collation they
+    /// are not.
+    pub folds_ascii: bool,
+    /// Whether there is a schema to make tables in.
+    pub has_schema: bool,
+    /// Which triggers fire: `origin`, or not ours.
+    pub replication_role: String,
+}
+
+/// Reads what the code relies on.
+///
+/// # Errors
+/// The database's own.
+pub async fn foundations(db: &mut PgConnection) -> Result<Foundations> {
+    let foundations = sqlx::query_as!(
+        Foundations,
+        r#"select current_setting('server_version_num')::int as "version_number!",
+                  current_setting('server_encoding') as "encoding!",
+                  lower('ABCDEFGHIJKLMNOPQRSTUVWXYZ') = 'abcdefghijklmnopqrstuvwxyz'
+                      as "folds_ascii!",
+                  current_schema() is not null as "has_schema!",
+                  current_setting('session_replication_role') as "replication_role!""#,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(foundations)
+}
+
+/// Settings of the server that cost committed changes in a crash where they are off, and those that
+/// are.
+///
+/// # Errors
+/// The database's own.
+pub async fn risky_settings(db: &mut PgConnection) -> Result<Vec<String>> {
+    let risky = sqlx::query_scalar!(
+        r#"select name as "name!" from pg_settings
+           where name in ('fsync', 'synchronous_commit', 'full_page_writes') and setting = 'off'
+           order by name"#,
+    );
+    Ok(risky.fetch_all(db).await?)
+}
+
+/// How many connections the server takes from roles like ours.
+///
+/// # Errors
+/// The database's own.
+pub async fn connections(db: &mut PgConnection) -> Result<i32> {
+    let connections = sqlx::query_scalar!(
+        r#"select sum(case name when 'max_connections' then 1 else -1 end * setting::int)::int
+               as "connections!"
+           from pg_settings
+           where name in ('max_connections', 'superuser_reserved_connections',
+                          'reserved_connections')"#,
+    );
+    Ok(connections.fetch_one(db).await?)
+}
+
+/// What lies between the database and whoever is connected to it.
+pub struct Transport {
+    /// Whether it is encrypted.
+    pub is_encrypted: bool,
+    /// How, such as `TLSv1.3`.
+    pub protocol: Option<String>,
+    /// Whether it never leaves the machine: a socket, or the loopback address.
+    pub is_local: bool,
+}
+
+/// How this connection reaches the database; behind a pooler, how the pooler's does.
+///
+/// # Errors
+/// The database's own.
+pub async fn transport(db: &mut PgConnection) -> Result<Transport> {
+    let transport = sqlx::query_as!(
+        Transport,
+        r#"select coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false)
+                      as "is_encrypted!",
+                  (select version from pg_stat_ssl where pid = pg_backend_pid()) as protocol,
+                  inet_server_addr() is null or inet_server_addr() = inet_client_addr()
+                      as "is_local!""#,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(transport)
+}
+
 /// What time it is there.
 ///
 /// # Errors

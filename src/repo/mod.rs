@@ -27,6 +27,7 @@ pub mod people;
 pub mod personal_tokens;
 pub mod projects;
 pub mod rate_limits;
+pub mod session;
 pub mod sessions;
 pub mod standings;
 pub mod tenant_walls;
