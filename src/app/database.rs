@@ -8,6 +8,8 @@
 //! The one thing to know: what is given back is not asked whether it lives, which would be one more
 //! message for each piece of work. It is asked when it is taken again, if that is not at once.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool::managed::{
@@ -44,6 +46,8 @@ const STALE: Duration = Duration::from_secs(1);
 pub struct Database {
     pool: Pool<Opener>,
     name: &'static str,
+    /// Whether the database's disk was full when something was to be written.
+    is_full: Arc<AtomicBool>,
 }
 
 impl Database {
@@ -70,7 +74,7 @@ impl Database {
         // The one that was used last: the others may be closed when there is less to do.
         let pool = Pool::builder(opener).max_size(size as usize).queue_mode(QueueMode::Lifo);
         let pool = pool.build().map_err(Error::internal)?;
-        Ok(Self { pool, name })
+        Ok(Self { pool, name, is_full: Arc::default() })
     }
 
     /// Runs `work` on one connection, each statement for itself.
@@ -174,6 +178,17 @@ impl Database {
         (open, (self.pool.status().available + unused).min(open))
     }
 
+    /// Whether the database's disk was full when something was to be written.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Notes that something could be written again.
+    pub fn has_space(&self) {
+        self.is_full.store(false, Ordering::Relaxed);
+    }
+
     /// What tells this pool from others in the metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -204,6 +219,9 @@ impl Database {
         let ended = done.map_err(Error::unavailable)?;
         let is_known = ended.is_ok();
         let result = ended.flatten();
+        if result.as_ref().is_err_and(|error| driver_error(error).is_some_and(repo::is_full)) {
+            self.is_full.store(true, Ordering::Relaxed);
+        }
         if result.as_ref().is_err_and(broke_the_connection) {
             self.pool.retain(|_, _| false);
             self.pool.manager().close_unused(Duration::ZERO);
@@ -277,6 +295,9 @@ impl Drop for Lease {
 /// Whether the failure is one of the connection, not of what was asked on it or of time.
 #[must_use]
 pub fn broke_the_connection(error: &Error) -> bool {
-    let source = std::error::Error::source(error);
-    source.and_then(|source| source.downcast_ref::<sqlx::Error>()).is_some_and(repo::is_lost)
+    driver_error(error).is_some_and(repo::is_lost)
+}
+
+fn driver_error(error: &Error) -> Option<&sqlx::Error> {
+    std::error::Error::source(error)?.downcast_ref()
 }

@@ -118,7 +118,7 @@ impl App {
         Ok(Self(Arc::new(Parts {
             key_lookup: KeyLookup::start(&lookups),
             page_lookup: PageLookup::start(&lookups, page_lookup::CONNECTIONS),
-            readiness: Readiness::start(&lookups, readiness::CONNECTIONS),
+            readiness: Readiness::start(&lookups, db.clone()),
             meter: Meter::new(db.clone()),
             refusals: Refusals::new(db.clone()),
             sign_in_failures: SignInFailures::new(db.clone()),

@@ -11,6 +11,7 @@ pub mod key_import;
 pub mod migrate;
 pub mod openapi;
 pub mod org;
+pub mod private_postgres;
 pub mod serve;
 mod signals;
 
@@ -94,7 +95,9 @@ fn database_words(error: &sqlx::Error) -> String {
 fn migration_words(error: &MigrateError) -> String {
     match error {
         MigrateError::VersionMissing(_) => {
-            "this database belongs to a newer Tenantry: run that, or a copy of the data".to_owned()
+            "the schema of this database is a newer Tenantry's: run that one; to go back to this \
+             version for a while, set ALLOW_NEWER_SCHEMA=on (it works one version back)"
+                .to_owned()
         }
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => format!(
             "the schema can not be brought up to date: {}; the role of DATABASE_URL has to own \

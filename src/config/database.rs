@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::config::database_url;
 use crate::config::env::Env;
+use crate::config::keys::parse_switch;
 use crate::model::Invalid;
 
 /// The most connections that a private Postgres is asked for: it takes 100, some for itself.
@@ -22,6 +23,10 @@ pub struct DatabaseSettings {
     pub max_connections: u32,
     /// How long a database that is not there yet is waited for at start.
     pub wait: Duration,
+    /// Whether a server is ready while its database takes no changes.
+    pub is_ready_when_read_only: bool,
+    /// Whether a schema of a newer version is worked with.
+    pub takes_newer_schema: bool,
     /// Where a private database and our own secrets lie.
     pub data_dir: PathBuf,
     /// Which Postgres to run; `None` looks in the usual places.
@@ -29,7 +34,8 @@ pub struct DatabaseSettings {
 }
 
 impl DatabaseSettings {
-    pub(super) fn read(env: &mut Env<'_>) -> Self {
+    /// Reads them from `env`.
+    pub fn read(env: &mut Env<'_>) -> Self {
         let max_connections = env.optional("DATABASE_MAX_CONNECTIONS", parse_size).unwrap_or(10);
         if max_connections > PRIVATE && !env.is_set("DATABASE_URL") {
             let problem = format!("must be at most {PRIVATE} for a private Postgres");
@@ -42,6 +48,10 @@ impl DatabaseSettings {
             url: env.optional("DATABASE_URL", database_url::parse),
             max_connections,
             wait: wait.unwrap_or(WAIT),
+            is_ready_when_read_only: env
+                .optional("READY_WHEN_READ_ONLY", parse_switch)
+                .unwrap_or(true),
+            takes_newer_schema: env.optional("ALLOW_NEWER_SCHEMA", parse_switch).unwrap_or(false),
             data_dir: data_dir(env),
             pg_bin_dir: env.optional("PG_BIN_DIR", |text| Ok(PathBuf::from(text))),
         }

@@ -97,6 +97,52 @@ pub async fn connections(db: &mut PgConnection) -> Result<i32> {
     Ok(connections.fetch_one(db).await?)
 }
 
+/// Writes some pages that are gone at the end of the transaction: a disk that is full refuses.
+///
+/// # Errors
+/// The database's own.
+pub async fn try_write(db: &mut PgConnection) -> Result<()> {
+    let write = "create temporary table disk_probe on commit drop as
+                 select n, (select string_agg(md5(n::text || m::text), '')
+                            from generate_series(1, 50) m)
+                 from generate_series(1, 150) n";
+    sqlx::raw_sql(write).execute(db).await?;
+    Ok(())
+}
+
+/// Keeps everybody from writing to any table for the rest of the transaction.
+///
+/// # Errors
+/// The database's own.
+pub async fn lock_tables(db: &mut PgConnection) -> Result<()> {
+    let lock = "do $$ declare held text; begin
+                    for held in select format('%I', relname) from pg_class
+                        where relkind in ('r', 'p')
+                          and relnamespace = current_schema()::regnamespace
+                        order by 1 loop
+                        execute format('lock table %s in share mode', held);
+                    end loop;
+                end $$";
+    sqlx::raw_sql(lock).execute(db).await?;
+    Ok(())
+}
+
+/// How many rows there are of people, keys and events.
+///
+/// # Errors
+/// The database's own.
+pub async fn count_rows(db: &mut PgConnection) -> Result<[i64; 4]> {
+    let rows = sqlx::query!(
+        r#"select (select count(*) from organizations) as "organizations!",
+                  (select count(*) from accounts) as "accounts!",
+                  (select count(*) from api_keys) as "keys!",
+                  (select count(*) from audit_links) as "links!""#,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok([rows.organizations, rows.accounts, rows.keys, rows.links])
+}
+
 /// What lies between the database and whoever is connected to it.
 pub struct Transport {
     /// Whether it is encrypted.

@@ -17,7 +17,10 @@ macro_rules! settings {
     ($($name:literal = $value:literal),+ $(,)?) => {
         SessionSettings {
             set: concat!($("set ", $name, " = '", $value, "'; "),+),
-            hold: concat!("select true", $(" and current_setting('", $name, "') = '", $value, "'"),+),
+            hold: concat!(
+                "select true",
+                $(" and current_setting('", $name, "') = '", $value, "'"),+
+            ),
         }
     };
 }

@@ -91,6 +91,7 @@ async fn where_all_is_well_every_line_says_so() {
             "migrations",
             "role",
             "walls",
+            "privileges",
             "owner",
             "trail",
             "keys",

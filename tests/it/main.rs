@@ -9,6 +9,7 @@
 
 mod account;
 mod audit_chain;
+mod backup;
 mod bad_input;
 mod benchmark;
 mod boundary;
@@ -42,6 +43,7 @@ mod process;
 mod proxies;
 mod public_documents;
 mod quotas;
+mod readiness;
 mod schema;
 mod secrets;
 mod seeds;

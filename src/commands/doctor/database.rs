@@ -17,7 +17,7 @@ use crate::commands::connect::{self, Connected, OLDEST, Pooler, Privacy};
 use crate::commands::migrate::{Prepared, start_cluster};
 use crate::error::{Error, Result};
 use crate::model::ids::OrganizationId;
-use crate::repo::{catalog, keys, migrations, outbox, session, tenant_walls};
+use crate::repo::{catalog, keys, migrations, outbox, session, tenant_access, tenant_walls};
 
 /// Checks the database, if there is one.
 ///
@@ -74,10 +74,11 @@ async fn look(settings: &Settings, options: &PgConnectOptions) -> Vec<Check> {
         }
     };
     let is_empty = progress.pending.len() == progress.known;
-    checks.push(schema(&progress));
+    checks.push(schema(&progress, settings.config.database.takes_newer_schema));
     if !is_empty {
         checks.push(told("role", role(db).await));
         checks.push(told("walls", walls(db).await));
+        checks.push(told("privileges", privileges(db).await));
         checks.push(told("owner", owner(db).await));
         checks.push(told("trail", trail(db).await));
         if !settings.is_broken("KEY_PEPPERS") {
@@ -188,9 +189,15 @@ fn difference(before: DateTime<Utc>, there: DateTime<Utc>, after: DateTime<Utc>)
     }
 }
 
-fn schema(progress: &migrations::Progress) -> Check {
+fn schema(progress: &migrations::Progress, takes_newer: bool) -> Check {
     let migrations::Progress { known, pending, unknown, changed } = progress;
     let problem = |text: String| Check::problem("migrations", text);
+    if *unknown > 0 && takes_newer && pending.is_empty() && changed.is_empty() {
+        return Check::warning(
+            "migrations",
+            format!("all {known} have run, and {unknown} of a newer Tenantry: go back to that one"),
+        );
+    }
     if *unknown > 0 {
         return problem(format!(
             "{unknown} are of a newer Tenantry, whose database this is: run that one"
@@ -269,6 +276,17 @@ async fn walls(db: &mut PgConnection) -> Result<Check> {
          row level security, force row level security; the policies are in the migrations"
     );
     Ok(Check::problem("walls", text))
+}
+
+async fn privileges(db: &mut PgConnection) -> Result<Check> {
+    let missing = tenant_access::missing(db).await?;
+    let grants = missing.into_iter().filter(|it| it.starts_with("grant ") && it.contains(" on "));
+    let grants: Vec<_> = grants.collect();
+    if grants.is_empty() {
+        return Ok(Check::ok("privileges", "tenantry_tenant has those that it needs"));
+    }
+    let text = format!("missing: {}; run tenantry migrate", grants.join("; "));
+    Ok(Check::problem("privileges", text))
 }
 
 async fn owner(db: &mut PgConnection) -> Result<Check> {
