@@ -9,7 +9,7 @@ use std::str::FromStr;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::commands::migrate::{cluster_settings, start_cluster};
+use crate::commands::migrate::{CLUSTER, cluster_settings, start_cluster};
 use crate::commands::{Failure, say};
 use crate::config::database::DatabaseSettings;
 use crate::config::env::Env;
@@ -52,6 +52,15 @@ fn settings() -> Result<DatabaseSettings, Failure> {
     if settings.url.is_some() {
         let text = "DATABASE_URL is set, so no private Postgres is used";
         return Err(Failure::Refused(text.to_owned()));
+    }
+    let home = settings.data_dir.join(CLUSTER);
+    if !home.join("data").exists() {
+        let home = std::path::absolute(home)?;
+        let text = format!(
+            "there is no private Postgres in {} yet: tenantry migrate makes one, with its secrets",
+            home.display()
+        );
+        return Err(Failure::Refused(text));
     }
     Ok(settings)
 }

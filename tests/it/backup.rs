@@ -152,7 +152,8 @@ fn an_upgrade_of_the_private_postgres_needs_data_and_a_newer_postgres() {
     let upgrade = || place.command(&[]).arg("postgres-upgrade").output().unwrap();
     let without = upgrade();
     assert_eq!(without.status.code(), Some(1));
-    assert!(told(&without).contains("no Postgres cluster"), "{}", told(&without));
+    assert!(told(&without).contains("there is no private Postgres"), "{}", told(&without));
+    assert!(!place.path().join(".tenantry").exists(), "nothing is made");
     let server = place.start(&[]);
     let key = server.sign_up();
     let needless = upgrade();

@@ -19,6 +19,8 @@ async fn set(app: &TestApp, setting: &str) {
          where datname = current_database() and pid <> pg_backend_pid()"
     );
     administer(app, &sql).await;
+    // Finds out that the connections that lay idle are gone.
+    let _ = app.app.db.run(async |db| Ok(sqlx::query("select").execute(db).await?)).await;
 }
 
 #[tokio::test]
@@ -84,11 +86,12 @@ async fn what_keeps_tenants_apart_is_part_of_being_ready_and_migrate_makes_it_ag
              create policy organizations_system on organizations to tenantry_tenant using (false)",
             "alter table invites no force row level security",
             "alter table projects disable row level security",
-            "revoke usage on schema public from tenantry_tenant",
             "revoke all on all tables in schema public from tenantry_tenant",
         ] {
             administer(app, harm).await;
-            app.replica().anon().get("/health/ready").await.has_status(503);
+            let replica = app.replica();
+            replica.anon().get("/health/ready").await.has_status(503);
+            replica.close();
             let place = Place::new();
             let done = place.command(&app.database_settings()).arg("migrate").output().unwrap();
             let told = String::from_utf8_lossy(&done.stderr).into_owned();
