@@ -1,5 +1,6 @@
 //! The binary: what it can be told on its command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,7 +8,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use tenantry::commands::benchmark::{self, bare};
 use tenantry::commands::{
-    Failure, audit, doctor, janitor, key, key_import, migrate, openapi, org, serve,
+    Failure, audit, doctor, janitor, key, key_import, migrate, openapi, org, private_postgres,
+    serve,
 };
 use tenantry::model::organization::Domain;
 use tenantry::model::plan::Plan;
@@ -44,6 +46,21 @@ enum Command {
     /// Look at the trails of what happened.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Run a program such as pg_dump, pg_restore or psql, connected to the private Postgres.
+    Postgres {
+        /// The program.
+        program: String,
+        /// What it is to be told.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Move the data of the private Postgres to the newest major version that is installed. The old
+    /// data is kept beside it.
+    PostgresUpgrade {
+        /// The folder of the programs of the Postgres to move to.
+        #[arg(long)]
+        to: Option<PathBuf>,
+    },
     /// Measure what this costs on this machine beside what it is made of: a bare axum route,
     /// pgbench, Argon2. It takes some minutes, and a Postgres of its own in a throw-away folder.
     Benchmark {
@@ -169,6 +186,8 @@ fn main() -> ExitCode {
         Command::Key(KeyCommand::Import { file }) => key_import::run(&file),
         Command::Org(command) => run_org(&command),
         Command::Audit(AuditCommand::Verify { head, heads }) => audit::verify(&head, &heads),
+        Command::Postgres { program, arguments } => private_postgres::run(&program, &arguments),
+        Command::PostgresUpgrade { to } => private_postgres::upgrade(to.as_deref()),
         Command::Benchmark { seconds, rounds } => {
             benchmark::run(&benchmark::Options { seconds, rounds })
         }

@@ -8,50 +8,46 @@
 //! The one thing to know: what is given back is not asked whether it lives, which would be one more
 //! message for each piece of work. It is asked when it is taken again, if that is not at once.
 
-use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool::managed::{
     Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult,
 };
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 use tokio::time::error::Elapsed;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use crate::app::opener::{Opened, Opener};
 use crate::error::{Error, Result};
 use crate::model::ids::OrganizationId;
 use crate::repo;
-use crate::repo::tenant_walls;
+use crate::repo::session::SessionSettings;
+use crate::repo::{session, tenant_walls};
 
-/// How long to wait for a connection.
+/// How long to wait for a connection. Opening one may take longer, and is finished all the same.
 const ACQUIRE: Duration = Duration::from_millis(500);
-/// How long to wait before a database that is just starting is asked again.
-const AGAIN: Duration = Duration::from_millis(25);
 /// How long a connection is used at most.
 const LIFETIME: Duration = Duration::from_mins(30);
 /// How long after it was last taken it is closed.
 const IDLE: Duration = Duration::from_mins(10);
-/// How long one piece of work may take, commit included.
+/// How long one piece of work may take, commit included, besides its round trips.
 const CALL: Duration = Duration::from_secs(3);
+/// How many round trips a piece of work may take: statements are prepared on each new connection.
+const ROUND_TRIPS: u32 = 30;
 /// How long the work of an operator's command may take.
 const LONG_CALL: Duration = Duration::from_hours(1);
 /// How long after it was taken a connection is asked whether it still lives when it is taken again.
 const STALE: Duration = Duration::from_secs(1);
-/// How long it may take to say so.
-const PING: Duration = Duration::from_millis(200);
-/// What the database itself holds each connection to, should we be gone.
-const BUDGETS: [(&str, &str); 3] = [
-    ("statement_timeout", "5s"),
-    ("lock_timeout", "1s"),
-    ("idle_in_transaction_session_timeout", "10s"),
-];
-
 /// A pool of connections; cheap to clone.
 #[derive(Clone)]
 pub struct Database {
     pool: Pool<Opener>,
     name: &'static str,
+    /// Whether the database's disk was full when something was to be written.
+    is_full: Arc<AtomicBool>,
 }
 
 impl Database {
@@ -61,11 +57,24 @@ impl Database {
     /// # Errors
     /// Internal; only where timeouts are asked of a pool that has no clock.
     pub fn open(options: PgConnectOptions, size: u32, name: &'static str) -> Result<Self> {
-        let opener = Opener(options.options(BUDGETS));
+        Self::open_with(options, session::REQUESTS, size, name)
+    }
+
+    /// The same, with other settings for each connection.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_with(
+        options: PgConnectOptions,
+        settings: SessionSettings,
+        size: u32,
+        name: &'static str,
+    ) -> Result<Self> {
+        let opener = Opener::new(options, settings, size as usize);
         // The one that was used last: the others may be closed when there is less to do.
         let pool = Pool::builder(opener).max_size(size as usize).queue_mode(QueueMode::Lifo);
         let pool = pool.build().map_err(Error::internal)?;
-        Ok(Self { pool, name })
+        Ok(Self { pool, name, is_full: Arc::default() })
     }
 
     /// Runs `work` on one connection, each statement for itself.
@@ -78,8 +87,8 @@ impl Database {
     ) -> Result<T> {
         let mut lease = self.lease().await?;
         let connection = lease.connection()?;
-        let done = timeout(CALL, async { Ok(work(connection).await) }).await;
-        lease.settle(done)
+        let done = timeout(self.call(), async { Ok(work(connection).await) }).await;
+        self.settle(lease, done)
     }
 
     /// Runs `work` in one transaction and commits it; an error rolls it back.
@@ -91,7 +100,7 @@ impl Database {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        self.transact(CALL, None, work).await
+        self.transact(self.call(), None, work).await
     }
 
     /// Runs `work` in one transaction of the organization's: by a lesser role, for which rows of
@@ -108,7 +117,7 @@ impl Database {
         organization: OrganizationId,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        self.transact(CALL, Some(organization), work).await
+        self.transact(self.call(), Some(organization), work).await
     }
 
     /// Runs `work` in one transaction: of the tenant's, where there is one.
@@ -120,7 +129,7 @@ impl Database {
         tenant: Option<OrganizationId>,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        self.transact(CALL, tenant, work).await
+        self.transact(self.call(), tenant, work).await
     }
 
     /// Runs `work` in one transaction for a command that an operator waits for: it may take its
@@ -159,14 +168,25 @@ impl Database {
             }
         };
         let done = timeout(deadline, in_transaction).await;
-        lease.settle(done)
+        self.settle(lease, done)
     }
 
     /// How many connections are open, and how many of them idle.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
-        let status = self.pool.status();
-        (status.size, status.available)
+        let (open, unused) = self.pool.manager().connections();
+        (open, (self.pool.status().available + unused).min(open))
+    }
+
+    /// Whether the database's disk was full when something was to be written.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Notes that something could be written again.
+    pub fn has_space(&self) {
+        self.is_full.store(false, Ordering::Relaxed);
     }
 
     /// What tells this pool from others in the metrics.
@@ -178,16 +198,43 @@ impl Database {
     /// Closes what has lain idle for long.
     pub fn close_idle(&self) {
         self.pool.retain(|_, metrics| metrics.last_used() < IDLE);
+        self.pool.manager().close_unused(IDLE);
     }
 
     /// Closes every connection: at once what is idle, the others when their work is done.
     pub fn close(&self) {
         self.pool.close();
+        self.pool.manager().close_unused(Duration::ZERO);
+    }
+
+    /// How long a piece of work may take.
+    fn call(&self) -> Duration {
+        CALL + ROUND_TRIPS * self.pool.manager().round_trip()
+    }
+
+    /// Gives the connection back, unless its fate is unknown: after work that did not end in time,
+    /// or whose transaction could not begin or end, or that broke it. What broke one has most
+    /// likely broken those that lie idle, too.
+    fn settle<T>(&self, lease: Lease, done: Result<Result<Result<T>>, Elapsed>) -> Result<T> {
+        let ended = done.map_err(Error::unavailable)?;
+        let is_known = ended.is_ok();
+        let result = ended.flatten();
+        if result.as_ref().is_err_and(|error| driver_error(error).is_some_and(repo::is_full)) {
+            self.is_full.store(true, Ordering::Relaxed);
+        }
+        if result.as_ref().is_err_and(broke_the_connection) {
+            self.pool.retain(|_, _| false);
+            self.pool.manager().close_unused(Duration::ZERO);
+        } else if is_known {
+            lease.give_back();
+        }
+        result
     }
 
     /// A connection for one piece of work.
     async fn lease(&self) -> Result<Lease> {
-        match timeout(ACQUIRE, self.pool.get()).await {
+        let patience = ACQUIRE + 2 * self.pool.manager().round_trip();
+        match timeout(patience, self.pool.get()).await {
             Ok(Ok(connection)) => Ok(Lease(Some(connection))),
             Ok(Err(PoolError::Backend(error))) => Err(error.into()),
             Ok(Err(error)) => Err(Error::unavailable(error)),
@@ -196,47 +243,24 @@ impl Database {
     }
 }
 
-/// Opens connections, and looks after those that were used before.
-struct Opener(PgConnectOptions);
-
 impl Manager for Opener {
-    type Type = PgConnection;
+    type Type = Opened;
     type Error = sqlx::Error;
 
-    /// Whoever waits for it sets the time. A database that is just starting is asked until then.
-    async fn create(&self) -> Result<PgConnection, sqlx::Error> {
-        loop {
-            // Boxed, or all that waits for a connection would be as large as opening one is.
-            match Box::pin(self.0.connect()).await {
-                Err(error) if is_starting(&error) => sleep(AGAIN).await,
-                opened => return opened,
-            }
-        }
+    /// Whoever waits for it sets the time.
+    async fn create(&self) -> Result<Opened, sqlx::Error> {
+        // Boxed, or all that waits for a connection would be as large as asking one is.
+        Box::pin(self.next()).await
     }
 
-    async fn recycle(
-        &self,
-        connection: &mut PgConnection,
-        metrics: &Metrics,
-    ) -> RecycleResult<sqlx::Error> {
-        if metrics.age() > LIFETIME {
+    async fn recycle(&self, opened: &mut Opened, metrics: &Metrics) -> RecycleResult<sqlx::Error> {
+        if opened.since.elapsed() > LIFETIME {
             return Err(RecycleError::message("old"));
         }
-        if metrics.last_used() > STALE {
-            timeout(PING, connection.ping())
-                .await
-                .map_err(|_| RecycleError::message("silent"))??;
+        if metrics.last_used() > STALE && !Box::pin(self.ping(&mut opened.connection)).await {
+            return Err(RecycleError::message("silent"));
         }
         Ok(())
-    }
-}
-
-/// Whether the database may well be there in a moment.
-fn is_starting(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
-        sqlx::Error::Database(refusal) => refusal.is_transient_in_connect_phase(),
-        _ => false,
     }
 }
 
@@ -245,24 +269,18 @@ struct Lease(Option<Object<Opener>>);
 
 impl Lease {
     fn connection(&mut self) -> Result<&mut PgConnection> {
-        let connection = self.0.as_deref_mut();
+        let connection = self.0.as_deref_mut().map(|opened| &mut opened.connection);
         connection.ok_or_else(|| Error::internal("a connection was settled before its work"))
     }
 
-    /// Gives the connection back, unless its fate is unknown: after work that did not end in time,
-    /// or whose transaction could not begin or end, or that broke it. What broke one has most
-    /// likely broken those that lie idle, too.
-    fn settle<T>(mut self, done: Result<Result<Result<T>>, Elapsed>) -> Result<T> {
-        let ended = done.map_err(Error::unavailable)?;
-        let is_known = ended.is_ok();
-        let result = ended.flatten();
-        if result.as_ref().is_err_and(broke_the_connection) {
-            let pool = self.0.as_ref().and_then(Object::pool);
-            pool.inspect(|pool| drop(pool.retain(|_, _| false)));
-        } else if is_known {
-            drop(self.0.take());
+    /// Gives the connection to whoever waits for one, or back to the pool.
+    fn give_back(mut self) {
+        let Some(object) = self.0.take() else { return };
+        if let Some(pool) = Object::pool(&object)
+            && pool.manager().is_awaited()
+        {
+            pool.manager().hand_over(Object::take(object));
         }
-        result
     }
 }
 
@@ -277,6 +295,9 @@ impl Drop for Lease {
 /// Whether the failure is one of the connection, not of what was asked on it or of time.
 #[must_use]
 pub fn broke_the_connection(error: &Error) -> bool {
-    let source = std::error::Error::source(error);
-    source.and_then(|source| source.downcast_ref::<sqlx::Error>()).is_some_and(repo::is_lost)
+    driver_error(error).is_some_and(repo::is_lost)
+}
+
+fn driver_error(error: &Error) -> Option<&sqlx::Error> {
+    std::error::Error::source(error)?.downcast_ref()
 }

@@ -15,15 +15,6 @@ use crate::repo::{callers, people};
 
 /// How many batches may be under way at once, each on its own connection.
 pub const CONNECTIONS: u32 = 2;
-/// How the database is to plan on these connections: once, since planning a lookup anew takes ten
-/// times what the lookup does; and by indexes, whatever the size of the tables at that time.
-pub const PLANS: [(&str, &str); 4] = [
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-];
-
 /// What is asked of a credential.
 pub enum OfCredential {
     /// Whose key has one of these digests (one for each pepper)?

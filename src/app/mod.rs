@@ -11,6 +11,7 @@ pub mod limits;
 pub mod lookup;
 pub mod mailer;
 pub mod meter;
+pub mod opener;
 pub mod page_lookup;
 pub mod password_hash;
 pub mod password_hasher;
@@ -43,6 +44,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::error::Result;
+use crate::repo::session;
+
+/// How many connections there are besides those that requests work on.
+pub const LOOKUP_CONNECTIONS: u32 =
+    key_lookup::CONNECTIONS + page_lookup::CONNECTIONS + readiness::CONNECTIONS;
 
 /// Everything a request needs; cheap to clone.
 #[derive(Clone)]
@@ -109,14 +115,12 @@ impl App {
     ) -> Result<Self> {
         let budget = &config.database;
         let db = Database::open(database.clone(), budget.max_connections, "requests")?;
-        let lookups = database.options(key_lookup::PLANS);
-        let connections =
-            [key_lookup::CONNECTIONS, page_lookup::CONNECTIONS, readiness::CONNECTIONS];
-        let lookups = Database::open(lookups, connections.iter().sum(), "lookups")?;
+        let lookups =
+            Database::open_with(database, session::LOOKUPS, LOOKUP_CONNECTIONS, "lookups")?;
         Ok(Self(Arc::new(Parts {
             key_lookup: KeyLookup::start(&lookups),
             page_lookup: PageLookup::start(&lookups, page_lookup::CONNECTIONS),
-            readiness: Readiness::start(&lookups, readiness::CONNECTIONS),
+            readiness: Readiness::start(&lookups, db.clone()),
             meter: Meter::new(db.clone()),
             refusals: Refusals::new(db.clone()),
             sign_in_failures: SignInFailures::new(db.clone()),

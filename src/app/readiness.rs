@@ -1,27 +1,109 @@
 //! Whether the database is as this server needs it: asked for all who want to know at once, since
 //! anybody may, as often as they like.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics::gauge;
 use sqlx::PgConnection;
 
+use crate::app::database::Database;
 use crate::app::lookup::{Lookup, Question};
-use crate::error::Result;
-use crate::repo::migrations;
-
-/// Asks whether the database answers, and its schema is the one this server was built for.
-pub type Readiness = Lookup<IsCurrent>;
+use crate::error::{Error, Result};
+use crate::repo::{catalog, migrations, tenant_access};
 
 /// How many batches may be under way at once.
 pub const CONNECTIONS: u32 = 1;
+/// How long what keeps tenants apart is not looked at again once it was found to be there.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Whether the schema is the one this server was built for.
-pub struct IsCurrent;
+/// How the database stands to this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// As it has to be.
+    Ready,
+    /// It answers, and takes no changes: it is read-only, or its disk is full.
+    ReadOnly,
+}
 
-impl Question for IsCurrent {
-    type Answer = bool;
+/// Asks how the database stands to this server.
+pub struct Readiness {
+    lookup: Lookup<OfDatabase>,
+    /// Whose disk may be full.
+    written: Database,
+    /// When what keeps tenants apart was last found to be there.
+    looked: Mutex<Option<Instant>>,
+}
+
+impl Readiness {
+    /// Starts the worker, which ends when this is dropped. `lookups` is asked, `written` is where
+    /// changes go.
+    #[must_use]
+    pub fn start(lookups: &Database, written: Database) -> Self {
+        let lookup = Lookup::start(lookups, CONNECTIONS);
+        Self { lookup, written, looked: Mutex::default() }
+    }
+
+    /// How the database stands to this server.
+    ///
+    /// # Errors
+    /// Unavailable where the database is away, its schema is not this server's, or the role behind
+    /// row-level security, its policies or privileges are missing.
+    pub async fn ask(&self) -> Result<Standing> {
+        let looked = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let access = looked.is_none_or(|at| at.elapsed() > LOOK_AGAIN);
+        let found = self.lookup.ask(OfDatabase { access }).await?;
+        let found = found.ok_or_else(|| Error::unavailable("no answer"))?;
+        if !found.is_current {
+            return Err(Error::unavailable("migrations are missing"));
+        }
+        if access {
+            let is_whole = found.missing.is_empty();
+            let looked = is_whole.then(Instant::now);
+            *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
+            if !is_whole {
+                let missing = found.missing.join("; ");
+                return Err(Error::unavailable(format!("tenantry migrate is needed: {missing}")));
+            }
+        }
+        let is_read_only = found.is_read_only || self.written.is_full();
+        Ok(if is_read_only { Standing::ReadOnly } else { Standing::Ready })
+    }
+
+    /// Looks whether a disk that was full still is, and counts whether changes are taken.
+    pub async fn watch(&self) {
+        if self.written.is_full() {
+            let tried = self.written.transaction(async |tx| catalog::try_write(tx).await).await;
+            if tried.is_ok() {
+                self.written.has_space();
+                tracing::info!("the database's disk is not full any more");
+            }
+        }
+        let is_read_only = matches!(self.ask().await, Ok(Standing::ReadOnly));
+        gauge!("database_read_only").set(f64::from(u8::from(is_read_only)));
+    }
+}
+
+/// What is asked of the database: whether it is as it has to be, `access` of tenants included.
+struct OfDatabase {
+    access: bool,
+}
+
+struct Found {
+    is_current: bool,
+    is_read_only: bool,
+    missing: Vec<&'static str>,
+}
+
+impl Question for OfDatabase {
+    type Answer = Found;
     const NAME: &'static str = "readiness";
 
-    async fn answer(db: &mut PgConnection, asked: &[Self]) -> Result<Vec<Option<bool>>> {
-        let is_current = migrations::are_current(db).await?;
-        Ok(asked.iter().map(|Self| Some(is_current)).collect())
+    async fn answer(db: &mut PgConnection, asked: &[Self]) -> Result<Vec<Option<Found>>> {
+        let (is_current, is_read_only) = migrations::standing(db).await?;
+        let access = is_current && asked.iter().any(|it| it.access);
+        let missing = if access { tenant_access::missing(db).await? } else { Vec::new() };
+        let found = |_| Some(Found { is_current, is_read_only, missing: missing.clone() });
+        Ok(asked.iter().map(found).collect())
     }
 }

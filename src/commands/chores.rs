@@ -44,7 +44,9 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
     let tidying = end.clone().run_until_cancelled_owned(tidy(app.clone(), metrics));
     let mailing = end.clone().run_until_cancelled_owned(send_mail(app.clone()));
     let sealing = end.clone().run_until_cancelled_owned(seal(app.clone()));
+    let watching = end.clone().run_until_cancelled_owned(watch(app.clone()));
     vec![
+        tokio::spawn(async { watching.await.unwrap_or_default() }),
         tokio::spawn(async { sealing.await.unwrap_or_default() }),
         tokio::spawn(async { mailing.await.unwrap_or_default() }),
         tokio::spawn(async move { metered.meter.run(meter_end).await }),
@@ -128,6 +130,15 @@ async fn tidy(app: App, metrics: PrometheusHandle) {
         metrics.run_upkeep();
         app.limits.forget_full();
         app.pools().for_each(Database::close_idle);
+    }
+}
+
+/// Looks whether the database takes changes.
+async fn watch(app: App) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        app.readiness.watch().await;
     }
 }
 

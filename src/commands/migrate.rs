@@ -4,27 +4,24 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::SystemClock;
-use crate::commands::Failure;
+use crate::commands::{Failure, connect};
 use crate::config::database::{DatabaseSettings, data_dir};
 use crate::config::env::Env;
 use crate::config::{Config, secrets_file};
 use crate::entropy::SystemEntropy;
 use crate::postgres::{Cluster, Durability, Settings};
-use crate::repo::migrations;
+use crate::repo::{migrations, session, tenant_access};
 use crate::telemetry::Telemetry;
 
 /// Where in the data directory the private cluster lies.
 pub(super) const CLUSTER: &str = "postgres";
-/// How long the database may take to say its first word.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// A database to connect to, and what keeps it running if it is ours.
 pub struct Prepared {
@@ -74,7 +71,7 @@ pub fn prepare(settings: &DatabaseSettings) -> Result<Prepared, Failure> {
         None => start_cluster(settings)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(bring_up_to_date(&prepared.options))?;
+    runtime.block_on(bring_up_to_date(&prepared.options, settings))?;
     Ok(prepared)
 }
 
@@ -105,14 +102,22 @@ pub fn with_app<T>(
 /// # Errors
 /// What keeps it from running.
 pub(super) fn start_cluster(settings: &DatabaseSettings) -> Result<Prepared, Failure> {
-    let cluster = Cluster::start(&Settings {
+    let cluster = Cluster::start(&cluster_settings(settings)?)?;
+    let options = PgConnectOptions::from_str(&cluster.url("tenantry"))?;
+    Ok(Prepared { options, cluster: Some(cluster) })
+}
+
+/// How the private cluster is to be run.
+///
+/// # Errors
+/// Where this program can not be found.
+pub(super) fn cluster_settings(settings: &DatabaseSettings) -> Result<Settings, Failure> {
+    Ok(Settings {
         home: settings.data_dir.join(CLUSTER),
         bin_dir: settings.pg_bin_dir.clone(),
         durability: Durability::Durable,
         janitor: own_program()?,
-    })?;
-    let options = PgConnectOptions::from_str(&cluster.url("tenantry"))?;
-    Ok(Prepared { options, cluster: Some(cluster) })
+    })
 }
 
 fn own_program() -> Result<PathBuf, Failure> {
@@ -120,10 +125,76 @@ fn own_program() -> Result<PathBuf, Failure> {
 }
 
 /// On a connection without budgets: a migration may take its time. Connecting may not.
-async fn bring_up_to_date(options: &PgConnectOptions) -> Result<(), Failure> {
-    let connecting = tokio::time::timeout(CONNECT, options.connect()).await;
-    let mut db: PgConnection = connecting.map_err(|_| Failure::Silent(CONNECT.as_secs()))??;
-    migrations::run(&mut db).await?;
+async fn bring_up_to_date(
+    options: &PgConnectOptions,
+    settings: &DatabaseSettings,
+) -> Result<(), Failure> {
+    let mut connected = connect::connect(options, settings.wait).await?;
+    if let Some(problem) = connected.pooler.as_ref().and_then(connect::Pooler::problem) {
+        return Err(Failure::Unfit(vec![problem]));
+    }
+    let problems = connect::problems(&mut connected.db).await?;
+    if !problems.is_empty() {
+        return Err(Failure::Unfit(problems));
+    }
+    let privacy = connect::privacy(&mut connected, options).await?;
+    let pooler =
+        connected.pooler.as_ref().map_or_else(|| "none".to_owned(), connect::Pooler::words);
+    tracing::info!(connection = %privacy, pooler, "connected to the database");
+    if matches!(privacy, connect::Privacy::Plain) {
+        tracing::warn!(
+            "the connection to the database is not encrypted; set sslmode in DATABASE_URL"
+        );
+    }
+    let mut db = connected.db;
+    session::configure(&mut db, session::MIGRATIONS).await?;
+    migrate(&mut db, settings.takes_newer_schema).await?;
     db.close().await?;
     Ok(())
+}
+
+/// Brings the schema up to date, and makes what keeps tenants apart where a restore left it out. A
+/// database that takes no changes will do where there is nothing to change.
+async fn migrate(db: &mut PgConnection, takes_newer: bool) -> Result<(), Failure> {
+    let progress = migrations::progress(db).await?;
+    let is_current = progress.pending.is_empty() && progress.changed.is_empty();
+    if migrations::is_read_only(db).await? {
+        tracing::warn!("the database takes no changes (read_only)");
+        if is_current && (progress.unknown == 0 || takes_newer) {
+            return Ok(());
+        }
+        let pending = progress.pending.join(", ");
+        let text = format!("the database takes no changes, and migrations are to come: {pending}");
+        return Err(Failure::Unfit(vec![text]));
+    }
+    let is_empty = progress.pending.len() == progress.known;
+    if !is_empty && tenant_access::concerns_role(&tenant_access::missing(db).await?) {
+        tenant_access::make_role(db).await.map_err(in_its_words)?;
+    }
+    if takes_newer {
+        migrations::run_beside_newer(db).await?;
+        if progress.unknown > 0 {
+            tracing::warn!(migrations = progress.unknown, "the schema is a newer version's");
+            return Ok(());
+        }
+    } else {
+        migrations::run(db).await?;
+    }
+    let missing = tenant_access::missing(db).await?;
+    if !missing.is_empty() {
+        let mut transaction = db.begin().await?;
+        tenant_access::make(&mut transaction).await.map_err(in_its_words)?;
+        transaction.commit().await?;
+        let missing = missing.join("; ");
+        tracing::warn!(missing, "what keeps tenants apart was missing, and is made again");
+    }
+    Ok(())
+}
+
+/// What the database refuses, without advice of ours: it says itself what to do.
+fn in_its_words(error: sqlx::Error) -> Failure {
+    match error.as_database_error() {
+        Some(refusal) => Failure::Unfit(vec![refusal.message().to_owned()]),
+        None => error.into(),
+    }
 }

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod benchmark;
 mod chores;
+mod connect;
 pub mod doctor;
 pub mod janitor;
 pub mod key;
@@ -10,11 +11,13 @@ pub mod key_import;
 pub mod migrate;
 pub mod openapi;
 pub mod org;
+pub mod private_postgres;
 pub mod serve;
 mod signals;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use sqlx::migrate::MigrateError;
 
@@ -39,6 +42,9 @@ pub enum Failure {
     /// The database takes the connection and says nothing.
     #[error("the database said nothing within {0} seconds; check DATABASE_URL")]
     Silent(u64),
+    /// The database is not as the code needs it.
+    #[error("{}", .0.join("\n  "))]
+    Unfit(Vec<String>),
     /// The schema can not be brought up to date.
     #[error("{}", migration_words(.0))]
     Migrate(#[from] MigrateError),
@@ -51,6 +57,17 @@ pub enum Failure {
         address: SocketAddr,
         /// Why.
         source: io::Error,
+    },
+    /// Mail goes to files, and can not be written there.
+    #[error(
+        "mail can not be written to {}: {cause}; make DATA_DIR a folder that can be written, or \
+         set SMTP_URL", folder.display()
+    )]
+    MailFolder {
+        /// Where it would go.
+        folder: PathBuf,
+        /// Why it can not.
+        cause: io::Error,
     },
     /// Logs, metrics or traces can not be set up.
     #[error("telemetry can not be set up: {0}")]
@@ -78,7 +95,9 @@ fn database_words(error: &sqlx::Error) -> String {
 fn migration_words(error: &MigrateError) -> String {
     match error {
         MigrateError::VersionMissing(_) => {
-            "this database belongs to a newer Tenantry: run that, or a copy of the data".to_owned()
+            "the schema of this database is a newer Tenantry's: run that one; to go back to this \
+             version for a while, set ALLOW_NEWER_SCHEMA=on (it works one version back)"
+                .to_owned()
         }
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => format!(
             "the schema can not be brought up to date: {}; the role of DATABASE_URL has to own \

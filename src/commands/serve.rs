@@ -64,6 +64,8 @@ async fn serve_app(
     data: &str,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
+    let tried = app.mailer.try_out().await;
+    tried.map_err(|(folder, cause)| Failure::MailFolder { folder, cause })?;
     let listener = TcpListener::from_std(listener)?;
     let metrics_listener = metrics_listener.map(TcpListener::from_std).transpose()?;
     say(&welcome(listener.local_addr()?, local_addr(metrics_listener.as_ref()), data))?;

@@ -1,15 +1,19 @@
 //! Where the database is: somebody's, named by a URL, or a private one of ours.
 
 use std::path::PathBuf;
-use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
+use crate::config::database_url;
 use crate::config::env::Env;
+use crate::config::keys::parse_switch;
 use crate::model::Invalid;
 
 /// The most connections that a private Postgres is asked for: it takes 100, some for itself.
 const PRIVATE: u32 = 90;
+/// How long a database that is not there yet is waited for.
+const WAIT: Duration = Duration::from_secs(30);
 
 /// Where the database is.
 pub struct DatabaseSettings {
@@ -17,6 +21,12 @@ pub struct DatabaseSettings {
     pub url: Option<PgConnectOptions>,
     /// How many connections to it, those for lookups not counted.
     pub max_connections: u32,
+    /// How long a database that is not there yet is waited for at start.
+    pub wait: Duration,
+    /// Whether a server is ready while its database takes no changes.
+    pub is_ready_when_read_only: bool,
+    /// Whether a schema of a newer version is worked with.
+    pub takes_newer_schema: bool,
     /// Where a private database and our own secrets lie.
     pub data_dir: PathBuf,
     /// Which Postgres to run; `None` looks in the usual places.
@@ -24,15 +34,24 @@ pub struct DatabaseSettings {
 }
 
 impl DatabaseSettings {
-    pub(super) fn read(env: &mut Env<'_>) -> Self {
+    /// Reads them from `env`.
+    pub fn read(env: &mut Env<'_>) -> Self {
         let max_connections = env.optional("DATABASE_MAX_CONNECTIONS", parse_size).unwrap_or(10);
         if max_connections > PRIVATE && !env.is_set("DATABASE_URL") {
             let problem = format!("must be at most {PRIVATE} for a private Postgres");
             env.problem("DATABASE_MAX_CONNECTIONS", problem);
         }
+        // The driver takes it for `prefer` where it is misspelt.
+        env.optional("PGSSLMODE", database_url::parse_ssl_mode);
+        let wait = env.optional("DATABASE_WAIT_SECONDS", parse_wait);
         Self {
-            url: env.optional("DATABASE_URL", parse_url),
+            url: env.optional("DATABASE_URL", database_url::parse),
             max_connections,
+            wait: wait.unwrap_or(WAIT),
+            is_ready_when_read_only: env
+                .optional("READY_WHEN_READ_ONLY", parse_switch)
+                .unwrap_or(true),
+            takes_newer_schema: env.optional("ALLOW_NEWER_SCHEMA", parse_switch).unwrap_or(false),
             data_dir: data_dir(env),
             pg_bin_dir: env.optional("PG_BIN_DIR", |text| Ok(PathBuf::from(text))),
         }
@@ -45,18 +64,12 @@ pub fn data_dir(env: &mut Env<'_>) -> PathBuf {
     set.unwrap_or_else(|| PathBuf::from(".tenantry"))
 }
 
-fn parse_url(text: &str) -> Result<PgConnectOptions, Invalid> {
-    // The parser's own words could repeat the password.
-    let is_postgres = ["postgres://", "postgresql://"].iter().any(|it| text.starts_with(it));
-    let parsed = is_postgres.then(|| PgConnectOptions::from_str(text).ok()).flatten();
-    parsed.ok_or(
-        "must be a URL such as postgres://user:password@host:5432/tenantry, with what is special \
-         percent-encoded"
-            .into(),
-    )
-}
-
 fn parse_size(text: &str) -> Result<u32, Invalid> {
     let size = text.parse().ok().filter(|size| (1..=1000).contains(size));
     size.ok_or("must be a number from 1 to 1000".into())
+}
+
+fn parse_wait(text: &str) -> Result<Duration, Invalid> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= 3600);
+    seconds.map(Duration::from_secs).ok_or("must be a number of seconds from 0 to 3600".into())
 }

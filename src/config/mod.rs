@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod connections;
 pub mod database;
+pub mod database_url;
 pub mod env;
 pub mod http;
 pub mod keys;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::app::readiness::IsCurrent;
+use crate::app::readiness::Standing;
 use crate::error::{Error, Kind, Result};
 use crate::http::problem::Problem;
 
@@ -15,12 +15,13 @@ use crate::http::problem::Problem;
 #[derive(Serialize, ToSchema)]
 #[schema(as = health::Health)]
 pub struct Health {
-    /// `ok`
+    /// `ok`; `read_only` where the database takes no changes.
     #[schema(examples("ok"))]
     status: &'static str,
 }
 
 const OK: Json<Health> = Json(Health { status: "ok" });
+const READ_ONLY: Json<Health> = Json(Health { status: "read_only" });
 
 /// The routes outside every family, without a caller and never refused for load.
 pub fn routes() -> Router<App> {
@@ -36,8 +37,10 @@ pub(super) async fn live() -> Json<Health> {
     OK
 }
 
-/// Whether requests can be answered: the server is not stopping, the database answers, and its
-/// schema is the one this server was built for.
+/// Whether requests can be answered: the server is not stopping, the database answers, its schema
+/// is the one this server was built for, and so are the role, policies and privileges that keep
+/// tenants apart. Where it takes no changes, the status is `read_only` (503 where the operator says
+/// so).
 #[utoipa::path(get, path = "/health/ready", operation_id = "getHealthReady", tag = "health",
     responses(
         (status = 200, description = "They can.", body = Health),
@@ -47,9 +50,12 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>> {
     if app.is_stopping() {
         return Err(Error::new(Kind::Unavailable, "The server is stopping"));
     }
-    match app.readiness.ask(IsCurrent).await {
-        Ok(Some(true)) => Ok(OK),
-        Ok(_) => Err(Error::unavailable("migrations are missing")),
+    match app.readiness.ask().await {
+        Ok(Standing::Ready) => Ok(OK),
+        Ok(Standing::ReadOnly) if app.config.database.is_ready_when_read_only => Ok(READ_ONLY),
+        Ok(Standing::ReadOnly) => {
+            Err(Error::new(Kind::Unavailable, "The database takes no changes (read_only)"))
+        }
         Err(error) => Err(Error::unavailable(error)),
     }
 }

@@ -45,6 +45,13 @@ pub enum Error {
     )]
     DeadLink { link: PathBuf },
 
+    /// Somebody uses the cluster.
+    #[error(
+        "a server, or another command, uses the Postgres cluster in {}: stop it first",
+        home.display()
+    )]
+    InUse { home: PathBuf },
+
     /// A path that Postgres's own files cannot hold.
     #[error("{home:?} has a line break in it, which Postgres cannot cope with: set DATA_DIR")]
     LineBreak { home: PathBuf },

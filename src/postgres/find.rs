@@ -47,6 +47,10 @@ impl Binaries {
         Err(Error::Missing(Missing { major, looked, found, user }))
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -71,6 +75,10 @@ pub(super) struct Version {
 }
 
 impl Version {
+    pub(super) fn major(self) -> u32 {
+        self.major
+    }
+
     /// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, `… 18beta1`, `… 17devel`.
     fn parse(text: &str) -> Option<Self> {
         let word =
@@ -156,6 +164,15 @@ impl fmt::Display for Missing {
         for Binaries { folder, version } in &self.found {
             writeln!(f, "Found, but of another version: {version} in {}", folder.display())?;
         }
+        if let Some(major) = self.major {
+            writeln!(
+                f,
+                "Systems of another age lack postgresql-{major}; its makers have it for all: \
+                 sudo apt install postgresql-common, then \
+                 sudo /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh\n\
+                 Once both are installed, tenantry postgres-upgrade moves the data to the newer."
+            )?;
+        }
         write!(
             f,
             "Install it and start again:\n  \
@@ -226,7 +243,10 @@ mod tests {
         }
         let text = Missing { major: Some(14), ..missing }.to_string();
         assert!(
-            text.contains("apt install postgresql-14\n") && text.contains("postgresql@14"),
+            text.contains("apt install postgresql-14\n")
+                && text.contains("postgresql@14")
+                && text.contains("apt.postgresql.org.sh")
+                && text.contains("tenantry postgres-upgrade"),
             "{text}"
         );
     }

@@ -13,6 +13,7 @@
 //! | `initialise` | making a new cluster, all or nothing |
 //! | `start` | adopting the running Postgres, or starting one |
 //! | `process` | what is alive, and clearing away what is not |
+//! | `upgrade` | moving a cluster to another major version |
 //! | `janitor`, `keeper` | the two that watch: one stops Postgres, one keeps both running |
 
 mod error;
@@ -25,13 +26,16 @@ mod log;
 mod privileges;
 mod process;
 mod start;
+mod upgrade;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 pub use error::Error;
 pub use find::Missing;
 pub use janitor::janitor;
+pub use upgrade::{Upgraded, upgrade};
 
 use find::Binaries;
 use home::Home;
@@ -129,6 +133,19 @@ impl Cluster {
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
         self.binaries.program(name)
+    }
+
+    /// A program of the Postgres of `programs` (or on `PATH`, where that lacks it), to be connected
+    /// to this one.
+    #[must_use]
+    pub fn client(&self, name: &str, programs: &Self) -> Command {
+        let own = Some(programs.program(name)).filter(|program| program.is_file());
+        let mut command = Command::new(own.unwrap_or_else(|| PathBuf::from(name)));
+        command.env("PGHOST", self.home.socket_folder()).env("PGPORT", home::PORT.to_string());
+        command.env("PGUSER", NAME).env("PGDATABASE", NAME).env("PGSSLMODE", "disable");
+        command.env_remove("PGHOSTADDR").env_remove("PGPASSWORD").env_remove("PGOPTIONS");
+        command.env_remove("PGSERVICE");
+        command
     }
 
     /// Postgres's own log.

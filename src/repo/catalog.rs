@@ -34,6 +34,143 @@ pub async fn server(db: &mut PgConnection) -> Result<Server> {
     Ok(server)
 }
 
+/// What the code relies on and no connection can set for itself.
+pub struct Foundations {
+    /// The version as a number, such as 150018.
+    pub version_number: i32,
+    /// How the database encodes text, such as `UTF8`.
+    pub encoding: String,
+    /// Whether upper and lower case of ASCII letters are each other's: in a Turkish collation they
+    /// are not.
+    pub folds_ascii: bool,
+    /// Whether there is a schema to make tables in.
+    pub has_schema: bool,
+    /// Which triggers fire: `origin`, or not ours.
+    pub replication_role: String,
+}
+
+/// Reads what the code relies on.
+///
+/// # Errors
+/// The database's own.
+pub async fn foundations(db: &mut PgConnection) -> Result<Foundations> {
+    let foundations = sqlx::query_as!(
+        Foundations,
+        r#"select current_setting('server_version_num')::int as "version_number!",
+                  current_setting('server_encoding') as "encoding!",
+                  lower('ABCDEFGHIJKLMNOPQRSTUVWXYZ') = 'abcdefghijklmnopqrstuvwxyz'
+                      as "folds_ascii!",
+                  current_schema() is not null as "has_schema!",
+                  current_setting('session_replication_role') as "replication_role!""#,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(foundations)
+}
+
+/// Settings of the server that cost committed changes in a crash where they are off, and those that
+/// are.
+///
+/// # Errors
+/// The database's own.
+pub async fn risky_settings(db: &mut PgConnection) -> Result<Vec<String>> {
+    let risky = sqlx::query_scalar!(
+        r#"select name as "name!" from pg_settings
+           where name in ('fsync', 'synchronous_commit', 'full_page_writes') and setting = 'off'
+           order by name"#,
+    );
+    Ok(risky.fetch_all(db).await?)
+}
+
+/// How many connections the server takes from roles like ours.
+///
+/// # Errors
+/// The database's own.
+pub async fn connections(db: &mut PgConnection) -> Result<i32> {
+    let connections = sqlx::query_scalar!(
+        r#"select sum(case name when 'max_connections' then 1 else -1 end * setting::int)::int
+               as "connections!"
+           from pg_settings
+           where name in ('max_connections', 'superuser_reserved_connections',
+                          'reserved_connections')"#,
+    );
+    Ok(connections.fetch_one(db).await?)
+}
+
+/// Writes some pages that are gone at the end of the transaction: a disk that is full refuses.
+///
+/// # Errors
+/// The database's own.
+pub async fn try_write(db: &mut PgConnection) -> Result<()> {
+    let write = "create temporary table disk_probe on commit drop as
+                 select n, (select string_agg(md5(n::text || m::text), '')
+                            from generate_series(1, 50) m)
+                 from generate_series(1, 150) n";
+    sqlx::raw_sql(write).execute(db).await?;
+    Ok(())
+}
+
+/// Keeps everybody from writing to any table for the rest of the transaction.
+///
+/// # Errors
+/// The database's own.
+pub async fn lock_tables(db: &mut PgConnection) -> Result<()> {
+    let lock = "do $$ declare held text; begin
+                    for held in select format('%I', relname) from pg_class
+                        where relkind in ('r', 'p')
+                          and relnamespace = current_schema()::regnamespace
+                        order by 1 loop
+                        execute format('lock table %s in share mode', held);
+                    end loop;
+                end $$";
+    sqlx::raw_sql(lock).execute(db).await?;
+    Ok(())
+}
+
+/// How many rows there are of people, keys and events.
+///
+/// # Errors
+/// The database's own.
+pub async fn count_rows(db: &mut PgConnection) -> Result<[i64; 4]> {
+    let rows = sqlx::query!(
+        r#"select (select count(*) from organizations) as "organizations!",
+                  (select count(*) from accounts) as "accounts!",
+                  (select count(*) from api_keys) as "keys!",
+                  (select count(*) from audit_links) as "links!""#,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok([rows.organizations, rows.accounts, rows.keys, rows.links])
+}
+
+/// What lies between the database and whoever is connected to it.
+pub struct Transport {
+    /// Whether it is encrypted.
+    pub is_encrypted: bool,
+    /// How, such as `TLSv1.3`.
+    pub protocol: Option<String>,
+    /// Whether it never leaves the machine: a socket, or the loopback address.
+    pub is_local: bool,
+}
+
+/// How this connection reaches the database; behind a pooler, how the pooler's does.
+///
+/// # Errors
+/// The database's own.
+pub async fn transport(db: &mut PgConnection) -> Result<Transport> {
+    let transport = sqlx::query_as!(
+        Transport,
+        r#"select coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false)
+                      as "is_encrypted!",
+                  (select version from pg_stat_ssl where pid = pg_backend_pid()) as protocol,
+                  inet_server_addr() is null or inet_server_addr() = inet_client_addr()
+                      as "is_local!""#,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(transport)
+}
+
 /// What time it is there.
 ///
 /// # Errors

@@ -9,6 +9,17 @@ use crate::error::Result;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
+/// Whether the database takes no changes.
+///
+/// # Errors
+/// The database's own.
+pub async fn is_read_only(db: &mut PgConnection) -> Result<bool> {
+    let is_read_only = sqlx::query_scalar!(
+        r#"select current_setting('transaction_read_only')::boolean as "is_read_only!""#
+    );
+    Ok(is_read_only.fetch_one(db).await?)
+}
+
 /// Brings the schema up to date. Replicas that start together take turns.
 ///
 /// # Errors
@@ -17,19 +28,32 @@ pub async fn run(db: &mut PgConnection) -> Result<(), MigrateError> {
     MIGRATIONS.run(db).await
 }
 
-/// Whether every migration this binary knows has run.
+/// The same for a schema that a newer binary may have migrated further.
+///
+/// # Errors
+/// A migration that fails, or was changed after it ran.
+pub async fn run_beside_newer(db: &mut PgConnection) -> Result<(), MigrateError> {
+    let mut migrations = sqlx::migrate!();
+    migrations.set_ignore_missing(true);
+    migrations.run(db).await
+}
+
+/// Whether every migration this binary knows has run, and whether the database takes no changes.
 ///
 /// # Errors
 /// The database's own.
-pub async fn are_current(db: &mut PgConnection) -> Result<bool> {
+pub async fn standing(db: &mut PgConnection) -> Result<(bool, bool)> {
     let known: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
-    let ran = sqlx::query_scalar!(
-        r#"select count(*) as "count!" from _sqlx_migrations where success and version = any($1)"#,
+    let found = sqlx::query!(
+        r#"select count(*) as "ran!",
+                  current_setting('transaction_read_only')::boolean as "is_read_only!"
+           from _sqlx_migrations where success and version = any($1)"#,
         &known,
     )
     .fetch_one(db)
     .await?;
-    Ok(usize::try_from(ran).is_ok_and(|ran| ran == known.len()))
+    let is_current = usize::try_from(found.ran).is_ok_and(|ran| ran == known.len());
+    Ok((is_current, found.is_read_only))
 }
 
 /// How the schema stands to this binary.

@@ -27,8 +27,10 @@ pub mod people;
 pub mod personal_tokens;
 pub mod projects;
 pub mod rate_limits;
+pub mod session;
 pub mod sessions;
 pub mod standings;
+pub mod tenant_access;
 pub mod tenant_walls;
 pub mod usage;
 pub mod users;
@@ -61,6 +63,12 @@ pub fn is_lost(error: &sqlx::Error) -> bool {
 /// Whether the database closed the connection with it.
 fn is_fatal(refusal: &PgDatabaseError) -> bool {
     matches!(refusal.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+}
+
+/// Whether the disk of the database is full.
+#[must_use]
+pub fn is_full(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|refusal| refusal.code().as_deref() == Some("53100"))
 }
 
 /// Whether the database gave up on the statement because of load or time: a lock or statement

@@ -48,6 +48,8 @@ fn every_problem_is_told_at_once() {
     let wrong = [
         ("DATABASE_URL", "mysql://localhost"),
         ("DATABASE_MAX_CONNECTIONS", "0"),
+        ("DATABASE_WAIT_SECONDS", "soon"),
+        ("PGSSLMODE", "verify_full"),
         ("LISTEN_ADDR", "8080"),
         ("PUBLIC_URL", "https://user@example.com/path"),
         ("TRUSTED_PROXY_HOPS", "-1"),

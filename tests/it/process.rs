@@ -305,8 +305,12 @@ fn a_database_that_says_nothing_is_given_up_on() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://a:b@{}/x", silent.local_addr().unwrap());
     let pepper = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
-    let settings =
-        [("DATABASE_URL", url.as_str()), ("KEY_PEPPERS", pepper), ("JWT_SECRETS", pepper)];
+    let settings = [
+        ("DATABASE_URL", url.as_str()),
+        ("DATABASE_WAIT_SECONDS", "0"),
+        ("KEY_PEPPERS", pepper),
+        ("JWT_SECRETS", pepper),
+    ];
     let done = place.command(&settings).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(told(&done).contains("said nothing within 10 seconds"), "{}", told(&done));
@@ -335,6 +339,36 @@ fn an_address_that_is_taken_is_named_with_its_variable() {
         assert_eq!(done.status.code(), Some(1));
         assert!(told(&done).contains(&format!("{variable}: can not listen on {address}")));
     }
+}
+
+#[test]
+fn a_folder_for_mail_that_can_not_be_written_refuses_to_start() {
+    let place = Place::new();
+    place.start(&[]).end("INT");
+    let folder = place.path().join(".tenantry/mail");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::write(&folder, "in the way").unwrap();
+    for command in ["serve", "doctor"] {
+        let done = place.command(&[]).arg(command).output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "{}", told(&done));
+        assert!(told(&done).contains("SMTP_URL"), "{}", told(&done));
+    }
+    let server = [("SMTP_URL", "smtp://127.0.0.1:1"), ("MAIL_FROM", "no-reply@example.com")];
+    let here = ("PUBLIC_URL", "http://api.example.com");
+    place.start(&[server[0], server[1], here]).end("INT");
+}
+
+/// Docker mounts a new volume as what the image has in its place.
+#[test]
+fn in_a_container_that_is_read_only_mail_has_a_volume_that_the_server_owns() {
+    let compose = include_str!("../../docker-compose.yml");
+    assert!(compose.contains("read_only: true"));
+    assert!(compose.contains("- tenantry:/var/lib/tenantry\n"));
+    assert!(compose.contains("DATA_DIR: /var/lib/tenantry\n"));
+    let dockerfile = include_str!("../../deploy/Dockerfile");
+    assert!(
+        dockerfile.contains("install --directory --owner=tenantry --mode=0711 /var/lib/tenantry")
+    );
 }
 
 #[test]

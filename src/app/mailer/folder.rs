@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{Access, access};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
@@ -27,6 +28,28 @@ impl MailFolder {
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Whether mail can be kept, tried out: nothing is left but the folder.
+    ///
+    /// # Errors
+    /// The file system's own.
+    pub(super) async fn try_out(&self) -> io::Result<()> {
+        let path = self.keep(Uuid::nil(), Vec::new()).await?;
+        fs::remove_file(path)
+    }
+
+    /// Whether mail could most likely be kept, without making anything.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn look(&self) -> io::Result<()> {
+        let there = self.0.ancestors().find(|folder| folder.symlink_metadata().is_ok());
+        let there = there.unwrap_or(Path::new("."));
+        if !fs::metadata(there)?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(access(there, Access::WRITE_OK | Access::EXEC_OK)?)
     }
 
     /// Writes a finished mail down, in place of any other with this id, and says where.

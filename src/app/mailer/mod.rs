@@ -8,6 +8,7 @@ mod message;
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,6 +101,19 @@ impl Mailer {
 }
 
 impl Mailer {
+    /// Fails where mail would go to files that can not be written. A mail server may come back.
+    ///
+    /// # Errors
+    /// The folder, and the file system's own words.
+    pub async fn try_out(&self) -> Result<(), (PathBuf, io::Error)> {
+        match &self.way {
+            Way::Smtp(_) => Ok(()),
+            Way::Folder(folder) => {
+                folder.try_out().await.map_err(|error| (folder.path().to_owned(), error))
+            }
+        }
+    }
+
     /// Looks whether mail could be sent now, without sending any.
     ///
     /// # Errors
@@ -112,7 +126,10 @@ impl Mailer {
                 Ok(Err(error)) => Err(MailError::Transient(error.into())),
                 Err(late) => Err(MailError::Transient(late.into())),
             },
-            Way::Folder(folder) => Ok(Reached::Folder(folder.path().to_owned())),
+            Way::Folder(folder) => match folder.look() {
+                Ok(()) => Ok(Reached::Folder(folder.path().to_owned())),
+                Err(error) => Err(MailError::Transient(error.into())),
+            },
         }
     }
 }

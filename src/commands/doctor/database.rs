@@ -4,27 +4,20 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 use tokio::runtime::Runtime;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Check;
 use super::settings::Settings;
+use crate::app::LOOKUP_CONNECTIONS;
 use crate::clock::{Clock, SystemClock};
+use crate::commands::Failure;
+use crate::commands::connect::{self, Connected, OLDEST, Pooler, Privacy};
 use crate::commands::migrate::{Prepared, start_cluster};
-use crate::commands::{Failure, database_words};
 use crate::error::{Error, Result};
 use crate::model::ids::OrganizationId;
-use crate::repo::{catalog, keys, migrations, outbox, tenant_walls};
-
-/// How long the database may take to say its first word.
-const CONNECT: Duration = Duration::from_secs(10);
-/// What each connection of ours is held to: we change nothing, and are not waited for.
-const SETTINGS: [(&str, &str); 2] =
-    [("default_transaction_read_only", "on"), ("statement_timeout", "10s")];
-/// The oldest version that has all that the migrations use.
-const OLDEST: i32 = 140_000;
+use crate::repo::{catalog, keys, migrations, outbox, session, tenant_access, tenant_walls};
 
 /// Checks the database, if there is one.
 ///
@@ -55,15 +48,25 @@ pub(super) fn checks(settings: &Settings, runtime: &Runtime) -> Result<Vec<Check
 
 async fn look(settings: &Settings, options: &PgConnectOptions) -> Vec<Check> {
     let started = Instant::now();
-    let connecting = timeout(CONNECT, options.clone().options(SETTINGS).connect()).await;
-    let mut db = match connecting {
-        Ok(Ok(db)) => db,
-        Ok(Err(error)) => return vec![unreachable(&database_words(&error))],
-        Err(_) => return vec![unreachable("it says nothing")],
+    let mut connected = match connect::connect(options, Duration::ZERO).await {
+        Ok(connected) => connected,
+        Err(failure) => return vec![Check::problem("database", failure.to_string())],
     };
-    let mut checks = vec![told("database", server(&mut db, started).await)];
-    checks.push(told("clock", clock(&mut db).await));
-    let progress = match migrations::progress(&mut db).await {
+    let mut checks = vec![told("encryption", privacy(&mut connected, options).await)];
+    if let Some(pooler) = &connected.pooler {
+        checks.push(pool_mode(pooler));
+        if pooler.is_shared {
+            return checks;
+        }
+    }
+    let db = &mut connected.db;
+    if let Err(error) = session::configure(db, session::EXAMINATION).await {
+        return vec![Check::problem("database", error.to_string())];
+    }
+    checks.insert(0, told("database", server(db, started).await));
+    checks.push(told("foundations", foundations(settings, db).await));
+    checks.push(told("clock", clock(db).await));
+    let progress = match migrations::progress(db).await {
         Ok(progress) => progress,
         Err(error) => {
             checks.push(told("migrations", Err(error)));
@@ -71,24 +74,77 @@ async fn look(settings: &Settings, options: &PgConnectOptions) -> Vec<Check> {
         }
     };
     let is_empty = progress.pending.len() == progress.known;
-    checks.push(schema(&progress));
+    checks.push(schema(&progress, settings.config.database.takes_newer_schema));
     if !is_empty {
-        checks.push(told("role", role(&mut db).await));
-        checks.push(told("walls", walls(&mut db).await));
-        checks.push(told("owner", owner(&mut db).await));
-        checks.push(told("trail", trail(&mut db).await));
+        checks.push(told("role", role(db).await));
+        checks.push(told("walls", walls(db).await));
+        checks.push(told("privileges", privileges(db).await));
+        checks.push(told("owner", owner(db).await));
+        checks.push(told("trail", trail(db).await));
         if !settings.is_broken("KEY_PEPPERS") {
-            checks.push(told("keys", digests(settings, &mut db).await));
+            checks.push(told("keys", digests(settings, db).await));
         }
-        checks.push(told("outbox", given_up(&mut db).await));
+        checks.push(told("outbox", given_up(db).await));
     }
-    let _ = db.close().await;
+    let _ = connected.db.close().await;
     checks
 }
 
-fn unreachable(why: &str) -> Check {
-    let text = format!("{why}: check DATABASE_URL, and that the server runs and lets us in");
-    Check::problem("database", text)
+async fn privacy(connected: &mut Connected, options: &PgConnectOptions) -> Result<Check> {
+    let privacy = connect::privacy(connected, options).await?;
+    let text = format!("the connection: {privacy}");
+    Ok(match privacy {
+        Privacy::Plain => Check::warning(
+            "encryption",
+            format!(
+                "{text}, so keys' digests and addresses can be read on their way: set \
+                     sslmode=verify-full in DATABASE_URL"
+            ),
+        ),
+        Privacy::Encrypted { is_verified: false, .. } => Check::warning(
+            "encryption",
+            format!(
+                "{text}, so another could pass for the database: set sslmode=verify-full in \
+                     DATABASE_URL"
+            ),
+        ),
+        _ => Check::ok("encryption", text),
+    })
+}
+
+fn pool_mode(pooler: &Pooler) -> Check {
+    match pooler.problem() {
+        Some(problem) => Check::problem("pooler", problem),
+        None => Check::ok("pooler", pooler.words()),
+    }
+}
+
+async fn foundations(settings: &Settings, db: &mut PgConnection) -> Result<Check> {
+    let problems = connect::problems(db).await?;
+    if !problems.is_empty() {
+        return Ok(Check::problem("foundations", problems.join("; ")));
+    }
+    let risky = catalog::risky_settings(db).await?;
+    if !risky.is_empty() {
+        let text = format!(
+            "{} off: a crash loses what callers were told was done; set it on",
+            risky.join(" and ")
+        );
+        return Ok(Check::warning("foundations", text));
+    }
+    let needed = settings.config.database.max_connections + LOOKUP_CONNECTIONS;
+    let allowed = catalog::connections(db).await?;
+    if i64::from(allowed) < i64::from(needed) {
+        let text = format!(
+            "the server takes {allowed} connections and each of ours asks for {needed}: raise its \
+             max_connections, or lower DATABASE_MAX_CONNECTIONS"
+        );
+        return Ok(Check::warning("foundations", text));
+    }
+    Ok(Check::ok(
+        "foundations",
+        "encoding, collation, schema and durability are as they have to be",
+    ))
 }
 
 /// A check that could not be made is a problem, too.
@@ -133,9 +189,15 @@ fn difference(before: DateTime<Utc>, there: DateTime<Utc>, after: DateTime<Utc>)
     }
 }
 
-fn schema(progress: &migrations::Progress) -> Check {
+fn schema(progress: &migrations::Progress, takes_newer: bool) -> Check {
     let migrations::Progress { known, pending, unknown, changed } = progress;
     let problem = |text: String| Check::problem("migrations", text);
+    if *unknown > 0 && takes_newer && pending.is_empty() && changed.is_empty() {
+        return Check::warning(
+            "migrations",
+            format!("all {known} have run, and {unknown} of a newer Tenantry: go back to that one"),
+        );
+    }
     if *unknown > 0 {
         return problem(format!(
             "{unknown} are of a newer Tenantry, whose database this is: run that one"
@@ -214,6 +276,17 @@ async fn walls(db: &mut PgConnection) -> Result<Check> {
          row level security, force row level security; the policies are in the migrations"
     );
     Ok(Check::problem("walls", text))
+}
+
+async fn privileges(db: &mut PgConnection) -> Result<Check> {
+    let missing = tenant_access::missing(db).await?;
+    let grants = missing.into_iter().filter(|it| it.starts_with("grant ") && it.contains(" on "));
+    let grants: Vec<_> = grants.collect();
+    if grants.is_empty() {
+        return Ok(Check::ok("privileges", "tenantry_tenant has those that it needs"));
+    }
+    let text = format!("missing: {}; run tenantry migrate", grants.join("; "));
+    Ok(Check::problem("privileges", text))
 }
 
 async fn owner(db: &mut PgConnection) -> Result<Check> {

@@ -8,7 +8,7 @@ use crate::app::mailer::{Mailer, Reached};
 const SUBJECT: &str = "mail";
 
 /// Asks the mail server whether it would take our mail. None is sent.
-pub(super) async fn check(mailer: &Mailer) -> Check {
+pub(super) async fn check(mailer: &Mailer, has_server: bool) -> Check {
     match mailer.reach().await {
         Ok(Reached::Smtp) => Check::ok(SUBJECT, "the server of SMTP_URL is at our service"),
         Ok(Reached::Folder(folder)) => {
@@ -17,6 +17,14 @@ pub(super) async fn check(mailer: &Mailer) -> Check {
                 folder.display()
             );
             Check::warning(SUBJECT, text)
+        }
+        Err(error) if !has_server => {
+            let why = error.source().map(ToString::to_string).unwrap_or_default();
+            let text = format!(
+                "can not be written to the folder mail in DATA_DIR ({why}), so a server does not \
+                 start: make it writable, or set SMTP_URL"
+            );
+            Check::problem(SUBJECT, text)
         }
         Err(error) => {
             let why = error.source().map(ToString::to_string).unwrap_or_default();

@@ -1,0 +1,251 @@
+//! Opens the connections of a pool in the background.
+//!
+//! Opening one takes seven round trips with TLS and SCRAM: two seconds over a slow link, which no
+//! request waits for. So whoever needs a connection waits for a while for the next one that is
+//! opened or given back, and what is being opened is finished for whoever comes next.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use crate::repo::session::{self, SessionSettings};
+
+/// How long opening a connection may take.
+const OPEN: Duration = Duration::from_secs(10);
+/// How long a connection may be on its way before it is no reason not to open another one: over a
+/// link that was cut it never arrives.
+const LATE: Duration = Duration::from_secs(1);
+/// How long to wait before a database that is just starting is asked again.
+const AGAIN: Duration = Duration::from_millis(25);
+/// How long one may lie unused before it is asked whether it still lives.
+const STALE: Duration = Duration::from_secs(1);
+/// How long it may take to say so, besides the round trip.
+const PING: Duration = Duration::from_millis(200);
+/// The longest round trip that is allowed for.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_millis(500);
+
+/// An open connection.
+pub struct Opened {
+    /// It.
+    pub connection: PgConnection,
+    /// When it was opened.
+    pub since: Instant,
+    _counted: Counted,
+}
+
+/// Counts a connection for as long as it is open.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Opens connections; cheap to clone.
+#[derive(Clone)]
+pub struct Opener(Arc<Shared>);
+
+struct Shared {
+    options: PgConnectOptions,
+    settings: SessionSettings,
+    most: usize,
+    /// In microseconds, as the newest connection took it.
+    round_trip: AtomicU64,
+    open: Arc<AtomicUsize>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Those who wait for a connection.
+    waiting: VecDeque<oneshot::Sender<Result<Opened, sqlx::Error>>>,
+    /// What nobody waited for any more, with when that was.
+    unused: Vec<(Opened, Instant)>,
+    /// When each that is being opened was begun.
+    opening: BTreeMap<u64, Instant>,
+    begun: u64,
+}
+
+impl Opener {
+    /// Opens connections with these settings, and keeps at most `most` open.
+    #[must_use]
+    pub fn new(options: PgConnectOptions, settings: SessionSettings, most: usize) -> Self {
+        let (round_trip, open, state) = (AtomicU64::new(0), Arc::default(), Mutex::default());
+        Self(Arc::new(Shared { options, settings, most, round_trip, open, state }))
+    }
+
+    /// The next connection that is opened or handed over. Dropped, it leaves what is being opened
+    /// to others.
+    ///
+    /// # Errors
+    /// Why none could be opened.
+    pub async fn next(&self) -> Result<Opened, sqlx::Error> {
+        while let Some((mut opened, since)) = self.unused() {
+            if since.elapsed() < STALE || self.ping(&mut opened.connection).await {
+                return Ok(opened);
+            }
+        }
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.state();
+            state.waiting.retain(|waiting| !waiting.is_closed());
+            state.waiting.push_back(sender);
+            let on_time = state.opening.values().filter(|begun| begun.elapsed() < LATE).count();
+            if on_time < state.waiting.len() && state.opening.len() < 2 * self.0.most {
+                self.begin(&mut state);
+            }
+        }
+        receiver.await.unwrap_or(Err(sqlx::Error::PoolClosed))
+    }
+
+    /// Gives a connection that is not needed any more to whoever waits for one.
+    pub fn hand_over(&self, opened: Opened) {
+        let mut state = self.state();
+        if let Some(Ok(opened)) = state.offer(Ok(opened)) {
+            state.unused.push((opened, Instant::now()));
+        }
+    }
+
+    /// Whether anybody waits for a connection.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.state().waiting.iter().any(|waiting| !waiting.is_closed())
+    }
+
+    /// Whether the connection answers.
+    pub async fn ping(&self, connection: &mut PgConnection) -> bool {
+        let patience = PING + 2 * self.round_trip();
+        timeout(patience, connection.ping()).await.is_ok_and(|answered| answered.is_ok())
+    }
+
+    /// How long a question to the database and its answer are under way.
+    #[must_use]
+    pub fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.0.round_trip.load(Ordering::Relaxed))
+    }
+
+    /// How many connections are open, and how many of them were never used.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        (self.0.open.load(Ordering::Relaxed), self.state().unused.len())
+    }
+
+    /// Closes what has lain unused for so long.
+    pub fn close_unused(&self, idle: Duration) {
+        self.state().unused.retain(|(_, since)| since.elapsed() < idle);
+    }
+
+    fn unused(&self) -> Option<(Opened, Instant)> {
+        self.state().unused.pop()
+    }
+
+    fn begin(&self, state: &mut State) {
+        let number = state.begun;
+        state.begun += 1;
+        state.opening.insert(number, Instant::now());
+        let opening = Opening { opener: self.clone(), number, begun: Instant::now() };
+        tokio::spawn(async move {
+            let opened = timeout(OPEN, opening.opener.open()).await;
+            let late = |_| Err(sqlx::Error::Io(io::Error::from(ErrorKind::TimedOut)));
+            opening.end(opened.unwrap_or_else(late));
+        });
+    }
+
+    async fn open(&self) -> Result<Opened, sqlx::Error> {
+        let Shared { options, settings, .. } = &*self.0;
+        let mut connection = loop {
+            match options.connect().await {
+                Err(error) if is_starting(&error) && self.is_awaited() => sleep(AGAIN).await,
+                opened => break opened?,
+            }
+        };
+        session::configure(&mut connection, *settings).await?;
+        let asked = Instant::now();
+        if !session::is_configured(&mut connection, *settings).await? {
+            let why = "the connection does not keep its settings: a pooler in transaction mode \
+                       stands before the database";
+            return Err(sqlx::Error::Protocol(why.to_owned()));
+        }
+        let took = asked.elapsed().min(LONGEST_ROUND_TRIP).as_micros();
+        self.0.round_trip.store(u64::try_from(took).unwrap_or_default(), Ordering::Relaxed);
+        let counted = Counted::new(&self.0.open);
+        Ok(Opened { connection, since: Instant::now(), _counted: counted })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Gives it to the first who still waits; what nobody took.
+    fn offer(
+        &mut self,
+        mut opened: Result<Opened, sqlx::Error>,
+    ) -> Option<Result<Opened, sqlx::Error>> {
+        while let Some(waiting) = self.waiting.pop_front() {
+            match waiting.send(opened) {
+                Ok(()) => return None,
+                Err(untaken) => opened = untaken,
+            }
+        }
+        Some(opened)
+    }
+}
+
+/// A connection that is being opened; however that ends, it is not counted any more.
+struct Opening {
+    opener: Opener,
+    number: u64,
+    begun: Instant,
+}
+
+impl Opening {
+    /// Gives the connection to whoever waits, or keeps it for the next. A failure goes to those
+    /// who waited when it was begun: for others, newer ones are under way.
+    fn end(self, opened: Result<Opened, sqlx::Error>) {
+        let (shared, is_late) = (&self.opener.0, self.begun.elapsed() > LATE);
+        if let Err(error) = &opened
+            && is_late
+        {
+            tracing::warn!(%error, "opening a connection to the database failed");
+            return;
+        }
+        let mut state = self.opener.state();
+        if let Some(Ok(opened)) = state.offer(opened)
+            && shared.open.load(Ordering::Relaxed) <= shared.most
+        {
+            state.unused.push((opened, Instant::now()));
+        }
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.opener.state().opening.remove(&self.number);
+    }
+}
+
+/// Whether the database may well be there in a moment.
+fn is_starting(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
+        sqlx::Error::Database(refusal) => refusal.is_transient_in_connect_phase(),
+        _ => false,
+    }
+}

@@ -1,0 +1,196 @@
+//! `DATABASE_URL`, read strictly.
+//!
+//! The driver ignores what it does not know, so that a misspelt `sslmode` would be a connection in
+//! plain text. Here every parameter is known or refused, by its name and never by its value.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use url::{Host, Url};
+
+use crate::model::Invalid;
+
+/// The parameters that the driver takes, beside `options[name]`.
+const PARAMETERS: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+/// How a connection may be encrypted. The driver treats `allow` as `disable`.
+const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
+/// The names of the parameter that names the certificate authority.
+const ROOT_CERTIFICATE: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
+
+/// Reads a `DATABASE_URL`.
+///
+/// # Errors
+/// Where it is not a URL of a Postgres, or has a parameter that is unknown, given twice or
+/// malformed. The words hold no value: one of them may be a password.
+pub fn parse(text: &str) -> Result<PgConnectOptions, Invalid> {
+    let wrong = "must be a URL such as postgres://user:password@host:5432/tenantry, with what is \
+                 special percent-encoded";
+    let url = Url::parse(text).map_err(|_| wrong)?;
+    // A password with `?` or `&` in it ends up among the parameters.
+    let is_clear = url.fragment().is_none() && url.query_pairs().all(|(name, _)| is_name(&name));
+    if !matches!(url.scheme(), "postgres" | "postgresql") || !is_clear {
+        return Err(wrong.into());
+    }
+    check_names(&url)?;
+    let mode = check_ssl(&url)?;
+    let mut options = PgConnectOptions::from_str(text).map_err(|_| wrong)?;
+    options = options.extra_float_digits(None);
+    if let Some(Host::Ipv6(address)) = url.host()
+        && value(&url, &["host", "hostaddr"]).is_none()
+    {
+        options = options.host(&address.to_string());
+    } else if let Some(host) = value(&url, &["host", "hostaddr"])
+        && let Some(address) = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'))
+    {
+        options = options.host(address);
+    }
+    // As libpq does; the driver would encrypt and not verify.
+    if mode.as_deref() == Some("require") && value(&url, &ROOT_CERTIFICATE).is_some() {
+        options = options.ssl_mode(PgSslMode::VerifyCa);
+    }
+    Ok(options)
+}
+
+/// Checks an `sslmode`, as `DATABASE_URL` or the variable `PGSSLMODE` gives it.
+///
+/// # Errors
+/// Where it is none.
+pub fn parse_ssl_mode(text: &str) -> Result<String, Invalid> {
+    let known = SSL_MODES.iter().find(|mode| mode.eq_ignore_ascii_case(text));
+    known
+        .map(ToString::to_string)
+        .ok_or_else(|| format!("must be one of {}", SSL_MODES.join(", ")).into())
+}
+
+fn check_names(url: &Url) -> Result<(), Invalid> {
+    let mut seen = BTreeSet::new();
+    for (name, _) in url.query_pairs() {
+        let is_option = name.starts_with("options[") && name.ends_with(']');
+        if !is_option && !PARAMETERS.contains(&&*name) {
+            let known = PARAMETERS.join(", ");
+            return Err(format!(
+                "must not have the parameter `{name}`, which is unknown; known are {known} and \
+                 options[…]"
+            )
+            .into());
+        }
+        if !seen.insert(name.clone()) {
+            return Err(format!("must have the parameter `{name}` once, not twice").into());
+        }
+    }
+    Ok(())
+}
+
+/// The `sslmode`, if there is one and it is sound.
+fn check_ssl(url: &Url) -> Result<Option<String>, Invalid> {
+    let mode = value(url, &["sslmode", "ssl-mode"]);
+    let mode = mode.map(|mode| parse_ssl_mode(&mode)).transpose();
+    let mode = mode.map_err(|Invalid(why)| format!("has an `sslmode`, which {why}"))?;
+    let verifies = mode.as_deref().is_some_and(|mode| !matches!(mode, "disable" | "prefer"));
+    if value(url, &ROOT_CERTIFICATE).is_some() && !verifies {
+        return Err("must have sslmode=verify-full beside `sslrootcert`, which is not looked at \
+                    otherwise"
+            .into());
+    }
+    Ok(mode)
+}
+
+/// The value of the first parameter with one of these names.
+fn value(url: &Url, names: &[&str]) -> Option<String> {
+    let mut pairs = url.query_pairs();
+    pairs.find(|(name, _)| names.contains(&&**name)).map(|(_, value)| value.into_owned())
+}
+
+/// Whether the text may be repeated: it looks like the name of a parameter, not like the rest of a
+/// password.
+fn is_name(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
+    (1..=64).contains(&text.len()) && text.chars().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        parse(text).expect_err("refused").0.into_owned()
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_refused_by_its_name() {
+        for name in ["ssl_mode", "sslmod", "SSLMODE", "schema", "channel_binding"] {
+            let told = refusal(&format!("postgres://u:hunter2@localhost/db?{name}=hunter2"));
+            assert!(told.contains(&format!("`{name}`")), "{told}");
+            assert!(told.contains("sslmode") && !told.contains("hunter2"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_given_twice_or_malformed_is_refused() {
+        let twice = refusal("postgres://localhost/db?sslmode=verify-full&sslmode=disable");
+        assert!(twice.contains("once"), "{twice}");
+        for mode in ["requires", "allow", "on", ""] {
+            let told = refusal(&format!("postgres://localhost/db?sslmode={mode}"));
+            assert!(told.contains("`sslmode`, which must be one of disable"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_password_that_is_not_encoded_is_not_repeated() {
+        for text in ["postgres://u:12?hunter2&hunter2@localhost/db", "postgres://u:1#hunter2@h/db"]
+        {
+            assert!(!refusal(text).contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_in_brackets_is_an_address() {
+        for text in ["postgres://u:p@[::1]:5433/db", "postgres://u:p@/db?host=[::1]&port=5433"] {
+            let options = parse(text).expect("good");
+            assert_eq!((options.get_host(), options.get_port()), ("::1", 5433), "{text}");
+        }
+        let options = parse("postgres://u:p@[::1]/db?host=example.com").expect("good");
+        assert_eq!(options.get_host(), "example.com");
+    }
+
+    #[test]
+    fn a_certificate_authority_is_never_ignored() {
+        let mode = |text: &str| format!("{:?}", parse(text).expect("good").get_ssl_mode());
+        let root = "sslrootcert=/etc/ca.crt";
+        assert_eq!(mode(&format!("postgres://h/db?sslmode=require&{root}")), "VerifyCa");
+        assert_eq!(mode(&format!("postgres://h/db?sslmode=verify-full&{root}")), "VerifyFull");
+        for without in ["", "&sslmode=prefer", "&sslmode=disable"] {
+            let told = refusal(&format!("postgres://h/db?{root}{without}"));
+            assert!(told.contains("sslmode=verify-full"), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_the_driver_takes_is_taken() {
+        let text = "postgresql://u@/db?host=/run/postgresql&port=5433&user=a&dbname=b&\
+                    application_name=t&options[search_path]=x&statement-cache-capacity=50";
+        let options = parse(text).expect("good");
+        assert_eq!(options.get_database(), Some("b"));
+        assert_eq!(options.get_username(), "a");
+    }
+}

@@ -1,0 +1,124 @@
+//! Moving a cluster to another major version of Postgres.
+//!
+//! The one thing to know: the old data is copied, never converted. The new cluster is made beside
+//! it and takes its place when it is complete; until then nothing of the old one has changed, and
+//! after that it is still there under another name.
+
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::find::Binaries;
+use super::home::Home;
+use super::privileges::Identity;
+use super::process::{self, MOMENT};
+use super::{Cluster, Error, Settings};
+
+/// How long our own use of a cluster may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What an upgrade did.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The version that the data had.
+    pub from: String,
+    /// The version that it has.
+    pub to: String,
+    /// Where the old data is kept.
+    pub kept: PathBuf,
+}
+
+/// Moves the cluster of `settings` to the programs in `to`, or to the newest that are installed.
+/// `copy` copies everything from the first cluster to the second, and may use the private folder.
+/// Nothing happens (`None`) where the data is of that version already. Blocks.
+///
+/// # Errors
+/// A cluster that is in use, either Postgres missing, or what `copy` says; the old data is as it
+/// was.
+pub fn upgrade<E: From<Error>>(
+    settings: &Settings,
+    to: Option<&Path>,
+    copy: impl FnOnce(&Cluster, &Cluster, &Path) -> Result<(), E>,
+) -> Result<Option<Upgraded>, E> {
+    let identity = Identity::current()?;
+    let home = Home::settle(&settings.home, &identity)?;
+    let Some(major) = home.major()? else {
+        return Err(Error::NotACluster { data: home.data() }.into());
+    };
+    let newest = Binaries::find(to, None, &identity.for_data_in(&home))?;
+    if newest.version.major() <= major {
+        return Ok(None);
+    }
+    home.create_locks()?;
+    drop(lock_alone(&home, Duration::ZERO)?);
+    let beside = Home::at(PathBuf::from(format!("{}.upgrade", home.path().display())));
+    remove(&beside)?;
+
+    let old = Cluster::start(settings)?;
+    let new_settings = Settings {
+        home: beside.path().to_owned(),
+        bin_dir: Some(newest.folder().to_owned()),
+        ..settings.clone()
+    };
+    let new = Cluster::start(&new_settings)?;
+    let folder = beside.path().join("copy");
+    let made = DirBuilder::new().mode(0o700).create(&folder);
+    made.map_err(|e| Error::io("create", &folder, e))?;
+    let (from, to) = (old.version().to_owned(), new.version().to_owned());
+    let copied = copy(&old, &new, &folder);
+    drop(new);
+    if let Err(failure) = copied {
+        drop(lock_alone(&beside, PATIENCE));
+        remove(&beside)?;
+        return Err(failure);
+    }
+    let _new = end(&beside)?;
+    drop(old);
+    let _old = end(&home)?;
+    let kept = home.path().join(format!("data.{major}"));
+    replace(&home.data(), &kept, &beside.data())?;
+    remove(&beside)?;
+    Ok(Some(Upgraded { from, to, kept }))
+}
+
+/// Puts the new data in the place of the old.
+fn replace(data: &Path, kept: &Path, new: &Path) -> Result<(), Error> {
+    let rename =
+        |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| Error::io("move", from, e));
+    rename(data, kept)?;
+    rename(new, data).inspect_err(|_| drop(fs::rename(kept, data)))?;
+    let home = data.parent().unwrap_or(data);
+    File::open(home).and_then(|it| it.sync_all()).map_err(|e| Error::io("write", home, e))
+}
+
+/// Stops the Postgres of a cluster that nobody uses any more, and keeps others from using it.
+fn end(home: &Home) -> Result<File, Error> {
+    let users = lock_alone(home, PATIENCE)?;
+    process::stop(home);
+    process::kill_stragglers(home);
+    Ok(users)
+}
+
+fn lock_alone(home: &Home, patience: Duration) -> Result<File, Error> {
+    let users = home.open_users_lock()?;
+    let started = Instant::now();
+    while users.try_lock().is_err() {
+        if started.elapsed() > patience {
+            return Err(Error::InUse { home: home.path().to_owned() });
+        }
+        sleep(MOMENT);
+    }
+    Ok(users)
+}
+
+/// Removes a cluster that was made beside another and never used.
+fn remove(home: &Home) -> Result<(), Error> {
+    if !home.path().exists() {
+        return Ok(());
+    }
+    process::stop(home);
+    process::kill_stragglers(home);
+    fs::remove_dir_all(home.path()).map_err(|e| Error::io("remove", home.path(), e))
+}

@@ -1,0 +1,123 @@
+//! Readiness says what the database can not do: take changes, or keep tenants apart; and
+//! `tenantry migrate` makes what a restore left out.
+
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+
+use crate::support::server::Place;
+use crate::support::{TestApp, run};
+
+async fn administer(app: &TestApp, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut app.superuser().await).await.unwrap();
+}
+
+/// Changes a setting of the database, for connections from now on: there are no others.
+async fn set(app: &TestApp, setting: &str) {
+    let sql = format!(
+        "do $$ begin execute format('alter database %I {setting}', current_database()); end $$;
+         select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid()"
+    );
+    administer(app, &sql).await;
+    // Finds out that the connections that lay idle are gone.
+    let _ = app.app.db.run(async |db| Ok(sqlx::query("select").execute(db).await?)).await;
+}
+
+#[tokio::test]
+async fn with_a_read_only_database_keys_are_checked_and_readiness_says_read_only() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        set(app, "set default_transaction_read_only = on").await;
+        let ready = app.anon().get("/health/ready").await.has_status(200);
+        assert_eq!(ready.body, json!({ "status": "read_only" }));
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.anon().post("/signup", json!({})).await.has_status(503);
+        let strict = app.replica_with(&[("READY_WHEN_READ_ONLY", "off")]);
+        let refused = strict.anon().get("/health/ready").await.has_status(503);
+        assert!(refused.body["detail"].as_str().unwrap().contains("read_only"));
+        set(app, "reset default_transaction_read_only").await;
+        let ready = app.anon().get("/health/ready").await.has_status(200);
+        assert_eq!(ready.body, json!({ "status": "ok" }));
+        strict.anon().get("/health/ready").await.has_status(200);
+        app.anon().post("/signup", json!({})).await.has_status(201);
+        strict.close();
+    })
+    .await;
+}
+
+/// The database answers as with a full disk, without one.
+#[tokio::test]
+async fn with_a_full_disk_readiness_says_read_only_until_something_could_be_written() {
+    run(async |app| {
+        let full = "create function refuse() returns trigger language plpgsql as $$
+                    begin raise exception 'No space left on device' using errcode = '53100'; end $$;
+                    create trigger full_disk before insert on organizations
+                    execute function refuse();
+                    create function refuse_tables() returns event_trigger language plpgsql as $$
+                    begin raise exception 'No space left on device' using errcode = '53100'; end $$;
+                    create event trigger full_disk on ddl_command_start
+                    when tag in ('CREATE TABLE AS') execute function refuse_tables()";
+        administer(app, full).await;
+        let status = async || app.anon().get("/health/ready").await.has_status(200).body;
+        assert_eq!(status().await, json!({ "status": "ok" }));
+        app.anon().post("/signup", json!({})).await.has_status(503);
+        assert_eq!(status().await, json!({ "status": "read_only" }));
+        app.app.readiness.watch().await;
+        assert_eq!(status().await, json!({ "status": "read_only" }));
+        let space = "drop event trigger full_disk; drop trigger full_disk on organizations;
+                     drop function refuse(); drop function refuse_tables()";
+        administer(app, space).await;
+        app.app.readiness.watch().await;
+        assert_eq!(status().await, json!({ "status": "ok" }));
+        app.anon().post("/signup", json!({})).await.has_status(201);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_keeps_tenants_apart_is_part_of_being_ready_and_migrate_makes_it_again() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for harm in [
+            "revoke select on users from tenantry_tenant",
+            "revoke update (default_key_id) on accounts from tenantry_tenant",
+            "drop policy api_keys_tenant on api_keys",
+            "drop policy organizations_system on organizations;
+             create policy organizations_system on organizations to tenantry_tenant using (false)",
+            "alter table invites no force row level security",
+            "alter table projects disable row level security",
+            "revoke all on all tables in schema public from tenantry_tenant",
+        ] {
+            administer(app, harm).await;
+            let replica = app.replica();
+            replica.anon().get("/health/ready").await.has_status(503);
+            replica.close();
+            let place = Place::new();
+            let done = place.command(&app.database_settings()).arg("migrate").output().unwrap();
+            let told = String::from_utf8_lossy(&done.stderr).into_owned();
+            assert!(done.status.success(), "{harm}: {told}");
+            assert!(told.contains("made again"), "{harm}: {told}");
+            let replica = app.replica();
+            replica.anon().get("/health/ready").await.has_status(200);
+            replica.close();
+            app.key(&acme.api_key).get("/me/api-keys").await.has_status(200);
+        }
+    })
+    .await;
+}
+
+/// What `.ci/prepare` wrote is what the migrations make, in another order too.
+#[tokio::test]
+async fn what_has_to_be_there_is_what_a_fresh_schema_has() {
+    run(async |app| {
+        let query = include_str!("../../src/repo/sql/tenant_access.sql");
+        let there: Vec<String> =
+            sqlx::query_scalar(query).fetch_all(&mut app.sql().await).await.unwrap();
+        let expected = include_str!("../../src/repo/sql/tenant_access_expected.sql");
+        let made = expected.lines().filter(|line| !line.starts_with("drop policy"));
+        let made: Vec<_> = made.map(|line| line.trim_end_matches(';')).collect();
+        assert_eq!(there[3..], made[..], "run .ci/prepare");
+        app.execute("create table unrelated (id int)").await;
+    })
+    .await;
+}
