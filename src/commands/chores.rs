@@ -78,9 +78,7 @@ async fn tell(app: App, end: CancellationToken) {
     let mut goes_on = true;
     while goes_on {
         goes_on = end.run_until_cancelled(ticks.tick()).await.is_some();
-        if let Err(error) = app.refusals.flush().await {
-            tracing::warn!(cause = %error.cause(), "refused keys not written to the trail");
-        }
+        app.refusals.flush_and_log().await;
         if let Err(error) = app.sign_in_failures.flush().await {
             tracing::warn!(cause = %error.cause(), "failed sign-ins not written; will retry");
         }

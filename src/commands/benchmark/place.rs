@@ -147,7 +147,7 @@ fn disk() -> PathBuf {
     }
     let disk = PathBuf::from("/var/tmp");
     let probe = disk.join(format!("tenantry-{}", base62_text(&SystemEntropy, 10)));
-    match File::create(&probe) {
+    match File::create_new(&probe) {
         Ok(_) => {
             let _ = fs::remove_file(&probe);
             disk
