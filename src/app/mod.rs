@@ -35,7 +35,7 @@ use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
 use crate::app::page_lookup::PageLookup;
 use crate::app::password_hasher::PasswordHasher;
-use crate::app::peppers::Peppers;
+use crate::app::peppers::{Peppers, audit_signer};
 use crate::app::readiness::Readiness;
 use crate::app::refusals::Refusals;
 use crate::app::sign_in_failures::SignInFailures;
@@ -43,6 +43,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::error::Result;
+use crate::model::audit_seal::AuditSigner;
 
 /// Everything a request needs; cheap to clone.
 #[derive(Clone)]
@@ -74,6 +75,8 @@ pub struct Parts {
     pub in_flight: InFlight,
     /// Digests secrets.
     pub peppers: Peppers,
+    /// Signs audit events.
+    pub audit_signer: AuditSigner,
     /// Signs and reads access tokens.
     pub access_tokens: AccessTokens,
     /// Hashes and checks passwords.
@@ -125,6 +128,7 @@ impl App {
             ),
             denials: Denials::new(db.clone()),
             peppers: Peppers::new(&config.keys.peppers),
+            audit_signer: audit_signer(&config.keys.peppers, &*entropy),
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &budget.data_dir),

@@ -11,12 +11,15 @@ use sqlx::{ConnectOptions, Connection};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::clock::SystemClock;
+use crate::app::peppers::audit_signer;
+use crate::clock::{Clock, SystemClock};
 use crate::commands::Failure;
 use crate::config::database::{DatabaseSettings, data_dir};
 use crate::config::env::Env;
 use crate::config::{Config, secrets_file};
+use crate::domain::audit;
 use crate::entropy::SystemEntropy;
+use crate::model::audit_seal::AuditSigner;
 use crate::postgres::{Cluster, Durability, Settings};
 use crate::repo::migrations;
 use crate::telemetry::Telemetry;
@@ -41,7 +44,7 @@ pub struct Prepared {
 pub fn run() -> Result<(), Failure> {
     let config = configuration()?;
     let telemetry = Telemetry::start(&config.telemetry)?;
-    let _prepared = prepare(&config.database)?;
+    let _prepared = prepare(&config)?;
     tracing::info!("the schema is up to date");
     telemetry.finish();
     Ok(())
@@ -64,17 +67,19 @@ pub fn configuration() -> Result<Config, Failure> {
     Ok(Config::read(&mut env)?)
 }
 
-/// Starts the private cluster where no other database is named, and brings the schema up to date.
+/// Starts the private cluster where no other database is named, brings the schema up to date, and
+/// says since when audit events are signed.
 ///
 /// # Errors
 /// A database that does not start or answer, a migration that fails.
-pub fn prepare(settings: &DatabaseSettings) -> Result<Prepared, Failure> {
-    let prepared = match &settings.url {
+pub fn prepare(config: &Config) -> Result<Prepared, Failure> {
+    let prepared = match &config.database.url {
         Some(url) => Prepared { options: url.clone(), cluster: None },
-        None => start_cluster(settings)?,
+        None => start_cluster(&config.database)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(bring_up_to_date(&prepared.options))?;
+    let signer = audit_signer(&config.keys.peppers, &SystemEntropy);
+    runtime.block_on(bring_up_to_date(&prepared.options, &signer))?;
     Ok(prepared)
 }
 
@@ -86,7 +91,7 @@ pub fn with_app<T>(
     config: Config,
     work: impl AsyncFnOnce(&App) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let prepared = prepare(&config.database)?;
+    let prepared = prepare(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
@@ -120,10 +125,11 @@ fn own_program() -> Result<PathBuf, Failure> {
 }
 
 /// On a connection without budgets: a migration may take its time. Connecting may not.
-async fn bring_up_to_date(options: &PgConnectOptions) -> Result<(), Failure> {
+async fn bring_up_to_date(options: &PgConnectOptions, signer: &AuditSigner) -> Result<(), Failure> {
     let connecting = tokio::time::timeout(CONNECT, options.connect()).await;
     let mut db: PgConnection = connecting.map_err(|_| Failure::Silent(CONNECT.as_secs()))??;
     migrations::run(&mut db).await?;
+    audit::begin_signing(&mut db, signer, SystemClock.now()).await?;
     db.close().await?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Whether a file or folder is this program's own: whoever else owns it, or may write to it, decides
-//! what is read there.
+//! Whether a file or folder is this program's own: whoever else owns it, or may write to it,
+//! decides what is read there.
 
 use std::fs::Metadata;
 use std::io::{Error, Result};

@@ -1,7 +1,8 @@
 //! The secrets of a server that nobody configured: made once, kept beside its data.
 //!
 //! The file holds lines as in `.env`, belongs to the user that the server runs as, is readable by
-//! that user alone, and appears whole or not at all: of two servers that start together, one makes it and both read it.
+//! that user alone, and appears whole or not at all: of two servers that start together, one makes
+//! it and both read it.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};

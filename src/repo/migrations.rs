@@ -17,6 +17,18 @@ pub async fn run(db: &mut PgConnection) -> Result<(), MigrateError> {
     MIGRATIONS.run(db).await
 }
 
+/// Runs every migration into the first schema of the search path, whatever ran elsewhere, and
+/// writes nothing down about it.
+///
+/// # Errors
+/// The database's own.
+pub(super) async fn run_bare(db: &mut PgConnection) -> Result<()> {
+    for migration in MIGRATIONS.iter() {
+        sqlx::raw_sql(migration.sql.clone()).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
 /// Whether every migration this binary knows has run.
 ///
 /// # Errors
@@ -42,6 +54,14 @@ pub struct Progress {
     pub unknown: usize,
     /// Those that ran in another wording than this binary knows.
     pub changed: Vec<String>,
+}
+
+impl Progress {
+    /// Whether the schema is exactly this binary's.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.pending.is_empty() && self.unknown == 0 && self.changed.is_empty()
+    }
 }
 
 /// How far the schema is, without doing anything about it.

@@ -9,6 +9,7 @@
 
 mod account;
 mod audit_chain;
+mod audit_seal;
 mod bad_input;
 mod benchmark;
 mod boundary;
