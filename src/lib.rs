@@ -28,8 +28,9 @@
 //!   is a [`model::secret::Secret`], and in the database a [`model::secret::Digest`].
 //! - There is no cache of good credentials: a revocation is true everywhere when it commits.
 //! - The database decides what is unique and what has expired.
-//! - A change and its audit row are one transaction, at whose end the row is linked into its
-//!   organization's chain of digests.
+//! - A change and its audit row are one transaction. The row carries a MAC under a secret that the
+//!   database does not hold, and at the end of the transaction is linked into its organization's
+//!   chain of digests, sealed at its place.
 
 pub mod app;
 pub mod clock;

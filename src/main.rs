@@ -161,14 +161,13 @@ fn run_org(command: &OrgCommand) -> Result<(), Failure> {
 
 #[derive(Subcommand)]
 enum AuditCommand {
-    /// Find out whether any event was changed, removed or moved after it was written.
+    /// Find out whether any event was changed, removed, moved or added past the application.
     Verify {
         /// The head that a chain had at some time, `ORG:POSITION:DIGEST`: without one, a chain that
         /// was cut off at its end looks whole.
         #[arg(long)]
         head: Vec<String>,
-        /// A file with such heads: the log, text or JSON, where they are told daily, or a list; `-`
-        /// reads standard input.
+        /// A file with such heads: the log, text or JSON, or a list; `-` reads standard input.
         #[arg(long)]
         heads: Vec<PathBuf>,
     },

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use metrics::counter;
 
 use crate::app::database::Database;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::denial::Denial;
 use crate::model::ids::OrganizationId;
 use crate::repo::denials;
@@ -46,21 +46,16 @@ impl Denials {
 
     /// Notes one refused request of the organization's, where there is room for it.
     pub fn note(&self, organization: OrganizationId, denial: impl FnOnce() -> Denial) {
-        let mut pending = self.0.pending();
-        let of_one = pending.of_one.get(&organization).copied().unwrap_or(0);
-        if pending.batch.len() >= MOST || of_one >= MOST_OF_ONE {
-            return count("left_out", 1);
-        }
-        pending.of_one.insert(organization, of_one + 1);
-        pending.batch.push((organization, denial()));
+        self.0.pending().add(organization, denial);
     }
 
-    /// Writes down what was noted so far.
+    /// Writes down what was noted so far. What could not be written while the database was away or
+    /// overloaded is kept for the next time, within the same bounds as everything that is noted.
     ///
     /// It runs on even if whoever waits for it goes away: others' denials are in the batch, too.
     ///
     /// # Errors
-    /// The database's own; what could not be written is then lost, as with refused credentials.
+    /// The database's own.
     pub async fn flush(&self) -> Result<()> {
         let noted = Arc::clone(&self.0);
         tokio::spawn(async move { noted.write().await }).await.map_err(Error::internal)?
@@ -69,7 +64,7 @@ impl Denials {
     /// Flushes; a failure is for the log.
     pub async fn flush_and_log(&self) {
         if let Err(error) = self.flush().await {
-            tracing::warn!(cause = %error.cause(), "refused requests not written down");
+            tracing::warn!(cause = %error.cause(), "denials not written; will retry");
         }
     }
 }
@@ -90,9 +85,34 @@ impl Noted {
             denials::insert(tx, &batch).await?;
             denials::trim(tx, &organizations).await
         });
-        let done = done.await;
-        count(if done.is_ok() { "written" } else { "lost" }, batch.len());
-        done.map(|_| ())
+        let done = done.await.map(|_| ());
+        match &done {
+            Ok(()) => count("written", batch.len()),
+            Err(error) if *error.kind() == Kind::Unavailable => self.keep(batch),
+            Err(_) => count("lost", batch.len()),
+        }
+        done
+    }
+
+    /// Puts back what could not be written, before what was noted since.
+    fn keep(&self, batch: Vec<(OrganizationId, Denial)>) {
+        count("kept", batch.len());
+        let mut pending = self.pending();
+        let newer = std::mem::take(&mut *pending).batch;
+        for (organization, denial) in batch.into_iter().chain(newer) {
+            pending.add(organization, || denial);
+        }
+    }
+}
+
+impl Pending {
+    fn add(&mut self, organization: OrganizationId, denial: impl FnOnce() -> Denial) {
+        let of_one = self.of_one.get(&organization).copied().unwrap_or(0);
+        if self.batch.len() >= MOST || of_one >= MOST_OF_ONE {
+            return count("left_out", 1);
+        }
+        self.of_one.insert(organization, of_one + 1);
+        self.batch.push((organization, denial()));
     }
 }
 

@@ -36,7 +36,7 @@ use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
 use crate::app::page_lookup::PageLookup;
 use crate::app::password_hasher::PasswordHasher;
-use crate::app::peppers::Peppers;
+use crate::app::peppers::{Peppers, audit_signer};
 use crate::app::readiness::Readiness;
 use crate::app::refusals::Refusals;
 use crate::app::sign_in_failures::SignInFailures;
@@ -44,6 +44,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::error::Result;
+use crate::model::audit_seal::AuditSigner;
 use crate::repo::session;
 
 /// How many connections there are besides those that requests work on.
@@ -80,6 +81,8 @@ pub struct Parts {
     pub in_flight: InFlight,
     /// Digests secrets.
     pub peppers: Peppers,
+    /// Signs audit events.
+    pub audit_signer: AuditSigner,
     /// Signs and reads access tokens.
     pub access_tokens: AccessTokens,
     /// Hashes and checks passwords.
@@ -131,6 +134,7 @@ impl App {
             ),
             denials: Denials::new(db.clone()),
             peppers: Peppers::new(&config.keys.peppers),
+            audit_signer: audit_signer(&config.keys.peppers, &*entropy),
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &budget.data_dir),

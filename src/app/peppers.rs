@@ -4,6 +4,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::config::named_secret::NamedSecret;
+use crate::entropy::Entropy;
+use crate::model::audit_seal::AuditSigner;
 use crate::model::limit::Subject;
 use crate::model::secret::Digest;
 
@@ -51,6 +53,13 @@ impl Peppers {
     pub fn candidates(&self, text: &str) -> Vec<Digest> {
         self.0.iter().map(|pepper| pepper.digest(text)).collect()
     }
+}
+
+/// Signs audit events under keys that are derived from the peppers.
+#[must_use]
+pub fn audit_signer(settings: &[NamedSecret], entropy: &dyn Entropy) -> AuditSigner {
+    let peppers = settings.iter().map(|pepper| (pepper.id.as_str(), &pepper.bytes[..]));
+    AuditSigner::new(peppers, entropy)
 }
 
 impl Pepper {

@@ -1,15 +1,16 @@
-//! Credentials that were refused, gathered and told to the trail: at most one row for one of them
-//! and a reason every few seconds, however many tried, so that a flood of requests is not a second
-//! flood in the table.
+//! Rejected credentials, collected and written to the audit log: at most one event for each of them
+//! and a reason every few seconds, however many requests came, so that a flood of requests is not a
+//! second flood in the table. What could not be written is kept and tried again.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use metrics::counter;
 use serde_json::{Value, json};
 
 use crate::app::database::Database;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::RefusedKey;
 use crate::model::ids::OrganizationId;
@@ -17,10 +18,12 @@ use crate::model::limit::Subject;
 use crate::model::master_scope::MasterScope;
 use crate::repo::audit_events;
 
-/// How many refusals are kept between two flushes.
+/// How many kinds of rejections are kept until they are written.
 const MOST: usize = 200;
 /// How many of them may be one organization's: one alone can not crowd the others out.
 const MOST_OF_ONE: usize = 10;
+/// After how many organizations that fail the others wait for the next flush.
+const MOST_FAILURES: usize = 3;
 
 /// What was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,64 +69,126 @@ impl Refused {
     }
 }
 
-/// Gathers refusals.
-pub struct Refusals {
+/// Collects rejections; cheap to clone.
+#[derive(Clone)]
+pub struct Refusals(Arc<Collected>);
+
+struct Collected {
     db: Database,
-    pending: Mutex<HashMap<Refused, (Trail, u64)>>,
+    pending: Mutex<Pending>,
+    /// One flush at a time: whoever waits for it then finds its own rejections written.
+    flushing: tokio::sync::Mutex<()>,
 }
 
+/// What is not written yet: of each rejection the first request, and how many there were.
+type Pending = HashMap<Refused, (Trail, u64)>;
+
 impl Refusals {
-    /// Refusals that are written to `db`.
+    /// Rejections that are written to `db`.
     #[must_use]
     pub fn new(db: Database) -> Self {
-        Self { db, pending: Mutex::default() }
+        let (pending, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self(Arc::new(Collected { db, pending, flushing }))
     }
 
-    /// Notes one refusal; of several, the first request is told of.
+    /// Notes one rejection; of several, the first request is recorded.
     pub fn note(&self, refused: Refused, trail: impl FnOnce() -> Trail) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let organization = refused.organization();
-        let of_one = pending.keys().filter(|it| it.organization() == organization).count();
-        let is_full = match refused {
-            Refused::Key(_) => pending.len() >= MOST || of_one >= MOST_OF_ONE,
-            // Nobody crowds these out, their own kind included: the scopes alone always have room.
-            Refused::MasterKey(_, client) => client.is_some() && of_one >= MOST_OF_ONE,
-        };
-        let refused = match refused {
-            Refused::MasterKey(scope, _) if is_full && !pending.contains_key(&refused) => {
-                Refused::MasterKey(scope, None)
-            }
-            refused => refused,
-        };
-        let is_full = is_full && matches!(refused, Refused::Key(_));
-        match pending.entry(refused) {
-            Entry::Occupied(mut place) => place.get_mut().1 += 1,
-            Entry::Vacant(place) if !is_full => {
-                place.insert((trail(), 1));
-            }
-            Entry::Vacant(_) => {}
-        }
+        add(&mut self.0.pending(), refused, trail, 1);
     }
 
-    /// Writes down what was noted so far.
+    /// Writes what was noted so far. What could not be written is kept for the next time, within
+    /// the same bounds as everything that is noted.
+    ///
+    /// It runs on even if the caller goes away: a batch that is cut off could be written twice.
     ///
     /// # Errors
-    /// The database's own; what could not be written is then lost: a trail of refusals is not
-    /// worth a memory that grows while the database is away.
+    /// The database's own.
     pub async fn flush(&self) -> Result<()> {
-        let noted = {
-            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *pending)
-        };
+        let collected = Arc::clone(&self.0);
+        tokio::spawn(async move { collected.write().await }).await.map_err(Error::internal)?
+    }
+
+    /// Flushes; a failure is logged.
+    pub async fn flush_and_log(&self) {
+        if let Err(error) = self.flush().await {
+            tracing::warn!(cause = %error.cause(), "rejected credentials not written; will retry");
+        }
+    }
+}
+
+/// Adds `count` rejections of one kind where there is room for the kind.
+fn add(pending: &mut Pending, refused: Refused, trail: impl FnOnce() -> Trail, count: u64) {
+    let organization = refused.organization();
+    let of_one = pending.keys().filter(|it| it.organization() == organization).count();
+    let is_full = match refused {
+        Refused::Key(_) => pending.len() >= MOST || of_one >= MOST_OF_ONE,
+        // Nobody crowds these out, their own kind included: the scopes alone always have room.
+        Refused::MasterKey(_, client) => client.is_some() && of_one >= MOST_OF_ONE,
+    };
+    let refused = match refused {
+        Refused::MasterKey(scope, _) if is_full && !pending.contains_key(&refused) => {
+            Refused::MasterKey(scope, None)
+        }
+        refused => refused,
+    };
+    let is_full = is_full && matches!(refused, Refused::Key(_));
+    match pending.entry(refused) {
+        Entry::Occupied(mut place) => place.get_mut().1 += count,
+        Entry::Vacant(place) if !is_full => {
+            place.insert((trail(), count));
+        }
+        Entry::Vacant(_) => counted("left_out", 1),
+    }
+}
+
+impl Collected {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn write(&self) -> Result<()> {
+        let _turn = self.flushing.lock().await;
+        let noted = std::mem::take(&mut *self.pending());
         if noted.is_empty() {
             return Ok(());
         }
-        // In the order of organizations, or two servers could wait for each other's trails.
-        let mut noted: Vec<_> = noted.into_iter().collect();
-        noted.sort_unstable_by_key(|(refused, _)| refused.organization().0);
+        // In the order of organizations, or two servers could wait for each other's audit logs.
+        let mut batch: Vec<_> = noted.into_iter().collect();
+        batch.sort_unstable_by_key(|(refused, _)| refused.organization().0);
+        let done = self.insert(&batch).await;
+        if done.is_ok() {
+            counted("written", batch.len());
+            return Ok(());
+        }
+        // Each organization by itself: what makes one of them fail keeps no other's waiting.
+        let (mut failures, mut outcome) = (0, Ok(()));
+        for part in
+            batch.chunk_by(|(one, _), (other, _)| one.organization() == other.organization())
+        {
+            if failures == MOST_FAILURES {
+                self.keep(part);
+                continue;
+            }
+            match self.insert(part).await {
+                Ok(()) => counted("written", part.len()),
+                Err(error) => {
+                    failures += 1;
+                    // Only what may succeed another time is worth keeping.
+                    match error.kind() {
+                        Kind::Unavailable => self.keep(part),
+                        _ => counted("lost", part.len()),
+                    }
+                    outcome = Err(error);
+                }
+            }
+        }
+        outcome
+    }
+
+    async fn insert(&self, batch: &[(Refused, (Trail, u64))]) -> Result<()> {
         self.db
             .transaction(async |tx| {
-                for (refused, (trail, count)) in &noted {
+                for (refused, (trail, count)) in batch {
                     let actor = refused.name();
                     audit_events::insert(tx, &refused.event(&actor, *count, trail)).await?;
                 }
@@ -131,4 +196,20 @@ impl Refusals {
             })
             .await
     }
+
+    /// Puts back what could not be written. It came first, so it keeps its place and its request.
+    fn keep(&self, batch: &[(Refused, (Trail, u64))]) {
+        counted("kept", batch.len());
+        let mut pending = self.pending();
+        let newer = std::mem::take(&mut *pending);
+        let older = batch.iter().cloned();
+        for (refused, (trail, count)) in older.chain(newer) {
+            add(&mut pending, refused, || trail, count);
+        }
+    }
+}
+
+fn counted(outcome: &'static str, rejections: usize) {
+    let rejections = u64::try_from(rejections).unwrap_or(u64::MAX);
+    counter!("rejected_credentials_total", "outcome" => outcome).increment(rejections);
 }

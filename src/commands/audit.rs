@@ -1,64 +1,125 @@
-//! `tenantry audit …`: whether the trails are as they were written.
+//! `tenantry audit …`: whether the audit logs are as they were written.
 
+use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, SecondsFormat, Utc};
+
 use crate::app::App;
 use crate::commands::migrate::{configuration, with_app};
 use crate::commands::{Failure, say};
-use crate::model::audit_chain::{Fault, Finding, Head, Observation, Verification};
-use crate::repo::audit_chain;
+use crate::domain::audit;
+use crate::model::audit_chain::{Head, Observation, Verification, signing_since};
+use crate::model::audit_findings::{Fault, Finding};
+use crate::repo::{audit_chain, audit_heads};
 
 /// How many rows are read at once.
 const PAGE: i64 = 1000;
 
-/// Looks at the trails of all organizations, deleted ones and the deployment's own included, and
-/// says of each that it is whole, or what is wrong with it. `heads` and those in `files` (logs, or
-/// lists of heads) tell what ends there were.
+/// What there is to compare the database with: from the command line, and from the log.
+#[derive(Default)]
+struct Given {
+    heads: Vec<Head>,
+    /// Since when events carry MACs, as the log has it.
+    since: Vec<DateTime<Utc>>,
+}
+
+/// How much was found.
+#[derive(Default)]
+struct Found {
+    wrong: u64,
+    /// What can not be told for want of a pepper.
+    unchecked: u64,
+}
+
+impl Found {
+    fn say(&mut self, observed: Vec<Observation>) -> Result<(), Failure> {
+        observed.into_iter().try_for_each(|observation| match observation {
+            Observation::Whole(head) => say(&format!("{head}\n")),
+            Observation::Wrong(finding) => {
+                let count = if finding.fault.is_unchecked() {
+                    &mut self.unchecked
+                } else {
+                    &mut self.wrong
+                };
+                *count += 1;
+                say(&format!("{finding}\n"))
+            }
+        })
+    }
+}
+
+/// Looks at the audit logs of all organizations, deleted ones and the deployment's own included,
+/// and says of each that it is whole, or what is wrong with it. `heads` and those in `files` (logs,
+/// or lists of heads) say what ends there were.
 ///
 /// # Errors
-/// Where anything is wrong; a text that should be a head and is none; a wrong configuration, a
-/// database that does not answer.
+/// Where anything is wrong, or can not be checked for want of a pepper; a text that should be a
+/// head and is none; a wrong configuration, a database that does not answer.
 pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
-    let heads = given(heads, files)?;
+    let Given { heads, since } = given(heads, files)?;
     let config = configuration()?;
     with_app(config, async |app| {
         let count = heads.len();
-        let mut verification = Verification::against(heads);
-        let wrong = look(app, &mut verification).await?;
-        let (chains, links) = verification.seen;
-        let told = format!("{links} events in {chains} chains, {count} heads to compare with");
-        if wrong == 0 {
-            return say(&format!("{told}: all as it was written\n"));
+        let mut verification = Verification::against(app.audit_signer.clone(), heads);
+        let mut found = Found::default();
+        let start = audit::signing_start(app).await?.map(|start| start.started_at);
+        let began_anew = since.iter().find(|said| start.is_none_or(|start| start > **said));
+        if let Some(said) = began_anew {
+            let organization = "system".to_owned();
+            let fault = Fault::SignedAnew(*said);
+            found.say(vec![Observation::Wrong(Finding { organization, fault })])?;
         }
-        Err(Failure::Refused(format!(
-            "{told}: {wrong} findings. Somebody with access to the database did this past the \
-             application: keep its logs and this output, and compare with a backup"
-        )))
+        look(app, &mut verification, &mut found).await?;
+        let (chains, links) = verification.seen;
+        let mut told = format!("{links} events in {chains} chains, {count} heads to compare with");
+        if let (older @ 1.., Some(start)) = (verification.unsigned, start) {
+            let since = start.to_rfc3339_opts(SecondsFormat::Micros, true);
+            let _ = write!(told, ", {older} events from before events were signed ({since})");
+        }
+        conclude(&told, &found)
     })
 }
 
-/// The heads that were given, of the command line and of files.
-fn given(heads: &[String], files: &[PathBuf]) -> Result<Vec<Head>, Failure> {
+fn conclude(told: &str, found: &Found) -> Result<(), Failure> {
+    match found {
+        Found { wrong: 0, unchecked: 0 } => say(&format!("{told}: all as it was written\n")),
+        Found { wrong: 0, unchecked } => Err(Failure::Refused(format!(
+            "{told}: nothing is wrong with what can be checked, but {unchecked} parts can not be: \
+             put the pepper back at the end of KEY_PEPPERS"
+        ))),
+        Found { wrong, .. } => Err(Failure::Refused(format!(
+            "{told}: {wrong} findings. Somebody with access to the database did this past the \
+             application: keep its logs and this output, and compare with a backup"
+        ))),
+    }
+}
+
+/// What was given, on the command line and in files.
+fn given(heads: &[String], files: &[PathBuf]) -> Result<Given, Failure> {
     let heads = heads.iter().map(|text| {
         let marked = Head::find(text).ok().flatten();
         marked.ok_or_else(|| Failure::Refused(format!("{text}: a head is ORG:POSITION:DIGEST")))
     });
-    let mut heads = heads.collect::<Result<Vec<_>, _>>()?;
+    let mut given = Given { heads: heads.collect::<Result<_, _>>()?, since: Vec::new() };
     for file in files {
-        let before = heads.len();
+        let before = given.heads.len();
         let named = |why: String| Failure::Refused(format!("{}: {why}", file.display()));
         for (at, line) in lines(file).map_err(|error| named(error.to_string()))?.enumerate() {
             let line = line.map_err(|error| named(error.to_string()))?;
-            let found = Head::find(&String::from_utf8_lossy(&line));
-            heads.extend(found.map_err(|why| named(format!("line {}: a head {why}", at + 1)))?);
+            let line = String::from_utf8_lossy(&line);
+            let found = Head::find(&line);
+            let found = found.map_err(|why| named(format!("line {}: a head {why}", at + 1)))?;
+            given.heads.extend(found);
+            given.since.extend(signing_since(&line));
         }
-        if heads.len() == before {
+        if given.heads.len() == before {
             return Err(named("there is no head in it".to_owned()));
         }
     }
-    Ok(heads)
+    Ok(given)
 }
 
 fn lines(file: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
@@ -70,18 +131,12 @@ fn lines(file: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
     Ok(source.split(b'\n'))
 }
 
-/// Looks at everything, a page at a time; how much is wrong.
-async fn look(app: &App, verification: &mut Verification) -> Result<u64, Failure> {
-    let mut wrong = 0;
-    let mut tell = |observed: Vec<Observation>| {
-        observed.into_iter().try_for_each(|observation| match observation {
-            Observation::Whole(head) => say(&format!("{head}\n")),
-            Observation::Wrong(finding) => {
-                wrong += 1;
-                say(&format!("{finding}\n"))
-            }
-        })
-    };
+/// Looks at everything, a page at a time.
+async fn look(
+    app: &App,
+    verification: &mut Verification,
+    found: &mut Found,
+) -> Result<(), Failure> {
     loop {
         let last = verification.last();
         let links = app.db.run(async |db| audit_chain::links(db, last, PAGE).await).await?;
@@ -89,21 +144,22 @@ async fn look(app: &App, verification: &mut Verification) -> Result<u64, Failure
             break;
         }
         for link in links {
-            tell(verification.see(link))?;
+            found.say(verification.see(&link))?;
         }
     }
-    tell(verification.finish())?;
+    let without_chain = app.db.run(async |db| audit_heads::without_chain(db).await).await?;
+    found.say(verification.finish(without_chain))?;
     let mut last = i64::MIN;
     loop {
         let page = app.db.run(async |db| audit_chain::without_link(db, last, PAGE).await);
         let (unlinked, seen) = page.await?;
         for (organization, event) in unlinked {
             let fault = Fault::NoLink(event);
-            tell(vec![Observation::Wrong(Finding { organization, fault })])?;
+            found.say(vec![Observation::Wrong(Finding { organization, fault })])?;
         }
         match seen {
             Some(seen) => last = seen,
-            None => return Ok(wrong),
+            None => return Ok(()),
         }
     }
 }

@@ -1,33 +1,27 @@
 //! What goes on beside the requests: mail is sent, usage, refusals and denials are written down,
-//! the heads of trails are told, leftovers are removed, metrics are kept small.
+//! the heads of the audit log are published, leftovers are removed, metrics are kept small.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::app::App;
 use crate::app::database::Database;
-use crate::domain::mails;
+use crate::domain::{audit, mails};
 use crate::error::Result;
-use crate::model::ids::OrganizationId;
 use crate::repo::{
-    audit_chain, denials, email_tokens, idempotency_keys, key_sessions, outbox, rate_limits,
-    sessions,
+    denials, email_tokens, idempotency_keys, key_sessions, outbox, rate_limits, sessions,
 };
 
 /// How often rows that nobody can use any more are removed.
 const SWEEP: Duration = Duration::from_hours(1);
 /// How often refused keys are written to their organizations' trails, and refused requests down.
 const TELL: Duration = Duration::from_secs(10);
-/// How often the heads of trails are told.
+/// How often the heads of the audit log are published.
 const SEAL: Duration = Duration::from_hours(24);
-/// How many of them are read at once.
-const HEADS: i64 = 1000;
 /// How long a mail that another server queued, and did not send, waits at most.
 const LOOK_FOR_MAIL: Duration = Duration::from_secs(30);
 /// How long it waits at least, whatever is due.
@@ -80,9 +74,7 @@ async fn tell(app: App, end: CancellationToken) {
     let mut goes_on = true;
     while goes_on {
         goes_on = end.run_until_cancelled(ticks.tick()).await.is_some();
-        if let Err(error) = app.refusals.flush().await {
-            tracing::warn!(cause = %error.cause(), "refused keys not written to the trail");
-        }
+        app.refusals.flush_and_log().await;
         if let Err(error) = app.sign_in_failures.flush().await {
             tracing::warn!(cause = %error.cause(), "failed sign-ins not written; will retry");
         }
@@ -90,34 +82,21 @@ async fn tell(app: App, end: CancellationToken) {
     }
 }
 
-/// Logs the head of each trail's chain that has grown since: whoever cuts a trail's end off in the
-/// database does not cut it out of the log. What was told is known to this process alone, or they
-/// could say there that it was.
+/// Publishes the heads of the audit log's chains: at the start and daily, and more often while
+/// servers of a version before MACs may add events.
 async fn seal(app: App) {
     let mut ticks = tokio::time::interval(SEAL);
-    let mut told = HashMap::new();
     loop {
         ticks.tick().await;
-        if let Err(error) = tell_heads(&app, &mut told).await {
-            tracing::warn!(cause = %error.cause(), "heads of trails not told, tried in an hour");
-            ticks.reset_after(SWEEP);
-        }
-    }
-}
-
-async fn tell_heads(app: &App, told: &mut HashMap<OrganizationId, i64>) -> Result<()> {
-    let mut from = Uuid::nil();
-    loop {
-        let heads = app.db.run(async |db| audit_chain::heads(db, from, HEADS).await).await?;
-        let Some((OrganizationId(last), _)) = heads.last() else { return Ok(()) };
-        let next = last.as_u128().checked_add(1);
-        for (organization, head) in heads {
-            if told.insert(organization, head.position) != Some(head.position) {
-                tracing::info!("{head}");
+        match audit::publish_heads(&app).await {
+            Ok(is_upgrade) if is_upgrade => ticks.reset_after(SWEEP),
+            Ok(_) => {}
+            Err(error) => {
+                let cause = error.cause();
+                tracing::warn!(%cause, "audit heads not published; will retry in an hour");
+                ticks.reset_after(SWEEP);
             }
         }
-        let Some(next) = next else { return Ok(()) };
-        from = Uuid::from_u128(next);
     }
 }
 

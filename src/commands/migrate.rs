@@ -10,12 +10,15 @@ use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::clock::SystemClock;
+use crate::app::peppers::audit_signer;
+use crate::clock::{Clock, SystemClock};
 use crate::commands::{Failure, connect};
 use crate::config::database::{DatabaseSettings, data_dir};
 use crate::config::env::Env;
 use crate::config::{Config, secrets_file};
+use crate::domain::audit;
 use crate::entropy::SystemEntropy;
+use crate::model::audit_seal::AuditSigner;
 use crate::postgres::{Cluster, Durability, Settings};
 use crate::repo::{migrations, session, tenant_access};
 use crate::telemetry::Telemetry;
@@ -38,7 +41,7 @@ pub struct Prepared {
 pub fn run() -> Result<(), Failure> {
     let config = configuration()?;
     let telemetry = Telemetry::start(&config.telemetry)?;
-    let _prepared = prepare(&config.database)?;
+    let _prepared = prepare(&config)?;
     tracing::info!("the schema is up to date");
     telemetry.finish();
     Ok(())
@@ -61,17 +64,19 @@ pub fn configuration() -> Result<Config, Failure> {
     Ok(Config::read(&mut env)?)
 }
 
-/// Starts the private cluster where no other database is named, and brings the schema up to date.
+/// Starts the private cluster where no other database is named, brings the schema up to date, and
+/// says since when audit events are signed.
 ///
 /// # Errors
 /// A database that does not start or answer, a migration that fails.
-pub fn prepare(settings: &DatabaseSettings) -> Result<Prepared, Failure> {
-    let prepared = match &settings.url {
+pub fn prepare(config: &Config) -> Result<Prepared, Failure> {
+    let prepared = match &config.database.url {
         Some(url) => Prepared { options: url.clone(), cluster: None },
-        None => start_cluster(settings)?,
+        None => start_cluster(&config.database)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(bring_up_to_date(&prepared.options, settings))?;
+    let signer = audit_signer(&config.keys.peppers, &SystemEntropy);
+    runtime.block_on(bring_up_to_date(&prepared.options, &config.database, &signer))?;
     Ok(prepared)
 }
 
@@ -83,7 +88,7 @@ pub fn with_app<T>(
     config: Config,
     work: impl AsyncFnOnce(&App) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let prepared = prepare(&config.database)?;
+    let prepared = prepare(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
@@ -128,6 +133,7 @@ fn own_program() -> Result<PathBuf, Failure> {
 async fn bring_up_to_date(
     options: &PgConnectOptions,
     settings: &DatabaseSettings,
+    signer: &AuditSigner,
 ) -> Result<(), Failure> {
     let mut connected = connect::connect(options, settings.wait).await?;
     if let Some(problem) = connected.pooler.as_ref().and_then(connect::Pooler::problem) {
@@ -148,14 +154,18 @@ async fn bring_up_to_date(
     }
     let mut db = connected.db;
     session::configure(&mut db, session::MIGRATIONS).await?;
-    migrate(&mut db, settings.takes_newer_schema).await?;
+    migrate(&mut db, settings.takes_newer_schema, signer).await?;
     db.close().await?;
     Ok(())
 }
 
 /// Brings the schema up to date, and makes what keeps tenants apart where a restore left it out. A
 /// database that takes no changes will do where there is nothing to change.
-async fn migrate(db: &mut PgConnection, takes_newer: bool) -> Result<(), Failure> {
+async fn migrate(
+    db: &mut PgConnection,
+    takes_newer: bool,
+    signer: &AuditSigner,
+) -> Result<(), Failure> {
     let progress = migrations::progress(db).await?;
     let is_current = progress.pending.is_empty() && progress.changed.is_empty();
     if migrations::is_read_only(db).await? {
@@ -188,6 +198,7 @@ async fn migrate(db: &mut PgConnection, takes_newer: bool) -> Result<(), Failure
         let missing = missing.join("; ");
         tracing::warn!(missing, "what keeps tenants apart was missing, and is made again");
     }
+    audit::begin_signing(db, signer, SystemClock.now()).await?;
     Ok(())
 }
 

@@ -122,5 +122,6 @@ fn handle(org_id: &str) -> Result<OrgHandle, Failure> {
 }
 
 fn trail(app: &App, name: &str) -> Trail {
-    Trail::of_command(name, new_request_id(&*app.entropy), app.clock.now())
+    let request_id = new_request_id(&*app.entropy);
+    Trail::of_command(name, request_id, app.clock.now(), app.audit_signer.clone())
 }

@@ -35,7 +35,7 @@ pub fn run() -> Result<(), Failure> {
     let telemetry = Telemetry::start(&config.telemetry)?;
     let listener = bind("LISTEN_ADDR", config.http.listen_addr)?;
     let metrics_listener = bind_metrics(config.telemetry.metrics)?;
-    let prepared = prepare(&config.database)?;
+    let prepared = prepare(&config)?;
     let data = match &prepared.cluster {
         Some(cluster) => {
             let (home, version) = (cluster.home().display(), cluster.version());

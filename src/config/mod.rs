@@ -15,6 +15,7 @@ pub mod mail;
 pub mod master_keys;
 mod members;
 pub mod named_secret;
+pub mod ownership;
 pub mod plans;
 pub mod secrets_file;
 pub mod signup;

@@ -1,18 +1,20 @@
 //! The secrets of a server that nobody configured: made once, kept beside its data.
 //!
-//! The file holds lines as in `.env`, is readable by its owner alone, and appears whole or not
-//! at all: of two servers that start together, one makes it and both read it.
+//! The file holds lines as in `.env`, belongs to the user that the server runs as, is readable by
+//! that user alone, and appears whole or not at all: of two servers that start together, one makes
+//! it and both read it.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::config::named_secret::parse_list;
+use crate::config::ownership;
 use crate::entropy::{Entropy, base62_text};
 
 /// The variables that are made up when nobody sets them.
@@ -46,19 +48,22 @@ pub fn load_or_create(
 pub fn load(data_dir: &Path, has_data: bool) -> io::Result<Option<HashMap<String, String>>> {
     let path = path_in(data_dir);
     let named = |error| named(&path, &error);
-    if !fs::exists(&path).map_err(named)? {
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        opened => Some(opened.map_err(named)?),
+    };
+    let Some(mut file) = file else {
         if has_data {
             let lost = "is not there, but its data is; put it back, or no key of it works any more";
             return Err(named(io::Error::other(lost)));
         }
         return Ok(None);
-    }
-    let mode = fs::metadata(&path).map_err(named)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let open = "others can read it; close it with chmod 600, or replace the secrets";
-        return Err(named(io::Error::other(open)));
-    }
-    let kept = parse(&fs::read_to_string(&path).map_err(named)?);
+    };
+    // Of what was opened, which is what is read.
+    ownership::check(&file.metadata().map_err(named)?, ownership::PRIVATE).map_err(named)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(named)?;
+    let kept = parse(&text);
     let is_whole = |(name, _)| kept.get(name).is_some_and(|list| parse_list(list).is_ok());
     if NAMES.into_iter().all(is_whole) {
         return Ok(Some(kept));
@@ -112,6 +117,8 @@ fn parse(text: &str) -> HashMap<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::entropy::SystemEntropy;
 
@@ -147,7 +154,19 @@ mod tests {
         let open = fs::Permissions::from_mode(0o644);
         fs::set_permissions(dir.path().join("secrets"), open).expect("opened");
         let refused = load_or_create(dir.path(), false, &SystemEntropy).expect_err("refused");
-        assert!(refused.to_string().contains("chmod 600"));
+        assert!(refused.to_string().contains("chmod go="), "{refused}");
+    }
+
+    #[test]
+    fn secrets_of_another_user_are_not_used() {
+        let dir = tempfile::tempdir().expect("a folder");
+        load_or_create(dir.path(), false, &SystemEntropy).expect("made");
+        let path = dir.path().join("secrets");
+        if std::os::unix::fs::chown(&path, Some(65534), None).is_err() {
+            return; // Only root gives files away.
+        }
+        let refused = load_or_create(dir.path(), false, &SystemEntropy).expect_err("refused");
+        assert!(refused.to_string().contains("belongs to another user (uid 65534"), "{refused}");
     }
 
     #[test]

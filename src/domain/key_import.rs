@@ -40,7 +40,8 @@ pub struct ImportedKey {
 /// line.
 pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
     let request_id = new_request_id(&*app.entropy);
-    let trail = Trail::of_command("key import", request_id, app.clock.now());
+    let (now, signer) = (app.clock.now(), app.audit_signer.clone());
+    let trail = Trail::of_command("key import", request_id, now, signer);
     app.db
         .long_transaction(async |tx| {
             for key in &imported {

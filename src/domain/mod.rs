@@ -7,6 +7,7 @@
 //! handlers themselves.
 
 pub mod accounts;
+pub mod audit;
 pub mod billing;
 pub mod containment;
 pub mod default_key;

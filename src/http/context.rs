@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::http::denial::Denied;
 use crate::http::shedding::Permits;
 use crate::model::audit::Trail;
+use crate::model::audit_seal::AuditSigner;
 use crate::model::caller::Identity;
 use crate::model::ids::{OrganizationId, new_request_id};
 use crate::model::key_format::KeyFormat;
@@ -39,6 +40,8 @@ pub struct Facts {
     pub origin: Option<String>,
     /// When it came.
     pub at: DateTime<Utc>,
+    /// What signs the audit events that come of it.
+    pub audit_signer: AuditSigner,
     /// Its method; one that nobody has heard of is `other`, since it could be anything.
     pub method: &'static str,
     /// Its path, without the query.
@@ -88,6 +91,7 @@ impl RequestContext {
             address,
             origin: origin_of(headers),
             at: app.clock.now(),
+            audit_signer: app.audit_signer.clone(),
             method: known_method(request.method()),
             path: request.uri().path().to_owned(),
             route: route.map_or("-", MatchedPath::as_str).to_owned(),
@@ -143,6 +147,7 @@ impl RequestContext {
             address: self.address,
             request_id: self.id.clone(),
             at: self.at,
+            signer: self.audit_signer.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+use crate::model::audit_seal::AuditSigner;
 use crate::model::ids::OrganizationId;
 
 /// The request that a change came with, as plain data.
@@ -21,14 +22,21 @@ pub struct Trail {
     pub request_id: String,
     /// When it came.
     pub at: DateTime<Utc>,
+    /// What signs the events that come of it.
+    pub signer: AuditSigner,
 }
 
 impl Trail {
     /// What was asked for on the command line, or came by itself: no request of HTTP's.
     #[must_use]
-    pub fn of_command(name: &str, request_id: String, at: DateTime<Utc>) -> Self {
+    pub fn of_command(
+        name: &str,
+        request_id: String,
+        at: DateTime<Utc>,
+        signer: AuditSigner,
+    ) -> Self {
         let (method, path) = ("-".to_owned(), name.to_owned());
-        Self { method, path, status: None, address: None, request_id, at }
+        Self { method, path, status: None, address: None, request_id, at, signer }
     }
 }
 

@@ -63,10 +63,10 @@ pub enum Error {
     )]
     NotACluster { data: PathBuf },
 
-    /// The short socket folder under `/tmp` was made by somebody else.
+    /// The socket's folder was made by somebody else, or is open to others.
     #[error(
-        "{} should be a private folder of the user Postgres runs as, but is not. Remove it, or \
-         set DATA_DIR to a shorter path so that it is not needed", folder.display()
+        "{} must be a folder of the user that Postgres runs as, with mode 0700: anybody else could \
+         answer in it. Remove it and start again", folder.display()
     )]
     SocketFolder { folder: PathBuf },
 

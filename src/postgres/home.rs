@@ -21,6 +21,8 @@ pub(super) const PORT: u16 = 5432;
 /// The longest socket path that every system takes.
 const SOCKET_PATH_LIMIT: usize = 100;
 
+/// Names the socket's folder where the home's own path is too long for a socket.
+const SOCKET_NOTE: &str = "socket-folder";
 const USERS_LOCK: &str = "users.lock";
 const START_LOCK: &str = "start.lock";
 const JANITOR_LOCK: &str = "janitor.lock";
@@ -33,7 +35,8 @@ const ELSEWHERE: &str = "/var/lib/tenantry";
 pub(super) struct Home {
     path: PathBuf,
     name: String,
-    socket_folder: String,
+    /// The socket's folder in the home, where its path is short enough.
+    near_socket: Option<String>,
 }
 
 impl Home {
@@ -62,10 +65,9 @@ impl Home {
     /// The home at this path, which has been settled before.
     pub(super) fn at(path: PathBuf) -> Self {
         let name = name_of(&path);
-        let near = path.join("socket");
-        let near = near.to_str().filter(|near| socket_in(near).len() <= SOCKET_PATH_LIMIT);
-        let socket_folder = near.map_or_else(|| format!("/tmp/{name}"), ToOwned::to_owned);
-        Self { path, name, socket_folder }
+        let near = path.join("socket").to_str().map(ToOwned::to_owned);
+        let near_socket = near.filter(|near| socket_in(near).len() <= SOCKET_PATH_LIMIT);
+        Self { path, name, near_socket }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -89,12 +91,33 @@ impl Home {
         self.path.join("postgres.log")
     }
 
-    pub(super) fn socket_folder(&self) -> &str {
-        &self.socket_folder
+    /// The socket's folder in the home; none where its path would be too long.
+    pub(super) fn near_socket(&self) -> Option<&str> {
+        self.near_socket.as_deref()
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
-        PathBuf::from(socket_in(&self.socket_folder))
+    /// Where the socket lies: in the home, or in the folder that the home names. None where there
+    /// is no such folder yet.
+    pub(super) fn socket_folder(&self) -> Option<String> {
+        self.near_socket.clone().or_else(|| {
+            let noted = fs::read_to_string(self.path.join(SOCKET_NOTE)).ok()?;
+            Some(noted.trim_end().to_owned()).filter(|folder| folder.starts_with('/'))
+        })
+    }
+
+    pub(super) fn socket(&self) -> Option<PathBuf> {
+        self.socket_folder().map(|folder| PathBuf::from(socket_in(&folder)))
+    }
+
+    /// Writes down where the socket lies, for everybody else who uses this home. Only under the
+    /// start lock.
+    pub(super) fn note_socket_folder(&self, folder: &str) -> Result<(), Error> {
+        if self.socket_folder().as_deref() == Some(folder) {
+            return Ok(());
+        }
+        let (path, fresh) = (self.path.join(SOCKET_NOTE), self.path.join("socket-folder.new"));
+        fs::write(&fresh, format!("{folder}\n")).map_err(|e| Error::io("write", &fresh, e))?;
+        fs::rename(&fresh, &path).map_err(|e| Error::io("replace", &path, e))
     }
 
     /// The major version that wrote the data; none if there is no data yet.
@@ -215,17 +238,19 @@ fn create_unused(base: &Path, name: &str) -> Result<PathBuf, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Home, SOCKET_PATH_LIMIT};
+    use super::Home;
 
     #[test]
-    fn a_long_home_gets_a_short_socket_path_of_its_own() {
+    fn a_long_home_has_the_socket_folder_that_it_names_and_none_that_could_be_guessed() {
         let near = Home::at("/data/.tenantry/postgres".into());
-        assert_eq!(near.socket_folder(), "/data/.tenantry/postgres/socket");
+        assert_eq!(near.socket_folder().as_deref(), Some("/data/.tenantry/postgres/socket"));
 
-        let long = Home::at(format!("/{}", "long/".repeat(30)).into());
-        let other = Home::at(format!("/{}", "other/".repeat(30)).into());
-        assert!(long.socket().as_os_str().len() <= SOCKET_PATH_LIMIT);
-        assert!(long.socket_folder().starts_with("/tmp/tenantry-"));
-        assert_ne!(long.socket(), other.socket());
+        let folder = tempfile::tempdir().expect("a folder");
+        let long = folder.path().join("long/".repeat(30));
+        std::fs::create_dir_all(&long).expect("made");
+        let long = Home::at(long);
+        assert_eq!(long.socket_folder(), None);
+        long.note_socket_folder("/tmp/tenantry-x").expect("noted");
+        assert_eq!(long.socket_folder().as_deref(), Some("/tmp/tenantry-x"));
     }
 }

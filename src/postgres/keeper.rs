@@ -31,7 +31,8 @@ impl Keeper {
         let mut watch = Watch { engine, janitor, children: Vec::new(), _users: users };
         watch.hire_janitor()?;
         watch.engine.ensure_initialised()?;
-        watch.raise_postgres()?;
+        // Also where it runs: what answers has to be looked at once.
+        watch.children.extend(watch.engine.ensure_running()?);
         let (end, ended) = channel();
         let home = watch.engine.home.path().to_owned();
         let thread = thread::Builder::new().name("postgres-keeper".to_owned());

@@ -112,7 +112,7 @@ impl Cluster {
         format!(
             "postgres:///{}?host={}&port={}&user={NAME}&sslmode=disable",
             quote(database),
-            quote(self.home.socket_folder()),
+            quote(&self.home.socket_folder().unwrap_or_default()),
             home::PORT,
         )
     }
@@ -167,6 +167,9 @@ impl Cluster {
         users.lock().map_err(|e| Error::io("lock", home.path(), e))?;
         process::stop(&home);
         process::kill_stragglers(&home);
+        if let (None, Some(folder)) = (home.near_socket(), home.socket_folder()) {
+            drop(fs::remove_dir(folder));
+        }
         fs::remove_dir_all(home.path()).map_err(|e| Error::io("remove", home.path(), e))
     }
 }

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -62,11 +62,10 @@ impl Identity {
 
     /// Makes a folder that only Postgres's user (and root) may enter.
     pub(super) fn make_private(&self, folder: &Path) -> Result<(), Error> {
-        match fs::create_dir(folder) {
+        match fs::DirBuilder::new().mode(0o700).create(folder) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
             made => made.map_err(|e| Error::io("create", folder, e))?,
         }
-        set_mode(folder, 0o700)?;
         self.give(folder)
     }
 

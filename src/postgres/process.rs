@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread::sleep;
@@ -17,6 +18,9 @@ use super::privileges::{Identity, bare_command};
 
 /// How often to look again where the system offers no event to wait for.
 pub(super) const MOMENT: Duration = Duration::from_millis(10);
+
+/// Which line of the pid file names the folder of the socket.
+const SOCKET_LINE: usize = 4;
 
 /// How long a killed process may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,7 +38,7 @@ pub(super) fn postmaster(home: &Home) -> Option<Postmaster> {
     // Read once: the next moment the file may be another postmaster's.
     let text = fs::read(home.pid_file()).ok()?;
     let pid = pid_in(&text)?;
-    let lives = is_postmaster(&command_line(pid), home.name());
+    let lives = is_postmaster(&command_line(pid), home.name()) && may_be_ours(pid, home);
     lives.then_some(Postmaster { pid, is_ready: ends_ready(&text) })
 }
 
@@ -55,12 +59,18 @@ pub(super) fn stop(home: &Home) {
     }
 }
 
+/// The socket folder that the pid file names.
+pub(super) fn socket_folder(home: &Home) -> Option<String> {
+    let text = fs::read_to_string(home.pid_file()).ok()?;
+    text.lines().nth(SOCKET_LINE).map(ToOwned::to_owned)
+}
+
 /// Clears away what a dead postmaster left, so that a new one can start. Only under the start
-/// lock, or with the users lock held exclusively.
+/// lock, or with the users lock held exclusively, and with a socket folder that is private.
 pub(super) fn clear_remains(home: &Home, identity: &Identity) -> Result<(), Error> {
     kill_stragglers(home);
     disarm_pid_file(home, identity)?;
-    let socket = home.socket();
+    let Some(socket) = home.socket() else { return Ok(()) };
     let lock = format!(".s.PGSQL.{PORT}.lock");
     for path in [socket.with_file_name(&lock), socket] {
         remove(&path)?;
@@ -73,13 +83,13 @@ pub(super) fn clear_remains(home: &Home, identity: &Identity) -> Result<(), Erro
 pub(super) fn kill_stragglers(home: &Home) {
     // Told to quit, a postmaster whose files were removed still gives its shared memory back.
     for (signal_name, patience) in [("QUIT", Duration::from_secs(1)), ("KILL", PATIENCE)] {
-        let found = stragglers(home.name());
+        let found = stragglers(home);
         if found.is_empty() {
             return;
         }
         signal(signal_name, &found);
         let started = Instant::now();
-        while !stragglers(home.name()).is_empty() && started.elapsed() < patience {
+        while !stragglers(home).is_empty() && started.elapsed() < patience {
             sleep(MOMENT);
         }
     }
@@ -127,10 +137,17 @@ fn remove(path: &Path) -> Result<(), Error> {
 }
 
 /// Every process of the cluster.
-fn stragglers(name: &str) -> Vec<u32> {
+fn stragglers(home: &Home) -> Vec<u32> {
+    let name = home.name();
     let processes = processes().into_iter();
-    let ours = processes.filter(|(_, line)| is_postmaster(line, name) || is_back_end(line, name));
-    ours.map(|(pid, _)| pid).collect()
+    let named = processes.filter(|(_, line)| is_postmaster(line, name) || is_back_end(line, name));
+    named.map(|(pid, _)| pid).filter(|pid| may_be_ours(*pid, home)).collect()
+}
+
+/// Whether a process runs as the owner of the data: anybody can call theirs what they like. Where
+/// the data is gone, nobody knows.
+fn may_be_ours(pid: u32, home: &Home) -> bool {
+    fs::metadata(home.data()).map_or(true, |data| owner(pid) == Some(data.uid()))
 }
 
 /// Our own way of starting it, see `start`.
@@ -156,6 +173,18 @@ fn signal(name: &str, pids: &[u32]) {
 fn command_line(pid: u32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+#[cfg(target_os = "linux")]
+fn owner(pid: u32) -> Option<u32> {
+    fs::metadata(format!("/proc/{pid}")).ok().map(|process| process.uid())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn owner(pid: u32) -> Option<u32> {
+    let output =
+        bare_command(Path::new("ps")).args(["-o", "uid=", "-p", &pid.to_string()]).output();
+    String::from_utf8_lossy(&output.ok()?.stdout).trim().parse().ok()
 }
 
 #[cfg(target_os = "linux")]

@@ -18,6 +18,7 @@ use super::log::Log;
 use super::privileges::Identity;
 use super::process::{self, MOMENT};
 use super::{Durability, Error, initialise};
+use crate::entropy::{SystemEntropy, base62_text};
 
 /// Recovery after a crash replays at most some minutes of work; beyond this something is wrong.
 const START_LIMIT: Duration = Duration::from_mins(5);
@@ -53,8 +54,8 @@ impl Engine {
             return Err(Error::NotACluster { data: self.home.data() });
         }
         let log = Log::open(&self.home)?;
-        process::clear_remains(&self.home, &self.identity)?;
         self.prepare_socket_folder()?;
+        process::clear_remains(&self.home, &self.identity)?;
         self.launch(&log).map(Some)
     }
 
@@ -70,6 +71,7 @@ impl Engine {
         while self.is_alive() {
             // Whose pid is in the file does not matter: it may be one of another container.
             if process::says_ready(&self.home) {
+                self.adopt_socket_folder()?;
                 tracing::debug!(home = %self.home.path().display(), "adopted the running Postgres");
                 return Ok(true);
             }
@@ -82,19 +84,58 @@ impl Engine {
     }
 
     /// The socket is asked first: it also answers for a Postgres in another container on the same
-    /// files, whose pid means nothing here.
+    /// files, whose pid means nothing here. In a folder that is not private anybody could answer.
     fn is_alive(&self) -> bool {
-        UnixStream::connect(self.home.socket()).is_ok() || process::postmaster(&self.home).is_some()
+        let folder = self.home.socket_folder();
+        let is_private = folder.is_some_and(|it| self.identity.is_private(Path::new(&it)));
+        let answers = |socket| UnixStream::connect(socket).is_ok();
+        is_private && self.home.socket().is_some_and(answers)
+            || process::postmaster(&self.home).is_some()
     }
 
-    /// Socket access is all the access control there is, so the folder must be what we think it is.
+    /// Where the running Postgres listens: a previous version put the socket under a name that can
+    /// be guessed.
+    fn adopt_socket_folder(&self) -> Result<(), Error> {
+        let near = self.home.near_socket().map(ToOwned::to_owned);
+        let Some(folder) = near.or_else(|| process::socket_folder(&self.home)) else {
+            return Ok(());
+        };
+        self.check_private(&folder)?;
+        self.note(&folder)
+    }
+
+    /// Socket access is all the access control there is, so the folder must be what we think it is:
+    /// in the home, or under `/tmp` by a name that nobody could know before.
     fn prepare_socket_folder(&self) -> Result<(), Error> {
-        let folder = Path::new(self.home.socket_folder());
-        self.identity.make_private(folder)?;
-        if self.identity.is_private(folder) {
+        if let Some(near) = self.home.near_socket() {
+            self.identity.make_private(Path::new(near))?;
+            return self.check_private(near);
+        }
+        // Clients know the last one by its name, also where it was cleaned away.
+        if let Some(known) = self.home.socket_folder() {
+            self.identity.make_private(Path::new(&known))?;
+            if self.identity.is_private(Path::new(&known)) {
+                return Ok(());
+            }
+        }
+        let fresh = format!("/tmp/tenantry-{}", base62_text(&SystemEntropy, 16));
+        self.identity.make_private(Path::new(&fresh))?;
+        self.check_private(&fresh)?;
+        self.note(&fresh)
+    }
+
+    fn check_private(&self, folder: &str) -> Result<(), Error> {
+        if self.identity.is_private(Path::new(folder)) {
             return Ok(());
         }
-        Err(Error::SocketFolder { folder: folder.to_owned() })
+        Err(Error::SocketFolder { folder: folder.into() })
+    }
+
+    fn note(&self, folder: &str) -> Result<(), Error> {
+        match self.home.near_socket() {
+            Some(_) => Ok(()),
+            None => self.home.note_socket_folder(folder),
+        }
     }
 
     fn launch(&self, log: &Log) -> Result<Child, Error> {
@@ -125,7 +166,7 @@ impl Engine {
     /// Settings on the command line outrank every file. The name comes first: `process` knows
     /// Postgres by it.
     fn arguments(&self) -> Vec<OsString> {
-        let folder = self.home.socket_folder().replace('"', "\"\"");
+        let folder = self.home.socket_folder().unwrap_or_default().replace('"', "\"\"");
         let mut settings = vec![
             format!("cluster_name={}", self.home.name()),
             "listen_addresses=".to_owned(),

@@ -1,58 +1,173 @@
-//! The seal on the trails. Links are made by the database itself, at the end of the transaction
-//! that adds an event; here they are read, of all organizations.
+//! The chains of the audit log. Links are made by the database itself, at the end of the
+//! transaction that adds an event; here they are read, of all organizations, as rows alone: no
+//! function of the database judges them.
 
-use sqlx::PgConnection;
+use chrono::{DateTime, Utc};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgTypeInfo, PgValueRef, Postgres};
+use sqlx::types::{Json, JsonRawValue};
+use sqlx::{Decode, PgConnection, Type};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::model::audit_chain::{Head, Link};
+use crate::model::audit_chain::Link;
+use crate::model::audit_digest::StoredEvent;
+use crate::model::audit_seal::SignedHead;
 use crate::model::ids::OrganizationId;
 
-/// A digest as the database holds it. One of another length is none of ours, and fits nothing.
-fn digest(bytes: Vec<u8>) -> [u8; 32] {
+/// Microseconds from 1970, in UTC, to the beginning of Postgres's count.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+
+/// A time as microseconds since 1970, which can also be one that no calendar has.
+struct Micros(i64);
+
+impl Type<Postgres> for Micros {
+    fn type_info() -> PgTypeInfo {
+        <DateTime<Utc> as Type<Postgres>>::type_info()
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Micros {
+    /// Results of prepared statements are in the binary format.
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        let count = i64::from_be_bytes(value.as_bytes()?.try_into()?);
+        Ok(Self(match count {
+            i64::MIN | i64::MAX => count,
+            count => count.saturating_add(POSTGRES_EPOCH),
+        }))
+    }
+}
+
+/// 32 bytes as the database holds them. What is of another length is none of ours, and fits
+/// nothing.
+pub(super) fn digest(bytes: Vec<u8>) -> [u8; 32] {
     bytes.try_into().unwrap_or_default()
 }
 
-/// At most `limit` links, chain after chain: those behind the link with this organization, position
-/// and digest, or the first. Each is held against its event and the link before it.
+/// A published head as the database holds it, where there is one.
+pub(super) fn signed_head(
+    (position, end): (Option<i64>, Option<Vec<u8>>),
+    unsigned_until: Option<i64>,
+    (pepper_id, mac): (Option<String>, Option<Vec<u8>>),
+) -> Option<SignedHead> {
+    Some(SignedHead {
+        position: position?,
+        digest: digest(end?),
+        unsigned_until: unsigned_until?,
+        pepper_id: pepper_id?,
+        mac: digest(mac?),
+    })
+}
+
+struct Row {
+    organization_id: Uuid,
+    handle: String,
+    position: i64,
+    event_id: i64,
+    digest: Vec<u8>,
+    link_nonce: Option<Uuid>,
+    seal: Option<Vec<u8>>,
+    owner: Option<Uuid>,
+    event_type: Option<String>,
+    actor: Option<String>,
+    target: Option<String>,
+    method: Option<String>,
+    path: Option<String>,
+    status: Option<i16>,
+    address: Option<String>,
+    request_id: Option<String>,
+    key_display_id: Option<String>,
+    detail: Option<Json<Box<JsonRawValue>>>,
+    created_at: Option<Micros>,
+    nonce: Option<Uuid>,
+    pepper_id: Option<String>,
+    mac: Option<Vec<u8>>,
+    head_position: Option<i64>,
+    head_digest: Option<Vec<u8>>,
+    head_unsigned_until: Option<i64>,
+    head_pepper_id: Option<String>,
+    head_mac: Option<Vec<u8>>,
+}
+
+impl From<Row> for Link {
+    fn from(mut row: Row) -> Self {
+        Self {
+            organization: OrganizationId(row.organization_id),
+            head: signed_head(
+                (row.head_position, row.head_digest.take()),
+                row.head_unsigned_until,
+                (row.head_pepper_id.take(), row.head_mac.take()),
+            ),
+            position: row.position,
+            digest: digest(std::mem::take(&mut row.digest)),
+            seal: row.link_nonce.zip(row.seal.take().map(digest)),
+            event: row.event_id,
+            handle: std::mem::take(&mut row.handle),
+            stored: row.event(),
+        }
+    }
+}
+
+impl Row {
+    /// Where the event is there, so are all columns that can not be null.
+    fn event(self) -> Option<StoredEvent> {
+        Some(StoredEvent {
+            id: self.event_id,
+            organization: OrganizationId(self.owner?),
+            event_type: self.event_type?,
+            actor: self.actor?,
+            target: self.target?,
+            method: self.method?,
+            path: self.path?,
+            status: self.status,
+            address: self.address,
+            request_id: self.request_id?,
+            key_display_id: self.key_display_id,
+            detail: self.detail?.0.get().to_owned(),
+            created_at: self.created_at?.0,
+            seal: match (self.nonce, self.pepper_id, self.mac) {
+                (Some(nonce), Some(pepper_id), Some(mac)) => Some((nonce, pepper_id, digest(mac))),
+                _ => None,
+            },
+        })
+    }
+}
+
+/// At most `limit` links, chain after chain: those behind the link with this organization and
+/// position, each with its event and its organization's published head.
 ///
 /// # Errors
 /// The database's own.
 pub async fn links(
     db: &mut PgConnection,
-    (of, position, before): (OrganizationId, i64, Option<[u8; 32]>),
+    (of, position): (OrganizationId, i64),
     limit: i64,
 ) -> Result<Vec<Link>> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"select l.organization_id, coalesce(o.handle, l.organization_id::text) as "handle!",
-                  l.position, l.event_id, l.digest, e.id is not null as "has_event!",
-                  coalesce(e.organization_id = l.organization_id and l.digest = audit_digest(
-                      coalesce(lag(l.digest) over chain,
-                               case when l.organization_id = $1 then $3::bytea end),
-                      l.position, e), false) as "fits!"
-           from (select * from audit_links where (organization_id, position) > ($1, $2)
-                 order by organization_id, position limit $4) l
+                  l.position, l.event_id, l.digest, l.nonce as link_nonce, l.seal,
+                  e.organization_id as "owner?", e.event_type as "event_type?",
+                  e.actor as "actor?", e.target as "target?", e.method as "method?",
+                  e.path as "path?", e.status, e.address, e.request_id as "request_id?",
+                  e.key_display_id, e.detail as "detail?: Json<Box<JsonRawValue>>",
+                  e.created_at as "created_at?: Micros", e.nonce, e.pepper_id, e.mac,
+                  h.position as "head_position?", h.digest as "head_digest?",
+                  h.unsigned_until as "head_unsigned_until?",
+                  h.pepper_id as "head_pepper_id?", h.mac as "head_mac?"
+           from audit_links l
            left join audit_events e on e.id = l.event_id
            left join organizations o on o.id = l.organization_id
-           window chain as (partition by l.organization_id order by l.position)
-           order by l.organization_id, l.position"#,
+           left join audit_heads h on h.organization_id = l.organization_id
+           where (l.organization_id, l.position) > ($1, $2)
+           order by l.organization_id, l.position limit $3"#,
         of.0,
         position,
-        before.as_ref().map(|digest| &digest[..]),
         limit,
     )
     .fetch_all(db)
     .await?;
-    let links = rows.into_iter().map(|row| Link {
-        organization: OrganizationId(row.organization_id),
-        handle: row.handle,
-        position: row.position,
-        event: row.event_id,
-        digest: digest(row.digest),
-        has_event: row.has_event,
-        fits: row.fits,
-    });
-    Ok(links.collect())
+    Ok(rows.into_iter().map(Link::from).collect())
 }
 
 /// Which of the next `limit` events after the place `after` have no link: their organizations'
@@ -81,34 +196,4 @@ pub async fn without_link(
     .fetch_one(db)
     .await?;
     Ok((row.handles.into_iter().zip(row.events).collect(), row.last))
-}
-
-/// The heads of the chains of at most `limit` organizations, from that with the least id that is at
-/// least `from` on.
-///
-/// # Errors
-/// The database's own.
-pub async fn heads(
-    db: &mut PgConnection,
-    from: Uuid,
-    limit: i64,
-) -> Result<Vec<(OrganizationId, Head)>> {
-    let rows = sqlx::query!(
-        "select o.id, o.handle, head.position, head.digest
-         from organizations o
-         cross join lateral (
-             select position, digest from audit_links where organization_id = o.id
-             order by position desc limit 1) head
-         where o.id >= $1 order by o.id limit $2",
-        from,
-        limit,
-    )
-    .fetch_all(db)
-    .await?;
-    let heads = rows.into_iter().map(|row| {
-        let (organization, position) = (row.handle, row.position);
-        let head = Head { organization, position, digest: digest(row.digest) };
-        (OrganizationId(row.id), head)
-    });
-    Ok(heads.collect())
 }

@@ -3,12 +3,13 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::audit::{AuditEvent, EventFilter, EventType, RecordedEvent};
 use crate::model::ids::OrganizationId;
 
-/// Adds one row. When the transaction commits, the database adds its link to the organization's
-/// chain, which one transaction after the other does.
+/// Adds one row, with its MAC. When the transaction commits, the database adds its link to the
+/// organization's chain, which one transaction after the other does, and seals it with the key that
+/// it is given here and forgets then.
 ///
 /// Invariant: who adds to several organizations' trails does so in the order of their ids, so that
 /// nobody who has the turn in one waits for who has it in the other.
@@ -16,11 +17,15 @@ use crate::model::ids::OrganizationId;
 /// # Errors
 /// The database's own.
 pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()> {
-    sqlx::query!(
+    let seal = event.trail.signer.sign(event);
+    let seal = seal.ok_or_else(|| Error::internal("no pepper to sign audit events under"))?;
+    sqlx::query_scalar!(
         "insert into audit_events (organization_id, event_type, actor, target, method, path,
                                    status, address, request_id, key_display_id, detail,
-                                   created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                                   created_at, nonce, pepper_id, mac)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+         returning set_config('app.audit_key', $13::uuid::text || ':' || encode($16, 'hex'), true)
+                   is not null",
         event.organization.0,
         event.event_type.as_str(),
         event.actor,
@@ -33,8 +38,12 @@ pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()>
         event.key_display_id,
         event.detail,
         event.trail.at,
+        seal.nonce,
+        seal.pepper_id,
+        &seal.mac[..],
+        &seal.link_key[..],
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
     Ok(())
 }

@@ -204,36 +204,6 @@ pub async fn sees_organizations(db: &mut PgConnection) -> Result<bool> {
     Ok(sees.fetch_one(db).await?)
 }
 
-/// The tables with tenants' data, and those that the lesser role may touch, and of each whether it
-/// has its walls: row-level security that holds for the table's owner too, with a policy that lets
-/// the lesser role read the rows of its organization.
-///
-/// # Errors
-/// The database's own.
-pub async fn walls(db: &mut PgConnection) -> Result<Vec<(String, bool)>> {
-    let rows = sqlx::query!(
-        r#"select c.relname::text as "table!",
-                  c.relrowsecurity and c.relforcerowsecurity and exists (
-                      select from pg_policies p
-                      where p.schemaname = current_schema() and p.tablename = c.relname
-                        and p.roles = '{tenantry_tenant}'
-                        and p.qual like '%tenant_organization()%'
-                        and p.with_check is not null) as "has_walls!"
-           from pg_class c
-           where c.relkind = 'r' and c.relnamespace = current_schema()::regnamespace
-             and (c.relname = 'organizations' or exists (
-                  select from pg_attribute a where a.attrelid = c.oid
-                     and a.attname = 'organization_id' and a.attnotnull)
-                  or has_any_column_privilege(
-                      (select oid from pg_roles where rolname = 'tenantry_tenant'), c.oid,
-                      'select, insert, update'))
-           order by 1"#,
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.table, row.has_walls)).collect())
-}
-
 /// Tables of ours whose owner is neither the role that asks nor one that it is a member of.
 ///
 /// # Errors
@@ -252,22 +222,4 @@ pub async fn tables_of_others(db: &mut PgConnection) -> Result<Vec<String>> {
     .fetch_all(db)
     .await?;
     Ok(tables)
-}
-
-/// The triggers that keep the trail as it was written, and of each whether it is on.
-///
-/// # Errors
-/// The database's own.
-pub async fn trail_triggers(db: &mut PgConnection) -> Result<Vec<(String, bool)>> {
-    let rows = sqlx::query!(
-        r#"select name as "name!", exists (
-               select from pg_trigger t join pg_class c on c.oid = t.tgrelid
-               where c.relnamespace = current_schema()::regnamespace and t.tgname = name
-                 and t.tgenabled in ('O', 'A')) as "is_on!"
-           from unnest(array['audit_events_append_only', 'audit_events_link',
-                             'audit_links_append_only']) as name"#,
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.name, row.is_on)).collect())
 }

@@ -38,6 +38,18 @@ pub async fn run_beside_newer(db: &mut PgConnection) -> Result<(), MigrateError>
     migrations.run(db).await
 }
 
+/// Runs every migration into the first schema of the search path, whatever ran elsewhere, and
+/// writes nothing down about it.
+///
+/// # Errors
+/// The database's own.
+pub(super) async fn run_bare(db: &mut PgConnection) -> Result<()> {
+    for migration in MIGRATIONS.iter() {
+        sqlx::raw_sql(migration.sql.clone()).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
 /// Whether every migration this binary knows has run, and whether the database takes no changes.
 ///
 /// # Errors
@@ -66,6 +78,14 @@ pub struct Progress {
     pub unknown: usize,
     /// Those that ran in another wording than this binary knows.
     pub changed: Vec<String>,
+}
+
+impl Progress {
+    /// Whether the schema is exactly this binary's.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.pending.is_empty() && self.unknown == 0 && self.changed.is_empty()
+    }
 }
 
 /// How far the schema is, without doing anything about it.

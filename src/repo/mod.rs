@@ -7,9 +7,11 @@
 pub mod accounts;
 pub mod audit_chain;
 pub mod audit_events;
+pub mod audit_heads;
 pub mod billing_customers;
 pub mod callers;
 pub mod catalog;
+pub mod definitions;
 pub mod denials;
 pub mod email_tokens;
 pub mod idempotency_keys;

@@ -65,7 +65,14 @@ async fn an_owner_who_may_make_roles_needs_nobody_and_another_is_told_what_to_as
     let (_, advice) = told.split_once("have an administrator run ").unwrap();
     assert_eq!(advice, "create role tenantry_tenant nologin; grant tenantry_tenant to plain");
 
+    // As a database that comes from Postgres 14 has it.
+    let maker = PgConnectOptions::from_str(&cluster.url("maker")).unwrap();
+    let mut maker = maker.connect().await.unwrap();
+    administer(&mut maker, "grant create on schema public to public").await;
     migrate(&cluster, "maker").await.unwrap();
+    let may_create = "select has_schema_privilege('public', 'public', 'create')";
+    let may_create: bool = sqlx::query_scalar(may_create).fetch_one(&mut maker).await.unwrap();
+    assert!(!may_create, "others may create beside our functions");
     assert_walls_hold(&cluster, "maker").await;
 
     // The role is there by now, but it is not this one's.

@@ -90,10 +90,10 @@ async fn where_all_is_well_every_line_says_so() {
             "clock",
             "migrations",
             "role",
-            "walls",
             "privileges",
             "owner",
-            "trail",
+            "schema",
+            "definitions",
             "keys",
             "outbox",
             "mail",
@@ -206,17 +206,82 @@ async fn migrations_to_come_from_elsewhere_or_changed_are_told_of_and_not_run() 
     .await;
 }
 
+/// What somebody with access to the database may do, and what the doctor says of it.
+const HARMS: [(&str, &str); 15] = [
+    ("alter table projects no force row level security", "table projects is not as"),
+    ("drop policy invites_tenant on invites", "policy invites_tenant on invites is missing"),
+    (
+        "alter policy projects_tenant on projects using (true or tenant_organization() is null)",
+        "policy projects_tenant on projects is not as",
+    ),
+    ("create policy p on users using (true)", "policy p on users was added"),
+    ("alter table audit_events disable trigger audit_events_link", "trigger audit_events_link on"),
+    ("alter table audit_links disable trigger all", "foreign keys of audit_links are not enforced"),
+    ("drop trigger audit_links_append_only on audit_links", "audit_links is missing"),
+    (
+        "create trigger t before insert on audit_events
+             for each row execute function suppress_redundant_updates_trigger()",
+        "trigger t on audit_events was added",
+    ),
+    (
+        "create or replace function audit_digest(previous bytea, place bigint, event audit_events)
+             returns bytea language sql stable return sha256(previous)",
+        "function audit_digest(previous bytea, place bigint, event audit_events) is not as",
+    ),
+    (
+        "create function audit_digest(bytea, integer, audit_events) returns bytea
+             language sql return $1",
+        "function audit_digest(bytea, integer, audit_events) was added",
+    ),
+    ("alter table users drop constraint users_role_check", "users_role_check on users is missing"),
+    ("alter table audit_links owner to tenantry", "owner"),
+    ("grant insert on audit_links to tenantry_tenant", "table audit_links is not as"),
+    ("create rule r as on delete to audit_events do instead nothing", "rule r on audit_events was"),
+    ("create function lower(varchar) returns text language sql return $1", "function lower has"),
+];
+
 #[tokio::test]
-async fn walls_that_are_down_and_a_trail_that_is_open_are_told_of() {
+async fn what_is_not_as_this_version_creates_it_is_named() {
     run(async |app| {
         let settings = settings(app);
-        harm(app, "alter table projects no force row level security").await;
-        assert_problems(&settings, &[("walls", "on projects:")]);
-        harm(app, "alter table projects force row level security").await;
-        harm(app, "drop policy invites_tenant on invites").await;
-        harm(app, "alter table audit_events disable trigger audit_events_link").await;
-        let expected = [("walls", "on invites:"), ("trail", "(audit_events_link)")];
-        assert_problems(&settings, &expected);
+        let mut all = String::new();
+        for (harm, _) in HARMS.iter().filter(|(_, found)| *found != "owner") {
+            all.push_str(harm);
+            all.push(';');
+        }
+        harm(app, &all).await;
+        let (code, told) = examine(&settings);
+        assert_eq!(code, Some(1), "{told}");
+        let line = told.lines().find(|line| line.starts_with("problem   definitions")).unwrap();
+        for (harm, found) in HARMS.iter().filter(|(_, found)| *found != "owner") {
+            assert!(line.contains(found), "{harm}: {found} is not in {line}");
+        }
+        assert!(told.contains("ok        owner"), "{told}");
+        harm(app, HARMS.iter().find(|(_, found)| *found == "owner").unwrap().0).await;
+        let (_, told) = examine(&settings);
+        assert!(told.contains("does not own audit_links"), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_doctor_leaves_nothing_of_what_it_compares_with() {
+    run(async |app| {
+        assert!(examine(&settings(app)).1.contains("ok        definitions"));
+        let schemas = "select count(*) from pg_namespace where nspname = 'tenantry_reference'";
+        assert_eq!(app.count(schemas).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_schema_that_others_may_create_in_is_told_of() {
+    run(async |app| {
+        let settings = settings(app);
+        harm(app, "grant create on schema public to public").await;
+        assert_problems(&settings, &[("schema", "others may create in it (public)")]);
+        harm(app, "revoke create on schema public from public").await;
+        assert!(examine(&settings).1.contains("ok        schema"));
     })
     .await;
 }

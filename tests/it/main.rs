@@ -10,6 +10,7 @@
 mod account;
 mod audit_chain;
 mod backup;
+mod audit_seal;
 mod bad_input;
 mod benchmark;
 mod boundary;

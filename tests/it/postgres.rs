@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -73,6 +73,82 @@ fn a_broken_cluster_is_reported_in_its_own_words_and_a_reused_pid_is_no_obstacle
     fs::write(data.join("postmaster.pid"), reused).unwrap();
     let cluster = Cluster::start(&settings).unwrap();
     assert_eq!(ask(&cluster, "select 'here'").unwrap(), "here");
+}
+
+/// A home whose path is too long for a socket in it.
+fn long(folder: &Path) -> Settings {
+    Settings { home: folder.join("long/".repeat(20)), ..settings(folder) }
+}
+
+/// Where the clients of a cluster look for its socket.
+fn socket_folder(cluster: &Cluster) -> PathBuf {
+    let url = cluster.url("tenantry").replace("%2F", "/");
+    let (_, rest) = url.split_once("host=").unwrap();
+    rest.split('&').next().unwrap().into()
+}
+
+#[test]
+fn a_socket_that_somebody_else_put_where_ours_was_is_not_adopted() {
+    let folder = folder();
+    let settings = long(folder.path());
+    let cluster = Cluster::start(&settings).unwrap();
+    ask(&cluster, "create table kept as select 'kept'::text as it; select ''").unwrap();
+    let before = socket_folder(&cluster);
+    assert!(before.starts_with("/tmp"), "{before:?}");
+    let pid_file = cluster.home().join("data/postmaster.pid");
+    let crashed = fs::read_to_string(&pid_file).unwrap();
+    let (_, rest) = crashed.split_once('\n').unwrap();
+    let crashed = format!("{}\n{rest}", i32::MAX);
+    stop(cluster);
+
+    // As after a crash of the machine: `/tmp` is empty, and somebody was there before us.
+    fs::write(&pid_file, crashed).unwrap();
+    fs::remove_dir_all(&before).unwrap();
+    fs::create_dir(&before).unwrap();
+    let _socket = UnixListener::bind(before.join(".s.PGSQL.5432")).unwrap();
+    // Only root can make it somebody else's; others' is open to all, which is as bad.
+    let _ = std::os::unix::fs::chown(&before, Some(65534), Some(65534));
+    let cluster = Cluster::start(&settings).unwrap();
+    assert_ne!(socket_folder(&cluster), before);
+    assert_eq!(ask(&cluster, "select it from kept").unwrap(), "kept");
+    let after = socket_folder(&cluster);
+    let mode = fs::metadata(&after).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    fs::remove_dir_all(&before).unwrap();
+    stop(cluster);
+    fs::remove_dir_all(after).unwrap();
+}
+
+#[test]
+fn a_postgres_of_a_long_home_is_adopted_where_it_listens_and_found_there_after_it_was_killed() {
+    let folder = folder();
+    let settings = long(folder.path());
+    let first = Cluster::start(&settings).unwrap();
+    let place = socket_folder(&first);
+    // A previous version wrote nothing down.
+    fs::remove_file(first.home().join("socket-folder")).unwrap();
+    let second = Cluster::start(&settings).unwrap();
+    assert_eq!(socket_folder(&second), place);
+    assert_eq!(postmaster(&second), postmaster(&first));
+
+    kill(&postmaster(&second));
+    fs::remove_dir_all(&place).unwrap();
+    wait_until("Postgres is back", || ask(&second, "select 'here'").is_ok());
+    assert_eq!(socket_folder(&second), place);
+    drop(first);
+    stop(second);
+    fs::remove_dir_all(place).unwrap();
+}
+
+#[test]
+fn a_socket_folder_that_is_open_to_others_is_refused_by_name() {
+    let folder = folder();
+    let settings = settings(folder.path());
+    stop(Cluster::start(&settings).unwrap());
+    let socket = settings.home.join("socket");
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
+    let message = Cluster::start(&settings).unwrap_err().to_string();
+    assert!(message.contains("socket must be a folder of the user"), "{message}");
 }
 
 #[test]
@@ -170,8 +246,8 @@ fn kill(pid: &str) {
 
 /// Lets the last user go and waits for Postgres to follow.
 fn stop(cluster: Cluster) {
-    let (pid_file, socket) =
-        (cluster.home().join("data/postmaster.pid"), cluster.home().join("socket/.s.PGSQL.5432"));
+    let pid_file = cluster.home().join("data/postmaster.pid");
+    let socket = socket_folder(&cluster).join(".s.PGSQL.5432");
     drop(cluster);
     wait_until("Postgres has ended", || {
         !pid_file.exists() && UnixStream::connect(&socket).is_err()

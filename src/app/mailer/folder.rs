@@ -13,6 +13,8 @@ use rustix::fs::{Access, access};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+use crate::config::ownership;
+
 /// Tells unfinished files apart.
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
@@ -69,6 +71,8 @@ fn write(folder: &Path, id: Uuid, mail: &[u8]) -> io::Result<PathBuf> {
         DirBuilder::new().recursive(true).mode(0o711).create(data_dir)?;
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let named = |error| io::Error::other(format!("{}: {error}", folder.display()));
+    ownership::check(&fs::metadata(folder)?, ownership::UNWRITABLE).map_err(named)?;
     let path = folder.join(format!("{id}.eml"));
     let nth = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let unfinished = folder.join(format!(".{id}.{}.{nth}", std::process::id()));
@@ -103,6 +107,25 @@ mod tests {
         assert_eq!(fs::read(&path).expect("there"), b"mail");
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(&dir.path().join("data/mail")), 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_somebody_else_s_or_that_others_write_to_gets_no_mail() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = MailFolder::within(dir.path());
+        let path = dir.path().join("mail");
+        fs::create_dir(&path).expect("made");
+        let keep = async || folder.keep(Uuid::from_u128(7), b"mail".to_vec()).await;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("opened");
+        let refused = keep().await.expect_err("refused");
+        assert!(refused.to_string().contains("chmod go-w"), "{refused}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("closed");
+        // Only root gives folders away.
+        if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
+            let refused = keep().await.expect_err("refused");
+            assert!(refused.to_string().contains("another user (uid 65534"), "{refused}");
+        }
+        assert_eq!(fs::read_dir(&path).expect("there").count(), 0);
     }
 
     #[tokio::test]

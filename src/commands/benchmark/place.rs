@@ -60,7 +60,7 @@ impl Place {
         });
         env = env.with_defaults(secrets.clone());
         let config = Config::read(&mut env)?;
-        let Prepared { cluster: Some(cluster), .. } = prepare(&config.database)? else {
+        let Prepared { cluster: Some(cluster), .. } = prepare(&config)? else {
             return Err(Failure::Refused("no Postgres of our own was started".to_owned()));
         };
         let peppers = Peppers::new(&config.keys.peppers);
@@ -147,7 +147,7 @@ fn disk() -> PathBuf {
     }
     let disk = PathBuf::from("/var/tmp");
     let probe = disk.join(format!("tenantry-{}", base62_text(&SystemEntropy, 10)));
-    match File::create(&probe) {
+    match File::create_new(&probe) {
         Ok(_) => {
             let _ = fs::remove_file(&probe);
             disk

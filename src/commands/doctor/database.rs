@@ -8,8 +8,8 @@ use sqlx::{Connection, PgConnection};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::Check;
 use super::settings::Settings;
+use super::{Check, definitions};
 use crate::app::LOOKUP_CONNECTIONS;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::Failure;
@@ -74,13 +74,16 @@ async fn look(settings: &Settings, options: &PgConnectOptions) -> Vec<Check> {
         }
     };
     let is_empty = progress.pending.len() == progress.known;
+    let is_current = progress.is_current();
     checks.push(schema(&progress, settings.config.database.takes_newer_schema));
     if !is_empty {
         checks.push(told("role", role(db).await));
-        checks.push(told("walls", walls(db).await));
         checks.push(told("privileges", privileges(db).await));
         checks.push(told("owner", owner(db).await));
-        checks.push(told("trail", trail(db).await));
+        checks.push(told("schema", definitions::creators(db).await));
+        if is_current {
+            checks.push(told("definitions", definitions::created(db).await));
+        }
         if !settings.is_broken("KEY_PEPPERS") {
             checks.push(told("keys", digests(settings, db).await));
         }
@@ -263,21 +266,6 @@ async fn role(db: &mut PgConnection) -> Result<Check> {
     Ok(Check::ok("role", "we may become tenantry_tenant, which sees its own organization alone"))
 }
 
-async fn walls(db: &mut PgConnection) -> Result<Check> {
-    let tables = catalog::walls(db).await?;
-    let open: Vec<_> = tables.iter().filter(|(_, has_walls)| !has_walls).collect();
-    if open.is_empty() {
-        let text = format!("row-level security is forced on {} tables", tables.len());
-        return Ok(Check::ok("walls", text));
-    }
-    let open = open.iter().map(|(table, _)| table.as_str()).collect::<Vec<_>>().join(", ");
-    let text = format!(
-        "row-level security is not forced, or lacks its policy, on {open}: alter table … enable \
-         row level security, force row level security; the policies are in the migrations"
-    );
-    Ok(Check::problem("walls", text))
-}
-
 async fn privileges(db: &mut PgConnection) -> Result<Check> {
     let missing = tenant_access::missing(db).await?;
     let grants = missing.into_iter().filter(|it| it.starts_with("grant ") && it.contains(" on "));
@@ -301,20 +289,6 @@ async fn owner(db: &mut PgConnection) -> Result<Check> {
         foreign.join(", ")
     );
     Ok(Check::problem("owner", text))
-}
-
-async fn trail(db: &mut PgConnection) -> Result<Check> {
-    let triggers = catalog::trail_triggers(db).await?;
-    let off = triggers.iter().filter(|(_, is_on)| !is_on);
-    let off = off.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-    if off.is_empty() {
-        return Ok(Check::ok("trail", "the triggers that seal it are on"));
-    }
-    let text = format!(
-        "somebody turned off what seals it ({off}): alter table … enable trigger …, then look what \
-         was done with tenantry audit verify"
-    );
-    Ok(Check::problem("trail", text))
 }
 
 async fn digests(settings: &Settings, db: &mut PgConnection) -> Result<Check> {

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod database;
+mod definitions;
 mod mail;
 mod secrets;
 mod settings;

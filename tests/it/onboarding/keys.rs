@@ -313,6 +313,7 @@ async fn a_key_revoked_a_moment_ago_mints_nothing() {
             address: None,
             request_id: "req_0000000000000000".to_owned(),
             at: "2036-05-08T09:56:42.855Z".parse().unwrap(),
+            signer: app.app.audit_signer.clone(),
         };
         let minted = app.app.db.transaction(async |tx| {
             let spec = |caller: &Caller| KeySpec::plain(None, caller.scopes.clone(), None);

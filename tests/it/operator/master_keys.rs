@@ -162,3 +162,63 @@ async fn no_flood_of_refused_keys_or_of_addresses_keeps_a_wrong_secret_out_of_th
         })
         .await;
 }
+
+#[tokio::test]
+async fn wrong_secrets_are_recorded_once_the_audit_log_takes_writes_again_and_none_is_lost() {
+    run(async |app| {
+        let mut holder = app.superuser().await;
+        sqlx::raw_sql("begin; lock table audit_events").execute(&mut holder).await.unwrap();
+        for _ in 0..5 {
+            create(&app.key("wrong"), "a", "made").await.has_status(401);
+        }
+        app.app.refusals.flush().await.unwrap_err();
+        create(&app.key("wrong"), "a", "made").await.has_status(401);
+        app.app.refusals.flush().await.unwrap_err();
+        sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+        let recorded: Vec<_> = refusals(app).await.into_iter().map(|it| it.1).collect();
+        assert_eq!(recorded, [json!({ "scope": "ORG_CREATE", "count": 6 })]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rejection_that_can_never_be_written_keeps_no_other_one_waiting() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        app.execute("update api_keys set enabled = false").await;
+        app.key(&acme.api_key).get("/me").await.has_status(401);
+        create(&app.key("wrong"), "a", "made").await.has_status(401);
+        app.execute(
+            "alter table audit_events add constraint audit_events_no_key_check
+                     check (event_type <> 'api_key.refused')",
+        )
+        .await;
+        app.app.refusals.flush().await.unwrap_err();
+        let recorded: Vec<_> = refusals(app).await.into_iter().map(|it| it.1).collect();
+        assert_eq!(recorded, [json!({ "scope": "ORG_CREATE", "count": 1 })]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_kept_while_the_audit_log_takes_no_writes_is_bounded() {
+    with(&[("TRUSTED_PROXY_HOPS", "1")])
+        .run(async |app| {
+            let mut holder = app.superuser().await;
+            sqlx::raw_sql("begin; lock table audit_events").execute(&mut holder).await.unwrap();
+            for round in 0..2 {
+                for client in 0..15 {
+                    let address = format!("192.0.{round}.{client}");
+                    let actor = app.key("wrong").with("x-forwarded-for", &address);
+                    create(&actor, "a", "made").await.has_status(401);
+                }
+                app.app.refusals.flush().await.unwrap_err();
+            }
+            sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+            let recorded = refusals(app).await;
+            let counted = recorded.iter().map(|it| it.1["count"].as_u64().unwrap());
+            assert_eq!(counted.sum::<u64>(), 30);
+            assert!(recorded.len() <= 11, "{}", recorded.len());
+        })
+        .await;
+}

@@ -479,6 +479,24 @@ async fn a_reader_who_goes_away_loses_nobody_s_denials_and_a_table_out_of_reach_
     .await;
 }
 
+#[tokio::test]
+async fn denials_are_written_once_their_table_takes_writes_again_and_none_is_lost() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let narrow = app.key(&narrow(app, &acme.api_key).await.api_key);
+        let mut holder = app.superuser().await;
+        sqlx::raw_sql("begin; lock table denials").execute(&mut holder).await.unwrap();
+        for _ in 0..2 {
+            narrow.get(KEYS).await.has_status(403);
+            app.app.denials.flush().await.unwrap_err();
+        }
+        sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+        app.app.denials.flush().await.unwrap();
+        assert_eq!(app.count(ALL).await, 2);
+    })
+    .await;
+}
+
 #[test]
 fn what_was_only_noted_survives_a_stop() {
     let place = Place::new();

@@ -211,6 +211,9 @@ async fn every_statement_sees_its_own_organization_and_behind_other_walls_nothin
     .await;
 }
 
+/// What tenants may not read at all, not even their own rows of it: how the audit log is sealed.
+const UNREADABLE: [&str; 2] = ["audit_heads", "audit_signing"];
+
 /// Without a condition of its own a statement sees its organization, and no other.
 #[tokio::test]
 async fn a_statement_that_forgets_its_organization_finds_only_that() {
@@ -225,7 +228,14 @@ async fn a_statement_that_forgets_its_organization_finds_only_that() {
         .await
         .unwrap();
         assert!(tables.len() >= 9, "{tables:?}");
+        let unreadable = "select not has_any_column_privilege('tenantry_tenant', $1, 'select')";
         for table in tables {
+            let unreadable = sqlx::query_scalar(unreadable).bind(&table);
+            let is_unreadable: bool = unreadable.fetch_one(&mut app.sql().await).await.unwrap();
+            assert_eq!(is_unreadable, UNREADABLE.contains(&&*table), "{table}");
+            if is_unreadable {
+                continue;
+            }
             let sql = format!("select count(*) from {table} where organization_id <> $1");
             let count = async |tx: &mut PgConnection| -> Result<i64> {
                 let count = sqlx::query_scalar(AssertSqlSafe(sql.clone()));
@@ -425,17 +435,19 @@ async fn what_begins_with_a_secret_or_a_person_ends_behind_the_walls() {
 }
 
 /// Where the database is asked without walls: how often in each file, and why. It may only shrink.
-const WITHOUT: [(&str, usize, &str); 33] = [
+const WITHOUT: [(&str, usize, &str); 35] = [
     ("src/app/denials.rs", 1, "what was refused is written for all at once"),
     ("src/app/limits/mod.rs", 1, "limits are nobody's data"),
     ("src/app/lookup.rs", 2, "who is calling, and from which page"),
     ("src/app/meter.rs", 2, "what was used is written, and read, for all at once"),
     ("src/app/refusals.rs", 1, "what was refused is written for all at once"),
-    ("src/commands/audit.rs", 2, "the trails of all organizations, for their operator"),
-    ("src/commands/chores.rs", 2, "what is over is over for all; the heads of all trails"),
+    ("src/app/sign_in_failures.rs", 1, "failed sign-ins are written for all at once"),
+    ("src/commands/audit.rs", 3, "the audit logs of all organizations, for their operator"),
+    ("src/commands/chores.rs", 1, "what is over is over for all"),
     ("src/commands/key.rs", 1, "counts of the whole deployment, for its operator"),
     ("src/commands/org.rs", 4, "the operator, who is in no organization"),
     ("src/domain/accounts.rs", 3, "a person's account, and the organizations that go with it"),
+    ("src/domain/audit.rs", 3, "the heads of all audit logs"),
     ("src/domain/key_claims.rs", 1, "raises the walls when the link has said whose key it is"),
     ("src/domain/key_import.rs", 1, "keys of all organizations, by the deployment's operator"),
     ("src/domain/key_sessions.rs", 1, "raises the walls when the token has said whose it is"),

@@ -6,10 +6,12 @@ use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
+use tenantry::entropy::SystemEntropy;
 use tenantry::error::Result;
 use tenantry::model::allowed_ips::AllowedIps;
 use tenantry::model::api_key::{ApiKey, NewApiKey};
 use tenantry::model::audit::{AuditEvent, EventFilter, EventType, Trail};
+use tenantry::model::audit_seal::AuditSigner;
 use tenantry::model::caller::{Credential, Person};
 use tenantry::model::idempotency::Attempt;
 use tenantry::model::ids::{InviteId, KeyId, ProjectId, SessionId, UserId};
@@ -138,8 +140,17 @@ const OTHERS: &[&[&str]] = &[
         "outbox::insert_claim",
         "payments::insert",
     ],
-    // All trails, for whoever looks whether they are whole.
-    &["audit_chain::heads", "audit_chain::links", "audit_chain::without_link"],
+    // The audit logs of all organizations, to find out whether they are whole, and their heads.
+    &[
+        "audit_chain::links",
+        "audit_chain::without_link",
+        "audit_heads::ends",
+        "audit_heads::has_events",
+        "audit_heads::keep",
+        "audit_heads::put_signing_start",
+        "audit_heads::signing_start",
+        "audit_heads::without_chain",
+    ],
     // Limits are nobody's data: their subjects are addresses and digests.
     &["rate_limits::give_back", "rate_limits::refill", "rate_limits::sweep", "rate_limits::take"],
     // What the database says of itself.
@@ -149,8 +160,8 @@ const OTHERS: &[&[&str]] = &[
         "catalog::tables_of_others",
         "catalog::tenant_role_is_mighty",
         "catalog::time",
-        "catalog::trail_triggers",
-        "catalog::walls",
+        "definitions::creators",
+        "definitions::differences",
         "migrations::progress",
         "outbox::count_dead",
     ],
@@ -260,6 +271,7 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
                 address: None,
                 request_id: "req_0000000000000000".to_owned(),
                 at: now,
+                signer: AuditSigner::new([("p2", &[7; 32][..])], &SystemEntropy),
             };
             let event = AuditEvent {
                 organization,

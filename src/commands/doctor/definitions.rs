@@ -1,0 +1,48 @@
+//! Whether what the migrations created is as they created it, and nobody else creates beside it.
+
+use sqlx::PgConnection;
+
+use super::Check;
+use crate::error::Result;
+use crate::repo::{catalog, definitions};
+
+/// How many differences are named.
+const NAMED: usize = 20;
+
+/// Whether others may create functions and operators where ours are, which are then taken for the
+/// system's where they fit better.
+pub(super) async fn creators(db: &mut PgConnection) -> Result<Check> {
+    let (owner, creators) = definitions::creators(db).await?;
+    if creators.is_empty() {
+        return Ok(Check::ok("schema", "nobody else may create in it"));
+    }
+    let text = format!(
+        "others may create in it ({}), so their functions could run in our name: have {owner} run \
+         revoke create on schema … from …",
+        creators.join(", ")
+    );
+    Ok(Check::problem("schema", text))
+}
+
+/// Whether functions, triggers, policies, constraints, columns, owners and privileges are those of
+/// this version. Where they are another role's, that is said elsewhere, and we could not tell.
+pub(super) async fn created(db: &mut PgConnection) -> Result<Check> {
+    if !catalog::tables_of_others(db).await?.is_empty() {
+        return Ok(Check::warning("definitions", "not compared: the tables are another role's"));
+    }
+    let differences = definitions::differences(db).await?;
+    if differences.is_empty() {
+        let text = "functions, triggers, policies and constraints are as this version creates them";
+        return Ok(Check::ok("definitions", text));
+    }
+    let more = match differences.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named = differences.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "{named}{more}: put them back as the migrations create them, then look what was done with \
+         tenantry audit verify"
+    );
+    Ok(Check::problem("definitions", text))
+}

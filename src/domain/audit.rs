@@ -1,0 +1,129 @@
+//! What seals the audit log beside the events themselves: since when they carry MACs, and the heads
+//! that are published where the database's administrators do not reach, which is the server's log.
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::model::audit_chain::SINCE;
+use crate::model::audit_seal::{AuditSigner, Proof, SignedHead, SigningStart};
+use crate::repo::audit_heads::{self, ChainEnd};
+
+/// How long servers of the version before MACs may go on beside those that sign.
+const UPGRADE: TimeDelta = TimeDelta::hours(24);
+/// How many heads are read at once.
+const PAGE: i64 = 1000;
+
+/// Says since when events carry MACs, where nobody did: what was there before is vouched for once,
+/// by [`publish_heads`], and what servers of the previous version add within a day.
+///
+/// Invariant: never again where any event carries a MAC, or events that were added past the
+/// application could be passed off as older than MACs.
+///
+/// # Errors
+/// The database's own.
+pub async fn begin_signing(
+    db: &mut PgConnection,
+    signer: &AuditSigner,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    if let Some(start) = audit_heads::signing_start(db).await? {
+        let is_good = signer.check_start(&start) == Proof::Good;
+        if is_good && signer.is_old(&start.pepper_id) {
+            let renewed = signer.sign_start(start.started_at, start.unsigned_until);
+            if let Some(renewed) = renewed {
+                audit_heads::put_signing_start(db, &renewed, true).await?;
+            }
+        }
+        return Ok(());
+    }
+    let (any, signed) = audit_heads::has_events(db).await?;
+    if signed {
+        tracing::error!(
+            "audit_signing is empty: it was removed past the application; run tenantry audit verify"
+        );
+        return Ok(());
+    }
+    let until = if any { now + UPGRADE } else { now };
+    match signer.sign_start(now, until) {
+        Some(start) => audit_heads::put_signing_start(db, &start, false).await,
+        None => Ok(()),
+    }
+}
+
+/// Since when events carry MACs, as far as that is proven.
+///
+/// # Errors
+/// The database's own.
+pub async fn signing_start(app: &App) -> Result<Option<SigningStart>> {
+    let start = app.db.run(async |db| audit_heads::signing_start(db).await).await?;
+    Ok(start.filter(|start| app.audit_signer.check_start(start) == Proof::Good))
+}
+
+/// Logs the head of each chain that has grown since its head was last logged, by whatever server,
+/// and writes down that it was: who cuts a chain's end off in the database does not cut it out of
+/// the log. Nobody else can write that down, for it is signed.
+///
+/// Returns whether servers of the previous version may still be adding events.
+///
+/// # Errors
+/// The database's own.
+pub async fn publish_heads(app: &App) -> Result<bool> {
+    let start = signing_start(app).await?;
+    let now = app.clock.now();
+    if let Some(start) = &start {
+        let since = start.started_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        tracing::info!("{SINCE}{since}");
+    }
+    let is_upgrade = start.is_some_and(|start| start.unsigned_until > now);
+    let mut from = Uuid::nil();
+    loop {
+        let ends = async |db: &mut _| audit_heads::ends(db, from, is_upgrade, PAGE).await;
+        let ends = app.db.run(ends).await?;
+        let Some(last) = ends.last().map(|end| end.organization.0.as_u128()) else { break };
+        let heads: Vec<_> = ends
+            .into_iter()
+            .filter_map(|end| Some((end.organization, publish(app, &end)?)))
+            .collect();
+        if !heads.is_empty() {
+            app.db.run(async |db| audit_heads::keep(db, &heads, now).await).await?;
+        }
+        let Some(next) = last.checked_add(1) else { break };
+        from = Uuid::from_u128(next);
+    }
+    Ok(is_upgrade)
+}
+
+/// Logs one head, where it has to be; what to write down of it.
+fn publish(app: &App, end: &ChainEnd) -> Option<SignedHead> {
+    let ChainEnd { organization, head, published, .. } = end;
+    let is_same = published.as_ref().is_some_and(|it| it.position == head.position);
+    if !is_same {
+        tracing::info!("{head}");
+    }
+    let mut unsigned_until = end.last_unsealed;
+    if let Some(published) = published {
+        match app.audit_signer.check_head(*organization, published) {
+            Proof::Good if end.digest_there == Some(published.digest) => {}
+            // Nothing is known of what it says, and it stays for when the pepper is back.
+            Proof::NoPepper(_) => return None,
+            // The evidence stays.
+            Proof::Good | Proof::Wrong => {
+                let organization = &head.organization;
+                tracing::error!(
+                    organization,
+                    "audit log differs from its published head; run tenantry audit verify"
+                );
+                return None;
+            }
+        }
+        unsigned_until = unsigned_until.max(published.unsigned_until);
+        let is_current = !app.audit_signer.is_old(&published.pepper_id);
+        if is_same && is_current && unsigned_until == published.unsigned_until {
+            return None;
+        }
+    }
+    app.audit_signer.sign_head(*organization, (head.position, head.digest), unsigned_until)
+}

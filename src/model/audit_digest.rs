@@ -1,0 +1,63 @@
+//! The digests that chain the events of an organization's audit log, computed from its rows.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::model::ids::OrganizationId;
+
+/// An event as the database holds it.
+#[expect(missing_docs, reason = "columns of these names")]
+pub struct StoredEvent {
+    /// Its id.
+    pub id: i64,
+    /// Whose it is.
+    pub organization: OrganizationId,
+    pub event_type: String,
+    pub actor: String,
+    pub target: String,
+    pub method: String,
+    pub path: String,
+    pub status: Option<i16>,
+    pub address: Option<String>,
+    pub request_id: String,
+    pub key_display_id: Option<String>,
+    /// The detail as the database writes it.
+    pub detail: String,
+    /// Microseconds since 1970; the least and the largest number are the infinities.
+    pub created_at: i64,
+    /// Its nonce, pepper and MAC; `None` where it has none.
+    pub seal: Option<(Uuid, String, [u8; 32])>,
+}
+
+/// The digest of a link: of the one before it (`None` before the first), the place and every column
+/// of the event, as the database's own function `audit_digest` finds it.
+#[must_use]
+pub fn digest(before: Option<[u8; 32]>, position: i64, event: &StoredEvent) -> [u8; 32] {
+    let quoted = |text: &str| Value::from(text).to_string();
+    let or_null = |text: &Option<String>| text.as_deref().map_or("null".to_owned(), quoted);
+    let created_at = match event.created_at {
+        i64::MAX => "Infinity".to_owned(),
+        i64::MIN => "-Infinity".to_owned(),
+        micros => micros.to_string(),
+    };
+    let parts = [
+        position.to_string(),
+        event.id.to_string(),
+        quoted(&event.organization.0.to_string()),
+        quoted(&event.event_type),
+        quoted(&event.actor),
+        quoted(&event.target),
+        quoted(&event.method),
+        quoted(&event.path),
+        or_null(&event.address),
+        quoted(&event.request_id),
+        or_null(&event.key_display_id),
+        event.detail.clone(),
+        quoted(&created_at),
+        event.status.map_or("null".to_owned(), |status| status.to_string()),
+    ];
+    let text = format!("[{}]", parts.join(", "));
+    let before = before.unwrap_or_default();
+    Sha256::new().chain_update(before).chain_update(text).finalize().into()
+}

@@ -1,0 +1,355 @@
+//! What proves that an audit event was written by this application, with this content and at this
+//! place of its chain: MACs under keys that are derived from the deployment's peppers, which the
+//! database does not hold.
+//!
+//! An event's MAC is made here, before the database sees the event. Its place is known only when
+//! the transaction commits, so the database seals the link, under a key of that transaction alone:
+//! it holds the key for no longer, and one that is overheard seals nothing else.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::{DateTime, Utc};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::entropy::Entropy;
+use crate::model::audit::AuditEvent;
+use crate::model::audit_digest::StoredEvent;
+use crate::model::hex;
+use crate::model::ids::OrganizationId;
+
+/// What the keys are derived for; another text is another key.
+const EVENT: &[u8] = b"tenantry audit event 1";
+const LINK: &[u8] = b"tenantry audit link 1";
+const HEAD: &[u8] = b"tenantry audit head 1";
+const SIGNING: &[u8] = b"tenantry audit signing 1";
+
+/// Signs events and heads, and checks them; cheap to clone.
+#[derive(Clone)]
+pub struct AuditSigner(Arc<Keys>);
+
+struct Keys {
+    /// By the ids of their peppers, newest first.
+    keys: Vec<(String, Key)>,
+    /// Together they make nonces that nobody else makes.
+    process: [u8; 8],
+    signed: AtomicU64,
+}
+
+struct Key {
+    event: Hmac<Sha256>,
+    link: Hmac<Sha256>,
+    head: Hmac<Sha256>,
+    signing: Hmac<Sha256>,
+}
+
+impl fmt::Debug for AuditSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuditSigner(…)")
+    }
+}
+
+/// What goes into the database with an event.
+pub struct EventSeal {
+    /// Of no other event.
+    pub nonce: Uuid,
+    /// The pepper that the keys are derived from.
+    pub pepper_id: String,
+    /// The event's MAC.
+    pub mac: [u8; 32],
+    /// What the database seals the transaction's links with, and forgets when it ends.
+    pub link_key: [u8; 32],
+}
+
+/// Whether a MAC is what it has to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It is.
+    Good,
+    /// It is not, or there is none.
+    Wrong,
+    /// It can not be checked: this pepper is not configured.
+    NoPepper(String),
+}
+
+/// The end of a chain, as it was published.
+#[derive(Clone, Debug)]
+pub struct SignedHead {
+    /// Its place.
+    pub position: i64,
+    /// The digest there.
+    pub digest: [u8; 32],
+    /// Events up to this place may lack a MAC: they are older than MACs.
+    pub unsigned_until: i64,
+    /// The pepper that the key is derived from.
+    pub pepper_id: String,
+    /// The MAC of all that.
+    pub mac: [u8; 32],
+}
+
+/// Since when events carry MACs.
+#[derive(Clone, Debug)]
+pub struct SigningStart {
+    /// When the first server that signs came.
+    pub started_at: DateTime<Utc>,
+    /// Until when servers of the version before it may add events without.
+    pub unsigned_until: DateTime<Utc>,
+    /// The pepper that the key is derived from.
+    pub pepper_id: String,
+    /// The MAC of both.
+    pub mac: [u8; 32],
+}
+
+impl AuditSigner {
+    /// Signs under the first of the peppers (id and bytes), and checks under all of them.
+    pub fn new<'a>(
+        peppers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        entropy: &dyn Entropy,
+    ) -> Self {
+        let keys =
+            peppers.into_iter().filter_map(|(id, pepper)| Some((id.to_owned(), Key::of(pepper)?)));
+        let mut process = [0; 8];
+        entropy.fill(&mut process);
+        Self(Arc::new(Keys { keys: keys.collect(), process, signed: AtomicU64::new(0) }))
+    }
+
+    /// Signs an event; `None` only where there is no pepper, which no configuration allows.
+    #[must_use]
+    pub fn sign(&self, event: &AuditEvent<'_>) -> Option<EventSeal> {
+        let (pepper_id, key) = self.0.keys.first()?;
+        let nonce = self.next_nonce();
+        let address = event.trail.address.map(|address| address.to_string());
+        let content = (
+            nonce.to_string(),
+            event.organization.0.to_string(),
+            event.event_type.as_str(),
+            event.actor,
+            event.target,
+            &event.trail.method,
+            &event.trail.path,
+            event.trail.status,
+            address,
+            &event.trail.request_id,
+            event.key_display_id,
+            Sorted(&event.detail),
+            event.trail.at.timestamp_micros(),
+        );
+        let mac = mac(&key.event, &content);
+        let link_key = bytes(key.link.clone().chain_update(nonce.as_bytes()));
+        Some(EventSeal { nonce, pepper_id: pepper_id.clone(), mac, link_key })
+    }
+
+    fn next_nonce(&self) -> Uuid {
+        let number = self.0.signed.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&self.0.process);
+        nonce[8..].copy_from_slice(&number);
+        Uuid::from_bytes(nonce)
+    }
+
+    /// Whether the application wrote an event with this content.
+    #[must_use]
+    pub fn check_event(&self, event: &StoredEvent) -> Proof {
+        let (Some((nonce, pepper_id, shown)), Ok(detail)) =
+            (&event.seal, serde_json::from_str::<Value>(&event.detail))
+        else {
+            return Proof::Wrong;
+        };
+        let content = (
+            nonce.to_string(),
+            event.organization.0.to_string(),
+            &event.event_type,
+            &event.actor,
+            &event.target,
+            &event.method,
+            &event.path,
+            event.status,
+            &event.address,
+            &event.request_id,
+            &event.key_display_id,
+            Sorted(&detail),
+            event.created_at,
+        );
+        self.check(pepper_id, shown, |key| mac(&key.event, &content))
+    }
+
+    /// Whether a link with this digest was made in a transaction of the application's.
+    #[must_use]
+    pub fn check_link(
+        &self,
+        pepper_id: &str,
+        nonce: Uuid,
+        digest: &[u8; 32],
+        seal: &[u8; 32],
+    ) -> Proof {
+        self.check(pepper_id, seal, |key| {
+            let link_key = bytes(key.link.clone().chain_update(nonce.as_bytes()));
+            Sha256::new().chain_update(link_key).chain_update(digest).finalize().into()
+        })
+    }
+
+    /// Signs the end of a chain; `None` as of [`AuditSigner::sign`].
+    #[must_use]
+    pub fn sign_head(
+        &self,
+        organization: OrganizationId,
+        (position, digest): (i64, [u8; 32]),
+        unsigned_until: i64,
+    ) -> Option<SignedHead> {
+        let (pepper_id, key) = self.0.keys.first()?;
+        let (pepper_id, mac) = (pepper_id.clone(), [0; 32]);
+        let mut head = SignedHead { position, digest, unsigned_until, pepper_id, mac };
+        head.mac = head_mac(key, organization, &head);
+        Some(head)
+    }
+
+    /// Whether the application signed this end of the organization's chain.
+    #[must_use]
+    pub fn check_head(&self, organization: OrganizationId, head: &SignedHead) -> Proof {
+        self.check(&head.pepper_id, &head.mac, |key| head_mac(key, organization, head))
+    }
+
+    /// Signs since when events carry MACs; `None` as of [`AuditSigner::sign`].
+    #[must_use]
+    pub fn sign_start(
+        &self,
+        started_at: DateTime<Utc>,
+        unsigned_until: DateTime<Utc>,
+    ) -> Option<SigningStart> {
+        let (pepper_id, key) = self.0.keys.first()?;
+        let (pepper_id, mac) = (pepper_id.clone(), [0; 32]);
+        let mut start = SigningStart { started_at, unsigned_until, pepper_id, mac };
+        start.mac = start_mac(key, &start);
+        Some(start)
+    }
+
+    /// Whether the application signed that.
+    #[must_use]
+    pub fn check_start(&self, start: &SigningStart) -> Proof {
+        self.check(&start.pepper_id, &start.mac, |key| start_mac(key, start))
+    }
+
+    /// Whether what was signed under a pepper would be signed under another one now.
+    #[must_use]
+    pub fn is_old(&self, pepper_id: &str) -> bool {
+        self.0.keys.first().is_none_or(|(newest, _)| newest != pepper_id)
+    }
+
+    fn check(
+        &self,
+        pepper_id: &str,
+        shown: &[u8; 32],
+        made: impl FnOnce(&Key) -> [u8; 32],
+    ) -> Proof {
+        match self.0.keys.iter().find(|(id, _)| id == pepper_id) {
+            None => Proof::NoPepper(pepper_id.to_owned()),
+            Some((_, key)) if made(key).ct_eq(shown).into() => Proof::Good,
+            Some(_) => Proof::Wrong,
+        }
+    }
+}
+
+impl Key {
+    /// HMAC-SHA-256 takes keys of every length.
+    fn of(pepper: &[u8]) -> Option<Self> {
+        let derive = |label: &[u8]| {
+            let derived = bytes(Hmac::<Sha256>::new_from_slice(pepper).ok()?.chain_update(label));
+            Hmac::new_from_slice(&derived).ok()
+        };
+        let (event, link) = (derive(EVENT)?, derive(LINK)?);
+        Some(Self { event, link, head: derive(HEAD)?, signing: derive(SIGNING)? })
+    }
+}
+
+fn head_mac(key: &Key, organization: OrganizationId, head: &SignedHead) -> [u8; 32] {
+    let digest = hex::encode(&head.digest);
+    let content = (organization.0.to_string(), head.position, digest, head.unsigned_until);
+    mac(&key.head, &content)
+}
+
+fn start_mac(key: &Key, start: &SigningStart) -> [u8; 32] {
+    let [started, until] = [start.started_at, start.unsigned_until].map(|at| at.timestamp_micros());
+    mac(&key.signing, &(started, until))
+}
+
+/// Of the content as JSON. What can not be written as JSON has a MAC that nothing fits.
+fn mac(key: &Hmac<Sha256>, content: &impl Serialize) -> [u8; 32] {
+    let text = serde_json::to_vec(content).unwrap_or_default();
+    bytes(key.clone().chain_update(text))
+}
+
+fn bytes(mac: Hmac<Sha256>) -> [u8; 32] {
+    mac.finalize().into_bytes().into()
+}
+
+/// A value whose members are written in one order, whatever order the database keeps them in.
+///
+/// Invariant: details hold no fractions, which the database writes in other ways than we do.
+struct Sorted<'a>(&'a Value);
+
+impl Serialize for Sorted<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(members) => {
+                let members: BTreeMap<_, _> =
+                    members.iter().map(|(name, value)| (name, Sorted(value))).collect();
+                members.serialize(serializer)
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Sorted)),
+            plain => plain.serialize(serializer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+
+    fn signer(ids: &[&'static str]) -> AuditSigner {
+        AuditSigner::new(ids.iter().map(|id| (*id, id.as_bytes())), &SystemEntropy)
+    }
+
+    #[test]
+    fn a_head_is_good_for_its_organization_and_content_alone_under_a_pepper_that_is_known() {
+        let old = signer(&["p1"]);
+        let (one, other) = (OrganizationId(Uuid::from_u128(1)), OrganizationId(Uuid::from_u128(2)));
+        let head = old.sign_head(one, (7, [7; 32]), 3).unwrap();
+        let both = signer(&["p2", "p1"]);
+        assert_eq!(both.check_head(one, &head), Proof::Good);
+        assert_eq!(both.check_head(other, &head), Proof::Wrong);
+        for changed in [
+            SignedHead { position: 8, ..head.clone() },
+            SignedHead { digest: [8; 32], ..head.clone() },
+            SignedHead { unsigned_until: 4, ..head.clone() },
+            SignedHead { pepper_id: "p2".to_owned(), ..head.clone() },
+        ] {
+            assert_eq!(both.check_head(one, &changed), Proof::Wrong, "{changed:?}");
+        }
+        assert_eq!(signer(&["p2"]).check_head(one, &head), Proof::NoPepper("p1".to_owned()));
+        assert!(both.is_old(&head.pepper_id) && !old.is_old(&head.pepper_id));
+    }
+
+    #[test]
+    fn members_have_one_order() {
+        let value: Value =
+            serde_json::from_str(r#"{"bb":[{"z":1,"a":2}],"c":null,"a":"é"}"#).unwrap();
+        let text = serde_json::to_string(&Sorted(&value)).unwrap();
+        assert_eq!(text, r#"{"a":"é","bb":[{"a":2,"z":1}],"c":null}"#);
+    }
+
+    #[test]
+    fn no_two_nonces_are_the_same() {
+        let (one, other) = (signer(&["p1"]), signer(&["p1"]));
+        let nonces: std::collections::HashSet<_> =
+            (0..1000).flat_map(|_| [one.next_nonce(), other.next_nonce()]).collect();
+        assert_eq!(nonces.len(), 2000);
+    }
+}

@@ -1,0 +1,191 @@
+//! The ends of the audit log's chains as they were published, and since when events carry MACs.
+//! Both are signed by the application: what the database says of itself proves nothing.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::audit_chain::Head;
+use crate::model::audit_seal::{SignedHead, SigningStart};
+use crate::model::ids::OrganizationId;
+use crate::repo::audit_chain::{digest, signed_head};
+
+/// A chain's end, and what is known of it.
+pub struct ChainEnd {
+    /// Whose chain.
+    pub organization: OrganizationId,
+    /// Its end.
+    pub head: Head,
+    /// The end that was published last.
+    pub published: Option<SignedHead>,
+    /// The digest that the chain has now where that end was.
+    pub digest_there: Option<[u8; 32]>,
+    /// The place of the last link without a seal, where it was asked for; else 0.
+    pub last_unsealed: i64,
+}
+
+/// The ends of the chains of at most `limit` organizations, from that with the least id that is at
+/// least `from` on. `with_unsealed` also looks for links without a seal.
+///
+/// # Errors
+/// The database's own.
+pub async fn ends(
+    db: &mut PgConnection,
+    from: Uuid,
+    with_unsealed: bool,
+    limit: i64,
+) -> Result<Vec<ChainEnd>> {
+    let rows = sqlx::query!(
+        r#"select o.id, o.handle, head.position, head.digest,
+                  h.position as "published_position?", h.digest as "published_digest?",
+                  h.unsigned_until as "unsigned_until?", h.pepper_id as "pepper_id?",
+                  h.mac as "mac?", there.digest as "digest_there?",
+                  coalesce(unsealed.position, 0) as "last_unsealed!"
+           from organizations o
+           cross join lateral (
+               select position, digest from audit_links where organization_id = o.id
+               order by position desc limit 1) head
+           left join audit_heads h on h.organization_id = o.id
+           left join audit_links there
+               on there.organization_id = o.id and there.position = h.position
+           left join lateral (
+               select position from audit_links
+               where $2 and organization_id = o.id and seal is null
+               order by position desc limit 1) unsealed on true
+           where o.id >= $1 order by o.id limit $3"#,
+        from,
+        with_unsealed,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    let ends = rows.into_iter().map(|row| ChainEnd {
+        organization: OrganizationId(row.id),
+        head: Head { organization: row.handle, position: row.position, digest: digest(row.digest) },
+        published: signed_head(
+            (row.published_position, row.published_digest),
+            row.unsigned_until,
+            (row.pepper_id, row.mac),
+        ),
+        digest_there: row.digest_there.map(digest),
+        last_unsealed: row.last_unsealed,
+    });
+    Ok(ends.collect())
+}
+
+/// Keeps the ends that were published, in place of those before. Where two servers do so at once,
+/// the later end stays.
+///
+/// # Errors
+/// The database's own.
+pub async fn keep(
+    db: &mut PgConnection,
+    heads: &[(OrganizationId, SignedHead)],
+    at: DateTime<Utc>,
+) -> Result<()> {
+    let organizations: Vec<Uuid> = heads.iter().map(|(organization, _)| organization.0).collect();
+    let heads = || heads.iter().map(|(_, head)| head);
+    let positions: Vec<i64> = heads().map(|head| head.position).collect();
+    let digests: Vec<Vec<u8>> = heads().map(|head| head.digest.to_vec()).collect();
+    let until: Vec<i64> = heads().map(|head| head.unsigned_until).collect();
+    let peppers: Vec<String> = heads().map(|head| head.pepper_id.clone()).collect();
+    let macs: Vec<Vec<u8>> = heads().map(|head| head.mac.to_vec()).collect();
+    sqlx::query!(
+        "insert into audit_heads as kept (organization_id, position, digest, unsigned_until,
+                                          pepper_id, mac, published_at)
+         select n.*, $7 from unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[],
+                                    $5::text[], $6::bytea[]) n
+         on conflict on constraint audit_heads_pkey do update
+             set position = excluded.position, digest = excluded.digest,
+                 unsigned_until = excluded.unsigned_until, pepper_id = excluded.pepper_id,
+                 mac = excluded.mac, published_at = excluded.published_at
+             where kept.position <= excluded.position",
+        &organizations,
+        &positions,
+        &digests,
+        &until,
+        &peppers,
+        &macs,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The handles of organizations with a published head and no chain.
+///
+/// # Errors
+/// The database's own.
+pub async fn without_chain(db: &mut PgConnection) -> Result<Vec<String>> {
+    let handles = sqlx::query_scalar!(
+        r#"select coalesce(o.handle, h.organization_id::text) as "handle!"
+           from audit_heads h left join organizations o on o.id = h.organization_id
+           where not exists (
+               select from audit_links l where l.organization_id = h.organization_id)
+           order by 1"#,
+    );
+    Ok(handles.fetch_all(db).await?)
+}
+
+/// Since when events carry MACs; `None` where nobody said so yet.
+///
+/// # Errors
+/// The database's own.
+pub async fn signing_start(db: &mut PgConnection) -> Result<Option<SigningStart>> {
+    let row = sqlx::query!(
+        "select started_at, unsigned_until, pepper_id, mac from audit_signing
+         where organization_id = $1",
+        OrganizationId::SYSTEM.0,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| SigningStart {
+        started_at: row.started_at,
+        unsigned_until: row.unsigned_until,
+        pepper_id: row.pepper_id,
+        mac: digest(row.mac),
+    }))
+}
+
+/// Whether there are events, and whether any of them carries a MAC.
+///
+/// # Errors
+/// The database's own.
+pub async fn has_events(db: &mut PgConnection) -> Result<(bool, bool)> {
+    let row = sqlx::query!(
+        r#"select exists (select from audit_events) as "any!",
+                  exists (select from audit_events where mac is not null) as "signed!""#,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((row.any, row.signed))
+}
+
+/// Keeps since when events carry MACs. Of servers that start together, the first says it; `renewed`
+/// writes what is there anew.
+///
+/// # Errors
+/// The database's own.
+pub async fn put_signing_start(
+    db: &mut PgConnection,
+    start: &SigningStart,
+    renewed: bool,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into audit_signing (organization_id, started_at, unsigned_until, pepper_id, mac)
+         values ($1, $2, $3, $4, $5)
+         on conflict on constraint audit_signing_pkey do update
+             set pepper_id = excluded.pepper_id, mac = excluded.mac where $6",
+        OrganizationId::SYSTEM.0,
+        start.started_at,
+        start.unsigned_until,
+        start.pepper_id,
+        &start.mac[..],
+        renewed,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,452 @@
+//! What no digest alone can show: events that were added, copied, backdated, removed or moved by
+//! somebody who makes every digest anew, and functions of the database that were replaced.
+
+use chrono::TimeDelta;
+use serde_json::json;
+use tenantry::domain::audit;
+
+use crate::audit_chain::{acme, assert_found, organizations, tamper, tell, verify};
+use crate::support::app::SignedUp;
+use crate::support::server::{Place, eventually};
+use crate::support::{TestApp, leaks, run};
+
+/// Makes all digests anew, and positions without gaps: what fits is whatever is there now.
+const ANEW: &str = "
+    do $$
+    declare
+        link   record;
+        org    uuid;
+        before bytea;
+        place  bigint;
+    begin
+        for link in select l.organization_id, l.event_id from audit_links l
+                    order by l.organization_id, l.position loop
+            if link.organization_id is distinct from org then
+                org := link.organization_id;
+                before := null;
+                place := 0;
+            end if;
+            place := place + 1;
+            select public.audit_digest(before, place, e) into before from audit_events e
+                where e.id = link.event_id;
+            update audit_links set position = -place, digest = before
+                where event_id = link.event_id;
+        end loop;
+        update audit_links set position = -position;
+    end
+    $$";
+
+/// Makes events as servers did before there were MACs.
+const BEFORE_MACS: &str = "update audit_events set nonce = null, pepper_id = null, mac = null;
+                           update audit_links set nonce = null, seal = null";
+
+/// An event as a server of the previous version adds it.
+const OF_PREVIOUS_VERSION: &str =
+    "insert into audit_events (organization_id, event_type, actor, target, method, path, request_id,
+                               detail, created_at)
+     select organization_id, event_type, 'older', target, method, path, request_id, detail,
+            created_at
+     from audit_events where event_type = 'organization.signed_up'";
+
+/// The position constraint is in the way of numbering anew.
+async fn tamper_anew(app: &TestApp, sql: &str) {
+    let lift = "alter table audit_links drop constraint if exists audit_links_position_check";
+    tamper(app, &format!("{lift}; {sql}; {ANEW}")).await;
+}
+
+async fn begin_signing(app: &TestApp) {
+    let mut db = app.sql().await;
+    audit::begin_signing(&mut db, &app.app.audit_signer, app.app.clock.now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_that_is_inserted_past_the_application_is_named_however_it_is_dated() {
+    run(async |app| {
+        acme(app).await;
+        app.execute(OF_PREVIOUS_VERSION).await;
+        // What follows is good, and vouches for nothing before it.
+        let organization = organizations(app).await[0];
+        app.app.db.transaction(async |tx| tell(app, tx, organization).await).await.unwrap();
+        assert_found(app, &[], &[": position 6: the event evt_"]);
+        assert!(verify(app, &[]).1.contains("was added past the application"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_copy_of_an_event_is_named_with_its_mac_and_its_seal() {
+    run(async |app| {
+        acme(app).await;
+        let copy = "insert into audit_events (organization_id, event_type, actor, target, method,
+                        path, status, address, request_id, key_display_id, detail, created_at,
+                        nonce, pepper_id, mac)
+                    select organization_id, event_type, actor, target, method, path, status,
+                        address, request_id, key_display_id, detail, created_at, nonce, pepper_id,
+                        mac
+                    from audit_events order by id limit 1";
+        app.execute(copy).await;
+        assert_found(app, &[], &[": position 6: the event evt_"]);
+        let seal = "update audit_links l set nonce = f.nonce, seal = f.seal from audit_links f
+                    where l.position = 6 and f.position = 1";
+        tamper(app, seal).await;
+        assert_found(app, &[], &[": position 6: the event evt_"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_function_that_says_what_the_suspect_wants_is_not_asked() {
+    run(async |app| {
+        acme(app).await;
+        let forged = "alter function audit_digest(bytea, bigint, audit_events) rename to honest;
+             create function audit_digest(previous bytea, place bigint, event audit_events)
+             returns bytea language sql stable as $f$
+                 select digest from public.audit_links where event_id = event.id $f$;
+             update audit_events set actor = 'nobody' where id in (
+                 select event_id from audit_links where position in (2, 3))";
+        tamper(app, forged).await;
+        let findings = [": position 2: the event evt_", ": position 3: the event evt_"];
+        assert_found(app, &[], &findings);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_changed_event_is_named_where_all_digests_were_made_anew() {
+    run(async |app| {
+        acme(app).await;
+        let change = "update audit_events set actor = 'x' where id in (
+                          select event_id from audit_links where position = 2)";
+        tamper_anew(app, change).await;
+        let findings =
+            [": position 2: the event evt_", ": positions 3 to 5: their events were not"];
+        assert_found(app, &[], &findings);
+        assert!(verify(app, &[]).1.contains("its MAC is not of its content"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_behind_one_that_was_removed_or_moved_are_named_where_all_digests_were_made_anew() {
+    run(async |app| {
+        acme(app).await;
+        tamper_anew(app, "create table kept as select * from audit_links").await;
+        assert!(verify(app, &[]).0, "what is made anew as it was is as it was");
+        let removed = "delete from audit_links where position = 3;
+                       delete from audit_events where id not in (select event_id from audit_links)";
+        tamper_anew(app, removed).await;
+        assert_found(app, &[], &[": positions 3 to 4: their events were not written there"]);
+    })
+    .await;
+    run(async |app| {
+        acme(app).await;
+        let swapped = "update audit_links set position = position + 100 where position in (4, 5);
+                       update audit_links set position = 109 - position where position > 100";
+        tamper_anew(app, swapped).await;
+        assert_found(app, &[], &[": positions 4 to 5: their events were not written there"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_changed_or_copied_while_it_is_written_is_named() {
+    run(async |app| {
+        let acme = acme(app).await;
+        let rewrite = "create function rewrite() returns trigger language plpgsql as $f$
+                       begin
+                           new.actor := 'nobody';
+                           return new;
+                       end $f$;
+                       create trigger t before insert on audit_events
+                           for each row execute function rewrite()";
+        tamper(app, rewrite).await;
+        app.mint(&acme.api_key, json!({ "name": "rewritten" })).await;
+        assert_found(app, &[], &[": position 6: the event evt_"]);
+        let copy = "drop trigger t on audit_events;
+                    create function copy() returns trigger language plpgsql as $f$
+                    begin
+                        if pg_trigger_depth() = 1 then
+                            insert into audit_events (organization_id, event_type, actor, target,
+                                method, path, status, address, request_id, key_display_id, detail,
+                                created_at, nonce, pepper_id, mac)
+                            select e.organization_id, e.event_type, e.actor, e.target, e.method,
+                                e.path, e.status, e.address, e.request_id, e.key_display_id,
+                                e.detail, e.created_at, e.nonce, e.pepper_id, e.mac
+                            from audit_events e order by id limit 1;
+                        end if;
+                        return new;
+                    end $f$;
+                    create trigger t after insert on audit_events
+                        for each row execute function copy()";
+        tamper(app, copy).await;
+        app.mint(&acme.api_key, json!({ "name": "copied" })).await;
+        let (_, told) = verify(app, &[]);
+        assert!(told.contains("is a copy of an earlier one"), "{told}");
+        assert!(told.contains("2 findings"), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_under_a_pepper_that_is_not_configured_can_not_be_checked_and_is_no_finding() {
+    run(async |app| {
+        let acme = acme(app).await;
+        let place = Place::new();
+        let [database, _, secrets] = app.database_settings();
+        let other = "p3:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=";
+        let mut command = place.command(&[database, secrets, ("KEY_PEPPERS", other)]);
+        let done = command.args(["audit", "verify"]).output().unwrap();
+        let told = [done.stdout, done.stderr].map(|it| String::from_utf8(it).unwrap()).concat();
+        let unchecked = format!(
+            "{}: positions 1 to 5 can not be checked: the pepper p2 is not configured",
+            acme.org_id
+        );
+        assert!(told.contains(&unchecked), "{told}");
+        assert!(told.contains("nothing is wrong with what can be checked, but 1 parts"), "{told}");
+        assert_eq!(done.status.code(), Some(1), "what can not be checked is not proven");
+        let changed = "update audit_events set actor = 'x' where id in (
+                           select event_id from audit_links where position = 2)";
+        tamper(app, changed).await;
+        let done = command.output().unwrap();
+        let told = String::from_utf8(done.stdout).unwrap();
+        assert!(told.contains("position 2: the event evt_"), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_from_before_macs_are_vouched_for_once_and_no_newer_one_passes_for_one() {
+    run(async |app| {
+        acme(app).await;
+        let quiet = app.sign_up().await;
+        tamper(app, BEFORE_MACS).await;
+        begin_signing(app).await;
+        assert!(audit::publish_heads(&app.app).await.unwrap());
+        let (is_fine, told) = verify(app, &[]);
+        assert!(
+            is_fine && told.contains("6 events from before events were signed (2036-"),
+            "{told}"
+        );
+
+        // A server of the previous version goes on for a while.
+        app.execute(OF_PREVIOUS_VERSION).await;
+        app.clock.advance(TimeDelta::hours(23));
+        audit::publish_heads(&app.app).await.unwrap();
+        let (is_fine, told) = verify(app, &[]);
+        assert!(is_fine && told.contains("8 events from before"), "{told}");
+        app.clock.advance(TimeDelta::hours(2));
+        assert!(!audit::publish_heads(&app.app).await.unwrap());
+
+        // From then on it is no such server.
+        app.execute(OF_PREVIOUS_VERSION).await;
+        audit::publish_heads(&app.app).await.unwrap();
+        begin_signing(app).await;
+        audit::publish_heads(&app.app).await.unwrap();
+        let findings = [
+            ": position 7: the event evt_",
+            ": position 8: the event evt_",
+            ": position 3: the event evt_",
+            ": position 4: the event evt_",
+        ];
+        let (_, told) = verify(app, &[]);
+        assert!(told.contains(&format!("{}: position 3", quiet.org_id)), "{told}");
+        assert!(findings.iter().any(|finding| told.contains(finding)), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_old_event_that_is_changed_in_a_chain_made_anew_is_found_by_its_published_head() {
+    run(async |app| {
+        acme(app).await;
+        tamper(app, BEFORE_MACS).await;
+        begin_signing(app).await;
+        audit::publish_heads(&app.app).await.unwrap();
+        assert!(verify(app, &[]).0);
+        let change = "update audit_events set actor = 'x' where id in (
+                          select event_id from audit_links where position = 2)";
+        tamper_anew(app, change).await;
+        assert_found(app, &[], &[": position 5 is not what its head says"]);
+        // Events that follow do not take the evidence away.
+        let organization = organizations(app).await[0];
+        app.app.db.transaction(async |tx| tell(app, tx, organization).await).await.unwrap();
+        audit::publish_heads(&app.app).await.unwrap();
+        assert_found(app, &[], &[": position 5 is not what its head says"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_says_anew_since_when_events_are_signed_or_what_a_head_was() {
+    run(async |app| {
+        acme(app).await;
+        tamper(app, BEFORE_MACS).await;
+        begin_signing(app).await;
+        audit::publish_heads(&app.app).await.unwrap();
+        let organization = organizations(app).await[0];
+        app.app.db.transaction(async |tx| tell(app, tx, organization).await).await.unwrap();
+        app.execute("delete from audit_signing").await;
+        begin_signing(app).await;
+        assert_eq!(app.count("select count(*) from audit_signing").await, 0);
+        app.execute("update audit_heads set unsigned_until = 7").await;
+        app.execute(
+            "insert into audit_events (organization_id, event_type, actor, target, method,
+                         path, request_id, detail, created_at)
+                     select organization_id, event_type, 'forger', target, method, path,
+                            request_id, detail, created_at
+                     from audit_events order by id limit 1",
+        )
+        .await;
+        audit::publish_heads(&app.app).await.unwrap();
+        let (is_fine, told) = verify(app, &[]);
+        assert!(!is_fine && told.contains("the head in audit_heads was changed"), "{told}");
+        assert!(told.contains(": position 7: the event evt_"), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_that_says_since_when_events_are_signed_shows_that_macs_were_removed() {
+    run(async |app| {
+        acme(app).await;
+        tamper(app, BEFORE_MACS).await;
+        begin_signing(app).await;
+        audit::publish_heads(&app.app).await.unwrap();
+        let place = Place::new();
+        let path = place.path().join("log");
+        let log = leaks::log();
+        let said: Vec<_> =
+            log.lines().filter(|it| it.contains("audit events are signed since")).collect();
+        assert!(!said.is_empty());
+        let head = crate::audit_chain::heads(app).await.remove(0);
+        std::fs::write(&path, format!("{}\n{head}\n", said[0])).unwrap();
+        let arguments = ["--heads", path.to_str().unwrap()];
+        assert!(verify(app, &arguments).0);
+        app.clock.advance(TimeDelta::hours(1));
+        app.execute("delete from audit_signing").await;
+        begin_signing(app).await;
+        assert_found(app, &arguments, &["the log says that events are signed since 2036-"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_is_published_once_until_its_chain_grows_or_its_pepper_is_replaced() {
+    run(async |app| {
+        // The captured log is that of all tests, whose generated ids are the same.
+        let chosen = json!({ "org_id": "published_once" });
+        let made = app.anon().post("/signup", chosen).await.has_status(201);
+        let acme = SignedUp::from(&made.body);
+        let mark = format!("audit head {}:", acme.org_id);
+        let published = || leaks::log().matches(&mark).count();
+        for _ in 0..3 {
+            audit::publish_heads(&app.app).await.unwrap();
+        }
+        assert_eq!(published(), 1);
+        let replica = app.replica();
+        audit::publish_heads(&replica.app).await.unwrap();
+        replica.close();
+        assert_eq!(published(), 1, "another server knows that it was");
+        app.mint(&acme.api_key, json!({ "name": "more" })).await;
+        audit::publish_heads(&app.app).await.unwrap();
+        assert_eq!(published(), 2);
+        let peppers = "p3:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=,\
+                       p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+        let later = app.replica_with(&[("KEY_PEPPERS", peppers)]);
+        audit::publish_heads(&later.app).await.unwrap();
+        later.close();
+        assert_eq!(published(), 2);
+        let renewed = "select count(*) from audit_heads where pepper_id = 'p3'";
+        assert_eq!(app.count(renewed).await, 1, "it is good for as long as the newer pepper");
+        tamper(app, "delete from audit_links where position = 2").await;
+        let cut = format!("{}: the chain ends at position 1, before the head", acme.org_id);
+        let (_, told) = verify(&app.replica_with(&[("KEY_PEPPERS", peppers)]), &[]);
+        assert!(told.contains(&cut), "{told}");
+    })
+    .await;
+}
+
+#[test]
+fn a_server_that_starts_again_logs_no_head_twice_and_the_log_is_good_for_verifying() {
+    let place = Place::new();
+    let mut server = place.start(&[]);
+    for _ in 0..2 {
+        server.sign_up();
+        server.end("INT");
+        server = place.start(&[("LOG_FORMAT", "json")]);
+        eventually("the head is logged", || server.log().contains("audit head org_"));
+    }
+    server.end("INT");
+    let server = place.start(&[]);
+    let signed = || server.log().matches("audit events are signed since").count();
+    eventually("the heads were looked at", || signed() == 4);
+    server.sign_up();
+    server.end("INT");
+    let server = place.start(&[]);
+    eventually("the head of the third is logged", || {
+        server.log().matches("audit head org_").count() == 3
+    });
+    let mut command = place.command(&[]);
+    let done = command.args(["audit", "verify", "--heads", "log"]).output().unwrap();
+    let told = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(done.status.code(), Some(0), "{told}");
+    assert!(told.contains("3 events in 3 chains, 3 heads to compare with"), "{told}");
+}
+
+/// Where others may create in the schema, as everybody may in Postgres 14, functions that fit
+/// better than ours are chosen by whatever call is not qualified and typed.
+#[tokio::test]
+async fn an_overload_of_somebody_else_s_does_not_run_as_the_owner_of_the_tables() {
+    run(async |app| {
+        let name = format!("attacker_{}", std::process::id());
+        let owned = "begin
+                         perform set_config('app.owned', 'yes', false);
+                         execute 'create table public.owned ()';
+                         return null;
+                     end";
+        let overloads = [
+            ("audit_digest(bytea, integer, public.audit_events)", "bytea"),
+            ("audit_digest(bytea, integer, record)", "bytea"),
+            ("current_setting(varchar, boolean)", "text"),
+            ("sha256(varchar)", "bytea"),
+            ("decode(text, varchar)", "bytea"),
+            ("split_part(text, varchar, integer)", "text"),
+            ("convert_to(text, varchar)", "bytea"),
+            ("repeat(varchar, integer)", "text"),
+        ];
+        let mut sql = format!(
+            "alter schema public owner to tenantry; grant create, usage on schema public to public;
+             create role {name}; set role {name};"
+        );
+        for (overload, returns) in overloads {
+            let overload = format!("create function public.{overload} returns {returns}");
+            sql.push_str(&format!("{overload} language plpgsql as $f$ {owned} $f$;"));
+        }
+        let mut attacker = app.superuser().await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut attacker).await.unwrap();
+        acme(app).await;
+        let ann = app.verified_person("ann@example.com").await;
+        app.make_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await;
+        let owned = "select count(*) from pg_tables where tablename = 'owned'";
+        assert_eq!(app.count(owned).await, 0, "an overload ran as the owner");
+        let (is_fine, told) = verify(app, &[]);
+        assert!(is_fine, "{told}");
+        let drop = format!("reset role; drop owned by {name}; drop role {name}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut attacker).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_function_qualifies_what_it_calls_or_searches_no_schema_of_ours() {
+    run(async |app| {
+        let open = "select p.proname::text from pg_proc p
+                    where p.pronamespace = 'public'::regnamespace and p.prosqlbody is null
+                      and not coalesce(
+                          p.proconfig @> array['search_path=pg_catalog, pg_temp'], false)";
+        let open: Vec<String> =
+            sqlx::query_scalar(open).fetch_all(&mut app.sql().await).await.unwrap();
+        assert!(open.is_empty(), "functions whose calls are resolved when they run: {open:?}");
+    })
+    .await;
+}
