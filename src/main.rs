@@ -7,8 +7,9 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use tenantry::commands::benchmark::{self, bare};
 use tenantry::commands::{
-    Failure, audit, doctor, janitor, key, key_import, migrate, openapi, org, serve,
+    Failure, audit, doctor, janitor, key, key_import, mail, migrate, openapi, org, serve,
 };
+use tenantry::model::mail::MailKind;
 use tenantry::model::organization::Domain;
 use tenantry::model::plan::Plan;
 
@@ -41,6 +42,9 @@ enum Command {
     /// Make organizations, and step in where their keys are in wrong hands.
     #[command(subcommand)]
     Org(OrgCommand),
+    /// See to mail that could not be sent.
+    #[command(subcommand)]
+    Mail(MailCommand),
     /// Look at the trails of what happened.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -143,6 +147,16 @@ fn run_org(command: &OrgCommand) -> Result<(), Failure> {
 }
 
 #[derive(Subcommand)]
+enum MailCommand {
+    /// Try mails again that were given up: all, or those of one kind.
+    Retry {
+        /// Which kind.
+        #[arg(long, value_parser = PossibleValuesParser::new(MailKind::WORDS))]
+        kind: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
 enum AuditCommand {
     /// Find out whether any event was changed, removed or moved after it was written.
     Verify {
@@ -168,6 +182,7 @@ fn main() -> ExitCode {
         Command::Key(KeyCommand::Peppers) => key::peppers(),
         Command::Key(KeyCommand::Import { file }) => key_import::run(&file),
         Command::Org(command) => run_org(&command),
+        Command::Mail(MailCommand::Retry { kind }) => mail::retry(kind.as_deref()),
         Command::Audit(AuditCommand::Verify { head, heads }) => audit::verify(&head, &heads),
         Command::Benchmark { seconds, rounds } => {
             benchmark::run(&benchmark::Options { seconds, rounds })

@@ -30,6 +30,7 @@ pub mod rate_limits;
 pub mod sessions;
 pub mod standings;
 pub mod tenant_walls;
+pub mod unfulfilled_checkouts;
 pub mod usage;
 pub mod users;
 

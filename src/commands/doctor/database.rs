@@ -16,7 +16,7 @@ use crate::commands::migrate::{Prepared, start_cluster};
 use crate::commands::{Failure, database_words};
 use crate::error::{Error, Result};
 use crate::model::ids::OrganizationId;
-use crate::repo::{catalog, keys, migrations, outbox, tenant_walls};
+use crate::repo::{catalog, keys, migrations, outbox, tenant_walls, unfulfilled_checkouts};
 
 /// How long the database may take to say its first word.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -81,6 +81,10 @@ async fn look(settings: &Settings, options: &PgConnectOptions) -> Vec<Check> {
             checks.push(told("keys", digests(settings, &mut db).await));
         }
         checks.push(told("outbox", given_up(&mut db).await));
+        // Before its migration there is no table to ask.
+        if progress.pending.is_empty() {
+            checks.push(told("checkouts", unfulfilled(&mut db).await));
+        }
     }
     let _ = db.close().await;
     checks
@@ -268,9 +272,21 @@ async fn given_up(db: &mut PgConnection) -> Result<Check> {
     }
     let text = format!(
         "{dead} mails were given up: select address, kind, last_failure from outbox where dead_at \
-         is not null; set dead_at = null to have one tried again"
+         is not null; tenantry mail retry has them tried again"
     );
     Ok(Check::warning("outbox", text))
+}
+
+async fn unfulfilled(db: &mut PgConnection) -> Result<Check> {
+    let Some((count, event, handle)) = unfulfilled_checkouts::newest(db).await? else {
+        return Ok(Check::ok("checkouts", "every paid one was fulfilled"));
+    };
+    let text = format!(
+        "{count} paid checkouts can not be fulfilled, the newest {event} for the organization \
+         {handle}: refund the buyer or have them order another id, or, where the organization is \
+         theirs, have them check out again with metadata.mode=existing"
+    );
+    Ok(Check::warning("checkouts", text))
 }
 
 #[cfg(test)]

@@ -135,8 +135,12 @@ const OTHERS: &[&[&str]] = &[
         "billing_customers::put_payer",
         "key_claims::insert",
         "key_claims::revoke",
+        "organizations::is_deleted",
         "outbox::insert_claim",
         "payments::insert",
+        "unfulfilled_checkouts::newest",
+        "unfulfilled_checkouts::put",
+        "unfulfilled_checkouts::settle",
     ],
     // All trails, for whoever looks whether they are whole.
     &["audit_chain::heads", "audit_chain::links", "audit_chain::without_link"],
@@ -220,6 +224,7 @@ const OTHERS: &[&[&str]] = &[
         "key_sessions::sweep",
         "outbox::sweep",
         "sessions::sweep",
+        "unfulfilled_checkouts::sweep",
     ],
     // The operator's, of the whole deployment.
     &["keys::count_per_pepper", "migrations::are_current", "migrations::run"],
