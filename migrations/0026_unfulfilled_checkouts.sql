@@ -20,7 +20,7 @@ create index unfulfilled_checkouts_organization_id_idx on unfulfilled_checkouts 
 -- What a sweep looks for.
 create index unfulfilled_checkouts_delivered_at_idx on unfulfilled_checkouts (delivered_at);
 
--- Row-level security (0016). Tenants are granted nothing on it.
+-- Row-level security (0016). Every row is the deployment's: a tenant sees none.
 alter table unfulfilled_checkouts enable row level security;
 alter table unfulfilled_checkouts force row level security;
 create policy unfulfilled_checkouts_tenant on unfulfilled_checkouts to tenantry_tenant
@@ -32,6 +32,8 @@ begin
             'using (true) with check (true)';
 end
 $$;
+
+grant select on unfulfilled_checkouts to tenantry_tenant;
 
 -- The mail to the buyer. A server of the version before leaves such mails to one of this version.
 alter table outbox

@@ -9,11 +9,12 @@
 //! message for each piece of work. It is asked when it is taken again, if that is not at once.
 
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{
     Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult,
 };
+use metrics::histogram;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::time::error::Elapsed;
@@ -169,6 +170,12 @@ impl Database {
         (status.size, status.available)
     }
 
+    /// How many wait for a connection.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.pool.status().waiting
+    }
+
     /// What tells this pool from others in the metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -187,7 +194,10 @@ impl Database {
 
     /// A connection for one piece of work.
     async fn lease(&self) -> Result<Lease> {
-        match timeout(ACQUIRE, self.pool.get()).await {
+        let asked = Instant::now();
+        let leased = timeout(ACQUIRE, self.pool.get()).await;
+        histogram!("db_pool_wait_seconds", "pool" => self.name).record(asked.elapsed());
+        match leased {
             Ok(Ok(connection)) => Ok(Lease(Some(connection))),
             Ok(Err(PoolError::Backend(error))) => Err(error.into()),
             Ok(Err(error)) => Err(Error::unavailable(error)),

@@ -227,7 +227,7 @@ const OTHERS: &[&[&str]] = &[
         "unfulfilled_checkouts::sweep",
     ],
     // The operator's, of the whole deployment.
-    &["keys::count_per_pepper", "migrations::are_current", "migrations::run"],
+    &["keys::count_per_pepper", "migrations::are_current", "migrations::run", "outbox::revive"],
 ];
 
 #[test]
