@@ -8,9 +8,10 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use tenantry::commands::benchmark::{self, bare};
 use tenantry::commands::{
-    Failure, audit, doctor, janitor, key, key_import, migrate, openapi, org, private_postgres,
-    serve,
+    Failure, audit, doctor, janitor, key, key_import, mail, migrate, openapi, org,
+    private_postgres, serve,
 };
+use tenantry::model::mail::MailKind;
 use tenantry::model::organization::Domain;
 use tenantry::model::plan::Plan;
 
@@ -43,6 +44,9 @@ enum Command {
     /// Make organizations, and step in where their keys are in wrong hands.
     #[command(subcommand)]
     Org(OrgCommand),
+    /// See to mail that could not be sent.
+    #[command(subcommand)]
+    Mail(MailCommand),
     /// Look at the trails of what happened.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -160,6 +164,16 @@ fn run_org(command: &OrgCommand) -> Result<(), Failure> {
 }
 
 #[derive(Subcommand)]
+enum MailCommand {
+    /// Try mails again that were given up: all, or those of one kind.
+    Retry {
+        /// Which kind.
+        #[arg(long, value_parser = PossibleValuesParser::new(MailKind::WORDS))]
+        kind: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
 enum AuditCommand {
     /// Find out whether any event was changed, removed, moved or added past the application.
     Verify {
@@ -184,6 +198,7 @@ fn main() -> ExitCode {
         Command::Key(KeyCommand::Peppers) => key::peppers(),
         Command::Key(KeyCommand::Import { file }) => key_import::run(&file),
         Command::Org(command) => run_org(&command),
+        Command::Mail(MailCommand::Retry { kind }) => mail::retry(kind.as_deref()),
         Command::Audit(AuditCommand::Verify { head, heads }) => audit::verify(&head, &heads),
         Command::Postgres { program, arguments } => private_postgres::run(&program, &arguments),
         Command::PostgresUpgrade { to } => private_postgres::upgrade(to.as_deref()),

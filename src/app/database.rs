@@ -10,11 +10,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{
     Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult,
 };
+use metrics::histogram;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::time::error::Elapsed;
@@ -189,6 +190,12 @@ impl Database {
         self.is_full.store(false, Ordering::Relaxed);
     }
 
+    /// How many wait for a connection.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.pool.status().waiting
+    }
+
     /// What tells this pool from others in the metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -233,8 +240,11 @@ impl Database {
 
     /// A connection for one piece of work.
     async fn lease(&self) -> Result<Lease> {
+        let asked = Instant::now();
         let patience = ACQUIRE + 2 * self.pool.manager().round_trip();
-        match timeout(patience, self.pool.get()).await {
+        let leased = timeout(patience, self.pool.get()).await;
+        histogram!("db_pool_wait_seconds", "pool" => self.name).record(asked.elapsed());
+        match leased {
             Ok(Ok(connection)) => Ok(Lease(Some(connection))),
             Ok(Err(PoolError::Backend(error))) => Err(error.into()),
             Ok(Err(error)) => Err(Error::unavailable(error)),

@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Invariant: a turn lasts as long as its work does, whether the caller still waits or not.
 pub struct HashingTurns {
     turns: Arc<Semaphore>,
+    most: usize,
     room: Arc<Room>,
 }
 
@@ -30,7 +31,7 @@ impl HashingTurns {
     #[must_use]
     pub fn new(turns: usize, queue: usize) -> Self {
         let room = Room { places: turns + queue, inside: Mutex::default() };
-        Self { turns: Arc::new(Semaphore::new(turns)), room: Arc::new(room) }
+        Self { turns: Arc::new(Semaphore::new(turns)), most: turns, room: Arc::new(room) }
     }
 
     /// Waits for a turn, then does the work on a thread where it holds nobody up.
@@ -59,6 +60,14 @@ impl HashingTurns {
         })
         .await
         .map_err(Error::internal)?
+    }
+
+    /// How many hash just now, and how many wait for their turn.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        let inside = self.room.inside().count;
+        let running = self.most.saturating_sub(self.turns.available_permits()).min(inside);
+        (running, inside - running)
     }
 
     async fn enter(&self) -> Option<(OwnedSemaphorePermit, Place)> {

@@ -41,6 +41,12 @@ impl PasswordHasher {
         Self { entropy, turns: HashingTurns::new(cores, QUEUE) }
     }
 
+    /// How many hashes are computed just now, and how many wait for their turn.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        self.turns.load()
+    }
+
     /// A new hash of the password, as a PHC string.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::domain::{audit, mails};
 use crate::error::Result;
 use crate::repo::{
     denials, email_tokens, idempotency_keys, key_sessions, outbox, rate_limits, sessions,
+    unfulfilled_checkouts,
 };
 
 /// How often rows that nobody can use any more are removed.
@@ -141,7 +142,9 @@ async fn sweep(app: App) {
 }
 
 async fn sweep_part(tx: &mut PgConnection) -> Result<u64> {
-    let of_mail = outbox::sweep(tx).await? + email_tokens::sweep(tx).await?;
+    let of_mail = outbox::sweep(tx).await?
+        + email_tokens::sweep(tx).await?
+        + unfulfilled_checkouts::sweep(tx).await?;
     let of_sessions = sessions::sweep(tx).await? + key_sessions::sweep(tx).await?;
     let of_requests = idempotency_keys::sweep(tx).await? + denials::sweep(tx).await?;
     Ok(of_mail + of_sessions + of_requests + rate_limits::sweep(tx).await?)

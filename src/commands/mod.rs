@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod janitor;
 pub mod key;
 pub mod key_import;
+pub mod mail;
 pub mod migrate;
 pub mod openapi;
 pub mod org;

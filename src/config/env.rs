@@ -47,7 +47,9 @@ impl<'a> Env<'a> {
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
     ) -> Option<T> {
         let text = self.text(name)?;
-        parse(text.trim()).map_err(|Invalid(why)| self.problem(name, why)).ok()
+        let text = text.trim();
+        let parsed = if is_quoted(text) { Err(QUOTED.into()) } else { parse(text) };
+        parsed.map_err(|Invalid(why)| self.problem(name, why)).ok()
     }
 
     /// Whether the variable is set to anything.
@@ -82,4 +84,25 @@ impl<'a> Env<'a> {
         let set = (self.source)(name).filter(|text| !text.trim().is_empty());
         set.or_else(|| self.defaults.get(name).cloned())
     }
+}
+
+const QUOTED: &str = "must not be in quotes: docker --env-file and kubectl --from-env-file keep \
+                      them as a part of the value";
+const QUOTES: [char; 2] = ['"', '\''];
+
+/// Whether the whole text stands in quotes.
+fn is_quoted(text: &str) -> bool {
+    QUOTES.iter().any(|quote| text.len() > 1 && text.starts_with(*quote) && text.ends_with(*quote))
+}
+
+/// Reads a secret that callers send, or that a signature is made with.
+///
+/// # Errors
+/// A secret that begins or ends with a quote, which is a part of no generated one: it was written
+/// around it, and would never match.
+pub fn unquoted(secret: &str) -> Result<&str, Invalid> {
+    if secret.starts_with(QUOTES) || secret.ends_with(QUOTES) {
+        return Err(QUOTED.into());
+    }
+    Ok(secret)
 }

@@ -4,7 +4,7 @@
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::config::env::Env;
+use crate::config::env::{Env, unquoted};
 use crate::model::Invalid;
 use crate::model::master_scope::MasterScope;
 
@@ -41,6 +41,7 @@ fn parse_secrets(text: &str) -> Result<Vec<[u8; 32]>, Invalid> {
 }
 
 fn parse_secret(text: &str) -> Result<[u8; 32], Invalid> {
+    let text = unquoted(text)?;
     let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
     if text.len() < SHORTEST || !visible {
         return Err(format!(

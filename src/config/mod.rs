@@ -22,6 +22,7 @@ pub mod signup;
 pub mod stripe;
 pub mod telemetry;
 pub mod tokens;
+pub mod traces;
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! Who may sign up.
 
-use crate::config::env::Env;
+use crate::config::env::{Env, unquoted};
 use crate::model::Invalid;
 use crate::model::secret::Secret;
 
@@ -50,6 +50,7 @@ fn parse_mode(text: &str) -> Result<Mode, Invalid> {
 }
 
 fn parse_token(text: &str) -> Result<Secret, Invalid> {
+    let text = unquoted(text)?;
     if text.len() < 16 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("must be at least 16 visible ASCII characters".into());
     }

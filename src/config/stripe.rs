@@ -1,6 +1,6 @@
 //! What Stripe signs its webhooks with, and what a payment that does not come leads to.
 
-use crate::config::env::Env;
+use crate::config::env::{Env, unquoted};
 use crate::model::Invalid;
 use crate::model::secret::Secret;
 
@@ -49,6 +49,7 @@ fn parse_secrets(text: &str) -> Result<Vec<Secret>, Invalid> {
 }
 
 fn parse_secret(text: &str) -> Result<Secret, Invalid> {
+    let text = unquoted(text)?;
     let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
     if text.len() < SHORTEST || !visible {
         return Err(format!(

@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
-use url::Url;
 
 use crate::config::env::Env;
 use crate::config::http::parse_addr;
 use crate::config::keys::parse_switch;
+use crate::config::traces::TraceSettings;
 use crate::model::Invalid;
 
 /// What is logged, counted and traced, and where to.
@@ -22,7 +22,7 @@ pub struct TelemetrySettings {
     /// Where metrics are served.
     pub metrics: MetricsListener,
     /// Where traces are sent; `None` sends none.
-    pub otlp_endpoint: Option<Url>,
+    pub traces: Option<TraceSettings>,
 }
 
 /// How log lines look.
@@ -53,7 +53,7 @@ impl TelemetrySettings {
             log_filter: env.optional("LOG_FILTER", parse_filter).unwrap_or_else(default_filter),
             log_client_address: env.optional("LOG_CLIENT_ADDRESS", parse_switch).unwrap_or(true),
             metrics: env.optional("METRICS_ADDR", parse_metrics).unwrap_or(default),
-            otlp_endpoint: env.optional("OTEL_EXPORTER_OTLP_ENDPOINT", parse_endpoint),
+            traces: TraceSettings::read(env),
         }
     }
 }
@@ -86,9 +86,4 @@ fn parse_metrics(text: &str) -> Result<MetricsListener, Invalid> {
             .map(MetricsListener::At)
             .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:9090, or off".into()),
     }
-}
-
-fn parse_endpoint(text: &str) -> Result<Url, Invalid> {
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    url.ok_or("must be an http:// or https:// URL, such as http://127.0.0.1:4318".into())
 }

@@ -4,6 +4,11 @@
 //! Events come in any order and more than once. That each counts once is
 //! [`super::idempotency`]'s; what is older than what was last taken into account changes nothing,
 //! plans and suspensions each for themselves.
+//!
+//! Invariant: an id in metadata alone moves no organization, or whoever signed up with it first
+//! would get what somebody else paid for. The payer is known there, or the metadata say
+//! `mode=existing`; and only the subscription that the organization pays by suspends or
+//! reactivates it.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -17,9 +22,9 @@ use crate::model::email::Email;
 use crate::model::ids::{OrganizationId, PaymentId};
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{BY_STRIPE, Standing};
-use crate::model::payment::{Charge, NewPayment, PaymentStatus};
+use crate::model::payment::{Charge, NewPayment, PaymentStatus, Unfulfilled};
 use crate::repo::billing_customers::{BillingCustomer, Payer};
-use crate::repo::{billing_customers, payments, standings};
+use crate::repo::{billing_customers, organizations, payments, standings, unfulfilled_checkouts};
 
 /// Something that happened to a payment.
 pub struct BillingEvent {
@@ -47,13 +52,31 @@ pub enum Happened {
         email: Option<Email>,
         /// Whether it is no subscription, and nothing more is due.
         pays_once: bool,
+        /// Whether the organization is there already, and the buyer's.
+        is_existing: bool,
     },
     /// What was due was paid, for this organization where it is named.
-    Paid(Option<OrgHandle>),
+    Paid(Option<Named>),
     /// It was not.
-    NotPaid(Option<OrgHandle>),
+    NotPaid(Option<Named>),
     /// The subscription ended.
-    Ended(Option<OrgHandle>),
+    Ended(Option<Named>),
+}
+
+/// An organization that metadata name.
+pub struct Named {
+    /// Its id.
+    pub handle: OrgHandle,
+    /// Whether it is said to be there already, and the payer's.
+    pub is_existing: bool,
+}
+
+/// What applying an event came to.
+pub enum Applied {
+    /// It was taken into account.
+    Done(Effect),
+    /// It is a paid checkout that can not be fulfilled. Nothing was changed.
+    Unfulfilled(Unfulfilled),
 }
 
 /// What became of an event.
@@ -75,23 +98,46 @@ pub enum Effect {
 ///
 /// # Errors
 /// Not found where no organization of ours is meant; invalid where what was bought lacks what is
-/// needed, or the plan is not for this organization; conflict where its id was taken a moment ago,
-/// or is a deleted organization's.
+/// needed, or the plan is not for this organization; conflict where its id was taken a moment ago.
 pub async fn apply(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
     trail: &Trail,
-) -> Result<Effect> {
+) -> Result<Applied> {
     match &event.what {
-        Happened::Bought { order, email, .. } => match standings::hold(tx, &order.handle).await? {
-            Some(standing) => set_plan(app, tx, event, &standing, order, trail).await,
-            None => provision(app, tx, event, (order, email.as_ref()), trail).await,
-        },
+        Happened::Bought { order, email, is_existing, .. } => {
+            fulfil(app, tx, event, (order, email.as_ref(), *is_existing), trail).await
+        }
         Happened::Paid(named) | Happened::NotPaid(named) | Happened::Ended(named) => {
-            judge(app, tx, event, named.as_ref(), trail).await
+            Ok(Applied::Done(judge(app, tx, event, named.as_ref(), trail).await?))
         }
     }
+}
+
+/// Gives the buyer what was bought: a new organization, or the plan for theirs.
+async fn fulfil(
+    app: &App,
+    tx: &mut PgConnection,
+    event: &BillingEvent,
+    (order, email, is_existing): (&Order, Option<&Email>, bool),
+    trail: &Trail,
+) -> Result<Applied> {
+    let effect = if let Some(standing) = standings::hold(tx, &order.handle).await? {
+        let known = billing_customers::find(tx, standing.id).await?;
+        if !is_existing && !known.as_ref().is_some_and(|known| known.is_payer_of(event)) {
+            return Ok(Applied::Unfulfilled(Unfulfilled::BelongsToAnother));
+        }
+        set_plan(app, tx, event, (&standing, known), order, trail).await?
+    } else if organizations::is_deleted(tx, &order.handle).await? {
+        return Ok(Applied::Unfulfilled(Unfulfilled::Deleted));
+    } else if is_existing {
+        return Ok(Applied::Unfulfilled(Unfulfilled::DoesNotExist));
+    } else {
+        provision(app, tx, event, (order, email), trail).await?
+    };
+    unfulfilled_checkouts::settle(tx, &event.id, &order.handle, event.customer.as_deref()).await?;
+    Ok(Applied::Done(effect))
 }
 
 /// Makes the organization that was bought, without a key: the buyer is mailed a link to it.
@@ -120,12 +166,11 @@ async fn set_plan(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    standing: &Standing,
+    (standing, known): (&Standing, Option<BillingCustomer>),
     order: &Order,
     trail: &Trail,
 ) -> Result<Effect> {
     store(app, tx, event, standing.id, trail).await?;
-    let known = billing_customers::find(tx, standing.id).await?;
     let last = known.as_ref().and_then(|known| known.last_checkout_at);
     if last.is_some_and(|last| event.at < last) {
         return Ok(Effect::Recorded);
@@ -144,16 +189,11 @@ async fn judge(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    named: Option<&OrgHandle>,
+    named: Option<&Named>,
     trail: &Trail,
 ) -> Result<Effect> {
-    let handle = match named {
-        Some(named) => named.clone(),
-        None => find_paid_for(tx, event).await?,
-    };
-    let standing = standing::hold(tx, &handle).await?;
+    let (standing, known) = find_paid_for(tx, event, named).await?;
     store(app, tx, event, standing.id, trail).await?;
-    let known = billing_customers::find(tx, standing.id).await?;
     let policy = app.config.stripe.suspend_on;
     let suspends = match event.what {
         Happened::NotPaid(_) => policy.payment_failed,
@@ -161,8 +201,7 @@ async fn judge(
         Happened::Paid(_) | Happened::Bought { .. } => false,
     };
     let pays = matches!(event.what, Happened::Paid(_));
-    let counts = known.is_none_or(|known| counts(event, &known, pays && named.is_some()));
-    if !counts || !(pays || suspends) {
+    if !counts(event, known.as_ref(), pays && named.is_some()) || !(pays || suspends) {
         return Ok(Effect::Recorded);
     }
     billing_customers::put_payer(tx, standing.id, &payer_of(event), trail.at).await?;
@@ -179,22 +218,50 @@ async fn judge(
 
 /// Whether an event says how the organization stands: it is no older than the last that did, and
 /// about the subscription that pays for it. A payment that names the organization may be by a new
-/// one.
-fn counts(event: &BillingEvent, known: &BillingCustomer, may_be_new: bool) -> bool {
-    let is_same = match (&event.subscription, &known.subscription) {
-        (Some(told), Some(known)) => told == known,
-        (Some(_), None) => !known.pays_once,
-        (None, _) => true,
-    };
-    event.at >= known.last_event_at && (is_same || may_be_new)
+/// one; what no subscription is due for says nothing.
+fn counts(event: &BillingEvent, known: Option<&BillingCustomer>, may_be_new: bool) -> bool {
+    let Some(subscription) = &event.subscription else { return false };
+    known.is_none_or(|known| {
+        let is_same = match &known.subscription {
+            Some(known) => known == subscription,
+            None => !known.pays_once,
+        };
+        event.at >= known.last_event_at && (is_same || may_be_new)
+    })
 }
 
-/// The organization that the event's subscription or customer pays for.
-async fn find_paid_for(tx: &mut PgConnection, event: &BillingEvent) -> Result<OrgHandle> {
-    let (customer, subscription) = (event.customer.as_deref(), event.subscription.as_deref());
-    let found = billing_customers::find_paid_for(tx, customer, subscription).await?;
-    let handle = found.and_then(|handle| OrgHandle::parse(&handle).ok());
-    handle.ok_or_else(|| Error::not_found("No organization is paid for by this customer"))
+/// The organization that the event is about, held, and who is known to pay for it: the one that its
+/// metadata name, as long as the payer is known there or, where nobody is, the metadata say
+/// `mode=existing`; else the one that pays by its subscription.
+async fn find_paid_for(
+    tx: &mut PgConnection,
+    event: &BillingEvent,
+    named: Option<&Named>,
+) -> Result<(Standing, Option<BillingCustomer>)> {
+    let none = || Error::not_found("No organization is paid for by this subscription");
+    let handle = match (named, event.subscription.as_deref()) {
+        (Some(named), _) => named.handle.clone(),
+        (None, Some(subscription)) => {
+            let found = billing_customers::find_paid_for(tx, subscription).await?;
+            found.and_then(|handle| OrgHandle::parse(&handle).ok()).ok_or_else(none)?
+        }
+        (None, None) => return Err(none()),
+    };
+    let standing = standing::hold(tx, &handle).await?;
+    let known = billing_customers::find(tx, standing.id).await?;
+    let is_payer = match &known {
+        Some(known) if known.customer.is_some() => known.is_payer_of(event),
+        _ => named.is_none_or(|named| named.is_existing),
+    };
+    if is_payer { Ok((standing, known)) } else { Err(none()) }
+}
+
+impl BillingCustomer {
+    /// Whether the event is of this customer, or of the subscription that they pay by.
+    fn is_payer_of(&self, event: &BillingEvent) -> bool {
+        let is_same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
+        is_same(&self.customer, &event.customer) || is_same(&self.subscription, &event.subscription)
+    }
 }
 
 fn payer_of(event: &BillingEvent) -> Payer<'_> {

@@ -29,3 +29,4 @@ pub mod provisioning;
 pub mod sessions;
 pub mod signup;
 pub mod standing;
+pub mod unfulfilled_checkouts;

@@ -25,6 +25,7 @@ use crate::http::dialect::Family;
 use crate::http::error::{self, Failure};
 use crate::http::host;
 use crate::http::limits;
+use crate::http::trace_context;
 use crate::model::caller::{Credential, Identity};
 
 /// What the log says of a request whose client went away, as other servers do. Nobody is sent it.
@@ -53,9 +54,17 @@ pub async fn boundary(
 ) -> Response {
     let (app, cors) = &*shared;
     let context = RequestContext::of(&request, app);
-    let span = tracing::info_span!("request", otel.name = field::Empty, id = context.id);
-    if app.config.telemetry.otlp_endpoint.is_some() {
+    let span = tracing::info_span!(
+        "request",
+        otel.name = field::Empty,
+        otel.kind = "server",
+        id = context.id
+    );
+    if let Some(traces) = &app.config.telemetry.traces {
         span.record("otel.name", format!("{} {}", context.method, context.route));
+        if traces.continues {
+            trace_context::continue_trace(&span, request.headers());
+        }
     }
     let family = Family::of(&context.path);
     let arrived = Arrived { app, context: &context, family, span: &span, at: Instant::now() };

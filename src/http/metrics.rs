@@ -6,25 +6,71 @@ use axum::http::header;
 use axum::middleware::from_fn;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use metrics::gauge;
+use metrics::{counter, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
+use metrics_process::Collector;
 
 use crate::app::App;
 use crate::http::host;
+use crate::model::limit::Limit;
+use crate::model::mail::MailKind;
 
 /// `GET /metrics` in Prometheus's text format.
 pub fn router(app: App, handle: PrometheusHandle) -> Router {
-    let routes = Router::new().route("/metrics", get(show)).with_state((app, handle));
+    register();
+    let process = Collector::default();
+    process.describe();
+    let routes = Router::new().route("/metrics", get(show)).with_state((app, handle, process));
     routes.layer(from_fn(host::required))
 }
 
-async fn show(State((app, handle)): State<(App, PrometheusHandle)>) -> impl IntoResponse {
+/// Counters of what seldom happens, at zero from the start: an alert on the rate of one that
+/// appears with its first count would miss that.
+fn register() {
+    for (name, outcomes) in [
+        ("key_lookups_total", &["found", "unknown", "refused", "failed"][..]),
+        ("password_hashes_total", &["done", "refused"]),
+        ("trace_exports_total", &["sent", "failed"]),
+        ("trace_spans_total", &["sent", "failed"]),
+        ("usage_flushes_total", &["written", "failed"]),
+        ("stripe_events_total", &["unfulfilled", "invalid", "failed"]),
+    ] {
+        for outcome in outcomes {
+            counter!(name, "outcome" => *outcome).increment(0);
+        }
+    }
+    for kind in MailKind::WORDS {
+        for outcome in ["sent", "failed"] {
+            counter!("mails_total", "kind" => kind, "outcome" => outcome).increment(0);
+        }
+    }
+    counter!("requests_shed_total").increment(0);
+    for limit in Limit::ALL {
+        counter!("rate_limited_total", "limit" => limit.as_str(), "mode" => "enforced")
+            .increment(0);
+        counter!("rate_limit_fallbacks_total", "limit" => limit.as_str()).increment(0);
+    }
+}
+
+type Shown = (App, PrometheusHandle, Collector);
+
+async fn show(State((app, handle, process)): State<Shown>) -> impl IntoResponse {
+    process.collect();
+    set(&gauge!("http_requests_in_flight"), app.in_flight.now());
+    set(&gauge!("http_requests_in_flight_limit"), app.config.http.max_in_flight);
+    let (running, waiting) = app.password_hasher.load();
+    set(&gauge!("password_hash_queue", "state" => "running"), running);
+    set(&gauge!("password_hash_queue", "state" => "waiting"), waiting);
     for pool in app.pools() {
         let (open, idle) = pool.connections();
         for (state, count) in [("idle", idle), ("busy", open - idle)] {
-            let count = u32::try_from(count).unwrap_or(u32::MAX);
-            gauge!("db_connections", "pool" => pool.name(), "state" => state).set(f64::from(count));
+            set(&gauge!("db_connections", "pool" => pool.name(), "state" => state), count);
         }
+        set(&gauge!("db_pool_waiting", "pool" => pool.name()), pool.waiting());
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render())
+}
+
+fn set(gauge: &metrics::Gauge, count: usize) {
+    gauge.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
 }

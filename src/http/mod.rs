@@ -33,6 +33,7 @@ pub mod public_document;
 pub mod query;
 pub mod shedding;
 pub mod stripe;
+mod trace_context;
 pub mod trusted_page;
 pub mod user;
 pub mod wire;

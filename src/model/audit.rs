@@ -87,6 +87,8 @@ event_types! {
     KeysForceRevoked = "api_keys.force_revoked",
     /// The operator gave an organization a new key.
     KeysForceRotated = "api_keys.force_rotated",
+    /// Somebody paid for an organization that is not known to be theirs.
+    CheckoutUnfulfilled = "checkout.unfulfilled",
     /// A master key was missing or wrong, once or many times.
     MasterKeyRefused = "AUTH_FAIL_MASTER_KEY",
     /// A member's role was changed.

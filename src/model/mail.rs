@@ -77,9 +77,25 @@ pub enum MailKind {
     Invite(InviteId),
     /// It carries the link to the first key of an organization that was paid for.
     ClaimKey(OrganizationId),
+    /// Somebody paid for an organization that is not known to be theirs.
+    CheckoutUnfulfilled,
 }
 
 impl MailKind {
+    /// The words of all kinds.
+    pub const WORDS: [&str; 10] = [
+        Purpose::VerifyEmail.as_str(),
+        Purpose::ResetPassword.as_str(),
+        "already_registered",
+        "invite",
+        "claim_key",
+        "checkout_unfulfilled",
+        Notice::NewSignIn.as_str(),
+        Notice::PasswordChanged.as_str(),
+        Notice::TokenCreated.as_str(),
+        Notice::Off.as_str(),
+    ];
+
     /// Reads a kind's word, and the invitation or the organization that goes with some of them.
     #[must_use]
     pub fn parse(
@@ -91,6 +107,7 @@ impl MailKind {
             Self::Link(Purpose::VerifyEmail),
             Self::Link(Purpose::ResetPassword),
             Self::AlreadyRegistered,
+            Self::CheckoutUnfulfilled,
         ];
         let about = invite.map(Self::Invite).into_iter().chain(claim_of.map(Self::ClaimKey));
         let notices = Notice::ALL.map(Self::Notice);
@@ -103,7 +120,11 @@ impl MailKind {
     pub const fn invite(self) -> Option<InviteId> {
         match self {
             Self::Invite(invite) => Some(invite),
-            Self::Link(_) | Self::AlreadyRegistered | Self::Notice(_) | Self::ClaimKey(_) => None,
+            Self::Link(_)
+            | Self::AlreadyRegistered
+            | Self::Notice(_)
+            | Self::ClaimKey(_)
+            | Self::CheckoutUnfulfilled => None,
         }
     }
 
@@ -116,6 +137,7 @@ impl MailKind {
             Self::Notice(notice) => notice.as_str(),
             Self::Invite(_) => "invite",
             Self::ClaimKey(_) => "claim_key",
+            Self::CheckoutUnfulfilled => "checkout_unfulfilled",
         }
     }
 }

@@ -42,6 +42,44 @@ pub struct Charge {
     pub description: Option<String>,
 }
 
+/// Why a paid checkout can not be fulfilled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfulfilled {
+    /// Its organization is there, and its customer is not known to pay for it.
+    BelongsToAnother,
+    /// It says that its organization is there, and it is not.
+    DoesNotExist,
+    /// Its organization was deleted; the id is not given out again.
+    Deleted,
+}
+
+impl Unfulfilled {
+    /// The reason's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BelongsToAnother => "belongs_to_another",
+            Self::DoesNotExist => "does_not_exist",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// What the operator, whom Stripe shows the answer, is to know.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::BelongsToAnother => {
+                "The organization exists and this customer is not known to pay for it; a checkout \
+                 for an organization of the buyer's needs metadata.mode=existing"
+            }
+            Self::DoesNotExist => {
+                "The organization does not exist, and metadata.mode=existing says that it does"
+            }
+            Self::Deleted => "The organization was deleted, and its id is not given out again",
+        }
+    }
+}
+
 /// A payment about to be stored.
 pub struct NewPayment<'a> {
     /// Its id.

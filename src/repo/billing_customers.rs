@@ -8,6 +8,8 @@ use crate::model::ids::OrganizationId;
 
 /// Who pays for an organization.
 pub struct BillingCustomer {
+    /// The customer; `None` for a guest.
+    pub customer: Option<String>,
     /// The subscription, where it is one.
     pub subscription: Option<String>,
     /// Whether it is no subscription, and nothing more is due.
@@ -30,33 +32,21 @@ pub struct Payer<'a> {
     pub event_at: DateTime<Utc>,
 }
 
-/// The handle of the organization that is paid for by this subscription, or by this customer where
-/// one of the two sides knows no subscription. `None` where there is none, or it is not clear
-/// which: a customer may pay for several, and for what is none of ours.
+/// The handle of the organization that is paid for by this subscription: the one that last heard of
+/// it, where there are several.
 ///
 /// # Errors
 /// The database's own.
-pub async fn find_paid_for(
-    db: &mut PgConnection,
-    customer: Option<&str>,
-    subscription: Option<&str>,
-) -> Result<Option<String>> {
-    let rows = sqlx::query!(
-        r#"select o.handle, coalesce(b.subscription_id = $2, false) as "is_exact!"
-           from billing_customers b join organizations o on o.id = b.organization_id
-           where o.deleted_at is null
-             and (b.subscription_id = $2
-                  or b.customer_id = $1
-                     and ($2::text is null or b.subscription_id is null and not b.pays_once))
-           order by 2 desc, b.last_event_at desc limit 2"#,
-        customer,
+pub async fn find_paid_for(db: &mut PgConnection, subscription: &str) -> Result<Option<String>> {
+    let handle = sqlx::query_scalar!(
+        "select o.handle from billing_customers b join organizations o on o.id = b.organization_id
+         where b.subscription_id = $1 and o.deleted_at is null
+         order by b.last_event_at desc limit 1",
         subscription,
     )
-    .fetch_all(db)
+    .fetch_optional(db)
     .await?;
-    let is_clear = rows.len() == 1;
-    let first = rows.into_iter().next();
-    Ok(first.filter(|row| row.is_exact || is_clear).map(|row| row.handle))
+    Ok(handle)
 }
 
 /// Who pays for the organization, where that is known.
@@ -69,7 +59,8 @@ pub async fn find(
 ) -> Result<Option<BillingCustomer>> {
     let row = sqlx::query_as!(
         BillingCustomer,
-        "select subscription_id as subscription, pays_once, last_event_at, last_checkout_at
+        "select customer_id as customer, subscription_id as subscription, pays_once, last_event_at,
+                last_checkout_at
          from billing_customers where organization_id = $1",
         organization.0,
     )

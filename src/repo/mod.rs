@@ -34,6 +34,7 @@ pub mod sessions;
 pub mod standings;
 pub mod tenant_access;
 pub mod tenant_walls;
+pub mod unfulfilled_checkouts;
 pub mod usage;
 pub mod users;
 

@@ -236,3 +236,17 @@ pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>
     .await?;
     Ok(())
 }
+
+/// Whether an organization with this handle was deleted, in whatever case: it stays so.
+///
+/// # Errors
+/// The database's own.
+pub async fn is_deleted(db: &mut PgConnection, handle: &OrgHandle) -> Result<bool> {
+    let deleted = sqlx::query_scalar!(
+        r#"select exists (select from organizations
+                          where lower(handle collate "C") = lower($1 collate "C")
+                            and deleted_at is not null) as "deleted!""#,
+        handle.as_str(),
+    );
+    Ok(deleted.fetch_one(db).await?)
+}

@@ -236,6 +236,28 @@ pub async fn give_up(
     Ok(done.rows_affected() == 1)
 }
 
+/// Brings mails back that were given up, those of one kind or all, to be tried as often as new
+/// ones; how many. One that a newer mail of its kind to its address has replaced stays.
+///
+/// # Errors
+/// The database's own.
+pub async fn revive(db: &mut PgConnection, kind: Option<&str>) -> Result<u64> {
+    let done = sqlx::query!(
+        "update outbox o set dead_at = null, attempts = 0, due_at = now()
+         where o.dead_at is not null and ($1::text is null or o.kind = $1)
+           and not exists (
+               select from outbox n
+               where n.kind = o.kind and n.address = o.address
+                 and n.invite_id is not distinct from o.invite_id
+                 and n.claim_of is not distinct from o.claim_of
+                 and (n.dead_at is null or (n.created_at, n.id) > (o.created_at, o.id)))",
+        kind,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// How many mails were given up.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 //! read from their own listener; traces are sent only where an endpoint is configured.
 
 mod log_writer;
+mod traces;
 
 use std::io::{self, Stderr, Write, stderr};
 use std::panic::PanicHookInfo;
@@ -57,7 +58,7 @@ impl Telemetry {
         let filter = settings.log_filter.clone();
         let (writer, log_thread) = log_writer::start(stderr())?;
         let log = log_layer::<Registry>(settings.log_format, writer.clone()).with_filter(filter);
-        let traces = traces::Exporter::start(settings.otlp_endpoint.as_ref())?;
+        let traces = traces::Exporter::start(settings.traces.as_ref())?;
         tracing_subscriber::registry().with(log).with(traces.layer()).try_init()?;
         std::panic::set_hook(Box::new(move |panic| {
             log_panic(panic);
@@ -99,51 +100,4 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = panic.payload_as_str().unwrap_or("no message");
     tracing::error!(place, message, "panicked");
-}
-
-/// Traces over OTLP/HTTP.
-mod traces {
-    use opentelemetry::trace::TracerProvider;
-    use opentelemetry_otlp::{SpanExporter, WithExportConfig};
-    use opentelemetry_sdk::Resource;
-    use opentelemetry_sdk::trace::SdkTracerProvider;
-    use tracing_subscriber::Layer;
-    use tracing_subscriber::filter::LevelFilter;
-    use tracing_subscriber::registry::LookupSpan;
-    use url::Url;
-
-    use super::SetupError;
-
-    /// Sends spans, if an endpoint is configured.
-    pub struct Exporter(Option<SdkTracerProvider>);
-
-    impl Exporter {
-        pub fn start(endpoint: Option<&Url>) -> Result<Self, SetupError> {
-            let Some(endpoint) = endpoint else { return Ok(Self(None)) };
-            let url = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
-            let exporter = SpanExporter::builder().with_http().with_endpoint(url).build();
-            let exporter = exporter.map_err(|error| SetupError::Traces(error.to_string()))?;
-            let resource = Resource::builder().with_service_name("tenantry").build();
-            let provider = SdkTracerProvider::builder()
-                .with_batch_exporter(exporter)
-                .with_resource(resource)
-                .build();
-            Ok(Self(Some(provider)))
-        }
-
-        pub fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
-        where
-            S: tracing::Subscriber + for<'a> LookupSpan<'a>,
-        {
-            let provider = self.0.as_ref()?;
-            let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("tenantry"));
-            Some(layer.with_filter(LevelFilter::INFO))
-        }
-
-        pub fn finish(self) {
-            if let Some(Err(error)) = self.0.map(|provider| provider.shutdown()) {
-                tracing::warn!(%error, "the last traces were not sent");
-            }
-        }
-    }
 }

@@ -84,6 +84,19 @@ fn every_problem_is_told_at_once() {
         ("LOG_FILTER", "a=b=c"),
         ("METRICS_ADDR", "everywhere"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://user:password@collector"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Bearer x"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization=\"Bearer x"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "Cargo.toml"),
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+        ("OTEL_TRACES_SAMPLER", "xray"),
+        ("OTEL_PROPAGATORS", "b3"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "production"),
     ];
     let expected: BTreeSet<_> = wrong.iter().map(|(name, _)| *name).collect();
     assert_eq!(problems(&wrong).into_iter().collect::<BTreeSet<_>>(), expected);
@@ -163,9 +176,83 @@ fn problems_do_not_repeat_the_values_of_secrets() {
         ("STRIPE_WEBHOOK_SECRET", "hunter2"),
         ("JWT_PRIVATE_KEYS", "e1:hunter2"),
         ("SMTP_URL", "smtp://user:hunter2@mail.example.com?tsl=required"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:hunter2@collector"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
     ];
     let told = read(&wrong).err().unwrap().to_string();
     assert!(!told.contains("hunter2"), "{told}");
+}
+
+/// `docker run --env-file` and `kubectl create secret --from-env-file` keep the quotes of a line.
+#[test]
+fn a_setting_in_quotes_is_rejected_by_name_whatever_the_setting() {
+    let mut env = Env::from(|_: &str| None);
+    let _ = Config::read(&mut env);
+    for name in env.names() {
+        for quoted in ["\"0123456789abcdef0123456789abcdef\"", "'0'", "\"\""] {
+            let found = read(&[(*name, quoted)]).err().map(|problems| problems.0);
+            let found = found.unwrap_or_default();
+            let problem = found.iter().find(|(variable, _)| variable == name);
+            let problem = problem.unwrap_or_else(|| panic!("{name}={quoted} is accepted"));
+            assert!(problem.1.contains("quotes"), "{name}: {}", problem.1);
+        }
+    }
+}
+
+#[test]
+fn a_secret_that_begins_or_ends_with_a_quote_is_rejected_in_a_list_too() {
+    let good = "0123456789abcdef0123456789abcdef";
+    let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER), ("SIGNUP_MODE", "gated")];
+    let masters = tenantry::model::master_scope::MasterScope::ALL.map(|scope| scope.variable());
+    for name in masters.into_iter().chain(["STRIPE_WEBHOOK_SECRET", "SIGNUP_TOKEN"]) {
+        let with = |value: &str| {
+            let token = if name == "SIGNUP_TOKEN" { value } else { good };
+            let settings = [secrets[0], secrets[1], secrets[2], ("SIGNUP_TOKEN", token)];
+            problems(&[&settings[..], &[(name, value)]].concat())
+        };
+        assert_eq!(with(good), [""; 0], "{name}");
+        let is_list = name != "SIGNUP_TOKEN";
+        let one = [format!("\"{good}"), format!("{good}'")];
+        let listed = [format!("{good},\"{good}\""), format!("\"{good}\",{good}")];
+        for value in one.iter().chain(listed.iter().filter(|_| is_list)) {
+            assert_eq!(with(value), [name], "{value}");
+        }
+    }
+}
+
+#[test]
+fn traces_are_sent_as_the_standard_variables_say() {
+    const BASE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    const OWN: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+    let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER)];
+    let traces = |settings: &[(&str, &str)]| {
+        let config = read(&[&secrets[..], settings].concat());
+        config.unwrap_or_else(|problems| panic!("{problems}")).telemetry.traces
+    };
+    let endpoint = |settings: &[(&str, &str)]| traces(settings).map(|it| it.endpoint.to_string());
+    let collector = (BASE, "http://collector:4318");
+    assert_eq!(endpoint(&[]), None);
+    assert_eq!(endpoint(&[collector]).as_deref(), Some("http://collector:4318/v1/traces"));
+    let below = (BASE, "https://collector/otlp/");
+    assert_eq!(endpoint(&[below]).as_deref(), Some("https://collector/otlp/v1/traces"));
+    let own = (OWN, "https://traces/as/it/is");
+    assert_eq!(endpoint(&[collector, own]).as_deref(), Some("https://traces/as/it/is"));
+    for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+        assert_eq!(endpoint(&[collector, off]), None, "{off:?}");
+    }
+    let name = |settings: &[(&str, &str)]| {
+        traces(&[&[collector], settings].concat()).unwrap().service_name
+    };
+    assert_eq!(name(&[]).as_deref(), Some("tenantry"));
+    assert_eq!(name(&[("OTEL_SERVICE_NAME", "acme-auth")]).as_deref(), Some("acme-auth"));
+    assert_eq!(name(&[("OTEL_RESOURCE_ATTRIBUTES", "a=b,service.name=acme")]), None);
+    let timeouts =
+        [("OTEL_EXPORTER_OTLP_TIMEOUT", "7"), ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "5")];
+    let timeout = |of: &[(&str, &str)]| traces(&[&[collector], of].concat()).unwrap().timeout;
+    assert_eq!(timeout(&timeouts[..1]).as_millis(), 7);
+    assert_eq!(timeout(&timeouts).as_millis(), 5);
+    let goes_on = |of| traces(&[collector, ("OTEL_PROPAGATORS", of)]).unwrap().continues;
+    assert!(goes_on("baggage, tracecontext") && !goes_on("none"));
 }
 
 #[test]

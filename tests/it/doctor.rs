@@ -96,6 +96,7 @@ async fn where_all_is_well_every_line_says_so() {
             "definitions",
             "keys",
             "outbox",
+            "checkouts",
             "mail",
             "PUBLIC_URL",
             "TRUSTED_PROXY_HOPS",
@@ -115,13 +116,20 @@ async fn without_a_mail_server_or_proxy_there_are_warnings_and_no_failure() {
                     values (gen_random_uuid(), 'verify_email', 'a@example.com', now(), now(),
                             now())";
         harm(app, dead).await;
+        let paid = "insert into unfulfilled_checkouts (event_id, organization_id, handle, reason,
+                                                       created_at, delivered_at)
+                    select 'evt_7', id, 'buyerco', 'belongs_to_another', now(), now()
+                    from organizations where handle = 'system'";
+        harm(app, paid).await;
         let (code, told) = examine(&settings);
         assert_eq!(code, Some(0), "{told}");
         let warnings = told.lines().filter(|line| line.starts_with("warning"));
         let warnings: Vec<_> =
             warnings.map(|line| line.split_whitespace().nth(1).unwrap()).collect();
-        assert_eq!(warnings, ["foundations", "outbox", "mail", "TRUSTED_PROXY_HOPS"], "{told}");
-        assert!(told.ends_with("no problems, 4 warnings\n"), "{told}");
+        let expected = ["foundations", "outbox", "checkouts", "mail", "TRUSTED_PROXY_HOPS"];
+        assert_eq!(warnings, expected, "{told}");
+        assert!(told.contains("1 paid checkouts can not be fulfilled, the newest evt_7"), "{told}");
+        assert!(told.ends_with("no problems, 5 warnings\n"), "{told}");
     })
     .await;
 }

@@ -1,7 +1,8 @@
 //! What the operator sees: one line a request, metrics, traces; never a secret.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -88,6 +89,144 @@ fn traces_are_sent_where_a_collector_is_named() {
     assert!(head.starts_with("POST /v1/traces "), "{head}");
     assert!(contains(&body, "POST /signup"));
     assert!(!contains(&body, &key));
+}
+
+#[test]
+fn traces_continue_their_caller_s_and_are_named_as_the_standard_variables_say() {
+    let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}/all", collector.local_addr().unwrap());
+    let received = std::thread::spawn(move || receive(&collector));
+    let place = Place::new();
+    let server = place.start(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+        ("OTEL_SERVICE_NAME", "acme-auth"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=staging"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=blue"),
+    ]);
+    let of = |flags: &str| {
+        format!("traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}")
+    };
+    curl(&["-X", "POST", "-H", &of("01"), &server.url("/signup")]);
+    // Its caller samples this one out; the last names no trace.
+    curl(&["-H", &of("00"), &server.url("/me")]);
+    curl(&["-H", "traceparent: 00-garbage-01", &server.url("/auth/verify")]);
+    server.end("INT");
+    let (head, body) = received.join().unwrap();
+    assert!(head.starts_with("POST /all/v1/traces "), "{head}");
+    assert!(head.contains("x-team: blue"), "{head}");
+    for text in ["POST /signup", "GET /auth/verify", "acme-auth", "staging"] {
+        assert!(contains(&body, text), "{text}");
+    }
+    assert!(!contains(&body, "GET /me"));
+    let trace = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes();
+    let parent = 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes();
+    for (id, times) in [(&trace[..], 1), (&parent[..], 1)] {
+        let found = body.windows(id.len()).filter(|bytes| *bytes == id).count();
+        assert!(found >= times, "the caller's ids are not in the trace");
+    }
+}
+
+/// An authority, and the certificate of a collector that it signed, by openssl.
+fn certificates(folder: &std::path::Path) {
+    std::fs::write(folder.join("ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 \
+                      -subj /CN=authority &&
+                  openssl req -newkey rsa:2048 -nodes -keyout key.pem -out csr -subj /CN=c &&
+                  openssl x509 -req -in csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+                      -extfile ext -out cert.pem";
+    let done = Command::new("sh").args(["-c", script]).current_dir(folder).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// A collector behind TLS: prints its port, and keeps what it gets in a file.
+const COLLECTOR: &str = "
+import http.server, ssl
+class Collector(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers['content-length']))
+        open('received', 'ab').write(self.path.encode() + b'\\n' + body)
+        self.send_response(200)
+        self.send_header('content-length', '0')
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+server = http.server.HTTPServer(('127.0.0.1', 0), Collector)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain('cert.pem', 'key.pem')
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+";
+
+/// The collector, ended with the test.
+struct Collector(Child, String);
+
+impl Collector {
+    fn start(folder: &std::path::Path) -> Self {
+        certificates(folder);
+        let mut python = Command::new("python3");
+        python.args(["-c", COLLECTOR]).current_dir(folder).stdout(Stdio::piped());
+        let mut child = python.spawn().unwrap();
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        Self(child, format!("https://127.0.0.1:{}", port.trim()))
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn traces_reach_a_collector_behind_tls_that_is_trusted() {
+    let place = Place::new();
+    let collector = Collector::start(place.path());
+    let server = place.start(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.1),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem"),
+    ]);
+    server.sign_up();
+    server.end("INT");
+    let received = std::fs::read(place.path().join("received")).unwrap();
+    assert!(received.starts_with(b"/v1/traces\n"));
+    assert!(contains(&received, "POST /signup"));
+}
+
+#[test]
+fn an_export_that_fails_is_counted_each_time_and_logged_once_a_minute_with_its_cause() {
+    let place = Place::new();
+    let collector = Collector::start(place.path());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", taken.local_addr().unwrap());
+    drop(taken);
+    for (endpoint, cause) in [(collector.1.as_str(), "certificate"), (&nobody, "refused")] {
+        let place = Place::new();
+        let server = place.start(&[
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ]);
+        let failed = || {
+            let metrics = server.metrics();
+            let lines = metrics.lines();
+            let count = |it: &str| {
+                it.strip_prefix("trace_exports_total{outcome=\"failed\"} ")?.parse::<u64>().ok()
+            };
+            lines.filter_map(count).next().unwrap_or_default()
+        };
+        for exports in 1..=3 {
+            curl(&[&server.url("/health/live")]);
+            eventually("an export fails", || failed() >= exports);
+        }
+        let log = server.log();
+        let told: Vec<_> = log.lines().filter(|it| it.contains("traces not exported")).collect();
+        assert_eq!(told.len(), 1, "{log}");
+        assert!(told[0].to_lowercase().contains(cause), "{}", told[0]);
+    }
+    assert!(!place.path().join("received").exists());
 }
 
 /// One request, answered with 200.

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use lettre::message::Mailbox;
 use lettre::transport::smtp::Error as SmtpError;
-use lettre::transport::smtp::response::Category;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use tokio::time::timeout;
 
@@ -60,10 +59,10 @@ pub enum Reached {
 /// server or the system answered.
 #[derive(Debug)]
 pub enum MailError {
-    /// It never will be: its address is none, or the server refused this mail for good.
+    /// It never will be: its address is none, or the server knows no such recipient.
     Permanent(Box<dyn StdError + Send + Sync>),
-    /// It may be later: nobody answered, something broke, or we may not use the server as we are
-    /// configured.
+    /// It may be later: nobody answered, something broke, the server takes no more of our mail for
+    /// now, or we may not use it as we are configured.
     Transient(Box<dyn StdError + Send + Sync>),
 }
 
@@ -134,17 +133,25 @@ impl Mailer {
     }
 }
 
-/// Tells a mail that was refused from a server that is not at our service.
+/// Tells a recipient that can not be mailed from everything else that may be mended: a limit that
+/// was reached, a block, our password, our own address.
 fn sorted(error: SmtpError) -> MailError {
-    // 53x refuses our password, or that we have none: every mail meets it until that is mended.
-    let is_ours = error.status().is_some_and(|code| code.category == Category::Unspecified3);
     // The address is not ASCII, and the server takes no such addresses.
     let is_untakable = error.is_client() && error.to_string().contains("SMTPUTF8");
-    if is_untakable || (error.is_permanent() && !is_ours) {
+    let words = error.source().map(ToString::to_string).unwrap_or_default();
+    if is_untakable || (error.is_permanent() && is_about_recipient(&words)) {
         MailError::Permanent(error.into())
     } else {
         MailError::Transient(error.into())
     }
+}
+
+/// Whether a refusal's enhanced status code (RFC 3463 §3.2, RFC 7505 §4.2) is one of the
+/// destination address. 5.1.7 and 5.1.8 are about the sender's, 5.1.0 may be about either.
+fn is_about_recipient(words: &str) -> bool {
+    const OF_DESTINATION: [&str; 7] =
+        ["5.1.1", "5.1.2", "5.1.3", "5.1.4", "5.1.5", "5.1.6", "5.1.10"];
+    words.split_whitespace().next().is_some_and(|code| OF_DESTINATION.contains(&code))
 }
 
 impl fmt::Display for MailError {
@@ -220,11 +227,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_address_is_permanent_and_a_busy_server_is_not() {
-        let url = server(("RCPT", "550 no such user")).await;
-        assert!(matches!(refusal(&url, "a@example.com").await, MailError::Permanent(_)));
-        let url = server(("RCPT", "450 come back later")).await;
-        assert!(matches!(refusal(&url, "a@example.com").await, MailError::Transient(_)));
+    async fn only_a_refusal_of_the_recipient_s_address_is_permanent() {
+        for words in ["550 5.1.1 no such user", "556 5.1.10 null MX", "550-5.1.1 no\r\n550 5.1.1 x"]
+        {
+            let url = server(("RCPT", words)).await;
+            let refusal = refusal(&url, "a@example.com").await;
+            assert!(matches!(refusal, MailError::Permanent(_)), "{words}");
+        }
+        for (command, words) in [
+            ("RCPT", "450 4.2.1 come back later"),
+            ("RCPT", "550 blocked by policy"),
+            ("RCPT", "550 5.4.5 Daily sending limit exceeded"),
+            ("RCPT", "550 5.7.1 relaying denied"),
+            ("RCPT", "552 5.2.2 mailbox full"),
+            ("MAIL", "550 5.1.8 bad sender"),
+            ("MAIL", "550 5.1.0 address rejected"),
+            ("DATA", "550 5.4.5 Daily sending limit exceeded"),
+            ("DATA", "554 5.7.1 looks like spam"),
+        ] {
+            let url = server((command, words)).await;
+            let refusal = refusal(&url, "a@example.com").await;
+            assert!(matches!(refusal, MailError::Transient(_)), "{command} {words}");
+        }
     }
 
     #[tokio::test]

@@ -17,7 +17,9 @@ use crate::commands::connect::{self, Connected, OLDEST, Pooler, Privacy};
 use crate::commands::migrate::{Prepared, start_cluster};
 use crate::error::{Error, Result};
 use crate::model::ids::OrganizationId;
-use crate::repo::{catalog, keys, migrations, outbox, session, tenant_access, tenant_walls};
+use crate::repo::{
+    catalog, keys, migrations, outbox, session, tenant_access, tenant_walls, unfulfilled_checkouts,
+};
 
 /// Checks the database, if there is one.
 ///
@@ -88,6 +90,10 @@ async fn look(settings: &Settings, options: &PgConnectOptions) -> Vec<Check> {
             checks.push(told("keys", digests(settings, db).await));
         }
         checks.push(told("outbox", given_up(db).await));
+        // Before its migration there is no table to ask.
+        if progress.pending.is_empty() {
+            checks.push(told("checkouts", unfulfilled(db).await));
+        }
     }
     let _ = connected.db.close().await;
     checks
@@ -315,9 +321,21 @@ async fn given_up(db: &mut PgConnection) -> Result<Check> {
     }
     let text = format!(
         "{dead} mails were given up: select address, kind, last_failure from outbox where dead_at \
-         is not null; set dead_at = null to have one tried again"
+         is not null; tenantry mail retry has them tried again"
     );
     Ok(Check::warning("outbox", text))
+}
+
+async fn unfulfilled(db: &mut PgConnection) -> Result<Check> {
+    let Some((count, event, handle)) = unfulfilled_checkouts::newest(db).await? else {
+        return Ok(Check::ok("checkouts", "every paid one was fulfilled"));
+    };
+    let text = format!(
+        "{count} paid checkouts can not be fulfilled, the newest {event} for the organization \
+         {handle}: refund the buyer or have them order another id, or, where the organization is \
+         theirs, have them check out again with metadata.mode=existing"
+    );
+    Ok(Check::warning("checkouts", text))
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub enum Letter<'a> {
         /// When.
         at: DateTime<Utc>,
     },
+    /// To whoever paid for an organization that is not known to be theirs: nothing changed.
+    CheckoutUnfulfilled,
 }
 
 struct Template {
@@ -91,6 +93,12 @@ const CLAIM_KEY: Template = Template {
     html: include_str!("claim_key.html"),
 };
 
+const CHECKOUT_UNFULFILLED: Template = Template {
+    subject: "Your payment could not be matched to an organization",
+    text: include_str!("checkout_unfulfilled.txt"),
+    html: include_str!("checkout_unfulfilled.html"),
+};
+
 impl Letter<'_> {
     /// Its subject.
     #[must_use]
@@ -136,6 +144,7 @@ impl Letter<'_> {
             Self::Notice { notice: Notice::PasswordChanged, .. } => (&PASSWORD_CHANGED, None),
             Self::Notice { notice: Notice::TokenCreated, .. } => (&TOKEN_CREATED, None),
             Self::Notice { notice: Notice::Off, .. } => (&NOTICES_OFF, None),
+            Self::CheckoutUnfulfilled => (&CHECKOUT_UNFULFILLED, None),
         }
     }
 }
@@ -213,6 +222,7 @@ mod tests {
         says(Letter::Invite { link: &link }, "works once, within 7 days");
         says(Letter::ClaimKey { link: &link }, "works once, within 7 days");
         says(Letter::AlreadyRegistered, "Sign in, or ask for a password reset");
+        says(Letter::CheckoutUnfulfilled, "nothing has been changed or delivered");
     }
 
     #[test]

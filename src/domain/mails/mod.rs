@@ -160,6 +160,9 @@ async fn link_of(app: &App, tx: &mut PgConnection, mail: &QueuedMail) -> Result<
     if let MailKind::ClaimKey(organization) = mail.kind {
         return link_of_claim(app, tx, organization).await;
     }
+    if mail.kind == MailKind::CheckoutUnfulfilled {
+        return Ok(Some(app.config.http.public_url.clone()));
+    }
     let account = accounts::find_by_email(tx, &mail.address).await?;
     let Some(account) = account.filter(|account| account.is_active) else { return Ok(None) };
     let mut link = app.config.http.public_url.clone();
@@ -220,6 +223,7 @@ async fn send(app: &App, mail: &QueuedMail, link: &Url) -> Result<Delivery, Mail
         MailKind::Notice(notice) => Letter::Notice { notice, at: mail.created_at },
         MailKind::Invite(_) => Letter::Invite { link },
         MailKind::ClaimKey(_) => Letter::ClaimKey { link },
+        MailKind::CheckoutUnfulfilled => Letter::CheckoutUnfulfilled,
     };
     let now = app.clock.now();
     // Another id each time: its token is another, and mail programs hide what they have seen.

@@ -42,7 +42,10 @@ pub(super) async fn suspend(
         .await
 }
 
-/// Give an organization that pays again a new key, end every other one, and reactivate it.
+/// Give an organization that pays again a new key, end every other one, and reactivate it where it
+/// was suspended for want of payment: by `BILLING_SUSPEND` or by Stripe's events.
+///
+/// What `ORG_SUSPEND` or the command line suspended stays suspended.
 #[utoipa::path(post, path = "/v1/admin/billing/org/{id}/rotate",
     operation_id = "rotateKeysForBilling", tag = "operator",
     request_body(content = Option<Empty>, description = "May be left out."),
@@ -60,7 +63,10 @@ pub(super) async fn rotate(
             let (handle, by, trail) = (&on.handle, on.by.as_str(), &on.trail);
             let (standing, minted) =
                 provisioning::force_rotate(&app, tx, handle, by, trail).await?;
-            standing::end_suspension(tx, &standing, by, trail).await?;
+            // What support suspended is not lifted by a payment (contract §5).
+            if standing.is_suspended_for_billing() {
+                standing::end_suspension(tx, &standing, by, trail).await?;
+            }
             Ok(Rotated::reply(standing.handle, minted, context))
         })
         .await

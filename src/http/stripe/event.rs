@@ -4,7 +4,7 @@
 use chrono::DateTime;
 use serde_json::Value;
 
-use crate::domain::billing::{BillingEvent, Happened};
+use crate::domain::billing::{BillingEvent, Happened, Named};
 use crate::domain::provisioning::Order;
 use crate::error::{Error, Issue, Result};
 use crate::model::Invalid;
@@ -20,6 +20,10 @@ use crate::model::plan::Plan;
 const DESCRIPTION: usize = 256;
 /// The longest of Stripe's ids.
 const ID: usize = 255;
+/// The latest time that an event may have, in seconds: the end of the year 9999.
+const LATEST: i64 = 253_402_300_799;
+/// What a checkout's metadata are, in the session.
+const METADATA: &str = "data.object.metadata";
 
 /// The event and its name, or `None` for one that is not used.
 ///
@@ -45,16 +49,17 @@ impl Reader<'_> {
         }
         let key = self.needed("id", IdempotencyKey::parse);
         let created = self.body.get("created").and_then(Value::as_i64);
+        let created = created.filter(|seconds| (0..=LATEST).contains(seconds));
         let at = created.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
         if at.is_none() {
             self.note("created", "must be a time in seconds");
         }
-        let object = |path: &str| self.id(&format!("data.object.{path}"));
-        let customer = object("customer");
+        let customer = self.id("data.object.customer");
         let subscription = match kind.as_str() {
-            "customer.subscription.deleted" => object("id"),
-            _ => object("parent.subscription_details.subscription")
-                .or_else(|| object("subscription")),
+            "customer.subscription.deleted" => self.id("data.object.id"),
+            _ => self
+                .id("data.object.parent.subscription_details.subscription")
+                .or_else(|| self.id("data.object.subscription")),
         };
         let (charge, what) = match kind.as_str() {
             "invoice.paid" => (self.charge("amount_paid"), Happened::Paid(self.named())),
@@ -72,19 +77,26 @@ impl Reader<'_> {
     /// Whether events of this type are used, and this one is.
     fn is_used(&self, kind: &str) -> bool {
         match kind {
-            // One that is not paid yet is told of again when it is.
             "checkout.session.completed" | "checkout.session.async_payment_succeeded" => {
-                let status = self.text("data.object.payment_status");
-                matches!(status, Some("paid" | "no_payment_required"))
+                self.is_purchase_of_ours()
             }
             "invoice.paid" | "invoice.payment_failed" | "customer.subscription.deleted" => true,
             _ => false,
         }
     }
 
+    /// Whether a checkout paid for an organization: one of another product names none, and one in
+    /// the mode `setup` only notes down how somebody will pay. One that is not paid yet comes again
+    /// when it is.
+    fn is_purchase_of_ours(&self) -> bool {
+        let status = self.text("data.object.payment_status");
+        matches!(status, Some("paid" | "no_payment_required"))
+            && self.text("data.object.mode") != Some("setup")
+            && self.at(&format!("{METADATA}.org_id")).is_some()
+    }
+
     /// What was bought, as the session's metadata say.
     fn bought(&mut self) -> Option<Happened> {
-        const METADATA: &str = "data.object.metadata";
         let handle = self.needed(&format!("{METADATA}.org_id"), OrgHandle::parse);
         let plan = match self.text("data.object.metadata.tier") {
             Some(_) => self.choice(&format!("{METADATA}.tier"), &Plan::ALL, true),
@@ -103,17 +115,26 @@ impl Reader<'_> {
         let allowed_origins = origins.unwrap_or_default();
         let order = Box::new(Order { handle, name, domain, plan, allowed_origins });
         let pays_once = self.text("data.object.mode") == Some("payment");
-        Some(Happened::Bought { order, email, pays_once })
+        let is_existing = self.says_existing(METADATA);
+        Some(Happened::Bought { order, email, pays_once, is_existing })
     }
 
     /// The organization that the metadata of the subscription, or of the object itself, name.
-    fn named(&self) -> Option<OrgHandle> {
+    fn named(&self) -> Option<Named> {
         let places = [
-            "data.object.parent.subscription_details.metadata.org_id",
-            "data.object.subscription_details.metadata.org_id",
-            "data.object.metadata.org_id",
+            "data.object.parent.subscription_details.metadata",
+            "data.object.subscription_details.metadata",
+            METADATA,
         ];
-        places.iter().find_map(|place| OrgHandle::parse(self.text(place)?).ok())
+        places.iter().find_map(|place| {
+            let handle = OrgHandle::parse(self.text(&format!("{place}.org_id"))?).ok()?;
+            Some(Named { handle, is_existing: self.says_existing(place) })
+        })
+    }
+
+    /// Whether metadata say that the organization is there, and is the payer's.
+    fn says_existing(&self, metadata: &str) -> bool {
+        self.text(&format!("{metadata}.mode")) == Some("existing")
     }
 
     /// The money; `None` where none was asked for.
@@ -127,7 +148,7 @@ impl Reader<'_> {
         // A session that makes an invoice is told of by that, too.
         let reference = match self.id("data.object.invoice") {
             Some(invoice) => Some(invoice),
-            None => self.needed("data.object.id", |text| Ok(text.to_owned())),
+            None => self.needed("data.object.id", parse_id),
         };
         let lines = self.at("data.object.lines.data.0.description").and_then(Value::as_str);
         let described = self.text("data.object.description").or(lines);
@@ -137,10 +158,10 @@ impl Reader<'_> {
     }
 
     /// An id, of an object that may be there whole in its place.
-    fn id(&self, path: &str) -> Option<String> {
-        let text = self.text(path).or_else(|| self.text(&format!("{path}.id")))?;
-        (text.len() <= ID && text.bytes().all(|byte| byte.is_ascii_graphic()))
-            .then(|| text.to_owned())
+    fn id(&mut self, path: &str) -> Option<String> {
+        let whole = format!("{path}.id");
+        let place = if self.text(path).is_some() { path } else { whole.as_str() };
+        self.given(place, parse_id)
     }
 
     fn at(&self, path: &str) -> Option<&Value> {
@@ -201,4 +222,12 @@ impl Reader<'_> {
 
 fn steps(path: &str) -> Vec<String> {
     path.split('.').map(str::to_owned).collect()
+}
+
+/// Reads one of Stripe's ids.
+fn parse_id(text: &str) -> Result<String, Invalid> {
+    if text.len() > ID || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("must be an id of at most {ID} visible ASCII characters").into());
+    }
+    Ok(text.to_owned())
 }

@@ -6,17 +6,19 @@
 mod event;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use metrics::counter;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::billing::{self, BillingEvent, Effect};
+use crate::domain::billing::{self, Applied, BillingEvent, Effect};
 use crate::domain::idempotency::{Fresh, Outcome, once};
+use crate::domain::unfulfilled_checkouts;
 use crate::error::{Error, Kind, Result};
 use crate::http::body::{broken, whole, without_byte_order_mark};
 use crate::http::context::RequestContext;
@@ -87,8 +89,12 @@ impl Received {
 /// Take an event of Stripe's: a checkout makes an organization or moves it to a plan, an invoice or
 /// the end of a subscription suspends or reactivates it.
 ///
-/// Each event counts once, however often it is sent. Events of other types, and of customers that
-/// pay for nothing here, are received and not used.
+/// Each event counts once, however often it is sent. Events of other types, checkouts without
+/// `metadata.org_id` or in the mode `setup`, and invoices of other subscriptions are received and
+/// not used.
+///
+/// An organization that is there is moved to another plan only for the customer that is known to
+/// pay for it, or where the checkout says `metadata.mode=existing`.
 #[utoipa::path(post, path = "/webhooks/stripe", operation_id = "receiveStripeEvent",
     tag = "webhooks", security(("stripe_signature" = [])),
     request_body(content = StripeEvent, description = "At most 512 KiB, as Stripe signed it.",
@@ -108,8 +114,10 @@ impl Received {
          body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no secret to check signatures with.",
          body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The same event is being taken just now, or its organization \
-                                      was made a moment ago or is deleted.",
+        (status = 409, description = "The same event is being taken just now, its organization was \
+                                      made a moment ago, or a paid checkout can not be fulfilled: \
+                                      its organization is there and not known to be the buyer's, \
+                                      or is not there, or deleted.",
          body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is larger than 512 KiB.",
          body = Problem, content_type = "application/problem+json"),
@@ -127,7 +135,9 @@ pub(super) async fn receive(
     verify(&app, signature.as_ref(), &body, &context)?;
     let json = without_byte_order_mark(&body);
     let body: Value = serde_json::from_slice(json).map_err(|error| broken(json, &error))?;
-    let Some((key, event)) = event::read(&body)? else {
+    let read = event::read(&body).inspect_err(|_| count_event("invalid"))?;
+    let Some((key, event)) = read else {
+        count_event("unused");
         return Ok(Json(Received::UNUSED).into_response());
     };
     take(&app, &key, &event, &context).await
@@ -169,21 +179,51 @@ async fn take(
         // What else the body says differs each time that Stripe sends it.
         fingerprints: app.peppers.candidates(key.as_str()),
     };
+    let mut unfulfilled = None;
     let outcome = once(app, None, Some(&attempt), context.at, async |tx| {
-        let effect = billing::apply(app, tx, event, &context.trail()).await?;
+        let effect = match billing::apply(app, tx, event, &context.trail()).await? {
+            Applied::Done(effect) => effect,
+            Applied::Unfulfilled(reason) => {
+                unfulfilled = Some(reason);
+                return Err(Error::conflict(reason.message()));
+            }
+        };
         let answer = Received::with(effect);
         let kept = serde_json::to_value(&answer).map_err(Error::internal)?;
         Ok(Fresh { answer, status: 200, kept: Some(kept) })
     });
-    let answer = match outcome.await {
-        Ok(Outcome::Fresh(answer)) => Json(answer).into_response(),
-        Ok(Outcome::Replayed(kept)) => replay(kept, context),
+    let outcome = outcome.await;
+    if let Some(reason) = unfulfilled {
+        count_event("unfulfilled");
+        let trail = context.trail_of(StatusCode::CONFLICT);
+        let error = unfulfilled_checkouts::record(app, event, reason, &trail).await?;
+        app.mail_waker.notify_one();
+        return Err(error);
+    }
+    let answer = match outcome {
+        Ok(Outcome::Fresh(answer)) => {
+            count_event(answer.effect.unwrap_or("unused"));
+            Json(answer).into_response()
+        }
+        Ok(Outcome::Replayed(kept)) => {
+            count_event("replayed");
+            replay(kept, context)
+        }
         Err(error) if *error.kind() == Kind::NotFound => {
+            count_event("unused");
             tracing::info!(event = key.as_str(), "Stripe tells of what is paid for elsewhere");
             Json(Received::UNUSED).into_response()
         }
-        Err(error) => return Err(error),
+        Err(error) => {
+            count_event("failed");
+            return Err(error);
+        }
     };
     app.mail_waker.notify_one();
     Ok(answer)
+}
+
+/// Counts an event that Stripe signed, by what came of it.
+fn count_event(outcome: &'static str) {
+    counter!("stripe_events_total", "outcome" => outcome).increment(1);
 }

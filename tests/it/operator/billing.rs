@@ -37,6 +37,51 @@ async fn who_does_not_pay_is_suspended_and_who_pays_again_gets_a_new_key() {
 }
 
 #[tokio::test]
+async fn a_key_rotated_for_billing_does_not_lift_what_support_suspended() {
+    run(async |app| {
+        for by_billing_first in [false, true] {
+            let acme = app.sign_up().await;
+            let id = acme.org_id.as_str();
+            let name = |what: &str| format!("{what} {by_billing_first}");
+            if by_billing_first {
+                let name = name("off");
+                let off = bill(app, "BILLING_SUSPEND", (id, "suspend"), &name, json!({})).await;
+                off.has_status(200);
+            }
+            let off = super::confirmed(app, "ORG_SUSPEND", id, "suspend", &name("support")).await;
+            off.has_status(200);
+            let rotated = bill(app, "BILLING_ROTATE", (id, "rotate"), &name("on"), json!({})).await;
+            let key = text(&rotated.has_status(200).body["new_api_key"]);
+            app.key(&acme.api_key).get("/me").await.has_failed(401, "unauthorized");
+            app.key(&key).get("/me").await.has_failed(403, "organization_suspended");
+            let on = super::confirmed(app, "ORG_SUSPEND", id, "reactivate", &name("back")).await;
+            on.has_status(200);
+            app.key(&key).get("/me").await.has_status(200);
+        }
+        let lifted = "select count(*) from audit_events
+                      where event_type = 'organization.reactivated'
+                        and actor = 'master:BILLING_ROTATE'";
+        assert_eq!(app.count(lifted).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_rotated_for_billing_lifts_what_stripe_suspended() {
+    run(async |app| {
+        let bought = crate::support::stripe::checkout("evt_1", "acme", "starter");
+        app.stripe(&bought).await.has_status(200);
+        let failed = crate::support::stripe::not_paid("evt_2", "acme");
+        let failed = app.stripe(&failed).await.has_status(200);
+        assert_eq!(failed.body["effect"], "suspended");
+        let rotated = bill(app, "BILLING_ROTATE", ("acme", "rotate"), "evt_3", json!({})).await;
+        let key = text(&rotated.has_status(200).body["new_api_key"]);
+        app.key(&key).get("/me").await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn another_plan_s_limits_hold_from_the_next_request_on() {
     run(async |app| {
         let acme = app.sign_up().await;

@@ -8,6 +8,7 @@ mod readme;
 mod signature;
 mod standing;
 mod strangers;
+mod unfulfilled;
 
 use serde_json::Value;
 

@@ -161,19 +161,16 @@ async fn support_outranks_billing_where_both_suspend() {
 async fn the_organization_is_found_by_its_metadata_where_nobody_is_known_to_pay() {
     run(async |app| {
         let acme = app.sign_up().await;
+        let metadata = json!({ "org_id": acme.org_id, "mode": "existing" });
         let event = not_paid("evt_1", "elsewhere");
-        let basil = with(
-            event.clone(),
-            "parent/subscription_details/metadata/org_id",
-            acme.org_id.as_str(),
-        );
+        let basil = with(event, "parent/subscription_details/metadata", metadata.clone());
         assert_eq!(effect(app, &basil).await, "suspended");
         // As versions before 2025-03-31 have it.
         let mut older = later(paid("evt_2", "elsewhere"), 10);
         let object = older["data"]["object"].as_object_mut().unwrap();
         object.remove("parent");
         object.insert("subscription".to_owned(), "sub_elsewhere".into());
-        let details = json!({ "metadata": { "org_id": acme.org_id } });
+        let details = json!({ "metadata": metadata });
         object.insert("subscription_details".to_owned(), details);
         assert_eq!(effect(app, &older).await, "reactivated");
         // From now on by who pays.

@@ -85,14 +85,63 @@ async fn a_customer_may_pay_for_two_organizations_and_each_stands_for_itself() {
     .await;
 }
 
+/// The event as Stripe sends it of an invoice that no subscription made.
+fn one_off(mut event: Value) -> Value {
+    event["data"]["object"].as_object_mut().unwrap().remove("parent");
+    event["data"]["object"]["billing_reason"] = "manual".into();
+    event
+}
+
 #[tokio::test]
-async fn an_invoice_without_a_subscription_is_found_by_its_customer() {
+async fn an_invoice_without_the_subscription_that_is_paid_by_suspends_and_reactivates_nobody() {
     run(async |app| {
         bought(app, "acme").await;
-        let mut loose = later(not_paid("evt_2", "acme"), 10);
-        loose["data"]["object"].as_object_mut().unwrap().remove("parent");
-        let answer = app.stripe(&loose).await.has_status(200);
-        assert_eq!(answer.body["effect"], "suspended");
+        is_unused(app, &one_off(later(not_paid("evt_2", "acme"), 10))).await;
+        assert_eq!(app.count(SUSPENDED).await, 0);
+        app.stripe(&later(not_paid("evt_3", "acme"), 20)).await.has_status(200);
+        assert_eq!(app.count(SUSPENDED).await, 1);
+        is_unused(app, &one_off(later(paid("evt_4", "acme"), 30))).await;
+        assert_eq!(app.count(SUSPENDED).await, 1);
+        assert_eq!(app.count("select count(*) from payments").await, 2);
+        // Where it names the organization, it is one of its payments, and still no more than that.
+        let named = |event| with(one_off(event), "metadata", json!({ "org_id": "acme" }));
+        for (event, seconds) in [(paid("evt_5", "acme"), 40), (not_paid("evt_6", "acme"), 50)] {
+            let answer = app.stripe(&later(named(event), seconds)).await.has_status(200);
+            assert_eq!(answer.body["effect"], "recorded");
+        }
+        assert_eq!(app.count(SUSPENDED).await, 1);
+        assert_eq!(app.count("select count(*) from payments").await, 4);
+        // It hides nothing that the subscription says: that was before it.
+        app.stripe(&later(paid("evt_7", "acme"), 35)).await.has_status(200);
+        assert_eq!(app.count(SUSPENDED).await, 0);
+    })
+    .await;
+}
+
+/// One endpoint of Stripe's hears of everything that an account sells, and is disabled where it
+/// fails for long.
+#[tokio::test]
+async fn a_checkout_of_another_product_is_received_and_not_used() {
+    run(async |app| {
+        let event = checkout("evt_1", "acme", "starter");
+        for metadata in [json!({}), json!({ "tier": "gold", "plan": "pro", "sku": "mug" })] {
+            is_unused(app, &with(event.clone(), "metadata", metadata)).await;
+        }
+        is_unused(app, &with(event.clone(), "metadata", Value::Null)).await;
+        is_unused(app, &super::without(event.clone(), "metadata")).await;
+        let unpriced = with(event.clone(), "metadata", json!({}));
+        is_unused(app, &with(unpriced, "customer_details", Value::Null)).await;
+        // Nothing is bought where a card is only noted down for later.
+        let setup = with(event.clone(), "mode", "setup");
+        let setup = with(setup, "payment_status", "no_payment_required");
+        let setup = with(setup, "amount_total", Value::Null);
+        is_unused(app, &with(setup.clone(), "metadata", json!({}))).await;
+        is_unused(app, &setup).await;
+        assert_eq!(app.count("select count(*) from idempotency_keys").await, 0);
+        assert_eq!(app.count(crate::support::app::ORGANIZATIONS).await, 0);
+        // What names an organization is ours, and what is broken there is named.
+        let broken = with(event, "metadata", json!({ "org_id": "" }));
+        app.stripe(&broken).await.has_failed(422, "validation_error");
     })
     .await;
 }

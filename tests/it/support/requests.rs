@@ -76,9 +76,9 @@ impl World {
         let request = json!({ "name": "of the world", "scopes": ["*"] });
         let organization_key = app.make_key(&ann, request).await;
         let project_id = app.make_project(&ann, "one").await;
-        let mut invoice = super::stripe::paid("evt_of_ann", "of_ann");
-        invoice["data"]["object"]["metadata"]["org_id"] = json!(ann.org_id);
-        app.stripe(&invoice).await.has_status(200);
+        let mut purchase = super::stripe::checkout("evt_of_ann", &ann.org_id, "trial");
+        purchase["data"]["object"]["metadata"]["mode"] = json!("existing");
+        app.stripe(&purchase).await.has_status(200);
         let spare_project_id = app.make_project(&ann, "another").await;
         Self {
             acme,

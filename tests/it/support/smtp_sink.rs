@@ -5,8 +5,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use mailin::response::{NO_MAILBOX, OK};
+use mailin::response::OK;
 use mailin::{Action, Handler, Response, SessionBuilder};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,12 +28,15 @@ pub struct Received {
 }
 
 /// A mail server on a free port that keeps what it gets. It refuses whoever is at `refused.test`,
-/// and for whoever is at `held.test` it waits until the test says whether it takes them.
+/// mails to `limited.test` while its limit is reached, and for whoever is at `held.test` it waits
+/// until the test says whether it takes them.
 pub struct MailSink {
     /// What `SMTP_URL` is set to.
     pub url: String,
     mails: mpsc::UnboundedReceiver<Received>,
     held: mpsc::UnboundedReceiver<oneshot::Sender<bool>>,
+    /// Whether the limit of `limited.test` is reached; at first it is.
+    pub is_limited: Arc<AtomicBool>,
 }
 
 impl MailSink {
@@ -42,12 +46,19 @@ impl MailSink {
         let url = format!("smtp://{}", listener.local_addr()?);
         let (sender, mails) = mpsc::unbounded_channel();
         let (holder, held) = mpsc::unbounded_channel();
+        let is_limited = Arc::new(AtomicBool::new(true));
+        let limited = Arc::clone(&is_limited);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(converse(socket, sender.clone(), holder.clone()));
+                let inbox = Inbox {
+                    mail: Received::default(),
+                    done: Arc::new(sender.clone()),
+                    is_limited: Arc::clone(&limited),
+                };
+                tokio::spawn(converse(socket, inbox, holder.clone()));
             }
         });
-        Ok(Self { url, mails, held })
+        Ok(Self { url, mails, held, is_limited })
     }
 
     /// The next mail that is held, waited for: it is taken or refused when that is sent.
@@ -70,10 +81,9 @@ impl MailSink {
 
 async fn converse(
     socket: TcpStream,
-    done: mpsc::UnboundedSender<Received>,
+    inbox: Inbox,
     holder: mpsc::UnboundedSender<oneshot::Sender<bool>>,
 ) -> io::Result<()> {
-    let inbox = Inbox { mail: Received::default(), done: Arc::new(done) };
     let mut session = SessionBuilder::new("sink.test").build(IpAddr::from([127, 0, 0, 1]), inbox);
     let mut socket = BufReader::new(socket);
     socket.write_all(&session.greeting().buffer()?).await?;
@@ -104,6 +114,7 @@ async fn converse(
 struct Inbox {
     mail: Received,
     done: Arc<mpsc::UnboundedSender<Received>>,
+    is_limited: Arc<AtomicBool>,
 }
 
 impl Handler for Inbox {
@@ -119,7 +130,10 @@ impl Handler for Inbox {
 
     fn rcpt(&mut self, to: &str) -> Response {
         if to.ends_with("@refused.test") {
-            return NO_MAILBOX;
+            return Response::custom(550, "5.1.1 Mailbox unavailable".to_owned());
+        }
+        if to.ends_with("@limited.test") && self.is_limited.load(Ordering::Relaxed) {
+            return Response::custom(550, "5.4.5 Daily sending limit exceeded".to_owned());
         }
         self.mail.to.push(to.to_owned());
         OK

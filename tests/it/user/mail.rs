@@ -101,6 +101,75 @@ async fn an_address_that_the_server_refuses_is_given_up_at_once() {
 }
 
 #[tokio::test]
+async fn a_daily_limit_of_the_server_ends_no_mail_and_it_goes_out_when_the_limit_is_lifted() {
+    let mut sink = MailSink::start().await.unwrap();
+    let url = sink.url.clone();
+    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
+        .run(async |app| {
+            app.sign_up_for_mail("ann@limited.test").await;
+            deliver_due(&app.app).await.unwrap();
+            let waits = "select count(*) from outbox where attempts = 1 and dead_at is null
+                         and last_failure like '%5.4.5 Daily sending limit exceeded%'";
+            assert_eq!(app.count(waits).await, 1);
+            sink.is_limited.store(false, std::sync::atomic::Ordering::Relaxed);
+            try_again(app).await;
+            assert_eq!(sink.next().await.to, ["ann@limited.test"]);
+            assert_eq!(app.count("select count(*) from outbox").await, 0);
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_retry_brings_back_what_was_given_up_but_not_what_was_replaced_since() {
+    let mut sink = MailSink::start().await.unwrap();
+    let url = sink.url.clone();
+    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
+        .run(async |app| {
+            // The buyer's claim, and two people's links of which one was asked for again.
+            let purchase = crate::support::stripe::checkout("evt_1", "acme", "starter");
+            app.stripe(&purchase).await.has_status(200);
+            app.sign_up_for_mail("ann@limited.test").await;
+            app.execute(
+                "update outbox set address = 'buyer@limited.test' where kind = 'claim_key'",
+            )
+            .await;
+            for _ in 0..2 {
+                let request = json!({ "email": "ann@limited.test" });
+                app.anon().post("/api/auth/request-password-reset", request).await.has_status(200);
+                for _ in 0..16 {
+                    try_again(app).await;
+                }
+            }
+            let dead = "select count(*) from outbox where dead_at is not null";
+            assert_eq!(app.count(dead).await, 4);
+
+            let [database, ..] = app.database_settings();
+            let place = crate::support::server::Place::new();
+            let pepper = "p1:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=";
+            let settings = [database, ("KEY_PEPPERS", pepper), ("JWT_SECRETS", pepper)];
+            let retry = |arguments: &[&str]| {
+                let mut command = place.command(&settings);
+                let done = command.args(["mail", "retry"]).args(arguments).output().unwrap();
+                assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+                String::from_utf8(done.stdout).unwrap()
+            };
+            assert_eq!(retry(&["--kind", "claim_key"]), "1 mails are tried again\n");
+            assert_eq!(retry(&[]), "2 mails are tried again\n");
+            assert_eq!(retry(&[]), "0 mails are tried again\n");
+            sink.is_limited.store(false, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(deliver_due(&app.app).await.unwrap(), 3);
+            let mut to: Vec<_> = [sink.next().await, sink.next().await, sink.next().await].into();
+            to.sort_by(|one, other| one.to.cmp(&other.to));
+            assert_eq!(to[2].to, ["buyer@limited.test"]);
+            let text = String::from_utf8_lossy(&to[2].data).into_owned();
+            assert!(text.contains("/api/auth/claim-key?token"), "{text}");
+            assert!(sink.is_empty());
+            assert_eq!(app.count("select count(*) from outbox").await, 1);
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_mail_that_fails_after_it_was_replaced_leaves_the_newer_link_alone() {
     let mut sink = MailSink::start().await.unwrap();
     let url = sink.url.clone();

@@ -137,8 +137,12 @@ const OTHERS: &[&[&str]] = &[
         "billing_customers::put_payer",
         "key_claims::insert",
         "key_claims::revoke",
+        "organizations::is_deleted",
         "outbox::insert_claim",
         "payments::insert",
+        "unfulfilled_checkouts::newest",
+        "unfulfilled_checkouts::put",
+        "unfulfilled_checkouts::settle",
     ],
     // The audit logs of all organizations, to find out whether they are whole, and their heads.
     &[
@@ -231,9 +235,10 @@ const OTHERS: &[&[&str]] = &[
         "key_sessions::sweep",
         "outbox::sweep",
         "sessions::sweep",
+        "unfulfilled_checkouts::sweep",
     ],
     // The operator's, of the whole deployment.
-    &["keys::count_per_pepper", "migrations::are_current", "migrations::run"],
+    &["keys::count_per_pepper", "migrations::are_current", "migrations::run", "outbox::revive"],
 ];
 
 #[test]

@@ -1,0 +1,71 @@
+//! Paid checkouts that can not be fulfilled: the operator learns of each from the audit log of the
+//! deployment, the log, a metric and `tenantry doctor`, and the buyer from a mail.
+
+use serde_json::json;
+
+use crate::app::App;
+use crate::domain::billing::{BillingEvent, Happened};
+use crate::domain::mails;
+use crate::error::{Error, Result};
+use crate::model::audit::{AuditEvent, EventType, Trail};
+use crate::model::ids::OrganizationId;
+use crate::model::mail::MailKind;
+use crate::model::organization::BY_STRIPE;
+use crate::model::payment::Unfulfilled;
+use crate::repo::audit_events;
+use crate::repo::unfulfilled_checkouts::{UnfulfilledCheckout, put};
+
+/// Records a checkout that can not be fulfilled, in a transaction of its own: that of the event
+/// changes nothing. However often the event is delivered, it is audited and mailed once. Returns
+/// what the delivery is answered with.
+///
+/// # Errors
+/// The database's own.
+pub async fn record(
+    app: &App,
+    event: &BillingEvent,
+    reason: Unfulfilled,
+    trail: &Trail,
+) -> Result<Error> {
+    let Happened::Bought { order, email, .. } = &event.what else {
+        return Err(Error::internal("only a checkout can be unfulfilled"));
+    };
+    let checkout = UnfulfilledCheckout {
+        event: &event.id,
+        handle: &order.handle,
+        customer: event.customer.as_deref(),
+        reason,
+    };
+    app.db
+        .transaction(async |tx| {
+            if !put(tx, &checkout, trail.at).await? {
+                return Ok(());
+            }
+            let audited = AuditEvent {
+                organization: OrganizationId::SYSTEM,
+                event_type: EventType::CheckoutUnfulfilled,
+                actor: BY_STRIPE,
+                target: order.handle.as_str(),
+                key_display_id: None,
+                detail: json!({
+                    "event": event.id,
+                    "customer": event.customer,
+                    "plan": order.plan.as_str(),
+                    "reason": reason.as_str(),
+                }),
+                trail,
+            };
+            audit_events::insert(tx, &audited).await?;
+            let Some(email) = email else { return Ok(()) };
+            let mail = (MailKind::CheckoutUnfulfilled, email.as_str());
+            mails::queue(app, tx, mail, None, trail.at).await
+        })
+        .await?;
+    tracing::warn!(
+        event = event.id,
+        organization = order.handle.as_str(),
+        reason = reason.as_str(),
+        "a paid checkout can not be fulfilled"
+    );
+    Ok(Error::conflict(reason.message()))
+}

@@ -1,0 +1,105 @@
+//! Paid checkouts that could not be fulfilled. Stripe sends each again for days; its row says that
+//! the buyer was mailed.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::error::Result;
+use crate::model::ids::OrganizationId;
+use crate::model::org_handle::OrgHandle;
+use crate::model::payment::Unfulfilled;
+
+/// A paid checkout that could not be fulfilled.
+pub struct UnfulfilledCheckout<'a> {
+    /// The event that told of it.
+    pub event: &'a str,
+    /// The organization that was to be.
+    pub handle: &'a OrgHandle,
+    /// Who paid; `None` for a guest.
+    pub customer: Option<&'a str>,
+    /// Why not.
+    pub reason: Unfulfilled,
+}
+
+/// Stores a checkout that could not be fulfilled; false where the same event was stored before.
+///
+/// # Errors
+/// The database's own.
+pub async fn put(
+    db: &mut PgConnection,
+    checkout: &UnfulfilledCheckout<'_>,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let deliveries = sqlx::query_scalar!(
+        "insert into unfulfilled_checkouts as c (event_id, organization_id, handle, customer_id,
+                                                 reason, created_at, delivered_at)
+         values ($1, $2, $3, $4, $5, $6, $6)
+         on conflict on constraint unfulfilled_checkouts_pkey do update
+         set deliveries = c.deliveries + 1, delivered_at = excluded.delivered_at,
+             reason = excluded.reason
+         returning deliveries",
+        checkout.event,
+        OrganizationId::SYSTEM.0,
+        checkout.handle.as_str(),
+        checkout.customer,
+        checkout.reason.as_str(),
+        at,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(deliveries == 1)
+}
+
+/// Removes what a fulfilled checkout settles: its own event's row, and those of the same customer
+/// and organization.
+///
+/// # Errors
+/// The database's own.
+pub async fn settle(
+    db: &mut PgConnection,
+    event: &str,
+    handle: &OrgHandle,
+    customer: Option<&str>,
+) -> Result<()> {
+    sqlx::query!(
+        r#"delete from unfulfilled_checkouts
+           where event_id = $1
+              or customer_id = $3 and lower(handle collate "C") = lower($2 collate "C")"#,
+        event,
+        handle.as_str(),
+        customer,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How many there are, and the event and the organization of the newest.
+///
+/// # Errors
+/// The database's own.
+pub async fn newest(db: &mut PgConnection) -> Result<Option<(i64, String, String)>> {
+    let newest = sqlx::query!(
+        r#"select count(*) over () as "count!", event_id, handle from unfulfilled_checkouts
+           order by created_at desc, event_id limit 1"#,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(newest.map(|row| (row.count, row.event_id, row.handle)))
+}
+
+/// Removes up to 1,000 that Stripe has not sent for a month; how many.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from unfulfilled_checkouts where event_id in
+             (select event_id from unfulfilled_checkouts
+              where delivered_at < now() - interval '30 days'
+              limit 1000 for update skip locked)",
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

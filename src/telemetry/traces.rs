@@ -1,0 +1,183 @@
+//! Traces over OTLP/HTTP. An export that fails is counted, and logged with its cause, at most once
+//! a minute: a collector that is down makes no flood of lines.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics::counter;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData};
+use reqwest::blocking::Client;
+use reqwest::{Certificate, redirect};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::SetupError;
+use crate::config::traces::TraceSettings;
+
+/// How often failures are logged at most.
+const PACE: Duration = Duration::from_mins(1);
+
+/// Sends spans, if an endpoint is configured.
+pub struct Exporter(Option<SdkTracerProvider>);
+
+impl Exporter {
+    /// Starts the thread that sends spans; nothing is sent yet.
+    ///
+    /// # Errors
+    /// Certificates that can not be read, or a client that can not be made.
+    pub fn start(settings: Option<&TraceSettings>) -> Result<Self, SetupError> {
+        let Some(settings) = settings else { return Ok(Self(None)) };
+        let wrong = |error: &dyn Error| SetupError::Traces(chain(error));
+        let cause = Arc::new(Mutex::new(None));
+        let client = client(settings).map_err(|error| wrong(&error))?;
+        let client = NotingClient { client, cause: Arc::clone(&cause) };
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(client)
+            .with_endpoint(settings.endpoint.as_str())
+            .with_timeout(settings.timeout)
+            .build()
+            .map_err(|error| wrong(&error))?;
+        let exporter = CountingExporter { exporter, cause, told: Mutex::default() };
+        let mut resource = Resource::builder();
+        if let Some(name) = &settings.service_name {
+            resource = resource.with_service_name(name.clone());
+        }
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_resource(resource.build())
+            .build();
+        Ok(Self(Some(provider)))
+    }
+
+    /// What hands spans to the exporter.
+    pub fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
+    where
+        S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let provider = self.0.as_ref()?;
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("tenantry"));
+        Some(layer.with_filter(LevelFilter::INFO))
+    }
+
+    /// Sends what was not sent yet.
+    pub fn finish(self) {
+        if let Some(Err(error)) = self.0.map(|provider| provider.shutdown()) {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}
+
+fn client(settings: &TraceSettings) -> Result<Client, reqwest::Error> {
+    let mut client = Client::builder().timeout(settings.timeout).redirect(redirect::Policy::none());
+    if settings.endpoint.scheme() == "http" {
+        // The system's certificates are not needed, and need not be there.
+        client = client.tls_certs_only([]);
+    } else if let Some(pem) = &settings.certificate {
+        client = client.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
+    }
+    client.build()
+}
+
+/// Sends requests, and notes why one was not answered, which the exporter keeps to itself.
+#[derive(Debug)]
+struct NotingClient {
+    client: Client,
+    cause: Arc<Mutex<Option<String>>>,
+}
+
+impl HttpClient for NotingClient {
+    fn send_bytes<'life, 'sending>(
+        &'life self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'sending>>
+    where
+        'life: 'sending,
+        Self: 'sending,
+    {
+        Box::pin(async move {
+            let sent = self.client.send_bytes(request).await;
+            let cause = sent.as_ref().err().map(|error| chain(error.as_ref()));
+            *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause;
+            sent
+        })
+    }
+}
+
+/// An exporter whose failures are counted and logged.
+#[derive(Debug)]
+struct CountingExporter {
+    exporter: SpanExporter,
+    cause: Arc<Mutex<Option<String>>>,
+    told: Mutex<Told>,
+}
+
+/// When failures were logged last, and how many there were since.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    since: u64,
+}
+
+impl opentelemetry_sdk::trace::SpanExporter for CountingExporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let exported = self.exporter.export(batch).await;
+        let outcome = if exported.is_ok() { "sent" } else { "failed" };
+        let count = u64::try_from(spans).unwrap_or(u64::MAX);
+        counter!("trace_exports_total", "outcome" => outcome).increment(1);
+        counter!("trace_spans_total", "outcome" => outcome).increment(count);
+        if let Err(error) = &exported {
+            self.log(error, spans);
+        }
+        exported
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+impl CountingExporter {
+    fn log(&self, error: &dyn Error, spans: usize) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.since += 1;
+        if told.at.is_some_and(|at| at.elapsed() < PACE) {
+            return;
+        }
+        let failures = std::mem::take(&mut told.since);
+        told.at = Some(Instant::now());
+        drop(told);
+        let noted = self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cause = noted.unwrap_or_else(|| error.to_string());
+        tracing::warn!(cause, failures, spans, "traces not exported");
+    }
+}
+
+/// An error with all that led to it.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,226 @@
+//! A paid checkout for an organization that the buyer is not known to pay for: it changes nothing
+//! there, fails visibly, and the buyer is mailed once.
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::{bought, with, without};
+use crate::support::stripe::{PATH, checkout, ended, later, not_paid, paid};
+use crate::support::{TestApp, run};
+
+const PAYMENTS: &str = "select count(*) from payments";
+const SUSPENDED: &str = "select count(*) from organizations where suspended_at is not null";
+const AUDITED: &str = "select count(*) from audit_events
+                       where event_type = 'checkout.unfulfilled'
+                         and organization_id = '00000000-0000-0000-0000-000000000000'";
+
+/// The event with `metadata.mode=existing`.
+fn existing(event: Value) -> Value {
+    with(event, "metadata/mode", "existing")
+}
+
+/// Somebody who signed up with the id that a buyer is about to buy.
+async fn squatter(app: &TestApp, org_id: &str) -> crate::support::app::SignedUp {
+    let made = app.anon().post("/signup", json!({ "org_id": org_id })).await.has_status(201);
+    crate::support::app::SignedUp::from(&made.body)
+}
+
+async fn plan(app: &TestApp, org_id: &str) -> String {
+    sqlx::query_scalar("select plan from organizations where handle = $1")
+        .bind(org_id)
+        .fetch_one(&mut app.sql().await)
+        .await
+        .unwrap()
+}
+
+async fn fails(app: &TestApp, event: &Value) -> String {
+    let answer = app.stripe(event).await.has_failed(409, "conflict");
+    answer.body["detail"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn who_signed_up_with_the_id_first_does_not_get_what_a_buyer_paid_for() {
+    run(async |app| {
+        let squatter = squatter(app, "buyerco").await;
+        let event = checkout("evt_1", "BuyerCo", "scale");
+        for _ in 0..3 {
+            let detail = fails(app, &event).await;
+            assert!(detail.contains("metadata.mode=existing"), "{detail}");
+            app.clock.advance(chrono::TimeDelta::hours(1));
+        }
+        assert_eq!(plan(app, "buyerco").await, "trial");
+        assert_eq!(app.count(PAYMENTS).await, 0);
+        assert_eq!(app.count("select count(*) from billing_customers").await, 0);
+        app.key(&squatter.api_key).get("/me").await.has_status(200);
+
+        // The buyer is mailed, and the deployment's audit log says why: once, not at each retry.
+        let mails = app.mails().await;
+        assert_eq!(mails.len(), 1);
+        assert_eq!(mails[0].header("To"), "buyer@example.com");
+        assert!(!mails[0].text.to_lowercase().contains("buyerco"), "{}", mails[0].text);
+        assert_eq!(app.count(AUDITED).await, 1);
+        let (actor, target, status, detail): (String, String, i16, Value) = sqlx::query_as(
+            "select actor, target, status, detail from audit_events
+             where event_type = 'checkout.unfulfilled'",
+        )
+        .fetch_one(&mut app.sql().await)
+        .await
+        .unwrap();
+        assert_eq!((actor.as_str(), target.as_str(), status), ("stripe", "BuyerCo", 409));
+        let expected = json!({ "event": "evt_1", "customer": "cus_BuyerCo", "plan": "scale",
+                               "reason": "belongs_to_another" });
+        assert_eq!(detail, expected);
+        let waiting = "select count(*) from unfulfilled_checkouts where deliveries = 3";
+        assert_eq!(app.count(waiting).await, 1);
+        // Nothing is kept that would answer a later delivery.
+        assert_eq!(app.count("select count(*) from idempotency_keys").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_20_deliveries_at_once_one_mails_the_buyer() {
+    run(async |app| {
+        squatter(app, "buyerco").await;
+        let body = checkout("evt_1", "buyerco", "scale").to_string();
+        let mut deliveries = JoinSet::new();
+        for _ in 0..20 {
+            let (stripe, body) = (app.signing(&body), body.clone());
+            deliveries.spawn(async move { stripe.send("POST", PATH, body).await });
+        }
+        for answer in deliveries.join_all().await {
+            answer.has_status(409);
+        }
+        assert_eq!(app.count("select count(*) from outbox").await, 1);
+        assert_eq!(app.count(AUDITED).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invoice_that_names_an_organization_does_not_make_its_payer_known_there() {
+    run(async |app| {
+        squatter(app, "buyerco").await;
+        fails(app, &checkout("evt_1", "buyerco", "scale")).await;
+        for (id, event) in
+            [("evt_2", paid as fn(&str, &str) -> Value), ("evt_3", not_paid), ("evt_4", ended)]
+        {
+            let event = event(id, "buyerco");
+            let place = if id == "evt_4" {
+                "metadata/org_id"
+            } else {
+                "parent/subscription_details/metadata/org_id"
+            };
+            let event = later(with(event, place, "buyerco"), 10);
+            let answer = app.stripe(&event).await.has_status(200);
+            assert_eq!(answer.body, json!({ "received": true }));
+        }
+        // Their payments are not the squatter's to read, and their failure suspends nobody.
+        assert_eq!(app.count(PAYMENTS).await, 0);
+        assert_eq!(app.count(SUSPENDED).await, 0);
+        fails(app, &checkout("evt_1", "buyerco", "scale")).await;
+        assert_eq!(plan(app, "buyerco").await, "trial");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_organization_is_moved_for_the_customer_that_it_is_known_to_belong_to() {
+    run(async |app| {
+        bought(app, "acme").await;
+        let upgrade = later(checkout("evt_2", "acme", "scale"), 10);
+        let upgrade = with(upgrade, "subscription", "sub_of_the_upgrade");
+        assert_eq!(app.stripe(&upgrade).await.has_status(200).body["effect"], "plan_set");
+        // Another customer, and a guest, who is nobody known.
+        for (id, customer) in [("evt_3", "cus_other".into()), ("evt_4", Value::Null)] {
+            let other = with(later(checkout(id, "acme", "pro"), 20), "customer", customer);
+            fails(app, &with(other, "subscription", format!("sub_{id}"))).await;
+        }
+        assert_eq!(plan(app, "acme").await, "scale");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_guest_is_not_the_guest_who_bought_before() {
+    run(async |app| {
+        let guest = |id: &str| {
+            let event = with(checkout(id, "acme", "starter"), "customer", Value::Null);
+            with(with(event, "subscription", Value::Null), "mode", "payment")
+        };
+        app.stripe(&guest("evt_1")).await.has_status(200);
+        fails(app, &later(guest("evt_2"), 10)).await;
+        let meant = existing(later(guest("evt_3"), 20));
+        assert_eq!(app.stripe(&meant).await.has_status(200).body["effect"], "plan_set");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_checkout_that_says_existing_moves_the_organization_and_makes_its_payer_known() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let first = existing(checkout("evt_1", &acme.org_id, "starter"));
+        assert_eq!(app.stripe(&first).await.has_status(200).body["effect"], "plan_set");
+        let second = later(checkout("evt_2", &acme.org_id, "scale"), 10);
+        assert_eq!(app.stripe(&second).await.has_status(200).body["effect"], "plan_set");
+        let failed = later(not_paid("evt_3", &acme.org_id), 20);
+        assert_eq!(app.stripe(&failed).await.has_status(200).body["effect"], "suspended");
+        assert_eq!(app.count(AUDITED).await, 0);
+        assert!(app.mails().await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_checkout_that_says_existing_makes_no_organization() {
+    run(async |app| {
+        let event = existing(checkout("evt_1", "misspelt", "starter"));
+        let detail = fails(app, &event).await;
+        assert!(detail.contains("does not exist"), "{detail}");
+        assert_eq!(app.count(crate::support::app::ORGANIZATIONS).await, 0);
+        assert_eq!(app.mails().await.len(), 1);
+        // Made since, it takes what Stripe sends again, and nothing is left to be settled.
+        squatter(app, "misspelt").await;
+        assert_eq!(app.stripe(&event).await.has_status(200).body["effect"], "plan_set");
+        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deleted_organization_s_id_is_not_given_out_again_and_the_buyer_is_mailed() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        app.mails().await;
+        let json = app.session(&ann.cookie).with("content-type", "application/json");
+        let path = format!("/api/user/organizations/{}", ann.org_id);
+        let confirm = json!({ "confirm": ann.org_id }).to_string();
+        json.send("DELETE", &path, confirm).await.has_status(200);
+        for event in ["evt_1", "evt_2"].map(|id| checkout(id, &ann.org_id, "pro")) {
+            fails(app, &event).await;
+            fails(app, &existing(event)).await;
+        }
+        assert_eq!(app.count(AUDITED).await, 2);
+        assert_eq!(app.mails().await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_checks_out_again_settles_what_could_not_be_fulfilled() {
+    run(async |app| {
+        squatter(app, "buyerco").await;
+        fails(app, &checkout("evt_1", "buyerco", "scale")).await;
+        // Nobody to mail, and it fails all the same.
+        let other = with(checkout("evt_2", "buyerco", "pro"), "customer", "cus_else");
+        fails(app, &without(other, "customer_details/email")).await;
+        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 2);
+        let again = existing(later(checkout("evt_3", "buyerco", "scale"), 60));
+        app.stripe(&again).await.has_status(200);
+        let left = "select count(*) from unfulfilled_checkouts where event_id = 'evt_2'";
+        assert_eq!(app.count(left).await, 1);
+        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 1);
+    })
+    .await;
+}
