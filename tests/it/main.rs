@@ -9,8 +9,8 @@
 
 mod account;
 mod audit_chain;
-mod backup;
 mod audit_seal;
+mod backup;
 mod bad_input;
 mod benchmark;
 mod boundary;
@@ -50,9 +50,9 @@ mod proxies;
 mod public_documents;
 mod query_parameters;
 mod quotas;
+mod readiness;
 mod refusals;
 mod replays;
-mod readiness;
 mod schema;
 mod secrets;
 mod seeds;

