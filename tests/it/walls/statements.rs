@@ -159,20 +159,32 @@ const OTHERS: &[&[&str]] = &[
     &["rate_limits::give_back", "rate_limits::refill", "rate_limits::sweep", "rate_limits::take"],
     // What the database says of itself.
     &[
+        "catalog::connections",
+        "catalog::count_rows",
+        "catalog::foundations",
+        "catalog::lock_tables",
+        "catalog::risky_settings",
         "catalog::sees_organizations",
         "catalog::server",
         "catalog::tables_of_others",
         "catalog::tenant_role_is_mighty",
         "catalog::time",
+        "catalog::transport",
+        "catalog::try_write",
         "definitions::creators",
         "definitions::differences",
+        "migrations::is_read_only",
         "migrations::progress",
+        "migrations::standing",
         "outbox::count_dead",
     ],
     // An organization is made, and is nobody's until it is.
     &["organizations::insert"],
     // A person's own, by their account, wherever they have seats.
     &[
+        "accounts::set_security_mails",
+        "outbox::insert_notice",
+        "sessions::is_new_place",
         "accounts::delete",
         "accounts::find",
         "accounts::find_by_email",
@@ -240,8 +252,24 @@ const OTHERS: &[&[&str]] = &[
         "sessions::sweep",
         "unfulfilled_checkouts::sweep",
     ],
+    // The connection itself, and the role of tenants with its privileges.
+    &[
+        "session::configure",
+        "session::is_configured",
+        "session::is_direct",
+        "session::is_shared",
+        "session::pooler_version",
+        "tenant_access::make",
+        "tenant_access::make_role",
+        "tenant_access::missing",
+    ],
     // The operator's, of the whole deployment.
-    &["keys::count_per_pepper", "migrations::are_current", "migrations::run", "outbox::revive"],
+    &[
+        "keys::count_per_pepper",
+        "migrations::run",
+        "migrations::run_beside_newer",
+        "outbox::revive",
+    ],
 ];
 
 #[test]
