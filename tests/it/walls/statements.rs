@@ -182,9 +182,6 @@ const OTHERS: &[&[&str]] = &[
     &["organizations::insert"],
     // A person's own, by their account, wherever they have seats.
     &[
-        "accounts::set_security_mails",
-        "outbox::insert_notice",
-        "sessions::is_new_place",
         "accounts::delete",
         "accounts::find",
         "accounts::find_by_email",
