@@ -22,6 +22,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::app::opener::{Opened, Opener};
+use crate::app::shares::Shares;
 use crate::error::{Error, Result};
 use crate::model::ids::OrganizationId;
 use crate::repo;
@@ -46,6 +47,7 @@ const STALE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Database {
     pool: Pool<Opener>,
+    shares: Shares,
     name: &'static str,
     /// Whether the database's disk was full when something was to be written.
     is_full: Arc<AtomicBool>,
@@ -75,17 +77,19 @@ impl Database {
         // The one that was used last: the others may be closed when there is less to do.
         let pool = Pool::builder(opener).max_size(size as usize).queue_mode(QueueMode::Lifo);
         let pool = pool.build().map_err(Error::internal)?;
-        Ok(Self { pool, name, is_full: Arc::default() })
+        Ok(Self { pool, shares: Shares::of(size), name, is_full: Arc::default() })
     }
 
     /// Runs `work` on one connection, each statement for itself.
     ///
     /// # Errors
-    /// What `work` says, or unavailable where the database is away or the deadline passed.
+    /// What `work` says, or unavailable where the database is away or the deadline passed; rate
+    /// limited where the caller's other requests use all of its [share](Shares).
     pub async fn run<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
+        let _share = self.shares.enter(None).await?;
         let mut lease = self.lease().await?;
         let connection = lease.connection()?;
         let done = timeout(self.call(), async { Ok(work(connection).await) }).await;
@@ -95,8 +99,7 @@ impl Database {
     /// Runs `work` in one transaction and commits it; an error rolls it back.
     ///
     /// # Errors
-    /// What `work` says, or unavailable where the database is away or the deadline passed. After
-    /// an unavailable commit nobody knows whether it happened.
+    /// As [`Database::run`]. After an unavailable commit nobody knows whether it happened.
     pub async fn transaction<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
@@ -151,6 +154,7 @@ impl Database {
         tenant: Option<OrganizationId>,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
+        let _share = self.shares.enter(tenant).await?;
         let mut lease = self.lease().await?;
         let in_transaction = async {
             let mut transaction = lease.connection()?.begin().await?;

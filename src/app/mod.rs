@@ -19,6 +19,7 @@ pub mod peppers;
 pub mod quotas;
 pub mod readiness;
 pub mod refusals;
+pub mod shares;
 pub mod sign_in_failures;
 
 use std::sync::{Arc, Once};

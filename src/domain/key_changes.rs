@@ -15,6 +15,7 @@ use crate::model::Invalid;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;
 use crate::model::audit::{EventType, Trail};
+use crate::model::audit_detail::changed;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
 use crate::model::key_name::KeyName;
@@ -66,7 +67,7 @@ pub async fn update(
     let after = changes.applied_to(&before)?;
     Reach::of(&after).require_within(&caller)?;
     keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
-    let mut detail = json!({ "before": shown(&before), "after": shown(&after) });
+    let mut detail = changed(shown(&before), shown(&after));
     if caller.require_owner().is_err()
         && keys::take_from_owner(tx, caller.organization, id, caller.user).await?
     {

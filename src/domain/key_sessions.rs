@@ -13,11 +13,11 @@ use crate::domain::keys::{confirm, elsewhere, from_another_page};
 use crate::error::{Error, Proof, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::{Caller, Credential, Holder, Identity, KeyFacts};
-use crate::model::ids::SessionId;
+use crate::model::ids::{OrganizationId, SessionId};
 use crate::model::key_format::KeyFormat;
-use crate::model::secret::Secret;
+use crate::model::secret::{Digest, Secret};
 use crate::repo::key_sessions::ShownRefreshToken;
-use crate::repo::{audit_events, callers, key_sessions, tenant_walls};
+use crate::repo::{audit_events, callers, key_sessions};
 
 /// How long a refresh token lives (contract §2).
 const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(7);
@@ -60,30 +60,50 @@ pub async fn exchange(app: &App, holder: &Caller, trail: &Trail) -> Result<Token
         .await
 }
 
+/// A refresh token that is known, good or not.
+pub struct KnownRefreshToken {
+    /// The organization of its key.
+    organization: OrganizationId,
+    /// Its session.
+    pub session: SessionId,
+    candidates: Vec<Digest>,
+}
+
+/// Finds a refresh token that somebody presents.
+///
+/// # Errors
+/// Unauthenticated where it is unknown.
+pub async fn find_refresh_token(app: &App, presented: &Secret) -> Result<KnownRefreshToken> {
+    if !KeyFormat::of_refresh_tokens().recognises(presented.expose()) {
+        return Err(refused());
+    }
+    let candidates = app.peppers.candidates(presented.expose());
+    let found = app.db.run(async |db| key_sessions::find_shown(db, &candidates).await).await?;
+    let (organization, session) = found.ok_or_else(refused)?;
+    Ok(KnownRefreshToken { organization, session, candidates })
+}
+
+fn refused() -> Error {
+    Error::unauthenticated(Proof::Token, "This refresh token is not valid")
+}
+
 /// The next tokens of a session, for its refresh token, which the page `origin` shows, if one does.
 ///
 /// # Errors
-/// Unauthenticated where the token is unknown, over or spent, or its session or key has ended; a
-/// spent one ends the session. Forbidden from where the key may not be used, suspended where its
-/// organization is.
+/// Unauthenticated where the token is over or spent, or its session or key has ended; a spent one
+/// ends the session. Forbidden from where the key may not be used, suspended where its organization
+/// is.
 pub async fn refresh(
     app: &App,
-    shown: &Secret,
+    known: &KnownRefreshToken,
     origin: Option<&str>,
     trail: &Trail,
 ) -> Result<Tokens> {
-    let refused = || Error::unauthenticated(Proof::Token, "This refresh token is not valid");
-    if !KeyFormat::of_refresh_tokens().recognises(shown.expose()) {
-        return Err(refused());
-    }
-    let candidates = app.peppers.candidates(shown.expose());
     let tokens = app
         .db
-        .transaction(async |tx| {
-            let Some(token) = key_sessions::lock_refresh_token(tx, &candidates).await? else {
-                return Ok(None);
-            };
-            tenant_walls::raise(tx, token.organization).await?;
+        .tenant(known.organization, async |tx| {
+            let token = key_sessions::lock_refresh_token(tx, &known.candidates).await?;
+            let Some(token) = token else { return Ok(None) };
             if token.is_spent {
                 end_by_reuse(tx, &token, trail).await?;
                 return Ok(None);

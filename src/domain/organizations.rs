@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::domain::keys::{confirm, record};
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
+use crate::model::audit_detail::changed;
 use crate::model::caller::{Caller, Person};
 use crate::model::ids::{OrganizationId, SessionId, UserId, new_user_handle, new_uuid};
 use crate::model::member::NewSeat;
@@ -84,12 +85,18 @@ pub async fn update(
     organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("organization:write")?;
+    let before = find(tx, caller.organization, caller.role).await?;
     organizations::update(tx, caller.organization, name, origins, trail.at).await?;
     let after = find(tx, caller.organization, caller.role).await?;
-    let detail = json!({ "name": after.name, "allowed_origins": after.allowed_origins });
+    let detail = changed(shown(&before), shown(&after));
     let (handle, event) = (&caller.organization_handle, EventType::OrganizationUpdated);
     record(tx, &caller, event, handle, detail, trail).await?;
     Ok(after)
+}
+
+/// What can be changed of an organization, as its audit log shows it.
+fn shown(it: &Organization) -> serde_json::Value {
+    json!({ "name": it.name, "allowed_origins": it.allowed_origins })
 }
 
 /// Deletes the organization: its keys, its people's access and its invitations end at once. Its id

@@ -11,6 +11,7 @@ use crate::domain::mails;
 use crate::error::{Error, Result};
 use crate::model::Invalid;
 use crate::model::audit::{EventType, Trail};
+use crate::model::audit_detail::changed;
 use crate::model::caller::Person;
 use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
 use crate::model::key_name::KeyName;
@@ -125,17 +126,20 @@ pub async fn update(
     trail: &Trail,
 ) -> Result<PersonalToken> {
     people::confirm_session(tx, None, session).await?;
+    let before = find(tx, person, id).await?;
     if !personal_tokens::update(tx, person.account, id, (name, scopes), trail.at).await? {
         return Err(no_such_token());
     }
     let token = find(tx, person, id).await?;
-    let detail = json!({
-        "display_id": token.display_id,
-        "name": token.name,
-        "scopes": token.scopes.to_stored(),
-    });
+    let mut detail = changed(shown(&before), shown(&token));
+    detail["display_id"] = json!(token.display_id);
     note(tx, person, EventType::PersonalTokenUpdated, id, detail, trail).await?;
     Ok(token)
+}
+
+/// What can be changed of a token, as the audit log shows it.
+fn shown(token: &PersonalToken) -> serde_json::Value {
+    json!({ "name": token.name, "scopes": token.scopes.to_stored() })
 }
 
 /// Ends a token at once.

@@ -10,6 +10,7 @@ use crate::domain::keys::{confirm, record};
 use crate::domain::plan_limits::{Limited, require_room};
 use crate::error::{Error, Result};
 use crate::model::audit::{EventType, Trail};
+use crate::model::audit_detail::changed;
 use crate::model::caller::Caller;
 use crate::model::ids::{OrganizationId, ProjectId};
 use crate::model::plan::Plan;
@@ -75,17 +76,23 @@ pub async fn update(
     trail: &Trail,
 ) -> Result<Project> {
     let (caller, _) = hold(tx, caller, trail).await?;
+    let before = find(tx, &caller, id).await?;
     if !projects::update(tx, caller.organization, id, changes, trail.at).await? {
         return Err(no_such_project());
     }
     let project = find(tx, &caller, id).await?;
-    let detail = json!({
-        "name": project.name,
-        "slug": project.slug,
-        "description": changes.description.is_some(),
-    });
+    let mut detail = changed(shown(&before), shown(&project));
+    if before.description != project.description {
+        // That it changed, not what it says.
+        detail["description"] = json!(true);
+    }
     record(tx, &caller, EventType::ProjectUpdated, id, detail, trail).await?;
     Ok(project)
+}
+
+/// What a project is called, as the audit log shows it.
+fn shown(project: &Project) -> serde_json::Value {
+    json!({ "name": project.name, "slug": project.slug })
 }
 
 /// Deletes a project.

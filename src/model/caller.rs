@@ -34,6 +34,14 @@ impl Identity {
         let of_caller = self.caller.as_ref().map(|caller| &caller.credential);
         of_caller.or_else(|| self.person.as_ref().map(|person| &person.credential))
     }
+
+    /// Whose requests are counted together while they are under way: those of an organization's
+    /// keys, or of a person.
+    #[must_use]
+    pub fn payer(&self) -> Option<Subject> {
+        let of_person = self.person.as_ref().map(|person| Subject::id(person.account.uuid()));
+        of_person.or_else(|| self.caller.as_ref().map(|it| Subject::id(it.organization.0)))
+    }
 }
 
 /// Somebody who acts in one organization.
@@ -130,16 +138,6 @@ impl Credential {
         match self {
             Self::Key(key, _) | Self::PersonalToken(_, key) => Some(key),
             Self::Session(..) => None,
-        }
-    }
-
-    /// Whose requests are counted together where they are under way: those of a key, or of a
-    /// person's sessions.
-    #[must_use]
-    pub const fn subject(&self) -> Subject {
-        match self {
-            Self::Key(key, _) | Self::PersonalToken(_, key) => Subject::id(key.id.uuid()),
-            Self::Session(account, _) => Subject::id(account.uuid()),
         }
     }
 

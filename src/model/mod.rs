@@ -8,6 +8,7 @@ pub mod allowed_ips;
 pub mod api_key;
 pub mod audit;
 pub mod audit_chain;
+pub mod audit_detail;
 pub mod audit_digest;
 pub mod audit_findings;
 pub mod audit_seal;

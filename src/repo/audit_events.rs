@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditEvent, EventFilter, EventType, RecordedEvent};
+use crate::model::audit_detail;
 use crate::model::ids::OrganizationId;
 
 /// Adds one row, with its MAC. When the transaction commits, the database adds its link to the
@@ -36,7 +37,7 @@ pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()>
         event.trail.address.map(|address| address.to_string()),
         event.trail.request_id,
         event.key_display_id,
-        event.detail,
+        audit_detail::bounded(&event.detail),
         event.trail.at,
         seal.nonce,
         seal.pepper_id,

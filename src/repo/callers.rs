@@ -180,7 +180,8 @@ pub async fn hold_session(
     session: SessionId,
 ) -> Result<()> {
     sqlx::query!(
-        "select id from key_sessions where organization_id = $1 and id = $2 for no key update",
+        "select id from key_sessions where id = $2 and (organization_id = $1) is true
+         for no key update",
         organization.0,
         session.uuid(),
     )
@@ -216,14 +217,14 @@ pub async fn confirm(
                        when not k.enabled then 'disabled'
                        when o.deleted_at is not null then 'organization_deleted'
                        when exists (select from key_sessions s
-                                    where s.organization_id = $1 and s.id = $3
+                                    where s.id = $3 and (s.organization_id = $1) is true
                                       and s.revoked_at is not null) then 'session_ended'
                   end as refusal,
                   null::bytea as digest, $3::uuid as session_id
            from api_keys k
            join organizations o on o.id = k.organization_id
            join users u on u.id = k.user_id
-           where k.organization_id = $1 and k.id = $2
+           where k.id = $2 and (k.organization_id = $1) is true
            for no key update of k"#,
         organization.0,
         key.uuid(),

@@ -57,15 +57,15 @@ pub async fn insert(db: &mut PgConnection, batch: &[(OrganizationId, Denial)]) -
 pub async fn trim(db: &mut PgConnection, organizations: &[OrganizationId]) -> Result<u64> {
     let organizations: Vec<Uuid> = organizations.iter().map(|it| it.0).collect();
     let done = sqlx::query!(
-        "delete from denials where (organization_id, id) in
-             (select old.organization_id, old.id
-              from unnest($1::uuid[]) as o (organization_id)
-              cross join lateral
-                  (select id from denials where organization_id = o.organization_id
-                   order by id desc offset $2 limit 1) oldest
-              join denials old
-                  on old.organization_id = o.organization_id and old.id < oldest.id
-              for update of old skip locked)",
+        "delete from denials where ctid = any(array(
+             select old.ctid
+             from unnest($1::uuid[]) as o (organization_id)
+             cross join lateral
+                 (select id from denials where organization_id = o.organization_id
+                  order by id desc offset $2 limit 1) oldest
+             join denials old
+                 on old.organization_id = o.organization_id and old.id < oldest.id
+             for update of old skip locked))",
         &organizations,
         KEPT - 1,
     )
@@ -81,10 +81,9 @@ pub async fn trim(db: &mut PgConnection, organizations: &[OrganizationId]) -> Re
 /// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
-        "delete from denials where (organization_id, id) in
-             (select organization_id, id from denials
-              where created_at < now() - interval '30 days'
-              limit 1000 for update skip locked)",
+        "delete from denials where ctid = any(array(
+             select ctid from denials where created_at < now() - interval '30 days'
+             limit 1000 for update skip locked))",
     )
     .execute(db)
     .await?;

@@ -117,9 +117,9 @@ pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()>
 /// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
-        "delete from email_tokens where (account_id, purpose) in
-             (select account_id, purpose from email_tokens where expires_at <= now()
-              limit 1000 for update skip locked)",
+        "delete from email_tokens where ctid = any(array(
+             select ctid from email_tokens where expires_at <= now()
+             limit 1000 for update skip locked))",
     )
     .execute(db)
     .await?;

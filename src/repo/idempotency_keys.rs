@@ -90,10 +90,9 @@ pub async fn keep(
 /// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
-        "delete from idempotency_keys
-         where (organization_id, principal, endpoint, key_digest) in
-             (select organization_id, principal, endpoint, key_digest from idempotency_keys
-              where expires_at <= now() limit 1000 for update skip locked)",
+        "delete from idempotency_keys where ctid = any(array(
+             select ctid from idempotency_keys where expires_at <= now()
+             limit 1000 for update skip locked))",
     )
     .execute(db)
     .await?;

@@ -125,7 +125,7 @@ pub async fn find(
                        else 'pending' end as "status!"
            from invites i
            join users u on u.organization_id = i.organization_id and u.id = i.invited_by
-           where i.organization_id = $1 and i.id = $2"#,
+           where i.id = $2 and (i.organization_id = $1) is true"#,
         organization.0,
         id.uuid(),
     )
@@ -147,7 +147,8 @@ pub async fn renew(
 ) -> Result<bool> {
     let done = sqlx::query!(
         "update invites set expires_at = $3, digest = null
-         where organization_id = $1 and id = $2 and accepted_at is null and revoked_at is null",
+         where id = $2 and (organization_id = $1) is true
+           and accepted_at is null and revoked_at is null",
         organization.0,
         id.uuid(),
         at + LIFETIME,
@@ -169,7 +170,8 @@ pub async fn revoke(
 ) -> Result<bool> {
     let done = sqlx::query!(
         "update invites set revoked_at = $3
-         where organization_id = $1 and id = $2 and accepted_at is null and revoked_at is null",
+         where id = $2 and (organization_id = $1) is true
+           and accepted_at is null and revoked_at is null",
         organization.0,
         id.uuid(),
         at,
@@ -192,7 +194,7 @@ pub async fn revoke_from(
 ) -> Result<u64> {
     let done = sqlx::query!(
         "update invites set revoked_at = $4
-         where organization_id = $1 and invited_by = $2 and (role = 'owner' or not $3)
+         where invited_by = $2 and (organization_id = $1) is true and (role = 'owner' or not $3)
            and accepted_at is null and revoked_at is null",
         organization.0,
         seat.0,
@@ -297,7 +299,8 @@ pub async fn accept(
 ) -> Result<bool> {
     let done = sqlx::query!(
         "update invites set accepted_at = $3
-         where organization_id = $1 and id = $2 and accepted_at is null and revoked_at is null
+         where id = $2 and (organization_id = $1) is true
+           and accepted_at is null and revoked_at is null
            and expires_at > now()",
         organization.0,
         id.uuid(),

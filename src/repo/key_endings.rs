@@ -17,7 +17,7 @@ pub async fn successors(
 ) -> Result<Vec<KeyId>> {
     let ids = sqlx::query_scalar!(
         r#"with recursive chain as (
-               select id from api_keys where organization_id = $1 and id = $2
+               select id from api_keys where id = $2 and (organization_id = $1) is true
                union
                select n.id from api_keys n join chain c on n.rotated_from = c.id
                where n.organization_id = $1
@@ -46,7 +46,7 @@ pub async fn supersede(
     sqlx::query!(
         "update api_keys set name_held = false, superseded_at = $4,
                 expires_at = least(expires_at, now() + make_interval(secs => $3))
-         where organization_id = $1 and id = $2",
+         where id = $2 and (organization_id = $1) is true",
         organization.0,
         id.uuid(),
         f64::from(grace_seconds),
@@ -72,7 +72,7 @@ pub async fn revoke(
     let done = sqlx::query!(
         "update api_keys set revoked_at = $3, name_held = false, revoked_reason = $4,
                 revoked_by = $5
-         where organization_id = $1 and id = $2 and revoked_at is null",
+         where id = $2 and (organization_id = $1) is true and revoked_at is null",
         organization.0,
         id.uuid(),
         at,
@@ -97,16 +97,14 @@ pub async fn revoke_all(
     at: DateTime<Utc>,
 ) -> Result<u64> {
     let done = sqlx::query!(
-        "with held as (
+        "update api_keys
+         set revoked_at = $4, name_held = false, revoked_reason = $2, revoked_by = $3
+         where id = any(array(
              select id from api_keys
              where organization_id = $1 and revoked_at is null
                and (expires_at is null or expires_at > now())
              order by id
-             for no key update
-         )
-         update api_keys k
-         set revoked_at = $4, name_held = false, revoked_reason = $2, revoked_by = $3
-         from held where k.organization_id = $1 and k.id = held.id",
+             for no key update))",
         organization.0,
         reason,
         by,

@@ -58,6 +58,24 @@ pub async fn insert_refresh_token(
     Ok(())
 }
 
+/// The organization and the session of the refresh token with one of these digests; not held.
+///
+/// # Errors
+/// The database's own.
+pub async fn find_shown(
+    db: &mut PgConnection,
+    digests: &[Digest],
+) -> Result<Option<(OrganizationId, SessionId)>> {
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let row = sqlx::query!(
+        "select organization_id, session_id from refresh_tokens where digest = any($1)",
+        &digests,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (OrganizationId(row.organization_id), SessionId::from_uuid(row.session_id))))
+}
+
 /// A refresh token that somebody showed.
 pub struct ShownRefreshToken {
     /// Whose.
@@ -140,7 +158,7 @@ pub async fn revoke(
 ) -> Result<bool> {
     let done = sqlx::query!(
         "update key_sessions set revoked_at = $3
-         where organization_id = $1 and id = $2 and revoked_at is null",
+         where id = $2 and (organization_id = $1) is true and revoked_at is null",
         organization.0,
         id.uuid(),
         at,
@@ -158,8 +176,8 @@ pub async fn revoke(
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let sessions: Vec<Uuid> = sqlx::query_scalar!(
         "delete from refresh_tokens
-         where digest in (select digest from refresh_tokens where expires_at <= now()
-                          limit 1000 for update skip locked)
+         where digest = any(array(select digest from refresh_tokens where expires_at <= now()
+                                  limit 1000 for update skip locked))
          returning session_id",
     )
     .fetch_all(&mut *db)

@@ -70,15 +70,28 @@ impl From<Row> for ApiKey {
 /// Conflict where a live key of the organization has the name, chance drew a taken digest, or
 /// the key that this one takes over from was rotated already.
 pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<()> {
+    if try_insert(db, key).await? {
+        return Ok(());
+    }
     if let Some(name) = key.name {
         free_name(db, key.organization, name).await?;
     }
-    sqlx::query!(
+    match try_insert(db, key).await? {
+        true => Ok(()),
+        false => Err(Error::conflict(NAME_TAKEN.1)),
+    }
+}
+
+/// Stores a new key unless another one has its name; whether it did. The index of names decides,
+/// which costs the same however many keys there are.
+async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<bool> {
+    let done = sqlx::query!(
         "insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix, display_id,
                                name, name_held, scopes, created_at, expires_at, allowed_ips,
                                metadata, enabled, rotated_from)
          values ($1, $2, $3, $4, $5, $6, $7, $8::text, $8::text is not null, $9, $10, $11, $12,
-                 $13, $14, $15)",
+                 $13, $14, $15)
+         on conflict (organization_id, name) where name_held do nothing",
         key.id.uuid(),
         key.organization.0,
         key.user.0,
@@ -98,11 +111,10 @@ pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<()> {
     .execute(db)
     .await
     .on_constraints(&[
-        NAME_TAKEN,
         ("api_keys_digest_key", "A key with this text is there already"),
         ("api_keys_rotated_from_key", "This key was rotated already"),
     ])?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 /// Takes a name from the expired key that holds it, if one does. Where somebody else is at that
@@ -114,10 +126,10 @@ async fn free_name(
 ) -> Result<()> {
     sqlx::query!(
         "update api_keys set name_held = false
-         where id in (select id from api_keys
-                      where organization_id = $1 and name = $2 and name_held
-                        and expires_at <= now()
-                      for update skip locked)",
+         where id = any(array(
+             select id from api_keys
+             where organization_id = $1 and name = $2 and name_held and expires_at <= now()
+             for update skip locked))",
         organization.0,
         name.as_str(),
     )
@@ -147,7 +159,7 @@ pub async fn list(
                       as "is_active!"
            from api_keys k
            left join api_keys n
-             on n.organization_id = k.organization_id and n.rotated_from = k.id
+             on n.rotated_from = k.id and (n.organization_id = k.organization_id) is true
            where k.organization_id = $1
              and ($2 or (k.revoked_at is null
                          and (k.expires_at is null or k.expires_at > now())))
@@ -185,7 +197,7 @@ pub async fn part(
                       as "is_active!"
            from api_keys k
            left join api_keys n
-             on n.organization_id = k.organization_id and n.rotated_from = k.id
+             on n.rotated_from = k.id and (n.organization_id = k.organization_id) is true
            where k.organization_id = $1
              and ($2 or (k.revoked_at is null
                          and (k.expires_at is null or k.expires_at > now())))
@@ -231,8 +243,8 @@ pub async fn find(
                       as "is_active!"
            from api_keys k
            left join api_keys n
-             on n.organization_id = k.organization_id and n.rotated_from = k.id
-           where k.organization_id = $1 and k.id = $2"#,
+             on n.rotated_from = k.id and (n.organization_id = k.organization_id) is true
+           where k.id = $2 and (k.organization_id = $1) is true"#,
         organization.0,
         id.uuid(),
     )
@@ -253,7 +265,7 @@ pub async fn lock(
 ) -> Result<()> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     sqlx::query!(
-        "select id from api_keys where organization_id = $1 and id = any($2)
+        "select id from api_keys where id = any($2) and (organization_id = $1) is true
          order by id for no key update",
         organization.0,
         &ids,
@@ -280,7 +292,7 @@ pub async fn update(
     let done = sqlx::query!(
         "update api_keys set name = $3::text, name_held = $3::text is not null, scopes = $4,
                 expires_at = $5, metadata = $6, allowed_ips = $7, enabled = $8
-         where organization_id = $1 and id = $2",
+         where id = $2 and (organization_id = $1) is true",
         organization.0,
         key.id.uuid(),
         key.name,
@@ -313,7 +325,7 @@ pub async fn take_from_owner(
     let done = sqlx::query!(
         "update api_keys k set user_id = $3
          from users u
-         where k.organization_id = $1 and k.id = $2
+         where k.id = $2 and (k.organization_id = $1) is true
            and u.organization_id = k.organization_id and u.id = k.user_id
            and u.role = 'owner' and u.removed_at is null",
         organization.0,
@@ -338,7 +350,7 @@ pub async fn redigest(
 ) -> Result<()> {
     sqlx::query!(
         "update api_keys set digest = $3, pepper_id = $4
-         where organization_id = $1 and id = $2 and pepper_id <> $4",
+         where id = $2 and (organization_id = $1) is true and pepper_id <> $4",
         organization.0,
         id.uuid(),
         digest.bytes().as_slice(),

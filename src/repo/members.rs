@@ -89,7 +89,7 @@ pub async fn find(
         r#"select u.id, u.handle, u.account_id, a.email as "email?", a.name as "name?", u.role,
                   u.created_at
            from users u left join accounts a on a.id = u.account_id
-           where u.organization_id = $1 and u.handle = $2 and u.removed_at is null"#,
+           where u.handle = $2 and (u.organization_id = $1) is true and u.removed_at is null"#,
         organization.0,
         handle,
     )
@@ -104,7 +104,8 @@ pub async fn find(
 /// The database's own.
 pub async fn hold(db: &mut PgConnection, organization: OrganizationId, handle: &str) -> Result<()> {
     sqlx::query!(
-        "select id from users where organization_id = $1 and handle = $2 and removed_at is null
+        "select id from users
+         where handle = $2 and (organization_id = $1) is true and removed_at is null
          for no key update",
         organization.0,
         handle,
@@ -126,7 +127,7 @@ pub async fn has_address(
     let found = sqlx::query_scalar!(
         r#"select exists (
                select from users u join accounts a on a.id = u.account_id
-               where u.organization_id = $1 and a.email = $2 and u.removed_at is null
+               where a.email = $2 and (u.organization_id = $1) is true and u.removed_at is null
            ) as "found!""#,
         organization.0,
         email.as_str(),
@@ -200,7 +201,8 @@ pub async fn set_role(
     role: Role,
 ) -> Result<bool> {
     let done = sqlx::query!(
-        "update users set role = $3 where organization_id = $1 and id = $2 and removed_at is null",
+        "update users set role = $3
+         where id = $2 and (organization_id = $1) is true and removed_at is null",
         organization.0,
         id.0,
         role.as_str(),
@@ -222,7 +224,7 @@ pub async fn remove(
 ) -> Result<bool> {
     let done = sqlx::query!(
         "update users set removed_at = $3
-         where organization_id = $1 and id = $2 and removed_at is null",
+         where id = $2 and (organization_id = $1) is true and removed_at is null",
         organization.0,
         id.0,
         at,

@@ -95,11 +95,11 @@ pub async fn insert_notice(
 /// The database's own.
 pub async fn withdraw(db: &mut PgConnection, kind: MailKind, address: &str) -> Result<()> {
     sqlx::query!(
-        "delete from outbox where id in
-             (select id from outbox
-              where kind = $1 and address = $2 and invite_id is not distinct from $3
-                and dead_at is null
-              order by id for update)",
+        "delete from outbox where id = any(array(
+             select id from outbox
+             where kind = $1 and address = $2 and invite_id is not distinct from $3
+               and dead_at is null
+             order by id for update))",
         kind.as_str(),
         address,
         kind.invite().map(InviteId::uuid),
@@ -129,9 +129,9 @@ pub async fn take(db: &mut PgConnection, limit: i64, lease: Duration) -> Result<
     let rows = sqlx::query_as!(
         Row,
         "update outbox o set attempts = o.attempts + 1, due_at = now() + make_interval(secs => $2)
-         from (select id from outbox where dead_at is null and due_at <= now()
-               order by due_at limit $1 for update skip locked) due
-         where o.id = due.id
+         where o.id = any(array(
+             select id from outbox where dead_at is null and due_at <= now()
+             order by due_at limit $1 for update skip locked))
          returning o.id, o.kind, o.address, o.callback_url, o.invite_id, o.claim_of,
                    o.attempts, o.created_at",
         limit,
@@ -275,9 +275,9 @@ pub async fn count_dead(db: &mut PgConnection) -> Result<i64> {
 /// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
-        "delete from outbox where id in
-             (select id from outbox where dead_at < now() - interval '30 days'
-              limit 1000 for update skip locked)",
+        "delete from outbox where id = any(array(
+             select id from outbox where dead_at < now() - interval '30 days'
+             limit 1000 for update skip locked))",
     )
     .execute(db)
     .await?;

@@ -342,7 +342,7 @@ async fn hold_seat(
 ) -> Result<()> {
     let held = sqlx::query!(
         "select id from users
-         where organization_id = $1 and account_id = $2 and removed_at is null
+         where account_id = $2 and (organization_id = $1) is true and removed_at is null
          for no key update",
         organization.0,
         account.uuid(),

@@ -115,7 +115,7 @@ pub async fn find(
                 p.updated_at
          from projects p
          join users u on u.organization_id = p.organization_id and u.id = p.created_by
-         where p.organization_id = $1 and p.id = $2",
+         where p.id = $2 and (p.organization_id = $1) is true",
         organization.0,
         id.uuid(),
     )
@@ -174,7 +174,7 @@ pub async fn update(
         "update projects
          set name = coalesce($3, name), slug = coalesce($4, slug),
              description = case when $5 then $6 else description end, updated_at = $7
-         where organization_id = $1 and id = $2",
+         where id = $2 and (organization_id = $1) is true",
         organization.0,
         id.uuid(),
         changes.name.as_ref().map(ProjectName::as_str),
@@ -199,7 +199,7 @@ pub async fn delete(
     id: ProjectId,
 ) -> Result<bool> {
     let done = sqlx::query!(
-        "delete from projects where organization_id = $1 and id = $2",
+        "delete from projects where id = $2 and (organization_id = $1) is true",
         organization.0,
         id.uuid(),
     )

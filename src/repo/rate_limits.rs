@@ -113,9 +113,9 @@ pub async fn refill(db: &mut PgConnection, name: &str, subject: Uuid) -> Result<
 /// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
-        "delete from rate_limits where (name, subject) in
-             (select name, subject from rate_limits where full_at <= now()
-              limit 1000 for update skip locked)",
+        "delete from rate_limits where ctid = any(array(
+             select ctid from rate_limits where full_at <= now()
+             limit 1000 for update skip locked))",
     )
     .execute(db)
     .await?;

@@ -249,8 +249,9 @@ pub async fn revoke_all(
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
         "delete from sessions
-         where id in (select id from sessions where expires_at < now() - interval '30 days'
-                      limit 1000 for update skip locked)",
+         where id = any(array(
+             select id from sessions where expires_at < now() - interval '30 days'
+             limit 1000 for update skip locked))",
     )
     .execute(db)
     .await?;

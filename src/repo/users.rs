@@ -100,8 +100,8 @@ pub struct Seat {
 pub async fn lock_seats(db: &mut PgConnection, account: AccountId) -> Result<Vec<Seat>> {
     sqlx::query!(
         "select o.id from organizations o
-         where o.id in (select organization_id from users
-                        where account_id = $1 and removed_at is null)
+         where o.id = any(array(select organization_id from users
+                                where account_id = $1 and removed_at is null))
          order by o.id for no key update",
         account.uuid(),
     )

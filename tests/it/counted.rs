@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use tenantry::error::Error;
-use tenantry::model::ids::{AccountId, KeyId};
+use tenantry::model::ids::AccountId;
 use tenantry::model::limit::Subject;
 
 use crate::support::actor::Answer;
@@ -219,7 +219,7 @@ async fn nobody_takes_more_places_than_their_own() {
     with(&[("MAX_IN_FLIGHT_PER_CALLER", "2")])
         .run(async |app| {
             let (acme, ann) = (app.sign_up().await, app.sign_up_person("ann@example.com").await);
-            let key = Subject::id(KeyId::parse(&acme.key_id).unwrap().uuid());
+            let key = app.subject_of(&acme.org_id).await;
             let me = app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
             let account = me.body["data"]["id"].as_str().unwrap().to_owned();
             let account = Subject::id(AccountId::parse(&account).unwrap().uuid());

@@ -56,6 +56,7 @@ mod replays;
 mod schema;
 mod secrets;
 mod seeds;
+mod shares;
 mod shedding;
 mod slow_link;
 mod staying_up;

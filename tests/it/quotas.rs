@@ -39,7 +39,7 @@ fn is_spent(answer: Answer, word: &str, (limit, used): (u64, u64)) {
 
 #[tokio::test]
 async fn whoever_has_spent_the_quota_is_told_so_in_every_family_s_words() {
-    quota(5)
+    quota(6)
         .run(async |app| {
             let ann = app.sign_up_person("ann@example.com").await;
             let own = format!("/api/user/organizations/{}", ann.org_id);
@@ -50,14 +50,14 @@ async fn whoever_has_spent_the_quota_is_told_so_in_every_family_s_words() {
             pinned["metadata"] = json!({ "organizationId": ann.org_id });
             let (pinned, _) = app.make_token(&ann.cookie, pinned).await;
             let (access, _) = app.exchange(&key).await;
-            // All of them use the same quota.
+            // All of them use the same quota, and so did the exchange.
             for actor in [app.key(&key), app.key(&pinned), app.bearer(&access)] {
                 actor.get("/me").await.has_status(200);
             }
             app.key(&unpinned).get(&own).await.has_status(200);
             app.key(&pinned).get("/api/user/me").await.has_status(200);
 
-            let spent = (5, 5);
+            let spent = (6, 6);
             for actor in [app.key(&key), app.key(&pinned), app.bearer(&access)] {
                 is_spent(actor.get("/me").await, "quota_exceeded", spent);
                 is_spent(actor.get(&own).await, "USAGE_LIMIT_ERROR", spent);
@@ -176,7 +176,8 @@ async fn a_request_that_came_too_often_uses_none_of_the_month() {
 /// That the account family has words for a spent quota is shown by the snapshot of all dialects.
 #[tokio::test]
 async fn no_route_of_the_account_family_is_metered() {
-    quota(0)
+    // What the exchange uses.
+    quota(1)
         .run(async |app| {
             let ann = app.sign_up_person("ann@example.com").await;
             let key = app.make_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await.api_key;

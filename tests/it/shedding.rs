@@ -60,20 +60,22 @@ async fn passwords_and_mails_are_shed_first_then_changes_then_reading_and_never_
 }
 
 #[tokio::test]
-async fn one_key_takes_only_its_own_places() {
+async fn one_organization_takes_only_its_own_places_whichever_of_its_keys_it_uses() {
     with(&[("MAX_IN_FLIGHT_PER_CALLER", "2")])
         .run(async |app| {
             let (acme, other) = (app.sign_up().await, app.sign_up().await);
-            let id = tenantry::model::ids::KeyId::parse(&acme.key_id).unwrap();
-            let subject = Subject::id(id.uuid());
+            let second = app.mint(&acme.api_key, json!({})).await;
+            let subject = app.subject_of(&acme.org_id).await;
             let held = [(); 2].map(|()| app.app.in_flight.enter_as(subject));
             for (path, code) in [
                 ("/me", "rate_limited"),
                 ("/v1/organization/me", "rate_limited"),
                 ("/api/user/organizations/x", "RATE_LIMIT_ERROR"),
             ] {
-                let refused = app.key(&acme.api_key).get(path).await.has_failed(429, code);
-                assert_eq!(refused.header("retry-after"), "1");
+                for key in [&acme.api_key, &second.api_key] {
+                    let refused = app.key(key).get(path).await.has_failed(429, code);
+                    assert_eq!(refused.header("retry-after"), "1");
+                }
             }
             app.key(&other.api_key).get("/me").await.has_status(200);
             drop(held);

@@ -33,7 +33,9 @@ pub use self::master_key::{
     BillingPlan, BillingRotate, BillingSuspend, Master, MasterScoped, OrgCreate, OrgForceRevoke,
     OrgForceRotate, OrgSuspend, OrgUsage,
 };
+pub use self::quota::count_shown;
 use crate::app::App;
+use crate::app::shares::paid_by;
 use crate::error::{Error, Kind, Proof, Result};
 use crate::http::context::RequestContext;
 use crate::http::denial::Denied;
@@ -77,11 +79,15 @@ pub async fn identify(
     if let Ok(Some(identity)) = &identity {
         let _ = context.caller.set(identity.clone());
     }
-    let credential = context.caller.get().and_then(Identity::credential);
-    let subject = credential.map_or_else(|| Subject::address(context.address), Credential::subject);
+    let payer = context.caller.get().and_then(Identity::payer);
+    let subject = payer.unwrap_or_else(|| Subject::address(context.address));
     let _held = shedding::hold(&app, &context, (&parts.method, place), subject)?;
     parts.extensions.insert(Found(identity.map_err(Arc::new)));
-    Ok(next.run(Request::from_parts(parts, body)).await)
+    let answering = next.run(Request::from_parts(parts, body));
+    Ok(match payer {
+        Some(payer) => paid_by(payer, answering).await,
+        None => answering.await,
+    })
 }
 
 /// Counts a request that nobody is known to make against what its address may do; others are

@@ -3,9 +3,12 @@
 use chrono::{DateTime, Utc};
 
 use crate::app::App;
+use crate::app::meter::Outcome;
 use crate::error::{Error, Kind, Result};
 use crate::http::context::RequestContext;
-use crate::model::caller::Caller;
+use crate::http::denial::Denied;
+use crate::http::limits;
+use crate::model::caller::{Caller, Identity};
 use crate::model::usage::Period;
 
 /// What stays open to keys and tokens of an organization that has spent its quota: to see why, and
@@ -28,18 +31,44 @@ const OPEN: [(&str, &str); 9] = [
 /// # Errors
 /// Quota exceeded, until the month ends.
 pub fn admit(app: &App, context: &RequestContext, caller: &Caller) -> Result<()> {
-    let limit = app.config.plans.of(caller.plan).requests_per_month;
     let is_open = OPEN.contains(&(context.method, context.route.as_str()));
-    let Some(limit) = limit.filter(|_| caller.credential.key().is_some() && !is_open) else {
-        return Ok(());
-    };
-    match app.meter.admit(caller.organization, limit, context.at) {
-        Ok(()) => {
-            let _ = context.admitted.set(());
-            Ok(())
-        }
-        Err(used) => Err(spent(limit, used, context.at)),
+    if !is_open && admit_in_month(app, caller, context.at)? {
+        let _ = context.admitted.set(());
     }
+    Ok(())
+}
+
+/// Counts a request that presents its key or token in the body as one that presents it in a header:
+/// against what its organization may do in a minute and in a month, and as used.
+///
+/// # Errors
+/// Rate limited, or quota exceeded.
+pub fn count_shown(app: &App, context: &RequestContext, identity: &Identity) -> Result<()> {
+    let Some(caller) = &identity.caller else { return Ok(()) };
+    let in_header = context.caller.get().and_then(|it| it.caller.as_ref());
+    if in_header.is_some_and(|it| it.organization == caller.organization) {
+        // Counted already, as the request of the credential in its header.
+        return admit(app, context, caller);
+    }
+    let admitted = limits::count_request(app, context, caller)
+        .and_then(|()| admit_in_month(app, caller, context.at));
+    let outcome = if admitted.is_ok() { Outcome::Answered } else { Outcome::TurnedAway };
+    let was_admitted = matches!(admitted, Ok(true));
+    app.meter.count(identity, None, (outcome, was_admitted), context.at);
+    if admitted.is_err() {
+        let _ = Denied::of(identity).map(|denied| context.denied.set(denied));
+    }
+    admitted.map(drop)
+}
+
+/// Whether the request is one that the month's quota counts.
+fn admit_in_month(app: &App, caller: &Caller, now: DateTime<Utc>) -> Result<bool> {
+    let limit = app.config.plans.of(caller.plan).requests_per_month;
+    let Some(limit) = limit.filter(|_| caller.credential.key().is_some()) else {
+        return Ok(false);
+    };
+    let admitted = app.meter.admit(caller.organization, limit, now);
+    admitted.map(|()| true).map_err(|used| spent(limit, used, now))
 }
 
 fn spent(limit: u64, used: u64, now: DateTime<Utc>) -> Error {

@@ -6,16 +6,18 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::app::key_lookup::OfCredential;
 use crate::domain::key_sessions::{self, Tokens};
 use crate::error::{Error, Result};
 use crate::http::body::{Fields, FromFields, JsonBody, secret};
-use crate::http::caller::{Authenticated, Counted, holder_of_key};
+use crate::http::caller::{Authenticated, Counted, count_shown, holder_of_key};
 use crate::http::context::RequestContext;
 use crate::http::denial::Denied;
 use crate::http::limits;
 use crate::http::onboarding::dialect::{
     BadRequest, Forbidden, Invalid, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
+use crate::model::caller::Holder;
 use crate::model::ids::SessionId;
 use crate::model::secret::Secret;
 
@@ -94,6 +96,7 @@ pub(super) async fn exchange(
 ) -> Result<Json<TokenPair>> {
     let holder = holder_of_key(&app, &context, request.api_key.expose()).await;
     let holder = holder.or_else(|refused| limits::count_unknown(&app, &context, refused))?;
+    count_shown(&app, &context, &holder)?;
     let _ = Denied::of(&holder).map(|denied| context.denied.set(denied));
     let person = || Error::forbidden("Only an organization's own key can be exchanged");
     let holder = holder.caller.ok_or_else(person)?;
@@ -116,7 +119,13 @@ pub(super) async fn refresh(
     JsonBody { value: request, .. }: JsonBody<RefreshRequest>,
 ) -> Result<Json<TokenPair>> {
     let (origin, trail) = (context.origin.as_deref(), context.trail());
-    let tokens = key_sessions::refresh(&app, &request.refresh_token, origin, &trail).await;
+    let known = key_sessions::find_refresh_token(&app, &request.refresh_token).await;
+    let known = known.or_else(|refused| limits::count_unknown(&app, &context, refused))?;
+    let holder = app.key_lookup.ask(OfCredential::KeySession(known.session)).await?;
+    if let Some(Holder::Good(holder)) = holder {
+        count_shown(&app, &context, &holder)?;
+    }
+    let tokens = key_sessions::refresh(&app, &known, origin, &trail).await;
     let tokens = tokens.or_else(|refused| limits::count_unknown(&app, &context, refused))?;
     Ok(Json(tokens.into()))
 }

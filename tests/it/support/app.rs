@@ -15,6 +15,7 @@ use tenantry::clock::Clock;
 use tenantry::config::Config;
 use tenantry::config::env::Env;
 use tenantry::entropy::Entropy;
+use tenantry::model::limit::Subject;
 use tokio_util::sync::CancellationToken;
 
 use super::actor::Actor;
@@ -206,6 +207,12 @@ impl TestApp {
     /// Counts what a query finds.
     pub async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut self.sql().await).await.expect("a count")
+    }
+
+    /// Whose requests those with an organization's keys are.
+    pub async fn subject_of(&self, org_id: &str) -> Subject {
+        let id = sqlx::query_scalar("select id from organizations where handle = $1");
+        Subject::id(id.bind(org_id).fetch_one(&mut self.sql().await).await.expect("an id"))
     }
 
     /// A new organization, by open signup.

@@ -1,6 +1,7 @@
 //! The second wall between tenants: with an organization's walls up, rows of others are not there,
 //! whatever a statement asks; without an organization, none are.
 
+mod rows_read;
 mod statements;
 
 use serde_json::json;

@@ -116,6 +116,7 @@ const OTHERS: &[&[&str]] = &[
         "callers::by_sessions",
         "invites::find_shown",
         "key_claims::find_shown",
+        "key_sessions::find_shown",
         "key_sessions::lock_refresh_token",
         "people::by_sessions",
         "people::by_tokens",

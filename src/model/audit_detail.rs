@@ -1,0 +1,130 @@
+//! What an audit event holds beside who did what to what: what changed, and never more than
+//! [`MOST`], whatever callers send. Audit events are kept for long, and nothing may fill the disk by
+//! changing one thing over and over.
+
+use serde_json::{Map, Value, json};
+
+/// The most that a detail takes up, in bytes of JSON.
+pub const MOST: usize = 2048;
+/// What is kept of a long text, in characters, where the detail is too large.
+const TEXT: usize = 100;
+/// What is kept of a long list, where the detail is too large.
+const ITEMS: usize = 10;
+
+/// The members of `before` and `after` that differ, under these names. A member that is an object in
+/// both is compared member by member.
+#[must_use]
+pub fn changed(before: Value, after: Value) -> Value {
+    let (before, after) = differing(before, after);
+    json!({ "before": before, "after": after })
+}
+
+fn differing(before: Value, after: Value) -> (Value, Value) {
+    let (Value::Object(mut before), Value::Object(mut after)) = (before, after) else {
+        return (Value::Null, Value::Null);
+    };
+    let is_same = |name: &String| before.get(name) == after.get(name);
+    let same: Vec<String> = before.keys().filter(|name| is_same(name)).cloned().collect();
+    for name in same {
+        before.remove(&name);
+        after.remove(&name);
+    }
+    for (name, old) in &mut before {
+        if let Some(new) = after.get_mut(name)
+            && old.is_object()
+            && new.is_object()
+        {
+            (*old, *new) = differing(old.take(), new.take());
+        }
+    }
+    (Value::Object(before), Value::Object(after))
+}
+
+/// The detail, shortened where it is too large: long texts and lists are cut, and then `shortened` is
+/// true; one that is too large still is left out.
+#[must_use]
+pub fn bounded(detail: &Value) -> Value {
+    if size(detail) <= MOST {
+        return detail.clone();
+    }
+    let mut short = detail.clone();
+    shorten(&mut short);
+    if let Value::Object(members) = &mut short {
+        members.insert("shortened".to_owned(), Value::Bool(true));
+    }
+    if size(&short) <= MOST { short } else { json!({ "shortened": true, "bytes": size(detail) }) }
+}
+
+fn size(value: &Value) -> usize {
+    value.to_string().len()
+}
+
+fn shorten(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Some((end, _)) = text.char_indices().nth(TEXT) {
+                text.truncate(end);
+                text.push('…');
+            }
+        }
+        Value::Array(items) => {
+            if items.len() > ITEMS {
+                let more = items.len() - ITEMS;
+                items.truncate(ITEMS);
+                items.push(Value::String(format!("… and {more} more")));
+            }
+            items.iter_mut().for_each(shorten);
+        }
+        Value::Object(members) => {
+            let all = std::mem::take(members);
+            let more = all.len().saturating_sub(ITEMS);
+            let short = all.into_iter().take(ITEMS).map(|(name, mut value)| {
+                shorten(&mut value);
+                let mut name = Value::String(name);
+                shorten(&mut name);
+                (name.as_str().unwrap_or_default().to_owned(), value)
+            });
+            *members = short.collect::<Map<_, _>>();
+            if more > 0 {
+                members.insert("…".to_owned(), Value::String(format!("and {more} more")));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_told_of() {
+        let before = json!({ "name": "a", "scopes": ["*"], "metadata": { "team": "x", "n": "1" } });
+        let after = json!({ "name": "b", "scopes": ["*"], "metadata": { "team": "y", "n": "1" } });
+        let expected = json!({
+            "before": { "name": "a", "metadata": { "team": "x" } },
+            "after": { "name": "b", "metadata": { "team": "y" } },
+        });
+        assert_eq!(changed(before, after), expected);
+        let (none, one) = (json!({ "metadata": {} }), json!({ "metadata": { "team": "x" } }));
+        let expected = json!({ "before": none, "after": one });
+        assert_eq!(changed(none, one), expected);
+    }
+
+    #[test]
+    fn a_detail_of_any_size_is_bounded_and_says_so() {
+        let small = json!({ "name": "a" });
+        assert_eq!(bounded(&small), small);
+        let long = "ü".repeat(5_000);
+        let many: Vec<String> = (0..500).map(|number| format!("scope:{number}")).collect();
+        let short = bounded(&json!({ "name": long, "scopes": many }));
+        assert_eq!(short["shortened"], true);
+        assert_eq!(short["name"].as_str().expect("a text").chars().count(), 101);
+        assert_eq!(short["scopes"][10], "… and 490 more");
+        let wide: Map<_, _> =
+            (0..50).map(|number| (format!("{number}{long}"), json!({ "a": many }))).collect();
+        for large in [json!({ "before": wide, "after": wide }), json!([[[many]]]), json!(long)] {
+            assert!(size(&bounded(&large)) <= MOST);
+        }
+    }
+}
