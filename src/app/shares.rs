@@ -19,7 +19,7 @@ use crate::model::ids::OrganizationId;
 use crate::model::limit::Subject;
 
 /// How long a request waits for its caller's other requests.
-const WAIT: Duration = Duration::from_secs(2);
+const WAIT: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
     /// Whose share the running request uses.

@@ -4,20 +4,14 @@
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::app::database::Database;
-use crate::domain::{audit, mails};
-use crate::error::Result;
-use crate::repo::{
-    denials, email_tokens, idempotency_keys, key_sessions, outbox, rate_limits, sessions,
-    unfulfilled_checkouts,
-};
+use crate::domain::{audit, mails, retention};
 
-/// How often rows that nobody can use any more are removed.
+/// How often rows that are past their retention are removed.
 const SWEEP: Duration = Duration::from_hours(1);
 /// How often refused keys are written to their organizations' trails, and refused requests down.
 const TELL: Duration = Duration::from_secs(10);
@@ -122,30 +116,11 @@ async fn watch(app: App) {
     }
 }
 
-/// Removes what nobody can use any more, a part at a time, until there is no more of it.
+/// Removes what is past its retention.
 async fn sweep(app: App) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        loop {
-            match app.db.transaction(async |tx| sweep_part(tx).await).await {
-                Ok(0) => break,
-                Ok(rows) => tracing::debug!(rows, "swept"),
-                Err(error) => {
-                    let cause = error.cause();
-                    tracing::warn!(%cause, "sweeping failed, tried again in an hour");
-                    break;
-                }
-            }
-        }
+        retention::sweep(&app).await;
     }
-}
-
-async fn sweep_part(tx: &mut PgConnection) -> Result<u64> {
-    let of_mail = outbox::sweep(tx).await?
-        + email_tokens::sweep(tx).await?
-        + unfulfilled_checkouts::sweep(tx).await?;
-    let of_sessions = sessions::sweep(tx).await? + key_sessions::sweep(tx).await?;
-    let of_requests = idempotency_keys::sweep(tx).await? + denials::sweep(tx).await?;
-    Ok(of_mail + of_sessions + of_requests + rate_limits::sweep(tx).await?)
 }

@@ -17,6 +17,7 @@ mod members;
 pub mod named_secret;
 pub mod ownership;
 pub mod plans;
+pub mod retention;
 pub mod secrets_file;
 pub mod signup;
 pub mod stripe;
@@ -35,6 +36,7 @@ use crate::config::limits::LimitSettings;
 use crate::config::mail::MailSettings;
 use crate::config::master_keys::MasterKeys;
 use crate::config::plans::Plans;
+use crate::config::retention::RetentionSettings;
 use crate::config::signup::SignupSettings;
 use crate::config::stripe::StripeSettings;
 use crate::config::telemetry::TelemetrySettings;
@@ -64,6 +66,8 @@ pub struct Config {
     pub stripe: StripeSettings,
     /// How often things may be done.
     pub limits: LimitSettings,
+    /// How long what is over is kept.
+    pub retention: RetentionSettings,
     /// What is logged, counted and traced, and where to.
     pub telemetry: TelemetrySettings,
 }
@@ -93,6 +97,7 @@ impl Config {
         let plans = Plans::read(env);
         let stripe = StripeSettings::read(env);
         let limits = LimitSettings::read(env);
+        let retention = RetentionSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
         Self {
             database,
@@ -106,6 +111,7 @@ impl Config {
             plans,
             stripe,
             limits,
+            retention,
             telemetry,
         }
     }

@@ -26,6 +26,7 @@ pub mod personal_tokens;
 pub mod plan_limits;
 pub mod projects;
 pub mod provisioning;
+pub mod retention;
 pub mod sessions;
 pub mod signup;
 pub mod standing;

@@ -15,7 +15,7 @@ use crate::domain::mails;
 use crate::error::{Error, Kind, Result};
 use crate::http::context::RequestContext;
 use crate::http::{query, shedding, trusted_page};
-use crate::model::caller::{Caller, Identity};
+use crate::model::caller::{Caller, Identity, Person};
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId};
 use crate::model::limit::{Limit, Subject, network};
@@ -146,6 +146,39 @@ pub async fn count_token_mint(
 /// Rate limited.
 pub async fn count_token_check(app: &App, context: &RequestContext) -> Result<()> {
     count(app, context, Limit::TokenChecks, Subject::address(context.address)).await
+}
+
+/// Requests that end something, or that another limit counts: nobody is kept from signing out or
+/// from ending a credential because of what a colleague does.
+const ENDINGS: [&str; 6] = [
+    "/auth/logout",
+    "/api/auth/sign-out",
+    "/api/auth/revoke-session",
+    "/api/auth/revoke-other-sessions",
+    "/api/auth/change-password",
+    "/api/auth/api-key/delete",
+];
+
+/// Counts a change that a person asks for, against what people may change in their organization:
+/// they are not metered, and each change is kept in the audit log. Changes by an organization's
+/// keys count against its plan; what is deleted was counted when it was made.
+///
+/// # Errors
+/// Rate limited.
+pub async fn count_change(app: &App, context: &RequestContext, subject: Subject) -> Result<()> {
+    let ends = context.method == "DELETE" || ENDINGS.contains(&context.route.as_str());
+    if ends || ["GET", "HEAD", "OPTIONS"].contains(&context.method) {
+        return Ok(());
+    }
+    count(app, context, Limit::Changes, subject).await
+}
+
+/// The same for what people change of their own account, for each person.
+///
+/// # Errors
+/// Rate limited.
+pub async fn count_own_change(app: &App, context: &RequestContext, person: &Person) -> Result<()> {
+    count_change(app, context, Subject::id(person.account.uuid())).await
 }
 
 /// Counts an organization that somebody is about to make.
@@ -316,6 +349,20 @@ pub fn add_headers(headers: &mut HeaderMap, judged: &[Judged]) {
     for (name, texts) in [(POLICY, policies), (STATE, states)] {
         if let Ok(value) = HeaderValue::from_str(&texts.join(", ")) {
             headers.insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_that_ends_something_is_one_of_ours() {
+        let (_, document) = crate::http::openapi::split();
+        for route in ENDINGS {
+            let item = document.paths.paths.get(route);
+            assert!(item.is_some_and(|it| it.post.is_some()), "nothing is at {route}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What an audit event holds beside who did what to what: what changed, and never more than
-//! [`MOST`], whatever callers send. Audit events are kept for long, and nothing may fill the disk by
-//! changing one thing over and over.
+//! [`MOST`], whatever callers send. Audit events are kept for long, and nothing may fill the disk
+//! by changing one thing over and over.
 
 use serde_json::{Map, Value, json};
 
@@ -11,8 +11,8 @@ const TEXT: usize = 100;
 /// What is kept of a long list, where the detail is too large.
 const ITEMS: usize = 10;
 
-/// The members of `before` and `after` that differ, under these names. A member that is an object in
-/// both is compared member by member.
+/// The members of `before` and `after` that differ, under these names. A member that is an object
+/// in both is compared member by member.
 #[must_use]
 pub fn changed(before: Value, after: Value) -> Value {
     let (before, after) = differing(before, after);
@@ -40,8 +40,8 @@ fn differing(before: Value, after: Value) -> (Value, Value) {
     (Value::Object(before), Value::Object(after))
 }
 
-/// The detail, shortened where it is too large: long texts and lists are cut, and then `shortened` is
-/// true; one that is too large still is left out.
+/// The detail, shortened where it is too large: long texts and lists are cut, and then `shortened`
+/// is true; one that is too large still is left out.
 #[must_use]
 pub fn bounded(detail: &Value) -> Value {
     if size(detail) <= MOST {

@@ -33,6 +33,8 @@ pub enum Limit {
     KeyMint,
     /// Organizations that one person makes.
     Organizations,
+    /// Changes that people make, for each organization.
+    Changes,
     /// Wrong master keys, for each client address.
     MasterFailures,
     /// Requests with right master keys, for each client address.
@@ -41,7 +43,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit that has one rate for all.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Address,
         Self::Account,
         Self::UnknownKeys,
@@ -53,6 +55,7 @@ impl Limit {
         Self::TokenChecks,
         Self::KeyMint,
         Self::Organizations,
+        Self::Changes,
         Self::MasterFailures,
         Self::MasterRequests,
     ];
@@ -72,6 +75,7 @@ impl Limit {
             Self::TokenChecks => "token_checks",
             Self::KeyMint => "key_mint",
             Self::Organizations => "organizations",
+            Self::Changes => "changes",
             Self::MasterFailures => "master_failures",
             Self::MasterRequests => "master_requests",
         }
@@ -97,6 +101,8 @@ impl Limit {
             Self::MailClient | Self::Organizations => Rate::new(30, 3_600),
             Self::TokenChecks => Rate::new(30, 300),
             Self::KeyMint => Rate::new(120, 3_600),
+            // 1,200, then one in 3 seconds: each is an event of the audit log, which is kept.
+            Self::Changes => Rate::new(1_200, 3_600),
             Self::MasterFailures => Rate::new(100, 300),
             Self::MasterRequests => Rate::new(1_000, 100),
         }
@@ -115,6 +121,7 @@ impl Limit {
             Self::MailClient | Self::Organizations => Rate::new(10, 3_600),
             Self::TokenChecks => Rate::new(10, 300),
             Self::KeyMint => Rate::new(30, 3_600),
+            Self::Changes => Rate::new(300, 3_600),
             Self::MasterFailures => Rate::new(20, 300),
             Self::MasterRequests => Rate::new(300, 60),
         }

@@ -343,3 +343,25 @@ pub async fn delete(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> 
     .await?;
     Ok(())
 }
+
+/// Removes up to 1,000 rows of accounts that were deleted more than this many days ago and that
+/// nothing refers to; how many. Nobody is known by them.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from accounts where id = any(array(
+             select a.id from accounts a
+             where a.deleted_at < now() - make_interval(days => $1)
+               and not exists (select from users u where u.account_id = a.id)
+               and not exists (select from sessions s where s.account_id = a.id)
+               and not exists (select from personal_tokens t where t.account_id = a.id)
+               and not exists (select from email_tokens t where t.account_id = a.id)
+             limit 1000 for update of a skip locked))",
+        days,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -74,16 +74,17 @@ pub async fn trim(db: &mut PgConnection, organizations: &[OrganizationId]) -> Re
     Ok(done.rows_affected())
 }
 
-/// Removes up to 1,000 denials of more than 30 days ago; how many. Nobody's data is read: what is
-/// over is over for all.
+/// Removes up to 1,000 denials of more than this many days ago; how many. Nobody's data is read:
+/// what is over is over for all.
 ///
 /// # Errors
 /// The database's own.
-pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let done = sqlx::query!(
         "delete from denials where ctid = any(array(
-             select ctid from denials where created_at < now() - interval '30 days'
+             select ctid from denials where created_at < now() - make_interval(days => $1)
              limit 1000 for update skip locked))",
+        days,
     )
     .execute(db)
     .await?;

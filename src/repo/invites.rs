@@ -310,3 +310,22 @@ pub async fn accept(
     .await?;
     Ok(done.rows_affected() == 1)
 }
+
+/// Removes up to 1,000 invitations that could last be accepted more than this many days ago; how
+/// many. No tenant's data is read: what is over is over for all.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from invites where id = any(array(
+             select i.id from invites i
+             where i.expires_at < now() - make_interval(days => $1)
+               and not exists (select from outbox m where m.invite_id = i.id)
+             limit 1000 for update of i skip locked))",
+        days,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -124,3 +124,22 @@ pub async fn revoke(
     .await?;
     Ok(done.rows_affected() == 1)
 }
+
+/// Removes up to 1,000 claims that could last be used more than this many days ago; how many. No
+/// tenant's data is read: what is over is over for all.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from key_claims where organization_id = any(array(
+             select c.organization_id from key_claims c
+             where c.expires_at < now() - make_interval(days => $1)
+               and not exists (select from outbox m where m.claim_of = c.organization_id)
+             limit 1000 for update of c skip locked))",
+        days,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

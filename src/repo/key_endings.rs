@@ -114,3 +114,59 @@ pub async fn revoke_all(
     .await?;
     Ok(done.rows_affected())
 }
+
+/// Makes up to 1,000 rows forget a key that ended more than this many days ago: keys that took over
+/// from it, and accounts whose default key it was. How many. No tenant's data is read: what is over
+/// is over for all.
+///
+/// # Errors
+/// The database's own.
+pub async fn unlink(db: &mut PgConnection, days: i32) -> Result<u64> {
+    let keys = sqlx::query!(
+        "update api_keys set rotated_from = null where id = any(array(
+             select n.id from api_keys k join api_keys n on n.rotated_from = k.id
+             where (k.revoked_at is not null or k.expires_at is not null)
+               and least(k.revoked_at, k.expires_at) < now() - make_interval(days => $1)
+             limit 1000 for no key update of n skip locked))",
+        days,
+    )
+    .execute(&mut *db)
+    .await?;
+    let accounts = sqlx::query!(
+        "update accounts set default_key_id = null where id = any(array(
+             select a.id from api_keys k
+             join accounts a
+               on a.home_organization_id = k.organization_id and a.default_key_id = k.id
+             where (k.revoked_at is not null or k.expires_at is not null)
+               and least(k.revoked_at, k.expires_at) < now() - make_interval(days => $1)
+             limit 1000 for no key update of a skip locked))",
+        days,
+    )
+    .execute(db)
+    .await?;
+    Ok(keys.rows_affected() + accounts.rows_affected())
+}
+
+/// Removes up to 1,000 keys that ended more than this many days ago and that nothing refers to; how
+/// many. No tenant's data is read: what is over is over for all.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from api_keys where id = any(array(
+             select k.id from api_keys k
+             where (k.revoked_at is not null or k.expires_at is not null)
+               and least(k.revoked_at, k.expires_at) < now() - make_interval(days => $1)
+               and not exists (select from api_keys n where n.rotated_from = k.id)
+               and not exists (select from key_sessions s where s.key_id = k.id)
+               and not exists (select from accounts a
+                               where a.home_organization_id = k.organization_id
+                                 and a.default_key_id = k.id)
+             limit 1000 for update of k skip locked))",
+        days,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -12,6 +12,7 @@ pub mod billing_customers;
 pub mod callers;
 pub mod catalog;
 pub mod definitions;
+pub mod deleted_organizations;
 pub mod denials;
 pub mod email_tokens;
 pub mod idempotency_keys;

@@ -269,15 +269,16 @@ pub async fn count_dead(db: &mut PgConnection) -> Result<i64> {
     Ok(count.fetch_one(db).await?)
 }
 
-/// Removes up to 1,000 mails that were given up a month ago; how many.
+/// Removes up to 1,000 mails that were given up this many days ago; how many.
 ///
 /// # Errors
 /// The database's own.
-pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let done = sqlx::query!(
         "delete from outbox where id = any(array(
-             select id from outbox where dead_at < now() - interval '30 days'
+             select id from outbox where dead_at < now() - make_interval(days => $1)
              limit 1000 for update skip locked))",
+        days,
     )
     .execute(db)
     .await?;

@@ -87,3 +87,20 @@ pub async fn list(
     });
     Ok((payments.collect(), total))
 }
+
+/// Removes up to 1,000 payments of more than this many days ago; how many. No tenant's data is
+/// read: what is over is over for all.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from payments where id = any(array(
+             select id from payments where created_at < now() - make_interval(days => $1)
+             limit 1000 for update skip locked))",
+        days,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

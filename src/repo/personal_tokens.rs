@@ -258,3 +258,22 @@ pub async fn used(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
     .await?;
     Ok(())
 }
+
+/// Removes up to 1,000 tokens that ended more than this many days ago; how many. Nobody's data is
+/// read: what is over is over for all.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from personal_tokens where id = any(array(
+             select id from personal_tokens
+             where (revoked_at is not null or expires_at is not null)
+               and least(revoked_at, expires_at) < now() - make_interval(days => $1)
+             limit 1000 for update skip locked))",
+        days,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -241,17 +241,18 @@ pub async fn revoke_all(
     Ok(done.rows_affected())
 }
 
-/// Removes up to 1,000 sessions that were over a month ago; how many. Nobody's data is read: what
-/// is over is over for all.
+/// Removes up to 1,000 sessions that were over this many days ago; how many. Nobody's data is read:
+/// what is over is over for all.
 ///
 /// # Errors
 /// The database's own.
-pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let done = sqlx::query!(
         "delete from sessions
          where id = any(array(
-             select id from sessions where expires_at < now() - interval '30 days'
+             select id from sessions where expires_at < now() - make_interval(days => $1)
              limit 1000 for update skip locked))",
+        days,
     )
     .execute(db)
     .await?;

@@ -94,10 +94,10 @@ pub async fn newest(db: &mut PgConnection) -> Result<Option<(i64, String, String
 /// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
-        "delete from unfulfilled_checkouts where event_id in
-             (select event_id from unfulfilled_checkouts
-              where delivered_at < now() - interval '30 days'
-              limit 1000 for update skip locked)",
+        "delete from unfulfilled_checkouts where event_id = any(array(
+             select event_id from unfulfilled_checkouts
+             where delivered_at < now() - interval '30 days'
+             limit 1000 for update skip locked))",
     )
     .execute(db)
     .await?;

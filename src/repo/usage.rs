@@ -178,3 +178,20 @@ pub async fn by_key(
     });
     Ok(keys.collect())
 }
+
+/// Removes up to 1,000 sums of days more than this many days ago; how many. No tenant's data is
+/// read: what is over is over for all.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from usage_daily where ctid = any(array(
+             select ctid from usage_daily where day < current_date - $1::int
+             limit 1000 for update skip locked))",
+        days,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

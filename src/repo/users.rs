@@ -156,3 +156,26 @@ pub async fn remove_seats(
     .await?;
     Ok(())
 }
+
+/// Removes up to 1,000 seats that were given up more than this many days ago and that nothing
+/// refers to; how many. No tenant's data is read: what is over is over for all.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from users where id = any(array(
+             select u.id from users u
+             where u.removed_at < now() - make_interval(days => $1)
+               and not exists (select from api_keys k where k.user_id = u.id)
+               and not exists (select from invites i where i.invited_by = u.id)
+               and not exists (select from projects p where p.created_by = u.id)
+               and not exists (select from personal_tokens t
+                               where t.pinned_to = u.organization_id and t.pinned_seat = u.id)
+             limit 1000 for update of u skip locked))",
+        days,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -242,3 +242,32 @@ async fn nobody_takes_more_places_than_their_own() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn exchanges_and_refreshes_count_for_the_organization_of_the_key_whoever_s_is_in_the_header()
+{
+    limited("{}")
+        .run(async |app| {
+            let (acme, other) = (app.sign_up().await, app.sign_up().await);
+            // Three requests a minute: whichever of them they are.
+            let (_, refresh_token) = app.exchange(&acme.api_key).await;
+            let shown = json!({ "api_key": acme.api_key });
+            app.key(&other.api_key)
+                .post("/auth/token-exchange", shown.clone())
+                .await
+                .has_status(200);
+            app.key(&acme.api_key).get("/me").await.has_status(200);
+            let refused = app.anon().post("/auth/token-exchange", shown).await;
+            refused.has_failed(429, "rate_limited");
+            let shown = json!({ "refresh_token": refresh_token });
+            let refused = app.anon().post("/auth/refresh", shown).await;
+            refused.has_failed(429, "rate_limited");
+            app.exchange(&other.api_key).await;
+            app.app.meter.flush().await.unwrap();
+            let used = "select sum(requests)::bigint from usage_daily u
+                        join api_keys k on k.id = u.key_id where k.digest is not null";
+            // Three of the one and two of the other, whose key was in a header.
+            assert_eq!(app.count(used).await, 5);
+        })
+        .await;
+}

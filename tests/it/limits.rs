@@ -305,6 +305,56 @@ async fn a_person_makes_so_many_organizations_an_hour() {
         .await;
 }
 
+#[tokio::test]
+async fn what_people_change_is_limited_for_each_organization_and_what_ends_something_is_not() {
+    limited(r#"{"changes":{"quota":6,"window_s":600}}"#)
+        .run(async |app| {
+            let ann = app.verified_person("ann@example.com").await;
+            let dora = app.verified_person("dora@example.com").await;
+            let path = format!("/api/user/organizations/{}/api-keys", ann.org_id);
+            let made = app.make_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await;
+            let of_key = format!("{path}/{}", made.key_id);
+            let session = app.session(&ann.cookie);
+            let metadata = json!({ "metadata": { "large": "x".repeat(3_000) } });
+            let (passed, refused) =
+                until_limited(async || session.put(&of_key, metadata.clone()).await).await;
+            assert_eq!(passed, 5, "minting the key was the first change");
+            assert_told_when(&refused, "changes");
+            let scopes = json!({ "name": "t", "scopes": ["*"] });
+            let (token, _) = app.make_token(&ann.cookie, scopes).await;
+            let by_token = app.key(&token).put(&of_key, json!({ "enabled": false })).await;
+            assert_told_when(&by_token.has_failed(429, "RATE_LIMIT_ERROR"), "changes");
+            // Reading, what its keys do, other organizations, and ending a credential go on.
+            session.get(&path).await.has_status(200);
+            let by_key = app.key(&made.api_key);
+            let own = format!("/v1/organization/api-keys/{}", made.key_id);
+            by_key.patch(&own, json!({ "metadata": { "by": "key" } })).await.has_status(200);
+            app.make_key(&dora, json!({ "name": "k", "scopes": ["*"] })).await;
+            session.delete(&of_key).await.has_status(200);
+            session.post("/api/auth/sign-out", json!({})).await.has_status(200);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_people_change_of_their_account_is_limited_for_each_person() {
+    limited(r#"{"changes":{"quota":3,"window_s":600}}"#)
+        .run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            let session = app.session(&ann.cookie);
+            let mut number = 0;
+            let (passed, refused) = until_limited(async || {
+                number += 1;
+                let name = json!({ "fullName": format!("Ann {number}") });
+                session.put("/api/user/me", name).await
+            })
+            .await;
+            assert_eq!(passed, 3);
+            assert_told_when(&refused, "changes");
+        })
+        .await;
+}
+
 #[test]
 fn every_limit_is_in_the_readme_and_nothing_else_is() {
     let readme = include_str!("../../README.md");

@@ -53,6 +53,7 @@ mod quotas;
 mod readiness;
 mod refusals;
 mod replays;
+mod retention;
 mod schema;
 mod secrets;
 mod seeds;

@@ -379,3 +379,24 @@ async fn no_request_waits_for_the_database_to_know_what_was_used() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn an_exchange_and_a_refresh_use_the_month_s_quota() {
+    quota(2)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let (_, refresh_token) = app.exchange(&acme.api_key).await;
+            let shown = json!({ "refresh_token": refresh_token });
+            let next = app.anon().post("/auth/refresh", shown).await.has_status(200);
+            let shown = json!({ "refresh_token": next.body["refresh_token"] });
+            for (path, shown) in [
+                ("/auth/refresh", shown),
+                ("/auth/token-exchange", json!({ "api_key": acme.api_key })),
+            ] {
+                is_spent(app.anon().post(path, shown).await, "quota_exceeded", (2, 2));
+            }
+            is_spent(app.key(&acme.api_key).get("/me").await, "quota_exceeded", (2, 2));
+            assert_eq!(used(app, &acme).await, 2);
+        })
+        .await;
+}

@@ -14,6 +14,7 @@ use crate::http::path::PathOrganization;
 use crate::http::{limits, query};
 use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::ids::SessionId;
+use crate::model::limit::Subject;
 use crate::model::org_handle::OrgHandle;
 use crate::model::role::{Right, Role};
 use crate::repo::people;
@@ -51,7 +52,18 @@ impl FromRequestParts<App> for Authenticated {
         caller.require_active()?;
         quota::admit(app, &context, &caller)?;
         query::require_known(&parts.extensions)?;
+        count_change(app, &context, &caller).await?;
         Ok(Self(caller))
+    }
+}
+
+/// Counts what people change in an organization; what its own keys do counts against its plan.
+async fn count_change(app: &App, context: &RequestContext, caller: &Caller) -> Result<()> {
+    match caller.credential {
+        Credential::Key(..) => Ok(()),
+        Credential::PersonalToken(..) | Credential::Session(..) => {
+            limits::count_change(app, context, Subject::id(caller.organization.0)).await
+        }
     }
 }
 
@@ -99,6 +111,7 @@ impl FromRequestParts<App> for InTenant {
         caller.require_active()?;
         quota::admit(app, &context, &caller)?;
         query::require_known(&parts.extensions)?;
+        count_change(app, &context, &caller).await?;
         Ok(Self(caller))
     }
 }
@@ -168,6 +181,7 @@ impl FromRequestParts<App> for AsPerson {
             quota::admit(app, &context, caller)?;
         }
         query::require_known(&parts.extensions)?;
+        limits::count_own_change(app, &context, &person).await?;
         Ok(Self(person))
     }
 }
@@ -217,7 +231,9 @@ impl FromRequestParts<App> for InSession {
         let context = RequestContext::from_request_parts(parts, app).await?;
         limits::count_person_first(app, &context, &identity)?;
         query::require_known(&parts.extensions)?;
-        Self::of(identity)
+        let in_session = Self::of(identity)?;
+        limits::count_own_change(app, &context, &in_session.person).await?;
+        Ok(in_session)
     }
 }
 

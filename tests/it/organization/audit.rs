@@ -113,3 +113,38 @@ async fn a_known_key_that_is_refused_is_told_of_once_however_often_it_came() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_event_holds_what_changed_and_never_more_than_2_kib() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let ci = named(app, &acme.api_key, "ci").await;
+        let actor = app.key(&acme.api_key);
+        let change = async |change: Value| {
+            actor.patch(&path(&ci.key_id), change).await.has_status(200);
+            events(app, &acme.api_key, "limit=1").await[0]["detail"].clone()
+        };
+        let detail = change(json!({ "metadata": { "team": "ops" } })).await;
+        let (none, one) = (json!({ "metadata": {} }), json!({ "metadata": { "team": "ops" } }));
+        assert_eq!(detail, json!({ "before": none, "after": one }));
+        let detail = change(json!({ "name": "cd", "metadata": { "team": "ops" } })).await;
+        let (before, after) = (json!({ "name": "ci" }), json!({ "name": "cd" }));
+        assert_eq!(detail, json!({ "before": before, "after": after }));
+        // The largest there is, twice, so that it is before and after.
+        for letter in ["x", "y"] {
+            // With its own address among them, so that it can go on.
+            let networks = (0..99).map(|number| format!("2001:db8:a{number:x}::/64"));
+            let ips: Vec<String> = networks.chain(["192.0.2.0/24".to_owned()]).collect();
+            let name = letter.repeat(255);
+            let metadata = json!({ "large": letter.repeat(3_900), "team": null });
+            change(json!({ "name": name, "metadata": metadata, "allowed_ips": ips })).await;
+            let widen = json!({ "allowed_ips": [] });
+            change(widen).await;
+        }
+        let largest = "select max(octet_length(detail::text)) from audit_events";
+        let largest: i32 =
+            sqlx::query_scalar(largest).fetch_one(&mut app.sql().await).await.unwrap();
+        assert!((1_000..=2_300).contains(&largest), "{largest}");
+    })
+    .await;
+}

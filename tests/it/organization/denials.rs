@@ -415,7 +415,7 @@ async fn the_newest_1_000_of_an_organization_are_kept_and_of_none_more_than_30_d
         assert_eq!(count(&other.org_id).await, 1_010, "of nobody else was one removed");
         let age = "update denials set created_at = now() - interval '29 days' where detail = 'old'";
         app.execute(age).await;
-        let sweep = async || app.app.db.transaction(async |tx| denials::sweep(tx).await).await;
+        let sweep = async || app.app.db.transaction(async |tx| denials::sweep(tx, 30).await).await;
         assert_eq!(sweep().await.unwrap(), 0);
         let age = "update denials set created_at = now() - interval '31 days' where detail = 'old'";
         app.execute(age).await;

@@ -242,13 +242,26 @@ const OTHERS: &[&[&str]] = &[
     ],
     // What is over is over for all.
     &[
+        "accounts::sweep",
+        "deleted_organizations::finish",
+        "deleted_organizations::list",
+        "deleted_organizations::remove_addresses",
+        "deleted_organizations::remove_rows",
         "denials::sweep",
         "email_tokens::sweep",
         "idempotency_keys::sweep",
+        "invites::sweep",
+        "key_claims::sweep",
+        "key_endings::sweep",
+        "key_endings::unlink",
         "key_sessions::sweep",
         "outbox::sweep",
+        "payments::sweep",
+        "personal_tokens::sweep",
         "sessions::sweep",
         "unfulfilled_checkouts::sweep",
+        "usage::sweep",
+        "users::sweep",
     ],
     // The connection itself, and the role of tenants with its privileges.
     &[

@@ -1,0 +1,56 @@
+//! How long what is over is kept, in days.
+
+use std::ops::RangeInclusive;
+
+use crate::config::env::Env;
+
+/// The longest: a hundred years.
+const MOST: i32 = 36_500;
+
+/// How long what is over is kept, in days; what has no setting is removed when it is over, or kept
+/// (README, *Retention*).
+#[derive(Clone, Copy, Debug)]
+pub struct RetentionSettings {
+    /// What a deleted organization leaves behind.
+    pub deleted_organizations: i32,
+    /// What is left of keys, tokens, memberships and accounts that have ended.
+    pub tombstones: i32,
+    /// Invitations and claims that have ended.
+    pub invites: i32,
+    /// Sums of daily usage.
+    pub usage: i32,
+    /// Payments.
+    pub payments: i32,
+    /// People's sessions that have ended.
+    pub sessions: i32,
+    /// Mails that could not be sent.
+    pub mail: i32,
+    /// Requests that were refused.
+    pub denials: i32,
+}
+
+impl RetentionSettings {
+    pub(super) fn read(env: &mut Env<'_>) -> Self {
+        let mut days = |name, least, usual| days(env, name, least..=MOST).unwrap_or(usual);
+        Self {
+            deleted_organizations: days("RETENTION_DELETED_ORGANIZATIONS_DAYS", 1, 30),
+            // Longer than the sessions that a key was exchanged for.
+            tombstones: days("RETENTION_TOMBSTONES_DAYS", 8, 365),
+            invites: days("RETENTION_INVITES_DAYS", 1, 90),
+            // A month's quota is counted from them.
+            usage: days("RETENTION_USAGE_DAYS", 62, 1_095),
+            payments: days("RETENTION_PAYMENTS_DAYS", 31, 3_650),
+            sessions: days("RETENTION_SESSIONS_DAYS", 1, 30),
+            mail: days("RETENTION_MAIL_DAYS", 1, 30),
+            denials: days("RETENTION_DENIALS_DAYS", 1, 30),
+        }
+    }
+}
+
+fn days(env: &mut Env<'_>, name: &'static str, allowed: RangeInclusive<i32>) -> Option<i32> {
+    env.optional(name, |text| {
+        let days = text.parse().ok().filter(|days| allowed.contains(days));
+        let (least, most) = (allowed.start(), allowed.end());
+        days.ok_or(format!("must be a number of days from {least} to {most}").into())
+    })
+}

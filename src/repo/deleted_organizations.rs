@@ -1,0 +1,123 @@
+//! What deleted organizations leave behind, removed a batch at a time. The organization's row
+//! stays, so that its id is never given out again; so do its audit log and its payments, which have
+//! retentions of their own.
+
+use sqlx::PgConnection;
+
+use crate::error::Result;
+use crate::model::ids::OrganizationId;
+
+/// The deleted organizations that still have something to be removed, at most 1,000, in the order
+/// of their deletion; and of each whether it was deleted this many days ago.
+///
+/// # Errors
+/// The database's own.
+pub async fn list(db: &mut PgConnection, days: i32) -> Result<Vec<(OrganizationId, bool)>> {
+    let rows = sqlx::query!(
+        r#"select id, deleted_at < now() - make_interval(days => $1) as "is_due!"
+           from organizations where deleted_at is not null and purged_at is null
+           order by deleted_at limit 1000"#,
+        days,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (OrganizationId(row.id), row.is_due)).collect())
+}
+
+/// Runs statements that each remove a batch, one after the other until one has removed something.
+macro_rules! first_that_removes {
+    ($db:ident, $organization:ident: $($sql:literal),* $(,)?) => {{
+        $(
+            let done = sqlx::query!($sql, $organization.0).execute(&mut *$db).await?;
+            if done.rows_affected() > 0 {
+                return Ok(done.rows_affected());
+            }
+        )*
+        Ok(0)
+    }};
+}
+
+/// Removes a batch of what names people who are no members: invitations, claims and their mails.
+/// How many rows.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove_addresses(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
+    first_that_removes!(db, organization:
+        "delete from outbox where ctid = any(array(
+             select m.ctid from outbox m join invites i on i.id = m.invite_id
+             where i.organization_id = $1 limit 1000 for update of m skip locked))",
+        "delete from outbox where ctid = any(array(
+             select ctid from outbox where claim_of = $1 limit 1000 for update skip locked))",
+        "delete from invites i where ctid = any(array(
+             select ctid from invites where organization_id = $1 limit 1000
+             for update skip locked))
+           and not exists (select from outbox m where m.invite_id = i.id)",
+        "delete from key_claims c where organization_id = $1
+           and not exists (select from outbox m where m.claim_of = c.organization_id)",
+    )
+}
+
+/// Removes a batch of everything else. How many rows.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
+    first_that_removes!(db, organization:
+        "delete from refresh_tokens where ctid = any(array(
+             select ctid from refresh_tokens where organization_id = $1 limit 1000
+             for update skip locked))",
+        "delete from key_sessions where ctid = any(array(
+             select ctid from key_sessions where organization_id = $1 limit 1000
+             for update skip locked))",
+        "delete from projects where ctid = any(array(
+             select ctid from projects where organization_id = $1 limit 1000
+             for update skip locked))",
+        "delete from usage_daily where ctid = any(array(
+             select ctid from usage_daily where organization_id = $1 limit 1000
+             for update skip locked))",
+        "delete from denials where ctid = any(array(
+             select ctid from denials where organization_id = $1 limit 1000
+             for update skip locked))",
+        "delete from idempotency_keys where ctid = any(array(
+             select ctid from idempotency_keys where organization_id = $1 limit 1000
+             for update skip locked))",
+        "delete from billing_customers where organization_id = $1",
+        "delete from personal_tokens where ctid = any(array(
+             select ctid from personal_tokens where pinned_to = $1 limit 1000
+             for update skip locked))",
+        "update accounts set default_key_id = null where id = any(array(
+             select id from accounts
+             where home_organization_id = $1 and default_key_id is not null limit 1000
+             for no key update skip locked))",
+        "update api_keys set rotated_from = null where id = any(array(
+             select id from api_keys where organization_id = $1 and rotated_from is not null
+             limit 1000 for no key update skip locked))",
+        "delete from api_keys where ctid = any(array(
+             select ctid from api_keys where organization_id = $1 limit 1000
+             for update skip locked))",
+        "delete from users where ctid = any(array(
+             select ctid from users where organization_id = $1 limit 1000
+             for update skip locked))",
+    )
+}
+
+/// Empties the organization's own row of what it was called and notes that everything else is gone;
+/// not where a batch left something behind that was locked.
+///
+/// # Errors
+/// The database's own.
+pub async fn finish(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
+    sqlx::query!(
+        "update organizations set name = '', allowed_origins = '{}', purged_at = now()
+         where id = $1 and deleted_at is not null
+           and not exists (select from users where organization_id = $1)
+           and not exists (select from api_keys where organization_id = $1)
+           and not exists (select from invites where organization_id = $1)
+           and not exists (select from key_claims where organization_id = $1)",
+        organization.0,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

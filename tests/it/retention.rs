@@ -1,0 +1,294 @@
+//! How long everything is kept: each table has its line in the README, and what is past its
+//! retention is removed in batches.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+use tenantry::domain::retention::sweep;
+use tenantry::repo::{key_endings, usage};
+
+use crate::support::app::SignedUp;
+use crate::support::{TestApp, run, with};
+
+#[tokio::test]
+async fn every_table_has_its_retention_in_the_readme_and_every_setting_in_env_example() {
+    run(async |app| {
+        let tables: BTreeSet<String> = sqlx::query_scalar(
+            "select relname::text from pg_class
+             where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace",
+        )
+        .fetch_all(&mut app.sql().await)
+        .await
+        .unwrap()
+        .into_iter()
+        .collect();
+        let readme = include_str!("../../README.md");
+        let (_, lines) = readme.split_once("\n| table | what is removed, and when |").unwrap();
+        let (lines, _) = lines.split_once("\n\n").unwrap();
+        let named = |line: &str| -> Vec<String> {
+            let (tables, _) = line.split_once(" | ").unwrap_or_default();
+            tables.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        let told: BTreeSet<String> = lines.lines().flat_map(named).collect();
+        assert_eq!(told, tables, "tables with a line in the README, and tables");
+        let settings = include_str!("../../.env.example");
+        for setting in lines.split('`').filter(|it| it.starts_with("RETENTION_")) {
+            assert!(settings.contains(&format!("\n# {setting}=")), "{setting}");
+        }
+    })
+    .await;
+}
+
+/// Makes everything that has ended look as if it had that many days ago.
+async fn age(app: &TestApp, days: u32) {
+    let ago = format!("now() - interval '{days} days'");
+    let sql = format!(
+        "update api_keys set revoked_at = {ago} where revoked_at is not null;
+         update api_keys set expires_at = {ago} where superseded_at is not null;
+         update personal_tokens set revoked_at = {ago} where revoked_at is not null;
+         update users set removed_at = {ago} where removed_at is not null;
+         update accounts set deleted_at = {ago} where deleted_at is not null;
+         update organizations set deleted_at = {ago} where deleted_at is not null;"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.sql().await).await.unwrap();
+}
+
+/// How many rows a table has.
+async fn rows(app: &TestApp, table: &str) -> i64 {
+    let sql = format!("select count(*) from {table}");
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut app.sql().await).await.unwrap()
+}
+
+async fn rotate(app: &TestApp, key: &SignedUp) -> SignedUp {
+    let path = format!("/v1/organization/api-keys/{}/rotate", key.key_id);
+    let body = app.key(&key.api_key).post(&path, json!({})).await.has_status(200).body;
+    let text = |name: &str| body[name].as_str().unwrap().to_owned();
+    SignedUp {
+        org_id: key.org_id.clone(),
+        user_id: key.user_id.clone(),
+        api_key: text("key"),
+        key_id: text("id"),
+    }
+}
+
+#[tokio::test]
+async fn keys_that_ended_long_ago_are_removed_and_those_that_took_over_go_on() {
+    run(async |app| {
+        let first = app.sign_up().await;
+        let second = rotate(app, &first).await;
+        let third = rotate(app, &second).await;
+        let expiring = json!({ "name": "e", "expires_at": "2037-01-01T00:00:00Z" });
+        app.mint(&third.api_key, expiring).await;
+        age(app, 364).await;
+        sweep(&app.app).await;
+        assert_eq!(rows(app, "api_keys").await, 4, "not yet");
+        age(app, 366).await;
+        sweep(&app.app).await;
+        assert_eq!(rows(app, "api_keys").await, 2);
+        let path = format!("/v1/organization/api-keys/{}", third.key_id);
+        app.key(&third.api_key).get(&path).await.has_status(200);
+        for gone in [&first, &second] {
+            app.key(&gone.api_key).get("/me").await.has_failed(401, "unauthorized");
+        }
+        // What is told of them stays.
+        assert!(app.count("select count(*) from audit_events").await >= 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
+    with(&[("RETENTION_DELETED_ORGANIZATIONS_DAYS", "10")])
+        .run(async |app| {
+            let other = app.verified_person("dora@example.com").await;
+            let ann = app.verified_person("ann@example.com").await;
+            let session = app.session(&ann.cookie);
+            let request = json!({ "name": "Acme", "id": "acme" });
+            session.post("/api/user/organizations", request).await.has_status(201);
+            let own = "/api/user/organizations/acme";
+            let key = json!({ "name": "k", "scopes": ["*"] });
+            let made = session.post(&format!("{own}/api-keys"), key).await.has_status(201);
+            let key = made.body["data"]["key"].as_str().unwrap().to_owned();
+            app.exchange(&key).await;
+            let again = app.key(&key).with("idempotency-key", "one");
+            again.post("/me/api-keys", json!({ "name": "second" })).await.has_status(201);
+            let invite = json!({ "email": "guest@example.com", "role": "member" });
+            session.post(&format!("{own}/invites"), invite).await.has_status(201);
+            let project = json!({ "name": "one" });
+            session.post(&format!("{own}/projects"), project).await.has_status(201);
+            let pinned = json!({ "name": "t", "scopes": ["*"],
+                                 "metadata": { "organizationId": "acme" } });
+            app.make_token(&ann.cookie, pinned).await;
+            app.execute(
+                "insert into payments (id, organization_id, event_id, reference, amount, currency,
+                                       status, created_at)
+                 select gen_random_uuid(), id, 'evt', 'in', 1, 'usd', 'paid', now()
+                 from organizations where handle = 'acme'",
+            )
+            .await;
+            app.app.meter.flush().await.unwrap();
+            let confirmed = json!({ "confirm": "acme" }).to_string();
+            let session = session.with("content-type", "application/json");
+            session.send("DELETE", own, confirmed).await.has_status(200);
+            let session = app.session(&ann.cookie);
+
+            age(app, 9).await;
+            sweep(&app.app).await;
+            let of_acme = async |table: &str| -> i64 {
+                rows(
+                    app,
+                    &format!(
+                        "{table} t join organizations o on o.id = t.organization_id
+                                    where o.handle = 'acme'"
+                    ),
+                )
+                .await
+            };
+            assert_eq!(of_acme("invites").await, 0, "addresses of people go at once");
+            assert_eq!(of_acme("api_keys").await, 2, "everything else when it is due");
+            age(app, 11).await;
+            sweep(&app.app).await;
+            for table in [
+                "api_keys",
+                "idempotency_keys",
+                "key_sessions",
+                "projects",
+                "refresh_tokens",
+                "usage_daily",
+                "users",
+            ] {
+                assert_eq!(of_acme(table).await, 0, "{table}");
+            }
+            assert_eq!(rows(app, "personal_tokens").await, 0);
+            assert_eq!(of_acme("payments").await, 1);
+            assert!(of_acme("audit_events").await > 5);
+            let purged = "select count(*) from organizations
+                          where handle = 'acme' and name = '' and purged_at is not null";
+            assert_eq!(app.count(purged).await, 1);
+            // Its id is never given out again, and nobody else's things are gone.
+            let taken = app.anon().post("/signup", json!({ "org_id": "ACME" })).await;
+            taken.has_failed(409, "conflict");
+            let dora = app.session(&other.cookie);
+            dora.get(&format!("/api/user/organizations/{}", other.org_id)).await.has_status(200);
+            session.get("/api/user/me").await.has_status(200);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn rows_go_in_batches_and_what_somebody_has_locked_is_left_for_the_next_time() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        app.execute(
+            "insert into usage_daily (organization_id, key_id, day, requests, denied)
+             select id, gen_random_uuid(), current_date - 1096, 1, 0
+             from organizations, generate_series(1, 1500) where handle <> 'system'",
+        )
+        .await;
+        app.execute(
+            "insert into usage_daily (organization_id, key_id, day, requests, denied)
+             select id, gen_random_uuid(), current_date - 1094, 1, 0
+             from organizations where handle <> 'system'",
+        )
+        .await;
+        let batch = async || {
+            app.app.db.transaction(async |tx| usage::sweep(tx, 1_095).await).await.unwrap()
+        };
+        assert_eq!([batch().await, batch().await, batch().await], [1_000, 500, 0]);
+        let dead = app.mint(&acme.api_key, json!({})).await;
+        app.mint(&acme.api_key, json!({})).await;
+        let revoke = format!(
+            "update api_keys set revoked_at = now() - interval '400 days' where display_id <> '{}'",
+            &acme.api_key[9..17]
+        );
+        sqlx::raw_sql(AssertSqlSafe(revoke)).execute(&mut app.sql().await).await.unwrap();
+        let mut holder = app.sql().await;
+        let lock = "begin; select from api_keys where display_id = $1 for no key update";
+        let lock = lock.replace("$1", &format!("'{}'", &dead.api_key[9..17]));
+        sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut holder).await.unwrap();
+        let batch = async || {
+            app.app.db.transaction(async |tx| key_endings::sweep(tx, 365).await).await.unwrap()
+        };
+        assert_eq!(batch().await, 1);
+        sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+        assert_eq!(batch().await, 1);
+    })
+    .await;
+}
+
+/// Rows that ended `$1` ago, by table, and how many days each is kept.
+const ENDED: [(&str, i32, &str); 6] = [
+    (
+        "invites",
+        90,
+        "insert into invites (id, organization_id, email, role, invited_by, created_at, expires_at,
+                              revoked_at)
+         select gen_random_uuid(), organization_id, 'x@example.com', 'member', id, now(),
+                now() - $1, now() from users limit 1",
+    ),
+    (
+        "payments",
+        3_650,
+        "insert into payments (id, organization_id, event_id, reference, amount, currency, status,
+                               created_at)
+         select gen_random_uuid(), organization_id, gen_random_uuid(), gen_random_uuid(), 1, 'usd',
+                'paid', now() - $1 from users limit 1",
+    ),
+    (
+        "usage_daily",
+        1_095,
+        "insert into usage_daily (organization_id, key_id, day, requests, denied)
+         select organization_id, id, current_date - $1, 1, 0 from api_keys limit 1",
+    ),
+    (
+        "users",
+        365,
+        "insert into users (id, organization_id, handle, role, created_at, removed_at)
+         select gen_random_uuid(), organization_id, gen_random_uuid(), 'member', now(), now() - $1
+         from users limit 1",
+    ),
+    (
+        "accounts",
+        365,
+        "insert into accounts (id, home_organization_id, created_at, updated_at, deleted_at)
+         select gen_random_uuid(), organization_id, now(), now(), now() - $1 from users limit 1",
+    ),
+    (
+        "outbox",
+        30,
+        "insert into outbox (id, kind, address, created_at, due_at, dead_at)
+         values (gen_random_uuid(), 'verify_email', 'x@example.com', now(), now(), now() - $1)",
+    ),
+];
+
+#[tokio::test]
+async fn everything_that_is_over_is_removed_when_its_days_are_over_and_not_before() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        for (table, days, insert) in ENDED {
+            let before = rows(app, table).await;
+            for days in [days - 1, days + 1] {
+                let insert = insert.replace("$1", &format!("interval '{days} days'"));
+                let done = sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut app.sql().await).await;
+                done.unwrap_or_else(|error| panic!("{table}: {error}"));
+                sweep(&app.app).await;
+                // The younger one stays, the older one does not.
+                assert_eq!(rows(app, table).await, before + 1, "{table} after {days} days");
+            }
+        }
+        for (days, left) in [(89, 1), (91, 0)] {
+            let claim = format!(
+                "insert into key_claims (organization_id, email, created_at, expires_at)
+                 select organization_id, 'x@example.com', now(), now() from users limit 1
+                 on conflict on constraint key_claims_pkey do nothing;
+                 update key_claims set expires_at = now() - interval '{days} days'"
+            );
+            sqlx::raw_sql(AssertSqlSafe(claim)).execute(&mut app.sql().await).await.unwrap();
+            sweep(&app.app).await;
+            assert_eq!(rows(app, "key_claims").await, left, "after {days} days");
+        }
+        app.key(&acme.api_key).get("/me").await.has_status(200);
+    })
+    .await;
+}
