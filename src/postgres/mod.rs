@@ -141,7 +141,8 @@ impl Cluster {
     pub fn client(&self, name: &str, programs: &Self) -> Command {
         let own = Some(programs.program(name)).filter(|program| program.is_file());
         let mut command = Command::new(own.unwrap_or_else(|| PathBuf::from(name)));
-        command.env("PGHOST", self.home.socket_folder()).env("PGPORT", home::PORT.to_string());
+        let folder = self.home.socket_folder().unwrap_or_default();
+        command.env("PGHOST", folder).env("PGPORT", home::PORT.to_string());
         command.env("PGUSER", NAME).env("PGDATABASE", NAME).env("PGSSLMODE", "disable");
         command.env_remove("PGHOSTADDR").env_remove("PGPASSWORD").env_remove("PGOPTIONS");
         command.env_remove("PGSERVICE");
