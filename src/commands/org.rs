@@ -99,21 +99,27 @@ pub fn reactivate(org_id: &str) -> Result<(), Failure> {
     say(&format!("{} is active\n", standing.handle))
 }
 
-/// Ends every key of an organization, and prints a new one: the only time it is shown.
+/// Ends every key of an organization, and prints a new one: the only time it is shown. Before it,
+/// the memberships that began by invitations of its keys.
 ///
 /// # Errors
 /// Not found.
 pub fn rotate(org_id: &str) -> Result<(), Failure> {
     let handle = handle(org_id)?;
-    let minted = with_app(configuration()?, async |app| {
+    let rotated = with_app(configuration()?, async |app| {
         let trail = trail(app, "org rotate");
         let done = app
             .db
             .transaction(async |tx| provisioning::force_rotate(app, tx, &handle, BY, &trail).await);
-        Ok(done.await?.1)
+        Ok(done.await?)
     })?;
-    let key = minted.secret.expose();
-    say(&format!("every key of {org_id} has ended; its new one is shown once:\n{key}\n"))
+    let key = rotated.minted.secret.expose();
+    let joined = rotated.memberships.iter();
+    let joined: Vec<_> = joined
+        .map(|it| format!("{} ({}) joined by a key\n", it.handle, it.role.as_str()))
+        .collect();
+    let joined = joined.concat();
+    say(&format!("{joined}every key of {org_id} has ended; its new one is shown once:\n{key}\n"))
 }
 
 fn handle(org_id: &str) -> Result<OrgHandle, Failure> {

@@ -25,12 +25,12 @@ use crate::model::scope::ScopeSet;
 use crate::model::session::Client;
 use crate::repo::users::Seat;
 use crate::repo::{
-    accounts, audit_events, email_tokens, invites, organizations, outbox, personal_tokens,
-    sessions, users,
+    accounts, audit_events, email_tokens, idempotency_keys, invites, organizations, outbox,
+    personal_tokens, sessions, users,
 };
 
 /// How often ids and handles are drawn anew where they were taken.
-const ATTEMPTS: usize = 3;
+pub const ATTEMPTS: usize = 3;
 /// What the key is called that an account is given at signup.
 const DEFAULT_KEY: &str = "default";
 
@@ -69,6 +69,38 @@ pub struct SignedUp {
     pub session: Option<Started>,
 }
 
+/// Somebody who wants an account, their password hashed.
+pub struct Hashed {
+    /// Their address, not proven yet.
+    pub email: Email,
+    /// The PHC string of their password.
+    pub password_hash: String,
+    /// What they are called.
+    pub name: Option<PersonName>,
+    /// Where they are to go on to after proving the address.
+    pub callback_url: Option<String>,
+}
+
+impl Hashed {
+    /// What their home organization is called, if they are called something.
+    #[must_use]
+    pub fn organization_name(&self) -> Option<OrganizationName> {
+        let name: String =
+            self.name.as_ref()?.as_str().chars().take(OrganizationName::MAX).collect();
+        OrganizationName::parse(&name).ok()
+    }
+}
+
+/// Hashes the password of somebody who wants an account.
+///
+/// # Errors
+/// Unavailable where too many passwords wait to be hashed.
+pub async fn hash(app: &App, person: NewPerson) -> Result<Hashed> {
+    let NewPerson { email, password, name, callback_url } = person;
+    let password_hash = app.password_hasher.hash(password.into_secret()).await?;
+    Ok(Hashed { email, password_hash, name, callback_url })
+}
+
 /// Makes an account, its home organization and the owner's seat in it, with a key and a session
 /// where they are wanted; the mail that proves the address is queued. All of it, or nothing.
 ///
@@ -82,21 +114,33 @@ pub async fn sign_up(
     client: &Client,
     trail: &Trail,
 ) -> Result<SignedUp> {
-    let NewPerson { email, password, name, callback_url } = person;
-    let password_hash = app.password_hasher.hash(password.into_secret()).await?;
+    make(app, &hash(app, person).await?, with, client, trail).await
+}
+
+/// The same, where the password is hashed already.
+///
+/// # Errors
+/// As [`sign_up`].
+pub async fn make(
+    app: &App,
+    person: &Hashed,
+    with: With,
+    client: &Client,
+    trail: &Trail,
+) -> Result<SignedUp> {
     for attempt in 1..=ATTEMPTS {
-        let handle = AccountHandle::suggested(name.as_ref(), attempt > 1, &*app.entropy);
+        let handle = AccountHandle::suggested(person.name.as_ref(), attempt > 1, &*app.entropy);
         let account = NewAccount {
             id: AccountId::new(trail.at, &*app.entropy),
             home: OrganizationId(new_uuid(trail.at, &*app.entropy)),
-            email: &email,
-            name: name.as_ref(),
+            email: &person.email,
+            name: person.name.as_ref(),
             handle: &handle,
-            password_hash: &password_hash,
+            password_hash: &person.password_hash,
             created_at: trail.at,
         };
         let made = app.db.transaction(async |tx| {
-            let callback_url = callback_url.as_deref();
+            let callback_url = person.callback_url.as_deref();
             found(app, tx, &account, with, callback_url, client, trail).await
         });
         match made.await {
@@ -229,34 +273,9 @@ pub async fn find(tx: &mut PgConnection, id: AccountId) -> Result<Account> {
     account.ok_or_else(|| Error::not_found("There is no such account"))
 }
 
-/// Makes an account whose address has to be proven before anybody signs in. Whoever asks learns
-/// nothing: an address that has an account is told by mail.
-///
-/// # Errors
-/// As [`sign_up`], but for a taken address.
-pub async fn sign_up_unseen(
-    app: &App,
-    person: NewPerson,
-    client: &Client,
-    trail: &Trail,
-) -> Result<()> {
-    let email = person.email.clone();
-    let with = With { key: false, session: false, is_remembered: false };
-    match sign_up(app, person, with, client, trail).await {
-        Err(error) if *error.kind() == Kind::EmailTaken => {}
-        done => return done.map(|_| ()),
-    }
-    // Never the link that verifies, proven or not: the account's password is not the one that was
-    // sent now, and may be a stranger's.
-    let mail = (MailKind::AlreadyRegistered, email.as_str());
-    app.db.transaction(async |tx| mails::queue(app, tx, mail, None, trail.at).await).await?;
-    app.mail_waker.notify_one();
-    Ok(())
-}
-
 /// Deletes a person's account: their sessions and tokens end, their seats are given up with the
 /// invitations that came from them, and the organizations that nobody else has a seat in are
-/// deleted. The address is free again.
+/// deleted. The address is free again, and nothing personal is left outside the audit log.
 ///
 /// # Errors
 /// Conflict where they are the last owner of an organization that other people are in; suspended
@@ -278,10 +297,7 @@ pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) 
             let target = person.account.to_string();
             let event = EventType::AccountDeleted;
             record(tx, person.account, event, &target, json!({}), trail).await?;
-            sessions::revoke_all(tx, person.account, None, trail.at).await?;
-            personal_tokens::revoke_all(tx, person.account, trail.at).await?;
-            withdraw_mails(tx, &account.email).await?;
-            email_tokens::remove_all(tx, person.account).await?;
+            forget(tx, person, &account.email).await?;
             for seat in &seats {
                 leave(tx, seat, trail).await?;
             }
@@ -289,6 +305,17 @@ pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) 
             accounts::delete(tx, person.account, trail.at).await
         })
         .await
+}
+
+/// Removes what says of a person where they were, what they are called and how they are reached.
+async fn forget(tx: &mut PgConnection, person: &Person, email: &str) -> Result<()> {
+    let account = person.account;
+    sessions::remove_all(tx, account).await?;
+    personal_tokens::remove_all(tx, account).await?;
+    outbox::remove_about_account(tx, email).await?;
+    email_tokens::remove_all(tx, account).await?;
+    invites::remove_accepted_by(tx, account, email).await?;
+    idempotency_keys::remove_of_person(tx, account, &person.credential.principal()).await
 }
 
 /// Ends what came from a seat that is about to be given up, and with the last seat its

@@ -4,6 +4,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
+use crate::domain::invites_of_keys;
 use crate::domain::keys::{KeySpec, Minted, confirm, mint, record};
 use crate::domain::plan_limits::{Limited, require_room};
 use crate::error::{Error, Result};
@@ -50,7 +51,8 @@ pub async fn regenerate(
     Ok(minted)
 }
 
-/// Ends the key and those that took over from it by rotation; the one that was live.
+/// Ends the key and those that took over from it by rotation, with the open invitations that they
+/// made; the one that was live.
 async fn revoke_chain(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -74,7 +76,9 @@ async fn revoke_chain(
         live = key.filter(ApiKey::is_live).or(live);
         if key_endings::revoke(tx, organization, id, reason, &by, trail.at).await? {
             let name = live.as_ref().and_then(|key: &ApiKey| key.name.as_deref());
-            let detail = json!({ "name": name, "reason": reason });
+            let mut detail = json!({ "name": name, "reason": reason });
+            let ended = invites_of_keys::end(tx, organization, Some(&[id]), trail).await?;
+            ended.add_to(&mut detail);
             record(tx, caller, EventType::KeyRevoked, id, detail, trail).await?;
         }
     }

@@ -9,11 +9,11 @@ use crate::domain::keys::{confirm, record};
 use crate::domain::mails;
 use crate::domain::members::require_role_for;
 use crate::domain::plan_limits::{Limited, require_room};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
-use crate::model::caller::{Caller, Person};
+use crate::model::caller::{Caller, Credential, Person, suspended};
 use crate::model::email::Email;
-use crate::model::ids::{InviteId, SessionId, UserId, new_user_handle, new_uuid};
+use crate::model::ids::{InviteId, KeyId, SessionId, UserId, new_user_handle, new_uuid};
 use crate::model::invite::{Invite, NewInvite};
 use crate::model::key_format::KeyFormat;
 use crate::model::member::NewSeat;
@@ -22,6 +22,7 @@ use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::repo::accounts::Locked;
 use crate::repo::invites::Shown;
+use crate::repo::organizations::Held;
 use crate::repo::{
     accounts, audit_events, invites, members, organizations, people, tenant_walls, users,
 };
@@ -41,6 +42,7 @@ pub async fn create(
     organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("members:write")?;
+    require_verified(tx, &caller).await?;
     if role == Role::Owner {
         caller.require_owner()?;
     }
@@ -56,6 +58,7 @@ pub async fn create(
         email,
         role,
         invited_by: caller.user,
+        key: key_of(&caller),
         created_at: trail.at,
     };
     invites::insert(tx, &new).await?;
@@ -63,6 +66,24 @@ pub async fn create(
     let detail = json!({ "role": role.as_str() });
     record(tx, &caller, EventType::InviteCreated, &new.id.to_string(), detail, trail).await?;
     find(tx, &caller, new.id).await
+}
+
+/// The organization's key that invites, if it is one.
+fn key_of(caller: &Caller) -> Option<KeyId> {
+    match &caller.credential {
+        Credential::Key(key, _) => Some(key.id),
+        Credential::PersonalToken(..) | Credential::Session(..) => None,
+    }
+}
+
+/// Passes a caller whose seat's person has a verified address; so is it for a key that was minted
+/// from such a seat, or it would be a way around. A seat that open signup made is nobody's.
+async fn require_verified(tx: &mut PgConnection, caller: &Caller) -> Result<()> {
+    if members::is_verified(tx, caller.organization, caller.user).await? {
+        return Ok(());
+    }
+    let message = "Verify your e-mail address before you invite people";
+    Err(Error::new(Kind::EmailNotVerified, message))
 }
 
 async fn find(tx: &mut PgConnection, caller: &Caller, id: InviteId) -> Result<Invite> {
@@ -88,6 +109,7 @@ pub async fn resend(
     organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("members:write")?;
+    require_verified(tx, &caller).await?;
     let invite = find(tx, &caller, id).await?;
     if invite.role == Role::Owner {
         caller.require_owner()?;
@@ -139,7 +161,8 @@ pub async fn revoke(
 ///
 /// # Errors
 /// Not found where the token is unknown, over or used, or the invitation was taken back; forbidden
-/// where the session's person has not proven that the invited address is theirs; plan limit.
+/// where the session's person has not proven that the invited address is theirs; suspended where
+/// the organization is, and the link stays good; plan limit.
 pub async fn accept(
     app: &App,
     tx: &mut PgConnection,
@@ -149,11 +172,11 @@ pub async fn accept(
 ) -> Result<Organization> {
     let shown = find_shown(app, tx, token).await?;
     let account = accounts::lock(tx, person.account).await?;
-    let plan = organizations::hold(tx, shown.organization).await?.ok_or_else(no_such_invite)?;
+    let held = organizations::hold(tx, shown.organization).await?.ok_or_else(no_such_invite)?;
     people::confirm_session(tx, None, session).await?;
     // The person has no seat yet, so only now: behind the walls, their account is not there.
     tenant_walls::raise(tx, shown.organization).await?;
-    let organization = take_up(app, tx, person, (&account, &shown, plan), trail).await?;
+    let organization = take_up(app, tx, person, (&account, &shown, &held), trail).await?;
     // What is kept for who asks again is the person's, in their own organization.
     tenant_walls::lower(tx).await?;
     Ok(organization)
@@ -163,7 +186,7 @@ async fn take_up(
     app: &App,
     tx: &mut PgConnection,
     person: &Person,
-    (account, shown, plan): (&Locked, &Shown, Plan),
+    (account, shown, held): (&Locked, &Shown, &Held),
     trail: &Trail,
 ) -> Result<Organization> {
     if account.email != shown.email || !account.is_verified {
@@ -171,10 +194,15 @@ async fn take_up(
             "This invitation is for another address, or yours is not verified yet",
         ));
     }
+    if held.is_suspended {
+        return Err(suspended());
+    }
     if !invites::accept(tx, shown.organization, shown.id, trail.at).await? {
         return Err(no_such_invite());
     }
-    take_seat(app, tx, person, (shown, plan), trail).await?;
+    if let Some(seat) = take_seat(app, tx, person, (shown, held.plan), trail).await? {
+        invites::record_joined(tx, shown.organization, shown.id, seat).await?;
+    }
     let seat = people::caller_in(tx, person, shown.organization).await?;
     let seat = seat.ok_or_else(|| Error::internal("a seat just taken is not there"))?;
     let event = AuditEvent {
@@ -199,27 +227,33 @@ async fn find_shown(app: &App, tx: &mut PgConnection, token: &str) -> Result<Sho
 }
 
 /// A seat for the person, where they have none: the owner's that nobody has claimed, or a new one.
+/// `None` where they have one already.
 async fn take_seat(
     app: &App,
     tx: &mut PgConnection,
     person: &Person,
     (shown, plan): (&Shown, Plan),
     trail: &Trail,
-) -> Result<()> {
+) -> Result<Option<UserId>> {
     if people::caller_in(tx, person, shown.organization).await?.is_some() {
-        return Ok(());
+        return Ok(None);
     }
-    if shown.role == Role::Owner && members::claim(tx, shown.organization, person.account).await? {
-        return Ok(());
+    if shown.role == Role::Owner {
+        let claimed = members::claim(tx, shown.organization, person.account).await?;
+        if claimed.is_some() {
+            return Ok(claimed);
+        }
     }
     require_room(app, tx, (shown.organization, plan), Limited::Seats).await?;
+    let id = UserId(new_uuid(trail.at, &*app.entropy));
     let seat = NewSeat {
         organization: shown.organization,
-        id: UserId(new_uuid(trail.at, &*app.entropy)),
+        id,
         handle: &new_user_handle(&*app.entropy),
         role: shown.role,
         account: Some(person.account),
         created_at: trail.at,
     };
-    users::insert(tx, &seat).await
+    users::insert(tx, &seat).await?;
+    Ok(Some(id))
 }

@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::containment::{Reach, require_within};
+use crate::domain::invites_of_keys;
 use crate::domain::plan_limits::{Limited, require_room};
 use crate::error::{Error, Result};
 use crate::model::allowed_ips::AllowedIps;
@@ -21,6 +22,7 @@ use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::caller::{Caller, Credential};
 use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
 use crate::model::key_name::KeyName;
+use crate::model::member::JoinedByKey;
 use crate::model::metadata::Metadata;
 use crate::model::moment;
 use crate::model::scope::ScopeSet;
@@ -142,8 +144,9 @@ pub async fn create(
     Ok(minted)
 }
 
-/// Ends a key of the caller's organization at once; one that is ended already stays as it was.
-/// Any key may end itself.
+/// Ends a key of the caller's organization at once, with the open invitations that it or a key
+/// that it took over from made; one that is ended already stays as it was. Any key may end itself.
+/// The memberships that began by their other invitations.
 ///
 /// # Errors
 /// Not found, forbidden without `api-keys:write` or beyond the caller's scopes or expiry.
@@ -153,7 +156,7 @@ pub async fn revoke(
     id: KeyId,
     reason: Option<&str>,
     trail: &Trail,
-) -> Result<()> {
+) -> Result<Vec<JoinedByKey>> {
     let key = if is_own(caller, id) {
         keys::lock(tx, caller.organization, &[id]).await?;
         find(tx, caller, id).await?
@@ -164,12 +167,16 @@ pub async fn revoke(
         require_within(&caller, &key.scopes, key.expires_at)?;
         key
     };
-    let by = caller.actor();
-    if key_endings::revoke(tx, caller.organization, id, reason, &by, trail.at).await? {
-        let detail = json!({ "display_id": key.display_id, "name": key.name, "reason": reason });
-        record(tx, caller, EventType::KeyRevoked, id, detail, trail).await?;
+    let (organization, by) = (caller.organization, caller.actor());
+    let chain = key_endings::predecessors(tx, organization, id).await?;
+    if !key_endings::revoke(tx, organization, id, reason, &by, trail.at).await? {
+        return invites_of_keys::joined(tx, organization, Some(&chain)).await;
     }
-    Ok(())
+    let ended = invites_of_keys::end(tx, organization, Some(&chain), trail).await?;
+    let mut detail = json!({ "display_id": key.display_id, "name": key.name, "reason": reason });
+    ended.add_to(&mut detail);
+    record(tx, caller, EventType::KeyRevoked, id, detail, trail).await?;
+    Ok(ended.memberships)
 }
 
 /// Whether the key is the one that the caller shows.

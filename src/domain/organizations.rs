@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::keys::{confirm, record};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::audit_detail::changed;
 use crate::model::caller::{Caller, Person};
@@ -20,7 +20,8 @@ use crate::repo::{accounts, audit_events, invites, organizations, people, users}
 /// Makes an organization that the person owns.
 ///
 /// # Errors
-/// Conflict where the id is taken; unauthenticated where the session ended meanwhile.
+/// Conflict where the id is taken; unauthenticated where the session ended meanwhile; e-mail not
+/// verified where the person's is not.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -29,8 +30,12 @@ pub async fn create(
     trail: &Trail,
 ) -> Result<Organization> {
     // Held first, so that whoever ends the account sees this organization, too.
-    accounts::lock(tx, person.account).await?;
+    let account = accounts::lock(tx, person.account).await?;
     people::confirm_session(tx, None, session).await?;
+    if !account.is_verified {
+        let message = "Verify your e-mail address before you make another organization";
+        return Err(Error::new(Kind::EmailNotVerified, message));
+    }
     let organization = OrganizationId(new_uuid(trail.at, &*app.entropy));
     let handle = chosen.cloned().unwrap_or_else(|| OrgHandle::generate(&*app.entropy));
     let new = NewOrganization::on_trial(organization, &handle, name.as_str(), trail.at);

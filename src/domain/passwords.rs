@@ -1,4 +1,4 @@
-//! Passwords: signing in with one, changing it, and choosing another by a mailed link.
+//! Passwords: signing in with one, changing it, and asking for a link to choose another.
 //!
 //! Nothing is hashed inside a transaction, and what a password proved is asked again inside it: a
 //! password that was changed meanwhile proves nothing.
@@ -9,7 +9,8 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::app::password_hasher::Verified;
 use crate::app::sign_in_failures::Reason;
-use crate::domain::accounts::{self as people, record, withdraw_mails};
+use crate::domain::accounts::{self as people, record};
+use crate::domain::email_verification::mail_again;
 use crate::domain::mails;
 use crate::domain::sessions::{Started, start};
 use crate::error::{Error, Issue, Kind, Proof, Result};
@@ -19,17 +20,13 @@ use crate::model::audit::{EventType, Trail};
 use crate::model::caller::Person;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, SessionId};
-use crate::model::key_format::KeyFormat;
 use crate::model::limit::network;
 use crate::model::mail::{MailKind, Notice, Purpose};
 use crate::model::password::NewPassword;
-use crate::model::secret::{Digest, Secret};
+use crate::model::secret::Secret;
 use crate::model::session::{Client, KNOWN_PLACE};
 use crate::repo::accounts::Locked;
-use crate::repo::users::Seat;
-use crate::repo::{
-    accounts, email_tokens, invites, key_endings, members, outbox, personal_tokens, sessions, users,
-};
+use crate::repo::{accounts, email_tokens, outbox, sessions};
 
 /// Signs a person in: a new session, whoever has others, with or without a cookie that outlives the
 /// browser's.
@@ -60,8 +57,8 @@ pub async fn sign_in(
     }
     if app.config.accounts.require_email_verification && !account.is_verified {
         app.sign_in_failures.note(account.id, Reason::EmailNotVerified, trail);
-        mail_anew(app, email, callback_url, trail).await?;
-        let message = "Verify your e-mail address first: the link was mailed to you again";
+        mail_again(app, account, callback_url, trail).await?;
+        let message = "Verify your e-mail address first: follow the link that was mailed to you";
         return Err(Error::new(Kind::EmailNotVerified, message));
     }
     let signing_in = app.db.transaction(async |tx| {
@@ -90,21 +87,6 @@ async fn notice_new_place(
     Ok(())
 }
 
-/// Mails the link that proves an address again, unless that was done too often just now.
-async fn mail_anew(
-    app: &App,
-    email: &Email,
-    callback_url: Option<&str>,
-    trail: &Trail,
-) -> Result<()> {
-    let mail = (Purpose::VerifyEmail.as_str(), email.as_str());
-    let asking = ask_for(app, Purpose::VerifyEmail, email, callback_url, trail);
-    match mails::counted(app, trail.address, mail, |judged| judged.require(), asking).await {
-        Err(error) if *error.kind() == Kind::RateLimited => Ok(()),
-        done => done,
-    }
-}
-
 /// An account whose password somebody showed.
 pub struct Proven {
     account: Locked,
@@ -121,26 +103,27 @@ async fn prove(app: &App, known: Option<Locked>, password: Secret) -> Result<Pro
     }
 }
 
-/// Proves that whoever has the session knows the account's password, too.
+/// Proves that whoever has a session of the account, or a link that was mailed to it, knows its
+/// password, too.
 ///
 /// # Errors
 /// Unauthenticated where they do not.
-pub async fn prove_own(app: &App, person: &Person, password: Secret) -> Result<Proven> {
-    let account = app.db.run(async |db| accounts::lock(db, person.account).await).await;
+pub async fn prove_of(app: &App, account: AccountId, password: Secret) -> Result<Proven> {
+    let account = app.db.run(async |db| accounts::lock(db, account).await).await;
     prove(app, Some(account.map_err(gone)?), password).await
 }
 
 /// What a change of password needs: the proof of the old one, and the hash of the new one.
 ///
 /// # Errors
-/// As [`prove_own`]; invalid where the new password is the person's e-mail address.
+/// As [`prove_of`]; invalid where the new password is the person's e-mail address.
 pub async fn prepare_change(
     app: &App,
     person: &Person,
     old: Secret,
     new: NewPassword,
 ) -> Result<(Proven, String)> {
-    let proven = prove_own(app, person, old).await?;
+    let proven = prove_of(app, person.account, old).await?;
     Ok((proven, hash_for(app, person.account, new).await?))
 }
 
@@ -171,7 +154,10 @@ impl Proven {
 }
 
 /// The hash of a new password for the person.
-async fn hash_for(app: &App, account: AccountId, password: NewPassword) -> Result<String> {
+///
+/// # Errors
+/// Invalid where it is their e-mail address; unavailable where too many wait to be hashed.
+pub async fn hash_for(app: &App, account: AccountId, password: NewPassword) -> Result<String> {
     let account = app.db.run(async |db| people::find(db, account).await).await?;
     let email = Email::parse(&account.email).map_err(|Invalid(why)| Error::internal(why))?;
     let refused = |Invalid(why)| Error::invalid(vec![Issue::of("newPassword", why)]);
@@ -230,107 +216,4 @@ pub async fn ask_for(
         .await;
     app.mail_waker.notify_one();
     queued
-}
-
-/// Sets a new password for whoever followed a mailed link. Every session ends. Following it proves
-/// the address, too; and where that was not proven before, whoever had set the account up may have
-/// been somebody else: all that they made, tokens and keys, ends with it. Returns where they are to
-/// go on to.
-///
-/// # Errors
-/// Unauthenticated where the link's token is unknown, over or used; invalid where the password is
-/// the e-mail address.
-pub async fn reset(
-    app: &App,
-    token: &Secret,
-    password: NewPassword,
-    trail: &Trail,
-) -> Result<Option<String>> {
-    let digests = digests_of_link(app, token)?;
-    let purpose = Purpose::ResetPassword;
-    let found = app.db.run(async |db| email_tokens::find(db, purpose, &digests).await).await?;
-    let account = found.ok_or_else(wrong_link)?;
-    let hash = hash_for(app, account, password).await?;
-    app.db
-        .transaction(async |tx| {
-            let account = accounts::lock(tx, account).await.map_err(|_| wrong_link())?;
-            withdraw_mails(tx, &account.email).await?;
-            let spent = email_tokens::spend(tx, (account.id, purpose), &digests).await?;
-            let callback_url = spent.ok_or_else(wrong_link)?;
-            accounts::set_password(tx, account.id, &hash).await?;
-            accounts::verify(tx, account.id, trail.at).await?;
-            // Held before sessions, as everywhere.
-            let seats = users::lock_seats(tx, account.id).await?;
-            let ended = sessions::revoke_all(tx, account.id, None, trail.at).await?;
-            email_tokens::remove_all(tx, account.id).await?;
-            if !account.is_verified {
-                disown(tx, &account, &seats, trail).await?;
-            }
-            let detail = json!({
-                "sessions_ended": ended,
-                "was_verified": account.is_verified,
-            });
-            let target = account.id.to_string();
-            record(tx, account.id, EventType::PasswordReset, &target, detail, trail).await?;
-            mails::queue_notice(app, tx, (Notice::PasswordChanged, account.id), trail.at).await?;
-            app.mail_waker.notify_one();
-            Ok(callback_url)
-        })
-        .await
-}
-
-/// Ends everything that can act for an account whose maker may have been a stranger. Nobody joins
-/// an organization with an address that is not proven, so all that the account has seats in were
-/// made with it: their keys, their other people and their invitations end, too. One that it has no
-/// seat in any more, the home organization or not, is somebody else's and stays as it is.
-async fn disown(
-    tx: &mut PgConnection,
-    account: &Locked,
-    seats: &[Seat],
-    trail: &Trail,
-) -> Result<()> {
-    personal_tokens::revoke_all(tx, account.id, trail.at).await?;
-    let (reason, by) = ("The account was taken over by the owner of its address", account.id);
-    for organization in seats.iter().map(|seat| seat.organization) {
-        members::remove_others(tx, organization, account.id, trail.at).await?;
-        invites::revoke_all(tx, organization, trail.at).await?;
-        // A key that was being minted meanwhile is seen only once its parent's lock was waited
-        // for; from a key that is revoked in here nothing more can be minted.
-        let by = by.to_string();
-        while key_endings::revoke_all(tx, organization, reason, &by, trail.at).await? > 0 {}
-    }
-    Ok(())
-}
-
-/// Proves that an address is its account's person's, for whoever followed a mailed link and pressed
-/// the button there. Nothing else changes. Where they are to go on to.
-///
-/// # Errors
-/// Unauthenticated where the link's token is unknown, over or used.
-pub async fn verify_email(app: &App, token: &Secret, trail: &Trail) -> Result<Option<String>> {
-    let digests = digests_of_link(app, token)?;
-    let purpose = Purpose::VerifyEmail;
-    app.db
-        .transaction(async |tx| {
-            let account = email_tokens::find(tx, purpose, &digests).await?;
-            let account = account.ok_or_else(wrong_link)?;
-            let account = accounts::lock(tx, account).await.map_err(|_| wrong_link())?;
-            let spent = email_tokens::spend(tx, (account.id, purpose), &digests).await?;
-            let callback_url = spent.ok_or_else(wrong_link)?;
-            if accounts::verify(tx, account.id, trail.at).await? {
-                let (event, target) = (EventType::EmailVerified, account.id.to_string());
-                record(tx, account.id, event, &target, json!({}), trail).await?;
-            }
-            Ok(callback_url)
-        })
-        .await
-}
-
-fn digests_of_link(app: &App, token: &Secret) -> Result<Vec<Digest>> {
-    let is_ours = KeyFormat::of_links().recognises(token.expose());
-    is_ours.then(|| app.peppers.candidates(token.expose())).ok_or_else(wrong_link)
-}
-
-fn wrong_link() -> Error {
-    Error::unauthenticated(Proof::Token, "This link is not valid any more; ask for a new one")
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::Invalid;
 use crate::model::audit::{EventType, Trail};
 use crate::model::audit_detail::changed;
-use crate::model::caller::Person;
+use crate::model::caller::{Person, suspended};
 use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
 use crate::model::key_name::KeyName;
 use crate::model::mail::Notice;
@@ -48,7 +48,8 @@ pub struct MintedToken {
 ///
 /// # Errors
 /// Unauthenticated where the session ended meanwhile; forbidden where the person has no seat in the
-/// organization that the token is to be pinned to, whether it exists or not.
+/// organization that the token is to be pinned to, whether it exists or not; suspended where that
+/// is.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -102,7 +103,11 @@ pub async fn pin(
     let not_yours = || Error::forbidden("This is not your organization");
     let handle = handle.as_ref().map_err(|_| not_yours())?;
     let seat = organizations::find_of(tx, person.account, handle).await?;
-    seat.ok_or_else(not_yours).map(Some)
+    let seat = seat.ok_or_else(not_yours)?;
+    if seat.is_suspended {
+        return Err(suspended());
+    }
+    Ok(Some((seat.organization, seat.id)))
 }
 
 /// One of the person's tokens.

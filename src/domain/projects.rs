@@ -140,11 +140,11 @@ async fn hold(
     caller: &Caller,
     trail: &Trail,
 ) -> Result<(Arc<Caller>, Plan)> {
-    let plan = organizations::hold(tx, caller.organization).await?;
+    let held = organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require(WRITE)?;
-    let plan = plan.ok_or_else(|| Error::forbidden("This organization was deleted"))?;
-    Ok((caller, plan))
+    let held = held.ok_or_else(|| Error::forbidden("This organization was deleted"))?;
+    Ok((caller, held.plan))
 }
 
 /// The slug that the name suggests, or what chance makes of it where it is taken in the

@@ -7,12 +7,13 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
+use crate::domain::invites_of_keys;
 use crate::domain::keys::{KeySpec, Minted, mint};
 use crate::domain::standing::{hold, record};
 use crate::error::Result;
 use crate::model::audit::{AuditEvent, EventType, Trail};
 use crate::model::ids::{OrganizationId, UserId, new_user_handle, new_uuid};
-use crate::model::member::NewSeat;
+use crate::model::member::{JoinedByKey, NewSeat};
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{Domain, NewOrganization, OrganizationName, Standing};
 use crate::model::origin::Origin;
@@ -134,7 +135,8 @@ async fn mint_first(
     mint(app, tx, seat, KeySpec::plain(None, ScopeSet::all(), None), trail.at).await
 }
 
-/// Ends every live key of an organization at once, and for good. How it stands.
+/// Ends every live key of an organization at once, and for good, with the open invitations that any
+/// of its keys made. How it stands, and the memberships that began by their other invitations.
 ///
 /// # Errors
 /// Not found.
@@ -143,13 +145,23 @@ pub async fn force_revoke(
     handle: &OrgHandle,
     by: &str,
     trail: &Trail,
-) -> Result<Standing> {
+) -> Result<(Standing, Vec<JoinedByKey>)> {
     let standing = hold(tx, handle).await?;
-    revoke_all(tx, &standing, by, trail).await?;
-    Ok(standing)
+    let memberships = revoke_all(tx, &standing, by, trail).await?;
+    Ok((standing, memberships))
 }
 
-/// The same, and a new key that may do everything. How the organization stands, and the key.
+/// What the operator is answered where an organization's keys were replaced.
+pub struct ForceRotated {
+    /// How the organization stands.
+    pub standing: Standing,
+    /// Its new key.
+    pub minted: Minted,
+    /// The memberships that began by invitations of its keys.
+    pub memberships: Vec<JoinedByKey>,
+}
+
+/// The same, and a new key that may do everything.
 ///
 /// # Errors
 /// Not found.
@@ -159,9 +171,9 @@ pub async fn force_rotate(
     handle: &OrgHandle,
     by: &str,
     trail: &Trail,
-) -> Result<(Standing, Minted)> {
+) -> Result<ForceRotated> {
     let standing = hold(tx, handle).await?;
-    revoke_all(tx, &standing, by, trail).await?;
+    let memberships = revoke_all(tx, &standing, by, trail).await?;
     let owner = owner_of(app, tx, &standing, trail).await?;
     let minted = mint_first(app, tx, (standing.id, owner), trail).await?;
     let detail = json!({
@@ -169,7 +181,7 @@ pub async fn force_rotate(
         "display_id": minted.key.display_id,
     });
     record(tx, &standing, EventType::KeysForceRotated, by, detail, trail).await?;
-    Ok((standing, minted))
+    Ok(ForceRotated { standing, minted, memberships })
 }
 
 /// The first owner's seat of an organization that is held; a new one where there is none.
@@ -192,7 +204,8 @@ pub async fn owner_of(
     }
 }
 
-/// Ends every live key of an organization that is held, and the claim to its first one.
+/// Ends every live key of an organization that is held, the claim to its first one, and what its
+/// keys invited: those that ended before as well, of which any may have been in wrong hands.
 ///
 /// Invariant: nobody mints meanwhile. Who acts in a session or with a personal token holds their
 /// seat, who acts with a key holds that: both are waited for here.
@@ -201,7 +214,7 @@ async fn revoke_all(
     standing: &Standing,
     by: &str,
     trail: &Trail,
-) -> Result<()> {
+) -> Result<Vec<JoinedByKey>> {
     key_claims::revoke(tx, standing.id, trail.at).await?;
     users::hold_all(tx, standing.id).await?;
     let reason = "Revoked by the operator";
@@ -213,8 +226,11 @@ async fn revoke_all(
             some => revoked += some,
         }
     }
-    let detail = json!({ "keys": revoked });
-    record(tx, standing, EventType::KeysForceRevoked, by, detail, trail).await
+    let ended = invites_of_keys::end(tx, standing.id, None, trail).await?;
+    let mut detail = json!({ "keys": revoked });
+    ended.add_to(&mut detail);
+    record(tx, standing, EventType::KeysForceRevoked, by, detail, trail).await?;
+    Ok(ended.memberships)
 }
 
 /// An owner's seat that nobody has claimed: whoever is invited as an owner takes it.

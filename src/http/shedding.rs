@@ -20,7 +20,7 @@ use crate::model::limit::Subject;
 /// Routes that ask whose a credential is.
 const CHECKS: [&str; 3] = ["/auth/verify", "/me", "/v1/organization/me"];
 /// Routes that hash passwords, or queue mails.
-const HASHING: [&str; 11] = [
+const HASHING: [&str; 12] = [
     "/auth/signup",
     "/auth/login",
     "/api/auth/sign-up/email",
@@ -28,6 +28,7 @@ const HASHING: [&str; 11] = [
     "/api/auth/request-password-reset",
     "/api/auth/reset-password",
     "/api/auth/change-password",
+    "/api/auth/verify-email",
     "/api/auth/send-verification-email",
     "/api/user/me",
     "/api/user/organizations/{organizationId}/invites",

@@ -37,6 +37,21 @@ pub struct Account {
     pub updated_at: DateTime<Utc>,
 }
 
+/// What an account has that can act for it or let others in, and a reset may end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Whether the address was proven by whoever knows the password: then only sessions end.
+    pub is_proven: bool,
+    /// How many live sessions.
+    pub sessions: u64,
+    /// How many live personal tokens.
+    pub personal_tokens: u64,
+    /// How many live keys its memberships minted.
+    pub keys: u64,
+    /// How many open invitations its memberships made.
+    pub invitations: u64,
+}
+
 /// An account about to be stored.
 pub struct NewAccount<'a> {
     /// Its id.

@@ -69,6 +69,8 @@ event_types! {
     OrganizationSignedUp = "organization.signed_up",
     /// An organization was made with a person's account.
     AccountSignedUp = "account.signed_up",
+    /// Somebody signed up with the address of a pending sign-up, and took its place.
+    SignUpReplaced = "account.sign_up_replaced",
     /// A person made another organization.
     OrganizationCreated = "organization.created",
     /// An organization's settings were changed.

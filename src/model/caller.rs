@@ -242,7 +242,7 @@ impl Caller {
     /// [`Kind::Suspended`].
     pub fn require_active(&self) -> Result<()> {
         if self.is_suspended {
-            return Err(Error::new(Kind::Suspended, "This organization is suspended"));
+            return Err(suspended());
         }
         Ok(())
     }
@@ -305,6 +305,12 @@ impl Person {
     pub fn require(&self, scope: &'static str) -> Result<()> {
         require_scope(&self.scopes, scope)
     }
+}
+
+/// The rejection of what is done in the name of a suspended organization.
+#[must_use]
+pub fn suspended() -> Error {
+    Error::new(Kind::Suspended, "This organization is suspended")
 }
 
 fn missing_role(needed: Role) -> Error {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::model::email::Email;
-use crate::model::ids::{InviteId, OrganizationId, UserId};
+use crate::model::ids::{InviteId, KeyId, OrganizationId, UserId};
 use crate::model::role::Role;
 
 /// How long an invitation can be accepted.
@@ -73,6 +73,8 @@ pub struct NewInvite<'a> {
     pub role: Role,
     /// The seat that it comes from.
     pub invited_by: UserId,
+    /// The organization's key that it is made with, if it is one.
+    pub key: Option<KeyId>,
     /// When it is made.
     pub created_at: DateTime<Utc>,
 }

@@ -21,7 +21,8 @@ pub enum Limit {
     SignIn,
     /// Signing in to one account; success clears it. It slows, and never locks.
     SignInFailures,
-    /// Showing the password of the account that one is signed in to; success clears it.
+    /// Showing the password of an account in a session of it, or with a link that was mailed to it;
+    /// success clears it.
     OwnPassword,
     /// Mails of one kind that are asked for to one e-mail address.
     MailAddress,

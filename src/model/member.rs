@@ -24,6 +24,17 @@ pub struct Member {
     pub joined_at: DateTime<Utc>,
 }
 
+/// A membership that began by an invitation of a key.
+#[derive(Clone, Debug)]
+pub struct JoinedByKey {
+    /// The seat, as callers see it.
+    pub handle: String,
+    /// The role that it has now.
+    pub role: Role,
+    /// When the invitation was accepted.
+    pub joined_at: DateTime<Utc>,
+}
+
 /// A seat about to be stored.
 pub struct NewSeat<'a> {
     /// Where it is.

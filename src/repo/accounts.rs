@@ -11,7 +11,8 @@ use crate::model::plan::Plan;
 use crate::repo::{OnConstraints, violated_constraint};
 
 /// What the database says when a handle is taken.
-const HANDLE_TAKEN: (&str, &str) = ("accounts_handle_key", "Another account has this handle");
+pub(super) const HANDLE_TAKEN: (&str, &str) =
+    ("accounts_handle_key", "Another account has this handle");
 
 /// Stores a new account. Its home organization is there already.
 ///
@@ -140,8 +141,10 @@ pub struct Locked {
     pub password_version: i32,
     /// Whether its person may sign in.
     pub is_active: bool,
-    /// Whether its address is proven.
+    /// Whether its address is verified: nobody signs in before, where that is required.
     pub is_verified: bool,
+    /// Whether that was by whoever holds both the mailbox and the password.
+    pub is_proven: bool,
     /// The key that it was given at signup.
     pub default_key: Option<KeyId>,
 }
@@ -153,6 +156,7 @@ struct LockedRow {
     password_version: i32,
     is_active: bool,
     is_verified: bool,
+    is_proven: bool,
     default_key_id: Option<Uuid>,
 }
 
@@ -165,6 +169,7 @@ impl From<LockedRow> for Locked {
             password_version: row.password_version,
             is_active: row.is_active,
             is_verified: row.is_verified,
+            is_proven: row.is_proven,
             default_key: row.default_key_id.map(KeyId::from_uuid),
         }
     }
@@ -178,7 +183,8 @@ pub async fn find_by_email(db: &mut PgConnection, email: &str) -> Result<Option<
     let row = sqlx::query_as!(
         LockedRow,
         r#"select id, email as "email!", password_hash, password_version,
-                  is_active, verified_at is not null as "is_verified!", default_key_id
+                  is_active, verified_at is not null as "is_verified!",
+                  proven_at is not null as "is_proven!", default_key_id
            from accounts where email = $1"#,
         email,
     )
@@ -197,13 +203,32 @@ pub async fn lock(db: &mut PgConnection, id: AccountId) -> Result<Locked> {
     let row = sqlx::query_as!(
         LockedRow,
         r#"select id, email as "email!", password_hash, password_version,
-                  is_active, verified_at is not null as "is_verified!", default_key_id
+                  is_active, verified_at is not null as "is_verified!",
+                  proven_at is not null as "is_proven!", default_key_id
            from accounts where id = $1 and deleted_at is null for no key update"#,
         id.uuid(),
     )
     .fetch_optional(db)
     .await?;
     row.map(Locked::from).ok_or_else(|| Error::not_found("There is no such account"))
+}
+
+/// The account with this address, held as by [`lock`], if there is one.
+///
+/// # Errors
+/// The database's own.
+pub async fn lock_by_email(db: &mut PgConnection, email: &str) -> Result<Option<Locked>> {
+    let row = sqlx::query_as!(
+        LockedRow,
+        r#"select id, email as "email!", password_hash, password_version,
+                  is_active, verified_at is not null as "is_verified!",
+                  proven_at is not null as "is_proven!", default_key_id
+           from accounts where email = $1 for no key update"#,
+        email,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(Locked::from))
 }
 
 /// Where it is written down what the account's person does with it: in the trail of the home
@@ -262,14 +287,15 @@ pub async fn renew_hash(db: &mut PgConnection, id: AccountId, hash: &str) -> Res
     Ok(())
 }
 
-/// Notes that the address is proven; whether it was not before.
+/// Records that the address is proven, and so verified; whether it was not proven before.
 ///
 /// # Errors
 /// The database's own.
-pub async fn verify(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<bool> {
+pub async fn prove(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<bool> {
     let done = sqlx::query!(
-        "update accounts set verified_at = $2, updated_at = $2
-         where id = $1 and verified_at is null and deleted_at is null",
+        "update accounts
+         set verified_at = coalesce(verified_at, $2), proven_at = $2, updated_at = $2
+         where id = $1 and proven_at is null and deleted_at is null",
         id.uuid(),
         at,
     )

@@ -61,6 +61,29 @@ pub async fn find(
     Ok(account.map(AccountId::from_uuid))
 }
 
+/// Whether a link for this purpose is good, or a mail with one waits to be sent to the address.
+///
+/// # Errors
+/// The database's own.
+pub async fn is_pending(
+    db: &mut PgConnection,
+    (account, purpose): (AccountId, Purpose),
+    address: &str,
+) -> Result<bool> {
+    let is_pending = sqlx::query_scalar!(
+        r#"select exists (select from email_tokens
+                          where account_id = $1 and purpose = $2 and expires_at > now())
+               or exists (select from outbox
+                          where kind = $2 and address = $3 and dead_at is null) as "is_pending!""#,
+        account.uuid(),
+        purpose.as_str(),
+        address,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(is_pending)
+}
+
 /// Uses a token of the account up: where it was to lead (nowhere in particular), or `None` where it
 /// is unknown, over or used. Of several who use one token at once, one does.
 ///

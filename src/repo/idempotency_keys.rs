@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 
 use crate::error::{Error, Result};
 use crate::model::idempotency::{Attempt, Kept};
+use crate::model::ids::AccountId;
 
 /// Holds the record's place until the transaction ends; false where somebody else holds it.
 ///
@@ -81,6 +82,28 @@ pub async fn keep(
         1 => Ok(()),
         _ => Err(Error::internal("an answer's place was taken while it was held")),
     }
+}
+
+/// Removes what was answered to a person, in every organization that they had a seat in.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove_of_person(
+    db: &mut PgConnection,
+    account: AccountId,
+    principal: &str,
+) -> Result<()> {
+    sqlx::query!(
+        "delete from idempotency_keys
+         where principal = $2 and organization_id in
+             (select organization_id from users where account_id = $1
+              union select home_organization_id from accounts where id = $1)",
+        account.uuid(),
+        principal,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Removes up to 1,000 answers that are over; how many. No tenant's data is read: what is over is

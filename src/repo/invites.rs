@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::model::ids::{InviteId, OrganizationId, UserId};
+use crate::model::ids::{AccountId, InviteId, KeyId, OrganizationId, UserId};
 use crate::model::invite::{Invite, InviteStatus, LIFETIME, NewInvite};
 use crate::model::role::Role;
 use crate::model::secret::Digest;
@@ -27,8 +27,9 @@ pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<()>
     .execute(&mut *db)
     .await?;
     sqlx::query!(
-        "insert into invites (id, organization_id, email, role, invited_by, created_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7)",
+        "insert into invites (id, organization_id, email, role, invited_by, created_at, expires_at,
+                              key_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
         invite.id.uuid(),
         invite.organization.0,
         invite.email.as_str(),
@@ -36,6 +37,7 @@ pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<()>
         invite.invited_by.0,
         invite.created_at,
         invite.created_at + LIFETIME,
+        invite.key.map(KeyId::uuid),
     )
     .execute(db)
     .await?;
@@ -193,9 +195,12 @@ pub async fn revoke_from(
     at: DateTime<Utc>,
 ) -> Result<u64> {
     let done = sqlx::query!(
-        "update invites set revoked_at = $4
-         where invited_by = $2 and (organization_id = $1) is true and (role = 'owner' or not $3)
-           and accepted_at is null and revoked_at is null",
+        "update invites set revoked_at = $4 where id = any(array(
+             select id from invites
+             where invited_by = $2 and (organization_id = $1) is true and (role = 'owner' or not $3)
+               and accepted_at is null and revoked_at is null
+             order by id
+             for no key update))",
         organization.0,
         seat.0,
         only_of_owners,
@@ -216,8 +221,11 @@ pub async fn revoke_all(
     at: DateTime<Utc>,
 ) -> Result<u64> {
     let done = sqlx::query!(
-        "update invites set revoked_at = $2
-         where organization_id = $1 and accepted_at is null and revoked_at is null",
+        "update invites set revoked_at = $2 where id = any(array(
+             select id from invites
+             where organization_id = $1 and accepted_at is null and revoked_at is null
+             order by id
+             for no key update))",
         organization.0,
         at,
     )
@@ -328,4 +336,54 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     .execute(db)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Records which membership began by an invitation that was accepted.
+///
+/// # Errors
+/// The database's own.
+pub async fn record_joined(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: InviteId,
+    membership: UserId,
+) -> Result<()> {
+    sqlx::query!(
+        "update invites set joined_user_id = $3
+         where id = $2 and (organization_id = $1) is true and accepted_at is not null",
+        organization.0,
+        id.uuid(),
+        membership.0,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes the invitations that the account's person accepted, with their mails: they hold the
+/// address.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove_accepted_by(
+    db: &mut PgConnection,
+    account: AccountId,
+    email: &str,
+) -> Result<()> {
+    sqlx::query!(
+        "with accepted as materialized (
+             select i.id from users u
+             join invites i on i.organization_id = u.organization_id
+             where u.account_id = $1 and i.accepted_at is not null
+               and (i.joined_user_id = u.id or i.email = $2)
+         ), mails as (
+             delete from outbox where invite_id = any(array(select id from accepted))
+         )
+         delete from invites where id = any(array(select id from accepted))",
+        account.uuid(),
+        email,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }

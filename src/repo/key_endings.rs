@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::Result;
-use crate::model::ids::{KeyId, OrganizationId};
+use crate::model::ids::{KeyId, OrganizationId, UserId};
 
 /// The key and those that took over from it, one after the other.
 ///
@@ -21,6 +21,32 @@ pub async fn successors(
                union
                select n.id from api_keys n join chain c on n.rotated_from = c.id
                where n.organization_id = $1
+           )
+           select id as "id!" from chain"#,
+        organization.0,
+        id.uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(ids.into_iter().map(KeyId::from_uuid).collect())
+}
+
+/// The key and those that it took over from, one after the other.
+///
+/// # Errors
+/// The database's own.
+pub async fn predecessors(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: KeyId,
+) -> Result<Vec<KeyId>> {
+    let ids = sqlx::query_scalar!(
+        r#"with recursive chain as (
+               select id, rotated_from from api_keys
+               where id = $2 and (organization_id = $1) is true
+               union
+               select o.id, o.rotated_from from api_keys o join chain c on o.id = c.rotated_from
+               where (o.organization_id = $1) is true
            )
            select id as "id!" from chain"#,
         organization.0,
@@ -160,6 +186,8 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
                and least(k.revoked_at, k.expires_at) < now() - make_interval(days => $1)
                and not exists (select from api_keys n where n.rotated_from = k.id)
                and not exists (select from key_sessions s where s.key_id = k.id)
+               and not exists (select from invites i
+                               where i.organization_id = k.organization_id and i.key_id = k.id)
                and not exists (select from accounts a
                                where a.home_organization_id = k.organization_id
                                  and a.default_key_id = k.id)
@@ -169,4 +197,37 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     .execute(db)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Ends every key that a membership minted and that has not ended or expired: those that did. A key
+/// that somebody is minting just now is not among them: ask again until there is none.
+///
+/// # Errors
+/// The database's own.
+pub async fn revoke_minted_by(
+    db: &mut PgConnection,
+    (organization, membership): (OrganizationId, UserId),
+    reason: &str,
+    by: &str,
+    at: DateTime<Utc>,
+) -> Result<Vec<KeyId>> {
+    let ids = sqlx::query_scalar!(
+        "update api_keys
+         set revoked_at = $5, name_held = false, revoked_reason = $3, revoked_by = $4
+         where id = any(array(
+             select id from api_keys
+             where organization_id = $1 and user_id = $2 and revoked_at is null
+               and (expires_at is null or expires_at > now())
+             order by id
+             for no key update))
+         returning id",
+        organization.0,
+        membership.0,
+        reason,
+        by,
+        at,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(ids.into_iter().map(KeyId::from_uuid).collect())
 }

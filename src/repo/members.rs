@@ -234,30 +234,31 @@ pub async fn remove(
     Ok(done.rows_affected() == 1)
 }
 
-/// Takes every seat away but the account's own.
+/// Whether nothing is left to verify of whose seat this is: their address is verified, or nobody
+/// has claimed the seat, or its person has left it.
 ///
 /// # Errors
 /// The database's own.
-pub async fn remove_others(
+pub async fn is_verified(
     db: &mut PgConnection,
     organization: OrganizationId,
-    account: AccountId,
-    at: DateTime<Utc>,
-) -> Result<u64> {
-    let done = sqlx::query!(
-        "update users set removed_at = $3
-         where organization_id = $1 and account_id is distinct from $2 and removed_at is null",
+    id: UserId,
+) -> Result<bool> {
+    let is_verified = sqlx::query_scalar!(
+        r#"select (u.account_id is null or u.removed_at is not null
+                   or a.verified_at is not null) as "is_verified!"
+           from users u left join accounts a on a.id = u.account_id
+           where u.id = $2 and (u.organization_id = $1) is true"#,
         organization.0,
-        account.uuid(),
-        at,
+        id.0,
     )
-    .execute(db)
+    .fetch_optional(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(is_verified.unwrap_or(false))
 }
 
-/// Gives a person the owner's seat that open signup made and nobody has claimed yet; whether there
-/// is one.
+/// Gives a person the owner's seat that open signup made and nobody has claimed yet; that seat, if
+/// there is one.
 ///
 /// # Errors
 /// The database's own.
@@ -265,17 +266,18 @@ pub async fn claim(
     db: &mut PgConnection,
     organization: OrganizationId,
     account: AccountId,
-) -> Result<bool> {
-    let done = sqlx::query!(
+) -> Result<Option<UserId>> {
+    let id = sqlx::query_scalar!(
         "update users set account_id = $2
          where id = (select id from users
                      where organization_id = $1 and account_id is null and role = 'owner'
                        and removed_at is null
-                     order by id limit 1 for no key update)",
+                     order by id limit 1 for no key update)
+         returning id",
         organization.0,
         account.uuid(),
     )
-    .execute(db)
+    .fetch_optional(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(id.map(UserId))
 }

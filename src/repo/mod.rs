@@ -4,6 +4,7 @@
 //! organization (or a digest that only its holder can have) and put it in the `where`. Whether
 //! something is unique is the database's decision, told by the name of the constraint.
 
+pub mod account_holdings;
 pub mod accounts;
 pub mod audit_chain;
 pub mod audit_events;
@@ -17,6 +18,7 @@ pub mod denials;
 pub mod email_tokens;
 pub mod idempotency_keys;
 pub mod invites;
+pub mod invites_of_keys;
 pub mod key_claims;
 pub mod key_endings;
 pub mod key_sessions;
@@ -26,6 +28,7 @@ pub mod migrations;
 pub mod organizations;
 pub mod outbox;
 pub mod payments;
+pub mod pending_sign_ups;
 pub mod people;
 pub mod personal_tokens;
 pub mod projects;

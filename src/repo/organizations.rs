@@ -115,8 +115,17 @@ pub async fn list_of(
     Ok((rows.into_iter().filter_map(Row::into_organization).collect(), total))
 }
 
-/// The organization with this handle, in whatever case, in which the account has a seat, and the
-/// seat.
+/// A seat of an account, and where it is.
+pub struct OwnSeat {
+    /// The organization.
+    pub organization: OrganizationId,
+    /// Whether the operator has suspended that.
+    pub is_suspended: bool,
+    /// The seat.
+    pub id: UserId,
+}
+
+/// The account's seat in the organization with this handle, in whatever case.
 ///
 /// # Errors
 /// The database's own.
@@ -124,9 +133,10 @@ pub async fn find_of(
     db: &mut PgConnection,
     account: AccountId,
     handle: &OrgHandle,
-) -> Result<Option<(OrganizationId, UserId)>> {
+) -> Result<Option<OwnSeat>> {
     let found = sqlx::query!(
-        r#"select o.id, u.id as user_id from organizations o
+        r#"select o.id, o.suspended_at is not null as "is_suspended!", u.id as user_id
+           from organizations o
            join users u on u.organization_id = o.id and u.account_id = $1 and u.removed_at is null
            where lower(o.handle collate "C") = lower($2 collate "C") and o.deleted_at is null"#,
         account.uuid(),
@@ -134,10 +144,22 @@ pub async fn find_of(
     )
     .fetch_optional(db)
     .await?;
-    Ok(found.map(|row| (OrganizationId(row.id), UserId(row.user_id))))
+    Ok(found.map(|row| OwnSeat {
+        organization: OrganizationId(row.id),
+        is_suspended: row.is_suspended,
+        id: UserId(row.user_id),
+    }))
 }
 
-/// What the organization pays for now, the organization held until the transaction ends: who counts
+/// An organization that is held.
+pub struct Held {
+    /// What it pays for now.
+    pub plan: Plan,
+    /// Whether the operator has suspended it.
+    pub is_suspended: bool,
+}
+
+/// The organization as it is now, held until the transaction ends: who counts
 /// what a plan limits, and who changes who is in it, takes turns. `None` where it was deleted.
 ///
 /// Invariant: accounts are held before organizations, and those before sessions and tokens, seats,
@@ -145,14 +167,17 @@ pub async fn find_of(
 ///
 /// # Errors
 /// The database's own.
-pub async fn hold(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Plan>> {
-    let plan = sqlx::query_scalar!(
-        "select plan from organizations where id = $1 and deleted_at is null for no key update",
+pub async fn hold(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Held>> {
+    let row = sqlx::query!(
+        r#"select plan, suspended_at is not null as "is_suspended!" from organizations
+           where id = $1 and deleted_at is null for no key update"#,
         id.0,
     )
     .fetch_optional(db)
     .await?;
-    Ok(plan.and_then(|plan| Plan::parse(&plan)))
+    Ok(row.and_then(|row| {
+        Some(Held { plan: Plan::parse(&row.plan)?, is_suspended: row.is_suspended })
+    }))
 }
 
 /// An organization that was not deleted, as nobody in particular sees it.
@@ -221,13 +246,14 @@ fn to_texts(origins: &[Origin]) -> Vec<String> {
     origins.iter().map(|origin| origin.as_str().to_owned()).collect()
 }
 
-/// Deletes an organization: its keys are refused from now on, its handle is never given out again.
+/// Deletes an organization: its keys are rejected from now on. Its handle is never given out again,
+/// and takes the place of its name, which may be a person's.
 ///
 /// # Errors
 /// The database's own.
 pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
-        "update organizations set deleted_at = $2, updated_at = $2
+        "update organizations set deleted_at = $2, updated_at = $2, name = handle
          where id = $1 and deleted_at is null",
         id.0,
         at,

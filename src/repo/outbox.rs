@@ -109,6 +109,23 @@ pub async fn withdraw(db: &mut PgConnection, kind: MailKind, address: &str) -> R
     Ok(())
 }
 
+/// Removes the mails about an account, sent or given up, that are to its address.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove_about_account(db: &mut PgConnection, address: &str) -> Result<()> {
+    sqlx::query!(
+        "delete from outbox where id = any(array(
+             select id from outbox
+             where address = $1 and invite_id is null and claim_of is null
+             order by id for update))",
+        address,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 struct Row {
     id: Uuid,
     kind: String,

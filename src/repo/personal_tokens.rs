@@ -209,6 +209,21 @@ pub async fn revoke_all(
     Ok(done.rows_affected())
 }
 
+/// Removes every token of the account, with the labels that its person chose.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()> {
+    sqlx::query!(
+        "delete from personal_tokens where id = any(array(
+             select id from personal_tokens where account_id = $1 order by id for update))",
+        account.uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Digests a token anew, under the newest pepper. Whoever did so first wins; nothing is lost.
 ///
 /// # Errors

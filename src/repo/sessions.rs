@@ -241,6 +241,26 @@ pub async fn revoke_all(
     Ok(done.rows_affected())
 }
 
+/// Removes every session of the account, with the addresses that they were used from; how many were
+/// good until now.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<i64> {
+    let ended = sqlx::query_scalar!(
+        r#"with removed as (
+               delete from sessions where id = any(array(
+                   select id from sessions where account_id = $1 order by id for update))
+               returning revoked_at is null and expires_at > now() as was_good
+           )
+           select count(*) filter (where was_good) as "ended!" from removed"#,
+        account.uuid(),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(ended)
+}
+
 /// Removes up to 1,000 sessions that were over this many days ago; how many. Nobody's data is read:
 /// what is over is over for all.
 ///

@@ -169,6 +169,9 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
              where u.removed_at < now() - make_interval(days => $1)
                and not exists (select from api_keys k where k.user_id = u.id)
                and not exists (select from invites i where i.invited_by = u.id)
+               and not exists (select from invites i
+                               where i.organization_id = u.organization_id
+                                 and i.joined_user_id = u.id)
                and not exists (select from projects p where p.created_by = u.id)
                and not exists (select from personal_tokens t
                                where t.pinned_to = u.organization_id and t.pinned_seat = u.id)

@@ -290,8 +290,8 @@ async fn the_operator_s_refusals_say_when_to_come_again_to_workers_and_to_keys()
 async fn a_person_makes_so_many_organizations_an_hour() {
     limited(r#"{"organizations":{"quota":2}}"#)
         .run(async |app| {
-            let ann = app.sign_up_person("ann@example.com").await;
-            let ben = app.sign_up_person("ben@example.com").await;
+            let ann = app.verified_person("ann@example.com").await;
+            let ben = app.verified_person("ben@example.com").await;
             let make = async |cookie: &str| {
                 let named = json!({ "name": "Acme" });
                 app.session(cookie).post("/api/user/organizations", named).await

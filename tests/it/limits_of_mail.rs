@@ -42,8 +42,8 @@ async fn mails_are_limited_for_each_recipient_and_for_each_client() {
 async fn nobody_is_kept_from_a_mail_by_mails_of_other_kinds_or_by_what_mailed_nobody() {
     limited("{}")
         .run(async |app| {
+            let ben = app.verified_person("ben@example.com").await;
             let ann = app.sign_up_person("ann@example.com").await;
-            let ben = app.sign_up_person("ben@example.com").await;
             for _ in 0..4 {
                 let taken = app.anon().post("/auth/signup", newcomer(&ann.email)).await;
                 taken.has_failed(409, "CONFLICT");
@@ -132,7 +132,7 @@ async fn an_invitation_that_fails_takes_nothing_from_whom_it_was_for() {
                 let again = session.post(&invites(&owner), invitation(&member.email)).await;
                 again.has_failed(409, "CONFLICT");
             }
-            let other = app.sign_up_person("cid@example.com").await;
+            let other = app.verified_person("cid@example.com").await;
             invite(app, &other, &member.email).await;
             invite(app, &other, &member.email).await;
         })
@@ -143,8 +143,8 @@ async fn an_invitation_that_fails_takes_nothing_from_whom_it_was_for() {
 async fn many_organizations_mail_one_recipient_no_more_often_than_one_does() {
     limited("{}")
         .run(async |app| {
-            let ann = app.sign_up_person("ann@example.com").await;
-            let ben = app.sign_up_person("ben@example.com").await;
+            let ann = app.verified_person("ann@example.com").await;
+            let ben = app.verified_person("ben@example.com").await;
             let of_ann = invite(app, &ann, "cid@example.com").await;
             app.session(&ann.cookie).post(&of_ann, json!({})).await.has_status(200);
             let of_ben = invite(app, &ben, "cid@example.com").await;
@@ -160,7 +160,7 @@ async fn many_organizations_mail_one_recipient_no_more_often_than_one_does() {
 async fn a_repeated_invitation_is_answered_again_however_often_and_takes_nothing() {
     limited("{}")
         .run(async |app| {
-            let ann = app.sign_up_person("ann@example.com").await;
+            let ann = app.verified_person("ann@example.com").await;
             let named = app.session(&ann.cookie).with("idempotency-key", "one");
             let mut path = invites(&ann);
             for number in 0..6 {

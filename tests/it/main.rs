@@ -29,6 +29,7 @@ mod doctor;
 mod forwarded;
 mod guards;
 mod idempotency;
+mod invitations_of_keys;
 mod isolation;
 mod limits;
 mod limits_of_mail;

@@ -503,7 +503,7 @@ print(json.dumps(answers))
 
 /// Runs a program that prints a JSON list; `None` where its language is not installed, which only
 /// a person's machine may be without.
-fn run_program(language: &str, arguments: &[&str]) -> Option<Vec<Value>> {
+pub fn run_program(language: &str, arguments: &[&str]) -> Option<Vec<Value>> {
     let done = std::process::Command::new(language).args(arguments).output();
     match done {
         Ok(done) if done.status.success() => Some(serde_json::from_slice(&done.stdout).unwrap()),

@@ -61,13 +61,12 @@ pub(super) async fn rotate(
     change
         .run_showing(&app, async |tx, _, on, context| {
             let (handle, by, trail) = (&on.handle, on.by.as_str(), &on.trail);
-            let (standing, minted) =
-                provisioning::force_rotate(&app, tx, handle, by, trail).await?;
+            let rotated = provisioning::force_rotate(&app, tx, handle, by, trail).await?;
             // What support suspended is not lifted by a payment (contract §5).
-            if standing.is_suspended_for_billing() {
-                standing::end_suspension(tx, &standing, by, trail).await?;
+            if rotated.standing.is_suspended_for_billing() {
+                standing::end_suspension(tx, &rotated.standing, by, trail).await?;
             }
-            Ok(Rotated::reply(standing.handle, minted, context))
+            Ok(Rotated::reply(rotated, context))
         })
         .await
 }

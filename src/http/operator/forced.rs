@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::keys::Minted;
-use crate::domain::provisioning;
+use crate::domain::provisioning::{self, ForceRotated};
 use crate::error::Result;
 use crate::http::caller::{OrgForceRevoke, OrgForceRotate};
 use crate::http::context::RequestContext;
@@ -19,8 +19,9 @@ use crate::http::operator::dialect::{
     UnsupportedMediaType,
 };
 use crate::http::operator::idempotency::RequiredHeader;
-use crate::http::operator::wire::{Confirmation, Stamp, WARNING};
+use crate::http::operator::wire::{Confirmation, JoinedMembership, Stamp, WARNING};
 use crate::http::wire::Timestamp;
+use crate::model::member::JoinedByKey;
 
 /// An organization's new key.
 #[derive(Serialize, ToSchema)]
@@ -37,21 +38,25 @@ pub struct Rotated {
     #[schema(examples("a1b2c3d4"))]
     prefix: String,
     rotated_at: Timestamp,
+    /// The memberships that began by invitations of the organization's keys, the newest 500. They
+    /// go on; the invitations that were open have ended.
+    memberships: Vec<JoinedMembership>,
     warning: &'static str,
     #[serde(flatten)]
     stamp: Stamp,
 }
 
 impl Rotated {
-    /// What is told of the new key of the organization `org_id`.
-    pub fn reply(org_id: String, minted: Minted, context: &RequestContext) -> Reply<Self> {
-        let Minted { secret, key } = minted;
+    /// What is told of an organization's new key.
+    pub fn reply(rotated: ForceRotated, context: &RequestContext) -> Reply<Self> {
+        let Minted { secret, key } = rotated.minted;
         let body = Self {
             rotated: true,
-            org_id,
+            org_id: rotated.standing.handle,
             new_api_key: None,
             prefix: key.display_id,
             rotated_at: Timestamp(context.at),
+            memberships: rotated.memberships.into_iter().map(JoinedMembership::from).collect(),
             warning: WARNING,
             stamp: Stamp::from(context),
         };
@@ -61,7 +66,9 @@ impl Rotated {
 
 /// Give an organization a new key, and end every other one at once.
 ///
-/// The key's text is in this answer and nowhere else. The organization stays suspended where it is.
+/// The open invitations that its keys made end, too, and the answer names the memberships that
+/// began by the others. The key's text is in this answer and nowhere else. The organization stays
+/// suspended where it is.
 #[utoipa::path(post, path = "/v1/admin/org/{id}/force-rotate", operation_id = "forceRotateKeys",
     tag = "operator", request_body = Confirmation,
     params(("id" = String, Path, description = "The organization's id."), RequiredHeader),
@@ -76,9 +83,8 @@ pub(super) async fn rotate(
     change
         .run_showing(&app, async |tx, _, on, context| {
             let (handle, by, trail) = (&on.handle, on.by.as_str(), &on.trail);
-            let (standing, minted) =
-                provisioning::force_rotate(&app, tx, handle, by, trail).await?;
-            Ok(Rotated::reply(standing.handle, minted, context))
+            let rotated = provisioning::force_rotate(&app, tx, handle, by, trail).await?;
+            Ok(Rotated::reply(rotated, context))
         })
         .await
 }
@@ -91,19 +97,25 @@ pub struct Revoked {
     #[schema(examples("org_acme_2026_example"))]
     org_id: String,
     revoked_at: Timestamp,
+    /// The memberships that began by invitations of what ended, the newest 500. They go on; the
+    /// invitations that were open have ended.
+    memberships: Vec<JoinedMembership>,
     #[serde(flatten)]
     stamp: Stamp,
 }
 
 impl Revoked {
     /// What is told of what ended in the organization `org_id`.
-    pub fn new(org_id: String, context: &RequestContext) -> Self {
-        let stamp = Stamp::from(context);
-        Self { revoked: true, org_id, revoked_at: Timestamp(context.at), stamp }
+    pub fn new(org_id: String, joined: Vec<JoinedByKey>, context: &RequestContext) -> Self {
+        let memberships = joined.into_iter().map(JoinedMembership::from).collect();
+        let (revoked_at, stamp) = (Timestamp(context.at), Stamp::from(context));
+        Self { revoked: true, org_id, revoked_at, memberships, stamp }
     }
 }
 
-/// End every key of an organization at once.
+/// End every key of an organization at once, with the open invitations that its keys made.
+///
+/// The answer names the memberships that began by the others.
 #[utoipa::path(post, path = "/v1/admin/org/{id}/force-revoke", operation_id = "forceRevokeKeys",
     tag = "operator", request_body = Confirmation,
     params(("id" = String, Path, description = "The organization's id."), RequiredHeader),
@@ -117,8 +129,9 @@ pub(super) async fn revoke(
 ) -> Result<Response> {
     change
         .run(&app, async |tx, _, on, context| {
-            let standing = provisioning::force_revoke(tx, &on.handle, &on.by, &on.trail).await?;
-            Ok(Revoked::new(standing.handle, context))
+            let (standing, joined) =
+                provisioning::force_revoke(tx, &on.handle, &on.by, &on.trail).await?;
+            Ok(Revoked::new(standing.handle, joined, context))
         })
         .await
 }

@@ -73,7 +73,7 @@ pub(super) async fn rotate(
     }))
 }
 
-/// End the calling key at once.
+/// End the calling key at once, with the open invitations that it made.
 #[utoipa::path(post, path = "/v1/admin/key/revoke", operation_id = "revokeOwnKey",
     tag = "operator", request_body(content = Option<Empty>, description = "May be left out."),
     security(("api_key" = []), ("bearer" = [])),
@@ -87,10 +87,11 @@ pub(super) async fn revoke(
     JsonBody { .. }: JsonBody<Empty>,
 ) -> Result<Json<Revoked>> {
     let (id, trail) = (own(&caller)?, context.trail());
-    app.db
-        .tenant(caller.organization, async |tx| keys::revoke(tx, &caller, id, None, &trail).await)
-        .await?;
-    Ok(Json(Revoked::new(caller.organization_handle.clone(), &context)))
+    let revoking = app
+        .db
+        .tenant(caller.organization, async |tx| keys::revoke(tx, &caller, id, None, &trail).await);
+    let joined = revoking.await?;
+    Ok(Json(Revoked::new(caller.organization_handle.clone(), joined, &context)))
 }
 
 /// The calling key.

@@ -10,6 +10,7 @@ use crate::http::idempotency::Idempotency;
 use crate::http::operator::change::AboutOrganization;
 use crate::http::wire::Timestamp;
 use crate::model::master_scope::MasterScope;
+use crate::model::member::JoinedByKey;
 
 /// What an answer with a key says of it.
 pub const WARNING: &str =
@@ -34,6 +35,25 @@ impl From<&RequestContext> for Stamp {
 /// Who decided something, for the trail.
 pub fn by(scope: MasterScope) -> String {
     format!("master:{}", scope.as_str())
+}
+
+/// A membership that began by an invitation of a key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::JoinedMembership)]
+pub struct JoinedMembership {
+    #[schema(examples("user_FuHtj0C14AaKHJq1"))]
+    user_id: String,
+    /// The role that it has now: `owner`, `admin` or `member`.
+    #[schema(examples("admin"))]
+    role: &'static str,
+    joined_at: Timestamp,
+}
+
+impl From<JoinedByKey> for JoinedMembership {
+    fn from(joined: JoinedByKey) -> Self {
+        let joined_at = Timestamp(joined.joined_at);
+        Self { user_id: joined.handle, role: joined.role.as_str(), joined_at }
+    }
 }
 
 /// The proof that it is meant.

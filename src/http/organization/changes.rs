@@ -26,8 +26,10 @@ use crate::http::organization::keys::parse_id;
 use crate::http::organization::wire::KeyAnswer;
 use crate::http::path::PathId;
 use crate::http::query::{Query, reason};
+use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::key_name::KeyName;
+use crate::model::member::JoinedByKey;
 use crate::model::metadata::MetadataChanges;
 use crate::model::scope::ScopeSet;
 
@@ -177,12 +179,35 @@ pub struct Revoked {
     #[schema(examples("api_key"))]
     object: &'static str,
     deleted: bool,
+    /// The memberships that began by invitations of the key, or of one that it took over from, the
+    /// newest 500. They go on; the invitations that were open have ended.
+    memberships: Vec<JoinedMembership>,
     request_id: String,
+}
+
+/// A membership that began by an invitation of a key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = organization::JoinedMembership)]
+pub struct JoinedMembership {
+    #[schema(examples("user_FuHtj0C14AaKHJq1"))]
+    user_id: String,
+    /// The role that it has now: `owner`, `admin` or `member`.
+    #[schema(examples("admin"))]
+    role: &'static str,
+    joined_at: Timestamp,
+}
+
+impl From<JoinedByKey> for JoinedMembership {
+    fn from(joined: JoinedByKey) -> Self {
+        let joined_at = Timestamp(joined.joined_at);
+        Self { user_id: joined.handle, role: joined.role.as_str(), joined_at }
+    }
 }
 
 /// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
 ///
-/// The key stays in the list of all keys, with the time and the reason.
+/// The open invitations that it made end, too. The key stays in the list of all keys, with the time
+/// and the reason.
 #[utoipa::path(delete, path = "/v1/organization/api-keys/{id}", operation_id = "revokeApiKey",
     tag = "organization",
     params(("id" = String, Path, description = "The key's id."),
@@ -205,9 +230,15 @@ pub(super) async fn revoke(
     let check = async |tx: &mut _| containment::require_revocable(tx, &caller, id).await;
     idempotency
         .run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
-            keys::revoke(tx, &caller, id, reason.as_deref(), &context.trail()).await?;
-            let (id, request_id) = (id.to_string(), context.id.clone());
-            let body = Revoked { id, object: "api_key", deleted: true, request_id };
+            let trail = context.trail();
+            let joined = keys::revoke(tx, &caller, id, reason.as_deref(), &trail).await?;
+            let body = Revoked {
+                id: id.to_string(),
+                object: "api_key",
+                deleted: true,
+                memberships: joined.into_iter().map(JoinedMembership::from).collect(),
+                request_id: context.id.clone(),
+            };
             Ok(Reply::ok(body))
         })
         .await

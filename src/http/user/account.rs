@@ -110,7 +110,8 @@ impl FromFields for DeleteRequest {
 
 /// Delete the account: sessions, tokens, and the organizations that nobody else is in.
 ///
-/// Their keys stop at once, and their ids are never given out again.
+/// Their keys stop at once, and their ids are never given out again. Nothing personal is kept
+/// outside the audit log.
 #[utoipa::path(delete, path = "/api/user/me", operation_id = "deleteUser", tag = "user",
     request_body = DeleteRequest, security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "Deleted.", body = Success<Done>), BadRequest,
@@ -122,7 +123,7 @@ pub(super) async fn delete(
     _: Idempotency,
     JsonBody { value: request, .. }: JsonBody<DeleteRequest>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Success<Done>)> {
-    let proving = passwords::prove_own(&app, &person, request.password);
+    let proving = passwords::prove_of(&app, person.account, request.password);
     let proven = limits::showing_own_password(&app, &context, person.account, proving).await?;
     accounts::delete(&app, &person, &proven, &context.trail()).await?;
     let cookie = cookie::clearing(&app);

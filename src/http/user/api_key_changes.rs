@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -21,11 +22,13 @@ use crate::http::path::PathId;
 use crate::http::query::{Query, reason};
 use crate::http::user::api_keys::{OrganizationKey, parse_id};
 use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, NotFound, Reused, Success, TooLarge, Unauthorized,
+    BadRequest, Conflict, Forbidden, NotFound, Reused, Success, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
+use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::key_name::KeyName;
+use crate::model::member::JoinedByKey;
 use crate::model::metadata::MetadataChanges;
 use crate::model::scope::ScopeSet;
 
@@ -117,9 +120,40 @@ pub(super) async fn update(
         .await
 }
 
+/// What came of the invitations of a key that is revoked.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::RevokedOrganizationKey)]
+pub struct RevokedKey {
+    success: bool,
+    /// The memberships that began by invitations of the key, or of one that it took over from, the
+    /// newest 500. They go on; the invitations that were open have ended.
+    memberships: Vec<JoinedMembership>,
+}
+
+/// A membership that began by an invitation of a key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::JoinedMembership)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinedMembership {
+    #[schema(examples("user_FuHtj0C14AaKHJq1"))]
+    user_id: String,
+    /// The role that it has now: `owner`, `admin` or `member`.
+    #[schema(examples("admin"))]
+    role: &'static str,
+    joined_at: Timestamp,
+}
+
+impl From<JoinedByKey> for JoinedMembership {
+    fn from(joined: JoinedByKey) -> Self {
+        let joined_at = Timestamp(joined.joined_at);
+        Self { user_id: joined.handle, role: joined.role.as_str(), joined_at }
+    }
+}
+
 /// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
 ///
-/// The key stays in the list of all keys, with the time.
+/// The open invitations that it made end, too. The key stays in the list of all keys, with the
+/// time.
 #[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/api-keys/{id}",
     operation_id = "revokeOrganizationKey", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
@@ -127,8 +161,8 @@ pub(super) async fn update(
            ("reason" = Option<String>, Query, description = "Why, in at most 256 characters."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "It is revoked.", body = Success<Done>), BadRequest,
-              Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+    responses((status = 200, description = "It is revoked.", body = Success<RevokedKey>),
+              BadRequest, Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
     InTenant(caller): InTenant,
@@ -143,8 +177,10 @@ pub(super) async fn revoke(
     let check = async |tx: &mut _| containment::require_revocable(tx, &caller, id).await;
     idempotency
         .run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
-            keys::revoke(tx, &caller, id, reason.as_deref(), &context.trail()).await?;
-            let body = Success::ok("API key revoked", DONE);
+            let trail = context.trail();
+            let joined = keys::revoke(tx, &caller, id, reason.as_deref(), &trail).await?;
+            let memberships = joined.into_iter().map(JoinedMembership::from).collect();
+            let body = Success::ok("API key revoked", RevokedKey { success: true, memberships });
             Ok(Reply::ok(body))
         })
         .await

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::passwords;
+use crate::domain::{password_resets, passwords};
 use crate::error::{Error, Result};
 use crate::http::body::{
     Fields, FromFields, JsonBody, Node, new_password, secret, shown_password, text,
@@ -18,6 +18,7 @@ use crate::http::context::{RequestContext, SigningIn};
 use crate::http::cookie;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::limits::{self, Limited, TokenCheck};
+use crate::http::query::Query;
 use crate::http::trusted_page::FromTrustedPage;
 use crate::http::user::dialect::{
     BadRequest, Conflict, DONE, Done, Forbidden, Reused, Success, TooLarge, Unauthorized,
@@ -75,13 +76,25 @@ pub(super) async fn request_reset(
     Ok(Json(Success::ok(message, DONE)))
 }
 
-/// The page that the mailed link leads to: a form for the new password.
+/// The page that the mailed link leads to: a form for the new password, and what that will end.
+///
+/// Nothing changes before the button is pressed.
 #[utoipa::path(get, path = "/api/auth/reset-password", operation_id = "showResetPasswordPage",
     tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
     responses((status = 200, description = "The page.", body = String,
-               content_type = "text/html; charset=utf-8")))]
-pub(super) async fn show_page(_: Counted) -> Page {
-    pages::RESET_PASSWORD
+               content_type = "text/html; charset=utf-8"), BadRequest, Unavailable))]
+pub(super) async fn show_page(
+    State(app): State<App>,
+    _: Counted,
+    mut query: Query,
+) -> Result<Page> {
+    let token = query.optional("token", |text| Ok(Secret::new(text.to_owned())));
+    query.finish()?;
+    let holdings = match token {
+        Some(token) => password_resets::holdings(&app, &token).await?,
+        None => None,
+    };
+    Ok(pages::reset_password(holdings))
 }
 
 /// The token of a mailed link, and the password to be.
@@ -120,8 +133,9 @@ pub struct ResetPassword {
 /// Choose a new password, by the token of the mailed link. Every session ends.
 ///
 /// The token is good once, for an hour, until a newer one is mailed. Using it proves the address,
-/// too; where it was not proven before, personal tokens and keys end as well: whoever made them may
-/// have been somebody else.
+/// too; where it was not proven before, by the mailbox and the password, the account's personal
+/// tokens, the keys that its memberships minted and their open invitations end as well: whoever
+/// made them may have been somebody else.
 #[utoipa::path(post, path = "/api/auth/reset-password", operation_id = "resetPassword",
     tag = "user", request_body = NewPasswordRequest,
     responses((status = 200, description = "Sign in with it.", body = Success<ResetPassword>),
@@ -134,7 +148,8 @@ pub(super) async fn reset(
     JsonBody { value: request, .. }: JsonBody<NewPasswordRequest>,
 ) -> Result<Json<Success<ResetPassword>>> {
     let NewPasswordRequest { token, newPassword } = request;
-    let callback_url = passwords::reset(&app, &token, newPassword, &context.trail()).await?;
+    let trail = context.trail();
+    let callback_url = password_resets::reset(&app, &token, newPassword, &trail).await?;
     let data = ResetPassword { success: true, callbackURL: callback_url };
     Ok(Json(Success::ok("Password changed; sign in with it", data)))
 }

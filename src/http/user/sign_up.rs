@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::accounts::{self, NewPerson, With};
+use crate::domain::pending_sign_ups;
 use crate::domain::signup::admit;
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, Node, new_password, text};
@@ -100,7 +101,7 @@ pub struct SignedUp {
 ///
 /// A mail is sent to the address, with a link to prove that it is its owner's. Where addresses have
 /// to be proven first, the answer is the same for known and unknown addresses, and the mail says
-/// the rest.
+/// the rest; a newer sign-up of an address takes the place of one whose address is not proven yet.
 #[utoipa::path(post, path = "/api/auth/sign-up/email", operation_id = "signUpEmail", tag = "user",
     params(("X-Signup-Token" = Option<String>, Header,
             description = "Where signup is gated: the operator's token.")),
@@ -126,7 +127,7 @@ pub(super) async fn sign_up(
     let person = NewPerson { email, password, name: Some(name), callback_url };
     let trail = context.trail();
     if app.config.accounts.require_email_verification {
-        let making = accounts::sign_up_unseen(&app, person, &client, &trail);
+        let making = pending_sign_ups::sign_up(&app, person, &client, &trail);
         limits::mailing(&app, &context, to, making).await?;
         let data = SignedUp { user: None, organization: None, token: None };
         return Ok(Success::ok("Follow the link in the mail we sent", data).into_response());

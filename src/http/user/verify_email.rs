@@ -7,10 +7,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::{accounts, mails, passwords};
+use crate::domain::email_verification::{self, PasswordProof};
+use crate::domain::{accounts, links, mails, passwords};
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, Said, secret};
-use crate::http::caller::{Counted, InSession};
+use crate::http::body::{Fields, FromFields, JsonBody, Said, secret, shown_password};
+use crate::http::caller::{Counted, InSession, MaybeInSession};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
 use crate::http::limits::{self, Limited, TokenCheck};
@@ -25,7 +26,8 @@ use crate::model::secret::Secret;
 
 /// The page that the mailed link leads to: a button, since mail scanners follow links.
 ///
-/// It asks nothing of the server before the button is pressed.
+/// It asks nothing of the server before the button is pressed, and then for the password where
+/// there is no session of the account.
 #[utoipa::path(get, path = "/api/auth/verify-email", operation_id = "showVerifyEmailPage",
     tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
     responses((status = 200, description = "The page.", body = String,
@@ -34,18 +36,23 @@ pub(super) async fn show_page(_: Counted) -> Page {
     pages::VERIFY_EMAIL
 }
 
-/// The token of a mailed link.
+/// The token of a mailed link, and the password of its account where there is no session of it.
 #[derive(ToSchema)]
 #[schema(as = user::VerifyEmailRequest)]
 pub struct VerifyRequest {
     #[schema(value_type = String)]
     token: Secret,
+    /// Needed where the request comes in no session of the account.
+    #[schema(value_type = Option<String>, nullable = false, format = Password,
+             examples("a-long-secure-passphrase"))]
+    password: Option<Secret>,
 }
 
 impl FromFields for VerifyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let token = fields.required("token", secret);
-        Some(Self { token: token? })
+        let password = fields.optional("password", shown_password);
+        Some(Self { token: token?, password })
     }
 }
 
@@ -61,8 +68,11 @@ pub struct VerifiedEmail {
 
 /// Prove that an address is its account's person's, by the token of the mailed link.
 ///
-/// The token is good once, for 24 hours, until a newer one is mailed. Nothing else changes.
+/// Whoever reads the mailbox has to know the account's password, too: in a session of the account,
+/// or with `password`; without either this is a 401, and the link stays good. The token is good
+/// once, for 24 hours, until a newer one is mailed. Nothing else changes.
 #[utoipa::path(post, path = "/api/auth/verify-email", operation_id = "verifyEmail", tag = "user",
+    security((), ("session" = []), ("bearer" = [])),
     request_body = VerifyRequest,
     responses((status = 200, description = "Proven.", body = Success<VerifiedEmail>), BadRequest,
               Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
@@ -70,11 +80,25 @@ pub(super) async fn verify(
     State(app): State<App>,
     _: FromTrustedPage,
     _: Limited<TokenCheck>,
+    MaybeInSession(asking): MaybeInSession,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<VerifyRequest>,
 ) -> Result<Json<Success<VerifiedEmail>>> {
-    let callback_url = passwords::verify_email(&app, &request.token, &context.trail()).await?;
-    let data = VerifiedEmail { callbackURL: callback_url };
+    let VerifyRequest { token, password } = request;
+    let account = links::account_of(&app, Purpose::VerifyEmail, &token).await?;
+    let own = asking.filter(|asking| asking.person.account == account);
+    let proof = match (own, password) {
+        (Some(own), _) => PasswordProof::Session(own.session),
+        (None, Some(password)) => {
+            let proving = passwords::prove_of(&app, account, password);
+            let proving = limits::showing_own_password(&app, &context, account, proving);
+            PasswordProof::Password(proving.await?)
+        }
+        (None, None) => return Err(email_verification::password_required()),
+    };
+    let trail = context.trail();
+    let verifying = email_verification::verify(&app, account, &token, &proof, &trail);
+    let data = VerifiedEmail { callbackURL: verifying.await? };
     Ok(Json(Success::ok("E-mail address verified", data)))
 }
 

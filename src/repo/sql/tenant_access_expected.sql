@@ -205,6 +205,7 @@ grant select (revoked_at) on key_claims to tenantry_tenant;
 grant select (revoked_at) on personal_tokens to tenantry_tenant;
 grant select (revoked_at) on sessions to tenantry_tenant;
 grant select (scopes) on personal_tokens to tenantry_tenant;
+grant select (verified_at) on accounts to tenantry_tenant;
 grant update (claimed_at) on key_claims to tenantry_tenant;
 grant update (default_key_id) on accounts to tenantry_tenant;
 grant update (id) on outbox to tenantry_tenant;

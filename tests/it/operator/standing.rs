@@ -82,6 +82,40 @@ async fn a_person_goes_on_in_other_organizations() {
     .await;
 }
 
+/// Nothing is done in its name meanwhile: nobody joins it, and nothing is made that acts in it.
+#[tokio::test]
+async fn nobody_joins_a_suspended_organization_and_no_token_is_pinned_to_it() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let ben = app.verified_person("ben@example.com").await;
+        let cleo = app.verified_person("cleo@example.com").await;
+        let path = format!("/api/user/organizations/{}", ann.org_id);
+        let request = json!({ "email": ben.email, "role": "member" });
+        let session = app.session(&ann.cookie);
+        session.post(&format!("{path}/invites"), request).await.has_status(201);
+        let accept = format!("/api/user/invites/{}/accept", app.mailed_token().await);
+        confirmed(app, "ORG_SUSPEND", &ann.org_id, "suspend", "evt_1").await.has_status(200);
+
+        let joining = app.session(&ben.cookie);
+        joining.post(&accept, json!({})).await.has_failed(403, "ORGANIZATION_SUSPENDED");
+        // Whoever was not invited is not told.
+        let not_invited = app.session(&cleo.cookie).post(&accept, json!({})).await;
+        not_invited.has_failed(403, "FORBIDDEN");
+        let pinned = json!({
+            "name": "ci", "scopes": ["*"], "metadata": { "organizationId": ann.org_id },
+        });
+        let create = "/api/auth/api-key/create";
+        session.post(create, pinned.clone()).await.has_failed(403, "ORGANIZATION_SUSPENDED");
+        joining.post(create, pinned.clone()).await.has_failed(403, "FORBIDDEN");
+        assert_eq!(app.count("select count(*) from personal_tokens").await, 0);
+
+        confirmed(app, "ORG_SUSPEND", &ann.org_id, "reactivate", "evt_2").await.has_status(200);
+        joining.post(&accept, json!({})).await.has_status(200);
+        session.post(create, pinned).await.has_status(200);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn nothing_of_the_standing_is_told_to_who_has_no_business_there() {
     run(async |app| {

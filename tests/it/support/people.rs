@@ -63,7 +63,8 @@ impl TestApp {
         let person = self.sign_up_person(email).await;
         let token = self.mailed_token().await;
         let request = json!({ "token": token });
-        self.anon().post("/api/auth/verify-email", request).await.has_status(200);
+        let session = self.session(&person.cookie);
+        session.post("/api/auth/verify-email", request).await.has_status(200);
         person
     }
 

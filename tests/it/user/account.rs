@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::actor::Answer;
-use crate::support::people::PASSWORD;
+use crate::support::app::text;
+use crate::support::people::{PASSWORD, Person};
 use crate::support::{TestApp, run};
 
 #[tokio::test]
@@ -91,6 +92,72 @@ async fn deleting_the_account_ends_all_of_it_and_frees_the_address() {
         again.has_failed(409, "conflict");
         app.sign_up_person("ann@example.com").await;
         assert!(app.mails().await.iter().all(|mail| mail.token().is_some()));
+    })
+    .await;
+}
+
+/// The rows of every table that hold a text, but for the audit log's, which is never changed.
+async fn rows_with(app: &TestApp, texts: &[&str]) -> Vec<String> {
+    let mut db = app.sql().await;
+    let tables = "select tablename::text from pg_tables
+                  where schemaname = 'public' and tablename not like 'audit%'";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut db).await.unwrap();
+    let mut found = Vec::new();
+    for table in tables {
+        let sql = format!("select '{table} ' || t::text from {table} t");
+        let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
+        let rows: Vec<String> = rows.fetch_all(&mut db).await.unwrap();
+        let holds = |row: &String| texts.iter().any(|text| row.to_lowercase().contains(text));
+        found.extend(rows.into_iter().filter(holds));
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_deleted_account_leaves_nothing_personal_outside_the_audit_log() {
+    run(async |app| {
+        let owner = app.verified_person("owner@example.com").await;
+        let (email, name) = ("zoe.quill@example.com", "Zoe Quill");
+        let browser = app.anon().with("user-agent", "Quillzilla/1.0");
+        let request = json!({ "email": email, "password": PASSWORD, "name": name });
+        let signed_up = browser.post("/api/auth/sign-up/email", request).await.has_status(200);
+        let zoe = Person {
+            email: email.to_owned(),
+            id: text(&signed_up.body["data"]["user"]["id"]),
+            org_id: text(&signed_up.body["data"]["organization"]["id"]),
+            cookie: signed_up.cookie().unwrap(),
+            token: text(&signed_up.body["data"]["token"]),
+        };
+        let session = app.session(&zoe.cookie);
+        let verify = json!({ "token": app.mailed_token().await });
+        session.post("/api/auth/verify-email", verify).await.has_status(200);
+        app.join(&owner, &zoe, "member").await;
+        // One more session, one that has ended, a token, and what is kept for who asks again.
+        for _ in 0..2 {
+            let request = json!({ "email": email, "password": PASSWORD });
+            browser.post("/api/auth/sign-in/email", request).await.has_status(200);
+        }
+        session.post("/api/auth/revoke-other-sessions", json!({})).await.has_status(200);
+        app.make_token(&zoe.cookie, json!({ "name": "Quill's", "scopes": ["*"] })).await;
+        let renaming = session.with("idempotency-key", "rename");
+        renaming.put("/api/user/me", json!({ "handle": "quill" })).await.has_status(200);
+        // A mail that was given up, and one that waits.
+        app.execute(
+            "insert into outbox (id, kind, address, created_at, due_at, dead_at)
+             values (gen_random_uuid(), 'already_registered', 'zoe.quill@example.com', now(),
+                     now(), now())",
+        )
+        .await;
+        let request = json!({ "email": email });
+        app.anon().post("/api/auth/request-password-reset", request).await.has_status(200);
+        assert!(rows_with(app, &["quill"]).await.len() >= 9);
+
+        delete(app, &zoe.cookie, PASSWORD).await.has_status(200);
+        assert_eq!(rows_with(app, &["quill"]).await, [] as [String; 0]);
+        app.session(&owner.cookie).get("/api/user/me").await.has_status(200);
+        let sessions = "select count(*) from sessions s join accounts a on a.id = s.account_id
+                        where a.deleted_at is not null";
+        assert_eq!(app.count(sessions).await, 0);
     })
     .await;
 }

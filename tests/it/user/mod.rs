@@ -8,12 +8,15 @@ mod lists;
 mod mail;
 mod members;
 mod organizations;
+mod pages;
 mod passwords;
 mod personal_tokens;
 mod projects;
+mod proofs;
 mod security;
 mod sessions;
 mod sign_up;
+mod unproven;
 mod usage;
 mod verification;
 

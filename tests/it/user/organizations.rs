@@ -18,7 +18,7 @@ async fn delete(app: &TestApp, person: &Person, organization: &str, confirm: &st
 #[tokio::test]
 async fn a_person_makes_organizations_and_owns_them() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.verified_person("ann@example.com").await;
         let session = app.session(&ann.cookie);
         let create = async |request: Value| session.post("/api/user/organizations", request).await;
         let made = create(json!({ "name": "Acme", "id": "acme" })).await.has_status(201);
@@ -69,7 +69,7 @@ async fn settings_are_changed_by_whoever_runs_it() {
 #[tokio::test]
 async fn a_token_and_a_key_act_where_they_belong_within_their_scopes() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.verified_person("ann@example.com").await;
         let session = app.session(&ann.cookie);
         let other = session.post("/api/user/organizations", json!({ "name": "B" })).await;
         let other = other.has_status(201).body["data"]["id"].as_str().unwrap().to_owned();

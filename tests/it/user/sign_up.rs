@@ -154,8 +154,7 @@ async fn a_callback_elsewhere_is_refused_by_name() {
             let session = app.anon().with("cookie", &cookie);
             session.post("/api/auth/send-verification-email", json!({})).await.has_status(200);
             let token = app.mailed_token().await;
-            let verified =
-                app.anon().post("/api/auth/verify-email", json!({ "token": token })).await;
+            let verified = session.post("/api/auth/verify-email", json!({ "token": token })).await;
             let url = &verified.has_status(200).body["data"]["callbackURL"];
             assert_eq!(*url, "https://app.example.com/welcome?a=b");
         })

@@ -25,15 +25,16 @@ use tenantry::model::scope::ScopeSet;
 use tenantry::model::secret::Digest;
 use tenantry::model::usage::Period;
 use tenantry::repo::{
-    accounts, audit_events, callers, denials, idempotency_keys, invites, key_claims, key_endings,
-    key_sessions, keys, members, organizations, outbox, payments, people, projects, usage, users,
+    accounts, audit_events, callers, denials, idempotency_keys, invites, invites_of_keys,
+    key_claims, key_endings, key_sessions, keys, members, organizations, outbox, payments, people,
+    projects, usage, users,
 };
 use uuid::Uuid;
 
 use super::Tenant;
 
 /// What is done in an organization's name, behind its walls.
-pub const STATEMENTS: [&str; 70] = [
+pub const STATEMENTS: [&str; 75] = [
     "accounts::hold_default_key",
     "accounts::set_default_key",
     "audit_events::insert",
@@ -48,13 +49,18 @@ pub const STATEMENTS: [&str; 70] = [
     "invites::find",
     "invites::insert",
     "invites::list",
+    "invites::record_joined",
     "invites::renew",
     "invites::revoke",
     "invites::revoke_all",
     "invites::revoke_from",
+    "invites_of_keys::joined",
+    "invites_of_keys::revoke",
     "key_claims::spend",
+    "key_endings::predecessors",
     "key_endings::revoke",
     "key_endings::revoke_all",
+    "key_endings::revoke_minted_by",
     "key_endings::successors",
     "key_endings::supersede",
     "key_sessions::insert",
@@ -76,10 +82,10 @@ pub const STATEMENTS: [&str; 70] = [
     "members::has_address",
     "members::has_unclaimed",
     "members::hold",
+    "members::is_verified",
     "members::list",
     "members::other_owners",
     "members::remove",
-    "members::remove_others",
     "members::set_role",
     "organizations::delete",
     "organizations::find",
@@ -183,30 +189,38 @@ const OTHERS: &[&[&str]] = &[
     &["organizations::insert"],
     // A person's own, by their account, wherever they have seats.
     &[
+        "account_holdings::count",
         "accounts::delete",
         "accounts::find",
         "accounts::find_by_email",
         "accounts::insert",
         "accounts::lock",
+        "accounts::lock_by_email",
+        "accounts::prove",
         "accounts::renew_hash",
         "accounts::set_password",
         "accounts::set_security_mails",
         "accounts::signed_in",
         "accounts::trail_of",
         "accounts::update",
-        "accounts::verify",
         "email_tokens::find",
+        "email_tokens::is_pending",
         "email_tokens::remove",
         "email_tokens::remove_all",
         "email_tokens::replace",
         "email_tokens::spend",
+        "idempotency_keys::remove_of_person",
+        "invites::remove_accepted_by",
         "organizations::find_of",
         "organizations::list_of",
         "outbox::insert_notice",
+        "outbox::remove_about_account",
+        "pending_sign_ups::replace",
         "personal_tokens::find",
         "personal_tokens::insert",
         "personal_tokens::list",
         "personal_tokens::redigest",
+        "personal_tokens::remove_all",
         "personal_tokens::revoke",
         "personal_tokens::revoke_all",
         "personal_tokens::update",
@@ -215,6 +229,7 @@ const OTHERS: &[&[&str]] = &[
         "sessions::is_new_place",
         "sessions::is_remembered",
         "sessions::list",
+        "sessions::remove_all",
         "sessions::revoke",
         "sessions::revoke_all",
         "sessions::was_started_from",
@@ -351,6 +366,12 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "key_endings::revoke_all" => {
             key_endings::revoke_all(tx, organization, "test", "test", now).await? > 0
         }
+        "invites_of_keys::revoke" => {
+            invites_of_keys::revoke(tx, organization, Some(&[it.key]), now).await? > 0
+        }
+        "key_endings::predecessors" => {
+            !key_endings::predecessors(tx, organization, it.key).await?.is_empty()
+        }
         "key_endings::successors" => {
             !key_endings::successors(tx, organization, it.key).await?.is_empty()
         }
@@ -362,6 +383,7 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "members::find" => members::find(tx, organization, &it.seat_handle).await?.is_some(),
         "members::has_address" => members::has_address(tx, organization, &it.email).await?,
         "members::has_unclaimed" => members::has_unclaimed(tx, organization).await?,
+        "members::is_verified" => members::is_verified(tx, organization, it.seat).await?,
         "members::list" => members::list(tx, organization, None, all).await?.1 > 0,
         "members::other_owners" => members::other_owners(tx, organization, it.seat).await? > 0,
         "members::remove" => members::remove(tx, organization, it.seat, now).await?,
@@ -406,9 +428,14 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
                 email: &it.email,
                 role: Role::Member,
                 invited_by: it.seat,
+                key: None,
                 created_at: now,
             };
             invites::insert(tx, &new).await?;
+        }
+        "invites::record_joined" => {
+            invites::accept(tx, organization, it.invite, now).await?;
+            invites::record_joined(tx, organization, it.invite, it.seat).await?;
         }
         "invites::revoke_from" => {
             let from = invites::revoke_from(tx, organization, it.owner, false, now).await?;
@@ -442,11 +469,7 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         "members::claim" => {
             // Or the person would have two seats.
             members::remove(tx, organization, it.seat, now).await?;
-            return members::claim(tx, organization, it.account).await;
-        }
-        "members::remove_others" => {
-            let others = members::remove_others(tx, organization, it.account, now).await?;
-            return Ok(others > 0);
+            return Ok(members::claim(tx, organization, it.account).await?.is_some());
         }
         "organizations::delete" => organizations::delete(tx, organization, now).await?,
         "organizations::hold" => return Ok(organizations::hold(tx, organization).await?.is_some()),
@@ -482,6 +505,15 @@ async fn makes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bo
         }
         "accounts::set_default_key" => {
             accounts::set_default_key(tx, it.account_of_owner, it.key).await?;
+        }
+        "invites_of_keys::joined" => {
+            let joined = invites_of_keys::joined(tx, organization, None, 100).await?;
+            return Ok(!joined.is_empty());
+        }
+        "key_endings::revoke_minted_by" => {
+            let seat = (organization, it.owner);
+            let ended = key_endings::revoke_minted_by(tx, seat, "test", "test", now).await?;
+            return Ok(!ended.is_empty());
         }
         "callers::hold_session" => callers::hold_session(tx, organization, it.session).await?,
         "idempotency_keys::find" => {

@@ -17,6 +17,15 @@ form.addEventListener("submit", async (event) => {
       body: JSON.stringify(token ? { token, ...fields } : fields),
     });
     const answer = await response.json();
+    const hidden = form.querySelectorAll("[hidden]");
+    if (answer.code === "AUTHENTICATION_REQUIRED" && hidden.length) {
+      // Nobody is signed in here: what is needed instead is asked for.
+      for (const element of hidden) element.hidden = false;
+      const field = form.querySelector("input[disabled]");
+      field.disabled = button.disabled = false;
+      field.focus();
+      return;
+    }
     const errors = answer.meta?.errors ?? [];
     const why = errors.map((it) => (it.field === "newPassword" ? "The password " : "") + it.error);
     outcome.textContent = answer.success || !why.length ? answer.message : why.join("; ");

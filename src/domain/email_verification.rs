@@ -1,0 +1,119 @@
+//! Proving an address: by the token of a mailed link, together with the account's password.
+//!
+//! The link alone proves only that somebody reads the mailbox. Whoever made the account may be
+//! somebody else, who waits for the mailbox's owner to press the button.
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::accounts::record;
+use crate::domain::links::{digests_of, wrong_link};
+use crate::domain::mails;
+use crate::domain::passwords::Proven;
+use crate::error::{Error, Kind, Proof, Result};
+use crate::model::audit::{EventType, Trail};
+use crate::model::ids::{AccountId, SessionId};
+use crate::model::mail::{MailKind, Purpose};
+use crate::model::secret::Secret;
+use crate::repo::accounts::Locked;
+use crate::repo::{accounts, email_tokens, people};
+
+const PURPOSE: Purpose = Purpose::VerifyEmail;
+
+/// What shows, beside the link, that its account's password is known.
+pub enum PasswordProof {
+    /// A session of the account.
+    Session(SessionId),
+    /// The password itself.
+    Password(Proven),
+}
+
+impl PasswordProof {
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Session(_) => "session",
+            Self::Password(_) => "password",
+        }
+    }
+
+    /// The account, held until the transaction ends, if the proof is still good then.
+    async fn hold(&self, tx: &mut PgConnection, account: AccountId) -> Result<Locked> {
+        match self {
+            Self::Password(proven) => proven.hold(tx).await,
+            Self::Session(session) => {
+                let account = accounts::lock(tx, account).await.map_err(|_| wrong_link())?;
+                people::confirm_session(tx, None, *session).await?;
+                Ok(account)
+            }
+        }
+    }
+}
+
+/// Proves the account's address. Nothing else changes. Where the person is to go on to.
+///
+/// # Errors
+/// Unauthenticated where the link's token is unknown, expired or used, or where the session ended
+/// or the password was changed meanwhile; the link stays good then.
+pub async fn verify(
+    app: &App,
+    account: AccountId,
+    token: &Secret,
+    proof: &PasswordProof,
+    trail: &Trail,
+) -> Result<Option<String>> {
+    let digests = digests_of(app, token)?;
+    app.db
+        .transaction(async |tx| {
+            let account = proof.hold(tx, account).await?;
+            let spent = email_tokens::spend(tx, (account.id, PURPOSE), &digests).await?;
+            let callback_url = spent.ok_or_else(wrong_link)?;
+            if accounts::prove(tx, account.id, trail.at).await? {
+                let (event, target) = (EventType::EmailVerified, account.id.to_string());
+                let detail = json!({ "proof": proof.as_str() });
+                record(tx, account.id, event, &target, detail, trail).await?;
+            }
+            Ok(callback_url)
+        })
+        .await
+}
+
+/// The rejection of a link that is shown without a proof of the password.
+#[must_use]
+pub fn password_required() -> Error {
+    let message = "`password` is required where there is no session of the account";
+    Error::unauthenticated(Proof::Missing, message)
+}
+
+/// Mails an account's link again, but only where the last one has expired: whoever knows the
+/// password could otherwise have one mailed at the moment that suits them. Where too many were
+/// mailed, none is.
+///
+/// # Errors
+/// The database's own.
+pub async fn mail_again(
+    app: &App,
+    account: &Locked,
+    callback_url: Option<&str>,
+    trail: &Trail,
+) -> Result<()> {
+    let (link, to) = ((account.id, PURPOSE), account.email.as_str());
+    if app.db.run(async |db| email_tokens::is_pending(db, link, to).await).await? {
+        return Ok(());
+    }
+    let mailing = app.db.transaction(async |tx| {
+        // Held, so that of two that ask at once one mails.
+        let account = accounts::lock(tx, account.id).await?;
+        if account.is_verified || email_tokens::is_pending(tx, link, to).await? {
+            return Ok(());
+        }
+        mails::queue(app, tx, (MailKind::Link(PURPOSE), to), callback_url, trail.at).await
+    });
+    let mail = (PURPOSE.as_str(), to);
+    let mailed = mails::counted(app, trail.address, mail, |judged| judged.require(), mailing).await;
+    app.mail_waker.notify_one();
+    match mailed {
+        Err(error) if matches!(error.kind(), Kind::RateLimited | Kind::NotFound) => Ok(()),
+        done => done,
+    }
+}

@@ -1,0 +1,74 @@
+//! What an account made before its address was proven is worth nothing to anybody: whoever made it
+//! may not be whoever reads the mailbox.
+//!
+//! Invariant: inviting people and making organizations need a verified address, so nothing here
+//! ends another person's membership or keys.
+
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+
+use crate::domain::invites_of_keys;
+use crate::error::Result;
+use crate::model::audit::Trail;
+use crate::model::ids::AccountId;
+use crate::repo::users::Seat;
+use crate::repo::{invites, key_endings, personal_tokens, sessions};
+
+/// How much ended.
+#[derive(Default)]
+pub struct Ended {
+    sessions: i64,
+    personal_tokens: u64,
+    keys: usize,
+    invitations: u64,
+}
+
+impl Ended {
+    /// Adds the counts to the detail of an audit event.
+    pub fn add_to(&self, detail: &mut Value) {
+        detail["sessions_ended"] = json!(self.sessions);
+        detail["personal_tokens_ended"] = json!(self.personal_tokens);
+        detail["keys_ended"] = json!(self.keys);
+        detail["invitations_ended"] = json!(self.invitations);
+    }
+}
+
+/// Ends the account's sessions and personal tokens, the keys that its memberships minted and their
+/// open invitations. The account is held, and so are the organizations of its `seats`. One that it
+/// has no seat in any more is somebody else's and stays as it is.
+///
+/// Sessions are removed and not only ended: where somebody signed in from before is trusted with
+/// more tries to sign in.
+///
+/// # Errors
+/// The database's own.
+pub async fn end(
+    tx: &mut PgConnection,
+    account: AccountId,
+    seats: &[Seat],
+    trail: &Trail,
+) -> Result<Ended> {
+    let mut ended = Ended {
+        sessions: sessions::remove_all(tx, account).await?,
+        personal_tokens: personal_tokens::revoke_all(tx, account, trail.at).await?,
+        ..Ended::default()
+    };
+    let (reason, by) = ("Minted before the address of its account was proven", account.to_string());
+    for seat in seats {
+        let membership = (seat.organization, seat.id);
+        // A key that was being minted meanwhile is seen only once its parent's lock was waited
+        // for; from a key that is revoked in here nothing more can be minted.
+        loop {
+            let keys = key_endings::revoke_minted_by(tx, membership, reason, &by, trail.at).await?;
+            if keys.is_empty() {
+                break;
+            }
+            ended.keys += keys.len();
+            let of_keys = invites_of_keys::end(tx, seat.organization, Some(&keys), trail).await?;
+            ended.invitations += of_keys.invitations;
+        }
+        let (organization, id) = membership;
+        ended.invitations += invites::revoke_from(tx, organization, id, false, trail.at).await?;
+    }
+    Ok(ended)
+}

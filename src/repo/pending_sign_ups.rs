@@ -1,0 +1,44 @@
+//! Accounts whose address is not verified: the newest sign-up of an address counts.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::error::{Error, Result};
+use crate::model::account::{AccountHandle, PersonName};
+use crate::model::ids::{AccountId, OrganizationId};
+use crate::repo::OnConstraints;
+use crate::repo::accounts::HANDLE_TAKEN;
+
+/// Gives an account whose address is not verified to whoever signed up with it last; its home
+/// organization.
+///
+/// Mails to the address are held first: changing the handle makes their worker wait for this
+/// account.
+///
+/// # Errors
+/// Conflict where another account has the handle; internal where the account is verified or gone.
+pub async fn replace(
+    db: &mut PgConnection,
+    id: AccountId,
+    (name, handle): (Option<&PersonName>, &AccountHandle),
+    password_hash: &str,
+    at: DateTime<Utc>,
+) -> Result<OrganizationId> {
+    let home = sqlx::query_scalar!(
+        "update accounts
+         set name = $2, handle = $3, password_hash = $4, password_version = password_version + 1,
+             last_login_at = null, updated_at = $5
+         where id = $1 and verified_at is null and deleted_at is null
+         returning home_organization_id",
+        id.uuid(),
+        name.map(PersonName::as_str),
+        handle.as_str(),
+        password_hash,
+        at,
+    )
+    .fetch_optional(db)
+    .await
+    .on_constraints(&[HANDLE_TAKEN])?;
+    let gone = || Error::internal("the account of a pending sign-up is not there");
+    home.map(OrganizationId).ok_or_else(gone)
+}

@@ -1,0 +1,103 @@
+//! What needs a proven address: inviting people, and making further organizations.
+
+use serde_json::json;
+
+use crate::support::actor::Actor;
+use crate::support::app::text;
+use crate::support::{TestApp, run};
+
+async fn may_invite(app: &TestApp, actor: &Actor, org_id: &str, email: &str, may: bool) {
+    let path = format!("/api/user/organizations/{org_id}/invites");
+    let answer = actor.post(&path, json!({ "email": email, "role": "member" })).await;
+    if may {
+        answer.has_status(201);
+        app.mailed_token().await;
+    } else {
+        answer.has_failed(403, "EMAIL_NOT_VERIFIED");
+        assert!(app.mails().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn who_has_not_proven_their_address_invites_nobody_by_any_credential() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let link = app.mailed_token().await;
+        let scopes = json!(["members:write"]);
+        let pinned = json!({ "organizationId": ann.org_id });
+        let token = json!({ "name": "t", "scopes": scopes, "metadata": pinned });
+        let (pinned, _) = app.make_token(&ann.cookie, token).await;
+        let (token, _) =
+            app.make_token(&ann.cookie, json!({ "name": "t", "scopes": scopes })).await;
+        // A key that they minted is theirs, in this.
+        let key = app.make_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await.api_key;
+        let child = app.mint(&key, json!({ "name": "child" })).await.api_key;
+        let credentials = [
+            app.session(&ann.cookie),
+            app.bearer(&ann.token),
+            app.key(&pinned),
+            app.key(&token),
+            app.key(&key),
+            app.key(&child),
+        ];
+        for actor in &credentials {
+            may_invite(app, actor, &ann.org_id, "ben@example.com", false).await;
+        }
+        let request = json!({ "token": link });
+        let session = app.session(&ann.cookie);
+        session.post("/api/auth/verify-email", request).await.has_status(200);
+        for (number, actor) in credentials.iter().enumerate() {
+            let email = format!("person{number}@example.com");
+            may_invite(app, actor, &ann.org_id, &email, true).await;
+        }
+    })
+    .await;
+}
+
+/// A seat that open signup made is nobody's: there is no address to prove.
+#[tokio::test]
+async fn a_key_of_an_organization_that_no_person_has_claimed_invites() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        may_invite(app, &app.key(&acme.api_key), &acme.org_id, "ben@example.com", true).await;
+    })
+    .await;
+}
+
+/// Of an invitation that was made before inviting needed a proof.
+#[tokio::test]
+async fn who_has_not_proven_their_address_sends_no_invitation_again() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let path = format!("/api/user/organizations/{}/invites", ann.org_id);
+        let session = app.session(&ann.cookie);
+        let request = json!({ "email": "ben@example.com", "role": "member" });
+        let made = session.post(&path, request).await.has_status(201);
+        app.mails().await;
+        app.execute("update accounts set verified_at = null").await;
+        let again = format!("{path}/{}/resend", text(&made.body["data"]["id"]));
+        session.post(&again, json!({})).await.has_failed(403, "EMAIL_NOT_VERIFIED");
+        assert!(app.mails().await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_has_not_proven_their_address_makes_no_further_organization() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let link = app.mailed_token().await;
+        let actors = [app.session(&ann.cookie), app.bearer(&ann.token)];
+        for actor in &actors {
+            let refused = actor.post("/api/user/organizations", json!({ "name": "More" })).await;
+            refused.has_failed(403, "EMAIL_NOT_VERIFIED");
+        }
+        let request = json!({ "token": link });
+        actors[0].post("/api/auth/verify-email", request).await.has_status(200);
+        for actor in &actors {
+            let made = actor.post("/api/user/organizations", json!({ "name": "More" })).await;
+            made.has_status(201);
+        }
+    })
+    .await;
+}
