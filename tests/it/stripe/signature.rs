@@ -104,12 +104,12 @@ async fn one_good_signature_among_several_is_enough_under_any_secret() {
 #[tokio::test]
 async fn what_stripe_signed_and_is_no_event_is_refused_with_what_is_wrong() {
     run(async |app| {
-        for body in ["garbage", "{", "", "{}{}", "nul", "\u{feff}{}"] {
+        for body in ["garbage", "{", "", "{}{}", "nul"] {
             let answer = app.signing(body).send("POST", PATH, body).await;
             let answer = answer.has_failed(400, "malformed");
             assert!(answer.body["detail"].as_str().unwrap().contains("not valid JSON"));
         }
-        for body in ["[]", "null", "7", "\"text\"", "{}", r#"{"type":7}"#] {
+        for body in ["[]", "null", "7", "\"text\"", "{}", "\u{feff}{}", r#"{"type":7}"#] {
             let answer = app.signing(body).send("POST", PATH, body).await;
             let answer = answer.has_failed(422, "validation_error");
             assert_eq!(answer.refused_fields(), ["type"]);
