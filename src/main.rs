@@ -50,7 +50,7 @@ enum Command {
     /// Look at the trails of what happened.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Run a program such as pg_dump, pg_restore or psql, connected to the private Postgres.
+    /// Run a program such as `pg_dump`, `pg_restore` or `psql`, connected to the private Postgres.
     Postgres {
         /// The program.
         program: String,

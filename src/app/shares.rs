@@ -75,8 +75,8 @@ impl Shares {
             Arc::clone(share.or_insert_with(|| Arc::new(Semaphore::new(self.0.size))))
         };
         // Made before it has its permit, so that one that is dropped while it waits is forgotten.
-        let mut permit = Permit { shares: self.clone(), subject, permit: None };
-        permit.permit = semaphore.acquire_owned().await.ok();
+        let mut permit = Permit { shares: self.clone(), subject, held: None };
+        permit.held = semaphore.acquire_owned().await.ok();
         Some(permit)
     }
 }
@@ -91,13 +91,13 @@ impl Parts {
 pub struct Permit {
     shares: Shares,
     subject: Subject,
-    permit: Option<OwnedSemaphorePermit>,
+    held: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Permit {
     /// Forgets shares that nobody uses or waits for.
     fn drop(&mut self) {
-        drop(self.permit.take());
+        drop(self.held.take());
         let mut in_use = self.shares.0.in_use();
         if in_use.get(&self.subject).is_some_and(|share| Arc::strong_count(share) == 1) {
             in_use.remove(&self.subject);

@@ -39,14 +39,14 @@ pub async fn begin_signing(
         }
         return Ok(());
     }
-    let (any, signed) = audit_heads::has_events(db).await?;
-    if signed {
+    let (has_events, has_macs) = audit_heads::has_events(db).await?;
+    if has_macs {
         tracing::error!(
             "audit_signing is empty: it was removed past the application; run tenantry audit verify"
         );
         return Ok(());
     }
-    let until = if any { now + UPGRADE } else { now };
+    let until = if has_events { now + UPGRADE } else { now };
     match signer.sign_start(now, until) {
         Some(start) => audit_heads::put_signing_start(db, &start, false).await,
         None => Ok(()),

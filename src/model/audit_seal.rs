@@ -36,8 +36,8 @@ const SIGNING: &[u8] = b"tenantry audit signing 1";
 pub struct AuditSigner(Arc<Keys>);
 
 struct Keys {
-    /// By the ids of their peppers, newest first.
-    keys: Vec<(String, Key)>,
+    /// With the ids of their peppers, newest first.
+    by_pepper: Vec<(String, Key)>,
     /// Together they make nonces that nobody else makes.
     process: [u8; 8],
     signed: AtomicU64,
@@ -117,13 +117,13 @@ impl AuditSigner {
             peppers.into_iter().filter_map(|(id, pepper)| Some((id.to_owned(), Key::of(pepper)?)));
         let mut process = [0; 8];
         entropy.fill(&mut process);
-        Self(Arc::new(Keys { keys: keys.collect(), process, signed: AtomicU64::new(0) }))
+        Self(Arc::new(Keys { by_pepper: keys.collect(), process, signed: AtomicU64::new(0) }))
     }
 
     /// Signs an event; `None` only where there is no pepper, which no configuration allows.
     #[must_use]
     pub fn sign(&self, event: &AuditEvent<'_>) -> Option<EventSeal> {
-        let (pepper_id, key) = self.0.keys.first()?;
+        let (pepper_id, key) = self.0.by_pepper.first()?;
         let nonce = self.next_nonce();
         let address = event.trail.address.map(|address| address.to_string());
         let content = (
@@ -203,7 +203,7 @@ impl AuditSigner {
         (position, digest): (i64, [u8; 32]),
         unsigned_until: i64,
     ) -> Option<SignedHead> {
-        let (pepper_id, key) = self.0.keys.first()?;
+        let (pepper_id, key) = self.0.by_pepper.first()?;
         let (pepper_id, mac) = (pepper_id.clone(), [0; 32]);
         let mut head = SignedHead { position, digest, unsigned_until, pepper_id, mac };
         head.mac = head_mac(key, organization, &head);
@@ -223,7 +223,7 @@ impl AuditSigner {
         started_at: DateTime<Utc>,
         unsigned_until: DateTime<Utc>,
     ) -> Option<SigningStart> {
-        let (pepper_id, key) = self.0.keys.first()?;
+        let (pepper_id, key) = self.0.by_pepper.first()?;
         let (pepper_id, mac) = (pepper_id.clone(), [0; 32]);
         let mut start = SigningStart { started_at, unsigned_until, pepper_id, mac };
         start.mac = start_mac(key, &start);
@@ -239,7 +239,7 @@ impl AuditSigner {
     /// Whether what was signed under a pepper would be signed under another one now.
     #[must_use]
     pub fn is_old(&self, pepper_id: &str) -> bool {
-        self.0.keys.first().is_none_or(|(newest, _)| newest != pepper_id)
+        self.0.by_pepper.first().is_none_or(|(newest, _)| newest != pepper_id)
     }
 
     fn check(
@@ -248,7 +248,7 @@ impl AuditSigner {
         shown: &[u8; 32],
         made: impl FnOnce(&Key) -> [u8; 32],
     ) -> Proof {
-        match self.0.keys.iter().find(|(id, _)| id == pepper_id) {
+        match self.0.by_pepper.iter().find(|(id, _)| id == pepper_id) {
             None => Proof::NoPepper(pepper_id.to_owned()),
             Some((_, key)) if made(key).ct_eq(shown).into() => Proof::Good,
             Some(_) => Proof::Wrong,

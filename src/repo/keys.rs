@@ -76,10 +76,7 @@ pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<()> {
     if let Some(name) = key.name {
         free_name(db, key.organization, name).await?;
     }
-    match try_insert(db, key).await? {
-        true => Ok(()),
-        false => Err(Error::conflict(NAME_TAKEN.1)),
-    }
+    if try_insert(db, key).await? { Ok(()) } else { Err(Error::conflict(NAME_TAKEN.1)) }
 }
 
 /// Stores a new key unless another one has its name; whether it did. The index of names decides,

@@ -419,8 +419,8 @@ async fn an_overload_of_somebody_else_s_does_not_run_as_the_owner_of_the_tables(
              create role {name}; set role {name};"
         );
         for (overload, returns) in overloads {
-            let overload = format!("create function public.{overload} returns {returns}");
-            sql.push_str(&format!("{overload} language plpgsql as $f$ {owned} $f$;"));
+            let create = ["create function public.", overload, " returns ", returns].concat();
+            sql.extend([&create, " language plpgsql as $f$ ", owned, " $f$;"]);
         }
         let mut attacker = app.superuser().await;
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut attacker).await.unwrap();

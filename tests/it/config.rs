@@ -203,7 +203,8 @@ fn a_setting_in_quotes_is_rejected_by_name_whatever_the_setting() {
 fn a_secret_that_begins_or_ends_with_a_quote_is_rejected_in_a_list_too() {
     let good = "0123456789abcdef0123456789abcdef";
     let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER), ("SIGNUP_MODE", "gated")];
-    let masters = tenantry::model::master_scope::MasterScope::ALL.map(|scope| scope.variable());
+    let masters = tenantry::model::master_scope::MasterScope::ALL
+        .map(tenantry::model::master_scope::MasterScope::variable);
     for name in masters.into_iter().chain(["STRIPE_WEBHOOK_SECRET", "SIGNUP_TOKEN"]) {
         let with = |value: &str| {
             let token = if name == "SIGNUP_TOKEN" { value } else { good };

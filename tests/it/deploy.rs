@@ -76,7 +76,7 @@ fn what_the_server_is_doing_and_the_process_is_using_are_exported() {
         r#"password_hash_queue{state="waiting"} 0"#,
         r#"db_pool_waiting{pool="requests"} 0"#,
         r#"db_pool_wait_seconds_count{pool="lookups"} "#,
-        r#"requests_shed_total 0"#,
+        "requests_shed_total 0",
         r#"stripe_events_total{outcome="unfulfilled"} 0"#,
         "process_cpu_seconds_total ",
         "process_resident_memory_bytes ",

@@ -1,4 +1,4 @@
-//! Behind a real PgBouncer: in session mode everything works and each connection keeps its
+//! Behind a real `PgBouncer`: in session mode everything works and each connection keeps its
 //! settings; in the other modes a server does not start.
 
 use std::process::Output;

@@ -3,7 +3,6 @@
 use axum::body::Body;
 use serde_json::json;
 use tenantry::app::in_flight::{Cost, Place};
-use tenantry::model::limit::Subject;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;

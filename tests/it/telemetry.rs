@@ -211,11 +211,11 @@ fn an_export_that_fails_is_counted_each_time_and_logged_once_a_minute_with_its_c
         ]);
         let failed = || {
             let metrics = server.metrics();
-            let lines = metrics.lines();
+            let mut lines = metrics.lines();
             let count = |it: &str| {
                 it.strip_prefix("trace_exports_total{outcome=\"failed\"} ")?.parse::<u64>().ok()
             };
-            lines.filter_map(count).next().unwrap_or_default()
+            lines.find_map(count).unwrap_or_default()
         };
         for exports in 1..=3 {
             curl(&[&server.url("/health/live")]);

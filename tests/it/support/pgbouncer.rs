@@ -1,4 +1,4 @@
-//! A real PgBouncer before the Postgres that all tests share.
+//! A real `PgBouncer` before the Postgres that all tests share.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::own_postgres::as_user;
 use super::server::{eventually, signal};
 
-/// A running PgBouncer.
+/// A running `PgBouncer`.
 pub struct PgBouncer {
     folder: TempDir,
     process: Child,
