@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn an_address_in_brackets_is_an_address() {
-        for text in ["postgres://u:p@[::1]:5433/db", "postgres://u:p@/db?host=[::1]&port=5433"] {
+        for text in ["postgres://u:p@[::1]:5433/db", "postgres:///db?host=[::1]&port=5433&user=u"] {
             let options = parse(text).expect("good");
             assert_eq!((options.get_host(), options.get_port()), ("::1", 5433), "{text}");
         }
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_the_driver_takes_is_taken() {
-        let text = "postgresql://u@/db?host=/run/postgresql&port=5433&user=a&dbname=b&\
+        let text = "postgresql:///db?host=/run/postgresql&port=5433&user=a&dbname=b&\
                     application_name=t&options[search_path]=x&statement-cache-capacity=50";
         let options = parse(text).expect("good");
         assert_eq!(options.get_database(), Some("b"));

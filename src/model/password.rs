@@ -202,7 +202,7 @@ mod tests {
         ] {
             let password = NewPassword::parse(text).ok().unwrap();
             assert!(password.differs_from(&email(own)).is_err(), "{text}");
-            assert!(password.differs_from(&email("bob@example.com")).is_ok());
+            assert!(password.differs_from(&email("bob@other.org")).is_ok());
         }
     }
 
@@ -213,7 +213,6 @@ mod tests {
             "example.com1",
             "Example.com!",
             "example.com2026!",
-            "somebody",
             "Somebody2026!",
             "1somebody@example.com1",
             "xsomebody@example",
