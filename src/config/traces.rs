@@ -84,11 +84,12 @@ fn parse_endpoint(text: &str) -> Result<Url, Invalid> {
         matches!(url.scheme(), "http" | "https")
             && url.username().is_empty()
             && url.password().is_none()
+            && url.query().is_none()
     };
     let url = Url::parse(text).ok().filter(is_plain);
     url.ok_or(
-        "must be an http:// or https:// URL, such as http://127.0.0.1:4318; a password belongs \
-         into OTEL_EXPORTER_OTLP_HEADERS"
+        "must be an http:// or https:// URL, such as http://127.0.0.1:4318; what is secret \
+         belongs into OTEL_EXPORTER_OTLP_HEADERS, not into the URL"
             .into(),
     )
 }

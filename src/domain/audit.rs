@@ -47,10 +47,13 @@ pub async fn begin_signing(
         return Ok(());
     }
     let until = if has_events { now + UPGRADE } else { now };
-    match signer.sign_start(now, until) {
-        Some(start) => audit_heads::put_signing_start(db, &start, false).await,
-        None => Ok(()),
+    let Some(start) = signer.sign_start(now, until) else { return Ok(()) };
+    audit_heads::put_signing_start(db, &start, false).await?;
+    let mut from = Uuid::nil();
+    while let Some(next) = publish_page(db, signer, (from, has_events), now).await? {
+        from = next;
     }
+    Ok(())
 }
 
 /// Since when events carry MACs, as far as that is proven.
@@ -78,26 +81,36 @@ pub async fn publish_heads(app: &App) -> Result<bool> {
         tracing::info!("{SINCE}{since}");
     }
     let is_upgrade = start.is_some_and(|start| start.unsigned_until > now);
-    let mut from = Uuid::nil();
-    loop {
-        let ends = async |db: &mut _| audit_heads::ends(db, from, is_upgrade, PAGE).await;
-        let ends = app.db.run(ends).await?;
-        let Some(last) = ends.last().map(|end| end.organization.0.as_u128()) else { break };
-        let heads: Vec<_> = ends
-            .into_iter()
-            .filter_map(|end| Some((end.organization, publish(app, &end)?)))
-            .collect();
-        if !heads.is_empty() {
-            app.db.run(async |db| audit_heads::keep(db, &heads, now).await).await?;
-        }
-        let Some(next) = last.checked_add(1) else { break };
-        from = Uuid::from_u128(next);
+    let (signer, mut from) = (&app.audit_signer, Uuid::nil());
+    let page = async |db: &mut _, from| publish_page(db, signer, (from, is_upgrade), now).await;
+    while let Some(next) = app.db.run(async |db| page(db, from).await).await? {
+        from = next;
     }
     Ok(is_upgrade)
 }
 
+/// Publishes the heads of some organizations, from that with the least id that is at least `from`
+/// on; where the next ones begin. In an upgrade, what carries no MAC is vouched for.
+async fn publish_page(
+    db: &mut PgConnection,
+    signer: &AuditSigner,
+    (from, is_upgrade): (Uuid, bool),
+    now: DateTime<Utc>,
+) -> Result<Option<Uuid>> {
+    let ends = audit_heads::ends(db, from, is_upgrade, PAGE).await?;
+    let Some(last) = ends.last().map(|end| end.organization.0.as_u128()) else { return Ok(None) };
+    let heads: Vec<_> = ends
+        .into_iter()
+        .filter_map(|end| Some((end.organization, publish(signer, &end)?)))
+        .collect();
+    if !heads.is_empty() {
+        audit_heads::keep(db, &heads, now).await?;
+    }
+    Ok(last.checked_add(1).map(Uuid::from_u128))
+}
+
 /// Logs one head, where it has to be; what to write down of it.
-fn publish(app: &App, end: &ChainEnd) -> Option<SignedHead> {
+fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
     let ChainEnd { organization, head, published, .. } = end;
     let is_same = published.as_ref().is_some_and(|it| it.position == head.position);
     if !is_same {
@@ -105,7 +118,7 @@ fn publish(app: &App, end: &ChainEnd) -> Option<SignedHead> {
     }
     let mut unsigned_until = end.last_unsealed;
     if let Some(published) = published {
-        match app.audit_signer.check_head(*organization, published) {
+        match signer.check_head(*organization, published) {
             Proof::Good if end.digest_there == Some(published.digest) => {}
             // Nothing is known of what it says, and it stays for when the pepper is back.
             Proof::NoPepper(_) => return None,
@@ -120,10 +133,10 @@ fn publish(app: &App, end: &ChainEnd) -> Option<SignedHead> {
             }
         }
         unsigned_until = unsigned_until.max(published.unsigned_until);
-        let is_current = !app.audit_signer.is_old(&published.pepper_id);
+        let is_current = !signer.is_old(&published.pepper_id);
         if is_same && is_current && unsigned_until == published.unsigned_until {
             return None;
         }
     }
-    app.audit_signer.sign_head(*organization, (head.position, head.digest), unsigned_until)
+    signer.sign_head(*organization, (head.position, head.digest), unsigned_until)
 }

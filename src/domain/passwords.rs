@@ -186,8 +186,12 @@ pub async fn change(
     } else {
         sessions::revoke(tx, account.id, this, trail.at).await?;
     }
-    outbox::withdraw(tx, MailKind::Link(Purpose::ResetPassword), &account.email).await?;
-    email_tokens::remove(tx, (account.id, Purpose::ResetPassword)).await?;
+    // Of an unproven account, the links to reset are the mailbox's owner's, and who changes the
+    // password may be somebody else, who would keep the account for ever by changing it again.
+    if account.is_proven {
+        outbox::withdraw(tx, MailKind::Link(Purpose::ResetPassword), &account.email).await?;
+        email_tokens::remove(tx, (account.id, Purpose::ResetPassword)).await?;
+    }
     let target = account.id.to_string();
     let detail = json!({ "other_sessions_ended": ends_others });
     record(tx, account.id, EventType::PasswordChanged, &target, detail, trail).await?;

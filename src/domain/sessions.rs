@@ -110,8 +110,10 @@ pub async fn end_others(
 ) -> Result<u64> {
     confirm(tx, person, this).await?;
     let ended = sessions::revoke_all(tx, person.account, Some(this), trail.at).await?;
-    let detail = json!({ "count": ended });
-    let account = person.account.to_string();
-    record(tx, person.account, EventType::SessionsRevoked, &account, detail, trail).await?;
+    if ended > 0 {
+        let detail = json!({ "count": ended });
+        let account = person.account.to_string();
+        record(tx, person.account, EventType::SessionsRevoked, &account, detail, trail).await?;
+    }
     Ok(ended)
 }

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::model::audit::Trail;
 use crate::model::ids::AccountId;
 use crate::repo::users::Seat;
-use crate::repo::{invites, key_endings, personal_tokens, sessions};
+use crate::repo::{accounts, invites, key_endings, personal_tokens, sessions};
 
 /// How much ended.
 #[derive(Default)]
@@ -48,6 +48,8 @@ pub async fn end(
     seats: &[Seat],
     trail: &Trail,
 ) -> Result<Ended> {
+    // Who switched the security notices off may not be who owns the address.
+    accounts::set_security_mails(tx, account, true, trail.at).await?;
     let mut ended = Ended {
         sessions: sessions::remove_all(tx, account).await?,
         personal_tokens: personal_tokens::revoke_all(tx, account, trail.at).await?,

@@ -148,14 +148,13 @@ pub async fn count_token_check(app: &App, context: &RequestContext) -> Result<()
     count(app, context, Limit::TokenChecks, Subject::address(context.address)).await
 }
 
-/// Requests that end something, or that another limit counts: nobody is kept from signing out or
+/// Requests that end something: nobody is kept from signing out or
 /// from ending a credential because of what a colleague does.
-const ENDINGS: [&str; 6] = [
+const ENDINGS: [&str; 5] = [
     "/auth/logout",
     "/api/auth/sign-out",
     "/api/auth/revoke-session",
     "/api/auth/revoke-other-sessions",
-    "/api/auth/change-password",
     "/api/auth/api-key/delete",
 ];
 

@@ -205,6 +205,7 @@ pub struct RecordedEvent {
 }
 
 /// One row of the trail, as it is written.
+#[derive(Clone)]
 pub struct AuditEvent<'a> {
     /// Whose trail.
     pub organization: OrganizationId,

@@ -18,6 +18,9 @@ use crate::model::ids::OrganizationId;
 /// # Errors
 /// The database's own.
 pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()> {
+    // What is signed is what is stored.
+    let detail = audit_detail::bounded(&event.detail);
+    let event = &AuditEvent { detail, ..event.clone() };
     let seal = event.trail.signer.sign(event);
     let seal = seal.ok_or_else(|| Error::internal("no pepper to sign audit events under"))?;
     sqlx::query_scalar!(
@@ -37,7 +40,7 @@ pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()>
         event.trail.address.map(|address| address.to_string()),
         event.trail.request_id,
         event.key_display_id,
-        audit_detail::bounded(&event.detail),
+        event.detail,
         event.trail.at,
         seal.nonce,
         seal.pepper_id,

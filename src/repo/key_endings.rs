@@ -128,7 +128,7 @@ pub async fn revoke_all(
          where id = any(array(
              select id from api_keys
              where organization_id = $1 and revoked_at is null
-               and (expires_at is null or expires_at > now())
+               and (superseded_at is not null or expires_at is null or expires_at > now())
              order by id
              for no key update))",
         organization.0,
@@ -217,7 +217,7 @@ pub async fn revoke_minted_by(
          where id = any(array(
              select id from api_keys
              where organization_id = $1 and user_id = $2 and revoked_at is null
-               and (expires_at is null or expires_at > now())
+               and (superseded_at is not null or expires_at is null or expires_at > now())
              order by id
              for no key update))
          returning id",

@@ -78,7 +78,8 @@ pub async fn insert_notice(
          select $1, $2, a.email, $4, now() from accounts a
          where a.id = $3 and a.security_mails and a.verified_at is not null
            and not exists (select from outbox o
-                           where o.address = a.email and o.kind = $2 and o.dead_at is null)",
+                           where o.address = a.email and o.kind = $2 and o.dead_at is null
+                             and o.attempts = 0)",
         id,
         notice.as_str(),
         account.uuid(),
