@@ -69,6 +69,8 @@ pub struct Named {
     pub handle: OrgHandle,
     /// Whether it is said to be there already, and the payer's.
     pub is_existing: bool,
+    /// Whether this is the first invoice of its subscription.
+    pub begins: bool,
 }
 
 /// What applying an event came to.
@@ -201,7 +203,8 @@ async fn judge(
         Happened::Paid(_) | Happened::Bought { .. } => false,
     };
     let pays = matches!(event.what, Happened::Paid(_));
-    if !counts(event, known.as_ref(), pays && named.is_some()) || !(pays || suspends) {
+    let may_be_new = pays && named.is_some_and(|named| named.begins);
+    if !counts(event, known.as_ref(), may_be_new) || !(pays || suspends) {
         return Ok(Effect::Recorded);
     }
     billing_customers::put_payer(tx, standing.id, &payer_of(event), trail.at).await?;
@@ -217,8 +220,9 @@ async fn judge(
 }
 
 /// Whether an event says how the organization stands: it is no older than the last that did, and
-/// about the subscription that pays for it. A payment that names the organization may be by a new
-/// one; what no subscription is due for says nothing.
+/// about the subscription that pays for it. The first payment of another subscription, which names
+/// the organization, puts that in its place; later ones do not, or the last invoices of a
+/// subscription that was given up would. What no subscription is due for says nothing.
 fn counts(event: &BillingEvent, known: Option<&BillingCustomer>, may_be_new: bool) -> bool {
     let Some(subscription) = &event.subscription else { return false };
     known.is_none_or(|known| {

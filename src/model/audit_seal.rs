@@ -3,8 +3,9 @@
 //! database does not hold.
 //!
 //! An event's MAC is made here, before the database sees the event. Its place is known only when
-//! the transaction commits, so the database seals the link, under a key of that transaction alone:
-//! it holds the key for no longer, and one that is overheard seals nothing else.
+//! the transaction commits, so the database seals the link, under a key of that transaction alone,
+//! which it holds for no longer. The one thing to know: a link names its key itself, so a key that
+//! is overheard can seal other links; it can not make an event.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -182,7 +182,7 @@ async fn repeated_requests_take_nothing_and_are_never_refused() {
     limited(r#"{"key_mint":{"quota":1},"organizations":{"quota":1}}"#)
         .run(async |app| {
             let acme = app.sign_up().await;
-            let ann = app.sign_up_person("ann@example.com").await;
+            let ann = app.verified_person("ann@example.com").await;
             let request = json!({ "name": "a", "scopes": ["usage:read"] });
             let key = app.key(&acme.api_key);
             let session = app.session(&ann.cookie);

@@ -13,7 +13,7 @@ const KEYS: &str = "/v1/organization/api-keys";
 async fn null_for_an_optional_field_of_a_create_counts_as_left_out() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.verified_person("ann@example.com").await;
         let (key, session) = (app.key(&acme.api_key), app.session(&ann.cookie));
         let of_user = format!("/api/user/organizations/{}", ann.org_id);
         let request = json!({ "name": "a", "scopes": ["usage:read"], "expires_at": null,

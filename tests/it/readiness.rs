@@ -8,7 +8,10 @@ use crate::support::server::Place;
 use crate::support::{TestApp, run};
 
 async fn administer(app: &TestApp, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut app.superuser().await).await.unwrap();
+    let mut db = app.superuser().await;
+    // Also where the database's default is that nothing is changed.
+    sqlx::raw_sql("set default_transaction_read_only = off").execute(&mut db).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();
 }
 
 /// Changes a setting of the database, for connections from now on: there are no others.

@@ -128,7 +128,8 @@ impl Reader<'_> {
         ];
         places.iter().find_map(|place| {
             let handle = OrgHandle::parse(self.text(&format!("{place}.org_id"))?).ok()?;
-            Some(Named { handle, is_existing: self.says_existing(place) })
+            let begins = self.text("data.object.billing_reason") == Some("subscription_create");
+            Some(Named { handle, is_existing: self.says_existing(place), begins })
         })
     }
 

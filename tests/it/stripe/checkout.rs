@@ -210,6 +210,7 @@ async fn an_invoice_that_is_told_of_before_its_checkout_does_not_hide_the_plan()
         let invoice = paid("evt_2", "acme");
         let details = json!({ "subscription": "sub_new", "metadata": { "org_id": "acme" } });
         let invoice = with(invoice, "parent/subscription_details", details);
+        let invoice = with(invoice, "billing_reason", "subscription_create");
         app.stripe(&later(invoice, 21)).await.has_status(200);
         let session = checkout("evt_3", "acme", "scale");
         let session = later(with(session, "subscription", "sub_new"), 20);
@@ -225,6 +226,26 @@ async fn an_invoice_that_is_told_of_before_its_checkout_does_not_hide_the_plan()
         assert_eq!(stored(app, "acme").await.1, "pro");
         let suspended = "select count(*) from organizations where suspended_at is not null";
         assert_eq!(app.count(suspended).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_invoices_of_the_subscription_before_do_not_put_it_back() {
+    run(async |app| {
+        bought(app, "acme").await;
+        let session = with(checkout("evt_2", "acme", "scale"), "subscription", "sub_new");
+        assert_eq!(
+            app.stripe(&later(session, 10)).await.has_status(200).body["effect"],
+            "plan_set"
+        );
+        let details = json!({ "subscription": "sub_acme", "metadata": { "org_id": "acme" } });
+        let last = with(paid("evt_3", "acme"), "parent/subscription_details", details);
+        let answer = app.stripe(&later(last, 20)).await.has_status(200);
+        assert_eq!(answer.body["effect"], "recorded");
+        app.stripe(&later(ended("evt_4", "acme"), 30)).await.has_status(200);
+        let suspended = "select count(*) from organizations where suspended_at is not null";
+        assert_eq!(app.count(suspended).await, 0);
     })
     .await;
 }
