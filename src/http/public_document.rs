@@ -1,4 +1,4 @@
-//! A document that is the same for everybody: clients and caches may keep it for [`MAX_AGE`]
+//! A document that is the same for everybody: clients and caches may keep it for `MAX_AGE`
 //! seconds, ask whether theirs is still current (`ETag`, RFC 9110 §8.8.3), and get it compressed.
 
 use std::io::Write;

@@ -96,7 +96,7 @@ pub(super) async fn sign_up(
     let person = NewPerson { email, password, name, callback_url: None };
     let with = With { key: true, session: true, is_remembered: true };
     let trail = context.trail_of(StatusCode::CREATED);
-    let making = make_account(&app, person, with, &client, &trail);
+    let making = Box::pin(make_account(&app, person, with, &client, &trail));
     let to = (Purpose::VerifyEmail.as_str(), Some(to.as_str()));
     let made = limits::mailing(&app, &context, to, making).await?;
     let (Some(key), Some(session)) = (made.key, made.session) else {

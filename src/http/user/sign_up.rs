@@ -127,14 +127,14 @@ pub(super) async fn sign_up(
     let person = NewPerson { email, password, name: Some(name), callback_url };
     let trail = context.trail();
     if app.config.accounts.require_email_verification {
-        let making = pending_sign_ups::sign_up(&app, person, &client, &trail);
+        let making = Box::pin(pending_sign_ups::sign_up(&app, person, &client, &trail));
         limits::mailing(&app, &context, to, making).await?;
         let data = SignedUp { user: None, organization: None, token: None };
         return Ok(Success::ok("Follow the link in the mail we sent", data).into_response());
     }
     let is_remembered = rememberMe.unwrap_or(true);
     let with = With { key: false, session: true, is_remembered };
-    let making = accounts::sign_up(&app, person, with, &client, &trail);
+    let making = Box::pin(accounts::sign_up(&app, person, with, &client, &trail));
     let made = limits::mailing(&app, &context, to, making).await?;
     end_sessions_of_others(&app, &context, made.account.id).await?;
     let cookie = made.session.as_ref().map(|it| cookie::setting(&app, it));

@@ -302,7 +302,7 @@ async fn a_revoked_key_ends_at_once_and_is_revoked_once() {
         let ci = app.make_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;
         let path = key(&ann, &ci.key_id);
         let first = session.delete(&format!("{path}?reason=leaked")).await.has_status(200);
-        assert_eq!(first.body["data"], json!({ "success": true }));
+        assert_eq!(first.body["data"], json!({ "success": true, "memberships": [] }));
         app.key(&ci.api_key).get("/me").await.has_failed(401, "unauthorized");
         assert_eq!(session.delete(&path).await.has_status(200).text, first.text);
         session.put(&path, json!({ "enabled": true })).await.has_failed(409, "CONFLICT");
