@@ -134,9 +134,8 @@ async fn a_reset_touches_no_organization_that_is_not_its_person_s_any_more() {
     .await;
 }
 
-/// A mint of the stranger's that is under way when the owner takes the account.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_key_that_is_being_minted_dies_with_the_others() {
+/// The owner takes an account by reset while its maker's `steps` are under way: no key is left.
+async fn take_meanwhile(steps: [&'static str; 2]) {
     run(async |app| {
         let request = json!({ "email": "ann@example.com", "password": PASSWORD });
         app.anon().post("/auth/signup", request).await.has_status(201);
@@ -144,33 +143,45 @@ async fn a_key_that_is_being_minted_dies_with_the_others() {
         ask(app, "ann@example.com").await;
         let link = app.mailed_token().await;
 
-        let mut minting = app.sql().await;
-        let steps = [
-            "begin",
-            "select id from api_keys for no key update",
-            "insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix,
-                                   display_id, name_held, scopes, created_at)
-             select gen_random_uuid(), organization_id, user_id, sha256('child'), pepper_id,
-                    prefix, 'AAAAAAAA', false, scopes, now() from api_keys",
-        ];
+        let mut maker = app.sql().await;
+        sqlx::query("begin").execute(&mut maker).await.unwrap();
         for step in steps {
-            sqlx::query(step).execute(&mut minting).await.unwrap();
+            sqlx::query(step).execute(&mut maker).await.unwrap();
         }
         let resetting = {
-            let (stranger, request) = (app.anon(), json!({ "token": link, "newPassword": NEW }));
-            tokio::spawn(async move { stranger.post("/api/auth/reset-password", request).await })
+            let (owner, request) = (app.anon(), json!({ "token": link, "newPassword": NEW }));
+            tokio::spawn(async move { owner.post("/api/auth/reset-password", request).await })
         };
         let waits = "select count(*) from pg_stat_activity
                      where datname = current_database() and wait_event_type = 'Lock'";
         while app.count(waits).await == 0 {
             tokio::task::yield_now().await;
         }
-        sqlx::query("commit").execute(&mut minting).await.unwrap();
+        sqlx::query("commit").execute(&mut maker).await.unwrap();
         resetting.await.unwrap().has_status(200);
         let live = "select count(*) from api_keys where revoked_at is null";
         assert_eq!(app.count(live).await, 0);
     })
     .await;
+}
+
+/// Another key, beside the only one that there is.
+const ANOTHER: &str = "
+    insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix, display_id,
+                          name_held, scopes, created_at)
+    select gen_random_uuid(), organization_id, user_id, sha256('another'), pepper_id, prefix,
+           'AAAAAAAA', false, scopes, now() from api_keys";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_key_that_is_being_minted_dies_with_the_others() {
+    take_meanwhile(["select id from api_keys for no key update", ANOTHER]).await;
+}
+
+/// By itself, so that nothing but the key is locked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_key_that_is_being_rotated_dies_with_its_successor() {
+    let ends = "update api_keys set expires_at = now(), superseded_at = now(), name_held = false";
+    take_meanwhile([ends, ANOTHER]).await;
 }
 
 #[tokio::test]
