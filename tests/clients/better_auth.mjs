@@ -97,7 +97,9 @@ assert.equal(key.userId, user.id);
 assert.equal(key.enabled, true);
 assert.equal(key.metadata, null);
 assert.ok(key.expiresAt instanceof Date);
-const { key: secret, ...shown } = key;
+// What is answered at its making alone: the secret, and whether it runs out.
+const { key: secret, neverExpires, ...shown } = key;
+assert.equal(neverExpires, false);
 assert.deepEqual(await good(client.apiKey.get({ query: { id: key.id } })), shown);
 assert.deepEqual(await good(client.apiKey.list()), [shown]);
 const renamed = await good(client.apiKey.update({ keyId: key.id, name: "cd" }));
