@@ -10,25 +10,30 @@ alter table audit_events
     add constraint audit_events_mac_check check (
         num_nulls(nonce, pepper_id, mac) in (0, 3) and octet_length(mac) = 32) not valid;
 
--- What seals a link is a key of its transaction, which the application derives from `nonce`.
+-- What seals a link is a key of its event, which the application derives from the event's nonce.
+-- The first link of a chain, where transactions wait for their turns, may stay when its event is
+-- removed by retention; that an event is missing where it has to be is seen by `audit verify`.
 alter table audit_links
-    add column nonce uuid,
-    add column seal  bytea,
-    add constraint audit_links_seal_check check (
-        num_nulls(nonce, seal) in (0, 2) and octet_length(seal) = 32) not valid;
+    add column seal bytea,
+    add constraint audit_links_seal_check check (octet_length(seal) = 32) not valid,
+    drop constraint audit_links_event_id_fkey;
 
 -- Where each chain ended when its head was last published, up to which position its events may lack
--- a MAC, and a MAC of all that.
+-- a MAC, up to which position they were removed by retention and the digest there, and a MAC of all
+-- that.
 create table audit_heads (
     organization_id uuid        not null,
     position        bigint      not null,
     digest          bytea       not null,
     unsigned_until  bigint      not null,
+    pruned_until    bigint      not null,
+    pruned_digest   bytea       not null,
     pepper_id       text        not null,
     mac             bytea       not null,
     published_at    timestamptz not null,
     constraint audit_heads_pkey primary key (organization_id),
     constraint audit_heads_digest_check check (octet_length(digest) = 32),
+    constraint audit_heads_pruned_digest_check check (octet_length(pruned_digest) = 32),
     constraint audit_heads_mac_check check (octet_length(mac) = 32),
     constraint audit_heads_organization_id_fkey
         foreign key (organization_id) references organizations (id)
@@ -88,34 +93,39 @@ return pg_catalog.sha256(
 create or replace function tenant_organization() returns uuid language sql stable
 return nullif(pg_catalog.current_setting('app.organization_id'::text, true), ''::text)::uuid;
 
+-- Only retention removes events, and says so for its transaction.
 create or replace function audit_events_append_only() returns trigger
 language plpgsql set search_path to pg_catalog, pg_temp as $$
 begin
+    if tg_op = 'DELETE'::text
+       and current_setting('app.audit_retention'::text, true) = 'on'::text then
+        return null;
+    end if;
     raise exception '% is append-only', tg_table_name using errcode = 'insufficient_privilege';
 end
 $$;
 
 -- Adds the event to its organization's chain, as in 0018, with the seal of its link. Whoever inserts
--- an event says in `app.audit_key` which key seals the links of the transaction: its nonce, a colon,
--- and 32 bytes as hexadecimal digits. Without it, as by a server of the previous version, the link
--- has no seal.
+-- an event adds to `app.audit_keys`, for the transaction, which key seals its link: the event's nonce,
+-- a colon, and 32 bytes as 64 hexadecimal digits. Without it, as by a server of the previous version,
+-- the link has no seal.
 do $migration$
 begin
     execute format($definition$
 create or replace function %1$I.audit_events_link() returns trigger
 language plpgsql security definer set search_path to pg_catalog, pg_temp as $body$
 declare
-    said     constant text  := nullif(current_setting('app.audit_key'::text, true), ''::text);
-    nonce    constant uuid  := split_part(said, ':'::text, 1)::uuid;
-    link_key constant bytea := decode(split_part(said, ':'::text, 2), 'hex'::text);
+    keys     constant text    := current_setting('app.audit_keys'::text, true);
+    place    constant integer := nullif(strpos(keys, new.nonce::text || ':'::text), 0);
+    link_key constant bytea   := decode(substr(keys, place + 37, 64), 'hex'::text);
     made     bytea;
 begin
     perform from %1$I.audit_links l
         where l.organization_id = new.organization_id and l.position = 1 for no key update;
     if not found then
         made := %1$I.audit_digest(null::bytea, 1::bigint, new);
-        insert into %1$I.audit_links (organization_id, position, event_id, digest, nonce, seal)
-            values (new.organization_id, 1, new.id, made, nonce, sha256(link_key || made))
+        insert into %1$I.audit_links (organization_id, position, event_id, digest, seal)
+            values (new.organization_id, 1, new.id, made, sha256(link_key || made))
             on conflict on constraint audit_links_pkey do nothing;
         if found then
             return null;
@@ -125,8 +135,8 @@ begin
             where l.organization_id = new.organization_id and l.position = 1 for no key update;
     end if;
     -- A statement of its own, which sees what was there when the turn came.
-    insert into %1$I.audit_links (organization_id, position, event_id, digest, nonce, seal)
-        select new.organization_id, next.position, new.id, next.digest, nonce,
+    insert into %1$I.audit_links (organization_id, position, event_id, digest, seal)
+        select new.organization_id, next.position, new.id, next.digest,
                sha256(link_key || next.digest)
         from (select last.position + 1 as position,
                      %1$I.audit_digest(last.digest, last.position + 1, new) as digest

@@ -11,8 +11,10 @@ use crate::app::App;
 use crate::commands::migrate::{configuration, with_app};
 use crate::commands::{Failure, say};
 use crate::domain::audit;
-use crate::model::audit_chain::{Head, Observation, Verification, signing_since};
+use crate::model::audit_chain::{Observation, Verification};
 use crate::model::audit_findings::{Fault, Finding};
+use crate::model::audit_head::{Head, signing_since};
+use crate::model::audit_seal::{Proof, SigningStart};
 use crate::repo::{audit_chain, audit_heads};
 
 /// How many rows are read at once.
@@ -65,22 +67,36 @@ pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
         let count = heads.len();
         let mut verification = Verification::against(app.audit_signer.clone(), heads);
         let mut found = Found::default();
-        let start = audit::signing_start(app).await?.map(|start| start.started_at);
-        let began_anew = since.iter().find(|said| start.is_none_or(|start| start > **said));
-        if let Some(said) = began_anew {
+        let start = audit::signing_start(app).await?;
+        if let Some(fault) = fault_of_start(start.as_ref(), &since) {
             let organization = "system".to_owned();
-            let fault = Fault::SignedAnew(*said);
             found.say(vec![Observation::Wrong(Finding { organization, fault })])?;
         }
         look(app, &mut verification, &mut found).await?;
         let (chains, links) = verification.seen;
         let mut told = format!("{links} events in {chains} chains, {count} heads to compare with");
-        if let (older @ 1.., Some(start)) = (verification.unsigned, start) {
-            let since = start.to_rfc3339_opts(SecondsFormat::Micros, true);
+        if let (older @ 1.., Some((start, _))) = (verification.unsigned, start) {
+            let since = start.started_at.to_rfc3339_opts(SecondsFormat::Micros, true);
             let _ = write!(told, ", {older} events from before events were signed ({since})");
+        }
+        if verification.pruned > 0 {
+            let _ = write!(told, ", {} older ones removed by retention", verification.pruned);
         }
         conclude(&told, &found)
     })
+}
+
+/// What is wrong with what the database says of since when events carry MACs, which the log says,
+/// too.
+fn fault_of_start(start: Option<&(SigningStart, Proof)>, since: &[DateTime<Utc>]) -> Option<Fault> {
+    let is_later = |said: &&DateTime<Utc>| start.is_none_or(|(start, _)| start.started_at > **said);
+    match start {
+        Some((_, Proof::Wrong)) => Some(Fault::ForgedStart),
+        Some((_, Proof::NoPepper(pepper))) => Some(Fault::NoPepperOfStart(pepper.clone())),
+        Some((_, Proof::Good)) | None => {
+            since.iter().find(is_later).copied().map(Fault::SignedAnew)
+        }
+    }
 }
 
 fn conclude(told: &str, found: &Found) -> Result<(), Failure> {
@@ -105,7 +121,6 @@ fn given(heads: &[String], files: &[PathBuf]) -> Result<Given, Failure> {
     });
     let mut given = Given { heads: heads.collect::<Result<_, _>>()?, since: Vec::new() };
     for file in files {
-        let before = given.heads.len();
         let named = |why: String| Failure::Refused(format!("{}: {why}", file.display()));
         for (at, line) in lines(file).map_err(|error| named(error.to_string()))?.enumerate() {
             let line = line.map_err(|error| named(error.to_string()))?;
@@ -115,9 +130,10 @@ fn given(heads: &[String], files: &[PathBuf]) -> Result<Given, Failure> {
             given.heads.extend(found);
             given.since.extend(signing_since(&line));
         }
-        if given.heads.len() == before {
-            return Err(named("there is no head in it".to_owned()));
-        }
+    }
+    if given.heads.is_empty() && !files.is_empty() {
+        let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        return Err(Failure::Refused(format!("{}: there is no head in any", files.join(", "))));
     }
     Ok(given)
 }

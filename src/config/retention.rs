@@ -27,6 +27,8 @@ pub struct RetentionSettings {
     pub mail: i32,
     /// Requests that were refused.
     pub denials: i32,
+    /// Audit events; `None` keeps them.
+    pub audit: Option<i32>,
 }
 
 impl RetentionSettings {
@@ -43,6 +45,8 @@ impl RetentionSettings {
             sessions: days("RETENTION_SESSIONS_DAYS", 1, 30),
             mail: days("RETENTION_MAIL_DAYS", 1, 30),
             denials: days("RETENTION_DENIALS_DAYS", 1, 30),
+            // Long enough for somebody to ask who did something.
+            audit: self::days(env, "RETENTION_AUDIT_DAYS", 30..=MOST),
         }
     }
 }

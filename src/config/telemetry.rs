@@ -10,6 +10,7 @@ use crate::config::http::parse_addr;
 use crate::config::keys::parse_switch;
 use crate::config::traces::TraceSettings;
 use crate::model::Invalid;
+use crate::model::audit_head::LOG_TARGET;
 
 /// What is logged, counted and traced, and where to.
 pub struct TelemetrySettings {
@@ -66,8 +67,10 @@ fn parse_format(text: &str) -> Result<LogFormat, Invalid> {
     }
 }
 
+/// Heads of the audit log are logged whatever is left out: they are evidence, and logged once.
 fn parse_filter(text: &str) -> Result<Targets, Invalid> {
-    text.parse().map_err(|_| {
+    let filter = text.parse().map(|filter: Targets| filter.with_target(LOG_TARGET, Level::INFO));
+    filter.map_err(|_| {
         "must be a level (error, warn, info, debug, trace), or levels of parts of the program, \
          such as info,sqlx=warn"
             .into()

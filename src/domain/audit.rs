@@ -7,17 +7,18 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::model::audit_chain::SINCE;
+use crate::model::audit_head::{LOG_TARGET, SINCE};
 use crate::model::audit_seal::{AuditSigner, Proof, SignedHead, SigningStart};
 use crate::repo::audit_heads::{self, ChainEnd};
 
-/// How long servers of the version before MACs may go on beside those that sign.
-const UPGRADE: TimeDelta = TimeDelta::hours(24);
+/// How long what servers of the version before MACs add is vouched for: the 24 hours that they may go
+/// on beside those that sign, and the one until the heads are looked at next.
+const UPGRADE: TimeDelta = TimeDelta::hours(25);
 /// How many heads are read at once.
 const PAGE: i64 = 1000;
 
 /// Says since when events carry MACs, where nobody did: what was there before is vouched for once,
-/// by [`publish_heads`], and what servers of the previous version add within a day.
+/// by [`publish_heads`], and what servers of the previous version add within [`UPGRADE`].
 ///
 /// Invariant: never again where any event carries a MAC, or events that were added past the
 /// application could be passed off as older than MACs.
@@ -56,13 +57,16 @@ pub async fn begin_signing(
     Ok(())
 }
 
-/// Since when events carry MACs, as far as that is proven.
+/// Since when events carry MACs, as the database has it, and whether that is proven.
 ///
 /// # Errors
 /// The database's own.
-pub async fn signing_start(app: &App) -> Result<Option<SigningStart>> {
+pub async fn signing_start(app: &App) -> Result<Option<(SigningStart, Proof)>> {
     let start = app.db.run(async |db| audit_heads::signing_start(db).await).await?;
-    Ok(start.filter(|start| app.audit_signer.check_start(start) == Proof::Good))
+    Ok(start.map(|start| {
+        let proof = app.audit_signer.check_start(&start);
+        (start, proof)
+    }))
 }
 
 /// Logs the head of each chain that has grown since its head was last logged, by whatever server,
@@ -75,10 +79,11 @@ pub async fn signing_start(app: &App) -> Result<Option<SigningStart>> {
 /// The database's own.
 pub async fn publish_heads(app: &App) -> Result<bool> {
     let start = signing_start(app).await?;
+    let start = start.filter(|(_, proof)| *proof == Proof::Good).map(|(start, _)| start);
     let now = app.clock.now();
     if let Some(start) = &start {
         let since = start.started_at.to_rfc3339_opts(SecondsFormat::Micros, true);
-        tracing::info!("{SINCE}{since}");
+        tracing::info!(target: LOG_TARGET, "{SINCE}{since}");
     }
     let is_upgrade = start.is_some_and(|start| start.unsigned_until > now);
     let (signer, mut from) = (&app.audit_signer, Uuid::nil());
@@ -114,9 +119,10 @@ fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
     let ChainEnd { organization, head, published, .. } = end;
     let is_same = published.as_ref().is_some_and(|it| it.position == head.position);
     if !is_same {
-        tracing::info!("{head}");
+        tracing::info!(target: LOG_TARGET, "{head}");
     }
     let mut unsigned_until = end.last_unsealed;
+    let pruned = published.as_ref().map(|published| published.pruned).unwrap_or_default();
     if let Some(published) = published {
         match signer.check_head(*organization, published) {
             Proof::Good if end.digest_there == Some(published.digest) => {}
@@ -138,5 +144,5 @@ fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
             return None;
         }
     }
-    signer.sign_head(*organization, (head.position, head.digest), unsigned_until)
+    signer.sign_head(*organization, (head.position, head.digest), unsigned_until, pruned)
 }

@@ -8,6 +8,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod audit_retention;
 pub mod billing;
 pub mod containment;
 pub mod default_key;

@@ -5,80 +5,14 @@
 //! off. Its head does, where it was written down elsewhere: in the log, or by hand.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
-use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::model::audit_digest::{StoredEvent, digest};
 use crate::model::audit_findings::{Fault, Finding};
-use crate::model::audit_seal::{AuditSigner, Proof, SignedHead};
+use crate::model::audit_head::Head;
+use crate::model::audit_seal::{AuditSigner, Proof, Pruned, SignedHead};
 use crate::model::ids::OrganizationId;
-use crate::model::{Invalid, hex};
-
-/// What a head begins with where it stands in a longer text.
-const MARK: &str = "audit head ";
-
-/// What stands in the log before the time since when events carry MACs.
-pub const SINCE: &str = "audit events are signed since ";
-
-/// The time since when events carry MACs, where a line of a log says it.
-#[must_use]
-pub fn signing_since(line: &str) -> Option<DateTime<Utc>> {
-    let (_, said) = line.split_once(SINCE)?;
-    let end = said.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(said.len());
-    said[..end].parse().ok()
-}
-
-/// Where a chain ended when it was looked at. `Display` writes it with its mark, as logs hold it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The organization's handle.
-    pub organization: String,
-    /// How many links there were.
-    pub position: i64,
-    /// The digest of the last.
-    pub digest: [u8; 32],
-}
-
-impl Head {
-    /// Reads `ORG:POSITION:DIGEST`.
-    ///
-    /// # Errors
-    /// Anything else.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let parts = || {
-            let (organization, rest) = text.split_once(':')?;
-            let (position, digest) = rest.split_once(':')?;
-            let position = position.parse().ok().filter(|position| *position > 0)?;
-            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-            let is_handle = !organization.is_empty() && organization.bytes().all(is_name);
-            let organization = organization.to_owned();
-            is_handle.then_some(Self { organization, position, digest: hex::decode(digest)? })
-        };
-        parts().ok_or("must be ORG:POSITION:DIGEST, as the log has it".into())
-    }
-
-    /// The head that a line of a log (text or JSON) or of a list holds; `None` where it holds none.
-    ///
-    /// # Errors
-    /// A line with the mark of a head, and none behind it.
-    pub fn find(line: &str) -> Result<Option<Self>, Invalid> {
-        let Some((_, marked)) = line.split_once(MARK) else {
-            return Ok(Self::parse(line.trim()).ok());
-        };
-        let is_part = |c: char| c.is_ascii_alphanumeric() || "-_:".contains(c);
-        let end = marked.find(|c| !is_part(c)).unwrap_or(marked.len());
-        Self::parse(&marked[..end]).map(Some)
-    }
-}
-
-impl fmt::Display for Head {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { organization, position, digest } = self;
-        write!(f, "{MARK}{organization}:{position}:{}", hex::encode(digest))
-    }
-}
 
 /// One link, as the database holds it.
 pub struct Link {
@@ -92,8 +26,8 @@ pub struct Link {
     pub position: i64,
     /// Its digest.
     pub digest: [u8; 32],
-    /// What its seal is made with, and the seal; `None` where it has none.
-    pub seal: Option<(Uuid, [u8; 32])>,
+    /// Its seal; `None` where it has none.
+    pub seal: Option<[u8; 32]>,
     /// The place of its event in the table.
     pub event: i64,
     /// Its event; `None` where it is gone.
@@ -121,6 +55,8 @@ pub struct Verification {
     pub seen: (u64, u64),
     /// How many events are older than MACs.
     pub unsigned: u64,
+    /// How many events retention removed.
+    pub pruned: i64,
 }
 
 /// The chain that is looked at.
@@ -155,7 +91,22 @@ impl Verification {
             of_one.entry(position).or_default().push(digest);
         }
         let (nonces, current, seen) = (HashMap::new(), None, (0, 0));
-        Self { signer, heads, nonces, current, seen, unsigned: 0 }
+        Self { signer, heads, nonces, current, seen, unsigned: 0, pruned: 0 }
+    }
+
+    /// What is wrong with links that follow each other behind what retention removed of one chain.
+    #[must_use]
+    pub fn of_part(signer: AuditSigner, links: &[Link]) -> Vec<Finding> {
+        let mut verification = Self::against(signer, []);
+        let mut observed: Vec<_> = links.iter().flat_map(|link| verification.see(link)).collect();
+        // The chain goes on.
+        verification.heads.clear();
+        observed.extend(verification.end_chain());
+        let findings = observed.into_iter().filter_map(|observation| match observation {
+            Observation::Wrong(finding) => Some(finding),
+            Observation::Whole(_) => None,
+        });
+        findings.collect()
     }
 
     /// The link that was seen last: whose it is, and its position.
@@ -174,6 +125,10 @@ impl Verification {
             observed.extend(self.end_chain());
             observed.extend(self.begin_chain(link));
         }
+        // The first link stays when retention removes its event: transactions wait there.
+        if self.current.as_ref().is_some_and(|chain| chain.head.position >= link.position) {
+            return observed;
+        }
         self.seen.1 += 1;
         let Some(mut chain) = self.current.take() else { return observed };
         let faults = self.faults(&mut chain, link);
@@ -187,23 +142,26 @@ impl Verification {
     fn begin_chain(&mut self, link: &Link) -> Option<Observation> {
         self.seen.0 += 1;
         let (mut unsigned_until, mut lacks_pepper, mut fault) = (0, None, None);
+        let mut pruned = Pruned::default();
         if let Some(head) = &link.head {
             match self.signer.check_head(link.organization, head) {
                 Proof::Good => {
-                    unsigned_until = head.unsigned_until;
+                    (unsigned_until, pruned) = (head.unsigned_until, head.pruned);
                     let known = self.heads.entry(link.handle.to_ascii_lowercase()).or_default();
                     known.entry(head.position).or_default().push(head.digest);
                 }
                 Proof::Wrong => fault = Some(Fault::ForgedHead),
                 Proof::NoPepper(pepper) => {
-                    unsigned_until = head.unsigned_until;
+                    (unsigned_until, pruned) = (head.unsigned_until, head.pruned);
                     lacks_pepper = (unsigned_until > 0).then(|| pepper.clone());
                     fault = Some(Fault::NoPepperOfHead(pepper));
                 }
             }
         }
         let organization = link.organization;
-        let head = Head { organization: link.handle.clone(), position: 0, digest: [0; 32] };
+        let Pruned { until: position, digest } = pruned;
+        self.pruned += position;
+        let head = Head { organization: link.handle.clone(), position, digest };
         let (is_whole, run) = (fault.is_none(), None);
         let chain = Chain { organization, head, unsigned_until, lacks_pepper, is_whole, run };
         self.current = Some(chain);
@@ -246,10 +204,9 @@ impl Verification {
         event: &StoredEvent,
     ) -> Option<Result<RunFault, Fault>> {
         let (position, row) = (link.position, link.event);
-        let before = (position > 1).then_some(chain.head.digest);
         // Behind a gap nothing is known of what a link was made from.
         let is_next = position == chain.head.position + 1;
-        let fits = !is_next || digest(before, position, event) == link.digest;
+        let fits = !is_next || digest(chain.head.digest, position, event) == link.digest;
         if !fits || event.organization != link.organization {
             return Some(Err(Fault::Changed(position, row)));
         }
@@ -264,9 +221,8 @@ impl Verification {
         if !self.is_new(*nonce) {
             return Some(Err(Fault::Copied(position, row)));
         }
-        let seal = link
-            .seal
-            .map(|(nonce, seal)| self.signer.check_link(pepper, nonce, &link.digest, &seal));
+        let seal =
+            link.seal.map(|seal| self.signer.check_link((pepper, *nonce), &link.digest, &seal));
         (seal != Some(Proof::Good)).then_some(Ok(RunFault::Moved(row)))
     }
 
@@ -363,32 +319,4 @@ impl RunFault {
 
 fn wrong(organization: &str, fault: Fault) -> Observation {
     Observation::Wrong(Finding { organization: organization.to_owned(), fault })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-
-    #[test]
-    fn a_head_is_found_in_either_log_and_in_a_list() {
-        let head = format!("Ac-me_1:42:{DIGEST}");
-        let text = format!("2036-05-08T09:56:42Z  INFO tenantry: audit head {head}");
-        let json = format!(r#"{{"level":"INFO","message":"audit head {head}","target":"x"}}"#);
-        for line in [&text, &json, &head, &format!("audit head {head}\n")] {
-            let found = Head::find(line).unwrap().unwrap();
-            assert_eq!(found.to_string(), format!("audit head {head}"));
-        }
-        assert_eq!(Head::find(r#"{"message":"answered"}"#), Ok(None));
-    }
-
-    #[test]
-    fn a_mark_without_a_head_is_not_passed_over() {
-        let short = format!("audit head acme:42:{}", &DIGEST[1..]);
-        for line in [&short, "audit head acme", "audit head :1:x", "audit head acme:0:00"] {
-            assert!(Head::find(line).is_err(), "{line}");
-        }
-        assert!(Head::parse(&format!("ac me:1:{DIGEST}")).is_err());
-    }
 }

@@ -30,10 +30,10 @@ pub struct StoredEvent {
     pub seal: Option<(Uuid, String, [u8; 32])>,
 }
 
-/// The digest of a link: of the one before it (`None` before the first), the place and every column
+/// The digest of a link: of the one before it (zeros before the first), the place and every column
 /// of the event, as the database's own function `audit_digest` finds it.
 #[must_use]
-pub fn digest(before: Option<[u8; 32]>, position: i64, event: &StoredEvent) -> [u8; 32] {
+pub fn digest(before: [u8; 32], position: i64, event: &StoredEvent) -> [u8; 32] {
     let quoted = |text: &str| Value::from(text).to_string();
     let or_null = |text: &Option<String>| text.as_deref().map_or("null".to_owned(), quoted);
     let created_at = match event.created_at {
@@ -58,6 +58,5 @@ pub fn digest(before: Option<[u8; 32]>, position: i64, event: &StoredEvent) -> [
         event.status.map_or("null".to_owned(), |status| status.to_string()),
     ];
     let text = format!("[{}]", parts.join(", "));
-    let before = before.unwrap_or_default();
     Sha256::new().chain_update(before).chain_update(text).finalize().into()
 }

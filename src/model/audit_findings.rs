@@ -50,13 +50,17 @@ pub enum Fault {
     NoPepper(i64, i64, String),
     /// The MAC of the head that the database holds can not be checked without this pepper.
     NoPepperOfHead(String),
+    /// Since when events carry MACs is not what the application wrote.
+    ForgedStart,
+    /// The MAC of since when events carry MACs can not be checked without this pepper.
+    NoPepperOfStart(String),
 }
 
 impl Fault {
     /// Whether it only says that something can not be checked.
     #[must_use]
     pub const fn is_unchecked(&self) -> bool {
-        matches!(self, Self::NoPepper(..) | Self::NoPepperOfHead(_))
+        matches!(self, Self::NoPepper(..) | Self::NoPepperOfHead(_) | Self::NoPepperOfStart(_))
     }
 }
 
@@ -124,8 +128,10 @@ impl fmt::Display for Fault {
             ),
             Self::ForgedHead
             | Self::SignedAnew(_)
+            | Self::ForgedStart
             | Self::NoPepper(..)
-            | Self::NoPepperOfHead(_) => self.of_signatures(f),
+            | Self::NoPepperOfHead(_)
+            | Self::NoPepperOfStart(_) => self.of_signatures(f),
         }
     }
 }
@@ -146,6 +152,14 @@ impl Fault {
                 write!(f, "the head in audit_heads can not be checked: ")?;
                 write!(f, "the pepper {pepper} is not configured (KEY_PEPPERS)")
             }
+            Self::NoPepperOfStart(pepper) => {
+                write!(f, "since when events are signed (audit_signing) can not be checked: ")?;
+                write!(f, "the pepper {pepper} is not configured (KEY_PEPPERS)")
+            }
+            Self::ForgedStart => f.write_str(
+                "since when events are signed (audit_signing) was changed: its MAC is not of its \
+                 content",
+            ),
             _ => f.write_str("the head in audit_heads was changed: its MAC is not of its content"),
         }
     }

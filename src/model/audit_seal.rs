@@ -3,9 +3,9 @@
 //! database does not hold.
 //!
 //! An event's MAC is made here, before the database sees the event. Its place is known only when
-//! the transaction commits, so the database seals the link, under a key of that transaction alone,
-//! which it holds for no longer. The one thing to know: a link names its key itself, so a key that
-//! is overheard can seal other links; it can not make an event.
+//! the transaction commits, so the database seals the link, under a key of that event alone, which
+//! it holds for no longer than the transaction. A key that is overheard can seal a link of its own
+//! event at another place; it can not make an event, nor move another.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,7 +65,7 @@ pub struct EventSeal {
     pub pepper_id: String,
     /// The event's MAC.
     pub mac: [u8; 32],
-    /// What the database seals the transaction's links with, and forgets when it ends.
+    /// What the database seals the event's link with, and forgets when the transaction ends.
     pub link_key: [u8; 32],
 }
 
@@ -89,10 +89,21 @@ pub struct SignedHead {
     pub digest: [u8; 32],
     /// Events up to this place may lack a MAC: they are older than MACs.
     pub unsigned_until: i64,
+    /// What retention removed.
+    pub pruned: Pruned,
     /// The pepper that the key is derived from.
     pub pepper_id: String,
     /// The MAC of all that.
     pub mac: [u8; 32],
+}
+
+/// The beginning of a chain that retention removed; the default removed nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Its last place; 0 where nothing was removed.
+    pub until: i64,
+    /// The digest there, from which the chain goes on.
+    pub digest: [u8; 32],
 }
 
 /// Since when events carry MACs.
@@ -181,12 +192,12 @@ impl AuditSigner {
         self.check(pepper_id, shown, |key| mac(&key.event, &content))
     }
 
-    /// Whether a link with this digest was made in a transaction of the application's.
+    /// Whether a link with this digest was made for the event with this nonce, in a transaction of
+    /// the application's.
     #[must_use]
     pub fn check_link(
         &self,
-        pepper_id: &str,
-        nonce: Uuid,
+        (pepper_id, nonce): (&str, Uuid),
         digest: &[u8; 32],
         seal: &[u8; 32],
     ) -> Proof {
@@ -203,10 +214,11 @@ impl AuditSigner {
         organization: OrganizationId,
         (position, digest): (i64, [u8; 32]),
         unsigned_until: i64,
+        pruned: Pruned,
     ) -> Option<SignedHead> {
         let (pepper_id, key) = self.0.by_pepper.first()?;
         let (pepper_id, mac) = (pepper_id.clone(), [0; 32]);
-        let mut head = SignedHead { position, digest, unsigned_until, pepper_id, mac };
+        let mut head = SignedHead { position, digest, unsigned_until, pruned, pepper_id, mac };
         head.mac = head_mac(key, organization, &head);
         Some(head)
     }
@@ -270,9 +282,10 @@ impl Key {
 }
 
 fn head_mac(key: &Key, organization: OrganizationId, head: &SignedHead) -> [u8; 32] {
-    let digest = hex::encode(&head.digest);
-    let content = (organization.0.to_string(), head.position, digest, head.unsigned_until);
-    mac(&key.head, &content)
+    let [digest, pruned] = [head.digest, head.pruned.digest].map(|digest| hex::encode(&digest));
+    let organization = organization.0.to_string();
+    let pruned = (head.pruned.until, pruned);
+    mac(&key.head, &(organization, head.position, digest, head.unsigned_until, pruned))
 }
 
 fn start_mac(key: &Key, start: &SigningStart) -> [u8; 32] {
@@ -322,7 +335,7 @@ mod tests {
     fn a_head_is_good_for_its_organization_and_content_alone_under_a_pepper_that_is_known() {
         let old = signer(&["p1"]);
         let (one, other) = (OrganizationId(Uuid::from_u128(1)), OrganizationId(Uuid::from_u128(2)));
-        let head = old.sign_head(one, (7, [7; 32]), 3).unwrap();
+        let head = old.sign_head(one, (7, [7; 32]), 3, Pruned::default()).unwrap();
         let both = signer(&["p2", "p1"]);
         assert_eq!(both.check_head(one, &head), Proof::Good);
         assert_eq!(both.check_head(other, &head), Proof::Wrong);
@@ -330,6 +343,8 @@ mod tests {
             SignedHead { position: 8, ..head.clone() },
             SignedHead { digest: [8; 32], ..head.clone() },
             SignedHead { unsigned_until: 4, ..head.clone() },
+            SignedHead { pruned: Pruned { until: 1, ..Pruned::default() }, ..head.clone() },
+            SignedHead { pruned: Pruned { digest: [1; 32], ..Pruned::default() }, ..head.clone() },
             SignedHead { pepper_id: "p2".to_owned(), ..head.clone() },
         ] {
             assert_eq!(both.check_head(one, &changed), Proof::Wrong, "{changed:?}");

@@ -11,6 +11,7 @@ pub mod audit_chain;
 pub mod audit_detail;
 pub mod audit_digest;
 pub mod audit_findings;
+pub mod audit_head;
 pub mod audit_seal;
 pub mod caller;
 pub mod cursor;

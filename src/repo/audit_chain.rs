@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::model::audit_chain::Link;
 use crate::model::audit_digest::StoredEvent;
-use crate::model::audit_seal::SignedHead;
+use crate::model::audit_seal::{Pruned, SignedHead};
 use crate::model::ids::OrganizationId;
 
 /// Microseconds from 1970, in UTC, to the beginning of Postgres's count.
@@ -48,12 +48,14 @@ pub(super) fn digest(bytes: Vec<u8>) -> [u8; 32] {
 pub(super) fn signed_head(
     (position, end): (Option<i64>, Option<Vec<u8>>),
     unsigned_until: Option<i64>,
+    (pruned_until, pruned_digest): (Option<i64>, Option<Vec<u8>>),
     (pepper_id, mac): (Option<String>, Option<Vec<u8>>),
 ) -> Option<SignedHead> {
     Some(SignedHead {
         position: position?,
         digest: digest(end?),
         unsigned_until: unsigned_until?,
+        pruned: Pruned { until: pruned_until?, digest: digest(pruned_digest?) },
         pepper_id: pepper_id?,
         mac: digest(mac?),
     })
@@ -65,7 +67,6 @@ struct Row {
     position: i64,
     event_id: i64,
     digest: Vec<u8>,
-    link_nonce: Option<Uuid>,
     seal: Option<Vec<u8>>,
     owner: Option<Uuid>,
     event_type: Option<String>,
@@ -85,6 +86,8 @@ struct Row {
     head_position: Option<i64>,
     head_digest: Option<Vec<u8>>,
     head_unsigned_until: Option<i64>,
+    head_pruned_until: Option<i64>,
+    head_pruned_digest: Option<Vec<u8>>,
     head_pepper_id: Option<String>,
     head_mac: Option<Vec<u8>>,
 }
@@ -96,11 +99,12 @@ impl From<Row> for Link {
             head: signed_head(
                 (row.head_position, row.head_digest.take()),
                 row.head_unsigned_until,
+                (row.head_pruned_until, row.head_pruned_digest.take()),
                 (row.head_pepper_id.take(), row.head_mac.take()),
             ),
             position: row.position,
             digest: digest(std::mem::take(&mut row.digest)),
-            seal: row.link_nonce.zip(row.seal.take().map(digest)),
+            seal: row.seal.take().map(digest),
             event: row.event_id,
             handle: std::mem::take(&mut row.handle),
             stored: row.event(),
@@ -146,7 +150,7 @@ pub async fn links(
     let rows = sqlx::query_as!(
         Row,
         r#"select l.organization_id, coalesce(o.handle, l.organization_id::text) as "handle!",
-                  l.position, l.event_id, l.digest, l.nonce as link_nonce, l.seal,
+                  l.position, l.event_id, l.digest, l.seal,
                   e.organization_id as "owner?", e.event_type as "event_type?",
                   e.actor as "actor?", e.target as "target?", e.method as "method?",
                   e.path as "path?", e.status, e.address, e.request_id as "request_id?",
@@ -154,6 +158,8 @@ pub async fn links(
                   e.created_at as "created_at?: Micros", e.nonce, e.pepper_id, e.mac,
                   h.position as "head_position?", h.digest as "head_digest?",
                   h.unsigned_until as "head_unsigned_until?",
+                  h.pruned_until as "head_pruned_until?",
+                  h.pruned_digest as "head_pruned_digest?",
                   h.pepper_id as "head_pepper_id?", h.mac as "head_mac?"
            from audit_links l
            left join audit_events e on e.id = l.event_id

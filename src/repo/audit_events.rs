@@ -9,8 +9,8 @@ use crate::model::audit_detail;
 use crate::model::ids::OrganizationId;
 
 /// Adds one row, with its MAC. When the transaction commits, the database adds its link to the
-/// organization's chain, which one transaction after the other does, and seals it with the key that
-/// it is given here and forgets then.
+/// organization's chain, which one transaction after the other does, and seals it with the
+/// event's key, which it is given here and forgets then.
 ///
 /// Invariant: who adds to several organizations' trails does so in the order of their ids, so that
 /// nobody who has the turn in one waits for who has it in the other.
@@ -28,8 +28,9 @@ pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()>
                                    status, address, request_id, key_display_id, detail,
                                    created_at, nonce, pepper_id, mac)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-         returning set_config('app.audit_key', $13::uuid::text || ':' || encode($16, 'hex'), true)
-                   is not null",
+         returning set_config('app.audit_keys',
+                              concat(current_setting('app.audit_keys', true),
+                                     $13::uuid, ':', encode($16, 'hex')), true) is not null",
         event.organization.0,
         event.event_type.as_str(),
         event.actor,

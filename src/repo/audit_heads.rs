@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::model::audit_chain::Head;
+use crate::model::audit_head::Head;
 use crate::model::audit_seal::{SignedHead, SigningStart};
 use crate::model::ids::OrganizationId;
 use crate::repo::audit_chain::{digest, signed_head};
@@ -39,7 +39,8 @@ pub async fn ends(
     let rows = sqlx::query!(
         r#"select o.id, o.handle, head.position, head.digest,
                   h.position as "published_position?", h.digest as "published_digest?",
-                  h.unsigned_until as "unsigned_until?", h.pepper_id as "pepper_id?",
+                  h.unsigned_until as "unsigned_until?", h.pruned_until as "pruned_until?",
+                  h.pruned_digest as "pruned_digest?", h.pepper_id as "pepper_id?",
                   h.mac as "mac?", there.digest as "digest_there?",
                   coalesce(unsealed.position, 0) as "last_unsealed!"
            from organizations o
@@ -66,6 +67,7 @@ pub async fn ends(
         published: signed_head(
             (row.published_position, row.published_digest),
             row.unsigned_until,
+            (row.pruned_until, row.pruned_digest),
             (row.pepper_id, row.mac),
         ),
         digest_there: row.digest_there.map(digest),
@@ -75,7 +77,8 @@ pub async fn ends(
 }
 
 /// Keeps the ends that were published, in place of those before. Where two servers do so at once,
-/// the later end stays.
+/// the later end stays, and one that does not know of what retention removed meanwhile is passed
+/// over.
 ///
 /// # Errors
 /// The database's own.
@@ -89,22 +92,28 @@ pub async fn keep(
     let positions: Vec<i64> = heads().map(|head| head.position).collect();
     let digests: Vec<Vec<u8>> = heads().map(|head| head.digest.to_vec()).collect();
     let until: Vec<i64> = heads().map(|head| head.unsigned_until).collect();
+    let pruned_until: Vec<i64> = heads().map(|head| head.pruned.until).collect();
+    let pruned_digests: Vec<Vec<u8>> = heads().map(|head| head.pruned.digest.to_vec()).collect();
     let peppers: Vec<String> = heads().map(|head| head.pepper_id.clone()).collect();
     let macs: Vec<Vec<u8>> = heads().map(|head| head.mac.to_vec()).collect();
     sqlx::query!(
         "insert into audit_heads as kept (organization_id, position, digest, unsigned_until,
-                                          pepper_id, mac, published_at)
-         select n.*, $7 from unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[],
-                                    $5::text[], $6::bytea[]) n
+                                          pruned_until, pruned_digest, pepper_id, mac,
+                                          published_at)
+         select n.*, $9 from unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[],
+                                    $5::bigint[], $6::bytea[], $7::text[], $8::bytea[]) n
          on conflict on constraint audit_heads_pkey do update
              set position = excluded.position, digest = excluded.digest,
                  unsigned_until = excluded.unsigned_until, pepper_id = excluded.pepper_id,
                  mac = excluded.mac, published_at = excluded.published_at
-             where kept.position <= excluded.position",
+             where kept.position <= excluded.position
+               and kept.pruned_until = excluded.pruned_until",
         &organizations,
         &positions,
         &digests,
         &until,
+        &pruned_until,
+        &pruned_digests,
         &peppers,
         &macs,
         at,

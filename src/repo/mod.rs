@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod audit_chain;
 pub mod audit_events;
 pub mod audit_heads;
+pub mod audit_retention;
 pub mod billing_customers;
 pub mod callers;
 pub mod catalog;

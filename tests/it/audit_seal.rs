@@ -38,7 +38,7 @@ const ANEW: &str = "
 
 /// Makes events as servers did before there were MACs.
 const BEFORE_MACS: &str = "update audit_events set nonce = null, pepper_id = null, mac = null;
-                           update audit_links set nonce = null, seal = null";
+                           update audit_links set seal = null";
 
 /// An event as a server of the previous version adds it.
 const OF_PREVIOUS_VERSION: &str =
@@ -46,7 +46,7 @@ const OF_PREVIOUS_VERSION: &str =
                                detail, created_at)
      select organization_id, event_type, 'older', target, method, path, request_id, detail,
             created_at
-     from audit_events where event_type = 'organization.signed_up'";
+     from audit_events where event_type = 'organization.signed_up' and actor <> 'older'";
 
 /// The position constraint is in the way of numbering anew.
 async fn tamper_anew(app: &TestApp, sql: &str) {
@@ -86,7 +86,7 @@ async fn a_copy_of_an_event_is_named_with_its_mac_and_its_seal() {
                     from audit_events order by id limit 1";
         app.execute(copy).await;
         assert_found(app, &[], &[": position 6: the event evt_"]);
-        let seal = "update audit_links l set nonce = f.nonce, seal = f.seal from audit_links f
+        let seal = "update audit_links l set seal = f.seal from audit_links f
                     where l.position = 6 and f.position = 1";
         tamper(app, seal).await;
         assert_found(app, &[], &[": position 6: the event evt_"]);
@@ -188,6 +188,35 @@ async fn an_event_that_is_changed_or_copied_while_it_is_written_is_named() {
 }
 
 #[tokio::test]
+async fn a_link_key_that_is_overheard_seals_no_other_event() {
+    run(async |app| {
+        let acme = acme(app).await;
+        let listen = "create table overheard (keys text); grant all on overheard to public;
+                      create function listen() returns trigger language plpgsql as $f$
+                      begin
+                          insert into public.overheard values (current_setting('app.audit_keys'));
+                          return null;
+                      end $f$;
+                      create constraint trigger a_listener after insert on audit_events
+                          deferrable initially deferred for each row execute function listen()";
+        tamper(app, listen).await;
+        app.mint(&acme.api_key, json!({ "name": "overheard" })).await;
+        assert_eq!(app.count("select count(*) from overheard").await, 1);
+        // Removes the third event, makes everything behind it anew, and seals it with that key.
+        let removed = "delete from audit_links where position = 3;
+                       delete from audit_events where id not in (select event_id from audit_links)";
+        tamper_anew(app, removed).await;
+        let sealed = "update audit_links
+                      set seal = sha256(decode(split_part(keys, ':', 2), 'hex') || digest)
+                      from overheard where position > 2";
+        tamper(app, sealed).await;
+        // The last event is the one whose key it is.
+        assert_found(app, &[], &[": positions 3 to 4: their events were not written there"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_event_under_a_pepper_that_is_not_configured_can_not_be_checked_and_is_no_finding() {
     run(async |app| {
         let acme = acme(app).await;
@@ -234,7 +263,7 @@ async fn an_event_whose_detail_was_shortened_is_as_it_was_written() {
 #[tokio::test]
 async fn events_from_before_macs_are_vouched_for_once_and_no_newer_one_passes_for_one() {
     run(async |app| {
-        acme(app).await;
+        let acme = acme(app).await;
         let quiet = app.sign_up().await;
         tamper(app, BEFORE_MACS).await;
         begin_signing(app).await;
@@ -251,7 +280,14 @@ async fn events_from_before_macs_are_vouched_for_once_and_no_newer_one_passes_fo
         audit::publish_heads(&app.app).await.unwrap();
         let (is_fine, told) = verify(app, &[]);
         assert!(is_fine && told.contains("8 events from before"), "{told}");
-        app.clock.advance(TimeDelta::hours(2));
+        // Up to the last minute of the day.
+        app.clock.advance(TimeDelta::minutes(59));
+        app.execute(OF_PREVIOUS_VERSION).await;
+        app.clock.advance(TimeDelta::minutes(59));
+        audit::publish_heads(&app.app).await.unwrap();
+        let (is_fine, told) = verify(app, &[]);
+        assert!(is_fine && told.contains("10 events from before"), "{told}");
+        app.clock.advance(TimeDelta::minutes(2));
         assert!(!audit::publish_heads(&app.app).await.unwrap());
 
         // From then on it is no such server.
@@ -259,15 +295,12 @@ async fn events_from_before_macs_are_vouched_for_once_and_no_newer_one_passes_fo
         audit::publish_heads(&app.app).await.unwrap();
         begin_signing(app).await;
         audit::publish_heads(&app.app).await.unwrap();
-        let findings = [
-            ": position 7: the event evt_",
-            ": position 8: the event evt_",
-            ": position 3: the event evt_",
-            ": position 4: the event evt_",
-        ];
         let (_, told) = verify(app, &[]);
-        assert!(told.contains(&format!("{}: position 3", quiet.org_id)), "{told}");
-        assert!(findings.iter().any(|finding| told.contains(finding)), "{told}");
+        for (organization, position) in [(&acme.org_id, 8), (&quiet.org_id, 4)] {
+            let finding = format!("{organization}: position {position}: the event evt_");
+            assert!(told.contains(&finding), "{told}");
+        }
+        assert!(told.contains("2 findings"), "{told}");
     })
     .await;
 }
@@ -348,6 +381,36 @@ async fn a_log_that_says_since_when_events_are_signed_shows_that_macs_were_remov
 }
 
 #[tokio::test]
+async fn since_when_events_are_signed_under_a_pepper_that_is_gone_is_unchecked_and_not_forged() {
+    run(async |app| {
+        acme(app).await;
+        tamper(app, BEFORE_MACS).await;
+        begin_signing(app).await;
+        audit::publish_heads(&app.app).await.unwrap();
+        let place = Place::new();
+        let path = place.path().join("log");
+        let head = crate::audit_chain::heads(app).await.remove(0);
+        let since = "audit events are signed since 2036-01-01T00:00:00Z";
+        std::fs::write(&path, format!("{since}\n{head}\n")).unwrap();
+        let other = "p3:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=";
+        let [database, _, secrets] = app.database_settings();
+        let mut command = place.command(&[database, secrets, ("KEY_PEPPERS", other)]);
+        let done = command.args(["audit", "verify", "--heads"]).arg(&path).output().unwrap();
+        let told = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{told}");
+        assert!(told.contains("(audit_signing) can not be checked: the pepper p2"), "{told}");
+        assert!(!told.contains("MACs were removed"), "{told}");
+        app.execute("update audit_signing set started_at = started_at - interval '1 day'").await;
+        assert_found(
+            app,
+            &[],
+            &["system: since when events are signed (audit_signing) was changed"],
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_head_is_published_once_until_its_chain_grows_or_its_pepper_is_replaced() {
     run(async |app| {
         // The captured log is that of all tests, whose generated ids are the same.
@@ -399,12 +462,16 @@ fn a_server_that_starts_again_logs_no_head_twice_and_the_log_is_good_for_verifyi
     eventually("the heads were looked at", || signed() == 4);
     server.sign_up();
     server.end("INT");
-    let server = place.start(&[]);
+    // No filter leaves a head out: it is not logged again.
+    let server = place.start(&[("LOG_FILTER", "error")]);
     eventually("the head of the third is logged", || {
         server.log().matches("audit head org_").count() == 3
     });
+    std::fs::write(place.path().join("newer"), "a log without a head\n").unwrap();
     let mut command = place.command(&[]);
-    let done = command.args(["audit", "verify", "--heads", "log"]).output().unwrap();
+    command.args(["audit", "verify", "--heads", "newer"]);
+    assert_eq!(command.output().unwrap().status.code(), Some(1), "nothing to compare with");
+    let done = command.args(["--heads", "log"]).output().unwrap();
     let told = String::from_utf8(done.stdout).unwrap();
     assert_eq!(done.status.code(), Some(0), "{told}");
     assert!(told.contains("3 events in 3 chains, 3 heads to compare with"), "{told}");

@@ -224,7 +224,7 @@ const HARMS: [(&str, &str); 15] = [
     ),
     ("create policy p on users using (true)", "policy p on users was added"),
     ("alter table audit_events disable trigger audit_events_link", "trigger audit_events_link on"),
-    ("alter table audit_links disable trigger all", "foreign keys of audit_links are not enforced"),
+    ("alter table projects disable trigger all", "foreign keys of projects are not enforced"),
     ("drop trigger audit_links_append_only on audit_links", "audit_links is missing"),
     (
         "create trigger t before insert on audit_events

@@ -9,6 +9,7 @@
 
 mod account;
 mod audit_chain;
+mod audit_retention;
 mod audit_seal;
 mod backup;
 mod bad_input;

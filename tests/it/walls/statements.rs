@@ -161,6 +161,9 @@ const OTHERS: &[&[&str]] = &[
         "audit_heads::put_signing_start",
         "audit_heads::signing_start",
         "audit_heads::without_chain",
+        "audit_retention::due",
+        "audit_retention::lock_head",
+        "audit_retention::remove",
     ],
     // Limits are nobody's data: their subjects are addresses and digests.
     &["rate_limits::give_back", "rate_limits::refill", "rate_limits::sweep", "rate_limits::take"],

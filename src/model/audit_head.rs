@@ -1,0 +1,102 @@
+//! Heads of the audit log's chains, and since when events carry MACs, as lines of the log hold them.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+
+use crate::model::{Invalid, hex};
+
+/// What a head begins with where it stands in a longer text.
+const MARK: &str = "audit head ";
+
+/// The target of the log lines that hold heads: no filter leaves them out, since they are evidence.
+pub const LOG_TARGET: &str = "tenantry::audit_heads";
+
+/// What stands in the log before the time since when events carry MACs.
+pub const SINCE: &str = "audit events are signed since ";
+
+/// The time since when events carry MACs, where a line of a log says it.
+#[must_use]
+pub fn signing_since(line: &str) -> Option<DateTime<Utc>> {
+    let (_, said) = line.split_once(SINCE)?;
+    let end = said.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(said.len());
+    said[..end].parse().ok()
+}
+
+/// Where a chain ended when it was looked at. `Display` writes it with its mark, as logs hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The organization's handle.
+    pub organization: String,
+    /// How many links there were.
+    pub position: i64,
+    /// The digest of the last.
+    pub digest: [u8; 32],
+}
+
+impl Head {
+    /// Reads `ORG:POSITION:DIGEST`.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let parts = || {
+            let (organization, rest) = text.split_once(':')?;
+            let (position, digest) = rest.split_once(':')?;
+            let position = position.parse().ok().filter(|position| *position > 0)?;
+            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            let is_handle = !organization.is_empty() && organization.bytes().all(is_name);
+            let organization = organization.to_owned();
+            is_handle.then_some(Self { organization, position, digest: hex::decode(digest)? })
+        };
+        parts().ok_or("must be ORG:POSITION:DIGEST, as the log has it".into())
+    }
+
+    /// The head that a line of a log (text or JSON) or of a list holds; `None` where it holds none.
+    ///
+    /// # Errors
+    /// A line with the mark of a head, and none behind it.
+    pub fn find(line: &str) -> Result<Option<Self>, Invalid> {
+        let Some((_, marked)) = line.split_once(MARK) else {
+            return Ok(Self::parse(line.trim()).ok());
+        };
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "-_:".contains(c);
+        let end = marked.find(|c| !is_part(c)).unwrap_or(marked.len());
+        Self::parse(&marked[..end]).map(Some)
+    }
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { organization, position, digest } = self;
+        write!(f, "{MARK}{organization}:{position}:{}", hex::encode(digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    #[test]
+    fn a_head_is_found_in_either_log_and_in_a_list() {
+        let head = format!("Ac-me_1:42:{DIGEST}");
+        let text = format!("2036-05-08T09:56:42Z  INFO tenantry: audit head {head}");
+        let json = format!(r#"{{"level":"INFO","message":"audit head {head}","target":"x"}}"#);
+        for line in [&text, &json, &head, &format!("audit head {head}\n")] {
+            let found = Head::find(line).unwrap().unwrap();
+            assert_eq!(found.to_string(), format!("audit head {head}"));
+        }
+        assert_eq!(Head::find(r#"{"message":"answered"}"#), Ok(None));
+    }
+
+    #[test]
+    fn a_mark_without_a_head_is_not_passed_over() {
+        let short = format!("audit head acme:42:{}", &DIGEST[1..]);
+        for line in [&short, "audit head acme", "audit head :1:x", "audit head acme:0:00"] {
+            assert!(Head::find(line).is_err(), "{line}");
+        }
+        assert!(Head::parse(&format!("ac me:1:{DIGEST}")).is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! Removing the oldest events of the audit log, from the beginning of their chains.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::audit_seal::SignedHead;
+use crate::model::ids::OrganizationId;
+use crate::repo::audit_chain::signed_head;
+
+/// At most `limit` organizations behind this one whose first event that is left is older than
+/// `before`, and of which a later head was published.
+///
+/// # Errors
+/// The database's own.
+pub async fn due(
+    db: &mut PgConnection,
+    after: Uuid,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<OrganizationId>> {
+    let ids = sqlx::query_scalar!(
+        "select h.organization_id
+         from audit_heads h
+         join audit_links l
+             on l.organization_id = h.organization_id and l.position = h.pruned_until + 1
+         join audit_events e on e.id = l.event_id
+         where h.organization_id > $1 and h.position > h.pruned_until + 1 and e.created_at < $2
+         order by h.organization_id limit $3",
+        after,
+        before,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(ids.into_iter().map(OrganizationId).collect())
+}
+
+/// The organization's published head, locked until the transaction ends; `None` where there is none
+/// or another transaction has it.
+///
+/// # Errors
+/// The database's own.
+pub async fn lock_head(
+    tx: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<Option<SignedHead>> {
+    let row = sqlx::query!(
+        "select position, digest, unsigned_until, pruned_until, pruned_digest, pepper_id, mac
+         from audit_heads where organization_id = $1 for update skip locked",
+        organization.0,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.and_then(|row| {
+        signed_head(
+            (Some(row.position), Some(row.digest)),
+            Some(row.unsigned_until),
+            (Some(row.pruned_until), Some(row.pruned_digest)),
+            (Some(row.pepper_id), Some(row.mac)),
+        )
+    }))
+}
+
+/// Removes these events, and the links up to where `head`, which is locked, says that they were
+/// removed. The first link stays, since transactions take turns there.
+///
+/// # Errors
+/// The database's own.
+pub async fn remove(
+    tx: &mut PgConnection,
+    organization: OrganizationId,
+    head: &SignedHead,
+    events: &[i64],
+) -> Result<()> {
+    sqlx::query!(
+        "update audit_heads set pruned_until = $2, pruned_digest = $3, pepper_id = $4, mac = $5
+         where organization_id = $1",
+        organization.0,
+        head.pruned.until,
+        &head.pruned.digest[..],
+        head.pepper_id,
+        &head.mac[..],
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query_scalar!("select set_config('app.audit_retention', 'on', true)")
+        .fetch_one(&mut *tx)
+        .await?;
+    sqlx::query!(
+        "delete from audit_links where organization_id = $1 and position between 2 and $2",
+        organization.0,
+        head.pruned.until,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!("delete from audit_events where id = any($1)", events).execute(&mut *tx).await?;
+    sqlx::query_scalar!("select set_config('app.audit_retention', '', true)").fetch_one(tx).await?;
+    Ok(())
+}
