@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::audit_head::{LOG_TARGET, SINCE};
-use crate::model::audit_seal::{AuditSigner, Proof, SignedHead, SigningStart};
+use crate::model::audit_seal::{AuditSigner, Proof, Pruned, SignedHead, SigningStart};
 use crate::repo::audit_heads::{self, ChainEnd};
 
 /// How long what servers of the version before MACs add is vouched for: the 24 hours that they may go
@@ -18,7 +18,7 @@ const UPGRADE: TimeDelta = TimeDelta::hours(25);
 const PAGE: i64 = 1000;
 
 /// Says since when events carry MACs, where nobody did: what was there before is vouched for once,
-/// by [`publish_heads`], and what servers of the previous version add within [`UPGRADE`].
+/// and by [`publish_heads`] what servers of the previous version add within [`UPGRADE`].
 ///
 /// Invariant: never again where any event carries a MAC, or events that were added past the
 /// application could be passed off as older than MACs.
@@ -51,10 +51,33 @@ pub async fn begin_signing(
     let Some(start) = signer.sign_start(now, until) else { return Ok(()) };
     audit_heads::put_signing_start(db, &start, false).await?;
     let mut from = Uuid::nil();
-    while let Some(next) = publish_page(db, signer, (from, has_events), now).await? {
+    while let Some(next) = vouch_page(db, signer, from, now).await? {
         from = next;
     }
     Ok(())
+}
+
+/// Vouches for what the chains of some organizations hold now, without saying that their heads were
+/// published: what begins signing may have no log.
+async fn vouch_page(
+    db: &mut PgConnection,
+    signer: &AuditSigner,
+    from: Uuid,
+    now: DateTime<Utc>,
+) -> Result<Option<Uuid>> {
+    let ends = audit_heads::ends(db, from, true, PAGE).await?;
+    let heads = ends.iter().filter_map(|end| {
+        let none = Pruned::default();
+        let head = signer.sign_head(end.organization, (0, none.digest), end.last_unsealed, none)?;
+        Some((end.organization, head))
+    });
+    audit_heads::keep(db, &heads.collect::<Vec<_>>(), now).await?;
+    Ok(next_of(&ends))
+}
+
+/// Where the organizations behind these begin.
+fn next_of(ends: &[ChainEnd]) -> Option<Uuid> {
+    ends.last()?.organization.0.as_u128().checked_add(1).map(Uuid::from_u128)
 }
 
 /// Since when events carry MACs, as the database has it, and whether that is proven.
@@ -103,15 +126,12 @@ async fn publish_page(
     now: DateTime<Utc>,
 ) -> Result<Option<Uuid>> {
     let ends = audit_heads::ends(db, from, is_upgrade, PAGE).await?;
-    let Some(last) = ends.last().map(|end| end.organization.0.as_u128()) else { return Ok(None) };
-    let heads: Vec<_> = ends
-        .into_iter()
-        .filter_map(|end| Some((end.organization, publish(signer, &end)?)))
-        .collect();
+    let heads: Vec<_> =
+        ends.iter().filter_map(|end| Some((end.organization, publish(signer, end)?))).collect();
     if !heads.is_empty() {
         audit_heads::keep(db, &heads, now).await?;
     }
-    Ok(last.checked_add(1).map(Uuid::from_u128))
+    Ok(next_of(&ends))
 }
 
 /// Logs one head, where it has to be; what to write down of it.
@@ -125,9 +145,18 @@ fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
     let pruned = published.as_ref().map(|published| published.pruned).unwrap_or_default();
     if let Some(published) = published {
         match signer.check_head(*organization, published) {
+            Proof::Good if published.position == 0 => {}
             Proof::Good if end.digest_there == Some(published.digest) => {}
             // Nothing is known of what it says, and it stays for when the pepper is back.
-            Proof::NoPepper(_) => return None,
+            Proof::NoPepper(pepper) => {
+                let organization = &head.organization;
+                tracing::warn!(
+                    organization,
+                    pepper,
+                    "published audit head can not be checked: its pepper is not configured"
+                );
+                return None;
+            }
             // The evidence stays.
             Proof::Good | Proof::Wrong => {
                 let organization = &head.organization;

@@ -8,38 +8,79 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::audit_chain::{Link, Verification};
+use crate::model::audit_chain::{Link, Observation, Verification};
+use crate::model::audit_findings::{Fault, Finding};
 use crate::model::audit_seal::{AuditSigner, Proof, Pruned, SignedHead};
 use crate::model::ids::OrganizationId;
-use crate::repo::{audit_chain, audit_retention};
+use crate::repo::audit_chain;
+use crate::repo::audit_retention::{self, Pruning};
 
 /// How many events are removed by one transaction, and how many organizations are read at once.
 const PAGE: i64 = 1000;
 
-/// Removes events that are older than this many days.
+/// Removes events that are older than this many days. One organization that fails keeps no other
+/// from its turn.
 ///
 /// # Errors
 /// The database's own.
 pub async fn sweep(app: &App, days: i32) -> Result<()> {
     let before = app.clock.now() - TimeDelta::days(days.into());
-    let mut after = Uuid::nil();
-    loop {
-        let due = async |db: &mut _| audit_retention::due(db, after, before, PAGE).await;
-        let organizations = app.db.run(due).await?;
-        let Some(last) = organizations.last() else { return Ok(()) };
-        after = last.0;
-        for organization in organizations {
-            let remove =
-                async |tx: &mut _| remove(tx, &app.audit_signer, organization, before).await;
-            while let removed @ 1.. = app.db.transaction(remove).await? {
-                metrics::counter!("retention_removed_total", "table" => "audit_events")
-                    .increment(removed);
+    let mut from = Some(Uuid::nil());
+    while let Some(first) = from {
+        let list = async |db: &mut _| audit_retention::list(db, first, before, PAGE).await;
+        let listed = app.db.run(list).await?;
+        let last = listed.last().map(|it| it.organization.0.as_u128());
+        from = last.and_then(|last| last.checked_add(1)).map(Uuid::from_u128);
+        for Pruning { organization, has_unsigned, .. } in listed.iter().filter(|it| it.is_due) {
+            if let Err(error) = sweep_one(app, *organization, *has_unsigned, before).await {
+                let (organization, cause) = (organization.0, error.cause());
+                tracing::warn!(%organization, %cause, "old audit events not removed; will retry");
             }
+        }
+    }
+    Ok(())
+}
+
+async fn sweep_one(
+    app: &App,
+    organization: OrganizationId,
+    has_unsigned: bool,
+    before: DateTime<Utc>,
+) -> Result<()> {
+    // What has no MAC is proven by the published head alone.
+    if has_unsigned && let Some(finding) = finding_in(app, organization).await? {
+        log_kept(organization, &finding.fault);
+        return Ok(());
+    }
+    let remove = async |tx: &mut _| remove(tx, &app.audit_signer, organization, before).await;
+    while let removed @ 1.. = app.db.transaction(remove).await? {
+        metrics::counter!("retention_removed_total", "table" => "audit_events").increment(removed);
+    }
+    Ok(())
+}
+
+/// The first thing that is wrong with an organization's chain, if anything is.
+async fn finding_in(app: &App, organization: OrganizationId) -> Result<Option<Finding>> {
+    let mut verification = Verification::against(app.audit_signer.clone(), []);
+    let mut last = (organization, i64::MIN);
+    loop {
+        let page = async |db: &mut _| audit_chain::links(db, last, PAGE).await;
+        let mut links = app.db.run(page).await?;
+        links.retain(|link| link.organization == organization);
+        let is_end = links.is_empty();
+        let observed = match is_end {
+            true => verification.finish(Vec::new()),
+            false => links.iter().flat_map(|link| verification.see(link)).collect(),
+        };
+        last = verification.last();
+        let finding = observed.into_iter().find_map(Observation::finding);
+        if finding.is_some() || is_end {
+            return Ok(finding);
         }
     }
 }
 
-/// Removes the first events of a chain. How many; none where another server is at it.
+/// Removes the first events of a chain. How many; none where another server removes them.
 async fn remove(
     tx: &mut PgConnection,
     signer: &AuditSigner,
@@ -47,8 +88,13 @@ async fn remove(
     before: DateTime<Utc>,
 ) -> Result<u64> {
     let Some(head) = audit_retention::lock_head(tx, organization).await? else { return Ok(0) };
-    if signer.check_head(organization, &head) != Proof::Good {
-        keep(organization, "its published head is not good");
+    let fault_of_head = match signer.check_head(organization, &head) {
+        Proof::Good => None,
+        Proof::Wrong => Some(Fault::ForgedHead),
+        Proof::NoPepper(pepper) => Some(Fault::NoPepperOfHead(pepper)),
+    };
+    if let Some(fault) = fault_of_head {
+        log_kept(organization, &fault);
         return Ok(0);
     }
     let links = audit_chain::links(tx, (organization, head.pruned.until), PAGE).await?;
@@ -61,7 +107,7 @@ async fn remove(
     let links: Vec<Link> = links.into_iter().take_while(is_due).collect();
     let Some(last) = links.last() else { return Ok(0) };
     if let Some(finding) = Verification::of_part(signer.clone(), &links).first() {
-        keep(organization, &finding.fault.to_string());
+        log_kept(organization, &finding.fault);
         return Ok(0);
     }
     let pruned = Pruned { until: last.position, digest: last.digest };
@@ -73,7 +119,12 @@ async fn remove(
     Ok(events.len().try_into().unwrap_or(u64::MAX))
 }
 
-fn keep(organization: OrganizationId, why: &str) {
+/// What can not be checked may be checked again when its pepper is back.
+fn log_kept(organization: OrganizationId, fault: &Fault) {
     let organization = organization.0;
-    tracing::error!(%organization, why, "old audit events are kept; run tenantry audit verify");
+    if fault.is_unchecked() {
+        tracing::warn!(%organization, %fault, "old audit events are kept until they can be checked");
+    } else {
+        tracing::error!(%organization, %fault, "old audit events are kept; run tenantry audit verify");
+    }
 }

@@ -17,6 +17,9 @@ use crate::model::org_handle::OrgHandle;
 use crate::model::scope::ScopeSet;
 use crate::repo::{audit_events, callers, keys, organizations, users};
 
+/// How many events are linked into their chains at once.
+const LINKED_AT_ONCE: usize = 200;
+
 /// A key that was minted elsewhere.
 pub struct ImportedKey {
     /// Which line of the file it stands in, for messages: they never repeat what is in it.
@@ -44,7 +47,10 @@ pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
     let trail = Trail::of_command("key import", request_id, now, signer);
     app.db
         .long_transaction(async |tx| {
-            for key in &imported {
+            for (number, key) in imported.iter().enumerate() {
+                if number > 0 && number.is_multiple_of(LINKED_AT_ONCE) {
+                    audit_events::link(tx).await?;
+                }
                 store(app, tx, key, &trail).await.map_err(|error| match error.kind() {
                     Kind::NotFound | Kind::Conflict => {
                         let message = format!("line {}: {}", key.line, error.message());

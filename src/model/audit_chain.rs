@@ -43,6 +43,17 @@ pub enum Observation {
     Whole(Head),
 }
 
+impl Observation {
+    /// What is wrong, if anything is.
+    #[must_use]
+    pub fn finding(self) -> Option<Finding> {
+        match self {
+            Self::Wrong(finding) => Some(finding),
+            Self::Whole(_) => None,
+        }
+    }
+}
+
 /// Looks at every link once, chain after chain, each from its first link on.
 pub struct Verification {
     signer: AuditSigner,
@@ -51,6 +62,8 @@ pub struct Verification {
     /// Which nonces were seen: by their first halves, a bit for each second half.
     nonces: HashMap<[u8; 8], Vec<u64>>,
     current: Option<Chain>,
+    /// The link that was seen last.
+    last: (OrganizationId, i64),
     /// How many chains and links were seen.
     pub seen: (u64, u64),
     /// How many events are older than MACs.
@@ -67,6 +80,8 @@ struct Chain {
     unsigned_until: i64,
     /// Whether that can not be told for want of a pepper.
     lacks_pepper: Option<String>,
+    /// Up to which position retention removed events, by a head that can not be checked.
+    unproven: i64,
     is_whole: bool,
     /// Faults that go on from one position to the next.
     run: Option<Run>,
@@ -91,7 +106,8 @@ impl Verification {
             of_one.entry(position).or_default().push(digest);
         }
         let (nonces, current, seen) = (HashMap::new(), None, (0, 0));
-        Self { signer, heads, nonces, current, seen, unsigned: 0, pruned: 0 }
+        let last = (OrganizationId(Uuid::nil()), i64::MIN);
+        Self { signer, heads, nonces, current, last, seen, unsigned: 0, pruned: 0 }
     }
 
     /// What is wrong with links that follow each other behind what retention removed of one chain.
@@ -102,20 +118,13 @@ impl Verification {
         // The chain goes on.
         verification.heads.clear();
         observed.extend(verification.end_chain());
-        let findings = observed.into_iter().filter_map(|observation| match observation {
-            Observation::Wrong(finding) => Some(finding),
-            Observation::Whole(_) => None,
-        });
-        findings.collect()
+        observed.into_iter().filter_map(Observation::finding).collect()
     }
 
     /// The link that was seen last: whose it is, and its position.
     #[must_use]
-    pub fn last(&self) -> (OrganizationId, i64) {
-        let last = self.current.as_ref();
-        last.map_or((OrganizationId(Uuid::nil()), 0), |chain| {
-            (chain.organization, chain.head.position)
-        })
+    pub const fn last(&self) -> (OrganizationId, i64) {
+        self.last
     }
 
     /// Looks at the next link.
@@ -125,12 +134,21 @@ impl Verification {
             observed.extend(self.end_chain());
             observed.extend(self.begin_chain(link));
         }
-        // The first link stays when retention removes its event: transactions wait there.
-        if self.current.as_ref().is_some_and(|chain| chain.head.position >= link.position) {
+        self.last = (link.organization, link.position);
+        let Some(mut chain) = self.current.take() else { return observed };
+        self.skip_pruned(&mut chain, link);
+        if link.position <= chain.head.position.max(chain.unproven) {
+            // The first link stays when retention removes its event: transactions wait there. No
+            // other is left, and none with an event.
+            if link.position != 1 || link.stored.is_some() {
+                chain.is_whole = false;
+                let fault = Fault::Misplaced(link.position, link.event);
+                observed.push(wrong(&link.handle, fault));
+            }
+            self.current = Some(chain);
             return observed;
         }
         self.seen.1 += 1;
-        let Some(mut chain) = self.current.take() else { return observed };
         let faults = self.faults(&mut chain, link);
         chain.is_whole &= faults.is_empty() && chain.run.is_none();
         observed.extend(faults.into_iter().map(|fault| wrong(&link.handle, fault)));
@@ -139,10 +157,23 @@ impl Verification {
         observed
     }
 
+    /// Where retention has removed more since the chain was begun, it goes on behind that.
+    fn skip_pruned(&mut self, chain: &mut Chain, link: &Link) {
+        let Some(head) = &link.head else { return };
+        let (before, pruned) = (chain.head.position, head.pruned);
+        if link.position > before + 1
+            && pruned.until > before
+            && self.signer.check_head(link.organization, head) == Proof::Good
+        {
+            self.pruned = self.pruned.saturating_add(pruned.until - before);
+            (chain.head.position, chain.head.digest) = (pruned.until, pruned.digest);
+        }
+    }
+
     fn begin_chain(&mut self, link: &Link) -> Option<Observation> {
         self.seen.0 += 1;
         let (mut unsigned_until, mut lacks_pepper, mut fault) = (0, None, None);
-        let mut pruned = Pruned::default();
+        let (mut pruned, mut unproven) = (Pruned::default(), 0);
         if let Some(head) = &link.head {
             match self.signer.check_head(link.organization, head) {
                 Proof::Good => {
@@ -152,18 +183,19 @@ impl Verification {
                 }
                 Proof::Wrong => fault = Some(Fault::ForgedHead),
                 Proof::NoPepper(pepper) => {
-                    (unsigned_until, pruned) = (head.unsigned_until, head.pruned);
-                    lacks_pepper = (unsigned_until > 0).then(|| pepper.clone());
+                    (unsigned_until, unproven) = (head.unsigned_until, head.pruned.until);
+                    lacks_pepper = (unsigned_until > 0 || unproven > 0).then(|| pepper.clone());
                     fault = Some(Fault::NoPepperOfHead(pepper));
                 }
             }
         }
         let organization = link.organization;
         let Pruned { until: position, digest } = pruned;
-        self.pruned += position;
+        self.pruned = self.pruned.saturating_add(position);
         let head = Head { organization: link.handle.clone(), position, digest };
         let (is_whole, run) = (fault.is_none(), None);
-        let chain = Chain { organization, head, unsigned_until, lacks_pepper, is_whole, run };
+        let chain =
+            Chain { organization, head, unsigned_until, lacks_pepper, unproven, is_whole, run };
         self.current = Some(chain);
         fault.map(|fault| wrong(&link.handle, fault))
     }
@@ -173,7 +205,12 @@ impl Verification {
         let (position, before) = (link.position, chain.head.position);
         let mut faults = Vec::new();
         if position > before + 1 {
-            faults.push(Fault::Missing(before + 1, position - 1));
+            faults.push(match &chain.lacks_pepper {
+                Some(pepper) if chain.unproven == position - 1 => {
+                    Fault::NoPepper(before + 1, position - 1, pepper.clone())
+                }
+                _ => Fault::Missing(before + 1, position - 1),
+            });
         }
         let wrong = match &link.stored {
             None => Some(Err(Fault::NoEvent(position, link.event))),

@@ -34,6 +34,8 @@ pub enum Fault {
     Moved(i64, i64),
     /// Events from one position to another were written, but not there.
     AllMoved(i64, i64),
+    /// A link stands at a position that another has, or whose event retention removed.
+    Misplaced(i64, i64),
     /// An event has no link.
     NoLink(i64),
     /// The chain ends at a position, before that of a head.
@@ -109,6 +111,10 @@ impl fmt::Display for Fault {
                 "positions {from} to {to}: their events were not written there: they were moved, \
                  or events before them were changed, removed or added"
             ),
+            Self::Misplaced(at, row) => {
+                let what = " was added past the application: the position is another event's";
+                event(f, *at, *row, what)
+            }
             Self::NoLink(row) => write!(
                 f,
                 "the event {} (row {row}) has no position: it was added past the chain, or its \

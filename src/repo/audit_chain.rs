@@ -176,8 +176,8 @@ pub async fn links(
     Ok(rows.into_iter().map(Link::from).collect())
 }
 
-/// Which of the next `limit` events after the place `after` have no link: their organizations'
-/// handles and their places; and the place of the last event that was looked at, if any was.
+/// Which of the next `limit` events after the place `after` have no link in their organization's
+/// chain, behind what retention removed: their organizations' handles and their places; and the place of the last event that was looked at, if any was.
 ///
 /// # Errors
 /// The database's own.
@@ -194,7 +194,10 @@ pub async fn without_link(
                                filter (where l.event_id is null), '{}') as "handles!"
            from (select id, organization_id from audit_events where id > $1
                  order by id limit $2) e
-           left join audit_links l on l.event_id = e.id
+           left join audit_heads h on h.organization_id = e.organization_id
+           left join audit_links l
+               on l.event_id = e.id and l.organization_id = e.organization_id
+                  and l.position > coalesce(h.pruned_until, 0)
            left join organizations o on o.id = e.organization_id"#,
         after,
         limit,

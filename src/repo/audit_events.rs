@@ -53,6 +53,19 @@ pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()>
     Ok(())
 }
 
+/// Adds the links of what the transaction inserted so far, which is otherwise done when it commits,
+/// and forgets their keys: each event of a transaction reads through the keys of all.
+///
+/// # Errors
+/// The database's own.
+pub async fn link(tx: &mut PgConnection) -> Result<()> {
+    let link = "set constraints audit_events_link immediate;
+                set constraints audit_events_link deferred";
+    sqlx::raw_sql(link).execute(&mut *tx).await?;
+    sqlx::query_scalar!("select set_config('app.audit_keys', '', true)").fetch_one(tx).await?;
+    Ok(())
+}
+
 struct Row {
     id: i64,
     event_type: String,

@@ -77,8 +77,8 @@ pub async fn ends(
 }
 
 /// Keeps the ends that were published, in place of those before. Where two servers do so at once,
-/// the later end stays, and one that does not know of what retention removed meanwhile is passed
-/// over.
+/// the later end stays, and one that does not know of what retention removed or another server
+/// vouched for meanwhile is passed over.
 ///
 /// # Errors
 /// The database's own.
@@ -107,6 +107,7 @@ pub async fn keep(
                  unsigned_until = excluded.unsigned_until, pepper_id = excluded.pepper_id,
                  mac = excluded.mac, published_at = excluded.published_at
              where kept.position <= excluded.position
+               and kept.unsigned_until <= excluded.unsigned_until
                and kept.pruned_until = excluded.pruned_until",
         &organizations,
         &positions,

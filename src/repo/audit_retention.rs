@@ -9,32 +9,49 @@ use crate::model::audit_seal::SignedHead;
 use crate::model::ids::OrganizationId;
 use crate::repo::audit_chain::signed_head;
 
-/// At most `limit` organizations behind this one whose first event that is left is older than
-/// `before`, and of which a later head was published.
+/// An organization with a published head.
+pub struct Pruning {
+    /// Whose chain.
+    pub organization: OrganizationId,
+    /// Whether its first event that is left is older than asked, and a later head was published.
+    pub is_due: bool,
+    /// Whether events without a MAC are left.
+    pub has_unsigned: bool,
+}
+
+/// At most `limit` organizations, from that with the least id that is at least `from` on, and whether
+/// they have events that are older than `before`.
 ///
 /// # Errors
 /// The database's own.
-pub async fn due(
+pub async fn list(
     db: &mut PgConnection,
-    after: Uuid,
+    from: Uuid,
     before: DateTime<Utc>,
     limit: i64,
-) -> Result<Vec<OrganizationId>> {
-    let ids = sqlx::query_scalar!(
-        "select h.organization_id
-         from audit_heads h
-         join audit_links l
-             on l.organization_id = h.organization_id and l.position = h.pruned_until + 1
-         join audit_events e on e.id = l.event_id
-         where h.organization_id > $1 and h.position > h.pruned_until + 1 and e.created_at < $2
-         order by h.organization_id limit $3",
-        after,
+) -> Result<Vec<Pruning>> {
+    let rows = sqlx::query!(
+        r#"select h.organization_id, h.unsigned_until > h.pruned_until as "has_unsigned!",
+                  h.position > h.pruned_until + 1 and coalesce(e.created_at < $2, true)
+                      as "is_due!"
+           from (select organization_id, position, unsigned_until, pruned_until from audit_heads
+                 where organization_id >= $1 order by organization_id limit $3) h
+           left join audit_links l
+               on l.organization_id = h.organization_id and l.position = h.pruned_until + 1
+           left join audit_events e on e.id = l.event_id
+           order by h.organization_id"#,
+        from,
         before,
         limit,
     )
     .fetch_all(db)
     .await?;
-    Ok(ids.into_iter().map(OrganizationId).collect())
+    let listed = rows.into_iter().map(|row| Pruning {
+        organization: OrganizationId(row.organization_id),
+        is_due: row.is_due,
+        has_unsigned: row.has_unsigned,
+    });
+    Ok(listed.collect())
 }
 
 /// The organization's published head, locked until the transaction ends; `None` where there is none

@@ -4,9 +4,12 @@
 use chrono::TimeDelta;
 use serde_json::json;
 use tenantry::domain::{audit, audit_retention, retention};
+use tenantry::model::audit_chain::{Observation, Verification};
+use tenantry::repo::audit_chain;
 use tenantry::repo::audit_retention as statements;
 
 use crate::audit_chain::{acme, assert_found, event_at, heads, organizations, tamper, verify};
+use crate::audit_seal::{BEFORE_MACS, begin_signing, tamper_anew};
 use crate::support::app::SignedUp;
 use crate::support::{TestApp, run, with};
 
@@ -80,6 +83,124 @@ async fn old_events_that_are_not_as_they_were_written_are_kept_as_evidence() {
             assert_found(app, &[], &[": position 3: the event evt_"]);
         })
         .await;
+}
+
+#[tokio::test]
+async fn old_events_from_before_macs_are_kept_where_their_published_head_does_not_fit() {
+    with(&[("RETENTION_AUDIT_DAYS", "30")])
+        .run(async |app| {
+            acme(app).await;
+            tamper(app, BEFORE_MACS).await;
+            begin_signing(app).await;
+            assert_eq!(app.count("select max(position) from audit_heads").await, 0);
+            audit::publish_heads(&app.app).await.unwrap();
+            assert_eq!(app.count("select max(position) from audit_heads").await, 5);
+            app.clock.advance(TimeDelta::days(40));
+            let change = format!("update audit_events set actor = 'x' where id = {}", event_at(2));
+            tamper_anew(app, &change).await;
+            retention::sweep(&app.app).await;
+            assert_eq!(app.count(EVENTS).await, 5);
+            assert_found(app, &[], &[": position 5 is not what its head says"]);
+            let back = change.replace("'x'", &format!("'{}'", old_actor(app).await));
+            tamper_anew(app, &back).await;
+            retention::sweep(&app.app).await;
+            assert_eq!(app.count(EVENTS).await, 1);
+            assert!(verify(app, &[]).0);
+        })
+        .await;
+}
+
+/// Who did what the third event tells of, as the second.
+async fn old_actor(app: &TestApp) -> String {
+    let actor = format!("select actor from audit_events where id = {}", event_at(3));
+    sqlx::query_scalar(sqlx::AssertSqlSafe(actor)).fetch_one(&mut app.sql().await).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_deployment_s_own_old_events_are_removed_too() {
+    with(&[("RETENTION_AUDIT_DAYS", "30")])
+        .run(async |app| {
+            for _ in 0..2 {
+                let wrong = app.key("wrong").with("idempotency-key", "one");
+                let tried = wrong.post("/v1/admin/org/create", json!({})).await;
+                tried.has_failed(401, "unauthorized");
+                app.app.refusals.flush().await.unwrap();
+            }
+            assert_eq!(app.count(EVENTS).await, 2, "of the deployment itself");
+            audit::publish_heads(&app.app).await.unwrap();
+            app.clock.advance(TimeDelta::days(31));
+            retention::sweep(&app.app).await;
+            assert_eq!(app.count(EVENTS).await, 1);
+            assert!(verify(app, &[]).0);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_linked_where_retention_removed_or_a_link_is_already_is_named() {
+    run(async |app| {
+        old_and_new(app).await;
+        let other = app.sign_up().await;
+        audit_retention::sweep(&app.app, 30).await.unwrap();
+        // As the tables' owner can, without lifting anything.
+        let hidden = "begin;
+             insert into audit_events (organization_id, event_type, actor, target, method, path,
+                                       request_id, detail, created_at)
+                 select organization_id, event_type, 'forger', target, method, path, request_id,
+                        detail, created_at from audit_events order by id desc limit 1;
+             set constraints all immediate;
+             set local app.audit_retention = 'on';
+             delete from audit_links where event_id = (select max(id) from audit_events);
+             insert into audit_links (organization_id, position, event_id, digest)
+                 select organization_id, 2, (select max(id) from audit_events), digest
+                 from audit_links where position = 1 order by event_id limit 1;
+             commit";
+        sqlx::raw_sql(hidden).execute(&mut app.sql().await).await.unwrap();
+        let (is_fine, told) = verify(app, &[]);
+        assert!(!is_fine && told.contains(": position 2: the event evt_"), "{told}");
+        assert!(told.contains("has no position"), "{told}");
+        assert!(told.contains(&format!("audit head {}:1:", other.org_id)), "{told}");
+        let twice = "alter table audit_links drop constraint audit_links_pkey,
+                                             drop constraint audit_links_event_id_key;
+                     insert into audit_links select * from audit_links where position = 6";
+        tamper(app, twice).await;
+        let (_, told) = verify(app, &[]);
+        assert!(told.contains(": position 6: the event evt_"), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_under_a_pepper_that_there_never_was_hides_nothing() {
+    run(async |app| {
+        old_and_new(app).await;
+        let change = format!("update audit_events set actor = 'x' where id = {}", event_at(6));
+        tamper(app, &change).await;
+        let blind = "update audit_heads set pepper_id = 'zz', pruned_until = 9223372036854775807";
+        app.execute(blind).await;
+        let (is_fine, told) = verify(app, &[]);
+        assert!(!is_fine && told.contains(": position 6: the event evt_"), "{told}");
+        assert!(!told.contains("removed by retention"), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_chain_that_retention_shortens_while_it_is_verified_is_whole() {
+    run(async |app| {
+        old_and_new(app).await;
+        let mut verification = Verification::against(app.app.audit_signer.clone(), []);
+        let mut observed = Vec::new();
+        for _ in 0..5 {
+            let last = verification.last();
+            let page = app.app.db.run(async |db| audit_chain::links(db, last, 2).await).await;
+            observed.extend(page.unwrap().iter().flat_map(|link| verification.see(link)));
+            audit_retention::sweep(&app.app, 30).await.unwrap();
+        }
+        observed.extend(verification.finish(Vec::new()));
+        assert!(matches!(observed[..], [Observation::Whole(_)]), "{observed:?}");
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ const ANEW: &str = "
     $$";
 
 /// Makes events as servers did before there were MACs.
-const BEFORE_MACS: &str = "update audit_events set nonce = null, pepper_id = null, mac = null;
+pub const BEFORE_MACS: &str = "update audit_events set nonce = null, pepper_id = null, mac = null;
                            update audit_links set seal = null";
 
 /// An event as a server of the previous version adds it.
@@ -49,12 +49,12 @@ const OF_PREVIOUS_VERSION: &str =
      from audit_events where event_type = 'organization.signed_up' and actor <> 'older'";
 
 /// The position constraint is in the way of numbering anew.
-async fn tamper_anew(app: &TestApp, sql: &str) {
+pub async fn tamper_anew(app: &TestApp, sql: &str) {
     let lift = "alter table audit_links drop constraint if exists audit_links_position_check";
     tamper(app, &format!("{lift}; {sql}; {ANEW}")).await;
 }
 
-async fn begin_signing(app: &TestApp) {
+pub async fn begin_signing(app: &TestApp) {
     let mut db = app.sql().await;
     audit::begin_signing(&mut db, &app.app.audit_signer, app.app.clock.now()).await.unwrap();
 }
