@@ -68,7 +68,7 @@ pub async fn create(
     find(tx, &caller, new.id).await
 }
 
-/// The organization's key that invites, if it is one.
+/// The organization's key that invites or sends an invitation again, if it is one.
 fn key_of(caller: &Caller) -> Option<KeyId> {
     match &caller.credential {
         Credential::Key(key, _) => Some(key.id),
@@ -117,7 +117,7 @@ pub async fn resend(
     }
     // Mails are held before what they are about, as by the worker that writes them.
     mails::queue_invite(app, tx, id, &invite.email, trail.at).await?;
-    if !invites::renew(tx, caller.organization, id, trail.at).await? {
+    if !invites::renew(tx, caller.organization, (id, key_of(&caller)), trail.at).await? {
         return Err(no_such_invite());
     }
     let target = id.to_string();

@@ -358,7 +358,7 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "denials::list" => !denials::list(tx, organization, None, 100).await?.is_empty(),
         "invites::find" => invites::find(tx, organization, it.invite).await?.is_some(),
         "invites::list" => invites::list(tx, organization, None, all).await?.1 > 0,
-        "invites::renew" => invites::renew(tx, organization, it.invite, now).await?,
+        "invites::renew" => invites::renew(tx, organization, (it.invite, None), now).await?,
         "invites::revoke" => invites::revoke(tx, organization, it.invite, now).await?,
         "invites::revoke_all" => invites::revoke_all(tx, organization, now).await? > 0,
         "key_endings::revoke" => {
