@@ -1,9 +1,10 @@
 -- Paid checkouts that could not be fulfilled, the deployment's own (organization `system`): the
--- organization that each names is not known to belong to the buyer. One row an event, however often
--- it is delivered, so that the buyer is mailed once.
+-- organization that each names is not known to belong to the buyer, can not have the plan, or is not
+-- said. One row an event, however often it is delivered, so that the buyer is mailed once.
 create table unfulfilled_checkouts (
     event_id        text        not null,
     organization_id uuid        not null,
+    -- As the checkout has it, at most 64 characters: it may be no id at all.
     handle          text        not null,
     customer_id     text,
     reason          text        not null,
@@ -12,7 +13,8 @@ create table unfulfilled_checkouts (
     delivered_at    timestamptz not null,
     constraint unfulfilled_checkouts_pkey primary key (event_id),
     constraint unfulfilled_checkouts_reason_check
-        check (reason in ('belongs_to_another', 'does_not_exist', 'deleted')),
+        check (reason in ('belongs_to_another', 'does_not_exist', 'deleted', 'plan_not_for_home',
+                          'incomplete')),
     constraint unfulfilled_checkouts_organization_id_fkey
         foreign key (organization_id) references organizations (id)
 );
@@ -44,3 +46,9 @@ alter table outbox
                  'checkout_unfulfilled')
         and (kind = 'invite') = (invite_id is not null)
         and (kind = 'claim_key') = (claim_of is not null));
+
+-- The subscription of the organization's that ended last. An invoice of it may be paid long after,
+-- and no event that is dated after the end goes on with it.
+alter table billing_customers
+    add column ended_subscription_id text,
+    add column ended_at              timestamptz;

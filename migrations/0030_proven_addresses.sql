@@ -3,5 +3,5 @@
 -- account may not be whoever reads the mail.
 alter table accounts add column proven_at timestamptz;
 
--- Inviting people needs a verified address, and is done in an organization's name.
-grant select (verified_at) on accounts to tenantry_tenant;
+-- Inviting people needs a proven address, and is done in an organization's name.
+grant select (proven_at) on accounts to tenantry_tenant;

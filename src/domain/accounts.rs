@@ -294,11 +294,17 @@ pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) 
                 let message = "An organization that only you are in is suspended";
                 return Err(Error::new(Kind::Suspended, message));
             }
+            forget(tx, person, &account.email).await?;
+            // Audit events are added in the order of their organizations.
+            let home = accounts::trail_of(tx, person.account).await?;
+            let before_home = seats.partition_point(|seat| seat.organization.0 < home.0);
+            for seat in &seats[..before_home] {
+                leave(tx, seat, trail).await?;
+            }
             let target = person.account.to_string();
             let event = EventType::AccountDeleted;
             record(tx, person.account, event, &target, json!({}), trail).await?;
-            forget(tx, person, &account.email).await?;
-            for seat in &seats {
+            for seat in &seats[before_home..] {
                 leave(tx, seat, trail).await?;
             }
             users::remove_seats(tx, person.account, trail.at).await?;

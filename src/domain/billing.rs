@@ -3,7 +3,8 @@
 //!
 //! Events come in any order and more than once. That each counts once is
 //! [`super::idempotency`]'s; what is older than what was last taken into account changes nothing,
-//! plans and suspensions each for themselves.
+//! plans and suspensions each for themselves. Only the end of a subscription is final: no event of
+//! it that is dated later goes on with it, and none that was told before hides it.
 //!
 //! Invariant: an id in metadata alone moves no organization, or whoever signed up with it first
 //! would get what somebody else paid for. The payer is known there, or the metadata say
@@ -16,7 +17,7 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::provisioning::{self, Order};
 use crate::domain::{key_claims, standing};
-use crate::error::{Error, Issue, Result};
+use crate::error::{Error, Issue, Kind, Result};
 use crate::model::audit::Trail;
 use crate::model::email::Email;
 use crate::model::ids::{OrganizationId, PaymentId};
@@ -55,6 +56,15 @@ pub enum Happened {
         /// Whether the organization is there already, and the buyer's.
         is_existing: bool,
     },
+    /// Somebody bought one, and what is said of it is not enough.
+    BoughtIncomplete {
+        /// The id that is said, as far as it can be kept.
+        handle: String,
+        /// Where the buyer reads mail.
+        email: Option<Email>,
+        /// What is missing or wrong.
+        issues: Vec<Issue>,
+    },
     /// What was due was paid, for this organization where it is named.
     Paid(Option<Named>),
     /// It was not.
@@ -77,8 +87,9 @@ pub struct Named {
 pub enum Applied {
     /// It was taken into account.
     Done(Effect),
-    /// It is a paid checkout that can not be fulfilled. Nothing was changed.
-    Unfulfilled(Unfulfilled),
+    /// It is a paid checkout that can not be fulfilled, and this is what its delivery is answered
+    /// with. What was changed is not to be committed.
+    Unfulfilled(Unfulfilled, Error),
 }
 
 /// What became of an event.
@@ -99,8 +110,7 @@ pub enum Effect {
 /// Takes an event into account.
 ///
 /// # Errors
-/// Not found where no organization of ours is meant; invalid where what was bought lacks what is
-/// needed, or the plan is not for this organization; conflict where its id was taken a moment ago.
+/// Not found where no organization of ours is meant; conflict where its id was taken a moment ago.
 pub async fn apply(
     app: &App,
     tx: &mut PgConnection,
@@ -111,6 +121,7 @@ pub async fn apply(
         Happened::Bought { order, email, is_existing, .. } => {
             fulfil(app, tx, event, (order, email.as_ref(), *is_existing), trail).await
         }
+        Happened::BoughtIncomplete { issues, .. } => Ok(incomplete(issues.clone())),
         Happened::Paid(named) | Happened::NotPaid(named) | Happened::Ended(named) => {
             Ok(Applied::Done(judge(app, tx, event, named.as_ref(), trail).await?))
         }
@@ -128,18 +139,38 @@ async fn fulfil(
     let effect = if let Some(standing) = standings::hold(tx, &order.handle).await? {
         let known = billing_customers::find(tx, standing.id).await?;
         if !is_existing && !known.as_ref().is_some_and(|known| known.is_payer_of(event)) {
-            return Ok(Applied::Unfulfilled(Unfulfilled::BelongsToAnother));
+            return Ok(conflicting(Unfulfilled::BelongsToAnother));
         }
-        set_plan(app, tx, event, (&standing, known), order, trail).await?
+        match set_plan(app, tx, event, (&standing, known), order, trail).await {
+            Err(error) if *error.kind() == Kind::Invalid => {
+                return Ok(Applied::Unfulfilled(Unfulfilled::PlanNotForHome, error));
+            }
+            done => done?,
+        }
     } else if organizations::is_deleted(tx, &order.handle).await? {
-        return Ok(Applied::Unfulfilled(Unfulfilled::Deleted));
+        return Ok(conflicting(Unfulfilled::Deleted));
     } else if is_existing {
-        return Ok(Applied::Unfulfilled(Unfulfilled::DoesNotExist));
+        return Ok(conflicting(Unfulfilled::DoesNotExist));
     } else {
+        let Some(email) = email else { return Ok(incomplete(vec![email_required()])) };
         provision(app, tx, event, (order, email), trail).await?
     };
     unfulfilled_checkouts::settle(tx, &event.id, &order.handle, event.customer.as_deref()).await?;
     Ok(Applied::Done(effect))
+}
+
+fn conflicting(reason: Unfulfilled) -> Applied {
+    Applied::Unfulfilled(reason, Error::conflict(reason.message()))
+}
+
+fn incomplete(issues: Vec<Issue>) -> Applied {
+    Applied::Unfulfilled(Unfulfilled::Incomplete, Error::invalid(issues))
+}
+
+fn email_required() -> Issue {
+    let path = ["data", "object", "customer_details", "email"].map(str::to_owned).to_vec();
+    let needed = "must be an address: the link to the first key is mailed there";
+    Issue { path, ..Issue::of_body(needed) }
 }
 
 /// Makes the organization that was bought, without a key: the buyer is mailed a link to it.
@@ -147,14 +178,9 @@ async fn provision(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    (order, email): (&Order, Option<&Email>),
+    (order, email): (&Order, &Email),
     trail: &Trail,
 ) -> Result<Effect> {
-    let email = email.ok_or_else(|| {
-        let path = ["data", "object", "customer_details", "email"].map(str::to_owned).to_vec();
-        let needed = "must be an address: the link to the first key is mailed there";
-        Error::invalid(vec![Issue { path, ..Issue::of_body(needed) }])
-    })?;
     let opened = provisioning::open(app, tx, order, BY_STRIPE, trail).await?;
     let payer = payer_of(event);
     billing_customers::put_buyer(tx, opened.organization, &payer, trail.at).await?;
@@ -163,7 +189,11 @@ async fn provision(
     Ok(Effect::Provisioned)
 }
 
-/// Moves the organization, which is held, to the plan that was bought for it.
+/// Moves the organization, which is held, to the plan that was bought for it; one whose subscription
+/// ended before it was paid for stays as it is.
+///
+/// # Errors
+/// Invalid where the plan is not for this organization.
 async fn set_plan(
     app: &App,
     tx: &mut PgConnection,
@@ -174,7 +204,8 @@ async fn set_plan(
 ) -> Result<Effect> {
     store(app, tx, event, standing.id, trail).await?;
     let last = known.as_ref().and_then(|known| known.last_checkout_at);
-    if last.is_some_and(|last| event.at < last) {
+    let is_over = known.as_ref().is_some_and(|known| known.has_ended_before(event));
+    if is_over || last.is_some_and(|last| event.at < last) {
         return Ok(Effect::Recorded);
     }
     standing::change_plan(tx, &order.handle, order.plan, BY_STRIPE, trail).await?;
@@ -200,14 +231,18 @@ async fn judge(
     let suspends = match event.what {
         Happened::NotPaid(_) => policy.payment_failed,
         Happened::Ended(_) => policy.subscription_deleted,
-        Happened::Paid(_) | Happened::Bought { .. } => false,
+        _ => false,
     };
     let pays = matches!(event.what, Happened::Paid(_));
     let may_be_new = pays && named.is_some_and(|named| named.begins);
+    let payer = payer_of(event);
+    if payer.subscription.is_some() && matches!(event.what, Happened::Ended(_)) {
+        billing_customers::put_end(tx, standing.id, &payer, trail.at).await?;
+    }
     if !counts(event, known.as_ref(), may_be_new) || !(pays || suspends) {
         return Ok(Effect::Recorded);
     }
-    billing_customers::put_payer(tx, standing.id, &payer_of(event), trail.at).await?;
+    billing_customers::put_payer(tx, standing.id, &payer, trail.at).await?;
     if suspends && standing.suspended_at.is_none() {
         standing::begin_suspension(tx, &standing, BY_STRIPE, trail).await?;
         return Ok(Effect::Suspended);
@@ -222,7 +257,8 @@ async fn judge(
 /// Whether an event says how the organization stands: it is no older than the last that did, and
 /// about the subscription that pays for it. The first payment of another subscription, which names
 /// the organization, puts that in its place; later ones do not, or the last invoices of a
-/// subscription that was given up would. What no subscription is due for says nothing.
+/// subscription that was given up would. What no subscription is due for says nothing, and neither
+/// does what was paid for one that had ended.
 fn counts(event: &BillingEvent, known: Option<&BillingCustomer>, may_be_new: bool) -> bool {
     let Some(subscription) = &event.subscription else { return false };
     known.is_none_or(|known| {
@@ -230,7 +266,11 @@ fn counts(event: &BillingEvent, known: Option<&BillingCustomer>, may_be_new: boo
             Some(known) => known == subscription,
             None => !known.pays_once,
         };
-        event.at >= known.last_event_at && (is_same || may_be_new)
+        match event.what {
+            Happened::Ended(_) if known.subscription.is_some() => is_same,
+            Happened::Paid(_) if known.has_ended_before(event) => false,
+            _ => event.at >= known.last_event_at && (is_same || may_be_new),
+        }
     })
 }
 
@@ -266,6 +306,13 @@ impl BillingCustomer {
         let is_same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
         is_same(&self.customer, &event.customer) || is_same(&self.subscription, &event.subscription)
     }
+
+    /// Whether the event's subscription had ended when it happened, as far as is known.
+    fn has_ended_before(&self, event: &BillingEvent) -> bool {
+        event.subscription.is_some()
+            && self.ended_subscription == event.subscription
+            && self.ended_at.is_some_and(|ended| ended <= event.at)
+    }
 }
 
 fn payer_of(event: &BillingEvent) -> Payer<'_> {
@@ -288,7 +335,7 @@ async fn store(
     let status = match event.what {
         Happened::Bought { .. } | Happened::Paid(_) => PaymentStatus::Paid,
         Happened::NotPaid(_) => PaymentStatus::Failed,
-        Happened::Ended(_) => return Ok(()),
+        Happened::BoughtIncomplete { .. } | Happened::Ended(_) => return Ok(()),
     };
     let Some(charge) = &event.charge else { return Ok(()) };
     let payment = NewPayment {

@@ -104,7 +104,7 @@ pub async fn mail_again(
     let mailing = app.db.transaction(async |tx| {
         // Held, so that of two that ask at once one mails.
         let account = accounts::lock(tx, account.id).await?;
-        if account.is_verified || email_tokens::is_pending(tx, link, to).await? {
+        if account.is_proven || email_tokens::is_pending(tx, link, to).await? {
             return Ok(());
         }
         mails::queue(app, tx, (MailKind::Link(PURPOSE), to), callback_url, trail.at).await

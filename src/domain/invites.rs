@@ -42,7 +42,7 @@ pub async fn create(
     organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("members:write")?;
-    require_verified(tx, &caller).await?;
+    require_proven(tx, &caller).await?;
     if role == Role::Owner {
         caller.require_owner()?;
     }
@@ -68,7 +68,7 @@ pub async fn create(
     find(tx, &caller, new.id).await
 }
 
-/// The organization's key that invites, if it is one.
+/// The organization's key that invites or sends an invitation again, if it is one.
 fn key_of(caller: &Caller) -> Option<KeyId> {
     match &caller.credential {
         Credential::Key(key, _) => Some(key.id),
@@ -76,13 +76,14 @@ fn key_of(caller: &Caller) -> Option<KeyId> {
     }
 }
 
-/// Passes a caller whose seat's person has a verified address; so is it for a key that was minted
+/// Passes a caller whose seat's person has a proven address; so is it for a key that was minted
 /// from such a seat, or it would be a way around. A seat that open signup made is nobody's.
-async fn require_verified(tx: &mut PgConnection, caller: &Caller) -> Result<()> {
-    if members::is_verified(tx, caller.organization, caller.user).await? {
+async fn require_proven(tx: &mut PgConnection, caller: &Caller) -> Result<()> {
+    if members::is_proven(tx, caller.organization, caller.user).await? {
         return Ok(());
     }
-    let message = "Verify your e-mail address before you invite people";
+    let message = "Verify your e-mail address before you invite people; \
+                   POST /api/auth/send-verification-email mails the link";
     Err(Error::new(Kind::EmailNotVerified, message))
 }
 
@@ -109,14 +110,14 @@ pub async fn resend(
     organizations::hold(tx, caller.organization).await?;
     let caller = confirm(tx, caller, trail).await?;
     caller.require("members:write")?;
-    require_verified(tx, &caller).await?;
+    require_proven(tx, &caller).await?;
     let invite = find(tx, &caller, id).await?;
     if invite.role == Role::Owner {
         caller.require_owner()?;
     }
     // Mails are held before what they are about, as by the worker that writes them.
     mails::queue_invite(app, tx, id, &invite.email, trail.at).await?;
-    if !invites::renew(tx, caller.organization, id, trail.at).await? {
+    if !invites::renew(tx, caller.organization, (id, key_of(&caller)), trail.at).await? {
         return Err(no_such_invite());
     }
     let target = id.to_string();

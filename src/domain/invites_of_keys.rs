@@ -1,4 +1,6 @@
-//! What keys invited ends with them: whoever stole one could otherwise be let in afterwards.
+//! What keys invited ends with them: whoever stole one could otherwise be let in afterwards. A key
+//! that made an invitation chose its address, and one that sent it again mailed its link: either
+//! ends it.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;

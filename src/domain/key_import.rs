@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::NewApiKey;
 use crate::model::audit::{AuditEvent, EventType, Trail};
-use crate::model::ids::{KeyId, new_request_id};
+use crate::model::ids::{KeyId, OrganizationId, UserId, new_request_id};
 use crate::model::key_format::{IMPORTED_PREFIX, imported_text};
 use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
@@ -47,27 +47,46 @@ pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
     let trail = Trail::of_command("key import", request_id, now, signer);
     app.db
         .long_transaction(async |tx| {
-            for (number, key) in imported.iter().enumerate() {
+            let mut owned = Vec::with_capacity(imported.len());
+            for key in &imported {
+                let owner = users::find_owner(tx, &key.organization).await?;
+                let no_such = || Error::not_found("there is no such organization");
+                owned.push((owner.ok_or_else(no_such).map_err(|it| key.named(it))?, key));
+            }
+            // Organizations are held, and audit events added, in the order of their ids.
+            owned.sort_by_key(|((organization, _), _)| organization.0);
+            for (number, (owner, key)) in owned.into_iter().enumerate() {
                 if number > 0 && number.is_multiple_of(LINKED_AT_ONCE) {
                     audit_events::link(tx).await?;
                 }
-                store(app, tx, key, &trail).await.map_err(|error| match error.kind() {
-                    Kind::NotFound | Kind::Conflict => {
-                        let message = format!("line {}: {}", key.line, error.message());
-                        Error::new(error.kind().clone(), message)
-                    }
-                    _ => error,
-                })?;
+                let stored = store(app, tx, owner, key, &trail).await;
+                stored.map_err(|error| key.named(error))?;
             }
             Ok(())
         })
         .await
 }
 
-async fn store(app: &App, tx: &mut PgConnection, key: &ImportedKey, trail: &Trail) -> Result<()> {
-    let owner = users::find_owner(tx, &key.organization).await?;
-    let no_such = || Error::not_found("there is no such organization");
-    let (organization, user) = owner.ok_or_else(no_such)?;
+impl ImportedKey {
+    /// An error that is the file's, with the line.
+    fn named(&self, error: Error) -> Error {
+        match error.kind() {
+            Kind::NotFound | Kind::Conflict => {
+                let message = format!("line {}: {}", self.line, error.message());
+                Error::new(error.kind().clone(), message)
+            }
+            _ => error,
+        }
+    }
+}
+
+async fn store(
+    app: &App,
+    tx: &mut PgConnection,
+    (organization, user): (OrganizationId, UserId),
+    key: &ImportedKey,
+    trail: &Trail,
+) -> Result<()> {
     // Or a key could come to life behind the operator's back, who ends all of them meanwhile.
     organizations::hold(tx, organization).await?;
     let text = imported_text(&key.sha256);

@@ -21,7 +21,7 @@ use crate::repo::{accounts, audit_events, invites, organizations, people, users}
 ///
 /// # Errors
 /// Conflict where the id is taken; unauthenticated where the session ended meanwhile; e-mail not
-/// verified where the person's is not.
+/// verified where the person's is not proven.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -32,8 +32,9 @@ pub async fn create(
     // Held first, so that whoever ends the account sees this organization, too.
     let account = accounts::lock(tx, person.account).await?;
     people::confirm_session(tx, None, session).await?;
-    if !account.is_verified {
-        let message = "Verify your e-mail address before you make another organization";
+    if !account.is_proven {
+        let message = "Verify your e-mail address before you make another organization; \
+                       POST /api/auth/send-verification-email mails the link";
         return Err(Error::new(Kind::EmailNotVerified, message));
     }
     let organization = OrganizationId(new_uuid(trail.at, &*app.entropy));

@@ -55,6 +55,7 @@ pub async fn sign_in(
         let message = "This account is not active";
         return Err(Error::unauthenticated(Proof::InactiveAccount, message));
     }
+    // One that was verified before there was a proof signs in, and can have the link mailed then.
     if app.config.accounts.require_email_verification && !account.is_verified {
         app.sign_in_failures.note(account.id, Reason::EmailNotVerified, trail);
         mail_again(app, account, callback_url, trail).await?;

@@ -67,6 +67,8 @@ async fn deal(
     let Some(account) = accounts::lock_by_email(tx, address).await? else {
         return Ok(Taken::Free);
     };
+    // One that was verified and not proven, before there was such a proof, may be in use by whoever
+    // reads the mailbox: no stranger's sign-up ends that.
     if account.is_verified || !account.is_active {
         // Never the link that verifies: the account's password is another.
         let mail = (MailKind::AlreadyRegistered, address);

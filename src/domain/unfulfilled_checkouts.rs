@@ -16,8 +16,7 @@ use crate::repo::audit_events;
 use crate::repo::unfulfilled_checkouts::{UnfulfilledCheckout, put};
 
 /// Records a checkout that can not be fulfilled, in a transaction of its own: that of the event
-/// changes nothing. However often the event is delivered, it is audited and mailed once. Returns
-/// what the delivery is answered with.
+/// changes nothing. However often the event is delivered, it is audited and mailed once.
 ///
 /// # Errors
 /// The database's own.
@@ -26,13 +25,17 @@ pub async fn record(
     event: &BillingEvent,
     reason: Unfulfilled,
     trail: &Trail,
-) -> Result<Error> {
-    let Happened::Bought { order, email, .. } = &event.what else {
-        return Err(Error::internal("only a checkout can be unfulfilled"));
+) -> Result<()> {
+    let (handle, plan, email) = match &event.what {
+        Happened::Bought { order, email, .. } => {
+            (order.handle.as_str(), Some(order.plan.as_str()), email)
+        }
+        Happened::BoughtIncomplete { handle, email, .. } => (handle.as_str(), None, email),
+        _ => return Err(Error::internal("only a checkout can be unfulfilled")),
     };
     let checkout = UnfulfilledCheckout {
         event: &event.id,
-        handle: &order.handle,
+        handle,
         customer: event.customer.as_deref(),
         reason,
     };
@@ -45,12 +48,12 @@ pub async fn record(
                 organization: OrganizationId::SYSTEM,
                 event_type: EventType::CheckoutUnfulfilled,
                 actor: BY_STRIPE,
-                target: order.handle.as_str(),
+                target: handle,
                 key_display_id: None,
                 detail: json!({
                     "event": event.id,
                     "customer": event.customer,
-                    "plan": order.plan.as_str(),
+                    "plan": plan,
                     "reason": reason.as_str(),
                 }),
                 trail,
@@ -63,9 +66,9 @@ pub async fn record(
         .await?;
     tracing::warn!(
         event = event.id,
-        organization = order.handle.as_str(),
+        organization = handle,
         reason = reason.as_str(),
         "a paid checkout can not be fulfilled"
     );
-    Ok(Error::conflict(reason.message()))
+    Ok(())
 }

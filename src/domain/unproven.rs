@@ -1,7 +1,7 @@
 //! What an account made before its address was proven is worth nothing to anybody: whoever made it
 //! may not be whoever reads the mailbox.
 //!
-//! Invariant: inviting people and making organizations need a verified address, so nothing here
+//! Invariant: inviting people and making organizations need a proven address, so nothing here
 //! ends another person's membership or keys.
 
 use serde_json::{Value, json};

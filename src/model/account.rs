@@ -19,8 +19,10 @@ pub struct Account {
     pub name: Option<String>,
     /// The person's short name, unique in the deployment.
     pub handle: String,
-    /// When they proved that the address is theirs.
+    /// When they proved that the address is theirs; before 2026-11-28, by a click alone.
     pub verified_at: Option<DateTime<Utc>>,
+    /// Whether that was by whoever holds both the mailbox and the password.
+    pub is_proven: bool,
     /// Whether they may sign in.
     pub is_active: bool,
     /// When they last did.

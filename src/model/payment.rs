@@ -51,6 +51,10 @@ pub enum Unfulfilled {
     DoesNotExist,
     /// Its organization was deleted; the id is not given out again.
     Deleted,
+    /// Its organization is a person's home, and the plan is not for those.
+    PlanNotForHome,
+    /// It lacks what is needed to know what for, or for whom.
+    Incomplete,
 }
 
 impl Unfulfilled {
@@ -61,6 +65,8 @@ impl Unfulfilled {
             Self::BelongsToAnother => "belongs_to_another",
             Self::DoesNotExist => "does_not_exist",
             Self::Deleted => "deleted",
+            Self::PlanNotForHome => "plan_not_for_home",
+            Self::Incomplete => "incomplete",
         }
     }
 
@@ -76,6 +82,8 @@ impl Unfulfilled {
                 "The organization does not exist, and metadata.mode=existing says that it does"
             }
             Self::Deleted => "The organization was deleted, and its id is not given out again",
+            Self::PlanNotForHome => "The plan is not for a person's home organization",
+            Self::Incomplete => "The checkout lacks what is needed",
         }
     }
 }

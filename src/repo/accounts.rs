@@ -79,6 +79,7 @@ struct Row {
     name: Option<String>,
     handle: String,
     verified_at: Option<DateTime<Utc>>,
+    is_proven: bool,
     is_active: bool,
     last_login_at: Option<DateTime<Utc>>,
     organization_count: i64,
@@ -96,6 +97,7 @@ impl From<Row> for Account {
             name: row.name,
             handle: row.handle,
             verified_at: row.verified_at,
+            is_proven: row.is_proven,
             is_active: row.is_active,
             last_login_at: row.last_login_at,
             organization_count: row.organization_count,
@@ -115,8 +117,8 @@ pub async fn find(db: &mut PgConnection, id: AccountId) -> Result<Option<Account
     let row = sqlx::query_as!(
         Row,
         r#"select a.id, a.email as "email!", a.name, a.handle as "handle!", a.verified_at,
-                  a.is_active, a.last_login_at, a.created_at, a.updated_at,
-                  a.security_mails, home.plan,
+                  a.proven_at is not null as "is_proven!", a.is_active, a.last_login_at,
+                  a.created_at, a.updated_at, a.security_mails, home.plan,
                   (select count(*) from users u join organizations o on o.id = u.organization_id
                    where u.account_id = a.id and u.removed_at is null
                      and o.deleted_at is null) as "organization_count!"

@@ -137,23 +137,24 @@ pub async fn find(
 }
 
 /// Makes an invitation that was neither accepted nor taken back good for another while, and the
-/// links mailed for it dead; whether there is one.
+/// links mailed for it dead; whether there is one. The next one is mailed for `key`, if it is one.
 ///
 /// # Errors
 /// The database's own.
 pub async fn renew(
     db: &mut PgConnection,
     organization: OrganizationId,
-    id: InviteId,
+    (id, key): (InviteId, Option<KeyId>),
     at: DateTime<Utc>,
 ) -> Result<bool> {
     let done = sqlx::query!(
-        "update invites set expires_at = $3, digest = null
+        "update invites set expires_at = $3, digest = null, resent_key_id = $4
          where id = $2 and (organization_id = $1) is true
            and accepted_at is null and revoked_at is null",
         organization.0,
         id.uuid(),
         at + LIFETIME,
+        key.map(KeyId::uuid),
     )
     .execute(db)
     .await?;

@@ -1,4 +1,5 @@
-//! Invitations that an organization's keys made, and the memberships that began by them.
+//! Invitations that an organization's keys made or sent again, and the memberships that began by
+//! them.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -9,8 +10,8 @@ use crate::model::ids::{KeyId, OrganizationId};
 use crate::model::member::JoinedByKey;
 use crate::model::role::Role;
 
-/// Revokes the open invitations that these keys of the organization made, or with `None` any of
-/// its keys; how many.
+/// Revokes the open invitations that these keys of the organization made or sent again last, or
+/// with `None` any of its keys; how many.
 ///
 /// # Errors
 /// The database's own.
@@ -24,8 +25,10 @@ pub async fn revoke(
     let done = sqlx::query!(
         "update invites set revoked_at = $3 where id = any(array(
              select id from invites
-             where organization_id = $1 and key_id is not null
-               and ($2::uuid[] is null or key_id = any($2))
+             where organization_id = $1
+               and (key_id is not null and ($2::uuid[] is null or key_id = any($2))
+                    or resent_key_id is not null
+                       and ($2::uuid[] is null or resent_key_id = any($2)))
                and accepted_at is null and revoked_at is null
              order by id
              for no key update))",
@@ -38,7 +41,7 @@ pub async fn revoke(
     Ok(done.rows_affected())
 }
 
-/// The memberships that began by an invitation of these keys, or with `None` of any of the
+/// The memberships that began by an invitation of these keys, as [`revoke`] means it, or with `None` of any of the
 /// organization's keys, and go on: the `limit` newest.
 ///
 /// # Errors
@@ -54,8 +57,10 @@ pub async fn joined(
         r#"select u.handle, u.role, i.accepted_at as "accepted_at!"
            from invites i
            join users u on u.organization_id = i.organization_id and u.id = i.joined_user_id
-           where i.organization_id = $1 and i.key_id is not null
-             and ($2::uuid[] is null or i.key_id = any($2))
+           where i.organization_id = $1
+             and (i.key_id is not null and ($2::uuid[] is null or i.key_id = any($2))
+                  or i.resent_key_id is not null
+                     and ($2::uuid[] is null or i.resent_key_id = any($2)))
              and i.accepted_at is not null and u.removed_at is null
            order by i.accepted_at desc, i.id desc limit $3"#,
         organization.0,

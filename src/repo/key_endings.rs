@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use crate::error::Result;
 use crate::model::ids::{KeyId, OrganizationId, UserId};
+use crate::model::key_format::IMPORTED_PREFIX;
 
 /// The key and those that took over from it, one after the other.
 ///
@@ -176,6 +177,9 @@ pub async fn unlink(db: &mut PgConnection, days: i32) -> Result<u64> {
 /// Removes up to 1,000 keys that ended more than this many days ago and that nothing refers to; how
 /// many. No tenant's data is read: what is over is over for all.
 ///
+/// Invariant: imported keys stay. Their texts are known elsewhere, and what tells that one was
+/// revoked is its row: without it, it could be imported again.
+///
 /// # Errors
 /// The database's own.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
@@ -184,15 +188,20 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
              select k.id from api_keys k
              where (k.revoked_at is not null or k.expires_at is not null)
                and least(k.revoked_at, k.expires_at) < now() - make_interval(days => $1)
+               and k.prefix <> $2
                and not exists (select from api_keys n where n.rotated_from = k.id)
                and not exists (select from key_sessions s where s.key_id = k.id)
                and not exists (select from invites i
                                where i.organization_id = k.organization_id and i.key_id = k.id)
+               and not exists (select from invites i
+                               where i.organization_id = k.organization_id
+                                 and i.resent_key_id = k.id)
                and not exists (select from accounts a
                                where a.home_organization_id = k.organization_id
                                  and a.default_key_id = k.id)
              limit 1000 for update of k skip locked))",
         days,
+        IMPORTED_PREFIX,
     )
     .execute(db)
     .await?;

@@ -234,19 +234,19 @@ pub async fn remove(
     Ok(done.rows_affected() == 1)
 }
 
-/// Whether nothing is left to verify of whose seat this is: their address is verified, or nobody
-/// has claimed the seat, or its person has left it.
+/// Whether nothing is left to prove of whose seat this is: their address is proven, or nobody has
+/// claimed the seat, or its person has left it.
 ///
 /// # Errors
 /// The database's own.
-pub async fn is_verified(
+pub async fn is_proven(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: UserId,
 ) -> Result<bool> {
-    let is_verified = sqlx::query_scalar!(
+    let is_proven = sqlx::query_scalar!(
         r#"select (u.account_id is null or u.removed_at is not null
-                   or a.verified_at is not null) as "is_verified!"
+                   or a.proven_at is not null) as "is_proven!"
            from users u left join accounts a on a.id = u.account_id
            where u.id = $2 and (u.organization_id = $1) is true"#,
         organization.0,
@@ -254,7 +254,7 @@ pub async fn is_verified(
     )
     .fetch_optional(db)
     .await?;
-    Ok(is_verified.unwrap_or(false))
+    Ok(is_proven.unwrap_or(false))
 }
 
 /// Gives a person the owner's seat that open signup made and nobody has claimed yet; that seat, if

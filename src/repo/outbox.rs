@@ -139,7 +139,8 @@ struct Row {
 }
 
 /// Up to `limit` mails that are due, theirs who asks for the time of `lease`. Each is counted as
-/// tried: a worker that dies over one does not try it for ever.
+/// tried: a worker that dies over one does not try it for ever. Mails of kinds that are not known
+/// here are left to the servers of a newer version, which may run beside this one.
 ///
 /// # Errors
 /// The database's own.
@@ -148,12 +149,14 @@ pub async fn take(db: &mut PgConnection, limit: i64, lease: Duration) -> Result<
         Row,
         "update outbox o set attempts = o.attempts + 1, due_at = now() + make_interval(secs => $2)
          where o.id = any(array(
-             select id from outbox where dead_at is null and due_at <= now()
+             select id from outbox
+             where dead_at is null and due_at <= now() and kind = any($3)
              order by due_at limit $1 for update skip locked))
          returning o.id, o.kind, o.address, o.callback_url, o.invite_id, o.claim_of,
                    o.attempts, o.created_at",
         limit,
         lease.as_secs_f64(),
+        &MailKind::WORDS.map(str::to_owned),
     )
     .fetch_all(db)
     .await?;
@@ -188,14 +191,15 @@ pub async fn hold(db: &mut PgConnection, id: Uuid) -> Result<bool> {
     Ok(held.is_some())
 }
 
-/// In how long the next mail is due; `None` where there is none.
+/// In how long the next mail is due that [`take`] would take; `None` where there is none.
 ///
 /// # Errors
 /// The database's own.
 pub async fn next_due(db: &mut PgConnection) -> Result<Option<Duration>> {
     let seconds = sqlx::query_scalar!(
         r#"select extract(epoch from min(due_at) - now())::float8 from outbox
-           where dead_at is null"#,
+           where dead_at is null and kind = any($1)"#,
+        &MailKind::WORDS.map(str::to_owned),
     )
     .fetch_one(db)
     .await?;

@@ -13,8 +13,8 @@ use crate::model::payment::Unfulfilled;
 pub struct UnfulfilledCheckout<'a> {
     /// The event that told of it.
     pub event: &'a str,
-    /// The organization that was to be.
-    pub handle: &'a OrgHandle,
+    /// The organization that was to be, as it is called there.
+    pub handle: &'a str,
     /// Who paid; `None` for a guest.
     pub customer: Option<&'a str>,
     /// Why not.
@@ -40,7 +40,7 @@ pub async fn put(
          returning deliveries",
         checkout.event,
         OrganizationId::SYSTEM.0,
-        checkout.handle.as_str(),
+        checkout.handle,
         checkout.customer,
         checkout.reason.as_str(),
         at,
@@ -74,18 +74,18 @@ pub async fn settle(
     Ok(())
 }
 
-/// How many there are, and the event and the organization of the newest.
+/// How many there are, and the event, the organization and the reason of the newest.
 ///
 /// # Errors
 /// The database's own.
-pub async fn newest(db: &mut PgConnection) -> Result<Option<(i64, String, String)>> {
+pub async fn newest(db: &mut PgConnection) -> Result<Option<(i64, String, String, String)>> {
     let newest = sqlx::query!(
-        r#"select count(*) over () as "count!", event_id, handle from unfulfilled_checkouts
-           order by created_at desc, event_id limit 1"#,
+        r#"select count(*) over () as "count!", event_id, handle, reason
+           from unfulfilled_checkouts order by created_at desc, event_id limit 1"#,
     )
     .fetch_optional(db)
     .await?;
-    Ok(newest.map(|row| (row.count, row.event_id, row.handle)))
+    Ok(newest.map(|row| (row.count, row.event_id, row.handle, row.reason)))
 }
 
 /// Removes up to 1,000 that Stripe has not sent for a month; how many.

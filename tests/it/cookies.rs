@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::actor::{Actor, Answer};
 use crate::support::app::text;
+use crate::support::limits::{counted, recorder};
 use crate::support::people::PASSWORD;
 use crate::support::{TestApp, run, with};
 
@@ -151,4 +152,57 @@ async fn signing_out_with_several_cookies_ends_each_session_and_clears_the_cooki
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_page_of_strangers_signs_nobody_out_who_sends_two_sessions_of_one_account() {
+    for path in ["/api/auth/sign-out", "/auth/logout"] {
+        run(async |app| {
+            let ann = app.sign_up_person("ann@example.com").await;
+            let other = sign_in(&app.anon(), "ann@example.com").await.cookie().unwrap();
+            let both = sends_all(app, &[&other, &ann.cookie]);
+            let evil = both.with("origin", "https://evil.example");
+            evil.post(path, json!({})).await.has_failed(403, "forbidden");
+            for cookie in [&other, &ann.cookie] {
+                app.session(cookie).get("/api/user/me").await.has_status(200);
+            }
+            both.post(path, json!({})).await.has_status(200);
+            for cookie in [&other, &ann.cookie] {
+                app.session(cookie).get("/api/user/me").await.has_status(401);
+            }
+        })
+        .await;
+    }
+}
+
+/// As many as a header has room for, each looking like a session's.
+#[tokio::test]
+async fn many_cookies_are_looked_up_at_once_and_lock_nobody_out() {
+    run(async |app| {
+        let ann = app.sign_up_person("ann@example.com").await;
+        let format = tenantry::model::key_format::KeyFormat::of_sessions();
+        let made: Vec<_> = (0..150).map(|_| format.mint(&*app.app.entropy)).collect();
+        let mut values: Vec<&str> = made.iter().map(|it| it.expose()).collect();
+        values.insert(75, &ann.cookie);
+        let looked_up = async |values: &[&str], status: u16| {
+            let recorder = recorder();
+            let _counting = metrics::set_default_local_recorder(&recorder);
+            sends_all(app, values).get("/api/user/me").await.has_status(status);
+            counted(&recorder, r#"key_lookups_total{outcome="unknown"}"#)
+        };
+        assert!(looked_up(&values, 200).await <= 1);
+        values.remove(75);
+        assert!(looked_up(&values, 401).await <= 1);
+        // A sign-in ends what is another's, and signing out ends all that is there.
+        let mallory = app.sign_up_person("mallory@example.com").await;
+        let all: Vec<&str> =
+            values.iter().copied().chain([&*mallory.cookie, &ann.cookie]).collect();
+        let both = sends_all(app, &all);
+        both.get("/api/user/me").await.has_status(401);
+        sign_in(&both, "ann@example.com").await.has_status(200);
+        both.get("/api/user/me").await.has_status(200);
+        both.post("/api/auth/sign-out", json!({})).await.has_status(200);
+        app.session(&ann.cookie).get("/api/user/me").await.has_status(401);
+    })
+    .await;
 }

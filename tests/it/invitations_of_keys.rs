@@ -215,6 +215,78 @@ async fn revoking_a_key_ends_what_the_keys_invited_that_it_took_over_from() {
     .await;
 }
 
+/// Sends an invitation again by whatever credential; the token of the mailed link.
+async fn resend(app: &TestApp, by: &Actor, org_id: &str, email: &str) -> String {
+    let list = by.get(&below(org_id, &format!("/invites?q={email}"))).await.has_status(200);
+    let id = text(&list.body["data"][0]["id"]);
+    let path = below(org_id, &format!("/invites/{id}/resend"));
+    by.post(&path, json!({})).await.has_status(200);
+    app.mailed_token().await
+}
+
+/// Whoever made it chose the address, and whoever sent it again mailed the link: either may be a
+/// thief.
+#[tokio::test]
+async fn an_invitation_ends_with_the_key_that_made_it_and_with_the_one_that_sent_it_again() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let session = app.session(&ann.cookie);
+        let mut number = 0;
+        for maker in ["key", "session"] {
+            for (sender, ends) in [("key", "maker"), ("key", "sender"), ("session", "maker")] {
+                number += 1;
+                let case = format!("made by a {maker}, sent again by a {sender}, {ends} ends");
+                let key = async |name: &str| {
+                    let name = format!("{name}{number}");
+                    app.make_key(&ann, json!({ "name": name, "scopes": ["*"] })).await
+                };
+                let (first, second) = (key("first").await, key("second").await);
+                let (by_first, by_second) = (app.key(&first.api_key), app.key(&second.api_key));
+                let ben = app.verified_person(&format!("ben{number}@example.com")).await;
+                let by_maker = if maker == "key" { &by_first } else { &session };
+                let by_sender = if sender == "key" { &by_second } else { &session };
+                let before = invite(app, by_maker, &ann.org_id, &ben.email, "member").await;
+                let link = resend(app, by_sender, &ann.org_id, &ben.email).await;
+                accept(app, &ben, &before).await.has_failed(404, "NOT_FOUND");
+                let ended = if ends == "maker" { &first } else { &second };
+                let path = below(&ann.org_id, &format!("/api-keys/{}", ended.key_id));
+                session.delete(&path).await.has_status(200);
+                let is_open = ends == "maker" && maker == "session";
+                let answer = accept(app, &ben, &link).await;
+                assert_eq!(answer.status, if is_open { 200 } else { 404 }, "{case}");
+            }
+        }
+        // What a key sent is worth nothing once it was sent again: that key's end ends nothing.
+        let key = app.make_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await;
+        let ben = app.verified_person("ben@example.com").await;
+        invite(app, &session, &ann.org_id, &ben.email, "member").await;
+        resend(app, &app.key(&key.api_key), &ann.org_id, &ben.email).await;
+        let link = resend(app, &session, &ann.org_id, &ben.email).await;
+        let path = below(&ann.org_id, &format!("/api-keys/{}", key.key_id));
+        session.delete(&path).await.has_status(200);
+        accept(app, &ben, &link).await.has_status(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_joined_by_an_invitation_that_a_key_sent_again_is_named_when_that_key_ends() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let ben = app.verified_person("ben@example.com").await;
+        let key = app.make_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await;
+        invite(app, &app.session(&ann.cookie), &ann.org_id, &ben.email, "member").await;
+        let link = resend(app, &app.key(&key.api_key), &ann.org_id, &ben.email).await;
+        accept(app, &ben, &link).await.has_status(200);
+        let expected = vec![(seat(app, &ben, &ann.org_id).await, "member".to_owned())];
+        let revoked = app.key(&key.api_key).post("/v1/admin/key/revoke", json!({})).await;
+        assert_eq!(named(&revoked.has_status(200).body["memberships"]), expected);
+        let ended = forced(app, "force-revoke", &ann.org_id, "evt_1").await.has_status(200);
+        assert_eq!(named(&ended.body["memberships"]), expected);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn regenerating_the_default_key_ends_what_it_invited() {
     run(async |app| {

@@ -327,13 +327,13 @@ async fn given_up(db: &mut PgConnection) -> Result<Check> {
 }
 
 async fn unfulfilled(db: &mut PgConnection) -> Result<Check> {
-    let Some((count, event, handle)) = unfulfilled_checkouts::newest(db).await? else {
+    let Some((count, event, handle, reason)) = unfulfilled_checkouts::newest(db).await? else {
         return Ok(Check::ok("checkouts", "every paid one was fulfilled"));
     };
     let text = format!(
         "{count} paid checkouts can not be fulfilled, the newest {event} for the organization \
-         {handle}: refund the buyer or have them order another id, or, where the organization is \
-         theirs, have them check out again with metadata.mode=existing"
+         {handle:?} ({reason}): refund the buyer or have them check out again, with \
+         metadata.mode=existing where the organization is theirs"
     );
     Ok(Check::warning("checkouts", text))
 }

@@ -167,7 +167,7 @@ async fn link_of(app: &App, tx: &mut PgConnection, mail: &QueuedMail) -> Result<
     let Some(account) = account.filter(|account| account.is_active) else { return Ok(None) };
     let mut link = app.config.http.public_url.clone();
     let MailKind::Link(purpose) = mail.kind else { return Ok(Some(link)) };
-    if purpose == Purpose::VerifyEmail && account.is_verified {
+    if purpose == Purpose::VerifyEmail && account.is_proven {
         return Ok(None);
     }
     let token = KeyFormat::of_links().mint(&*app.entropy);

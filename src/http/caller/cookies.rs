@@ -1,12 +1,12 @@
 //! The session cookie as a credential. A browser may send several of its name: a host beside ours
 //! can set one for both (RFC 6265 §8.6). They must never lock their person out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use futures_util::future::join_all;
 
 use crate::app::App;
 use crate::domain::sessions;
@@ -18,6 +18,7 @@ use crate::http::{cookie, limits, query, trusted_page};
 use crate::model::caller::{Identity, Person};
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::key_format::KeyFormat;
+use crate::repo::people;
 
 /// Whose session the cookies of a request prove; `None` where it brings none. Of several, those
 /// that are no live session do not count.
@@ -40,13 +41,7 @@ pub async fn holder_of_cookies(
         }
         return Ok(Some(identity));
     };
-    let format = KeyFormat::of_sessions();
-    let mut values: Vec<&str> = [first, second].into_iter().chain(values).collect();
-    values.retain(|value| format.recognises(value));
-    values.sort_unstable();
-    values.dedup();
-    let asked = values.into_iter().map(|value| holder_of_cookie(app, context, value));
-    let live = live_ones(join_all(asked).await)?;
+    let live = live_ones(app, [first, second].into_iter().chain(values)).await?;
     let Some(one) = live.first().cloned() else { return Err(refused(Proof::Token)) };
     let account = |identity: &Identity| identity.person.as_ref().map(|person| person.account);
     let is_of_one = live.iter().all(|identity| account(identity) == account(&one));
@@ -64,12 +59,18 @@ pub async fn holder_of_cookies(
     Err(Error::unauthenticated(Proof::Token, message))
 }
 
-fn live_ones(asked: Vec<Result<Identity>>) -> Result<Vec<Identity>> {
-    let live = asked.into_iter().filter_map(|answer| match answer {
-        Err(error) if matches!(error.kind(), Kind::Unauthenticated(_)) => None,
-        answer => Some(answer),
-    });
-    live.collect()
+/// The sessions that are live of several values, which one statement finds: whoever fills a header
+/// with them asks the database no more than others do.
+async fn live_ones<'a>(app: &App, values: impl Iterator<Item = &'a str>) -> Result<Vec<Identity>> {
+    let format = KeyFormat::of_sessions();
+    let values: BTreeSet<&str> = values.filter(|value| format.recognises(value)).collect();
+    let digests: Vec<_> =
+        values.into_iter().flat_map(|value| app.peppers.candidates(value)).collect();
+    if digests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = app.db.run(async |db| people::by_sessions(db, &[], &digests).await).await?;
+    Ok(found.into_iter().map(|(_, _, identity)| identity).collect())
 }
 
 /// Ends the sessions of other accounts whose cookies a sign-in to `account` brings: the browser may
@@ -125,6 +126,7 @@ async fn signing_out(parts: &mut Parts, app: &App) -> Result<SigningOut> {
     let context = RequestContext::from_request_parts(parts, app).await?;
     let several = sessions_of_cookies(&context);
     if let (Some(identities), [_, _, ..]) = (context.cookie_sessions.get(), &*several) {
+        trusted_page::check(&parts.headers, app)?;
         for identity in identities.iter().take(1) {
             limits::count_person_first(app, &context, identity)?;
         }

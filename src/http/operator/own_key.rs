@@ -73,7 +73,7 @@ pub(super) async fn rotate(
     }))
 }
 
-/// End the calling key at once, with the open invitations that it made.
+/// End the calling key at once, with the open invitations that it made or sent again last.
 #[utoipa::path(post, path = "/v1/admin/key/revoke", operation_id = "revokeOwnKey",
     tag = "operator", request_body(content = Option<Empty>, description = "May be left out."),
     security(("api_key" = []), ("bearer" = [])),

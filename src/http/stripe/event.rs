@@ -18,17 +18,22 @@ use crate::model::plan::Plan;
 
 /// How much of a description is kept.
 const DESCRIPTION: usize = 256;
+/// How much is kept of an organization's id that is none.
+const HANDLE: usize = 64;
 /// The longest of Stripe's ids.
 const ID: usize = 255;
 /// The latest time that an event may have, in seconds: the end of the year 9999.
 const LATEST: i64 = 253_402_300_799;
+/// What the types of events about a checkout begin with.
+const CHECKOUT: &str = "checkout.session.";
 /// What a checkout's metadata are, in the session.
 const METADATA: &str = "data.object.metadata";
 
 /// The event and its name, or `None` for one that is not used.
 ///
 /// # Errors
-/// Invalid, with everything that is needed and not there.
+/// Invalid, with everything that is needed and not there; of a paid checkout of ours, that is an
+/// event, too, as long as its id and time can be read.
 pub fn read(body: &Value) -> Result<Option<(IdempotencyKey, BillingEvent)>> {
     let mut reader = Reader { body, issues: Vec::new() };
     let event = reader.event();
@@ -61,17 +66,20 @@ impl Reader<'_> {
                 .id("data.object.parent.subscription_details.subscription")
                 .or_else(|| self.id("data.object.subscription")),
         };
-        let (charge, what) = match kind.as_str() {
-            "invoice.paid" => (self.charge("amount_paid"), Happened::Paid(self.named())),
+        let (charge, mut what) = match kind.as_str() {
+            "invoice.paid" => (self.charge("amount_paid"), Some(Happened::Paid(self.named()))),
             "invoice.payment_failed" => {
-                (self.charge("amount_due"), Happened::NotPaid(self.named()))
+                (self.charge("amount_due"), Some(Happened::NotPaid(self.named())))
             }
-            "customer.subscription.deleted" => (None, Happened::Ended(self.named())),
-            _ => (self.charge("amount_total"), self.bought()?),
+            "customer.subscription.deleted" => (None, Some(Happened::Ended(self.named()))),
+            _ => (self.charge("amount_total"), self.bought()),
         };
         let (key, at) = (key?, at?);
+        if kind.starts_with(CHECKOUT) && !self.issues.is_empty() {
+            what = Some(self.bought_incomplete());
+        }
         let id = key.as_str().to_owned();
-        Some((key, BillingEvent { id, at, customer, subscription, charge, what }))
+        Some((key, BillingEvent { id, at, customer, subscription, charge, what: what? }))
     }
 
     /// Whether events of this type are used, and this one is.
@@ -107,9 +115,7 @@ impl Reader<'_> {
         let origins = self.given(&format!("{METADATA}.allowed_origins"), parse_listed);
         let buyer = self.text("data.object.customer_details.name");
         let buyer = buyer.and_then(|name| OrganizationName::parse(name).ok());
-        let email = self.text("data.object.customer_details.email");
-        let email = email.or_else(|| self.text("data.object.customer_email"));
-        let email = email.and_then(|email| Email::parse(email).ok());
+        let email = self.email();
         let (handle, plan) = (handle?, plan?);
         let name = name.or(buyer).or_else(|| OrganizationName::parse(handle.as_str()).ok())?;
         let allowed_origins = origins.unwrap_or_default();
@@ -117,6 +123,21 @@ impl Reader<'_> {
         let pays_once = self.text("data.object.mode") == Some("payment");
         let is_existing = self.says_existing(METADATA);
         Some(Happened::Bought { order, email, pays_once, is_existing })
+    }
+
+    /// The same, where something is missing or wrong: what is there, and everything that is not.
+    fn bought_incomplete(&mut self) -> Happened {
+        let handle = self.text(&format!("{METADATA}.org_id")).unwrap_or_default();
+        let handle = handle.chars().filter(|it| !it.is_control()).take(HANDLE).collect();
+        let email = self.email();
+        Happened::BoughtIncomplete { handle, email, issues: std::mem::take(&mut self.issues) }
+    }
+
+    /// Where the buyer reads mail.
+    fn email(&self) -> Option<Email> {
+        let email = self.text("data.object.customer_details.email");
+        let email = email.or_else(|| self.text("data.object.customer_email"));
+        email.and_then(|email| Email::parse(email).ok())
     }
 
     /// The organization that the metadata of the subscription, or of the object itself, name.

@@ -22,6 +22,7 @@ use crate::domain::unfulfilled_checkouts;
 use crate::error::{Error, Kind, Result};
 use crate::http::body::{broken, whole, without_byte_order_mark};
 use crate::http::context::RequestContext;
+use crate::http::details::status;
 use crate::http::idempotency::replay;
 use crate::http::problem::Problem;
 use crate::model::Invalid;
@@ -121,7 +122,9 @@ impl Received {
          body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is larger than 512 KiB.",
          body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It lacks what is needed; `issues` names it.",
+        (status = 422, description = "It lacks what is needed, or a plan was paid for that is not \
+                                      for its organization; `issues` names it. A paid checkout \
+                                      that names an organization can not be fulfilled then.",
          body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Not just now; try again after `Retry-After` seconds.",
          body = Problem, content_type = "application/problem+json")))]
@@ -183,8 +186,8 @@ async fn take(
     let outcome = once(app, None, Some(&attempt), context.at, async |tx| {
         let effect = match billing::apply(app, tx, event, &context.trail()).await? {
             Applied::Done(effect) => effect,
-            Applied::Unfulfilled(reason) => {
-                unfulfilled = Some(reason);
+            Applied::Unfulfilled(reason, error) => {
+                unfulfilled = Some((reason, error));
                 return Err(Error::conflict(reason.message()));
             }
         };
@@ -193,10 +196,10 @@ async fn take(
         Ok(Fresh { answer, status: 200, kept: Some(kept) })
     });
     let outcome = outcome.await;
-    if let Some(reason) = unfulfilled {
+    if let Some((reason, error)) = unfulfilled {
         count_event("unfulfilled");
-        let trail = context.trail_of(StatusCode::CONFLICT);
-        let error = unfulfilled_checkouts::record(app, event, reason, &trail).await?;
+        let trail = context.trail_of(status(error.kind(), StatusCode::UNPROCESSABLE_ENTITY));
+        unfulfilled_checkouts::record(app, event, reason, &trail).await?;
         app.mail_waker.notify_one();
         return Err(error);
     }

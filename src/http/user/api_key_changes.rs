@@ -152,8 +152,8 @@ impl From<JoinedByKey> for JoinedMembership {
 
 /// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
 ///
-/// The open invitations that it made end, too. The key stays in the list of all keys, with the
-/// time.
+/// The open invitations that it made or sent again last end, too. The key stays in the list of all
+/// keys, with the time.
 #[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/api-keys/{id}",
     operation_id = "revokeOrganizationKey", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),

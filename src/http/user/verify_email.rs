@@ -119,16 +119,15 @@ pub(super) async fn send_again(
     let mut to = None;
     if !idempotency.is_kept(&app, &person, &Said::NOTHING).await? {
         let account = app.db.run(async |db| accounts::find(db, person.account).await).await?;
-        to = Some(account).filter(|it| it.verified_at.is_none()).map(|account| account.email);
+        to = Some(account).filter(|it| !it.is_proven).map(|account| account.email);
     }
     let sending = idempotency.run(&app, &person, Said::NOTHING, async |tx| {
         let account = accounts::find(tx, person.account).await?;
-        let is_verified = account.verified_at.is_some();
-        if !is_verified {
+        if !account.is_proven {
             let mail = (MailKind::Link(purpose), account.email.as_str());
             mails::queue(&app, tx, mail, None, context.at).await?;
         }
-        let message = if is_verified {
+        let message = if account.is_proven {
             "This address is verified already"
         } else {
             "A mail with a link will be sent"

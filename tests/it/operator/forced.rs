@@ -95,6 +95,46 @@ async fn no_key_that_is_minted_at_the_same_moment_survives() {
     .await;
 }
 
+/// The key holds nothing but itself while it rotates, and its successor is seen only afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_key_that_is_being_rotated_ends_with_its_successor() {
+    for (scope, what, live) in
+        [("ORG_FORCE_ROTATE", "force-rotate", 1), ("ORG_FORCE_REVOKE", "force-revoke", 0)]
+    {
+        run(async |app| {
+            let acme = app.sign_up().await;
+            let mut rotating = app.sql().await;
+            for step in [
+                "begin",
+                "update api_keys set expires_at = now(), superseded_at = now(), name_held = false",
+                "insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix,
+                                       display_id, name_held, scopes, created_at, rotated_from)
+                 select gen_random_uuid(), organization_id, user_id, sha256('another'), pepper_id,
+                        prefix, 'AAAAAAAA', false, scopes, now(), id from api_keys",
+            ] {
+                sqlx::query(step).execute(&mut rotating).await.unwrap();
+            }
+            let path = format!("/v1/admin/org/{}/{what}", acme.org_id);
+            let request = json!({ "confirm_org_id": acme.org_id, "idempotency_key": "evt_1" });
+            let operator = app.master_naming(scope, "evt_1");
+            let forcing = tokio::spawn(async move { operator.post(&path, request).await });
+            let waits = "select count(*) from pg_stat_activity
+                         where datname = current_database() and wait_event_type = 'Lock'";
+            while app.count(waits).await == 0 {
+                tokio::task::yield_now().await;
+            }
+            sqlx::query("commit").execute(&mut rotating).await.unwrap();
+            forcing.await.unwrap().has_status(200);
+            let left = "select count(*) from api_keys where revoked_at is null";
+            assert_eq!(app.count(left).await, live, "{what}");
+            let successor = "select count(*) from api_keys
+                             where display_id = 'AAAAAAAA' and revoked_at is not null";
+            assert_eq!(app.count(successor).await, 1, "{what}");
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn a_confirmation_that_differs_changes_nothing() {
     run(async |app| {

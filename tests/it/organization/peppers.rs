@@ -7,7 +7,7 @@ use tenantry::model::key_name::KeyName;
 use tenantry::model::org_handle::OrgHandle;
 
 use super::status;
-use crate::support::{run, with};
+use crate::support::{TestApp, run, with};
 
 const OLD: &str = "old:YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNkZWZnaGlqYWI=";
 const BOTH: &str = "new:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -79,6 +79,61 @@ async fn a_key_from_elsewhere_works_once_importing_is_on() {
         assert_eq!(of_part.count(), 2);
         let told = "select count(*) from audit_events where event_type = 'api_key.imported'";
         assert_eq!(app.count(told).await, 2);
+    })
+    .await;
+}
+
+fn imported(app: &TestApp, line: usize, org_id: &str, text: &str) -> ImportedKey {
+    ImportedKey {
+        line,
+        organization: OrgHandle::parse(org_id).unwrap(),
+        sha256: Sha256::digest(text).into(),
+        name: None,
+        scopes: app.app.config.keys.scopes.parse(&["usage:read".to_owned()]).unwrap(),
+        expires_at: None,
+    }
+}
+
+/// As everybody who adds to several organizations' audit logs, in whatever order the file is.
+#[tokio::test]
+async fn an_import_adds_to_the_audit_logs_in_the_order_of_their_organizations() {
+    run(async |app| {
+        let older = app.sign_up().await;
+        app.clock.advance(chrono::TimeDelta::milliseconds(1));
+        let younger = app.sign_up().await;
+        let file = [(&younger, "one"), (&older, "two"), (&younger, "three")];
+        let keys = file.iter().enumerate();
+        let keys = keys.map(|(line, (of, text))| imported(app, line + 1, &of.org_id, text));
+        import(&app.app, keys.collect()).await.unwrap();
+        let told: Vec<String> = sqlx::query_scalar(
+            "select o.handle from audit_events e join organizations o on o.id = e.organization_id
+             where e.event_type = 'api_key.imported' order by e.id",
+        )
+        .fetch_all(&mut app.sql().await)
+        .await
+        .unwrap();
+        assert_eq!(told, [older.org_id, younger.org_id.clone(), younger.org_id]);
+        // Which line is wrong is said by its number, as before.
+        let wrong = vec![imported(app, 7, "org_0000000000", "four")];
+        let refused = import(&app.app, wrong).await.unwrap_err();
+        assert_eq!(refused.message(), "line 7: there is no such organization");
+    })
+    .await;
+}
+
+/// Its text is known elsewhere: a file that is imported again must not bring it back to life.
+#[tokio::test]
+async fn an_imported_key_that_was_revoked_long_ago_can_not_be_imported_again() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let key = || vec![imported(app, 1, &acme.org_id, "sk_legacy")];
+        import(&app.app, key()).await.unwrap();
+        let ended = "update api_keys set revoked_at = now() - interval '3000 days'
+                     where prefix = 'imported_'";
+        app.execute(ended).await;
+        tenantry::domain::retention::sweep(&app.app).await;
+        let refused = import(&app.app, key()).await.unwrap_err();
+        assert_eq!(refused.message(), "line 1: this key is there already");
     })
     .await;
 }

@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 
 use super::{bought_with_key, with};
 use crate::support::app::text;
-use crate::support::stripe::{ended, later, not_paid, paid};
+use crate::support::stripe::{checkout, ended, later, not_paid, paid};
 use crate::support::{TestApp, run, with as with_settings};
+
+/// Where an invoice says which subscription it is of.
+const SUBSCRIPTION: &str = "parent/subscription_details/subscription";
 
 async fn effect(app: &TestApp, event: &Value) -> String {
     text(&app.stripe(event).await.has_status(200).body["effect"])
@@ -33,11 +36,9 @@ async fn status(app: &TestApp, key: &str) -> u16 {
 async fn who_does_not_pay_is_suspended_at_once_and_who_pays_again_is_active_with_the_same_key() {
     run(async |app| {
         let key = bought_with_key(app, "acme").await;
-        for (number, event) in
-            [not_paid("evt_2", "acme"), ended("evt_3", "acme")].iter().enumerate()
-        {
-            let seconds = 10 + 10 * i64::try_from(number).unwrap();
-            let event = later(event.clone(), seconds);
+        for number in 0..2 {
+            let seconds = 10 + 10 * number;
+            let event = later(not_paid(&format!("evt_fails_{number}"), "acme"), seconds);
             assert_eq!(effect(app, &event).await, "suspended");
             app.key(&key).get("/me").await.has_failed(403, "organization_suspended");
             let pays = later(paid(&format!("evt_pays_{number}"), "acme"), seconds + 5);
@@ -150,7 +151,7 @@ async fn support_outranks_billing_where_both_suspend() {
         assert_eq!(told[1], ("master:ORG_SUSPEND".to_owned(), before));
         assert_eq!(told.len(), 2);
         // A checkout does not lift it either.
-        let again = later(crate::support::stripe::checkout("evt_4", "acme", "pro"), 30);
+        let again = later(checkout("evt_4", "acme", "pro"), 30);
         assert_eq!(effect(app, &again).await, "plan_set");
         assert_eq!(status(app, &key).await, 403);
     })
@@ -178,4 +179,75 @@ async fn the_organization_is_found_by_its_metadata_where_nobody_is_known_to_pay(
         assert_eq!(status(app, &acme.api_key).await, 403);
     })
     .await;
+}
+
+/// An invoice of a subscription may be paid long after the subscription ended.
+#[tokio::test]
+async fn the_last_invoice_of_a_subscription_that_ended_does_not_reactivate_its_organization() {
+    run(async |app| {
+        let key = bought_with_key(app, "acme").await;
+        assert_eq!(effect(app, &later(ended("evt_2", "acme"), 10)).await, "suspended");
+        for (id, reason) in [("evt_3", "subscription_cycle"), ("evt_4", "subscription_create")] {
+            let invoice = with(paid(id, "acme"), "billing_reason", reason);
+            let place = "parent/subscription_details/metadata/org_id";
+            let invoice = later(with(invoice, place, "acme"), 20);
+            assert_eq!(effect(app, &invoice).await, "recorded", "{reason}");
+        }
+        assert_eq!(status(app, &key).await, 403);
+        // They are payments all the same: the checkout's, and these.
+        assert_eq!(app.count("select count(*) from payments where status = 'paid'").await, 3);
+        // Whoever buys again is active.
+        let again = with(checkout("evt_5", "acme", "pro"), "subscription", "sub_new");
+        assert_eq!(effect(app, &later(again, 30)).await, "plan_set");
+        assert_eq!(status(app, &key).await, 200);
+        let renewal = later(with(paid("evt_6", "acme"), SUBSCRIPTION, "sub_new"), 50);
+        let failed = later(with(not_paid("evt_7", "acme"), SUBSCRIPTION, "sub_new"), 40);
+        assert_eq!(effect(app, &failed).await, "suspended");
+        assert_eq!(effect(app, &renewal).await, "reactivated");
+        // The one before stays over.
+        let last = with(paid("evt_8", "acme"), "billing_reason", "subscription_create");
+        let last = with(last, "parent/subscription_details/metadata/org_id", "acme");
+        assert_eq!(effect(app, &later(last, 60)).await, "recorded");
+        let end = with(ended("evt_9", "acme"), "id", "sub_new");
+        assert_eq!(effect(app, &later(end, 70)).await, "suspended");
+    })
+    .await;
+}
+
+/// An end is final: what is dated later and was told before does not hide it.
+#[tokio::test]
+async fn a_subscription_ends_in_whatever_order_its_last_events_are_told() {
+    run(async |app| {
+        let key = bought_with_key(app, "acme").await;
+        assert_eq!(effect(app, &later(not_paid("evt_2", "acme"), 10)).await, "suspended");
+        assert_eq!(effect(app, &later(paid("evt_3", "acme"), 30)).await, "reactivated");
+        assert_eq!(effect(app, &later(ended("evt_4", "acme"), 20)).await, "suspended");
+        assert_eq!(effect(app, &later(paid("evt_5", "acme"), 40)).await, "recorded");
+        assert_eq!(status(app, &key).await, 403);
+        // Nor does its own checkout, paid by a transfer that took days.
+        let late = checkout("evt_6", "acme", "scale");
+        assert_eq!(effect(app, &later(late, 50)).await, "recorded");
+        assert_eq!(status(app, &key).await, 403);
+        assert_eq!(app.count("select count(*) from organizations where plan = 'scale'").await, 0);
+    })
+    .await;
+}
+
+/// The same end, where the operator decides what becomes of who does not subscribe any more.
+#[tokio::test]
+async fn an_end_that_does_not_suspend_is_final_too() {
+    with_settings(&[("STRIPE_SUSPEND_ON", "payment_failed")])
+        .run(async |app| {
+            let key = bought_with_key(app, "acme").await;
+            assert_eq!(effect(app, &later(ended("evt_2", "acme"), 50)).await, "recorded");
+            assert_eq!(status(app, &key).await, 200);
+            // What was due and paid before the end counts, however late it is told.
+            assert_eq!(effect(app, &later(not_paid("evt_3", "acme"), 20)).await, "suspended");
+            assert_eq!(effect(app, &later(paid("evt_4", "acme"), 30)).await, "reactivated");
+            // What was not paid at the end suspends, and no later payment goes on with it.
+            assert_eq!(effect(app, &later(not_paid("evt_5", "acme"), 60)).await, "suspended");
+            assert_eq!(effect(app, &later(paid("evt_6", "acme"), 70)).await, "recorded");
+            assert_eq!(status(app, &key).await, 403);
+        })
+        .await;
 }

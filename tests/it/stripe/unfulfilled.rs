@@ -224,3 +224,92 @@ async fn who_checks_out_again_settles_what_could_not_be_fulfilled() {
     })
     .await;
 }
+
+/// The reason that the deployment's audit log has for the event, and the status.
+async fn audited(app: &TestApp, event: &str) -> (String, i16, String) {
+    sqlx::query_as(
+        "select detail ->> 'reason', status, target from audit_events
+         where event_type = 'checkout.unfulfilled' and detail ->> 'event' = $1",
+    )
+    .bind(event)
+    .fetch_one(&mut app.sql().await)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_plan_that_is_not_for_a_person_s_home_is_paid_for_in_vain_and_that_is_visible() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        app.mails().await;
+        let event = existing(checkout("evt_1", &ann.org_id, "enterprise"));
+        for _ in 0..2 {
+            let answer = app.stripe(&event).await.has_failed(422, "validation_error");
+            assert_eq!(answer.refused_fields(), ["tier"]);
+        }
+        let target = ann.org_id.clone();
+        assert_eq!(audited(app, "evt_1").await, ("plan_not_for_home".to_owned(), 422, target));
+        let mails = app.mails().await;
+        assert_eq!(mails.len(), 1);
+        assert_eq!(mails[0].header("To"), "buyer@example.com");
+        assert_eq!(app.count(PAYMENTS).await, 0);
+        assert_eq!(app.count("select count(*) from billing_customers").await, 0);
+        // A plan that is for homes settles it.
+        let other = existing(later(checkout("evt_2", &ann.org_id, "pro"), 10));
+        assert_eq!(app.stripe(&other).await.has_status(200).body["effect"], "plan_set");
+        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_paid_checkout_of_ours_that_lacks_something_is_visible() {
+    run(async |app| {
+        let event = |id: &str| checkout(id, "acme", "starter");
+        let no_mail = [without(event("evt_1"), "customer_details/email")];
+        let no_plan = [
+            without(event("evt_2"), "metadata/tier"),
+            with(event("evt_3"), "metadata/tier", "gold"),
+            with(event("evt_4"), "metadata/domain", "farming"),
+            with(event("evt_5"), "currency", "dollars"),
+        ];
+        for (event, mails) in
+            no_mail.iter().map(|it| (it, 0)).chain(no_plan.iter().map(|it| (it, 1)))
+        {
+            for _ in 0..2 {
+                app.stripe(event).await.has_failed(422, "validation_error");
+            }
+            let id = event["id"].as_str().unwrap();
+            assert_eq!(audited(app, id).await, ("incomplete".to_owned(), 422, "acme".to_owned()));
+            assert_eq!(app.mails().await.len(), mails, "{id}");
+        }
+        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 5);
+        assert_eq!(app.count(crate::support::app::ORGANIZATIONS).await, 0);
+        // The same event, sent again when the account says more.
+        app.stripe(&event("evt_1")).await.has_status(200);
+        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_paid_checkout_whose_organization_s_id_is_none_is_visible() {
+    run(async |app| {
+        for (id, org_id, target) in [
+            ("evt_1", Value::from("a b"), "a b".to_owned()),
+            ("evt_2", "a\u{0}b\u{7}".into(), "ab".to_owned()),
+            ("evt_3", "x".repeat(70_000).into(), "x".repeat(64)),
+            ("evt_4", 7.into(), String::new()),
+        ] {
+            let event = with(checkout(id, "acme", "starter"), "metadata/org_id", org_id);
+            app.stripe(&event).await.has_failed(422, "validation_error");
+            assert_eq!(audited(app, id).await, ("incomplete".to_owned(), 422, target));
+            assert_eq!(app.mails().await.len(), 1);
+        }
+        // One that is not paid is nobody's loss.
+        let unpaid = without(checkout("evt_5", "acme", "starter"), "metadata/tier");
+        app.stripe(&with(unpaid, "payment_status", "unpaid")).await.has_status(200);
+        assert_eq!(app.count(AUDITED).await, 4);
+    })
+    .await;
+}

@@ -248,3 +248,41 @@ async fn a_seat_that_nobody_has_claimed_is_no_owner_who_stays() {
     })
     .await;
 }
+
+/// Whoever adds to several organizations' audit logs takes their turns in one order, or two could
+/// wait for each other.
+#[tokio::test]
+async fn a_deletion_adds_to_the_audit_logs_in_the_order_of_their_organizations() {
+    run(async |app| {
+        let tick = || app.clock.advance(chrono::TimeDelta::milliseconds(1));
+        let ann = app.verified_person("ann@example.com").await;
+        tick();
+        let ben = app.verified_person("ben@example.com").await;
+        tick();
+        let cleo = app.verified_person("cleo@example.com").await;
+        tick();
+        app.join(&ann, &ben, "member").await;
+        app.join(&cleo, &ben, "member").await;
+        delete(app, &ben.cookie, PASSWORD).await.has_status(200);
+        let told: Vec<(String, String)> = sqlx::query_as(
+            "select o.handle, e.event_type from audit_events e
+             join organizations o on o.id = e.organization_id
+             where e.request_id = (select request_id from audit_events
+                                   where event_type = 'account.deleted')
+             order by e.id",
+        )
+        .fetch_all(&mut app.sql().await)
+        .await
+        .unwrap();
+        // Ben's organization is younger than Ann's and older than Cleo's.
+        let removed = "member.removed".to_owned();
+        let expected = [
+            (ann.org_id, removed.clone()),
+            (ben.org_id.clone(), "account.deleted".to_owned()),
+            (ben.org_id, "organization.deleted".to_owned()),
+            (cleo.org_id, removed),
+        ];
+        assert_eq!(told, expected);
+    })
+    .await;
+}

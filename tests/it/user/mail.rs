@@ -322,3 +322,25 @@ async fn of_mails_of_one_kind_to_one_address_the_newest_waits() {
     })
     .await;
 }
+
+/// Of a newer version that runs beside this one: it sends them.
+#[tokio::test]
+async fn a_mail_of_a_kind_that_is_not_known_here_is_left_alone() {
+    run(async |app| {
+        app.execute("alter table outbox drop constraint outbox_kind_check").await;
+        app.execute(
+            "insert into outbox (id, kind, address, created_at, due_at)
+             values (gen_random_uuid(), 'of_tomorrow', 'ann@example.com', now(),
+                     now() - interval '1 hour')",
+        )
+        .await;
+        assert_eq!(deliver_due(&app.app).await.unwrap(), 0);
+        let untouched = "select count(*) from outbox where attempts = 0 and dead_at is null";
+        assert_eq!(app.count(untouched).await, 1);
+        // Nor is the worker woken for it, again and again.
+        assert_eq!(tenantry::domain::mails::next_due(&app.app).await.unwrap(), None);
+        app.sign_up_for_mail("ben@example.com").await;
+        assert_eq!(deliver_due(&app.app).await.unwrap(), 1);
+    })
+    .await;
+}

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::support::actor::Actor;
 use crate::support::app::text;
-use crate::support::{TestApp, run};
+use crate::support::people::PASSWORD;
+use crate::support::{TestApp, run, with};
 
 async fn may_invite(app: &TestApp, actor: &Actor, org_id: &str, email: &str, may: bool) {
     let path = format!("/api/user/organizations/{org_id}/invites");
@@ -74,7 +75,7 @@ async fn who_has_not_proven_their_address_sends_no_invitation_again() {
         let request = json!({ "email": "ben@example.com", "role": "member" });
         let made = session.post(&path, request).await.has_status(201);
         app.mails().await;
-        app.execute("update accounts set verified_at = null").await;
+        app.execute("update accounts set verified_at = null, proven_at = null").await;
         let again = format!("{path}/{}/resend", text(&made.body["data"]["id"]));
         session.post(&again, json!({})).await.has_failed(403, "EMAIL_NOT_VERIFIED");
         assert!(app.mails().await.is_empty());
@@ -98,6 +99,67 @@ async fn who_has_not_proven_their_address_makes_no_further_organization() {
             let made = actor.post("/api/user/organizations", json!({ "name": "More" })).await;
             made.has_status(201);
         }
+    })
+    .await;
+}
+
+/// Of an account from before 2026-11-28, when a click in the mail was enough.
+#[tokio::test]
+async fn an_address_that_was_only_clicked_is_not_proven_and_can_be_without_a_reset() {
+    with(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
+        .run(async |app| {
+            let ann = "ann@example.com";
+            app.sign_up_for_mail(ann).await;
+            app.mails().await;
+            app.execute("update accounts set verified_at = now()").await;
+            app.execute("delete from email_tokens").await;
+            // It is not locked out, and its person is told that it is verified.
+            let signed_in = app.sign_in(ann, PASSWORD).await.has_status(200);
+            assert_eq!(signed_in.body["data"]["user"]["emailVerified"], true);
+            let session = app.session(&signed_in.cookie().unwrap());
+            let list = session.get("/api/user/organizations").await.has_status(200);
+            let org_id = text(&list.body["data"][0]["id"]);
+            let request = json!({ "name": "t", "scopes": ["members:write"] });
+            let (token, _) = app.make_token(&signed_in.cookie().unwrap(), request).await;
+            let more = json!({ "name": "More" });
+            for actor in [&session, &app.key(&token)] {
+                may_invite(app, actor, &org_id, "ben@example.com", false).await;
+            }
+            let refused = session.post("/api/user/organizations", more.clone()).await;
+            refused.has_failed(403, "EMAIL_NOT_VERIFIED");
+            // A stranger who signs up with the address takes nothing over.
+            let request = json!({ "email": ann, "password": "of a stranger 1", "name": "S" });
+            app.anon().post("/api/auth/sign-up/email", request).await.has_status(200);
+            assert_eq!(app.mails().await[0].token(), None);
+            app.sign_in(ann, PASSWORD).await.has_status(200);
+
+            let again = "/api/auth/send-verification-email";
+            session.post(again, json!({})).await.has_status(200);
+            let request = json!({ "token": app.mailed_token().await });
+            session.post("/api/auth/verify-email", request).await.has_status(200);
+            for (number, actor) in [&session, &app.key(&token)].into_iter().enumerate() {
+                let email = format!("person{number}@example.com");
+                may_invite(app, actor, &org_id, &email, true).await;
+            }
+            session.post("/api/user/organizations", more).await.has_status(201);
+            session.post(again, json!({})).await.has_status(200);
+            assert!(app.mails().await.is_empty());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_invitation_that_was_made_before_is_not_sent_again_by_who_has_only_clicked() {
+    run(async |app| {
+        let ann = app.verified_person("ann@example.com").await;
+        let path = format!("/api/user/organizations/{}/invites", ann.org_id);
+        let session = app.session(&ann.cookie);
+        let request = json!({ "email": "ben@example.com", "role": "member" });
+        let made = session.post(&path, request).await.has_status(201);
+        app.mails().await;
+        app.execute("update accounts set proven_at = null").await;
+        let again = format!("{path}/{}/resend", text(&made.body["data"]["id"]));
+        session.post(&again, json!({})).await.has_failed(403, "EMAIL_NOT_VERIFIED");
     })
     .await;
 }
