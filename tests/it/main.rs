@@ -67,5 +67,6 @@ mod support;
 mod telemetry;
 mod tidy;
 mod unstorable_text;
+mod upgrades;
 mod user;
 mod walls;
