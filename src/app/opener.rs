@@ -276,7 +276,7 @@ impl Drop for Opening {
 /// from 0 to 1, keeps those who wait from asking at once.
 fn pause(refused: u32, part: f64) -> Duration {
     let longest = AGAIN.saturating_mul(1 << refused.min(10)).min(LONGEST_AGAIN);
-    if refused == 0 { AGAIN } else { longest.mul_f64((1.0 + part) / 2.0) }
+    if refused == 0 { AGAIN } else { longest.mul_f64(f64::midpoint(1.0, part)) }
 }
 
 /// Whether the database has no connection left: `too_many_connections`.
@@ -322,13 +322,11 @@ mod tests {
 
     /// Asks for a connection and goes away when the next one arrives at the database.
     async fn ask(opener: &Opener, listener: &TcpListener) -> tokio::net::TcpStream {
-        let mut next = pin!(opener.next());
-        loop {
-            tokio::select! {
-                biased;
-                arrived = listener.accept() => return arrived.expect("a connection").0,
-                opened = &mut next => panic!("{:?}", opened.err()),
-            }
+        let next = pin!(opener.next());
+        tokio::select! {
+            biased;
+            arrived = listener.accept() => arrived.expect("a connection").0,
+            ended = next => panic!("{:?}", ended.err()),
         }
     }
 

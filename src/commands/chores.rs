@@ -120,7 +120,9 @@ async fn watch(app: App) {
 /// Removes what is past its retention. Servers that were started at once do not sweep at once: each
 /// begins at some time within the first interval.
 async fn sweep(app: App) {
-    let first = Instant::now() + SWEEP.mul_f64(rand::random());
+    let mut random = [0];
+    app.entropy.fill(&mut random);
+    let first = Instant::now() + SWEEP * u32::from(random[0]) / 256;
     let mut ticks = tokio::time::interval_at(first, SWEEP);
     loop {
         ticks.tick().await;

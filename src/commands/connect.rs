@@ -66,10 +66,7 @@ pub(super) async fn connect(
 
 async fn connect_and_look(options: &PgConnectOptions) -> Result<Connected, Failure> {
     let (mut db, is_direct) = attempt(options).await?;
-    let pooler = match is_direct {
-        true => None,
-        false => Some(look_at_pooler(options, &mut db).await?),
-    };
+    let pooler = if is_direct { None } else { Some(look_at_pooler(options, &mut db).await?) };
     Ok(Connected { db, pooler })
 }
 

@@ -8,7 +8,8 @@ use crate::model::session::{IDLE, KNOWN_PLACE};
 /// The longest: a hundred years.
 const MOST: i32 = 36_500;
 
-/// A session ends no sooner than [`IDLE`] after it began, and its place is known for [`KNOWN_PLACE`].
+/// A session ends no sooner than [`IDLE`] after it began, and its place is known for
+/// [`KNOWN_PLACE`].
 const LEAST_OF_SESSIONS: i32 = 23;
 const _: () = assert!(
     LEAST_OF_SESSIONS as i64 >= KNOWN_PLACE.num_days() - IDLE.num_days(),

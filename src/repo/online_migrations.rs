@@ -8,9 +8,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
 use sqlx::{AssertSqlSafe, PgConnection, SqlSafeStr};
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::migrations::MIGRATIONS;
 
@@ -20,8 +21,8 @@ const RECORDS: &str = "_sqlx_migrations";
 const LOCK_TIMEOUT: &str = "set lock_timeout = '250ms'";
 /// For statements that nobody queues behind.
 const NO_LOCK_TIMEOUT: &str = "set lock_timeout = 0";
-/// How long others have before a statement that gave up is tried again, at first and at last.
-const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(4)];
+/// How often a statement that gave up is tried again: others have most of the time.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often another program that migrates is asked whether it is done.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -41,14 +42,15 @@ pub(super) async fn run(db: &mut PgConnection, takes_newer: bool) -> Result<(), 
 /// Asks for the lock again and again: whoever waits for one has a snapshot, which `create index
 /// concurrently` waits for.
 async fn take_turn(db: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mut ticks = interval(ASK_AGAIN);
     loop {
+        ticks.tick().await;
         let lock = sqlx::query_scalar!(
             r#"select pg_try_advisory_lock(8315162680564640609) as "is_ours!""#
         );
         if lock.fetch_one(&mut *db).await? {
             return Ok(());
         }
-        sleep(ASK_AGAIN).await;
     }
 }
 
@@ -173,23 +175,26 @@ async fn retry_while_busy<T, E>(
 where
     E: fmt::Display + From<sqlx::Error>,
 {
-    let [mut pause, longest] = PAUSES;
+    let mut ticks = interval(TRY_AGAIN);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_logged = false;
     loop {
+        ticks.tick().await;
         sqlx::raw_sql(lock_timeout).execute(&mut *db).await?;
         match attempt(db).await {
+            Err(error) if is_busy(&error) && is_logged => {}
             Err(error) if is_busy(&error) => {
                 tracing::warn!(%error, "a migration waits for other transactions; will retry");
+                is_logged = true;
             }
             done => return done,
         }
-        sleep(pause).await;
-        pause = (2 * pause).min(longest);
     }
 }
 
 /// Whether others held what was needed: `lock_not_available`, `deadlock_detected`.
 fn is_busy(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
 }
 

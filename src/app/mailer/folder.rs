@@ -72,8 +72,8 @@ fn write(folder: &Path, id: Uuid, mail: &[u8]) -> io::Result<PathBuf> {
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let named = |error| io::Error::other(format!("{}: {error}", folder.display()));
-    // Whoever may write here can take a mail away or put one there, and not read any: so may a group
-    // that the folder was given to, as volumes of containers are.
+    // Whoever may write here can take a mail away or put one there, and not read any: so may a
+    // group that the folder was given to, as volumes of containers are.
     ownership::check(&fs::metadata(folder)?, ownership::NOT_EVERYBODY_S).map_err(named)?;
     let path = folder.join(format!("{id}.eml"));
     let nth = WRITTEN.fetch_add(1, Ordering::Relaxed);

@@ -1,8 +1,8 @@
 //! Servers of the version before work with the new schema: what they send is understood, what they
 //! read has the types that they expect, and what they do not know of may be left out.
 //!
-//! `statements.json` is written by `.ci/statements-of`, with the commits of the version before (here
-//! the last ones before migration 0025 and before 0026).
+//! `statements.json` is written by `.ci/statements-of`, with the commits of the version before
+//! (here the last ones before migration 0025 and 0026: 8d1b871 and c9bdf81).
 
 use std::collections::BTreeMap;
 
