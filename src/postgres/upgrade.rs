@@ -3,8 +3,8 @@
 //! The one thing to know: the old data is copied, never converted. The new cluster is made beside
 //! it and takes its place when it is complete; until then nothing of the old one has changed, and
 //! after that it is still there under another name. Meanwhile the old data has a home of its own,
-//! whose socket nobody knows, and who wants to use the real home waits: no write can be lost between
-//! the copy and the exchange.
+//! whose socket nobody knows, and who wants to use the real home waits: no write can be lost
+//! between the copy and the exchange.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, symlink};
