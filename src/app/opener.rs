@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::repo::session::{self, SessionSettings};
 
@@ -24,6 +26,12 @@ const OPEN: Duration = Duration::from_secs(10);
 const LATE: Duration = Duration::from_secs(1);
 /// How long to wait before a database that is just starting is asked again.
 const AGAIN: Duration = Duration::from_millis(25);
+/// The longest wait before one that has no connection left is asked again: each question costs it a
+/// process.
+const LONGEST_AGAIN: Duration = Duration::from_secs(1);
+/// How long opening takes over the slowest link that is allowed for. Where the network hung, what
+/// is older is given up for a newer one, which finds out whether it is back.
+const HOPELESS: Duration = Duration::from_secs(4);
 /// How long one may lie unused before it is asked whether it still lives.
 const STALE: Duration = Duration::from_secs(1);
 /// How long it may take to say so, besides the round trip.
@@ -76,8 +84,8 @@ struct State {
     waiting: VecDeque<oneshot::Sender<Result<Opened, sqlx::Error>>>,
     /// What nobody waited for any more, with when that was.
     unused: Vec<(Opened, Instant)>,
-    /// When each that is being opened was begun.
-    opening: BTreeMap<u64, Instant>,
+    /// When each that is being opened was begun, and how to give it up.
+    opening: BTreeMap<u64, (Instant, AbortHandle)>,
     begun: u64,
 }
 
@@ -105,8 +113,9 @@ impl Opener {
             let mut state = self.state();
             state.waiting.retain(|waiting| !waiting.is_closed());
             state.waiting.push_back(sender);
-            let on_time = state.opening.values().filter(|begun| begun.elapsed() < LATE).count();
-            if on_time < state.waiting.len() && state.opening.len() < 2 * self.0.most {
+            let on_time =
+                state.opening.values().filter(|(begun, _)| begun.elapsed() < LATE).count();
+            if on_time < state.waiting.len() && state.makes_way(2 * self.0.most) {
                 self.begin(&mut state);
             }
         }
@@ -157,20 +166,25 @@ impl Opener {
     fn begin(&self, state: &mut State) {
         let number = state.begun;
         state.begun += 1;
-        state.opening.insert(number, Instant::now());
-        let opening = Opening { opener: self.clone(), number, begun: Instant::now() };
-        tokio::spawn(async move {
+        let begun = Instant::now();
+        let opening = Opening { opener: self.clone(), number, begun };
+        let task = tokio::spawn(async move {
             let opened = timeout(OPEN, opening.opener.open()).await;
             let late = |_| Err(sqlx::Error::Io(io::Error::from(ErrorKind::TimedOut)));
             opening.end(opened.unwrap_or_else(late));
         });
+        state.opening.insert(number, (begun, task.abort_handle()));
     }
 
     async fn open(&self) -> Result<Opened, sqlx::Error> {
         let Shared { options, settings, .. } = &*self.0;
+        let mut refused = 0;
         let mut connection = loop {
             match options.connect().await {
-                Err(error) if is_starting(&error) && self.is_awaited() => sleep(AGAIN).await,
+                Err(error) if is_starting(&error) && self.is_awaited() => {
+                    refused += u32::from(has_no_room(&error));
+                    sleep(pause(refused, rand::random())).await;
+                }
                 opened => break opened?,
             }
         };
@@ -193,6 +207,23 @@ impl Opener {
 }
 
 impl State {
+    /// Whether another one may be begun besides those that are being opened. At `most` of them the
+    /// oldest is given up, where it is hopeless; but one at a time, so that what is begun has time.
+    fn makes_way(&mut self, most: usize) -> bool {
+        if self.opening.len() < most {
+            return true;
+        }
+        let is_newest_late =
+            self.opening.last_key_value().is_some_and(|(_, (begun, _))| begun.elapsed() > LATE);
+        match self.opening.first_entry() {
+            Some(oldest) if is_newest_late && oldest.get().0.elapsed() > HOPELESS => {
+                oldest.remove().1.abort();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Gives it to the first who still waits; what nobody took.
     fn offer(
         &mut self,
@@ -241,11 +272,77 @@ impl Drop for Opening {
     }
 }
 
+/// How long to wait before the next try, after so many that were refused for lack of room; `part`,
+/// from 0 to 1, keeps those who wait from asking at once.
+fn pause(refused: u32, part: f64) -> Duration {
+    let longest = AGAIN.saturating_mul(1 << refused.min(10)).min(LONGEST_AGAIN);
+    if refused == 0 { AGAIN } else { longest.mul_f64(f64::midpoint(1.0, part)) }
+}
+
+/// Whether the database has no connection left: `too_many_connections`.
+fn has_no_room(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| code == "53300")
+}
+
 /// Whether the database may well be there in a moment.
 fn is_starting(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
         sqlx::Error::Database(refusal) => refusal.is_transient_in_connect_phase(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::pin::pin;
+
+    use tokio::net::TcpListener;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[test]
+    fn a_database_without_room_is_asked_less_and_less_often_and_not_by_all_at_once() {
+        assert_eq!(pause(0, 0.5), AGAIN);
+        let pauses: Vec<_> = (1..40).map(|refused| pause(refused, 0.0)).collect();
+        assert!(pauses.is_sorted());
+        assert_eq!(pauses.last(), Some(&(LONGEST_AGAIN / 2)));
+        assert!((1..40).all(|refused| pause(refused, 0.0) < pause(refused, 0.9)));
+        assert_eq!(pause(40, 1.0), LONGEST_AGAIN);
+    }
+
+    fn opener(address: SocketAddr) -> Opener {
+        let options = PgConnectOptions::new_without_pgpass();
+        let options = options.host("127.0.0.1").port(address.port()).username("u");
+        Opener::new(options, session::REQUESTS, 1)
+    }
+
+    /// Asks for a connection and goes away when the next one arrives at the database.
+    async fn ask(opener: &Opener, listener: &TcpListener) -> tokio::net::TcpStream {
+        let next = pin!(opener.next());
+        tokio::select! {
+            biased;
+            arrived = listener.accept() => arrived.expect("a connection").0,
+            ended = next => panic!("{:?}", ended.err()),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_hang_of_the_network_a_new_connection_is_begun_for_one_that_is_hopeless() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+        let opener = opener(listener.local_addr().expect("an address"));
+        // Nothing is ever said on them.
+        let first = ask(&opener, &listener).await;
+        advance(LATE).await;
+        let second = ask(&opener, &listener).await;
+        assert_eq!(opener.state().opening.len(), 2);
+        advance(HOPELESS).await;
+        let third = ask(&opener, &listener).await;
+        assert_eq!(opener.state().opening.len(), 2);
+        assert_eq!(opener.state().opening.keys().copied().collect::<Vec<_>>(), [1, 2]);
+        drop((first, second, third));
     }
 }

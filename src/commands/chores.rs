@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -116,9 +117,13 @@ async fn watch(app: App) {
     }
 }
 
-/// Removes what is past its retention.
+/// Removes what is past its retention. Servers that were started at once do not sweep at once: each
+/// begins at some time within the first interval.
 async fn sweep(app: App) {
-    let mut ticks = tokio::time::interval(SWEEP);
+    let mut random = [0];
+    app.entropy.fill(&mut random);
+    let first = Instant::now() + SWEEP * u32::from(random[0]) / 256;
+    let mut ticks = tokio::time::interval_at(first, SWEEP);
     loop {
         ticks.tick().await;
         retention::sweep(&app).await;

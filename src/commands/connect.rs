@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
+use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::{sleep, timeout};
@@ -48,12 +49,8 @@ pub(super) async fn connect(
     let started = Instant::now();
     let mut told = String::new();
     loop {
-        let failure = match attempt(options).await {
-            Ok((db, true)) => return Ok(Connected { db, pooler: None }),
-            Ok((mut db, false)) => {
-                let pooler = Some(look_at_pooler(options, &mut db).await?);
-                return Ok(Connected { db, pooler });
-            }
+        let failure = match connect_and_look(options).await {
+            Ok(connected) => return Ok(connected),
             Err(failure) => failure,
         };
         if !is_absent(&failure) || started.elapsed() + AGAIN > wait {
@@ -65,6 +62,12 @@ pub(super) async fn connect(
         }
         sleep(AGAIN).await;
     }
+}
+
+async fn connect_and_look(options: &PgConnectOptions) -> Result<Connected, Failure> {
+    let (mut db, is_direct) = attempt(options).await?;
+    let pooler = if is_direct { None } else { Some(look_at_pooler(options, &mut db).await?) };
+    Ok(Connected { db, pooler })
 }
 
 /// A connection, and whether nothing stands between us and the database.
@@ -87,6 +90,11 @@ async fn attempt(options: &PgConnectOptions) -> Result<(PgConnection, bool), Fai
 /// Whether a pooler does not know what the startup packet asks for.
 fn is_of_startup(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|it| it.message().contains("startup parameter"))
+}
+
+/// Whether a pooler refuses a transaction of several statements.
+fn is_of_pool_mode(refusal: &dyn DatabaseError) -> bool {
+    refusal.message().contains("statement pooling mode")
 }
 
 /// Whether the database may well be there in a moment.
@@ -129,8 +137,8 @@ async fn look_at_pooler(
         };
         is_shared = match timeout(POOLER, look).await {
             Ok(Ok(is_shared)) => is_shared,
-            // Transactions of several statements are refused, or the session is another by now.
-            Ok(Err(sqlx::Error::Database(_))) => true,
+            // In statement mode.
+            Ok(Err(sqlx::Error::Database(refusal))) if is_of_pool_mode(&*refusal) => true,
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => false,
         };

@@ -42,10 +42,11 @@ impl DatabaseSettings {
             env.problem("DATABASE_MAX_CONNECTIONS", problem);
         }
         // The driver takes it for `prefer` where it is misspelt.
-        env.optional("PGSSLMODE", database_url::parse_ssl_mode);
+        let ssl_mode = env.optional("PGSSLMODE", database_url::parse_ssl_mode);
         let wait = env.optional("DATABASE_WAIT_SECONDS", parse_wait);
         Self {
-            url: env.optional("DATABASE_URL", database_url::parse),
+            url: env
+                .optional("DATABASE_URL", |text| database_url::parse(text, ssl_mode.as_deref())),
             max_connections,
             wait: wait.unwrap_or(WAIT),
             is_ready_when_read_only: env

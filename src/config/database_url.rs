@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::PgConnectOptions;
 use url::{Host, Url};
 
 use crate::model::Invalid;
@@ -37,12 +37,12 @@ const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "veri
 /// The names of the parameter that names the certificate authority.
 const ROOT_CERTIFICATE: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
 
-/// Reads a `DATABASE_URL`.
+/// Reads a `DATABASE_URL`. `usual_mode` is the `sslmode` of one that has none: that of `PGSSLMODE`.
 ///
 /// # Errors
 /// Where it is not a URL of a Postgres, or has a parameter that is unknown, given twice or
 /// malformed. The words hold no value: one of them may be a password.
-pub fn parse(text: &str) -> Result<PgConnectOptions, Invalid> {
+pub fn parse(text: &str, usual_mode: Option<&str>) -> Result<PgConnectOptions, Invalid> {
     let wrong = "must be a URL such as postgres://user:password@host:5432/tenantry, with what is \
                  special percent-encoded";
     let url = Url::parse(text).map_err(|_| wrong)?;
@@ -52,7 +52,7 @@ pub fn parse(text: &str) -> Result<PgConnectOptions, Invalid> {
         return Err(wrong.into());
     }
     check_names(&url)?;
-    let mode = check_ssl(&url)?;
+    let mode = check_ssl(&url, usual_mode)?;
     let mut options = PgConnectOptions::from_str(text).map_err(|_| wrong)?;
     options = options.extra_float_digits(None);
     if let Some(Host::Ipv6(address)) = url.host()
@@ -64,9 +64,13 @@ pub fn parse(text: &str) -> Result<PgConnectOptions, Invalid> {
     {
         options = options.host(address);
     }
-    // As libpq does; the driver would encrypt and not verify.
-    if mode.as_deref() == Some("require") && value(&url, &ROOT_CERTIFICATE).is_some() {
-        options = options.ssl_mode(PgSslMode::VerifyCa);
+    if let Some(mode) = &mode {
+        let mode = match mode.as_str() {
+            // As libpq does; the driver would encrypt and not verify.
+            "require" if value(&url, &ROOT_CERTIFICATE).is_some() => "verify-ca",
+            mode => mode,
+        };
+        options = options.ssl_mode(mode.parse().map_err(|_| wrong)?);
     }
     Ok(options)
 }
@@ -101,16 +105,19 @@ fn check_names(url: &Url) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// The `sslmode`, if there is one and it is sound.
-fn check_ssl(url: &Url) -> Result<Option<String>, Invalid> {
+/// The `sslmode` that holds, if there is one and it is sound.
+fn check_ssl(url: &Url, usual_mode: Option<&str>) -> Result<Option<String>, Invalid> {
     let mode = value(url, &["sslmode", "ssl-mode"]);
     let mode = mode.map(|mode| parse_ssl_mode(&mode)).transpose();
     let mode = mode.map_err(|Invalid(why)| format!("has an `sslmode`, which {why}"))?;
+    let mode = mode.or_else(|| usual_mode.map(ToOwned::to_owned));
     let verifies = mode.as_deref().is_some_and(|mode| !matches!(mode, "disable" | "prefer"));
     if value(url, &ROOT_CERTIFICATE).is_some() && !verifies {
-        return Err("must have sslmode=verify-full beside `sslrootcert`, which is not looked at \
-                    otherwise"
-            .into());
+        return Err(
+            "must have sslmode=verify-full beside `sslrootcert`, or PGSSLMODE=verify-full: it is \
+                    not looked at otherwise"
+                .into(),
+        );
     }
     Ok(mode)
 }
@@ -133,7 +140,7 @@ mod tests {
     use super::*;
 
     fn refusal(text: &str) -> String {
-        parse(text).expect_err("refused").0.into_owned()
+        parse(text, None).expect_err("refused").0.into_owned()
     }
 
     #[test]
@@ -166,16 +173,19 @@ mod tests {
     #[test]
     fn an_address_in_brackets_is_an_address() {
         for text in ["postgres://u:p@[::1]:5433/db", "postgres:///db?host=[::1]&port=5433&user=u"] {
-            let options = parse(text).expect("good");
+            let options = parse(text, None).expect("good");
             assert_eq!((options.get_host(), options.get_port()), ("::1", 5433), "{text}");
         }
-        let options = parse("postgres://u:p@[::1]/db?host=example.com").expect("good");
+        let options = parse("postgres://u:p@[::1]/db?host=example.com", None).expect("good");
         assert_eq!(options.get_host(), "example.com");
     }
 
     #[test]
     fn a_certificate_authority_is_never_ignored() {
-        let mode = |text: &str| format!("{:?}", parse(text).expect("good").get_ssl_mode());
+        let mode_beside = |text: &str, usual: Option<&str>| {
+            parse(text, usual).map(|options| format!("{:?}", options.get_ssl_mode()))
+        };
+        let mode = |text: &str| mode_beside(text, None).expect("good");
         let root = "sslrootcert=/etc/ca.crt";
         assert_eq!(mode(&format!("postgres://h/db?sslmode=require&{root}")), "VerifyCa");
         assert_eq!(mode(&format!("postgres://h/db?sslmode=verify-full&{root}")), "VerifyFull");
@@ -183,13 +193,27 @@ mod tests {
             let told = refusal(&format!("postgres://h/db?{root}{without}"));
             assert!(told.contains("sslmode=verify-full"), "{told}");
         }
+        // The mode may come from PGSSLMODE; that of the URL is stronger.
+        let url = format!("postgres://h/db?{root}");
+        for (usual, found) in
+            [("verify-full", "VerifyFull"), ("verify-ca", "VerifyCa"), ("require", "VerifyCa")]
+        {
+            assert_eq!(mode_beside(&url, Some(usual)).expect("good"), found);
+        }
+        for refused in ["prefer", "disable"] {
+            mode_beside(&url, Some(refused)).expect_err("refused");
+        }
+        let weaker = format!("{url}&sslmode=prefer");
+        mode_beside(&weaker, Some("verify-full")).expect_err("refused");
+        let plain = mode_beside("postgres://h/db", Some("require"));
+        assert_eq!(plain.expect("good"), "Require");
     }
 
     #[test]
     fn what_the_driver_takes_is_taken() {
         let text = "postgresql:///db?host=/run/postgresql&port=5433&user=a&dbname=b&\
                     application_name=t&options[search_path]=x&statement-cache-capacity=50";
-        let options = parse(text).expect("good");
+        let options = parse(text, None).expect("good");
         assert_eq!(options.get_database(), Some("b"));
         assert_eq!(options.get_username(), "a");
     }

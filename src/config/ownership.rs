@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 
 /// Others may neither read nor write.
 pub const PRIVATE: u32 = 0o077;
-/// Others may read and not write.
-pub const UNWRITABLE: u32 = 0o022;
+/// Everybody may not write; a group may, which somebody chose.
+pub const NOT_EVERYBODY_S: u32 = 0o002;
 
 /// Passes what belongs to the user that this program runs as, with none of the mode bits of
 /// `denied`.
@@ -27,7 +27,7 @@ pub fn check(metadata: &Metadata, denied: u32) -> Result<()> {
     if metadata.mode() & denied != 0 {
         let (can, how) = match denied {
             PRIVATE => ("read", "chmod go="),
-            _ => ("write to", "chmod go-w"),
+            _ => ("write to", "chmod o-w"),
         };
         return Err(Error::other(format!("others can {can} it; close it with {how}")));
     }

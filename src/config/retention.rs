@@ -3,9 +3,18 @@
 use std::ops::RangeInclusive;
 
 use crate::config::env::Env;
+use crate::model::session::{IDLE, KNOWN_PLACE};
 
 /// The longest: a hundred years.
 const MOST: i32 = 36_500;
+
+/// A session ends no sooner than [`IDLE`] after it began, and its place is known for
+/// [`KNOWN_PLACE`].
+const LEAST_OF_SESSIONS: i32 = 23;
+const _: () = assert!(
+    LEAST_OF_SESSIONS as i64 >= KNOWN_PLACE.num_days() - IDLE.num_days(),
+    "places are forgotten while they should be known"
+);
 
 /// How long what is over is kept, in days; what has no setting is removed when it is over, or kept
 /// (README, *Retention*).
@@ -42,7 +51,8 @@ impl RetentionSettings {
             // A month's quota is counted from them.
             usage: days("RETENTION_USAGE_DAYS", 62, 1_095),
             payments: days("RETENTION_PAYMENTS_DAYS", 31, 3_650),
-            sessions: days("RETENTION_SESSIONS_DAYS", 1, 30),
+            // Where people signed in is known by them.
+            sessions: days("RETENTION_SESSIONS_DAYS", LEAST_OF_SESSIONS, 30),
             mail: days("RETENTION_MAIL_DAYS", 1, 30),
             denials: days("RETENTION_DENIALS_DAYS", 1, 30),
             // Long enough for somebody to ask who did something.

@@ -2,10 +2,12 @@
 //!
 //! The one thing to know: the old data is copied, never converted. The new cluster is made beside
 //! it and takes its place when it is complete; until then nothing of the old one has changed, and
-//! after that it is still there under another name.
+//! after that it is still there under another name. Meanwhile the old data has a home of its own,
+//! whose socket nobody knows, and who wants to use the real home waits: no write can be lost
+//! between the copy and the exchange.
 
 use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -52,11 +54,42 @@ pub fn upgrade<E: From<Error>>(
         return Ok(None);
     }
     home.create_locks()?;
-    drop(lock_alone(&home, Duration::ZERO)?);
+    // Held to the end.
+    let _users = lock_alone(&home, Duration::ZERO)?;
+    process::stop(&home);
+    process::kill_stragglers(&home);
     let beside = Home::at(PathBuf::from(format!("{}.upgrade", home.path().display())));
+    let apart = Home::at(PathBuf::from(format!("{}.upgrade-from", home.path().display())));
     remove(&beside)?;
+    remove(&apart)?;
 
-    let old = Cluster::start(settings)?;
+    let copied = copy_beside(settings, [&home, &apart, &beside], &newest, copy);
+    remove(&apart)?;
+    let (from, to) = match copied {
+        Ok(versions) => versions,
+        Err(failure) => {
+            remove(&beside)?;
+            return Err(failure);
+        }
+    };
+    let kept = home.path().join(format!("data.{major}"));
+    replace(&home.data(), &kept, &beside.data())?;
+    remove(&beside)?;
+    Ok(Some(Upgraded { from, to, kept }))
+}
+
+/// Copies the data of `home`, run from `apart`, to a new cluster in `beside`, and stops both. The
+/// versions of both.
+fn copy_beside<E: From<Error>>(
+    settings: &Settings,
+    [home, apart, beside]: [&Home; 3],
+    newest: &Binaries,
+    copy: impl FnOnce(&Cluster, &Cluster, &Path) -> Result<(), E>,
+) -> Result<(String, String), E> {
+    create_folder(apart.path())?;
+    let linked = symlink(home.data(), apart.data());
+    linked.map_err(|e| Error::io("link", &apart.data(), e))?;
+    let old = Cluster::start(&Settings { home: apart.path().to_owned(), ..settings.clone() })?;
     let new_settings = Settings {
         home: beside.path().to_owned(),
         bin_dir: Some(newest.folder().to_owned()),
@@ -64,23 +97,16 @@ pub fn upgrade<E: From<Error>>(
     };
     let new = Cluster::start(&new_settings)?;
     let folder = beside.path().join("copy");
-    let made = DirBuilder::new().mode(0o700).create(&folder);
-    made.map_err(|e| Error::io("create", &folder, e))?;
-    let (from, to) = (old.version().to_owned(), new.version().to_owned());
+    create_folder(&folder)?;
+    let versions = (old.version().to_owned(), new.version().to_owned());
     let copied = copy(&old, &new, &folder);
-    drop(new);
-    if let Err(failure) = copied {
-        drop(lock_alone(&beside, PATIENCE));
-        remove(&beside)?;
-        return Err(failure);
-    }
-    let _new = end(&beside)?;
-    drop(old);
-    let _old = end(&home)?;
-    let kept = home.path().join(format!("data.{major}"));
-    replace(&home.data(), &kept, &beside.data())?;
-    remove(&beside)?;
-    Ok(Some(Upgraded { from, to, kept }))
+    drop((old, new));
+    let _ended = [end(apart)?, end(beside)?];
+    copied.map(|()| versions)
+}
+
+fn create_folder(path: &Path) -> Result<(), Error> {
+    DirBuilder::new().mode(0o700).create(path).map_err(|e| Error::io("create", path, e))
 }
 
 /// Puts the new data in the place of the old.
@@ -113,11 +139,13 @@ fn lock_alone(home: &Home, patience: Duration) -> Result<File, Error> {
     Ok(users)
 }
 
-/// Removes a cluster that was made beside another and never used.
+/// Removes a home that is not used any more, such as one that an upgrade left that was cut off.
 fn remove(home: &Home) -> Result<(), Error> {
     if !home.path().exists() {
         return Ok(());
     }
+    // Whoever keeps its Postgres running has to be gone first.
+    let _users = lock_alone(home, PATIENCE);
     process::stop(home);
     process::kill_stragglers(home);
     fs::remove_dir_all(home.path()).map_err(|e| Error::io("remove", home.path(), e))

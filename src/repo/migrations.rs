@@ -6,8 +6,9 @@ use sqlx::PgConnection;
 use sqlx::migrate::{MigrateError, Migrator};
 
 use crate::error::Result;
+use crate::repo::online_migrations;
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Whether the database takes no changes.
 ///
@@ -20,12 +21,13 @@ pub async fn is_read_only(db: &mut PgConnection) -> Result<bool> {
     Ok(is_read_only.fetch_one(db).await?)
 }
 
-/// Brings the schema up to date. Replicas that start together take turns.
+/// Brings the schema up to date, beside servers that go on working. Replicas that start together
+/// take turns.
 ///
 /// # Errors
 /// A migration that fails, was changed after it ran, or is newer than this binary.
 pub async fn run(db: &mut PgConnection) -> Result<(), MigrateError> {
-    MIGRATIONS.run(db).await
+    online_migrations::run(db, false).await
 }
 
 /// The same for a schema that a newer binary may have migrated further.
@@ -33,9 +35,7 @@ pub async fn run(db: &mut PgConnection) -> Result<(), MigrateError> {
 /// # Errors
 /// A migration that fails, or was changed after it ran.
 pub async fn run_beside_newer(db: &mut PgConnection) -> Result<(), MigrateError> {
-    let mut migrations = sqlx::migrate!();
-    migrations.set_ignore_missing(true);
-    migrations.run(db).await
+    online_migrations::run(db, true).await
 }
 
 /// Runs every migration into the first schema of the search path, whatever ran elsewhere, and
@@ -45,7 +45,7 @@ pub async fn run_beside_newer(db: &mut PgConnection) -> Result<(), MigrateError>
 /// The database's own.
 pub(super) async fn run_bare(db: &mut PgConnection) -> Result<()> {
     for migration in MIGRATIONS.iter() {
-        sqlx::raw_sql(migration.sql.clone()).execute(&mut *db).await?;
+        sqlx::raw_sql(online_migrations::in_transaction(migration).sql).execute(&mut *db).await?;
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ pub mod key_sessions;
 pub mod keys;
 pub mod members;
 pub mod migrations;
+mod online_migrations;
 pub mod organizations;
 pub mod outbox;
 pub mod payments;

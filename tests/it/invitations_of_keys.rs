@@ -359,9 +359,7 @@ async fn the_migration_finds_out_which_key_invited_and_which_membership_began_by
         let joined = before.iter().filter(|(.., joined)| joined.is_some()).count();
         assert_eq!((before.len(), by_keys, joined), (4, 2, 1), "{before:?}");
         app.execute("update invites set key_id = null, joined_user_id = null").await;
-        let migration = include_str!("../../migrations/0031_invites_of_keys.sql");
-        let (_, backfill) = migration.split_once("-- What was invited before").unwrap();
-        let (_, backfill) = backfill.split_once('\n').unwrap();
+        let backfill = include_str!("../../migrations/0033_keys_of_invites.sql");
         sqlx::raw_sql(backfill).execute(&mut app.sql().await).await.unwrap();
         assert_eq!(known().await, before);
     })

@@ -68,5 +68,6 @@ mod support;
 mod telemetry;
 mod tidy;
 mod unstorable_text;
+mod upgrades;
 mod user;
 mod walls;

@@ -48,6 +48,23 @@ async fn behind_a_pooler_in_transaction_or_statement_mode_no_server_starts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_refuses_a_connection_is_not_taken_for_one_in_transaction_mode() {
+    run(async |app| {
+        let direct = app.database_settings()[0].1;
+        let pooler = PgBouncer::start(direct, "session", "max_client_conn = 1");
+        let url = pooler.url(direct);
+        let mut settings = settings(app, &url).to_vec();
+        settings.push(("DATABASE_WAIT_SECONDS", "0"));
+        let done = Place::new().command(&settings).arg("migrate").output().unwrap();
+        let told = told(&done);
+        assert_eq!(done.status.code(), Some(1), "{told}");
+        assert!(told.contains("no more connections allowed"), "{told}");
+        assert!(!told.contains("pool_mode"), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_pooler_in_session_mode_a_server_works_and_says_which_it_saw() {
     run(async |app| {
         let direct = app.database_settings()[0].1;

@@ -77,6 +77,33 @@ async fn with_a_full_disk_readiness_says_read_only_until_something_could_be_writ
     .await;
 }
 
+#[tokio::test]
+async fn whatever_the_role_may_not_create_readiness_finds_out_that_a_disk_is_not_full_any_more() {
+    run(async |app| {
+        let status = async || app.anon().get("/health/ready").await.has_status(200).body;
+        let full = "create function refuse() returns trigger language plpgsql as $$
+                    begin raise exception 'No space left on device' using errcode = '53100'; end $$;
+                    create trigger full_disk before insert on organizations
+                    execute function refuse()";
+        let no_temporary_tables = "do $$ begin
+            execute format('revoke temporary on database %I from public, test_owner',
+                           current_database());
+            end $$";
+        for less in [no_temporary_tables, "revoke create on schema public from pg_database_owner"] {
+            administer(app, less).await;
+            administer(app, full).await;
+            app.anon().post("/signup", json!({})).await.has_status(503);
+            assert_eq!(status().await, json!({ "status": "read_only" }));
+            administer(app, "drop trigger full_disk on organizations; drop function refuse()")
+                .await;
+            app.app.readiness.watch().await;
+            assert_eq!(status().await, json!({ "status": "ok" }), "{less}");
+            app.anon().post("/signup", json!({})).await.has_status(201);
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_keeps_tenants_apart_is_part_of_being_ready_and_migrate_makes_it_again() {
     run(async |app| {

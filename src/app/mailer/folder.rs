@@ -72,7 +72,9 @@ fn write(folder: &Path, id: Uuid, mail: &[u8]) -> io::Result<PathBuf> {
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let named = |error| io::Error::other(format!("{}: {error}", folder.display()));
-    ownership::check(&fs::metadata(folder)?, ownership::UNWRITABLE).map_err(named)?;
+    // Whoever may write here can take a mail away or put one there, and not read any: so may a
+    // group that the folder was given to, as volumes of containers are.
+    ownership::check(&fs::metadata(folder)?, ownership::NOT_EVERYBODY_S).map_err(named)?;
     let path = folder.join(format!("{id}.eml"));
     let nth = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let unfinished = folder.join(format!(".{id}.{}.{nth}", std::process::id()));
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_is_somebody_else_s_or_that_others_write_to_gets_no_mail() {
+    async fn a_folder_that_is_somebody_else_s_or_that_everybody_writes_to_gets_no_mail() {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = MailFolder::within(dir.path());
         let path = dir.path().join("mail");
@@ -118,8 +120,12 @@ mod tests {
         let keep = async || folder.keep(Uuid::from_u128(7), b"mail".to_vec()).await;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("opened");
         let refused = keep().await.expect_err("refused");
-        assert!(refused.to_string().contains("chmod go-w"), "{refused}");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("closed");
+        assert!(refused.to_string().contains("chmod o-w"), "{refused}");
+        // As a volume that is given to a group has it.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o2775)).expect("given to a group");
+        let kept = keep().await.expect("kept");
+        assert_eq!(mode(&kept), 0o600);
+        fs::remove_file(kept).expect("removed");
         // Only root gives folders away.
         if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
             let refused = keep().await.expect_err("refused");

@@ -1,0 +1,226 @@
+//! Runs migrations beside servers that go on working.
+//!
+//! What takes a lock gives up soon and is tried again: while it waits, everybody who comes later
+//! waits behind it. What takes long is in files whose first line is `-- no-transaction`, as
+//! statements that keep nobody from writing. These are sent one by one, and each may be repeated:
+//! a file that was cut off runs again from its start.
+
+use std::fmt;
+use std::time::Duration;
+
+use sqlx::error::DatabaseError;
+use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
+use sqlx::{AssertSqlSafe, PgConnection, SqlSafeStr};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::migrations::MIGRATIONS;
+
+/// Where the driver records what ran.
+const RECORDS: &str = "_sqlx_migrations";
+/// How long a statement waits for a lock for which others would queue behind it.
+const LOCK_TIMEOUT: &str = "set lock_timeout = '250ms'";
+/// For statements that nobody queues behind.
+const NO_LOCK_TIMEOUT: &str = "set lock_timeout = 0";
+/// How often a statement that gave up is tried again: others have most of the time.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How often another program that migrates is asked whether it is done.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Runs what did not run yet, one program at a time.
+pub(super) async fn run(db: &mut PgConnection, takes_newer: bool) -> Result<(), MigrateError> {
+    take_turn(db).await?;
+    let ran = run_alone(db, takes_newer).await;
+    // A connection that failed has lost its locks.
+    let ended = sqlx::raw_sql(NO_LOCK_TIMEOUT).execute(&mut *db).await;
+    let ended = match ended {
+        Ok(_) => sqlx::query!("select pg_advisory_unlock(8315162680564640609)").fetch_one(db).await,
+        Err(error) => Err(error),
+    };
+    ran.and(ended.map(|_| ()).map_err(MigrateError::from))
+}
+
+/// Asks for the lock again and again: whoever waits for one has a snapshot, which `create index
+/// concurrently` waits for.
+async fn take_turn(db: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mut ticks = interval(ASK_AGAIN);
+    loop {
+        ticks.tick().await;
+        let lock = sqlx::query_scalar!(
+            r#"select pg_try_advisory_lock(8315162680564640609) as "is_ours!""#
+        );
+        if lock.fetch_one(&mut *db).await? {
+            return Ok(());
+        }
+    }
+}
+
+async fn run_alone(db: &mut PgConnection, takes_newer: bool) -> Result<(), MigrateError> {
+    let applied = applied(db).await?;
+    if applied.is_empty() {
+        let at_once = MIGRATIONS.iter().map(in_transaction).collect();
+        return migrator(at_once, takes_newer).run(db).await;
+    }
+    let migrator = migrator(MIGRATIONS.iter().cloned().collect(), takes_newer);
+    for migration in MIGRATIONS.iter() {
+        if migration.no_tx && !applied.contains(&migration.version) {
+            run_until(db, &migrator, migration.version - 1).await?;
+            run_online(db, migration).await?;
+        }
+    }
+    run_until(db, &migrator, i64::MAX).await
+}
+
+fn migrator(migrations: Vec<Migration>, takes_newer: bool) -> Migrator {
+    let mut migrator = Migrator::with_migrations(migrations);
+    migrator.set_ignore_missing(takes_newer);
+    migrator
+}
+
+/// Which have run.
+async fn applied(db: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
+    let has_begun =
+        sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "begun!""#);
+    if !has_begun.fetch_one(&mut *db).await? {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar!("select version from _sqlx_migrations").fetch_all(db).await
+}
+
+/// The same migration for tables that nobody else uses, as part of a transaction.
+pub(super) fn in_transaction(migration: &Migration) -> Migration {
+    let mut migration = migration.clone();
+    if migration.no_tx {
+        migration.no_tx = false;
+        let sql = migration.sql.as_str().replace(" concurrently", "");
+        migration.sql = AssertSqlSafe(sql).into_sql_str();
+    }
+    migration
+}
+
+/// Runs what comes up to this version, each in a transaction that gives up early.
+async fn run_until(
+    db: &mut PgConnection,
+    migrator: &Migrator,
+    version: i64,
+) -> Result<(), MigrateError> {
+    let is_busy = |error: &MigrateError| match error {
+        MigrateError::ExecuteMigration(error, _) | MigrateError::Execute(error) => is_busy(error),
+        _ => false,
+    };
+    retry_while_busy(db, LOCK_TIMEOUT, is_busy, async |db| {
+        let ran = migrator.run_to(version, &mut *db).await;
+        if ran.is_err() {
+            // The driver's own lock stays taken after a failure. A server of the version before
+            // that waits for it has a snapshot, too.
+            let _ = Migrate::unlock(db).await;
+        }
+        ran
+    })
+    .await
+}
+
+/// Runs the statements of a file one by one, and records that it ran.
+async fn run_online(db: &mut PgConnection, migration: &Migration) -> Result<(), MigrateError> {
+    let name = format!("{:04} {}", migration.version, migration.description);
+    tracing::info!(migration = name, "migrating; waits for transactions that are open");
+    for statement in statements(migration.sql.as_str()) {
+        let is_gentle =
+            statement.contains(" concurrently ") || statement.contains(" validate constraint ");
+        let lock_timeout = if is_gentle { NO_LOCK_TIMEOUT } else { LOCK_TIMEOUT };
+        let ran = retry_while_busy(db, lock_timeout, is_busy, async |db| {
+            drop_invalid_index(db, &statement).await?;
+            sqlx::raw_sql(AssertSqlSafe(&*statement)).execute(db).await
+        });
+        let failed = |error| MigrateError::ExecuteMigration(error, migration.version);
+        ran.await.map_err(failed)?;
+    }
+    db.skip(RECORDS, migration).await
+}
+
+/// The statements of a migration: each ends with a semicolon at the end of a line.
+fn statements(sql: &str) -> Vec<String> {
+    let lines = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let sql = lines.collect::<Vec<_>>().join("\n");
+    let statements = sql.split(";\n").map(|it| it.trim().trim_end_matches(';').to_owned());
+    statements.filter(|statement| !statement.is_empty()).collect()
+}
+
+/// Drops what `create index concurrently` left where it was cut off, if the statement creates an
+/// index of that name.
+async fn drop_invalid_index(db: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
+    let created = statement.split_once("index concurrently if not exists ");
+    let Some(name) = created.and_then(|(_, rest)| rest.split_whitespace().next()) else {
+        return Ok(());
+    };
+    let is_invalid = sqlx::query_scalar!(
+        r#"select exists (
+               select from pg_index i
+               where i.indexrelid = to_regclass($1) and not i.indisvalid) as "is_invalid!""#,
+        name,
+    );
+    if is_invalid.fetch_one(&mut *db).await? {
+        let drop = format!("drop index concurrently if exists {name}");
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(db).await?;
+    }
+    Ok(())
+}
+
+/// Does something that waits for locks no longer than this, until it gets them.
+async fn retry_while_busy<T, E>(
+    db: &mut PgConnection,
+    lock_timeout: &'static str,
+    is_busy: impl Fn(&E) -> bool,
+    mut attempt: impl AsyncFnMut(&mut PgConnection) -> Result<T, E>,
+) -> Result<T, E>
+where
+    E: fmt::Display + From<sqlx::Error>,
+{
+    let mut ticks = interval(TRY_AGAIN);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_logged = false;
+    loop {
+        ticks.tick().await;
+        sqlx::raw_sql(lock_timeout).execute(&mut *db).await?;
+        match attempt(db).await {
+            Err(error) if is_busy(&error) && is_logged => {}
+            Err(error) if is_busy(&error) => {
+                tracing::warn!(%error, "a migration waits for other transactions; will retry");
+                is_logged = true;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Whether others held what was needed: `lock_not_available`, `deadlock_detected`.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_outside_a_transaction_can_be_sent_one_by_one_and_repeated() {
+        let mut seen = 0;
+        for migration in MIGRATIONS.iter().filter(|migration| migration.no_tx) {
+            for statement in statements(migration.sql.as_str()) {
+                seen += 1;
+                let can_be_repeated = statement.starts_with("alter policy")
+                    || statement.contains(" if exists ")
+                    || statement.contains(" if not exists ")
+                    || statement.contains(" validate constraint ");
+                assert!(can_be_repeated && !statement.contains("$$"), "{statement}");
+                let builds = statement.contains(" index ") && !statement.contains("using index");
+                assert!(!builds || statement.contains(" index concurrently if "), "{statement}");
+                assert!(!statement.contains(';'), "{statement}");
+            }
+            let alone = in_transaction(migration);
+            assert!(!alone.no_tx && !alone.sql.as_str().contains("concurrently"));
+            assert_eq!(alone.checksum, migration.checksum);
+        }
+        assert!(seen > 40, "{seen}");
+    }
+}

@@ -1,0 +1,57 @@
+//! A schema of an older version that has rows in it, migrated while others work with it.
+
+mod beside;
+mod statements;
+
+use std::str::FromStr;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions};
+
+use crate::support::TestApp;
+use crate::support::database::TestDatabase;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Organizations with members, keys, invitations and audit events.
+const ROWS: &str = include_str!("rows.sql");
+
+/// A database with the schema of an older version, and rows.
+struct OldDatabase {
+    name: String,
+    options: PgConnectOptions,
+}
+
+impl OldDatabase {
+    /// With the migrations up to this one.
+    async fn create(app: &TestApp, purpose: &str, version: i64) -> Self {
+        let options = PgConnectOptions::from_str(app.database_settings()[0].1).unwrap();
+        let name = format!("test_{}_{purpose}", std::process::id());
+        administer(&format!("create database {name} owner test_owner")).await;
+        let old = Self { options: options.database(&name), name };
+        let mut db = old.connect().await;
+        MIGRATIONS.run_to(version, &mut db).await.unwrap();
+        sqlx::raw_sql(ROWS).execute(&mut db).await.unwrap();
+        old
+    }
+
+    /// A connection of its owner's.
+    async fn connect(&self) -> PgConnection {
+        self.options.connect().await.unwrap()
+    }
+
+    /// A connection of a superuser's.
+    async fn watch(&self) -> PgConnection {
+        TestDatabase::of_superuser(&self.name).await
+    }
+
+    async fn remove(self) {
+        administer(&format!("drop database {} with (force)", self.name)).await;
+    }
+}
+
+async fn administer(sql: &str) {
+    let mut db = TestDatabase::of_superuser("tenantry").await;
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut db).await.unwrap();
+}

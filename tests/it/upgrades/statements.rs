@@ -1,0 +1,91 @@
+//! Servers of the version before work with the new schema: what they send is understood, what they
+//! read has the types that they expect, and what they do not know of may be left out.
+//!
+//! `statements.json` is written by `.ci/statements-of`, with the commits of the version before
+//! (here the last ones before migration 0025 and 0026: 8d1b871 and c9bdf81).
+
+use std::collections::BTreeMap;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Column, Executor, SqlSafeStr, Statement, TypeInfo};
+use tenantry::repo::migrations;
+
+use super::OldDatabase;
+use crate::support::run;
+
+/// The last migration of the version before.
+const BEFORE: i64 = 25;
+
+fn old_statements() -> BTreeMap<String, Vec<String>> {
+    serde_json::from_str(include_str!("statements.json")).unwrap()
+}
+
+#[tokio::test]
+async fn the_new_schema_takes_every_statement_of_the_version_before() {
+    run(async |app| {
+        let statements = old_statements();
+        assert!(statements.len() > 150);
+        for role in ["test_owner", "tenantry_tenant"] {
+            let mut db = app.sql().await;
+            let set = format!("set role {role}");
+            sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut db).await.unwrap();
+            for (statement, types) in &statements {
+                let prepared = db.prepare(AssertSqlSafe(&**statement).into_sql_str()).await;
+                let prepared = prepared.unwrap_or_else(|error| panic!("{statement}: {error}"));
+                let columns = prepared.columns().iter();
+                let found: Vec<_> = columns.map(|column| column.type_info().name()).collect();
+                assert_eq!(&found, types, "{statement}");
+            }
+        }
+    })
+    .await;
+}
+
+/// What the version before relies on, in a word each: columns with their types, what has to be set,
+/// and what tenants may do.
+async fn relied_on(db: &mut PgConnection) -> Vec<String> {
+    let columns = "select concat_ws(' ', 'column', c.relname, a.attname,
+                                    format_type(a.atttypid, a.atttypmod))
+                   from pg_attribute a join pg_class c on c.oid = a.attrelid
+                   where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
+                     and a.attnum > 0 and not a.attisdropped
+                   union all
+                   select concat_ws(' ', 'key', i.indrelid::regclass, c.relname)
+                   from pg_index i join pg_class c on c.oid = i.indexrelid
+                   where i.indisunique and c.relnamespace = 'public'::regnamespace
+                   union all
+                   select concat_ws(' ', 'privilege', table_name, column_name, privilege_type)
+                   from information_schema.column_privileges where grantee = 'tenantry_tenant'
+                   union all
+                   select concat_ws(' ', 'privilege', table_name, privilege_type)
+                   from information_schema.table_privileges where grantee = 'tenantry_tenant'
+                   order by 1";
+    sqlx::query_scalar(columns).fetch_all(db).await.unwrap()
+}
+
+/// What an insert has to name: columns that may not be null and have no default.
+async fn required(db: &mut PgConnection) -> Vec<(String, String)> {
+    let required = "select table_name::text, column_name::text from information_schema.columns
+                    where table_schema = 'public' and is_nullable = 'NO'
+                      and column_default is null and is_identity = 'NO' order by 1, 2";
+    sqlx::query_as(required).fetch_all(db).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_new_schema_keeps_what_the_version_before_relies_on_and_requires_nothing_new() {
+    run(async |app| {
+        let old = OldDatabase::create(app, "relied_on", BEFORE).await;
+        let mut db = old.connect().await;
+        let (before, required_before) = (relied_on(&mut db).await, required(&mut db).await);
+        migrations::run(&mut db).await.unwrap();
+        let (after, required_after) = (relied_on(&mut db).await, required(&mut db).await);
+        let gone: Vec<_> = before.iter().filter(|it| !after.contains(it)).collect();
+        assert!(before.len() > 200 && gone.is_empty(), "gone: {gone:?}");
+        let was_there = |table: &str| before.iter().any(|it| it.contains(&format!(" {table} ")));
+        let new = required_after.iter().filter(|it| !required_before.contains(it));
+        let new: Vec<_> = new.filter(|(table, _)| was_there(table)).collect();
+        assert!(new.is_empty(), "an insert of the version before does not name {new:?}");
+        old.remove().await;
+    })
+    .await;
+}
