@@ -189,8 +189,8 @@ async fn provision(
     Ok(Effect::Provisioned)
 }
 
-/// Moves the organization, which is held, to the plan that was bought for it; one whose subscription
-/// ended before it was paid for stays as it is.
+/// Moves the organization, which is held, to the plan that was bought for it; one whose
+/// subscription ended before it was paid for stays as it is.
 ///
 /// # Errors
 /// Invalid where the plan is not for this organization.

@@ -47,15 +47,15 @@ pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
     let trail = Trail::of_command("key import", request_id, now, signer);
     app.db
         .long_transaction(async |tx| {
-            let mut owned = Vec::with_capacity(imported.len());
+            let mut to_store = Vec::with_capacity(imported.len());
             for key in &imported {
                 let owner = users::find_owner(tx, &key.organization).await?;
                 let no_such = || Error::not_found("there is no such organization");
-                owned.push((owner.ok_or_else(no_such).map_err(|it| key.named(it))?, key));
+                to_store.push((owner.ok_or_else(no_such).map_err(|it| key.named(it))?, key));
             }
             // Organizations are held, and audit events added, in the order of their ids.
-            owned.sort_by_key(|((organization, _), _)| organization.0);
-            for (number, (owner, key)) in owned.into_iter().enumerate() {
+            to_store.sort_by_key(|((organization, _), _)| organization.0);
+            for (number, (owner, key)) in to_store.into_iter().enumerate() {
                 if number > 0 && number.is_multiple_of(LINKED_AT_ONCE) {
                     audit_events::link(tx).await?;
                 }

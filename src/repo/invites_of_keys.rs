@@ -41,8 +41,8 @@ pub async fn revoke(
     Ok(done.rows_affected())
 }
 
-/// The memberships that began by an invitation of these keys, as [`revoke`] means it, or with `None` of any of the
-/// organization's keys, and go on: the `limit` newest.
+/// The memberships that began by an invitation of these keys, as [`revoke`] means it, or with
+/// `None` of any of the organization's keys, and go on: the `limit` newest.
 ///
 /// # Errors
 /// The database's own.

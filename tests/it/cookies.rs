@@ -2,6 +2,8 @@
 //! (contract §1, *Cookies*).
 
 use serde_json::{Value, json};
+use tenantry::model::key_format::KeyFormat;
+use tenantry::model::secret::Secret;
 
 use crate::support::actor::{Actor, Answer};
 use crate::support::app::text;
@@ -180,9 +182,9 @@ async fn a_page_of_strangers_signs_nobody_out_who_sends_two_sessions_of_one_acco
 async fn many_cookies_are_looked_up_at_once_and_lock_nobody_out() {
     run(async |app| {
         let ann = app.sign_up_person("ann@example.com").await;
-        let format = tenantry::model::key_format::KeyFormat::of_sessions();
+        let format = KeyFormat::of_sessions();
         let made: Vec<_> = (0..150).map(|_| format.mint(&*app.app.entropy)).collect();
-        let mut values: Vec<&str> = made.iter().map(|it| it.expose()).collect();
+        let mut values: Vec<&str> = made.iter().map(Secret::expose).collect();
         values.insert(75, &ann.cookie);
         let looked_up = async |values: &[&str], status: u16| {
             let recorder = recorder();
