@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use futures_util::future::join_all;
 
 use crate::app::App;
 use crate::domain::sessions;
@@ -18,7 +19,9 @@ use crate::http::{cookie, limits, query, trusted_page};
 use crate::model::caller::{Identity, Person};
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::key_format::KeyFormat;
-use crate::repo::people;
+
+/// How many values a request has looked up: whoever fills a header with them asks no more.
+const MOST: usize = 16;
 
 /// Whose session the cookies of a request prove; `None` where it brings none. Of several, those
 /// that are no live session do not count.
@@ -41,7 +44,7 @@ pub async fn holder_of_cookies(
         }
         return Ok(Some(identity));
     };
-    let live = live_ones(app, [first, second].into_iter().chain(values)).await?;
+    let live = live_ones(app, context, [first, second].into_iter().chain(values)).await?;
     let Some(one) = live.first().cloned() else { return Err(refused(Proof::Token)) };
     let account = |identity: &Identity| identity.person.as_ref().map(|person| person.account);
     let is_of_one = live.iter().all(|identity| account(identity) == account(&one));
@@ -59,18 +62,28 @@ pub async fn holder_of_cookies(
     Err(Error::unauthenticated(Proof::Token, message))
 }
 
-/// The sessions that are live of several values, which one statement finds: whoever fills a header
-/// with them asks the database no more than others do.
-async fn live_ones<'a>(app: &App, values: impl Iterator<Item = &'a str>) -> Result<Vec<Identity>> {
+/// The sessions that are live of several values, in the order of these: of more than [`MOST`], the
+/// last, since a browser sends the cookies of single paths first.
+async fn live_ones<'a>(
+    app: &App,
+    context: &RequestContext,
+    values: impl Iterator<Item = &'a str>,
+) -> Result<Vec<Identity>> {
     let format = KeyFormat::of_sessions();
-    let values: BTreeSet<&str> = values.filter(|value| format.recognises(value)).collect();
-    let digests: Vec<_> =
-        values.into_iter().flat_map(|value| app.peppers.candidates(value)).collect();
-    if digests.is_empty() {
-        return Ok(Vec::new());
+    let values: Vec<&str> = values.filter(|value| format.recognises(value)).collect();
+    let mut asked = BTreeSet::new();
+    for value in values.into_iter().rev() {
+        if asked.len() == MOST {
+            break;
+        }
+        asked.insert(value);
     }
-    let found = app.db.run(async |db| people::by_sessions(db, &[], &digests).await).await?;
-    Ok(found.into_iter().map(|(_, _, identity)| identity).collect())
+    let answers = asked.into_iter().map(|value| holder_of_cookie(app, context, value));
+    let live = join_all(answers).await.into_iter().filter_map(|answer| match answer {
+        Err(error) if matches!(error.kind(), Kind::Unauthenticated(_)) => None,
+        answer => Some(answer),
+    });
+    live.collect()
 }
 
 /// Ends the sessions of other accounts whose cookies a sign-in to `account` brings: the browser may

@@ -477,7 +477,7 @@ const WITHOUT: [(&str, usize, &str); 42] = [
     ("src/domain/signup.rs", 1, "makes an organization"),
     ("src/domain/unfulfilled_checkouts.rs", 1, "what was paid and is no organization's"),
     ("src/http/account/me.rs", 1, "a person's account"),
-    ("src/http/caller/cookies.rs", 2, "a person's sessions"),
+    ("src/http/caller/cookies.rs", 1, "a person's sessions"),
     ("src/http/caller/guards.rs", 1, "who is calling"),
     ("src/http/caller/holder.rs", 1, "a person's token; an organization's key has walls"),
     ("src/http/limits.rs", 1, "where a person signed in before"),
