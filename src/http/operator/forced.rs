@@ -66,9 +66,9 @@ impl Rotated {
 
 /// Give an organization a new key, and end every other one at once.
 ///
-/// The open invitations that its keys made end, too, and the answer names the memberships that
-/// began by the others. The key's text is in this answer and nowhere else. The organization stays
-/// suspended where it is.
+/// The open invitations that its keys made or sent again last end, too, and the answer names the
+/// memberships that began by the others. The key's text is in this answer and nowhere else. The
+/// organization stays suspended where it is.
 #[utoipa::path(post, path = "/v1/admin/org/{id}/force-rotate", operation_id = "forceRotateKeys",
     tag = "operator", request_body = Confirmation,
     params(("id" = String, Path, description = "The organization's id."), RequiredHeader),
@@ -113,9 +113,10 @@ impl Revoked {
     }
 }
 
-/// End every key of an organization at once, with the open invitations that its keys made.
+/// End every key of an organization at once, with the open invitations of its keys.
 ///
-/// The answer names the memberships that began by the others.
+/// Those are what the keys made or sent again last. The answer names the memberships that began by
+/// the others.
 #[utoipa::path(post, path = "/v1/admin/org/{id}/force-revoke", operation_id = "forceRevokeKeys",
     tag = "operator", request_body = Confirmation,
     params(("id" = String, Path, description = "The organization's id."), RequiredHeader),

@@ -206,8 +206,8 @@ impl From<JoinedByKey> for JoinedMembership {
 
 /// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
 ///
-/// The open invitations that it made end, too. The key stays in the list of all keys, with the time
-/// and the reason.
+/// The open invitations that it made or sent again last end, too. The key stays in the list of all
+/// keys, with the time and the reason.
 #[utoipa::path(delete, path = "/v1/organization/api-keys/{id}", operation_id = "revokeApiKey",
     tag = "organization",
     params(("id" = String, Path, description = "The key's id."),
