@@ -3,8 +3,8 @@
 //!
 //! Events come in any order and more than once. That each counts once is
 //! [`super::idempotency`]'s; what is older than what was last taken into account changes nothing,
-//! plans and suspensions each for themselves. Only the end of a subscription is final: no event of
-//! it that is dated later goes on with it, and none that was told before hides it.
+//! plans and suspensions each for themselves. Only the end of a subscription is final: nothing of
+//! it begins it again, whenever that happened, and nothing that was told before hides it.
 //!
 //! Invariant: an id in metadata alone moves no organization, or whoever signed up with it first
 //! would get what somebody else paid for. The payer is known there, or the metadata say
@@ -25,7 +25,10 @@ use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{BY_STRIPE, Standing};
 use crate::model::payment::{Charge, NewPayment, PaymentStatus, Unfulfilled};
 use crate::repo::billing_customers::{BillingCustomer, Payer};
-use crate::repo::{billing_customers, organizations, payments, standings, unfulfilled_checkouts};
+use crate::repo::{
+    billing_customers, ended_subscriptions, organizations, payments, standings,
+    unfulfilled_checkouts,
+};
 
 /// Something that happened to a payment.
 pub struct BillingEvent {
@@ -141,6 +144,9 @@ async fn fulfil(
         if !is_existing && !known.as_ref().is_some_and(|known| known.is_payer_of(event)) {
             return Ok(conflicting(Unfulfilled::BelongsToAnother));
         }
+        if find_end(tx, event, standing.id).await?.is_some() {
+            return Ok(conflicting(Unfulfilled::SubscriptionEnded));
+        }
         match set_plan(app, tx, event, (&standing, known), order, trail).await {
             Err(error) if *error.kind() == Kind::Invalid => {
                 return Ok(Applied::Unfulfilled(Unfulfilled::PlanNotForHome, error));
@@ -155,7 +161,9 @@ async fn fulfil(
         let Some(email) = email else { return Ok(incomplete(vec![email_required()])) };
         provision(app, tx, event, (order, email), trail).await?
     };
-    unfulfilled_checkouts::settle(tx, &event.id, &order.handle, event.customer.as_deref()).await?;
+    // What changed nothing did not serve the buyer of another.
+    let customer = event.customer.as_deref().filter(|_| effect != Effect::Recorded);
+    unfulfilled_checkouts::settle(tx, &event.id, &order.handle, customer, trail.at).await?;
     Ok(Applied::Done(effect))
 }
 
@@ -189,8 +197,8 @@ async fn provision(
     Ok(Effect::Provisioned)
 }
 
-/// Moves the organization, which is held, to the plan that was bought for it; one whose
-/// subscription ended before it was paid for stays as it is.
+/// Moves the organization, which is held, to the plan that was bought for it; one for which a later
+/// one was bought stays as it is.
 ///
 /// # Errors
 /// Invalid where the plan is not for this organization.
@@ -204,8 +212,7 @@ async fn set_plan(
 ) -> Result<Effect> {
     store(app, tx, event, standing.id, trail).await?;
     let last = known.as_ref().and_then(|known| known.last_checkout_at);
-    let is_over = known.as_ref().is_some_and(|known| known.has_ended_before(event));
-    if is_over || last.is_some_and(|last| event.at < last) {
+    if last.is_some_and(|last| event.at < last) {
         return Ok(Effect::Recorded);
     }
     standing::change_plan(tx, &order.handle, order.plan, BY_STRIPE, trail).await?;
@@ -235,13 +242,14 @@ async fn judge(
     };
     let pays = matches!(event.what, Happened::Paid(_));
     let may_be_new = pays && named.is_some_and(|named| named.begins);
-    let payer = payer_of(event);
-    if payer.subscription.is_some() && matches!(event.what, Happened::Ended(_)) {
-        billing_customers::put_end(tx, standing.id, &payer, trail.at).await?;
+    let ended_at = find_end(tx, event, standing.id).await?;
+    if let (Some(subscription), Happened::Ended(_)) = (&event.subscription, &event.what) {
+        ended_subscriptions::put(tx, standing.id, subscription, event.at).await?;
     }
-    if !counts(event, known.as_ref(), may_be_new) || !(pays || suspends) {
+    if !counts(event, known.as_ref(), may_be_new, ended_at) || !(pays || suspends) {
         return Ok(Effect::Recorded);
     }
+    let payer = payer_of(event);
     billing_customers::put_payer(tx, standing.id, &payer, trail.at).await?;
     if suspends && standing.suspended_at.is_none() {
         standing::begin_suspension(tx, &standing, BY_STRIPE, trail).await?;
@@ -257,21 +265,30 @@ async fn judge(
 /// Whether an event says how the organization stands: it is no older than the last that did, and
 /// about the subscription that pays for it. The first payment of another subscription, which names
 /// the organization, puts that in its place; later ones do not, or the last invoices of a
-/// subscription that was given up would. What no subscription is due for says nothing, and neither
-/// does what was paid for one that had ended.
-fn counts(event: &BillingEvent, known: Option<&BillingCustomer>, may_be_new: bool) -> bool {
+/// subscription that was given up would. What no subscription is due for says nothing.
+///
+/// Of one that has ended, only what was paid before does, and only while it is the last that paid.
+fn counts(
+    event: &BillingEvent,
+    known: Option<&BillingCustomer>,
+    may_be_new: bool,
+    ended_at: Option<DateTime<Utc>>,
+) -> bool {
     let Some(subscription) = &event.subscription else { return false };
-    known.is_none_or(|known| {
-        let is_same = match &known.subscription {
-            Some(known) => known == subscription,
-            None => !known.pays_once,
-        };
-        match event.what {
-            Happened::Ended(_) if known.subscription.is_some() => is_same,
-            Happened::Paid(_) if known.has_ended_before(event) => false,
-            _ => event.at >= known.last_event_at && (is_same || may_be_new),
+    let Some(known) = known else { return ended_at.is_none() };
+    let is_same = match &known.subscription {
+        Some(known) => known == subscription,
+        None => !known.pays_once && ended_at.is_none(),
+    };
+    match event.what {
+        Happened::Ended(_) if known.subscription.is_some() => is_same,
+        Happened::Paid(_) if ended_at.is_some_and(|ended_at| ended_at <= event.at) => false,
+        Happened::NotPaid(_) if ended_at.is_some() => false,
+        _ => {
+            let may_be_new = may_be_new && ended_at.is_none();
+            event.at >= known.last_event_at && (is_same || may_be_new)
         }
-    })
+    }
 }
 
 /// The organization that the event is about, held, and who is known to pay for it: the one that its
@@ -306,13 +323,16 @@ impl BillingCustomer {
         let is_same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
         is_same(&self.customer, &event.customer) || is_same(&self.subscription, &event.subscription)
     }
+}
 
-    /// Whether the event's subscription had ended when it happened, as far as is known.
-    fn has_ended_before(&self, event: &BillingEvent) -> bool {
-        event.subscription.is_some()
-            && self.ended_subscription == event.subscription
-            && self.ended_at.is_some_and(|ended| ended <= event.at)
-    }
+/// When the event's subscription, which is the organization's, ended, if it did.
+async fn find_end(
+    tx: &mut PgConnection,
+    event: &BillingEvent,
+    organization: OrganizationId,
+) -> Result<Option<DateTime<Utc>>> {
+    let Some(subscription) = &event.subscription else { return Ok(None) };
+    ended_subscriptions::find(tx, organization, subscription).await
 }
 
 fn payer_of(event: &BillingEvent) -> Payer<'_> {

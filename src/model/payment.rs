@@ -53,6 +53,8 @@ pub enum Unfulfilled {
     Deleted,
     /// Its organization is a person's home, and the plan is not for those.
     PlanNotForHome,
+    /// Its subscription has ended.
+    SubscriptionEnded,
     /// It lacks what is needed to know what for, or for whom.
     Incomplete,
 }
@@ -66,6 +68,7 @@ impl Unfulfilled {
             Self::DoesNotExist => "does_not_exist",
             Self::Deleted => "deleted",
             Self::PlanNotForHome => "plan_not_for_home",
+            Self::SubscriptionEnded => "subscription_ended",
             Self::Incomplete => "incomplete",
         }
     }
@@ -83,6 +86,7 @@ impl Unfulfilled {
             }
             Self::Deleted => "The organization was deleted, and its id is not given out again",
             Self::PlanNotForHome => "The plan is not for a person's home organization",
+            Self::SubscriptionEnded => "The checkout's subscription has ended",
             Self::Incomplete => "The checkout lacks what is needed",
         }
     }

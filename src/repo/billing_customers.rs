@@ -18,10 +18,6 @@ pub struct BillingCustomer {
     pub last_event_at: DateTime<Utc>,
     /// When the last checkout happened.
     pub last_checkout_at: Option<DateTime<Utc>>,
-    /// The subscription that ended last.
-    pub ended_subscription: Option<String>,
-    /// When it did.
-    pub ended_at: Option<DateTime<Utc>>,
 }
 
 /// Who an event says pays.
@@ -64,7 +60,7 @@ pub async fn find(
     let row = sqlx::query_as!(
         BillingCustomer,
         "select customer_id as customer, subscription_id as subscription, pays_once, last_event_at,
-                last_checkout_at, ended_subscription_id as ended_subscription, ended_at
+                last_checkout_at
          from billing_customers where organization_id = $1",
         organization.0,
     )
@@ -125,37 +121,6 @@ pub async fn put_payer(
         payer.customer,
         payer.subscription,
         payer.pays_once,
-        payer.event_at,
-        at,
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Records that the payer's subscription ended. One that was given up before does not take the
-/// place of the one that the organization pays by.
-///
-/// # Errors
-/// The database's own.
-pub async fn put_end(
-    db: &mut PgConnection,
-    organization: OrganizationId,
-    payer: &Payer<'_>,
-    at: DateTime<Utc>,
-) -> Result<()> {
-    sqlx::query!(
-        "insert into billing_customers as b (organization_id, customer_id, subscription_id,
-                                             pays_once, last_event_at, created_at,
-                                             ended_subscription_id, ended_at)
-         values ($1, $2, $3, false, $4, $5, $3, $4)
-         on conflict on constraint billing_customers_pkey do update
-         set ended_subscription_id = excluded.ended_subscription_id, ended_at = excluded.ended_at
-         where (b.subscription_id = b.ended_subscription_id
-                and b.subscription_id <> excluded.ended_subscription_id) is not true",
-        organization.0,
-        payer.customer,
-        payer.subscription,
         payer.event_at,
         at,
     )

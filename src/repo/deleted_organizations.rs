@@ -83,6 +83,7 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
              select ctid from idempotency_keys where organization_id = $1 limit 1000
              for update skip locked))",
         "delete from billing_customers where organization_id = $1",
+        "delete from ended_subscriptions where organization_id = $1",
         "delete from personal_tokens where ctid = any(array(
              select ctid from personal_tokens where pinned_to = $1 limit 1000
              for update skip locked))",

@@ -17,6 +17,7 @@ pub mod definitions;
 pub mod deleted_organizations;
 pub mod denials;
 pub mod email_tokens;
+pub mod ended_subscriptions;
 pub mod idempotency_keys;
 pub mod invites;
 pub mod invites_of_keys;

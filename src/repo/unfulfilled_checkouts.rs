@@ -21,7 +21,8 @@ pub struct UnfulfilledCheckout<'a> {
     pub reason: Unfulfilled,
 }
 
-/// Stores a checkout that could not be fulfilled; false where the same event was stored before.
+/// Stores a checkout that could not be fulfilled; false where the same event was stored before. One
+/// that was settled since stays so.
 ///
 /// # Errors
 /// The database's own.
@@ -50,8 +51,8 @@ pub async fn put(
     Ok(deliveries == 1)
 }
 
-/// Removes what a fulfilled checkout settles: its own event's row, and those of the same customer
-/// and organization.
+/// Settles what a fulfilled checkout does: its own event's row, and those of the customer, if one
+/// is given, and the organization. The rows stay: Stripe may send those events again.
 ///
 /// # Errors
 /// The database's own.
@@ -60,28 +61,33 @@ pub async fn settle(
     event: &str,
     handle: &OrgHandle,
     customer: Option<&str>,
+    at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
-        r#"delete from unfulfilled_checkouts
-           where event_id = $1
-              or customer_id = $3 and lower(handle collate "C") = lower($2 collate "C")"#,
+        r#"update unfulfilled_checkouts set settled_at = $4
+           where settled_at is null
+             and (event_id = $1
+                  or customer_id = $3
+                     and lower(handle collate "C") = lower($2 collate "C"))"#,
         event,
         handle.as_str(),
         customer,
+        at,
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// How many there are, and the event, the organization and the reason of the newest.
+/// How many are not settled, and the event, the organization and the reason of the newest.
 ///
 /// # Errors
 /// The database's own.
 pub async fn newest(db: &mut PgConnection) -> Result<Option<(i64, String, String, String)>> {
     let newest = sqlx::query!(
         r#"select count(*) over () as "count!", event_id, handle, reason
-           from unfulfilled_checkouts order by created_at desc, event_id limit 1"#,
+           from unfulfilled_checkouts where settled_at is null
+           order by created_at desc, event_id limit 1"#,
     )
     .fetch_optional(db)
     .await?;

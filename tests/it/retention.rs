@@ -127,6 +127,11 @@ async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
                  from organizations where handle = 'acme'",
             )
             .await;
+            app.execute(
+                "insert into ended_subscriptions (organization_id, subscription_id, ended_at)
+                 select id, 'sub', now() from organizations where handle = 'acme'",
+            )
+            .await;
             app.app.meter.flush().await.unwrap();
             let confirmed = json!({ "confirm": "acme" }).to_string();
             let session = session.with("content-type", "application/json");
@@ -151,6 +156,7 @@ async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
             sweep(&app.app).await;
             for table in [
                 "api_keys",
+                "ended_subscriptions",
                 "idempotency_keys",
                 "key_sessions",
                 "projects",

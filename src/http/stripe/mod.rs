@@ -118,7 +118,7 @@ impl Received {
         (status = 409, description = "The same event is being taken just now, its organization was \
                                       made a moment ago, or a paid checkout can not be fulfilled: \
                                       its organization is there and not known to be the buyer's, \
-                                      or is not there, or deleted.",
+                                      or is not there, or deleted, or its subscription has ended.",
          body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is larger than 512 KiB.",
          body = Problem, content_type = "application/problem+json"),

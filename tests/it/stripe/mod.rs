@@ -3,6 +3,7 @@
 mod checkout;
 mod claim;
 mod deliveries;
+mod ends;
 mod payments;
 mod readme;
 mod signature;

@@ -9,6 +9,7 @@ use crate::support::stripe::{PATH, checkout, ended, later, not_paid, paid};
 use crate::support::{TestApp, run};
 
 const PAYMENTS: &str = "select count(*) from payments";
+const OPEN: &str = "select count(*) from unfulfilled_checkouts where settled_at is null";
 const SUSPENDED: &str = "select count(*) from organizations where suspended_at is not null";
 const AUDITED: &str = "select count(*) from audit_events
                        where event_type = 'checkout.unfulfilled'
@@ -183,7 +184,7 @@ async fn a_checkout_that_says_existing_makes_no_organization() {
         // Made since, it takes what Stripe sends again, and nothing is left to be settled.
         squatter(app, "misspelt").await;
         assert_eq!(app.stripe(&event).await.has_status(200).body["effect"], "plan_set");
-        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 0);
+        assert_eq!(app.count(OPEN).await, 0);
     })
     .await;
 }
@@ -215,12 +216,35 @@ async fn who_checks_out_again_settles_what_could_not_be_fulfilled() {
         // Nobody to mail, and it fails all the same.
         let other = with(checkout("evt_2", "buyerco", "pro"), "customer", "cus_else");
         fails(app, &without(other, "customer_details/email")).await;
-        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 2);
+        assert_eq!(app.count(OPEN).await, 2);
         let again = existing(later(checkout("evt_3", "buyerco", "scale"), 60));
         app.stripe(&again).await.has_status(200);
-        let left = "select count(*) from unfulfilled_checkouts where event_id = 'evt_2'";
+        let left = "select count(*) from unfulfilled_checkouts
+                    where event_id = 'evt_2' and settled_at is null";
         assert_eq!(app.count(left).await, 1);
-        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 1);
+        assert_eq!(app.count(OPEN).await, 1);
+    })
+    .await;
+}
+
+/// Stripe goes on sending the first event for days, whatever the operator did meanwhile.
+#[tokio::test]
+async fn a_buyer_who_was_served_meanwhile_is_not_reported_again() {
+    run(async |app| {
+        let incomplete = without(checkout("evt_1", "acme", "starter"), "metadata/tier");
+        app.stripe(&incomplete).await.has_failed(422, "validation_error");
+        assert_eq!(app.mails().await.len(), 1);
+        let good = later(checkout("evt_2", "acme", "starter"), 10);
+        assert_eq!(app.stripe(&good).await.has_status(200).body["effect"], "provisioned");
+        assert_eq!(app.mails().await.len(), 1, "the link to the key");
+        for _ in 0..2 {
+            app.stripe(&incomplete).await.has_failed(422, "validation_error");
+        }
+        assert_eq!(app.count(AUDITED).await, 1);
+        assert!(app.mails().await.is_empty());
+        assert_eq!(app.count(OPEN).await, 0);
+        let told = "select count(*) from unfulfilled_checkouts where deliveries = 3";
+        assert_eq!(app.count(told).await, 1);
     })
     .await;
 }
@@ -257,7 +281,7 @@ async fn a_plan_that_is_not_for_a_person_s_home_is_paid_for_in_vain_and_that_is_
         // A plan that is for homes settles it.
         let other = existing(later(checkout("evt_2", &ann.org_id, "pro"), 10));
         assert_eq!(app.stripe(&other).await.has_status(200).body["effect"], "plan_set");
-        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 0);
+        assert_eq!(app.count(OPEN).await, 0);
     })
     .await;
 }
@@ -283,11 +307,11 @@ async fn a_paid_checkout_of_ours_that_lacks_something_is_visible() {
             assert_eq!(audited(app, id).await, ("incomplete".to_owned(), 422, "acme".to_owned()));
             assert_eq!(app.mails().await.len(), mails, "{id}");
         }
-        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 5);
+        assert_eq!(app.count(OPEN).await, 5);
         assert_eq!(app.count(crate::support::app::ORGANIZATIONS).await, 0);
         // The same event, sent again when the account says more.
         app.stripe(&event("evt_1")).await.has_status(200);
-        assert_eq!(app.count("select count(*) from unfulfilled_checkouts").await, 0);
+        assert_eq!(app.count(OPEN).await, 0);
     })
     .await;
 }

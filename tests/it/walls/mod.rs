@@ -54,7 +54,10 @@ async fn pay(app: &TestApp) {
                                   'paid', now() from o),
                      b as (insert into billing_customers (organization_id, customer_id,
                                                           pays_once, last_event_at, created_at)
-                           select id, 'cus_' || handle, false, now(), now() from o)
+                           select id, 'cus_' || handle, false, now(), now() from o),
+                     e as (insert into ended_subscriptions (organization_id, subscription_id,
+                                                            ended_at)
+                           select id, 'sub_' || handle, now() from o)
                 insert into key_claims (organization_id, email, digest, created_at, expires_at)
                 select id, 'buyer@example.com', sha256(convert_to(handle, 'UTF8')), now(),
                        now() + interval '7 days' from o";
@@ -343,6 +346,8 @@ async fn the_role_of_tenants_may_do_to_people_only_what_is_needed() {
             "delete from payments",
             "insert into billing_customers select * from billing_customers",
             "update billing_customers set customer_id = 'cus_mine'",
+            "insert into ended_subscriptions select * from ended_subscriptions",
+            "delete from ended_subscriptions",
             "insert into key_claims select * from key_claims",
             "update key_claims set expires_at = 'infinity'",
             "delete from key_claims",

@@ -1,0 +1,49 @@
+//! Subscriptions of organizations that ended, as Stripe told.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::error::Result;
+use crate::model::ids::OrganizationId;
+
+/// Records that a subscription of the organization's ended; it does once.
+///
+/// # Errors
+/// The database's own.
+pub async fn put(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    subscription: &str,
+    ended_at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into ended_subscriptions (organization_id, subscription_id, ended_at)
+         values ($1, $2, $3) on conflict do nothing",
+        organization.0,
+        subscription,
+        ended_at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// When this subscription of the organization's ended, if it did.
+///
+/// # Errors
+/// The database's own.
+pub async fn find(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    subscription: &str,
+) -> Result<Option<DateTime<Utc>>> {
+    let ended_at = sqlx::query_scalar!(
+        "select ended_at from ended_subscriptions
+         where organization_id = $1 and subscription_id = $2",
+        organization.0,
+        subscription,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(ended_at)
+}
