@@ -11,8 +11,8 @@ use crate::model::audit_head::{LOG_TARGET, SINCE};
 use crate::model::audit_seal::{AuditSigner, Proof, Pruned, SignedHead, SigningStart};
 use crate::repo::audit_heads::{self, ChainEnd};
 
-/// How long what servers of the version before MACs add is vouched for: the 24 hours that they may go
-/// on beside those that sign, and the one until the heads are looked at next.
+/// How long what servers of the version before MACs add is vouched for: the 24 hours that they may
+/// go on beside those that sign, and the one until the heads are looked at next.
 const UPGRADE: TimeDelta = TimeDelta::hours(25);
 /// How many heads are read at once.
 const PAGE: i64 = 1000;

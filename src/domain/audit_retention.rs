@@ -1,6 +1,6 @@
-//! Removes audit events that are older than `RETENTION_AUDIT_DAYS`: from the beginning of each chain,
-//! as far as its head was published, and only what is as it was written. What is wrong, or can not
-//! be checked for want of a pepper, stays, with everything behind it: it is evidence.
+//! Removes audit events that are older than `RETENTION_AUDIT_DAYS`: from the beginning of each
+//! chain, as far as its head was published, and only what is as it was written. What is wrong, or
+//! can not be checked for want of a pepper, stays, with everything behind it: it is evidence.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
@@ -27,8 +27,8 @@ pub async fn sweep(app: &App, days: i32) -> Result<()> {
     let before = app.clock.now() - TimeDelta::days(days.into());
     let mut from = Some(Uuid::nil());
     while let Some(first) = from {
-        let list = async |db: &mut _| audit_retention::list(db, first, before, PAGE).await;
-        let listed = app.db.run(list).await?;
+        let page = async |db: &mut _| audit_retention::list(db, first, before, PAGE).await;
+        let listed = app.db.run(page).await?;
         let last = listed.last().map(|it| it.organization.0.as_u128());
         from = last.and_then(|last| last.checked_add(1)).map(Uuid::from_u128);
         for Pruning { organization, has_unsigned, .. } in listed.iter().filter(|it| it.is_due) {
@@ -68,9 +68,10 @@ async fn finding_in(app: &App, organization: OrganizationId) -> Result<Option<Fi
         let mut links = app.db.run(page).await?;
         links.retain(|link| link.organization == organization);
         let is_end = links.is_empty();
-        let observed = match is_end {
-            true => verification.finish(Vec::new()),
-            false => links.iter().flat_map(|link| verification.see(link)).collect(),
+        let observed = if is_end {
+            verification.finish(Vec::new())
+        } else {
+            links.iter().flat_map(|link| verification.see(link)).collect()
         };
         last = verification.last();
         let finding = observed.into_iter().find_map(Observation::finding);
@@ -123,8 +124,8 @@ async fn remove(
 fn log_kept(organization: OrganizationId, fault: &Fault) {
     let organization = organization.0;
     if fault.is_unchecked() {
-        tracing::warn!(%organization, %fault, "old audit events are kept until they can be checked");
+        tracing::warn!(%organization, %fault, "old audit events kept: they can not be checked");
     } else {
-        tracing::error!(%organization, %fault, "old audit events are kept; run tenantry audit verify");
+        tracing::error!(%organization, %fault, "old audit events kept; run tenantry audit verify");
     }
 }

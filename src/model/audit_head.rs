@@ -1,4 +1,4 @@
-//! Heads of the audit log's chains, and since when events carry MACs, as lines of the log hold them.
+//! Heads of the audit log's chains, and since when events carry MACs, as the log's lines hold them.
 
 use std::fmt;
 

@@ -177,7 +177,8 @@ pub async fn links(
 }
 
 /// Which of the next `limit` events after the place `after` have no link in their organization's
-/// chain, behind what retention removed: their organizations' handles and their places; and the place of the last event that was looked at, if any was.
+/// chain, behind what retention removed: their organizations' handles and their places; and the
+/// place of the last event that was looked at, if any was.
 ///
 /// # Errors
 /// The database's own.

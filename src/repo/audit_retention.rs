@@ -19,8 +19,8 @@ pub struct Pruning {
     pub has_unsigned: bool,
 }
 
-/// At most `limit` organizations, from that with the least id that is at least `from` on, and whether
-/// they have events that are older than `before`.
+/// At most `limit` organizations, from that with the least id that is at least `from` on, and
+/// whether they have events that are older than `before`.
 ///
 /// # Errors
 /// The database's own.
