@@ -208,8 +208,8 @@ impl Opener {
 
 impl State {
     /// Whether another one may be begun besides those that are being opened. At `most` of them the
-    /// second oldest is given up, where it is hopeless; but one at a time, so that what is begun has
-    /// time. The oldest goes on until it is open or late: opening may just take that long.
+    /// second oldest is given up, where it is hopeless; but one at a time, so that what is begun
+    /// has time. The oldest goes on until it is open or failed: opening may just take that long.
     fn makes_way(&mut self, most: usize) -> bool {
         if self.opening.len() < most {
             return true;

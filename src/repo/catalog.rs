@@ -99,8 +99,8 @@ pub async fn connections(db: &mut PgConnection) -> Result<i32> {
 
 /// Writes some pages into a table that is gone at once: a disk that is full refuses. In our own
 /// schema, since a role may lack the right to make temporary tables. A role that may not create
-/// tables there either finds nothing out (`false`), and learns by its next change whether the disk is
-/// full.
+/// tables there either finds nothing out (`false`), and learns by its next change whether the disk
+/// is full.
 ///
 /// # Errors
 /// The database's own.
