@@ -10,12 +10,3 @@ update invites i set key_id = found.key_id
             on k.organization_id = e.organization_id and k.display_id = e.key_display_id
         where e.event_type = 'invite.created' and e.actor like 'key\_%') found
     where i.id = found.id;
-update invites i set joined_user_id = found.user_id
-    from (
-        select unnest(array_agg(i.id)) as id, unnest(array_agg(u.id)) as user_id
-        from invites i
-        join audit_events e
-            on e.organization_id = i.organization_id and e.created_at = i.accepted_at
-        join users u on u.organization_id = e.organization_id and u.handle = e.actor
-        where e.event_type = 'invite.accepted' and i.key_id is not null) found
-    where i.id = found.id;

@@ -74,9 +74,13 @@ impl Readiness {
     pub async fn watch(&self) {
         if self.written.is_full() {
             let tried = self.written.transaction(async |tx| catalog::try_write(tx).await).await;
+            match tried {
+                Ok(true) => tracing::info!("the database's disk is not full any more"),
+                Ok(false) => tracing::debug!("the next change finds out whether the disk is full"),
+                Err(_) => {}
+            }
             if tried.is_ok() {
                 self.written.has_space();
-                tracing::info!("the database's disk is not full any more");
             }
         }
         let is_read_only = matches!(self.ask().await, Ok(Standing::ReadOnly));

@@ -14,6 +14,8 @@ use crate::domain::{audit, mails, retention};
 
 /// How often rows that are past their retention are removed.
 const SWEEP: Duration = Duration::from_hours(1);
+/// Within what time of its start a server first does so: it may not run for a whole interval.
+const FIRST_SWEEP: Duration = Duration::from_mins(10);
 /// How often refused keys are written to their organizations' trails, and refused requests down.
 const TELL: Duration = Duration::from_secs(10);
 /// How often the heads of the audit log are published.
@@ -118,11 +120,11 @@ async fn watch(app: App) {
 }
 
 /// Removes what is past its retention. Servers that were started at once do not sweep at once: each
-/// begins at some time within the first interval.
+/// begins at some time within the first minutes.
 async fn sweep(app: App) {
     let mut random = [0];
     app.entropy.fill(&mut random);
-    let first = Instant::now() + SWEEP * u32::from(random[0]) / 256;
+    let first = Instant::now() + FIRST_SWEEP * u32::from(random[0]) / 256;
     let mut ticks = tokio::time::interval_at(first, SWEEP);
     loop {
         ticks.tick().await;

@@ -13,7 +13,7 @@ use crate::commands::migrate::{CLUSTER, cluster_settings, start_cluster};
 use crate::commands::{Failure, say};
 use crate::config::database::DatabaseSettings;
 use crate::config::env::Env;
-use crate::postgres::{Cluster, upgrade as upgrade_cluster};
+use crate::postgres::{Cluster, has_cluster, upgrade as upgrade_cluster};
 use crate::repo::{catalog, migrations, tenant_access};
 
 /// Runs a program such as `pg_dump`, `pg_restore` or `psql`, connected to the private database.
@@ -54,7 +54,7 @@ fn settings() -> Result<DatabaseSettings, Failure> {
         return Err(Failure::Refused(text.to_owned()));
     }
     let home = settings.data_dir.join(CLUSTER);
-    if !home.join("data").exists() {
+    if !has_cluster(&home) {
         let home = std::path::absolute(home)?;
         let text = format!(
             "there is no private Postgres in {} yet: tenantry migrate makes one, with its secrets",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
-use crate::config::database_url;
+use crate::config::database_url::{self, Surroundings};
 use crate::config::env::Env;
 use crate::config::keys::parse_switch;
 use crate::model::Invalid;
@@ -43,10 +43,11 @@ impl DatabaseSettings {
         }
         // The driver takes it for `prefer` where it is misspelt.
         let ssl_mode = env.optional("PGSSLMODE", database_url::parse_ssl_mode);
+        let has_root_certificate = env.optional("PGSSLROOTCERT", |_| Ok(())).is_some();
+        let around = Surroundings { ssl_mode: ssl_mode.as_deref(), has_root_certificate };
         let wait = env.optional("DATABASE_WAIT_SECONDS", parse_wait);
         Self {
-            url: env
-                .optional("DATABASE_URL", |text| database_url::parse(text, ssl_mode.as_deref())),
+            url: env.optional("DATABASE_URL", |text| database_url::parse(text, around)),
             max_connections,
             wait: wait.unwrap_or(WAIT),
             is_ready_when_read_only: env

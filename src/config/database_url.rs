@@ -37,12 +37,21 @@ const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "veri
 /// The names of the parameter that names the certificate authority.
 const ROOT_CERTIFICATE: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
 
-/// Reads a `DATABASE_URL`. `usual_mode` is the `sslmode` of one that has none: that of `PGSSLMODE`.
+/// What the driver takes from the environment where the URL does not say it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings<'a> {
+    /// `PGSSLMODE`.
+    pub ssl_mode: Option<&'a str>,
+    /// Whether there is a `PGSSLROOTCERT`.
+    pub has_root_certificate: bool,
+}
+
+/// Reads a `DATABASE_URL` beside what the environment says.
 ///
 /// # Errors
 /// Where it is not a URL of a Postgres, or has a parameter that is unknown, given twice or
 /// malformed. The words hold no value: one of them may be a password.
-pub fn parse(text: &str, usual_mode: Option<&str>) -> Result<PgConnectOptions, Invalid> {
+pub fn parse(text: &str, around: Surroundings<'_>) -> Result<PgConnectOptions, Invalid> {
     let wrong = "must be a URL such as postgres://user:password@host:5432/tenantry, with what is \
                  special percent-encoded";
     let url = Url::parse(text).map_err(|_| wrong)?;
@@ -52,7 +61,10 @@ pub fn parse(text: &str, usual_mode: Option<&str>) -> Result<PgConnectOptions, I
         return Err(wrong.into());
     }
     check_names(&url)?;
-    let mode = check_ssl(&url, usual_mode)?;
+    let has_root_certificate =
+        around.has_root_certificate || value(&url, &ROOT_CERTIFICATE).is_some();
+    let around = Surroundings { has_root_certificate, ..around };
+    let mode = check_ssl(&url, around)?;
     let mut options = PgConnectOptions::from_str(text).map_err(|_| wrong)?;
     options = options.extra_float_digits(None);
     if let Some(Host::Ipv6(address)) = url.host()
@@ -67,7 +79,7 @@ pub fn parse(text: &str, usual_mode: Option<&str>) -> Result<PgConnectOptions, I
     if let Some(mode) = &mode {
         let mode = match mode.as_str() {
             // As libpq does; the driver would encrypt and not verify.
-            "require" if value(&url, &ROOT_CERTIFICATE).is_some() => "verify-ca",
+            "require" if has_root_certificate => "verify-ca",
             mode => mode,
         };
         options = options.ssl_mode(mode.parse().map_err(|_| wrong)?);
@@ -106,18 +118,16 @@ fn check_names(url: &Url) -> Result<(), Invalid> {
 }
 
 /// The `sslmode` that holds, if there is one and it is sound.
-fn check_ssl(url: &Url, usual_mode: Option<&str>) -> Result<Option<String>, Invalid> {
+fn check_ssl(url: &Url, around: Surroundings<'_>) -> Result<Option<String>, Invalid> {
     let mode = value(url, &["sslmode", "ssl-mode"]);
     let mode = mode.map(|mode| parse_ssl_mode(&mode)).transpose();
     let mode = mode.map_err(|Invalid(why)| format!("has an `sslmode`, which {why}"))?;
-    let mode = mode.or_else(|| usual_mode.map(ToOwned::to_owned));
+    let mode = mode.or_else(|| around.ssl_mode.map(ToOwned::to_owned));
     let verifies = mode.as_deref().is_some_and(|mode| !matches!(mode, "disable" | "prefer"));
-    if value(url, &ROOT_CERTIFICATE).is_some() && !verifies {
-        return Err(
-            "must have sslmode=verify-full beside `sslrootcert`, or PGSSLMODE=verify-full: it is \
-                    not looked at otherwise"
-                .into(),
-        );
+    if around.has_root_certificate && !verifies {
+        return Err("must have sslmode=verify-full beside `sslrootcert` or PGSSLROOTCERT, or \
+                    PGSSLMODE=verify-full: the certificate is not looked at otherwise"
+            .into());
     }
     Ok(mode)
 }
@@ -140,7 +150,7 @@ mod tests {
     use super::*;
 
     fn refusal(text: &str) -> String {
-        parse(text, None).expect_err("refused").0.into_owned()
+        parse(text, Surroundings::default()).expect_err("refused").0.into_owned()
     }
 
     #[test]
@@ -173,17 +183,19 @@ mod tests {
     #[test]
     fn an_address_in_brackets_is_an_address() {
         for text in ["postgres://u:p@[::1]:5433/db", "postgres:///db?host=[::1]&port=5433&user=u"] {
-            let options = parse(text, None).expect("good");
+            let options = parse(text, Surroundings::default()).expect("good");
             assert_eq!((options.get_host(), options.get_port()), ("::1", 5433), "{text}");
         }
-        let options = parse("postgres://u:p@[::1]/db?host=example.com", None).expect("good");
+        let text = "postgres://u:p@[::1]/db?host=example.com";
+        let options = parse(text, Surroundings::default()).expect("good");
         assert_eq!(options.get_host(), "example.com");
     }
 
     #[test]
     fn a_certificate_authority_is_never_ignored() {
-        let mode_beside = |text: &str, usual: Option<&str>| {
-            parse(text, usual).map(|options| format!("{:?}", options.get_ssl_mode()))
+        let mode_beside = |text: &str, ssl_mode: Option<&str>| {
+            let around = Surroundings { ssl_mode, ..Surroundings::default() };
+            parse(text, around).map(|options| format!("{:?}", options.get_ssl_mode()))
         };
         let mode = |text: &str| mode_beside(text, None).expect("good");
         let root = "sslrootcert=/etc/ca.crt";
@@ -210,10 +222,29 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_authority_of_the_environment_is_never_ignored() {
+        let mode = |text: &str, ssl_mode: Option<&str>| {
+            let around = Surroundings { ssl_mode, has_root_certificate: true };
+            parse(text, around).map(|options| format!("{:?}", options.get_ssl_mode()))
+        };
+        for (given, found) in
+            [("require", "VerifyCa"), ("verify-ca", "VerifyCa"), ("verify-full", "VerifyFull")]
+        {
+            let of_url = mode(&format!("postgres://h/db?sslmode={given}"), None);
+            assert_eq!(of_url.expect("good"), found);
+            assert_eq!(mode("postgres://h/db", Some(given)).expect("good"), found);
+        }
+        for refused in ["postgres://h/db", "postgres://h/db?sslmode=prefer"] {
+            let Invalid(told) = mode(refused, None).expect_err("refused");
+            assert!(told.contains("PGSSLROOTCERT"), "{told}");
+        }
+    }
+
+    #[test]
     fn what_the_driver_takes_is_taken() {
         let text = "postgresql:///db?host=/run/postgresql&port=5433&user=a&dbname=b&\
                     application_name=t&options[search_path]=x&statement-cache-capacity=50";
-        let options = parse(text, None).expect("good");
+        let options = parse(text, Surroundings::default()).expect("good");
         assert_eq!(options.get_database(), Some("b"));
         assert_eq!(options.get_username(), "a");
     }

@@ -63,6 +63,15 @@ pub enum Error {
     )]
     NotACluster { data: PathBuf },
 
+    /// An upgrade was cut off between its last two steps.
+    #[error(
+        "{} is missing, and an upgrade that was cut off, or an earlier one, left the old data in \
+         {}. Put that back (mv {} {}) and run tenantry postgres-upgrade again, or move it out of \
+         its folder to begin with an empty database",
+        data.display(), kept.display(), kept.display(), data.display()
+    )]
+    HalfUpgraded { data: PathBuf, kept: PathBuf },
+
     /// The socket's folder was made by somebody else, or is open to others.
     #[error(
         "{} must be a folder of the user that Postgres runs as, with mode 0700: anybody else could \

@@ -120,11 +120,33 @@ impl Home {
         fs::rename(&fresh, &path).map_err(|e| Error::io("replace", &path, e))
     }
 
-    /// The major version that wrote the data; none if there is no data yet.
+    /// Where an upgrade makes the new cluster.
+    pub(super) fn of_upgrade(&self) -> Self {
+        Self::at(PathBuf::from(format!("{}.upgrade", self.path.display())))
+    }
+
+    /// Where an upgrade runs the old data from.
+    pub(super) fn of_upgraded(&self) -> Self {
+        Self::at(PathBuf::from(format!("{}.upgrade-from", self.path.display())))
+    }
+
+    /// What an upgrade kept of the data, the newest where there are several.
+    fn kept(&self) -> Option<PathBuf> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let majors = names.filter_map(|name| name.strip_prefix("data.")?.parse::<u32>().ok());
+        majors.max().map(|major| self.path.join(format!("data.{major}")))
+    }
+
+    /// The major version that wrote the data; none if there is no data yet. An error where an
+    /// upgrade was cut off after it had moved the old data away: that is not an empty database.
     pub(super) fn major(&self) -> Result<Option<u32>, Error> {
         let data = self.data();
         if fs::symlink_metadata(&data).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
-            return Ok(None);
+            return match self.kept() {
+                Some(kept) => Err(Error::HalfUpgraded { data, kept }),
+                None => Ok(None),
+            };
         }
         let text = fs::read_to_string(data.join("PG_VERSION")).unwrap_or_default();
         text.trim().parse().map(Some).map_err(|_| Error::NotACluster { data })
@@ -239,6 +261,24 @@ fn create_unused(base: &Path, name: &str) -> Result<PathBuf, Error> {
 #[cfg(test)]
 mod tests {
     use super::Home;
+
+    #[test]
+    fn data_that_an_upgrade_kept_without_putting_the_new_in_its_place_is_no_empty_database() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::at(folder.path().to_owned());
+        std::fs::create_dir(folder.path().join("data.new-7")).expect("made");
+        assert_eq!(home.major().expect("no data"), None);
+        for kept in ["data.9", "data.15"] {
+            std::fs::create_dir(folder.path().join(kept)).expect("made");
+        }
+        let told = home.major().expect_err("refused").to_string();
+        let [data, kept] = ["data", "data.15"].map(|it| folder.path().join(it));
+        assert!(told.starts_with(&format!("{} is missing", data.display())), "{told}");
+        assert!(told.contains(&format!("mv {} {}", kept.display(), data.display())), "{told}");
+        std::fs::create_dir(&data).expect("made");
+        std::fs::write(data.join("PG_VERSION"), "17\n").expect("written");
+        assert_eq!(home.major().expect("data"), Some(17));
+    }
 
     #[test]
     fn a_long_home_has_the_socket_folder_that_it_names_and_none_that_could_be_guessed() {

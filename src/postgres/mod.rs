@@ -28,7 +28,6 @@ mod process;
 mod start;
 mod upgrade;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -88,16 +87,16 @@ impl Cluster {
     pub fn start(settings: &Settings) -> Result<Self, Error> {
         let identity = Identity::current()?;
         let home = Home::settle(&settings.home, &identity)?;
-        let identity = identity.for_data_in(&home);
-        let binaries = Binaries::find(settings.bin_dir.as_deref(), home.major()?, &identity)?;
-        let version = binaries.version.to_string();
-
         home.create_locks()?;
         let users = home.open_users_lock()?;
         if users.try_lock_shared().is_err() {
-            tracing::info!("waiting for Postgres to end its shutdown");
+            tracing::info!("waiting for Postgres to end its shutdown, or for its upgrade");
             users.lock_shared().map_err(|e| Error::io("lock", home.path(), e))?;
         }
+        // Only now: an upgrade gives the data another version, and maybe another owner.
+        let identity = identity.for_data_in(&home);
+        let binaries = Binaries::find(settings.bin_dir.as_deref(), home.major()?, &identity)?;
+        let version = binaries.version.to_string();
         let durability = settings.durability;
         let engine =
             Engine { home: home.clone(), identity, binaries: binaries.clone(), durability };
@@ -168,11 +167,14 @@ impl Cluster {
         users.lock().map_err(|e| Error::io("lock", home.path(), e))?;
         process::stop(&home);
         process::kill_stragglers(&home);
-        if let (None, Some(folder)) = (home.near_socket(), home.socket_folder()) {
-            drop(fs::remove_dir(folder));
-        }
-        fs::remove_dir_all(home.path()).map_err(|e| Error::io("remove", home.path(), e))
+        process::remove(&home)
     }
+}
+
+/// Whether there is a cluster in this home, or what an interrupted upgrade left of one.
+#[must_use]
+pub fn has_cluster(home: &Path) -> bool {
+    !matches!(Home::at(home.to_owned()).major(), Ok(None))
 }
 
 /// Percent-encodes everything that could mean something in a URL.

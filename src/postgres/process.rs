@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread::sleep;
@@ -22,8 +23,11 @@ pub(super) const MOMENT: Duration = Duration::from_millis(10);
 /// Which line of the pid file names the folder of the socket.
 const SOCKET_LINE: usize = 4;
 
-/// How long a killed process may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How often to ask a Postgres whether it is there: each question costs it a process.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a killed process may take to be gone, or a Postgres that is not used to end.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A living postmaster: Postgres's main process.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,33 @@ pub(super) fn stop(home: &Home) {
     }
 }
 
+/// Whether a Postgres takes connections where that of this home does, in whatever container it is.
+pub(super) fn answers(home: &Home) -> bool {
+    home.socket().is_some_and(|socket| UnixStream::connect(socket).is_ok())
+}
+
+/// Waits until a Postgres that is not used, and that only a janitor in another container can stop,
+/// takes no connections any more.
+pub(super) fn wait_for_silence(home: &Home) -> Result<(), Error> {
+    let started = Instant::now();
+    while answers(home) {
+        if started.elapsed() > PATIENCE {
+            return Err(Error::InUse { home: home.path().to_owned() });
+        }
+        sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Removes a home whose Postgres has ended, with the folder of its socket.
+pub(super) fn remove(home: &Home) -> Result<(), Error> {
+    if let (None, Some(folder)) = (home.near_socket(), home.socket_folder()) {
+        // Fails where there is more in it, which is not ours.
+        drop((remove_socket(home), fs::remove_dir(folder)));
+    }
+    fs::remove_dir_all(home.path()).map_err(|e| Error::io("remove", home.path(), e))
+}
+
 /// The socket folder that the pid file names.
 pub(super) fn socket_folder(home: &Home) -> Option<String> {
     let text = fs::read_to_string(home.pid_file()).ok()?;
@@ -70,10 +101,14 @@ pub(super) fn socket_folder(home: &Home) -> Option<String> {
 pub(super) fn clear_remains(home: &Home, identity: &Identity) -> Result<(), Error> {
     kill_stragglers(home);
     disarm_pid_file(home, identity)?;
+    remove_socket(home)
+}
+
+fn remove_socket(home: &Home) -> Result<(), Error> {
     let Some(socket) = home.socket() else { return Ok(()) };
     let lock = format!(".s.PGSQL.{PORT}.lock");
     for path in [socket.with_file_name(&lock), socket] {
-        remove(&path)?;
+        remove_file(&path)?;
     }
     Ok(())
 }
@@ -103,7 +138,7 @@ fn disarm_pid_file(home: &Home, identity: &Identity) -> Result<(), Error> {
         return Ok(());
     };
     let Some(text) = disarmed(&text) else {
-        return remove(&path);
+        return remove_file(&path);
     };
     // Written beside and moved, so that the file is whole at any moment and a link is not followed.
     let fresh = home.path().join("postmaster.pid.new");
@@ -129,7 +164,7 @@ fn ends_ready(text: &[u8]) -> bool {
     text.trim_ascii_end().ends_with(b"\nready")
 }
 
-fn remove(path: &Path) -> Result<(), Error> {
+fn remove_file(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path, e)),
         _ => Ok(()),

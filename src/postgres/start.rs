@@ -5,7 +5,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Child;
@@ -55,8 +54,17 @@ impl Engine {
         }
         let log = Log::open(&self.home)?;
         self.prepare_socket_folder()?;
+        self.end_upgrade()?;
         process::clear_remains(&self.home, &self.identity)?;
         self.launch(&log).map(Some)
+    }
+
+    /// Ends the Postgres that an upgrade which was killed left running on this data.
+    fn end_upgrade(&self) -> Result<(), Error> {
+        let apart = self.home.of_upgraded();
+        process::stop(&apart);
+        process::kill_stragglers(&apart);
+        process::wait_for_silence(&apart)
     }
 
     fn take_turn(&self) -> Result<File, Error> {
@@ -88,9 +96,7 @@ impl Engine {
     fn is_alive(&self) -> bool {
         let folder = self.home.socket_folder();
         let is_private = folder.is_some_and(|it| self.identity.is_private(Path::new(&it)));
-        let answers = |socket| UnixStream::connect(socket).is_ok();
-        is_private && self.home.socket().is_some_and(answers)
-            || process::postmaster(&self.home).is_some()
+        is_private && process::answers(&self.home) || process::postmaster(&self.home).is_some()
     }
 
     /// Where the running Postgres listens: a previous version put the socket under a name that can

@@ -2,9 +2,9 @@
 //!
 //! The one thing to know: the old data is copied, never converted. The new cluster is made beside
 //! it and takes its place when it is complete; until then nothing of the old one has changed, and
-//! after that it is still there under another name. Meanwhile the old data has a home of its own,
-//! whose socket nobody knows, and who wants to use the real home waits: no write can be lost
-//! between the copy and the exchange.
+//! after that it is still there under another name. Meanwhile the old data runs from a home of its
+//! own, where no program looks for it and whose socket lies in a folder with mode 0700, and who
+//! wants to use the real home waits: no write can be lost between the copy and the exchange.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -55,11 +55,12 @@ pub fn upgrade<E: From<Error>>(
     }
     home.create_locks()?;
     // Held to the end.
-    let _users = lock_alone(&home, Duration::ZERO)?;
-    process::stop(&home);
-    process::kill_stragglers(&home);
-    let beside = Home::at(PathBuf::from(format!("{}.upgrade", home.path().display())));
-    let apart = Home::at(PathBuf::from(format!("{}.upgrade-from", home.path().display())));
+    let _users = take_over(&home)?;
+    if home.major()? != Some(major) {
+        // Another upgrade was faster.
+        return Err(Error::InUse { home: home.path().to_owned() }.into());
+    }
+    let (beside, apart) = (home.of_upgrade(), home.of_upgraded());
     remove(&beside)?;
     remove(&apart)?;
 
@@ -119,6 +120,25 @@ fn replace(data: &Path, kept: &Path, new: &Path) -> Result<(), Error> {
     File::open(home).and_then(|it| it.sync_all()).map_err(|e| Error::io("write", home, e))
 }
 
+/// Stops the Postgres of a cluster and keeps others from using it. One in another container on the
+/// same files has no pid that means anything here: its janitor stops it, which needs the lock.
+fn take_over(home: &Home) -> Result<File, Error> {
+    let users = lock_alone(home, Duration::ZERO)?;
+    process::stop(home);
+    process::kill_stragglers(home);
+    if !process::answers(home) {
+        return Ok(users);
+    }
+    drop(users);
+    process::wait_for_silence(home)?;
+    // Its janitor holds it until the last of it has ended.
+    let users = lock_alone(home, process::PATIENCE)?;
+    if process::answers(home) {
+        return Err(Error::InUse { home: home.path().to_owned() });
+    }
+    Ok(users)
+}
+
 /// Stops the Postgres of a cluster that nobody uses any more, and keeps others from using it.
 fn end(home: &Home) -> Result<File, Error> {
     let users = lock_alone(home, PATIENCE)?;
@@ -148,5 +168,5 @@ fn remove(home: &Home) -> Result<(), Error> {
     let _users = lock_alone(home, PATIENCE);
     process::stop(home);
     process::kill_stragglers(home);
-    fs::remove_dir_all(home.path()).map_err(|e| Error::io("remove", home.path(), e))
+    process::remove(home)
 }

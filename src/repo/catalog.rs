@@ -99,19 +99,22 @@ pub async fn connections(db: &mut PgConnection) -> Result<i32> {
 
 /// Writes some pages into a table that is gone at once: a disk that is full refuses. In our own
 /// schema, since a role may lack the right to make temporary tables. A role that may not create
-/// tables there either finds nothing out, and learns by its next change whether the disk is full.
+/// tables there either finds nothing out (`false`), and learns by its next change whether the disk
+/// is full.
 ///
 /// # Errors
 /// The database's own.
-pub async fn try_write(db: &mut PgConnection) -> Result<()> {
+pub async fn try_write(db: &mut PgConnection) -> Result<bool> {
     let write = "create unlogged table tenantry_disk_probe as
                  select n, (select string_agg(md5(n::text || m::text), '')
                             from generate_series(1, 50) m)
                  from generate_series(1, 150) n;
                  drop table tenantry_disk_probe";
     match sqlx::raw_sql(write).execute(db).await {
-        Err(sqlx::Error::Database(refusal)) if refusal.code().as_deref() == Some("42501") => Ok(()),
-        written => Ok(written.map(|_| ())?),
+        Err(sqlx::Error::Database(refusal)) if refusal.code().as_deref() == Some("42501") => {
+            Ok(false)
+        }
+        written => Ok(written.map(|_| true)?),
     }
 }
 

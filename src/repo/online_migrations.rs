@@ -11,7 +11,7 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
 use sqlx::{AssertSqlSafe, PgConnection, SqlSafeStr};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep};
 
 use super::migrations::MIGRATIONS;
 
@@ -21,8 +21,11 @@ const RECORDS: &str = "_sqlx_migrations";
 const LOCK_TIMEOUT: &str = "set lock_timeout = '250ms'";
 /// For statements that nobody queues behind.
 const NO_LOCK_TIMEOUT: &str = "set lock_timeout = 0";
-/// How often a statement that gave up is tried again: others have most of the time.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How long a statement that gave up waits before it is tried again, at first and at most: others
+/// have most of the time.
+const TRY_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// How often it is logged that a migration still waits.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
 /// How often another program that migrates is asked whether it is done.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -42,15 +45,19 @@ pub(super) async fn run(db: &mut PgConnection, takes_newer: bool) -> Result<(), 
 /// Asks for the lock again and again: whoever waits for one has a snapshot, which `create index
 /// concurrently` waits for.
 async fn take_turn(db: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let mut ticks = interval(ASK_AGAIN);
+    let mut is_logged = false;
     loop {
-        ticks.tick().await;
         let lock = sqlx::query_scalar!(
             r#"select pg_try_advisory_lock(8315162680564640609) as "is_ours!""#
         );
         if lock.fetch_one(&mut *db).await? {
             return Ok(());
         }
+        if !is_logged {
+            tracing::info!("waiting for another program that migrates the schema");
+            is_logged = true;
+        }
+        sleep(ASK_AGAIN).await;
     }
 }
 
@@ -175,20 +182,21 @@ async fn retry_while_busy<T, E>(
 where
     E: fmt::Display + From<sqlx::Error>,
 {
-    let mut ticks = interval(TRY_AGAIN);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_logged = false;
+    let [mut pause, longest] = TRY_AGAIN;
+    let mut logged: Option<Instant> = None;
     loop {
-        ticks.tick().await;
         sqlx::raw_sql(lock_timeout).execute(&mut *db).await?;
         match attempt(db).await {
-            Err(error) if is_busy(&error) && is_logged => {}
             Err(error) if is_busy(&error) => {
-                tracing::warn!(%error, "a migration waits for other transactions; will retry");
-                is_logged = true;
+                if logged.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                    tracing::warn!(%error, "a migration waits for other transactions; will retry");
+                    logged = Some(Instant::now());
+                }
             }
             done => return done,
         }
+        sleep(pause).await;
+        pause = longest.min(pause * 2);
     }
 }
 

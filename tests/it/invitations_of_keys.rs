@@ -359,8 +359,12 @@ async fn the_migration_finds_out_which_key_invited_and_which_membership_began_by
         let joined = before.iter().filter(|(.., joined)| joined.is_some()).count();
         assert_eq!((before.len(), by_keys, joined), (4, 2, 1), "{before:?}");
         app.execute("update invites set key_id = null, joined_user_id = null").await;
-        let backfill = include_str!("../../migrations/0033_keys_of_invites.sql");
-        sqlx::raw_sql(backfill).execute(&mut app.sql().await).await.unwrap();
+        for backfill in [
+            include_str!("../../migrations/0033_keys_of_invites.sql"),
+            include_str!("../../migrations/0034_joined_by_invites.sql"),
+        ] {
+            sqlx::raw_sql(backfill).execute(&mut app.sql().await).await.unwrap();
+        }
         assert_eq!(known().await, before);
     })
     .await;

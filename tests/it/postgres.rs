@@ -2,7 +2,7 @@
 //! unused it ends, and nobody else gets in.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
-use tenantry::postgres::{Cluster, Durability, Settings};
+use tenantry::postgres::{Cluster, Durability, Error, Settings, upgrade};
 
 #[test]
 fn one_postgres_serves_all_who_start_it_at_once() {
@@ -136,8 +136,8 @@ fn a_postgres_of_a_long_home_is_adopted_where_it_listens_and_found_there_after_i
     wait_until("Postgres is back", || ask(&second, "select 'here'").is_ok());
     assert_eq!(socket_folder(&second), place);
     drop(first);
-    stop(second);
-    fs::remove_dir_all(place).unwrap();
+    second.remove().unwrap();
+    assert!(!place.exists(), "{place:?}");
 }
 
 #[test]
@@ -149,6 +149,37 @@ fn a_socket_folder_that_is_open_to_others_is_refused_by_name() {
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
     let message = Cluster::start(&settings).unwrap_err().to_string();
     assert!(message.contains("socket must be a folder of the user"), "{message}");
+}
+
+#[test]
+fn data_that_a_postgres_in_another_container_uses_is_not_upgraded() {
+    let folder = folder();
+    let settings = settings(folder.path());
+    stop(Cluster::start(&settings).unwrap());
+    let version = settings.home.join("data/PG_VERSION");
+    fs::write(version, "9\n").unwrap();
+    // All that is seen of the other one: its pid is of another container.
+    let _socket = UnixListener::bind(settings.home.join("socket/.s.PGSQL.5432")).unwrap();
+    let done = upgrade(&settings, None, |_, _, _| -> Result<(), Error> { unreachable!() });
+    assert!(matches!(done, Err(Error::InUse { .. })), "{done:?}");
+}
+
+#[test]
+fn what_a_killed_upgrade_left_running_on_the_data_is_stopped_by_the_next_start() {
+    let folder = folder();
+    let settings = settings(folder.path());
+    let cluster = Cluster::start(&settings).unwrap();
+    ask(&cluster, "create table kept as select 'kept'::text as it; select ''").unwrap();
+    stop(cluster);
+    let home = settings.home.with_file_name("postgres.upgrade-from");
+    fs::create_dir(&home).unwrap();
+    symlink(settings.home.join("data"), home.join("data")).unwrap();
+    let apart = Cluster::start(&Settings { home, ..settings.clone() }).unwrap();
+    let left = postmaster(&apart);
+    drop(apart);
+    let cluster = Cluster::start(&settings).unwrap();
+    assert_ne!(postmaster(&cluster), left);
+    assert_eq!(ask(&cluster, "select it from kept").unwrap(), "kept");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tenantry::repo::migrations;
 
-use super::OldDatabase;
+use super::{MIGRATIONS, OldDatabase};
 use crate::support::{TestApp, run};
 
 /// The newest version whose migrations do not build indexes beside others.
@@ -131,6 +131,40 @@ async fn indexes_are_built_beside_readers_writers_and_servers_that_start() {
             tokio::join!(migrations::run(&mut first), migrations::run(&mut second), others);
         one.unwrap();
         other.unwrap();
+        assert_migrated(app, &old).await;
+        old.remove().await;
+    })
+    .await;
+}
+
+/// The statements of a migration that are sent one by one.
+fn statements(sql: &str) -> Vec<String> {
+    let lines = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let sql = lines.collect::<Vec<_>>().join("\n");
+    sql.split(";\n").map(ToOwned::to_owned).filter(|it| !it.trim().is_empty()).collect()
+}
+
+#[tokio::test]
+async fn a_migration_may_be_cut_off_after_any_statement_and_runs_again_from_its_start() {
+    run(async |app| {
+        let old = OldDatabase::create(app, "any_statement", BEFORE).await;
+        let mut db = old.connect().await;
+        let in_parts: Vec<_> = MIGRATIONS.iter().filter(|migration| migration.no_tx).collect();
+        for migration in &in_parts {
+            MIGRATIONS.run_to(migration.version - 1, &mut db).await.unwrap();
+            let statements = statements(migration.sql.as_str());
+            assert!(statements.len() > 5);
+            for cut_off in 1..=statements.len() {
+                for statement in &statements[..cut_off] {
+                    let ran = sqlx::raw_sql(AssertSqlSafe(&**statement)).execute(&mut db).await;
+                    ran.unwrap_or_else(|error| panic!("after {cut_off}: {statement}: {error}"));
+                }
+            }
+            if migration.version != in_parts[in_parts.len() - 1].version {
+                db.skip("_sqlx_migrations", migration).await.unwrap();
+            }
+        }
+        migrations::run(&mut db).await.unwrap();
         assert_migrated(app, &old).await;
         old.remove().await;
     })
