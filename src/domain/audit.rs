@@ -18,7 +18,7 @@ const UPGRADE: TimeDelta = TimeDelta::hours(25);
 const PAGE: i64 = 1000;
 
 /// Says since when events carry MACs, where nobody did: what was there before is vouched for once,
-/// and by [`publish_heads`] what servers of the previous version add within [`UPGRADE`].
+/// and by [`publish_heads`] what servers of the version before add in its first day.
 ///
 /// Invariant: never again where any event carries a MAC, or events that were added past the
 /// application could be passed off as older than MACs.
