@@ -61,8 +61,9 @@ pub fn parse(text: &str, around: Surroundings<'_>) -> Result<PgConnectOptions, I
         return Err(wrong.into());
     }
     check_names(&url)?;
+    // Over a socket there is no TLS to verify anything with.
     let has_root_certificate =
-        around.has_root_certificate || value(&url, &ROOT_CERTIFICATE).is_some();
+        around.has_root_certificate && !is_socket(&url) || value(&url, &ROOT_CERTIFICATE).is_some();
     let around = Surroundings { has_root_certificate, ..around };
     let mode = check_ssl(&url, around)?;
     let mut options = PgConnectOptions::from_str(text).map_err(|_| wrong)?;
@@ -125,11 +126,20 @@ fn check_ssl(url: &Url, around: Surroundings<'_>) -> Result<Option<String>, Inva
     let mode = mode.or_else(|| around.ssl_mode.map(ToOwned::to_owned));
     let verifies = mode.as_deref().is_some_and(|mode| !matches!(mode, "disable" | "prefer"));
     if around.has_root_certificate && !verifies {
-        return Err("must have sslmode=verify-full beside `sslrootcert` or PGSSLROOTCERT, or \
-                    PGSSLMODE=verify-full: the certificate is not looked at otherwise"
-            .into());
+        return Err(
+            "must have sslmode=verify-full beside `sslrootcert` or PGSSLROOTCERT (unset it \
+                    where it is not meant), or PGSSLMODE=verify-full: the certificate is not \
+                    looked at otherwise"
+                .into(),
+        );
     }
     Ok(mode)
+}
+
+/// Whether the database is reached over a Unix socket, whose folder stands in the host's place.
+fn is_socket(url: &Url) -> bool {
+    let host = value(url, &["host", "hostaddr"]).or_else(|| url.host_str().map(str::to_owned));
+    host.is_some_and(|host| host.starts_with('/') || host.to_lowercase().starts_with("%2f"))
 }
 
 /// The value of the first parameter with one of these names.

@@ -90,6 +90,8 @@ pub struct Named {
 pub enum Applied {
     /// It was taken into account.
     Done(Effect),
+    /// It is about what no organization is known to pay for.
+    Unused,
     /// It is a paid checkout that can not be fulfilled, and this is what its delivery is answered
     /// with. What was changed is not to be committed.
     Unfulfilled(Unfulfilled, Error),
@@ -126,7 +128,12 @@ pub async fn apply(
         }
         Happened::BoughtIncomplete { issues, .. } => Ok(incomplete(issues.clone())),
         Happened::Paid(named) | Happened::NotPaid(named) | Happened::Ended(named) => {
-            Ok(Applied::Done(judge(app, tx, event, named.as_ref(), trail).await?))
+            match judge(app, tx, event, named.as_ref(), trail).await {
+                Err(error) if *error.kind() == Kind::NotFound && keep_end(tx, event).await? => {
+                    Ok(Applied::Unused)
+                }
+                judged => Ok(Applied::Done(judged?)),
+            }
         }
     }
 }
@@ -144,7 +151,10 @@ async fn fulfil(
         if !is_existing && !known.as_ref().is_some_and(|known| known.is_payer_of(event)) {
             return Ok(conflicting(Unfulfilled::BelongsToAnother));
         }
-        if find_end(tx, event, standing.id).await?.is_some() {
+        // One that is older than the last changes nothing, whatever became of it.
+        let last = known.as_ref().and_then(|known| known.last_checkout_at);
+        let is_older = last.is_some_and(|last| event.at < last);
+        if !is_older && find_end(tx, event, standing.id).await?.is_some() {
             return Ok(conflicting(Unfulfilled::SubscriptionEnded));
         }
         match set_plan(app, tx, event, (&standing, known), order, trail).await {
@@ -157,6 +167,8 @@ async fn fulfil(
         return Ok(conflicting(Unfulfilled::Deleted));
     } else if is_existing {
         return Ok(conflicting(Unfulfilled::DoesNotExist));
+    } else if find_end(tx, event, OrganizationId::SYSTEM).await?.is_some() {
+        return Ok(conflicting(Unfulfilled::SubscriptionEnded));
     } else {
         let Some(email) = email else { return Ok(incomplete(vec![email_required()])) };
         provision(app, tx, event, (order, email), trail).await?
@@ -267,7 +279,8 @@ async fn judge(
 /// the organization, puts that in its place; later ones do not, or the last invoices of a
 /// subscription that was given up would. What no subscription is due for says nothing.
 ///
-/// Of one that has ended, only what was paid before does, and only while it is the last that paid.
+/// Of one that has ended, only what was paid or not paid before does, and only while it is the last
+/// that paid.
 fn counts(
     event: &BillingEvent,
     known: Option<&BillingCustomer>,
@@ -282,8 +295,11 @@ fn counts(
     };
     match event.what {
         Happened::Ended(_) if known.subscription.is_some() => is_same,
-        Happened::Paid(_) if ended_at.is_some_and(|ended_at| ended_at <= event.at) => false,
-        Happened::NotPaid(_) if ended_at.is_some() => false,
+        Happened::Paid(_) | Happened::NotPaid(_)
+            if ended_at.is_some_and(|ended_at| ended_at <= event.at) =>
+        {
+            false
+        }
         _ => {
             let may_be_new = may_be_new && ended_at.is_none();
             event.at >= known.last_event_at && (is_same || may_be_new)
@@ -323,6 +339,16 @@ impl BillingCustomer {
         let is_same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
         is_same(&self.customer, &event.customer) || is_same(&self.subscription, &event.subscription)
     }
+}
+
+/// Keeps the end of a subscription that no organization is known to pay by, for its checkout may be
+/// told later. Whether the event is one.
+async fn keep_end(tx: &mut PgConnection, event: &BillingEvent) -> Result<bool> {
+    let (Some(subscription), Happened::Ended(_)) = (&event.subscription, &event.what) else {
+        return Ok(false);
+    };
+    ended_subscriptions::put(tx, OrganizationId::SYSTEM, subscription, event.at).await?;
+    Ok(true)
 }
 
 /// When the event's subscription, which is the organization's, ended, if it did.

@@ -10,9 +10,9 @@ use crate::domain::audit_retention;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 use crate::repo::{
-    accounts, deleted_organizations, denials, email_tokens, idempotency_keys, invites, key_claims,
-    key_endings, key_sessions, outbox, payments, personal_tokens, rate_limits, sessions,
-    unfulfilled_checkouts, usage, users,
+    accounts, deleted_organizations, denials, email_tokens, ended_subscriptions, idempotency_keys,
+    invites, key_claims, key_endings, key_sessions, outbox, payments, personal_tokens, rate_limits,
+    sessions, unfulfilled_checkouts, usage, users,
 };
 
 /// What is removed by one statement.
@@ -30,6 +30,7 @@ enum Part {
     Claims,
     Payments,
     Checkouts,
+    Ends,
     PersonalTokens,
     LinksToKeys,
     Keys,
@@ -40,7 +41,7 @@ enum Part {
 }
 
 /// In this order: what refers to something goes before it.
-const PARTS: [Part; 17] = [
+const PARTS: [Part; 18] = [
     Part::Mails,
     Part::EmailTokens,
     Part::Sessions,
@@ -53,6 +54,7 @@ const PARTS: [Part; 17] = [
     Part::Claims,
     Part::Payments,
     Part::Checkouts,
+    Part::Ends,
     Part::PersonalTokens,
     Part::LinksToKeys,
     Part::Keys,
@@ -76,6 +78,7 @@ impl Part {
             Self::Claims => "key_claims",
             Self::Payments => "payments",
             Self::Checkouts => "unfulfilled_checkouts",
+            Self::Ends => "ended_subscriptions",
             Self::PersonalTokens => "personal_tokens",
             Self::LinksToKeys | Self::Keys => "api_keys",
             Self::Seats => "users",
@@ -99,6 +102,7 @@ impl Part {
             Self::Claims => key_claims::sweep(tx, keep.invites).await,
             Self::Payments => payments::sweep(tx, keep.payments).await,
             Self::Checkouts => unfulfilled_checkouts::sweep(tx).await,
+            Self::Ends => ended_subscriptions::sweep(tx).await,
             Self::PersonalTokens => personal_tokens::sweep(tx, keep.tombstones).await,
             Self::LinksToKeys => key_endings::unlink(tx, keep.tombstones).await,
             Self::Keys => key_endings::sweep(tx, keep.tombstones).await,

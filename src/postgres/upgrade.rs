@@ -168,5 +168,6 @@ fn remove(home: &Home) -> Result<(), Error> {
     let _users = lock_alone(home, PATIENCE);
     process::stop(home);
     process::kill_stragglers(home);
+    process::wait_for_silence(home)?;
     process::remove(home)
 }

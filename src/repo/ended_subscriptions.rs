@@ -28,7 +28,8 @@ pub async fn put(
     Ok(())
 }
 
-/// When this subscription of the organization's ended, if it did.
+/// When this subscription of the organization's, or one that no organization was known to pay by,
+/// ended, if it did.
 ///
 /// # Errors
 /// The database's own.
@@ -38,12 +39,31 @@ pub async fn find(
     subscription: &str,
 ) -> Result<Option<DateTime<Utc>>> {
     let ended_at = sqlx::query_scalar!(
-        "select ended_at from ended_subscriptions
-         where organization_id = $1 and subscription_id = $2",
+        "select min(ended_at) from ended_subscriptions
+         where organization_id in ($1, $3) and subscription_id = $2",
         organization.0,
         subscription,
+        OrganizationId::SYSTEM.0,
     )
-    .fetch_optional(db)
+    .fetch_one(db)
     .await?;
     Ok(ended_at)
+}
+
+/// Removes up to 1,000 ends of a month ago that no organization was known to pay by; how many.
+///
+/// # Errors
+/// The database's own.
+pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from ended_subscriptions
+         where organization_id = $1 and subscription_id = any(array(
+             select subscription_id from ended_subscriptions
+             where organization_id = $1 and ended_at < now() - interval '30 days'
+             limit 1000 for update skip locked))",
+        OrganizationId::SYSTEM.0,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
 }

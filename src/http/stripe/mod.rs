@@ -184,14 +184,14 @@ async fn take(
     };
     let mut unfulfilled = None;
     let outcome = once(app, None, Some(&attempt), context.at, async |tx| {
-        let effect = match billing::apply(app, tx, event, &context.trail()).await? {
-            Applied::Done(effect) => effect,
+        let answer = match billing::apply(app, tx, event, &context.trail()).await? {
+            Applied::Done(effect) => Received::with(effect),
+            Applied::Unused => Received::UNUSED,
             Applied::Unfulfilled(reason, error) => {
                 unfulfilled = Some((reason, error));
                 return Err(Error::conflict(reason.message()));
             }
         };
-        let answer = Received::with(effect);
         let kept = serde_json::to_value(&answer).map_err(Error::internal)?;
         Ok(Fresh { answer, status: 200, kept: Some(kept) })
     });

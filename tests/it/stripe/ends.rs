@@ -1,6 +1,7 @@
 //! Ends of subscriptions, of which an organization may have had several: none of them begins again.
 
 use serde_json::{Value, json};
+use tenantry::domain::retention;
 
 use super::{bought_with_key, with, without};
 use crate::support::app::text;
@@ -135,6 +136,40 @@ async fn a_paid_checkout_of_a_subscription_that_ended_is_visible_and_settles_not
         app.stripe(&third).await.has_failed(422, "validation_error");
         assert_eq!(effect(app, &buys("evt_6", "sub_older"), 25).await, "recorded");
         assert_eq!(app.count(OPEN).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_end_that_is_told_before_its_checkout_is_kept_for_it() {
+    run(async |app| {
+        // Its metadata name nothing, and nothing is known of it.
+        let end = later(ended("evt_1", "acme"), 20);
+        assert!(app.stripe(&end).await.has_status(200).body["effect"].is_null());
+        let late = later(checkout("evt_2", "acme", "starter"), 10);
+        app.stripe(&late).await.has_failed(409, "conflict");
+        app.anon().post("/signup", json!({ "org_id": "acme" })).await.has_status(201);
+        let existing =
+            with(later(checkout("evt_3", "acme", "scale"), 10), "metadata/mode", "existing");
+        app.stripe(&existing).await.has_failed(409, "conflict");
+        let count = "select count(*) from organizations where plan in ('starter', 'scale')";
+        assert_eq!(app.count(count).await, 0);
+        // Those of other products do not pile up.
+        app.execute("update ended_subscriptions set ended_at = now() - interval '31 days'").await;
+        retention::sweep(&app.app).await;
+        assert_eq!(app.count("select count(*) from ended_subscriptions").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_older_checkout_of_an_ended_subscription_is_no_failure_for_who_was_served_since() {
+    run(async |app| {
+        bought_with_key(app, "acme").await;
+        assert_eq!(effect(app, &buys("evt_1", "sub_new"), 30).await, "plan_set");
+        assert_eq!(effect(app, &ends("evt_2", "sub_old"), 20).await, "recorded");
+        assert_eq!(effect(app, &buys("evt_3", "sub_old"), 10).await, "recorded");
+        assert_eq!(app.count(OPEN).await, 0);
     })
     .await;
 }

@@ -242,12 +242,14 @@ async fn an_end_that_does_not_suspend_is_final_too() {
             let key = bought_with_key(app, "acme").await;
             assert_eq!(effect(app, &later(ended("evt_2", "acme"), 50)).await, "recorded");
             assert_eq!(status(app, &key).await, 200);
-            // What of it is not paid is listed, and says nothing of whoever is left.
-            for (id, seconds) in [("evt_3", 20), ("evt_4", 60)] {
-                let failed = later(not_paid(id, "acme"), seconds);
-                assert_eq!(effect(app, &failed).await, "recorded");
-            }
+            // What is not paid afterwards is listed, and says nothing of whoever is left.
+            let failed = later(not_paid("evt_3", "acme"), 60);
+            assert_eq!(effect(app, &failed).await, "recorded");
             assert_eq!(status(app, &key).await, 200);
+            // What was not paid before, and is told late, says what it would have said in time.
+            let failed = later(not_paid("evt_4", "acme"), 20);
+            assert_eq!(effect(app, &failed).await, "suspended");
+            assert_eq!(status(app, &key).await, 403);
             assert_eq!(app.count(FAILED).await, 2);
         })
         .await;

@@ -144,6 +144,7 @@ const OTHERS: &[&[&str]] = &[
         "billing_customers::put_payer",
         "ended_subscriptions::find",
         "ended_subscriptions::put",
+        "ended_subscriptions::sweep",
         "key_claims::insert",
         "key_claims::revoke",
         "organizations::is_deleted",
