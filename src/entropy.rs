@@ -22,15 +22,15 @@ impl Entropy for SystemEntropy {
 
 /// `length` characters, each of the 62 equally likely: bytes that would favour some are drawn
 /// again.
-pub fn base62_text(entropy: &dyn Entropy, length: usize) -> String {
-    const FAIR: u8 = 62 * 4;
+pub fn random_base62(entropy: &dyn Entropy, length: usize) -> String {
+    const UNBIASED_BELOW: u8 = 62 * 4;
     let mut text = String::with_capacity(length);
     let mut bytes = [0_u8; 64];
     while text.len() < length {
         entropy.fill(&mut bytes);
-        let fair = bytes.iter().filter(|byte| **byte < FAIR);
-        let fresh = fair.map(|byte| char::from(BASE62[usize::from(byte % 62)]));
-        text.extend(fresh.take(length - text.len()));
+        let unbiased = bytes.iter().filter(|byte| **byte < UNBIASED_BELOW);
+        let characters = unbiased.map(|byte| char::from(BASE62[usize::from(byte % 62)]));
+        text.extend(characters.take(length - text.len()));
     }
     text
 }

@@ -1,7 +1,7 @@
 //! The one error of the crate: what went wrong, in words the caller may read, and a private
 //! source that only the log sees.
 //!
-//! It knows nothing of HTTP. Each family of routes turns a [`Kind`] into its own status, word
+//! It knows nothing of HTTP. Each family of routes turns a [`ErrorKind`] into its own status, word
 //! and body (`http::dialect`), in a `match` without a wildcard: a new kind stops the build until
 //! every family has an answer for it.
 
@@ -19,13 +19,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Every kind of failure a caller can meet (contract §1, "Every kind of failure").
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// What was sent can not be read at all: broken JSON, two credentials at once.
     Malformed,
     /// It can be read, and a field breaks a rule; the issues name every one.
     Invalid,
     /// No credential, or one that is not good (any longer).
-    Unauthenticated(Proof),
+    Unauthenticated(AuthFailure),
     /// A good credential that lacks scopes; these are missing.
     MissingScopes(Vec<String>),
     /// A good credential whose person lacks the role.
@@ -35,7 +35,7 @@ pub enum Kind {
     /// The right password of an account whose address is not verified, where it has to be.
     EmailNotVerified,
     /// The credential's organization is suspended.
-    Suspended,
+    OrganizationSuspended,
     /// The plan allows no more of this resource.
     PlanLimit {
         /// What there may be no more of, for example `keys`.
@@ -54,9 +54,9 @@ pub enum Kind {
     /// An account has this e-mail address already.
     EmailTaken,
     /// The idempotency key was used for another request.
-    IdempotencyReused,
+    IdempotencyKeyReused,
     /// The first request with this idempotency key is still running.
-    IdempotencyProcessing,
+    IdempotencyKeyInUse,
     /// The body is larger than the route takes.
     TooLarge,
     /// The body is of another type than the route takes.
@@ -82,15 +82,15 @@ pub enum Kind {
 
 /// What was shown to prove who is calling, and did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum AuthFailure {
     /// Nothing.
-    Missing,
+    MissingCredential,
     /// A key.
-    Key,
+    InvalidKey,
     /// An access token, a session's cookie, or the token of a mailed link.
-    Token,
+    InvalidToken,
     /// An e-mail address and a password.
-    Password,
+    InvalidPassword,
     /// The right password of an account that is not active.
     InactiveAccount,
 }
@@ -121,26 +121,26 @@ pub struct Issue {
 
 impl Issue {
     /// An issue of the field `name` at the top of the body.
-    pub fn of(name: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn field(name: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
         let path = vec![name.into()];
         Self { location: Location::Body, path, message: message.into(), allowed: Vec::new() }
     }
 
     /// An issue of the body as a whole.
-    pub fn of_body(message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn body(message: impl Into<Cow<'static, str>>) -> Self {
         let (path, allowed) = (Vec::new(), Vec::new());
         Self { location: Location::Body, path, message: message.into(), allowed }
     }
 
     /// An issue of a field that takes one of these words.
-    pub fn of_choice(name: impl Into<String>, allowed: Vec<&'static str>) -> Self {
+    pub fn one_of(name: impl Into<String>, allowed: Vec<&'static str>) -> Self {
         let message = format!("must be one of {}", allowed.join(", "));
-        Self { allowed, ..Self::of(name, message) }
+        Self { allowed, ..Self::field(name, message) }
     }
 
     /// The same issue, of a field elsewhere.
     #[must_use]
-    pub fn at(mut self, location: Location) -> Self {
+    pub fn with_location(mut self, location: Location) -> Self {
         self.location = location;
         self
     }
@@ -149,7 +149,7 @@ impl Issue {
 /// A failure. `Display` is the public message and never contains the source.
 #[derive(Debug)]
 pub struct Error {
-    kind: Kind,
+    kind: ErrorKind,
     message: Cow<'static, str>,
     issues: Vec<Issue>,
     retry_after: Option<Duration>,
@@ -158,49 +158,49 @@ pub struct Error {
 
 impl Error {
     /// A failure of this kind, with a message for the caller.
-    pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, message: message.into(), issues: Vec::new(), retry_after: None, source: None }
     }
 
     /// What was sent can not be read.
     pub fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::Malformed, message)
+        Self::new(ErrorKind::Malformed, message)
     }
 
     /// Fields break rules: all of them, in the order of the body.
     #[must_use]
     pub fn invalid(issues: Vec<Issue>) -> Self {
-        Self::new(Kind::Invalid, "The request is not valid").with_issues(issues)
+        Self::new(ErrorKind::Invalid, "The request is not valid").with_issues(issues)
     }
 
     /// No credential, or not a good one.
-    pub fn unauthenticated(proof: Proof, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::Unauthenticated(proof), message)
+    pub fn unauthenticated(proof: AuthFailure, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Unauthenticated(proof), message)
     }
 
     /// A good credential that may not do this.
     pub fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::Forbidden, message)
+        Self::new(ErrorKind::Forbidden, message)
     }
 
     /// There is no such thing.
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::NotFound, message)
+        Self::new(ErrorKind::NotFound, message)
     }
 
     /// The change collides with what is there.
     pub fn conflict(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::Conflict, message)
+        Self::new(ErrorKind::Conflict, message)
     }
 
     /// A defect of ours; the caller learns that and no more.
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(Kind::Internal, "Something went wrong on our side").with_source(source)
+        Self::new(ErrorKind::Internal, "Something went wrong on our side").with_source(source)
     }
 
     /// We can not answer just now; worth another try after a second.
     pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(Kind::Unavailable, "The service is unavailable for the moment; try again")
+        Self::new(ErrorKind::Unavailable, "The service is unavailable for the moment; try again")
             .with_retry_after(Duration::from_secs(1))
             .with_source(source)
     }
@@ -212,7 +212,7 @@ impl Error {
         if more > 0 {
             issues.truncate(MAX_ISSUES);
             let plural = if more == 1 { "" } else { "s" };
-            issues.push(Issue::of_body(format!("and {more} more issue{plural}")));
+            issues.push(Issue::body(format!("and {more} more issue{plural}")));
         }
         self.issues = issues;
         self
@@ -234,7 +234,7 @@ impl Error {
 
     /// Which kind of failure this is.
     #[must_use]
-    pub fn kind(&self) -> &Kind {
+    pub fn kind(&self) -> &ErrorKind {
         &self.kind
     }
 

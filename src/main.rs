@@ -12,7 +12,7 @@ use tenantry::commands::{
     private_postgres, serve,
 };
 use tenantry::model::mail::MailKind;
-use tenantry::model::organization::Domain;
+use tenantry::model::organization::BusinessDomain;
 use tenantry::model::plan::Plan;
 
 #[global_allocator]
@@ -119,7 +119,7 @@ enum OrgCommand {
         name: Option<String>,
         /// Its line of business.
         #[arg(long, default_value = "general",
-              value_parser = PossibleValuesParser::new(Domain::ALL.map(|(_, word)| word)))]
+              value_parser = PossibleValuesParser::new(BusinessDomain::ALL.map(|(_, word)| word)))]
         domain: String,
         /// What it pays for.
         #[arg(long, default_value = "trial",
@@ -149,7 +149,7 @@ enum OrgCommand {
 fn run_org(command: &OrgCommand) -> Result<(), Failure> {
     match command {
         OrgCommand::Create { org_id, name, domain, tier, allowed_origins } => {
-            org::create(&org::Typed {
+            org::create(&org::CreateOrganizationArguments {
                 org_id,
                 name: name.as_deref(),
                 domain,
@@ -188,7 +188,7 @@ enum AuditCommand {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command.unwrap_or(Command::Serve) {
+    let result = match Arguments::parse().command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(),
         Command::Migrate => migrate::run(),
         Command::Doctor => doctor::run(),
@@ -203,12 +203,12 @@ fn main() -> ExitCode {
         Command::Postgres { program, arguments } => private_postgres::run(&program, &arguments),
         Command::PostgresUpgrade { to } => private_postgres::upgrade(to.as_deref()),
         Command::Benchmark { seconds, rounds } => {
-            benchmark::run(&benchmark::Options { seconds, rounds })
+            benchmark::run(&benchmark::BenchmarkOptions { seconds, rounds })
         }
         Command::BenchmarkBare { database } => bare::run(&database),
         Command::PostgresJanitor { home } => janitor::run(&home),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("tenantry: {failure}");

@@ -23,7 +23,7 @@ pub const ACCOUNT_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(24);
 /// For whom the tokens are.
 const AUDIENCE: &str = "tenantry";
 /// What they are.
-const TYPE: &str = "JWT";
+const TOKEN_TYPE: &str = "JWT";
 
 /// What a token's header says, and all that it may say: another parameter, such as `crit`, `b64` or
 /// `zip`, could change what the rest means (RFC 7515 §4.1.11).
@@ -61,7 +61,7 @@ pub enum TokenSession {
 }
 
 /// A key to check tokens with.
-struct Verifying {
+struct VerificationKey {
     kid: String,
     key: DecodingKey,
     validation: Validation,
@@ -71,9 +71,9 @@ struct Verifying {
 pub struct AccessTokens {
     issuer: String,
     key_token_lifetime: TimeDelta,
-    signing: (Header, EncodingKey),
-    verifying: Vec<Verifying>,
-    published: JwkSet,
+    signing_key: (Header, EncodingKey),
+    verification_keys: Vec<VerificationKey>,
+    jwks: JwkSet,
 }
 
 impl AccessTokens {
@@ -94,13 +94,13 @@ impl AccessTokens {
             jwk.common.key_id = Some(private.id.clone());
             jwk.common.public_key_use = Some(PublicKeyUse::Signature);
             let check = DecodingKey::from_jwk(&jwk).map_err(Error::internal)?;
-            verifying.push(verifying_key(&private.id, check, Algorithm::EdDSA, &issuer));
+            verifying.push(verification_key(&private.id, check, Algorithm::EdDSA, &issuer));
             tokens.push((header(&private.id, Algorithm::EdDSA), key));
             published.push(jwk);
         }
         for secret in &settings.secrets {
             let check = DecodingKey::from_secret(&secret.bytes);
-            verifying.push(verifying_key(&secret.id, check, Algorithm::HS256, &issuer));
+            verifying.push(verification_key(&secret.id, check, Algorithm::HS256, &issuer));
             let key = EncodingKey::from_secret(&secret.bytes);
             tokens.push((header(&secret.id, Algorithm::HS256), key));
         }
@@ -108,7 +108,13 @@ impl AccessTokens {
         let signing = signing.ok_or_else(|| Error::internal("nothing to sign tokens with"))?;
         let key_token_lifetime = settings.key_token_lifetime;
         let published = JwkSet { keys: published };
-        Ok(Self { issuer, key_token_lifetime, signing, verifying, published })
+        Ok(Self {
+            issuer,
+            key_token_lifetime,
+            signing_key: signing,
+            verification_keys: verifying,
+            jwks: published,
+        })
     }
 
     /// How long a token for a key's session lives.
@@ -121,7 +127,7 @@ impl AccessTokens {
     ///
     /// # Errors
     /// Internal where signing fails.
-    pub fn issue_to_key(
+    pub fn issue_for_key_session(
         &self,
         session: SessionId,
         user: &str,
@@ -134,7 +140,7 @@ impl AccessTokens {
     ///
     /// # Errors
     /// Internal where signing fails.
-    pub fn issue_to_account(
+    pub fn issue_for_account(
         &self,
         session: SessionId,
         account: AccountId,
@@ -158,15 +164,16 @@ impl AccessTokens {
             exp: until.timestamp(),
             nbf: 0,
         };
-        let (header, key) = &self.signing;
+        let (header, key) = &self.signing_key;
         encode(header, &claims, key).map(Secret::new).map_err(Error::internal)
     }
 
     /// The session of a token that we issued and that is not over.
     #[must_use]
-    pub fn session(&self, token: &str, now: DateTime<Utc>) -> Option<TokenSession> {
-        let TokenHeader { kid, .. } = read_header(token).filter(|it| it.typ == TYPE)?;
-        let Verifying { key, validation, .. } = self.verifying.iter().find(|it| it.kid == kid)?;
+    pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Option<TokenSession> {
+        let TokenHeader { kid, .. } = read_header(token).filter(|it| it.typ == TOKEN_TYPE)?;
+        let VerificationKey { key, validation, .. } =
+            self.verification_keys.iter().find(|it| it.kid == kid)?;
         let claims = decode::<Claims>(token, key, validation).ok()?.claims;
         let is_current = claims.nbf <= now.timestamp() && now.timestamp() < claims.exp;
         let session = SessionId::parse(&claims.sid).filter(|_| is_current)?;
@@ -177,14 +184,14 @@ impl AccessTokens {
 
     /// What others check our tokens with (RFC 7517): the public keys, never a secret.
     #[must_use]
-    pub const fn published(&self) -> &JwkSet {
-        &self.published
+    pub const fn jwks(&self) -> &JwkSet {
+        &self.jwks
     }
 }
 
 /// Whether a text has the form of a token, good or not.
 #[must_use]
-pub fn is_token(text: &str) -> bool {
+pub fn looks_like_jwt(text: &str) -> bool {
     text.matches('.').count() >= 2
 }
 
@@ -197,12 +204,17 @@ fn header(kid: &str, algorithm: Algorithm) -> Header {
     Header { kid: Some(kid.to_owned()), ..Header::new(algorithm) }
 }
 
-fn verifying_key(kid: &str, key: DecodingKey, algorithm: Algorithm, issuer: &str) -> Verifying {
+fn verification_key(
+    kid: &str,
+    key: DecodingKey,
+    algorithm: Algorithm,
+    issuer: &str,
+) -> VerificationKey {
     let mut validation = Validation::new(algorithm);
     validation.set_issuer(&[issuer]);
     validation.set_audience(&[AUDIENCE]);
     validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
     // Judged by the injected clock, without leeway.
     validation.validate_exp = false;
-    Verifying { kid: kid.to_owned(), key, validation }
+    VerificationKey { kid: kid.to_owned(), key, validation }
 }

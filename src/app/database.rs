@@ -21,36 +21,36 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use crate::app::opener::{Opened, Opener};
-use crate::app::shares::Shares;
+use crate::app::connection_shares::ConnectionShares;
+use crate::app::connector::{Connector, OpenConnection};
 use crate::error::{Error, Result};
 use crate::model::ids::OrganizationId;
 use crate::repo;
-use crate::repo::session::SessionSettings;
-use crate::repo::{session, tenant_walls};
+use crate::repo::connection_settings::SessionSettings;
+use crate::repo::{connection_settings, rls};
 
 /// How long to wait for a connection. Opening one may take longer, and is finished all the same.
-const ACQUIRE: Duration = Duration::from_millis(500);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a connection is used at most.
-const LIFETIME: Duration = Duration::from_mins(30);
+const MAX_LIFETIME: Duration = Duration::from_mins(30);
 /// How long after it was last taken it is closed.
-const IDLE: Duration = Duration::from_mins(10);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// How long one piece of work may take, commit included, besides its round trips.
-const CALL: Duration = Duration::from_secs(3);
+const CALL_DEADLINE: Duration = Duration::from_secs(3);
 /// How many round trips a piece of work may take: statements are prepared on each new connection.
 const ROUND_TRIPS: u32 = 30;
 /// How long the work of an operator's command may take.
-const LONG_CALL: Duration = Duration::from_hours(1);
+const COMMAND_DEADLINE: Duration = Duration::from_hours(1);
 /// How long after it was taken a connection is asked whether it still lives when it is taken again.
-const STALE: Duration = Duration::from_secs(1);
+const PING_AFTER: Duration = Duration::from_secs(1);
 /// A pool of connections; cheap to clone.
 #[derive(Clone)]
 pub struct Database {
-    pool: Pool<Opener>,
-    shares: Shares,
+    pool: Pool<Connector>,
+    shares: ConnectionShares,
     name: &'static str,
     /// Whether the database's disk was full when something was to be written.
-    is_full: Arc<AtomicBool>,
+    is_disk_full: Arc<AtomicBool>,
 }
 
 impl Database {
@@ -60,7 +60,7 @@ impl Database {
     /// # Errors
     /// Internal; only where timeouts are asked of a pool that has no clock.
     pub fn open(options: PgConnectOptions, size: u32, name: &'static str) -> Result<Self> {
-        Self::open_with(options, session::REQUESTS, size, name)
+        Self::open_with(options, connection_settings::REQUESTS, size, name)
     }
 
     /// The same, with other settings for each connection.
@@ -73,27 +73,27 @@ impl Database {
         size: u32,
         name: &'static str,
     ) -> Result<Self> {
-        let opener = Opener::new(options, settings, size as usize);
+        let opener = Connector::new(options, settings, size as usize);
         // The one that was used last: the others may be closed when there is less to do.
         let pool = Pool::builder(opener).max_size(size as usize).queue_mode(QueueMode::Lifo);
         let pool = pool.build().map_err(Error::internal)?;
-        Ok(Self { pool, shares: Shares::of(size), name, is_full: Arc::default() })
+        Ok(Self { pool, shares: ConnectionShares::of(size), name, is_disk_full: Arc::default() })
     }
 
     /// Runs `work` on one connection, each statement for itself.
     ///
     /// # Errors
     /// What `work` says, or unavailable where the database is away or the deadline passed; rate
-    /// limited where the caller's other requests use all of its [share](Shares).
+    /// limited where the caller's other requests use all of its [share](ConnectionShares).
     pub async fn run<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        let _share = self.shares.enter(None).await?;
-        let mut lease = self.lease().await?;
+        let _share = self.shares.acquire(None).await?;
+        let mut lease = self.acquire().await?;
         let connection = lease.connection()?;
-        let done = timeout(self.call(), async { Ok(work(connection).await) }).await;
-        self.settle(lease, done)
+        let done = timeout(self.deadline(), async { Ok(work(connection).await) }).await;
+        self.release_or_close(lease, done)
     }
 
     /// Runs `work` in one transaction and commits it; an error rolls it back.
@@ -104,36 +104,36 @@ impl Database {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        self.transact(self.call(), None, work).await
+        self.run_transaction(self.deadline(), None, work).await
     }
 
     /// Runs `work` in one transaction of the organization's: by a lesser role, for which rows of
     /// other organizations are not there, whatever a statement asks.
     ///
     /// Invariant: whatever is done in an organization's name goes through here or
-    /// [`Database::transaction_of`], so that a statement that forgets its organization finds
+    /// [`Database::transaction_for`], so that a statement that forgets its organization finds
     /// nothing rather than everything.
     ///
     /// # Errors
     /// As [`Database::transaction`].
-    pub async fn tenant<T>(
+    pub async fn tenant_transaction<T>(
         &self,
         organization: OrganizationId,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        self.transact(self.call(), Some(organization), work).await
+        self.run_transaction(self.deadline(), Some(organization), work).await
     }
 
     /// Runs `work` in one transaction: of the tenant's, where there is one.
     ///
     /// # Errors
     /// As [`Database::transaction`].
-    pub async fn transaction_of<T>(
+    pub async fn transaction_for<T>(
         &self,
         tenant: Option<OrganizationId>,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        self.transact(self.call(), tenant, work).await
+        self.run_transaction(self.deadline(), tenant, work).await
     }
 
     /// Runs `work` in one transaction for a command that an operator waits for: it may take its
@@ -145,21 +145,21 @@ impl Database {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        self.transact(LONG_CALL, None, work).await
+        self.run_transaction(COMMAND_DEADLINE, None, work).await
     }
 
-    async fn transact<T>(
+    async fn run_transaction<T>(
         &self,
         deadline: Duration,
         tenant: Option<OrganizationId>,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
-        let _share = self.shares.enter(tenant).await?;
-        let mut lease = self.lease().await?;
+        let _share = self.shares.acquire(tenant).await?;
+        let mut lease = self.acquire().await?;
         let in_transaction = async {
             let mut transaction = lease.connection()?.begin().await?;
             if let Some(organization) = tenant {
-                tenant_walls::raise(&mut transaction, organization).await?;
+                rls::set_tenant(&mut transaction, organization).await?;
             }
             match work(&mut transaction).await {
                 Ok(value) => {
@@ -173,7 +173,7 @@ impl Database {
             }
         };
         let done = timeout(deadline, in_transaction).await;
-        self.settle(lease, done)
+        self.release_or_close(lease, done)
     }
 
     /// How many connections are open, and how many of them idle.
@@ -185,13 +185,13 @@ impl Database {
 
     /// Whether the database's disk was full when something was to be written.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
+    pub fn is_disk_full(&self) -> bool {
+        self.is_disk_full.load(Ordering::Relaxed)
     }
 
     /// Notes that something could be written again.
-    pub fn has_space(&self) {
-        self.is_full.store(false, Ordering::Relaxed);
+    pub fn clear_disk_full(&self) {
+        self.is_disk_full.store(false, Ordering::Relaxed);
     }
 
     /// How many wait for a connection.
@@ -208,8 +208,8 @@ impl Database {
 
     /// Closes what has lain idle for long.
     pub fn close_idle(&self) {
-        self.pool.retain(|_, metrics| metrics.last_used() < IDLE);
-        self.pool.manager().close_unused(IDLE);
+        self.pool.retain(|_, metrics| metrics.last_used() < IDLE_TIMEOUT);
+        self.pool.manager().close_unused(IDLE_TIMEOUT);
     }
 
     /// Closes every connection: at once what is idle, the others when their work is done.
@@ -219,33 +219,37 @@ impl Database {
     }
 
     /// How long a piece of work may take.
-    fn call(&self) -> Duration {
-        CALL + ROUND_TRIPS * self.pool.manager().round_trip()
+    fn deadline(&self) -> Duration {
+        CALL_DEADLINE + ROUND_TRIPS * self.pool.manager().round_trip()
     }
 
     /// Gives the connection back, unless its fate is unknown: after work that did not end in time,
     /// or whose transaction could not begin or end, or that broke it. What broke one has most
     /// likely broken those that lie idle, too.
-    fn settle<T>(&self, lease: Lease, done: Result<Result<Result<T>>, Elapsed>) -> Result<T> {
+    fn release_or_close<T>(
+        &self,
+        lease: Lease,
+        done: Result<Result<Result<T>>, Elapsed>,
+    ) -> Result<T> {
         let ended = done.map_err(Error::unavailable)?;
         let is_known = ended.is_ok();
         let result = ended.flatten();
-        if result.as_ref().is_err_and(|error| driver_error(error).is_some_and(repo::is_full)) {
-            self.is_full.store(true, Ordering::Relaxed);
+        if result.as_ref().is_err_and(|error| driver_error(error).is_some_and(repo::is_disk_full)) {
+            self.is_disk_full.store(true, Ordering::Relaxed);
         }
-        if result.as_ref().is_err_and(broke_the_connection) {
+        if result.as_ref().is_err_and(is_connection_lost) {
             self.pool.retain(|_, _| false);
             self.pool.manager().close_unused(Duration::ZERO);
         } else if is_known {
-            lease.give_back();
+            lease.release();
         }
         result
     }
 
     /// A connection for one piece of work.
-    async fn lease(&self) -> Result<Lease> {
+    async fn acquire(&self) -> Result<Lease> {
         let asked = Instant::now();
-        let patience = ACQUIRE + 2 * self.pool.manager().round_trip();
+        let patience = ACQUIRE_TIMEOUT + 2 * self.pool.manager().round_trip();
         let leased = timeout(patience, self.pool.get()).await;
         histogram!("db_pool_wait_seconds", "pool" => self.name).record(asked.elapsed());
         match leased {
@@ -257,21 +261,25 @@ impl Database {
     }
 }
 
-impl Manager for Opener {
-    type Type = Opened;
+impl Manager for Connector {
+    type Type = OpenConnection;
     type Error = sqlx::Error;
 
     /// Whoever waits for it sets the time.
-    async fn create(&self) -> Result<Opened, sqlx::Error> {
+    async fn create(&self) -> Result<OpenConnection, sqlx::Error> {
         // Boxed, or all that waits for a connection would be as large as asking one is.
         Box::pin(self.next()).await
     }
 
-    async fn recycle(&self, opened: &mut Opened, metrics: &Metrics) -> RecycleResult<sqlx::Error> {
-        if opened.since.elapsed() > LIFETIME {
+    async fn recycle(
+        &self,
+        opened: &mut OpenConnection,
+        metrics: &Metrics,
+    ) -> RecycleResult<sqlx::Error> {
+        if opened.opened_at.elapsed() > MAX_LIFETIME {
             return Err(RecycleError::message("old"));
         }
-        if metrics.last_used() > STALE && !Box::pin(self.ping(&mut opened.connection)).await {
+        if metrics.last_used() > PING_AFTER && !Box::pin(self.ping(&mut opened.connection)).await {
             return Err(RecycleError::message("silent"));
         }
         Ok(())
@@ -279,7 +287,7 @@ impl Manager for Opener {
 }
 
 /// A connection at work. Dropped before it is settled, its fate is unknown and it is closed.
-struct Lease(Option<Object<Opener>>);
+struct Lease(Option<Object<Connector>>);
 
 impl Lease {
     fn connection(&mut self) -> Result<&mut PgConnection> {
@@ -288,10 +296,10 @@ impl Lease {
     }
 
     /// Gives the connection to whoever waits for one, or back to the pool.
-    fn give_back(mut self) {
+    fn release(mut self) {
         let Some(object) = self.0.take() else { return };
         if let Some(pool) = Object::pool(&object)
-            && pool.manager().is_awaited()
+            && pool.manager().has_waiters()
         {
             pool.manager().hand_over(Object::take(object));
         }
@@ -308,8 +316,8 @@ impl Drop for Lease {
 
 /// Whether the failure is one of the connection, not of what was asked on it or of time.
 #[must_use]
-pub fn broke_the_connection(error: &Error) -> bool {
-    driver_error(error).is_some_and(repo::is_lost)
+pub fn is_connection_lost(error: &Error) -> bool {
+    driver_error(error).is_some_and(repo::is_database_unreachable)
 }
 
 fn driver_error(error: &Error) -> Option<&sqlx::Error> {

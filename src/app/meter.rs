@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::app::database::Database;
 use crate::app::quotas::{Month, Quotas};
 use crate::error::{Error, Result};
-use crate::model::caller::{Credential, Identity, KeyFacts};
+use crate::model::caller::{Credential, Identity, KeyDetails};
 use crate::model::ids::{KeyId, OrganizationId, SessionId};
-use crate::model::usage::{Period, Tally};
+use crate::model::usage::{Period, UsageTally};
 use crate::repo::{personal_tokens, sessions, usage};
 
 /// How far behind the database may be.
@@ -26,27 +26,27 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// What was used and is not written down yet.
 #[derive(Default)]
 struct Pending {
-    tallies: HashMap<(KeyId, Option<OrganizationId>, NaiveDate), Tally>,
+    tallies: HashMap<(KeyId, Option<OrganizationId>, NaiveDate), UsageTally>,
     /// When each session was last seen.
     seen: HashMap<SessionId, DateTime<Utc>>,
 }
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// It was answered, well or not.
     Answered,
     /// Its caller may not do it (403). It counts all the same.
-    Denied,
+    Rejected,
     /// It came too often, or after the quota was spent (429). It does not count as used.
-    TurnedAway,
+    Throttled,
 }
 
 /// Counts requests; cheap to clone.
 #[derive(Clone)]
-pub struct Meter(Arc<Counts>);
+pub struct Meter(Arc<Inner>);
 
-struct Counts {
+struct Inner {
     db: Database,
     pending: Mutex<Pending>,
     quotas: Quotas,
@@ -59,7 +59,7 @@ impl Meter {
     #[must_use]
     pub fn new(db: Database) -> Self {
         let (pending, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self(Arc::new(Counts { db, pending, quotas: Quotas::default(), flushing }))
+        Self(Arc::new(Inner { db, pending, quotas: Quotas::default(), flushing }))
     }
 
     /// Lets in one request of an organization that may make `limit` a month, and counts it against
@@ -83,10 +83,10 @@ impl Meter {
         &self,
         identity: &Identity,
         named: Option<OrganizationId>,
-        (outcome, was_admitted): (Outcome, bool),
+        (outcome, was_admitted): (RequestOutcome, bool),
         now: DateTime<Utc>,
     ) {
-        let (key, is_personal): (&KeyFacts, bool) = match identity.credential() {
+        let (key, is_personal): (&KeyDetails, bool) = match identity.credential() {
             Some(Credential::Key(key, _)) => (key, false),
             Some(Credential::PersonalToken(_, key)) => (key, true),
             Some(Credential::Session(_, session)) => {
@@ -96,18 +96,18 @@ impl Meter {
         };
         let organization =
             named.or_else(|| identity.caller.as_ref().map(|caller| caller.organization));
-        let counts = outcome != Outcome::TurnedAway;
+        let counts = outcome != RequestOutcome::Throttled;
         if let Some(organization) = organization {
             let month = (organization, Period::month_of(now).start);
-            self.0.quotas.settle(month, was_admitted, counts);
+            self.0.quotas.adjust(month, was_admitted, counts);
         }
-        self.0.pending().add(Tally {
+        self.0.pending().add(UsageTally {
             organization,
             key: key.id,
             is_personal,
             day: now.date_naive(),
             requests: i64::from(counts),
-            denied: i64::from(outcome != Outcome::Answered),
+            rejected: i64::from(outcome != RequestOutcome::Answered),
             last_used_at: now,
         });
     }
@@ -116,9 +116,6 @@ impl Meter {
     ///
     /// It runs on even if whoever waits for it goes away: a batch that is cut off and counted
     /// again could be written twice.
-    ///
-    /// # Errors
-    /// The database's own.
     pub async fn flush(&self) -> Result<()> {
         let counts = Arc::clone(&self.0);
         tokio::spawn(async move { counts.write().await }).await.map_err(Error::internal)?
@@ -142,7 +139,7 @@ impl Meter {
     }
 }
 
-impl Counts {
+impl Inner {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,55 +147,55 @@ impl Counts {
     async fn write(&self) -> Result<()> {
         let _turn = self.flushing.lock().await;
         let Pending { tallies, seen } = std::mem::take(&mut *self.pending());
-        let batch: Vec<Tally> = tallies.into_values().collect();
+        let batch: Vec<UsageTally> = tallies.into_values().collect();
         let seen: Vec<_> = seen.into_iter().collect();
         if batch.is_empty() && seen.is_empty() {
             return Ok(());
         }
-        let written = Returned { batch, seen, to: self };
+        let written = BatchGuard { batch, seen, to: self };
         let done = self.db.transaction(async |tx| written.write(tx).await).await;
         let outcome = if done.is_ok() { "written" } else { "failed" };
         counter!("usage_flushes_total", "outcome" => outcome).increment(1);
         if done.is_ok() {
             let months = written.months();
-            written.forget();
-            self.quotas.wrote(&months);
-            self.learn(months).await;
+            written.mark_written();
+            self.quotas.record_written(&months);
+            self.refresh_quotas(months).await;
         }
         done
     }
 
     /// Asks what the organizations of a batch have used in all. In a transaction of its own: keys
     /// are held in that of the batch. Where it fails, what was known is counted on from.
-    async fn learn(&self, months: HashMap<Month, u64>) {
+    async fn refresh_quotas(&self, months: HashMap<Month, u64>) {
         let months: Vec<Month> = months.into_keys().collect();
         if months.is_empty() {
             return;
         }
-        match self.db.run(async |db| usage::of_months(db, &months).await).await {
-            Ok(totals) => self.quotas.learn(&totals),
+        match self.db.run(async |db| usage::sum_by_month(db, &months).await).await {
+            Ok(totals) => self.quotas.set_totals(&totals),
             Err(error) => tracing::warn!(cause = %error.cause(), "used quotas not read"),
         }
     }
 }
 
 /// A batch on its way to the database. Dropped before it arrived, it goes back to the pending ones.
-struct Returned<'a> {
-    batch: Vec<Tally>,
+struct BatchGuard<'a> {
+    batch: Vec<UsageTally>,
     seen: Vec<(SessionId, DateTime<Utc>)>,
-    to: &'a Counts,
+    to: &'a Inner,
 }
 
-impl Returned<'_> {
+impl BatchGuard<'_> {
     /// People's sessions and tokens before organizations' keys, as everywhere.
     async fn write(&self, tx: &mut PgConnection) -> Result<()> {
         if !self.seen.is_empty() {
-            sessions::seen(tx, &self.seen).await?;
+            sessions::extend_used(tx, &self.seen).await?;
         }
-        let personal: Vec<Tally> =
+        let personal: Vec<UsageTally> =
             self.batch.iter().filter(|tally| tally.is_personal).cloned().collect();
         if !personal.is_empty() {
-            personal_tokens::used(tx, &personal).await?;
+            personal_tokens::record_use(tx, &personal).await?;
         }
         usage::add(tx, &self.batch).await
     }
@@ -208,20 +205,20 @@ impl Returned<'_> {
         let mut months = HashMap::new();
         for tally in &self.batch {
             if let Some(organization) = tally.organization {
-                let month = (organization, Period::month_around(tally.day).start);
+                let month = (organization, Period::month_containing(tally.day).start);
                 *months.entry(month).or_default() += u64::try_from(tally.requests).unwrap_or(0);
             }
         }
         months
     }
 
-    fn forget(mut self) {
+    fn mark_written(mut self) {
         self.batch.clear();
         self.seen.clear();
     }
 }
 
-impl Drop for Returned<'_> {
+impl Drop for BatchGuard<'_> {
     fn drop(&mut self) {
         let mut pending = self.to.pending();
         for tally in self.batch.drain(..) {
@@ -234,7 +231,7 @@ impl Drop for Returned<'_> {
 }
 
 impl Pending {
-    fn add(&mut self, tally: Tally) {
+    fn add(&mut self, tally: UsageTally) {
         match self.tallies.entry((tally.key, tally.organization, tally.day)) {
             Entry::Vacant(place) => {
                 place.insert(tally);
@@ -242,7 +239,7 @@ impl Pending {
             Entry::Occupied(mut place) => {
                 let sum = place.get_mut();
                 sum.requests += tally.requests;
-                sum.denied += tally.denied;
+                sum.rejected += tally.rejected;
                 sum.last_used_at = sum.last_used_at.max(tally.last_used_at);
             }
         }

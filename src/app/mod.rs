@@ -2,24 +2,24 @@
 //! two machines that keep the hot path short.
 
 pub mod access_tokens;
+pub mod batch_lookup;
+pub mod connection_shares;
+pub mod connector;
+pub mod credential_lookup;
 pub mod database;
-pub mod denials;
-pub mod hashing_turns;
+pub mod hash_pool;
 pub mod in_flight;
-pub mod key_lookup;
-pub mod limits;
-pub mod lookup;
 pub mod mailer;
 pub mod meter;
-pub mod opener;
-pub mod page_lookup;
+pub mod origin_lookup;
 pub mod password_hash;
 pub mod password_hasher;
 pub mod peppers;
 pub mod quotas;
+pub mod rate_limits;
 pub mod readiness;
-pub mod refusals;
-pub mod shares;
+pub mod rejected_credentials;
+pub mod rejections;
 pub mod sign_in_failures;
 
 use std::sync::{Arc, Once};
@@ -28,29 +28,29 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::access_tokens::AccessTokens;
+use crate::app::credential_lookup::CredentialLookup;
 use crate::app::database::Database;
-use crate::app::denials::Denials;
 use crate::app::in_flight::InFlight;
-use crate::app::key_lookup::KeyLookup;
-use crate::app::limits::Limits;
 use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
-use crate::app::page_lookup::PageLookup;
+use crate::app::origin_lookup::PageLookup;
 use crate::app::password_hasher::PasswordHasher;
 use crate::app::peppers::{Peppers, audit_signer};
+use crate::app::rate_limits::RateLimits;
 use crate::app::readiness::Readiness;
-use crate::app::refusals::Refusals;
+use crate::app::rejected_credentials::RejectedCredentials;
+use crate::app::rejections::Rejections;
 use crate::app::sign_in_failures::SignInFailures;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::error::Result;
 use crate::model::audit_seal::AuditSigner;
-use crate::repo::session;
+use crate::repo::connection_settings;
 
 /// How many connections there are besides those that requests work on.
 pub const LOOKUP_CONNECTIONS: u32 =
-    key_lookup::CONNECTIONS + page_lookup::CONNECTIONS + readiness::CONNECTIONS;
+    credential_lookup::CONNECTIONS + origin_lookup::CONNECTIONS + readiness::CONNECTIONS;
 
 /// Everything a request needs; cheap to clone.
 #[derive(Clone)]
@@ -63,21 +63,21 @@ pub struct Parts {
     /// The database, for everything but lookups.
     pub db: Database,
     /// Who a credential belongs to.
-    pub key_lookup: KeyLookup,
+    pub credential_lookup: CredentialLookup,
     /// Which pages' scripts may use somebody's keys.
-    pub page_lookup: PageLookup,
+    pub origin_lookup: PageLookup,
     /// Whether the database is as it has to be.
     pub readiness: Readiness,
     /// Counts requests.
     pub meter: Meter,
     /// Tells the trail of credentials that were refused.
-    pub refusals: Refusals,
+    pub rejected_credentials: RejectedCredentials,
     /// Sign-ins that failed.
     pub sign_in_failures: SignInFailures,
     /// Tells organizations of requests that were refused.
-    pub denials: Denials,
+    pub rejections: Rejections,
     /// How often who may do what.
-    pub limits: Limits,
+    pub rate_limits: RateLimits,
     /// How many requests are under way.
     pub in_flight: InFlight,
     /// Digests secrets.
@@ -93,7 +93,7 @@ pub struct Parts {
     /// Wakes the worker that sends what is queued.
     pub mail_waker: Notify,
     /// Whether the operator was warned that forwarded client addresses can not be read.
-    pub unreadable_forwarding: Once,
+    pub forwarding_warning: Once,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -119,28 +119,32 @@ impl App {
     ) -> Result<Self> {
         let budget = &config.database;
         let db = Database::open(database.clone(), budget.max_connections, "requests")?;
-        let lookups =
-            Database::open_with(database, session::LOOKUPS, LOOKUP_CONNECTIONS, "lookups")?;
+        let lookups = Database::open_with(
+            database,
+            connection_settings::LOOKUPS,
+            LOOKUP_CONNECTIONS,
+            "lookups",
+        )?;
         Ok(Self(Arc::new(Parts {
-            key_lookup: KeyLookup::start(&lookups),
-            page_lookup: PageLookup::start(&lookups, page_lookup::CONNECTIONS),
+            credential_lookup: CredentialLookup::start(&lookups),
+            origin_lookup: PageLookup::start(&lookups, origin_lookup::CONNECTIONS),
             readiness: Readiness::start(&lookups, db.clone()),
             meter: Meter::new(db.clone()),
-            refusals: Refusals::new(db.clone()),
+            rejected_credentials: RejectedCredentials::new(db.clone()),
             sign_in_failures: SignInFailures::new(db.clone()),
-            limits: Limits::new(db.clone(), &config.limits),
+            rate_limits: RateLimits::new(db.clone(), &config.rate_limits),
             in_flight: InFlight::new(
                 config.http.max_in_flight,
                 config.http.max_in_flight_per_caller,
             ),
-            denials: Denials::new(db.clone()),
+            rejections: Rejections::new(db.clone()),
             peppers: Peppers::new(&config.keys.peppers),
             audit_signer: audit_signer(&config.keys.peppers, &*entropy),
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &budget.data_dir),
             mail_waker: Notify::new(),
-            unreadable_forwarding: Once::new(),
+            forwarding_warning: Once::new(),
             clock,
             entropy,
             db,

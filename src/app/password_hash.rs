@@ -11,17 +11,21 @@ use crate::error::{Error, Result};
 use crate::model::secret::Secret;
 
 /// Today's parameters: 19 MiB, two passes, one lane.
-const TODAY: Params = Params::DEFAULT;
-const _: () = assert!(TODAY.m_cost() == 19_456 && TODAY.t_cost() == 2 && TODAY.p_cost() == 1);
+const CURRENT_PARAMS: Params = Params::DEFAULT;
+const _: () = assert!(
+    CURRENT_PARAMS.m_cost() == 19_456
+        && CURRENT_PARAMS.t_cost() == 2
+        && CURRENT_PARAMS.p_cost() == 1
+);
 /// How many bytes come out.
-const OUTPUT: usize = Params::DEFAULT_OUTPUT_LEN;
+const OUTPUT_LENGTH: usize = Params::DEFAULT_OUTPUT_LEN;
 /// How many bytes of salt go in.
-const SALT: usize = argon2::RECOMMENDED_SALT_LEN;
+const SALT_LENGTH: usize = argon2::RECOMMENDED_SALT_LEN;
 
 /// The memory for one hash at a time.
 #[must_use]
 pub fn new_blocks() -> Vec<Block> {
-    vec![Block::new(); TODAY.block_count()]
+    vec![Block::new(); CURRENT_PARAMS.block_count()]
 }
 
 /// A new hash with today's parameters and fresh salt.
@@ -29,16 +33,16 @@ pub fn new_blocks() -> Vec<Block> {
 /// # Errors
 /// Internal, where `blocks` are too few.
 pub fn create(blocks: &mut [Block], password: &Secret, entropy: &dyn Entropy) -> Result<String> {
-    let mut salt = [0; SALT];
+    let mut salt = [0; SALT_LENGTH];
     entropy.fill(&mut salt);
     let salt = Salt::new(&salt).map_err(Error::internal)?;
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, TODAY);
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, CURRENT_PARAMS);
     let hash = PasswordHash {
         algorithm: ARGON2ID_IDENT,
         version: Some(Version::V0x13.into()),
-        params: ParamsString::try_from(&TODAY).map_err(Error::internal)?,
+        params: ParamsString::try_from(&CURRENT_PARAMS).map_err(Error::internal)?,
         salt: Some(salt),
-        hash: Some(compute(&argon2, blocks, password, &salt, OUTPUT)?),
+        hash: Some(compute(&argon2, blocks, password, &salt, OUTPUT_LENGTH)?),
     };
     Ok(hash.to_string())
 }
@@ -80,25 +84,25 @@ impl StoredHash {
         let version = Version::try_from(hash.version?).ok()?;
         let params = Params::try_from(&hash).ok()?;
         let (salt, output) = (hash.salt?, hash.hash?);
-        if params.block_count() > TODAY.block_count() {
+        if params.block_count() > CURRENT_PARAMS.block_count() {
             return None;
         }
         let cost = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost());
-        let is_today = (algorithm, version) == (Algorithm::Argon2id, Version::V0x13)
-            && cost(&params) == cost(&TODAY)
-            && output.len() == OUTPUT;
+        let is_current = (algorithm, version) == (Algorithm::Argon2id, Version::V0x13)
+            && cost(&params) == cost(&CURRENT_PARAMS)
+            && output.len() == OUTPUT_LENGTH;
         let argon2 = Argon2::new(algorithm, version, params);
-        Some(Self { argon2, is_outdated: !is_today, salt, output })
+        Some(Self { argon2, is_outdated: !is_current, salt, output })
     }
 
     /// A hash that costs what today's cost and is of no password.
     ///
     /// # Errors
     /// Internal, should a size above ever be one that Argon2 does not take.
-    pub fn of_nobody() -> Result<Self> {
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, TODAY);
-        let salt = Salt::new(&[0; SALT]).map_err(Error::internal)?;
-        let output = Output::new(&[0; OUTPUT]).map_err(Error::internal)?;
+    pub fn dummy() -> Result<Self> {
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, CURRENT_PARAMS);
+        let salt = Salt::new(&[0; SALT_LENGTH]).map_err(Error::internal)?;
+        let output = Output::new(&[0; OUTPUT_LENGTH]).map_err(Error::internal)?;
         Ok(Self { argon2, is_outdated: false, salt, output })
     }
 
@@ -106,10 +110,10 @@ impl StoredHash {
     ///
     /// # Errors
     /// Internal, where `blocks` are too few.
-    pub fn is_of(&self, blocks: &mut [Block], password: &Secret) -> Result<bool> {
+    pub fn matches(&self, blocks: &mut [Block], password: &Secret) -> Result<bool> {
         let length = self.output.len();
-        let shown = compute(&self.argon2, blocks, password, &self.salt, length)?;
-        Ok(shown == self.output)
+        let computed = compute(&self.argon2, blocks, password, &self.salt, length)?;
+        Ok(computed == self.output)
     }
 
     /// Whether it was made with other parameters than today's.
@@ -165,11 +169,11 @@ mod tests {
         let again = create(&mut blocks, &secret("zq7xv!kw"), &Sequence).unwrap();
         assert_eq!(again, hashed(&Sequence));
         let weak = StoredHash::parse(WEAK).unwrap();
-        assert!(weak.is_of(&mut blocks, &secret("zq7xv!kw")).unwrap());
+        assert!(weak.matches(&mut blocks, &secret("zq7xv!kw")).unwrap());
     }
 
     #[test]
-    fn what_is_not_todays_is_outdated() {
+    fn other_parameters_than_the_current_ones_are_outdated() {
         let today = hashed(&Sequence);
         assert!(!StoredHash::parse(&today).unwrap().is_outdated());
         for (part, other) in [

@@ -6,18 +6,18 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use crate::app::hashing_turns::HashingTurns;
+use crate::app::hash_pool::HashPool;
 use crate::app::password_hash::{self, StoredHash};
 use crate::entropy::Entropy;
 use crate::error::Result;
 use crate::model::secret::Secret;
 
 /// How many may wait for their turn; one more is refused.
-const QUEUE: usize = 64;
+const QUEUE_SIZE: usize = 64;
 
 /// What a check of a password found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verified {
+pub enum PasswordCheck {
     /// It is another password, or there is nobody whose password it could be.
     Mismatch,
     /// It is the password.
@@ -30,7 +30,7 @@ pub enum Verified {
 /// Hashes and checks passwords, as many at once as there are cores.
 pub struct PasswordHasher {
     entropy: Arc<dyn Entropy>,
-    turns: HashingTurns,
+    pool: HashPool,
 }
 
 impl PasswordHasher {
@@ -38,13 +38,13 @@ impl PasswordHasher {
     #[must_use]
     pub fn new(entropy: Arc<dyn Entropy>) -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
-        Self { entropy, turns: HashingTurns::new(cores, QUEUE) }
+        Self { entropy, pool: HashPool::new(cores, QUEUE_SIZE) }
     }
 
     /// How many hashes are computed just now, and how many wait for their turn.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
-        self.turns.load()
+        self.pool.load()
     }
 
     /// A new hash of the password, as a PHC string.
@@ -53,7 +53,7 @@ impl PasswordHasher {
     /// Unavailable, worth another try after a second, where too many wait already.
     pub async fn hash(&self, password: Secret) -> Result<String> {
         let entropy = Arc::clone(&self.entropy);
-        self.turns.run(move |blocks| password_hash::create(blocks, &password, &*entropy)).await
+        self.pool.run(move |blocks| password_hash::create(blocks, &password, &*entropy)).await
     }
 
     /// Whether this is the password that was stored. `None`, for somebody unknown, takes as long
@@ -62,20 +62,20 @@ impl PasswordHasher {
     /// # Errors
     /// Unavailable as for [`PasswordHasher::hash`]; internal where the stored hash can not be
     /// read.
-    pub async fn verify(&self, password: Secret, stored: Option<String>) -> Result<Verified> {
+    pub async fn verify(&self, password: Secret, stored: Option<String>) -> Result<PasswordCheck> {
         let stored = match stored {
             Some(text) => StoredHash::parse(&text)?,
-            None => StoredHash::of_nobody()?,
+            None => StoredHash::dummy()?,
         };
         let entropy = Arc::clone(&self.entropy);
-        self.turns
+        self.pool
             .run(move |blocks| {
-                if !stored.is_of(blocks, &password)? {
-                    return Ok(Verified::Mismatch);
+                if !stored.matches(blocks, &password)? {
+                    return Ok(PasswordCheck::Mismatch);
                 }
                 let renew = || password_hash::create(blocks, &password, &*entropy);
                 let rehash = stored.is_outdated().then(renew).transpose()?;
-                Ok(Verified::Match { rehash })
+                Ok(PasswordCheck::Match { rehash })
             })
             .await
     }
@@ -85,7 +85,7 @@ impl PasswordHasher {
 mod tests {
     use super::*;
     use crate::entropy::SystemEntropy;
-    use crate::error::Kind;
+    use crate::error::ErrorKind;
 
     fn hasher() -> PasswordHasher {
         PasswordHasher::new(Arc::new(SystemEntropy))
@@ -103,16 +103,16 @@ mod tests {
     async fn a_hash_is_of_its_password_and_of_no_other() {
         let hash = hasher().hash(secret("zq7xv!kw")).await.unwrap();
         let same = hasher().verify(secret("zq7xv!kw"), Some(hash.clone())).await.unwrap();
-        assert_eq!(same, Verified::Match { rehash: None });
+        assert_eq!(same, PasswordCheck::Match { rehash: None });
         let other = hasher().verify(secret("zq7xv!kW"), Some(hash)).await.unwrap();
-        assert_eq!(other, Verified::Mismatch);
+        assert_eq!(other, PasswordCheck::Mismatch);
     }
 
     #[tokio::test]
-    async fn somebody_unknown_is_a_mismatch() {
+    async fn an_unknown_account_is_a_mismatch() {
         for text in ["zq7xv!kw", ""] {
             let found = hasher().verify(secret(text), None).await.unwrap();
-            assert_eq!(found, Verified::Mismatch);
+            assert_eq!(found, PasswordCheck::Mismatch);
         }
     }
 
@@ -121,18 +121,18 @@ mod tests {
         let hasher = hasher();
         let old = WEAK.to_owned();
         let other = hasher.verify(secret("another"), Some(old.clone())).await.unwrap();
-        assert_eq!(other, Verified::Mismatch);
+        assert_eq!(other, PasswordCheck::Mismatch);
         let same = hasher.verify(secret("zq7xv!kw"), Some(old)).await.unwrap();
-        let Verified::Match { rehash: Some(renewed) } = same else { panic!("{same:?}") };
+        let PasswordCheck::Match { rehash: Some(renewed) } = same else { panic!("{same:?}") };
         let again = hasher.verify(secret("zq7xv!kw"), Some(renewed)).await.unwrap();
-        assert_eq!(again, Verified::Match { rehash: None });
+        assert_eq!(again, PasswordCheck::Match { rehash: None });
     }
 
     #[tokio::test]
     async fn an_unreadable_hash_is_our_defect_and_stays_out_of_the_error() {
         let stored = Some("$argon2id$tampered".to_owned());
         let error = hasher().verify(secret("zq7xv!kw"), stored).await.unwrap_err();
-        assert_eq!(*error.kind(), Kind::Internal);
+        assert_eq!(*error.kind(), ErrorKind::Internal);
         assert!(!format!("{error:?} {}", error.cause()).contains("tampered"));
     }
 }

@@ -6,7 +6,7 @@ use sha2::Sha256;
 use crate::config::named_secret::NamedSecret;
 use crate::entropy::Entropy;
 use crate::model::audit_seal::AuditSigner;
-use crate::model::limit::Subject;
+use crate::model::rate_limit::LimitSubject;
 use crate::model::secret::Digest;
 
 /// The peppers, newest first: the newest digests what is minted, all of them what is looked up.
@@ -14,7 +14,7 @@ pub struct Peppers(Vec<Pepper>);
 
 struct Pepper {
     id: String,
-    keyed: Hmac<Sha256>,
+    hmac: Hmac<Sha256>,
 }
 
 impl Peppers {
@@ -23,7 +23,7 @@ impl Peppers {
     pub fn new(settings: &[NamedSecret]) -> Self {
         let peppers = settings.iter().filter_map(|setting| {
             let keyed = Hmac::new_from_slice(&setting.bytes).ok()?;
-            Some(Pepper { id: setting.id.clone(), keyed })
+            Some(Pepper { id: setting.id.clone(), hmac: keyed })
         });
         Self(peppers.collect())
     }
@@ -44,8 +44,8 @@ impl Peppers {
     /// Whom a limit counts by a text: nobody without the pepper can tell whether it is theirs.
     /// `what` keeps apart what is counted apart.
     #[must_use]
-    pub fn subject(&self, what: &str, text: &str) -> Subject {
-        Subject::digest(&self.digest(&format!("limit {what} {text}")).0)
+    pub fn subject(&self, what: &str, text: &str) -> LimitSubject {
+        LimitSubject::from_digest(&self.digest(&format!("limit {what} {text}")).0)
     }
 
     /// Every digest under which the text may be stored.
@@ -64,7 +64,7 @@ pub fn audit_signer(settings: &[NamedSecret], entropy: &dyn Entropy) -> AuditSig
 
 impl Pepper {
     fn digest(&self, text: &str) -> Digest {
-        let mut mac = self.keyed.clone();
+        let mut mac = self.hmac.clone();
         mac.update(text.as_bytes());
         Digest::new(mac.finalize().into_bytes().into())
     }

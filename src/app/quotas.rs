@@ -21,18 +21,18 @@ pub type Month = (OrganizationId, NaiveDate);
 
 /// What organizations have used; kept for the months that are still written to.
 #[derive(Default)]
-pub struct Quotas(Mutex<HashMap<Month, Used>>);
+pub struct Quotas(Mutex<HashMap<Month, MonthUsage>>);
 
 #[derive(Clone, Copy, Default)]
-struct Used {
+struct MonthUsage {
     /// In the database.
     written: u64,
     /// Let in or counted here, and not in the database yet.
-    open: u64,
+    unwritten: u64,
 }
 
 impl Quotas {
-    fn used(&self) -> MutexGuard<'_, HashMap<Month, Used>> {
+    fn usage(&self) -> MutexGuard<'_, HashMap<Month, MonthUsage>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -41,41 +41,41 @@ impl Quotas {
     /// # Errors
     /// How many were used, where that is as many as there may be.
     pub fn admit(&self, month: Month, limit: u64) -> Result<(), u64> {
-        let mut used = self.used();
+        let mut used = self.usage();
         let used = used.entry(month).or_default();
-        let sum = used.written.saturating_add(used.open);
+        let sum = used.written.saturating_add(used.unwritten);
         if sum >= limit {
             return Err(sum);
         }
-        used.open += 1;
+        used.unwritten += 1;
         Ok(())
     }
 
     /// Corrects the count when a request was answered: one that counts though nobody had to let it
     /// in, or that was let in and then does not count.
-    pub fn settle(&self, month: Month, was_admitted: bool, counts: bool) {
+    pub fn adjust(&self, month: Month, was_admitted: bool, counts: bool) {
         if was_admitted == counts {
             return;
         }
-        let mut used = self.used();
-        let open = &mut used.entry(month).or_default().open;
+        let mut used = self.usage();
+        let open = &mut used.entry(month).or_default().unwritten;
         *open = if counts { *open + 1 } else { open.saturating_sub(1) };
     }
 
     /// Takes note of a batch that is in the database now.
-    pub fn wrote(&self, batch: &HashMap<Month, u64>) {
-        let mut used = self.used();
+    pub fn record_written(&self, batch: &HashMap<Month, u64>) {
+        let mut used = self.usage();
         for (month, requests) in batch {
             let used = used.entry(*month).or_default();
             used.written += requests;
-            used.open = used.open.saturating_sub(*requests);
+            used.unwritten = used.unwritten.saturating_sub(*requests);
         }
     }
 
     /// Takes over what the database holds for the months of the last batch, other servers' requests
     /// included, and forgets the months before.
-    pub fn learn(&self, totals: &[(Month, u64)]) {
-        let mut used = self.used();
+    pub fn set_totals(&self, totals: &[(Month, u64)]) {
+        let mut used = self.usage();
         for (month, requests) in totals {
             used.entry(*month).or_default().written = *requests;
         }
@@ -99,9 +99,9 @@ mod tests {
         let (quotas, may) = (Quotas::default(), month(5));
         assert_eq!([(); 3].map(|()| quotas.admit(may, 3)), [Ok(()); 3]);
         assert_eq!(quotas.admit(may, 3), Err(3));
-        quotas.wrote(&HashMap::from([(may, 2)]));
+        quotas.record_written(&HashMap::from([(may, 2)]));
         assert_eq!(quotas.admit(may, 3), Err(3));
-        quotas.learn(&[(may, 7)]);
+        quotas.set_totals(&[(may, 7)]);
         assert_eq!(quotas.admit(may, 8), Err(8));
         assert_eq!(quotas.admit(may, 9), Ok(()));
         assert_eq!(quotas.admit(month(6), 1), Ok(()));
@@ -111,20 +111,20 @@ mod tests {
     fn what_does_not_count_after_all_makes_room_again() {
         let (quotas, may) = (Quotas::default(), month(5));
         assert_eq!(quotas.admit(may, 1), Ok(()));
-        quotas.settle(may, true, false);
+        quotas.adjust(may, true, false);
         assert_eq!(quotas.admit(may, 1), Ok(()));
-        quotas.settle(may, true, true);
-        quotas.settle(may, false, false);
+        quotas.adjust(may, true, true);
+        quotas.adjust(may, false, false);
         assert_eq!(quotas.admit(may, 2), Ok(()));
-        quotas.settle(may, false, true);
+        quotas.adjust(may, false, true);
         assert_eq!(quotas.admit(may, 3), Err(3));
     }
 
     #[test]
     fn months_that_are_over_are_forgotten() {
         let quotas = Quotas::default();
-        quotas.learn(&[(month(5), 1)]);
-        quotas.learn(&[(month(6), 1)]);
-        assert_eq!(quotas.used().keys().copied().collect::<Vec<_>>(), [month(6)]);
+        quotas.set_totals(&[(month(5), 1)]);
+        quotas.set_totals(&[(month(6), 1)]);
+        assert_eq!(quotas.usage().keys().copied().collect::<Vec<_>>(), [month(6)]);
     }
 }

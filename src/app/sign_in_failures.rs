@@ -9,16 +9,16 @@ use serde_json::json;
 
 use crate::app::database::Database;
 use crate::error::Result;
-use crate::model::audit::{AuditEvent, EventType, Trail};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::ids::AccountId;
 use crate::repo::{accounts, audit_events};
 
 /// How many are kept between two flushes.
-const MOST: usize = 500;
+const MAX_PENDING: usize = 500;
 
 /// Why somebody did not get in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub enum SignInFailureReason {
     /// The password was wrong.
     WrongPassword,
     /// The account is not active.
@@ -27,7 +27,7 @@ pub enum Reason {
     EmailNotVerified,
 }
 
-impl Reason {
+impl SignInFailureReason {
     const fn as_str(self) -> &'static str {
         match self {
             Self::WrongPassword => "wrong_password",
@@ -44,12 +44,12 @@ impl Reason {
     }
 }
 
-type Noted = HashMap<(AccountId, Reason), (Trail, u64)>;
+type PendingFailures = HashMap<(AccountId, SignInFailureReason), (AuditContext, u64)>;
 
 /// Gathers failed sign-ins.
 pub struct SignInFailures {
     db: Database,
-    pending: Mutex<Noted>,
+    pending: Mutex<PendingFailures>,
 }
 
 impl SignInFailures {
@@ -60,9 +60,9 @@ impl SignInFailures {
     }
 
     /// Notes one; of several, the first request is kept.
-    pub fn note(&self, account: AccountId, reason: Reason, trail: &Trail) {
-        let trail = Trail { status: Some(reason.status()), ..trail.clone() };
-        add(&mut self.pending(), (account, reason), (trail, 1));
+    pub fn record(&self, account: AccountId, reason: SignInFailureReason, audit: &AuditContext) {
+        let audit = AuditContext { status: Some(reason.status()), ..audit.clone() };
+        add(&mut self.pending(), (account, reason), (audit, 1));
     }
 
     /// Writes what was noted so far to the audit log.
@@ -77,32 +77,36 @@ impl SignInFailures {
         let written = self.write(&noted).await;
         if written.is_err() {
             let mut pending = self.pending();
-            for (which, (trail, count)) in noted {
-                add(&mut pending, which, (trail, count));
+            for (which, (audit, count)) in noted {
+                add(&mut pending, which, (audit, count));
             }
         }
         written
     }
 
-    async fn write(&self, noted: &Noted) -> Result<()> {
+    async fn write(&self, noted: &PendingFailures) -> Result<()> {
         self.db
             .transaction(async |tx| {
                 let mut logs = Vec::new();
                 for (which, request) in noted {
-                    logs.push((accounts::trail_of(tx, which.0).await?, which, request));
+                    logs.push((
+                        accounts::find_audit_organization(tx, which.0).await?,
+                        which,
+                        request,
+                    ));
                 }
                 // In the order of organizations, or two servers could wait for each other's logs.
                 logs.sort_unstable_by_key(|(organization, ..)| organization.0);
-                for (organization, (account, reason), (trail, count)) in logs {
+                for (organization, (account, reason), (audit, count)) in logs {
                     let account = account.to_string();
-                    let event = AuditEvent {
+                    let event = NewAuditEvent {
                         organization,
                         event_type: EventType::SignInFailed,
                         actor: &account,
                         target: &account,
                         key_display_id: None,
                         detail: json!({ "reason": reason.as_str(), "count": count }),
-                        trail,
+                        audit,
                     };
                     audit_events::insert(tx, &event).await?;
                 }
@@ -111,16 +115,20 @@ impl SignInFailures {
             .await
     }
 
-    fn pending(&self) -> MutexGuard<'_, Noted> {
+    fn pending(&self) -> MutexGuard<'_, PendingFailures> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Adds to what is noted of an account and a reason; a new one only where there is room.
-fn add(noted: &mut Noted, which: (AccountId, Reason), (trail, count): (Trail, u64)) {
+fn add(
+    noted: &mut PendingFailures,
+    which: (AccountId, SignInFailureReason),
+    (audit, count): (AuditContext, u64),
+) {
     if let Some((_, before)) = noted.get_mut(&which) {
         *before += count;
-    } else if noted.len() < MOST {
-        noted.insert(which, (trail, count));
+    } else if noted.len() < MAX_PENDING {
+        noted.insert(which, (audit, count));
     }
 }

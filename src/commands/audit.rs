@@ -8,46 +8,46 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::app::App;
-use crate::commands::migrate::{configuration, with_app};
-use crate::commands::{Failure, say};
+use crate::commands::migrate::{load_config, with_app};
+use crate::commands::{Failure, print};
 use crate::domain::audit;
-use crate::model::audit_chain::{Observation, Verification};
-use crate::model::audit_findings::{Fault, Finding};
-use crate::model::audit_head::{Head, signing_since};
-use crate::model::audit_seal::{Proof, SigningStart};
+use crate::model::audit_chain::{ChainObservation, ChainVerifier};
+use crate::model::audit_findings::{AuditFault, AuditFinding};
+use crate::model::audit_head::{ChainHead, parse_signing_since};
+use crate::model::audit_seal::{MacCheck, SigningStart};
 use crate::repo::{audit_chain, audit_heads};
 
 /// How many rows are read at once.
-const PAGE: i64 = 1000;
+const PAGE_SIZE: i64 = 1000;
 
 /// What there is to compare the database with: from the command line, and from the log.
 #[derive(Default)]
-struct Given {
-    heads: Vec<Head>,
+struct VerificationInput {
+    heads: Vec<ChainHead>,
     /// Since when events carry MACs, as the log has it.
-    since: Vec<DateTime<Utc>>,
+    signing_starts: Vec<DateTime<Utc>>,
 }
 
 /// How much was found.
 #[derive(Default)]
-struct Found {
-    wrong: u64,
+struct FindingCounts {
+    findings: u64,
     /// What can not be told for want of a pepper.
     unchecked: u64,
 }
 
-impl Found {
-    fn say(&mut self, observed: Vec<Observation>) -> Result<(), Failure> {
+impl FindingCounts {
+    fn report(&mut self, observed: Vec<ChainObservation>) -> Result<(), Failure> {
         observed.into_iter().try_for_each(|observation| match observation {
-            Observation::Whole(head) => say(&format!("{head}\n")),
-            Observation::Wrong(finding) => {
+            ChainObservation::Intact(head) => print(&format!("{head}\n")),
+            ChainObservation::Faulty(finding) => {
                 let count = if finding.fault.is_unchecked() {
                     &mut self.unchecked
                 } else {
-                    &mut self.wrong
+                    &mut self.findings
                 };
                 *count += 1;
-                say(&format!("{finding}\n"))
+                print(&format!("{finding}\n"))
             }
         })
     }
@@ -61,52 +61,60 @@ impl Found {
 /// Where anything is wrong, or can not be checked for want of a pepper; a text that should be a
 /// head and is none; a wrong configuration, a database that does not answer.
 pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
-    let Given { heads, since } = given(heads, files)?;
-    let config = configuration()?;
+    let VerificationInput { heads, signing_starts: since } = read_input(heads, files)?;
+    let config = load_config()?;
     with_app(config, async |app| {
         let count = heads.len();
-        let mut verification = Verification::against(app.audit_signer.clone(), heads);
-        let mut found = Found::default();
+        let mut verification = ChainVerifier::with_known_heads(app.audit_signer.clone(), heads);
+        let mut found = FindingCounts::default();
         let start = audit::signing_start(app).await?;
-        if let Some(fault) = fault_of_start(start.as_ref(), &since) {
+        if let Some(fault) = signing_start_fault(start.as_ref(), &since) {
             let organization = "system".to_owned();
-            found.say(vec![Observation::Wrong(Finding { organization, fault })])?;
+            found.report(vec![ChainObservation::Faulty(AuditFinding { organization, fault })])?;
         }
-        look(app, &mut verification, &mut found).await?;
-        let (chains, links) = verification.seen;
-        let mut told = format!("{links} events in {chains} chains, {count} heads to compare with");
+        verify_all(app, &mut verification, &mut found).await?;
+        let (chains, links) = verification.counts;
+        let mut summary =
+            format!("{links} events in {chains} chains, {count} heads to compare with");
         if let (older @ 1.., Some((start, _))) = (verification.unsigned, start) {
             let since = start.started_at.to_rfc3339_opts(SecondsFormat::Micros, true);
-            let _ = write!(told, ", {older} events from before events were signed ({since})");
+            let _ = write!(summary, ", {older} events from before events were signed ({since})");
         }
         if verification.pruned > 0 {
-            let _ = write!(told, ", {} older ones removed by retention", verification.pruned);
+            let _ = write!(summary, ", {} older ones removed by retention", verification.pruned);
         }
-        conclude(&told, &found)
+        summarize(&summary, &found)
     })
 }
 
 /// What is wrong with what the database says of since when events carry MACs, which the log says,
 /// too.
-fn fault_of_start(start: Option<&(SigningStart, Proof)>, since: &[DateTime<Utc>]) -> Option<Fault> {
+fn signing_start_fault(
+    start: Option<&(SigningStart, MacCheck)>,
+    since: &[DateTime<Utc>],
+) -> Option<AuditFault> {
     let is_later = |said: &&DateTime<Utc>| start.is_none_or(|(start, _)| start.started_at > **said);
     match start {
-        Some((_, Proof::Wrong)) => Some(Fault::ForgedStart),
-        Some((_, Proof::NoPepper(pepper))) => Some(Fault::NoPepperOfStart(pepper.clone())),
-        Some((_, Proof::Good)) | None => {
-            since.iter().find(is_later).copied().map(Fault::SignedAnew)
+        Some((_, MacCheck::Invalid)) => Some(AuditFault::ForgedSigningStart),
+        Some((_, MacCheck::UnknownPepper(pepper))) => {
+            Some(AuditFault::UnknownSigningStartPepper(pepper.clone()))
+        }
+        Some((_, MacCheck::Valid)) | None => {
+            since.iter().find(is_later).copied().map(AuditFault::SigningStartMismatch)
         }
     }
 }
 
-fn conclude(told: &str, found: &Found) -> Result<(), Failure> {
+fn summarize(told: &str, found: &FindingCounts) -> Result<(), Failure> {
     match found {
-        Found { wrong: 0, unchecked: 0 } => say(&format!("{told}: all as it was written\n")),
-        Found { wrong: 0, unchecked } => Err(Failure::Refused(format!(
+        FindingCounts { findings: 0, unchecked: 0 } => {
+            print(&format!("{told}: all as it was written\n"))
+        }
+        FindingCounts { findings: 0, unchecked } => Err(Failure::Message(format!(
             "{told}: nothing is wrong with what can be checked, but {unchecked} parts can not be: \
              put the pepper back at the end of KEY_PEPPERS"
         ))),
-        Found { wrong, .. } => Err(Failure::Refused(format!(
+        FindingCounts { findings: wrong, .. } => Err(Failure::Message(format!(
             "{told}: {wrong} findings. Somebody with access to the database did this past the \
              application: keep its logs and this output, and compare with a backup"
         ))),
@@ -114,26 +122,28 @@ fn conclude(told: &str, found: &Found) -> Result<(), Failure> {
 }
 
 /// What was given, on the command line and in files.
-fn given(heads: &[String], files: &[PathBuf]) -> Result<Given, Failure> {
+fn read_input(heads: &[String], files: &[PathBuf]) -> Result<VerificationInput, Failure> {
     let heads = heads.iter().map(|text| {
-        let marked = Head::find(text).ok().flatten();
-        marked.ok_or_else(|| Failure::Refused(format!("{text}: a head is ORG:POSITION:DIGEST")))
+        let head = ChainHead::find_in_line(text).ok().flatten();
+        head.ok_or_else(|| Failure::Message(format!("{text}: a head is ORG:POSITION:DIGEST")))
     });
-    let mut given = Given { heads: heads.collect::<Result<_, _>>()?, since: Vec::new() };
+    let mut given =
+        VerificationInput { heads: heads.collect::<Result<_, _>>()?, signing_starts: Vec::new() };
     for file in files {
-        let named = |why: String| Failure::Refused(format!("{}: {why}", file.display()));
-        for (at, line) in lines(file).map_err(|error| named(error.to_string()))?.enumerate() {
-            let line = line.map_err(|error| named(error.to_string()))?;
+        let file_error = |why: String| Failure::Message(format!("{}: {why}", file.display()));
+        for (at, line) in lines(file).map_err(|error| file_error(error.to_string()))?.enumerate() {
+            let line = line.map_err(|error| file_error(error.to_string()))?;
             let line = String::from_utf8_lossy(&line);
-            let found = Head::find(&line);
-            let found = found.map_err(|why| named(format!("line {}: a head {why}", at + 1)))?;
+            let found = ChainHead::find_in_line(&line);
+            let found =
+                found.map_err(|why| file_error(format!("line {}: a head {why}", at + 1)))?;
             given.heads.extend(found);
-            given.since.extend(signing_since(&line));
+            given.signing_starts.extend(parse_signing_since(&line));
         }
     }
     if given.heads.is_empty() && !files.is_empty() {
         let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-        return Err(Failure::Refused(format!("{}: there is no head in any", files.join(", "))));
+        return Err(Failure::Message(format!("{}: there is no head in any", files.join(", "))));
     }
     Ok(given)
 }
@@ -148,30 +158,33 @@ fn lines(file: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
 }
 
 /// Looks at everything, a page at a time.
-async fn look(
+async fn verify_all(
     app: &App,
-    verification: &mut Verification,
-    found: &mut Found,
+    verification: &mut ChainVerifier,
+    found: &mut FindingCounts,
 ) -> Result<(), Failure> {
     loop {
         let last = verification.last();
-        let links = app.db.run(async |db| audit_chain::links(db, last, PAGE).await).await?;
+        let links =
+            app.db.run(async |db| audit_chain::list_links(db, last, PAGE_SIZE).await).await?;
         if links.is_empty() {
             break;
         }
         for link in links {
-            found.say(verification.see(&link))?;
+            found.report(verification.verify_link(&link))?;
         }
     }
-    let without_chain = app.db.run(async |db| audit_heads::without_chain(db).await).await?;
-    found.say(verification.finish(without_chain))?;
+    let without_chain =
+        app.db.run(async |db| audit_heads::list_heads_without_chain(db).await).await?;
+    found.report(verification.finish(without_chain))?;
     let mut last = i64::MIN;
     loop {
-        let page = app.db.run(async |db| audit_chain::without_link(db, last, PAGE).await);
+        let page =
+            app.db.run(async |db| audit_chain::list_unlinked_events(db, last, PAGE_SIZE).await);
         let (unlinked, seen) = page.await?;
         for (organization, event) in unlinked {
-            let fault = Fault::NoLink(event);
-            found.say(vec![Observation::Wrong(Finding { organization, fault })])?;
+            let fault = AuditFault::UnlinkedEvent(event);
+            found.report(vec![ChainObservation::Faulty(AuditFinding { organization, fault })])?;
         }
         match seen {
             Some(seen) => last = seen,

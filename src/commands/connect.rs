@@ -11,20 +11,20 @@ use tokio::time::{sleep, timeout};
 
 use crate::commands::Failure;
 use crate::error::Result;
-use crate::repo::{catalog, session};
+use crate::repo::{catalog, connection_settings};
 
 /// How long the database may take to say its first word.
-pub(super) const CONNECT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait before one that is not there yet is asked again.
-const AGAIN: Duration = Duration::from_millis(250);
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a session may be waited for behind a pooler. One that has none to spare while another
 /// connection does nothing lends each to one client.
-const POOLER: Duration = Duration::from_secs(5);
+const POOLER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The oldest version that has all that the migrations use.
-pub(super) const OLDEST: i32 = 140_000;
+pub(super) const MIN_SERVER_VERSION: i32 = 140_000;
 
 /// A connection, and what it goes through.
-pub(super) struct Connected {
+pub(super) struct DatabaseConnection {
     pub(super) db: PgConnection,
     /// The pooler before the database, where there is one.
     pub(super) pooler: Option<Pooler>,
@@ -45,50 +45,56 @@ pub(super) struct Pooler {
 pub(super) async fn connect(
     options: &PgConnectOptions,
     wait: Duration,
-) -> Result<Connected, Failure> {
+) -> Result<DatabaseConnection, Failure> {
     let started = Instant::now();
-    let mut told = String::new();
+    let mut last_failure = String::new();
     loop {
         let failure = match connect_and_look(options).await {
             Ok(connected) => return Ok(connected),
             Err(failure) => failure,
         };
-        if !is_absent(&failure) || started.elapsed() + AGAIN > wait {
+        if !is_retryable(&failure) || started.elapsed() + RETRY_INTERVAL > wait {
             return Err(failure);
         }
-        if told != failure.to_string() {
-            told = failure.to_string();
-            tracing::warn!(cause = told, wait_seconds = wait.as_secs(), "waiting for the database");
+        if last_failure != failure.to_string() {
+            last_failure = failure.to_string();
+            tracing::warn!(
+                cause = last_failure,
+                wait_seconds = wait.as_secs(),
+                "waiting for the database"
+            );
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
-async fn connect_and_look(options: &PgConnectOptions) -> Result<Connected, Failure> {
-    let (mut db, is_direct) = attempt(options).await?;
-    let pooler = if is_direct { None } else { Some(look_at_pooler(options, &mut db).await?) };
-    Ok(Connected { db, pooler })
+async fn connect_and_look(options: &PgConnectOptions) -> Result<DatabaseConnection, Failure> {
+    let (mut db, is_direct) = try_connect(options).await?;
+    let pooler = if is_direct { None } else { Some(detect_pooler(options, &mut db).await?) };
+    Ok(DatabaseConnection { db, pooler })
 }
 
 /// A connection, and whether nothing stands between us and the database.
-async fn attempt(options: &PgConnectOptions) -> Result<(PgConnection, bool), Failure> {
-    let probing = options.clone().options([session::POOLER_PROBE]);
+async fn try_connect(options: &PgConnectOptions) -> Result<(PgConnection, bool), Failure> {
+    let probing = options.clone().options([connection_settings::POOLER_PROBE]);
     let connected = async {
         match probing.connect().await {
             Ok(mut db) => {
-                let is_direct = session::is_direct(&mut db).await?;
+                let is_direct = connection_settings::is_direct(&mut db).await?;
                 Ok((db, is_direct))
             }
-            Err(error) if is_of_startup(&error) => Ok((options.connect().await?, false)),
+            Err(error) if is_startup_parameter_error(&error) => {
+                Ok((options.connect().await?, false))
+            }
             Err(error) => Err(error),
         }
     };
-    let connected = timeout(CONNECT, connected).await;
-    Ok(connected.map_err(|_| Failure::Silent(CONNECT.as_secs()))??)
+    let connected = timeout(CONNECT_TIMEOUT, connected).await;
+    Ok(connected.map_err(|_| Failure::DatabaseTimeout(CONNECT_TIMEOUT.as_secs()))??)
 }
 
 /// Whether a pooler does not know what the startup packet asks for.
-fn is_of_startup(error: &sqlx::Error) -> bool {
+fn is_startup_parameter_error(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|it| it.message().contains("startup parameter"))
 }
 
@@ -98,9 +104,9 @@ fn is_of_pool_mode(refusal: &dyn DatabaseError) -> bool {
 }
 
 /// Whether the database may well be there in a moment.
-fn is_absent(failure: &Failure) -> bool {
+fn is_retryable(failure: &Failure) -> bool {
     match failure {
-        Failure::Silent(_) => true,
+        Failure::DatabaseTimeout(_) => true,
         Failure::Database(sqlx::Error::Io(error)) => error.kind() != ErrorKind::PermissionDenied,
         Failure::Database(sqlx::Error::Database(refusal)) => {
             // A pooler whose server is down, too many connections, no such database, shutting down.
@@ -113,15 +119,15 @@ fn is_absent(failure: &Failure) -> bool {
 }
 
 /// Finds out who stands before the database, and whether it lends sessions to several clients.
-async fn look_at_pooler(
+async fn detect_pooler(
     options: &PgConnectOptions,
     db: &mut PgConnection,
 ) -> Result<Pooler, Failure> {
     let name = async {
         let mut console = options.clone().database("pgbouncer").connect().await?;
-        session::pooler_version(&mut console).await
+        connection_settings::pooler_version(&mut console).await
     };
-    let name = match timeout(POOLER, name).await {
+    let name = match timeout(POOLER_TIMEOUT, name).await {
         Ok(Ok(version)) => version,
         // PgBouncer has such a database, for its administrators alone.
         Ok(Err(sqlx::Error::Database(refusal))) if refusal.message() == "not allowed" => {
@@ -131,11 +137,11 @@ async fn look_at_pooler(
     };
     let mut is_shared = false;
     for _ in 0..4 {
-        let look = async {
+        let probe = async {
             let mut other = options.connect().await?;
-            session::is_shared(db, &mut other).await
+            connection_settings::is_transaction_pooled(db, &mut other).await
         };
-        is_shared = match timeout(POOLER, look).await {
+        is_shared = match timeout(POOLER_TIMEOUT, probe).await {
             Ok(Ok(is_shared)) => is_shared,
             // In statement mode.
             Ok(Err(sqlx::Error::Database(refusal))) if is_of_pool_mode(&*refusal) => true,
@@ -151,14 +157,14 @@ async fn look_at_pooler(
 
 impl Pooler {
     /// What it is and does, for the log and the doctor.
-    pub(super) fn words(&self) -> String {
+    pub(super) fn description(&self) -> String {
         let mode = if self.is_shared { "transaction or statement" } else { "session" };
         format!("{} in {mode} mode", self.name)
     }
 
     /// Why we can not work behind it, if so.
     pub(super) fn problem(&self) -> Option<String> {
-        let words = self.words();
+        let words = self.description();
         self.is_shared.then(|| {
             format!(
                 "DATABASE_URL leads to {words}, behind which settings and prepared statements \
@@ -171,13 +177,10 @@ impl Pooler {
 
 /// What is wrong with the database that no connection can set right for itself; each in a sentence
 /// that says what to do.
-///
-/// # Errors
-/// The database's own.
-pub(super) async fn problems(db: &mut PgConnection) -> Result<Vec<String>> {
-    let found = catalog::foundations(db).await?;
+pub(super) async fn find_problems(db: &mut PgConnection) -> Result<Vec<String>> {
+    let found = catalog::server_properties(db).await?;
     let mut problems = Vec::new();
-    if found.version_number < OLDEST {
+    if found.version_number < MIN_SERVER_VERSION {
         let major = found.version_number / 10_000;
         problems.push(format!("Postgres {major} is too old: 14 is the oldest that will do"));
     }
@@ -210,44 +213,41 @@ pub(super) async fn problems(db: &mut PgConnection) -> Result<Vec<String>> {
 }
 
 /// Whether what is sent to the database and back can be read on its way.
-pub(super) enum Privacy {
+pub(super) enum ConnectionSecurity {
     /// It stays on this machine.
     Local,
     /// It is encrypted; `is_verified` is whether the other side had to show who it is.
     Encrypted { protocol: String, is_verified: bool },
     /// It can be read.
-    Plain,
+    Unencrypted,
 }
 
 /// How private the way to the database is; the first part of it, behind a pooler.
-///
-/// # Errors
-/// The database's own.
-pub(super) async fn privacy(
-    connected: &mut Connected,
+pub(super) async fn connection_security(
+    connected: &mut DatabaseConnection,
     options: &PgConnectOptions,
-) -> Result<Privacy> {
+) -> Result<ConnectionSecurity> {
     let is_verified = matches!(options.get_ssl_mode(), PgSslMode::VerifyCa | PgSslMode::VerifyFull);
-    let encrypted = |protocol| Privacy::Encrypted { protocol, is_verified };
+    let encrypted = |protocol| ConnectionSecurity::Encrypted { protocol, is_verified };
     if options.get_socket().is_some() || options.get_host().starts_with('/') {
-        return Ok(Privacy::Local);
+        return Ok(ConnectionSecurity::Local);
     }
-    let transport = catalog::transport(&mut connected.db).await?;
+    let transport = catalog::connection_transport(&mut connected.db).await?;
     if connected.pooler.is_none() {
         return Ok(match (transport.is_encrypted, transport.is_local) {
             (true, _) => encrypted(transport.protocol.unwrap_or_else(|| "TLS".to_owned())),
-            (false, true) => Privacy::Local,
-            (false, false) => Privacy::Plain,
+            (false, true) => ConnectionSecurity::Local,
+            (false, false) => ConnectionSecurity::Unencrypted,
         });
     }
     // What the database sees is the pooler's connection, not ours.
-    let loops = ["localhost", "::1"].contains(&options.get_host());
+    let is_loopback = ["localhost", "::1"].contains(&options.get_host());
     let is_encrypted = match options.get_ssl_mode() {
         PgSslMode::Disable | PgSslMode::Allow => false,
         PgSslMode::Prefer => {
-            let only = options.clone().ssl_mode(PgSslMode::Require);
-            let tried = timeout(POOLER, only.connect()).await;
-            match tried {
+            let required = options.clone().ssl_mode(PgSslMode::Require);
+            let attempt = timeout(POOLER_TIMEOUT, required.connect()).await;
+            match attempt {
                 Ok(Ok(db)) => db.close().await.is_ok(),
                 _ => false,
             }
@@ -256,12 +256,12 @@ pub(super) async fn privacy(
     };
     Ok(match is_encrypted {
         true => encrypted("TLS".to_owned()),
-        false if loops || options.get_host().starts_with("127.") => Privacy::Local,
-        false => Privacy::Plain,
+        false if is_loopback || options.get_host().starts_with("127.") => ConnectionSecurity::Local,
+        false => ConnectionSecurity::Unencrypted,
     })
 }
 
-impl fmt::Display for Privacy {
+impl fmt::Display for ConnectionSecurity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local => f.write_str("stays on this machine"),
@@ -271,7 +271,7 @@ impl fmt::Display for Privacy {
             Self::Encrypted { protocol, is_verified: false } => {
                 write!(f, "encrypted with {protocol}, certificate not verified")
             }
-            Self::Plain => f.write_str("not encrypted"),
+            Self::Unencrypted => f.write_str("not encrypted"),
         }
     }
 }

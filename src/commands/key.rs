@@ -1,7 +1,7 @@
 //! `tenantry key …`: looks at the text of keys, and at what digests them.
 
-use crate::commands::migrate::{configuration, with_app};
-use crate::commands::{Failure, say};
+use crate::commands::migrate::{load_config, with_app};
+use crate::commands::{Failure, print};
 use crate::config::accounts::token_format;
 use crate::config::env::Env;
 use crate::config::keys::key_format;
@@ -13,20 +13,20 @@ use crate::repo::keys;
 /// # Errors
 /// Where it is not, or `KEY_PREFIX` or `PAT_PREFIX` is wrong.
 pub fn check(text: &str) -> Result<(), Failure> {
-    let mut typed = String::new();
+    let mut input = String::new();
     if text == "-" {
-        std::io::stdin().read_line(&mut typed)?;
+        std::io::stdin().read_line(&mut input)?;
     }
-    let text = if text == "-" { typed.trim() } else { text };
+    let text = if text == "-" { input.trim() } else { text };
     let formats = formats()?;
     let Some(display_id) = formats.iter().find_map(|format| format.display_id(text)) else {
         let [keys, tokens] = formats.each_ref().map(KeyFormat::prefix);
-        return Err(Failure::Refused(format!(
+        return Err(Failure::Message(format!(
             "not a key of this deployment: a key is {keys} or {tokens} and 49 letters and digits, \
              the last 6 of which are a checksum of the rest"
         )));
     };
-    say(&format!(
+    print(&format!(
         "well-formed, display_id {display_id}; whether it is known, only the server can say\n"
     ))
 }
@@ -36,7 +36,7 @@ pub fn check(text: &str) -> Result<(), Failure> {
 /// # Errors
 /// Where `KEY_PREFIX` or `PAT_PREFIX` is wrong.
 pub fn pattern() -> Result<(), Failure> {
-    say(&format!("{}\n", KeyFormat::pattern(&formats()?)))
+    print(&format!("{}\n", KeyFormat::pattern(&formats()?)))
 }
 
 /// Counts the live keys and personal tokens that each pepper digests. One that digests none can be
@@ -45,25 +45,25 @@ pub fn pattern() -> Result<(), Failure> {
 /// # Errors
 /// A wrong configuration, a database that does not answer.
 pub fn peppers() -> Result<(), Failure> {
-    let config = configuration()?;
+    let config = load_config()?;
     let known: Vec<String> = config.keys.peppers.iter().map(|it| it.id.clone()).collect();
     let counts = with_app(config, async |app| {
         Ok(app.db.run(async |db| keys::count_per_pepper(db).await).await?)
     })?;
     for id in &known {
         let count = counts.iter().find(|(counted, _)| counted == id).map_or(0, |(_, count)| *count);
-        say(&format!("{id}: {count} live keys\n"))?;
+        print(&format!("{id}: {count} live keys\n"))?;
     }
     for (id, count) in counts.iter().filter(|(id, _)| !known.contains(id)) {
-        say(&format!("{id}: {count} live keys that can not be checked: it is not configured\n"))?;
+        print(&format!("{id}: {count} live keys that can not be checked: it is not configured\n"))?;
     }
     Ok(())
 }
 
 /// The formats of keys and of personal tokens.
 fn formats() -> Result<[KeyFormat; 2], Failure> {
-    let mut env = Env::of_process();
+    let mut env = Env::from_process();
     let formats = [key_format(&mut env), token_format(&mut env)];
-    env.problems()?;
+    env.check_problems()?;
     Ok(formats)
 }

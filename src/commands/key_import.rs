@@ -8,14 +8,14 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::commands::migrate::{configuration, with_app};
-use crate::commands::{Failure, say};
+use crate::commands::migrate::{load_config, with_app};
+use crate::commands::{Failure, print};
 use crate::domain::key_import::{ImportedKey, import};
 use crate::model::key_name::KeyName;
-use crate::model::moment;
 use crate::model::org_handle::OrgHandle;
 use crate::model::scope::ScopeCatalogue;
-use crate::model::{Invalid, hex};
+use crate::model::timestamp;
+use crate::model::{ValidationError, hex};
 
 /// Takes over the keys of a file: all of them, or none.
 ///
@@ -23,36 +23,36 @@ use crate::model::{Invalid, hex};
 /// Every line that is wrong, by its number and without its text; an unknown organization; a key
 /// or name that is there already.
 pub fn run(file: &Path) -> Result<(), Failure> {
-    let config = configuration()?;
-    let text = read(file)?;
+    let config = load_config()?;
+    let text = read_file(file)?;
     let keys = parse(&text, &config.keys.scopes)?;
-    let enabled = config.keys.import;
+    let enabled = config.keys.is_import_enabled;
     let count = keys.len();
     with_app(config, async |app| Ok(import(app, keys).await?))?;
-    say(&format!("imported {count} keys\n"))?;
+    print(&format!("imported {count} keys\n"))?;
     if !enabled {
-        say("they are looked up once KEY_IMPORT=on is set\n")?;
+        print("they are looked up once KEY_IMPORT=on is set\n")?;
     }
     Ok(())
 }
 
 /// The file's text, without the byte order mark that some systems write before it.
-fn read(file: &Path) -> Result<String, Failure> {
-    let named = |why: &dyn Display| Failure::Refused(format!("{}: {why}", file.display()));
+fn read_file(file: &Path) -> Result<String, Failure> {
+    let file_error = |why: &dyn Display| Failure::Message(format!("{}: {why}", file.display()));
     let mut bytes = Vec::new();
     if file == Path::new("-") {
         std::io::stdin().read_to_end(&mut bytes)?;
     } else {
-        bytes = std::fs::read(file).map_err(|error| named(&error))?;
+        bytes = std::fs::read(file).map_err(|error| file_error(&error))?;
     }
-    let text = String::from_utf8(bytes).map_err(|_| named(&"must be UTF-8"))?;
+    let text = String::from_utf8(bytes).map_err(|_| file_error(&"must be UTF-8"))?;
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
 /// One line of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct ImportLine {
     org_id: String,
     key: Option<String>,
     sha256: Option<String>,
@@ -66,21 +66,21 @@ fn parse(text: &str, catalogue: &ScopeCatalogue) -> Result<Vec<ImportedKey>, Fai
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         match parse_line(at + 1, line, catalogue) {
             Ok(key) => keys.push(key),
-            Err(Invalid(why)) => problems.push(format!("line {}: {why}", at + 1)),
+            Err(ValidationError(why)) => problems.push(format!("line {}: {why}", at + 1)),
         }
     }
-    if problems.is_empty() { Ok(keys) } else { Err(Failure::Refused(problems.join("\n  "))) }
+    if problems.is_empty() { Ok(keys) } else { Err(Failure::Message(problems.join("\n  "))) }
 }
 
 fn parse_line(
     number: usize,
     line: &str,
     catalogue: &ScopeCatalogue,
-) -> Result<ImportedKey, Invalid> {
+) -> Result<ImportedKey, ValidationError> {
     // serde's own words could repeat the key.
-    let line: Line = serde_json::from_str(line).map_err(|error| {
+    let line: ImportLine = serde_json::from_str(line).map_err(|error| {
         let column = error.column();
-        Invalid::from(format!("is not an object of the known fields (column {column})"))
+        ValidationError::from(format!("is not an object of the known fields (column {column})"))
     })?;
     let sha256 = match (line.key, line.sha256) {
         (Some(key), None) if !key.trim().is_empty() => Sha256::digest(key.trim()).into(),
@@ -89,15 +89,17 @@ fn parse_line(
         }
         _ => return Err("must have either a key or a sha256".into()),
     };
-    let named = |field: &str, Invalid(why): Invalid| Invalid::from(format!("{field} {why}"));
+    let field_error = |field: &str, ValidationError(why): ValidationError| {
+        ValidationError::from(format!("{field} {why}"))
+    };
     let name = line.name.map(|name| KeyName::parse(&name, KeyName::MAX)).transpose();
-    let expires_at = line.expires_at.map(|text| moment::parse(&text)).transpose();
+    let expires_at = line.expires_at.map(|text| timestamp::parse(&text)).transpose();
     Ok(ImportedKey {
         line: number,
-        organization: OrgHandle::parse(&line.org_id).map_err(|why| named("org_id", why))?,
+        organization: OrgHandle::parse(&line.org_id).map_err(|why| field_error("org_id", why))?,
         sha256,
-        name: name.map_err(|why| named("name", why))?,
-        scopes: catalogue.parse(&line.scopes).map_err(|why| named("scopes", why))?,
-        expires_at: expires_at.map_err(|why| named("expires_at", why))?,
+        name: name.map_err(|why| field_error("name", why))?,
+        scopes: catalogue.parse(&line.scopes).map_err(|why| field_error("scopes", why))?,
+        expires_at: expires_at.map_err(|why| field_error("expires_at", why))?,
     })
 }

@@ -19,15 +19,15 @@ use crate::config::{Config, secrets_file};
 use crate::domain::audit;
 use crate::entropy::SystemEntropy;
 use crate::model::audit_seal::AuditSigner;
-use crate::postgres::{Cluster, Durability, Settings};
-use crate::repo::{migrations, session, tenant_access};
+use crate::postgres::{Cluster, ClusterSettings, Durability};
+use crate::repo::{connection_settings, migrations, tenant_access};
 use crate::telemetry::Telemetry;
 
 /// Where in the data directory the private cluster lies.
-pub(super) const CLUSTER: &str = "postgres";
+pub(super) const CLUSTER_DIR: &str = "postgres";
 
 /// A database to connect to, and what keeps it running if it is ours.
-pub struct Prepared {
+pub struct PreparedDatabase {
     /// How to connect.
     pub options: PgConnectOptions,
     /// The private cluster, kept running for as long as this lives.
@@ -39,9 +39,9 @@ pub struct Prepared {
 /// # Errors
 /// A wrong configuration, a database that does not answer, a migration that fails.
 pub fn run() -> Result<(), Failure> {
-    let config = configuration()?;
+    let config = load_config()?;
     let telemetry = Telemetry::start(&config.telemetry)?;
-    let _prepared = prepare(&config)?;
+    let _prepared = prepare_database(&config)?;
     tracing::info!("the schema is up to date");
     telemetry.finish();
     Ok(())
@@ -52,14 +52,14 @@ pub fn run() -> Result<(), Failure> {
 ///
 /// # Errors
 /// Every problem of the configuration at once.
-pub fn configuration() -> Result<Config, Failure> {
-    let mut env = Env::of_process();
+pub fn load_config() -> Result<Config, Failure> {
+    let mut env = Env::from_process();
     if !env.is_set("DATABASE_URL") {
         let dir = data_dir(&mut env);
-        let has_data = dir.join(CLUSTER).exists();
-        let kept = secrets_file::load_or_create(&dir, has_data, &SystemEntropy);
-        let kept = kept.map_err(Failure::Secrets)?;
-        env = env.with_defaults(kept);
+        let has_data = dir.join(CLUSTER_DIR).exists();
+        let secrets = secrets_file::load_or_create(&dir, has_data, &SystemEntropy);
+        let secrets = secrets.map_err(Failure::Secrets)?;
+        env = env.with_defaults(secrets);
     }
     Ok(Config::read(&mut env)?)
 }
@@ -69,14 +69,14 @@ pub fn configuration() -> Result<Config, Failure> {
 ///
 /// # Errors
 /// A database that does not start or answer, a migration that fails.
-pub fn prepare(config: &Config) -> Result<Prepared, Failure> {
+pub fn prepare_database(config: &Config) -> Result<PreparedDatabase, Failure> {
     let prepared = match &config.database.url {
-        Some(url) => Prepared { options: url.clone(), cluster: None },
+        Some(url) => PreparedDatabase { options: url.clone(), cluster: None },
         None => start_cluster(&config.database)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signer = audit_signer(&config.keys.peppers, &SystemEntropy);
-    runtime.block_on(bring_up_to_date(&prepared.options, &config.database, &signer))?;
+    runtime.block_on(connect_and_migrate(&prepared.options, &config.database, &signer))?;
     Ok(prepared)
 }
 
@@ -88,17 +88,17 @@ pub fn with_app<T>(
     config: Config,
     work: impl AsyncFnOnce(&App) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let prepared = prepare(&config)?;
+    let prepared = prepare_database(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
         let options = prepared.options.clone();
         let app = App::build(config, options, clock, entropy, CancellationToken::new())?;
-        let done = work(&app).await;
+        let result = work(&app).await;
         for pool in app.pools() {
             pool.close();
         }
-        done
+        result
     })
 }
 
@@ -106,55 +106,55 @@ pub fn with_app<T>(
 ///
 /// # Errors
 /// What keeps it from running.
-pub(super) fn start_cluster(settings: &DatabaseSettings) -> Result<Prepared, Failure> {
+pub(super) fn start_cluster(settings: &DatabaseSettings) -> Result<PreparedDatabase, Failure> {
     let cluster = Cluster::start(&cluster_settings(settings)?)?;
     let options = PgConnectOptions::from_str(&cluster.url("tenantry"))?;
-    Ok(Prepared { options, cluster: Some(cluster) })
+    Ok(PreparedDatabase { options, cluster: Some(cluster) })
 }
 
 /// How the private cluster is to be run.
 ///
 /// # Errors
 /// Where this program can not be found.
-pub(super) fn cluster_settings(settings: &DatabaseSettings) -> Result<Settings, Failure> {
-    Ok(Settings {
-        home: settings.data_dir.join(CLUSTER),
+pub(super) fn cluster_settings(settings: &DatabaseSettings) -> Result<ClusterSettings, Failure> {
+    Ok(ClusterSettings {
+        home: settings.data_dir.join(CLUSTER_DIR),
         bin_dir: settings.pg_bin_dir.clone(),
         durability: Durability::Durable,
-        janitor: own_program()?,
+        janitor_program: current_executable()?,
     })
 }
 
-fn own_program() -> Result<PathBuf, Failure> {
+fn current_executable() -> Result<PathBuf, Failure> {
     Ok(std::env::current_exe()?)
 }
 
 /// On a connection without budgets: a migration may take its time. Connecting may not.
-async fn bring_up_to_date(
+async fn connect_and_migrate(
     options: &PgConnectOptions,
     settings: &DatabaseSettings,
     signer: &AuditSigner,
 ) -> Result<(), Failure> {
     let mut connected = connect::connect(options, settings.wait).await?;
     if let Some(problem) = connected.pooler.as_ref().and_then(connect::Pooler::problem) {
-        return Err(Failure::Unfit(vec![problem]));
+        return Err(Failure::UnsuitableDatabase(vec![problem]));
     }
-    let problems = connect::problems(&mut connected.db).await?;
+    let problems = connect::find_problems(&mut connected.db).await?;
     if !problems.is_empty() {
-        return Err(Failure::Unfit(problems));
+        return Err(Failure::UnsuitableDatabase(problems));
     }
-    let privacy = connect::privacy(&mut connected, options).await?;
+    let privacy = connect::connection_security(&mut connected, options).await?;
     let pooler =
-        connected.pooler.as_ref().map_or_else(|| "none".to_owned(), connect::Pooler::words);
+        connected.pooler.as_ref().map_or_else(|| "none".to_owned(), connect::Pooler::description);
     tracing::info!(connection = %privacy, pooler, "connected to the database");
-    if matches!(privacy, connect::Privacy::Plain) {
+    if matches!(privacy, connect::ConnectionSecurity::Unencrypted) {
         tracing::warn!(
             "the connection to the database is not encrypted; set sslmode in DATABASE_URL"
         );
     }
     let mut db = connected.db;
-    session::configure(&mut db, session::MIGRATIONS).await?;
-    migrate(&mut db, settings.takes_newer_schema, signer).await?;
+    connection_settings::configure(&mut db, connection_settings::MIGRATIONS).await?;
+    migrate(&mut db, settings.allow_newer_schema, signer).await?;
     db.close().await?;
     Ok(())
 }
@@ -163,26 +163,26 @@ async fn bring_up_to_date(
 /// database that takes no changes will do where there is nothing to change.
 async fn migrate(
     db: &mut PgConnection,
-    takes_newer: bool,
+    allow_newer: bool,
     signer: &AuditSigner,
 ) -> Result<(), Failure> {
     let progress = migrations::progress(db).await?;
     let is_current = progress.pending.is_empty() && progress.changed.is_empty();
     if migrations::is_read_only(db).await? {
         tracing::warn!("the database takes no changes (read_only)");
-        if is_current && (progress.unknown == 0 || takes_newer) {
+        if is_current && (progress.unknown == 0 || allow_newer) {
             return Ok(());
         }
         let pending = progress.pending.join(", ");
         let text = format!("the database takes no changes, and migrations are to come: {pending}");
-        return Err(Failure::Unfit(vec![text]));
+        return Err(Failure::UnsuitableDatabase(vec![text]));
     }
     let is_empty = progress.pending.len() == progress.known;
-    if !is_empty && tenant_access::concerns_role(&tenant_access::missing(db).await?) {
-        tenant_access::make_role(db).await.map_err(in_its_words)?;
+    if !is_empty && tenant_access::concerns_role(&tenant_access::list_missing(db).await?) {
+        tenant_access::create_role(db).await.map_err(database_failure)?;
     }
-    if takes_newer {
-        migrations::run_beside_newer(db).await?;
+    if allow_newer {
+        migrations::run_ignoring_newer(db).await?;
         if progress.unknown > 0 {
             tracing::warn!(migrations = progress.unknown, "the schema is a newer version's");
             return Ok(());
@@ -190,10 +190,10 @@ async fn migrate(
     } else {
         migrations::run(db).await?;
     }
-    let missing = tenant_access::missing(db).await?;
+    let missing = tenant_access::list_missing(db).await?;
     if !missing.is_empty() {
         let mut transaction = db.begin().await?;
-        tenant_access::make(&mut transaction).await.map_err(in_its_words)?;
+        tenant_access::create(&mut transaction).await.map_err(database_failure)?;
         transaction.commit().await?;
         let missing = missing.join("; ");
         tracing::warn!(missing, "what keeps tenants apart was missing, and is made again");
@@ -203,9 +203,9 @@ async fn migrate(
 }
 
 /// What the database refuses, without advice of ours: it says itself what to do.
-fn in_its_words(error: sqlx::Error) -> Failure {
+fn database_failure(error: sqlx::Error) -> Failure {
     match error.as_database_error() {
-        Some(refusal) => Failure::Unfit(vec![refusal.message().to_owned()]),
+        Some(refusal) => Failure::UnsuitableDatabase(vec![refusal.message().to_owned()]),
         None => error.into(),
     }
 }

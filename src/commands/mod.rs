@@ -2,13 +2,13 @@
 
 pub mod audit;
 pub mod benchmark;
-mod chores;
 mod connect;
 pub mod doctor;
 pub mod janitor;
 pub mod key;
 pub mod key_import;
 pub mod mail;
+mod maintenance;
 pub mod migrate;
 pub mod openapi;
 pub mod org;
@@ -38,16 +38,16 @@ pub enum Failure {
     #[error("{0}")]
     Postgres(#[from] postgres::Error),
     /// The database does not answer, or refuses us.
-    #[error("{}; check DATABASE_URL", database_words(.0))]
+    #[error("{}; check DATABASE_URL", database_message(.0))]
     Database(#[from] sqlx::Error),
     /// The database takes the connection and says nothing.
     #[error("the database said nothing within {0} seconds; check DATABASE_URL")]
-    Silent(u64),
+    DatabaseTimeout(u64),
     /// The database is not as the code needs it.
     #[error("{}", .0.join("\n  "))]
-    Unfit(Vec<String>),
+    UnsuitableDatabase(Vec<String>),
     /// The schema can not be brought up to date.
-    #[error("{}", migration_words(.0))]
+    #[error("{}", migration_message(.0))]
     Migrate(#[from] MigrateError),
     /// An address can not be listened on.
     #[error("{variable}: can not listen on {address}: {source}; set it to another address")]
@@ -78,14 +78,14 @@ pub enum Failure {
     Operation(#[from] crate::error::Error),
     /// A text is not what it was asked to be.
     #[error("{0}")]
-    Refused(String),
+    Message(String),
     /// Reading from or writing to the terminal, or starting threads, failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 /// What the database said, or why it did not.
-fn database_words(error: &sqlx::Error) -> String {
+fn database_message(error: &sqlx::Error) -> String {
     match error.as_database_error() {
         Some(refusal) => format!("the database refuses: {}", refusal.message()),
         None => format!("the database does not answer: {error}"),
@@ -93,7 +93,7 @@ fn database_words(error: &sqlx::Error) -> String {
 }
 
 /// Why the schema can not be brought up to date, and what to do about it.
-fn migration_words(error: &MigrateError) -> String {
+fn migration_message(error: &MigrateError) -> String {
     match error {
         MigrateError::VersionMissing(_) => {
             "the schema of this database is a newer Tenantry's: run that one; to go back to this \
@@ -103,7 +103,7 @@ fn migration_words(error: &MigrateError) -> String {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => format!(
             "the schema can not be brought up to date: {}; the role of DATABASE_URL has to own \
              the database",
-            database_words(error)
+            database_message(error)
         ),
         error => format!("the schema can not be brought up to date: {error}"),
     }
@@ -116,7 +116,7 @@ fn with_source(error: &crate::error::Error) -> String {
 }
 
 /// Writes to standard output. That nobody reads it any more is no failure.
-fn say(text: &str) -> Result<(), Failure> {
+fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

@@ -1,6 +1,6 @@
 //! `tenantry openapi`: prints the API's description.
 
-use crate::commands::{Failure, say};
+use crate::commands::{Failure, print};
 use crate::http::openapi;
 
 /// Prints the description as `openapi.yaml` holds it.
@@ -8,6 +8,6 @@ use crate::http::openapi;
 /// # Errors
 /// Where it can not be written.
 pub fn run() -> Result<(), Failure> {
-    let yaml = openapi::yaml().map_err(|error| Failure::Refused(error.to_string()))?;
-    say(&yaml)
+    let yaml = openapi::yaml().map_err(|error| Failure::Message(error.to_string()))?;
+    print(&yaml)
 }

@@ -1,25 +1,25 @@
 //! `tenantry org …`: what the operator's routes do, for who sits at the machine.
 
 use crate::app::App;
-use crate::commands::migrate::{configuration, with_app};
-use crate::commands::{Failure, say};
-use crate::domain::provisioning::{self, Order};
-use crate::domain::standing;
+use crate::commands::migrate::{load_config, with_app};
+use crate::commands::{Failure, print};
+use crate::domain::organization_status;
+use crate::domain::provisioning::{self, OrganizationSpec};
 use crate::error::Result;
-use crate::model::Invalid;
-use crate::model::audit::Trail;
+use crate::model::ValidationError;
+use crate::model::audit::AuditContext;
 use crate::model::ids::new_request_id;
-use crate::model::moment;
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{Domain, OrganizationName};
-use crate::model::origin::parse_listed;
+use crate::model::organization::{BusinessDomain, OrganizationName};
+use crate::model::origin::parse_comma_separated_origins;
 use crate::model::plan::Plan;
+use crate::model::timestamp;
 
 /// Who did it, for the trail.
-const BY: &str = "command";
+const ACTOR: &str = "command";
 
 /// An organization to be, as it was typed.
-pub struct Typed<'a> {
+pub struct CreateOrganizationArguments<'a> {
     /// Its id.
     pub org_id: &'a str,
     /// What it is called; its id, where that is left out.
@@ -36,38 +36,40 @@ pub struct Typed<'a> {
 ///
 /// # Errors
 /// Everything that is wrong with what was typed; an id that is taken.
-pub fn create(typed: &Typed<'_>) -> Result<(), Failure> {
-    let order = order(typed)?;
-    let minted = with_app(configuration()?, async |app| {
-        let trail = trail(app, "org create");
-        let made = app
+pub fn create(typed: &CreateOrganizationArguments<'_>) -> Result<(), Failure> {
+    let order = parse_arguments(typed)?;
+    let minted = with_app(load_config()?, async |app| {
+        let audit = audit_context(app, "org create");
+        let created = app
             .db
-            .transaction(async |tx| provisioning::provision(app, tx, &order, BY, &trail).await);
-        Ok(made.await?)
+            .transaction(async |tx| provisioning::provision(app, tx, &order, ACTOR, &audit).await);
+        Ok(created.await?)
     })?;
     let key = minted.secret.expose();
-    say(&format!("made {}; its key is shown once:\n{key}\n", order.handle.as_str()))
+    print(&format!("made {}; its key is shown once:\n{key}\n", order.handle.as_str()))
 }
 
-fn order(typed: &Typed<'_>) -> Result<Order, Failure> {
+fn parse_arguments(typed: &CreateOrganizationArguments<'_>) -> Result<OrganizationSpec, Failure> {
     let mut problems = Vec::new();
-    let mut note = |field: &str, Invalid(why): Invalid| problems.push(format!("{field} {why}"));
-    let handle = OrgHandle::parse(typed.org_id).map_err(|why| note("org_id", why)).ok();
+    let mut add_problem = |field: &str, ValidationError(why): ValidationError| {
+        problems.push(format!("{field} {why}"));
+    };
+    let handle = OrgHandle::parse(typed.org_id).map_err(|why| add_problem("org_id", why)).ok();
     let name = OrganizationName::parse(typed.name.unwrap_or(typed.org_id));
-    let name = name.map_err(|why| note("--name", why)).ok();
-    let domain = Domain::ALL.into_iter().find(|(_, word)| *word == typed.domain);
+    let name = name.map_err(|why| add_problem("--name", why)).ok();
+    let domain = BusinessDomain::ALL.into_iter().find(|(_, word)| *word == typed.domain);
     let plan = Plan::parse(typed.tier);
-    let origins = typed.allowed_origins.map(parse_listed).transpose();
-    let origins = origins.map_err(|why| note("--allowed-origins", why)).ok();
+    let origins = typed.allowed_origins.map(parse_comma_separated_origins).transpose();
+    let origins = origins.map_err(|why| add_problem("--allowed-origins", why)).ok();
     match (handle, name, plan, origins) {
-        (Some(handle), Some(name), Some(plan), Some(origins)) => Ok(Order {
+        (Some(handle), Some(name), Some(plan), Some(origins)) => Ok(OrganizationSpec {
             handle,
             name,
             domain: domain.map(|(domain, _)| domain),
             plan,
             allowed_origins: origins.unwrap_or_default(),
         }),
-        _ => Err(Failure::Refused(problems.join("\n  "))),
+        _ => Err(Failure::Message(problems.join("\n  "))),
     }
 }
 
@@ -77,11 +79,14 @@ fn order(typed: &Typed<'_>) -> Result<Order, Failure> {
 /// Not found.
 pub fn suspend(org_id: &str) -> Result<(), Failure> {
     let handle = handle(org_id)?;
-    let (standing, since) = with_app(configuration()?, async |app| {
-        let trail = trail(app, "org suspend");
-        Ok(app.db.transaction(async |tx| standing::suspend(tx, &handle, BY, &trail).await).await?)
+    let (standing, since) = with_app(load_config()?, async |app| {
+        let audit = audit_context(app, "org suspend");
+        Ok(app
+            .db
+            .transaction(async |tx| organization_status::suspend(tx, &handle, ACTOR, &audit).await)
+            .await?)
     })?;
-    say(&format!("{} is suspended since {}\n", standing.handle, moment::to_text(since)))
+    print(&format!("{} is suspended since {}\n", standing.handle, timestamp::format(since)))
 }
 
 /// Reactivates an organization.
@@ -90,13 +95,14 @@ pub fn suspend(org_id: &str) -> Result<(), Failure> {
 /// Not found.
 pub fn reactivate(org_id: &str) -> Result<(), Failure> {
     let handle = handle(org_id)?;
-    let standing = with_app(configuration()?, async |app| {
-        let trail = trail(app, "org reactivate");
-        let done =
-            app.db.transaction(async |tx| standing::reactivate(tx, &handle, BY, &trail).await);
+    let standing = with_app(load_config()?, async |app| {
+        let audit = audit_context(app, "org reactivate");
+        let done = app.db.transaction(async |tx| {
+            organization_status::reactivate(tx, &handle, ACTOR, &audit).await
+        });
         Ok(done.await?)
     })?;
-    say(&format!("{} is active\n", standing.handle))
+    print(&format!("{} is active\n", standing.handle))
 }
 
 /// Ends every key of an organization, and prints a new one: the only time it is shown. Before it,
@@ -106,11 +112,11 @@ pub fn reactivate(org_id: &str) -> Result<(), Failure> {
 /// Not found.
 pub fn rotate(org_id: &str) -> Result<(), Failure> {
     let handle = handle(org_id)?;
-    let rotated = with_app(configuration()?, async |app| {
-        let trail = trail(app, "org rotate");
-        let done = app
-            .db
-            .transaction(async |tx| provisioning::force_rotate(app, tx, &handle, BY, &trail).await);
+    let rotated = with_app(load_config()?, async |app| {
+        let audit = audit_context(app, "org rotate");
+        let done = app.db.transaction(async |tx| {
+            provisioning::force_rotate(app, tx, &handle, ACTOR, &audit).await
+        });
         Ok(done.await?)
     })?;
     let key = rotated.minted.secret.expose();
@@ -119,15 +125,15 @@ pub fn rotate(org_id: &str) -> Result<(), Failure> {
         .map(|it| format!("{} ({}) joined by a key\n", it.handle, it.role.as_str()))
         .collect();
     let joined = joined.concat();
-    say(&format!("{joined}every key of {org_id} has ended; its new one is shown once:\n{key}\n"))
+    print(&format!("{joined}every key of {org_id} has ended; its new one is shown once:\n{key}\n"))
 }
 
 fn handle(org_id: &str) -> Result<OrgHandle, Failure> {
     OrgHandle::parse(org_id)
-        .map_err(|_| Failure::Refused("There is no such organization".to_owned()))
+        .map_err(|_| Failure::Message("There is no such organization".to_owned()))
 }
 
-fn trail(app: &App, name: &str) -> Trail {
+fn audit_context(app: &App, name: &str) -> AuditContext {
     let request_id = new_request_id(&*app.entropy);
-    Trail::of_command(name, request_id, app.clock.now(), app.audit_signer.clone())
+    AuditContext::for_command(name, request_id, app.clock.now(), app.audit_signer.clone())
 }

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::commands::migrate::{CLUSTER, cluster_settings, start_cluster};
-use crate::commands::{Failure, say};
+use crate::commands::migrate::{CLUSTER_DIR, cluster_settings, start_cluster};
+use crate::commands::{Failure, print};
 use crate::config::database::DatabaseSettings;
 use crate::config::env::Env;
 use crate::postgres::{Cluster, has_cluster, upgrade as upgrade_cluster};
@@ -24,7 +24,7 @@ pub fn run(program: &str, arguments: &[OsString]) -> Result<(), Failure> {
     let settings = settings()?;
     let prepared = start_cluster(&settings)?;
     let Some(cluster) = &prepared.cluster else { return Ok(()) };
-    finish(cluster.client(program, cluster).args(arguments))
+    run_to_completion(cluster.client(program, cluster).args(arguments))
 }
 
 /// Moves the private database to the newest Postgres that is installed, or to the one in `to`.
@@ -33,40 +33,40 @@ pub fn run(program: &str, arguments: &[OsString]) -> Result<(), Failure> {
 /// Where there is none, a server uses it, or it can not be copied; it is as it was then.
 pub fn upgrade(to: Option<&Path>) -> Result<(), Failure> {
     let settings = settings()?;
-    let done = upgrade_cluster(&cluster_settings(&settings)?, to, copy)?;
-    say(&match done {
+    let upgraded = upgrade_cluster(&cluster_settings(&settings)?, to, copy_database)?;
+    print(&match upgraded {
         None => "the data is of the newest Postgres that is installed already\n".to_owned(),
         Some(done) => format!(
             "the data was of Postgres {} and is of {} now; once all is well, remove {}\n",
             done.from,
             done.to,
-            done.kept.display()
+            done.old_data.display()
         ),
     })
 }
 
 fn settings() -> Result<DatabaseSettings, Failure> {
-    let mut env = Env::of_process();
+    let mut env = Env::from_process();
     let settings = DatabaseSettings::read(&mut env);
-    env.problems()?;
+    env.check_problems()?;
     if settings.url.is_some() {
         let text = "DATABASE_URL is set, so no private Postgres is used";
-        return Err(Failure::Refused(text.to_owned()));
+        return Err(Failure::Message(text.to_owned()));
     }
-    let home = settings.data_dir.join(CLUSTER);
+    let home = settings.data_dir.join(CLUSTER_DIR);
     if !has_cluster(&home) {
         let home = std::path::absolute(home)?;
         let text = format!(
             "there is no private Postgres in {} yet: tenantry migrate makes one, with its secrets",
             home.display()
         );
-        return Err(Failure::Refused(text));
+        return Err(Failure::Message(text));
     }
     Ok(settings)
 }
 
 /// Copies everything, while nobody may write.
-fn copy(old: &Cluster, new: &Cluster, folder: &Path) -> Result<(), Failure> {
+fn copy_database(old: &Cluster, new: &Cluster, folder: &Path) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let options = |cluster: &Cluster| PgConnectOptions::from_str(&cluster.url("tenantry"));
     let dump = folder.join("dump");
@@ -75,18 +75,20 @@ fn copy(old: &Cluster, new: &Cluster, folder: &Path) -> Result<(), Failure> {
         let mut transaction = source.begin().await?;
         catalog::lock_tables(&mut transaction).await?;
         let programs = if new.program("pg_dump").is_file() { new } else { old };
-        finish(old.client("pg_dump", programs).arg("--format=custom").arg("--file").arg(&dump))?;
+        run_to_completion(
+            old.client("pg_dump", programs).arg("--format=custom").arg("--file").arg(&dump),
+        )?;
         let mut target = options(new)?.connect().await?;
-        tenant_access::make_role(&mut target).await?;
+        tenant_access::create_role(&mut target).await?;
         let programs = if new.program("pg_restore").is_file() { new } else { old };
         let mut restore = new.client("pg_restore", programs);
         restore.args(["--dbname=tenantry", "--exit-on-error", "--single-transaction"]);
-        finish(restore.arg(&dump))?;
+        run_to_completion(restore.arg(&dump))?;
         let before = migrations::progress(&mut transaction).await?;
         let after = migrations::progress(&mut target).await?;
         let rows = catalog::count_rows(&mut transaction).await?;
         if before.pending != after.pending || rows != catalog::count_rows(&mut target).await? {
-            return Err(Failure::Refused("the copy is not whole; nothing was changed".to_owned()));
+            return Err(Failure::Message("the copy is not whole; nothing was changed".to_owned()));
         }
         target.close().await?;
         transaction.rollback().await?;
@@ -95,10 +97,10 @@ fn copy(old: &Cluster, new: &Cluster, folder: &Path) -> Result<(), Failure> {
     })
 }
 
-fn finish(command: &mut Command) -> Result<(), Failure> {
+fn run_to_completion(command: &mut Command) -> Result<(), Failure> {
     let program = command.get_program().display().to_string();
     let status = command.status().map_err(|error| {
-        Failure::Refused(format!("{program} can not be run ({error}); is it installed?"))
+        Failure::Message(format!("{program} can not be run ({error}); is it installed?"))
     })?;
-    if status.success() { Ok(()) } else { Err(Failure::Refused(format!("{program}: {status}"))) }
+    if status.success() { Ok(()) } else { Err(Failure::Message(format!("{program}: {status}"))) }
 }

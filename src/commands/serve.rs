@@ -11,18 +11,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::SystemClock;
-use crate::commands::migrate::{Prepared, configuration, prepare};
+use crate::commands::migrate::{PreparedDatabase, load_config, prepare_database};
 use crate::commands::signals::Signals;
-use crate::commands::{Failure, chores, say};
+use crate::commands::{Failure, maintenance, print};
 use crate::config::Config;
 use crate::config::telemetry::MetricsListener;
 use crate::entropy::SystemEntropy;
-use crate::http::listener::{Drained, Limits, Stop, serve};
+use crate::http::listener::{ConnectionLimits, DrainOutcome, ShutdownSignal, serve};
 use crate::http::{metrics, router};
 use crate::telemetry::Telemetry;
 
 /// How many descriptors are left for other things than connections of clients and to the database.
-const DESCRIPTORS: usize = 256;
+const RESERVED_DESCRIPTORS: usize = 256;
 
 /// Serves until told to stop (SIGINT, SIGTERM, SIGQUIT), then finishes what is under way. Told by
 /// an orchestrator, it still takes connections for a while, so that whoever reads its readiness can
@@ -31,11 +31,11 @@ const DESCRIPTORS: usize = 256;
 /// # Errors
 /// Whatever keeps the server from starting.
 pub fn run() -> Result<(), Failure> {
-    let config = configuration()?;
+    let config = load_config()?;
     let telemetry = Telemetry::start(&config.telemetry)?;
     let listener = bind("LISTEN_ADDR", config.http.listen_addr)?;
     let metrics_listener = bind_metrics(config.telemetry.metrics)?;
-    let prepared = prepare(&config)?;
+    let prepared = prepare_database(&config)?;
     let data = match &prepared.cluster {
         Some(cluster) => {
             let (home, version) = (cluster.home().display(), cluster.version());
@@ -47,7 +47,7 @@ pub fn run() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         let stop = CancellationToken::new();
-        let Prepared { options, .. } = &prepared;
+        let PreparedDatabase { options, .. } = &prepared;
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
         let app = App::build(config, options.clone(), clock, entropy, stop.clone())?;
         serve_app(app, stop, (listener, metrics_listener), &telemetry, &data).await
@@ -64,47 +64,50 @@ async fn serve_app(
     data: &str,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let tried = app.mailer.try_out().await;
+    let tried = app.mailer.check_writable().await;
     tried.map_err(|(folder, cause)| Failure::MailFolder { folder, cause })?;
     let listener = TcpListener::from_std(listener)?;
     let metrics_listener = metrics_listener.map(TcpListener::from_std).transpose()?;
-    say(&welcome(listener.local_addr()?, local_addr(metrics_listener.as_ref()), data))?;
+    print(&welcome(listener.local_addr()?, local_addr(metrics_listener.as_ref()), data))?;
 
-    if !app.config.limits.is_on {
+    if !app.config.rate_limits.is_on {
         tracing::warn!("LIMITS_PROFILE=off: no rate is limited; for load tests only");
-        if app.config.limits.is_changed {
+        if app.config.rate_limits.has_overrides {
             tracing::warn!("LIMITS is set, and changes nothing while LIMITS_PROFILE is off");
         }
     }
-    let (serving, end) = (Stop::default(), CancellationToken::new());
-    let chores = chores::start(&app, telemetry.metrics(), &end);
+    let (server_stop, end) = (ShutdownSignal::default(), CancellationToken::new());
+    let maintenance = maintenance::start(&app, telemetry.metrics(), &end);
     let metrics_server = metrics_listener.map(|listener| {
         let router = metrics::router(app.clone(), telemetry.metrics());
-        let few = Limits { connections: 256, ..Limits::default() };
-        let stop = Stop { close: end.clone(), ..Stop::default() };
-        tokio::spawn(serve(listener, router, few, stop))
+        let metrics_limits = ConnectionLimits { connections: 256, ..ConnectionLimits::default() };
+        let stop = ShutdownSignal { close: end.clone(), ..ShutdownSignal::default() };
+        tokio::spawn(serve(listener, router, metrics_limits, stop))
     });
-    let limits = limits(&app.config);
-    let server = tokio::spawn(serve(listener, router(&app), limits, serving.clone()));
+    let limits = connection_limits(&app.config);
+    let server = tokio::spawn(serve(listener, router(&app), limits, server_stop.clone()));
 
-    let orchestrated = signals.next().await;
+    let is_graceful = signals.next().await;
     stop.cancel();
-    if orchestrated {
+    if is_graceful {
         tracing::info!("stopping: not ready any more, still answering");
-        serving.announce.cancel();
+        server_stop.announce.cancel();
         let grace = app.config.http.connections.shutdown_grace;
         let _ = tokio::time::timeout(grace, signals.next()).await;
     }
-    serving.close.cancel();
+    server_stop.close.cancel();
     tracing::info!("stopping: finishing what is under way");
     tokio::select! {
-        drained = server => if let Ok(Drained::Forced { connections }) = drained {
+        drained = server => if let Ok(DrainOutcome::Forced { connections }) = drained {
             tracing::warn!(connections, "connections cut off at the deadline");
         },
         _ = signals.next() => tracing::warn!("stopping: told again, not waiting"),
     }
     end.cancel();
-    for task in chores.into_iter().chain(metrics_server.map(|task| tokio::spawn(ended(task)))) {
+    for task in maintenance
+        .into_iter()
+        .chain(metrics_server.map(|task| tokio::spawn(wait_for_server(task))))
+    {
         let _ = task.await;
     }
     for pool in app.pools() {
@@ -114,28 +117,28 @@ async fn serve_app(
     Ok(())
 }
 
-async fn ended(server: JoinHandle<Drained>) {
+async fn wait_for_server(server: JoinHandle<DrainOutcome>) {
     let _ = server.await;
 }
 
 /// What clients may take, as the settings say, with fewer connections where the process may not
 /// have so many descriptors: its own limit is raised as far as it may be.
-fn limits(config: &Config) -> Limits {
+fn connection_limits(config: &Config) -> ConnectionLimits {
     let settings = &config.http.connections;
-    let mut allowed = getrlimit(Resource::Nofile);
-    allowed.current = allowed.maximum;
-    let _ = setrlimit(Resource::Nofile, allowed);
+    let mut open_files = getrlimit(Resource::Nofile);
+    open_files.current = open_files.maximum;
+    let _ = setrlimit(Resource::Nofile, open_files);
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    let others = DESCRIPTORS + config.database.max_connections as usize;
-    let connections = settings.most.min(descriptors.saturating_sub(others).max(64));
-    if connections < settings.most {
+    let reserved = RESERVED_DESCRIPTORS + config.database.max_connections as usize;
+    let connections = settings.max_connections.min(descriptors.saturating_sub(reserved).max(64));
+    if connections < settings.max_connections {
         tracing::warn!(connections, "the limit of open files allows fewer than MAX_CONNECTIONS");
     }
     // Behind a proxy, all connections are the proxy's.
     let is_direct = config.http.trusted_proxy_hops == 0;
-    let per_address = settings.most_per_address.min((connections / 2).max(1));
-    Limits {
+    let per_address = settings.max_per_address.min((connections / 2).max(1));
+    ConnectionLimits {
         first_byte: settings.keep_alive,
         headers: settings.header_timeout,
         idle: settings.keep_alive,
@@ -143,7 +146,7 @@ fn limits(config: &Config) -> Limits {
         connections,
         connections_per_address: if is_direct { per_address } else { usize::MAX },
         drain: settings.shutdown_drain,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     }
 }
 
@@ -158,7 +161,7 @@ fn bind(variable: &'static str, address: SocketAddr) -> Result<StdListener, Fail
 fn bind_metrics(setting: MetricsListener) -> Result<Option<StdListener>, Failure> {
     match setting {
         MetricsListener::Off => Ok(None),
-        MetricsListener::At(address) => bind("METRICS_ADDR", address).map(Some),
+        MetricsListener::Address(address) => bind("METRICS_ADDR", address).map(Some),
         MetricsListener::Default(address) => match bind("METRICS_ADDR", address) {
             Err(failure) => {
                 tracing::warn!("no metrics: {failure}");

@@ -72,7 +72,7 @@ pub(super) fn ignore_all() -> Result<(), Failure> {
     // Whoever listens to a signal does so for the life of the process, but may only begin within
     // a runtime.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let _within = runtime.enter();
+    let _guard = runtime.enter();
     ignore(&IGNORED)?;
     ignore(&[Known::HUP, Known::INT, Known::QUIT, Known::TERM])
 }

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 
 use crate::config::env::Env;
 use crate::config::keys::parse_switch;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::key_format::KeyFormat;
 
 /// What people's accounts and personal tokens are held to.
@@ -24,7 +24,7 @@ impl AccountSettings {
         // One text must not be of both kinds.
         let (one, other) = (token_format.prefix(), key_format.prefix());
         if one.starts_with(other) || other.starts_with(one) {
-            env.problem("PAT_PREFIX", "must not begin like KEY_PREFIX, or that like this");
+            env.add_problem("PAT_PREFIX", "must not begin like KEY_PREFIX, or that like this");
         }
         Self {
             require_email_verification: required.unwrap_or(false),
@@ -36,10 +36,10 @@ impl AccountSettings {
 
 /// The format of personal tokens, which checking one offline needs.
 pub fn token_format(env: &mut Env<'_>) -> KeyFormat {
-    env.optional("PAT_PREFIX", KeyFormat::parse).unwrap_or_else(KeyFormat::of_people)
+    env.optional("PAT_PREFIX", KeyFormat::parse).unwrap_or_else(KeyFormat::personal_token)
 }
 
-fn parse_days(text: &str) -> Result<i64, Invalid> {
+fn parse_days(text: &str) -> Result<i64, ValidationError> {
     let days = text.parse().ok().filter(|days| (1..=365).contains(days));
     days.ok_or("must be a number from 1 to 365".into())
 }

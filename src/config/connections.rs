@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::config::env::Env;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// How many connections there may be, and how long each waits for its client.
 #[derive(Clone, Copy)]
 pub struct ConnectionSettings {
     /// How many connections may be open at once.
-    pub most: usize,
+    pub max_connections: usize,
     /// How many of them from one client address.
-    pub most_per_address: usize,
+    pub max_per_address: usize,
     /// How long a connection may be idle, before its first request as between two.
     pub keep_alive: Duration,
     /// How long the head of a request may take to arrive.
@@ -49,8 +49,8 @@ impl ConnectionSettings {
         let most_per_address =
             env.optional("MAX_CONNECTIONS_PER_ADDRESS", parse_connections).unwrap_or(1_000);
         Self {
-            most,
-            most_per_address,
+            max_connections: most,
+            max_per_address: most_per_address,
             keep_alive,
             header_timeout,
             body_timeout,
@@ -62,13 +62,13 @@ impl ConnectionSettings {
     }
 }
 
-fn parse_seconds(text: &str, least: u64) -> Result<Duration, Invalid> {
-    let seconds = text.parse().ok().filter(|seconds| (least..=3_600).contains(seconds));
-    let invalid = || format!("must be a whole number of seconds from {least} to 3600").into();
+fn parse_seconds(text: &str, min: u64) -> Result<Duration, ValidationError> {
+    let seconds = text.parse().ok().filter(|seconds| (min..=3_600).contains(seconds));
+    let invalid = || format!("must be a whole number of seconds from {min} to 3600").into();
     seconds.map(Duration::from_secs).ok_or_else(invalid)
 }
 
-fn parse_connections(text: &str) -> Result<usize, Invalid> {
+fn parse_connections(text: &str) -> Result<usize, ValidationError> {
     let connections = text.parse().ok().filter(|it| (1..=1_000_000).contains(it));
     connections.ok_or("must be a number from 1 to 1000000".into())
 }

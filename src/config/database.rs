@@ -8,12 +8,12 @@ use sqlx::postgres::PgConnectOptions;
 use crate::config::database_url::{self, Surroundings};
 use crate::config::env::Env;
 use crate::config::keys::parse_switch;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// The most connections that a private Postgres is asked for: it takes 100, some for itself.
-const PRIVATE: u32 = 90;
+const MAX_PRIVATE_CONNECTIONS: u32 = 90;
 /// How long a database that is not there yet is waited for.
-const WAIT: Duration = Duration::from_secs(30);
+const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 
 /// Where the database is.
 pub struct DatabaseSettings {
@@ -26,7 +26,7 @@ pub struct DatabaseSettings {
     /// Whether a server is ready while its database takes no changes.
     pub is_ready_when_read_only: bool,
     /// Whether a schema of a newer version is worked with.
-    pub takes_newer_schema: bool,
+    pub allow_newer_schema: bool,
     /// Where a private database and our own secrets lie.
     pub data_dir: PathBuf,
     /// Which Postgres to run; `None` looks in the usual places.
@@ -36,10 +36,12 @@ pub struct DatabaseSettings {
 impl DatabaseSettings {
     /// Reads them from `env`.
     pub fn read(env: &mut Env<'_>) -> Self {
-        let max_connections = env.optional("DATABASE_MAX_CONNECTIONS", parse_size).unwrap_or(10);
-        if max_connections > PRIVATE && !env.is_set("DATABASE_URL") {
-            let problem = format!("must be at most {PRIVATE} for a private Postgres");
-            env.problem("DATABASE_MAX_CONNECTIONS", problem);
+        let max_connections =
+            env.optional("DATABASE_MAX_CONNECTIONS", parse_connections).unwrap_or(10);
+        if max_connections > MAX_PRIVATE_CONNECTIONS && !env.is_set("DATABASE_URL") {
+            let problem =
+                format!("must be at most {MAX_PRIVATE_CONNECTIONS} for a private Postgres");
+            env.add_problem("DATABASE_MAX_CONNECTIONS", problem);
         }
         // The driver takes it for `prefer` where it is misspelt.
         let ssl_mode = env.optional("PGSSLMODE", database_url::parse_ssl_mode);
@@ -49,11 +51,11 @@ impl DatabaseSettings {
         Self {
             url: env.optional("DATABASE_URL", |text| database_url::parse(text, around)),
             max_connections,
-            wait: wait.unwrap_or(WAIT),
+            wait: wait.unwrap_or(DEFAULT_WAIT),
             is_ready_when_read_only: env
                 .optional("READY_WHEN_READ_ONLY", parse_switch)
                 .unwrap_or(true),
-            takes_newer_schema: env.optional("ALLOW_NEWER_SCHEMA", parse_switch).unwrap_or(false),
+            allow_newer_schema: env.optional("ALLOW_NEWER_SCHEMA", parse_switch).unwrap_or(false),
             data_dir: data_dir(env),
             pg_bin_dir: env.optional("PG_BIN_DIR", |text| Ok(PathBuf::from(text))),
         }
@@ -66,12 +68,12 @@ pub fn data_dir(env: &mut Env<'_>) -> PathBuf {
     set.unwrap_or_else(|| PathBuf::from(".tenantry"))
 }
 
-fn parse_size(text: &str) -> Result<u32, Invalid> {
+fn parse_connections(text: &str) -> Result<u32, ValidationError> {
     let size = text.parse().ok().filter(|size| (1..=1000).contains(size));
     size.ok_or("must be a number from 1 to 1000".into())
 }
 
-fn parse_wait(text: &str) -> Result<Duration, Invalid> {
+fn parse_wait(text: &str) -> Result<Duration, ValidationError> {
     let seconds = text.parse().ok().filter(|seconds| *seconds <= 3600);
     seconds.map(Duration::from_secs).ok_or("must be a number of seconds from 0 to 3600".into())
 }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use sqlx::postgres::PgConnectOptions;
 use url::{Host, Url};
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// The parameters that the driver takes, beside `options[name]`.
 const PARAMETERS: [&str; 18] = [
@@ -51,13 +51,14 @@ pub struct Surroundings<'a> {
 /// # Errors
 /// Where it is not a URL of a Postgres, or has a parameter that is unknown, given twice or
 /// malformed. The words hold no value: one of them may be a password.
-pub fn parse(text: &str, around: Surroundings<'_>) -> Result<PgConnectOptions, Invalid> {
+pub fn parse(text: &str, around: Surroundings<'_>) -> Result<PgConnectOptions, ValidationError> {
     let wrong = "must be a URL such as postgres://user:password@host:5432/tenantry, with what is \
                  special percent-encoded";
     let url = Url::parse(text).map_err(|_| wrong)?;
     // A password with `?` or `&` in it ends up among the parameters.
-    let is_clear = url.fragment().is_none() && url.query_pairs().all(|(name, _)| is_name(&name));
-    if !matches!(url.scheme(), "postgres" | "postgresql") || !is_clear {
+    let is_unambiguous =
+        url.fragment().is_none() && url.query_pairs().all(|(name, _)| is_parameter_name(&name));
+    if !matches!(url.scheme(), "postgres" | "postgresql") || !is_unambiguous {
         return Err(wrong.into());
     }
     check_names(&url)?;
@@ -92,14 +93,14 @@ pub fn parse(text: &str, around: Surroundings<'_>) -> Result<PgConnectOptions, I
 ///
 /// # Errors
 /// Where it is none.
-pub fn parse_ssl_mode(text: &str) -> Result<String, Invalid> {
+pub fn parse_ssl_mode(text: &str) -> Result<String, ValidationError> {
     let known = SSL_MODES.iter().find(|mode| mode.eq_ignore_ascii_case(text));
     known
         .map(ToString::to_string)
         .ok_or_else(|| format!("must be one of {}", SSL_MODES.join(", ")).into())
 }
 
-fn check_names(url: &Url) -> Result<(), Invalid> {
+fn check_names(url: &Url) -> Result<(), ValidationError> {
     let mut seen = BTreeSet::new();
     for (name, _) in url.query_pairs() {
         let is_option = name.starts_with("options[") && name.ends_with(']');
@@ -119,10 +120,10 @@ fn check_names(url: &Url) -> Result<(), Invalid> {
 }
 
 /// The `sslmode` that holds, if there is one and it is sound.
-fn check_ssl(url: &Url, around: Surroundings<'_>) -> Result<Option<String>, Invalid> {
+fn check_ssl(url: &Url, around: Surroundings<'_>) -> Result<Option<String>, ValidationError> {
     let mode = value(url, &["sslmode", "ssl-mode"]);
     let mode = mode.map(|mode| parse_ssl_mode(&mode)).transpose();
-    let mode = mode.map_err(|Invalid(why)| format!("has an `sslmode`, which {why}"))?;
+    let mode = mode.map_err(|ValidationError(why)| format!("has an `sslmode`, which {why}"))?;
     let mode = mode.or_else(|| around.ssl_mode.map(ToOwned::to_owned));
     let verifies = mode.as_deref().is_some_and(|mode| !matches!(mode, "disable" | "prefer"));
     if around.has_root_certificate && !verifies {
@@ -150,7 +151,7 @@ fn value(url: &Url, names: &[&str]) -> Option<String> {
 
 /// Whether the text may be repeated: it looks like the name of a parameter, not like the rest of a
 /// password.
-fn is_name(text: &str) -> bool {
+fn is_parameter_name(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
     (1..=64).contains(&text.len()) && text.chars().all(is_plain)
 }
@@ -159,14 +160,14 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn refusal(text: &str) -> String {
+    fn parse_error(text: &str) -> String {
         parse(text, Surroundings::default()).expect_err("refused").0.into_owned()
     }
 
     #[test]
     fn an_unknown_parameter_is_refused_by_its_name() {
         for name in ["ssl_mode", "sslmod", "SSLMODE", "schema", "channel_binding"] {
-            let told = refusal(&format!("postgres://u:hunter2@localhost/db?{name}=hunter2"));
+            let told = parse_error(&format!("postgres://u:hunter2@localhost/db?{name}=hunter2"));
             assert!(told.contains(&format!("`{name}`")), "{told}");
             assert!(told.contains("sslmode") && !told.contains("hunter2"), "{told}");
         }
@@ -174,10 +175,10 @@ mod tests {
 
     #[test]
     fn a_parameter_given_twice_or_malformed_is_refused() {
-        let twice = refusal("postgres://localhost/db?sslmode=verify-full&sslmode=disable");
+        let twice = parse_error("postgres://localhost/db?sslmode=verify-full&sslmode=disable");
         assert!(twice.contains("once"), "{twice}");
         for mode in ["requires", "allow", "on", ""] {
-            let told = refusal(&format!("postgres://localhost/db?sslmode={mode}"));
+            let told = parse_error(&format!("postgres://localhost/db?sslmode={mode}"));
             assert!(told.contains("`sslmode`, which must be one of disable"), "{told}");
         }
     }
@@ -186,7 +187,7 @@ mod tests {
     fn a_password_that_is_not_encoded_is_not_repeated() {
         for text in ["postgres://u:12?hunter2&hunter2@localhost/db", "postgres://u:1#hunter2@h/db"]
         {
-            assert!(!refusal(text).contains("hunter2"), "{text}");
+            assert!(!parse_error(text).contains("hunter2"), "{text}");
         }
     }
 
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!(mode(&format!("postgres://h/db?sslmode=require&{root}")), "VerifyCa");
         assert_eq!(mode(&format!("postgres://h/db?sslmode=verify-full&{root}")), "VerifyFull");
         for without in ["", "&sslmode=prefer", "&sslmode=disable"] {
-            let told = refusal(&format!("postgres://h/db?{root}{without}"));
+            let told = parse_error(&format!("postgres://h/db?{root}{without}"));
             assert!(told.contains("sslmode=verify-full"), "{told}");
         }
         // The mode may come from PGSSLMODE; that of the URL is stronger.
@@ -245,7 +246,7 @@ mod tests {
             assert_eq!(mode("postgres://h/db", Some(given)).expect("good"), found);
         }
         for refused in ["postgres://h/db", "postgres://h/db?sslmode=prefer"] {
-            let Invalid(told) = mode(refused, None).expect_err("refused");
+            let ValidationError(told) = mode(refused, None).expect_err("refused");
             assert!(told.contains("PGSSLROOTCERT"), "{told}");
         }
     }

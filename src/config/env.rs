@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::config::ConfigError;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 type Source<'a> = Box<dyn Fn(&str) -> Option<String> + 'a>;
 
@@ -18,13 +18,13 @@ pub struct Env<'a> {
 impl<'a> Env<'a> {
     /// The environment of this process.
     #[must_use]
-    pub fn of_process() -> Self {
+    pub fn from_process() -> Self {
         // What is no UTF-8 is set all the same: to something that no setting takes.
-        Self::from(|name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
+        Self::from_source(|name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
     /// Variables from anywhere.
-    pub fn from(source: impl Fn(&str) -> Option<String> + 'a) -> Self {
+    pub fn from_source(source: impl Fn(&str) -> Option<String> + 'a) -> Self {
         Self {
             source: Box::new(source),
             defaults: HashMap::new(),
@@ -44,21 +44,21 @@ impl<'a> Env<'a> {
     pub fn optional<T>(
         &mut self,
         name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+        parse: impl FnOnce(&str) -> Result<T, ValidationError>,
     ) -> Option<T> {
-        let text = self.text(name)?;
+        let text = self.lookup(name)?;
         let text = text.trim();
-        let parsed = if is_quoted(text) { Err(QUOTED.into()) } else { parse(text) };
-        parsed.map_err(|Invalid(why)| self.problem(name, why)).ok()
+        let parsed = if is_quoted(text) { Err(QUOTED_MESSAGE.into()) } else { parse(text) };
+        parsed.map_err(|ValidationError(why)| self.add_problem(name, why)).ok()
     }
 
     /// Whether the variable is set to anything.
     pub fn is_set(&mut self, name: &'static str) -> bool {
-        self.text(name).is_some()
+        self.lookup(name).is_some()
     }
 
     /// Notes a problem with a variable.
-    pub fn problem(&mut self, name: &'static str, problem: impl Into<String>) {
+    pub fn add_problem(&mut self, name: &'static str, problem: impl Into<String>) {
         self.problems.push((name, problem.into()));
     }
 
@@ -72,22 +72,22 @@ impl<'a> Env<'a> {
     ///
     /// # Errors
     /// All of them.
-    pub fn problems(&mut self) -> Result<(), ConfigError> {
+    pub fn check_problems(&mut self) -> Result<(), ConfigError> {
         if self.problems.is_empty() {
             return Ok(());
         }
         Err(ConfigError(std::mem::take(&mut self.problems)))
     }
 
-    fn text(&mut self, name: &'static str) -> Option<String> {
+    fn lookup(&mut self, name: &'static str) -> Option<String> {
         self.names.insert(name);
         let set = (self.source)(name).filter(|text| !text.trim().is_empty());
         set.or_else(|| self.defaults.get(name).cloned())
     }
 }
 
-const QUOTED: &str = "must not be in quotes: docker --env-file and kubectl --from-env-file keep \
-                      them as a part of the value";
+const QUOTED_MESSAGE: &str = "must not be in quotes: docker --env-file and kubectl \
+                              --from-env-file keep them as a part of the value";
 const QUOTES: [char; 2] = ['"', '\''];
 
 /// Whether the whole text stands in quotes.
@@ -100,9 +100,9 @@ fn is_quoted(text: &str) -> bool {
 /// # Errors
 /// A secret that begins or ends with a quote, which is a part of no generated one: it was written
 /// around it, and would never match.
-pub fn unquoted(secret: &str) -> Result<&str, Invalid> {
+pub fn check_unquoted(secret: &str) -> Result<&str, ValidationError> {
     if secret.starts_with(QUOTES) || secret.ends_with(QUOTES) {
-        return Err(QUOTED.into());
+        return Err(QUOTED_MESSAGE.into());
     }
     Ok(secret)
 }

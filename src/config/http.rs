@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::config::connections::ConnectionSettings;
 use crate::config::env::Env;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::origin::{Origin, TrustedOrigins};
 
 /// Where and how we listen.
@@ -33,16 +33,16 @@ impl HttpSettings {
             .optional("LISTEN_ADDR", parse_addr)
             .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
         let public_url = env.optional("PUBLIC_URL", parse_public_url);
-        let public_url = public_url.unwrap_or_else(|| own_url(listen_addr));
+        let public_url = public_url.unwrap_or_else(|| default_public_url(listen_addr));
         let dashboards = env.optional("DASHBOARD_ORIGINS", parse_origins).unwrap_or_default();
         Self {
             listen_addr,
             trusted_origins: TrustedOrigins::new(public_url.clone(), dashboards),
             public_url,
             trusted_proxy_hops: env.optional("TRUSTED_PROXY_HOPS", parse_hops).unwrap_or(0),
-            max_in_flight: env.optional("MAX_IN_FLIGHT", parse_places).unwrap_or(2_000),
+            max_in_flight: env.optional("MAX_IN_FLIGHT", parse_in_flight).unwrap_or(2_000),
             max_in_flight_per_caller: env
-                .optional("MAX_IN_FLIGHT_PER_CALLER", parse_places)
+                .optional("MAX_IN_FLIGHT_PER_CALLER", parse_in_flight)
                 .unwrap_or(500),
             connections: ConnectionSettings::read(env),
         }
@@ -56,12 +56,12 @@ impl HttpSettings {
 }
 
 /// Reads `address:port`.
-pub(super) fn parse_addr(text: &str) -> Result<SocketAddr, Invalid> {
+pub(super) fn parse_addr(text: &str) -> Result<SocketAddr, ValidationError> {
     text.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080".into())
 }
 
-fn parse_public_url(text: &str) -> Result<Url, Invalid> {
-    let bare = |url: &Url| {
+fn parse_public_url(text: &str) -> Result<Url, ValidationError> {
+    let is_bare = |url: &Url| {
         matches!(url.scheme(), "http" | "https")
             && url.path() == "/"
             && url.query().is_none()
@@ -69,25 +69,25 @@ fn parse_public_url(text: &str) -> Result<Url, Invalid> {
             && url.username().is_empty()
             && url.password().is_none()
     };
-    let url = Url::parse(text).ok().filter(bare);
+    let url = Url::parse(text).ok().filter(is_bare);
     url.ok_or("must be http:// or https:// and a host, without a path".into())
 }
 
-fn parse_origins(text: &str) -> Result<Vec<Origin>, Invalid> {
+fn parse_origins(text: &str) -> Result<Vec<Origin>, ValidationError> {
     text.split(',').map(|origin| Origin::parse(origin.trim())).collect()
 }
 
-fn parse_hops(text: &str) -> Result<usize, Invalid> {
+fn parse_hops(text: &str) -> Result<usize, ValidationError> {
     let hops = text.parse().ok().filter(|hops| *hops <= 16);
     hops.ok_or("must be a number from 0 to 16".into())
 }
 
-fn parse_places(text: &str) -> Result<usize, Invalid> {
+fn parse_in_flight(text: &str) -> Result<usize, ValidationError> {
     let places = text.parse().ok().filter(|places| (1..=1_000_000).contains(places));
     places.ok_or("must be a number from 1 to 1000000".into())
 }
 
-fn own_url(addr: SocketAddr) -> Url {
+fn default_public_url(addr: SocketAddr) -> Url {
     let mut url: Url = Url::parse("http://localhost/").unwrap_or_else(|_| unreachable!());
     let _ = url.set_ip_host(addr.ip());
     let _ = url.set_port(Some(addr.port()));

@@ -1,8 +1,8 @@
 //! What keys look like, how they are digested, and what they can be allowed.
 
 use crate::config::env::Env;
-use crate::config::named_secret::{NamedSecret, parse_list};
-use crate::model::Invalid;
+use crate::config::named_secret::{NamedSecret, parse_named_secrets};
+use crate::model::ValidationError;
 use crate::model::key_format::KeyFormat;
 use crate::model::scope::{Scope, ScopeCatalogue};
 
@@ -15,21 +15,21 @@ pub struct KeySettings {
     /// What keys can be allowed.
     pub scopes: ScopeCatalogue,
     /// Whether texts of another format are looked up among the imported keys.
-    pub import: bool,
+    pub is_import_enabled: bool,
 }
 
 impl KeySettings {
     pub(super) fn read(env: &mut Env<'_>) -> Self {
-        let peppers = env.optional("KEY_PEPPERS", parse_list);
+        let peppers = env.optional("KEY_PEPPERS", parse_named_secrets);
         if !env.is_set("KEY_PEPPERS") {
-            env.problem("KEY_PEPPERS", "must be set when DATABASE_URL is");
+            env.add_problem("KEY_PEPPERS", "must be set when DATABASE_URL is");
         }
         let scopes = env.optional("SCOPES", parse_scopes).unwrap_or_default();
         Self {
             format: key_format(env),
             peppers: peppers.unwrap_or_default(),
-            scopes: ScopeCatalogue::with(&scopes),
-            import: env.optional("KEY_IMPORT", parse_switch).unwrap_or(false),
+            scopes: ScopeCatalogue::new(&scopes),
+            is_import_enabled: env.optional("KEY_IMPORT", parse_switch).unwrap_or(false),
         }
     }
 }
@@ -40,7 +40,7 @@ pub fn key_format(env: &mut Env<'_>) -> KeyFormat {
 }
 
 /// Reads `on` or `off`.
-pub(super) fn parse_switch(text: &str) -> Result<bool, Invalid> {
+pub(super) fn parse_switch(text: &str) -> Result<bool, ValidationError> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),
@@ -48,6 +48,6 @@ pub(super) fn parse_switch(text: &str) -> Result<bool, Invalid> {
     }
 }
 
-fn parse_scopes(text: &str) -> Result<Vec<Scope>, Invalid> {
+fn parse_scopes(text: &str) -> Result<Vec<Scope>, ValidationError> {
     text.split(',').map(|word| Scope::parse(word.trim())).collect()
 }

@@ -10,7 +10,7 @@ use lettre::{Address, AsyncSmtpTransport, Tokio1Executor};
 use url::{Host, Url};
 
 use crate::config::env::Env;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// How mail is sent, and as whom.
 pub struct MailSettings {
@@ -28,12 +28,15 @@ impl MailSettings {
         let smtp = env.optional("SMTP_URL", |text| SmtpSettings::parse(text, public_url));
         let from = env.optional("MAIL_FROM", parse_from);
         if env.is_set("SMTP_URL") && !env.is_set("MAIL_FROM") {
-            env.problem("MAIL_FROM", "must be set when SMTP_URL is");
+            env.add_problem("MAIL_FROM", "must be set when SMTP_URL is");
         }
         if env.is_set("SMTP_URL") && !env.is_set("PUBLIC_URL") {
-            env.problem("PUBLIC_URL", "must be set when SMTP_URL is: links in mails lead there");
+            env.add_problem(
+                "PUBLIC_URL",
+                "must be set when SMTP_URL is: links in mails lead there",
+            );
         }
-        Self { smtp, from: from.unwrap_or_else(nobody) }
+        Self { smtp, from: from.unwrap_or_else(default_sender) }
     }
 }
 
@@ -42,13 +45,13 @@ impl SmtpSettings {
     ///
     /// # Errors
     /// Where the URL is wrong or unclear, in words that do not repeat it.
-    pub fn parse(text: &str, public_url: &Url) -> Result<Self, Invalid> {
+    pub fn parse(text: &str, public_url: &Url) -> Result<Self, ValidationError> {
         let wrong = "must be smtps://user:password@host:port, or smtp:// with ?tls=required or \
                      without TLS; user and password percent-encoded, or left out";
-        let url = Url::parse(text).ok().filter(is_clear).ok_or(wrong)?;
+        let url = Url::parse(text).ok().filter(is_unambiguous).ok_or(wrong)?;
         let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(text).map_err(|_| wrong)?;
         if url.path().trim_matches('/').is_empty() {
-            return Ok(Self(builder.hello_name(greeting(public_url))));
+            return Ok(Self(builder.hello_name(hello_name(public_url))));
         }
         Ok(Self(builder))
     }
@@ -62,7 +65,7 @@ impl SmtpSettings {
 
 /// Whether nothing in the URL would be passed over in silence: a misspelt `tls` must not turn into
 /// a password sent in the clear, nor a lone user into no sign-in at all.
-fn is_clear(url: &Url) -> bool {
+fn is_unambiguous(url: &Url) -> bool {
     url.host_str().is_some_and(|host| !host.is_empty())
         && url.username().is_empty() == url.password().is_none_or(str::is_empty)
         && url.query_pairs().all(|(name, _)| name == "tls")
@@ -70,7 +73,7 @@ fn is_clear(url: &Url) -> bool {
         && url.fragment().is_none()
 }
 
-fn greeting(public_url: &Url) -> ClientId {
+fn hello_name(public_url: &Url) -> ClientId {
     match public_url.host() {
         Some(Host::Domain(name)) => ClientId::Domain(name.to_owned()),
         Some(Host::Ipv4(address)) => ClientId::Ipv4(address),
@@ -79,14 +82,14 @@ fn greeting(public_url: &Url) -> ClientId {
     }
 }
 
-fn parse_from(text: &str) -> Result<Mailbox, Invalid> {
+fn parse_from(text: &str) -> Result<Mailbox, ValidationError> {
     let is_plain = !text.contains(char::is_control);
     let from: Option<Mailbox> = text.parse().ok().filter(|_| is_plain);
     let from = from.filter(|it| AsRef::<str>::as_ref(&it.email).is_ascii());
     from.ok_or("must be a mailbox, such as Tenantry <no-reply@example.com>".into())
 }
 
-fn nobody() -> Mailbox {
+fn default_sender() -> Mailbox {
     let address = Address::new("no-reply", "localhost").unwrap_or_else(|_| unreachable!());
     Mailbox::new(Some("Tenantry".to_owned()), address)
 }
@@ -104,10 +107,10 @@ mod tests {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, text)| (*text).to_owned())
         };
-        let mut env = Env::from(find);
+        let mut env = Env::from_source(find);
         let public_url = Url::parse("https://auth.example.com/").expect("a URL");
         let settings = MailSettings::read(&mut env, &public_url);
-        env.problems().map(|()| settings)
+        env.check_problems().map(|()| settings)
     }
 
     fn problems(variables: &[(&str, &str)]) -> Vec<(&'static str, String)> {

@@ -4,12 +4,12 @@
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::config::env::{Env, unquoted};
-use crate::model::Invalid;
+use crate::config::env::{Env, check_unquoted};
+use crate::model::ValidationError;
 use crate::model::master_scope::MasterScope;
 
 /// The shortest secret, in bytes.
-const SHORTEST: usize = 32;
+const MIN_LENGTH: usize = 32;
 
 /// The operator's secrets. Only their digests are kept.
 pub struct MasterKeys(Vec<(MasterScope, [u8; 32])>);
@@ -27,25 +27,25 @@ impl MasterKeys {
     /// Whether `text` is a secret of `scope`. Every secret of every scope is compared, in constant
     /// time; a scope without a secret admits nobody.
     #[must_use]
-    pub fn admit(&self, scope: MasterScope, text: &str) -> bool {
-        let shown: [u8; 32] = Sha256::digest(text).into();
+    pub fn verify(&self, scope: MasterScope, text: &str) -> bool {
+        let presented: [u8; 32] = Sha256::digest(text).into();
         let found = self.0.iter().fold(Choice::from(0), |found, (of, digest)| {
-            found | (digest.ct_eq(&shown) & Choice::from(u8::from(*of == scope)))
+            found | (digest.ct_eq(&presented) & Choice::from(u8::from(*of == scope)))
         });
         found.into()
     }
 }
 
-fn parse_secrets(text: &str) -> Result<Vec<[u8; 32]>, Invalid> {
+fn parse_secrets(text: &str) -> Result<Vec<[u8; 32]>, ValidationError> {
     text.split(',').map(|secret| parse_secret(secret.trim())).collect()
 }
 
-fn parse_secret(text: &str) -> Result<[u8; 32], Invalid> {
-    let text = unquoted(text)?;
+fn parse_secret(text: &str) -> Result<[u8; 32], ValidationError> {
+    let text = check_unquoted(text)?;
     let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if text.len() < SHORTEST || !visible {
+    if text.len() < MIN_LENGTH || !visible {
         return Err(format!(
-            "must be secrets of at least {SHORTEST} visible ASCII characters, separated by commas"
+            "must be secrets of at least {MIN_LENGTH} visible ASCII characters, separated by commas"
         )
         .into());
     }
@@ -61,19 +61,19 @@ mod tests {
 
     fn keys(value: &str) -> Result<MasterKeys, crate::config::ConfigError> {
         let named = |name: &str| name == "MASTER_ADMIN_KEY_ORG_CREATE";
-        let mut env = Env::from(|name: &str| named(name).then(|| value.to_owned()));
+        let mut env = Env::from_source(|name: &str| named(name).then(|| value.to_owned()));
         let keys = MasterKeys::read(&mut env);
-        env.problems().map(|()| keys)
+        env.check_problems().map(|()| keys)
     }
 
     #[test]
     fn each_secret_of_a_scope_is_good_for_that_scope_alone() {
         let keys = keys(&format!("{NEW}, {OLD}")).expect("two secrets");
-        assert!(keys.admit(MasterScope::OrgCreate, OLD));
-        assert!(keys.admit(MasterScope::OrgCreate, NEW));
-        assert!(!keys.admit(MasterScope::OrgSuspend, NEW));
-        assert!(!keys.admit(MasterScope::OrgCreate, &NEW[1..]));
-        assert!(!keys.admit(MasterScope::OrgCreate, ""));
+        assert!(keys.verify(MasterScope::OrgCreate, OLD));
+        assert!(keys.verify(MasterScope::OrgCreate, NEW));
+        assert!(!keys.verify(MasterScope::OrgSuspend, NEW));
+        assert!(!keys.verify(MasterScope::OrgCreate, &NEW[1..]));
+        assert!(!keys.verify(MasterScope::OrgCreate, ""));
     }
 
     #[test]

@@ -10,13 +10,12 @@ pub mod database_url;
 pub mod env;
 pub mod http;
 pub mod keys;
-pub mod limits;
 pub mod mail;
 pub mod master_keys;
-mod members;
 pub mod named_secret;
 pub mod ownership;
 pub mod plans;
+pub mod rate_limits;
 pub mod retention;
 pub mod secrets_file;
 pub mod signup;
@@ -24,6 +23,7 @@ pub mod stripe;
 pub mod telemetry;
 pub mod tokens;
 pub mod traces;
+mod unique_object;
 
 use std::fmt;
 
@@ -32,10 +32,10 @@ use crate::config::database::DatabaseSettings;
 use crate::config::env::Env;
 use crate::config::http::HttpSettings;
 use crate::config::keys::KeySettings;
-use crate::config::limits::LimitSettings;
 use crate::config::mail::MailSettings;
 use crate::config::master_keys::MasterKeys;
 use crate::config::plans::Plans;
+use crate::config::rate_limits::RateLimitSettings;
 use crate::config::retention::RetentionSettings;
 use crate::config::signup::SignupSettings;
 use crate::config::stripe::StripeSettings;
@@ -65,7 +65,7 @@ pub struct Config {
     /// How Stripe's webhooks are taken.
     pub stripe: StripeSettings,
     /// How often things may be done.
-    pub limits: LimitSettings,
+    pub rate_limits: RateLimitSettings,
     /// How long what is over is kept.
     pub retention: RetentionSettings,
     /// What is logged, counted and traced, and where to.
@@ -78,14 +78,14 @@ impl Config {
     /// # Errors
     /// Every problem there is, not just the first.
     pub fn read(env: &mut Env<'_>) -> Result<Self, ConfigError> {
-        let config = Self::read_all(env);
-        env.problems()?;
+        let config = Self::read_leniently(env);
+        env.check_problems()?;
         Ok(config)
     }
 
     /// Reads what can be read, to look at: what is broken or missing is as if it were not set. The
     /// problems are left with `env`.
-    pub fn read_all(env: &mut Env<'_>) -> Self {
+    pub fn read_leniently(env: &mut Env<'_>) -> Self {
         let database = DatabaseSettings::read(env);
         let http = HttpSettings::read(env);
         let keys = KeySettings::read(env);
@@ -96,7 +96,7 @@ impl Config {
         let master_keys = MasterKeys::read(env);
         let plans = Plans::read(env);
         let stripe = StripeSettings::read(env);
-        let limits = LimitSettings::read(env);
+        let limits = RateLimitSettings::read(env);
         let retention = RetentionSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
         Self {
@@ -110,7 +110,7 @@ impl Config {
             master_keys,
             plans,
             stripe,
-            limits,
+            rate_limits: limits,
             retention,
             telemetry,
         }

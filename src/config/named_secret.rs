@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// Bytes to sign or digest with, under the id that goes with what was made with them.
 pub struct NamedSecret {
@@ -17,16 +17,16 @@ pub struct NamedSecret {
 ///
 /// # Errors
 /// Anything else, in words that do not repeat the text.
-pub fn parse_list(text: &str) -> Result<Vec<NamedSecret>, Invalid> {
+pub fn parse_named_secrets(text: &str) -> Result<Vec<NamedSecret>, ValidationError> {
     let list = text.split(',').map(|item| parse(item.trim())).collect::<Result<Vec<_>, _>>()?;
-    let twice = |at: usize| list[..at].iter().any(|other| other.id == list[at].id);
-    if (0..list.len()).any(twice) {
+    let is_duplicate = |at: usize| list[..at].iter().any(|other| other.id == list[at].id);
+    if (0..list.len()).any(is_duplicate) {
         return Err("names one id twice".into());
     }
     Ok(list)
 }
 
-fn parse(item: &str) -> Result<NamedSecret, Invalid> {
+fn parse(item: &str) -> Result<NamedSecret, ValidationError> {
     let (id, encoded) = item
         .split_once(':')
         .ok_or("must be a list of id:base64, the newest first, separated by commas")?;
@@ -38,8 +38,8 @@ fn parse(item: &str) -> Result<NamedSecret, Invalid> {
         .decode(encoded)
         .map_err(|_| format!("has a secret that is not base64, under the id {id}"))?;
     if bytes.len() < 32 {
-        let few = bytes.len();
-        return Err(format!("has only {few} bytes under the id {id}; it needs 32").into());
+        let count = bytes.len();
+        return Err(format!("has only {count} bytes under the id {id}; it needs 32").into());
     }
     Ok(NamedSecret { id: id.to_owned(), bytes })
 }

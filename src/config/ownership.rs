@@ -6,7 +6,7 @@ use std::io::{Error, Result};
 use std::os::unix::fs::MetadataExt;
 
 /// Others may neither read nor write.
-pub const PRIVATE: u32 = 0o077;
+pub const OTHERS_MASK: u32 = 0o077;
 /// Everybody may not write; a group may, which somebody chose.
 pub const NOT_EVERYBODY_S: u32 = 0o002;
 
@@ -15,7 +15,7 @@ pub const NOT_EVERYBODY_S: u32 = 0o002;
 ///
 /// # Errors
 /// Where it belongs to another user or is open to others; says what to do.
-pub fn check(metadata: &Metadata, denied: u32) -> Result<()> {
+pub fn check_file(metadata: &Metadata, forbidden_bits: u32) -> Result<()> {
     let (me, owner) = (rustix::process::geteuid().as_raw(), metadata.uid());
     if owner != me {
         let text = format!(
@@ -24,9 +24,9 @@ pub fn check(metadata: &Metadata, denied: u32) -> Result<()> {
         );
         return Err(Error::other(text));
     }
-    if metadata.mode() & denied != 0 {
-        let (can, how) = match denied {
-            PRIVATE => ("read", "chmod go="),
+    if metadata.mode() & forbidden_bits != 0 {
+        let (can, how) = match forbidden_bits {
+            OTHERS_MASK => ("read", "chmod go="),
             _ => ("write to", "chmod o-w"),
         };
         return Err(Error::other(format!("others can {can} it; close it with {how}")));

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::config::env::Env;
-use crate::config::members::Members;
-use crate::model::Invalid;
+use crate::config::unique_object::UniqueObject;
+use crate::model::ValidationError;
 use crate::model::plan::{Plan, PlanLimits};
 
 /// What each plan holds, in the order of [`Plan::ALL`].
@@ -53,27 +53,28 @@ impl Plans {
 
 /// Reads `{"starter":{"keys":500,"seats":null}}`: what is named is changed, and null is without
 /// limit.
-fn parse(text: &str) -> Result<Plans, Invalid> {
-    let form = r#"must be JSON such as {"starter":{"keys":500,"seats":null}}"#;
-    let changed: Members<Members<Value>> =
-        serde_json::from_str(text).map_err(|error| format!("{form}: {error}"))?;
+fn parse(text: &str) -> Result<Plans, ValidationError> {
+    let expected = r#"must be JSON such as {"starter":{"keys":500,"seats":null}}"#;
+    let overrides: UniqueObject<UniqueObject<Value>> =
+        serde_json::from_str(text).map_err(|error| format!("{expected}: {error}"))?;
     let mut plans = Plans::default();
-    for (word, Members(limits)) in &changed.0 {
+    for (word, UniqueObject(limits)) in &overrides.0 {
         let plan = Plan::parse(word).ok_or_else(|| format!("names the plan {word:?}: none"))?;
         for (name, limit) in limits {
-            let place = place(&mut plans.0[plan as usize], name)
-                .ok_or_else(|| format!("names a limit {name:?} of {word}; {LIMITS}"))?;
-            *place = match limit {
-                Value::Null => None,
-                limit => Some(limit.as_u64().filter(|limit| *limit <= MOST).ok_or_else(|| {
-                    format!("has a limit {name} of {word} that is no whole number or null")
-                })?),
-            };
+            let limit_field = limit_mut(&mut plans.0[plan as usize], name)
+                .ok_or_else(|| format!("names a limit {name:?} of {word}; {LIMIT_NAMES}"))?;
+            *limit_field =
+                match limit {
+                    Value::Null => None,
+                    limit => Some(limit.as_u64().filter(|limit| *limit <= MAX_LIMIT).ok_or_else(
+                        || format!("has a limit {name} of {word} that is no whole number or null"),
+                    )?),
+                };
         }
         let per_minute = plans.of(plan).requests_per_minute;
-        if per_minute.is_some_and(|limit| !(1..=MOST_PER_MINUTE).contains(&limit)) {
+        if per_minute.is_some_and(|limit| !(1..=MAX_PER_MINUTE).contains(&limit)) {
             return Err(format!(
-                "has a limit requests_per_minute of {word} that is not 1 to {MOST_PER_MINUTE}"
+                "has a limit requests_per_minute of {word} that is not 1 to {MAX_PER_MINUTE}"
             )
             .into());
         }
@@ -82,13 +83,14 @@ fn parse(text: &str) -> Result<Plans, Invalid> {
 }
 
 /// The most requests in a minute. None is no rate: that is what suspending is for.
-const MOST_PER_MINUTE: u64 = u32::MAX as u64;
+const MAX_PER_MINUTE: u64 = u32::MAX as u64;
 
 /// The largest limit: whole numbers in JSON are exact up to here.
-const MOST: u64 = 1 << 53;
-const LIMITS: &str = "there are requests_per_minute, requests_per_month, keys, projects and seats";
+const MAX_LIMIT: u64 = 1 << 53;
+const LIMIT_NAMES: &str =
+    "there are requests_per_minute, requests_per_month, keys, projects and seats";
 
-fn place<'a>(limits: &'a mut PlanLimits, name: &str) -> Option<&'a mut Option<u64>> {
+fn limit_mut<'a>(limits: &'a mut PlanLimits, name: &str) -> Option<&'a mut Option<u64>> {
     match name {
         "requests_per_minute" => Some(&mut limits.requests_per_minute),
         "requests_per_month" => Some(&mut limits.requests_per_month),

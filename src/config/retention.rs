@@ -3,16 +3,16 @@
 use std::ops::RangeInclusive;
 
 use crate::config::env::Env;
-use crate::model::session::{IDLE, KNOWN_PLACE};
+use crate::model::session::{IDLE_LIFETIME, KNOWN_NETWORK_LIFETIME};
 
 /// The longest: a hundred years.
-const MOST: i32 = 36_500;
+const MAX_DAYS: i32 = 36_500;
 
-/// A session ends no sooner than [`IDLE`] after it began, and its place is known for
-/// [`KNOWN_PLACE`].
+/// A session ends no sooner than [`IDLE_LIFETIME`] after it began, and its place is known for
+/// [`KNOWN_NETWORK_LIFETIME`].
 const LEAST_OF_SESSIONS: i32 = 23;
 const _: () = assert!(
-    LEAST_OF_SESSIONS as i64 >= KNOWN_PLACE.num_days() - IDLE.num_days(),
+    LEAST_OF_SESSIONS as i64 >= KNOWN_NETWORK_LIFETIME.num_days() - IDLE_LIFETIME.num_days(),
     "places are forgotten while they should be known"
 );
 
@@ -35,14 +35,14 @@ pub struct RetentionSettings {
     /// Mails that could not be sent.
     pub mail: i32,
     /// Requests that were refused.
-    pub denials: i32,
+    pub rejections: i32,
     /// Audit events; `None` keeps them.
     pub audit: Option<i32>,
 }
 
 impl RetentionSettings {
     pub(super) fn read(env: &mut Env<'_>) -> Self {
-        let mut days = |name, least, usual| days(env, name, least..=MOST).unwrap_or(usual);
+        let mut days = |name, least, usual| days(env, name, least..=MAX_DAYS).unwrap_or(usual);
         Self {
             deleted_organizations: days("RETENTION_DELETED_ORGANIZATIONS_DAYS", 1, 30),
             // Longer than the sessions that a key was exchanged for.
@@ -54,9 +54,9 @@ impl RetentionSettings {
             // Where people signed in is known by them.
             sessions: days("RETENTION_SESSIONS_DAYS", LEAST_OF_SESSIONS, 30),
             mail: days("RETENTION_MAIL_DAYS", 1, 30),
-            denials: days("RETENTION_DENIALS_DAYS", 1, 30),
+            rejections: days("RETENTION_DENIALS_DAYS", 1, 30),
             // Long enough for somebody to ask who did something.
-            audit: self::days(env, "RETENTION_AUDIT_DAYS", 30..=MOST),
+            audit: self::days(env, "RETENTION_AUDIT_DAYS", 30..=MAX_DAYS),
         }
     }
 }

@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::config::named_secret::parse_list;
+use crate::config::named_secret::parse_named_secrets;
 use crate::config::ownership;
-use crate::entropy::{Entropy, base62_text};
+use crate::entropy::{Entropy, random_base62};
 
 /// The variables that are made up when nobody sets them.
-const NAMES: [(&str, &str); 2] = [("KEY_PEPPERS", "p1"), ("JWT_SECRETS", "j1")];
+const VARIABLES: [(&str, &str); 2] = [("KEY_PEPPERS", "p1"), ("JWT_SECRETS", "j1")];
 
 /// The secrets kept in `data_dir`, made first where there are none. `has_data` says that there is
 /// data, whose keys are worth nothing without the secrets they were made with.
@@ -30,8 +30,8 @@ pub fn load_or_create(
     has_data: bool,
     entropy: &dyn Entropy,
 ) -> io::Result<HashMap<String, String>> {
-    let path = path_in(data_dir);
-    let named = |error| named(&path, &error);
+    let path = secrets_path(data_dir);
+    let named = |error| with_path(&path, &error);
     // Others may pass through, not look: Postgres's files below have an owner of their own.
     fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir).map_err(named)?;
     if let Some(kept) = load(data_dir, has_data)? {
@@ -46,8 +46,8 @@ pub fn load_or_create(
 /// # Errors
 /// As [`load_or_create`].
 pub fn load(data_dir: &Path, has_data: bool) -> io::Result<Option<HashMap<String, String>>> {
-    let path = path_in(data_dir);
-    let named = |error| named(&path, &error);
+    let path = secrets_path(data_dir);
+    let named = |error| with_path(&path, &error);
     let file = match File::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         opened => Some(opened.map_err(named)?),
@@ -60,43 +60,45 @@ pub fn load(data_dir: &Path, has_data: bool) -> io::Result<Option<HashMap<String
         return Ok(None);
     };
     // Of what was opened, which is what is read.
-    ownership::check(&file.metadata().map_err(named)?, ownership::PRIVATE).map_err(named)?;
+    ownership::check_file(&file.metadata().map_err(named)?, ownership::OTHERS_MASK)
+        .map_err(named)?;
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(named)?;
-    let kept = parse(&text);
-    let is_whole = |(name, _)| kept.get(name).is_some_and(|list| parse_list(list).is_ok());
-    if NAMES.into_iter().all(is_whole) {
-        return Ok(Some(kept));
+    let secrets = parse(&text);
+    let is_valid =
+        |(name, _)| secrets.get(name).is_some_and(|list| parse_named_secrets(list).is_ok());
+    if VARIABLES.into_iter().all(is_valid) {
+        return Ok(Some(secrets));
     }
     Err(named(io::Error::other("is damaged; put back the one that the data was made with")))
 }
 
 /// New secrets, as the file holds them.
 #[must_use]
-pub fn made_up(entropy: &dyn Entropy) -> HashMap<String, String> {
-    let made = NAMES.map(|(name, id)| {
+pub fn generate(entropy: &dyn Entropy) -> HashMap<String, String> {
+    let generated = VARIABLES.map(|(name, id)| {
         let mut bytes = [0_u8; 32];
         entropy.fill(&mut bytes);
         (name.to_owned(), format!("{id}:{}", BASE64_STANDARD.encode(bytes)))
     });
-    made.into_iter().collect()
+    generated.into_iter().collect()
 }
 
-fn path_in(data_dir: &Path) -> PathBuf {
+fn secrets_path(data_dir: &Path) -> PathBuf {
     data_dir.join("secrets")
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
+fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Writes the file under another name and links it into place, which fails where one is there.
 fn create(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
-    let unfinished = path.with_extension(base62_text(entropy, 10));
+    let unfinished = path.with_extension(random_base62(entropy, 10));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    let made = made_up(entropy);
-    for (name, _) in NAMES {
-        writeln!(file, "{name}={}", made[name])?;
+    let generated = generate(entropy);
+    for (name, _) in VARIABLES {
+        writeln!(file, "{name}={}", generated[name])?;
     }
     file.sync_all()?;
     let linked = fs::hard_link(&unfinished, path);
@@ -128,7 +130,7 @@ mod tests {
         let first = load_or_create(dir.path(), false, &SystemEntropy).expect("made");
         let second = load_or_create(dir.path(), false, &SystemEntropy).expect("read");
         assert_eq!(first, second);
-        assert_eq!(first.len(), NAMES.len());
+        assert_eq!(first.len(), VARIABLES.len());
         let mode = fs::metadata(dir.path().join("secrets")).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

@@ -1,7 +1,7 @@
 //! Who may sign up.
 
-use crate::config::env::{Env, unquoted};
-use crate::model::Invalid;
+use crate::config::env::{Env, check_unquoted};
+use crate::model::ValidationError;
 use crate::model::secret::Secret;
 
 /// Who may sign up.
@@ -24,7 +24,10 @@ impl SignupSettings {
     pub(super) fn read(env: &mut Env<'_>) -> Self {
         let token = env.optional("SIGNUP_TOKEN", parse_token);
         if token.is_some() && !env.is_set("SIGNUP_MODE") {
-            env.problem("SIGNUP_MODE", "must be set when SIGNUP_TOKEN is: gated, to ask for it");
+            env.add_problem(
+                "SIGNUP_MODE",
+                "must be set when SIGNUP_TOKEN is: gated, to ask for it",
+            );
         }
         match (env.optional("SIGNUP_MODE", parse_mode), token) {
             (None | Some(Mode::Open), _) => Self::Open,
@@ -32,7 +35,7 @@ impl SignupSettings {
             (Some(Mode::Gated), Some(token)) => Self::Gated(token),
             (Some(Mode::Gated), None) => {
                 if !env.is_set("SIGNUP_TOKEN") {
-                    env.problem("SIGNUP_TOKEN", "must be set when SIGNUP_MODE is gated");
+                    env.add_problem("SIGNUP_TOKEN", "must be set when SIGNUP_MODE is gated");
                 }
                 Self::Closed
             }
@@ -40,7 +43,7 @@ impl SignupSettings {
     }
 }
 
-fn parse_mode(text: &str) -> Result<Mode, Invalid> {
+fn parse_mode(text: &str) -> Result<Mode, ValidationError> {
     match text {
         "open" => Ok(Mode::Open),
         "closed" => Ok(Mode::Closed),
@@ -49,8 +52,8 @@ fn parse_mode(text: &str) -> Result<Mode, Invalid> {
     }
 }
 
-fn parse_token(text: &str) -> Result<Secret, Invalid> {
-    let text = unquoted(text)?;
+fn parse_token(text: &str) -> Result<Secret, ValidationError> {
+    let text = check_unquoted(text)?;
     if text.len() < 16 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("must be at least 16 visible ASCII characters".into());
     }

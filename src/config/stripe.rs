@@ -1,11 +1,11 @@
 //! What Stripe signs its webhooks with, and what a payment that does not come leads to.
 
-use crate::config::env::{Env, unquoted};
-use crate::model::Invalid;
+use crate::config::env::{Env, check_unquoted};
+use crate::model::ValidationError;
 use crate::model::secret::Secret;
 
 /// The shortest secret, in characters.
-const SHORTEST: usize = 16;
+const MIN_SECRET_LENGTH: usize = 16;
 
 /// How Stripe's webhooks are taken.
 pub struct StripeSettings {
@@ -44,23 +44,24 @@ impl StripeSettings {
     }
 }
 
-fn parse_secrets(text: &str) -> Result<Vec<Secret>, Invalid> {
+fn parse_secrets(text: &str) -> Result<Vec<Secret>, ValidationError> {
     text.split(',').map(|secret| parse_secret(secret.trim())).collect()
 }
 
-fn parse_secret(text: &str) -> Result<Secret, Invalid> {
-    let text = unquoted(text)?;
+fn parse_secret(text: &str) -> Result<Secret, ValidationError> {
+    let text = check_unquoted(text)?;
     let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if text.len() < SHORTEST || !visible {
+    if text.len() < MIN_SECRET_LENGTH || !visible {
         return Err(format!(
-            "must be secrets of at least {SHORTEST} visible ASCII characters, separated by commas"
+            "must be secrets of at least {MIN_SECRET_LENGTH} visible ASCII characters, separated \
+             by commas"
         )
         .into());
     }
     Ok(Secret::new(text.to_owned()))
 }
 
-fn parse_policy(text: &str) -> Result<SuspendOn, Invalid> {
+fn parse_policy(text: &str) -> Result<SuspendOn, ValidationError> {
     let mut policy = SuspendOn { payment_failed: false, subscription_deleted: false };
     if text == "never" {
         return Ok(policy);
@@ -84,9 +85,9 @@ mod tests {
     use super::*;
 
     fn read(name: &str, value: &str) -> Result<StripeSettings, crate::config::ConfigError> {
-        let mut env = Env::from(|asked: &str| (asked == name).then(|| value.to_owned()));
+        let mut env = Env::from_source(|asked: &str| (asked == name).then(|| value.to_owned()));
         let settings = StripeSettings::read(&mut env);
-        env.problems().map(|()| settings)
+        env.check_problems().map(|()| settings)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::config::env::Env;
 use crate::config::http::parse_addr;
 use crate::config::keys::parse_switch;
 use crate::config::traces::TraceSettings;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::audit_head::LOG_TARGET;
 
 /// What is logged, counted and traced, and where to.
@@ -41,7 +41,7 @@ pub enum MetricsListener {
     /// The default address; where it is taken, nowhere, with a warning.
     Default(SocketAddr),
     /// This address, or the server does not start.
-    At(SocketAddr),
+    Address(SocketAddr),
     /// Nowhere.
     Off,
 }
@@ -59,7 +59,7 @@ impl TelemetrySettings {
     }
 }
 
-fn parse_format(text: &str) -> Result<LogFormat, Invalid> {
+fn parse_format(text: &str) -> Result<LogFormat, ValidationError> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
@@ -68,7 +68,7 @@ fn parse_format(text: &str) -> Result<LogFormat, Invalid> {
 }
 
 /// Heads of the audit log are logged whatever is left out: they are evidence, and logged once.
-fn parse_filter(text: &str) -> Result<Targets, Invalid> {
+fn parse_filter(text: &str) -> Result<Targets, ValidationError> {
     let filter = text.parse().map(|filter: Targets| filter.with_target(LOG_TARGET, Level::INFO));
     filter.map_err(|_| {
         "must be a level (error, warn, info, debug, trace), or levels of parts of the program, \
@@ -82,11 +82,11 @@ fn default_filter() -> Targets {
     Targets::new().with_default(Level::INFO).with_target("sqlx", Level::WARN)
 }
 
-fn parse_metrics(text: &str) -> Result<MetricsListener, Invalid> {
+fn parse_metrics(text: &str) -> Result<MetricsListener, ValidationError> {
     match text {
         "off" => Ok(MetricsListener::Off),
         _ => parse_addr(text)
-            .map(MetricsListener::At)
+            .map(MetricsListener::Address)
             .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:9090, or off".into()),
     }
 }

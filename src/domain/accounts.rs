@@ -4,38 +4,38 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::{KeySpec, Minted, mint};
+use crate::domain::keys::{CreatedKey, KeySpec, mint};
 use crate::domain::mails;
-use crate::domain::passwords::Proven;
-use crate::domain::sessions::{Started, start};
-use crate::error::{Error, Kind, Result};
+use crate::domain::passwords::VerifiedPassword;
+use crate::domain::sessions::{StartedSession, start_session};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::account::{Account, AccountHandle, NewAccount, PersonName};
-use crate::model::audit::{AuditEvent, EventType, Trail};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::caller::Person;
 use crate::model::email::Email;
-use crate::model::ids::{AccountId, OrganizationId, UserId, new_user_handle, new_uuid};
+use crate::model::ids::{AccountId, MembershipId, OrganizationId, new_membership_handle, new_uuid};
 use crate::model::key_name::KeyName;
-use crate::model::mail::{MailKind, Notice, Purpose};
-use crate::model::member::NewSeat;
+use crate::model::mail::{LinkPurpose, MailKind, SecurityNotice};
+use crate::model::member::NewMembership;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{NewOrganization, Organization, OrganizationName};
 use crate::model::password::NewPassword;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
-use crate::model::session::Client;
-use crate::repo::users::Seat;
+use crate::model::session::SessionClient;
+use crate::repo::memberships::Membership;
 use crate::repo::{
-    accounts, audit_events, email_tokens, idempotency_keys, invites, organizations, outbox,
-    personal_tokens, sessions, users,
+    accounts, audit_events, email_tokens, idempotency_keys, invites, memberships, organizations,
+    outbox, personal_tokens, sessions,
 };
 
 /// How often ids and handles are drawn anew where they were taken.
-pub const ATTEMPTS: usize = 3;
+pub const MAX_ATTEMPTS: usize = 3;
 /// What the key is called that an account is given at signup.
 const DEFAULT_KEY: &str = "default";
 
 /// Somebody who wants an account.
-pub struct NewPerson {
+pub struct SignUpDetails {
     /// Their address, not proven yet.
     pub email: Email,
     /// Their password.
@@ -48,29 +48,29 @@ pub struct NewPerson {
 
 /// What an account is to be made with, beside its organization.
 #[derive(Clone, Copy)]
-pub struct With {
+pub struct SignUpOptions {
     /// A key that may do everything in the organization.
-    pub key: bool,
+    pub creates_key: bool,
     /// A session.
-    pub session: bool,
+    pub starts_session: bool,
     /// Whether the browser is to keep its cookie when it closes.
     pub is_remembered: bool,
 }
 
 /// What a signup made.
-pub struct SignedUp {
+pub struct SignedUpAccount {
     /// The account.
     pub account: Account,
     /// Its home organization.
     pub organization: Organization,
     /// The default key, if one was wanted.
-    pub key: Option<Minted>,
+    pub key: Option<CreatedKey>,
     /// The session, if one was wanted.
-    pub session: Option<Started>,
+    pub session: Option<StartedSession>,
 }
 
 /// Somebody who wants an account, their password hashed.
-pub struct Hashed {
+pub struct HashedSignUp {
     /// Their address, not proven yet.
     pub email: Email,
     /// The PHC string of their password.
@@ -81,7 +81,7 @@ pub struct Hashed {
     pub callback_url: Option<String>,
 }
 
-impl Hashed {
+impl HashedSignUp {
     /// What their home organization is called, if they are called something.
     #[must_use]
     pub fn organization_name(&self) -> Option<OrganizationName> {
@@ -95,10 +95,10 @@ impl Hashed {
 ///
 /// # Errors
 /// Unavailable where too many passwords wait to be hashed.
-pub async fn hash(app: &App, person: NewPerson) -> Result<Hashed> {
-    let NewPerson { email, password, name, callback_url } = person;
+pub async fn hash_password(app: &App, person: SignUpDetails) -> Result<HashedSignUp> {
+    let SignUpDetails { email, password, name, callback_url } = person;
     let password_hash = app.password_hasher.hash(password.into_secret()).await?;
-    Ok(Hashed { email, password_hash, name, callback_url })
+    Ok(HashedSignUp { email, password_hash, name, callback_url })
 }
 
 /// Makes an account, its home organization and the owner's seat in it, with a key and a session
@@ -109,42 +109,42 @@ pub async fn hash(app: &App, person: NewPerson) -> Result<Hashed> {
 /// again; unavailable where too many passwords wait to be hashed.
 pub async fn sign_up(
     app: &App,
-    person: NewPerson,
-    with: With,
-    client: &Client,
-    trail: &Trail,
-) -> Result<SignedUp> {
-    make(app, &hash(app, person).await?, with, client, trail).await
+    person: SignUpDetails,
+    with: SignUpOptions,
+    client: &SessionClient,
+    audit: &AuditContext,
+) -> Result<SignedUpAccount> {
+    sign_up_hashed(app, &hash_password(app, person).await?, with, client, audit).await
 }
 
 /// The same, where the password is hashed already.
 ///
 /// # Errors
 /// As [`sign_up`].
-pub async fn make(
+pub async fn sign_up_hashed(
     app: &App,
-    person: &Hashed,
-    with: With,
-    client: &Client,
-    trail: &Trail,
-) -> Result<SignedUp> {
-    for attempt in 1..=ATTEMPTS {
-        let handle = AccountHandle::suggested(person.name.as_ref(), attempt > 1, &*app.entropy);
+    person: &HashedSignUp,
+    with: SignUpOptions,
+    client: &SessionClient,
+    audit: &AuditContext,
+) -> Result<SignedUpAccount> {
+    for attempt in 1..=MAX_ATTEMPTS {
+        let handle = AccountHandle::suggest(person.name.as_ref(), attempt > 1, &*app.entropy);
         let account = NewAccount {
-            id: AccountId::new(trail.at, &*app.entropy),
-            home: OrganizationId(new_uuid(trail.at, &*app.entropy)),
+            id: AccountId::new(audit.at, &*app.entropy),
+            home_organization: OrganizationId(new_uuid(audit.at, &*app.entropy)),
             email: &person.email,
             name: person.name.as_ref(),
             handle: &handle,
             password_hash: &person.password_hash,
-            created_at: trail.at,
+            created_at: audit.at,
         };
         let made = app.db.transaction(async |tx| {
             let callback_url = person.callback_url.as_deref();
-            found(app, tx, &account, with, callback_url, client, trail).await
+            create_account(app, tx, &account, with, callback_url, client, audit).await
         });
         match made.await {
-            Err(error) if attempt < ATTEMPTS && *error.kind() == Kind::Conflict => {}
+            Err(error) if attempt < MAX_ATTEMPTS && *error.kind() == ErrorKind::Conflict => {}
             done => {
                 app.mail_waker.notify_one();
                 return done;
@@ -154,72 +154,77 @@ pub async fn make(
     Err(Error::internal("a signup was attempted no times"))
 }
 
-async fn found(
+async fn create_account(
     app: &App,
     tx: &mut PgConnection,
     new: &NewAccount<'_>,
-    with: With,
+    with: SignUpOptions,
     callback_url: Option<&str>,
-    client: &Client,
-    trail: &Trail,
-) -> Result<SignedUp> {
-    let (user, user_handle) = make_home(app, tx, new).await?;
+    client: &SessionClient,
+    audit: &AuditContext,
+) -> Result<SignedUpAccount> {
+    let (user, user_handle) = create_home_organization(app, tx, new).await?;
     let mut key = None;
-    if with.key {
+    if with.creates_key {
         let name = KeyName::parse(DEFAULT_KEY, KeyName::MAX).ok();
         let spec = KeySpec::plain(name, ScopeSet::all(), None);
-        let minted = mint(app, tx, (new.home, user), spec, trail.at).await?;
+        let minted = mint(app, tx, (new.home_organization, user), spec, audit.at).await?;
         accounts::set_default_key(tx, new.id, minted.key.id).await?;
         key = Some(minted);
     }
-    let event = AuditEvent {
-        organization: new.home,
+    let event = NewAuditEvent {
+        organization: new.home_organization,
         event_type: EventType::AccountSignedUp,
         actor: &user_handle,
         target: &new.id.to_string(),
         key_display_id: None,
         detail: json!({ "key_id": key.as_ref().map(|minted| minted.key.id.to_string()) }),
-        trail,
+        audit,
     };
     audit_events::insert(tx, &event).await?;
     let mut session = None;
-    if with.session {
-        session = Some(start(app, tx, new.id, (client, with.is_remembered), trail).await?);
-        accounts::signed_in(tx, new.id, trail.at).await?;
+    if with.starts_session {
+        session = Some(start_session(app, tx, new.id, (client, with.is_remembered), audit).await?);
+        accounts::record_sign_in(tx, new.id, audit.at).await?;
     }
-    let mail = (MailKind::Link(Purpose::VerifyEmail), new.email.as_str());
-    mails::queue(app, tx, mail, callback_url, trail.at).await?;
+    let mail = (MailKind::Link(LinkPurpose::VerifyEmail), new.email.as_str());
+    mails::queue(app, tx, mail, callback_url, audit.at).await?;
     let account = accounts::find(tx, new.id).await?;
-    let organization = organizations::list_of(tx, new.id, None, None, (0, 1)).await?.0.pop();
+    let organization =
+        organizations::list_for_account(tx, new.id, None, None, (0, 1)).await?.0.pop();
     let (Some(account), Some(organization)) = (account, organization) else {
         return Err(Error::internal("an account just stored is not there"));
     };
-    Ok(SignedUp { account, organization, key, session })
+    Ok(SignedUpAccount { account, organization, key, session })
 }
 
 /// The organization, the account and the owner's seat.
-async fn make_home(
+async fn create_home_organization(
     app: &App,
     tx: &mut PgConnection,
     new: &NewAccount<'_>,
-) -> Result<(UserId, String)> {
+) -> Result<(MembershipId, String)> {
     let at = new.created_at;
     let handle = OrgHandle::generate(&*app.entropy);
     let name = new.name.map_or(handle.as_str(), PersonName::as_str);
     let name: String = name.chars().take(OrganizationName::MAX).collect();
-    organizations::insert(tx, &NewOrganization::on_trial(new.home, &handle, &name, at)).await?;
+    organizations::insert(
+        tx,
+        &NewOrganization::on_trial(new.home_organization, &handle, &name, at),
+    )
+    .await?;
     accounts::insert(tx, new).await?;
-    let user = UserId(new_uuid(at, &*app.entropy));
-    let user_handle = new_user_handle(&*app.entropy);
-    let seat = NewSeat {
-        organization: new.home,
+    let user = MembershipId(new_uuid(at, &*app.entropy));
+    let user_handle = new_membership_handle(&*app.entropy);
+    let seat = NewMembership {
+        organization: new.home_organization,
         id: user,
         handle: &user_handle,
         role: Role::Owner,
         account: Some(new.id),
         created_at: at,
     };
-    users::insert(tx, &seat).await?;
+    memberships::insert(tx, &seat).await?;
     Ok((user, user_handle))
 }
 
@@ -242,17 +247,23 @@ pub async fn update(
     tx: &mut PgConnection,
     person: &Person,
     changes: &AccountChanges,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Account> {
     let AccountChanges { name, handle, security_mails } = changes;
     let (name, handle) = (name.as_ref(), handle.as_ref());
     accounts::lock(tx, person.account).await?;
-    accounts::update(tx, person.account, name, handle, trail.at).await?;
+    accounts::update(tx, person.account, name, handle, audit.at).await?;
     if let Some(are_wanted) = *security_mails {
         if !are_wanted {
-            mails::queue_notice(app, tx, (Notice::Off, person.account), trail.at).await?;
+            mails::queue_notice(
+                app,
+                tx,
+                (SecurityNotice::NoticesDisabled, person.account),
+                audit.at,
+            )
+            .await?;
         }
-        accounts::set_security_mails(tx, person.account, are_wanted, trail.at).await?;
+        accounts::set_security_mails(tx, person.account, are_wanted, audit.at).await?;
     }
     let detail = json!({
         "name": name.is_some(),
@@ -260,7 +271,8 @@ pub async fn update(
         "security_mails": security_mails,
     });
     let target = person.account.to_string();
-    record(tx, person.account, EventType::AccountUpdated, &target, detail, trail).await?;
+    record_account_event(tx, person.account, EventType::AccountUpdated, &target, detail, audit)
+        .await?;
     find(tx, person.account).await
 }
 
@@ -280,11 +292,16 @@ pub async fn find(tx: &mut PgConnection, id: AccountId) -> Result<Account> {
 /// # Errors
 /// Conflict where they are the last owner of an organization that other people are in; suspended
 /// where one that nobody else is in is; unauthenticated where the password was changed meanwhile.
-pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) -> Result<()> {
+pub async fn delete(
+    app: &App,
+    person: &Person,
+    proven: &VerifiedPassword,
+    audit: &AuditContext,
+) -> Result<()> {
     app.db
         .transaction(async |tx| {
-            let account = proven.hold(tx).await?;
-            let seats = users::lock_seats(tx, person.account).await?;
+            let account = proven.lock_account(tx).await?;
+            let seats = memberships::lock_of_account(tx, person.account).await?;
             if seats.iter().any(|seat| seat.is_last_owner) {
                 let message = "You are the last owner of an organization that others are in";
                 return Err(Error::conflict(message));
@@ -292,94 +309,92 @@ pub async fn delete(app: &App, person: &Person, proven: &Proven, trail: &Trail) 
             // What is suspended stays for the operator to decide about.
             if seats.iter().any(|seat| !seat.is_shared && seat.is_suspended) {
                 let message = "An organization that only you are in is suspended";
-                return Err(Error::new(Kind::Suspended, message));
+                return Err(Error::new(ErrorKind::OrganizationSuspended, message));
             }
-            forget(tx, person, &account.email).await?;
+            remove_personal_data(tx, person, &account.email).await?;
             // Audit events are added in the order of their organizations.
-            let home = accounts::trail_of(tx, person.account).await?;
+            let home = accounts::find_audit_organization(tx, person.account).await?;
             let before_home = seats.partition_point(|seat| seat.organization.0 < home.0);
             for seat in &seats[..before_home] {
-                leave(tx, seat, trail).await?;
+                leave_organization(tx, seat, audit).await?;
             }
             let target = person.account.to_string();
             let event = EventType::AccountDeleted;
-            record(tx, person.account, event, &target, json!({}), trail).await?;
+            record_account_event(tx, person.account, event, &target, json!({}), audit).await?;
             for seat in &seats[before_home..] {
-                leave(tx, seat, trail).await?;
+                leave_organization(tx, seat, audit).await?;
             }
-            users::remove_seats(tx, person.account, trail.at).await?;
-            accounts::delete(tx, person.account, trail.at).await
+            memberships::remove_of_account(tx, person.account, audit.at).await?;
+            accounts::delete(tx, person.account, audit.at).await
         })
         .await
 }
 
 /// Removes what says of a person where they were, what they are called and how they are reached.
-async fn forget(tx: &mut PgConnection, person: &Person, email: &str) -> Result<()> {
+async fn remove_personal_data(tx: &mut PgConnection, person: &Person, email: &str) -> Result<()> {
     let account = person.account;
     sessions::remove_all(tx, account).await?;
     personal_tokens::remove_all(tx, account).await?;
     outbox::remove_about_account(tx, email).await?;
     email_tokens::remove_all(tx, account).await?;
     invites::remove_accepted_by(tx, account, email).await?;
-    idempotency_keys::remove_of_person(tx, account, &person.credential.principal()).await
+    idempotency_keys::remove_for_account(tx, account, &person.credential.principal()).await
 }
 
 /// Ends what came from a seat that is about to be given up, and with the last seat its
 /// organization.
-async fn leave(tx: &mut PgConnection, seat: &Seat, trail: &Trail) -> Result<()> {
+async fn leave_organization(
+    tx: &mut PgConnection,
+    seat: &Membership,
+    audit: &AuditContext,
+) -> Result<()> {
     let organization = seat.organization;
     let (event_type, target) = if seat.is_shared {
-        invites::revoke_from(tx, organization, seat.id, false, trail.at).await?;
+        invites::revoke_by_inviter(tx, organization, seat.id, false, audit.at).await?;
         (EventType::MemberRemoved, &seat.handle)
     } else {
-        invites::revoke_all(tx, organization, trail.at).await?;
-        organizations::delete(tx, organization, trail.at).await?;
+        invites::revoke_all(tx, organization, audit.at).await?;
+        organizations::delete(tx, organization, audit.at).await?;
         (EventType::OrganizationDeleted, &seat.organization_handle)
     };
-    let event = AuditEvent {
+    let event = NewAuditEvent {
         organization,
         event_type,
         actor: &seat.handle,
         target,
         key_display_id: None,
         detail: json!({ "role": seat.role.as_str() }),
-        trail,
+        audit,
     };
     audit_events::insert(tx, &event).await
 }
 
 /// Takes back the mails to an address that were not sent yet.
-///
-/// # Errors
-/// The database's own.
 pub async fn withdraw_mails(tx: &mut PgConnection, address: &str) -> Result<()> {
-    for purpose in [Purpose::VerifyEmail, Purpose::ResetPassword] {
-        outbox::withdraw(tx, MailKind::Link(purpose), address).await?;
+    for purpose in [LinkPurpose::VerifyEmail, LinkPurpose::ResetPassword] {
+        outbox::cancel(tx, MailKind::Link(purpose), address).await?;
     }
     Ok(())
 }
 
 /// Writes down what a person did with their account: in the trail of their home organization, but
 /// for who has no seat there any more, whose account is none of its business.
-///
-/// # Errors
-/// The database's own.
-pub async fn record(
+pub async fn record_account_event(
     tx: &mut PgConnection,
     account: AccountId,
     event_type: EventType,
     target: &str,
     detail: serde_json::Value,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
-    let event = AuditEvent {
-        organization: accounts::trail_of(tx, account).await?,
+    let event = NewAuditEvent {
+        organization: accounts::find_audit_organization(tx, account).await?,
         event_type,
         actor: &account.to_string(),
         target,
         key_display_id: None,
         detail,
-        trail,
+        audit,
     };
     audit_events::insert(tx, &event).await
 }

@@ -7,35 +7,32 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::model::audit_head::{LOG_TARGET, SINCE};
-use crate::model::audit_seal::{AuditSigner, Proof, Pruned, SignedHead, SigningStart};
+use crate::model::audit_head::{LOG_TARGET, SIGNING_SINCE_PREFIX};
+use crate::model::audit_seal::{AuditSigner, MacCheck, PrunedPrefix, SignedHead, SigningStart};
 use crate::repo::audit_heads::{self, ChainEnd};
 
 /// How long what servers of the version before MACs add is vouched for: the 24 hours that they may
 /// go on beside those that sign, and the one until the heads are looked at next.
-const UPGRADE: TimeDelta = TimeDelta::hours(25);
+const UPGRADE_WINDOW: TimeDelta = TimeDelta::hours(25);
 /// How many heads are read at once.
-const PAGE: i64 = 1000;
+const PAGE_SIZE: i64 = 1000;
 
 /// Says since when events carry MACs, where nobody did: what was there before is vouched for once,
 /// and by [`publish_heads`] what servers of the version before add in its first day.
 ///
 /// Invariant: never again where any event carries a MAC, or events that were added past the
 /// application could be passed off as older than MACs.
-///
-/// # Errors
-/// The database's own.
 pub async fn begin_signing(
     db: &mut PgConnection,
     signer: &AuditSigner,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    if let Some(start) = audit_heads::signing_start(db).await? {
-        let is_good = signer.check_start(&start) == Proof::Good;
-        if is_good && signer.is_old(&start.pepper_id) {
+    if let Some(start) = audit_heads::find_signing_start(db).await? {
+        let is_good = signer.check_start(&start) == MacCheck::Valid;
+        if is_good && signer.is_outdated(&start.pepper_id) {
             let renewed = signer.sign_start(start.started_at, start.unsigned_until);
             if let Some(renewed) = renewed {
-                audit_heads::put_signing_start(db, &renewed, true).await?;
+                audit_heads::store_signing_start(db, &renewed, true).await?;
             }
         }
         return Ok(());
@@ -47,11 +44,11 @@ pub async fn begin_signing(
         );
         return Ok(());
     }
-    let until = if has_events { now + UPGRADE } else { now };
+    let until = if has_events { now + UPGRADE_WINDOW } else { now };
     let Some(start) = signer.sign_start(now, until) else { return Ok(()) };
-    audit_heads::put_signing_start(db, &start, false).await?;
+    audit_heads::store_signing_start(db, &start, false).await?;
     let mut from = Uuid::nil();
-    while let Some(next) = vouch_page(db, signer, from, now).await? {
+    while let Some(next) = sign_unsigned_page(db, signer, from, now).await? {
         from = next;
     }
     Ok(())
@@ -59,33 +56,30 @@ pub async fn begin_signing(
 
 /// Vouches for what the chains of some organizations hold now, without saying that their heads were
 /// published: what begins signing may have no log.
-async fn vouch_page(
+async fn sign_unsigned_page(
     db: &mut PgConnection,
     signer: &AuditSigner,
     from: Uuid,
     now: DateTime<Utc>,
 ) -> Result<Option<Uuid>> {
-    let ends = audit_heads::ends(db, from, true, PAGE).await?;
+    let ends = audit_heads::list_chain_ends(db, from, true, PAGE_SIZE).await?;
     let heads = ends.iter().filter_map(|end| {
-        let none = Pruned::default();
+        let none = PrunedPrefix::default();
         let head = signer.sign_head(end.organization, (0, none.digest), end.last_unsealed, none)?;
         Some((end.organization, head))
     });
-    audit_heads::keep(db, &heads.collect::<Vec<_>>(), now).await?;
-    Ok(next_of(&ends))
+    audit_heads::store_published(db, &heads.collect::<Vec<_>>(), now).await?;
+    Ok(next_page_start(&ends))
 }
 
 /// Where the organizations behind these begin.
-fn next_of(ends: &[ChainEnd]) -> Option<Uuid> {
+fn next_page_start(ends: &[ChainEnd]) -> Option<Uuid> {
     ends.last()?.organization.0.as_u128().checked_add(1).map(Uuid::from_u128)
 }
 
 /// Since when events carry MACs, as the database has it, and whether that is proven.
-///
-/// # Errors
-/// The database's own.
-pub async fn signing_start(app: &App) -> Result<Option<(SigningStart, Proof)>> {
-    let start = app.db.run(async |db| audit_heads::signing_start(db).await).await?;
+pub async fn signing_start(app: &App) -> Result<Option<(SigningStart, MacCheck)>> {
+    let start = app.db.run(async |db| audit_heads::find_signing_start(db).await).await?;
     Ok(start.map(|start| {
         let proof = app.audit_signer.check_start(&start);
         (start, proof)
@@ -97,16 +91,13 @@ pub async fn signing_start(app: &App) -> Result<Option<(SigningStart, Proof)>> {
 /// the log. Nobody else can write that down, for it is signed.
 ///
 /// Returns whether servers of the previous version may still be adding events.
-///
-/// # Errors
-/// The database's own.
 pub async fn publish_heads(app: &App) -> Result<bool> {
     let start = signing_start(app).await?;
-    let start = start.filter(|(_, proof)| *proof == Proof::Good).map(|(start, _)| start);
+    let start = start.filter(|(_, proof)| *proof == MacCheck::Valid).map(|(start, _)| start);
     let now = app.clock.now();
     if let Some(start) = &start {
         let since = start.started_at.to_rfc3339_opts(SecondsFormat::Micros, true);
-        tracing::info!(target: LOG_TARGET, "{SINCE}{since}");
+        tracing::info!(target: LOG_TARGET, "{SIGNING_SINCE_PREFIX}{since}");
     }
     let is_upgrade = start.is_some_and(|start| start.unsigned_until > now);
     let (signer, mut from) = (&app.audit_signer, Uuid::nil());
@@ -125,18 +116,18 @@ async fn publish_page(
     (from, is_upgrade): (Uuid, bool),
     now: DateTime<Utc>,
 ) -> Result<Option<Uuid>> {
-    let ends = audit_heads::ends(db, from, is_upgrade, PAGE).await?;
+    let ends = audit_heads::list_chain_ends(db, from, is_upgrade, PAGE_SIZE).await?;
     let heads: Vec<_> =
         ends.iter().filter_map(|end| Some((end.organization, publish(signer, end)?))).collect();
     if !heads.is_empty() {
-        audit_heads::keep(db, &heads, now).await?;
+        audit_heads::store_published(db, &heads, now).await?;
     }
-    Ok(next_of(&ends))
+    Ok(next_page_start(&ends))
 }
 
 /// Logs one head, where it has to be; what to write down of it.
 fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
-    let ChainEnd { organization, head, published, .. } = end;
+    let ChainEnd { organization, head, published_head: published, .. } = end;
     let is_same = published.as_ref().is_some_and(|it| it.position == head.position);
     if !is_same {
         tracing::info!(target: LOG_TARGET, "{head}");
@@ -145,10 +136,10 @@ fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
     let pruned = published.as_ref().map(|published| published.pruned).unwrap_or_default();
     if let Some(published) = published {
         match signer.check_head(*organization, published) {
-            Proof::Good if published.position == 0 => {}
-            Proof::Good if end.digest_there == Some(published.digest) => {}
+            MacCheck::Valid if published.position == 0 => {}
+            MacCheck::Valid if end.digest_at_published == Some(published.digest) => {}
             // Nothing is known of what it says, and it stays for when the pepper is back.
-            Proof::NoPepper(pepper) => {
+            MacCheck::UnknownPepper(pepper) => {
                 let organization = &head.organization;
                 tracing::warn!(
                     organization,
@@ -158,7 +149,7 @@ fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
                 return None;
             }
             // The evidence stays.
-            Proof::Good | Proof::Wrong => {
+            MacCheck::Valid | MacCheck::Invalid => {
                 let organization = &head.organization;
                 tracing::error!(
                     organization,
@@ -168,7 +159,7 @@ fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
             }
         }
         unsigned_until = unsigned_until.max(published.unsigned_until);
-        let is_current = !signer.is_old(&published.pepper_id);
+        let is_current = !signer.is_outdated(&published.pepper_id);
         if is_same && is_current && unsigned_until == published.unsigned_until {
             return None;
         }

@@ -8,30 +8,29 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::audit_chain::{Link, Observation, Verification};
-use crate::model::audit_findings::{Fault, Finding};
-use crate::model::audit_seal::{AuditSigner, Proof, Pruned, SignedHead};
+use crate::model::audit_chain::{ChainLink, ChainObservation, ChainVerifier};
+use crate::model::audit_findings::{AuditFault, AuditFinding};
+use crate::model::audit_seal::{AuditSigner, MacCheck, PrunedPrefix, SignedHead};
 use crate::model::ids::OrganizationId;
 use crate::repo::audit_chain;
-use crate::repo::audit_retention::{self, Pruning};
+use crate::repo::audit_retention::{self, PruningCandidate};
 
 /// How many events are removed by one transaction, and how many organizations are read at once.
-const PAGE: i64 = 1000;
+const PAGE_SIZE: i64 = 1000;
 
 /// Removes events that are older than this many days. One organization that fails keeps no other
 /// from its turn.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(app: &App, days: i32) -> Result<()> {
     let before = app.clock.now() - TimeDelta::days(days.into());
     let mut from = Some(Uuid::nil());
     while let Some(first) = from {
-        let page = async |db: &mut _| audit_retention::list(db, first, before, PAGE).await;
+        let page = async |db: &mut _| audit_retention::list(db, first, before, PAGE_SIZE).await;
         let listed = app.db.run(page).await?;
         let last = listed.last().map(|it| it.organization.0.as_u128());
         from = last.and_then(|last| last.checked_add(1)).map(Uuid::from_u128);
-        for Pruning { organization, has_unsigned, .. } in listed.iter().filter(|it| it.is_due) {
+        for PruningCandidate { organization, has_unsigned, .. } in
+            listed.iter().filter(|it| it.is_due)
+        {
             if let Err(error) = sweep_one(app, *organization, *has_unsigned, before).await {
                 let (organization, cause) = (organization.0, error.cause());
                 tracing::warn!(%organization, %cause, "old audit events not removed; will retry");
@@ -48,7 +47,7 @@ async fn sweep_one(
     before: DateTime<Utc>,
 ) -> Result<()> {
     // What has no MAC is proven by the published head alone.
-    if has_unsigned && let Some(finding) = finding_in(app, organization).await? {
+    if has_unsigned && let Some(finding) = first_finding(app, organization).await? {
         log_kept(organization, &finding.fault);
         return Ok(());
     }
@@ -60,21 +59,21 @@ async fn sweep_one(
 }
 
 /// The first thing that is wrong with an organization's chain, if anything is.
-async fn finding_in(app: &App, organization: OrganizationId) -> Result<Option<Finding>> {
-    let mut verification = Verification::against(app.audit_signer.clone(), []);
+async fn first_finding(app: &App, organization: OrganizationId) -> Result<Option<AuditFinding>> {
+    let mut verification = ChainVerifier::with_known_heads(app.audit_signer.clone(), []);
     let mut last = (organization, i64::MIN);
     loop {
-        let page = async |db: &mut _| audit_chain::links(db, last, PAGE).await;
+        let page = async |db: &mut _| audit_chain::list_links(db, last, PAGE_SIZE).await;
         let mut links = app.db.run(page).await?;
         links.retain(|link| link.organization == organization);
         let is_end = links.is_empty();
         let observed = if is_end {
             verification.finish(Vec::new())
         } else {
-            links.iter().flat_map(|link| verification.see(link)).collect()
+            links.iter().flat_map(|link| verification.verify_link(link)).collect()
         };
         last = verification.last();
-        let finding = observed.into_iter().find_map(Observation::finding);
+        let finding = observed.into_iter().find_map(ChainObservation::finding);
         if finding.is_some() || is_end {
             return Ok(finding);
         }
@@ -90,38 +89,38 @@ async fn remove(
 ) -> Result<u64> {
     let Some(head) = audit_retention::lock_head(tx, organization).await? else { return Ok(0) };
     let fault_of_head = match signer.check_head(organization, &head) {
-        Proof::Good => None,
-        Proof::Wrong => Some(Fault::ForgedHead),
-        Proof::NoPepper(pepper) => Some(Fault::NoPepperOfHead(pepper)),
+        MacCheck::Valid => None,
+        MacCheck::Invalid => Some(AuditFault::ForgedHead),
+        MacCheck::UnknownPepper(pepper) => Some(AuditFault::UnknownHeadPepper(pepper)),
     };
     if let Some(fault) = fault_of_head {
         log_kept(organization, &fault);
         return Ok(0);
     }
-    let links = audit_chain::links(tx, (organization, head.pruned.until), PAGE).await?;
-    let is_due = |link: &Link| {
+    let links = audit_chain::list_links(tx, (organization, head.pruned.until), PAGE_SIZE).await?;
+    let is_due = |link: &ChainLink| {
         let is_old = |at: i64| at < before.timestamp_micros();
         link.organization == organization
             && link.position < head.position
             && link.stored.as_ref().is_none_or(|event| is_old(event.created_at))
     };
-    let links: Vec<Link> = links.into_iter().take_while(is_due).collect();
+    let links: Vec<ChainLink> = links.into_iter().take_while(is_due).collect();
     let Some(last) = links.last() else { return Ok(0) };
-    if let Some(finding) = Verification::of_part(signer.clone(), &links).first() {
+    if let Some(finding) = ChainVerifier::verify_part(signer.clone(), &links).first() {
         log_kept(organization, &finding.fault);
         return Ok(0);
     }
-    let pruned = Pruned { until: last.position, digest: last.digest };
+    let pruned = PrunedPrefix { until: last.position, digest: last.digest };
     let SignedHead { position, digest, unsigned_until, .. } = head;
     let head = signer.sign_head(organization, (position, digest), unsigned_until, pruned);
     let head = head.ok_or_else(|| Error::internal("no pepper to sign the audit log under"))?;
-    let events: Vec<i64> = links.iter().map(|link| link.event).collect();
+    let events: Vec<i64> = links.iter().map(|link| link.event_id).collect();
     audit_retention::remove(tx, organization, &head, &events).await?;
     Ok(events.len().try_into().unwrap_or(u64::MAX))
 }
 
 /// What can not be checked may be checked again when its pepper is back.
-fn log_kept(organization: OrganizationId, fault: &Fault) {
+fn log_kept(organization: OrganizationId, fault: &AuditFault) {
     let organization = organization.0;
     if fault.is_unchecked() {
         tracing::warn!(%organization, %fault, "old audit events kept: they can not be checked");

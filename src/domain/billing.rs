@@ -15,18 +15,18 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::provisioning::{self, Order};
-use crate::domain::{key_claims, standing};
-use crate::error::{Error, Issue, Kind, Result};
-use crate::model::audit::Trail;
+use crate::domain::provisioning::{self, OrganizationSpec};
+use crate::domain::{key_claims, organization_status};
+use crate::error::{Error, ErrorKind, Issue, Result};
+use crate::model::audit::AuditContext;
 use crate::model::email::Email;
 use crate::model::ids::{OrganizationId, PaymentId};
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{BY_STRIPE, Standing};
-use crate::model::payment::{Charge, NewPayment, PaymentStatus, Unfulfilled};
-use crate::repo::billing_customers::{BillingCustomer, Payer};
+use crate::model::organization::{OrganizationStatus, STRIPE_ACTOR};
+use crate::model::payment::{Charge, NewPayment, PaymentStatus, UnfulfilledReason};
+use crate::repo::billing_customers::{BillingCustomer, BillingPayer};
 use crate::repo::{
-    billing_customers, ended_subscriptions, organizations, payments, standings,
+    billing_customers, ended_subscriptions, organization_statuses, organizations, payments,
     unfulfilled_checkouts,
 };
 
@@ -43,15 +43,15 @@ pub struct BillingEvent {
     /// The money, where any was asked for.
     pub charge: Option<Charge>,
     /// What happened.
-    pub what: Happened,
+    pub kind: BillingEventKind,
 }
 
 /// What happened.
-pub enum Happened {
+pub enum BillingEventKind {
     /// Somebody bought an organization, or another plan for theirs.
     Bought {
         /// What it is to be.
-        order: Box<Order>,
+        order: Box<OrganizationSpec>,
         /// Where the buyer reads mail.
         email: Option<Email>,
         /// Whether it is no subscription, and nothing more is due.
@@ -61,7 +61,7 @@ pub enum Happened {
     },
     /// Somebody bought one, and what is said of it is not enough.
     BoughtIncomplete {
-        /// The id that is said, as far as it can be kept.
+        /// The id that is fingerprint, as far as it can be kept.
         handle: String,
         /// Where the buyer reads mail.
         email: Option<Email>,
@@ -69,37 +69,37 @@ pub enum Happened {
         issues: Vec<Issue>,
     },
     /// What was due was paid, for this organization where it is named.
-    Paid(Option<Named>),
+    Paid(Option<NamedOrganization>),
     /// It was not.
-    NotPaid(Option<Named>),
+    PaymentFailed(Option<NamedOrganization>),
     /// The subscription ended.
-    Ended(Option<Named>),
+    SubscriptionEnded(Option<NamedOrganization>),
 }
 
 /// An organization that metadata name.
-pub struct Named {
+pub struct NamedOrganization {
     /// Its id.
     pub handle: OrgHandle,
     /// Whether it is said to be there already, and the payer's.
     pub is_existing: bool,
     /// Whether this is the first invoice of its subscription.
-    pub begins: bool,
+    pub is_first_invoice: bool,
 }
 
 /// What applying an event came to.
-pub enum Applied {
+pub enum AppliedEvent {
     /// It was taken into account.
-    Done(Effect),
+    Done(BillingEffect),
     /// It is about what no organization is known to pay for.
     Unused,
     /// It is a paid checkout that can not be fulfilled, and this is what its delivery is answered
     /// with. What was changed is not to be committed.
-    Unfulfilled(Unfulfilled, Error),
+    Unfulfilled(UnfulfilledReason, Error),
 }
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum BillingEffect {
     /// An organization was made.
     Provisioned,
     /// An organization is on the plan that was bought.
@@ -120,19 +120,23 @@ pub async fn apply(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    trail: &Trail,
-) -> Result<Applied> {
-    match &event.what {
-        Happened::Bought { order, email, is_existing, .. } => {
-            fulfil(app, tx, event, (order, email.as_ref(), *is_existing), trail).await
+    audit: &AuditContext,
+) -> Result<AppliedEvent> {
+    match &event.kind {
+        BillingEventKind::Bought { order, email, is_existing, .. } => {
+            fulfil(app, tx, event, (order, email.as_ref(), *is_existing), audit).await
         }
-        Happened::BoughtIncomplete { issues, .. } => Ok(incomplete(issues.clone())),
-        Happened::Paid(named) | Happened::NotPaid(named) | Happened::Ended(named) => {
-            match judge(app, tx, event, named.as_ref(), trail).await {
-                Err(error) if *error.kind() == Kind::NotFound && keep_end(tx, event).await? => {
-                    Ok(Applied::Unused)
+        BillingEventKind::BoughtIncomplete { issues, .. } => Ok(incomplete(issues.clone())),
+        BillingEventKind::Paid(named)
+        | BillingEventKind::PaymentFailed(named)
+        | BillingEventKind::SubscriptionEnded(named) => {
+            match update_suspension(app, tx, event, named.as_ref(), audit).await {
+                Err(error)
+                    if *error.kind() == ErrorKind::NotFound && keep_end(tx, event).await? =>
+                {
+                    Ok(AppliedEvent::Unused)
                 }
-                judged => Ok(Applied::Done(judged?)),
+                judged => Ok(AppliedEvent::Done(judged?)),
             }
         }
     }
@@ -143,54 +147,59 @@ async fn fulfil(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    (order, email, is_existing): (&Order, Option<&Email>, bool),
-    trail: &Trail,
-) -> Result<Applied> {
-    let effect = if let Some(standing) = standings::hold(tx, &order.handle).await? {
+    (order, email, is_existing): (&OrganizationSpec, Option<&Email>, bool),
+    audit: &AuditContext,
+) -> Result<AppliedEvent> {
+    let subscription = event.subscription.as_deref();
+    let effect = if let Some(standing) = organization_statuses::lock(tx, &order.handle).await? {
         let known = billing_customers::find(tx, standing.id).await?;
-        if !is_existing && !known.as_ref().is_some_and(|known| known.is_payer_of(event)) {
-            return Ok(conflicting(Unfulfilled::BelongsToAnother));
+        if !is_existing
+            && !known
+                .as_ref()
+                .is_some_and(|known| known.is_payer_of(&event.customer, &event.subscription))
+        {
+            return Ok(conflicting(UnfulfilledReason::BelongsToAnother));
         }
         // One that is older than the last changes nothing, whatever became of it.
         let last = known.as_ref().and_then(|known| known.last_checkout_at);
         let is_older = last.is_some_and(|last| event.at < last);
-        if !is_older && find_end(tx, event, standing.id).await?.is_some() {
-            return Ok(conflicting(Unfulfilled::SubscriptionEnded));
+        if !is_older && ended_subscriptions::find(tx, standing.id, subscription).await?.is_some() {
+            return Ok(conflicting(UnfulfilledReason::SubscriptionEnded));
         }
-        match set_plan(app, tx, event, (&standing, known), order, trail).await {
-            Err(error) if *error.kind() == Kind::Invalid => {
-                return Ok(Applied::Unfulfilled(Unfulfilled::PlanNotForHome, error));
+        match set_plan(app, tx, event, (&standing, known), order, audit).await {
+            Err(error) if *error.kind() == ErrorKind::Invalid => {
+                return Ok(AppliedEvent::Unfulfilled(UnfulfilledReason::PlanNotForHome, error));
             }
             done => done?,
         }
     } else if organizations::is_deleted(tx, &order.handle).await? {
-        return Ok(conflicting(Unfulfilled::Deleted));
+        return Ok(conflicting(UnfulfilledReason::Deleted));
     } else if is_existing {
-        return Ok(conflicting(Unfulfilled::DoesNotExist));
-    } else if find_end(tx, event, OrganizationId::SYSTEM).await?.is_some() {
-        return Ok(conflicting(Unfulfilled::SubscriptionEnded));
+        return Ok(conflicting(UnfulfilledReason::DoesNotExist));
+    } else if ended_subscriptions::find(tx, OrganizationId::SYSTEM, subscription).await?.is_some() {
+        return Ok(conflicting(UnfulfilledReason::SubscriptionEnded));
     } else {
         let Some(email) = email else { return Ok(incomplete(vec![email_required()])) };
-        provision(app, tx, event, (order, email), trail).await?
+        provision(app, tx, event, (order, email), audit).await?
     };
     // What changed nothing did not serve the buyer of another.
-    let customer = event.customer.as_deref().filter(|_| effect != Effect::Recorded);
-    unfulfilled_checkouts::settle(tx, &event.id, &order.handle, customer, trail.at).await?;
-    Ok(Applied::Done(effect))
+    let customer = event.customer.as_deref().filter(|_| effect != BillingEffect::Recorded);
+    unfulfilled_checkouts::settle(tx, &event.id, &order.handle, customer, audit.at).await?;
+    Ok(AppliedEvent::Done(effect))
 }
 
-fn conflicting(reason: Unfulfilled) -> Applied {
-    Applied::Unfulfilled(reason, Error::conflict(reason.message()))
+fn conflicting(reason: UnfulfilledReason) -> AppliedEvent {
+    AppliedEvent::Unfulfilled(reason, Error::conflict(reason.message()))
 }
 
-fn incomplete(issues: Vec<Issue>) -> Applied {
-    Applied::Unfulfilled(Unfulfilled::Incomplete, Error::invalid(issues))
+fn incomplete(issues: Vec<Issue>) -> AppliedEvent {
+    AppliedEvent::Unfulfilled(UnfulfilledReason::Incomplete, Error::invalid(issues))
 }
 
 fn email_required() -> Issue {
     let path = ["data", "object", "customer_details", "email"].map(str::to_owned).to_vec();
     let needed = "must be an address: the link to the first key is mailed there";
-    Issue { path, ..Issue::of_body(needed) }
+    Issue { path, ..Issue::body(needed) }
 }
 
 /// Makes the organization that was bought, without a key: the buyer is mailed a link to it.
@@ -198,15 +207,15 @@ async fn provision(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    (order, email): (&Order, &Email),
-    trail: &Trail,
-) -> Result<Effect> {
-    let opened = provisioning::open(app, tx, order, BY_STRIPE, trail).await?;
+    (order, email): (&OrganizationSpec, &Email),
+    audit: &AuditContext,
+) -> Result<BillingEffect> {
+    let opened = provisioning::create_organization(app, tx, order, STRIPE_ACTOR, audit).await?;
     let payer = payer_of(event);
-    billing_customers::put_buyer(tx, opened.organization, &payer, trail.at).await?;
-    store(app, tx, event, opened.organization, trail).await?;
-    key_claims::offer(app, tx, opened.organization, email, trail).await?;
-    Ok(Effect::Provisioned)
+    billing_customers::upsert_buyer(tx, opened.organization, &payer, audit.at).await?;
+    record_payment(app, tx, event, opened.organization, audit).await?;
+    key_claims::create(app, tx, opened.organization, email, audit).await?;
+    Ok(BillingEffect::Provisioned)
 }
 
 /// Moves the organization, which is held, to the plan that was bought for it; one for which a later
@@ -218,60 +227,63 @@ async fn set_plan(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    (standing, known): (&Standing, Option<BillingCustomer>),
-    order: &Order,
-    trail: &Trail,
-) -> Result<Effect> {
-    store(app, tx, event, standing.id, trail).await?;
+    (standing, known): (&OrganizationStatus, Option<BillingCustomer>),
+    order: &OrganizationSpec,
+    audit: &AuditContext,
+) -> Result<BillingEffect> {
+    record_payment(app, tx, event, standing.id, audit).await?;
     let last = known.as_ref().and_then(|known| known.last_checkout_at);
     if last.is_some_and(|last| event.at < last) {
-        return Ok(Effect::Recorded);
+        return Ok(BillingEffect::Recorded);
     }
-    standing::change_plan(tx, &order.handle, order.plan, BY_STRIPE, trail).await?;
+    organization_status::change_plan(tx, &order.handle, order.plan, STRIPE_ACTOR, audit).await?;
     let is_newest = known.is_none_or(|known| event.at >= known.last_event_at);
     if is_newest && standing.is_suspended_for_billing() {
-        standing::end_suspension(tx, standing, BY_STRIPE, trail).await?;
+        organization_status::reactivate_locked(tx, standing, STRIPE_ACTOR, audit).await?;
     }
-    billing_customers::put_buyer(tx, standing.id, &payer_of(event), trail.at).await?;
-    Ok(Effect::PlanSet)
+    billing_customers::upsert_buyer(tx, standing.id, &payer_of(event), audit.at).await?;
+    Ok(BillingEffect::PlanSet)
 }
 
 /// Suspends or reactivates the organization that a payment, or the lack of one, is about.
-async fn judge(
+async fn update_suspension(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    named: Option<&Named>,
-    trail: &Trail,
-) -> Result<Effect> {
+    named: Option<&NamedOrganization>,
+    audit: &AuditContext,
+) -> Result<BillingEffect> {
     let (standing, known) = find_paid_for(tx, event, named).await?;
-    store(app, tx, event, standing.id, trail).await?;
+    record_payment(app, tx, event, standing.id, audit).await?;
     let policy = app.config.stripe.suspend_on;
-    let suspends = match event.what {
-        Happened::NotPaid(_) => policy.payment_failed,
-        Happened::Ended(_) => policy.subscription_deleted,
+    let suspends = match event.kind {
+        BillingEventKind::PaymentFailed(_) => policy.payment_failed,
+        BillingEventKind::SubscriptionEnded(_) => policy.subscription_deleted,
         _ => false,
     };
-    let pays = matches!(event.what, Happened::Paid(_));
-    let may_be_new = pays && named.is_some_and(|named| named.begins);
-    let ended_at = find_end(tx, event, standing.id).await?;
-    if let (Some(subscription), Happened::Ended(_)) = (&event.subscription, &event.what) {
+    let pays = matches!(event.kind, BillingEventKind::Paid(_));
+    let may_be_new = pays && named.is_some_and(|named| named.is_first_invoice);
+    let ended_at =
+        ended_subscriptions::find(tx, standing.id, event.subscription.as_deref()).await?;
+    if let (Some(subscription), BillingEventKind::SubscriptionEnded(_)) =
+        (&event.subscription, &event.kind)
+    {
         ended_subscriptions::put(tx, standing.id, subscription, event.at).await?;
     }
-    if !counts(event, known.as_ref(), may_be_new, ended_at) || !(pays || suspends) {
-        return Ok(Effect::Recorded);
+    if !determines_status(event, known.as_ref(), may_be_new, ended_at) || !(pays || suspends) {
+        return Ok(BillingEffect::Recorded);
     }
     let payer = payer_of(event);
-    billing_customers::put_payer(tx, standing.id, &payer, trail.at).await?;
+    billing_customers::upsert_payer(tx, standing.id, &payer, audit.at).await?;
     if suspends && standing.suspended_at.is_none() {
-        standing::begin_suspension(tx, &standing, BY_STRIPE, trail).await?;
-        return Ok(Effect::Suspended);
+        organization_status::suspend_locked(tx, &standing, STRIPE_ACTOR, audit).await?;
+        return Ok(BillingEffect::Suspended);
     }
     if pays && standing.is_suspended_for_billing() {
-        standing::end_suspension(tx, &standing, BY_STRIPE, trail).await?;
-        return Ok(Effect::Reactivated);
+        organization_status::reactivate_locked(tx, &standing, STRIPE_ACTOR, audit).await?;
+        return Ok(BillingEffect::Reactivated);
     }
-    Ok(Effect::Recorded)
+    Ok(BillingEffect::Recorded)
 }
 
 /// Whether an event says how the organization stands: it is no older than the last that did, and
@@ -281,7 +293,7 @@ async fn judge(
 ///
 /// Of one that has ended, only what was paid or not paid before does, and only while it is the last
 /// that paid.
-fn counts(
+fn determines_status(
     event: &BillingEvent,
     known: Option<&BillingCustomer>,
     may_be_new: bool,
@@ -293,9 +305,9 @@ fn counts(
         Some(known) => known == subscription,
         None => !known.pays_once && ended_at.is_none(),
     };
-    match event.what {
-        Happened::Ended(_) if known.subscription.is_some() => is_same,
-        Happened::Paid(_) | Happened::NotPaid(_)
+    match event.kind {
+        BillingEventKind::SubscriptionEnded(_) if known.subscription.is_some() => is_same,
+        BillingEventKind::Paid(_) | BillingEventKind::PaymentFailed(_)
             if ended_at.is_some_and(|ended_at| ended_at <= event.at) =>
         {
             false
@@ -313,79 +325,67 @@ fn counts(
 async fn find_paid_for(
     tx: &mut PgConnection,
     event: &BillingEvent,
-    named: Option<&Named>,
-) -> Result<(Standing, Option<BillingCustomer>)> {
+    named: Option<&NamedOrganization>,
+) -> Result<(OrganizationStatus, Option<BillingCustomer>)> {
     let none = || Error::not_found("No organization is paid for by this subscription");
     let handle = match (named, event.subscription.as_deref()) {
         (Some(named), _) => named.handle.clone(),
         (None, Some(subscription)) => {
-            let found = billing_customers::find_paid_for(tx, subscription).await?;
+            let found = billing_customers::find_handle_by_subscription(tx, subscription).await?;
             found.and_then(|handle| OrgHandle::parse(&handle).ok()).ok_or_else(none)?
         }
         (None, None) => return Err(none()),
     };
-    let standing = standing::hold(tx, &handle).await?;
+    let standing = organization_status::lock_organization(tx, &handle).await?;
     let known = billing_customers::find(tx, standing.id).await?;
     let is_payer = match &known {
-        Some(known) if known.customer.is_some() => known.is_payer_of(event),
+        Some(known) if known.customer.is_some() => {
+            known.is_payer_of(&event.customer, &event.subscription)
+        }
         _ => named.is_none_or(|named| named.is_existing),
     };
     if is_payer { Ok((standing, known)) } else { Err(none()) }
 }
 
-impl BillingCustomer {
-    /// Whether the event is of this customer, or of the subscription that they pay by.
-    fn is_payer_of(&self, event: &BillingEvent) -> bool {
-        let is_same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
-        is_same(&self.customer, &event.customer) || is_same(&self.subscription, &event.subscription)
-    }
-}
-
 /// Keeps the end of a subscription that no organization is known to pay by, for its checkout may be
 /// told later. Whether the event is one.
 async fn keep_end(tx: &mut PgConnection, event: &BillingEvent) -> Result<bool> {
-    let (Some(subscription), Happened::Ended(_)) = (&event.subscription, &event.what) else {
+    let (Some(subscription), BillingEventKind::SubscriptionEnded(_)) =
+        (&event.subscription, &event.kind)
+    else {
         return Ok(false);
     };
     ended_subscriptions::put(tx, OrganizationId::SYSTEM, subscription, event.at).await?;
     Ok(true)
 }
 
-/// When the event's subscription, which is the organization's, ended, if it did.
-async fn find_end(
-    tx: &mut PgConnection,
-    event: &BillingEvent,
-    organization: OrganizationId,
-) -> Result<Option<DateTime<Utc>>> {
-    let Some(subscription) = &event.subscription else { return Ok(None) };
-    ended_subscriptions::find(tx, organization, subscription).await
-}
-
-fn payer_of(event: &BillingEvent) -> Payer<'_> {
-    Payer {
+fn payer_of(event: &BillingEvent) -> BillingPayer<'_> {
+    BillingPayer {
         customer: event.customer.as_deref(),
         subscription: event.subscription.as_deref(),
-        pays_once: matches!(event.what, Happened::Bought { pays_once: true, .. }),
+        pays_once: matches!(event.kind, BillingEventKind::Bought { pays_once: true, .. }),
         event_at: event.at,
     }
 }
 
 /// Stores the payment that the event tells of, if it does.
-async fn store(
+async fn record_payment(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
     organization: OrganizationId,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
-    let status = match event.what {
-        Happened::Bought { .. } | Happened::Paid(_) => PaymentStatus::Paid,
-        Happened::NotPaid(_) => PaymentStatus::Failed,
-        Happened::BoughtIncomplete { .. } | Happened::Ended(_) => return Ok(()),
+    let status = match event.kind {
+        BillingEventKind::Bought { .. } | BillingEventKind::Paid(_) => PaymentStatus::Paid,
+        BillingEventKind::PaymentFailed(_) => PaymentStatus::Failed,
+        BillingEventKind::BoughtIncomplete { .. } | BillingEventKind::SubscriptionEnded(_) => {
+            return Ok(());
+        }
     };
     let Some(charge) = &event.charge else { return Ok(()) };
     let payment = NewPayment {
-        id: PaymentId::new(trail.at, &*app.entropy),
+        id: PaymentId::new(audit.at, &*app.entropy),
         organization,
         event: &event.id,
         charge,

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::domain::keys::{KeySpec, is_own};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;
 use crate::model::caller::Caller;
@@ -14,7 +14,7 @@ use crate::model::scope::ScopeSet;
 use crate::repo::keys;
 
 /// What a key may do, until when, and from where: what lies within the caller's own.
-pub struct Reach {
+pub struct KeyPermissions {
     scopes: ScopeSet,
     expires_at: Option<DateTime<Utc>>,
     allowed_ips: AllowedIps,
@@ -23,8 +23,8 @@ pub struct Reach {
 impl KeySpec {
     /// What the key may do, until when, and from where.
     #[must_use]
-    pub fn reach(&self) -> Reach {
-        Reach {
+    pub fn permissions(&self) -> KeyPermissions {
+        KeyPermissions {
             scopes: self.scopes.clone(),
             expires_at: self.expires_at,
             allowed_ips: self.allowed_ips.clone(),
@@ -32,7 +32,7 @@ impl KeySpec {
     }
 }
 
-impl Reach {
+impl KeyPermissions {
     /// That of a key that there is.
     #[must_use]
     pub fn of(key: &ApiKey) -> Self {
@@ -45,7 +45,7 @@ impl Reach {
     /// # Errors
     /// Missing scopes, or forbidden.
     pub fn require_within(&self, caller: &Caller) -> Result<()> {
-        require_within(caller, &self.scopes, self.expires_at)?;
+        require_scopes_and_expiry_within(caller, &self.scopes, self.expires_at)?;
         require_networks_within(caller, &self.allowed_ips)
     }
 }
@@ -55,9 +55,9 @@ impl Reach {
 ///
 /// # Errors
 /// Missing scopes, or forbidden.
-pub async fn require_reach(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<()> {
+pub async fn require_updatable(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<()> {
     let Some(key) = keys::find(tx, caller.organization, id).await? else { return Ok(()) };
-    Reach::of(&key).require_within(caller)
+    KeyPermissions::of(&key).require_within(caller)
 }
 
 /// The same, who may still end it.
@@ -68,24 +68,24 @@ pub async fn require_revocable(tx: &mut PgConnection, caller: &Caller, id: KeyId
     if is_own(caller, id) {
         return Ok(());
     }
-    caller.require("api-keys:write")?;
+    caller.authorize("api-keys:write")?;
     let Some(key) = keys::find(tx, caller.organization, id).await? else { return Ok(()) };
-    require_within(caller, &key.scopes, key.expires_at)
+    require_scopes_and_expiry_within(caller, &key.scopes, key.expires_at)
 }
 
 /// Passes scopes and an expiry that lie within the caller's own.
 ///
 /// # Errors
 /// Missing scopes, or forbidden where the key would outlive the caller's.
-pub fn require_within(
+pub fn require_scopes_and_expiry_within(
     caller: &Caller,
     scopes: &ScopeSet,
     expires_at: Option<DateTime<Utc>>,
 ) -> Result<()> {
-    let missing = caller.scopes.missing_from(scopes);
+    let missing = caller.scopes.uncovered(scopes);
     if !missing.is_empty() {
         let message = format!("This credential lacks the scopes {}", missing.join(", "));
-        return Err(Error::new(Kind::MissingScopes(missing), message));
+        return Err(Error::new(ErrorKind::MissingScopes(missing), message));
     }
     let own = caller.credential.key().and_then(|key| key.expires_at);
     match (own, expires_at) {
@@ -102,7 +102,7 @@ pub fn require_within(
 /// Passes networks that lie within those that the caller's own key may be used from.
 fn require_networks_within(caller: &Caller, wanted: &AllowedIps) -> Result<()> {
     match caller.credential.key() {
-        Some(own) if !own.allowed_ips.contain(wanted) => Err(Error::forbidden(
+        Some(own) if !own.allowed_ips.contains(wanted) => Err(Error::forbidden(
             "This credential may be used only from certain addresses, so the key needs allowed \
              addresses that lie within them",
         )),

@@ -4,17 +4,17 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::invites_of_keys;
-use crate::domain::keys::{KeySpec, Minted, confirm, mint, record};
-use crate::domain::plan_limits::{Limited, require_room};
+use crate::domain::key_invites;
+use crate::domain::keys::{CreatedKey, KeySpec, confirm_caller, mint, record_caller_event};
+use crate::domain::plan_limits::{LimitedResource, check_plan_limit};
 use crate::error::{Error, Result};
 use crate::model::api_key::ApiKey;
-use crate::model::audit::{EventType, Trail};
+use crate::model::audit::{AuditContext, EventType};
 use crate::model::caller::{Caller, Person};
 use crate::model::ids::KeyId;
 use crate::model::key_name::KeyName;
 use crate::model::scope::ScopeSet;
-use crate::repo::{accounts, key_endings, keys, organizations};
+use crate::repo::{accounts, key_lifecycle, keys, organizations};
 
 /// Mints a new default key for the person, in their home organization; the one before stops at
 /// once, and so do those that took over from it by rotation. Where there is none, this makes the
@@ -27,27 +27,28 @@ pub async fn regenerate(
     app: &App,
     tx: &mut PgConnection,
     (person, caller): (&Person, &Caller),
-    trail: &Trail,
-) -> Result<Minted> {
-    let old = accounts::hold_default_key(tx, person.account).await?;
-    organizations::hold(tx, caller.organization).await?;
-    let caller = confirm(tx, caller, trail).await?;
-    caller.require("api-keys:write")?;
+    audit: &AuditContext,
+) -> Result<CreatedKey> {
+    let old = accounts::lock_default_key(tx, person.account).await?;
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.authorize("api-keys:write")?;
     let replaced = match old {
-        Some(old) => revoke_chain(tx, &caller, old, trail).await?,
+        Some(old) => revoke_chain(tx, &caller, old, audit).await?,
         None => None,
     };
     if replaced.is_none() {
-        require_room(app, tx, (caller.organization, caller.plan), Limited::Keys).await?;
+        check_plan_limit(app, tx, (caller.organization, caller.plan), LimitedResource::Keys)
+            .await?;
     }
     let name = replaced.and_then(|key| key.name);
     let name = name.map(|name| KeyName::parse(&name, KeyName::MAX)).transpose();
     let name = name.map_err(|refused| Error::internal(refused.to_string()))?;
     let spec = KeySpec::plain(name, ScopeSet::all(), None);
-    let minted = mint(app, tx, (caller.organization, caller.user), spec, trail.at).await?;
+    let minted = mint(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;
     accounts::set_default_key(tx, person.account, minted.key.id).await?;
     let detail = json!({ "display_id": minted.key.display_id, "name": minted.key.name });
-    record(tx, &caller, EventType::KeyCreated, minted.key.id, detail, trail).await?;
+    record_caller_event(tx, &caller, EventType::KeyCreated, minted.key.id, detail, audit).await?;
     Ok(minted)
 }
 
@@ -57,13 +58,13 @@ async fn revoke_chain(
     tx: &mut PgConnection,
     caller: &Caller,
     first: KeyId,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Option<ApiKey>> {
     let organization = caller.organization;
     let mut chain = Vec::new();
     // Whoever rotates the last one of them just now adds one more when its lock is waited for.
     loop {
-        let found = key_endings::successors(tx, organization, first).await?;
+        let found = key_lifecycle::list_successors(tx, organization, first).await?;
         if found.len() == chain.len() {
             break;
         }
@@ -74,12 +75,12 @@ async fn revoke_chain(
     for id in chain {
         let key = keys::find(tx, organization, id).await?;
         live = key.filter(ApiKey::is_live).or(live);
-        if key_endings::revoke(tx, organization, id, reason, &by, trail.at).await? {
+        if key_lifecycle::revoke(tx, organization, id, reason, &by, audit.at).await? {
             let name = live.as_ref().and_then(|key: &ApiKey| key.name.as_deref());
             let mut detail = json!({ "name": name, "reason": reason });
-            let ended = invites_of_keys::end(tx, organization, Some(&[id]), trail).await?;
+            let ended = key_invites::revoke(tx, organization, Some(&[id]), audit).await?;
             ended.add_to(&mut detail);
-            record(tx, caller, EventType::KeyRevoked, id, detail, trail).await?;
+            record_caller_event(tx, caller, EventType::KeyRevoked, id, detail, audit).await?;
         }
     }
     Ok(live)

@@ -7,26 +7,26 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::accounts::record;
-use crate::domain::links::{digests_of, wrong_link};
+use crate::domain::accounts::record_account_event;
+use crate::domain::links::{candidate_digests, invalid_link};
 use crate::domain::mails;
-use crate::domain::passwords::Proven;
-use crate::error::{Error, Kind, Proof, Result};
-use crate::model::audit::{EventType, Trail};
+use crate::domain::passwords::VerifiedPassword;
+use crate::error::{AuthFailure, Error, ErrorKind, Result};
+use crate::model::audit::{AuditContext, EventType};
 use crate::model::ids::{AccountId, SessionId};
-use crate::model::mail::{MailKind, Purpose};
+use crate::model::mail::{LinkPurpose, MailKind};
 use crate::model::secret::Secret;
-use crate::repo::accounts::Locked;
-use crate::repo::{accounts, email_tokens, people};
+use crate::repo::accounts::AccountCredentials;
+use crate::repo::{account_callers, accounts, email_tokens};
 
-const PURPOSE: Purpose = Purpose::VerifyEmail;
+const PURPOSE: LinkPurpose = LinkPurpose::VerifyEmail;
 
 /// What shows, beside the link, that its account's password is known.
 pub enum PasswordProof {
     /// A session of the account.
     Session(SessionId),
     /// The password itself.
-    Password(Proven),
+    Password(VerifiedPassword),
 }
 
 impl PasswordProof {
@@ -38,12 +38,16 @@ impl PasswordProof {
     }
 
     /// The account, held until the transaction ends, if the proof is still good then.
-    async fn hold(&self, tx: &mut PgConnection, account: AccountId) -> Result<Locked> {
+    async fn lock_account(
+        &self,
+        tx: &mut PgConnection,
+        account: AccountId,
+    ) -> Result<AccountCredentials> {
         match self {
-            Self::Password(proven) => proven.hold(tx).await,
+            Self::Password(proven) => proven.lock_account(tx).await,
             Self::Session(session) => {
-                let account = accounts::lock(tx, account).await.map_err(|_| wrong_link())?;
-                people::confirm_session(tx, None, *session).await?;
+                let account = accounts::lock(tx, account).await.map_err(|_| invalid_link())?;
+                account_callers::lock_and_confirm_session(tx, None, *session).await?;
                 Ok(account)
             }
         }
@@ -60,18 +64,18 @@ pub async fn verify(
     account: AccountId,
     token: &Secret,
     proof: &PasswordProof,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Option<String>> {
-    let digests = digests_of(app, token)?;
+    let digests = candidate_digests(app, token)?;
     app.db
         .transaction(async |tx| {
-            let account = proof.hold(tx, account).await?;
-            let spent = email_tokens::spend(tx, (account.id, PURPOSE), &digests).await?;
-            let callback_url = spent.ok_or_else(wrong_link)?;
-            if accounts::prove(tx, account.id, trail.at).await? {
+            let account = proof.lock_account(tx, account).await?;
+            let spent = email_tokens::consume(tx, (account.id, PURPOSE), &digests).await?;
+            let callback_url = spent.ok_or_else(invalid_link)?;
+            if accounts::mark_email_proven(tx, account.id, audit.at).await? {
                 let (event, target) = (EventType::EmailVerified, account.id.to_string());
                 let detail = json!({ "proof": proof.as_str() });
-                record(tx, account.id, event, &target, detail, trail).await?;
+                record_account_event(tx, account.id, event, &target, detail, audit).await?;
             }
             Ok(callback_url)
         })
@@ -82,20 +86,17 @@ pub async fn verify(
 #[must_use]
 pub fn password_required() -> Error {
     let message = "`password` is required where there is no session of the account";
-    Error::unauthenticated(Proof::Missing, message)
+    Error::unauthenticated(AuthFailure::MissingCredential, message)
 }
 
 /// Mails an account's link again, but only where the last one has expired: whoever knows the
 /// password could otherwise have one mailed at the moment that suits them. Where too many were
 /// mailed, none is.
-///
-/// # Errors
-/// The database's own.
-pub async fn mail_again(
+pub async fn resend_link(
     app: &App,
-    account: &Locked,
+    account: &AccountCredentials,
     callback_url: Option<&str>,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
     let (link, to) = ((account.id, PURPOSE), account.email.as_str());
     if app.db.run(async |db| email_tokens::is_pending(db, link, to).await).await? {
@@ -107,13 +108,16 @@ pub async fn mail_again(
         if account.is_proven || email_tokens::is_pending(tx, link, to).await? {
             return Ok(());
         }
-        mails::queue(app, tx, (MailKind::Link(PURPOSE), to), callback_url, trail.at).await
+        mails::queue(app, tx, (MailKind::Link(PURPOSE), to), callback_url, audit.at).await
     });
     let mail = (PURPOSE.as_str(), to);
-    let mailed = mails::counted(app, trail.address, mail, |judged| judged.require(), mailing).await;
+    let mailed =
+        mails::with_rate_limits(app, audit.address, mail, |judged| judged.require(), mailing).await;
     app.mail_waker.notify_one();
     match mailed {
-        Err(error) if matches!(error.kind(), Kind::RateLimited | Kind::NotFound) => Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::NotFound) => {
+            Ok(())
+        }
         done => done,
     }
 }

@@ -10,28 +10,28 @@ use sqlx::PgConnection;
 use std::time::Duration;
 
 use crate::app::App;
-use crate::error::{Error, Kind, Result};
-use crate::model::idempotency::{Attempt, Kept};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::idempotency::{IdempotentRequest, StoredResponse};
 use crate::model::ids::OrganizationId;
 use crate::model::secret::Digest;
 use crate::repo::idempotency_keys;
 
 /// What a change has to say: for its caller, and for whoever asks again.
-pub struct Fresh<T> {
+pub struct FirstResponse<T> {
     /// For the caller, secrets and all.
-    pub answer: T,
+    pub response: T,
     /// The status.
     pub status: u16,
     /// The answer's body without secrets.
-    pub kept: Option<Value>,
+    pub stored_body: Option<Value>,
 }
 
 /// Which of the two it was.
-pub enum Outcome<T> {
+pub enum IdempotentOutcome<T> {
     /// The change was made now.
-    Fresh(T),
+    FirstRequest(T),
     /// It was made before.
-    Replayed(Kept),
+    Replayed(StoredResponse),
 }
 
 /// Makes a change in one transaction, behind the walls of the `tenant` that it is made in, once for
@@ -40,52 +40,53 @@ pub enum Outcome<T> {
 /// # Errors
 /// Those of `work`; idempotency reused where the name was for another request, processing where
 /// the first request of this name still runs.
-pub async fn once<T>(
+pub async fn run_once<T>(
     app: &App,
     tenant: Option<OrganizationId>,
-    attempt: Option<&Attempt>,
+    attempt: Option<&IdempotentRequest>,
     now: DateTime<Utc>,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<Fresh<T>>,
-) -> Result<Outcome<T>> {
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<FirstResponse<T>>,
+) -> Result<IdempotentOutcome<T>> {
     app.db
-        .transaction_of(tenant, async |tx| {
+        .transaction_for(tenant, async |tx| {
             let Some(attempt) = attempt else {
-                return Ok(Outcome::Fresh(work(tx).await?.answer));
+                return Ok(IdempotentOutcome::FirstRequest(work(tx).await?.response));
             };
-            if !idempotency_keys::try_hold(tx, attempt).await? {
+            if !idempotency_keys::try_lock(tx, attempt).await? {
                 return Err(running());
             }
             if let Some(kept) = idempotency_keys::find(tx, attempt).await? {
                 let is_same = |digest: &Digest| digest.bytes().as_slice() == kept.fingerprint;
                 return if attempt.fingerprints.iter().any(is_same) {
-                    Ok(Outcome::Replayed(kept))
+                    Ok(IdempotentOutcome::Replayed(kept))
                 } else {
                     Err(reused())
                 };
             }
-            let Fresh { answer, status, kept } = work(tx).await?;
+            let FirstResponse { response: answer, status, stored_body: kept } = work(tx).await?;
             let until = now + attempt.lifetime;
-            idempotency_keys::keep(tx, attempt, status, kept.as_ref(), now, until).await?;
-            Ok(Outcome::Fresh(answer))
+            idempotency_keys::store(tx, attempt, status, kept.as_ref(), now, until).await?;
+            Ok(IdempotentOutcome::FirstRequest(answer))
         })
         .await
 }
 
 /// Whether an answer of this name is kept: whatever is asked by it now does nothing anew.
-///
-/// # Errors
-/// The database's own.
-pub async fn is_kept(app: &App, tenant: Option<OrganizationId>, attempt: &Attempt) -> Result<bool> {
+pub async fn is_stored(
+    app: &App,
+    tenant: Option<OrganizationId>,
+    attempt: &IdempotentRequest,
+) -> Result<bool> {
     let find = async |tx: &mut PgConnection| idempotency_keys::find(tx, attempt).await;
-    Ok(app.db.transaction_of(tenant, find).await?.is_some())
+    Ok(app.db.transaction_for(tenant, find).await?.is_some())
 }
 
 fn running() -> Error {
     let message = "The first request with this Idempotency-Key is still running";
-    Error::new(Kind::IdempotencyProcessing, message).with_retry_after(Duration::from_secs(1))
+    Error::new(ErrorKind::IdempotencyKeyInUse, message).with_retry_after(Duration::from_secs(1))
 }
 
 fn reused() -> Error {
     let message = "This Idempotency-Key was used for another request";
-    Error::new(Kind::IdempotencyReused, message)
+    Error::new(ErrorKind::IdempotencyKeyReused, message)
 }

@@ -5,26 +5,28 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::{confirm, record};
+use crate::domain::keys::{confirm_caller, record_caller_event};
 use crate::domain::mails;
 use crate::domain::members::require_role_for;
-use crate::domain::plan_limits::{Limited, require_room};
-use crate::error::{Error, Kind, Result};
-use crate::model::audit::{AuditEvent, EventType, Trail};
-use crate::model::caller::{Caller, Credential, Person, suspended};
+use crate::domain::plan_limits::{LimitedResource, check_plan_limit};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::caller::{Caller, Credential, Person, organization_suspended};
 use crate::model::email::Email;
-use crate::model::ids::{InviteId, KeyId, SessionId, UserId, new_user_handle, new_uuid};
+use crate::model::ids::{
+    InviteId, KeyId, MembershipId, SessionId, new_membership_handle, new_uuid,
+};
 use crate::model::invite::{Invite, NewInvite};
 use crate::model::key_format::KeyFormat;
-use crate::model::member::NewSeat;
+use crate::model::member::NewMembership;
 use crate::model::organization::Organization;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
-use crate::repo::accounts::Locked;
-use crate::repo::invites::Shown;
-use crate::repo::organizations::Held;
+use crate::repo::accounts::AccountCredentials;
+use crate::repo::invites::PresentedInvite;
+use crate::repo::organizations::LockedOrganization;
 use crate::repo::{
-    accounts, audit_events, invites, members, organizations, people, tenant_walls, users,
+    account_callers, accounts, audit_events, invites, members, memberships, organizations, rls,
 };
 
 /// Invites an address; an open invitation of it is replaced. Whether the plan has a seat for
@@ -37,39 +39,41 @@ pub async fn create(
     tx: &mut PgConnection,
     caller: &Caller,
     (email, role): (&Email, Role),
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Invite> {
-    organizations::hold(tx, caller.organization).await?;
-    let caller = confirm(tx, caller, trail).await?;
-    caller.require("members:write")?;
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.authorize("members:write")?;
     require_proven(tx, &caller).await?;
     if role == Role::Owner {
         caller.require_owner()?;
     }
-    if members::has_address(tx, caller.organization, email).await? {
+    if members::has_email(tx, caller.organization, email).await? {
         return Err(Error::conflict("This person is a member already"));
     }
-    if role != Role::Owner || !members::has_unclaimed(tx, caller.organization).await? {
-        require_room(app, tx, (caller.organization, caller.plan), Limited::Seats).await?;
+    if role != Role::Owner || !members::has_unclaimed_owner(tx, caller.organization).await? {
+        check_plan_limit(app, tx, (caller.organization, caller.plan), LimitedResource::Seats)
+            .await?;
     }
     let new = NewInvite {
-        id: InviteId::new(trail.at, &*app.entropy),
+        id: InviteId::new(audit.at, &*app.entropy),
         organization: caller.organization,
         email,
         role,
-        invited_by: caller.user,
-        key: key_of(&caller),
-        created_at: trail.at,
+        invited_by: caller.membership,
+        key: inviting_key(&caller),
+        created_at: audit.at,
     };
     invites::insert(tx, &new).await?;
-    mails::queue_invite(app, tx, new.id, email.as_str(), trail.at).await?;
+    mails::queue_invite(app, tx, new.id, email.as_str(), audit.at).await?;
     let detail = json!({ "role": role.as_str() });
-    record(tx, &caller, EventType::InviteCreated, &new.id.to_string(), detail, trail).await?;
+    record_caller_event(tx, &caller, EventType::InviteCreated, &new.id.to_string(), detail, audit)
+        .await?;
     find(tx, &caller, new.id).await
 }
 
 /// The organization's key that invites or sends an invitation again, if it is one.
-fn key_of(caller: &Caller) -> Option<KeyId> {
+fn inviting_key(caller: &Caller) -> Option<KeyId> {
     match &caller.credential {
         Credential::Key(key, _) => Some(key.id),
         Credential::PersonalToken(..) | Credential::Session(..) => None,
@@ -79,12 +83,12 @@ fn key_of(caller: &Caller) -> Option<KeyId> {
 /// Passes a caller whose seat's person has a proven address; so is it for a key that was minted
 /// from such a seat, or it would be a way around. A seat that open signup made is nobody's.
 async fn require_proven(tx: &mut PgConnection, caller: &Caller) -> Result<()> {
-    if members::is_proven(tx, caller.organization, caller.user).await? {
+    if members::is_proven(tx, caller.organization, caller.membership).await? {
         return Ok(());
     }
     let message = "Verify your e-mail address before you invite people; \
                    POST /api/auth/send-verification-email mails the link";
-    Err(Error::new(Kind::EmailNotVerified, message))
+    Err(Error::new(ErrorKind::EmailNotVerified, message))
 }
 
 async fn find(tx: &mut PgConnection, caller: &Caller, id: InviteId) -> Result<Invite> {
@@ -105,23 +109,23 @@ pub async fn resend(
     tx: &mut PgConnection,
     caller: &Caller,
     id: InviteId,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Invite> {
-    organizations::hold(tx, caller.organization).await?;
-    let caller = confirm(tx, caller, trail).await?;
-    caller.require("members:write")?;
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.authorize("members:write")?;
     require_proven(tx, &caller).await?;
     let invite = find(tx, &caller, id).await?;
     if invite.role == Role::Owner {
         caller.require_owner()?;
     }
     // Mails are held before what they are about, as by the worker that writes them.
-    mails::queue_invite(app, tx, id, &invite.email, trail.at).await?;
-    if !invites::renew(tx, caller.organization, (id, key_of(&caller)), trail.at).await? {
+    mails::queue_invite(app, tx, id, &invite.email, audit.at).await?;
+    if !invites::extend(tx, caller.organization, (id, inviting_key(&caller)), audit.at).await? {
         return Err(no_such_invite());
     }
     let target = id.to_string();
-    record(tx, &caller, EventType::InviteResent, &target, json!({}), trail).await?;
+    record_caller_event(tx, &caller, EventType::InviteResent, &target, json!({}), audit).await?;
     find(tx, &caller, id).await
 }
 
@@ -146,15 +150,16 @@ pub async fn revoke(
     tx: &mut PgConnection,
     caller: &Caller,
     id: InviteId,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
-    organizations::hold(tx, caller.organization).await?;
-    let caller = confirm(tx, caller, trail).await?;
-    caller.require("members:write")?;
-    if !invites::revoke(tx, caller.organization, id, trail.at).await? {
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.authorize("members:write")?;
+    if !invites::revoke(tx, caller.organization, id, audit.at).await? {
         return Err(no_such_invite());
     }
-    record(tx, &caller, EventType::InviteRevoked, &id.to_string(), json!({}), trail).await
+    record_caller_event(tx, &caller, EventType::InviteRevoked, &id.to_string(), json!({}), audit)
+        .await
 }
 
 /// Accepts an invitation, by the token of the mailed link, in a session of whom it is for. Who has
@@ -169,26 +174,26 @@ pub async fn accept(
     tx: &mut PgConnection,
     (person, session): (&Person, SessionId),
     token: &str,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Organization> {
-    let shown = find_shown(app, tx, token).await?;
+    let shown = find_by_token(app, tx, token).await?;
     let account = accounts::lock(tx, person.account).await?;
-    let held = organizations::hold(tx, shown.organization).await?.ok_or_else(no_such_invite)?;
-    people::confirm_session(tx, None, session).await?;
+    let held = organizations::lock(tx, shown.organization).await?.ok_or_else(no_such_invite)?;
+    account_callers::lock_and_confirm_session(tx, None, session).await?;
     // The person has no seat yet, so only now: behind the walls, their account is not there.
-    tenant_walls::raise(tx, shown.organization).await?;
-    let organization = take_up(app, tx, person, (&account, &shown, &held), trail).await?;
+    rls::set_tenant(tx, shown.organization).await?;
+    let organization = accept_locked(app, tx, person, (&account, &shown, &held), audit).await?;
     // What is kept for who asks again is the person's, in their own organization.
-    tenant_walls::lower(tx).await?;
+    rls::clear_tenant(tx).await?;
     Ok(organization)
 }
 
-async fn take_up(
+async fn accept_locked(
     app: &App,
     tx: &mut PgConnection,
     person: &Person,
-    (account, shown, held): (&Locked, &Shown, &Held),
-    trail: &Trail,
+    (account, shown, held): (&AccountCredentials, &PresentedInvite, &LockedOrganization),
+    audit: &AuditContext,
 ) -> Result<Organization> {
     if account.email != shown.email || !account.is_verified {
         return Err(Error::forbidden(
@@ -196,47 +201,47 @@ async fn take_up(
         ));
     }
     if held.is_suspended {
-        return Err(suspended());
+        return Err(organization_suspended());
     }
-    if !invites::accept(tx, shown.organization, shown.id, trail.at).await? {
+    if !invites::accept(tx, shown.organization, shown.id, audit.at).await? {
         return Err(no_such_invite());
     }
-    if let Some(seat) = take_seat(app, tx, person, (shown, held.plan), trail).await? {
-        invites::record_joined(tx, shown.organization, shown.id, seat).await?;
+    if let Some(seat) = add_membership(app, tx, person, (shown, held.plan), audit).await? {
+        invites::record_membership(tx, shown.organization, shown.id, seat).await?;
     }
-    let seat = people::caller_in(tx, person, shown.organization).await?;
+    let seat = account_callers::find_caller_in(tx, person, shown.organization).await?;
     let seat = seat.ok_or_else(|| Error::internal("a seat just taken is not there"))?;
-    let event = AuditEvent {
+    let event = NewAuditEvent {
         organization: shown.organization,
         event_type: EventType::InviteAccepted,
-        actor: &seat.user_handle,
+        actor: &seat.membership_handle,
         target: &shown.id.to_string(),
         key_display_id: None,
         detail: json!({ "role": seat.role.map(Role::as_str) }),
-        trail,
+        audit,
     };
     audit_events::insert(tx, &event).await?;
     crate::domain::organizations::find(tx, shown.organization, seat.role).await
 }
 
-async fn find_shown(app: &App, tx: &mut PgConnection, token: &str) -> Result<Shown> {
-    if !KeyFormat::of_links().recognises(token) {
+async fn find_by_token(app: &App, tx: &mut PgConnection, token: &str) -> Result<PresentedInvite> {
+    if !KeyFormat::link_token().matches(token) {
         return Err(no_such_invite());
     }
-    let found = invites::find_shown(tx, &app.peppers.candidates(token)).await?;
+    let found = invites::find_presented(tx, &app.peppers.candidates(token)).await?;
     found.ok_or_else(no_such_invite)
 }
 
 /// A seat for the person, where they have none: the owner's that nobody has claimed, or a new one.
 /// `None` where they have one already.
-async fn take_seat(
+async fn add_membership(
     app: &App,
     tx: &mut PgConnection,
     person: &Person,
-    (shown, plan): (&Shown, Plan),
-    trail: &Trail,
-) -> Result<Option<UserId>> {
-    if people::caller_in(tx, person, shown.organization).await?.is_some() {
+    (shown, plan): (&PresentedInvite, Plan),
+    audit: &AuditContext,
+) -> Result<Option<MembershipId>> {
+    if account_callers::find_caller_in(tx, person, shown.organization).await?.is_some() {
         return Ok(None);
     }
     if shown.role == Role::Owner {
@@ -245,16 +250,16 @@ async fn take_seat(
             return Ok(claimed);
         }
     }
-    require_room(app, tx, (shown.organization, plan), Limited::Seats).await?;
-    let id = UserId(new_uuid(trail.at, &*app.entropy));
-    let seat = NewSeat {
+    check_plan_limit(app, tx, (shown.organization, plan), LimitedResource::Seats).await?;
+    let id = MembershipId(new_uuid(audit.at, &*app.entropy));
+    let seat = NewMembership {
         organization: shown.organization,
         id,
-        handle: &new_user_handle(&*app.entropy),
+        handle: &new_membership_handle(&*app.entropy),
         role: shown.role,
         account: Some(person.account),
-        created_at: trail.at,
+        created_at: audit.at,
     };
-    users::insert(tx, &seat).await?;
+    memberships::insert(tx, &seat).await?;
     Ok(Some(id))
 }

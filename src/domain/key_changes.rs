@@ -8,24 +8,24 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::containment::Reach;
-use crate::domain::keys::{KeySpec, Minted, hold_live, is_own, mint, record};
+use crate::domain::containment::KeyPermissions;
+use crate::domain::keys::{CreatedKey, KeySpec, is_own, lock_live_key, mint, record_caller_event};
 use crate::error::{Error, Issue, Result};
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;
-use crate::model::audit::{EventType, Trail};
-use crate::model::audit_detail::changed;
+use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit_detail::diff;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
 use crate::model::key_name::KeyName;
 use crate::model::metadata::MetadataChanges;
-use crate::model::moment;
 use crate::model::scope::ScopeSet;
-use crate::repo::{key_endings, keys};
+use crate::model::timestamp;
+use crate::repo::{key_lifecycle, keys};
 
 /// How long a key that was rotated away may still work, in seconds: at most a week.
-pub const GRACE: RangeInclusive<i32> = 0..=604_800;
+pub const GRACE_SECONDS: RangeInclusive<i32> = 0..=604_800;
 
 /// The settings to change; what is `None` stays.
 #[derive(Default)]
@@ -60,20 +60,20 @@ pub async fn update(
     caller: &Caller,
     id: KeyId,
     changes: &KeyChanges,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<ApiKey> {
-    let (caller, before) = hold_live(tx, caller, id, trail).await?;
-    caller.require("api-keys:write")?;
-    let after = changes.applied_to(&before)?;
-    Reach::of(&after).require_within(&caller)?;
+    let (caller, before) = lock_live_key(tx, caller, id, audit).await?;
+    caller.authorize("api-keys:write")?;
+    let after = changes.apply_to(&before)?;
+    KeyPermissions::of(&after).require_within(&caller)?;
     keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
-    let mut detail = changed(shown(&before), shown(&after));
+    let mut detail = diff(audited_fields(&before), audited_fields(&after));
     if caller.require_owner().is_err()
-        && keys::take_from_owner(tx, caller.organization, id, caller.user).await?
+        && keys::reassign_from_owner(tx, caller.organization, id, caller.membership).await?
     {
-        detail["taken_from_owner_by"] = json!(caller.user_handle);
+        detail["taken_from_owner_by"] = json!(caller.membership_handle);
     }
-    record(tx, &caller, EventType::KeyUpdated, id, detail, trail).await?;
+    record_caller_event(tx, &caller, EventType::KeyUpdated, id, detail, audit).await?;
     Ok(after)
 }
 
@@ -90,17 +90,17 @@ pub async fn rotate(
     caller: &Caller,
     id: KeyId,
     grace_seconds: i32,
-    trail: &Trail,
-) -> Result<Minted> {
-    let (caller, old) = hold_live(tx, caller, id, trail).await?;
+    audit: &AuditContext,
+) -> Result<CreatedKey> {
+    let (caller, old) = lock_live_key(tx, caller, id, audit).await?;
     if !is_own(&caller, id) {
-        caller.require("api-keys:write")?;
+        caller.authorize("api-keys:write")?;
     }
-    let (organization, user) = (caller.organization, caller.user);
-    key_endings::supersede(tx, organization, id, grace_seconds, trail.at).await?;
+    let (organization, user) = (caller.organization, caller.membership);
+    key_lifecycle::supersede(tx, organization, id, grace_seconds, audit.at).await?;
     let stored = old.name.as_deref().map(|name| KeyName::parse(name, KeyName::MAX)).transpose();
     let spec = KeySpec {
-        name: stored.map_err(|Invalid(why)| Error::internal(why))?,
+        name: stored.map_err(|ValidationError(why)| Error::internal(why))?,
         scopes: old.scopes,
         expires_at: old.expires_at,
         allowed_ips: old.allowed_ips,
@@ -108,20 +108,20 @@ pub async fn rotate(
         enabled: old.enabled,
         rotated_from: Some(id),
     };
-    let minted = mint(app, tx, (organization, user), spec, trail.at).await?;
+    let minted = mint(app, tx, (organization, user), spec, audit.at).await?;
     let detail = json!({
         "rotated_to": minted.key.id.to_string(),
         "display_id": minted.key.display_id,
         "grace_seconds": grace_seconds,
     });
-    record(tx, &caller, EventType::KeyRotated, id, detail, trail).await?;
+    record_caller_event(tx, &caller, EventType::KeyRotated, id, detail, audit).await?;
     Ok(minted)
 }
 
 impl KeyChanges {
     /// Whether nothing is to change.
     #[must_use]
-    pub fn are_none(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.name.is_none()
             && self.scopes.is_none()
             && self.expires_at.is_none()
@@ -130,7 +130,7 @@ impl KeyChanges {
             && self.enabled.is_none()
     }
 
-    fn applied_to(&self, key: &ApiKey) -> Result<ApiKey> {
+    fn apply_to(&self, key: &ApiKey) -> Result<ApiKey> {
         let mut changed = key.clone();
         if let Some(name) = &self.name {
             changed.name = Some(name.as_str().to_owned());
@@ -146,7 +146,8 @@ impl KeyChanges {
         }
         if let Some(changes) = &self.metadata {
             let merged = key.metadata.merged(changes);
-            let refused = |Invalid(why)| Error::invalid(vec![Issue::of("metadata", why)]);
+            let refused =
+                |ValidationError(why)| Error::invalid(vec![Issue::field("metadata", why)]);
             changed.metadata = merged.map_err(refused)?;
         }
         changed.enabled = self.enabled.unwrap_or(key.enabled);
@@ -155,12 +156,12 @@ impl KeyChanges {
 }
 
 /// A key's settings, as the trail tells of them.
-fn shown(key: &ApiKey) -> serde_json::Value {
+fn audited_fields(key: &ApiKey) -> serde_json::Value {
     json!({
         "name": key.name,
         "scopes": key.scopes.to_stored(),
-        "expires_at": key.expires_at.map(moment::to_text),
-        "allowed_ips": key.allowed_ips.to_texts(),
+        "expires_at": key.expires_at.map(timestamp::format),
+        "allowed_ips": key.allowed_ips.to_strings(),
         "metadata": key.metadata.to_stored(),
         "enabled": key.enabled,
     })

@@ -4,36 +4,33 @@
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::Minted;
-use crate::domain::provisioning::{first_key, owner_of};
-use crate::domain::{mails, standing};
-use crate::error::{Error, Kind, Proof, Result};
-use crate::model::audit::Trail;
+use crate::domain::keys::CreatedKey;
+use crate::domain::provisioning::{create_first_key, find_or_add_owner};
+use crate::domain::{mails, organization_status};
+use crate::error::{AuthFailure, Error, ErrorKind, Result};
+use crate::model::audit::AuditContext;
 use crate::model::email::Email;
 use crate::model::ids::OrganizationId;
 use crate::model::key_format::KeyFormat;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::Organization;
 use crate::model::secret::Secret;
-use crate::repo::{key_claims, organizations, tenant_walls};
+use crate::repo::{key_claims, organizations, rls};
 
 /// Who minted the key, for the trail: whoever has the mailed link.
 const BY_CLAIM: &str = "key_claim";
 
 /// Lets whoever reads mail at an address claim the organization's first key. Whoever commits wakes
 /// the worker that mails the link.
-///
-/// # Errors
-/// The database's own.
-pub async fn offer(
+pub async fn create(
     app: &App,
     tx: &mut PgConnection,
     organization: OrganizationId,
     email: &Email,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
-    key_claims::insert(tx, organization, email, trail.at).await?;
-    mails::queue_claim(app, tx, organization, email.as_str(), trail.at).await
+    key_claims::insert(tx, organization, email, audit.at).await?;
+    mails::queue_claim(app, tx, organization, email.as_str(), audit.at).await
 }
 
 /// Mints an organization's first key for whoever followed the mailed link and pressed the button
@@ -42,38 +39,44 @@ pub async fn offer(
 /// # Errors
 /// Unauthenticated where the link's token is unknown, over or used, or the operator has ended the
 /// organization's keys meanwhile; suspended while the organization is, and the link stays good.
-pub async fn claim(app: &App, token: &Secret, trail: &Trail) -> Result<(Organization, Minted)> {
-    if !KeyFormat::of_links().recognises(token.expose()) {
-        return Err(wrong_link());
+pub async fn claim_key(
+    app: &App,
+    token: &Secret,
+    audit: &AuditContext,
+) -> Result<(Organization, CreatedKey)> {
+    if !KeyFormat::link_token().matches(token.expose()) {
+        return Err(invalid_link());
     }
     let digests = app.peppers.candidates(token.expose());
     app.db
         .transaction(async |tx| {
-            let found = key_claims::find_shown(tx, &digests).await?;
-            let (organization, handle) = found.ok_or_else(wrong_link)?;
-            tenant_walls::raise(tx, organization).await?;
-            let handle = OrgHandle::parse(&handle).map_err(|_| wrong_link())?;
-            let standing = standing::hold(tx, &handle).await.map_err(gone)?;
+            let found = key_claims::find_presented(tx, &digests).await?;
+            let (organization, handle) = found.ok_or_else(invalid_link)?;
+            rls::set_tenant(tx, organization).await?;
+            let handle = OrgHandle::parse(&handle).map_err(|_| invalid_link())?;
+            let standing = organization_status::lock_organization(tx, &handle)
+                .await
+                .map_err(not_found_to_invalid_link)?;
             if standing.suspended_at.is_some() {
                 let message = "This organization is suspended; the link works when it is not";
-                return Err(Error::new(Kind::Suspended, message));
+                return Err(Error::new(ErrorKind::OrganizationSuspended, message));
             }
-            if !key_claims::spend(tx, organization, &digests, trail.at).await? {
-                return Err(wrong_link());
+            if !key_claims::consume(tx, organization, &digests, audit.at).await? {
+                return Err(invalid_link());
             }
-            let owner = owner_of(app, tx, &standing, trail).await?;
-            let minted = first_key(app, tx, (organization, owner), BY_CLAIM, trail).await?;
+            let owner = find_or_add_owner(app, tx, &standing, audit).await?;
+            let minted = create_first_key(app, tx, (organization, owner), BY_CLAIM, audit).await?;
             let organization = organizations::find(tx, organization).await?;
-            Ok((organization.ok_or_else(wrong_link)?, minted))
+            Ok((organization.ok_or_else(invalid_link)?, minted))
         })
         .await
 }
 
 /// An organization that was deleted meanwhile has no first key.
-fn gone(error: Error) -> Error {
-    if *error.kind() == Kind::NotFound { wrong_link() } else { error }
+fn not_found_to_invalid_link(error: Error) -> Error {
+    if *error.kind() == ErrorKind::NotFound { invalid_link() } else { error }
 }
 
-fn wrong_link() -> Error {
-    Error::unauthenticated(Proof::Token, "This link is not valid any more")
+fn invalid_link() -> Error {
+    Error::unauthenticated(AuthFailure::InvalidToken, "This link is not valid any more")
 }

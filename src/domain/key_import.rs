@@ -5,20 +5,20 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::NewApiKey;
-use crate::model::audit::{AuditEvent, EventType, Trail};
-use crate::model::ids::{KeyId, OrganizationId, UserId, new_request_id};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::ids::{KeyId, MembershipId, OrganizationId, new_request_id};
 use crate::model::key_format::{IMPORTED_PREFIX, imported_text};
 use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
 use crate::model::org_handle::OrgHandle;
 use crate::model::scope::ScopeSet;
-use crate::repo::{audit_events, callers, keys, organizations, users};
+use crate::repo::{audit_events, callers, keys, memberships, organizations};
 
 /// How many events are linked into their chains at once.
-const LINKED_AT_ONCE: usize = 200;
+const LINK_BATCH: usize = 200;
 
 /// A key that was minted elsewhere.
 pub struct ImportedKey {
@@ -44,22 +44,22 @@ pub struct ImportedKey {
 pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
     let request_id = new_request_id(&*app.entropy);
     let (now, signer) = (app.clock.now(), app.audit_signer.clone());
-    let trail = Trail::of_command("key import", request_id, now, signer);
+    let audit = AuditContext::for_command("key import", request_id, now, signer);
     app.db
         .long_transaction(async |tx| {
             let mut to_store = Vec::with_capacity(imported.len());
             for key in &imported {
-                let owner = users::find_owner(tx, &key.organization).await?;
+                let owner = memberships::find_owner(tx, &key.organization).await?;
                 let no_such = || Error::not_found("there is no such organization");
                 to_store.push((owner.ok_or_else(no_such).map_err(|it| key.named(it))?, key));
             }
             // Organizations are held, and audit events added, in the order of their ids.
             to_store.sort_by_key(|((organization, _), _)| organization.0);
             for (number, (owner, key)) in to_store.into_iter().enumerate() {
-                if number > 0 && number.is_multiple_of(LINKED_AT_ONCE) {
-                    audit_events::link(tx).await?;
+                if number > 0 && number.is_multiple_of(LINK_BATCH) {
+                    audit_events::link_inserted(tx).await?;
                 }
-                let stored = store(app, tx, owner, key, &trail).await;
+                let stored = import_key(app, tx, owner, key, &audit).await;
                 stored.map_err(|error| key.named(error))?;
             }
             Ok(())
@@ -71,7 +71,7 @@ impl ImportedKey {
     /// An error that is the file's, with the line.
     fn named(&self, error: Error) -> Error {
         match error.kind() {
-            Kind::NotFound | Kind::Conflict => {
+            ErrorKind::NotFound | ErrorKind::Conflict => {
                 let message = format!("line {}: {}", self.line, error.message());
                 Error::new(error.kind().clone(), message)
             }
@@ -80,26 +80,26 @@ impl ImportedKey {
     }
 }
 
-async fn store(
+async fn import_key(
     app: &App,
     tx: &mut PgConnection,
-    (organization, user): (OrganizationId, UserId),
+    (organization, user): (OrganizationId, MembershipId),
     key: &ImportedKey,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
     // Or a key could come to life behind the operator's back, who ends all of them meanwhile.
-    organizations::hold(tx, organization).await?;
+    organizations::lock(tx, organization).await?;
     let text = imported_text(&key.sha256);
     // Under whatever pepper: a key that is taken over twice would have two lives.
-    if !callers::by_digests(tx, &app.peppers.candidates(&text)).await?.is_empty() {
+    if !callers::find_by_digests(tx, &app.peppers.candidates(&text)).await?.is_empty() {
         return Err(Error::conflict("this key is there already"));
     }
     let (digest, pepper_id) = app.peppers.digest(&text);
-    let id = KeyId::new(trail.at, &*app.entropy);
+    let id = KeyId::new(audit.at, &*app.entropy);
     let new = NewApiKey {
         id,
         organization,
-        user,
+        membership: user,
         digest,
         pepper_id,
         prefix: IMPORTED_PREFIX,
@@ -107,7 +107,7 @@ async fn store(
         display_id: &text["sha256:".len()..][..8],
         name: key.name.as_ref(),
         scopes: &key.scopes,
-        created_at: trail.at,
+        created_at: audit.at,
         expires_at: key.expires_at,
         allowed_ips: &AllowedIps::default(),
         metadata: &Metadata::default(),
@@ -115,14 +115,14 @@ async fn store(
         rotated_from: None,
     };
     keys::insert(tx, &new).await?;
-    let event = AuditEvent {
+    let event = NewAuditEvent {
         organization,
         event_type: EventType::KeyImported,
         actor: "operator",
         target: &id.to_string(),
         key_display_id: None,
         detail: json!({ "scopes": key.scopes.to_stored() }),
-        trail,
+        audit,
     };
     audit_events::insert(tx, &event).await
 }

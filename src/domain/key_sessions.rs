@@ -9,25 +9,25 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::{confirm, elsewhere, from_another_page};
-use crate::error::{Error, Proof, Result};
-use crate::model::audit::{AuditEvent, EventType, Trail};
-use crate::model::caller::{Caller, Credential, Holder, Identity, KeyFacts};
+use crate::domain::keys::{address_not_allowed, confirm_caller, origin_not_allowed};
+use crate::error::{AuthFailure, Error, Result};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::caller::{Caller, Credential, CredentialStatus, Identity, KeyDetails};
 use crate::model::ids::{OrganizationId, SessionId};
 use crate::model::key_format::KeyFormat;
 use crate::model::secret::{Digest, Secret};
-use crate::repo::key_sessions::ShownRefreshToken;
+use crate::repo::key_sessions::PresentedRefreshToken;
 use crate::repo::{audit_events, callers, key_sessions};
 
 /// How long a refresh token lives (contract §2).
 const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(7);
 
 /// The tokens of a session.
-pub struct Tokens {
+pub struct SessionTokens {
     /// For requests.
-    pub access: Secret,
+    pub access_token: Secret,
     /// For the next tokens.
-    pub refresh: Secret,
+    pub refresh_token: Secret,
     /// Seconds that the access token lives.
     pub expires_in: i64,
 }
@@ -36,23 +36,23 @@ pub struct Tokens {
 ///
 /// # Errors
 /// Unauthenticated where the key ended meanwhile.
-pub async fn exchange(app: &App, holder: &Caller, trail: &Trail) -> Result<Tokens> {
-    let session = SessionId::new(trail.at, &*app.entropy);
+pub async fn exchange(app: &App, holder: &Caller, audit: &AuditContext) -> Result<SessionTokens> {
+    let session = SessionId::new(audit.at, &*app.entropy);
     app.db
-        .tenant(holder.organization, async |tx| {
-            let holder = confirm(tx, holder, trail).await?;
+        .tenant_transaction(holder.organization, async |tx| {
+            let holder = confirm_caller(tx, holder, audit).await?;
             let organization = holder.organization;
-            let key = key_of(&holder)?;
-            key_sessions::insert(tx, organization, session, key.id, trail.at).await?;
-            let tokens = issue(app, tx, &holder, session, trail.at).await?;
-            let event = AuditEvent {
+            let key = organization_key(&holder)?;
+            key_sessions::insert(tx, organization, session, key.id, audit.at).await?;
+            let tokens = issue_tokens(app, tx, &holder, session, audit.at).await?;
+            let event = NewAuditEvent {
                 organization,
                 event_type: EventType::SessionCreated,
                 actor: &holder.actor(),
                 target: &session.to_string(),
                 key_display_id: Some(&key.display_id),
                 detail: json!({}),
-                trail,
+                audit,
             };
             audit_events::insert(tx, &event).await?;
             Ok(tokens)
@@ -74,17 +74,17 @@ pub struct KnownRefreshToken {
 /// # Errors
 /// Unauthenticated where it is unknown.
 pub async fn find_refresh_token(app: &App, presented: &Secret) -> Result<KnownRefreshToken> {
-    if !KeyFormat::of_refresh_tokens().recognises(presented.expose()) {
-        return Err(refused());
+    if !KeyFormat::refresh_token().matches(presented.expose()) {
+        return Err(invalid_refresh_token());
     }
     let candidates = app.peppers.candidates(presented.expose());
-    let found = app.db.run(async |db| key_sessions::find_shown(db, &candidates).await).await?;
-    let (organization, session) = found.ok_or_else(refused)?;
+    let found = app.db.run(async |db| key_sessions::find_presented(db, &candidates).await).await?;
+    let (organization, session) = found.ok_or_else(invalid_refresh_token)?;
     Ok(KnownRefreshToken { organization, session, candidates })
 }
 
-fn refused() -> Error {
-    Error::unauthenticated(Proof::Token, "This refresh token is not valid")
+fn invalid_refresh_token() -> Error {
+    Error::unauthenticated(AuthFailure::InvalidToken, "This refresh token is not valid")
 }
 
 /// The next tokens of a session, for its refresh token, which the page `origin` shows, if one does.
@@ -97,79 +97,84 @@ pub async fn refresh(
     app: &App,
     known: &KnownRefreshToken,
     origin: Option<&str>,
-    trail: &Trail,
-) -> Result<Tokens> {
+    audit: &AuditContext,
+) -> Result<SessionTokens> {
     let tokens = app
         .db
-        .tenant(known.organization, async |tx| {
+        .tenant_transaction(known.organization, async |tx| {
             let token = key_sessions::lock_refresh_token(tx, &known.candidates).await?;
             let Some(token) = token else { return Ok(None) };
             if token.is_spent {
-                end_by_reuse(tx, &token, trail).await?;
+                revoke_for_reuse(tx, &token, audit).await?;
                 return Ok(None);
             }
-            let holder = callers::by_sessions(tx, &[token.session]).await?.remove(&token.session);
-            let Some(Holder::Good(Identity { caller: Some(holder), .. })) =
+            let holder =
+                callers::find_by_sessions(tx, &[token.session]).await?.remove(&token.session);
+            let Some(CredentialStatus::Valid(Identity { caller: Some(holder), .. })) =
                 holder.filter(|_| !token.is_expired)
             else {
                 return Ok(None);
             };
-            if !key_of(&holder)?.allowed_ips.admit(trail.address) {
-                return Err(elsewhere(trail.address));
+            if !organization_key(&holder)?.allowed_ips.allows(audit.address) {
+                return Err(address_not_allowed(audit.address));
             }
-            if !key_of(&holder)?.admits_page(origin, &app.config.http.trusted_origins) {
-                return Err(from_another_page());
+            if !organization_key(&holder)?.allows_origin(origin, &app.config.http.trusted_origins) {
+                return Err(origin_not_allowed());
             }
             holder.require_active()?;
             let (organization, session) = (token.organization, token.session);
-            key_sessions::spend_refresh_tokens(tx, organization, session, trail.at).await?;
-            issue(app, tx, &holder, session, trail.at).await.map(Some)
+            key_sessions::consume_refresh_token(tx, organization, session, audit.at).await?;
+            issue_tokens(app, tx, &holder, session, audit.at).await.map(Some)
         })
         .await?;
-    tokens.ok_or_else(refused)
+    tokens.ok_or_else(invalid_refresh_token)
 }
 
 /// The organization's own key that the caller shows: a person's token is exchanged for nothing.
-fn key_of(caller: &Caller) -> Result<&KeyFacts> {
+fn organization_key(caller: &Caller) -> Result<&KeyDetails> {
     match &caller.credential {
         Credential::Key(key, _) => Ok(key),
         _ => Err(Error::forbidden("Only an organization's own key can be exchanged")),
     }
 }
 
-async fn issue(
+async fn issue_tokens(
     app: &App,
     tx: &mut PgConnection,
     holder: &Caller,
     session: SessionId,
     now: DateTime<Utc>,
-) -> Result<Tokens> {
-    let refresh = KeyFormat::of_refresh_tokens().mint(&*app.entropy);
+) -> Result<SessionTokens> {
+    let refresh = KeyFormat::refresh_token().mint(&*app.entropy);
     let (digest, _) = app.peppers.digest(refresh.expose());
     let expires_at = now + REFRESH_LIFETIME;
     let organization = holder.organization;
     key_sessions::insert_refresh_token(tx, organization, session, digest, now, expires_at).await?;
-    Ok(Tokens {
-        access: app.access_tokens.issue_to_key(session, &holder.user_handle, now)?,
-        refresh,
+    Ok(SessionTokens {
+        access_token: app.access_tokens.issue_for_key_session(
+            session,
+            &holder.membership_handle,
+            now,
+        )?,
+        refresh_token: refresh,
         expires_in: app.access_tokens.key_token_lifetime().num_seconds(),
     })
 }
 
-async fn end_by_reuse(
+async fn revoke_for_reuse(
     tx: &mut PgConnection,
-    token: &ShownRefreshToken,
-    trail: &Trail,
+    token: &PresentedRefreshToken,
+    audit: &AuditContext,
 ) -> Result<()> {
-    if key_sessions::revoke(tx, token.organization, token.session, trail.at).await? {
-        let event = AuditEvent {
+    if key_sessions::revoke(tx, token.organization, token.session, audit.at).await? {
+        let event = NewAuditEvent {
             organization: token.organization,
             event_type: EventType::SessionRevokedByReuse,
             actor: &token.key.to_string(),
             target: &token.session.to_string(),
             key_display_id: None,
             detail: json!({}),
-            trail,
+            audit,
         };
         audit_events::insert(tx, &event).await?;
     }

@@ -12,25 +12,25 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::containment::{Reach, require_within};
-use crate::domain::invites_of_keys;
-use crate::domain::plan_limits::{Limited, require_room};
+use crate::domain::containment::{KeyPermissions, require_scopes_and_expiry_within};
+use crate::domain::key_invites;
+use crate::domain::plan_limits::{LimitedResource, check_plan_limit};
 use crate::error::{Error, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::{ApiKey, NewApiKey};
-use crate::model::audit::{AuditEvent, EventType, Trail};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::caller::{Caller, Credential};
-use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
+use crate::model::ids::{KeyId, MembershipId, OrganizationId, SessionId};
 use crate::model::key_name::KeyName;
-use crate::model::member::JoinedByKey;
+use crate::model::member::KeyInvitedMembership;
 use crate::model::metadata::Metadata;
-use crate::model::moment;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Secret;
-use crate::repo::{audit_events, callers, key_endings, keys, organizations, people};
+use crate::model::timestamp;
+use crate::repo::{account_callers, audit_events, callers, key_lifecycle, keys, organizations};
 
 /// A new key, and the only place its text ever is.
-pub struct Minted {
+pub struct CreatedKey {
     /// The text, to be shown once.
     pub secret: Secret,
     /// What may be shown again.
@@ -82,10 +82,10 @@ impl KeySpec {
 pub async fn mint(
     app: &App,
     tx: &mut PgConnection,
-    (organization, user): (OrganizationId, UserId),
+    (organization, user): (OrganizationId, MembershipId),
     spec: KeySpec,
     at: DateTime<Utc>,
-) -> Result<Minted> {
+) -> Result<CreatedKey> {
     let format = &app.config.keys.format;
     let secret = format.mint(&*app.entropy);
     let (digest, pepper_id) = app.peppers.digest(secret.expose());
@@ -93,7 +93,7 @@ pub async fn mint(
     let new = NewApiKey {
         id: KeyId::new(at, &*app.entropy),
         organization,
-        user,
+        membership: user,
         digest,
         pepper_id,
         prefix: format.prefix(),
@@ -111,7 +111,7 @@ pub async fn mint(
     let id = new.id;
     let key = keys::find(tx, organization, id).await?;
     let key = key.ok_or_else(|| Error::internal("a key just stored is not there"))?;
-    Ok(Minted { secret, key })
+    Ok(CreatedKey { secret, key })
 }
 
 /// Makes a key of the caller's organization. Without scopes it may what the caller's own may.
@@ -124,23 +124,23 @@ pub async fn create(
     tx: &mut PgConnection,
     caller: &Caller,
     spec: impl FnOnce(&Caller) -> KeySpec,
-    trail: &Trail,
-) -> Result<Minted> {
-    organizations::hold(tx, caller.organization).await?;
-    let caller = confirm(tx, caller, trail).await?;
-    caller.require("api-keys:write")?;
+    audit: &AuditContext,
+) -> Result<CreatedKey> {
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.authorize("api-keys:write")?;
     let spec = spec(&caller);
-    spec.reach().require_within(&caller)?;
-    require_room(app, tx, (caller.organization, caller.plan), Limited::Keys).await?;
-    let minted = mint(app, tx, (caller.organization, caller.user), spec, trail.at).await?;
+    spec.permissions().require_within(&caller)?;
+    check_plan_limit(app, tx, (caller.organization, caller.plan), LimitedResource::Keys).await?;
+    let minted = mint(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;
     let detail = json!({
         "display_id": minted.key.display_id,
         "name": minted.key.name,
         "scopes": minted.key.scopes.to_stored(),
-        "expires_at": minted.key.expires_at.map(moment::to_text),
+        "expires_at": minted.key.expires_at.map(timestamp::format),
         "never_expires": minted.key.expires_at.is_none(),
     });
-    record(tx, &caller, EventType::KeyCreated, minted.key.id, detail, trail).await?;
+    record_caller_event(tx, &caller, EventType::KeyCreated, minted.key.id, detail, audit).await?;
     Ok(minted)
 }
 
@@ -155,27 +155,27 @@ pub async fn revoke(
     caller: &Caller,
     id: KeyId,
     reason: Option<&str>,
-    trail: &Trail,
-) -> Result<Vec<JoinedByKey>> {
+    audit: &AuditContext,
+) -> Result<Vec<KeyInvitedMembership>> {
     let key = if is_own(caller, id) {
         keys::lock(tx, caller.organization, &[id]).await?;
         find(tx, caller, id).await?
     } else {
-        let caller = hold(tx, caller, id, trail).await?;
-        caller.require("api-keys:write")?;
+        let caller = confirm_caller_and_lock_key(tx, caller, id, audit).await?;
+        caller.authorize("api-keys:write")?;
         let key = find(tx, &caller, id).await?;
-        require_within(&caller, &key.scopes, key.expires_at)?;
+        require_scopes_and_expiry_within(&caller, &key.scopes, key.expires_at)?;
         key
     };
     let (organization, by) = (caller.organization, caller.actor());
-    let chain = key_endings::predecessors(tx, organization, id).await?;
-    if !key_endings::revoke(tx, organization, id, reason, &by, trail.at).await? {
-        return invites_of_keys::joined(tx, organization, Some(&chain)).await;
+    let chain = key_lifecycle::list_predecessors(tx, organization, id).await?;
+    if !key_lifecycle::revoke(tx, organization, id, reason, &by, audit.at).await? {
+        return key_invites::find_memberships(tx, organization, Some(&chain)).await;
     }
-    let ended = invites_of_keys::end(tx, organization, Some(&chain), trail).await?;
+    let ended = key_invites::revoke(tx, organization, Some(&chain), audit).await?;
     let mut detail = json!({ "display_id": key.display_id, "name": key.name, "reason": reason });
     ended.add_to(&mut detail);
-    record(tx, caller, EventType::KeyRevoked, id, detail, trail).await?;
+    record_caller_event(tx, caller, EventType::KeyRevoked, id, detail, audit).await?;
     Ok(ended.memberships)
 }
 
@@ -197,76 +197,82 @@ pub async fn find(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<A
 /// The caller as the database knows it now, what it shows held until the transaction ends, and
 /// still allowed from where it calls.
 ///
-/// Invariant: whatever mints, widens or ends a credential asks here or in [`hold_live`] first, so
-/// that a credential ended or narrowed a moment ago does nothing more. Sessions and personal tokens
-/// are held before seats, and those before keys.
+/// Invariant: whatever mints, widens or ends a credential asks here or in [`lock_live_key`] first,
+/// so that a credential ended or narrowed a moment ago does nothing more. Sessions and personal
+/// tokens are held before seats, and those before keys.
 ///
 /// # Errors
 /// Unauthenticated where the credential has ended, forbidden from where it may not be used, or
 /// where its person has no seat any more; suspended where the organization is.
-pub async fn confirm(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> Result<Arc<Caller>> {
+pub async fn confirm_caller(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    audit: &AuditContext,
+) -> Result<Arc<Caller>> {
     let organization = caller.organization;
     let identity = match &caller.credential {
         Credential::Key(key, session) => {
             if let Some(session) = session {
-                callers::hold_session(tx, organization, *session).await?;
+                callers::lock_session(tx, organization, *session).await?;
             }
-            return confirm_key(tx, organization, key.id, *session, trail).await;
+            return confirm_key_caller(tx, organization, key.id, *session, audit).await;
         }
         Credential::PersonalToken(account, token) => {
-            people::confirm_token(tx, (*account, organization), token.id).await?
+            account_callers::lock_and_confirm_token(tx, (*account, organization), token.id).await?
         }
         Credential::Session(account, session) => {
-            people::confirm_session(tx, Some((*account, organization)), *session).await?
+            account_callers::lock_and_confirm_session(tx, Some((*account, organization)), *session)
+                .await?
         }
     };
     let no_seat = || Error::forbidden("You have no seat in this organization any more");
     let person = identity.person.ok_or_else(no_seat)?;
-    let caller = people::caller_in(tx, &person, organization).await?.ok_or_else(no_seat)?;
+    let caller =
+        account_callers::find_caller_in(tx, &person, organization).await?.ok_or_else(no_seat)?;
     caller.require_active()?;
     Ok(caller)
 }
 
-async fn confirm_key(
+async fn confirm_key_caller(
     tx: &mut PgConnection,
     organization: OrganizationId,
     key: KeyId,
     session: Option<SessionId>,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Arc<Caller>> {
-    let caller = callers::confirm(tx, organization, key, session).await?;
+    let caller = callers::lock_and_confirm(tx, organization, key, session).await?;
     let facts = caller.credential.key();
-    let is_admitted = facts.is_some_and(|key| key.allowed_ips.admit(trail.address));
+    let is_admitted = facts.is_some_and(|key| key.allowed_ips.allows(audit.address));
     if !is_admitted {
-        return Err(elsewhere(trail.address));
+        return Err(address_not_allowed(audit.address));
     }
     caller.require_active()?;
     Ok(caller)
 }
 
 /// The same, with another key of the organization held too.
-async fn hold(
+async fn confirm_caller_and_lock_key(
     tx: &mut PgConnection,
     caller: &Caller,
     id: KeyId,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Arc<Caller>> {
     let organization = caller.organization;
     let Credential::Key(own, session) = &caller.credential else {
-        let caller = confirm(tx, caller, trail).await?;
+        let caller = confirm_caller(tx, caller, audit).await?;
         keys::lock(tx, organization, &[id]).await?;
         return Ok(caller);
     };
     if let Some(session) = session {
-        callers::hold_session(tx, organization, *session).await?;
+        callers::lock_session(tx, organization, *session).await?;
     }
     keys::lock(tx, organization, &[own.id, id]).await?;
-    confirm_key(tx, organization, own.id, *session, trail).await
+    confirm_key_caller(tx, organization, own.id, *session, audit).await
 }
 
 /// What a key is told that is used from where it may not be.
 #[must_use]
-pub fn elsewhere(address: Option<IpAddr>) -> Error {
+pub fn address_not_allowed(address: Option<IpAddr>) -> Error {
     Error::forbidden(match address {
         Some(_) => "This key may not be used from this address",
         None => {
@@ -278,7 +284,7 @@ pub fn elsewhere(address: Option<IpAddr>) -> Error {
 
 /// What a key is told that a page's script uses which may not.
 #[must_use]
-pub fn from_another_page() -> Error {
+pub fn origin_not_allowed() -> Error {
     Error::forbidden("This key may not be used from that page")
 }
 
@@ -288,15 +294,15 @@ pub fn from_another_page() -> Error {
 ///
 /// # Errors
 /// Unauthenticated, forbidden, not found, or conflict where the key is not live.
-pub async fn hold_live(
+pub async fn lock_live_key(
     tx: &mut PgConnection,
     caller: &Caller,
     id: KeyId,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<(Arc<Caller>, ApiKey)> {
-    let caller = hold(tx, caller, id, trail).await?;
+    let caller = confirm_caller_and_lock_key(tx, caller, id, audit).await?;
     let key = find(tx, &caller, id).await?;
-    Reach::of(&key).require_within(&caller)?;
+    KeyPermissions::of(&key).require_within(&caller)?;
     if key.is_live() {
         return Ok((caller, key));
     }
@@ -304,25 +310,22 @@ pub async fn hold_live(
 }
 
 /// Writes down what the caller did to a key, or to another thing of the organization.
-///
-/// # Errors
-/// The database's own.
-pub async fn record(
+pub async fn record_caller_event(
     tx: &mut PgConnection,
     caller: &Caller,
     event_type: EventType,
     target: impl std::fmt::Display,
     detail: serde_json::Value,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
-    let event = AuditEvent {
+    let event = NewAuditEvent {
         organization: caller.organization,
         event_type,
         actor: &caller.actor(),
         target: &target.to_string(),
         key_display_id: caller.credential.key().map(|key| key.display_id.as_str()),
         detail,
-        trail,
+        audit,
     };
     audit_events::insert(tx, &event).await
 }

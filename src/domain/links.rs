@@ -1,10 +1,10 @@
 //! Tokens of mailed links, as somebody shows them.
 
 use crate::app::App;
-use crate::error::{Error, Proof, Result};
+use crate::error::{AuthFailure, Error, Result};
 use crate::model::ids::AccountId;
 use crate::model::key_format::KeyFormat;
-use crate::model::mail::Purpose;
+use crate::model::mail::LinkPurpose;
 use crate::model::secret::{Digest, Secret};
 use crate::repo::email_tokens;
 
@@ -12,23 +12,26 @@ use crate::repo::email_tokens;
 ///
 /// # Errors
 /// Unauthenticated where the text can be no token of a link.
-pub fn digests_of(app: &App, token: &Secret) -> Result<Vec<Digest>> {
-    let is_ours = KeyFormat::of_links().recognises(token.expose());
-    is_ours.then(|| app.peppers.candidates(token.expose())).ok_or_else(wrong_link)
+pub fn candidate_digests(app: &App, token: &Secret) -> Result<Vec<Digest>> {
+    let is_ours = KeyFormat::link_token().matches(token.expose());
+    is_ours.then(|| app.peppers.candidates(token.expose())).ok_or_else(invalid_link)
 }
 
 /// Whose link it is; it stays good.
 ///
 /// # Errors
 /// Unauthenticated where the token is unknown, expired, used or for another purpose.
-pub async fn account_of(app: &App, purpose: Purpose, token: &Secret) -> Result<AccountId> {
-    let digests = digests_of(app, token)?;
+pub async fn find_account(app: &App, purpose: LinkPurpose, token: &Secret) -> Result<AccountId> {
+    let digests = candidate_digests(app, token)?;
     let found = app.db.run(async |db| email_tokens::find(db, purpose, &digests).await).await?;
-    found.ok_or_else(wrong_link)
+    found.ok_or_else(invalid_link)
 }
 
 /// The rejection of a link that is unknown, expired or used.
 #[must_use]
-pub fn wrong_link() -> Error {
-    Error::unauthenticated(Proof::Token, "This link is not valid any more; ask for a new one")
+pub fn invalid_link() -> Error {
+    Error::unauthenticated(
+        AuthFailure::InvalidToken,
+        "This link is not valid any more; ask for a new one",
+    )
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use crate::domain::keys::{confirm, record};
+use crate::domain::keys::{confirm_caller, record_caller_event};
 use crate::error::{Error, Result};
-use crate::model::audit::{EventType, Trail};
+use crate::model::audit::{AuditContext, EventType};
 use crate::model::caller::{Caller, Credential};
-use crate::model::ids::is_user_handle;
+use crate::model::ids::is_membership_handle;
 use crate::model::member::Member;
 use crate::model::role::Role;
 use crate::repo::{invites, members, organizations};
@@ -27,10 +27,10 @@ pub async fn change_role(
     caller: &Caller,
     handle: &str,
     role: Role,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Member> {
-    let caller = hold(tx, caller, handle, trail).await?;
-    caller.require("members:write")?;
+    let caller = lock_and_confirm_caller(tx, caller, handle, audit).await?;
+    caller.authorize("members:write")?;
     let before = find(tx, &caller, handle).await?;
     if before.role == Role::Owner || role == Role::Owner {
         caller.require_owner()?;
@@ -44,10 +44,10 @@ pub async fn change_role(
     if role < before.role {
         let only_of_owners = role == Role::Admin;
         let (organization, seat) = (caller.organization, before.id);
-        invites::revoke_from(tx, organization, seat, only_of_owners, trail.at).await?;
+        invites::revoke_by_inviter(tx, organization, seat, only_of_owners, audit.at).await?;
     }
     let detail = json!({ "role": role.as_str(), "before": before.role.as_str() });
-    record(tx, &caller, EventType::MemberRoleChanged, handle, detail, trail).await?;
+    record_caller_event(tx, &caller, EventType::MemberRoleChanged, handle, detail, audit).await?;
     Ok(Member { role, ..before })
 }
 
@@ -61,13 +61,13 @@ pub async fn remove(
     tx: &mut PgConnection,
     caller: &Caller,
     handle: &str,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
-    let caller = hold(tx, caller, handle, trail).await?;
+    let caller = lock_and_confirm_caller(tx, caller, handle, audit).await?;
     caller.require_scope("members:write")?;
     let member = find(tx, &caller, handle).await?;
-    if caller.role.is_none() || caller.user != member.id {
-        caller.require("members:write")?;
+    if caller.role.is_none() || caller.membership != member.id {
+        caller.authorize("members:write")?;
         if member.role == Role::Owner {
             caller.require_owner()?;
         }
@@ -75,12 +75,12 @@ pub async fn remove(
     if member.role == Role::Owner {
         require_another_owner(tx, &caller, &member).await?;
     }
-    if !members::remove(tx, caller.organization, member.id, trail.at).await? {
+    if !members::remove(tx, caller.organization, member.id, audit.at).await? {
         return Err(no_such_member());
     }
-    invites::revoke_from(tx, caller.organization, member.id, false, trail.at).await?;
+    invites::revoke_by_inviter(tx, caller.organization, member.id, false, audit.at).await?;
     let detail = json!({ "role": member.role.as_str() });
-    record(tx, &caller, EventType::MemberRemoved, handle, detail, trail).await
+    record_caller_event(tx, &caller, EventType::MemberRemoved, handle, detail, audit).await
 }
 
 /// Passes whoever may give members this role.
@@ -88,7 +88,7 @@ pub async fn remove(
 /// # Errors
 /// Missing scope or role.
 pub fn require_role_for(caller: &Caller, role: Role) -> Result<()> {
-    caller.require("members:write")?;
+    caller.authorize("members:write")?;
     if role == Role::Owner { caller.require_owner() } else { Ok(()) }
 }
 
@@ -97,27 +97,31 @@ pub fn require_role_for(caller: &Caller, role: Role) -> Result<()> {
 /// # Errors
 /// Missing scope or role.
 pub fn require_right_to_remove(caller: &Caller, handle: &str) -> Result<()> {
-    let is_oneself = caller.role.is_some() && caller.user_handle == handle;
-    if is_oneself { caller.require_scope("members:write") } else { caller.require("members:write") }
+    let is_oneself = caller.role.is_some() && caller.membership_handle == handle;
+    if is_oneself {
+        caller.require_scope("members:write")
+    } else {
+        caller.authorize("members:write")
+    }
 }
 
 /// The organization, the caller as the database knows it now, and for a key the seat that it asks
 /// about: held in this order, seats before keys as everywhere.
-async fn hold(
+async fn lock_and_confirm_caller(
     tx: &mut PgConnection,
     caller: &Caller,
     handle: &str,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Arc<Caller>> {
-    organizations::hold(tx, caller.organization).await?;
-    if matches!(caller.credential, Credential::Key(..)) && is_user_handle(handle) {
-        members::hold(tx, caller.organization, handle).await?;
+    organizations::lock(tx, caller.organization).await?;
+    if matches!(caller.credential, Credential::Key(..)) && is_membership_handle(handle) {
+        members::lock(tx, caller.organization, handle).await?;
     }
-    confirm(tx, caller, trail).await
+    confirm_caller(tx, caller, audit).await
 }
 
 async fn find(tx: &mut PgConnection, caller: &Caller, handle: &str) -> Result<Member> {
-    if !is_user_handle(handle) {
+    if !is_membership_handle(handle) {
         return Err(no_such_member());
     }
     let member = members::find(tx, caller.organization, handle).await?;
@@ -133,7 +137,7 @@ async fn require_another_owner(
     caller: &Caller,
     member: &Member,
 ) -> Result<()> {
-    match members::other_owners(tx, caller.organization, member.id).await? {
+    match members::count_other_owners(tx, caller.organization, member.id).await? {
         0 => Err(Error::conflict("An organization needs an owner; make somebody else one first")),
         _ => Ok(()),
     }

@@ -4,18 +4,18 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::{confirm, record};
-use crate::error::{Error, Kind, Result};
-use crate::model::audit::{AuditEvent, EventType, Trail};
-use crate::model::audit_detail::changed;
+use crate::domain::keys::{confirm_caller, record_caller_event};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit_detail::diff;
 use crate::model::caller::{Caller, Person};
-use crate::model::ids::{OrganizationId, SessionId, UserId, new_user_handle, new_uuid};
-use crate::model::member::NewSeat;
+use crate::model::ids::{MembershipId, OrganizationId, SessionId, new_membership_handle, new_uuid};
+use crate::model::member::NewMembership;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{NewOrganization, Organization, OrganizationName};
 use crate::model::origin::Origin;
-use crate::model::role::{Right, Role};
-use crate::repo::{accounts, audit_events, invites, organizations, people, users};
+use crate::model::role::{Permission, Role};
+use crate::repo::{account_callers, accounts, audit_events, invites, memberships, organizations};
 
 /// Makes an organization that the person owns.
 ///
@@ -27,38 +27,38 @@ pub async fn create(
     tx: &mut PgConnection,
     (person, session): (&Person, SessionId),
     (name, chosen): (&OrganizationName, Option<&OrgHandle>),
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Organization> {
     // Held first, so that whoever ends the account sees this organization, too.
     let account = accounts::lock(tx, person.account).await?;
-    people::confirm_session(tx, None, session).await?;
+    account_callers::lock_and_confirm_session(tx, None, session).await?;
     if !account.is_proven {
         let message = "Verify your e-mail address before you make another organization; \
                        POST /api/auth/send-verification-email mails the link";
-        return Err(Error::new(Kind::EmailNotVerified, message));
+        return Err(Error::new(ErrorKind::EmailNotVerified, message));
     }
-    let organization = OrganizationId(new_uuid(trail.at, &*app.entropy));
+    let organization = OrganizationId(new_uuid(audit.at, &*app.entropy));
     let handle = chosen.cloned().unwrap_or_else(|| OrgHandle::generate(&*app.entropy));
-    let new = NewOrganization::on_trial(organization, &handle, name.as_str(), trail.at);
+    let new = NewOrganization::on_trial(organization, &handle, name.as_str(), audit.at);
     organizations::insert(tx, &new).await?;
-    let user_handle = new_user_handle(&*app.entropy);
-    let seat = NewSeat {
+    let user_handle = new_membership_handle(&*app.entropy);
+    let seat = NewMembership {
         organization,
-        id: UserId(new_uuid(trail.at, &*app.entropy)),
+        id: MembershipId(new_uuid(audit.at, &*app.entropy)),
         handle: &user_handle,
         role: Role::Owner,
         account: Some(person.account),
-        created_at: trail.at,
+        created_at: audit.at,
     };
-    users::insert(tx, &seat).await?;
-    let event = AuditEvent {
+    memberships::insert(tx, &seat).await?;
+    let event = NewAuditEvent {
         organization,
         event_type: EventType::OrganizationCreated,
         actor: &user_handle,
         target: handle.as_str(),
         key_display_id: None,
         detail: json!({}),
-        trail,
+        audit,
     };
     audit_events::insert(tx, &event).await?;
     find(tx, organization, Some(Role::Owner)).await
@@ -86,22 +86,22 @@ pub async fn update(
     tx: &mut PgConnection,
     caller: &Caller,
     (name, origins): (Option<&OrganizationName>, Option<&[Origin]>),
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Organization> {
-    organizations::hold(tx, caller.organization).await?;
-    let caller = confirm(tx, caller, trail).await?;
-    caller.require("organization:write")?;
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.authorize("organization:write")?;
     let before = find(tx, caller.organization, caller.role).await?;
-    organizations::update(tx, caller.organization, name, origins, trail.at).await?;
+    organizations::update(tx, caller.organization, name, origins, audit.at).await?;
     let after = find(tx, caller.organization, caller.role).await?;
-    let detail = changed(shown(&before), shown(&after));
+    let detail = diff(audited_fields(&before), audited_fields(&after));
     let (handle, event) = (&caller.organization_handle, EventType::OrganizationUpdated);
-    record(tx, &caller, event, handle, detail, trail).await?;
+    record_caller_event(tx, &caller, event, handle, detail, audit).await?;
     Ok(after)
 }
 
 /// What can be changed of an organization, as its audit log shows it.
-fn shown(it: &Organization) -> serde_json::Value {
+fn audited_fields(it: &Organization) -> serde_json::Value {
     json!({ "name": it.name, "allowed_origins": it.allowed_origins })
 }
 
@@ -110,12 +110,12 @@ fn shown(it: &Organization) -> serde_json::Value {
 ///
 /// # Errors
 /// Unauthenticated, forbidden, missing role: only an owner may.
-pub async fn delete(tx: &mut PgConnection, caller: &Caller, trail: &Trail) -> Result<()> {
-    organizations::hold(tx, caller.organization).await?;
-    let caller = confirm(tx, caller, trail).await?;
-    caller.require_role(Right::DELETE_ORGANIZATION.least_role())?;
+pub async fn delete(tx: &mut PgConnection, caller: &Caller, audit: &AuditContext) -> Result<()> {
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.require_role(Permission::DELETE_ORGANIZATION.minimum_role())?;
     let (handle, event) = (&caller.organization_handle, EventType::OrganizationDeleted);
-    record(tx, &caller, event, handle, json!({}), trail).await?;
-    invites::revoke_all(tx, caller.organization, trail.at).await?;
-    organizations::delete(tx, caller.organization, trail.at).await
+    record_caller_event(tx, &caller, event, handle, json!({}), audit).await?;
+    invites::revoke_all(tx, caller.organization, audit.at).await?;
+    organizations::delete(tx, caller.organization, audit.at).await
 }

@@ -7,25 +7,25 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::app::password_hasher::Verified;
-use crate::app::sign_in_failures::Reason;
-use crate::domain::accounts::{self as people, record};
-use crate::domain::email_verification::mail_again;
+use crate::app::password_hasher::PasswordCheck;
+use crate::app::sign_in_failures::SignInFailureReason;
+use crate::domain::accounts::{self as people, record_account_event};
+use crate::domain::email_verification::resend_link;
 use crate::domain::mails;
-use crate::domain::sessions::{Started, start};
-use crate::error::{Error, Issue, Kind, Proof, Result};
-use crate::model::Invalid;
+use crate::domain::sessions::{StartedSession, start_session};
+use crate::error::{AuthFailure, Error, ErrorKind, Issue, Result};
+use crate::model::ValidationError;
 use crate::model::account::Account;
-use crate::model::audit::{EventType, Trail};
+use crate::model::audit::{AuditContext, EventType};
 use crate::model::caller::Person;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, SessionId};
-use crate::model::limit::network;
-use crate::model::mail::{MailKind, Notice, Purpose};
+use crate::model::mail::{LinkPurpose, MailKind, SecurityNotice};
 use crate::model::password::NewPassword;
+use crate::model::rate_limit::client_network;
 use crate::model::secret::Secret;
-use crate::model::session::{Client, KNOWN_PLACE};
-use crate::repo::accounts::Locked;
+use crate::model::session::{KNOWN_NETWORK_LIFETIME, SessionClient};
+use crate::repo::accounts::AccountCredentials;
 use crate::repo::{accounts, email_tokens, outbox, sessions};
 
 /// Signs a person in: a new session, whoever has others, with or without a cookie that outlives the
@@ -38,35 +38,35 @@ pub async fn sign_in(
     app: &App,
     (email, password): (&Email, Secret),
     callback_url: Option<&str>,
-    client: (&Client, bool),
-    trail: &Trail,
-) -> Result<(Account, Started)> {
+    client: (&SessionClient, bool),
+    audit: &AuditContext,
+) -> Result<(Account, StartedSession)> {
     let known = app.db.run(async |db| accounts::find_by_email(db, email.as_str()).await).await?;
     let id = known.as_ref().map(|account| account.id);
-    let proven = prove(app, known, password).await;
+    let proven = verify_password(app, known, password).await;
     let proven = proven.inspect_err(|error| {
-        if let (Some(id), Kind::Unauthenticated(_)) = (id, error.kind()) {
-            app.sign_in_failures.note(id, Reason::WrongPassword, trail);
+        if let (Some(id), ErrorKind::Unauthenticated(_)) = (id, error.kind()) {
+            app.sign_in_failures.record(id, SignInFailureReason::WrongPassword, audit);
         }
     })?;
     let account = &proven.account;
     if !account.is_active {
-        app.sign_in_failures.note(account.id, Reason::AccountInactive, trail);
+        app.sign_in_failures.record(account.id, SignInFailureReason::AccountInactive, audit);
         let message = "This account is not active";
-        return Err(Error::unauthenticated(Proof::InactiveAccount, message));
+        return Err(Error::unauthenticated(AuthFailure::InactiveAccount, message));
     }
     // One that was verified before there was a proof signs in, and can have the link mailed then.
     if app.config.accounts.require_email_verification && !account.is_verified {
-        app.sign_in_failures.note(account.id, Reason::EmailNotVerified, trail);
-        mail_again(app, account, callback_url, trail).await?;
+        app.sign_in_failures.record(account.id, SignInFailureReason::EmailNotVerified, audit);
+        resend_link(app, account, callback_url, audit).await?;
         let message = "Verify your e-mail address first: follow the link that was mailed to you";
-        return Err(Error::new(Kind::EmailNotVerified, message));
+        return Err(Error::new(ErrorKind::EmailNotVerified, message));
     }
     let signing_in = app.db.transaction(async |tx| {
-        let account = proven.hold(tx).await?;
-        notice_new_place(app, tx, account.id, trail).await?;
-        accounts::signed_in(tx, account.id, trail.at).await?;
-        let session = start(app, tx, account.id, client, trail).await?;
+        let account = proven.lock_account(tx).await?;
+        queue_new_sign_in_notice(app, tx, account.id, audit).await?;
+        accounts::record_sign_in(tx, account.id, audit.at).await?;
+        let session = start_session(app, tx, account.id, client, audit).await?;
         Ok((people::find(tx, account.id).await?, session))
     });
     let done = signing_in.await;
@@ -75,31 +75,44 @@ pub async fn sign_in(
 }
 
 /// Queues a notice where the person signed in before, and never from where they do now.
-async fn notice_new_place(
+async fn queue_new_sign_in_notice(
     app: &App,
     tx: &mut PgConnection,
     account: AccountId,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
-    let Some(address) = trail.address else { return Ok(()) };
-    if sessions::is_new_place(tx, account, network(address), trail.at - KNOWN_PLACE).await? {
-        mails::queue_notice(app, tx, (Notice::NewSignIn, account), trail.at).await?;
+    let Some(address) = audit.address else { return Ok(()) };
+    if sessions::is_new_network(
+        tx,
+        account,
+        client_network(address),
+        audit.at - KNOWN_NETWORK_LIFETIME,
+    )
+    .await?
+    {
+        mails::queue_notice(app, tx, (SecurityNotice::NewSignIn, account), audit.at).await?;
     }
     Ok(())
 }
 
 /// An account whose password somebody showed.
-pub struct Proven {
-    account: Locked,
+pub struct VerifiedPassword {
+    account: AccountCredentials,
     rehash: Option<String>,
 }
 
 /// Proves that whoever asks knows the password of `known`; nobody's takes as long.
-async fn prove(app: &App, known: Option<Locked>, password: Secret) -> Result<Proven> {
+async fn verify_password(
+    app: &App,
+    known: Option<AccountCredentials>,
+    password: Secret,
+) -> Result<VerifiedPassword> {
     let stored = known.as_ref().and_then(|account| account.password_hash.clone());
     let verified = app.password_hasher.verify(password, stored).await?;
     match (verified, known) {
-        (Verified::Match { rehash }, Some(account)) => Ok(Proven { account, rehash }),
+        (PasswordCheck::Match { rehash }, Some(account)) => {
+            Ok(VerifiedPassword { account, rehash })
+        }
         _ => Err(wrong_password()),
     }
 }
@@ -109,46 +122,54 @@ async fn prove(app: &App, known: Option<Locked>, password: Secret) -> Result<Pro
 ///
 /// # Errors
 /// Unauthenticated where they do not.
-pub async fn prove_of(app: &App, account: AccountId, password: Secret) -> Result<Proven> {
+pub async fn reauthenticate(
+    app: &App,
+    account: AccountId,
+    password: Secret,
+) -> Result<VerifiedPassword> {
     let account = app.db.run(async |db| accounts::lock(db, account).await).await;
-    prove(app, Some(account.map_err(gone)?), password).await
+    verify_password(app, Some(account.map_err(not_found_to_wrong_password)?), password).await
 }
 
 /// What a change of password needs: the proof of the old one, and the hash of the new one.
 ///
 /// # Errors
-/// As [`prove_of`]; invalid where the new password is the person's e-mail address.
+/// As [`reauthenticate`]; invalid where the new password is the person's e-mail address.
 pub async fn prepare_change(
     app: &App,
     person: &Person,
     old: Secret,
     new: NewPassword,
-) -> Result<(Proven, String)> {
-    let proven = prove_of(app, person.account, old).await?;
-    Ok((proven, hash_for(app, person.account, new).await?))
+) -> Result<(VerifiedPassword, String)> {
+    let proven = reauthenticate(app, person.account, old).await?;
+    Ok((proven, hash_new_password(app, person.account, new).await?))
 }
 
 /// An account that was deleted meanwhile has no password.
-fn gone(error: Error) -> Error {
-    if *error.kind() == Kind::NotFound { wrong_password() } else { error }
+fn not_found_to_wrong_password(error: Error) -> Error {
+    if *error.kind() == ErrorKind::NotFound { wrong_password() } else { error }
 }
 
 fn wrong_password() -> Error {
-    Error::unauthenticated(Proof::Password, "The e-mail address or the password is wrong")
+    Error::unauthenticated(
+        AuthFailure::InvalidPassword,
+        "The e-mail address or the password is wrong",
+    )
 }
 
-impl Proven {
+impl VerifiedPassword {
     /// The account, held until the transaction ends, with its hash brought up to date.
     ///
     /// # Errors
     /// Unauthenticated where the password was changed meanwhile, or the account ended.
-    pub async fn hold(&self, tx: &mut PgConnection) -> Result<Locked> {
-        let account = accounts::lock(tx, self.account.id).await.map_err(gone)?;
+    pub async fn lock_account(&self, tx: &mut PgConnection) -> Result<AccountCredentials> {
+        let account =
+            accounts::lock(tx, self.account.id).await.map_err(not_found_to_wrong_password)?;
         if account.password_version != self.account.password_version || !account.is_active {
             return Err(wrong_password());
         }
         if let Some(hash) = &self.rehash {
-            accounts::renew_hash(tx, account.id, hash).await?;
+            accounts::update_password_hash(tx, account.id, hash).await?;
         }
         Ok(account)
     }
@@ -158,10 +179,15 @@ impl Proven {
 ///
 /// # Errors
 /// Invalid where it is their e-mail address; unavailable where too many wait to be hashed.
-pub async fn hash_for(app: &App, account: AccountId, password: NewPassword) -> Result<String> {
+pub async fn hash_new_password(
+    app: &App,
+    account: AccountId,
+    password: NewPassword,
+) -> Result<String> {
     let account = app.db.run(async |db| people::find(db, account).await).await?;
-    let email = Email::parse(&account.email).map_err(|Invalid(why)| Error::internal(why))?;
-    let refused = |Invalid(why)| Error::invalid(vec![Issue::of("newPassword", why)]);
+    let email =
+        Email::parse(&account.email).map_err(|ValidationError(why)| Error::internal(why))?;
+    let refused = |ValidationError(why)| Error::invalid(vec![Issue::field("newPassword", why)]);
     password.differs_from(&email).map_err(refused)?;
     app.password_hasher.hash(password.into_secret()).await
 }
@@ -175,49 +201,47 @@ pub async fn hash_for(app: &App, account: AccountId, password: NewPassword) -> R
 pub async fn change(
     app: &App,
     tx: &mut PgConnection,
-    (proven, hash): (&Proven, &str),
+    (proven, hash): (&VerifiedPassword, &str),
     (this, ends_others): (SessionId, bool),
-    client: &Client,
-    trail: &Trail,
-) -> Result<(Account, Started)> {
-    let account = proven.hold(tx).await?;
+    client: &SessionClient,
+    audit: &AuditContext,
+) -> Result<(Account, StartedSession)> {
+    let account = proven.lock_account(tx).await?;
     accounts::set_password(tx, account.id, hash).await?;
     if ends_others {
-        sessions::revoke_all(tx, account.id, None, trail.at).await?;
+        sessions::revoke_all(tx, account.id, None, audit.at).await?;
     } else {
-        sessions::revoke(tx, account.id, this, trail.at).await?;
+        sessions::revoke(tx, account.id, this, audit.at).await?;
     }
     // Of an unproven account, the links to reset are the mailbox's owner's, and who changes the
     // password may be somebody else, who would keep the account for ever by changing it again.
     if account.is_proven {
-        outbox::withdraw(tx, MailKind::Link(Purpose::ResetPassword), &account.email).await?;
-        email_tokens::remove(tx, (account.id, Purpose::ResetPassword)).await?;
+        outbox::cancel(tx, MailKind::Link(LinkPurpose::ResetPassword), &account.email).await?;
+        email_tokens::remove(tx, (account.id, LinkPurpose::ResetPassword)).await?;
     }
     let target = account.id.to_string();
     let detail = json!({ "other_sessions_ended": ends_others });
-    record(tx, account.id, EventType::PasswordChanged, &target, detail, trail).await?;
+    record_account_event(tx, account.id, EventType::PasswordChanged, &target, detail, audit)
+        .await?;
     let is_remembered = sessions::is_remembered(tx, account.id, this).await?;
-    mails::queue_notice(app, tx, (Notice::PasswordChanged, account.id), trail.at).await?;
-    let session = start(app, tx, account.id, (client, is_remembered), trail).await?;
+    mails::queue_notice(app, tx, (SecurityNotice::PasswordChanged, account.id), audit.at).await?;
+    let session = start_session(app, tx, account.id, (client, is_remembered), audit).await?;
     Ok((people::find(tx, account.id).await?, session))
 }
 
 /// Queues a mail with a link to an address, whether anybody has an account there or not: that is
 /// asked when the mail is written, so that nobody learns it from the answer or its time.
-///
-/// # Errors
-/// The database's own.
-pub async fn ask_for(
+pub async fn request_link(
     app: &App,
-    purpose: Purpose,
+    purpose: LinkPurpose,
     email: &Email,
     callback_url: Option<&str>,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
     let mail = (MailKind::Link(purpose), email.as_str());
     let queued = app
         .db
-        .transaction(async |tx| mails::queue(app, tx, mail, callback_url, trail.at).await)
+        .transaction(async |tx| mails::queue(app, tx, mail, callback_url, audit.at).await)
         .await;
     app.mail_waker.notify_one();
     queued

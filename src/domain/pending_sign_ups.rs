@@ -5,21 +5,24 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::accounts::{ATTEMPTS, Hashed, NewPerson, With, hash, make, record};
-use crate::domain::{mails, unproven};
-use crate::error::{Error, Kind, Result};
+use crate::domain::accounts::{
+    HashedSignUp, MAX_ATTEMPTS, SignUpDetails, SignUpOptions, hash_password, record_account_event,
+    sign_up_hashed,
+};
+use crate::domain::{mails, unproven_accounts};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::account::AccountHandle;
-use crate::model::audit::{EventType, Trail};
-use crate::model::mail::{MailKind, Purpose};
+use crate::model::audit::{AuditContext, EventType};
+use crate::model::mail::{LinkPurpose, MailKind};
 use crate::model::role::Role;
-use crate::model::session::Client;
-use crate::repo::accounts::Locked;
-use crate::repo::{accounts, email_tokens, organizations, outbox, pending_sign_ups, users};
+use crate::model::session::SessionClient;
+use crate::repo::accounts::AccountCredentials;
+use crate::repo::{accounts, email_tokens, memberships, organizations, outbox, pending_sign_ups};
 
 /// What was found at an address that is taken.
-enum Taken {
+enum TakenAddress {
     /// Its account, which was dealt with.
-    Done,
+    Handled,
     /// Nothing any more.
     Free,
 }
@@ -31,23 +34,30 @@ enum Taken {
 /// # Errors
 /// Conflict where taken handles were drawn again and again; unavailable where too many passwords
 /// wait to be hashed.
-pub async fn sign_up(app: &App, person: NewPerson, client: &Client, trail: &Trail) -> Result<()> {
-    let person = hash(app, person).await?;
-    let with = With { key: false, session: false, is_remembered: false };
-    for attempt in 1..=ATTEMPTS {
-        match make(app, &person, with, client, trail).await {
-            Err(error) if *error.kind() == Kind::EmailTaken => {}
+pub async fn sign_up(
+    app: &App,
+    person: SignUpDetails,
+    client: &SessionClient,
+    audit: &AuditContext,
+) -> Result<()> {
+    let person = hash_password(app, person).await?;
+    let with = SignUpOptions { creates_key: false, starts_session: false, is_remembered: false };
+    for attempt in 1..=MAX_ATTEMPTS {
+        match sign_up_hashed(app, &person, with, client, audit).await {
+            Err(error) if *error.kind() == ErrorKind::EmailTaken => {}
             done => return done.map(|_| ()),
         }
-        let handle = AccountHandle::suggested(person.name.as_ref(), attempt > 1, &*app.entropy);
-        let dealt = app.db.transaction(async |tx| deal(app, tx, &person, &handle, trail).await);
+        let handle = AccountHandle::suggest(person.name.as_ref(), attempt > 1, &*app.entropy);
+        let dealt = app
+            .db
+            .transaction(async |tx| handle_taken_address(app, tx, &person, &handle, audit).await);
         match dealt.await {
-            Ok(Taken::Done) => {
+            Ok(TakenAddress::Handled) => {
                 app.mail_waker.notify_one();
                 return Ok(());
             }
-            Ok(Taken::Free) => {}
-            Err(error) if attempt < ATTEMPTS && *error.kind() == Kind::Conflict => {}
+            Ok(TakenAddress::Free) => {}
+            Err(error) if attempt < MAX_ATTEMPTS && *error.kind() == ErrorKind::Conflict => {}
             Err(error) => return Err(error),
         }
     }
@@ -56,45 +66,45 @@ pub async fn sign_up(app: &App, person: NewPerson, client: &Client, trail: &Trai
 
 /// The account that has the address decides, held until the transaction ends: a verification or a
 /// reset comes before or after.
-async fn deal(
+async fn handle_taken_address(
     app: &App,
     tx: &mut PgConnection,
-    person: &Hashed,
+    person: &HashedSignUp,
     handle: &AccountHandle,
-    trail: &Trail,
-) -> Result<Taken> {
+    audit: &AuditContext,
+) -> Result<TakenAddress> {
     let address = person.email.as_str();
     let Some(account) = accounts::lock_by_email(tx, address).await? else {
-        return Ok(Taken::Free);
+        return Ok(TakenAddress::Free);
     };
     // One that was verified and not proven, before there was such a proof, may be in use by whoever
     // reads the mailbox: no stranger's sign-up ends that.
     if account.is_verified || !account.is_active {
         // Never the link that verifies: the account's password is another.
         let mail = (MailKind::AlreadyRegistered, address);
-        mails::queue(app, tx, mail, None, trail.at).await?;
+        mails::queue(app, tx, mail, None, audit.at).await?;
     } else {
-        replace(app, tx, &account, (person, handle), trail).await?;
+        replace_pending_account(app, tx, &account, (person, handle), audit).await?;
     }
-    Ok(Taken::Done)
+    Ok(TakenAddress::Handled)
 }
 
 /// Gives a pending account to whoever signed up last: password, name and link are theirs, and what
 /// was made with it ends. A link to reset the password stays good: it is the mailbox's owner's.
-async fn replace(
+async fn replace_pending_account(
     app: &App,
     tx: &mut PgConnection,
-    account: &Locked,
-    (person, handle): (&Hashed, &AccountHandle),
-    trail: &Trail,
+    account: &AccountCredentials,
+    (person, handle): (&HashedSignUp, &AccountHandle),
+    audit: &AuditContext,
 ) -> Result<()> {
-    let (id, link) = (account.id, MailKind::Link(Purpose::VerifyEmail));
+    let (id, link) = (account.id, MailKind::Link(LinkPurpose::VerifyEmail));
     // Before the token: a worker that writes the mail just now is waited for.
-    outbox::withdraw(tx, link, &account.email).await?;
-    email_tokens::remove(tx, (id, Purpose::VerifyEmail)).await?;
-    let seats = users::lock_seats(tx, id).await?;
-    let ended = unproven::end(tx, id, &seats, trail).await?;
-    let (name, at) = (person.name.as_ref(), trail.at);
+    outbox::cancel(tx, link, &account.email).await?;
+    email_tokens::remove(tx, (id, LinkPurpose::VerifyEmail)).await?;
+    let seats = memberships::lock_of_account(tx, id).await?;
+    let ended = unproven_accounts::revoke_access(tx, id, &seats, audit).await?;
+    let (name, at) = (person.name.as_ref(), audit.at);
     let home = pending_sign_ups::replace(tx, id, (name, handle), &person.password_hash, at).await?;
     let is_own = seats
         .iter()
@@ -105,7 +115,7 @@ async fn replace(
     }
     let mut detail = json!({});
     ended.add_to(&mut detail);
-    record(tx, id, EventType::SignUpReplaced, &id.to_string(), detail, trail).await?;
+    record_account_event(tx, id, EventType::SignUpReplaced, &id.to_string(), detail, audit).await?;
     let mail = (link, account.email.as_str());
     mails::queue(app, tx, mail, person.callback_url.as_deref(), at).await
 }

@@ -6,22 +6,22 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::accounts::record;
+use crate::domain::accounts::record_account_event;
 use crate::domain::mails;
 use crate::error::{Error, Result};
-use crate::model::Invalid;
-use crate::model::audit::{EventType, Trail};
-use crate::model::audit_detail::changed;
-use crate::model::caller::{Person, suspended};
-use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
+use crate::model::ValidationError;
+use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit_detail::diff;
+use crate::model::caller::{Person, organization_suspended};
+use crate::model::ids::{KeyId, MembershipId, OrganizationId, SessionId};
 use crate::model::key_name::KeyName;
-use crate::model::mail::Notice;
-use crate::model::moment;
+use crate::model::mail::SecurityNotice;
 use crate::model::org_handle::OrgHandle;
 use crate::model::personal_token::{NewPersonalToken, PersonalToken};
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Secret;
-use crate::repo::{organizations, people, personal_tokens};
+use crate::model::timestamp;
+use crate::repo::{account_callers, organizations, personal_tokens};
 
 /// What a personal token is to be.
 pub struct TokenSpec {
@@ -33,11 +33,11 @@ pub struct TokenSpec {
     pub expires_at: Option<DateTime<Utc>>,
     /// The organization that it is to be pinned to, as callers name it; what can be no id of one
     /// is nobody's organization.
-    pub organization: Option<Result<OrgHandle, Invalid>>,
+    pub organization: Option<Result<OrgHandle, ValidationError>>,
 }
 
 /// A new personal token, and the only place its text ever is.
-pub struct MintedToken {
+pub struct CreatedToken {
     /// The text, to be shown once.
     pub secret: Secret,
     /// What may be shown again.
@@ -55,15 +55,15 @@ pub async fn create(
     tx: &mut PgConnection,
     (person, session): (&Person, SessionId),
     spec: TokenSpec,
-    trail: &Trail,
-) -> Result<MintedToken> {
-    people::confirm_session(tx, None, session).await?;
-    let pinned_to = pin(tx, person, spec.organization.as_ref()).await?;
+    audit: &AuditContext,
+) -> Result<CreatedToken> {
+    account_callers::lock_and_confirm_session(tx, None, session).await?;
+    let pinned_to = find_pinned_organization(tx, person, spec.organization.as_ref()).await?;
     let format = &app.config.accounts.token_format;
     let secret = format.mint(&*app.entropy);
     let (digest, pepper_id) = app.peppers.digest(secret.expose());
     let new = NewPersonalToken {
-        id: KeyId::new(trail.at, &*app.entropy),
+        id: KeyId::new(audit.at, &*app.entropy),
         account: person.account,
         pinned_to,
         digest,
@@ -72,7 +72,7 @@ pub async fn create(
         display_id: format.display_id(secret.expose()).unwrap_or_default(),
         name: &spec.name,
         scopes: &spec.scopes,
-        created_at: trail.at,
+        created_at: audit.at,
         expires_at: spec.expires_at,
     };
     personal_tokens::insert(tx, &new).await?;
@@ -82,30 +82,30 @@ pub async fn create(
         "name": token.name,
         "scopes": token.scopes.to_stored(),
         "is_pinned": token.organization_handle.is_some(),
-        "expires_at": token.expires_at.map(moment::to_text),
+        "expires_at": token.expires_at.map(timestamp::format),
         "never_expires": token.expires_at.is_none(),
     });
-    note(tx, person, EventType::PersonalTokenCreated, new.id, detail, trail).await?;
-    mails::queue_notice(app, tx, (Notice::TokenCreated, person.account), trail.at).await?;
-    Ok(MintedToken { secret, token })
+    record_token_event(tx, person, EventType::PersonalTokenCreated, new.id, detail, audit).await?;
+    mails::queue_notice(app, tx, (SecurityNotice::TokenCreated, person.account), audit.at).await?;
+    Ok(CreatedToken { secret, token })
 }
 
 /// The organization that a token is pinned to by this name, if by any.
 ///
 /// # Errors
 /// Forbidden where the person has no seat in it, whether it exists or not.
-pub async fn pin(
+pub async fn find_pinned_organization(
     tx: &mut PgConnection,
     person: &Person,
-    organization: Option<&Result<OrgHandle, Invalid>>,
-) -> Result<Option<(OrganizationId, UserId)>> {
+    organization: Option<&Result<OrgHandle, ValidationError>>,
+) -> Result<Option<(OrganizationId, MembershipId)>> {
     let Some(handle) = organization else { return Ok(None) };
     let not_yours = || Error::forbidden("This is not your organization");
     let handle = handle.as_ref().map_err(|_| not_yours())?;
-    let seat = organizations::find_of(tx, person.account, handle).await?;
+    let seat = organizations::find_membership(tx, person.account, handle).await?;
     let seat = seat.ok_or_else(not_yours)?;
     if seat.is_suspended {
-        return Err(suspended());
+        return Err(organization_suspended());
     }
     Ok(Some((seat.organization, seat.id)))
 }
@@ -128,22 +128,22 @@ pub async fn update(
     (person, session): (&Person, SessionId),
     id: KeyId,
     (name, scopes): (Option<&KeyName>, Option<&ScopeSet>),
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<PersonalToken> {
-    people::confirm_session(tx, None, session).await?;
+    account_callers::lock_and_confirm_session(tx, None, session).await?;
     let before = find(tx, person, id).await?;
-    if !personal_tokens::update(tx, person.account, id, (name, scopes), trail.at).await? {
+    if !personal_tokens::update(tx, person.account, id, (name, scopes), audit.at).await? {
         return Err(no_such_token());
     }
     let token = find(tx, person, id).await?;
-    let mut detail = changed(shown(&before), shown(&token));
+    let mut detail = diff(audited_fields(&before), audited_fields(&token));
     detail["display_id"] = json!(token.display_id);
-    note(tx, person, EventType::PersonalTokenUpdated, id, detail, trail).await?;
+    record_token_event(tx, person, EventType::PersonalTokenUpdated, id, detail, audit).await?;
     Ok(token)
 }
 
 /// What can be changed of a token, as the audit log shows it.
-fn shown(token: &PersonalToken) -> serde_json::Value {
+fn audited_fields(token: &PersonalToken) -> serde_json::Value {
     json!({ "name": token.name, "scopes": token.scopes.to_stored() })
 }
 
@@ -155,28 +155,28 @@ pub async fn delete(
     tx: &mut PgConnection,
     (person, session): (&Person, SessionId),
     id: KeyId,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
-    people::confirm_session(tx, None, session).await?;
+    account_callers::lock_and_confirm_session(tx, None, session).await?;
     let token = find(tx, person, id).await?;
-    if !personal_tokens::revoke(tx, person.account, id, trail.at).await? {
+    if !personal_tokens::revoke(tx, person.account, id, audit.at).await? {
         return Err(no_such_token());
     }
     let detail = json!({ "display_id": token.display_id, "name": token.name });
-    note(tx, person, EventType::PersonalTokenRevoked, id, detail, trail).await
+    record_token_event(tx, person, EventType::PersonalTokenRevoked, id, detail, audit).await
 }
 
 fn no_such_token() -> Error {
     Error::not_found("There is no such token")
 }
 
-async fn note(
+async fn record_token_event(
     tx: &mut PgConnection,
     person: &Person,
     event_type: EventType,
     id: KeyId,
     detail: serde_json::Value,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
-    record(tx, person.account, event_type, &id.to_string(), detail, trail).await
+    record_account_event(tx, person.account, event_type, &id.to_string(), detail, audit).await
 }

@@ -8,14 +8,14 @@
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::ids::OrganizationId;
 use crate::model::plan::Plan;
 use crate::repo::{keys, members, projects};
 
 /// What a plan limits the number of.
 #[derive(Clone, Copy, Debug)]
-pub enum Limited {
+pub enum LimitedResource {
     /// Live keys, disabled ones included; not those that were rotated away, nor personal tokens.
     Keys,
     /// Projects.
@@ -28,27 +28,27 @@ pub enum Limited {
 ///
 /// # Errors
 /// Plan limit.
-pub async fn require_room(
+pub async fn check_plan_limit(
     app: &App,
     tx: &mut PgConnection,
     (organization, plan): (OrganizationId, Plan),
-    limited: Limited,
+    limited: LimitedResource,
 ) -> Result<()> {
     let limits = app.config.plans.of(plan);
     let (resource, limit) = match limited {
-        Limited::Keys => ("keys", limits.keys),
-        Limited::Projects => ("projects", limits.projects),
-        Limited::Seats => ("seats", limits.seats),
+        LimitedResource::Keys => ("keys", limits.keys),
+        LimitedResource::Projects => ("projects", limits.projects),
+        LimitedResource::Seats => ("seats", limits.seats),
     };
     let Some(limit) = limit else { return Ok(()) };
     let used = match limited {
-        Limited::Keys => keys::count(tx, organization).await?,
-        Limited::Projects => projects::count(tx, organization).await?,
-        Limited::Seats => members::count(tx, organization).await?,
+        LimitedResource::Keys => keys::count(tx, organization).await?,
+        LimitedResource::Projects => projects::count(tx, organization).await?,
+        LimitedResource::Seats => members::count(tx, organization).await?,
     };
     if used < limit {
         return Ok(());
     }
     let message = format!("The plan allows {limit} {resource}, and there are {used}");
-    Err(Error::new(Kind::PlanLimit { resource, limit, used }, message))
+    Err(Error::new(ErrorKind::PlanLimit { resource, limit, used }, message))
 }

@@ -6,18 +6,18 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::{confirm, record};
-use crate::domain::plan_limits::{Limited, require_room};
+use crate::domain::keys::{confirm_caller, record_caller_event};
+use crate::domain::plan_limits::{LimitedResource, check_plan_limit};
 use crate::error::{Error, Result};
-use crate::model::audit::{EventType, Trail};
-use crate::model::audit_detail::changed;
+use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit_detail::diff;
 use crate::model::caller::Caller;
 use crate::model::ids::{OrganizationId, ProjectId};
 use crate::model::plan::Plan;
 use crate::model::project::{Description, NewProject, Project, ProjectChanges, ProjectName, Slug};
 use crate::repo::{organizations, projects};
 
-const WRITE: &str = "projects:write";
+const WRITE_SCOPE: &str = "projects:write";
 
 /// What a project is to be.
 pub struct ProjectSpec {
@@ -39,27 +39,27 @@ pub async fn create(
     tx: &mut PgConnection,
     caller: &Caller,
     spec: ProjectSpec,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Project> {
-    let (caller, plan) = hold(tx, caller, trail).await?;
-    require_room(app, tx, (caller.organization, plan), Limited::Projects).await?;
+    let (caller, plan) = lock_and_confirm_caller(tx, caller, audit).await?;
+    check_plan_limit(app, tx, (caller.organization, plan), LimitedResource::Projects).await?;
     let slug = match spec.slug {
         Some(slug) => slug,
         None => suggest_slug(app, tx, caller.organization, &spec.name).await?,
     };
     let new = NewProject {
-        id: ProjectId::new(trail.at, &*app.entropy),
+        id: ProjectId::new(audit.at, &*app.entropy),
         organization: caller.organization,
         name: &spec.name,
         slug: &slug,
         description: spec.description.as_ref(),
-        created_by: caller.user,
-        created_at: trail.at,
+        created_by: caller.membership,
+        created_at: audit.at,
     };
     projects::insert(tx, &new).await?;
     let project = find(tx, &caller, new.id).await?;
     let detail = json!({ "name": project.name, "slug": project.slug });
-    record(tx, &caller, EventType::ProjectCreated, project.id, detail, trail).await?;
+    record_caller_event(tx, &caller, EventType::ProjectCreated, project.id, detail, audit).await?;
     Ok(project)
 }
 
@@ -73,25 +73,25 @@ pub async fn update(
     caller: &Caller,
     id: ProjectId,
     changes: &ProjectChanges,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<Project> {
-    let (caller, _) = hold(tx, caller, trail).await?;
+    let (caller, _) = lock_and_confirm_caller(tx, caller, audit).await?;
     let before = find(tx, &caller, id).await?;
-    if !projects::update(tx, caller.organization, id, changes, trail.at).await? {
+    if !projects::update(tx, caller.organization, id, changes, audit.at).await? {
         return Err(no_such_project());
     }
     let project = find(tx, &caller, id).await?;
-    let mut detail = changed(shown(&before), shown(&project));
+    let mut detail = diff(audited_fields(&before), audited_fields(&project));
     if before.description != project.description {
         // That it changed, not what it says.
         detail["description"] = json!(true);
     }
-    record(tx, &caller, EventType::ProjectUpdated, id, detail, trail).await?;
+    record_caller_event(tx, &caller, EventType::ProjectUpdated, id, detail, audit).await?;
     Ok(project)
 }
 
 /// What a project is called, as the audit log shows it.
-fn shown(project: &Project) -> serde_json::Value {
+fn audited_fields(project: &Project) -> serde_json::Value {
     json!({ "name": project.name, "slug": project.slug })
 }
 
@@ -103,15 +103,15 @@ pub async fn delete(
     tx: &mut PgConnection,
     caller: &Caller,
     id: ProjectId,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<()> {
-    let (caller, _) = hold(tx, caller, trail).await?;
+    let (caller, _) = lock_and_confirm_caller(tx, caller, audit).await?;
     let project = find(tx, &caller, id).await?;
     if !projects::delete(tx, caller.organization, id).await? {
         return Err(no_such_project());
     }
     let detail = json!({ "name": project.name, "slug": project.slug });
-    record(tx, &caller, EventType::ProjectDeleted, id, detail, trail).await
+    record_caller_event(tx, &caller, EventType::ProjectDeleted, id, detail, audit).await
 }
 
 /// A project of the caller's organization.
@@ -135,14 +135,14 @@ pub fn no_such_project() -> Error {
 ///
 /// # Errors
 /// Unauthenticated or forbidden where the caller may not change projects any more.
-async fn hold(
+async fn lock_and_confirm_caller(
     tx: &mut PgConnection,
     caller: &Caller,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<(Arc<Caller>, Plan)> {
-    let held = organizations::hold(tx, caller.organization).await?;
-    let caller = confirm(tx, caller, trail).await?;
-    caller.require(WRITE)?;
+    let held = organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.authorize(WRITE_SCOPE)?;
     let held = held.ok_or_else(|| Error::forbidden("This organization was deleted"))?;
     Ok((caller, held.plan))
 }
@@ -155,9 +155,9 @@ async fn suggest_slug(
     organization: OrganizationId,
     name: &ProjectName,
 ) -> Result<Slug> {
-    let suggested = Slug::of(name);
+    let suggested = Slug::from_name(name);
     match suggested {
         Some(slug) if !projects::has_slug(tx, organization, &slug).await? => Ok(slug),
-        taken => Ok(Slug::by_chance(taken.as_ref(), &*app.entropy)),
+        taken => Ok(Slug::random(taken.as_ref(), &*app.entropy)),
     }
 }

@@ -7,29 +7,31 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::invites_of_keys;
-use crate::domain::keys::{KeySpec, Minted, mint};
-use crate::domain::standing::{hold, record};
+use crate::domain::key_invites;
+use crate::domain::keys::{CreatedKey, KeySpec, mint};
+use crate::domain::organization_status::{lock_organization, record_operator_event};
 use crate::error::Result;
-use crate::model::audit::{AuditEvent, EventType, Trail};
-use crate::model::ids::{OrganizationId, UserId, new_user_handle, new_uuid};
-use crate::model::member::{JoinedByKey, NewSeat};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
+use crate::model::member::{KeyInvitedMembership, NewMembership};
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{Domain, NewOrganization, OrganizationName, Standing};
+use crate::model::organization::{
+    BusinessDomain, NewOrganization, OrganizationName, OrganizationStatus,
+};
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
-use crate::repo::{audit_events, key_claims, key_endings, organizations, users};
+use crate::repo::{audit_events, key_claims, key_lifecycle, memberships, organizations};
 
 /// What an organization is to be.
-pub struct Order {
+pub struct OrganizationSpec {
     /// Its id.
     pub handle: OrgHandle,
     /// What it is called.
     pub name: OrganizationName,
     /// Its line of business, where that is known.
-    pub domain: Option<Domain>,
+    pub domain: Option<BusinessDomain>,
     /// What it pays for.
     pub plan: Plan,
     /// Whose pages' scripts may use its keys; anybody's, where empty.
@@ -37,11 +39,11 @@ pub struct Order {
 }
 
 /// An organization just made.
-pub struct Opened {
+pub struct ProvisionedOrganization {
     /// Its id inside.
     pub organization: OrganizationId,
     /// The owner's seat, which nobody has claimed.
-    pub owner: UserId,
+    pub owner: MembershipId,
 }
 
 /// Makes an organization and its first key, which may do everything in it.
@@ -51,26 +53,27 @@ pub struct Opened {
 pub async fn provision(
     app: &App,
     tx: &mut PgConnection,
-    order: &Order,
+    order: &OrganizationSpec,
     by: &str,
-    trail: &Trail,
-) -> Result<Minted> {
-    let Opened { organization, owner } = open(app, tx, order, by, trail).await?;
-    first_key(app, tx, (organization, owner), by, trail).await
+    audit: &AuditContext,
+) -> Result<CreatedKey> {
+    let ProvisionedOrganization { organization, owner } =
+        create_organization(app, tx, order, by, audit).await?;
+    create_first_key(app, tx, (organization, owner), by, audit).await
 }
 
 /// Makes an organization without a key.
 ///
 /// # Errors
 /// Conflict where the id is taken.
-pub async fn open(
+pub async fn create_organization(
     app: &App,
     tx: &mut PgConnection,
-    order: &Order,
+    order: &OrganizationSpec,
     by: &str,
-    trail: &Trail,
-) -> Result<Opened> {
-    let organization = OrganizationId(new_uuid(trail.at, &*app.entropy));
+    audit: &AuditContext,
+) -> Result<ProvisionedOrganization> {
+    let organization = OrganizationId(new_uuid(audit.at, &*app.entropy));
     let new = NewOrganization {
         id: organization,
         handle: &order.handle,
@@ -78,11 +81,11 @@ pub async fn open(
         plan: order.plan,
         domain: order.domain,
         allowed_origins: &order.allowed_origins,
-        created_at: trail.at,
+        created_at: audit.at,
     };
     organizations::insert(tx, &new).await?;
-    let owner = add_owner(app, tx, organization, trail).await?;
-    let event = AuditEvent {
+    let owner = add_unclaimed_owner(app, tx, organization, audit).await?;
+    let event = NewAuditEvent {
         organization,
         event_type: EventType::OrganizationProvisioned,
         actor: by,
@@ -91,48 +94,45 @@ pub async fn open(
         detail: json!({
             "name": order.name.as_str(),
             "plan": order.plan.as_str(),
-            "domain": order.domain.map(Domain::as_str),
+            "domain": order.domain.map(BusinessDomain::as_str),
             "allowed_origins": order.allowed_origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
         }),
-        trail,
+        audit,
     };
     audit_events::insert(tx, &event).await?;
-    Ok(Opened { organization, owner })
+    Ok(ProvisionedOrganization { organization, owner })
 }
 
 /// Mints the first key of an organization, which may do everything in it.
-///
-/// # Errors
-/// The database's own.
-pub async fn first_key(
+pub async fn create_first_key(
     app: &App,
     tx: &mut PgConnection,
-    (organization, owner): (OrganizationId, UserId),
+    (organization, owner): (OrganizationId, MembershipId),
     by: &str,
-    trail: &Trail,
-) -> Result<Minted> {
-    let minted = mint_first(app, tx, (organization, owner), trail).await?;
-    let event = AuditEvent {
+    audit: &AuditContext,
+) -> Result<CreatedKey> {
+    let minted = mint_first_key(app, tx, (organization, owner), audit).await?;
+    let event = NewAuditEvent {
         organization,
         event_type: EventType::KeyCreated,
         actor: by,
         target: &minted.key.id.to_string(),
         key_display_id: None,
         detail: json!({ "display_id": minted.key.display_id }),
-        trail,
+        audit,
     };
     audit_events::insert(tx, &event).await?;
     Ok(minted)
 }
 
 /// A key that may do everything in the organization.
-async fn mint_first(
+async fn mint_first_key(
     app: &App,
     tx: &mut PgConnection,
-    seat: (OrganizationId, UserId),
-    trail: &Trail,
-) -> Result<Minted> {
-    mint(app, tx, seat, KeySpec::plain(None, ScopeSet::all(), None), trail.at).await
+    seat: (OrganizationId, MembershipId),
+    audit: &AuditContext,
+) -> Result<CreatedKey> {
+    mint(app, tx, seat, KeySpec::plain(None, ScopeSet::all(), None), audit.at).await
 }
 
 /// Ends every live key of an organization at once, and for good, with the open invitations that any
@@ -144,21 +144,21 @@ pub async fn force_revoke(
     tx: &mut PgConnection,
     handle: &OrgHandle,
     by: &str,
-    trail: &Trail,
-) -> Result<(Standing, Vec<JoinedByKey>)> {
-    let standing = hold(tx, handle).await?;
-    let memberships = revoke_all(tx, &standing, by, trail).await?;
+    audit: &AuditContext,
+) -> Result<(OrganizationStatus, Vec<KeyInvitedMembership>)> {
+    let standing = lock_organization(tx, handle).await?;
+    let memberships = revoke_all_keys(tx, &standing, by, audit).await?;
     Ok((standing, memberships))
 }
 
 /// What the operator is answered where an organization's keys were replaced.
-pub struct ForceRotated {
+pub struct ForceRotation {
     /// How the organization stands.
-    pub standing: Standing,
+    pub standing: OrganizationStatus,
     /// Its new key.
-    pub minted: Minted,
+    pub minted: CreatedKey,
     /// The memberships that began by invitations of its keys.
-    pub memberships: Vec<JoinedByKey>,
+    pub memberships: Vec<KeyInvitedMembership>,
 }
 
 /// The same, and a new key that may do everything.
@@ -170,37 +170,34 @@ pub async fn force_rotate(
     tx: &mut PgConnection,
     handle: &OrgHandle,
     by: &str,
-    trail: &Trail,
-) -> Result<ForceRotated> {
-    let standing = hold(tx, handle).await?;
-    let memberships = revoke_all(tx, &standing, by, trail).await?;
-    let owner = owner_of(app, tx, &standing, trail).await?;
-    let minted = mint_first(app, tx, (standing.id, owner), trail).await?;
+    audit: &AuditContext,
+) -> Result<ForceRotation> {
+    let standing = lock_organization(tx, handle).await?;
+    let memberships = revoke_all_keys(tx, &standing, by, audit).await?;
+    let owner = find_or_add_owner(app, tx, &standing, audit).await?;
+    let minted = mint_first_key(app, tx, (standing.id, owner), audit).await?;
     let detail = json!({
         "key_id": minted.key.id.to_string(),
         "display_id": minted.key.display_id,
     });
-    record(tx, &standing, EventType::KeysForceRotated, by, detail, trail).await?;
-    Ok(ForceRotated { standing, minted, memberships })
+    record_operator_event(tx, &standing, EventType::KeysForceRotated, by, detail, audit).await?;
+    Ok(ForceRotation { standing, minted, memberships })
 }
 
 /// The first owner's seat of an organization that is held; a new one where there is none.
-///
-/// # Errors
-/// The database's own.
-pub async fn owner_of(
+pub async fn find_or_add_owner(
     app: &App,
     tx: &mut PgConnection,
-    standing: &Standing,
-    trail: &Trail,
-) -> Result<UserId> {
+    standing: &OrganizationStatus,
+    audit: &AuditContext,
+) -> Result<MembershipId> {
     let owner = match OrgHandle::parse(&standing.handle) {
-        Ok(handle) => users::find_owner(tx, &handle).await?.map(|(_, seat)| seat),
+        Ok(handle) => memberships::find_owner(tx, &handle).await?.map(|(_, seat)| seat),
         Err(_) => None,
     };
     match owner {
         Some(owner) => Ok(owner),
-        None => add_owner(app, tx, standing.id, trail).await,
+        None => add_unclaimed_owner(app, tx, standing.id, audit).await,
     }
 }
 
@@ -209,46 +206,46 @@ pub async fn owner_of(
 ///
 /// Invariant: nobody mints meanwhile. Who acts in a session or with a personal token holds their
 /// seat, who acts with a key holds that: both are waited for here.
-async fn revoke_all(
+async fn revoke_all_keys(
     tx: &mut PgConnection,
-    standing: &Standing,
+    standing: &OrganizationStatus,
     by: &str,
-    trail: &Trail,
-) -> Result<Vec<JoinedByKey>> {
-    key_claims::revoke(tx, standing.id, trail.at).await?;
-    users::hold_all(tx, standing.id).await?;
+    audit: &AuditContext,
+) -> Result<Vec<KeyInvitedMembership>> {
+    key_claims::revoke(tx, standing.id, audit.at).await?;
+    memberships::lock_all(tx, standing.id).await?;
     let reason = "Revoked by the operator";
     let mut revoked = 0;
     // A key that was being minted is seen only once its parent's lock was waited for.
     loop {
-        match key_endings::revoke_all(tx, standing.id, reason, by, trail.at).await? {
+        match key_lifecycle::revoke_all(tx, standing.id, reason, by, audit.at).await? {
             0 => break,
             some => revoked += some,
         }
     }
-    let ended = invites_of_keys::end(tx, standing.id, None, trail).await?;
+    let ended = key_invites::revoke(tx, standing.id, None, audit).await?;
     let mut detail = json!({ "keys": revoked });
     ended.add_to(&mut detail);
-    record(tx, standing, EventType::KeysForceRevoked, by, detail, trail).await?;
+    record_operator_event(tx, standing, EventType::KeysForceRevoked, by, detail, audit).await?;
     Ok(ended.memberships)
 }
 
 /// An owner's seat that nobody has claimed: whoever is invited as an owner takes it.
-async fn add_owner(
+async fn add_unclaimed_owner(
     app: &App,
     tx: &mut PgConnection,
     organization: OrganizationId,
-    trail: &Trail,
-) -> Result<UserId> {
-    let id = UserId(new_uuid(trail.at, &*app.entropy));
-    let seat = NewSeat {
+    audit: &AuditContext,
+) -> Result<MembershipId> {
+    let id = MembershipId(new_uuid(audit.at, &*app.entropy));
+    let seat = NewMembership {
         organization,
         id,
-        handle: &new_user_handle(&*app.entropy),
+        handle: &new_membership_handle(&*app.entropy),
         role: Role::Owner,
         account: None,
-        created_at: trail.at,
+        created_at: audit.at,
     };
-    users::insert(tx, &seat).await?;
+    memberships::insert(tx, &seat).await?;
     Ok(id)
 }

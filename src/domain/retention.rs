@@ -10,59 +10,59 @@ use crate::domain::audit_retention;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 use crate::repo::{
-    accounts, deleted_organizations, denials, email_tokens, ended_subscriptions, idempotency_keys,
-    invites, key_claims, key_endings, key_sessions, outbox, payments, personal_tokens, rate_limits,
-    sessions, unfulfilled_checkouts, usage, users,
+    accounts, deleted_organizations, email_tokens, ended_subscriptions, idempotency_keys, invites,
+    key_claims, key_lifecycle, key_sessions, memberships, outbox, payments, personal_tokens,
+    rate_limits, rejections, sessions, unfulfilled_checkouts, usage,
 };
 
 /// What is removed by one statement.
 #[derive(Clone, Copy)]
-enum Part {
+enum SweepTarget {
     Mails,
     EmailTokens,
     Sessions,
     KeySessions,
     IdempotencyKeys,
-    Denials,
+    Rejections,
     RateLimits,
     Usage,
     Invites,
-    Claims,
+    KeyClaims,
     Payments,
-    Checkouts,
-    Ends,
+    UnfulfilledCheckouts,
+    EndedSubscriptions,
     PersonalTokens,
-    LinksToKeys,
+    KeyReferences,
     Keys,
-    Seats,
+    Memberships,
     Accounts,
-    AddressesOf(OrganizationId),
-    RowsOf(OrganizationId),
+    EmailsOfDeleted(OrganizationId),
+    RowsOfDeleted(OrganizationId),
 }
 
 /// In this order: what refers to something goes before it.
-const PARTS: [Part; 18] = [
-    Part::Mails,
-    Part::EmailTokens,
-    Part::Sessions,
-    Part::KeySessions,
-    Part::IdempotencyKeys,
-    Part::Denials,
-    Part::RateLimits,
-    Part::Usage,
-    Part::Invites,
-    Part::Claims,
-    Part::Payments,
-    Part::Checkouts,
-    Part::Ends,
-    Part::PersonalTokens,
-    Part::LinksToKeys,
-    Part::Keys,
-    Part::Seats,
-    Part::Accounts,
+const SWEEP_ORDER: [SweepTarget; 18] = [
+    SweepTarget::Mails,
+    SweepTarget::EmailTokens,
+    SweepTarget::Sessions,
+    SweepTarget::KeySessions,
+    SweepTarget::IdempotencyKeys,
+    SweepTarget::Rejections,
+    SweepTarget::RateLimits,
+    SweepTarget::Usage,
+    SweepTarget::Invites,
+    SweepTarget::KeyClaims,
+    SweepTarget::Payments,
+    SweepTarget::UnfulfilledCheckouts,
+    SweepTarget::EndedSubscriptions,
+    SweepTarget::PersonalTokens,
+    SweepTarget::KeyReferences,
+    SweepTarget::Keys,
+    SweepTarget::Memberships,
+    SweepTarget::Accounts,
 ];
 
-impl Part {
+impl SweepTarget {
     /// What the metrics call it.
     const fn as_str(self) -> &'static str {
         match self {
@@ -71,19 +71,19 @@ impl Part {
             Self::Sessions => "sessions",
             Self::KeySessions => "key_sessions",
             Self::IdempotencyKeys => "idempotency_keys",
-            Self::Denials => "denials",
+            Self::Rejections => "denials",
             Self::RateLimits => "rate_limits",
             Self::Usage => "usage_daily",
             Self::Invites => "invites",
-            Self::Claims => "key_claims",
+            Self::KeyClaims => "key_claims",
             Self::Payments => "payments",
-            Self::Checkouts => "unfulfilled_checkouts",
-            Self::Ends => "ended_subscriptions",
+            Self::UnfulfilledCheckouts => "unfulfilled_checkouts",
+            Self::EndedSubscriptions => "ended_subscriptions",
             Self::PersonalTokens => "personal_tokens",
-            Self::LinksToKeys | Self::Keys => "api_keys",
-            Self::Seats => "users",
+            Self::KeyReferences | Self::Keys => "api_keys",
+            Self::Memberships => "users",
             Self::Accounts => "accounts",
-            Self::AddressesOf(_) | Self::RowsOf(_) => "organizations",
+            Self::EmailsOfDeleted(_) | Self::RowsOfDeleted(_) => "organizations",
         }
     }
 
@@ -95,28 +95,28 @@ impl Part {
             Self::Sessions => sessions::sweep(tx, keep.sessions).await,
             Self::KeySessions => key_sessions::sweep(tx).await,
             Self::IdempotencyKeys => idempotency_keys::sweep(tx).await,
-            Self::Denials => denials::sweep(tx, keep.denials).await,
+            Self::Rejections => rejections::sweep(tx, keep.rejections).await,
             Self::RateLimits => rate_limits::sweep(tx).await,
             Self::Usage => usage::sweep(tx, keep.usage).await,
             Self::Invites => invites::sweep(tx, keep.invites).await,
-            Self::Claims => key_claims::sweep(tx, keep.invites).await,
+            Self::KeyClaims => key_claims::sweep(tx, keep.invites).await,
             Self::Payments => payments::sweep(tx, keep.payments).await,
-            Self::Checkouts => unfulfilled_checkouts::sweep(tx).await,
-            Self::Ends => ended_subscriptions::sweep(tx).await,
+            Self::UnfulfilledCheckouts => unfulfilled_checkouts::sweep(tx).await,
+            Self::EndedSubscriptions => ended_subscriptions::sweep(tx).await,
             Self::PersonalTokens => personal_tokens::sweep(tx, keep.tombstones).await,
-            Self::LinksToKeys => key_endings::unlink(tx, keep.tombstones).await,
-            Self::Keys => key_endings::sweep(tx, keep.tombstones).await,
-            Self::Seats => users::sweep(tx, keep.tombstones).await,
+            Self::KeyReferences => key_lifecycle::clear_references(tx, keep.tombstones).await,
+            Self::Keys => key_lifecycle::sweep(tx, keep.tombstones).await,
+            Self::Memberships => memberships::sweep(tx, keep.tombstones).await,
             Self::Accounts => accounts::sweep(tx, keep.tombstones).await,
-            Self::AddressesOf(id) => deleted_organizations::remove_addresses(tx, id).await,
-            Self::RowsOf(id) => deleted_organizations::remove_rows(tx, id).await,
+            Self::EmailsOfDeleted(id) => deleted_organizations::remove_addresses(tx, id).await,
+            Self::RowsOfDeleted(id) => deleted_organizations::remove_rows(tx, id).await,
         }
     }
 }
 
 /// Removes everything that is past its retention.
 pub async fn sweep(app: &App) {
-    for part in PARTS {
+    for part in SWEEP_ORDER {
         remove_all(app, part).await;
     }
     if let Err(error) = sweep_organizations(app).await {
@@ -135,17 +135,19 @@ async fn sweep_organizations(app: &App) -> Result<()> {
     let days = app.config.retention.deleted_organizations;
     let deleted = app.db.run(async |db| deleted_organizations::list(db, days).await).await?;
     for (organization, is_due) in deleted {
-        remove_all(app, Part::AddressesOf(organization)).await;
+        remove_all(app, SweepTarget::EmailsOfDeleted(organization)).await;
         if is_due {
-            remove_all(app, Part::RowsOf(organization)).await;
-            app.db.run(async |db| deleted_organizations::finish(db, organization).await).await?;
+            remove_all(app, SweepTarget::RowsOfDeleted(organization)).await;
+            app.db
+                .run(async |db| deleted_organizations::mark_purged(db, organization).await)
+                .await?;
         }
     }
     Ok(())
 }
 
 /// Removes batches until there is no more to remove.
-async fn remove_all(app: &App, part: Part) {
+async fn remove_all(app: &App, part: SweepTarget) {
     let (table, keep) = (part.as_str(), app.config.retention);
     loop {
         match app.db.transaction(async |tx| part.remove(tx, keep).await).await {

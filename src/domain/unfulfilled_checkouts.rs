@@ -4,33 +4,30 @@
 use serde_json::json;
 
 use crate::app::App;
-use crate::domain::billing::{BillingEvent, Happened};
+use crate::domain::billing::{BillingEvent, BillingEventKind};
 use crate::domain::mails;
 use crate::error::{Error, Result};
-use crate::model::audit::{AuditEvent, EventType, Trail};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::ids::OrganizationId;
 use crate::model::mail::MailKind;
-use crate::model::organization::BY_STRIPE;
-use crate::model::payment::Unfulfilled;
+use crate::model::organization::STRIPE_ACTOR;
+use crate::model::payment::UnfulfilledReason;
 use crate::repo::audit_events;
-use crate::repo::unfulfilled_checkouts::{UnfulfilledCheckout, put};
+use crate::repo::unfulfilled_checkouts::{UnfulfilledCheckout, upsert};
 
 /// Records a checkout that can not be fulfilled, in a transaction of its own: that of the event
 /// changes nothing. However often the event is delivered, it is audited and mailed once.
-///
-/// # Errors
-/// The database's own.
-pub async fn record(
+pub async fn record_unfulfilled(
     app: &App,
     event: &BillingEvent,
-    reason: Unfulfilled,
-    trail: &Trail,
+    reason: UnfulfilledReason,
+    audit: &AuditContext,
 ) -> Result<()> {
-    let (handle, plan, email) = match &event.what {
-        Happened::Bought { order, email, .. } => {
+    let (handle, plan, email) = match &event.kind {
+        BillingEventKind::Bought { order, email, .. } => {
             (order.handle.as_str(), Some(order.plan.as_str()), email)
         }
-        Happened::BoughtIncomplete { handle, email, .. } => (handle.as_str(), None, email),
+        BillingEventKind::BoughtIncomplete { handle, email, .. } => (handle.as_str(), None, email),
         _ => return Err(Error::internal("only a checkout can be unfulfilled")),
     };
     let checkout = UnfulfilledCheckout {
@@ -41,13 +38,13 @@ pub async fn record(
     };
     app.db
         .transaction(async |tx| {
-            if !put(tx, &checkout, trail.at).await? {
+            if !upsert(tx, &checkout, audit.at).await? {
                 return Ok(());
             }
-            let audited = AuditEvent {
+            let audited = NewAuditEvent {
                 organization: OrganizationId::SYSTEM,
                 event_type: EventType::CheckoutUnfulfilled,
-                actor: BY_STRIPE,
+                actor: STRIPE_ACTOR,
                 target: handle,
                 key_display_id: None,
                 detail: json!({
@@ -56,12 +53,12 @@ pub async fn record(
                     "plan": plan,
                     "reason": reason.as_str(),
                 }),
-                trail,
+                audit,
             };
             audit_events::insert(tx, &audited).await?;
             let Some(email) = email else { return Ok(()) };
             let mail = (MailKind::CheckoutUnfulfilled, email.as_str());
-            mails::queue(app, tx, mail, None, trail.at).await
+            mails::queue(app, tx, mail, None, audit.at).await
         })
         .await?;
     tracing::warn!(

@@ -23,7 +23,7 @@ pub fn router(pool: PgPool) -> Router {
 async fn select(State(pool): State<PgPool>, Path(digest): Path<String>) -> StatusCode {
     let Some(digest) = hex::decode(&digest) else { return StatusCode::BAD_REQUEST };
     let Ok(mut db) = pool.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE };
-    match callers::by_digests(&mut db, &[Digest::new(digest)]).await {
+    match callers::find_by_digests(&mut db, &[Digest::new(digest)]).await {
         Ok(found) if found.len() == 1 => StatusCode::OK,
         Ok(_) => StatusCode::NOT_FOUND,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,

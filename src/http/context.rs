@@ -9,16 +9,16 @@ use axum::http::{Extensions, HeaderMap, HeaderName, Method, StatusCode, header};
 use chrono::{DateTime, Utc};
 
 use crate::app::App;
-use crate::app::limits::Judged;
+use crate::app::rate_limits::RateLimitDecision;
 use crate::error::{Error, Result};
-use crate::http::denial::Denied;
+use crate::http::rejection::RejectedCaller;
 use crate::http::shedding::Permits;
-use crate::model::audit::Trail;
+use crate::model::audit::AuditContext;
 use crate::model::audit_seal::AuditSigner;
 use crate::model::caller::Identity;
 use crate::model::ids::{OrganizationId, new_request_id};
 use crate::model::key_format::KeyFormat;
-use crate::model::session::Client;
+use crate::model::session::SessionClient;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -26,20 +26,20 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What is known of a request; its handler takes it as an extractor.
 #[derive(Clone)]
-pub struct RequestContext(Arc<Facts>);
+pub struct RequestContext(Arc<RequestInfo>);
 
 /// The facts of a [`RequestContext`].
-pub struct Facts {
+pub struct RequestInfo {
     /// The caller's id for the request, or a fresh one.
     pub id: String,
     /// The other header that the caller sent the id in, if not in `X-Request-Id`.
-    pub echo: Option<HeaderName>,
+    pub echo_header: Option<HeaderName>,
     /// Where the request comes from; `None` where trusted proxies do not tell.
-    pub address: Option<IpAddr>,
+    pub client_address: Option<IpAddr>,
     /// The page that a browser says it comes from, as it says so; `None` where it does not.
     pub origin: Option<String>,
     /// When it came.
-    pub at: DateTime<Utc>,
+    pub received_at: DateTime<Utc>,
     /// What signs the audit events that come of it.
     pub audit_signer: AuditSigner,
     /// Its method; one that nobody has heard of is `other`, since it could be anything.
@@ -49,15 +49,15 @@ pub struct Facts {
     /// The pattern that its path matched; `-` where there is nothing at it.
     pub route: String,
     /// Who is calling, once that is known.
-    pub caller: OnceLock<Identity>,
+    pub identity: OnceLock<Identity>,
     /// The organization that the path names and the caller acts in, once that is known.
-    pub acting_in: OnceLock<OrganizationId>,
+    pub path_organization: OnceLock<OrganizationId>,
     /// The limits that it was judged by so far.
-    judged: Mutex<Vec<Judged>>,
+    rate_limit_decisions: Mutex<Vec<RateLimitDecision>>,
     /// Whose a credential is that was shown and is not taken, once that is known.
-    pub denied: OnceLock<Denied>,
+    pub rejected_caller: OnceLock<RejectedCaller>,
     /// Whether it was let in, and counted, within its organization's monthly quota.
-    pub admitted: OnceLock<()>,
+    pub quota_counted: OnceLock<()>,
     /// What it holds while it is worked on, once that is known.
     pub permits: OnceLock<Permits>,
     /// The live sessions that its cookies prove, where it may change something.
@@ -67,14 +67,14 @@ pub struct Facts {
 impl RequestContext {
     /// What is known of `request`.
     #[must_use]
-    pub fn of(request: &Request, app: &App) -> Self {
+    pub fn new(request: &Request, app: &App) -> Self {
         let headers = request.headers();
         let sent = [REQUEST_ID, CORRELATION_ID].into_iter().find_map(|name| {
-            let id = headers.get(&name)?.to_str().ok().filter(|id| is_request_id(id))?;
+            let id = headers.get(&name)?.to_str().ok().filter(|id| is_valid_request_id(id))?;
             // A key pasted into the wrong header must not be logged and echoed.
             let formats = [&app.config.keys.format, &app.config.accounts.token_format];
-            let is_secret = formats.iter().any(|format| format.recognises(id));
-            let id = Some(id).filter(|id| !is_secret && !KeyFormat::is_token_of_ours(id))?;
+            let is_secret = formats.iter().any(|format| format.matches(id));
+            let id = Some(id).filter(|id| !is_secret && !KeyFormat::is_internal_token(id))?;
             Some((id.to_owned(), (name != REQUEST_ID).then_some(name)))
         });
         let (id, echo) = sent.unwrap_or_else(|| (new_request_id(&*app.entropy), None));
@@ -83,23 +83,23 @@ impl RequestContext {
         let hops = app.config.http.trusted_proxy_hops;
         let address = peer.and_then(|ConnectInfo(peer)| client_address(peer.ip(), headers, hops));
         if address.is_none() && headers.contains_key(FORWARDED_FOR) {
-            app.unreadable_forwarding.call_once(|| warn_of_forwarding(&id, hops));
+            app.forwarding_warning.call_once(|| warn_unreadable_forwarded_for(&id, hops));
         }
-        Self(Arc::new(Facts {
+        Self(Arc::new(RequestInfo {
             id,
-            echo,
-            address,
-            origin: origin_of(headers),
-            at: app.clock.now(),
+            echo_header: echo,
+            client_address: address,
+            origin: parse_origin(headers),
+            received_at: app.clock.now(),
             audit_signer: app.audit_signer.clone(),
             method: known_method(request.method()),
             path: request.uri().path().to_owned(),
             route: route.map_or("-", MatchedPath::as_str).to_owned(),
-            caller: OnceLock::new(),
-            acting_in: OnceLock::new(),
-            judged: Mutex::default(),
-            denied: OnceLock::new(),
-            admitted: OnceLock::new(),
+            identity: OnceLock::new(),
+            path_organization: OnceLock::new(),
+            rate_limit_decisions: Mutex::default(),
+            rejected_caller: OnceLock::new(),
+            quota_counted: OnceLock::new(),
             permits: OnceLock::new(),
             cookie_sessions: OnceLock::new(),
         }))
@@ -109,53 +109,55 @@ impl RequestContext {
     ///
     /// # Errors
     /// Internal for a route outside the boundary.
-    pub fn in_extensions(extensions: &Extensions) -> Result<Self> {
+    pub fn from_extensions(extensions: &Extensions) -> Result<Self> {
         let context = extensions.get::<Self>();
         context.cloned().ok_or_else(|| Error::internal("a route outside the boundary"))
     }
 
     /// Notes a limit that the request was judged by.
-    pub fn judged(&self, judged: Judged) {
-        self.judged.lock().unwrap_or_else(PoisonError::into_inner).push(judged);
+    pub fn add_rate_limit_decision(&self, judged: RateLimitDecision) {
+        self.rate_limit_decisions.lock().unwrap_or_else(PoisonError::into_inner).push(judged);
     }
 
     /// Whether the request was judged by any limit.
     #[must_use]
-    pub fn was_judged(&self) -> bool {
-        !self.judged.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    pub fn has_rate_limit_decision(&self) -> bool {
+        !self.rate_limit_decisions.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// The limits that the request was judged by, once: they are for its answer.
     #[must_use]
-    pub fn take_judged(&self) -> Vec<Judged> {
-        std::mem::take(&mut *self.judged.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn take_rate_limit_decisions(&self) -> Vec<RateLimitDecision> {
+        std::mem::take(
+            &mut *self.rate_limit_decisions.lock().unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// The request as an audit row tells of it, where it is answered with 200.
     #[must_use]
-    pub fn trail(&self) -> Trail {
-        self.trail_of(StatusCode::OK)
+    pub fn audit_context(&self) -> AuditContext {
+        self.audit_context_for(StatusCode::OK)
     }
 
     /// The same, where it is answered with another status.
     #[must_use]
-    pub fn trail_of(&self, status: StatusCode) -> Trail {
-        Trail {
+    pub fn audit_context_for(&self, status: StatusCode) -> AuditContext {
+        AuditContext {
             method: self.method.to_owned(),
             path: self.path.clone(),
             status: Some(status.as_u16()),
-            address: self.address,
+            address: self.client_address,
             request_id: self.id.clone(),
-            at: self.at,
+            at: self.received_at,
             signer: self.audit_signer.clone(),
         }
     }
 }
 
 impl std::ops::Deref for RequestContext {
-    type Target = Facts;
+    type Target = RequestInfo;
 
-    fn deref(&self) -> &Facts {
+    fn deref(&self) -> &RequestInfo {
         &self.0
     }
 }
@@ -164,30 +166,30 @@ impl FromRequestParts<App> for RequestContext {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self> {
-        Self::in_extensions(&parts.extensions)
+        Self::from_extensions(&parts.extensions)
     }
 }
 
 /// How much of a client's name for itself is kept.
-const USER_AGENT: usize = 256;
+const MAX_USER_AGENT_CHARS: usize = 256;
 
 /// The client that signs in, as its person may be shown it later.
-pub struct SigningIn(pub Client);
+pub struct SignInClient(pub SessionClient);
 
-impl FromRequestParts<App> for SigningIn {
+impl FromRequestParts<App> for SignInClient {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let context = RequestContext::from_request_parts(parts, app).await?;
         let user_agent = parts.headers.get(header::USER_AGENT);
         let user_agent = user_agent.and_then(|name| name.to_str().ok());
-        let user_agent = user_agent.map(|name| name.chars().take(USER_AGENT).collect());
-        Ok(Self(Client { address: context.address, user_agent }))
+        let user_agent = user_agent.map(|name| name.chars().take(MAX_USER_AGENT_CHARS).collect());
+        Ok(Self(SessionClient { address: context.client_address, user_agent }))
     }
 }
 
 /// What `Origin` says. Two of them, or one that can not be read, are no page's at all.
-fn origin_of(headers: &HeaderMap) -> Option<String> {
+fn parse_origin(headers: &HeaderMap) -> Option<String> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let origin = origins.next()?.to_str().ok().filter(|_| origins.next().is_none());
     Some(origin.unwrap_or("null").to_owned())
@@ -199,7 +201,7 @@ fn known_method(method: &Method) -> &'static str {
 }
 
 /// An id we keep: 16 to 128 of `[A-Za-z0-9_-]` (contract §1, *Request ids*).
-fn is_request_id(text: &str) -> bool {
+fn is_valid_request_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (16..=128).contains(&text.len()) && text.bytes().all(allowed)
 }
@@ -214,13 +216,13 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, hops: usize) -> Option<IpAd
     let forwarded = headers.get_all(FORWARDED_FOR).into_iter();
     let listed: Vec<&[u8]> =
         forwarded.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
-    let seen = address(listed[listed.len().checked_sub(hops)?])?;
+    let seen = parse_forwarded_address(listed[listed.len().checked_sub(hops)?])?;
     Some(seen.to_canonical())
 }
 
 /// The address in an entry of `X-Forwarded-For`, which may come with a port, and in brackets where
 /// it is IPv6 (RFC 7239 §6). Obfuscated identifiers and `unknown` are none.
-fn address(listed: &[u8]) -> Option<IpAddr> {
+fn parse_forwarded_address(listed: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(listed).ok()?.trim_matches([' ', '\t']);
     if let Ok(address) = text.parse() {
         return Some(address);
@@ -237,7 +239,7 @@ fn address(listed: &[u8]) -> Option<IpAddr> {
 
 /// Tells the operator that clients can not be told apart. The entry is not logged: clients choose
 /// what stands in it where there are fewer proxies than `TRUSTED_PROXY_HOPS` says.
-fn warn_of_forwarding(request_id: &str, hops: usize) {
+fn warn_unreadable_forwarded_for(request_id: &str, hops: usize) {
     tracing::warn!(
         request_id,
         trusted_proxy_hops = hops,
@@ -294,10 +296,10 @@ mod tests {
 
     #[test]
     fn a_request_id_is_kept_only_in_its_form() {
-        assert!(is_request_id("abcdefghijklmnop"));
+        assert!(is_valid_request_id("abcdefghijklmnop"));
         for text in ["abcdefghijklmno", "abcdefghijklmno\"", &"a".repeat(129), "äbcdefghijklmnop"]
         {
-            assert!(!is_request_id(text), "{text:?}");
+            assert!(!is_valid_request_id(text), "{text:?}");
         }
     }
 }

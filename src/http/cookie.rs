@@ -4,8 +4,8 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::{Cookie, SameSite};
 
 use crate::app::App;
-use crate::domain::sessions::Started;
-use crate::model::session::ABSOLUTE;
+use crate::domain::sessions::StartedSession;
+use crate::model::session::ABSOLUTE_LIFETIME;
 
 /// Its name where callers reach us over TLS: the prefix keeps other hosts and other schemes from
 /// setting one of this name (RFC 6265bis §4.1.3.2).
@@ -14,7 +14,7 @@ const SECURE_NAME: &str = "__Host-tenantry_session";
 const PLAIN_NAME: &str = "tenantry_session";
 
 /// Its name in this deployment.
-fn name_of(app: &App) -> &'static str {
+fn cookie_name(app: &App) -> &'static str {
     if app.config.http.is_https() { SECURE_NAME } else { PLAIN_NAME }
 }
 
@@ -23,18 +23,18 @@ fn name_of(app: &App) -> &'static str {
 /// Browsers compare names as bytes, and so does this, with nothing stripped but the white space of
 /// RFC 6265 §5.2: a name that only looks like ours is not kept from other hosts by its prefix.
 pub fn values<'a>(headers: &'a HeaderMap, app: &App) -> impl Iterator<Item = &'a str> {
-    let name = name_of(app).as_bytes();
+    let name = cookie_name(app).as_bytes();
     let lines = headers.get_all(header::COOKIE).iter();
     let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     pairs.filter_map(move |pair| {
         let equals = pair.iter().position(|byte| *byte == b'=')?;
-        let value = stripped(&pair[equals + 1..]);
-        (stripped(&pair[..equals]) == name).then(|| std::str::from_utf8(value).unwrap_or_default())
+        let value = trim(&pair[equals + 1..]);
+        (trim(&pair[..equals]) == name).then(|| std::str::from_utf8(value).unwrap_or_default())
     })
 }
 
 /// The text without the spaces and tabs around it.
-fn stripped(mut text: &[u8]) -> &[u8] {
+fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;
     }
@@ -44,31 +44,31 @@ fn stripped(mut text: &[u8]) -> &[u8] {
 /// Sets the session's cookie. Where it is not to be remembered, the browser forgets it when it
 /// closes; otherwise it keeps it for as long as a session can live, and we judge how long it does.
 #[must_use]
-pub fn setting(app: &App, session: &Started) -> HeaderValue {
-    let cookie = bare(app, session.cookie.expose());
+pub fn set_cookie_header(app: &App, session: &StartedSession) -> HeaderValue {
+    let cookie = cookie_builder(app, session.cookie.expose());
     let cookie = if session.is_remembered {
-        cookie.max_age(cookie::time::Duration::seconds(ABSOLUTE.num_seconds()))
+        cookie.max_age(cookie::time::Duration::seconds(ABSOLUTE_LIFETIME.num_seconds()))
     } else {
         cookie
     };
-    header_of(&cookie.build())
+    to_header_value(&cookie.build())
 }
 
 /// Takes the cookie away.
 #[must_use]
-pub fn clearing(app: &App) -> HeaderValue {
-    header_of(&bare(app, "").max_age(cookie::time::Duration::ZERO).build())
+pub fn clear_cookie_header(app: &App) -> HeaderValue {
+    to_header_value(&cookie_builder(app, "").max_age(cookie::time::Duration::ZERO).build())
 }
 
-fn bare<'a>(app: &App, value: &'a str) -> cookie::CookieBuilder<'a> {
-    Cookie::build((name_of(app), value))
+fn cookie_builder<'a>(app: &App, value: &'a str) -> cookie::CookieBuilder<'a> {
+    Cookie::build((cookie_name(app), value))
         .http_only(true)
         .secure(app.config.http.is_https())
         .same_site(SameSite::Lax)
         .path("/")
 }
 
-fn header_of(cookie: &Cookie<'_>) -> HeaderValue {
+fn to_header_value(cookie: &Cookie<'_>) -> HeaderValue {
     let value = HeaderValue::from_str(&cookie.to_string());
     let mut value = value.unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);

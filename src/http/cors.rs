@@ -17,35 +17,39 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::app::App;
-use crate::app::page_lookup::IsListed;
-use crate::error::Kind;
+use crate::app::origin_lookup::OriginQuery;
+use crate::error::ErrorKind;
 use crate::http::context::RequestContext;
-use crate::http::dialect::Family;
-use crate::http::error::Failure;
-use crate::http::limits::count_anonymous;
+use crate::http::error::ErrorExtension;
+use crate::http::family::Family;
+use crate::http::rate_limits::count_anonymous;
 use crate::model::origin::{Origin, TrustedOrigins};
 
 /// How long a browser may remember what a preflight said.
-const REMEMBERED: Duration = Duration::from_mins(10);
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_mins(10);
 
 /// What answers preflights, and names the origin in answers to the pages that may read them. For
 /// requests with an `Origin`; others vary with it all the same. A page that may read may send what
 /// headers it likes: tracing libraries add their own to every request.
 pub fn layer(app: &App) -> CorsLayer {
     let trusted = app.config.http.trusted_origins.clone();
-    let is_trusted = move |origin: &HeaderValue, _: &Parts| trusts(&trusted, origin);
+    let is_trusted = move |origin: &HeaderValue, _: &Parts| is_trusted_origin(&trusted, origin);
     let app = app.clone();
     let may_read = move |origin: HeaderValue, parts: &Parts| {
         let app = app.clone();
         // No key is used outside the families.
-        let takes_keys = Family::of(parts.uri.path()) != Family::None;
-        let known = if takes_keys { parts.extensions.get().copied() } else { Some(Known(false)) };
+        let takes_keys = Family::from_path(parts.uri.path()) != Family::Other;
+        let known = if takes_keys {
+            parts.extensions.get().copied()
+        } else {
+            Some(KnownCorsDecision(false))
+        };
         async move {
             let trusted = &app.config.http.trusted_origins;
-            trusts(trusted, &origin)
+            is_trusted_origin(trusted, &origin)
                 || match known {
-                    Some(Known(is_listed)) => is_listed,
-                    None => lists(&app, &origin).await,
+                    Some(KnownCorsDecision(is_listed)) => is_listed,
+                    None => is_allowed_by_any_organization(&app, &origin).await,
                 }
         }
     };
@@ -63,25 +67,25 @@ pub fn layer(app: &App) -> CorsLayer {
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(shown.map(HeaderName::from_static))
-        .max_age(REMEMBERED)
+        .max_age(PREFLIGHT_MAX_AGE)
 }
 
-fn trusts(trusted: &TrustedOrigins, origin: &HeaderValue) -> bool {
-    origin.to_str().is_ok_and(|origin| trusted.contain(origin))
+fn is_trusted_origin(trusted: &TrustedOrigins, origin: &HeaderValue) -> bool {
+    origin.to_str().is_ok_and(|origin| trusted.contains(origin))
 }
 
 /// Whether a page may read an answer, where that is known without asking who lists it.
 #[derive(Clone, Copy)]
-struct Known(bool);
+struct KnownCorsDecision(bool);
 
 /// Answers a preflight, or has the request answered, and tells the browser whether the page may
 /// read that. Who lists the page is asked last, and not at all where its key says so, or where
 /// nobody knows who it is and it has to come again: that is one more question to the database.
-pub async fn answer<F: Future<Output = Response>>(
+pub async fn handle<F: Future<Output = Response>>(
     (app, cors): (&App, &CorsLayer),
     context: &RequestContext,
     request: Request,
-    answer: impl FnOnce(Request) -> F,
+    handler: impl FnOnce(Request) -> F,
 ) -> Response {
     let mut asked = Request::new(Body::empty());
     *asked.method_mut() = request.method().clone();
@@ -91,12 +95,12 @@ pub async fn answer<F: Future<Output = Response>>(
         // Nobody else counts it.
         count_anonymous(app, context, request.headers()).err().map(IntoResponse::into_response)
     } else {
-        Some(answer(request).await)
+        Some(handler(request).await)
     };
-    if is_of_list(context) {
-        asked.extensions_mut().insert(Known(true));
-    } else if answer.as_ref().is_some_and(is_turned_away) {
-        asked.extensions_mut().insert(Known(false));
+    if is_on_organization_allowlist(context) {
+        asked.extensions_mut().insert(KnownCorsDecision(true));
+    } else if answer.as_ref().is_some_and(is_retryable) {
+        asked.extensions_mut().insert(KnownCorsDecision(false));
     }
     let mut answer = answer.unwrap_or_default();
     let inner = service_fn(|_| ready(Ok::<_, Infallible>(std::mem::take(&mut answer))));
@@ -111,25 +115,28 @@ pub async fn answer<F: Future<Output = Response>>(
 
 /// Whether the request was made with a key of an active organization that has a list: then the page
 /// is on it, or the key would not have been taken.
-fn is_of_list(context: &RequestContext) -> bool {
-    let caller = context.caller.get().and_then(|identity| identity.caller.as_ref());
+fn is_on_organization_allowlist(context: &RequestContext) -> bool {
+    let caller = context.identity.get().and_then(|identity| identity.caller.as_ref());
     caller.filter(|caller| !caller.is_suspended).is_some_and(|caller| {
         caller.credential.key().is_some_and(|key| !key.allowed_origins.is_empty())
     })
 }
 
 /// Whether the answer is to come again later.
-fn is_turned_away(answer: &Response) -> bool {
-    let failure = answer.extensions().get::<Failure>();
-    failure.is_some_and(|Failure(error)| {
-        matches!(error.kind(), Kind::RateLimited | Kind::QuotaExceeded { .. } | Kind::Unavailable)
+fn is_retryable(answer: &Response) -> bool {
+    let failure = answer.extensions().get::<ErrorExtension>();
+    failure.is_some_and(|ErrorExtension(error)| {
+        matches!(
+            error.kind(),
+            ErrorKind::RateLimited | ErrorKind::QuotaExceeded { .. } | ErrorKind::Unavailable
+        )
     })
 }
 
 /// Whether some active organization lists the page. Where the database does not say so, none does.
-async fn lists(app: &App, origin: &HeaderValue) -> bool {
+async fn is_allowed_by_any_organization(app: &App, origin: &HeaderValue) -> bool {
     let Some(origin) = origin.to_str().ok().and_then(|origin| Origin::parse(origin).ok()) else {
         return false;
     };
-    matches!(app.page_lookup.ask(IsListed(origin)).await, Ok(Some(true)))
+    matches!(app.origin_lookup.query(OriginQuery(origin)).await, Ok(Some(true)))
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::app::readiness::Standing;
-use crate::error::{Error, Kind, Result};
+use crate::app::readiness::DatabaseStatus;
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::problem::Problem;
 
 /// How a server is.
@@ -48,13 +48,15 @@ pub(super) async fn live() -> Json<Health> {
          content_type = "application/problem+json")))]
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>> {
     if app.is_stopping() {
-        return Err(Error::new(Kind::Unavailable, "The server is stopping"));
+        return Err(Error::new(ErrorKind::Unavailable, "The server is stopping"));
     }
-    match app.readiness.ask().await {
-        Ok(Standing::Ready) => Ok(OK),
-        Ok(Standing::ReadOnly) if app.config.database.is_ready_when_read_only => Ok(READ_ONLY),
-        Ok(Standing::ReadOnly) => {
-            Err(Error::new(Kind::Unavailable, "The database takes no changes (read_only)"))
+    match app.readiness.check().await {
+        Ok(DatabaseStatus::Ready) => Ok(OK),
+        Ok(DatabaseStatus::ReadOnly) if app.config.database.is_ready_when_read_only => {
+            Ok(READ_ONLY)
+        }
+        Ok(DatabaseStatus::ReadOnly) => {
+            Err(Error::new(ErrorKind::Unavailable, "The database takes no changes (read_only)"))
         }
         Err(error) => Err(Error::unavailable(error)),
     }

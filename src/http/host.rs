@@ -27,7 +27,7 @@ pub fn require(request: &Request) -> Result<()> {
 }
 
 /// The same as a middleware, for listeners without a boundary.
-pub async fn required(request: Request, next: Next) -> Response {
+pub async fn middleware(request: Request, next: Next) -> Response {
     match require(&request) {
         Ok(()) => next.run(request).await,
         Err(_) => axum::http::StatusCode::BAD_REQUEST.into_response(),

@@ -17,17 +17,20 @@ use sqlx::PgConnection;
 use utoipa::IntoParams;
 
 use crate::app::App;
-use crate::domain::idempotency::{Fresh, Outcome, is_kept, once};
+use crate::domain::idempotency::{FirstResponse, IdempotentOutcome, is_stored, run_once};
 use crate::error::{Error, Issue, Location, Result};
-use crate::http::body::Said;
+use crate::http::body::RequestFingerprint;
 use crate::http::context::RequestContext;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::caller::{Caller, Person};
-use crate::model::idempotency::{Attempt, IdempotencyKey, Kept, LIFETIME, OPERATOR_LIFETIME};
+use crate::model::idempotency::{
+    IdempotencyKey, IdempotentRequest, OPERATOR_RESPONSE_LIFETIME, RESPONSE_LIFETIME,
+    StoredResponse,
+};
 use crate::model::ids::OrganizationId;
 use crate::model::master_scope::MasterScope;
-use crate::model::moment;
 use crate::model::secret::Secret;
+use crate::model::timestamp;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -47,8 +50,8 @@ pub struct IdempotencyHeader {
     key: Option<String>,
 }
 
-fn of_header(why: impl Into<Cow<'static, str>>) -> Issue {
-    Issue::of("Idempotency-Key", why).at(Location::Header)
+fn header_issue(why: impl Into<Cow<'static, str>>) -> Issue {
+    Issue::field("Idempotency-Key", why).with_location(Location::Header)
 }
 
 /// A request that may come again, if its caller gave it a name.
@@ -65,11 +68,12 @@ impl FromRequestParts<App> for Idempotency {
         let mut values = parts.headers.get_all(HEADER).iter();
         let parse = |value: &HeaderValue| {
             let text = value.to_str().unwrap_or_default();
-            IdempotencyKey::parse(text).map_err(|Invalid(why)| Error::invalid(vec![of_header(why)]))
+            IdempotencyKey::parse(text)
+                .map_err(|ValidationError(why)| Error::invalid(vec![header_issue(why)]))
         };
         let key = values.next().map(parse).transpose()?;
         if values.next().is_some() {
-            return Err(Error::invalid(vec![of_header("is there more than once")]));
+            return Err(Error::invalid(vec![header_issue("is there more than once")]));
         }
         let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let context = RequestContext::from_request_parts(parts, app).await?;
@@ -80,30 +84,30 @@ impl FromRequestParts<App> for Idempotency {
 impl Idempotency {
     /// Whether the request has a name.
     #[must_use]
-    pub const fn has_name(&self) -> bool {
+    pub const fn has_key(&self) -> bool {
         self.key.is_some()
     }
 
     /// Whether this is its name.
     #[must_use]
-    pub fn is_named(&self, text: &str) -> bool {
+    pub fn key_equals(&self, text: &str) -> bool {
         self.key.as_ref().is_some_and(|key| key.as_str() == text)
     }
 
     /// Makes a change of the caller's in one transaction, once for each name that the caller gives.
     ///
     /// # Errors
-    /// Those of `work`, and those of [`once`].
+    /// Those of `work`, and those of [`run_once`].
     pub async fn run<T: Serialize>(
         self,
         app: &App,
-        caller: impl Into<Principal>,
-        said: Said,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
+        caller: impl Into<IdempotencyOwner>,
+        fingerprint: RequestFingerprint,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<ChangeResponse<T>>,
     ) -> Result<Response> {
-        match self.outcome(app, caller.into(), said, work).await? {
-            Outcome::Fresh(reply) => Ok(reply.into_response()),
-            Outcome::Replayed(kept) => Ok(replay(kept, &self.context)),
+        match self.execute(app, caller.into(), fingerprint, work).await? {
+            IdempotentOutcome::FirstRequest(reply) => Ok(reply.into_response()),
+            IdempotentOutcome::Replayed(kept) => Ok(replay(kept, &self.context)),
         }
     }
 
@@ -115,37 +119,37 @@ impl Idempotency {
     pub async fn run_checked<T: Serialize>(
         self,
         app: &App,
-        caller: impl Into<Principal>,
-        said: Said,
+        caller: impl Into<IdempotencyOwner>,
+        fingerprint: RequestFingerprint,
         check: impl AsyncFnOnce(&mut PgConnection) -> Result<()>,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<ChangeResponse<T>>,
     ) -> Result<Response> {
-        let caller: Principal = caller.into();
+        let caller: IdempotencyOwner = caller.into();
         let tenant = caller.tenant();
-        match self.outcome(app, caller, said, work).await? {
-            Outcome::Fresh(reply) => Ok(reply.into_response()),
-            Outcome::Replayed(kept) => {
-                app.db.transaction_of(tenant, check).await?;
+        match self.execute(app, caller, fingerprint, work).await? {
+            IdempotentOutcome::FirstRequest(reply) => Ok(reply.into_response()),
+            IdempotentOutcome::Replayed(kept) => {
+                app.db.transaction_for(tenant, check).await?;
                 Ok(replay(kept, &self.context))
             }
         }
     }
 
-    async fn outcome<T: Serialize>(
+    async fn execute<T: Serialize>(
         &self,
         app: &App,
-        caller: Principal,
-        said: Said,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
-    ) -> Result<Outcome<Reply<T>>> {
+        caller: IdempotencyOwner,
+        fingerprint: RequestFingerprint,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<ChangeResponse<T>>,
+    ) -> Result<IdempotentOutcome<ChangeResponse<T>>> {
         let tenant = caller.tenant();
-        let attempt = self.attempt(app, caller, said.fingerprint);
+        let attempt = self.attempt(app, caller, fingerprint.digest);
         let keeps = attempt.is_some();
-        once(app, tenant, attempt.as_ref(), self.context.at, async |tx| {
-            said.judge()?;
+        run_once(app, tenant, attempt.as_ref(), self.context.received_at, async |tx| {
+            fingerprint.check_deferred()?;
             let reply = work(tx).await?;
-            let kept = if keeps { reply.kept()? } else { None };
-            Ok(Fresh { status: reply.status.as_u16(), kept, answer: reply })
+            let kept = if keeps { reply.stored_body()? } else { None };
+            Ok(FirstResponse { status: reply.status.as_u16(), stored_body: kept, response: reply })
         })
         .await
     }
@@ -154,55 +158,57 @@ impl Idempotency {
     ///
     /// # Errors
     /// Those of `count`, and as [`Self::run`].
-    pub async fn run_limited<T: Serialize>(
+    pub async fn run_rate_limited<T: Serialize>(
         self,
         app: &App,
-        caller: impl Into<Principal> + Copy,
-        said: Said,
+        caller: impl Into<IdempotencyOwner> + Copy,
+        fingerprint: RequestFingerprint,
         count: impl Future<Output = Result<()>>,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<T>>,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<ChangeResponse<T>>,
     ) -> Result<Response> {
-        self.limit(app, caller, &said, count).await?;
-        self.run(app, caller, said, work).await
+        self.count_unless_replay(app, caller, &fingerprint, count).await?;
+        self.run(app, caller, fingerprint, work).await
     }
 
     /// Counts a request by `count`, where it is no repetition.
     ///
     /// # Errors
     /// Those of `count`, and the database's own.
-    pub async fn limit(
+    pub async fn count_unless_replay(
         &self,
         app: &App,
-        caller: impl Into<Principal>,
-        said: &Said,
+        caller: impl Into<IdempotencyOwner>,
+        fingerprint: &RequestFingerprint,
         count: impl Future<Output = Result<()>>,
     ) -> Result<()> {
-        if self.is_kept(app, caller, said).await? { Ok(()) } else { count.await }
+        if self.is_replay(app, caller, fingerprint).await? { Ok(()) } else { count.await }
     }
 
     /// Whether the request is a repetition, of which the answer is kept.
-    ///
-    /// # Errors
-    /// The database's own.
-    pub async fn is_kept(
+    pub async fn is_replay(
         &self,
         app: &App,
-        caller: impl Into<Principal>,
-        said: &Said,
+        caller: impl Into<IdempotencyOwner>,
+        fingerprint: &RequestFingerprint,
     ) -> Result<bool> {
-        let caller: Principal = caller.into();
+        let caller: IdempotencyOwner = caller.into();
         let tenant = caller.tenant();
-        let Some(attempt) = self.attempt(app, caller, said.fingerprint) else { return Ok(false) };
-        is_kept(app, tenant, &attempt).await
+        let Some(attempt) = self.attempt(app, caller, fingerprint.digest) else { return Ok(false) };
+        is_stored(app, tenant, &attempt).await
     }
 
-    fn attempt(&self, app: &App, caller: Principal, body: [u8; 32]) -> Option<Attempt> {
+    fn attempt(
+        &self,
+        app: &App,
+        caller: IdempotencyOwner,
+        body: [u8; 32],
+    ) -> Option<IdempotentRequest> {
         let key = self.key.as_ref()?;
         let body = BASE64_STANDARD.encode(body);
         let request = format!("{} {}\n{body}", self.context.method, self.target);
-        Some(Attempt {
+        Some(IdempotentRequest {
             organization: caller.organization,
-            principal: caller.name,
+            principal: caller.principal,
             lifetime: caller.lifetime,
             endpoint: format!("{} {}", self.context.method, self.context.route),
             key_digest: key.digest(),
@@ -212,42 +218,57 @@ impl Idempotency {
 }
 
 /// Whose requests of one name are the same request, and whose data it is about.
-pub struct Principal {
+pub struct IdempotencyOwner {
     organization: OrganizationId,
     /// Whether they act in it, and not for themselves.
-    is_tenant: bool,
-    name: String,
+    in_organization: bool,
+    principal: String,
     /// How long they may come again.
     lifetime: TimeDelta,
 }
 
-impl Principal {
+impl IdempotencyOwner {
     fn tenant(&self) -> Option<OrganizationId> {
-        self.is_tenant.then_some(self.organization)
+        self.in_organization.then_some(self.organization)
     }
 }
 
-impl From<&Arc<Caller>> for Principal {
+impl From<&Arc<Caller>> for IdempotencyOwner {
     fn from(caller: &Arc<Caller>) -> Self {
         let name = caller.credential.principal();
-        Self { organization: caller.organization, is_tenant: true, name, lifetime: LIFETIME }
+        Self {
+            organization: caller.organization,
+            in_organization: true,
+            principal: name,
+            lifetime: RESPONSE_LIFETIME,
+        }
     }
 }
 
-impl From<&Arc<Person>> for Principal {
+impl From<&Arc<Person>> for IdempotencyOwner {
     fn from(person: &Arc<Person>) -> Self {
         let name = person.credential.principal();
-        Self { organization: person.home, is_tenant: false, name, lifetime: LIFETIME }
+        Self {
+            organization: person.home_organization,
+            in_organization: false,
+            principal: name,
+            lifetime: RESPONSE_LIFETIME,
+        }
     }
 }
 
-impl From<MasterScope> for Principal {
+impl From<MasterScope> for IdempotencyOwner {
     /// The scope, not the secret: a request that comes again after the secret was replaced is the
     /// same request.
     fn from(scope: MasterScope) -> Self {
         let name = scope.as_str().to_owned();
         let organization = OrganizationId::SYSTEM;
-        Self { organization, is_tenant: false, name, lifetime: OPERATOR_LIFETIME }
+        Self {
+            organization,
+            in_organization: false,
+            principal: name,
+            lifetime: OPERATOR_RESPONSE_LIFETIME,
+        }
     }
 }
 
@@ -255,56 +276,56 @@ impl From<MasterScope> for Principal {
 ///
 /// Invariant: what it shows once is a [`Secret`] beside its body until the answer is written, and
 /// so in nothing that is kept.
-pub struct Reply<T> {
+pub struct ChangeResponse<T> {
     status: StatusCode,
     /// `None` has no body.
     body: Option<T>,
     /// What a repetition is answered, where that is not `body`.
-    again: Option<T>,
+    replay_body: Option<T>,
     /// What this answer alone shows, and where in its body.
-    secret: Option<(Secret, Place<T>)>,
+    secret: Option<(Secret, SecretField<T>)>,
 }
 
 /// Where a secret is shown in a body.
-type Place<T> = fn(&mut T) -> &mut Option<String>;
+type SecretField<T> = fn(&mut T) -> &mut Option<String>;
 
-impl<T> Reply<T> {
+impl<T> ChangeResponse<T> {
     /// 200 with a body.
     #[must_use]
     pub const fn ok(body: T) -> Self {
-        Self { status: StatusCode::OK, body: Some(body), again: None, secret: None }
+        Self { status: StatusCode::OK, body: Some(body), replay_body: None, secret: None }
     }
 
     /// 201 with a body.
     #[must_use]
     pub const fn created(body: T) -> Self {
         let status = StatusCode::CREATED;
-        Self { status, body: Some(body), again: None, secret: None }
+        Self { status, body: Some(body), replay_body: None, secret: None }
     }
 
     /// 204 without one.
     #[must_use]
-    pub const fn nothing() -> Self {
-        Self { status: StatusCode::NO_CONTENT, body: None, again: None, secret: None }
+    pub const fn no_content() -> Self {
+        Self { status: StatusCode::NO_CONTENT, body: None, replay_body: None, secret: None }
     }
 
     /// The same, where a repetition is answered with another body.
     #[must_use]
-    pub fn or_again(self, body: T) -> Self {
-        Self { again: Some(body), ..self }
+    pub fn with_replay_body(self, body: T) -> Self {
+        Self { replay_body: Some(body), ..self }
     }
 
     /// The same, with a secret that only this answer shows.
     #[must_use]
-    pub fn showing(self, secret: Secret, place: Place<T>) -> Self {
+    pub fn with_secret(self, secret: Secret, place: SecretField<T>) -> Self {
         Self { secret: Some((secret, place)), ..self }
     }
 }
 
-impl<T: Serialize> Reply<T> {
+impl<T: Serialize> ChangeResponse<T> {
     /// What is kept of it.
-    fn kept(&self) -> Result<Option<Value>> {
-        let body = self.again.as_ref().or(self.body.as_ref());
+    fn stored_body(&self) -> Result<Option<Value>> {
+        let body = self.replay_body.as_ref().or(self.body.as_ref());
         body.map(|body| serde_json::to_value(body).map_err(Error::internal)).transpose()
     }
 
@@ -319,17 +340,19 @@ impl<T: Serialize> Reply<T> {
 
 /// A kept answer, with the id and the time of the request that asks again.
 #[must_use]
-pub fn replay(kept: Kept, context: &RequestContext) -> Response {
+pub fn replay(kept: StoredResponse, context: &RequestContext) -> Response {
     let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
     let mut body = kept.body;
-    let fresh = [("request_id", context.id.clone()), ("timestamp", moment::to_text(context.at))];
+    let fresh =
+        [("request_id", context.id.clone()), ("timestamp", timestamp::format(context.received_at))];
     for (name, value) in fresh {
         let member = body.as_mut().and_then(|body| body.get_mut(name));
         if let Some(member) = member {
             *member = Value::String(value);
         }
     }
-    let mut response = Reply { status, body, again: None, secret: None }.into_response();
+    let mut response =
+        ChangeResponse { status, body, replay_body: None, secret: None }.into_response();
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response
 }

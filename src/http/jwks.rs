@@ -47,7 +47,7 @@ pub struct PublicKey {
     responses((status = 200, description = "The keys.", body = PublicKeys),
               (status = 304, description = "`If-None-Match` names them: they are the same.")))]
 pub(super) async fn show(State(app): State<App>, headers: HeaderMap) -> Result<Response> {
-    let keys = serde_json::to_vec(app.access_tokens.published()).map_err(Error::internal)?;
+    let keys = serde_json::to_vec(app.access_tokens.jwks()).map_err(Error::internal)?;
     Ok(PublicDocument::new("application/json", keys).respond(&headers))
 }
 

@@ -12,8 +12,8 @@ use metrics_process::Collector;
 
 use crate::app::App;
 use crate::http::host;
-use crate::model::limit::Limit;
 use crate::model::mail::MailKind;
+use crate::model::rate_limit::RateLimit;
 
 /// `GET /metrics` in Prometheus's text format.
 pub fn router(app: App, handle: PrometheusHandle) -> Router {
@@ -21,7 +21,7 @@ pub fn router(app: App, handle: PrometheusHandle) -> Router {
     let process = Collector::default();
     process.describe();
     let routes = Router::new().route("/metrics", get(show)).with_state((app, handle, process));
-    routes.layer(from_fn(host::required))
+    routes.layer(from_fn(host::middleware))
 }
 
 /// Counters of what seldom happens, at zero from the start: an alert on the rate of one that
@@ -45,32 +45,32 @@ fn register() {
         }
     }
     counter!("requests_shed_total").increment(0);
-    for limit in Limit::ALL {
+    for limit in RateLimit::ALL {
         counter!("rate_limited_total", "limit" => limit.as_str(), "mode" => "enforced")
             .increment(0);
         counter!("rate_limit_fallbacks_total", "limit" => limit.as_str()).increment(0);
     }
 }
 
-type Shown = (App, PrometheusHandle, Collector);
+type MetricsState = (App, PrometheusHandle, Collector);
 
-async fn show(State((app, handle, process)): State<Shown>) -> impl IntoResponse {
+async fn show(State((app, handle, process)): State<MetricsState>) -> impl IntoResponse {
     process.collect();
-    set(&gauge!("http_requests_in_flight"), app.in_flight.now());
-    set(&gauge!("http_requests_in_flight_limit"), app.config.http.max_in_flight);
+    set_gauge(&gauge!("http_requests_in_flight"), app.in_flight.running_total());
+    set_gauge(&gauge!("http_requests_in_flight_limit"), app.config.http.max_in_flight);
     let (running, waiting) = app.password_hasher.load();
-    set(&gauge!("password_hash_queue", "state" => "running"), running);
-    set(&gauge!("password_hash_queue", "state" => "waiting"), waiting);
+    set_gauge(&gauge!("password_hash_queue", "state" => "running"), running);
+    set_gauge(&gauge!("password_hash_queue", "state" => "waiting"), waiting);
     for pool in app.pools() {
         let (open, idle) = pool.connections();
         for (state, count) in [("idle", idle), ("busy", open - idle)] {
-            set(&gauge!("db_connections", "pool" => pool.name(), "state" => state), count);
+            set_gauge(&gauge!("db_connections", "pool" => pool.name(), "state" => state), count);
         }
-        set(&gauge!("db_pool_waiting", "pool" => pool.name()), pool.waiting());
+        set_gauge(&gauge!("db_pool_waiting", "pool" => pool.name()), pool.waiting());
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render())
 }
 
-fn set(gauge: &metrics::Gauge, count: usize) {
+fn set_gauge(gauge: &metrics::Gauge, count: usize) {
     gauge.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
 }

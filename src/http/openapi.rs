@@ -9,8 +9,8 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
-use crate::http::dialect::Family;
-use crate::http::operator::dialect::is_for_keys_or_elsewhere;
+use crate::http::family::Family;
+use crate::http::operator::dialect::is_not_master_key_route;
 use crate::http::public_document::PublicDocument;
 use crate::http::{
     account, health, jwks, onboarding, operator, organization, routes, stripe, user,
@@ -35,20 +35,20 @@ use crate::model::role;
     ),
     paths(health::live, health::ready, jwks::show, stripe::receive),
     components(schemas(
-        onboarding::dialect::Failed,
-        account::dialect::Failed,
-        organization::dialect::Failed,
-        operator::dialect::Failed,
-        operator::dialect::FailedForKey,
-        user::dialect::Failed
+        onboarding::dialect::ErrorBody,
+        account::dialect::ErrorBody,
+        organization::dialect::ErrorBody,
+        operator::dialect::ErrorBody,
+        operator::dialect::KeyErrorBody,
+        user::dialect::ErrorBody
     )),
-    modifiers(&Credentials, &Rights)
+    modifiers(&SecuritySchemes, &RoleTable)
 )]
-struct Description;
+struct ApiDocument;
 
-struct Credentials;
+struct SecuritySchemes;
 
-impl Modify for Credentials {
+impl Modify for SecuritySchemes {
     fn modify(&self, document: &mut Document) {
         let header = ApiKeyValue::with_description("X-Api-Key", "A key.");
         let bearer = HttpBuilder::new()
@@ -79,9 +79,9 @@ impl Modify for Credentials {
 }
 
 /// Who may do what is told where it is asked for: with the routes of an organization's people.
-struct Rights;
+struct RoleTable;
 
-impl Modify for Rights {
+impl Modify for RoleTable {
     fn modify(&self, document: &mut Document) {
         let tags = document.tags.iter_mut().flatten();
         for tag in tags.filter(|tag| tag.name == "user") {
@@ -90,39 +90,39 @@ impl Modify for Rights {
                 "{description}\n\nIn an organization, a credential needs the scope, and its person \
                  the role. An organization's own key needs the scope alone, but for owners it must \
                  have been minted by one.\n\n{}",
-                role::table()
+                role::markdown_table()
             );
         }
     }
 }
 
 /// The described routes, and their description.
-pub fn split() -> (Router<App>, Document) {
+pub fn routes_and_document() -> (Router<App>, Document) {
     let (routes, described) = routes().split_for_parts();
-    let mut document = Description::openapi();
+    let mut document = ApiDocument::openapi();
     document.merge(described);
-    describe_limits(&mut document);
+    describe_rate_limits(&mut document);
     (routes, document)
 }
 
 /// Every route is limited, but those that tell whether the server lives: each says so in its
 /// family's words.
-fn describe_limits(document: &mut Document) {
+fn describe_rate_limits(document: &mut Document) {
     for (path, item) in &mut document.paths.paths {
         if path.starts_with("/health/") {
             continue;
         }
-        let schema = match Family::of(path) {
+        let schema = match Family::from_path(path) {
             Family::Onboarding => "onboarding.Error",
             Family::Account => "account.Error",
             Family::Organization => "organization.Error",
-            Family::Operator if is_for_keys_or_elsewhere(path) => "operator.KeyError",
+            Family::Operator if is_not_master_key_route(path) => "operator.KeyError",
             Family::Operator => "operator.Error",
             Family::User => "user.Error",
-            Family::None => "Problem",
+            Family::Other => "Problem",
         };
-        let media_type = match Family::of(path) {
-            Family::None => "application/problem+json",
+        let media_type = match Family::from_path(path) {
+            Family::Other => "application/problem+json",
             _ => "application/json",
         };
         let limited = ResponseBuilder::new()
@@ -143,12 +143,12 @@ fn describe_limits(document: &mut Document) {
 /// # Errors
 /// Where it can not be written as YAML.
 pub fn yaml() -> Result<String, impl std::error::Error> {
-    split().1.to_yaml()
+    routes_and_document().1.to_yaml()
 }
 
 /// `/openapi.yaml`, `/openapi.json`, and `/docs` to read it in a browser, without a network. `/`
 /// leads there.
-pub fn routes_of(document: &Document) -> Router<App> {
+pub fn document_routes(document: &Document) -> Router<App> {
     let yaml = document.to_yaml().unwrap_or_default();
     let json = document.to_json().unwrap_or_default();
     let docs = SwaggerUi::new("/docs").config(Config::from("/openapi.json").validator_url("none"));

@@ -14,7 +14,7 @@ impl FromRequestParts<App> for PathId {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let params = parameters(parts, app).await?;
+        let params = path_parameters(parts, app).await?;
         let last = params.iter().last().map(|(_, id)| Self(id.to_owned()));
         last.ok_or_else(|| Error::internal("a path without a parameter"))
     }
@@ -27,14 +27,14 @@ impl FromRequestParts<App> for PathOrganization {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let params = parameters(parts, app).await?;
+        let params = path_parameters(parts, app).await?;
         let named = params.iter().find(|(name, _)| *name == "organizationId");
         let named = named.map(|(_, id)| Self(id.to_owned()));
         named.ok_or_else(|| Error::internal("a path that names no organization"))
     }
 }
 
-async fn parameters(parts: &mut Parts, app: &App) -> Result<RawPathParams> {
+async fn path_parameters(parts: &mut Parts, app: &App) -> Result<RawPathParams> {
     let params = RawPathParams::from_request_parts(parts, app).await;
     params.map_err(|_| Error::not_found("There is nothing at this path"))
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::error::Error;
 use crate::http::context::RequestContext;
-use crate::http::details::{Details, status};
+use crate::http::error_details::{ErrorDetails, status};
 
 /// A problem document.
 #[derive(Serialize, ToSchema)]
@@ -26,7 +26,7 @@ pub struct Problem {
     request_id: String,
     /// What else there is to say.
     #[serde(flatten)]
-    details: Details,
+    details: ErrorDetails,
 }
 
 /// A failure as a problem document.
@@ -39,7 +39,7 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
         status: status.as_u16(),
         detail: error.message().to_owned(),
         request_id: context.id.clone(),
-        details: Details::from(error),
+        details: ErrorDetails::from(error),
     };
     let mut response = (status, Json(problem)).into_response();
     let kind = HeaderValue::from_static("application/problem+json");

@@ -43,7 +43,7 @@ impl PublicDocument {
 
     /// Returns the document to a request with these headers: 304 where the client has it already.
     pub fn respond(&self, headers: &HeaderMap) -> Response {
-        let mut response = if self.is_named_in(headers) {
+        let mut response = if self.matches_if_none_match(headers) {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             self.body(headers)
@@ -58,7 +58,7 @@ impl PublicDocument {
     }
 
     fn body(&self, headers: &HeaderMap) -> Response {
-        let gzip = accepts_gzip(headers).then(|| self.gzip.get_or_init(|| smaller(&self.text)));
+        let gzip = accepts_gzip(headers).then(|| self.gzip.get_or_init(|| compress(&self.text)));
         let mut response = match gzip {
             Some(Some(gzip)) => {
                 let mut response = Body::from(gzip.clone()).into_response();
@@ -73,22 +73,22 @@ impl PublicDocument {
     }
 
     /// Whether `If-None-Match` names the document, compared weakly.
-    fn is_named_in(&self, headers: &HeaderMap) -> bool {
+    fn matches_if_none_match(&self, headers: &HeaderMap) -> bool {
         let strong = self.etag.trim_start_matches("W/");
-        listed(headers, &header::IF_NONE_MATCH)
+        list_members(headers, &header::IF_NONE_MATCH)
             .any(|etag| etag == "*" || etag.trim_start_matches("W/") == strong)
     }
 }
 
 /// The members of a header that is a list, separated by commas.
-fn listed<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+fn list_members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 /// Whether `Accept-Encoding` names gzip, and not with the weight 0.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
-    listed(headers, &header::ACCEPT_ENCODING).any(|coding| {
+    list_members(headers, &header::ACCEPT_ENCODING).any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
         let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
         let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
@@ -97,7 +97,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 }
 
 /// The text in gzip, where that is smaller.
-fn smaller(text: &[u8]) -> Option<Bytes> {
+fn compress(text: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let compressed = encoder.write_all(text).and_then(|()| encoder.finish()).ok()?;
     (compressed.len() < text.len()).then(|| compressed.into())
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_text_that_gzip_makes_no_smaller_is_sent_as_it_is() {
-        assert!(smaller(br#"{"keys":[]}"#).is_none());
-        assert!(smaller(&[b'a'; 1000]).is_some());
+        assert!(compress(br#"{"keys":[]}"#).is_none());
+        assert!(compress(&[b'a'; 1000]).is_some());
     }
 }

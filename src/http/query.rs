@@ -14,14 +14,14 @@ use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::app::App;
 use crate::error::{Error, Issue, Location, Result};
-use crate::http::dialect::Family;
-use crate::model::Invalid;
+use crate::http::family::Family;
+use crate::model::ValidationError;
 
 /// The longest reason for a change.
-const REASON: usize = 256;
+const MAX_REASON_CHARS: usize = 256;
 
 /// How much of a parameter's name is repeated to its caller.
-const NAME: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 
 /// The query parameters of the families' routes, by method and path.
 ///
@@ -33,9 +33,12 @@ pub struct KnownParameters(HashMap<String, Vec<(Method, HashSet<String>)>>);
 impl KnownParameters {
     /// What the description names.
     #[must_use]
-    pub fn of(document: &OpenApi) -> Self {
-        let paths =
-            document.paths.paths.iter().filter(|(path, _)| Family::of(path) != Family::None);
+    pub fn from_document(document: &OpenApi) -> Self {
+        let paths = document
+            .paths
+            .paths
+            .iter()
+            .filter(|(path, _)| Family::from_path(path) != Family::Other);
         let known = paths.map(|(path, item)| {
             let operations = [
                 (Method::GET, &item.get),
@@ -45,7 +48,7 @@ impl KnownParameters {
                 (Method::DELETE, &item.delete),
             ];
             let operations = operations.into_iter().filter_map(|(method, operation)| {
-                let operation = operation.as_ref().filter(|operation| !is_page(operation))?;
+                let operation = operation.as_ref().filter(|operation| !is_html_page(operation))?;
                 Some((method, parameters_of(operation)))
             });
             (path.clone(), operations.collect())
@@ -54,7 +57,7 @@ impl KnownParameters {
     }
 
     /// Leaves the parameters of a request that its route does not know for [`require_known`].
-    pub fn note_unknown(&self, request: &mut Request, route: &str) {
+    pub fn record_unknown(&self, request: &mut Request, route: &str) {
         let Some(query) = request.uri().query() else { return };
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         let operation = self.0.get(route).and_then(|it| it.iter().find(|(it, _)| it == method));
@@ -63,30 +66,31 @@ impl KnownParameters {
         let names = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
         let unknown = names.filter(|name| !known.contains(&**name) && seen.insert(name.clone()));
         let issues = unknown.map(|name| {
-            let name: String = name.chars().take(NAME).collect();
-            Issue::of(name, "is not a query parameter of this route").at(Location::Query)
+            let name: String = name.chars().take(MAX_NAME_CHARS).collect();
+            Issue::field(name, "is not a query parameter of this route")
+                .with_location(Location::Query)
         });
         let issues: Vec<Issue> = issues.collect();
         if !issues.is_empty() {
-            request.extensions_mut().insert(Unknown(issues));
+            request.extensions_mut().insert(UnknownParameters(issues));
         }
     }
 }
 
 /// Whether it answers with a page for people.
-fn is_page(operation: &Operation) -> bool {
-    let answers = operation.responses.responses.values().filter_map(described);
+fn is_html_page(operation: &Operation) -> bool {
+    let answers = operation.responses.responses.values().filter_map(inline);
     answers.flat_map(|answer| answer.content.keys()).any(|kind| kind.starts_with("text/html"))
 }
 
 fn parameters_of(operation: &Operation) -> HashSet<String> {
-    let parameters = operation.parameters.iter().flatten().filter_map(described);
+    let parameters = operation.parameters.iter().flatten().filter_map(inline);
     let in_query = parameters.filter(|it| matches!(it.parameter_in, ParameterIn::Query));
     in_query.map(|parameter| parameter.name.clone()).collect()
 }
 
 /// What is described in place.
-fn described<T>(it: &RefOr<T>) -> Option<&T> {
+fn inline<T>(it: &RefOr<T>) -> Option<&T> {
     match it {
         RefOr::T(it) => Some(it),
         RefOr::Ref(_) => None,
@@ -95,16 +99,16 @@ fn described<T>(it: &RefOr<T>) -> Option<&T> {
 
 /// The parameters that a request brings and its route does not know.
 #[derive(Clone)]
-struct Unknown(Vec<Issue>);
+struct UnknownParameters(Vec<Issue>);
 
 /// Passes a request whose parameters its route knows. Guards ask for it last.
 ///
 /// # Errors
 /// Malformed, naming each of the others.
 pub fn require_known(extensions: &Extensions) -> Result<()> {
-    match extensions.get::<Unknown>() {
+    match extensions.get::<UnknownParameters>() {
         None => Ok(()),
-        Some(Unknown(issues)) => {
+        Some(UnknownParameters(issues)) => {
             let message = "The request has query parameters that this route does not know";
             Err(Error::malformed(message).with_issues(issues.clone()))
         }
@@ -122,7 +126,7 @@ impl Query {
     pub fn optional<T>(
         &mut self,
         name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+        parse: impl FnOnce(&str) -> Result<T, ValidationError>,
     ) -> Option<T> {
         let mut values = self.pairs.iter().filter(|(found, _)| found == name);
         let (_, value) = values.next()?;
@@ -133,18 +137,18 @@ impl Query {
         } else {
             parse(value)
         };
-        let issue = |why| Issue::of(name, why).at(Location::Query);
-        parsed.map_err(|Invalid(why)| self.issues.push(issue(why))).ok()
+        let issue = |why| Issue::field(name, why).with_location(Location::Query);
+        parsed.map_err(|ValidationError(why)| self.issues.push(issue(why))).ok()
     }
 
     /// The same, where it has to be there.
     pub fn required<T>(
         &mut self,
         name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+        parse: impl FnOnce(&str) -> Result<T, ValidationError>,
     ) -> Option<T> {
         if !self.pairs.iter().any(|(found, value)| found == name && !value.is_empty()) {
-            self.issues.push(Issue::of(name, "is required").at(Location::Query));
+            self.issues.push(Issue::field(name, "is required").with_location(Location::Query));
         }
         self.optional(name, parse)
     }
@@ -159,7 +163,7 @@ impl Query {
         let before = self.issues.len();
         let found = self.optional(name, |text| parse(text).ok_or_else(|| "is unknown".into()));
         if let Some(issue) = self.issues.get_mut(before) {
-            *issue = Issue::of_choice(name, allowed()).at(Location::Query);
+            *issue = Issue::one_of(name, allowed()).with_location(Location::Query);
         }
         found
     }
@@ -187,7 +191,7 @@ impl FromRequestParts<App> for Query {
 ///
 /// # Errors
 /// For any other text.
-pub fn number(text: &str, least: i64, most: i64) -> Result<i64, Invalid> {
+pub fn parse_integer(text: &str, least: i64, most: i64) -> Result<i64, ValidationError> {
     let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let number = digits.and_then(|text| text.parse().ok());
     let number = number.filter(|number| (least..=most).contains(number));
@@ -198,7 +202,7 @@ pub fn number(text: &str, least: i64, most: i64) -> Result<i64, Invalid> {
 ///
 /// # Errors
 /// For any other text.
-pub fn boolean(text: &str) -> Result<bool, Invalid> {
+pub fn parse_bool(text: &str) -> Result<bool, ValidationError> {
     text.parse().map_err(|_| "must be true or false".into())
 }
 
@@ -206,12 +210,12 @@ pub fn boolean(text: &str) -> Result<bool, Invalid> {
 ///
 /// # Errors
 /// For more than 256 characters, or control characters.
-pub fn reason(text: &str) -> Result<String, Invalid> {
+pub fn parse_reason(text: &str) -> Result<String, ValidationError> {
     if text.chars().any(char::is_control) {
         return Err("must not contain control characters".into());
     }
-    if text.chars().count() > REASON {
-        return Err(format!("must be at most {REASON} characters long").into());
+    if text.chars().count() > MAX_REASON_CHARS {
+        return Err(format!("must be at most {MAX_REASON_CHARS} characters long").into());
     }
     Ok(text.to_owned())
 }

@@ -11,16 +11,16 @@ use axum::http::Method;
 use metrics::counter;
 
 use crate::app::App;
-use crate::app::in_flight::{Cost, OwnPlace, Place};
-use crate::error::{Error, Kind, Result};
+use crate::app::in_flight::{Cost, RequestPermit, SubjectPermit};
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::context::RequestContext;
-use crate::http::trusted_page::is_safe;
-use crate::model::limit::Subject;
+use crate::http::trusted_origin::is_safe;
+use crate::model::rate_limit::LimitSubject;
 
 /// Routes that ask whose a credential is.
-const CHECKS: [&str; 3] = ["/auth/verify", "/me", "/v1/organization/me"];
+const CREDENTIAL_CHECK_ROUTES: [&str; 3] = ["/auth/verify", "/me", "/v1/organization/me"];
 /// Routes that hash passwords, or queue mails.
-const HASHING: [&str; 12] = [
+const HASHING_OR_MAIL_ROUTES: [&str; 12] = [
     "/auth/signup",
     "/auth/login",
     "/api/auth/sign-up/email",
@@ -39,28 +39,32 @@ const HASHING: [&str; 12] = [
 ///
 /// # Errors
 /// Unavailable where those of its cost have none left.
-pub fn enter(app: &App, context: &RequestContext, method: &Method) -> Result<Place> {
-    app.in_flight.enter(cost(method, &context.route)).ok_or_else(no_place)
+pub fn acquire_permit(
+    app: &App,
+    context: &RequestContext,
+    method: &Method,
+) -> Result<RequestPermit> {
+    app.in_flight.acquire(cost(method, &context.route)).ok_or_else(no_permit_left)
 }
 
 /// The permits of a request, which it holds while it is worked on.
 pub struct Permits {
     cost: Cost,
-    subject: Subject,
-    held: Mutex<Option<(Place, OwnPlace)>>,
+    subject: LimitSubject,
+    current: Mutex<Option<(RequestPermit, SubjectPermit)>>,
 }
 
 impl Permits {
-    fn set(&self, held: Option<(Place, OwnPlace)>) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    fn set(&self, held: Option<(RequestPermit, SubjectPermit)>) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 }
 
 /// The permits of a request under way, until it is dropped.
 #[must_use]
-pub struct Held(RequestContext);
+pub struct PermitGuard(RequestContext);
 
-impl Drop for Held {
+impl Drop for PermitGuard {
     fn drop(&mut self) {
         if let Some(permits) = self.0.permits.get() {
             permits.set(None);
@@ -73,16 +77,17 @@ impl Drop for Held {
 ///
 /// # Errors
 /// Rate limited where its caller has none left.
-pub fn hold(
+pub fn acquire_caller_permit(
     app: &App,
     context: &RequestContext,
-    (method, place): (&Method, Place),
-    subject: Subject,
-) -> Result<Held> {
-    let own = app.in_flight.enter_as(subject).ok_or_else(too_many)?;
+    (method, place): (&Method, RequestPermit),
+    subject: LimitSubject,
+) -> Result<PermitGuard> {
+    let own = app.in_flight.acquire_for(subject).ok_or_else(too_many_concurrent)?;
     let held = Mutex::new(Some((place, own)));
-    let _ = context.permits.set(Permits { cost: cost(method, &context.route), subject, held });
-    Ok(Held(context.clone()))
+    let _ =
+        context.permits.set(Permits { cost: cost(method, &context.route), subject, current: held });
+    Ok(PermitGuard(context.clone()))
 }
 
 /// Waits for the body of a request, which gives its permits back meanwhile and takes them again
@@ -98,33 +103,34 @@ pub async fn await_body<T>(
     arriving: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let Some(permits) = context.permits.get() else { return arriving.await };
-    let waiting = app.in_flight.wait_as(permits.subject).ok_or_else(too_many)?;
+    let waiting =
+        app.in_flight.acquire_body_for(permits.subject).ok_or_else(too_many_concurrent)?;
     permits.set(None);
     let body = arriving.await?;
     drop(waiting);
-    let place = app.in_flight.enter(permits.cost).ok_or_else(no_place)?;
-    let own = app.in_flight.enter_as(permits.subject).ok_or_else(too_many)?;
+    let place = app.in_flight.acquire(permits.cost).ok_or_else(no_permit_left)?;
+    let own = app.in_flight.acquire_for(permits.subject).ok_or_else(too_many_concurrent)?;
     permits.set(Some((place, own)));
     Ok(body)
 }
 
-fn no_place() -> Error {
+fn no_permit_left() -> Error {
     counter!("requests_shed_total").increment(1);
     Error::unavailable("too many requests are under way")
 }
 
-fn too_many() -> Error {
+fn too_many_concurrent() -> Error {
     counter!("rate_limited_total", "limit" => "concurrency", "mode" => "enforced").increment(1);
-    let error = Error::new(Kind::RateLimited, "Too many requests at once");
+    let error = Error::new(ErrorKind::RateLimited, "Too many requests at once");
     error.with_retry_after(Duration::from_secs(1))
 }
 
 fn cost(method: &Method, route: &str) -> Cost {
     match (is_safe(method), route) {
-        (true, route) if CHECKS.contains(&route) => Cost::Check,
+        (true, route) if CREDENTIAL_CHECK_ROUTES.contains(&route) => Cost::Check,
         (true, _) => Cost::Read,
         (false, "/api/user/me") if method == Method::PUT => Cost::Write,
-        (false, route) if HASHING.contains(&route) => Cost::Hashing,
+        (false, route) if HASHING_OR_MAIL_ROUTES.contains(&route) => Cost::Hashing,
         (false, _) => Cost::Write,
     }
 }
@@ -135,8 +141,10 @@ mod tests {
 
     #[test]
     fn every_route_that_has_a_cost_of_its_own_is_one_of_ours() {
-        let (_, document) = crate::http::openapi::split();
-        for (routes, is_read) in [(&CHECKS[..], true), (&HASHING[..], false)] {
+        let (_, document) = crate::http::openapi::routes_and_document();
+        for (routes, is_read) in
+            [(&CREDENTIAL_CHECK_ROUTES[..], true), (&HASHING_OR_MAIL_ROUTES[..], false)]
+        {
             for route in routes {
                 let item = document.paths.paths.get(*route);
                 let item = item.unwrap_or_else(|| panic!("nothing is at {route}"));

@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde::{Serialize, Serializer};
 
-use crate::model::moment;
+use crate::model::timestamp;
 
 /// A time: RFC 3339, UTC, milliseconds.
 // As every family writes it: contract §1, *Times*.
@@ -22,6 +22,6 @@ impl Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&moment::to_text(self.0))
+        serializer.serialize_str(&timestamp::format(self.0))
     }
 }

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::entropy::{Entropy, base62_text};
-use crate::model::Invalid;
+use crate::entropy::{Entropy, random_base62};
+use crate::model::ValidationError;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId};
 use crate::model::plan::Plan;
@@ -41,7 +41,7 @@ pub struct Account {
 
 /// What an account has that can act for it or let others in, and a reset may end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holdings {
+pub struct AccountAccess {
     /// Whether the address was proven by whoever knows the password: then only sessions end.
     pub is_proven: bool,
     /// How many live sessions.
@@ -59,7 +59,7 @@ pub struct NewAccount<'a> {
     /// Its id.
     pub id: AccountId,
     /// The organization that is made with it.
-    pub home: OrganizationId,
+    pub home_organization: OrganizationId,
     /// Its address.
     pub email: &'a Email,
     /// What the person is called.
@@ -84,7 +84,7 @@ impl PersonName {
     ///
     /// # Errors
     /// Any other text, in words for the caller.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().any(char::is_control) {
             return Err("must not contain control characters".into());
         }
@@ -101,7 +101,7 @@ impl PersonName {
     ///
     /// # Errors
     /// As [`PersonName::parse`].
-    pub fn parse_optional(text: &str) -> Result<Option<Self>, Invalid> {
+    pub fn parse_optional(text: &str) -> Result<Option<Self>, ValidationError> {
         if text.is_empty() { Ok(None) } else { Self::parse(text).map(Some) }
     }
 
@@ -121,14 +121,14 @@ impl AccountHandle {
     ///
     /// # Errors
     /// Any other text, in words for the caller.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         require_short_name(text)?;
         Ok(Self(text.to_owned()))
     }
 
     /// The handle that a name suggests: `yourname` for "Your Name". Chance adds to it where it is
     /// taken, or makes all of it where a name has no letters of the alphabet.
-    pub fn suggested(name: Option<&PersonName>, is_taken: bool, entropy: &dyn Entropy) -> Self {
+    pub fn suggest(name: Option<&PersonName>, is_taken: bool, entropy: &dyn Entropy) -> Self {
         let letters = name.map_or("", PersonName::as_str).chars();
         let word: String = letters
             .filter(char::is_ascii_alphanumeric)
@@ -137,8 +137,8 @@ impl AccountHandle {
             .collect();
         match (word.is_empty(), is_taken) {
             (false, false) => Self(word),
-            (false, true) => Self(format!("{word}-{}", lower_text(entropy))),
-            (true, _) => Self(format!("user-{}", lower_text(entropy))),
+            (false, true) => Self(format!("{word}-{}", random_lowercase(entropy))),
+            (true, _) => Self(format!("user-{}", random_lowercase(entropy))),
         }
     }
 
@@ -153,7 +153,7 @@ impl AccountHandle {
 ///
 /// # Errors
 /// Any other text, in words for the caller.
-pub(super) fn require_short_name(text: &str) -> Result<(), Invalid> {
+pub(super) fn require_short_name(text: &str) -> Result<(), ValidationError> {
     let word = |part: &str| {
         !part.is_empty() && part.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
     };
@@ -166,8 +166,8 @@ pub(super) fn require_short_name(text: &str) -> Result<(), Invalid> {
 }
 
 /// Chance in lower case: about 2^40 possibilities.
-pub(super) fn lower_text(entropy: &dyn Entropy) -> String {
-    base62_text(entropy, 8).to_ascii_lowercase()
+pub(super) fn random_lowercase(entropy: &dyn Entropy) -> String {
+    random_base62(entropy, 8).to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
         #[test]
         fn a_suggested_handle_is_a_handle(name in "\\PC{1,256}", is_taken: bool) {
             let name = PersonName::parse(&name).ok();
-            let handle = AccountHandle::suggested(name.as_ref(), is_taken, &SystemEntropy);
+            let handle = AccountHandle::suggest(name.as_ref(), is_taken, &SystemEntropy);
             prop_assert_eq!(AccountHandle::parse(handle.as_str()), Ok(handle));
         }
 
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_name_suggests_its_letters() {
         let name = PersonName::parse("Your Name").ok();
-        let handle = AccountHandle::suggested(name.as_ref(), false, &SystemEntropy);
+        let handle = AccountHandle::suggest(name.as_ref(), false, &SystemEntropy);
         assert_eq!(handle.as_str(), "yourname");
     }
 }

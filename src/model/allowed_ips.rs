@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// How many networks one key can have.
-const MOST: usize = 100;
+const MAX_NETWORKS: usize = 100;
 
 /// Networks, IPv4 and IPv6; none at all is everywhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,9 +18,9 @@ impl AllowedIps {
     ///
     /// # Errors
     /// A text that is neither, or a list that is too long.
-    pub fn parse(texts: &[String]) -> Result<Self, Invalid> {
-        if texts.len() > MOST {
-            return Err(format!("must be at most {MOST} networks").into());
+    pub fn parse(texts: &[String]) -> Result<Self, ValidationError> {
+        if texts.len() > MAX_NETWORKS {
+            return Err(format!("must be at most {MAX_NETWORKS} networks").into());
         }
         let networks: Option<Vec<IpNet>> = texts.iter().map(|text| network(text)).collect();
         networks.map(Self).ok_or("must be networks such as 203.0.113.0/24 or 2001:db8::/32".into())
@@ -40,13 +40,13 @@ impl AllowedIps {
 
     /// The networks as text.
     #[must_use]
-    pub fn to_texts(&self) -> Vec<String> {
+    pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(IpNet::to_string).collect()
     }
 
     /// Whether a key with the networks of `other` may be used only from where one with these may.
     #[must_use]
-    pub fn contain(&self, other: &Self) -> bool {
+    pub fn contains(&self, other: &Self) -> bool {
         // Two halves of a network are the network.
         let own = IpNet::aggregate(&self.0);
         let within = |wanted: &IpNet| own.iter().any(|network| network.contains(wanted));
@@ -56,7 +56,7 @@ impl AllowedIps {
     /// Whether a request from `address` may use the key. Where no address is known, only a key
     /// without networks may be used.
     #[must_use]
-    pub fn admit(&self, address: Option<IpAddr>) -> bool {
+    pub fn allows(&self, address: Option<IpAddr>) -> bool {
         let within = |address: IpAddr| self.0.iter().any(|network| network.contains(&address));
         self.0.is_empty() || address.is_some_and(|address| within(address.to_canonical()))
     }
@@ -92,20 +92,20 @@ mod tests {
         for network in ["203.0.113.0/24", "::ffff:203.0.113.0/120", "203.0.113.9"] {
             for address in ["203.0.113.9", "::ffff:203.0.113.9"] {
                 let address = Some(address.parse().expect("an address"));
-                assert!(allowed(&[network]).admit(address), "{network} {address:?}");
+                assert!(allowed(&[network]).allows(address), "{network} {address:?}");
             }
         }
-        assert!(allowed(&["10.0.0.0/8", "2001:db8::/32"]).admit("2001:DB8::1".parse().ok()));
+        assert!(allowed(&["10.0.0.0/8", "2001:db8::/32"]).allows("2001:DB8::1".parse().ok()));
     }
 
     #[test]
     fn an_address_outside_and_one_that_is_not_known_are_not() {
         let networks = allowed(&["203.0.113.0/24", "2001:db8::/32"]);
         for address in ["203.0.114.1", "2001:db9::1", "::1"] {
-            assert!(!networks.admit(address.parse().ok()), "{address}");
+            assert!(!networks.allows(address.parse().ok()), "{address}");
         }
-        assert!(!networks.admit(None));
-        assert!(AllowedIps::default().admit(None));
+        assert!(!networks.allows(None));
+        assert!(AllowedIps::default().allows(None));
     }
 
     #[test]
@@ -113,13 +113,15 @@ mod tests {
         let everywhere = AllowedIps::default();
         let own = allowed(&["192.0.2.0/25", "192.0.2.128/25", "2001:db8::/32"]);
         for within in [&["192.0.2.0/24"][..], &["192.0.2.7", "2001:db8::/48"], &["192.0.2.1"]] {
-            assert!(own.contain(&allowed(within)), "{within:?}");
+            assert!(own.contains(&allowed(within)), "{within:?}");
         }
         for wider in [&["192.0.2.0/23"][..], &["192.0.2.7", "203.0.113.9"], &["::/0"]] {
-            assert!(!own.contain(&allowed(wider)), "{wider:?}");
+            assert!(!own.contains(&allowed(wider)), "{wider:?}");
         }
-        assert!(own.contain(&own) && everywhere.contain(&own) && everywhere.contain(&everywhere));
-        assert!(!own.contain(&everywhere));
+        assert!(
+            own.contains(&own) && everywhere.contains(&own) && everywhere.contains(&everywhere)
+        );
+        assert!(!own.contains(&everywhere));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::model::allowed_ips::AllowedIps;
-use crate::model::ids::{KeyId, OrganizationId, UserId};
+use crate::model::ids::{KeyId, MembershipId, OrganizationId};
 use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
 use crate::model::scope::ScopeSet;
@@ -15,7 +15,7 @@ pub struct ApiKey {
     /// Its id.
     pub id: KeyId,
     /// The seat that it acts for.
-    pub user: UserId,
+    pub membership: MembershipId,
     /// What its text starts with.
     pub prefix: String,
     /// The 8 characters after the prefix.
@@ -63,7 +63,7 @@ pub struct NewApiKey<'a> {
     /// Whose it is.
     pub organization: OrganizationId,
     /// The seat that minted it.
-    pub user: UserId,
+    pub membership: MembershipId,
     /// The digest of its text.
     pub digest: Digest,
     /// The pepper of the digest.

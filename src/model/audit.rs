@@ -9,7 +9,7 @@ use crate::model::ids::OrganizationId;
 
 /// The request that a change came with, as plain data.
 #[derive(Clone, Debug)]
-pub struct Trail {
+pub struct AuditContext {
     /// The request's method.
     pub method: String,
     /// The request's path, without the query.
@@ -26,10 +26,10 @@ pub struct Trail {
     pub signer: AuditSigner,
 }
 
-impl Trail {
+impl AuditContext {
     /// What was asked for on the command line, or came by itself: no request of HTTP's.
     #[must_use]
-    pub fn of_command(
+    pub fn for_command(
         name: &str,
         request_id: String,
         at: DateTime<Utc>,
@@ -92,7 +92,7 @@ event_types! {
     /// Somebody paid for an organization that is not known to be theirs.
     CheckoutUnfulfilled = "checkout.unfulfilled",
     /// A master key was missing or wrong, once or many times.
-    MasterKeyRefused = "AUTH_FAIL_MASTER_KEY",
+    MasterKeyRejected = "AUTH_FAIL_MASTER_KEY",
     /// A member's role was changed.
     MemberRoleChanged = "member.role_changed",
     /// A member was removed, or left.
@@ -138,7 +138,7 @@ event_types! {
     /// Keys were taken over from elsewhere.
     KeyImported = "api_key.imported",
     /// A known key was refused, once or many times.
-    KeyRefused = "api_key.refused",
+    KeyRejected = "api_key.refused",
     /// A key was exchanged for a session, or a person signed in.
     SessionCreated = "session.created",
     /// Somebody did not get in to an account that there is, once or many times.
@@ -167,7 +167,7 @@ impl EventType {
 
 /// Which rows of a trail are wanted; what is `None` does not matter.
 #[derive(Clone, Default)]
-pub struct EventFilter {
+pub struct AuditEventFilter {
     /// Of this type.
     pub event_type: Option<EventType>,
     /// From this time on.
@@ -206,7 +206,7 @@ pub struct RecordedEvent {
 
 /// One row of the trail, as it is written.
 #[derive(Clone)]
-pub struct AuditEvent<'a> {
+pub struct NewAuditEvent<'a> {
     /// Whose trail.
     pub organization: OrganizationId,
     /// What happened.
@@ -220,5 +220,5 @@ pub struct AuditEvent<'a> {
     /// What changed; never a secret.
     pub detail: serde_json::Value,
     /// The request.
-    pub trail: &'a Trail,
+    pub audit: &'a AuditContext,
 }

@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
-use crate::model::audit_digest::{StoredEvent, digest};
-use crate::model::audit_findings::{Fault, Finding};
-use crate::model::audit_head::Head;
-use crate::model::audit_seal::{AuditSigner, Proof, Pruned, SignedHead};
+use crate::model::audit_digest::{AuditEventRow, link_digest};
+use crate::model::audit_findings::{AuditFault, AuditFinding};
+use crate::model::audit_head::ChainHead;
+use crate::model::audit_seal::{AuditSigner, MacCheck, PrunedPrefix, SignedHead};
 use crate::model::ids::OrganizationId;
 
 /// One link, as the database holds it.
-pub struct Link {
+pub struct ChainLink {
     /// Whose chain.
     pub organization: OrganizationId,
     /// The organization's handle.
@@ -29,33 +29,33 @@ pub struct Link {
     /// Its seal; `None` where it has none.
     pub seal: Option<[u8; 32]>,
     /// The place of its event in the table.
-    pub event: i64,
+    pub event_id: i64,
     /// Its event; `None` where it is gone.
-    pub stored: Option<StoredEvent>,
+    pub stored: Option<AuditEventRow>,
 }
 
 /// What was learnt about an audit log.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Observation {
+pub enum ChainObservation {
     /// Something is wrong.
-    Wrong(Finding),
+    Faulty(AuditFinding),
     /// A chain is whole, from its first link to this head.
-    Whole(Head),
+    Intact(ChainHead),
 }
 
-impl Observation {
+impl ChainObservation {
     /// What is wrong, if anything is.
     #[must_use]
-    pub fn finding(self) -> Option<Finding> {
+    pub fn finding(self) -> Option<AuditFinding> {
         match self {
-            Self::Wrong(finding) => Some(finding),
-            Self::Whole(_) => None,
+            Self::Faulty(finding) => Some(finding),
+            Self::Intact(_) => None,
         }
     }
 }
 
 /// Looks at every link once, chain after chain, each from its first link on.
-pub struct Verification {
+pub struct ChainVerifier {
     signer: AuditSigner,
     /// What is known of the chains' pasts: by handle in lower case and position.
     heads: HashMap<String, BTreeMap<i64, Vec<[u8; 32]>>>,
@@ -65,7 +65,7 @@ pub struct Verification {
     /// The link that was seen last.
     last: (OrganizationId, i64),
     /// How many chains and links were seen.
-    pub seen: (u64, u64),
+    pub counts: (u64, u64),
     /// How many events are older than MACs.
     pub unsigned: u64,
     /// How many events retention removed.
@@ -75,7 +75,7 @@ pub struct Verification {
 /// The chain that is looked at.
 struct Chain {
     organization: OrganizationId,
-    head: Head,
+    head: ChainHead,
     /// Up to which position events may lack a MAC.
     unsigned_until: i64,
     /// Whether that can not be told for want of a pepper.
@@ -84,11 +84,11 @@ struct Chain {
     unproven: i64,
     is_whole: bool,
     /// Faults that go on from one position to the next.
-    run: Option<Run>,
+    run: Option<FaultRun>,
 }
 
 /// From, to, and what is wrong with all of them.
-struct Run(i64, i64, RunFault);
+struct FaultRun(i64, i64, RunFault);
 
 #[derive(PartialEq, Eq)]
 enum RunFault {
@@ -96,29 +96,33 @@ enum RunFault {
     NoPepper(String),
 }
 
-impl Verification {
+impl ChainVerifier {
     /// One that also compares what it sees to these heads.
     #[must_use]
-    pub fn against(signer: AuditSigner, given: impl IntoIterator<Item = Head>) -> Self {
+    pub fn with_known_heads(
+        signer: AuditSigner,
+        given: impl IntoIterator<Item = ChainHead>,
+    ) -> Self {
         let mut heads = HashMap::<_, BTreeMap<_, Vec<_>>>::new();
-        for Head { organization, position, digest } in given {
+        for ChainHead { organization, position, digest } in given {
             let of_one = heads.entry(organization.to_ascii_lowercase()).or_default();
             of_one.entry(position).or_default().push(digest);
         }
         let (nonces, current, seen) = (HashMap::new(), None, (0, 0));
         let last = (OrganizationId(Uuid::nil()), i64::MIN);
-        Self { signer, heads, nonces, current, last, seen, unsigned: 0, pruned: 0 }
+        Self { signer, heads, nonces, current, last, counts: seen, unsigned: 0, pruned: 0 }
     }
 
     /// What is wrong with links that follow each other behind what retention removed of one chain.
     #[must_use]
-    pub fn of_part(signer: AuditSigner, links: &[Link]) -> Vec<Finding> {
-        let mut verification = Self::against(signer, []);
-        let mut observed: Vec<_> = links.iter().flat_map(|link| verification.see(link)).collect();
+    pub fn verify_part(signer: AuditSigner, links: &[ChainLink]) -> Vec<AuditFinding> {
+        let mut verification = Self::with_known_heads(signer, []);
+        let mut observed: Vec<_> =
+            links.iter().flat_map(|link| verification.verify_link(link)).collect();
         // The chain goes on.
         verification.heads.clear();
         observed.extend(verification.end_chain());
-        observed.into_iter().filter_map(Observation::finding).collect()
+        observed.into_iter().filter_map(ChainObservation::finding).collect()
     }
 
     /// The link that was seen last: whose it is, and its position.
@@ -128,7 +132,7 @@ impl Verification {
     }
 
     /// Looks at the next link.
-    pub fn see(&mut self, link: &Link) -> Vec<Observation> {
+    pub fn verify_link(&mut self, link: &ChainLink) -> Vec<ChainObservation> {
         let mut observed = Vec::new();
         if self.current.as_ref().is_none_or(|chain| chain.organization != link.organization) {
             observed.extend(self.end_chain());
@@ -142,78 +146,78 @@ impl Verification {
             // other is left, and none with an event.
             if link.position != 1 || link.stored.is_some() {
                 chain.is_whole = false;
-                let fault = Fault::Misplaced(link.position, link.event);
-                observed.push(wrong(&link.handle, fault));
+                let fault = AuditFault::Misplaced(link.position, link.event_id);
+                observed.push(faulty(&link.handle, fault));
             }
             self.current = Some(chain);
             return observed;
         }
-        self.seen.1 += 1;
+        self.counts.1 += 1;
         let faults = self.faults(&mut chain, link);
         chain.is_whole &= faults.is_empty() && chain.run.is_none();
-        observed.extend(faults.into_iter().map(|fault| wrong(&link.handle, fault)));
+        observed.extend(faults.into_iter().map(|fault| faulty(&link.handle, fault)));
         (chain.head.position, chain.head.digest) = (link.position, link.digest);
         self.current = Some(chain);
         observed
     }
 
     /// Where retention has removed more since the chain was begun, it goes on behind that.
-    fn skip_pruned(&mut self, chain: &mut Chain, link: &Link) {
+    fn skip_pruned(&mut self, chain: &mut Chain, link: &ChainLink) {
         let Some(head) = &link.head else { return };
         let (before, pruned) = (chain.head.position, head.pruned);
         if link.position > before + 1
             && pruned.until > before
-            && self.signer.check_head(link.organization, head) == Proof::Good
+            && self.signer.check_head(link.organization, head) == MacCheck::Valid
         {
             self.pruned = self.pruned.saturating_add(pruned.until - before);
             (chain.head.position, chain.head.digest) = (pruned.until, pruned.digest);
         }
     }
 
-    fn begin_chain(&mut self, link: &Link) -> Option<Observation> {
-        self.seen.0 += 1;
+    fn begin_chain(&mut self, link: &ChainLink) -> Option<ChainObservation> {
+        self.counts.0 += 1;
         let (mut unsigned_until, mut lacks_pepper, mut fault) = (0, None, None);
-        let (mut pruned, mut unproven) = (Pruned::default(), 0);
+        let (mut pruned, mut unproven) = (PrunedPrefix::default(), 0);
         if let Some(head) = &link.head {
             match self.signer.check_head(link.organization, head) {
-                Proof::Good => {
+                MacCheck::Valid => {
                     (unsigned_until, pruned) = (head.unsigned_until, head.pruned);
                     let known = self.heads.entry(link.handle.to_ascii_lowercase()).or_default();
                     known.entry(head.position).or_default().push(head.digest);
                 }
-                Proof::Wrong => fault = Some(Fault::ForgedHead),
-                Proof::NoPepper(pepper) => {
+                MacCheck::Invalid => fault = Some(AuditFault::ForgedHead),
+                MacCheck::UnknownPepper(pepper) => {
                     (unsigned_until, unproven) = (head.unsigned_until, head.pruned.until);
                     lacks_pepper = (unsigned_until > 0 || unproven > 0).then(|| pepper.clone());
-                    fault = Some(Fault::NoPepperOfHead(pepper));
+                    fault = Some(AuditFault::UnknownHeadPepper(pepper));
                 }
             }
         }
         let organization = link.organization;
-        let Pruned { until: position, digest } = pruned;
+        let PrunedPrefix { until: position, digest } = pruned;
         self.pruned = self.pruned.saturating_add(position);
-        let head = Head { organization: link.handle.clone(), position, digest };
+        let head = ChainHead { organization: link.handle.clone(), position, digest };
         let (is_whole, run) = (fault.is_none(), None);
         let chain =
             Chain { organization, head, unsigned_until, lacks_pepper, unproven, is_whole, run };
         self.current = Some(chain);
-        fault.map(|fault| wrong(&link.handle, fault))
+        fault.map(|fault| faulty(&link.handle, fault))
     }
 
     /// What is wrong with a link, and what it ends of what was wrong before.
-    fn faults(&mut self, chain: &mut Chain, link: &Link) -> Vec<Fault> {
+    fn faults(&mut self, chain: &mut Chain, link: &ChainLink) -> Vec<AuditFault> {
         let (position, before) = (link.position, chain.head.position);
         let mut faults = Vec::new();
         if position > before + 1 {
             faults.push(match &chain.lacks_pepper {
                 Some(pepper) if chain.unproven == position - 1 => {
-                    Fault::NoPepper(before + 1, position - 1, pepper.clone())
+                    AuditFault::UnknownPepper(before + 1, position - 1, pepper.clone())
                 }
-                _ => Fault::Missing(before + 1, position - 1),
+                _ => AuditFault::Missing(before + 1, position - 1),
             });
         }
         let wrong = match &link.stored {
-            None => Some(Err(Fault::NoEvent(position, link.event))),
+            None => Some(Err(AuditFault::MissingEvent(position, link.event_id))),
             Some(event) => self.fault_of(chain, link, event),
         };
         let run = match wrong {
@@ -224,11 +228,11 @@ impl Verification {
             }
             None => None,
         };
-        faults.splice(0..0, chain.go_on(position, run));
+        faults.splice(0..0, chain.extend_run(position, run));
         let known = self.heads.get_mut(&link.handle.to_ascii_lowercase());
         let known = known.and_then(|heads| heads.remove(&position)).unwrap_or_default();
         if known.iter().any(|known| *known != link.digest) {
-            faults.push(Fault::Rewritten(position));
+            faults.push(AuditFault::Rewritten(position));
         }
         faults
     }
@@ -237,30 +241,30 @@ impl Verification {
     fn fault_of(
         &mut self,
         chain: &Chain,
-        link: &Link,
-        event: &StoredEvent,
-    ) -> Option<Result<RunFault, Fault>> {
-        let (position, row) = (link.position, link.event);
+        link: &ChainLink,
+        event: &AuditEventRow,
+    ) -> Option<Result<RunFault, AuditFault>> {
+        let (position, row) = (link.position, link.event_id);
         // Behind a gap nothing is known of what a link was made from.
         let is_next = position == chain.head.position + 1;
-        let fits = !is_next || digest(chain.head.digest, position, event) == link.digest;
+        let fits = !is_next || link_digest(chain.head.digest, position, event) == link.digest;
         if !fits || event.organization != link.organization {
-            return Some(Err(Fault::Changed(position, row)));
+            return Some(Err(AuditFault::Changed(position, row)));
         }
         let Some((nonce, pepper, _)) = &event.seal else {
             return self.unsigned_fault(chain, position, row);
         };
         match self.signer.check_event(event) {
-            Proof::NoPepper(pepper) => return Some(Ok(RunFault::NoPepper(pepper))),
-            Proof::Wrong => return Some(Err(Fault::Forged(position, row))),
-            Proof::Good => {}
+            MacCheck::UnknownPepper(pepper) => return Some(Ok(RunFault::NoPepper(pepper))),
+            MacCheck::Invalid => return Some(Err(AuditFault::Forged(position, row))),
+            MacCheck::Valid => {}
         }
         if !self.is_new(*nonce) {
-            return Some(Err(Fault::Copied(position, row)));
+            return Some(Err(AuditFault::Duplicated(position, row)));
         }
         let seal =
             link.seal.map(|seal| self.signer.check_link((pepper, *nonce), &link.digest, &seal));
-        (seal != Some(Proof::Good)).then_some(Ok(RunFault::Moved(row)))
+        (seal != Some(MacCheck::Valid)).then_some(Ok(RunFault::Moved(row)))
     }
 
     fn unsigned_fault(
@@ -268,9 +272,9 @@ impl Verification {
         chain: &Chain,
         position: i64,
         row: i64,
-    ) -> Option<Result<RunFault, Fault>> {
+    ) -> Option<Result<RunFault, AuditFault>> {
         if position > chain.unsigned_until {
-            return Some(Err(Fault::Unsigned(position, row)));
+            return Some(Err(AuditFault::Unsigned(position, row)));
         }
         if let Some(pepper) = &chain.lacks_pepper {
             return Some(Ok(RunFault::NoPepper(pepper.clone())));
@@ -295,7 +299,7 @@ impl Verification {
 
     /// Ends the last chain, when all were seen. `without_chain` names organizations whose head was
     /// published, and that have no chain.
-    pub fn finish(&mut self, without_chain: Vec<String>) -> Vec<Observation> {
+    pub fn finish(&mut self, without_chain: Vec<String>) -> Vec<ChainObservation> {
         let mut observed = self.end_chain();
         let mut unseen: Vec<_> = self.heads.drain().map(|(organization, _)| organization).collect();
         unseen.extend(
@@ -303,50 +307,52 @@ impl Verification {
         );
         unseen.sort_unstable();
         unseen.dedup();
-        observed.extend(unseen.iter().map(|organization| wrong(organization, Fault::NoChain)));
+        observed.extend(
+            unseen.iter().map(|organization| faulty(organization, AuditFault::MissingChain)),
+        );
         observed
     }
 
-    fn end_chain(&mut self) -> Vec<Observation> {
+    fn end_chain(&mut self) -> Vec<ChainObservation> {
         let Some(mut chain) = self.current.take() else { return Vec::new() };
-        let mut faults = chain.go_on(0, None);
+        let mut faults = chain.extend_run(0, None);
         let Chain { head, is_whole, .. } = chain;
         let known = self.heads.remove(&head.organization.to_ascii_lowercase()).unwrap_or_default();
         if let Some((known, _)) =
             known.last_key_value().filter(|(known, _)| **known > head.position)
         {
-            faults.push(Fault::Cut(head.position, *known));
+            faults.push(AuditFault::Truncated(head.position, *known));
         }
         if faults.is_empty() && is_whole {
-            return vec![Observation::Whole(head)];
+            return vec![ChainObservation::Intact(head)];
         }
-        faults.into_iter().map(|fault| wrong(&head.organization, fault)).collect()
+        faults.into_iter().map(|fault| faulty(&head.organization, fault)).collect()
     }
 }
 
 impl Chain {
     /// Goes on with the run of faults, where this one is of the same kind and next to it; else ends
     /// it, and begins another.
-    fn go_on(&mut self, position: i64, fault: Option<RunFault>) -> Vec<Fault> {
-        if let (Some(Run(_, to, running)), Some(fault)) = (&mut self.run, &fault)
+    fn extend_run(&mut self, position: i64, fault: Option<RunFault>) -> Vec<AuditFault> {
+        if let (Some(FaultRun(_, to, running)), Some(fault)) = (&mut self.run, &fault)
             && *to + 1 == position
-            && running.is_like(fault)
+            && running.is_same_kind(fault)
         {
             *to = position;
             return Vec::new();
         }
-        let ended = self.run.take().map(|Run(from, to, fault)| match fault {
-            RunFault::Moved(event) if from == to => Fault::Moved(from, event),
-            RunFault::Moved(_) => Fault::AllMoved(from, to),
-            RunFault::NoPepper(pepper) => Fault::NoPepper(from, to, pepper),
+        let ended = self.run.take().map(|FaultRun(from, to, fault)| match fault {
+            RunFault::Moved(event) if from == to => AuditFault::Moved(from, event),
+            RunFault::Moved(_) => AuditFault::RangeMoved(from, to),
+            RunFault::NoPepper(pepper) => AuditFault::UnknownPepper(from, to, pepper),
         });
-        self.run = fault.map(|fault| Run(position, position, fault));
+        self.run = fault.map(|fault| FaultRun(position, position, fault));
         ended.into_iter().collect()
     }
 }
 
 impl RunFault {
-    fn is_like(&self, other: &Self) -> bool {
+    fn is_same_kind(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Moved(_), Self::Moved(_)) => true,
             (one, other) => one == other,
@@ -354,6 +360,6 @@ impl RunFault {
     }
 }
 
-fn wrong(organization: &str, fault: Fault) -> Observation {
-    Observation::Wrong(Finding { organization: organization.to_owned(), fault })
+fn faulty(organization: &str, fault: AuditFault) -> ChainObservation {
+    ChainObservation::Faulty(AuditFinding { organization: organization.to_owned(), fault })
 }

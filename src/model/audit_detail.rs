@@ -1,25 +1,25 @@
 //! What an audit event holds beside who did what to what: what changed, and never more than
-//! [`MOST`], whatever callers send. Audit events are kept for long, and nothing may fill the disk
-//! by changing one thing over and over.
+//! [`MAX_BYTES`], whatever callers send. Audit events are kept for long, and nothing may fill the
+//! disk by changing one thing over and over.
 
 use serde_json::{Map, Value, json};
 
 /// The most that a detail takes up, in bytes of JSON.
-pub const MOST: usize = 2048;
+pub const MAX_BYTES: usize = 2048;
 /// What is kept of a long text, in characters, where the detail is too large.
-const TEXT: usize = 100;
+const MAX_TEXT_CHARS: usize = 100;
 /// What is kept of a long list, where the detail is too large.
-const ITEMS: usize = 10;
+const MAX_ITEMS: usize = 10;
 
 /// The members of `before` and `after` that differ, under these names. A member that is an object
 /// in both is compared member by member.
 #[must_use]
-pub fn changed(before: Value, after: Value) -> Value {
-    let (before, after) = differing(before, after);
+pub fn diff(before: Value, after: Value) -> Value {
+    let (before, after) = differing_members(before, after);
     json!({ "before": before, "after": after })
 }
 
-fn differing(before: Value, after: Value) -> (Value, Value) {
+fn differing_members(before: Value, after: Value) -> (Value, Value) {
     let (Value::Object(mut before), Value::Object(mut after)) = (before, after) else {
         return (Value::Null, Value::Null);
     };
@@ -34,7 +34,7 @@ fn differing(before: Value, after: Value) -> (Value, Value) {
             && old.is_object()
             && new.is_object()
         {
-            (*old, *new) = differing(old.take(), new.take());
+            (*old, *new) = differing_members(old.take(), new.take());
         }
     }
     (Value::Object(before), Value::Object(after))
@@ -44,7 +44,7 @@ fn differing(before: Value, after: Value) -> (Value, Value) {
 /// is true; one that is too large still is left out.
 #[must_use]
 pub fn bounded(detail: &Value) -> Value {
-    if size(detail) <= MOST {
+    if size(detail) <= MAX_BYTES {
         return detail.clone();
     }
     let mut short = detail.clone();
@@ -52,7 +52,11 @@ pub fn bounded(detail: &Value) -> Value {
     if let Value::Object(members) = &mut short {
         members.insert("shortened".to_owned(), Value::Bool(true));
     }
-    if size(&short) <= MOST { short } else { json!({ "shortened": true, "bytes": size(detail) }) }
+    if size(&short) <= MAX_BYTES {
+        short
+    } else {
+        json!({ "shortened": true, "bytes": size(detail) })
+    }
 }
 
 fn size(value: &Value) -> usize {
@@ -62,23 +66,23 @@ fn size(value: &Value) -> usize {
 fn shorten(value: &mut Value) {
     match value {
         Value::String(text) => {
-            if let Some((end, _)) = text.char_indices().nth(TEXT) {
+            if let Some((end, _)) = text.char_indices().nth(MAX_TEXT_CHARS) {
                 text.truncate(end);
                 text.push('…');
             }
         }
         Value::Array(items) => {
-            if items.len() > ITEMS {
-                let more = items.len() - ITEMS;
-                items.truncate(ITEMS);
+            if items.len() > MAX_ITEMS {
+                let more = items.len() - MAX_ITEMS;
+                items.truncate(MAX_ITEMS);
                 items.push(Value::String(format!("… and {more} more")));
             }
             items.iter_mut().for_each(shorten);
         }
         Value::Object(members) => {
             let all = std::mem::take(members);
-            let more = all.len().saturating_sub(ITEMS);
-            let short = all.into_iter().take(ITEMS).map(|(name, mut value)| {
+            let more = all.len().saturating_sub(MAX_ITEMS);
+            let short = all.into_iter().take(MAX_ITEMS).map(|(name, mut value)| {
                 shorten(&mut value);
                 let mut name = Value::String(name);
                 shorten(&mut name);
@@ -105,10 +109,10 @@ mod tests {
             "before": { "name": "a", "metadata": { "team": "x" } },
             "after": { "name": "b", "metadata": { "team": "y" } },
         });
-        assert_eq!(changed(before, after), expected);
+        assert_eq!(diff(before, after), expected);
         let (none, one) = (json!({ "metadata": {} }), json!({ "metadata": { "team": "x" } }));
         let expected = json!({ "before": none, "after": one });
-        assert_eq!(changed(none, one), expected);
+        assert_eq!(diff(none, one), expected);
     }
 
     #[test]
@@ -124,7 +128,7 @@ mod tests {
         let wide: Map<_, _> =
             (0..50).map(|number| (format!("{number}{long}"), json!({ "a": many }))).collect();
         for large in [json!({ "before": wide, "after": wide }), json!([[[many]]]), json!(long)] {
-            assert!(size(&bounded(&large)) <= MOST);
+            assert!(size(&bounded(&large)) <= MAX_BYTES);
         }
     }
 }

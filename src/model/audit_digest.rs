@@ -8,7 +8,7 @@ use crate::model::ids::OrganizationId;
 
 /// An event as the database holds it.
 #[expect(missing_docs, reason = "columns of these names")]
-pub struct StoredEvent {
+pub struct AuditEventRow {
     /// Its id.
     pub id: i64,
     /// Whose it is.
@@ -33,7 +33,7 @@ pub struct StoredEvent {
 /// The digest of a link: of the one before it (zeros before the first), the place and every column
 /// of the event, as the database's own function `audit_digest` finds it.
 #[must_use]
-pub fn digest(before: [u8; 32], position: i64, event: &StoredEvent) -> [u8; 32] {
+pub fn link_digest(before: [u8; 32], position: i64, event: &AuditEventRow) -> [u8; 32] {
     let quoted = |text: &str| Value::from(text).to_string();
     let or_null = |text: &Option<String>| text.as_deref().map_or("null".to_owned(), quoted);
     let created_at = match event.created_at {

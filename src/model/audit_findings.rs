@@ -8,20 +8,20 @@ use crate::model::ids::event_id;
 
 /// Something wrong with an organization's audit log.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct AuditFinding {
     /// The organization's handle.
     pub organization: String,
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: AuditFault,
 }
 
 /// What can be wrong with an audit log.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum AuditFault {
     /// Links are missing, from one position to another.
     Missing(i64, i64),
     /// The event of the link at a position is missing.
-    NoEvent(i64, i64),
+    MissingEvent(i64, i64),
     /// The event at a position, or its link, is not what was written.
     Changed(i64, i64),
     /// The event at a position has a MAC that is not of its content.
@@ -29,55 +29,60 @@ pub enum Fault {
     /// The event at a position has no MAC, and is not older than MACs.
     Unsigned(i64, i64),
     /// The event at a position is there twice.
-    Copied(i64, i64),
+    Duplicated(i64, i64),
     /// The event at a position was written, but not there.
     Moved(i64, i64),
     /// Events from one position to another were written, but not there.
-    AllMoved(i64, i64),
+    RangeMoved(i64, i64),
     /// A link stands at a position that another has, or whose event retention removed.
     Misplaced(i64, i64),
     /// An event has no link.
-    NoLink(i64),
+    UnlinkedEvent(i64),
     /// The chain ends at a position, before that of a head.
-    Cut(i64, i64),
+    Truncated(i64, i64),
     /// The chain has another digest at a position than a head.
     Rewritten(i64),
     /// There is a head, and no chain.
-    NoChain,
+    MissingChain,
     /// The head that the database holds is not one that was published.
     ForgedHead,
     /// Events carry MACs since later than the log says.
-    SignedAnew(DateTime<Utc>),
+    SigningStartMismatch(DateTime<Utc>),
     /// The MACs from one position to another can not be checked without this pepper.
-    NoPepper(i64, i64, String),
+    UnknownPepper(i64, i64, String),
     /// The MAC of the head that the database holds can not be checked without this pepper.
-    NoPepperOfHead(String),
+    UnknownHeadPepper(String),
     /// Since when events carry MACs is not what the application wrote.
-    ForgedStart,
+    ForgedSigningStart,
     /// The MAC of since when events carry MACs can not be checked without this pepper.
-    NoPepperOfStart(String),
+    UnknownSigningStartPepper(String),
 }
 
-impl Fault {
+impl AuditFault {
     /// Whether it only says that something can not be checked.
     #[must_use]
     pub const fn is_unchecked(&self) -> bool {
-        matches!(self, Self::NoPepper(..) | Self::NoPepperOfHead(_) | Self::NoPepperOfStart(_))
+        matches!(
+            self,
+            Self::UnknownPepper(..)
+                | Self::UnknownHeadPepper(_)
+                | Self::UnknownSigningStartPepper(_)
+        )
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for AuditFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.organization, self.fault)
     }
 }
 
 /// Writes what is wrong with the event of a row at a position.
-fn event(f: &mut fmt::Formatter<'_>, at: i64, row: i64, what: &str) -> fmt::Result {
+fn fmt_event(f: &mut fmt::Formatter<'_>, at: i64, row: i64, what: &str) -> fmt::Result {
     write!(f, "position {at}: the event {} (row {row}){what}", event_id(row))
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for AuditFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(from, to) if from == to => {
@@ -86,42 +91,44 @@ impl fmt::Display for Fault {
             Self::Missing(from, to) => {
                 write!(f, "positions {from} to {to} are missing: they were removed from the chain")
             }
-            Self::NoEvent(at, row) => {
+            Self::MissingEvent(at, row) => {
                 let event = event_id(*row);
                 write!(f, "position {at}: its event {event} (row {row}) is missing: it was removed")
             }
-            Self::Changed(at, row) => event(f, *at, *row, ", or its link, was changed or moved"),
+            Self::Changed(at, row) => {
+                fmt_event(f, *at, *row, ", or its link, was changed or moved")
+            }
             Self::Forged(at, row) => {
                 let what =
                     " was changed, or not written by Tenantry: its MAC is not of its content";
-                event(f, *at, *row, what)
+                fmt_event(f, *at, *row, what)
             }
             Self::Unsigned(at, row) => {
                 let what = " was added past the application, or its MAC was removed: it has none";
-                event(f, *at, *row, what)
+                fmt_event(f, *at, *row, what)
             }
-            Self::Copied(at, row) => event(f, *at, *row, " is a copy of an earlier one"),
+            Self::Duplicated(at, row) => fmt_event(f, *at, *row, " is a copy of an earlier one"),
             Self::Moved(at, row) => {
                 let what = " was not written there: it was copied or moved, or events before it \
                             were changed, removed or added";
-                event(f, *at, *row, what)
+                fmt_event(f, *at, *row, what)
             }
-            Self::AllMoved(from, to) => write!(
+            Self::RangeMoved(from, to) => write!(
                 f,
                 "positions {from} to {to}: their events were not written there: they were moved, \
                  or events before them were changed, removed or added"
             ),
             Self::Misplaced(at, row) => {
                 let what = " was added past the application: the position is another event's";
-                event(f, *at, *row, what)
+                fmt_event(f, *at, *row, what)
             }
-            Self::NoLink(row) => write!(
+            Self::UnlinkedEvent(row) => write!(
                 f,
                 "the event {} (row {row}) has no position: it was added past the chain, or its \
                  link was removed",
                 event_id(*row)
             ),
-            Self::Cut(end, head) => write!(
+            Self::Truncated(end, head) => write!(
                 f,
                 "the chain ends at position {end}, before the head of position {head}: its end \
                  was cut off"
@@ -129,40 +136,40 @@ impl fmt::Display for Fault {
             Self::Rewritten(at) => {
                 write!(f, "position {at} is not what its head says: the chain was made anew")
             }
-            Self::NoChain => f.write_str(
+            Self::MissingChain => f.write_str(
                 "there is no chain of this name, but a head: the chain was removed, or renamed",
             ),
             Self::ForgedHead
-            | Self::SignedAnew(_)
-            | Self::ForgedStart
-            | Self::NoPepper(..)
-            | Self::NoPepperOfHead(_)
-            | Self::NoPepperOfStart(_) => self.of_signatures(f),
+            | Self::SigningStartMismatch(_)
+            | Self::ForgedSigningStart
+            | Self::UnknownPepper(..)
+            | Self::UnknownHeadPepper(_)
+            | Self::UnknownSigningStartPepper(_) => self.fmt_signature_fault(f),
         }
     }
 }
 
-impl Fault {
-    fn of_signatures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl AuditFault {
+    fn fmt_signature_fault(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SignedAnew(said) => {
-                let said = said.to_rfc3339_opts(SecondsFormat::Micros, true);
+            Self::SigningStartMismatch(logged) => {
+                let said = logged.to_rfc3339_opts(SecondsFormat::Micros, true);
                 write!(f, "the log says that events are signed since {said}, and the database ")?;
                 f.write_str("does not: MACs were removed, and older events may be forged")
             }
-            Self::NoPepper(from, to, pepper) => {
+            Self::UnknownPepper(from, to, pepper) => {
                 write!(f, "positions {from} to {to} can not be checked: ")?;
                 write!(f, "the pepper {pepper} is not configured (KEY_PEPPERS)")
             }
-            Self::NoPepperOfHead(pepper) => {
+            Self::UnknownHeadPepper(pepper) => {
                 write!(f, "the head in audit_heads can not be checked: ")?;
                 write!(f, "the pepper {pepper} is not configured (KEY_PEPPERS)")
             }
-            Self::NoPepperOfStart(pepper) => {
+            Self::UnknownSigningStartPepper(pepper) => {
                 write!(f, "since when events are signed (audit_signing) can not be checked: ")?;
                 write!(f, "the pepper {pepper} is not configured (KEY_PEPPERS)")
             }
-            Self::ForgedStart => f.write_str(
+            Self::ForgedSigningStart => f.write_str(
                 "since when events are signed (audit_signing) was changed: its MAC is not of its \
                  content",
             ),

@@ -4,28 +4,28 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::{Invalid, hex};
+use crate::model::{ValidationError, hex};
 
 /// What a head begins with where it stands in a longer text.
-const MARK: &str = "audit head ";
+const HEAD_PREFIX: &str = "audit head ";
 
 /// The target of the log lines that hold heads: no filter leaves them out, since they are evidence.
 pub const LOG_TARGET: &str = "tenantry::audit_heads";
 
 /// What stands in the log before the time since when events carry MACs.
-pub const SINCE: &str = "audit events are signed since ";
+pub const SIGNING_SINCE_PREFIX: &str = "audit events are signed since ";
 
 /// The time since when events carry MACs, where a line of a log says it.
 #[must_use]
-pub fn signing_since(line: &str) -> Option<DateTime<Utc>> {
-    let (_, said) = line.split_once(SINCE)?;
+pub fn parse_signing_since(line: &str) -> Option<DateTime<Utc>> {
+    let (_, said) = line.split_once(SIGNING_SINCE_PREFIX)?;
     let end = said.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(said.len());
     said[..end].parse().ok()
 }
 
 /// Where a chain ended when it was looked at. `Display` writes it with its mark, as logs hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct ChainHead {
     /// The organization's handle.
     pub organization: String,
     /// How many links there were.
@@ -34,12 +34,12 @@ pub struct Head {
     pub digest: [u8; 32],
 }
 
-impl Head {
+impl ChainHead {
     /// Reads `ORG:POSITION:DIGEST`.
     ///
     /// # Errors
     /// Anything else.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let parts = || {
             let (organization, rest) = text.split_once(':')?;
             let (position, digest) = rest.split_once(':')?;
@@ -56,8 +56,8 @@ impl Head {
     ///
     /// # Errors
     /// A line with the mark of a head, and none behind it.
-    pub fn find(line: &str) -> Result<Option<Self>, Invalid> {
-        let Some((_, marked)) = line.split_once(MARK) else {
+    pub fn find_in_line(line: &str) -> Result<Option<Self>, ValidationError> {
+        let Some((_, marked)) = line.split_once(HEAD_PREFIX) else {
             return Ok(Self::parse(line.trim()).ok());
         };
         let is_part = |c: char| c.is_ascii_alphanumeric() || "-_:".contains(c);
@@ -66,10 +66,10 @@ impl Head {
     }
 }
 
-impl fmt::Display for Head {
+impl fmt::Display for ChainHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { organization, position, digest } = self;
-        write!(f, "{MARK}{organization}:{position}:{}", hex::encode(digest))
+        write!(f, "{HEAD_PREFIX}{organization}:{position}:{}", hex::encode(digest))
     }
 }
 
@@ -85,18 +85,18 @@ mod tests {
         let text = format!("2036-05-08T09:56:42Z  INFO tenantry: audit head {head}");
         let json = format!(r#"{{"level":"INFO","message":"audit head {head}","target":"x"}}"#);
         for line in [&text, &json, &head, &format!("audit head {head}\n")] {
-            let found = Head::find(line).unwrap().unwrap();
+            let found = ChainHead::find_in_line(line).unwrap().unwrap();
             assert_eq!(found.to_string(), format!("audit head {head}"));
         }
-        assert_eq!(Head::find(r#"{"message":"answered"}"#), Ok(None));
+        assert_eq!(ChainHead::find_in_line(r#"{"message":"answered"}"#), Ok(None));
     }
 
     #[test]
     fn a_mark_without_a_head_is_not_passed_over() {
         let short = format!("audit head acme:42:{}", &DIGEST[1..]);
         for line in [&short, "audit head acme", "audit head :1:x", "audit head acme:0:00"] {
-            assert!(Head::find(line).is_err(), "{line}");
+            assert!(ChainHead::find_in_line(line).is_err(), "{line}");
         }
-        assert!(Head::parse(&format!("ac me:1:{DIGEST}")).is_err());
+        assert!(ChainHead::parse(&format!("ac me:1:{DIGEST}")).is_err());
     }
 }

@@ -21,30 +21,30 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::entropy::Entropy;
-use crate::model::audit::AuditEvent;
-use crate::model::audit_digest::StoredEvent;
+use crate::model::audit::NewAuditEvent;
+use crate::model::audit_digest::AuditEventRow;
 use crate::model::hex;
 use crate::model::ids::OrganizationId;
 
 /// What the keys are derived for; another text is another key.
-const EVENT: &[u8] = b"tenantry audit event 1";
-const LINK: &[u8] = b"tenantry audit link 1";
-const HEAD: &[u8] = b"tenantry audit head 1";
-const SIGNING: &[u8] = b"tenantry audit signing 1";
+const EVENT_LABEL: &[u8] = b"tenantry audit event 1";
+const LINK_LABEL: &[u8] = b"tenantry audit link 1";
+const HEAD_LABEL: &[u8] = b"tenantry audit head 1";
+const SIGNING_LABEL: &[u8] = b"tenantry audit signing 1";
 
 /// Signs events and heads, and checks them; cheap to clone.
 #[derive(Clone)]
-pub struct AuditSigner(Arc<Keys>);
+pub struct AuditSigner(Arc<SignerState>);
 
-struct Keys {
+struct SignerState {
     /// With the ids of their peppers, newest first.
-    by_pepper: Vec<(String, Key)>,
+    by_pepper: Vec<(String, DerivedKeys)>,
     /// Together they make nonces that nobody else makes.
-    process: [u8; 8],
-    signed: AtomicU64,
+    nonce_prefix: [u8; 8],
+    nonce_counter: AtomicU64,
 }
 
-struct Key {
+struct DerivedKeys {
     event: Hmac<Sha256>,
     link: Hmac<Sha256>,
     head: Hmac<Sha256>,
@@ -71,13 +71,13 @@ pub struct EventSeal {
 
 /// Whether a MAC is what it has to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum MacCheck {
     /// It is.
-    Good,
+    Valid,
     /// It is not, or there is none.
-    Wrong,
+    Invalid,
     /// It can not be checked: this pepper is not configured.
-    NoPepper(String),
+    UnknownPepper(String),
 }
 
 /// The end of a chain, as it was published.
@@ -90,7 +90,7 @@ pub struct SignedHead {
     /// Events up to this place may lack a MAC: they are older than MACs.
     pub unsigned_until: i64,
     /// What retention removed.
-    pub pruned: Pruned,
+    pub pruned: PrunedPrefix,
     /// The pepper that the key is derived from.
     pub pepper_id: String,
     /// The MAC of all that.
@@ -99,7 +99,7 @@ pub struct SignedHead {
 
 /// The beginning of a chain that retention removed; the default removed nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
+pub struct PrunedPrefix {
     /// Its last place; 0 where nothing was removed.
     pub until: i64,
     /// The digest there, from which the chain goes on.
@@ -125,33 +125,38 @@ impl AuditSigner {
         peppers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         entropy: &dyn Entropy,
     ) -> Self {
-        let keys =
-            peppers.into_iter().filter_map(|(id, pepper)| Some((id.to_owned(), Key::of(pepper)?)));
+        let keys = peppers
+            .into_iter()
+            .filter_map(|(id, pepper)| Some((id.to_owned(), DerivedKeys::derive(pepper)?)));
         let mut process = [0; 8];
         entropy.fill(&mut process);
-        Self(Arc::new(Keys { by_pepper: keys.collect(), process, signed: AtomicU64::new(0) }))
+        Self(Arc::new(SignerState {
+            by_pepper: keys.collect(),
+            nonce_prefix: process,
+            nonce_counter: AtomicU64::new(0),
+        }))
     }
 
     /// Signs an event; `None` only where there is no pepper, which no configuration allows.
     #[must_use]
-    pub fn sign(&self, event: &AuditEvent<'_>) -> Option<EventSeal> {
+    pub fn sign(&self, event: &NewAuditEvent<'_>) -> Option<EventSeal> {
         let (pepper_id, key) = self.0.by_pepper.first()?;
         let nonce = self.next_nonce();
-        let address = event.trail.address.map(|address| address.to_string());
+        let address = event.audit.address.map(|address| address.to_string());
         let content = (
             nonce.to_string(),
             event.organization.0.to_string(),
             event.event_type.as_str(),
             event.actor,
             event.target,
-            &event.trail.method,
-            &event.trail.path,
-            event.trail.status,
+            &event.audit.method,
+            &event.audit.path,
+            event.audit.status,
             address,
-            &event.trail.request_id,
+            &event.audit.request_id,
             event.key_display_id,
-            Sorted(&event.detail),
-            event.trail.at.timestamp_micros(),
+            CanonicalJson(&event.detail),
+            event.audit.at.timestamp_micros(),
         );
         let mac = mac(&key.event, &content);
         let link_key = bytes(key.link.clone().chain_update(nonce.as_bytes()));
@@ -159,20 +164,20 @@ impl AuditSigner {
     }
 
     fn next_nonce(&self) -> Uuid {
-        let number = self.0.signed.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let number = self.0.nonce_counter.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let mut nonce = [0; 16];
-        nonce[..8].copy_from_slice(&self.0.process);
+        nonce[..8].copy_from_slice(&self.0.nonce_prefix);
         nonce[8..].copy_from_slice(&number);
         Uuid::from_bytes(nonce)
     }
 
     /// Whether the application wrote an event with this content.
     #[must_use]
-    pub fn check_event(&self, event: &StoredEvent) -> Proof {
-        let (Some((nonce, pepper_id, shown)), Ok(detail)) =
+    pub fn check_event(&self, event: &AuditEventRow) -> MacCheck {
+        let (Some((nonce, pepper_id, stored_mac)), Ok(detail)) =
             (&event.seal, serde_json::from_str::<Value>(&event.detail))
         else {
-            return Proof::Wrong;
+            return MacCheck::Invalid;
         };
         let content = (
             nonce.to_string(),
@@ -186,10 +191,10 @@ impl AuditSigner {
             &event.address,
             &event.request_id,
             &event.key_display_id,
-            Sorted(&detail),
+            CanonicalJson(&detail),
             event.created_at,
         );
-        self.check(pepper_id, shown, |key| mac(&key.event, &content))
+        self.check(pepper_id, stored_mac, |key| mac(&key.event, &content))
     }
 
     /// Whether a link with this digest was made for the event with this nonce, in a transaction of
@@ -200,7 +205,7 @@ impl AuditSigner {
         (pepper_id, nonce): (&str, Uuid),
         digest: &[u8; 32],
         seal: &[u8; 32],
-    ) -> Proof {
+    ) -> MacCheck {
         self.check(pepper_id, seal, |key| {
             let link_key = bytes(key.link.clone().chain_update(nonce.as_bytes()));
             Sha256::new().chain_update(link_key).chain_update(digest).finalize().into()
@@ -214,7 +219,7 @@ impl AuditSigner {
         organization: OrganizationId,
         (position, digest): (i64, [u8; 32]),
         unsigned_until: i64,
-        pruned: Pruned,
+        pruned: PrunedPrefix,
     ) -> Option<SignedHead> {
         let (pepper_id, key) = self.0.by_pepper.first()?;
         let (pepper_id, mac) = (pepper_id.clone(), [0; 32]);
@@ -225,7 +230,7 @@ impl AuditSigner {
 
     /// Whether the application signed this end of the organization's chain.
     #[must_use]
-    pub fn check_head(&self, organization: OrganizationId, head: &SignedHead) -> Proof {
+    pub fn check_head(&self, organization: OrganizationId, head: &SignedHead) -> MacCheck {
         self.check(&head.pepper_id, &head.mac, |key| head_mac(key, organization, head))
     }
 
@@ -245,50 +250,50 @@ impl AuditSigner {
 
     /// Whether the application signed that.
     #[must_use]
-    pub fn check_start(&self, start: &SigningStart) -> Proof {
+    pub fn check_start(&self, start: &SigningStart) -> MacCheck {
         self.check(&start.pepper_id, &start.mac, |key| start_mac(key, start))
     }
 
     /// Whether what was signed under a pepper would be signed under another one now.
     #[must_use]
-    pub fn is_old(&self, pepper_id: &str) -> bool {
+    pub fn is_outdated(&self, pepper_id: &str) -> bool {
         self.0.by_pepper.first().is_none_or(|(newest, _)| newest != pepper_id)
     }
 
     fn check(
         &self,
         pepper_id: &str,
-        shown: &[u8; 32],
-        made: impl FnOnce(&Key) -> [u8; 32],
-    ) -> Proof {
+        stored_mac: &[u8; 32],
+        compute: impl FnOnce(&DerivedKeys) -> [u8; 32],
+    ) -> MacCheck {
         match self.0.by_pepper.iter().find(|(id, _)| id == pepper_id) {
-            None => Proof::NoPepper(pepper_id.to_owned()),
-            Some((_, key)) if made(key).ct_eq(shown).into() => Proof::Good,
-            Some(_) => Proof::Wrong,
+            None => MacCheck::UnknownPepper(pepper_id.to_owned()),
+            Some((_, key)) if compute(key).ct_eq(stored_mac).into() => MacCheck::Valid,
+            Some(_) => MacCheck::Invalid,
         }
     }
 }
 
-impl Key {
+impl DerivedKeys {
     /// HMAC-SHA-256 takes keys of every length.
-    fn of(pepper: &[u8]) -> Option<Self> {
+    fn derive(pepper: &[u8]) -> Option<Self> {
         let derive = |label: &[u8]| {
             let derived = bytes(Hmac::<Sha256>::new_from_slice(pepper).ok()?.chain_update(label));
             Hmac::new_from_slice(&derived).ok()
         };
-        let (event, link) = (derive(EVENT)?, derive(LINK)?);
-        Some(Self { event, link, head: derive(HEAD)?, signing: derive(SIGNING)? })
+        let (event, link) = (derive(EVENT_LABEL)?, derive(LINK_LABEL)?);
+        Some(Self { event, link, head: derive(HEAD_LABEL)?, signing: derive(SIGNING_LABEL)? })
     }
 }
 
-fn head_mac(key: &Key, organization: OrganizationId, head: &SignedHead) -> [u8; 32] {
+fn head_mac(key: &DerivedKeys, organization: OrganizationId, head: &SignedHead) -> [u8; 32] {
     let [digest, pruned] = [head.digest, head.pruned.digest].map(|digest| hex::encode(&digest));
     let organization = organization.0.to_string();
     let pruned = (head.pruned.until, pruned);
     mac(&key.head, &(organization, head.position, digest, head.unsigned_until, pruned))
 }
 
-fn start_mac(key: &Key, start: &SigningStart) -> [u8; 32] {
+fn start_mac(key: &DerivedKeys, start: &SigningStart) -> [u8; 32] {
     let [started, until] = [start.started_at, start.unsigned_until].map(|at| at.timestamp_micros());
     mac(&key.signing, &(started, until))
 }
@@ -306,17 +311,17 @@ fn bytes(mac: Hmac<Sha256>) -> [u8; 32] {
 /// A value whose members are written in one order, whatever order the database keeps them in.
 ///
 /// Invariant: details hold no fractions, which the database writes in other ways than we do.
-struct Sorted<'a>(&'a Value);
+struct CanonicalJson<'a>(&'a Value);
 
-impl Serialize for Sorted<'_> {
+impl Serialize for CanonicalJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Object(members) => {
                 let members: BTreeMap<_, _> =
-                    members.iter().map(|(name, value)| (name, Sorted(value))).collect();
+                    members.iter().map(|(name, value)| (name, CanonicalJson(value))).collect();
                 members.serialize(serializer)
             }
-            Value::Array(items) => serializer.collect_seq(items.iter().map(Sorted)),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(CanonicalJson)),
             plain => plain.serialize(serializer),
         }
     }
@@ -335,29 +340,38 @@ mod tests {
     fn a_head_is_good_for_its_organization_and_content_alone_under_a_pepper_that_is_known() {
         let old = signer(&["p1"]);
         let (one, other) = (OrganizationId(Uuid::from_u128(1)), OrganizationId(Uuid::from_u128(2)));
-        let head = old.sign_head(one, (7, [7; 32]), 3, Pruned::default()).unwrap();
+        let head = old.sign_head(one, (7, [7; 32]), 3, PrunedPrefix::default()).unwrap();
         let both = signer(&["p2", "p1"]);
-        assert_eq!(both.check_head(one, &head), Proof::Good);
-        assert_eq!(both.check_head(other, &head), Proof::Wrong);
+        assert_eq!(both.check_head(one, &head), MacCheck::Valid);
+        assert_eq!(both.check_head(other, &head), MacCheck::Invalid);
         for changed in [
             SignedHead { position: 8, ..head.clone() },
             SignedHead { digest: [8; 32], ..head.clone() },
             SignedHead { unsigned_until: 4, ..head.clone() },
-            SignedHead { pruned: Pruned { until: 1, ..Pruned::default() }, ..head.clone() },
-            SignedHead { pruned: Pruned { digest: [1; 32], ..Pruned::default() }, ..head.clone() },
+            SignedHead {
+                pruned: PrunedPrefix { until: 1, ..PrunedPrefix::default() },
+                ..head.clone()
+            },
+            SignedHead {
+                pruned: PrunedPrefix { digest: [1; 32], ..PrunedPrefix::default() },
+                ..head.clone()
+            },
             SignedHead { pepper_id: "p2".to_owned(), ..head.clone() },
         ] {
-            assert_eq!(both.check_head(one, &changed), Proof::Wrong, "{changed:?}");
+            assert_eq!(both.check_head(one, &changed), MacCheck::Invalid, "{changed:?}");
         }
-        assert_eq!(signer(&["p2"]).check_head(one, &head), Proof::NoPepper("p1".to_owned()));
-        assert!(both.is_old(&head.pepper_id) && !old.is_old(&head.pepper_id));
+        assert_eq!(
+            signer(&["p2"]).check_head(one, &head),
+            MacCheck::UnknownPepper("p1".to_owned())
+        );
+        assert!(both.is_outdated(&head.pepper_id) && !old.is_outdated(&head.pepper_id));
     }
 
     #[test]
     fn members_have_one_order() {
         let value: Value =
             serde_json::from_str(r#"{"bb":[{"z":1,"a":2}],"c":null,"a":"é"}"#).unwrap();
-        let text = serde_json::to_string(&Sorted(&value)).unwrap();
+        let text = serde_json::to_string(&CanonicalJson(&value)).unwrap();
         assert_eq!(text, r#"{"a":"é","bb":[{"a":2,"z":1}],"c":null}"#);
     }
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::allowed_ips::AllowedIps;
-use crate::model::ids::{AccountId, KeyId, OrganizationId, SessionId, UserId};
-use crate::model::limit::Subject;
+use crate::model::ids::{AccountId, KeyId, MembershipId, OrganizationId, SessionId};
 use crate::model::origin::{Origin, TrustedOrigins};
 use crate::model::plan::Plan;
-use crate::model::role::{Right, Role};
+use crate::model::rate_limit::LimitSubject;
+use crate::model::role::{Permission, Role};
 use crate::model::scope::ScopeSet;
 
 /// What a good credential makes of a request; cheap to clone.
@@ -38,9 +38,11 @@ impl Identity {
     /// Whose requests are counted together while they are under way: those of an organization's
     /// keys, or of a person.
     #[must_use]
-    pub fn payer(&self) -> Option<Subject> {
-        let of_person = self.person.as_ref().map(|person| Subject::id(person.account.uuid()));
-        of_person.or_else(|| self.caller.as_ref().map(|it| Subject::id(it.organization.0)))
+    pub fn share_owner(&self) -> Option<LimitSubject> {
+        let of_person =
+            self.person.as_ref().map(|person| LimitSubject::from_id(person.account.uuid()));
+        of_person
+            .or_else(|| self.caller.as_ref().map(|it| LimitSubject::from_id(it.organization.0)))
     }
 }
 
@@ -58,13 +60,13 @@ pub struct Caller {
     /// Whether the operator has suspended it: nothing is done in its name then.
     pub is_suspended: bool,
     /// The seat that minted the key, or the person's own, inside.
-    pub user: UserId,
+    pub membership: MembershipId,
     /// The seat, as callers see it.
-    pub user_handle: String,
+    pub membership_handle: String,
     /// The person's role; `None` for the organization's own keys, which need scopes alone.
     pub role: Option<Role>,
     /// What the seat is that the key was minted from; `None` where that was given up.
-    pub minted_by: Option<Role>,
+    pub minter_role: Option<Role>,
     /// What the credential may do.
     pub scopes: ScopeSet,
     /// How they proved it.
@@ -77,7 +79,7 @@ pub struct Person {
     /// Whose account it is.
     pub account: AccountId,
     /// The organization that the account was made with.
-    pub home: OrganizationId,
+    pub home_organization: OrganizationId,
     /// The organization that a personal token is pinned to: it works in no other, and in none once
     /// the seat is given up that it was pinned with.
     pub pinned_to: Option<OrganizationId>,
@@ -91,16 +93,16 @@ pub struct Person {
 #[derive(Clone, Debug)]
 pub enum Credential {
     /// An organization's key, or an access token that it was exchanged for in a session.
-    Key(KeyFacts, Option<SessionId>),
+    Key(KeyDetails, Option<SessionId>),
     /// A personal access token.
-    PersonalToken(AccountId, KeyFacts),
+    PersonalToken(AccountId, KeyDetails),
     /// A person's session, by its cookie or an access token.
     Session(AccountId, SessionId),
 }
 
 /// What is known of a key or personal token that was used.
 #[derive(Clone, Debug)]
-pub struct KeyFacts {
+pub struct KeyDetails {
     /// Its id.
     pub id: KeyId,
     /// What its text starts with.
@@ -117,24 +119,24 @@ pub struct KeyFacts {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-impl KeyFacts {
+impl KeyDetails {
     /// Whether the scripts of a page may use the key: ours, and those of its organization's list
     /// where there is one (contract §1, *CORS*). What comes from no page may always.
     #[must_use]
-    pub fn admits_page(&self, origin: Option<&str>, trusted: &TrustedOrigins) -> bool {
+    pub fn allows_origin(&self, origin: Option<&str>, trusted: &TrustedOrigins) -> bool {
         let Some(origin) = origin.filter(|_| !self.allowed_origins.is_empty()) else {
             return true;
         };
         let is_listed =
             |origin: Origin| self.allowed_origins.iter().any(|it| it == origin.as_str());
-        trusted.contain(origin) || Origin::parse(origin).is_ok_and(is_listed)
+        trusted.contains(origin) || Origin::parse(origin).is_ok_and(is_listed)
     }
 }
 
 impl Credential {
     /// The key or personal token, where it is not a person's session.
     #[must_use]
-    pub const fn key(&self) -> Option<&KeyFacts> {
+    pub const fn key(&self) -> Option<&KeyDetails> {
         match self {
             Self::Key(key, _) | Self::PersonalToken(_, key) => Some(key),
             Self::Session(..) => None,
@@ -164,16 +166,16 @@ impl Credential {
 
 /// Whose a credential is, good or not.
 #[derive(Clone, Debug)]
-pub enum Holder {
+pub enum CredentialStatus {
     /// It is good.
-    Good(Identity),
+    Valid(Identity),
     /// It was good once, or is not just now.
-    Refused(RefusedKey),
+    Rejected(RejectedKey),
 }
 
 /// A key that is known and not good.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RefusedKey {
+pub struct RejectedKey {
     /// Whose trail tells of it.
     pub organization: OrganizationId,
     /// The key.
@@ -181,12 +183,12 @@ pub struct RefusedKey {
     /// The 8 characters that may be shown of the key.
     pub key_display_id: String,
     /// Why it is not good.
-    pub reason: Refusal,
+    pub reason: KeyRejectionReason,
 }
 
 /// Why a known key is not good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum KeyRejectionReason {
     /// It was revoked.
     Revoked,
     /// It is over.
@@ -203,7 +205,7 @@ pub enum Refusal {
     Origin,
 }
 
-impl Refusal {
+impl KeyRejectionReason {
     const ALL: [Self; 7] = [
         Self::Revoked,
         Self::Expired,
@@ -239,10 +241,10 @@ impl Caller {
     /// Passes a caller whose organization the operator has not suspended.
     ///
     /// # Errors
-    /// [`Kind::Suspended`].
+    /// [`ErrorKind::OrganizationSuspended`].
     pub fn require_active(&self) -> Result<()> {
         if self.is_suspended {
-            return Err(suspended());
+            return Err(organization_suspended());
         }
         Ok(())
     }
@@ -250,16 +252,17 @@ impl Caller {
     /// Passes a caller whose credential holds `scope`, and whose role goes with it.
     ///
     /// # Errors
-    /// [`Kind::MissingScopes`], naming the scope; [`Kind::MissingRole`], naming the least role.
-    pub fn require(&self, scope: &'static str) -> Result<()> {
+    /// [`ErrorKind::MissingScopes`], naming the scope; [`ErrorKind::MissingRole`], naming the least
+    /// role.
+    pub fn authorize(&self, scope: &'static str) -> Result<()> {
         require_scope(&self.scopes, scope)?;
-        self.require_role(Role::needed_for(scope))
+        self.require_role(Role::required_for(scope))
     }
 
     /// Passes a caller whose credential holds `scope`, whatever their role.
     ///
     /// # Errors
-    /// [`Kind::MissingScopes`], naming the scope.
+    /// [`ErrorKind::MissingScopes`], naming the scope.
     pub fn require_scope(&self, scope: &'static str) -> Result<()> {
         require_scope(&self.scopes, scope)
     }
@@ -268,7 +271,7 @@ impl Caller {
     /// needs scopes alone.
     ///
     /// # Errors
-    /// [`Kind::MissingRole`], naming the role.
+    /// [`ErrorKind::MissingRole`], naming the role.
     pub fn require_role(&self, needed: Role) -> Result<()> {
         if self.role.is_none_or(|role| role >= needed) { Ok(()) } else { Err(missing_role(needed)) }
     }
@@ -277,10 +280,10 @@ impl Caller {
     /// Here scopes alone are not enough for a key: an admin could mint one and become an owner.
     ///
     /// # Errors
-    /// [`Kind::MissingRole`].
+    /// [`ErrorKind::MissingRole`].
     pub fn require_owner(&self) -> Result<()> {
-        let needed = Right::CHANGE_OWNERS.least_role();
-        match self.role.or(self.minted_by) {
+        let needed = Permission::CHANGE_OWNERS.minimum_role();
+        match self.role.or(self.minter_role) {
             Some(role) if role >= needed => Ok(()),
             _ => Err(missing_role(needed)),
         }
@@ -292,7 +295,7 @@ impl Caller {
     pub fn actor(&self) -> String {
         match &self.credential {
             Credential::Key(key, _) => key.id.to_string(),
-            _ => self.user_handle.clone(),
+            _ => self.membership_handle.clone(),
         }
     }
 }
@@ -301,27 +304,27 @@ impl Person {
     /// Passes a person whose credential holds `scope`.
     ///
     /// # Errors
-    /// [`Kind::MissingScopes`], naming the scope.
-    pub fn require(&self, scope: &'static str) -> Result<()> {
+    /// [`ErrorKind::MissingScopes`], naming the scope.
+    pub fn require_scope(&self, scope: &'static str) -> Result<()> {
         require_scope(&self.scopes, scope)
     }
 }
 
 /// The rejection of what is done in the name of a suspended organization.
 #[must_use]
-pub fn suspended() -> Error {
-    Error::new(Kind::Suspended, "This organization is suspended")
+pub fn organization_suspended() -> Error {
+    Error::new(ErrorKind::OrganizationSuspended, "This organization is suspended")
 }
 
 fn missing_role(needed: Role) -> Error {
     let message = format!("This needs the role {} in the organization", needed.as_str());
-    Error::new(Kind::MissingRole(needed.as_str().to_owned()), message)
+    Error::new(ErrorKind::MissingRole(needed.as_str().to_owned()), message)
 }
 
 fn require_scope(scopes: &ScopeSet, scope: &'static str) -> Result<()> {
-    if scopes.hold(scope) {
+    if scopes.grants(scope) {
         return Ok(());
     }
     let message = format!("This credential lacks the scope {scope}");
-    Err(Error::new(Kind::MissingScopes(vec![scope.to_owned()]), message))
+    Err(Error::new(ErrorKind::MissingScopes(vec![scope.to_owned()]), message))
 }

@@ -9,13 +9,13 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use crate::model::secret::Digest;
 
 /// How many bytes the position takes.
-const POSITION: usize = 16;
+const POSITION_BYTES: usize = 16;
 /// How many bytes of the seal are sent: enough that nobody guesses one.
-const SEAL: usize = 16;
+const SEAL_BYTES: usize = 16;
 
 /// A list that can be read in pages, as its cursors are bound to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum List {
+pub enum PagedList {
     /// The live keys of an organization.
     LiveKeys,
     /// All keys of an organization.
@@ -26,7 +26,7 @@ pub enum List {
     Denials,
 }
 
-impl List {
+impl PagedList {
     /// What a cursor's seal is taken over.
     #[must_use]
     pub fn sealed_text(self, organization: &str, position: u128) -> String {
@@ -38,7 +38,7 @@ impl List {
 #[must_use]
 pub fn encode(position: u128, seal: &Digest) -> String {
     let mut bytes = position.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&seal.bytes()[..SEAL]);
+    bytes.extend_from_slice(&seal.bytes()[..SEAL_BYTES]);
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
@@ -46,17 +46,17 @@ pub fn encode(position: u128, seal: &Digest) -> String {
 #[must_use]
 pub fn decode(text: &str) -> Option<(u128, Vec<u8>)> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-    if bytes.len() != POSITION + SEAL {
+    if bytes.len() != POSITION_BYTES + SEAL_BYTES {
         return None;
     }
-    let (position, seal) = bytes.split_first_chunk::<POSITION>()?;
+    let (position, seal) = bytes.split_first_chunk::<POSITION_BYTES>()?;
     Some((u128::from_be_bytes(*position), seal.to_vec()))
 }
 
 /// Whether the sent seal is the beginning of `expected`.
 #[must_use]
-pub fn is_sealed(sent: &[u8], expected: &Digest) -> bool {
-    subtle::ConstantTimeEq::ct_eq(sent, &expected.bytes()[..SEAL]).into()
+pub fn matches_seal(sent: &[u8], expected: &Digest) -> bool {
+    subtle::ConstantTimeEq::ct_eq(sent, &expected.bytes()[..SEAL_BYTES]).into()
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
         fn a_cursor_reads_back_as_its_position(position: u128, seal: [u8; 32]) {
             let (read, sent) = decode(&encode(position, &Digest::new(seal))).expect("a cursor");
             prop_assert_eq!(read, position);
-            prop_assert!(is_sealed(&sent, &Digest::new(seal)));
+            prop_assert!(matches_seal(&sent, &Digest::new(seal)));
         }
 
         #[test]

@@ -6,7 +6,7 @@
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use unicode_normalization::is_nfkc;
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// What else than letters and digits an atom may hold (RFC 5322 §3.2.3).
 const ATEXT: &[u8] = b"!#$%&'*+-/=?^_`{|}~";
@@ -26,7 +26,7 @@ impl Email {
     ///
     /// # Errors
     /// Any other text, in words for the caller.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().nth(Self::MAX).is_some() {
             return Err(too_long());
         }
@@ -62,11 +62,11 @@ impl Email {
     }
 }
 
-fn too_long() -> Invalid {
+fn too_long() -> ValidationError {
     format!("must be at most {} characters long", Email::MAX).into()
 }
 
-fn local_part(text: &str) -> Result<String, Invalid> {
+fn local_part(text: &str) -> Result<String, ValidationError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || ATEXT.contains(&byte);
     let is_atom = |atom: &str| !atom.is_empty() && atom.bytes().all(allowed);
     if text.len() > 64 || !text.split('.').all(is_atom) {
@@ -77,9 +77,9 @@ fn local_part(text: &str) -> Result<String, Invalid> {
     Ok(text.to_ascii_lowercase())
 }
 
-fn domain_name(text: &str) -> Result<String, Invalid> {
+fn domain_name(text: &str) -> Result<String, ValidationError> {
     let refused = || "must have a domain name such as example.com after the @".into();
-    if text.chars().any(is_dropped_or_a_dot) {
+    if text.chars().any(is_ignored_or_dot) {
         return Err(refused());
     }
     let name = Uts46::new()
@@ -93,14 +93,14 @@ fn domain_name(text: &str) -> Result<String, Invalid> {
 
 /// Whether the way to A-labels would drop this character without a word (a zero-width space) or
 /// take it for a dot: nobody is to be sent mail at a domain that reads like another.
-fn is_dropped_or_a_dot(character: char) -> bool {
+fn is_ignored_or_dot(character: char) -> bool {
     if character.is_ascii() {
         return false;
     }
     let mut bytes = [0; 4];
     let text = character.encode_utf8(&mut bytes).as_bytes();
-    let (shown, _) = Uts46::new().to_unicode(text, AsciiDenyList::EMPTY, Hyphens::Allow);
-    matches!(&*shown, "" | ".")
+    let (unicode, _) = Uts46::new().to_unicode(text, AsciiDenyList::EMPTY, Hyphens::Allow);
+    matches!(&*unicode, "" | ".")
 }
 
 #[cfg(test)]
@@ -112,7 +112,7 @@ mod tests {
     fn canonical(text: &str) -> String {
         match Email::parse(text) {
             Ok(email) => email.as_str().to_owned(),
-            Err(Invalid(message)) => panic!("{text:?} was refused: {message}"),
+            Err(ValidationError(message)) => panic!("{text:?} was refused: {message}"),
         }
     }
 

@@ -4,14 +4,14 @@ use chrono::TimeDelta;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::ids::OrganizationId;
 use crate::model::secret::Digest;
 
 /// How long an answer is kept (contract §1).
-pub const LIFETIME: TimeDelta = TimeDelta::hours(24);
+pub const RESPONSE_LIFETIME: TimeDelta = TimeDelta::hours(24);
 /// How long an answer to the operator is kept.
-pub const OPERATOR_LIFETIME: TimeDelta = TimeDelta::days(30);
+pub const OPERATOR_RESPONSE_LIFETIME: TimeDelta = TimeDelta::days(30);
 
 /// The caller's name for a request: 1 to 256 printable ASCII characters.
 pub struct IdempotencyKey(String);
@@ -21,7 +21,7 @@ impl IdempotencyKey {
     ///
     /// # Errors
     /// Any other text.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let printable = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
         if printable && (1..=256).contains(&text.len()) {
             Ok(Self(text.to_owned()))
@@ -44,7 +44,7 @@ impl IdempotencyKey {
 }
 
 /// One request that may come again.
-pub struct Attempt {
+pub struct IdempotentRequest {
     /// Whose data it is about.
     pub organization: OrganizationId,
     /// Who makes it.
@@ -60,11 +60,11 @@ pub struct Attempt {
     pub fingerprints: Vec<Digest>,
 }
 
-impl Attempt {
+impl IdempotentRequest {
     /// What the record's place is held under: two that differ share one by an accident of 2^-64,
     /// and then take turns.
     #[must_use]
-    pub fn lock_number(&self) -> i64 {
+    pub fn advisory_lock_key(&self) -> i64 {
         let mut hash = Sha256::new();
         hash.update(self.organization.0.as_bytes());
         for part in [self.principal.as_bytes(), self.endpoint.as_bytes(), &self.key_digest] {
@@ -77,7 +77,7 @@ impl Attempt {
 }
 
 /// An answer that was kept.
-pub struct Kept {
+pub struct StoredResponse {
     /// The digest of the request that it answered, under some pepper.
     pub fingerprint: Vec<u8>,
     /// Its status.

@@ -8,7 +8,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use uuid::{Builder, Uuid};
 
-use crate::entropy::{Entropy, base62_text};
+use crate::entropy::{Entropy, random_base62};
 
 /// 62^22 > 2^128: every UUID fits, the smaller ones padded with zeros.
 const WIDTH: usize = 22;
@@ -16,7 +16,7 @@ const WIDTH: usize = 22;
 /// Prefix of an organization id that the caller did not choose; 10 characters follow.
 const ORGANIZATION_PREFIX: &str = "org_";
 /// Prefix of a seat's id; 16 characters follow.
-const USER_PREFIX: &str = "user_";
+const MEMBERSHIP_PREFIX: &str = "user_";
 /// Prefix of an event's id; 11 characters follow.
 const EVENT_PREFIX: &str = "evt_";
 /// Prefix of a request id.
@@ -90,7 +90,7 @@ public_id! {
 }
 public_id! {
     /// A request that an organization was refused.
-    DenialId, "den_"
+    RejectionId, "den_"
 }
 
 /// An organization inside; callers see its handle.
@@ -104,7 +104,7 @@ impl OrganizationId {
 
 /// A seat inside; callers see its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct UserId(pub Uuid);
+pub struct MembershipId(pub Uuid);
 
 /// A `UUIDv7` of this moment.
 pub fn new_uuid(now: DateTime<Utc>, entropy: &dyn Entropy) -> Uuid {
@@ -116,18 +116,18 @@ pub fn new_uuid(now: DateTime<Utc>, entropy: &dyn Entropy) -> Uuid {
 
 /// The text of an organization handle that the caller leaves to us.
 pub fn new_organization_handle(entropy: &dyn Entropy) -> String {
-    format!("{ORGANIZATION_PREFIX}{}", base62_text(entropy, 10))
+    format!("{ORGANIZATION_PREFIX}{}", random_base62(entropy, 10))
 }
 
 /// The public id of a new seat.
-pub fn new_user_handle(entropy: &dyn Entropy) -> String {
-    format!("{USER_PREFIX}{}", base62_text(entropy, 16))
+pub fn new_membership_handle(entropy: &dyn Entropy) -> String {
+    format!("{MEMBERSHIP_PREFIX}{}", random_base62(entropy, 16))
 }
 
 /// Whether a text can be the public id of a seat.
 #[must_use]
-pub fn is_user_handle(text: &str) -> bool {
-    text.strip_prefix(USER_PREFIX).is_some_and(|rest| {
+pub fn is_membership_handle(text: &str) -> bool {
+    text.strip_prefix(MEMBERSHIP_PREFIX).is_some_and(|rest| {
         rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
     })
 }
@@ -140,7 +140,7 @@ pub fn event_id(place: i64) -> String {
 
 /// The id of a request that brought none of its own.
 pub fn new_request_id(entropy: &dyn Entropy) -> String {
-    format!("{REQUEST_PREFIX}{}", base62_text(entropy, 16))
+    format!("{REQUEST_PREFIX}{}", random_base62(entropy, 16))
 }
 
 fn parse_uuid(digits: &str) -> Option<Uuid> {

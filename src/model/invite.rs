@@ -3,11 +3,11 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::model::email::Email;
-use crate::model::ids::{InviteId, KeyId, OrganizationId, UserId};
+use crate::model::ids::{InviteId, KeyId, MembershipId, OrganizationId};
 use crate::model::role::Role;
 
 /// How long an invitation can be accepted.
-pub const LIFETIME: TimeDelta = TimeDelta::days(7);
+pub const INVITE_LIFETIME: TimeDelta = TimeDelta::days(7);
 
 /// What became of an invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub struct NewInvite<'a> {
     /// What they are to be.
     pub role: Role,
     /// The seat that it comes from.
-    pub invited_by: UserId,
+    pub invited_by: MembershipId,
     /// The organization's key that it is made with, if it is one.
     pub key: Option<KeyId>,
     /// When it is made.

@@ -3,16 +3,16 @@
 //! The checksum is the CRC-32 of everything before it, so that a scanner, a typo check and the
 //! server can refuse garbage without a database. It guards against accidents, not attackers.
 
-use crate::entropy::{Entropy, base62_text};
+use crate::entropy::{Entropy, random_base62};
 use crate::model::secret::Secret;
-use crate::model::{Invalid, hex};
+use crate::model::{ValidationError, hex};
 
 /// 62^43 > 2^256: this many characters carry 256 random bits.
-const RANDOM: usize = 43;
+const RANDOM_LENGTH: usize = 43;
 /// 62^6 > 2^32: this many characters carry a CRC-32.
-const CHECKSUM: usize = 6;
+const CHECKSUM_LENGTH: usize = 6;
 /// How many characters after the prefix may be shown to tell keys apart.
-const DISPLAY: usize = 8;
+const DISPLAY_ID_LENGTH: usize = 8;
 
 /// What stands in the place of a prefix for keys that were minted elsewhere: their own text says
 /// nothing that this deployment knows.
@@ -37,7 +37,7 @@ impl KeyFormat {
     ///
     /// # Errors
     /// Any other text, in words for the operator who configures it.
-    pub fn parse(prefix: &str) -> Result<Self, Invalid> {
+    pub fn parse(prefix: &str) -> Result<Self, ValidationError> {
         let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         let fits = (2..=32).contains(&prefix.len())
             && prefix.as_bytes()[0].is_ascii_lowercase()
@@ -54,33 +54,33 @@ impl KeyFormat {
 
     /// The format of personal access tokens of a deployment that configures none.
     #[must_use]
-    pub fn of_people() -> Self {
+    pub fn personal_token() -> Self {
         Self { prefix: "tnt_pat_".to_owned() }
     }
 
     /// The format of the tokens of people's sessions, which their cookies hold.
     #[must_use]
-    pub fn of_sessions() -> Self {
+    pub fn session_token() -> Self {
         Self { prefix: "tnt_session_".to_owned() }
     }
 
     /// The format of the tokens of mailed links.
     #[must_use]
-    pub fn of_links() -> Self {
+    pub fn link_token() -> Self {
         Self { prefix: "tnt_link_".to_owned() }
     }
 
     /// The format of refresh tokens. Only we read them, so it is the same in every deployment.
     #[must_use]
-    pub fn of_refresh_tokens() -> Self {
+    pub fn refresh_token() -> Self {
         Self { prefix: "tnt_refresh_".to_owned() }
     }
 
     /// Whether `text` is a secret that only we read: a token of a session, a link or a refresh.
     #[must_use]
-    pub fn is_token_of_ours(text: &str) -> bool {
-        let ours = [Self::of_sessions(), Self::of_links(), Self::of_refresh_tokens()];
-        ours.iter().any(|format| format.recognises(text))
+    pub fn is_internal_token(text: &str) -> bool {
+        let ours = [Self::session_token(), Self::link_token(), Self::refresh_token()];
+        ours.iter().any(|format| format.matches(text))
     }
 
     /// What every text of this format starts with.
@@ -91,7 +91,7 @@ impl KeyFormat {
 
     /// A new text with 256 random bits.
     pub fn mint(&self, entropy: &dyn Entropy) -> Secret {
-        let mut text = format!("{}{}", self.prefix, base62_text(entropy, RANDOM));
+        let mut text = format!("{}{}", self.prefix, random_base62(entropy, RANDOM_LENGTH));
         let checksum = checksum(&text);
         text.push_str(&checksum);
         Secret::new(text)
@@ -99,25 +99,26 @@ impl KeyFormat {
 
     /// Whether `text` could have been minted here.
     #[must_use]
-    pub fn recognises(&self, text: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         let Some(rest) = text.strip_prefix(&self.prefix) else { return false };
-        rest.len() == RANDOM + CHECKSUM
+        rest.len() == RANDOM_LENGTH + CHECKSUM_LENGTH
             && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            && checksum(&text[..text.len() - CHECKSUM]) == text[text.len() - CHECKSUM..]
+            && checksum(&text[..text.len() - CHECKSUM_LENGTH])
+                == text[text.len() - CHECKSUM_LENGTH..]
     }
 
     /// The 8 characters after the prefix, which may be shown; `None` for garbage.
     #[must_use]
     pub fn display_id<'a>(&self, text: &'a str) -> Option<&'a str> {
-        let recognised = self.recognises(text);
-        recognised.then(|| &text[self.prefix.len()..self.prefix.len() + DISPLAY])
+        let recognised = self.matches(text);
+        recognised.then(|| &text[self.prefix.len()..self.prefix.len() + DISPLAY_ID_LENGTH])
     }
 
     /// The regular expression for secret scanners that finds texts of all these formats.
     #[must_use]
     pub fn pattern(formats: &[Self]) -> String {
         let prefixes: Vec<_> = formats.iter().map(Self::prefix).collect();
-        format!(r"\b(?:{})[0-9A-Za-z]{{{}}}\b", prefixes.join("|"), RANDOM + CHECKSUM)
+        format!(r"\b(?:{})[0-9A-Za-z]{{{}}}\b", prefixes.join("|"), RANDOM_LENGTH + CHECKSUM_LENGTH)
     }
 }
 
@@ -130,7 +131,11 @@ impl Default for KeyFormat {
 
 /// CRC-32 (ISO-HDLC, as in gzip) in base62, padded with zeros.
 fn checksum(text: &str) -> String {
-    format!("{:0>width$}", base62::encode(crc32fast::hash(text.as_bytes())), width = CHECKSUM)
+    format!(
+        "{:0>width$}",
+        base62::encode(crc32fast::hash(text.as_bytes())),
+        width = CHECKSUM_LENGTH
+    )
 }
 
 #[cfg(test)]
@@ -147,7 +152,7 @@ mod tests {
         #[test]
         fn a_minted_key_is_recognised(prefix in "[a-z][a-z0-9_]{0,30}_") {
             let format = KeyFormat::parse(&prefix).expect("a good prefix");
-            prop_assert!(format.recognises(format.mint(&SystemEntropy).expose()));
+            prop_assert!(format.matches(format.mint(&SystemEntropy).expose()));
         }
 
         #[test]
@@ -155,14 +160,14 @@ mod tests {
             let key = format().mint(&SystemEntropy);
             let mut changed = key.expose().to_owned();
             changed.replace_range(at..=at, &to);
-            prop_assert_eq!(format().recognises(&changed), changed == key.expose());
+            prop_assert_eq!(format().matches(&changed), changed == key.expose());
         }
 
         #[test]
         fn garbage_never_panics(text in "\\PC*") {
-            prop_assert!(!format().recognises(&text));
+            prop_assert!(!format().matches(&text));
             let prefixed = format!("tnt_live_{text}");
-            prop_assert!(!format().recognises(&prefixed));
+            prop_assert!(!format().matches(&prefixed));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The label that people give a key.
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// A key's name: 1 to 255 characters, none of them a control character.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ impl KeyName {
     ///
     /// # Errors
     /// Any other text, in words for the caller.
-    pub fn parse(text: &str, max: usize) -> Result<Self, Invalid> {
+    pub fn parse(text: &str, max: usize) -> Result<Self, ValidationError> {
         if text.chars().any(char::is_control) {
             return Err("must not contain control characters".into());
         }

@@ -7,14 +7,14 @@ use crate::model::ids::{InviteId, OrganizationId};
 
 /// What a mailed link proves of whoever follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum LinkPurpose {
     /// That the address is theirs.
     VerifyEmail,
     /// The same, and that they may choose a new password.
     ResetPassword,
 }
 
-impl Purpose {
+impl LinkPurpose {
     /// The purpose's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -36,7 +36,7 @@ impl Purpose {
 
 /// What an account's person is told of, unless they do not want to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub enum SecurityNotice {
     /// Somebody signed in from a place where nobody did in the 30 days before.
     NewSignIn,
     /// The password was changed, or another chosen by a mailed link.
@@ -44,13 +44,13 @@ pub enum Notice {
     /// A personal access token was made.
     TokenCreated,
     /// These mails were turned off.
-    Off,
+    NoticesDisabled,
 }
 
-impl Notice {
+impl SecurityNotice {
     /// Every notice.
     pub const ALL: [Self; 4] =
-        [Self::NewSignIn, Self::PasswordChanged, Self::TokenCreated, Self::Off];
+        [Self::NewSignIn, Self::PasswordChanged, Self::TokenCreated, Self::NoticesDisabled];
 
     /// The notice's word.
     #[must_use]
@@ -59,7 +59,7 @@ impl Notice {
             Self::NewSignIn => "new_sign_in",
             Self::PasswordChanged => "password_changed",
             Self::TokenCreated => "token_created",
-            Self::Off => "security_mails_off",
+            Self::NoticesDisabled => "security_mails_off",
         }
     }
 }
@@ -68,11 +68,11 @@ impl Notice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MailKind {
     /// It carries a link.
-    Link(Purpose),
+    Link(LinkPurpose),
     /// Somebody tried to sign up with an address that has an account.
     AlreadyRegistered,
     /// It tells the account's person what was done with the account.
-    Notice(Notice),
+    Notice(SecurityNotice),
     /// It carries the link of an invitation.
     Invite(InviteId),
     /// It carries the link to the first key of an organization that was paid for.
@@ -84,16 +84,16 @@ pub enum MailKind {
 impl MailKind {
     /// The words of all kinds.
     pub const WORDS: [&str; 10] = [
-        Purpose::VerifyEmail.as_str(),
-        Purpose::ResetPassword.as_str(),
+        LinkPurpose::VerifyEmail.as_str(),
+        LinkPurpose::ResetPassword.as_str(),
         "already_registered",
         "invite",
         "claim_key",
         "checkout_unfulfilled",
-        Notice::NewSignIn.as_str(),
-        Notice::PasswordChanged.as_str(),
-        Notice::TokenCreated.as_str(),
-        Notice::Off.as_str(),
+        SecurityNotice::NewSignIn.as_str(),
+        SecurityNotice::PasswordChanged.as_str(),
+        SecurityNotice::TokenCreated.as_str(),
+        SecurityNotice::NoticesDisabled.as_str(),
     ];
 
     /// Reads a kind's word, and the invitation or the organization that goes with some of them.
@@ -104,13 +104,13 @@ impl MailKind {
         claim_of: Option<OrganizationId>,
     ) -> Option<Self> {
         let all = [
-            Self::Link(Purpose::VerifyEmail),
-            Self::Link(Purpose::ResetPassword),
+            Self::Link(LinkPurpose::VerifyEmail),
+            Self::Link(LinkPurpose::ResetPassword),
             Self::AlreadyRegistered,
             Self::CheckoutUnfulfilled,
         ];
         let about = invite.map(Self::Invite).into_iter().chain(claim_of.map(Self::ClaimKey));
-        let notices = Notice::ALL.map(Self::Notice);
+        let notices = SecurityNotice::ALL.map(Self::Notice);
         let mut all = all.into_iter().chain(notices).chain(about);
         all.find(|kind| kind.as_str() == word)
     }

@@ -2,14 +2,14 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::model::ids::{AccountId, OrganizationId, UserId};
+use crate::model::ids::{AccountId, MembershipId, OrganizationId};
 use crate::model::role::Role;
 
 /// Somebody's seat; nobody's, where open signup made it and no person has claimed it yet.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// The seat, inside.
-    pub id: UserId,
+    pub id: MembershipId,
     /// The seat, as callers see it.
     pub handle: String,
     /// Whose it is.
@@ -26,7 +26,7 @@ pub struct Member {
 
 /// A membership that began by an invitation of a key.
 #[derive(Clone, Debug)]
-pub struct JoinedByKey {
+pub struct KeyInvitedMembership {
     /// The seat, as callers see it.
     pub handle: String,
     /// The role that it has now.
@@ -36,11 +36,11 @@ pub struct JoinedByKey {
 }
 
 /// A seat about to be stored.
-pub struct NewSeat<'a> {
+pub struct NewMembership<'a> {
     /// Where it is.
     pub organization: OrganizationId,
     /// The seat, inside.
-    pub id: UserId,
+    pub id: MembershipId,
     /// The seat, as callers see it.
     pub handle: &'a str,
     /// What its person is.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// The most that one key's notes may take up, in bytes of JSON.
-const MOST: usize = 4096;
+const MAX_BYTES: usize = 4096;
 
 /// Strings under names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,20 +16,20 @@ impl Metadata {
     ///
     /// # Errors
     /// A blank name, more than 4 KiB, or a NUL, which the database can not hold.
-    pub fn parse(members: BTreeMap<String, String>) -> Result<Self, Invalid> {
+    pub fn parse(members: BTreeMap<String, String>) -> Result<Self, ValidationError> {
         if members.keys().any(|name| name.trim().is_empty()) {
             return Err("must not contain an empty name".into());
         }
-        Self::bounded(members)
+        Self::checked(members)
     }
 
-    fn bounded(members: BTreeMap<String, String>) -> Result<Self, Invalid> {
+    fn checked(members: BTreeMap<String, String>) -> Result<Self, ValidationError> {
         if members.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
             return Err("must not contain U+0000".into());
         }
         let metadata = Self(members);
-        if metadata.to_stored().to_string().len() > MOST {
-            return Err(format!("must be at most {MOST} bytes of JSON").into());
+        if metadata.to_stored().to_string().len() > MAX_BYTES {
+            return Err(format!("must be at most {MAX_BYTES} bytes of JSON").into());
         }
         Ok(metadata)
     }
@@ -38,7 +38,7 @@ impl Metadata {
     ///
     /// # Errors
     /// As for [`Metadata::parse`], but for names that are there already.
-    pub fn merged(&self, changes: &MetadataChanges) -> Result<Self, Invalid> {
+    pub fn merged(&self, changes: &MetadataChanges) -> Result<Self, ValidationError> {
         let mut members = self.0.clone();
         for (name, change) in &changes.0 {
             match change {
@@ -46,7 +46,7 @@ impl Metadata {
                 None => members.remove(name),
             };
         }
-        Self::bounded(members)
+        Self::checked(members)
     }
 
     /// What the database holds.

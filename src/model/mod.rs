@@ -15,7 +15,6 @@ pub mod audit_head;
 pub mod audit_seal;
 pub mod caller;
 pub mod cursor;
-pub mod denial;
 pub mod email;
 pub mod hex;
 pub mod idempotency;
@@ -23,12 +22,10 @@ pub mod ids;
 pub mod invite;
 pub mod key_format;
 pub mod key_name;
-pub mod limit;
 pub mod mail;
 pub mod master_scope;
 pub mod member;
 pub mod metadata;
-pub mod moment;
 pub mod org_handle;
 pub mod organization;
 pub mod origin;
@@ -38,11 +35,14 @@ pub mod personal_token;
 pub mod plan;
 pub mod project;
 pub mod rate;
+pub mod rate_limit;
+pub mod rejection;
 pub mod role;
 pub mod scope;
 pub mod secret;
 pub mod session;
 pub mod stripe_signature;
+pub mod timestamp;
 pub mod usage;
 
 use std::borrow::Cow;
@@ -50,21 +50,21 @@ use std::fmt;
 
 /// Why a text was refused, in words that tell the caller what to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid(pub Cow<'static, str>);
+pub struct ValidationError(pub Cow<'static, str>);
 
-impl From<&'static str> for Invalid {
+impl From<&'static str> for ValidationError {
     fn from(message: &'static str) -> Self {
         Self(Cow::Borrowed(message))
     }
 }
 
-impl From<String> for Invalid {
+impl From<String> for ValidationError {
     fn from(message: String) -> Self {
         Self(Cow::Owned(message))
     }
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for ValidationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

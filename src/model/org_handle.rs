@@ -1,7 +1,7 @@
 //! The public id of an organization.
 
 use crate::entropy::Entropy;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::ids::new_organization_handle;
 
 /// Words that would be mistaken for something else in a path or a host name (contract §1).
@@ -32,7 +32,7 @@ impl OrgHandle {
     ///
     /// # Errors
     /// A text that breaks the rule, in words that name the rule.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if !(1..=64).contains(&text.len()) || !text.bytes().all(allowed) {
             return Err("must be 1 to 64 letters, digits, hyphens or underscores".into());
@@ -87,7 +87,9 @@ mod tests {
     #[test]
     fn a_reserved_word_is_refused_in_any_case() {
         for text in ["admin", "ADMIN", "Well-Known"] {
-            let Err(Invalid(message)) = OrgHandle::parse(text) else { panic!("{text} was taken") };
+            let Err(ValidationError(message)) = OrgHandle::parse(text) else {
+                panic!("{text} was taken")
+            };
             assert!(message.contains("reserved"));
         }
     }

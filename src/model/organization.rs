@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::ids::OrganizationId;
 use crate::model::master_scope::MasterScope;
 use crate::model::org_handle::OrgHandle;
@@ -22,7 +22,7 @@ impl OrganizationName {
     ///
     /// # Errors
     /// Any other text, in words for the caller.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().any(char::is_control) {
             return Err("must not contain control characters".into());
         }
@@ -44,7 +44,7 @@ impl OrganizationName {
 
 /// An organization's line of business (contract §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Domain {
+pub enum BusinessDomain {
     /// None in particular.
     General,
     /// Care for the sick.
@@ -63,7 +63,7 @@ pub enum Domain {
     Government,
 }
 
-impl Domain {
+impl BusinessDomain {
     /// Every line of business, with its word.
     pub const ALL: [(Self, &str); 8] = [
         (Self::General, "general"),
@@ -94,7 +94,7 @@ pub struct NewOrganization<'a> {
     /// What it pays for.
     pub plan: Plan,
     /// Its line of business, where the operator says.
-    pub domain: Option<Domain>,
+    pub domain: Option<BusinessDomain>,
     /// Whose pages' scripts may use its keys; anybody's, where empty.
     pub allowed_origins: &'a [Origin],
     /// When it is made.
@@ -116,7 +116,7 @@ impl<'a> NewOrganization<'a> {
 }
 
 /// How an organization stands with the operator.
-pub struct Standing {
+pub struct OrganizationStatus {
     /// Its id inside.
     pub id: OrganizationId,
     /// Its id, as callers see it.
@@ -128,24 +128,24 @@ pub struct Standing {
     /// Who suspended it, where that is known.
     pub suspended_by: Option<String>,
     /// Whether some person's account was made with it.
-    pub is_home: bool,
+    pub is_home_organization: bool,
 }
 
-impl Standing {
+impl OrganizationStatus {
     /// Whether it is suspended for want of a payment, and for nothing else: a payment ends that.
     #[must_use]
     pub fn is_suspended_for_billing(&self) -> bool {
-        self.suspended_at.is_some() && self.suspended_by.as_deref().is_some_and(is_billing)
+        self.suspended_at.is_some() && self.suspended_by.as_deref().is_some_and(is_billing_actor)
     }
 }
 
 /// Who decides for a payment: Stripe's events.
-pub const BY_STRIPE: &str = "stripe";
+pub const STRIPE_ACTOR: &str = "stripe";
 
 /// Whether somebody decides by what was paid: Stripe's events, or a billing worker.
 #[must_use]
-pub fn is_billing(by: &str) -> bool {
-    by == BY_STRIPE || by.strip_prefix("master:") == Some(MasterScope::BillingSuspend.as_str())
+pub fn is_billing_actor(by: &str) -> bool {
+    by == STRIPE_ACTOR || by.strip_prefix("master:") == Some(MasterScope::BillingSuspend.as_str())
 }
 
 /// An organization, and the role of whoever looks at it.

@@ -4,10 +4,10 @@ use std::fmt;
 
 use url::{Host, Url};
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// The longest text that can be an origin: a host of 253 characters in Unicode, with room to spare.
-const LONGEST: usize = 1_024;
+const MAX_LENGTH: usize = 1_024;
 
 /// One origin, in its one spelling: scheme, host and port, where it is not the scheme's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,13 +18,15 @@ impl Origin {
     ///
     /// # Errors
     /// Any other text, in words for the caller.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let wrong = || {
-            Invalid::from("must be https://host or https://host:port (http:// for localhost only)")
+            ValidationError::from(
+                "must be https://host or https://host:port (http:// for localhost only)",
+            )
         };
         // What a parser would decode or drop is nobody's host; nor is one longer than DNS knows.
         let is_plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '%';
-        if text.len() > LONGEST || !text.chars().all(is_plain) {
+        if text.len() > MAX_LENGTH || !text.chars().all(is_plain) {
             return Err(wrong());
         }
         let url = Url::parse(text).map_err(|_| wrong())?;
@@ -33,15 +35,15 @@ impl Origin {
         let is_bare = is_bare && url.path() == "/" && text.matches('/').count() == 2;
         let allowed = match url.scheme() {
             "https" => url.has_host(),
-            "http" => is_this_machine(&url),
+            "http" => is_localhost(&url),
             _ => false,
         };
-        if is_bare && allowed && has_a_name { Ok(Self::of(&url)) } else { Err(wrong()) }
+        if is_bare && allowed && has_a_name { Ok(Self::from_url(&url)) } else { Err(wrong()) }
     }
 
     /// The origin of a URL.
     #[must_use]
-    pub fn of(url: &Url) -> Self {
+    pub fn from_url(url: &Url) -> Self {
         Self(url.origin().ascii_serialization())
     }
 
@@ -59,25 +61,27 @@ impl fmt::Display for Origin {
 }
 
 /// How many origins an organization may list.
-pub const MOST_LISTED: usize = 50;
+pub const MAX_LISTED_ORIGINS: usize = 50;
 
 /// Reads origins separated by commas: at least one, and each kept once.
 ///
 /// # Errors
 /// A text that is none, or too many.
-pub fn parse_listed(text: &str) -> Result<Vec<Origin>, Invalid> {
-    listed(text.split(',').map(str::trim))
+pub fn parse_comma_separated_origins(text: &str) -> Result<Vec<Origin>, ValidationError> {
+    parse_origin_list(text.split(',').map(str::trim))
 }
 
 /// Reads a list of origins, and keeps each once.
 ///
 /// # Errors
 /// A text that is none, or too many.
-pub fn listed<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<Origin>, Invalid> {
+pub fn parse_origin_list<'a>(
+    texts: impl Iterator<Item = &'a str>,
+) -> Result<Vec<Origin>, ValidationError> {
     let mut origins: Vec<Origin> = Vec::new();
     for (at, text) in texts.enumerate() {
-        if at == MOST_LISTED {
-            return Err(format!("must be at most {MOST_LISTED} origins").into());
+        if at == MAX_LISTED_ORIGINS {
+            return Err(format!("must be at most {MAX_LISTED_ORIGINS} origins").into());
         }
         let origin = Origin::parse(text)?;
         if !origins.contains(&origin) {
@@ -87,7 +91,7 @@ pub fn listed<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<Origin>, I
     Ok(origins)
 }
 
-fn is_this_machine(url: &Url) -> bool {
+fn is_localhost(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -100,7 +104,7 @@ fn is_this_machine(url: &Url) -> bool {
 /// dashboards'.
 #[derive(Clone, Debug)]
 pub struct TrustedOrigins {
-    own: Url,
+    api_url: Url,
     all: Vec<Origin>,
 }
 
@@ -108,14 +112,14 @@ impl TrustedOrigins {
     /// The API's own address and the dashboards'.
     #[must_use]
     pub fn new(own: Url, dashboards: Vec<Origin>) -> Self {
-        let mut all = vec![Origin::of(&own)];
+        let mut all = vec![Origin::from_url(&own)];
         all.extend(dashboards);
-        Self { own, all }
+        Self { api_url: own, all }
     }
 
     /// Whether a request that says it comes from `origin` comes from one of them.
     #[must_use]
-    pub fn contain(&self, origin: &str) -> bool {
+    pub fn contains(&self, origin: &str) -> bool {
         self.all.iter().any(|trusted| trusted.as_str() == origin)
     }
 
@@ -123,9 +127,9 @@ impl TrustedOrigins {
     ///
     /// # Errors
     /// Any other text, in words for the caller.
-    pub fn parse_callback(&self, text: &str) -> Result<String, Invalid> {
-        let url = self.own.join(text).ok().filter(|_| text.len() <= 2048);
-        let url = url.filter(|url| self.contain(Origin::of(url).as_str()));
+    pub fn parse_callback(&self, text: &str) -> Result<String, ValidationError> {
+        let url = self.api_url.join(text).ok().filter(|_| text.len() <= 2048);
+        let url = url.filter(|url| self.contains(Origin::from_url(url).as_str()));
         let is_plain = |url: &Url| {
             matches!(url.scheme(), "http" | "https")
                 && url.username().is_empty()

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::email::Email;
 use crate::model::secret::Secret;
 
@@ -33,11 +33,11 @@ impl NewPassword {
     ///
     /// # Errors
     /// A password that breaks a rule, in words that name the rule and never the password.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().any(char::is_control) {
             return Err("must not contain control characters".into());
         }
-        let password = one_form(text).filter(|password| password.chars().count() >= MIN);
+        let password = normalize(text).filter(|password| password.chars().count() >= MIN);
         let Some(password) = password else {
             return Err(format!("must be {MIN} to {MAX} characters long").into());
         };
@@ -53,7 +53,7 @@ impl NewPassword {
     /// # Errors
     /// A password that is read as the same address, or more than half of which is one piece of it,
     /// whatever its case.
-    pub fn differs_from(&self, email: &Email) -> Result<(), Invalid> {
+    pub fn differs_from(&self, email: &Email) -> Result<(), ValidationError> {
         let password = self.0.expose();
         let is_same = Email::parse(password).is_ok_and(|same| same == *email);
         let spellings = [email.as_str(), &email.to_unicode()];
@@ -73,8 +73,8 @@ impl NewPassword {
 /// The password that somebody shows, in the form that was hashed. `None` where it is too long to
 /// be anybody's.
 #[must_use]
-pub fn attempt(text: &str) -> Option<Secret> {
-    one_form(text).map(Secret::new)
+pub fn normalize_presented(text: &str) -> Option<Secret> {
+    normalize(text).map(Secret::new)
 }
 
 /// Whether more than half of a password is one piece of `address`, which is in lower case.
@@ -95,7 +95,7 @@ fn is_mostly_of(password: &str, address: &str) -> bool {
 }
 
 /// The one form of a password; `None` where that is longer than [`MAX`]. It stops reading there.
-fn one_form(text: &str) -> Option<String> {
+fn normalize(text: &str) -> Option<String> {
     let plain = |c: char| if is_other_space(c) { ' ' } else { c };
     let mut characters = text.chars().map(plain).nfc();
     let password = characters.by_ref().take(MAX).collect();
@@ -113,14 +113,14 @@ mod tests {
 
     use super::*;
 
-    fn held(text: &str) -> Result<String, Invalid> {
+    fn held(text: &str) -> Result<String, ValidationError> {
         NewPassword::parse(text).map(|it| it.into_secret().expose().to_owned())
     }
 
     fn refusal(text: &str) -> String {
         match NewPassword::parse(text) {
             Ok(_) => panic!("{text:?} was taken"),
-            Err(Invalid(message)) => message.into_owned(),
+            Err(ValidationError(message)) => message.into_owned(),
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
         assert!(COMMON.is_sorted_by(|one, next| one < next));
         for common in COMMON.iter() {
             assert_eq!(common.to_lowercase(), **common);
-            assert_eq!(one_form(common).as_deref(), Some(*common));
+            assert_eq!(normalize(common).as_deref(), Some(*common));
             assert!(common.chars().count() >= MIN, "{common:?}");
             assert!(!common.chars().any(char::is_control), "{common:?}");
         }
@@ -181,16 +181,16 @@ mod tests {
         let held = held("cafe\u{301} cre\u{300}me").unwrap();
         assert_eq!(held, "café crème");
         for shown in ["café crème", "cafe\u{301}\u{a0}crème", "café\u{3000}cre\u{300}me"] {
-            assert_eq!(attempt(shown).unwrap().expose(), held);
+            assert_eq!(normalize_presented(shown).unwrap().expose(), held);
         }
     }
 
     #[test]
     fn an_attempt_has_no_rule_but_the_longest_length() {
         for text in ["", "x", "password", "\0", &"x".repeat(128)] {
-            assert_eq!(attempt(text).unwrap().expose(), text);
+            assert_eq!(normalize_presented(text).unwrap().expose(), text);
         }
-        assert!(attempt(&"x".repeat(129)).is_none());
+        assert!(normalize_presented(&"x".repeat(129)).is_none());
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         fn a_password_that_was_taken_can_be_shown_again(text in "\\PC{0,140}") {
             if let Ok(held) = held(&text) {
                 for shown in [&text, &held] {
-                    let shown = attempt(shown).unwrap();
+                    let shown = normalize_presented(shown).unwrap();
                     prop_assert_eq!(shown.expose(), &held);
                 }
             }

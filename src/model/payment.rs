@@ -44,7 +44,7 @@ pub struct Charge {
 
 /// Why a paid checkout can not be fulfilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfulfilled {
+pub enum UnfulfilledReason {
     /// Its organization is there, and its customer is not known to pay for it.
     BelongsToAnother,
     /// It says that its organization is there, and it is not.
@@ -59,7 +59,7 @@ pub enum Unfulfilled {
     Incomplete,
 }
 
-impl Unfulfilled {
+impl UnfulfilledReason {
     /// The reason's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::model::ids::{AccountId, KeyId, OrganizationId, UserId};
+use crate::model::ids::{AccountId, KeyId, MembershipId, OrganizationId};
 use crate::model::key_name::KeyName;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
@@ -40,7 +40,7 @@ pub struct NewPersonalToken<'a> {
     pub account: AccountId,
     /// The organization that it is to work in, and its person's seat there, which it ends with;
     /// `None` in none in particular.
-    pub pinned_to: Option<(OrganizationId, UserId)>,
+    pub pinned_to: Option<(OrganizationId, MembershipId)>,
     /// The digest of its text.
     pub digest: Digest,
     /// The pepper of the digest.

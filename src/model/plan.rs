@@ -42,7 +42,7 @@ impl Plan {
 
     /// Whether the organization that an account was made with can be on it (contract §3).
     #[must_use]
-    pub const fn suits_a_home(self) -> bool {
+    pub const fn allows_home_organization(self) -> bool {
         !matches!(self, Self::Standard | Self::Enterprise)
     }
 }

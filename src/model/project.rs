@@ -3,12 +3,12 @@
 use chrono::{DateTime, Utc};
 
 use crate::entropy::Entropy;
-use crate::model::Invalid;
-use crate::model::account::{lower_text, require_short_name};
-use crate::model::ids::{OrganizationId, ProjectId, UserId};
+use crate::model::ValidationError;
+use crate::model::account::{random_lowercase, require_short_name};
+use crate::model::ids::{MembershipId, OrganizationId, ProjectId};
 
 /// How many characters of a name its slug keeps.
-const SUGGESTED: usize = 40;
+const MAX_SUGGESTED_CHARS: usize = 40;
 
 /// What is told about a project.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub struct NewProject<'a> {
     /// What it is about.
     pub description: Option<&'a Description>,
     /// The seat of whoever makes it.
-    pub created_by: UserId,
+    pub created_by: MembershipId,
     /// When it is made.
     pub created_at: DateTime<Utc>,
 }
@@ -69,7 +69,7 @@ impl ProjectName {
     ///
     /// # Errors
     /// Any other text, in words for the caller.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().any(char::is_control) {
             return Err("must not contain control characters".into());
         }
@@ -99,7 +99,7 @@ impl Slug {
     ///
     /// # Errors
     /// Any other text, in words for the caller.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         require_short_name(text)?;
         Ok(Self(text.to_owned()))
     }
@@ -107,22 +107,22 @@ impl Slug {
     /// The slug that a name suggests: `my-project` for "My Project!"; `None` where the name has
     /// no letters of the alphabet.
     #[must_use]
-    pub fn of(name: &ProjectName) -> Option<Self> {
+    pub fn from_name(name: &ProjectName) -> Option<Self> {
         let lower = name.as_str().to_ascii_lowercase();
         let words = lower.split(|it: char| it.is_whitespace() || it == '-').map(|word| {
             let letters = word.chars().filter(char::is_ascii_alphanumeric);
             letters.collect::<String>()
         });
         let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
-        let slug: String = words.join("-").chars().take(SUGGESTED).collect();
+        let slug: String = words.join("-").chars().take(MAX_SUGGESTED_CHARS).collect();
         let slug = slug.trim_end_matches('-');
         (!slug.is_empty()).then(|| Self(slug.to_owned()))
     }
 
     /// A slug that chance makes of one that is taken, or from nothing.
-    pub fn by_chance(taken: Option<&Self>, entropy: &dyn Entropy) -> Self {
+    pub fn random(taken: Option<&Self>, entropy: &dyn Entropy) -> Self {
         let word = taken.map_or("project", Self::as_str);
-        Self(format!("{word}-{}", lower_text(entropy)))
+        Self(format!("{word}-{}", random_lowercase(entropy)))
     }
 
     /// The slug as text.
@@ -145,7 +145,7 @@ impl Description {
     ///
     /// # Errors
     /// Any other text, in words for the caller.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().any(|it| it.is_control() && it != '\n' && it != '\t') {
             return Err("must not contain control characters but newlines and tabs".into());
         }
@@ -171,8 +171,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_suggested_slug_is_a_slug_and_so_is_what_chance_makes_of_it(name in "\\PC{1,128}") {
-            let suggested = ProjectName::parse(&name).ok().as_ref().and_then(Slug::of);
-            let by_chance = Slug::by_chance(suggested.as_ref(), &SystemEntropy);
+            let suggested = ProjectName::parse(&name).ok().as_ref().and_then(Slug::from_name);
+            let by_chance = Slug::random(suggested.as_ref(), &SystemEntropy);
             for slug in suggested.into_iter().chain([by_chance]) {
                 prop_assert_eq!(Slug::parse(slug.as_str()), Ok(slug));
             }
@@ -187,11 +187,11 @@ mod tests {
             ("名前", None),
             ("- -", None),
         ] {
-            let suggested = ProjectName::parse(name).ok().as_ref().and_then(Slug::of);
+            let suggested = ProjectName::parse(name).ok().as_ref().and_then(Slug::from_name);
             assert_eq!(suggested.as_ref().map(Slug::as_str), slug, "{name:?}");
         }
         let long = ProjectName::parse(&format!("{} b", "a".repeat(39))).ok();
-        let slug = long.as_ref().and_then(Slug::of);
+        let slug = long.as_ref().and_then(Slug::from_name);
         assert_eq!(slug.as_ref().map(Slug::as_str), Some(&*"a".repeat(39)));
     }
 

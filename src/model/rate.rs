@@ -21,41 +21,41 @@ impl Rate {
 
     /// How long one try takes to come back.
     #[must_use]
-    pub fn pace(&self) -> Duration {
+    pub fn interval(&self) -> Duration {
         self.window / self.quota.max(1)
     }
 
     /// Judges a try, where the bucket takes `until_full` from now to be full again. With the time
     /// that it takes after the try, if that is let through.
     #[must_use]
-    pub fn judge(&self, until_full: Duration) -> (Verdict, Option<Duration>) {
-        let after = until_full + self.pace();
+    pub fn check(&self, until_full: Duration) -> (RateOutcome, Option<Duration>) {
+        let after = until_full + self.interval();
         if after <= self.window {
-            return (self.admitted(after), Some(after));
+            return (self.allowed(after), Some(after));
         }
-        (self.refused(until_full), None)
+        (self.rejected(until_full), None)
     }
 
     /// The verdict on a try that was let through, and left the bucket this long from full.
     #[must_use]
-    pub fn admitted(&self, until_full: Duration) -> Verdict {
+    pub fn allowed(&self, until_full: Duration) -> RateOutcome {
         let free = self.window.saturating_sub(until_full).as_nanos();
-        let remaining = free.checked_div(self.pace().as_nanos()).unwrap_or(0);
+        let remaining = free.checked_div(self.interval().as_nanos()).unwrap_or(0);
         let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
-        Verdict { rate: *self, remaining, until_full, retry_after: None }
+        RateOutcome { rate: *self, remaining, until_full, retry_after: None }
     }
 
     /// The verdict on a try that was refused, with the bucket this long from full.
     #[must_use]
-    pub fn refused(&self, until_full: Duration) -> Verdict {
-        let wait = (until_full + self.pace()).saturating_sub(self.window);
-        Verdict { rate: *self, remaining: 0, until_full, retry_after: Some(wait) }
+    pub fn rejected(&self, until_full: Duration) -> RateOutcome {
+        let wait = (until_full + self.interval()).saturating_sub(self.window);
+        RateOutcome { rate: *self, remaining: 0, until_full, retry_after: Some(wait) }
     }
 }
 
 /// What became of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct RateOutcome {
     /// What it was judged by.
     pub rate: Rate,
     /// How many more there are now.
@@ -66,10 +66,10 @@ pub struct Verdict {
     pub retry_after: Option<Duration>,
 }
 
-impl Verdict {
+impl RateOutcome {
     /// Whether the try was refused.
     #[must_use]
-    pub const fn is_refusal(&self) -> bool {
+    pub const fn is_rejected(&self) -> bool {
         self.retry_after.is_some()
     }
 }
@@ -86,16 +86,16 @@ mod tests {
         let rate = Rate::new(3, 30);
         let mut until_full = Duration::ZERO;
         for remaining in [2, 1, 0] {
-            let (verdict, after) = rate.judge(until_full);
-            assert_eq!((verdict.remaining, verdict.is_refusal()), (remaining, false));
+            let (verdict, after) = rate.check(until_full);
+            assert_eq!((verdict.remaining, verdict.is_rejected()), (remaining, false));
             until_full = after.expect("let through");
         }
-        let (refused, after) = rate.judge(until_full);
+        let (refused, after) = rate.check(until_full);
         assert_eq!((refused.retry_after, after), (Some(10 * SECOND), None));
-        let (refused, _) = rate.judge(until_full.saturating_sub(9 * SECOND));
+        let (refused, _) = rate.check(until_full.saturating_sub(9 * SECOND));
         assert_eq!(refused.retry_after, Some(SECOND));
-        let (next, _) = rate.judge(until_full.saturating_sub(10 * SECOND));
-        assert!(!next.is_refusal());
+        let (next, _) = rate.check(until_full.saturating_sub(10 * SECOND));
+        assert!(!next.is_rejected());
     }
 
     proptest! {
@@ -111,15 +111,15 @@ mod tests {
             let mut passed = Vec::new();
             for wait in waits {
                 now += Duration::from_millis(wait);
-                let (verdict, after) = rate.judge(full_at.saturating_sub(now));
-                prop_assert_eq!(verdict.is_refusal(), after.is_none());
+                let (verdict, after) = rate.check(full_at.saturating_sub(now));
+                prop_assert_eq!(verdict.is_rejected(), after.is_none());
                 if let Some(after) = after {
                     full_at = now + after;
                     passed.push(now);
                 } else {
                     let wait = verdict.retry_after.expect("a time");
-                    let (later, _) = rate.judge(full_at.saturating_sub(now + wait));
-                    prop_assert!(!later.is_refusal());
+                    let (later, _) = rate.check(full_at.saturating_sub(now + wait));
+                    prop_assert!(!later.is_rejected());
                 }
             }
             for (at, start) in passed.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Roles: what a person may do in an organization, whatever their credential's scopes say.
 //!
-//! The one table of it is [`RIGHTS`]. An organization's own keys have no role: they need the scope
-//! alone, but for owners.
+//! The one table of it is [`PERMISSIONS`]. An organization's own keys have no role: they need the
+//! scope alone, but for owners.
 
 /// A person's role in one organization, from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,81 +34,83 @@ impl Role {
     /// The least role whose person may use `scope`, where no line of its own says otherwise: that
     /// of the scope's first. What the table does not know is for owners.
     #[must_use]
-    pub fn needed_for(scope: &str) -> Self {
-        let right = RIGHTS.iter().find(|right| right.scopes.contains(&scope));
-        right.map_or(Self::Owner, Right::least_role)
+    pub fn required_for(scope: &str) -> Self {
+        let right = PERMISSIONS.iter().find(|right| right.scopes.contains(&scope));
+        right.map_or(Self::Owner, Permission::minimum_role)
     }
 }
 
 /// A line of the table: what scopes open in an organization, and for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Right {
+pub struct Permission {
     /// Any of these is needed, for reading or for writing.
     pub scopes: &'static [&'static str],
     /// What they open.
-    pub opens: &'static str,
+    pub description: &'static str,
     /// The least role that goes with them; `None` for what is one's own.
     pub role: Option<Role>,
     /// Whether it is for sessions only.
-    pub in_session: bool,
+    pub session_only: bool,
 }
 
-impl Right {
+impl Permission {
     /// Deleting the organization.
-    pub const DELETE_ORGANIZATION: Self =
-        Self { in_session: true, ..Self::of(&["organization:write"], "deleting it", Role::Owner) };
+    pub const DELETE_ORGANIZATION: Self = Self {
+        session_only: true,
+        ..Self::new(&["organization:write"], "deleting it", Role::Owner)
+    };
     /// Seeing whom it invites.
-    pub const READ_INVITES: Self = Self::of(&["members:read"], "invitations", Role::Admin);
+    pub const READ_INVITES: Self = Self::new(&["members:read"], "invitations", Role::Admin);
     /// What changes who owns it. Here scopes alone are not enough for a key.
     pub const CHANGE_OWNERS: Self =
-        Self::of(&["members:write"], "making, changing and removing owners", Role::Owner);
+        Self::new(&["members:write"], "making, changing and removing owners", Role::Owner);
     /// Giving up one's own seat.
-    pub const LEAVE: Self = Self::of(&["members:write"], "leaving", Role::Member);
+    pub const LEAVE: Self = Self::new(&["members:write"], "leaving", Role::Member);
 
-    const fn of(scopes: &'static [&'static str], opens: &'static str, role: Role) -> Self {
-        Self { scopes, opens, role: Some(role), in_session: false }
+    const fn new(scopes: &'static [&'static str], opens: &'static str, role: Role) -> Self {
+        Self { scopes, description: opens, role: Some(role), session_only: false }
     }
 
     /// The least role that goes with it.
     #[must_use]
-    pub fn least_role(&self) -> Role {
+    pub fn minimum_role(&self) -> Role {
         self.role.unwrap_or(Role::Member)
     }
 }
 
 /// Who may do what in an organization (contract §6, the tenant routes). A scope's first line is the
 /// usual one.
-pub const RIGHTS: [Right; 14] = [
-    Right::of(&["organization:read"], "the organization, one's own membership", Role::Member),
-    Right::of(&["organization:write"], "its name and allowed origins", Role::Admin),
-    Right::DELETE_ORGANIZATION,
-    Right::of(&["members:read"], "members", Role::Member),
-    Right::READ_INVITES,
-    Right::of(&["members:write"], "roles, removal, invitations", Role::Admin),
-    Right::CHANGE_OWNERS,
-    Right::LEAVE,
-    Right::of(&["api-keys:read", "api-keys:write"], "the organization's keys", Role::Admin),
-    Right::of(&["audit:read"], "the trail", Role::Admin),
-    Right::of(&["billing:read"], "payments, `/v1/organization/usage`", Role::Admin),
-    Right::of(&["usage:read"], "usage on a dashboard", Role::Member),
-    Right::of(&["projects:read", "projects:write"], "projects", Role::Member),
-    Right {
+pub const PERMISSIONS: [Permission; 14] = [
+    Permission::new(&["organization:read"], "the organization, one's own membership", Role::Member),
+    Permission::new(&["organization:write"], "its name and allowed origins", Role::Admin),
+    Permission::DELETE_ORGANIZATION,
+    Permission::new(&["members:read"], "members", Role::Member),
+    Permission::READ_INVITES,
+    Permission::new(&["members:write"], "roles, removal, invitations", Role::Admin),
+    Permission::CHANGE_OWNERS,
+    Permission::LEAVE,
+    Permission::new(&["api-keys:read", "api-keys:write"], "the organization's keys", Role::Admin),
+    Permission::new(&["audit:read"], "the trail", Role::Admin),
+    Permission::new(&["billing:read"], "payments, `/v1/organization/usage`", Role::Admin),
+    Permission::new(&["usage:read"], "usage on a dashboard", Role::Member),
+    Permission::new(&["projects:read", "projects:write"], "projects", Role::Member),
+    Permission {
         scopes: &["user:read", "user:write"],
-        opens: "one's own account, at `/api/user/me`",
+        description: "one's own account, at `/api/user/me`",
         role: None,
-        in_session: false,
+        session_only: false,
     },
 ];
 
 /// The table as people read it, in Markdown.
 #[must_use]
-pub fn table() -> String {
+pub fn markdown_table() -> String {
     let head = "| scope | what it opens in an organization | least role |\n|---|---|---|\n";
-    let lines = RIGHTS.iter().map(|right| {
+    let lines = PERMISSIONS.iter().map(|right| {
         let scopes: Vec<_> = right.scopes.iter().map(|scope| format!("`{scope}`")).collect();
-        let where_to = if right.in_session { ", in a session" } else { "" };
+        let where_to = if right.session_only { ", in a session" } else { "" };
         let role = right.role.map_or("", Role::as_str);
-        format!("| {}{where_to} | {} | {role} |\n", scopes.join(", "), right.opens)
+        format!("| {}{where_to} | {} | {role} |\n", scopes.join(", "), right.description)
     });
     std::iter::once(head.to_owned()).chain(lines).collect()
 }
@@ -134,10 +136,10 @@ mod tests {
 
     #[test]
     fn a_scope_s_first_line_is_the_usual_one_and_what_is_not_in_the_table_is_for_owners() {
-        assert_eq!(Role::needed_for("members:read"), Role::Member);
-        assert_eq!(Role::needed_for("members:write"), Role::Admin);
-        assert_eq!(Role::needed_for("organization:write"), Role::Admin);
-        assert_eq!(Role::needed_for("user:read"), Role::Member);
-        assert_eq!(Role::needed_for("trademarks:read"), Role::Owner);
+        assert_eq!(Role::required_for("members:read"), Role::Member);
+        assert_eq!(Role::required_for("members:write"), Role::Admin);
+        assert_eq!(Role::required_for("organization:write"), Role::Admin);
+        assert_eq!(Role::required_for("user:read"), Role::Member);
+        assert_eq!(Role::required_for("trademarks:read"), Role::Owner);
     }
 }

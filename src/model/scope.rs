@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// The scopes every deployment knows (contract §1, *Scopes*).
 const BUILT_IN: [&str; 16] = [
@@ -37,7 +37,7 @@ impl Scope {
     ///
     /// # Errors
     /// A text that is none of the three forms.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let well_formed = text == "*"
             || text
                 .split_once(':')
@@ -98,21 +98,21 @@ impl ScopeSet {
 
     /// Whether a holder of this set may do what `scope` names.
     #[must_use]
-    pub fn hold(&self, scope: &str) -> bool {
+    pub fn grants(&self, scope: &str) -> bool {
         self.0.iter().any(|held| held.covers(scope))
     }
 
     /// Those of `other` that this set does not cover.
     #[must_use]
-    pub fn missing_from(&self, other: &Self) -> Vec<String> {
-        let missing = other.0.iter().filter(|scope| !self.hold(scope.as_str()));
+    pub fn uncovered(&self, other: &Self) -> Vec<String> {
+        let missing = other.0.iter().filter(|scope| !self.grants(scope.as_str()));
         missing.map(|scope| scope.0.clone()).collect()
     }
 
     /// Whether every scope of `other` is covered.
     #[must_use]
-    pub fn contain(&self, other: &Self) -> bool {
-        self.missing_from(other).is_empty()
+    pub fn contains(&self, other: &Self) -> bool {
+        self.uncovered(other).is_empty()
     }
 }
 
@@ -124,7 +124,7 @@ pub struct ScopeCatalogue(Vec<String>);
 impl ScopeCatalogue {
     /// The built-in scopes and these of the operator's product.
     #[must_use]
-    pub fn with(operators: &[Scope]) -> Self {
+    pub fn new(operators: &[Scope]) -> Self {
         let mut words: Vec<String> = BUILT_IN.map(str::to_owned).into();
         words.extend(operators.iter().map(|scope| scope.0.clone()));
         let mut known = vec!["*".to_owned()];
@@ -152,7 +152,7 @@ impl ScopeCatalogue {
     ///
     /// # Errors
     /// An empty list, an unknown scope (with the allowed ones) or one named twice.
-    pub fn parse(&self, words: &[String]) -> Result<ScopeSet, Invalid> {
+    pub fn parse(&self, words: &[String]) -> Result<ScopeSet, ValidationError> {
         if words.is_empty() {
             return Err("must name at least one scope".into());
         }
@@ -184,12 +184,12 @@ mod tests {
     use proptest::sample::{select, subsequence};
 
     fn known() -> Vec<String> {
-        ScopeCatalogue::with(&[]).0
+        ScopeCatalogue::new(&[]).0
     }
 
     /// A few scopes: with many, nearly every set would hold everything.
     fn any_set() -> impl Strategy<Value = ScopeSet> {
-        let catalogue = ScopeCatalogue::with(&[Scope::parse("trademarks:read").expect("a scope")]);
+        let catalogue = ScopeCatalogue::new(&[Scope::parse("trademarks:read").expect("a scope")]);
         let words: Vec<String> = catalogue.0;
         subsequence(words, 1..=3).prop_map(|words| ScopeSet(words.into_iter().map(Scope).collect()))
     }
@@ -197,21 +197,21 @@ mod tests {
     proptest! {
         #[test]
         fn a_set_contains_itself(set in any_set()) {
-            prop_assert!(set.contain(&set));
+            prop_assert!(set.contains(&set));
         }
 
         #[test]
         fn containment_is_transitive(a in any_set(), b in any_set(), c in any_set()) {
-            if a.contain(&b) && b.contain(&c) {
-                prop_assert!(a.contain(&c));
+            if a.contains(&b) && b.contains(&c) {
+                prop_assert!(a.contains(&c));
             }
         }
 
         #[test]
         fn sets_that_contain_each_other_hold_the_same(a in any_set(), b in any_set()) {
-            if a.contain(&b) && b.contain(&a) {
-                for scope in ScopeCatalogue::with(&[]).allowed() {
-                    prop_assert_eq!(a.hold(scope), b.hold(scope));
+            if a.contains(&b) && b.contains(&a) {
+                for scope in ScopeCatalogue::new(&[]).allowed() {
+                    prop_assert_eq!(a.grants(scope), b.grants(scope));
                 }
             }
         }
@@ -219,7 +219,7 @@ mod tests {
         #[test]
         fn a_part_never_holds_more_than_the_whole(whole in any_set(), scope in select(known())) {
             let part = ScopeSet(whole.0[..1].to_vec());
-            prop_assert!(!part.hold(&scope) || whole.hold(&scope));
+            prop_assert!(!part.grants(&scope) || whole.grants(&scope));
         }
 
         #[test]
@@ -231,17 +231,17 @@ mod tests {
     #[test]
     fn wildcards_and_manage_cover_what_they_say_and_no_more() {
         let set = |word: &str| ScopeSet(vec![Scope::parse(word).expect("a scope")]);
-        assert!(set("projects:*").hold("projects:write"));
-        assert!(!set("projects:*").hold("members:read"));
-        assert!(set("api-keys:manage").hold("api-keys:write"));
-        assert!(!set("api-keys:manage").contain(&set("api-keys:*")));
-        assert!(!set("projects:read").contain(&set("projects:*")));
-        assert!(!set("projects:*").contain(&set("*")));
+        assert!(set("projects:*").grants("projects:write"));
+        assert!(!set("projects:*").grants("members:read"));
+        assert!(set("api-keys:manage").grants("api-keys:write"));
+        assert!(!set("api-keys:manage").contains(&set("api-keys:*")));
+        assert!(!set("projects:read").contains(&set("projects:*")));
+        assert!(!set("projects:*").contains(&set("*")));
     }
 
     #[test]
     fn every_built_in_scope_can_be_given() {
-        let catalogue = ScopeCatalogue::with(&[]);
+        let catalogue = ScopeCatalogue::new(&[]);
         for word in BUILT_IN {
             assert!(catalogue.parse(&[word.to_owned()]).is_ok(), "{word}");
         }

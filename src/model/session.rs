@@ -8,15 +8,15 @@ use crate::model::ids::{AccountId, SessionId};
 use crate::model::secret::Digest;
 
 /// How long a session lives after it was last used (contract §1, *Cookies*).
-pub const IDLE: TimeDelta = TimeDelta::days(7);
+pub const IDLE_LIFETIME: TimeDelta = TimeDelta::days(7);
 /// How long a place is known where its person signed in.
-pub const KNOWN_PLACE: TimeDelta = TimeDelta::days(30);
+pub const KNOWN_NETWORK_LIFETIME: TimeDelta = TimeDelta::days(30);
 /// How long it lives at most.
-pub const ABSOLUTE: TimeDelta = TimeDelta::days(30);
+pub const ABSOLUTE_LIFETIME: TimeDelta = TimeDelta::days(30);
 
 /// The client that a session is used from, as it may be shown to its owner.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct SessionClient {
     /// Where it is.
     pub address: Option<IpAddr>,
     /// What it says it is.
@@ -48,7 +48,7 @@ pub struct NewSession<'a> {
     /// The digest of its token.
     pub digest: Digest,
     /// The client that signed in.
-    pub client: &'a Client,
+    pub client: &'a SessionClient,
     /// Whether the browser is to keep its cookie when it closes.
     pub is_remembered: bool,
     /// When it starts.

@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::hex;
 use crate::model::secret::Secret;
 
@@ -29,7 +29,7 @@ impl<'a> StripeSignature<'a> {
     ///
     /// # Errors
     /// Where it has no time, more than one, or no signature.
-    pub fn parse(header: &'a str) -> Result<Self, Invalid> {
+    pub fn parse(header: &'a str) -> Result<Self, ValidationError> {
         let pairs = header.split(',').filter_map(|part| part.trim().split_once('='));
         let (mut times, mut candidates) = (Vec::new(), Vec::new());
         for (name, value) in pairs {
@@ -60,7 +60,7 @@ impl<'a> StripeSignature<'a> {
         body: &[u8],
         secrets: &[Secret],
         now: DateTime<Utc>,
-    ) -> Result<(), Invalid> {
+    ) -> Result<(), ValidationError> {
         let mut is_ours = Choice::from(0);
         for secret in secrets {
             let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, Utc};
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::ids::{KeyId, OrganizationId};
 
 /// Requests of one key or personal token on one UTC day that are not in the database yet.
 #[derive(Clone, Debug)]
-pub struct Tally {
+pub struct UsageTally {
     /// Where it was used; `None` for a personal token that is pinned nowhere.
     pub organization: Option<OrganizationId>,
     /// The key.
@@ -21,25 +21,25 @@ pub struct Tally {
     /// How many requests were authenticated with it and not turned away (429).
     pub requests: i64,
     /// How many of them were denied (403), and how many others turned away.
-    pub denied: i64,
+    pub rejected: i64,
     /// The last of them.
     pub last_used_at: DateTime<Utc>,
 }
 
 /// The requests of one UTC day.
 #[derive(Clone, Copy, Debug)]
-pub struct DayUse {
+pub struct DayUsage {
     /// The UTC day.
     pub day: NaiveDate,
     /// How many there were, those that were turned away (429) not counted.
     pub requests: u64,
     /// How many of them were denied (403), and how many others turned away.
-    pub denied: u64,
+    pub rejected: u64,
 }
 
 /// How much one key or personal token was used.
 #[derive(Clone, Debug)]
-pub struct KeyUse {
+pub struct KeyUsage {
     /// The key.
     pub key: KeyId,
     /// Its label; `None` also for a personal token, whose label is its owner's business.
@@ -70,18 +70,18 @@ impl Period {
     /// The UTC calendar month of `now`.
     #[must_use]
     pub fn month_of(now: DateTime<Utc>) -> Self {
-        Self::month_around(now.date_naive())
+        Self::month_containing(now.date_naive())
     }
 
     /// The calendar month of a day.
     #[must_use]
-    pub fn month_around(day: NaiveDate) -> Self {
+    pub fn month_containing(day: NaiveDate) -> Self {
         Self::month_from(day.with_day(1).unwrap_or(day))
     }
 
     /// How long it goes on from `now`; nothing where it is over.
     #[must_use]
-    pub fn left(self, now: DateTime<Utc>) -> Duration {
+    pub fn remaining(self, now: DateTime<Utc>) -> Duration {
         let end = self.end.and_time(NaiveTime::MIN).and_utc();
         (end - now).to_std().unwrap_or_default()
     }
@@ -90,7 +90,7 @@ impl Period {
     ///
     /// # Errors
     /// Any other text.
-    pub fn parse_month(text: &str) -> Result<Self, Invalid> {
+    pub fn parse_month(text: &str) -> Result<Self, ValidationError> {
         let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         let start = match text.split_once('-') {
             Some((year, month)) if year.len() == 4 && month.len() == 2 => (digits(year)

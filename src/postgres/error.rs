@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::find::Missing;
+use super::installation::PostgresNotFound;
 
 /// Why there is no running Postgres.
 #[derive(Debug, thiserror::Error)]
@@ -15,21 +15,21 @@ use super::find::Missing;
 pub enum Error {
     /// No Postgres that could be used was found.
     #[error("{0}")]
-    Missing(Missing),
+    NotFound(PostgresNotFound),
 
     /// Running as root, with nobody to run Postgres as.
     #[error(
         "Postgres refuses to run as root, and there is no user `postgres` or `nobody` to run it \
          as. Run Tenantry as an ordinary user, or add one: useradd --system postgres"
     )]
-    NoLesserUser,
+    NoUnprivilegedUser,
 
     /// The cluster was made by somebody else.
     #[error(
         "the Postgres cluster in {} belongs to {owner}, but this program runs as {me}. Run it as \
          {owner}, or set DATA_DIR to another folder", home.display()
     )]
-    Foreign { home: PathBuf, owner: String, me: String },
+    WrongOwner { home: PathBuf, owner: String, me: String },
 
     /// The cluster is there, but Postgres's user cannot get to it.
     #[error(
@@ -43,7 +43,7 @@ pub enum Error {
         "{} leads to a Postgres cluster that is gone. Put that back, or remove the link to begin \
          with an empty database", link.display()
     )]
-    DeadLink { link: PathBuf },
+    DanglingLink { link: PathBuf },
 
     /// Somebody uses the cluster.
     #[error(
@@ -94,14 +94,14 @@ pub enum Error {
         "cannot {action} {}: permission denied. Give it to the user Tenantry runs as, or set \
          DATA_DIR to another folder", path.display()
     )]
-    Forbidden { action: &'static str, path: PathBuf },
+    PermissionDenied { action: &'static str, path: PathBuf },
 }
 
 impl Error {
     pub(super) fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
         let path = path.to_owned();
         if cause.kind() == io::ErrorKind::PermissionDenied {
-            return Self::Forbidden { action, path };
+            return Self::PermissionDenied { action, path };
         }
         Self::Io { action, path, cause }
     }

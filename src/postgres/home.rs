@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::Error;
-use super::privileges::{Identity, set_mode};
+use super::privileges::{ProcessUsers, set_mode};
 
 /// Part of the socket's name; nothing listens on a network port.
 pub(super) const PORT: u16 = 5432;
@@ -22,40 +22,40 @@ pub(super) const PORT: u16 = 5432;
 const SOCKET_PATH_LIMIT: usize = 100;
 
 /// Names the socket's folder where the home's own path is too long for a socket.
-const SOCKET_NOTE: &str = "socket-folder";
+const SOCKET_FOLDER_FILE: &str = "socket-folder";
 const USERS_LOCK: &str = "users.lock";
 const START_LOCK: &str = "start.lock";
 const JANITOR_LOCK: &str = "janitor.lock";
 
 /// For clusters that cannot lie where they were asked for.
-const ELSEWHERE: &str = "/var/lib/tenantry";
+const FALLBACK_DIR: &str = "/var/lib/tenantry";
 
 /// The folder of one cluster.
 #[derive(Debug, Clone)]
-pub(super) struct Home {
+pub(super) struct ClusterHome {
     path: PathBuf,
     name: String,
     /// The socket's folder in the home, where its path is short enough.
-    near_socket: Option<String>,
+    home_socket_folder: Option<String>,
 }
 
-impl Home {
+impl ClusterHome {
     /// Makes the folder if absent, and sees to it that we own it and Postgres can reach it.
-    pub(super) fn settle(asked: &Path, identity: &Identity) -> Result<Self, Error> {
+    pub(super) fn prepare(asked: &Path, identity: &ProcessUsers) -> Result<Self, Error> {
         let asked = std::path::absolute(asked).map_err(|e| Error::io("resolve", asked, e))?;
         let home = match fs::canonicalize(&asked) {
             Ok(home) => home,
-            Err(e) if e.kind() == ErrorKind::NotFound => create(&asked, identity)?,
+            Err(e) if e.kind() == ErrorKind::NotFound => create_home(&asked, identity)?,
             Err(e) => return Err(Error::io("open", &asked, e)),
         };
         if home.as_os_str().as_encoded_bytes().contains(&b'\n') {
             return Err(Error::LineBreak { home });
         }
-        identity.claim(&home)?;
-        if !identity.reaches(&home) {
+        identity.secure_home(&home)?;
+        if !identity.can_enter(&home) {
             // An empty folder is no cluster yet, and may still be put elsewhere.
             if fs::remove_dir(&asked).is_ok() {
-                return Self::settle(&asked, identity);
+                return Self::prepare(&asked, identity);
             }
             return Err(Error::Unreachable { home, user: identity.name() });
         }
@@ -64,10 +64,10 @@ impl Home {
 
     /// The home at this path, which has been settled before.
     pub(super) fn at(path: PathBuf) -> Self {
-        let name = name_of(&path);
+        let name = cluster_name(&path);
         let near = path.join("socket").to_str().map(ToOwned::to_owned);
-        let near_socket = near.filter(|near| socket_in(near).len() <= SOCKET_PATH_LIMIT);
-        Self { path, name, near_socket }
+        let home_socket_folder = near.filter(|near| socket_path(near).len() <= SOCKET_PATH_LIMIT);
+        Self { path, name, home_socket_folder }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -92,32 +92,34 @@ impl Home {
     }
 
     /// The socket's folder in the home; none where its path would be too long.
-    pub(super) fn near_socket(&self) -> Option<&str> {
-        self.near_socket.as_deref()
+    pub(super) fn home_socket_folder(&self) -> Option<&str> {
+        self.home_socket_folder.as_deref()
     }
 
     /// Where the socket lies: in the home, or in the folder that the home names. None where there
     /// is no such folder yet.
     pub(super) fn socket_folder(&self) -> Option<String> {
-        self.near_socket.clone().or_else(|| {
-            let noted = fs::read_to_string(self.path.join(SOCKET_NOTE)).ok()?;
-            Some(noted.trim_end().to_owned()).filter(|folder| folder.starts_with('/'))
+        self.home_socket_folder.clone().or_else(|| {
+            let recorded = fs::read_to_string(self.path.join(SOCKET_FOLDER_FILE)).ok()?;
+            Some(recorded.trim_end().to_owned()).filter(|folder| folder.starts_with('/'))
         })
     }
 
     pub(super) fn socket(&self) -> Option<PathBuf> {
-        self.socket_folder().map(|folder| PathBuf::from(socket_in(&folder)))
+        self.socket_folder().map(|folder| PathBuf::from(socket_path(&folder)))
     }
 
     /// Writes down where the socket lies, for everybody else who uses this home. Only under the
     /// start lock.
-    pub(super) fn note_socket_folder(&self, folder: &str) -> Result<(), Error> {
+    pub(super) fn record_socket_folder(&self, folder: &str) -> Result<(), Error> {
         if self.socket_folder().as_deref() == Some(folder) {
             return Ok(());
         }
-        let (path, fresh) = (self.path.join(SOCKET_NOTE), self.path.join("socket-folder.new"));
-        fs::write(&fresh, format!("{folder}\n")).map_err(|e| Error::io("write", &fresh, e))?;
-        fs::rename(&fresh, &path).map_err(|e| Error::io("replace", &path, e))
+        let (path, temporary) =
+            (self.path.join(SOCKET_FOLDER_FILE), self.path.join("socket-folder.new"));
+        fs::write(&temporary, format!("{folder}\n"))
+            .map_err(|e| Error::io("write", &temporary, e))?;
+        fs::rename(&temporary, &path).map_err(|e| Error::io("replace", &path, e))
     }
 
     /// Where an upgrade makes the new cluster.
@@ -180,7 +182,7 @@ impl Home {
     }
 
     /// Whether `users` is still the lock of this home, not of a removed one at the same path.
-    pub(super) fn has_users_lock(&self, users: &File) -> bool {
+    pub(super) fn is_own_users_lock(&self, users: &File) -> bool {
         let same = fs::metadata(self.path.join(USERS_LOCK)).and_then(|there| {
             let here = users.metadata()?;
             Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
@@ -195,28 +197,28 @@ impl Home {
     }
 }
 
-fn socket_in(folder: &str) -> String {
+fn socket_path(folder: &str) -> String {
     format!("{folder}/.s.PGSQL.{PORT}")
 }
 
-fn name_of(home: &Path) -> String {
+fn cluster_name(home: &Path) -> String {
     let digest = Sha256::digest(home.as_os_str().as_encoded_bytes());
     let start = digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     format!("tenantry-{start:016x}")
 }
 
 /// Makes a new home where it was asked for, or elsewhere with a link in its place.
-fn create(asked: &Path, identity: &Identity) -> Result<PathBuf, Error> {
+fn create_home(asked: &Path, identity: &ProcessUsers) -> Result<PathBuf, Error> {
     if asked.is_symlink() {
-        return Err(Error::DeadLink { link: asked.to_owned() });
+        return Err(Error::DanglingLink { link: asked.to_owned() });
     }
     let parent = asked.parent().unwrap_or(asked);
     fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
     let parent = fs::canonicalize(parent).map_err(|e| Error::io("open", parent, e))?;
-    let made = if identity.reaches(&parent) {
+    let made = if identity.can_enter(&parent) {
         DirBuilder::new().mode(0o700).create(asked)
     } else {
-        return create_elsewhere(asked, identity);
+        return create_in_fallback(asked, identity);
     };
     match made {
         // Somebody else started at the same moment.
@@ -226,11 +228,11 @@ fn create(asked: &Path, identity: &Identity) -> Result<PathBuf, Error> {
     fs::canonicalize(asked).map_err(|e| Error::io("open", asked, e))
 }
 
-fn create_elsewhere(asked: &Path, identity: &Identity) -> Result<PathBuf, Error> {
-    let base = Path::new(ELSEWHERE);
+fn create_in_fallback(asked: &Path, identity: &ProcessUsers) -> Result<PathBuf, Error> {
+    let base = Path::new(FALLBACK_DIR);
     fs::create_dir_all(base).map_err(|e| Error::io("create", base, e))?;
     set_mode(base, 0o755)?;
-    let home = create_unused(base, &name_of(asked))?;
+    let home = create_unique(base, &cluster_name(asked))?;
     match symlink(&home, asked) {
         Ok(()) => tracing::warn!(
             asked = %asked.display(), home = %home.display(), user = identity.name(),
@@ -245,7 +247,7 @@ fn create_elsewhere(asked: &Path, identity: &Identity) -> Result<PathBuf, Error>
 
 /// An older folder of the same name belongs to a home that was removed to begin anew: it is neither
 /// used nor touched.
-fn create_unused(base: &Path, name: &str) -> Result<PathBuf, Error> {
+fn create_unique(base: &Path, name: &str) -> Result<PathBuf, Error> {
     let mut home = base.join(name);
     let mut number = 1;
     loop {
@@ -260,12 +262,12 @@ fn create_unused(base: &Path, name: &str) -> Result<PathBuf, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::Home;
+    use super::ClusterHome;
 
     #[test]
     fn data_that_an_upgrade_kept_without_putting_the_new_in_its_place_is_no_empty_database() {
         let folder = tempfile::tempdir().expect("a folder");
-        let home = Home::at(folder.path().to_owned());
+        let home = ClusterHome::at(folder.path().to_owned());
         std::fs::create_dir(folder.path().join("data.new-7")).expect("made");
         assert_eq!(home.major().expect("no data"), None);
         for kept in ["data.9", "data.15"] {
@@ -282,15 +284,15 @@ mod tests {
 
     #[test]
     fn a_long_home_has_the_socket_folder_that_it_names_and_none_that_could_be_guessed() {
-        let near = Home::at("/data/.tenantry/postgres".into());
+        let near = ClusterHome::at("/data/.tenantry/postgres".into());
         assert_eq!(near.socket_folder().as_deref(), Some("/data/.tenantry/postgres/socket"));
 
         let folder = tempfile::tempdir().expect("a folder");
         let long = folder.path().join("long/".repeat(30));
         std::fs::create_dir_all(&long).expect("made");
-        let long = Home::at(long);
+        let long = ClusterHome::at(long);
         assert_eq!(long.socket_folder(), None);
-        long.note_socket_folder("/tmp/tenantry-x").expect("noted");
+        long.record_socket_folder("/tmp/tenantry-x").expect("noted");
         assert_eq!(long.socket_folder().as_deref(), Some("/tmp/tenantry-x"));
     }
 }

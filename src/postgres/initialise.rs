@@ -8,64 +8,74 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::log::Log;
-use super::start::Engine;
-use super::{Durability, Error, NAME};
+use super::launcher::Launcher;
+use super::log::PostgresLog;
+use super::{Durability, Error, ROLE_AND_DATABASE};
 
 /// What the folder is called until it is complete, before the pid of whoever makes it.
-const UNFINISHED: &str = "data.new-";
+const UNFINISHED_PREFIX: &str = "data.new-";
 
-/// Makes the cluster of an [`Engine`]. Only under the start lock.
-pub(super) fn initialise(engine: &Engine, log: &Log) -> Result<(), Error> {
+/// Makes the cluster of an [`Launcher`]. Only under the start lock.
+pub(super) fn initialise(engine: &Launcher, log: &PostgresLog) -> Result<(), Error> {
     let (home, data) = (engine.home.path(), engine.home.data());
-    let fresh = home.join(format!("{UNFINISHED}{}", std::process::id()));
-    engine.identity.make_private(&fresh)?;
-    let made = run_initdb(engine, log, &fresh)
-        .and_then(|()| create_database(engine, log, &fresh))
-        .and_then(|()| fs::rename(&fresh, &data).map_err(|e| Error::io("create", &data, e)))
+    let unfinished = home.join(format!("{UNFINISHED_PREFIX}{}", std::process::id()));
+    engine.identity.make_private(&unfinished)?;
+    let created = run_initdb(engine, log, &unfinished)
+        .and_then(|()| create_database(engine, log, &unfinished))
+        .and_then(|()| fs::rename(&unfinished, &data).map_err(|e| Error::io("create", &data, e)))
         // The new name must be on the disk before anything that is committed under it.
-        .and_then(|()| sync(home));
-    if made.is_err() {
-        sweep(home);
+        .and_then(|()| sync_folder(home));
+    if created.is_err() {
+        remove_unfinished(home);
     } else {
         tracing::info!(data = %data.display(), "made a new Postgres cluster");
     }
-    made
+    created
 }
 
 /// Removes what earlier attempts left, as far as possible: a killed one may have left an `initdb`
 /// that still writes. Only under the start lock, or with the users lock held exclusively.
-pub(super) fn sweep(home: &Path) {
+pub(super) fn remove_unfinished(home: &Path) {
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED_PREFIX) {
             drop(fs::remove_dir_all(entry.path()));
         }
     }
 }
 
 /// Trust is safe because only Postgres's user and root can enter the socket's folder.
-fn run_initdb(engine: &Engine, log: &Log, fresh: &Path) -> Result<(), Error> {
+fn run_initdb(engine: &Launcher, log: &PostgresLog, fresh: &Path) -> Result<(), Error> {
     let mut command = engine.identity.command(&engine.binaries.program("initdb"));
-    command.arg("-D").arg(fresh).args(["-U", NAME, "--encoding=UTF8", "--locale=C"]);
+    command.arg("-D").arg(fresh).args(["-U", ROLE_AND_DATABASE, "--encoding=UTF8", "--locale=C"]);
     command.args(["--auth-local=trust", "--auth-host=reject", "--no-instructions"]);
     if engine.durability == Durability::Throwaway {
         command.arg("--no-sync");
     }
-    run("initdb", command.stdout(log.writer()?), log, "")
+    run_program("initdb", command.stdout(log.writer()?), log, "")
 }
 
 /// Through the single-user mode, for only `initdb` and `postgres` are sure to be installed.
-fn create_database(engine: &Engine, log: &Log, fresh: &Path) -> Result<(), Error> {
+fn create_database(engine: &Launcher, log: &PostgresLog, fresh: &Path) -> Result<(), Error> {
     let mut command = engine.identity.command(&engine.binaries.program("postgres"));
     command.args(["--single", "-c", "exit_on_error=on"]);
     if engine.durability == Durability::Throwaway {
         command.args(["-c", "fsync=off"]);
     }
     command.arg("-D").arg(fresh).arg("postgres").stdout(Stdio::null());
-    run("postgres --single", &mut command, log, &format!("create database {NAME};\n"))
+    run_program(
+        "postgres --single",
+        &mut command,
+        log,
+        &format!("create database {ROLE_AND_DATABASE};\n"),
+    )
 }
 
-fn run(name: &str, command: &mut Command, log: &Log, input: &str) -> Result<(), Error> {
+fn run_program(
+    name: &str,
+    command: &mut Command,
+    log: &PostgresLog,
+    input: &str,
+) -> Result<(), Error> {
     let program = PathBuf::from(command.get_program());
     let failed = |e| Error::io("run", &program, e);
     let mut child = command.stdin(Stdio::piped()).stderr(log.writer()?).spawn().map_err(failed)?;
@@ -77,6 +87,6 @@ fn run(name: &str, command: &mut Command, log: &Log, input: &str) -> Result<(), 
     if status.success() { Ok(()) } else { Err(log.failure(name, &status.to_string())) }
 }
 
-fn sync(folder: &Path) -> Result<(), Error> {
+fn sync_folder(folder: &Path) -> Result<(), Error> {
     File::open(folder).and_then(|it| it.sync_all()).map_err(|e| Error::io("write", folder, e))
 }

@@ -11,16 +11,16 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::home::Home;
-use super::privileges::bare_command;
+use super::home::ClusterHome;
+use super::privileges::clean_command;
 use super::{Error, initialise, process};
 
 /// The hidden sub-command that runs [`janitor`].
 const SUB_COMMAND: &str = "postgres-janitor";
 
 /// How long Postgres stays unused before it is stopped: a restarted server finds it running.
-const GRACE_LOOKS: u32 = 30;
-const LOOK: Duration = Duration::from_millis(100);
+const GRACE_CHECKS: u32 = 30;
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The body of the hidden sub-command `postgres-janitor <home>`. Blocks until nobody has used the
 /// Postgres in `home` for some three seconds, then stops it. Returns at once if another janitor is
@@ -30,44 +30,44 @@ const LOOK: Duration = Duration::from_millis(100);
 ///
 /// The lock files in `home` cannot be used.
 pub fn janitor(home: &Path) -> Result<(), Error> {
-    let home = Home::at(home.to_owned());
-    let duty = home.open_janitor_lock()?;
+    let home = ClusterHome::at(home.to_owned());
+    let janitor_lock = home.open_janitor_lock()?;
     let users = home.open_users_lock()?;
-    if !take_duty(&duty) {
+    if !try_lock_janitor(&janitor_lock) {
         return Ok(());
     }
     wait_until_unused(&users).map_err(|e| Error::io("lock", home.path(), e))?;
     // A home that was removed and made again has users whom this lock knows nothing of.
-    if home.has_users_lock(&users) || !home.path().exists() {
+    if home.is_own_users_lock(&users) || !home.path().exists() {
         process::stop(&home);
-        process::kill_stragglers(&home);
-        initialise::sweep(home.path());
+        process::kill_orphans(&home);
+        initialise::remove_unfinished(home.path());
     }
     // In this order: whoever gets the users lock must find the duty free and hire a new janitor.
-    drop(duty);
+    drop(janitor_lock);
     drop(users);
     Ok(())
 }
 
 /// Whether somebody will stop Postgres when it is no longer used.
-pub(super) fn is_on_duty(home: &Home) -> Result<bool, Error> {
+pub(super) fn is_running(home: &ClusterHome) -> Result<bool, Error> {
     Ok(home.open_janitor_lock()?.try_lock_shared().is_err())
 }
 
 /// Starts a janitor that outlives us and our terminal.
-pub(super) fn hire(program: &Path, home: &Home) -> Result<Child, Error> {
-    let mut command = bare_command(program);
+pub(super) fn spawn(program: &Path, home: &ClusterHome) -> Result<Child, Error> {
+    let mut command = clean_command(program);
     command.arg(SUB_COMMAND).arg(home.path()).process_group(0);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().map_err(|e| Error::io("run", program, e))
 }
 
-/// Tries for a while: those who ask [`is_on_duty`] hold the lock for an instant.
-fn take_duty(duty: &File) -> bool {
+/// Tries for a while: those who ask [`is_running`] hold the lock for an instant.
+fn try_lock_janitor(duty: &File) -> bool {
     (0..10).any(|_| {
         let taken = duty.try_lock().is_ok();
         if !taken {
-            sleep(LOOK);
+            sleep(CHECK_INTERVAL);
         }
         taken
     })
@@ -77,17 +77,17 @@ fn take_duty(duty: &File) -> bool {
 fn wait_until_unused(users: &File) -> std::io::Result<()> {
     loop {
         users.lock()?;
-        let mut looks = 0;
-        while looks < GRACE_LOOKS {
+        let mut checks = 0;
+        while checks < GRACE_CHECKS {
             users.unlock()?;
-            sleep(LOOK);
+            sleep(CHECK_INTERVAL);
             match users.try_lock() {
-                Ok(()) => looks += 1,
+                Ok(()) => checks += 1,
                 Err(TryLockError::WouldBlock) => break,
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
-        if looks == GRACE_LOOKS {
+        if checks == GRACE_CHECKS {
             return Ok(());
         }
     }

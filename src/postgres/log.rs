@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use super::Error;
-use super::home::Home;
+use super::home::ClusterHome;
 
 /// Beyond this, the next start begins a new file and keeps this one as `postgres.log.1`.
 const SIZE_LIMIT: u64 = 1 << 20;
@@ -17,14 +17,14 @@ const QUOTED_LINES: usize = 12;
 
 /// The log, and where this start's part of it begins.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct PostgresLog {
     path: PathBuf,
-    begins: u64,
+    start_offset: u64,
 }
 
-impl Log {
+impl PostgresLog {
     /// Only while no Postgres runs, for it would go on writing to the old file.
-    pub(super) fn open(home: &Home) -> Result<Self, Error> {
+    pub(super) fn open(home: &ClusterHome) -> Result<Self, Error> {
         let path = home.log();
         let mut begins = fs::metadata(&path).map_or(0, |it| it.len());
         if begins > SIZE_LIMIT {
@@ -32,12 +32,12 @@ impl Log {
             fs::rename(&path, old).map_err(|e| Error::io("rotate", &path, e))?;
             begins = 0;
         }
-        Ok(Self { path, begins })
+        Ok(Self { path, start_offset: begins })
     }
 
     /// The log of a Postgres that somebody else started.
-    pub(super) fn of(home: &Home) -> Self {
-        Self { path: home.log(), begins: 0 }
+    pub(super) fn of_running(home: &ClusterHome) -> Self {
+        Self { path: home.log(), start_offset: 0 }
     }
 
     /// For a program's output. A file and never a pipe: Postgres keeps it open for as long as it
@@ -65,7 +65,7 @@ impl Log {
 
     fn read(&self) -> std::io::Result<String> {
         let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(self.begins))?;
+        file.seek(SeekFrom::Start(self.start_offset))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -17,37 +17,37 @@
 //! | `janitor`, `keeper` | the two that watch: one stops Postgres, one keeps both running |
 
 mod error;
-mod find;
 mod home;
 mod initialise;
+mod installation;
 mod janitor;
-mod keeper;
+mod launcher;
 mod log;
 mod privileges;
 mod process;
-mod start;
+mod supervisor;
 mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use error::Error;
-pub use find::Missing;
+pub use installation::PostgresNotFound;
 pub use janitor::janitor;
-pub use upgrade::{Upgraded, upgrade};
+pub use upgrade::{UpgradeOutcome, upgrade};
 
-use find::Binaries;
-use home::Home;
-use keeper::Keeper;
-use privileges::Identity;
-use start::Engine;
+use home::ClusterHome;
+use installation::Binaries;
+use launcher::Launcher;
+use privileges::ProcessUsers;
+use supervisor::Supervisor;
 
 /// The role (a superuser) and the database that every cluster has.
-const NAME: &str = "tenantry";
+const ROLE_AND_DATABASE: &str = "tenantry";
 
 /// How the cluster is to be run.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ClusterSettings {
     /// Where the cluster lives, for example `.tenantry/postgres`. Made if absent.
     pub home: PathBuf,
     /// The folder of the Postgres programs (`PG_BIN_DIR`); absent, the usual places are searched.
@@ -55,7 +55,7 @@ pub struct Settings {
     /// What a crash of the machine may cost. Counts for whoever starts Postgres, not who adopts it.
     pub durability: Durability,
     /// The program whose hidden sub-command `postgres-janitor <home>` calls [`janitor()`].
-    pub janitor: PathBuf,
+    pub janitor_program: PathBuf,
 }
 
 /// What a crash of the machine may cost.
@@ -70,10 +70,10 @@ pub enum Durability {
 /// A running Postgres, kept running for as long as this value lives.
 #[derive(Debug)]
 pub struct Cluster {
-    home: Home,
+    home: ClusterHome,
     binaries: Binaries,
     version: String,
-    keeper: Keeper,
+    supervisor: Supervisor,
 }
 
 impl Cluster {
@@ -84,9 +84,9 @@ impl Cluster {
     ///
     /// No usable Postgres on this machine, a cluster of another user or version, or a Postgres
     /// that does not start. Every message says what to do next.
-    pub fn start(settings: &Settings) -> Result<Self, Error> {
-        let identity = Identity::current()?;
-        let home = Home::settle(&settings.home, &identity)?;
+    pub fn start(settings: &ClusterSettings) -> Result<Self, Error> {
+        let identity = ProcessUsers::current()?;
+        let home = ClusterHome::prepare(&settings.home, &identity)?;
         home.create_locks()?;
         let users = home.open_users_lock()?;
         if users.try_lock_shared().is_err() {
@@ -94,14 +94,14 @@ impl Cluster {
             users.lock_shared().map_err(|e| Error::io("lock", home.path(), e))?;
         }
         // Only now: an upgrade gives the data another version, and maybe another owner.
-        let identity = identity.for_data_in(&home);
+        let identity = identity.for_existing_data(&home);
         let binaries = Binaries::find(settings.bin_dir.as_deref(), home.major()?, &identity)?;
         let version = binaries.version.to_string();
         let durability = settings.durability;
         let engine =
-            Engine { home: home.clone(), identity, binaries: binaries.clone(), durability };
-        let keeper = Keeper::start(engine, &settings.janitor, users)?;
-        Ok(Self { home, binaries, version, keeper })
+            Launcher { home: home.clone(), identity, binaries: binaries.clone(), durability };
+        let keeper = Supervisor::start(engine, &settings.janitor_program, users)?;
+        Ok(Self { home, binaries, version, supervisor: keeper })
     }
 
     /// The address of one of its databases. `tenantry` always exists.
@@ -109,9 +109,9 @@ impl Cluster {
     pub fn url(&self, database: &str) -> String {
         // Port and sslmode are spelt out because a client would take them from PGPORT, PGSSLMODE.
         format!(
-            "postgres:///{}?host={}&port={}&user={NAME}&sslmode=disable",
-            quote(database),
-            quote(&self.home.socket_folder().unwrap_or_default()),
+            "postgres:///{}?host={}&port={}&user={ROLE_AND_DATABASE}&sslmode=disable",
+            percent_encode(database),
+            percent_encode(&self.home.socket_folder().unwrap_or_default()),
             home::PORT,
         )
     }
@@ -142,7 +142,10 @@ impl Cluster {
         let mut command = Command::new(own.unwrap_or_else(|| PathBuf::from(name)));
         let folder = self.home.socket_folder().unwrap_or_default();
         command.env("PGHOST", folder).env("PGPORT", home::PORT.to_string());
-        command.env("PGUSER", NAME).env("PGDATABASE", NAME).env("PGSSLMODE", "disable");
+        command
+            .env("PGUSER", ROLE_AND_DATABASE)
+            .env("PGDATABASE", ROLE_AND_DATABASE)
+            .env("PGSSLMODE", "disable");
         command.env_remove("PGHOSTADDR").env_remove("PGPASSWORD").env_remove("PGOPTIONS");
         command.env_remove("PGSERVICE");
         command
@@ -160,13 +163,13 @@ impl Cluster {
     /// # Errors
     /// What can not be locked or removed.
     pub fn remove(self) -> Result<(), Error> {
-        let Self { home, keeper, .. } = self;
+        let Self { home, supervisor: keeper, .. } = self;
         let users = home.open_users_lock()?;
         // Its thread lets go of the lock.
         drop(keeper);
         users.lock().map_err(|e| Error::io("lock", home.path(), e))?;
         process::stop(&home);
-        process::kill_stragglers(&home);
+        process::kill_orphans(&home);
         process::remove(&home)
     }
 }
@@ -174,11 +177,11 @@ impl Cluster {
 /// Whether there is a cluster in this home, or what an interrupted upgrade left of one.
 #[must_use]
 pub fn has_cluster(home: &Path) -> bool {
-    !matches!(Home::at(home.to_owned()).major(), Ok(None))
+    !matches!(ClusterHome::at(home.to_owned()).major(), Ok(None))
 }
 
 /// Percent-encodes everything that could mean something in a URL.
-fn quote(text: &str) -> String {
+fn percent_encode(text: &str) -> String {
     let quoted = text.bytes().map(|byte| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
             char::from(byte).to_string()
@@ -190,11 +193,11 @@ fn quote(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::quote;
+    use super::percent_encode;
 
     #[test]
     fn a_url_part_keeps_nothing_with_a_meaning() {
-        assert_eq!(quote("tenantry_1-2.x~"), "tenantry_1-2.x~");
-        assert_eq!(quote("/a b?c&d=%é"), "%2Fa%20b%3Fc%26d%3D%25%C3%A9");
+        assert_eq!(percent_encode("tenantry_1-2.x~"), "tenantry_1-2.x~");
+        assert_eq!(percent_encode("/a b?c&d=%é"), "%2Fa%20b%3Fc%26d%3D%25%C3%A9");
     }
 }

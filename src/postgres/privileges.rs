@@ -12,39 +12,42 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Error;
-use super::home::Home;
+use super::home::ClusterHome;
 
 /// Who we are, and who Postgres is.
 #[derive(Debug, Clone)]
-pub(super) struct Identity {
-    me: u32,
-    lesser: Option<User>,
+pub(super) struct ProcessUsers {
+    own_uid: u32,
+    postgres_user: Option<SystemUser>,
 }
 
 #[derive(Debug, Clone)]
-struct User {
+struct SystemUser {
     uid: u32,
     gid: u32,
 }
 
-impl Identity {
+impl ProcessUsers {
     pub(super) fn current() -> Result<Self, Error> {
-        let me = id("-u", None).ok_or(Error::NoLesserUser)?;
+        let me = lookup_id("-u", None).ok_or(Error::NoUnprivilegedUser)?;
         if me != 0 {
-            return Ok(Self { me, lesser: None });
+            return Ok(Self { own_uid: me, postgres_user: None });
         }
-        let known = ["postgres", "nobody"]
-            .into_iter()
-            .find_map(|name| Some(User { uid: id("-u", Some(name))?, gid: id("-g", Some(name))? }));
-        Ok(Self { me, lesser: Some(known.ok_or(Error::NoLesserUser)?) })
+        let known = ["postgres", "nobody"].into_iter().find_map(|name| {
+            Some(SystemUser {
+                uid: lookup_id("-u", Some(name))?,
+                gid: lookup_id("-g", Some(name))?,
+            })
+        });
+        Ok(Self { own_uid: me, postgres_user: Some(known.ok_or(Error::NoUnprivilegedUser)?) })
     }
 
     /// An existing cluster keeps its user, also when a better one has been installed since.
-    pub(super) fn for_data_in(mut self, home: &Home) -> Self {
-        if let (Some(user), Ok(data)) = (&mut self.lesser, fs::metadata(home.data()))
+    pub(super) fn for_existing_data(mut self, home: &ClusterHome) -> Self {
+        if let (Some(user), Ok(data)) = (&mut self.postgres_user, fs::metadata(home.data()))
             && data.uid() != 0
         {
-            *user = User { uid: data.uid(), gid: data.gid() };
+            *user = SystemUser { uid: data.uid(), gid: data.gid() };
         }
         self
     }
@@ -52,8 +55,8 @@ impl Identity {
     /// A command that runs as Postgres's user, away from our folder, our terminal's input and our
     /// environment, which may hold secrets.
     pub(super) fn command(&self, program: &Path) -> Command {
-        let mut command = bare_command(program);
-        if let Some(user) = &self.lesser {
+        let mut command = clean_command(program);
+        if let Some(user) = &self.postgres_user {
             // This also drops root's supplementary groups.
             command.uid(user.uid).gid(user.gid);
         }
@@ -66,37 +69,37 @@ impl Identity {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
             made => made.map_err(|e| Error::io("create", folder, e))?,
         }
-        self.give(folder)
+        self.transfer_ownership(folder)
     }
 
     /// Whether the path is a real folder that only Postgres's user may enter.
     pub(super) fn is_private(&self, folder: &Path) -> bool {
-        let uid = self.lesser.as_ref().map_or(self.me, |user| user.uid);
+        let uid = self.postgres_user.as_ref().map_or(self.own_uid, |user| user.uid);
         fs::symlink_metadata(folder)
             .is_ok_and(|it| it.is_dir() && it.uid() == uid && it.mode() & 0o777 == 0o700)
     }
 
-    pub(super) fn give(&self, path: &Path) -> Result<(), Error> {
-        let Some(user) = &self.lesser else {
+    pub(super) fn transfer_ownership(&self, path: &Path) -> Result<(), Error> {
+        let Some(user) = &self.postgres_user else {
             return Ok(());
         };
         chown(path, Some(user.uid), Some(user.gid)).map_err(|e| Error::io("give away", path, e))
     }
 
     /// Sees to it that the home is ours, and that Postgres's user can pass through it.
-    pub(super) fn claim(&self, home: &Path) -> Result<(), Error> {
+    pub(super) fn secure_home(&self, home: &Path) -> Result<(), Error> {
         let owner = fs::metadata(home).map_err(|e| Error::io("read", home, e))?.uid();
-        if owner != self.me {
-            let (owner, me) = (name_of(owner), name_of(self.me));
-            return Err(Error::Foreign { home: home.to_owned(), owner, me });
+        if owner != self.own_uid {
+            let (owner, me) = (user_name(owner), user_name(self.own_uid));
+            return Err(Error::WrongOwner { home: home.to_owned(), owner, me });
         }
-        set_mode(home, if self.lesser.is_some() { 0o711 } else { 0o700 })
+        set_mode(home, if self.postgres_user.is_some() { 0o711 } else { 0o700 })
     }
 
     /// Whether Postgres's user can enter the folder. Asked of the kernel, which alone knows about
     /// access lists and mounts.
-    pub(super) fn reaches(&self, folder: &Path) -> bool {
-        self.lesser.is_none()
+    pub(super) fn can_enter(&self, folder: &Path) -> bool {
+        self.postgres_user.is_none()
             || self
                 .command(Path::new("/bin/sh"))
                 .args([OsStr::new("-c"), OsStr::new("cd \"$0\""), folder.as_os_str()])
@@ -107,12 +110,12 @@ impl Identity {
 
     /// The name of Postgres's user, for messages.
     pub(super) fn name(&self) -> String {
-        name_of(self.lesser.as_ref().map_or(self.me, |user| user.uid))
+        user_name(self.postgres_user.as_ref().map_or(self.own_uid, |user| user.uid))
     }
 }
 
 /// A command with none of our environment, and a folder that can be neither lost nor forbidden.
-pub(super) fn bare_command(program: &Path) -> Command {
+pub(super) fn clean_command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().current_dir("/").stdin(Stdio::null());
     for name in ["PATH", "LD_LIBRARY_PATH"] {
@@ -128,16 +131,16 @@ pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
 }
 
 /// Asks `id`, which knows every source of users; the standard library does not even know ours.
-fn id(what: &str, user: Option<&str>) -> Option<u32> {
-    ask_id(what, user)?.parse().ok()
+fn lookup_id(what: &str, user: Option<&str>) -> Option<u32> {
+    run_id(what, user)?.parse().ok()
 }
 
-fn name_of(uid: u32) -> String {
-    ask_id("-un", Some(&uid.to_string())).unwrap_or_else(|| format!("uid {uid}"))
+fn user_name(uid: u32) -> String {
+    run_id("-un", Some(&uid.to_string())).unwrap_or_else(|| format!("uid {uid}"))
 }
 
-fn ask_id(what: &str, user: Option<&str>) -> Option<String> {
-    let mut command = bare_command(Path::new("id"));
+fn run_id(what: &str, user: Option<&str>) -> Option<String> {
+    let mut command = clean_command(Path::new("id"));
     let output = command.arg(what).args(user).stderr(Stdio::null()).output().ok()?;
     let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (output.status.success() && !answer.is_empty()).then_some(answer)

@@ -14,20 +14,20 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::Error;
-use super::home::{Home, PORT};
-use super::privileges::{Identity, bare_command};
+use super::home::{ClusterHome, PORT};
+use super::privileges::{ProcessUsers, clean_command};
 
 /// How often to look again where the system offers no event to wait for.
-pub(super) const MOMENT: Duration = Duration::from_millis(10);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Which line of the pid file names the folder of the socket.
-const SOCKET_LINE: usize = 4;
+const SOCKET_FOLDER_LINE: usize = 4;
 
 /// How often to ask a Postgres whether it is there: each question costs it a process.
-const LOOK: Duration = Duration::from_millis(100);
+const CONNECT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a killed process may take to be gone, or a Postgres that is not used to end.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A living postmaster: Postgres's main process.
 #[derive(Debug, Clone, Copy)]
@@ -38,52 +38,52 @@ pub(super) struct Postmaster {
 }
 
 /// The living postmaster of this home, if there is one.
-pub(super) fn postmaster(home: &Home) -> Option<Postmaster> {
+pub(super) fn postmaster(home: &ClusterHome) -> Option<Postmaster> {
     // Read once: the next moment the file may be another postmaster's.
     let text = fs::read(home.pid_file()).ok()?;
-    let pid = pid_in(&text)?;
-    let lives = is_postmaster(&command_line(pid), home.name()) && may_be_ours(pid, home);
-    lives.then_some(Postmaster { pid, is_ready: ends_ready(&text) })
+    let pid = parse_pid(&text)?;
+    let is_running = is_postmaster(&command_line(pid), home.name()) && may_belong_to(pid, home);
+    is_running.then_some(Postmaster { pid, is_ready: has_ready_line(&text) })
 }
 
 /// Whether the pid file says that its postmaster, dead or alive, takes connections.
-pub(super) fn says_ready(home: &Home) -> bool {
-    fs::read(home.pid_file()).is_ok_and(|text| ends_ready(&text))
+pub(super) fn is_marked_ready(home: &ClusterHome) -> bool {
+    fs::read(home.pid_file()).is_ok_and(|text| has_ready_line(&text))
 }
 
 /// Asks the living postmaster for a fast shutdown and waits for its end, however long that takes:
 /// it is writing down what was committed.
-pub(super) fn stop(home: &Home) {
+pub(super) fn stop(home: &ClusterHome) {
     let Some(Postmaster { pid, .. }) = postmaster(home) else {
         return;
     };
     signal("INT", &[pid]);
     while is_postmaster(&command_line(pid), home.name()) {
-        sleep(MOMENT);
+        sleep(POLL_INTERVAL);
     }
 }
 
 /// Whether a Postgres takes connections where that of this home does, in whatever container it is.
-pub(super) fn answers(home: &Home) -> bool {
+pub(super) fn answers(home: &ClusterHome) -> bool {
     home.socket().is_some_and(|socket| UnixStream::connect(socket).is_ok())
 }
 
 /// Waits until a Postgres that is not used, and that only a janitor in another container can stop,
 /// takes no connections any more.
-pub(super) fn wait_for_silence(home: &Home) -> Result<(), Error> {
+pub(super) fn wait_for_silence(home: &ClusterHome) -> Result<(), Error> {
     let started = Instant::now();
     while answers(home) {
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > KILL_TIMEOUT {
             return Err(Error::InUse { home: home.path().to_owned() });
         }
-        sleep(LOOK);
+        sleep(CONNECT_INTERVAL);
     }
     Ok(())
 }
 
 /// Removes a home whose Postgres has ended, with the folder of its socket.
-pub(super) fn remove(home: &Home) -> Result<(), Error> {
-    if let (None, Some(folder)) = (home.near_socket(), home.socket_folder()) {
+pub(super) fn remove(home: &ClusterHome) -> Result<(), Error> {
+    if let (None, Some(folder)) = (home.home_socket_folder(), home.socket_folder()) {
         // Fails where there is more in it, which is not ours.
         drop((remove_socket(home), fs::remove_dir(folder)));
     }
@@ -91,20 +91,20 @@ pub(super) fn remove(home: &Home) -> Result<(), Error> {
 }
 
 /// The socket folder that the pid file names.
-pub(super) fn socket_folder(home: &Home) -> Option<String> {
+pub(super) fn socket_folder(home: &ClusterHome) -> Option<String> {
     let text = fs::read_to_string(home.pid_file()).ok()?;
-    text.lines().nth(SOCKET_LINE).map(ToOwned::to_owned)
+    text.lines().nth(SOCKET_FOLDER_LINE).map(ToOwned::to_owned)
 }
 
 /// Clears away what a dead postmaster left, so that a new one can start. Only under the start
 /// lock, or with the users lock held exclusively, and with a socket folder that is private.
-pub(super) fn clear_remains(home: &Home, identity: &Identity) -> Result<(), Error> {
-    kill_stragglers(home);
-    disarm_pid_file(home, identity)?;
+pub(super) fn remove_stale_files(home: &ClusterHome, identity: &ProcessUsers) -> Result<(), Error> {
+    kill_orphans(home);
+    invalidate_pid_file(home, identity)?;
     remove_socket(home)
 }
 
-fn remove_socket(home: &Home) -> Result<(), Error> {
+fn remove_socket(home: &ClusterHome) -> Result<(), Error> {
     let Some(socket) = home.socket() else { return Ok(()) };
     let lock = format!(".s.PGSQL.{PORT}.lock");
     for path in [socket.with_file_name(&lock), socket] {
@@ -115,52 +115,52 @@ fn remove_socket(home: &Home) -> Result<(), Error> {
 
 /// Ends what outlived its postmaster, for while one back end is busy no new postmaster starts. What
 /// it had committed is safe, and the rest its client will be told was lost.
-pub(super) fn kill_stragglers(home: &Home) {
+pub(super) fn kill_orphans(home: &ClusterHome) {
     // Told to quit, a postmaster whose files were removed still gives its shared memory back.
-    for (signal_name, patience) in [("QUIT", Duration::from_secs(1)), ("KILL", PATIENCE)] {
-        let found = stragglers(home);
+    for (signal_name, patience) in [("QUIT", Duration::from_secs(1)), ("KILL", KILL_TIMEOUT)] {
+        let found = orphans(home);
         if found.is_empty() {
             return;
         }
         signal(signal_name, &found);
         let started = Instant::now();
-        while !stragglers(home).is_empty() && started.elapsed() < patience {
-            sleep(MOMENT);
+        while !orphans(home).is_empty() && started.elapsed() < patience {
+            sleep(POLL_INTERVAL);
         }
     }
 }
 
 /// Takes the dead pid out of `postmaster.pid`, which may by now be a zombie's or another program's.
 /// The file must stay: its shared-memory line is how Postgres notices back ends that live on.
-fn disarm_pid_file(home: &Home, identity: &Identity) -> Result<(), Error> {
+fn invalidate_pid_file(home: &ClusterHome, identity: &ProcessUsers) -> Result<(), Error> {
     let path = home.pid_file();
     let Ok(text) = fs::read(&path) else {
         return Ok(());
     };
-    let Some(text) = disarmed(&text) else {
+    let Some(text) = with_invalid_pid(&text) else {
         return remove_file(&path);
     };
     // Written beside and moved, so that the file is whole at any moment and a link is not followed.
-    let fresh = home.path().join("postmaster.pid.new");
-    fs::write(&fresh, text).map_err(|e| Error::io("write", &fresh, e))?;
-    identity.give(&fresh)?;
-    fs::rename(&fresh, &path).map_err(|e| Error::io("replace", &path, e))
+    let temporary = home.path().join("postmaster.pid.new");
+    fs::write(&temporary, text).map_err(|e| Error::io("write", &temporary, e))?;
+    identity.transfer_ownership(&temporary)?;
+    fs::rename(&temporary, &path).map_err(|e| Error::io("replace", &path, e))
 }
 
 /// The pid file with a pid that no process can have; none if it is not even a pid file, such as
 /// the empty one that a full disk leaves.
-fn disarmed(text: &[u8]) -> Option<Vec<u8>> {
-    pid_in(text)?;
+fn with_invalid_pid(text: &[u8]) -> Option<Vec<u8>> {
+    parse_pid(text)?;
     let rest = text.iter().position(|byte| *byte == b'\n').map_or(&[][..], |end| &text[end..]);
     Some([i32::MAX.to_string().as_bytes(), rest].concat())
 }
 
-fn pid_in(text: &[u8]) -> Option<u32> {
+fn parse_pid(text: &[u8]) -> Option<u32> {
     let line = text.split(|byte| *byte == b'\n').next()?;
     std::str::from_utf8(line).ok()?.trim().parse().ok()
 }
 
-fn ends_ready(text: &[u8]) -> bool {
+fn has_ready_line(text: &[u8]) -> bool {
     text.trim_ascii_end().ends_with(b"\nready")
 }
 
@@ -172,16 +172,16 @@ fn remove_file(path: &Path) -> Result<(), Error> {
 }
 
 /// Every process of the cluster.
-fn stragglers(home: &Home) -> Vec<u32> {
+fn orphans(home: &ClusterHome) -> Vec<u32> {
     let name = home.name();
     let processes = processes().into_iter();
-    let named = processes.filter(|(_, line)| is_postmaster(line, name) || is_back_end(line, name));
-    named.map(|(pid, _)| pid).filter(|pid| may_be_ours(*pid, home)).collect()
+    let named = processes.filter(|(_, line)| is_postmaster(line, name) || is_backend(line, name));
+    named.map(|(pid, _)| pid).filter(|pid| may_belong_to(*pid, home)).collect()
 }
 
 /// Whether a process runs as the owner of the data: anybody can call theirs what they like. Where
 /// the data is gone, nobody knows.
-fn may_be_ours(pid: u32, home: &Home) -> bool {
+fn may_belong_to(pid: u32, home: &ClusterHome) -> bool {
     fs::metadata(home.data()).map_or(true, |data| owner(pid) == Some(data.uid()))
 }
 
@@ -191,13 +191,13 @@ fn is_postmaster(line: &str, name: &str) -> bool {
 }
 
 /// The title that Postgres gives its other processes.
-fn is_back_end(line: &str, name: &str) -> bool {
+fn is_backend(line: &str, name: &str) -> bool {
     line.starts_with(&format!("postgres: {name}: "))
 }
 
 /// Sends a signal through the shell: the standard library has no call for it.
 fn signal(name: &str, pids: &[u32]) {
-    let mut command = bare_command(Path::new("/bin/sh"));
+    let mut command = clean_command(Path::new("/bin/sh"));
     command.args(["-c", "kill -s \"$0\" \"$@\"", name]);
     command.args(pids.iter().map(ToString::to_string));
     // A pid that is gone already is what we want.
@@ -218,7 +218,7 @@ fn owner(pid: u32) -> Option<u32> {
 #[cfg(not(target_os = "linux"))]
 fn owner(pid: u32) -> Option<u32> {
     let output =
-        bare_command(Path::new("ps")).args(["-o", "uid=", "-p", &pid.to_string()]).output();
+        clean_command(Path::new("ps")).args(["-o", "uid=", "-p", &pid.to_string()]).output();
     String::from_utf8_lossy(&output.ok()?.stdout).trim().parse().ok()
 }
 
@@ -237,7 +237,7 @@ fn command_line(pid: u32) -> String {
 
 #[cfg(not(target_os = "linux"))]
 fn processes() -> Vec<(u32, String)> {
-    let output = bare_command(Path::new("ps")).args(["-axww", "-o", "pid=,args="]).output();
+    let output = clean_command(Path::new("ps")).args(["-axww", "-o", "pid=,args="]).output();
     let text = output.map(|it| it.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines = text.lines().filter_map(|line| line.trim_start().split_once(' '));
@@ -246,18 +246,18 @@ fn processes() -> Vec<(u32, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{disarmed, ends_ready, is_back_end, is_postmaster};
+    use super::{has_ready_line, is_backend, is_postmaster, with_invalid_pid};
 
     #[test]
     fn repairing_the_pid_file_changes_the_pid_alone() {
         let before = b"123\n/data\n1690000000\n5432\n/socket\n\n  786 0\nready   \n";
         let after = b"2147483647\n/data\n1690000000\n5432\n/socket\n\n  786 0\nready   \n";
-        assert_eq!(disarmed(before).as_deref(), Some(&after[..]));
-        assert_eq!(disarmed(after).as_deref(), Some(&after[..]));
-        assert!(ends_ready(after) && !ends_ready(b"1\n/data\nstarting\n"));
-        assert_eq!(disarmed(b"77").as_deref(), Some(&b"2147483647"[..]));
-        assert_eq!(disarmed(b""), None);
-        assert_eq!(disarmed(b"root:x:0\n1\n"), None);
+        assert_eq!(with_invalid_pid(before).as_deref(), Some(&after[..]));
+        assert_eq!(with_invalid_pid(after).as_deref(), Some(&after[..]));
+        assert!(has_ready_line(after) && !has_ready_line(b"1\n/data\nstarting\n"));
+        assert_eq!(with_invalid_pid(b"77").as_deref(), Some(&b"2147483647"[..]));
+        assert_eq!(with_invalid_pid(b""), None);
+        assert_eq!(with_invalid_pid(b"root:x:0\n1\n"), None);
     }
 
     #[test]
@@ -266,8 +266,8 @@ mod tests {
         assert!(is_postmaster(postmaster, "tenantry-1"));
         assert!(!is_postmaster(postmaster, "tenantry-11"));
         assert!(!is_postmaster("", "tenantry-1"));
-        assert!(is_back_end("postgres: tenantry-1: checkpointer ", "tenantry-1"));
-        assert!(!is_back_end("postgres: tenantry-11: checkpointer ", "tenantry-1"));
-        assert!(!is_back_end("psql -h /tmp/tenantry-1 ", "tenantry-1"));
+        assert!(is_backend("postgres: tenantry-1: checkpointer ", "tenantry-1"));
+        assert!(!is_backend("postgres: tenantry-11: checkpointer ", "tenantry-1"));
+        assert!(!is_backend("psql -h /tmp/tenantry-1 ", "tenantry-1"));
     }
 }

@@ -12,24 +12,24 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::find::Binaries;
-use super::home::Home;
-use super::privileges::Identity;
-use super::process::{self, MOMENT};
-use super::{Cluster, Error, Settings};
+use super::home::ClusterHome;
+use super::installation::Binaries;
+use super::privileges::ProcessUsers;
+use super::process::{self, POLL_INTERVAL};
+use super::{Cluster, ClusterSettings, Error};
 
 /// How long our own use of a cluster may take to end.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an upgrade did.
 #[derive(Debug)]
-pub struct Upgraded {
+pub struct UpgradeOutcome {
     /// The version that the data had.
     pub from: String,
     /// The version that it has.
     pub to: String,
     /// Where the old data is kept.
-    pub kept: PathBuf,
+    pub old_data: PathBuf,
 }
 
 /// Moves the cluster of `settings` to the programs in `to`, or to the newest that are installed.
@@ -40,16 +40,16 @@ pub struct Upgraded {
 /// A cluster that is in use, either Postgres missing, or what `copy` says; the old data is as it
 /// was.
 pub fn upgrade<E: From<Error>>(
-    settings: &Settings,
+    settings: &ClusterSettings,
     to: Option<&Path>,
     copy: impl FnOnce(&Cluster, &Cluster, &Path) -> Result<(), E>,
-) -> Result<Option<Upgraded>, E> {
-    let identity = Identity::current()?;
-    let home = Home::settle(&settings.home, &identity)?;
+) -> Result<Option<UpgradeOutcome>, E> {
+    let identity = ProcessUsers::current()?;
+    let home = ClusterHome::prepare(&settings.home, &identity)?;
     let Some(major) = home.major()? else {
         return Err(Error::NotACluster { data: home.data() }.into());
     };
-    let newest = Binaries::find(to, None, &identity.for_data_in(&home))?;
+    let newest = Binaries::find(to, None, &identity.for_existing_data(&home))?;
     if newest.version.major() <= major {
         return Ok(None);
     }
@@ -60,38 +60,39 @@ pub fn upgrade<E: From<Error>>(
         // Another upgrade was faster.
         return Err(Error::InUse { home: home.path().to_owned() }.into());
     }
-    let (beside, apart) = (home.of_upgrade(), home.of_upgraded());
-    remove(&beside)?;
-    remove(&apart)?;
+    let (new_home, apart) = (home.of_upgrade(), home.of_upgraded());
+    remove_home(&new_home)?;
+    remove_home(&apart)?;
 
-    let copied = copy_beside(settings, [&home, &apart, &beside], &newest, copy);
-    remove(&apart)?;
+    let copied = copy_beside(settings, [&home, &apart, &new_home], &newest, copy);
+    remove_home(&apart)?;
     let (from, to) = match copied {
         Ok(versions) => versions,
         Err(failure) => {
-            remove(&beside)?;
+            remove_home(&new_home)?;
             return Err(failure);
         }
     };
     let kept = home.path().join(format!("data.{major}"));
-    replace(&home.data(), &kept, &beside.data())?;
-    remove(&beside)?;
-    Ok(Some(Upgraded { from, to, kept }))
+    replace_data(&home.data(), &kept, &new_home.data())?;
+    remove_home(&new_home)?;
+    Ok(Some(UpgradeOutcome { from, to, old_data: kept }))
 }
 
 /// Copies the data of `home`, run from `apart`, to a new cluster in `beside`, and stops both. The
 /// versions of both.
 fn copy_beside<E: From<Error>>(
-    settings: &Settings,
-    [home, apart, beside]: [&Home; 3],
+    settings: &ClusterSettings,
+    [home, apart, beside]: [&ClusterHome; 3],
     newest: &Binaries,
     copy: impl FnOnce(&Cluster, &Cluster, &Path) -> Result<(), E>,
 ) -> Result<(String, String), E> {
     create_folder(apart.path())?;
     let linked = symlink(home.data(), apart.data());
     linked.map_err(|e| Error::io("link", &apart.data(), e))?;
-    let old = Cluster::start(&Settings { home: apart.path().to_owned(), ..settings.clone() })?;
-    let new_settings = Settings {
+    let old =
+        Cluster::start(&ClusterSettings { home: apart.path().to_owned(), ..settings.clone() })?;
+    let new_settings = ClusterSettings {
         home: beside.path().to_owned(),
         bin_dir: Some(newest.folder().to_owned()),
         ..settings.clone()
@@ -102,7 +103,7 @@ fn copy_beside<E: From<Error>>(
     let versions = (old.version().to_owned(), new.version().to_owned());
     let copied = copy(&old, &new, &folder);
     drop((old, new));
-    let _ended = [end(apart)?, end(beside)?];
+    let _ended = [stop_and_lock(apart)?, stop_and_lock(beside)?];
     copied.map(|()| versions)
 }
 
@@ -111,7 +112,7 @@ fn create_folder(path: &Path) -> Result<(), Error> {
 }
 
 /// Puts the new data in the place of the old.
-fn replace(data: &Path, kept: &Path, new: &Path) -> Result<(), Error> {
+fn replace_data(data: &Path, kept: &Path, new: &Path) -> Result<(), Error> {
     let rename =
         |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| Error::io("move", from, e));
     rename(data, kept)?;
@@ -122,17 +123,17 @@ fn replace(data: &Path, kept: &Path, new: &Path) -> Result<(), Error> {
 
 /// Stops the Postgres of a cluster and keeps others from using it. One in another container on the
 /// same files has no pid that means anything here: its janitor stops it, which needs the lock.
-fn take_over(home: &Home) -> Result<File, Error> {
-    let users = lock_alone(home, Duration::ZERO)?;
+fn take_over(home: &ClusterHome) -> Result<File, Error> {
+    let users = lock_exclusively(home, Duration::ZERO)?;
     process::stop(home);
-    process::kill_stragglers(home);
+    process::kill_orphans(home);
     if !process::answers(home) {
         return Ok(users);
     }
     drop(users);
     process::wait_for_silence(home)?;
     // Its janitor holds it until the last of it has ended.
-    let users = lock_alone(home, process::PATIENCE)?;
+    let users = lock_exclusively(home, process::KILL_TIMEOUT)?;
     if process::answers(home) {
         return Err(Error::InUse { home: home.path().to_owned() });
     }
@@ -140,34 +141,34 @@ fn take_over(home: &Home) -> Result<File, Error> {
 }
 
 /// Stops the Postgres of a cluster that nobody uses any more, and keeps others from using it.
-fn end(home: &Home) -> Result<File, Error> {
-    let users = lock_alone(home, PATIENCE)?;
+fn stop_and_lock(home: &ClusterHome) -> Result<File, Error> {
+    let users = lock_exclusively(home, RELEASE_TIMEOUT)?;
     process::stop(home);
-    process::kill_stragglers(home);
+    process::kill_orphans(home);
     Ok(users)
 }
 
-fn lock_alone(home: &Home, patience: Duration) -> Result<File, Error> {
+fn lock_exclusively(home: &ClusterHome, patience: Duration) -> Result<File, Error> {
     let users = home.open_users_lock()?;
     let started = Instant::now();
     while users.try_lock().is_err() {
         if started.elapsed() > patience {
             return Err(Error::InUse { home: home.path().to_owned() });
         }
-        sleep(MOMENT);
+        sleep(POLL_INTERVAL);
     }
     Ok(users)
 }
 
 /// Removes a home that is not used any more, such as one that an upgrade left that was cut off.
-fn remove(home: &Home) -> Result<(), Error> {
+fn remove_home(home: &ClusterHome) -> Result<(), Error> {
     if !home.path().exists() {
         return Ok(());
     }
     // Whoever keeps its Postgres running has to be gone first.
-    let _users = lock_alone(home, PATIENCE);
+    let _users = lock_exclusively(home, RELEASE_TIMEOUT);
     process::stop(home);
-    process::kill_stragglers(home);
+    process::kill_orphans(home);
     process::wait_for_silence(home)?;
     process::remove(home)
 }

@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::account::{Account, AccountHandle, NewAccount, PersonName};
 use crate::model::ids::{AccountId, KeyId, OrganizationId};
 use crate::model::plan::Plan;
-use crate::repo::{OnConstraints, violated_constraint};
+use crate::repo::{MapConstraintViolations, violated_constraint};
 
 /// What the database says when a handle is taken.
 pub(super) const HANDLE_TAKEN: (&str, &str) =
@@ -24,7 +24,7 @@ pub async fn insert(db: &mut PgConnection, account: &NewAccount<'_>) -> Result<(
                                last_login_at, created_at, updated_at)
          values ($1, $2, $3, $4, $5, $6, null, $7, $7)",
         account.id.uuid(),
-        account.home.0,
+        account.home_organization.0,
         account.email.as_str(),
         account.name.map(PersonName::as_str),
         account.handle.as_str(),
@@ -34,18 +34,15 @@ pub async fn insert(db: &mut PgConnection, account: &NewAccount<'_>) -> Result<(
     .execute(db)
     .await;
     if done.as_ref().is_err_and(|error| violated_constraint(error) == Some("accounts_email_key")) {
-        return Err(Error::new(Kind::EmailTaken, "An account with this email already exists"));
+        return Err(Error::new(ErrorKind::EmailTaken, "An account with this email already exists"));
     }
-    done.on_constraints(&[HANDLE_TAKEN])?;
+    done.map_constraint_violations(&[HANDLE_TAKEN])?;
     Ok(())
 }
 
 /// The key that the account's person was given at signup, the account held against change until the
 /// transaction ends. Behind the walls of the home organization, too.
-///
-/// # Errors
-/// The database's own.
-pub async fn hold_default_key(db: &mut PgConnection, id: AccountId) -> Result<Option<KeyId>> {
+pub async fn lock_default_key(db: &mut PgConnection, id: AccountId) -> Result<Option<KeyId>> {
     let key = sqlx::query_scalar!(
         "select default_key_id from accounts where id = $1 for no key update",
         id.uuid(),
@@ -110,9 +107,6 @@ impl From<Row> for Account {
 }
 
 /// An account that was not deleted.
-///
-/// # Errors
-/// The database's own.
 pub async fn find(db: &mut PgConnection, id: AccountId) -> Result<Option<Account>> {
     let row = sqlx::query_as!(
         Row,
@@ -132,7 +126,7 @@ pub async fn find(db: &mut PgConnection, id: AccountId) -> Result<Option<Account
 }
 
 /// What signing in, and everything about passwords, is judged by.
-pub struct Locked {
+pub struct AccountCredentials {
     /// The account.
     pub id: AccountId,
     /// Its address.
@@ -151,7 +145,7 @@ pub struct Locked {
     pub default_key: Option<KeyId>,
 }
 
-struct LockedRow {
+struct CredentialsRow {
     id: Uuid,
     email: String,
     password_hash: Option<String>,
@@ -162,8 +156,8 @@ struct LockedRow {
     default_key_id: Option<Uuid>,
 }
 
-impl From<LockedRow> for Locked {
-    fn from(row: LockedRow) -> Self {
+impl From<CredentialsRow> for AccountCredentials {
+    fn from(row: CredentialsRow) -> Self {
         Self {
             id: AccountId::from_uuid(row.id),
             email: row.email,
@@ -178,12 +172,12 @@ impl From<LockedRow> for Locked {
 }
 
 /// The account with this address, if there is one; not locked.
-///
-/// # Errors
-/// The database's own.
-pub async fn find_by_email(db: &mut PgConnection, email: &str) -> Result<Option<Locked>> {
+pub async fn find_by_email(
+    db: &mut PgConnection,
+    email: &str,
+) -> Result<Option<AccountCredentials>> {
     let row = sqlx::query_as!(
-        LockedRow,
+        CredentialsRow,
         r#"select id, email as "email!", password_hash, password_version,
                   is_active, verified_at is not null as "is_verified!",
                   proven_at is not null as "is_proven!", default_key_id
@@ -192,18 +186,18 @@ pub async fn find_by_email(db: &mut PgConnection, email: &str) -> Result<Option<
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(Locked::from))
+    Ok(row.map(AccountCredentials::from))
 }
 
 /// The account, held against change until the transaction ends.
 ///
-/// Invariant: accounts are held first of all ([`super::organizations::hold`]).
+/// Invariant: accounts are held first of all ([`super::organizations::lock`]).
 ///
 /// # Errors
 /// Not found where it was deleted.
-pub async fn lock(db: &mut PgConnection, id: AccountId) -> Result<Locked> {
+pub async fn lock(db: &mut PgConnection, id: AccountId) -> Result<AccountCredentials> {
     let row = sqlx::query_as!(
-        LockedRow,
+        CredentialsRow,
         r#"select id, email as "email!", password_hash, password_version,
                   is_active, verified_at is not null as "is_verified!",
                   proven_at is not null as "is_proven!", default_key_id
@@ -212,16 +206,16 @@ pub async fn lock(db: &mut PgConnection, id: AccountId) -> Result<Locked> {
     )
     .fetch_optional(db)
     .await?;
-    row.map(Locked::from).ok_or_else(|| Error::not_found("There is no such account"))
+    row.map(AccountCredentials::from).ok_or_else(|| Error::not_found("There is no such account"))
 }
 
 /// The account with this address, held as by [`lock`], if there is one.
-///
-/// # Errors
-/// The database's own.
-pub async fn lock_by_email(db: &mut PgConnection, email: &str) -> Result<Option<Locked>> {
+pub async fn lock_by_email(
+    db: &mut PgConnection,
+    email: &str,
+) -> Result<Option<AccountCredentials>> {
     let row = sqlx::query_as!(
-        LockedRow,
+        CredentialsRow,
         r#"select id, email as "email!", password_hash, password_version,
                   is_active, verified_at is not null as "is_verified!",
                   proven_at is not null as "is_proven!", default_key_id
@@ -230,15 +224,15 @@ pub async fn lock_by_email(db: &mut PgConnection, email: &str) -> Result<Option<
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(Locked::from))
+    Ok(row.map(AccountCredentials::from))
 }
 
 /// Where it is written down what the account's person does with it: in the trail of the home
 /// organization as long as they have a seat there and it is there; then in the deployment's own.
-///
-/// # Errors
-/// The database's own.
-pub async fn trail_of(db: &mut PgConnection, id: AccountId) -> Result<OrganizationId> {
+pub async fn find_audit_organization(
+    db: &mut PgConnection,
+    id: AccountId,
+) -> Result<OrganizationId> {
     let home = sqlx::query_scalar!(
         "select o.id from accounts a
          join organizations o on o.id = a.home_organization_id and o.deleted_at is null
@@ -252,10 +246,7 @@ pub async fn trail_of(db: &mut PgConnection, id: AccountId) -> Result<Organizati
 }
 
 /// Notes that the account's person signed in.
-///
-/// # Errors
-/// The database's own.
-pub async fn signed_in(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<()> {
+pub async fn record_sign_in(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!("update accounts set last_login_at = $2 where id = $1", id.uuid(), at)
         .execute(db)
         .await?;
@@ -263,9 +254,6 @@ pub async fn signed_in(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) 
 }
 
 /// Sets another password's hash.
-///
-/// # Errors
-/// The database's own.
 pub async fn set_password(db: &mut PgConnection, id: AccountId, hash: &str) -> Result<()> {
     sqlx::query!(
         "update accounts set password_hash = $2, password_version = password_version + 1
@@ -279,10 +267,7 @@ pub async fn set_password(db: &mut PgConnection, id: AccountId, hash: &str) -> R
 }
 
 /// Sets a newer hash of the same password.
-///
-/// # Errors
-/// The database's own.
-pub async fn renew_hash(db: &mut PgConnection, id: AccountId, hash: &str) -> Result<()> {
+pub async fn update_password_hash(db: &mut PgConnection, id: AccountId, hash: &str) -> Result<()> {
     sqlx::query!("update accounts set password_hash = $2 where id = $1", id.uuid(), hash)
         .execute(db)
         .await?;
@@ -290,10 +275,11 @@ pub async fn renew_hash(db: &mut PgConnection, id: AccountId, hash: &str) -> Res
 }
 
 /// Records that the address is proven, and so verified; whether it was not proven before.
-///
-/// # Errors
-/// The database's own.
-pub async fn prove(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<bool> {
+pub async fn mark_email_proven(
+    db: &mut PgConnection,
+    id: AccountId,
+    at: DateTime<Utc>,
+) -> Result<bool> {
     let done = sqlx::query!(
         "update accounts
          set verified_at = coalesce(verified_at, $2), proven_at = $2, updated_at = $2
@@ -307,20 +293,17 @@ pub async fn prove(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> R
 }
 
 /// Changes whether the account's person is told by mail of what concerns its security.
-///
-/// # Errors
-/// The database's own.
 pub async fn set_security_mails(
     db: &mut PgConnection,
     id: AccountId,
-    are_wanted: bool,
+    enabled: bool,
     at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
         "update accounts set security_mails = $2, updated_at = $3
          where id = $1 and deleted_at is null",
         id.uuid(),
-        are_wanted,
+        enabled,
         at,
     )
     .execute(db)
@@ -350,14 +333,11 @@ pub async fn update(
     )
     .execute(db)
     .await
-    .on_constraints(&[HANDLE_TAKEN])?;
+    .map_constraint_violations(&[HANDLE_TAKEN])?;
     Ok(())
 }
 
 /// Deletes the person from the account: what is left is a row that nobody can be known by.
-///
-/// # Errors
-/// The database's own.
 pub async fn delete(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
         "update accounts
@@ -374,9 +354,6 @@ pub async fn delete(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> 
 
 /// Removes up to 1,000 rows of accounts that were deleted more than this many days ago and that
 /// nothing refers to; how many. Nobody is known by them.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let done = sqlx::query!(
         "delete from accounts where id = any(array(

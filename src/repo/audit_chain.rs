@@ -10,9 +10,9 @@ use sqlx::{Decode, PgConnection, Type};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::model::audit_chain::Link;
-use crate::model::audit_digest::StoredEvent;
-use crate::model::audit_seal::{Pruned, SignedHead};
+use crate::model::audit_chain::ChainLink;
+use crate::model::audit_digest::AuditEventRow;
+use crate::model::audit_seal::{PrunedPrefix, SignedHead};
 use crate::model::ids::OrganizationId;
 
 /// Microseconds from 1970, in UTC, to the beginning of Postgres's count.
@@ -40,12 +40,12 @@ impl<'r> Decode<'r, Postgres> for Micros {
 
 /// 32 bytes as the database holds them. What is of another length is none of ours, and fits
 /// nothing.
-pub(super) fn digest(bytes: Vec<u8>) -> [u8; 32] {
+pub(super) fn to_digest(bytes: Vec<u8>) -> [u8; 32] {
     bytes.try_into().unwrap_or_default()
 }
 
 /// A published head as the database holds it, where there is one.
-pub(super) fn signed_head(
+pub(super) fn to_signed_head(
     (position, end): (Option<i64>, Option<Vec<u8>>),
     unsigned_until: Option<i64>,
     (pruned_until, pruned_digest): (Option<i64>, Option<Vec<u8>>),
@@ -53,11 +53,11 @@ pub(super) fn signed_head(
 ) -> Option<SignedHead> {
     Some(SignedHead {
         position: position?,
-        digest: digest(end?),
+        digest: to_digest(end?),
         unsigned_until: unsigned_until?,
-        pruned: Pruned { until: pruned_until?, digest: digest(pruned_digest?) },
+        pruned: PrunedPrefix { until: pruned_until?, digest: to_digest(pruned_digest?) },
         pepper_id: pepper_id?,
-        mac: digest(mac?),
+        mac: to_digest(mac?),
     })
 }
 
@@ -92,30 +92,30 @@ struct Row {
     head_mac: Option<Vec<u8>>,
 }
 
-impl From<Row> for Link {
+impl From<Row> for ChainLink {
     fn from(mut row: Row) -> Self {
         Self {
             organization: OrganizationId(row.organization_id),
-            head: signed_head(
+            head: to_signed_head(
                 (row.head_position, row.head_digest.take()),
                 row.head_unsigned_until,
                 (row.head_pruned_until, row.head_pruned_digest.take()),
                 (row.head_pepper_id.take(), row.head_mac.take()),
             ),
             position: row.position,
-            digest: digest(std::mem::take(&mut row.digest)),
-            seal: row.seal.take().map(digest),
-            event: row.event_id,
+            digest: to_digest(std::mem::take(&mut row.digest)),
+            seal: row.seal.take().map(to_digest),
+            event_id: row.event_id,
             handle: std::mem::take(&mut row.handle),
-            stored: row.event(),
+            stored: row.into_event(),
         }
     }
 }
 
 impl Row {
     /// Where the event is there, so are all columns that can not be null.
-    fn event(self) -> Option<StoredEvent> {
-        Some(StoredEvent {
+    fn into_event(self) -> Option<AuditEventRow> {
+        Some(AuditEventRow {
             id: self.event_id,
             organization: OrganizationId(self.owner?),
             event_type: self.event_type?,
@@ -130,7 +130,9 @@ impl Row {
             detail: self.detail?.0.get().to_owned(),
             created_at: self.created_at?.0,
             seal: match (self.nonce, self.pepper_id, self.mac) {
-                (Some(nonce), Some(pepper_id), Some(mac)) => Some((nonce, pepper_id, digest(mac))),
+                (Some(nonce), Some(pepper_id), Some(mac)) => {
+                    Some((nonce, pepper_id, to_digest(mac)))
+                }
                 _ => None,
             },
         })
@@ -139,14 +141,11 @@ impl Row {
 
 /// At most `limit` links, chain after chain: those behind the link with this organization and
 /// position, each with its event and its organization's published head.
-///
-/// # Errors
-/// The database's own.
-pub async fn links(
+pub async fn list_links(
     db: &mut PgConnection,
     (of, position): (OrganizationId, i64),
     limit: i64,
-) -> Result<Vec<Link>> {
+) -> Result<Vec<ChainLink>> {
     let rows = sqlx::query_as!(
         Row,
         r#"select l.organization_id, coalesce(o.handle, l.organization_id::text) as "handle!",
@@ -173,16 +172,13 @@ pub async fn links(
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(Link::from).collect())
+    Ok(rows.into_iter().map(ChainLink::from).collect())
 }
 
 /// Which of the next `limit` events after the place `after` have no link in their organization's
 /// chain, behind what retention removed: their organizations' handles and their places; and the
 /// place of the last event that was looked at, if any was.
-///
-/// # Errors
-/// The database's own.
-pub async fn without_link(
+pub async fn list_unlinked_events(
     db: &mut PgConnection,
     after: i64,
     limit: i64,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::{Error, Result};
-use crate::model::audit::{AuditEvent, EventFilter, EventType, RecordedEvent};
+use crate::model::audit::{AuditEventFilter, EventType, NewAuditEvent, RecordedEvent};
 use crate::model::audit_detail;
 use crate::model::ids::OrganizationId;
 
@@ -14,14 +14,11 @@ use crate::model::ids::OrganizationId;
 ///
 /// Invariant: who adds to several organizations' trails does so in the order of their ids, so that
 /// nobody who has the turn in one waits for who has it in the other.
-///
-/// # Errors
-/// The database's own.
-pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()> {
+pub async fn insert(db: &mut PgConnection, event: &NewAuditEvent<'_>) -> Result<()> {
     // What is signed is what is stored.
     let detail = audit_detail::bounded(&event.detail);
-    let event = &AuditEvent { detail, ..event.clone() };
-    let seal = event.trail.signer.sign(event);
+    let event = &NewAuditEvent { detail, ..event.clone() };
+    let seal = event.audit.signer.sign(event);
     let seal = seal.ok_or_else(|| Error::internal("no pepper to sign audit events under"))?;
     sqlx::query_scalar!(
         "insert into audit_events (organization_id, event_type, actor, target, method, path,
@@ -35,14 +32,14 @@ pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()>
         event.event_type.as_str(),
         event.actor,
         event.target,
-        event.trail.method,
-        event.trail.path,
-        event.trail.status.and_then(|status| i16::try_from(status).ok()),
-        event.trail.address.map(|address| address.to_string()),
-        event.trail.request_id,
+        event.audit.method,
+        event.audit.path,
+        event.audit.status.and_then(|status| i16::try_from(status).ok()),
+        event.audit.address.map(|address| address.to_string()),
+        event.audit.request_id,
         event.key_display_id,
         event.detail,
-        event.trail.at,
+        event.audit.at,
         seal.nonce,
         seal.pepper_id,
         &seal.mac[..],
@@ -55,10 +52,7 @@ pub async fn insert(db: &mut PgConnection, event: &AuditEvent<'_>) -> Result<()>
 
 /// Adds the links of what the transaction inserted so far, which is otherwise done when it commits,
 /// and forgets their keys: each event of a transaction reads through the keys of all.
-///
-/// # Errors
-/// The database's own.
-pub async fn link(tx: &mut PgConnection) -> Result<()> {
+pub async fn link_inserted(tx: &mut PgConnection) -> Result<()> {
     let link = "set constraints audit_events_link immediate;
                 set constraints audit_events_link deferred";
     sqlx::raw_sql(link).execute(&mut *tx).await?;
@@ -102,13 +96,10 @@ impl From<Row> for RecordedEvent {
 
 /// At most `limit` rows of the organization's trail, newest first: those before the place
 /// `after`, or the newest.
-///
-/// # Errors
-/// The database's own.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
-    filter: &EventFilter,
+    filter: &AuditEventFilter,
     after: Option<i64>,
     limit: i64,
 ) -> Result<Vec<RecordedEvent>> {
@@ -138,13 +129,10 @@ pub async fn list(
 
 /// A part of the organization's trail, those rows whose type, actor or target contains `search`,
 /// newest first, and how many there are in all.
-///
-/// # Errors
-/// The database's own.
-pub async fn part(
+pub async fn list_page(
     db: &mut PgConnection,
     organization: OrganizationId,
-    filter: &EventFilter,
+    filter: &AuditEventFilter,
     search: Option<&str>,
     (offset, limit): (i64, i64),
 ) -> Result<(Vec<RecordedEvent>, i64)> {

@@ -6,31 +6,28 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::model::audit_head::Head;
+use crate::model::audit_head::ChainHead;
 use crate::model::audit_seal::{SignedHead, SigningStart};
 use crate::model::ids::OrganizationId;
-use crate::repo::audit_chain::{digest, signed_head};
+use crate::repo::audit_chain::{to_digest, to_signed_head};
 
 /// A chain's end, and what is known of it.
 pub struct ChainEnd {
     /// Whose chain.
     pub organization: OrganizationId,
     /// Its end.
-    pub head: Head,
+    pub head: ChainHead,
     /// The end that was published last.
-    pub published: Option<SignedHead>,
+    pub published_head: Option<SignedHead>,
     /// The digest that the chain has now where that end was.
-    pub digest_there: Option<[u8; 32]>,
+    pub digest_at_published: Option<[u8; 32]>,
     /// The place of the last link without a seal, where it was asked for; else 0.
     pub last_unsealed: i64,
 }
 
 /// The ends of the chains of at most `limit` organizations, from that with the least id that is at
 /// least `from` on. `with_unsealed` also looks for links without a seal.
-///
-/// # Errors
-/// The database's own.
-pub async fn ends(
+pub async fn list_chain_ends(
     db: &mut PgConnection,
     from: Uuid,
     with_unsealed: bool,
@@ -63,14 +60,18 @@ pub async fn ends(
     .await?;
     let ends = rows.into_iter().map(|row| ChainEnd {
         organization: OrganizationId(row.id),
-        head: Head { organization: row.handle, position: row.position, digest: digest(row.digest) },
-        published: signed_head(
+        head: ChainHead {
+            organization: row.handle,
+            position: row.position,
+            digest: to_digest(row.digest),
+        },
+        published_head: to_signed_head(
             (row.published_position, row.published_digest),
             row.unsigned_until,
             (row.pruned_until, row.pruned_digest),
             (row.pepper_id, row.mac),
         ),
-        digest_there: row.digest_there.map(digest),
+        digest_at_published: row.digest_there.map(to_digest),
         last_unsealed: row.last_unsealed,
     });
     Ok(ends.collect())
@@ -79,10 +80,7 @@ pub async fn ends(
 /// Keeps the ends that were published, in place of those before. Where two servers do so at once,
 /// the later end stays, and one that does not know of what retention removed or another server
 /// vouched for meanwhile is passed over.
-///
-/// # Errors
-/// The database's own.
-pub async fn keep(
+pub async fn store_published(
     db: &mut PgConnection,
     heads: &[(OrganizationId, SignedHead)],
     at: DateTime<Utc>,
@@ -125,10 +123,7 @@ pub async fn keep(
 }
 
 /// The handles of organizations with a published head and no chain.
-///
-/// # Errors
-/// The database's own.
-pub async fn without_chain(db: &mut PgConnection) -> Result<Vec<String>> {
+pub async fn list_heads_without_chain(db: &mut PgConnection) -> Result<Vec<String>> {
     let handles = sqlx::query_scalar!(
         r#"select coalesce(o.handle, h.organization_id::text) as "handle!"
            from audit_heads h left join organizations o on o.id = h.organization_id
@@ -140,10 +135,7 @@ pub async fn without_chain(db: &mut PgConnection) -> Result<Vec<String>> {
 }
 
 /// Since when events carry MACs; `None` where nobody said so yet.
-///
-/// # Errors
-/// The database's own.
-pub async fn signing_start(db: &mut PgConnection) -> Result<Option<SigningStart>> {
+pub async fn find_signing_start(db: &mut PgConnection) -> Result<Option<SigningStart>> {
     let row = sqlx::query!(
         "select started_at, unsigned_until, pepper_id, mac from audit_signing
          where organization_id = $1",
@@ -155,14 +147,11 @@ pub async fn signing_start(db: &mut PgConnection) -> Result<Option<SigningStart>
         started_at: row.started_at,
         unsigned_until: row.unsigned_until,
         pepper_id: row.pepper_id,
-        mac: digest(row.mac),
+        mac: to_digest(row.mac),
     }))
 }
 
 /// Whether there are events, and whether any of them carries a MAC.
-///
-/// # Errors
-/// The database's own.
 pub async fn has_events(db: &mut PgConnection) -> Result<(bool, bool)> {
     let row = sqlx::query!(
         r#"select exists (select from audit_events) as "any!",
@@ -175,10 +164,7 @@ pub async fn has_events(db: &mut PgConnection) -> Result<(bool, bool)> {
 
 /// Keeps since when events carry MACs. Of servers that start together, the first says it; `renewed`
 /// writes what is there anew.
-///
-/// # Errors
-/// The database's own.
-pub async fn put_signing_start(
+pub async fn store_signing_start(
     db: &mut PgConnection,
     start: &SigningStart,
     renewed: bool,

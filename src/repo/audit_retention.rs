@@ -7,10 +7,10 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::model::audit_seal::SignedHead;
 use crate::model::ids::OrganizationId;
-use crate::repo::audit_chain::signed_head;
+use crate::repo::audit_chain::to_signed_head;
 
 /// An organization with a published head.
-pub struct Pruning {
+pub struct PruningCandidate {
     /// Whose chain.
     pub organization: OrganizationId,
     /// Whether its first event that is left is older than asked, and a later head was published.
@@ -21,15 +21,12 @@ pub struct Pruning {
 
 /// At most `limit` organizations, from that with the least id that is at least `from` on, and
 /// whether they have events that are older than `before`.
-///
-/// # Errors
-/// The database's own.
 pub async fn list(
     db: &mut PgConnection,
     from: Uuid,
     before: DateTime<Utc>,
     limit: i64,
-) -> Result<Vec<Pruning>> {
+) -> Result<Vec<PruningCandidate>> {
     let rows = sqlx::query!(
         r#"select h.organization_id, h.unsigned_until > h.pruned_until as "has_unsigned!",
                   h.position > h.pruned_until + 1 and coalesce(e.created_at < $2, true)
@@ -46,7 +43,7 @@ pub async fn list(
     )
     .fetch_all(db)
     .await?;
-    let listed = rows.into_iter().map(|row| Pruning {
+    let listed = rows.into_iter().map(|row| PruningCandidate {
         organization: OrganizationId(row.organization_id),
         is_due: row.is_due,
         has_unsigned: row.has_unsigned,
@@ -56,9 +53,6 @@ pub async fn list(
 
 /// The organization's published head, locked until the transaction ends; `None` where there is none
 /// or another transaction has it.
-///
-/// # Errors
-/// The database's own.
 pub async fn lock_head(
     tx: &mut PgConnection,
     organization: OrganizationId,
@@ -71,7 +65,7 @@ pub async fn lock_head(
     .fetch_optional(tx)
     .await?;
     Ok(row.and_then(|row| {
-        signed_head(
+        to_signed_head(
             (Some(row.position), Some(row.digest)),
             Some(row.unsigned_until),
             (Some(row.pruned_until), Some(row.pruned_digest)),
@@ -82,9 +76,6 @@ pub async fn lock_head(
 
 /// Removes these events, and the links up to where `head`, which is locked, says that they were
 /// removed. The first link stays, since transactions take turns there.
-///
-/// # Errors
-/// The database's own.
 pub async fn remove(
     tx: &mut PgConnection,
     organization: OrganizationId,

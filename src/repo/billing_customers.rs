@@ -20,8 +20,17 @@ pub struct BillingCustomer {
     pub last_checkout_at: Option<DateTime<Utc>>,
 }
 
+impl BillingCustomer {
+    /// Whether this is the customer who pays, or the subscription that they pay by.
+    #[must_use]
+    pub fn is_payer_of(&self, customer: &Option<String>, subscription: &Option<String>) -> bool {
+        let is_same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
+        is_same(&self.customer, customer) || is_same(&self.subscription, subscription)
+    }
+}
+
 /// Who an event says pays.
-pub struct Payer<'a> {
+pub struct BillingPayer<'a> {
     /// The customer; `None` for a guest.
     pub customer: Option<&'a str>,
     /// The subscription, where it is one.
@@ -34,10 +43,10 @@ pub struct Payer<'a> {
 
 /// The handle of the organization that is paid for by this subscription: the one that last heard of
 /// it, where there are several.
-///
-/// # Errors
-/// The database's own.
-pub async fn find_paid_for(db: &mut PgConnection, subscription: &str) -> Result<Option<String>> {
+pub async fn find_handle_by_subscription(
+    db: &mut PgConnection,
+    subscription: &str,
+) -> Result<Option<String>> {
     let handle = sqlx::query_scalar!(
         "select o.handle from billing_customers b join organizations o on o.id = b.organization_id
          where b.subscription_id = $1 and o.deleted_at is null
@@ -50,9 +59,6 @@ pub async fn find_paid_for(db: &mut PgConnection, subscription: &str) -> Result<
 }
 
 /// Who pays for the organization, where that is known.
-///
-/// # Errors
-/// The database's own.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -70,13 +76,10 @@ pub async fn find(
 }
 
 /// Writes down who bought what the organization is, in the place of whoever did before.
-///
-/// # Errors
-/// The database's own.
-pub async fn put_buyer(
+pub async fn upsert_buyer(
     db: &mut PgConnection,
     organization: OrganizationId,
-    payer: &Payer<'_>,
+    payer: &BillingPayer<'_>,
     at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
@@ -100,13 +103,10 @@ pub async fn put_buyer(
 }
 
 /// Writes down who pays for the organization since. What the event does not say stays.
-///
-/// # Errors
-/// The database's own.
-pub async fn put_payer(
+pub async fn upsert_payer(
     db: &mut PgConnection,
     organization: OrganizationId,
-    payer: &Payer<'_>,
+    payer: &BillingPayer<'_>,
     at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(

@@ -1,5 +1,5 @@
 //! Who an organization's key belongs to: the one question of the hot path. People's credentials
-//! are asked for in [`super::people`].
+//! are asked for in [`super::account_callers`].
 //!
 //! Both questions are asked for many callers at once and answered from indexes. What is not good
 //! is told apart here, by the database's clock, so that the holder's trail can say why; the
@@ -13,10 +13,12 @@ use ipnet::IpNet;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::error::{Error, Proof, Result};
+use crate::error::{AuthFailure, Error, Result};
 use crate::model::allowed_ips::AllowedIps;
-use crate::model::caller::{Caller, Credential, Holder, Identity, KeyFacts, Refusal, RefusedKey};
-use crate::model::ids::{KeyId, OrganizationId, SessionId, UserId};
+use crate::model::caller::{
+    Caller, Credential, CredentialStatus, Identity, KeyDetails, KeyRejectionReason, RejectedKey,
+};
+use crate::model::ids::{KeyId, MembershipId, OrganizationId, SessionId};
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
@@ -39,7 +41,7 @@ struct Row {
     scopes: Vec<String>,
     allowed_ips: Vec<IpNet>,
     expires_at: Option<DateTime<Utc>>,
-    /// Why the credential is not good: a word of [`Refusal`].
+    /// Why the credential is not good: a word of [`KeyRejectionReason`].
     refusal: Option<String>,
     /// What was asked for: a digest's bytes or a session's id.
     digest: Option<Vec<u8>>,
@@ -47,15 +49,15 @@ struct Row {
 }
 
 impl Row {
-    fn into_holder(self) -> Option<Holder> {
+    fn into_status(self) -> Option<CredentialStatus> {
         let Some(refusal) = &self.refusal else {
             let caller = self.into_caller().map(Arc::new)?;
-            return Some(Holder::Good(Identity { caller: Some(caller), person: None }));
+            return Some(CredentialStatus::Valid(Identity { caller: Some(caller), person: None }));
         };
-        Some(Holder::Refused(RefusedKey {
+        Some(CredentialStatus::Rejected(RejectedKey {
             organization: OrganizationId(self.organization_id),
             key: KeyId::from_uuid(self.key_id),
-            reason: Refusal::parse(refusal)?,
+            reason: KeyRejectionReason::parse(refusal)?,
             key_display_id: self.display_id,
         }))
     }
@@ -68,13 +70,13 @@ impl Row {
             organization_name: self.organization_name,
             plan: Plan::parse(&self.plan)?,
             is_suspended: self.is_suspended,
-            user: UserId(self.user_id),
-            user_handle: self.user_handle,
+            membership: MembershipId(self.user_id),
+            membership_handle: self.user_handle,
             role: None,
-            minted_by: self.minted_by.as_deref().and_then(Role::parse),
+            minter_role: self.minted_by.as_deref().and_then(Role::parse),
             scopes: ScopeSet::from_stored(&self.scopes),
             credential: Credential::Key(
-                KeyFacts {
+                KeyDetails {
                     id: KeyId::from_uuid(self.key_id),
                     prefix: self.prefix,
                     display_id: self.display_id,
@@ -90,13 +92,10 @@ impl Row {
 }
 
 /// The holders of the keys with these digests.
-///
-/// # Errors
-/// The database's own.
-pub async fn by_digests(
+pub async fn find_by_digests(
     db: &mut PgConnection,
     digests: &[Digest],
-) -> Result<HashMap<Digest, Holder>> {
+) -> Result<HashMap<Digest, CredentialStatus>> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
     let rows = sqlx::query_as!(
         Row,
@@ -122,19 +121,16 @@ pub async fn by_digests(
     .await?;
     let found = rows.into_iter().filter_map(|mut row| {
         let digest = Digest::new(row.digest.take()?.try_into().ok()?);
-        Some((digest, row.into_holder()?))
+        Some((digest, row.into_status()?))
     });
     Ok(found.collect())
 }
 
 /// The holders of these sessions.
-///
-/// # Errors
-/// The database's own.
-pub async fn by_sessions(
+pub async fn find_by_sessions(
     db: &mut PgConnection,
     sessions: &[SessionId],
-) -> Result<HashMap<SessionId, Holder>> {
+) -> Result<HashMap<SessionId, CredentialStatus>> {
     let sessions: Vec<Uuid> = sessions.iter().map(|session| session.uuid()).collect();
     let rows = sqlx::query_as!(
         Row,
@@ -162,7 +158,7 @@ pub async fn by_sessions(
     .await?;
     let found = rows.into_iter().filter_map(|row| {
         let session = SessionId::from_uuid(row.session_id?);
-        Some((session, row.into_holder()?))
+        Some((session, row.into_status()?))
     });
     Ok(found.collect())
 }
@@ -171,10 +167,7 @@ pub async fn by_sessions(
 ///
 /// Invariant: sessions are held before keys, everywhere, so that nobody who holds one of each
 /// waits for the other.
-///
-/// # Errors
-/// The database's own.
-pub async fn hold_session(
+pub async fn lock_session(
     db: &mut PgConnection,
     organization: OrganizationId,
     session: SessionId,
@@ -196,7 +189,7 @@ pub async fn hold_session(
 ///
 /// # Errors
 /// Unauthenticated where the credential is not good any more.
-pub async fn confirm(
+pub async fn lock_and_confirm(
     db: &mut PgConnection,
     organization: OrganizationId,
     key: KeyId,
@@ -232,8 +225,8 @@ pub async fn confirm(
     )
     .fetch_optional(db)
     .await?;
-    match row.and_then(Row::into_holder) {
-        Some(Holder::Good(Identity { caller: Some(caller), .. })) => Ok(caller),
-        _ => Err(Error::unauthenticated(Proof::Key, "This credential is not valid")),
+    match row.and_then(Row::into_status) {
+        Some(CredentialStatus::Valid(Identity { caller: Some(caller), .. })) => Ok(caller),
+        _ => Err(Error::unauthenticated(AuthFailure::InvalidKey, "This credential is not valid")),
     }
 }

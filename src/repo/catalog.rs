@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use crate::error::Result;
 
 /// The server at the other end of a connection.
-pub struct Server {
+pub struct ServerInfo {
     /// Its version as a number, such as 150018.
     pub version_number: i32,
     /// Its version as text.
@@ -19,12 +19,9 @@ pub struct Server {
 }
 
 /// Who answers.
-///
-/// # Errors
-/// The database's own.
-pub async fn server(db: &mut PgConnection) -> Result<Server> {
+pub async fn server_info(db: &mut PgConnection) -> Result<ServerInfo> {
     let server = sqlx::query_as!(
-        Server,
+        ServerInfo,
         r#"select current_setting('server_version_num')::int as "version_number!",
                   split_part(current_setting('server_version'), ' ', 1) as "version!",
                   pg_is_in_recovery() as "is_standby!", current_user::text as "role!""#,
@@ -35,7 +32,7 @@ pub async fn server(db: &mut PgConnection) -> Result<Server> {
 }
 
 /// What the code relies on and no connection can set for itself.
-pub struct Foundations {
+pub struct ServerProperties {
     /// The version as a number, such as 150018.
     pub version_number: i32,
     /// How the database encodes text, such as `UTF8`.
@@ -50,12 +47,9 @@ pub struct Foundations {
 }
 
 /// Reads what the code relies on.
-///
-/// # Errors
-/// The database's own.
-pub async fn foundations(db: &mut PgConnection) -> Result<Foundations> {
+pub async fn server_properties(db: &mut PgConnection) -> Result<ServerProperties> {
     let foundations = sqlx::query_as!(
-        Foundations,
+        ServerProperties,
         r#"select current_setting('server_version_num')::int as "version_number!",
                   current_setting('server_encoding') as "encoding!",
                   lower('ABCDEFGHIJKLMNOPQRSTUVWXYZ') = 'abcdefghijklmnopqrstuvwxyz'
@@ -70,10 +64,7 @@ pub async fn foundations(db: &mut PgConnection) -> Result<Foundations> {
 
 /// Settings of the server that cost committed changes in a crash where they are off, and those that
 /// are.
-///
-/// # Errors
-/// The database's own.
-pub async fn risky_settings(db: &mut PgConnection) -> Result<Vec<String>> {
+pub async fn disabled_durability_settings(db: &mut PgConnection) -> Result<Vec<String>> {
     let risky = sqlx::query_scalar!(
         r#"select name as "name!" from pg_settings
            where name in ('fsync', 'synchronous_commit', 'full_page_writes') and setting = 'off'
@@ -83,10 +74,7 @@ pub async fn risky_settings(db: &mut PgConnection) -> Result<Vec<String>> {
 }
 
 /// How many connections the server takes from roles like ours.
-///
-/// # Errors
-/// The database's own.
-pub async fn connections(db: &mut PgConnection) -> Result<i32> {
+pub async fn max_connections(db: &mut PgConnection) -> Result<i32> {
     let connections = sqlx::query_scalar!(
         r#"select sum(case name when 'max_connections' then 1 else -1 end * setting::int)::int
                as "connections!"
@@ -101,9 +89,6 @@ pub async fn connections(db: &mut PgConnection) -> Result<i32> {
 /// schema, since a role may lack the right to make temporary tables. A role that may not create
 /// tables there either finds nothing out (`false`), and learns by its next change whether the disk
 /// is full.
-///
-/// # Errors
-/// The database's own.
 pub async fn try_write(db: &mut PgConnection) -> Result<bool> {
     let write = "create unlogged table tenantry_disk_probe as
                  select n, (select string_agg(md5(n::text || m::text), '')
@@ -119,9 +104,6 @@ pub async fn try_write(db: &mut PgConnection) -> Result<bool> {
 }
 
 /// Keeps everybody from writing to any table for the rest of the transaction.
-///
-/// # Errors
-/// The database's own.
 pub async fn lock_tables(db: &mut PgConnection) -> Result<()> {
     let lock = "do $$ declare held text; begin
                     for held in select format('%I', relname) from pg_class
@@ -136,9 +118,6 @@ pub async fn lock_tables(db: &mut PgConnection) -> Result<()> {
 }
 
 /// How many rows there are of people, keys and events.
-///
-/// # Errors
-/// The database's own.
 pub async fn count_rows(db: &mut PgConnection) -> Result<[i64; 4]> {
     let rows = sqlx::query!(
         r#"select (select count(*) from organizations) as "organizations!",
@@ -152,7 +131,7 @@ pub async fn count_rows(db: &mut PgConnection) -> Result<[i64; 4]> {
 }
 
 /// What lies between the database and whoever is connected to it.
-pub struct Transport {
+pub struct ConnectionTransport {
     /// Whether it is encrypted.
     pub is_encrypted: bool,
     /// How, such as `TLSv1.3`.
@@ -162,12 +141,9 @@ pub struct Transport {
 }
 
 /// How this connection reaches the database; behind a pooler, how the pooler's does.
-///
-/// # Errors
-/// The database's own.
-pub async fn transport(db: &mut PgConnection) -> Result<Transport> {
+pub async fn connection_transport(db: &mut PgConnection) -> Result<ConnectionTransport> {
     let transport = sqlx::query_as!(
-        Transport,
+        ConnectionTransport,
         r#"select coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false)
                       as "is_encrypted!",
                   (select version from pg_stat_ssl where pid = pg_backend_pid()) as protocol,
@@ -180,20 +156,14 @@ pub async fn transport(db: &mut PgConnection) -> Result<Transport> {
 }
 
 /// What time it is there.
-///
-/// # Errors
-/// The database's own.
-pub async fn time(db: &mut PgConnection) -> Result<DateTime<Utc>> {
+pub async fn current_time(db: &mut PgConnection) -> Result<DateTime<Utc>> {
     let time = sqlx::query_scalar!(r#"select clock_timestamp() as "time!""#).fetch_one(db).await?;
     Ok(time)
 }
 
 /// Whether the role behind the walls may do more than it should: it is a superuser, or passes them.
 /// `None` where there is no such role.
-///
-/// # Errors
-/// The database's own.
-pub async fn tenant_role_is_mighty(db: &mut PgConnection) -> Result<Option<bool>> {
+pub async fn tenant_role_bypasses_rls(db: &mut PgConnection) -> Result<Option<bool>> {
     let mighty = sqlx::query_scalar!(
         r#"select rolsuper or rolbypassrls as "mighty!" from pg_roles
            where rolname = 'tenantry_tenant'"#,
@@ -204,19 +174,13 @@ pub async fn tenant_role_is_mighty(db: &mut PgConnection) -> Result<Option<bool>
 }
 
 /// Whether there is any organization, as far as whoever asks may see.
-///
-/// # Errors
-/// The database's own.
-pub async fn sees_organizations(db: &mut PgConnection) -> Result<bool> {
+pub async fn can_see_organizations(db: &mut PgConnection) -> Result<bool> {
     let sees = sqlx::query_scalar!(r#"select exists (select from organizations) as "sees!""#);
     Ok(sees.fetch_one(db).await?)
 }
 
 /// Tables of ours whose owner is neither the role that asks nor one that it is a member of.
-///
-/// # Errors
-/// The database's own.
-pub async fn tables_of_others(db: &mut PgConnection) -> Result<Vec<String>> {
+pub async fn list_tables_of_other_owners(db: &mut PgConnection) -> Result<Vec<String>> {
     let tables = sqlx::query_scalar!(
         r#"select c.relname::text as "table!" from pg_class c
            where c.relkind = 'r' and c.relnamespace = current_schema()::regnamespace

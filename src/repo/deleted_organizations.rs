@@ -9,9 +9,6 @@ use crate::model::ids::OrganizationId;
 
 /// The deleted organizations that still have something to be removed, at most 1,000, in the order
 /// of their deletion; and of each whether it was deleted this many days ago.
-///
-/// # Errors
-/// The database's own.
 pub async fn list(db: &mut PgConnection, days: i32) -> Result<Vec<(OrganizationId, bool)>> {
     let rows = sqlx::query!(
         r#"select id, deleted_at < now() - make_interval(days => $1) as "is_due!"
@@ -39,9 +36,6 @@ macro_rules! first_that_removes {
 
 /// Removes a batch of what names people who are no members: invitations, claims and their mails.
 /// How many rows.
-///
-/// # Errors
-/// The database's own.
 pub async fn remove_addresses(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     first_that_removes!(db, organization:
         "delete from outbox where ctid = any(array(
@@ -59,9 +53,6 @@ pub async fn remove_addresses(db: &mut PgConnection, organization: OrganizationI
 }
 
 /// Removes a batch of everything else. How many rows.
-///
-/// # Errors
-/// The database's own.
 pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     first_that_removes!(db, organization:
         "delete from refresh_tokens where ctid = any(array(
@@ -105,10 +96,7 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
 
 /// Empties the organization's own row of what it was called and notes that everything else is gone;
 /// not where a batch left something behind that was locked.
-///
-/// # Errors
-/// The database's own.
-pub async fn finish(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
+pub async fn mark_purged(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
     sqlx::query!(
         "update organizations set name = '', allowed_origins = '{}', purged_at = now()
          where id = $1 and deleted_at is not null

@@ -5,17 +5,14 @@ use sqlx::PgConnection;
 
 use crate::error::Result;
 use crate::model::ids::AccountId;
-use crate::model::mail::Purpose;
+use crate::model::mail::LinkPurpose;
 use crate::model::secret::Digest;
 
 /// Stores the token of a link; an older one of the same purpose is dead from now on. Where the new
 /// one says nothing of where to go on to, what the older one said holds.
-///
-/// # Errors
-/// The database's own.
 pub async fn replace(
     db: &mut PgConnection,
-    (account, purpose): (AccountId, Purpose),
+    (account, purpose): (AccountId, LinkPurpose),
     digest: Digest,
     callback_url: Option<&str>,
     at: DateTime<Utc>,
@@ -41,12 +38,9 @@ pub async fn replace(
 }
 
 /// Whose token has one of these digests, if it is good; it stays so.
-///
-/// # Errors
-/// The database's own.
 pub async fn find(
     db: &mut PgConnection,
-    purpose: Purpose,
+    purpose: LinkPurpose,
     digests: &[Digest],
 ) -> Result<Option<AccountId>> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
@@ -62,12 +56,9 @@ pub async fn find(
 }
 
 /// Whether a link for this purpose is good, or a mail with one waits to be sent to the address.
-///
-/// # Errors
-/// The database's own.
 pub async fn is_pending(
     db: &mut PgConnection,
-    (account, purpose): (AccountId, Purpose),
+    (account, purpose): (AccountId, LinkPurpose),
     address: &str,
 ) -> Result<bool> {
     let is_pending = sqlx::query_scalar!(
@@ -86,12 +77,9 @@ pub async fn is_pending(
 
 /// Uses a token of the account up: where it was to lead (nowhere in particular), or `None` where it
 /// is unknown, over or used. Of several who use one token at once, one does.
-///
-/// # Errors
-/// The database's own.
-pub async fn spend(
+pub async fn consume(
     db: &mut PgConnection,
-    (account, purpose): (AccountId, Purpose),
+    (account, purpose): (AccountId, LinkPurpose),
     digests: &[Digest],
 ) -> Result<Option<Option<String>>> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
@@ -109,10 +97,10 @@ pub async fn spend(
 }
 
 /// Removes the account's token for one purpose.
-///
-/// # Errors
-/// The database's own.
-pub async fn remove(db: &mut PgConnection, (account, purpose): (AccountId, Purpose)) -> Result<()> {
+pub async fn remove(
+    db: &mut PgConnection,
+    (account, purpose): (AccountId, LinkPurpose),
+) -> Result<()> {
     sqlx::query!(
         "delete from email_tokens where account_id = $1 and purpose = $2",
         account.uuid(),
@@ -124,9 +112,6 @@ pub async fn remove(db: &mut PgConnection, (account, purpose): (AccountId, Purpo
 }
 
 /// Removes every token of the account.
-///
-/// # Errors
-/// The database's own.
 pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()> {
     sqlx::query!("delete from email_tokens where account_id = $1", account.uuid())
         .execute(db)
@@ -135,9 +120,6 @@ pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()>
 }
 
 /// Removes up to 1,000 tokens that are over; how many.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
         "delete from email_tokens where ctid = any(array(

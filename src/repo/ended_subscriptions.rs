@@ -7,9 +7,6 @@ use crate::error::Result;
 use crate::model::ids::OrganizationId;
 
 /// Records that a subscription of the organization's ended; it does once.
-///
-/// # Errors
-/// The database's own.
 pub async fn put(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -30,13 +27,10 @@ pub async fn put(
 
 /// When this subscription of the organization's, or one that no organization was known to pay by,
 /// ended, if it did.
-///
-/// # Errors
-/// The database's own.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
-    subscription: &str,
+    subscription: Option<&str>,
 ) -> Result<Option<DateTime<Utc>>> {
     let ended_at = sqlx::query_scalar!(
         "select min(ended_at) from ended_subscriptions
@@ -51,9 +45,6 @@ pub async fn find(
 }
 
 /// Removes up to 1,000 ends of a month ago that no organization was known to pay by; how many.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
         "delete from ended_subscriptions

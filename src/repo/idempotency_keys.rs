@@ -5,17 +5,14 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::error::{Error, Result};
-use crate::model::idempotency::{Attempt, Kept};
+use crate::model::idempotency::{IdempotentRequest, StoredResponse};
 use crate::model::ids::AccountId;
 
 /// Holds the record's place until the transaction ends; false where somebody else holds it.
-///
-/// # Errors
-/// The database's own.
-pub async fn try_hold(db: &mut PgConnection, attempt: &Attempt) -> Result<bool> {
+pub async fn try_lock(db: &mut PgConnection, attempt: &IdempotentRequest) -> Result<bool> {
     let held = sqlx::query_scalar!(
         r#"select pg_try_advisory_xact_lock($1) as "held!""#,
-        attempt.lock_number(),
+        attempt.advisory_lock_key(),
     )
     .fetch_one(db)
     .await?;
@@ -23,10 +20,10 @@ pub async fn try_hold(db: &mut PgConnection, attempt: &Attempt) -> Result<bool> 
 }
 
 /// The kept answer that is not over yet.
-///
-/// # Errors
-/// The database's own.
-pub async fn find(db: &mut PgConnection, attempt: &Attempt) -> Result<Option<Kept>> {
+pub async fn find(
+    db: &mut PgConnection,
+    attempt: &IdempotentRequest,
+) -> Result<Option<StoredResponse>> {
     let row = sqlx::query!(
         "select fingerprint, status, body from idempotency_keys
          where organization_id = $1 and principal = $2 and endpoint = $3 and key_digest = $4
@@ -38,7 +35,7 @@ pub async fn find(db: &mut PgConnection, attempt: &Attempt) -> Result<Option<Kep
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| Kept {
+    Ok(row.map(|row| StoredResponse {
         fingerprint: row.fingerprint,
         status: u16::try_from(row.status).unwrap_or(500),
         body: row.body,
@@ -49,9 +46,9 @@ pub async fn find(db: &mut PgConnection, attempt: &Attempt) -> Result<Option<Kep
 ///
 /// # Errors
 /// Internal where one is there that is not over: whoever keeps holds the place.
-pub async fn keep(
+pub async fn store(
     db: &mut PgConnection,
-    attempt: &Attempt,
+    attempt: &IdempotentRequest,
     status: u16,
     body: Option<&Value>,
     created_at: DateTime<Utc>,
@@ -85,10 +82,7 @@ pub async fn keep(
 }
 
 /// Removes what was answered to a person, in every organization that they had a seat in.
-///
-/// # Errors
-/// The database's own.
-pub async fn remove_of_person(
+pub async fn remove_for_account(
     db: &mut PgConnection,
     account: AccountId,
     principal: &str,
@@ -108,9 +102,6 @@ pub async fn remove_of_person(
 
 /// Removes up to 1,000 answers that are over; how many. No tenant's data is read: what is over is
 /// over for all.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
         "delete from idempotency_keys where ctid = any(array(

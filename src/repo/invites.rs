@@ -6,15 +6,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::model::ids::{AccountId, InviteId, KeyId, OrganizationId, UserId};
-use crate::model::invite::{Invite, InviteStatus, LIFETIME, NewInvite};
+use crate::model::ids::{AccountId, InviteId, KeyId, MembershipId, OrganizationId};
+use crate::model::invite::{INVITE_LIFETIME, Invite, InviteStatus, NewInvite};
 use crate::model::role::Role;
 use crate::model::secret::Digest;
 
 /// Stores a new invitation, in the place of an open one of the same address.
-///
-/// # Errors
-/// The database's own.
 pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<()> {
     sqlx::query!(
         "update invites set revoked_at = $3
@@ -36,7 +33,7 @@ pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<()>
         invite.role.as_str(),
         invite.invited_by.0,
         invite.created_at,
-        invite.created_at + LIFETIME,
+        invite.created_at + INVITE_LIFETIME,
         invite.key.map(KeyId::uuid),
     )
     .execute(db)
@@ -70,9 +67,6 @@ impl Row {
 
 /// A part of the organization's invitations, those whose addresses contain `search`, the newest
 /// first, and how many there are in all.
-///
-/// # Errors
-/// The database's own.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -110,9 +104,6 @@ pub async fn list(
 }
 
 /// One invitation of the organization.
-///
-/// # Errors
-/// The database's own.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -138,10 +129,7 @@ pub async fn find(
 
 /// Makes an invitation that was neither accepted nor taken back good for another while, and the
 /// links mailed for it dead; whether there is one. The next one is mailed for `key`, if it is one.
-///
-/// # Errors
-/// The database's own.
-pub async fn renew(
+pub async fn extend(
     db: &mut PgConnection,
     organization: OrganizationId,
     (id, key): (InviteId, Option<KeyId>),
@@ -153,7 +141,7 @@ pub async fn renew(
            and accepted_at is null and revoked_at is null",
         organization.0,
         id.uuid(),
-        at + LIFETIME,
+        at + INVITE_LIFETIME,
         key.map(KeyId::uuid),
     )
     .execute(db)
@@ -162,9 +150,6 @@ pub async fn renew(
 }
 
 /// Takes an invitation back; whether it was open until now.
-///
-/// # Errors
-/// The database's own.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -185,14 +170,11 @@ pub async fn revoke(
 }
 
 /// Takes back the open invitations that came from a seat: all of them, or those of owners.
-///
-/// # Errors
-/// The database's own.
-pub async fn revoke_from(
+pub async fn revoke_by_inviter(
     db: &mut PgConnection,
     organization: OrganizationId,
-    seat: UserId,
-    only_of_owners: bool,
+    membership: MembershipId,
+    only_owner_role: bool,
     at: DateTime<Utc>,
 ) -> Result<u64> {
     let done = sqlx::query!(
@@ -203,8 +185,8 @@ pub async fn revoke_from(
              order by id
              for no key update))",
         organization.0,
-        seat.0,
-        only_of_owners,
+        membership.0,
+        only_owner_role,
         at,
     )
     .execute(db)
@@ -213,9 +195,6 @@ pub async fn revoke_from(
 }
 
 /// Takes every open invitation of the organization back.
-///
-/// # Errors
-/// The database's own.
 pub async fn revoke_all(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -237,10 +216,7 @@ pub async fn revoke_all(
 
 /// Gives an open invitation the token of its next mail; the handle of its organization, or `None`
 /// where nobody is to be mailed any more.
-///
-/// # Errors
-/// The database's own.
-pub async fn write_token(
+pub async fn set_token(
     db: &mut PgConnection,
     id: InviteId,
     digest: Digest,
@@ -259,7 +235,7 @@ pub async fn write_token(
 }
 
 /// An invitation that somebody showed the token of.
-pub struct Shown {
+pub struct PresentedInvite {
     /// The invitation.
     pub id: InviteId,
     /// Where to.
@@ -271,10 +247,10 @@ pub struct Shown {
 }
 
 /// The open invitation whose token has one of these digests; not held.
-///
-/// # Errors
-/// The database's own.
-pub async fn find_shown(db: &mut PgConnection, digests: &[Digest]) -> Result<Option<Shown>> {
+pub async fn find_presented(
+    db: &mut PgConnection,
+    digests: &[Digest],
+) -> Result<Option<PresentedInvite>> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
     let row = sqlx::query!(
         "select i.id, i.organization_id, i.email, i.role
@@ -287,7 +263,7 @@ pub async fn find_shown(db: &mut PgConnection, digests: &[Digest]) -> Result<Opt
     .await?;
     let Some(row) = row else { return Ok(None) };
     let role = Role::parse(&row.role).ok_or_else(|| Error::internal("a role without a meaning"))?;
-    Ok(Some(Shown {
+    Ok(Some(PresentedInvite {
         id: InviteId::from_uuid(row.id),
         organization: OrganizationId(row.organization_id),
         email: row.email,
@@ -297,9 +273,6 @@ pub async fn find_shown(db: &mut PgConnection, digests: &[Digest]) -> Result<Opt
 
 /// Uses an invitation up; false where it is not open any more. Of several who accept one at once,
 /// one does.
-///
-/// # Errors
-/// The database's own.
 pub async fn accept(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -322,9 +295,6 @@ pub async fn accept(
 
 /// Removes up to 1,000 invitations that could last be accepted more than this many days ago; how
 /// many. No tenant's data is read: what is over is over for all.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let done = sqlx::query!(
         "delete from invites where id = any(array(
@@ -340,14 +310,11 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
 }
 
 /// Records which membership began by an invitation that was accepted.
-///
-/// # Errors
-/// The database's own.
-pub async fn record_joined(
+pub async fn record_membership(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: InviteId,
-    membership: UserId,
+    membership: MembershipId,
 ) -> Result<()> {
     sqlx::query!(
         "update invites set joined_user_id = $3
@@ -363,9 +330,6 @@ pub async fn record_joined(
 
 /// Removes the invitations that the account's person accepted, with their mails: they hold the
 /// address.
-///
-/// # Errors
-/// The database's own.
 pub async fn remove_accepted_by(
     db: &mut PgConnection,
     account: AccountId,

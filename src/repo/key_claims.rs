@@ -37,10 +37,7 @@ pub async fn insert(
 
 /// Gives an open claim the token of its next mail; the handle of its organization, or `None` where
 /// nobody is to be mailed any more.
-///
-/// # Errors
-/// The database's own.
-pub async fn write_token(
+pub async fn set_token(
     db: &mut PgConnection,
     id: OrganizationId,
     digest: Digest,
@@ -60,10 +57,7 @@ pub async fn write_token(
 
 /// The organization whose open claim has a token with one of these digests, and its handle; not
 /// held.
-///
-/// # Errors
-/// The database's own.
-pub async fn find_shown(
+pub async fn find_presented(
     db: &mut PgConnection,
     digests: &[Digest],
 ) -> Result<Option<(OrganizationId, String)>> {
@@ -82,10 +76,7 @@ pub async fn find_shown(
 
 /// Uses the organization's claim up; false where it is not open any more, or its token is another
 /// by now. Of several who use one at once, one does.
-///
-/// # Errors
-/// The database's own.
-pub async fn spend(
+pub async fn consume(
     db: &mut PgConnection,
     organization: OrganizationId,
     digests: &[Digest],
@@ -106,9 +97,6 @@ pub async fn spend(
 }
 
 /// Ends the organization's claim, where it has an open one; whether it did.
-///
-/// # Errors
-/// The database's own.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -127,9 +115,6 @@ pub async fn revoke(
 
 /// Removes up to 1,000 claims that could last be used more than this many days ago; how many. No
 /// tenant's data is read: what is over is over for all.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let done = sqlx::query!(
         "delete from key_claims where organization_id = any(array(

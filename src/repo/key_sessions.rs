@@ -9,9 +9,6 @@ use crate::model::ids::{KeyId, OrganizationId, SessionId};
 use crate::model::secret::Digest;
 
 /// Stores a new session of a key.
-///
-/// # Errors
-/// The database's own.
 pub async fn insert(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -33,9 +30,6 @@ pub async fn insert(
 }
 
 /// Adds a refresh token to a session's chain.
-///
-/// # Errors
-/// The database's own.
 pub async fn insert_refresh_token(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -59,10 +53,7 @@ pub async fn insert_refresh_token(
 }
 
 /// The organization and the session of the refresh token with one of these digests; not held.
-///
-/// # Errors
-/// The database's own.
-pub async fn find_shown(
+pub async fn find_presented(
     db: &mut PgConnection,
     digests: &[Digest],
 ) -> Result<Option<(OrganizationId, SessionId)>> {
@@ -77,7 +68,7 @@ pub async fn find_shown(
 }
 
 /// A refresh token that somebody showed.
-pub struct ShownRefreshToken {
+pub struct PresentedRefreshToken {
     /// Whose.
     pub organization: OrganizationId,
     /// Its session.
@@ -92,13 +83,10 @@ pub struct ShownRefreshToken {
 
 /// The refresh token with one of these digests, locked until the transaction ends: of two that
 /// use one token at once, the second finds it spent.
-///
-/// # Errors
-/// The database's own.
 pub async fn lock_refresh_token(
     db: &mut PgConnection,
     digests: &[Digest],
-) -> Result<Option<ShownRefreshToken>> {
+) -> Result<Option<PresentedRefreshToken>> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
     let row = sqlx::query!(
         r#"select t.organization_id, t.session_id, s.key_id,
@@ -112,7 +100,7 @@ pub async fn lock_refresh_token(
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| ShownRefreshToken {
+    Ok(row.map(|row| PresentedRefreshToken {
         organization: OrganizationId(row.organization_id),
         session: SessionId::from_uuid(row.session_id),
         key: KeyId::from_uuid(row.key_id),
@@ -125,7 +113,7 @@ pub async fn lock_refresh_token(
 ///
 /// # Errors
 /// Internal where there is none: the caller holds its lock.
-pub async fn spend_refresh_tokens(
+pub async fn consume_refresh_token(
     db: &mut PgConnection,
     organization: OrganizationId,
     session: SessionId,
@@ -147,9 +135,6 @@ pub async fn spend_refresh_tokens(
 }
 
 /// Ends a session. Whether it did: one that ended before stays as it was.
-///
-/// # Errors
-/// The database's own.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -170,9 +155,6 @@ pub async fn revoke(
 
 /// Removes up to 1,000 refresh tokens that are over, and the sessions that have none left; how many
 /// tokens. No tenant's data is read: what is over is over for all.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let sessions: Vec<Uuid> = sqlx::query_scalar!(
         "delete from refresh_tokens

@@ -8,12 +8,12 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::{ApiKey, NewApiKey};
-use crate::model::ids::{KeyId, OrganizationId, UserId};
+use crate::model::ids::{KeyId, MembershipId, OrganizationId};
 use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
-use crate::repo::OnConstraints;
+use crate::repo::MapConstraintViolations;
 
 /// What the database says when a name is taken.
 const NAME_TAKEN: (&str, &str) =
@@ -44,7 +44,7 @@ impl From<Row> for ApiKey {
     fn from(row: Row) -> Self {
         Self {
             id: KeyId::from_uuid(row.id),
-            user: UserId(row.user_id),
+            membership: MembershipId(row.user_id),
             prefix: row.prefix,
             display_id: row.display_id,
             name: row.name,
@@ -74,7 +74,7 @@ pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<()> {
         return Ok(());
     }
     if let Some(name) = key.name {
-        free_name(db, key.organization, name).await?;
+        release_name(db, key.organization, name).await?;
     }
     if try_insert(db, key).await? { Ok(()) } else { Err(Error::conflict(NAME_TAKEN.1)) }
 }
@@ -91,7 +91,7 @@ async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<bool> 
          on conflict (organization_id, name) where name_held do nothing",
         key.id.uuid(),
         key.organization.0,
-        key.user.0,
+        key.membership.0,
         key.digest.bytes().as_slice(),
         key.pepper_id,
         key.prefix,
@@ -107,7 +107,7 @@ async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<bool> 
     )
     .execute(db)
     .await
-    .on_constraints(&[
+    .map_constraint_violations(&[
         ("api_keys_digest_key", "A key with this text is there already"),
         ("api_keys_rotated_from_key", "This key was rotated already"),
     ])?;
@@ -116,7 +116,7 @@ async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<bool> 
 
 /// Takes a name from the expired key that holds it, if one does. Where somebody else is at that
 /// key just now the name stays taken: waiting here, with other keys held, could be a deadlock.
-async fn free_name(
+async fn release_name(
     db: &mut PgConnection,
     organization: OrganizationId,
     name: &KeyName,
@@ -137,9 +137,6 @@ async fn free_name(
 
 /// At most `limit` of the organization's keys, the live ones or all, newest first: those older
 /// than `after`, or the newest.
-///
-/// # Errors
-/// The database's own.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -175,10 +172,7 @@ pub async fn list(
 
 /// A part of the organization's keys whose names contain `search`, the live ones or all, newest
 /// first, and how many there are in all.
-///
-/// # Errors
-/// The database's own.
-pub async fn part(
+pub async fn list_page(
     db: &mut PgConnection,
     organization: OrganizationId,
     include_revoked: bool,
@@ -223,9 +217,6 @@ pub async fn part(
 }
 
 /// One key of the organization.
-///
-/// # Errors
-/// The database's own.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -252,9 +243,6 @@ pub async fn find(
 
 /// Keys of the organization, held against change until the transaction ends. They are taken in
 /// the order of their ids, so that two who want the same keys can not wait for each other.
-///
-/// # Errors
-/// The database's own.
 pub async fn lock(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -284,7 +272,7 @@ pub async fn update(
     name: Option<&KeyName>,
 ) -> Result<()> {
     if let Some(name) = name {
-        free_name(db, organization, name).await?;
+        release_name(db, organization, name).await?;
     }
     let done = sqlx::query!(
         "update api_keys set name = $3::text, name_held = $3::text is not null, scopes = $4,
@@ -301,7 +289,7 @@ pub async fn update(
     )
     .execute(db)
     .await
-    .on_constraints(&[NAME_TAKEN])?;
+    .map_constraint_violations(&[NAME_TAKEN])?;
     match done.rows_affected() {
         1 => Ok(()),
         _ => Err(Error::internal("a locked key is not there")),
@@ -310,14 +298,11 @@ pub async fn update(
 
 /// Makes a key that an owner minted another seat's; whether it was one, and an owner still is in
 /// the seat.
-///
-/// # Errors
-/// The database's own.
-pub async fn take_from_owner(
+pub async fn reassign_from_owner(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: KeyId,
-    user: UserId,
+    user: MembershipId,
 ) -> Result<bool> {
     let done = sqlx::query!(
         "update api_keys k set user_id = $3
@@ -335,10 +320,7 @@ pub async fn take_from_owner(
 }
 
 /// Digests a key anew, under the newest pepper. Whoever did so first wins; nothing is lost.
-///
-/// # Errors
-/// The database's own.
-pub async fn redigest(
+pub async fn rehash(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: KeyId,
@@ -359,9 +341,6 @@ pub async fn redigest(
 }
 
 /// How many live keys the organization has, disabled ones included.
-///
-/// # Errors
-/// The database's own.
 pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from api_keys
@@ -376,9 +355,6 @@ pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Resul
 
 /// How many live keys and personal tokens each pepper digests, for an operator who wants to take
 /// one away.
-///
-/// # Errors
-/// The database's own.
 pub async fn count_per_pepper(db: &mut PgConnection) -> Result<Vec<(String, i64)>> {
     let rows = sqlx::query!(
         r#"select pepper_id as "pepper_id!", count(*) as "count!"

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::model::email::Email;
-use crate::model::ids::{AccountId, OrganizationId, UserId};
+use crate::model::ids::{AccountId, MembershipId, OrganizationId};
 use crate::model::member::Member;
 use crate::model::role::Role;
 
@@ -23,7 +23,7 @@ struct Row {
 impl Row {
     fn into_member(self) -> Option<Member> {
         Some(Member {
-            id: UserId(self.id),
+            id: MembershipId(self.id),
             handle: self.handle,
             account: self.account_id.map(AccountId::from_uuid),
             email: self.email,
@@ -36,9 +36,6 @@ impl Row {
 
 /// A part of the organization's members, those whose names or addresses contain `search`, the
 /// oldest first, and how many there are in all.
-///
-/// # Errors
-/// The database's own.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -76,9 +73,6 @@ pub async fn list(
 }
 
 /// One member of the organization, by the seat as callers see it.
-///
-/// # Errors
-/// The database's own.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -99,10 +93,7 @@ pub async fn find(
 }
 
 /// Holds a seat of the organization against change until the transaction ends.
-///
-/// # Errors
-/// The database's own.
-pub async fn hold(db: &mut PgConnection, organization: OrganizationId, handle: &str) -> Result<()> {
+pub async fn lock(db: &mut PgConnection, organization: OrganizationId, handle: &str) -> Result<()> {
     sqlx::query!(
         "select id from users
          where handle = $2 and (organization_id = $1) is true and removed_at is null
@@ -116,10 +107,7 @@ pub async fn hold(db: &mut PgConnection, organization: OrganizationId, handle: &
 }
 
 /// Whether the person with this address has a seat in the organization.
-///
-/// # Errors
-/// The database's own.
-pub async fn has_address(
+pub async fn has_email(
     db: &mut PgConnection,
     organization: OrganizationId,
     email: &Email,
@@ -139,13 +127,10 @@ pub async fn has_address(
 
 /// How many people own the organization beside the one in this seat. Whoever decides by it holds
 /// the organization.
-///
-/// # Errors
-/// The database's own.
-pub async fn other_owners(
+pub async fn count_other_owners(
     db: &mut PgConnection,
     organization: OrganizationId,
-    id: UserId,
+    id: MembershipId,
 ) -> Result<i64> {
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from users
@@ -160,9 +145,6 @@ pub async fn other_owners(
 }
 
 /// How many seats the organization has that were not given up, claimed or not.
-///
-/// # Errors
-/// The database's own.
 pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from users
@@ -175,10 +157,10 @@ pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Resul
 }
 
 /// Whether there is an owner's seat that nobody has claimed: see [`claim`].
-///
-/// # Errors
-/// The database's own.
-pub async fn has_unclaimed(db: &mut PgConnection, organization: OrganizationId) -> Result<bool> {
+pub async fn has_unclaimed_owner(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<bool> {
     let found = sqlx::query_scalar!(
         r#"select exists (select from users
                           where organization_id = $1 and account_id is null and role = 'owner'
@@ -191,13 +173,10 @@ pub async fn has_unclaimed(db: &mut PgConnection, organization: OrganizationId) 
 }
 
 /// Changes a seat's role; whether it is there.
-///
-/// # Errors
-/// The database's own.
 pub async fn set_role(
     db: &mut PgConnection,
     organization: OrganizationId,
-    id: UserId,
+    id: MembershipId,
     role: Role,
 ) -> Result<bool> {
     let done = sqlx::query!(
@@ -213,13 +192,10 @@ pub async fn set_role(
 }
 
 /// Takes a seat away; whether it was there.
-///
-/// # Errors
-/// The database's own.
 pub async fn remove(
     db: &mut PgConnection,
     organization: OrganizationId,
-    id: UserId,
+    id: MembershipId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
     let done = sqlx::query!(
@@ -236,13 +212,10 @@ pub async fn remove(
 
 /// Whether nothing is left to prove of whose seat this is: their address is proven, or nobody has
 /// claimed the seat, or its person has left it.
-///
-/// # Errors
-/// The database's own.
 pub async fn is_proven(
     db: &mut PgConnection,
     organization: OrganizationId,
-    id: UserId,
+    id: MembershipId,
 ) -> Result<bool> {
     let is_proven = sqlx::query_scalar!(
         r#"select (u.account_id is null or u.removed_at is not null
@@ -259,14 +232,11 @@ pub async fn is_proven(
 
 /// Gives a person the owner's seat that open signup made and nobody has claimed yet; that seat, if
 /// there is one.
-///
-/// # Errors
-/// The database's own.
 pub async fn claim(
     db: &mut PgConnection,
     organization: OrganizationId,
     account: AccountId,
-) -> Result<Option<UserId>> {
+) -> Result<Option<MembershipId>> {
     let id = sqlx::query_scalar!(
         "update users set account_id = $2
          where id = (select id from users
@@ -279,5 +249,5 @@ pub async fn claim(
     )
     .fetch_optional(db)
     .await?;
-    Ok(id.map(UserId))
+    Ok(id.map(MembershipId))
 }

@@ -11,9 +11,6 @@ use crate::repo::online_migrations;
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Whether the database takes no changes.
-///
-/// # Errors
-/// The database's own.
 pub async fn is_read_only(db: &mut PgConnection) -> Result<bool> {
     let is_read_only = sqlx::query_scalar!(
         r#"select current_setting('transaction_read_only')::boolean as "is_read_only!""#
@@ -34,16 +31,13 @@ pub async fn run(db: &mut PgConnection) -> Result<(), MigrateError> {
 ///
 /// # Errors
 /// A migration that fails, or was changed after it ran.
-pub async fn run_beside_newer(db: &mut PgConnection) -> Result<(), MigrateError> {
+pub async fn run_ignoring_newer(db: &mut PgConnection) -> Result<(), MigrateError> {
     online_migrations::run(db, true).await
 }
 
 /// Runs every migration into the first schema of the search path, whatever ran elsewhere, and
 /// writes nothing down about it.
-///
-/// # Errors
-/// The database's own.
-pub(super) async fn run_bare(db: &mut PgConnection) -> Result<()> {
+pub(super) async fn run_unrecorded(db: &mut PgConnection) -> Result<()> {
     for migration in MIGRATIONS.iter() {
         sqlx::raw_sql(online_migrations::in_transaction(migration).sql).execute(&mut *db).await?;
     }
@@ -51,10 +45,7 @@ pub(super) async fn run_bare(db: &mut PgConnection) -> Result<()> {
 }
 
 /// Whether every migration this binary knows has run, and whether the database takes no changes.
-///
-/// # Errors
-/// The database's own.
-pub async fn standing(db: &mut PgConnection) -> Result<(bool, bool)> {
+pub async fn status(db: &mut PgConnection) -> Result<(bool, bool)> {
     let known: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
     let found = sqlx::query!(
         r#"select count(*) as "ran!",
@@ -69,7 +60,7 @@ pub async fn standing(db: &mut PgConnection) -> Result<(bool, bool)> {
 }
 
 /// How the schema stands to this binary.
-pub struct Progress {
+pub struct MigrationProgress {
     /// How many migrations this binary knows.
     pub known: usize,
     /// Those that did not run yet.
@@ -80,7 +71,7 @@ pub struct Progress {
     pub changed: Vec<String>,
 }
 
-impl Progress {
+impl MigrationProgress {
     /// Whether the schema is exactly this binary's.
     #[must_use]
     pub fn is_current(&self) -> bool {
@@ -89,10 +80,7 @@ impl Progress {
 }
 
 /// How far the schema is, without doing anything about it.
-///
-/// # Errors
-/// The database's own.
-pub async fn progress(db: &mut PgConnection) -> Result<Progress> {
+pub async fn progress(db: &mut PgConnection) -> Result<MigrationProgress> {
     let has_begun =
         sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "begun!""#);
     let mut ran = HashMap::new();
@@ -101,7 +89,8 @@ pub async fn progress(db: &mut PgConnection) -> Result<Progress> {
         let rows = rows.fetch_all(db).await?;
         ran.extend(rows.into_iter().map(|row| (row.version, row.checksum)));
     }
-    let mut progress = Progress { known: 0, pending: Vec::new(), unknown: 0, changed: Vec::new() };
+    let mut progress =
+        MigrationProgress { known: 0, pending: Vec::new(), unknown: 0, changed: Vec::new() };
     for migration in MIGRATIONS.iter() {
         progress.known += 1;
         let name = || format!("{:04} {}", migration.version, migration.description);

@@ -4,7 +4,8 @@
 //! organization (or a digest that only its holder can have) and put it in the `where`. Whether
 //! something is unique is the database's decision, told by the name of the constraint.
 
-pub mod account_holdings;
+pub mod account_access;
+pub mod account_callers;
 pub mod accounts;
 pub mod audit_chain;
 pub mod audit_events;
@@ -13,37 +14,36 @@ pub mod audit_retention;
 pub mod billing_customers;
 pub mod callers;
 pub mod catalog;
-pub mod definitions;
+pub mod connection_settings;
 pub mod deleted_organizations;
-pub mod denials;
 pub mod email_tokens;
 pub mod ended_subscriptions;
 pub mod idempotency_keys;
 pub mod invites;
-pub mod invites_of_keys;
 pub mod key_claims;
-pub mod key_endings;
+pub mod key_invites;
+pub mod key_lifecycle;
 pub mod key_sessions;
 pub mod keys;
 pub mod members;
+pub mod memberships;
 pub mod migrations;
 mod online_migrations;
+pub mod organization_statuses;
 pub mod organizations;
 pub mod outbox;
 pub mod payments;
 pub mod pending_sign_ups;
-pub mod people;
 pub mod personal_tokens;
 pub mod projects;
 pub mod rate_limits;
-pub mod session;
+pub mod rejections;
+pub mod rls;
+pub mod schema_diff;
 pub mod sessions;
-pub mod standings;
 pub mod tenant_access;
-pub mod tenant_walls;
 pub mod unfulfilled_checkouts;
 pub mod usage;
-pub mod users;
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
@@ -51,11 +51,11 @@ use crate::error::Error;
 
 /// SQLSTATEs after which a connection is not to be used again: it is cut off, or its server is
 /// read-only, going down or coming up.
-const LOST: [&str; 4] = ["25006", "57P01", "57P02", "57P03"];
+const CONNECTION_LOST_CODES: [&str; 4] = ["25006", "57P01", "57P02", "57P03"];
 
 /// Whether the failure means that the database is away rather than that the statement is wrong.
 #[must_use]
-pub fn is_lost(error: &sqlx::Error) -> bool {
+pub fn is_database_unreachable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
@@ -63,8 +63,9 @@ pub fn is_lost(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(refusal) => {
             let code = refusal.code();
-            code.is_some_and(|code| code.starts_with("08") || LOST.contains(&code.as_ref()))
-                || refusal.try_downcast_ref().is_some_and(is_fatal)
+            code.is_some_and(|code| {
+                code.starts_with("08") || CONNECTION_LOST_CODES.contains(&code.as_ref())
+            }) || refusal.try_downcast_ref().is_some_and(is_fatal)
         }
         _ => false,
     }
@@ -77,7 +78,7 @@ fn is_fatal(refusal: &PgDatabaseError) -> bool {
 
 /// Whether the disk of the database is full.
 #[must_use]
-pub fn is_full(error: &sqlx::Error) -> bool {
+pub fn is_disk_full(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|refusal| refusal.code().as_deref() == Some("53100"))
 }
 
@@ -92,7 +93,7 @@ fn is_overloaded(error: &sqlx::Error) -> bool {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        if is_lost(&error) || is_overloaded(&error) {
+        if is_database_unreachable(&error) || is_overloaded(&error) {
             Self::unavailable(error)
         } else {
             Self::internal(error)
@@ -106,17 +107,17 @@ fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
 }
 
 /// Turns the refusals of named constraints into conflicts that the caller can act on.
-pub trait OnConstraints<T> {
+pub trait MapConstraintViolations<T> {
     /// If a constraint of the list refused the statement, a conflict with its message; any other
     /// failure as it is.
     ///
     /// # Errors
     /// The failure.
-    fn on_constraints(self, conflicts: &[(&str, &'static str)]) -> Result<T, Error>;
+    fn map_constraint_violations(self, conflicts: &[(&str, &'static str)]) -> Result<T, Error>;
 }
 
-impl<T> OnConstraints<T> for Result<T, sqlx::Error> {
-    fn on_constraints(self, conflicts: &[(&str, &'static str)]) -> Result<T, Error> {
+impl<T> MapConstraintViolations<T> for Result<T, sqlx::Error> {
+    fn map_constraint_violations(self, conflicts: &[(&str, &'static str)]) -> Result<T, Error> {
         self.map_err(|error| {
             let constraint = violated_constraint(&error);
             let conflict = conflicts.iter().find(|(name, _)| Some(*name) == constraint);

@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::Result;
-use crate::model::ids::{AccountId, OrganizationId, UserId};
+use crate::model::ids::{AccountId, MembershipId, OrganizationId};
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{Domain, NewOrganization, Organization, OrganizationName};
+use crate::model::organization::{BusinessDomain, NewOrganization, Organization, OrganizationName};
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
-use crate::repo::OnConstraints;
+use crate::repo::MapConstraintViolations;
 
 /// Stores a new organization.
 ///
@@ -27,13 +27,13 @@ pub async fn insert(db: &mut PgConnection, new: &NewOrganization<'_>) -> Result<
         new.handle.as_str(),
         new.name,
         new.plan.as_str(),
-        new.domain.map(Domain::as_str),
-        &to_texts(new.allowed_origins),
+        new.domain.map(BusinessDomain::as_str),
+        &to_strings(new.allowed_origins),
         new.created_at,
     )
     .execute(db)
     .await
-    .on_constraints(&[(
+    .map_constraint_violations(&[(
         "organizations_handle_key",
         "An organization with this org_id already exists",
     )])?;
@@ -69,10 +69,7 @@ impl Row {
 /// A part of the organizations in which the account has a seat (or of the one that is `only`),
 /// those whose names or ids contain `search`, in the order of their names, and how many there are
 /// in all.
-///
-/// # Errors
-/// The database's own.
-pub async fn list_of(
+pub async fn list_for_account(
     db: &mut PgConnection,
     account: AccountId,
     only: Option<OrganizationId>,
@@ -116,24 +113,21 @@ pub async fn list_of(
 }
 
 /// A seat of an account, and where it is.
-pub struct OwnSeat {
+pub struct AccountMembership {
     /// The organization.
     pub organization: OrganizationId,
     /// Whether the operator has suspended that.
     pub is_suspended: bool,
     /// The seat.
-    pub id: UserId,
+    pub id: MembershipId,
 }
 
 /// The account's seat in the organization with this handle, in whatever case.
-///
-/// # Errors
-/// The database's own.
-pub async fn find_of(
+pub async fn find_membership(
     db: &mut PgConnection,
     account: AccountId,
     handle: &OrgHandle,
-) -> Result<Option<OwnSeat>> {
+) -> Result<Option<AccountMembership>> {
     let found = sqlx::query!(
         r#"select o.id, o.suspended_at is not null as "is_suspended!", u.id as user_id
            from organizations o
@@ -144,15 +138,15 @@ pub async fn find_of(
     )
     .fetch_optional(db)
     .await?;
-    Ok(found.map(|row| OwnSeat {
+    Ok(found.map(|row| AccountMembership {
         organization: OrganizationId(row.id),
         is_suspended: row.is_suspended,
-        id: UserId(row.user_id),
+        id: MembershipId(row.user_id),
     }))
 }
 
 /// An organization that is held.
-pub struct Held {
+pub struct LockedOrganization {
     /// What it pays for now.
     pub plan: Plan,
     /// Whether the operator has suspended it.
@@ -164,10 +158,7 @@ pub struct Held {
 ///
 /// Invariant: accounts are held before organizations, and those before sessions and tokens, seats,
 /// and keys, everywhere, so that nobody who holds one of each waits for the other.
-///
-/// # Errors
-/// The database's own.
-pub async fn hold(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Held>> {
+pub async fn lock(db: &mut PgConnection, id: OrganizationId) -> Result<Option<LockedOrganization>> {
     let row = sqlx::query!(
         r#"select plan, suspended_at is not null as "is_suspended!" from organizations
            where id = $1 and deleted_at is null for no key update"#,
@@ -176,14 +167,11 @@ pub async fn hold(db: &mut PgConnection, id: OrganizationId) -> Result<Option<He
     .fetch_optional(db)
     .await?;
     Ok(row.and_then(|row| {
-        Some(Held { plan: Plan::parse(&row.plan)?, is_suspended: row.is_suspended })
+        Some(LockedOrganization { plan: Plan::parse(&row.plan)?, is_suspended: row.is_suspended })
     }))
 }
 
 /// An organization that was not deleted, as nobody in particular sees it.
-///
-/// # Errors
-/// The database's own.
 pub async fn find(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Organization>> {
     let row = sqlx::query_as!(
         Row,
@@ -199,9 +187,6 @@ pub async fn find(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Or
 }
 
 /// Changes the name and the allowed origins, where they are given.
-///
-/// # Errors
-/// The database's own.
 pub async fn update(
     db: &mut PgConnection,
     id: OrganizationId,
@@ -209,7 +194,7 @@ pub async fn update(
     origins: Option<&[Origin]>,
     at: DateTime<Utc>,
 ) -> Result<()> {
-    let origins = origins.map(to_texts);
+    let origins = origins.map(to_strings);
     sqlx::query!(
         "update organizations
          set name = coalesce($2, name), allowed_origins = coalesce($3, allowed_origins),
@@ -226,10 +211,10 @@ pub async fn update(
 }
 
 /// Those of these pages that are on the list of some organization that is active.
-///
-/// # Errors
-/// The database's own.
-pub async fn listed_origins(db: &mut PgConnection, origins: &[&str]) -> Result<HashSet<String>> {
+pub async fn filter_listed_origins(
+    db: &mut PgConnection,
+    origins: &[&str],
+) -> Result<HashSet<String>> {
     let listed = sqlx::query_scalar!(
         r#"select asked.origin as "origin!" from unnest($1::text[]) asked (origin)
            where exists (select from organizations
@@ -242,15 +227,12 @@ pub async fn listed_origins(db: &mut PgConnection, origins: &[&str]) -> Result<H
     Ok(listed.into_iter().collect())
 }
 
-fn to_texts(origins: &[Origin]) -> Vec<String> {
+fn to_strings(origins: &[Origin]) -> Vec<String> {
     origins.iter().map(|origin| origin.as_str().to_owned()).collect()
 }
 
 /// Deletes an organization: its keys are rejected from now on. Its handle is never given out again,
 /// and takes the place of its name, which may be a person's.
-///
-/// # Errors
-/// The database's own.
 pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
         "update organizations set deleted_at = $2, updated_at = $2, name = handle
@@ -264,9 +246,6 @@ pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>
 }
 
 /// Whether an organization with this handle was deleted, in whatever case: it stays so.
-///
-/// # Errors
-/// The database's own.
 pub async fn is_deleted(db: &mut PgConnection, handle: &OrgHandle) -> Result<bool> {
     let deleted = sqlx::query_scalar!(
         r#"select exists (select from organizations

@@ -9,12 +9,9 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{AccountId, InviteId, OrganizationId};
-use crate::model::mail::{MailKind, Notice, QueuedMail};
+use crate::model::mail::{MailKind, QueuedMail, SecurityNotice};
 
 /// Adds a mail, in the place of one of the same kind to the same address that was not sent yet.
-///
-/// # Errors
-/// The database's own.
 pub async fn insert(
     db: &mut PgConnection,
     id: Uuid,
@@ -22,7 +19,7 @@ pub async fn insert(
     callback_url: Option<&str>,
     at: DateTime<Utc>,
 ) -> Result<()> {
-    withdraw(db, kind, address).await?;
+    cancel(db, kind, address).await?;
     sqlx::query!(
         "insert into outbox (id, kind, address, callback_url, created_at, due_at, invite_id)
          values ($1, $2, $3, $4, $5, now(), $6)",
@@ -39,9 +36,6 @@ pub async fn insert(
 }
 
 /// Adds the mail of a claim to an organization's first key, of which there is one.
-///
-/// # Errors
-/// The database's own.
 pub async fn insert_claim(
     db: &mut PgConnection,
     id: Uuid,
@@ -64,13 +58,10 @@ pub async fn insert_claim(
 
 /// Adds a notice to the account's person, where the address is proven to be theirs, they want such
 /// mails, and none of the same kind is waiting already.
-///
-/// # Errors
-/// The database's own.
 pub async fn insert_notice(
     db: &mut PgConnection,
     id: Uuid,
-    (notice, account): (Notice, AccountId),
+    (notice, account): (SecurityNotice, AccountId),
     at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
@@ -91,10 +82,7 @@ pub async fn insert_notice(
 }
 
 /// Takes back mails of a kind to an address that were not sent yet.
-///
-/// # Errors
-/// The database's own.
-pub async fn withdraw(db: &mut PgConnection, kind: MailKind, address: &str) -> Result<()> {
+pub async fn cancel(db: &mut PgConnection, kind: MailKind, address: &str) -> Result<()> {
     sqlx::query!(
         "delete from outbox where id = any(array(
              select id from outbox
@@ -111,9 +99,6 @@ pub async fn withdraw(db: &mut PgConnection, kind: MailKind, address: &str) -> R
 }
 
 /// Removes the mails about an account, sent or given up, that are to its address.
-///
-/// # Errors
-/// The database's own.
 pub async fn remove_about_account(db: &mut PgConnection, address: &str) -> Result<()> {
     sqlx::query!(
         "delete from outbox where id = any(array(
@@ -141,10 +126,11 @@ struct Row {
 /// Up to `limit` mails that are due, theirs who asks for the time of `lease`. Each is counted as
 /// tried: a worker that dies over one does not try it for ever. Mails of kinds that are not known
 /// here are left to the servers of a newer version, which may run beside this one.
-///
-/// # Errors
-/// The database's own.
-pub async fn take(db: &mut PgConnection, limit: i64, lease: Duration) -> Result<Vec<QueuedMail>> {
+pub async fn lease_due(
+    db: &mut PgConnection,
+    limit: i64,
+    lease: Duration,
+) -> Result<Vec<QueuedMail>> {
     let rows = sqlx::query_as!(
         Row,
         "update outbox o set attempts = o.attempts + 1, due_at = now() + make_interval(secs => $2)
@@ -181,20 +167,14 @@ pub async fn take(db: &mut PgConnection, limit: i64, lease: Duration) -> Result<
 ///
 /// Invariant: mails are held before the tokens of links and before invitations and claims, so that
 /// nobody who holds one of each waits for the other.
-///
-/// # Errors
-/// The database's own.
-pub async fn hold(db: &mut PgConnection, id: Uuid) -> Result<bool> {
+pub async fn lock(db: &mut PgConnection, id: Uuid) -> Result<bool> {
     let held = sqlx::query!("select id from outbox where id = $1 for update", id)
         .fetch_optional(db)
         .await?;
     Ok(held.is_some())
 }
 
-/// In how long the next mail is due that [`take`] would take; `None` where there is none.
-///
-/// # Errors
-/// The database's own.
+/// In how long the next mail is due that [`lease_due`] would take; `None` where there is none.
 pub async fn next_due(db: &mut PgConnection) -> Result<Option<Duration>> {
     let seconds = sqlx::query_scalar!(
         r#"select extract(epoch from min(due_at) - now())::float8 from outbox
@@ -207,19 +187,13 @@ pub async fn next_due(db: &mut PgConnection) -> Result<Option<Duration>> {
 }
 
 /// Removes a mail that was sent, or that nobody is to get.
-///
-/// # Errors
-/// The database's own.
 pub async fn remove(db: &mut PgConnection, id: Uuid) -> Result<()> {
     sqlx::query!("delete from outbox where id = $1", id).execute(db).await?;
     Ok(())
 }
 
 /// Puts a mail off that could not be sent.
-///
-/// # Errors
-/// The database's own.
-pub async fn put_off(
+pub async fn reschedule(
     db: &mut PgConnection,
     id: Uuid,
     delay: Duration,
@@ -238,10 +212,7 @@ pub async fn put_off(
 }
 
 /// Gives a mail up; false where it is not there any more, replaced by a newer one.
-///
-/// # Errors
-/// The database's own.
-pub async fn give_up(
+pub async fn mark_dead(
     db: &mut PgConnection,
     id: Uuid,
     failure: &str,
@@ -260,10 +231,7 @@ pub async fn give_up(
 
 /// Brings mails back that were given up, those of one kind or all, to be tried as often as new
 /// ones; how many. One that a newer mail of its kind to its address has replaced stays.
-///
-/// # Errors
-/// The database's own.
-pub async fn revive(db: &mut PgConnection, kind: Option<&str>) -> Result<u64> {
+pub async fn retry_dead(db: &mut PgConnection, kind: Option<&str>) -> Result<u64> {
     let done = sqlx::query!(
         "update outbox o set dead_at = null, attempts = 0, due_at = now()
          where o.dead_at is not null and ($1::text is null or o.kind = $1)
@@ -281,9 +249,6 @@ pub async fn revive(db: &mut PgConnection, kind: Option<&str>) -> Result<u64> {
 }
 
 /// How many mails were given up.
-///
-/// # Errors
-/// The database's own.
 pub async fn count_dead(db: &mut PgConnection) -> Result<i64> {
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from outbox where dead_at is not null"#,
@@ -292,9 +257,6 @@ pub async fn count_dead(db: &mut PgConnection) -> Result<i64> {
 }
 
 /// Removes up to 1,000 mails that were given up this many days ago; how many.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let done = sqlx::query!(
         "delete from outbox where id = any(array(

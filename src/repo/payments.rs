@@ -9,9 +9,6 @@ use crate::model::ids::{OrganizationId, PaymentId};
 use crate::model::payment::{NewPayment, Payment, PaymentStatus};
 
 /// Stores a payment, unless it is known: what is paid is paid once, however often it is told of.
-///
-/// # Errors
-/// The database's own.
 pub async fn insert(db: &mut PgConnection, payment: &NewPayment<'_>) -> Result<()> {
     sqlx::query!(
         "insert into payments (id, organization_id, event_id, reference, amount, currency, status,
@@ -44,9 +41,6 @@ struct Row {
 
 /// A part of the organization's payments, those whose descriptions contain `search`, the newest
 /// first, and how many there are in all.
-///
-/// # Errors
-/// The database's own.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -90,9 +84,6 @@ pub async fn list(
 
 /// Removes up to 1,000 payments of more than this many days ago; how many. No tenant's data is
 /// read: what is over is over for all.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let done = sqlx::query!(
         "delete from payments where id = any(array(

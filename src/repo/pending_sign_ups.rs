@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use crate::error::{Error, Result};
 use crate::model::account::{AccountHandle, PersonName};
 use crate::model::ids::{AccountId, OrganizationId};
-use crate::repo::OnConstraints;
+use crate::repo::MapConstraintViolations;
 use crate::repo::accounts::HANDLE_TAKEN;
 
 /// Gives an account whose address is not verified to whoever signed up with it last; its home
@@ -38,7 +38,7 @@ pub async fn replace(
     )
     .fetch_optional(db)
     .await
-    .on_constraints(&[HANDLE_TAKEN])?;
+    .map_constraint_violations(&[HANDLE_TAKEN])?;
     let gone = || Error::internal("the account of a pending sign-up is not there");
     home.map(OrganizationId).ok_or_else(gone)
 }

@@ -1,5 +1,5 @@
 //! Personal access tokens: made, listed, changed, ended. Who is calling with one is asked in
-//! [`super::people`].
+//! [`super::account_callers`].
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -11,8 +11,8 @@ use crate::model::key_name::KeyName;
 use crate::model::personal_token::{NewPersonalToken, PersonalToken};
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
-use crate::model::usage::Tally;
-use crate::repo::OnConstraints;
+use crate::model::usage::UsageTally;
+use crate::repo::MapConstraintViolations;
 
 struct Row {
     id: Uuid,
@@ -69,15 +69,15 @@ pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Resu
     )
     .execute(db)
     .await
-    .on_constraints(&[("personal_tokens_digest_key", "A token with this text is there already")])?;
+    .map_constraint_violations(&[(
+        "personal_tokens_digest_key",
+        "A token with this text is there already",
+    )])?;
     Ok(())
 }
 
 /// A part of the account's tokens whose names contain `search`, newest first, and how many there
 /// are in all. Those that were deleted are not among them.
-///
-/// # Errors
-/// The database's own.
 pub async fn list(
     db: &mut PgConnection,
     account: AccountId,
@@ -113,9 +113,6 @@ pub async fn list(
 }
 
 /// One token of the account that was not deleted.
-///
-/// # Errors
-/// The database's own.
 pub async fn find(
     db: &mut PgConnection,
     account: AccountId,
@@ -137,9 +134,6 @@ pub async fn find(
 }
 
 /// Changes a token's label and scopes, where they are given; whether there is such a token.
-///
-/// # Errors
-/// The database's own.
 pub async fn update(
     db: &mut PgConnection,
     account: AccountId,
@@ -164,9 +158,6 @@ pub async fn update(
 }
 
 /// Ends a token; whether there was such a token.
-///
-/// # Errors
-/// The database's own.
 pub async fn revoke(
     db: &mut PgConnection,
     account: AccountId,
@@ -186,9 +177,6 @@ pub async fn revoke(
 }
 
 /// Ends every token of the account; how many.
-///
-/// # Errors
-/// The database's own.
 pub async fn revoke_all(
     db: &mut PgConnection,
     account: AccountId,
@@ -210,9 +198,6 @@ pub async fn revoke_all(
 }
 
 /// Removes every token of the account, with the labels that its person chose.
-///
-/// # Errors
-/// The database's own.
 pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()> {
     sqlx::query!(
         "delete from personal_tokens where id = any(array(
@@ -225,10 +210,7 @@ pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()>
 }
 
 /// Digests a token anew, under the newest pepper. Whoever did so first wins; nothing is lost.
-///
-/// # Errors
-/// The database's own.
-pub async fn redigest(
+pub async fn rehash(
     db: &mut PgConnection,
     account: AccountId,
     id: KeyId,
@@ -249,10 +231,7 @@ pub async fn redigest(
 }
 
 /// Moves `last_used_at` of tokens forward, never back.
-///
-/// # Errors
-/// The database's own.
-pub async fn used(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
+pub async fn record_use(db: &mut PgConnection, tallies: &[UsageTally]) -> Result<()> {
     let ids: Vec<Uuid> = tallies.iter().map(|tally| tally.key.uuid()).collect();
     let times: Vec<DateTime<Utc>> = tallies.iter().map(|tally| tally.last_used_at).collect();
     sqlx::query!(
@@ -276,9 +255,6 @@ pub async fn used(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
 
 /// Removes up to 1,000 tokens that ended more than this many days ago; how many. Nobody's data is
 /// read: what is over is over for all.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let done = sqlx::query!(
         "delete from personal_tokens where id = any(array(

@@ -7,9 +7,9 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::model::ids::{OrganizationId, ProjectId};
 use crate::model::project::{Description, NewProject, Project, ProjectChanges, ProjectName, Slug};
-use crate::repo::OnConstraints;
+use crate::repo::MapConstraintViolations;
 
-const TAKEN: (&str, &str) =
+const SLUG_TAKEN: (&str, &str) =
     ("projects_organization_id_slug_key", "Another project of the organization has this slug");
 
 struct Row {
@@ -55,15 +55,12 @@ pub async fn insert(db: &mut PgConnection, project: &NewProject<'_>) -> Result<(
     )
     .execute(db)
     .await
-    .on_constraints(&[TAKEN])?;
+    .map_constraint_violations(&[SLUG_TAKEN])?;
     Ok(())
 }
 
 /// A part of the organization's projects whose names or slugs contain `search`, newest first, and
 /// how many there are in all.
-///
-/// # Errors
-/// The database's own.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -101,9 +98,6 @@ pub async fn list(
 }
 
 /// A project of the organization.
-///
-/// # Errors
-/// The database's own.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -125,9 +119,6 @@ pub async fn find(
 }
 
 /// Whether a project of the organization has the slug.
-///
-/// # Errors
-/// The database's own.
 pub async fn has_slug(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -145,9 +136,6 @@ pub async fn has_slug(
 }
 
 /// How many projects the organization has.
-///
-/// # Errors
-/// The database's own.
 pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from projects where organization_id = $1"#,
@@ -185,14 +173,11 @@ pub async fn update(
     )
     .execute(db)
     .await
-    .on_constraints(&[TAKEN])?;
+    .map_constraint_violations(&[SLUG_TAKEN])?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Deletes a project; whether there was such a project.
-///
-/// # Errors
-/// The database's own.
 pub async fn delete(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -10,18 +10,15 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::model::rate::{Rate, Verdict};
+use crate::model::rate::{Rate, RateOutcome};
 
 /// Judges one try, and counts it where it is let through.
-///
-/// # Errors
-/// The database's own.
-pub async fn take(
+pub async fn check_and_count(
     db: &mut PgConnection,
     name: &str,
     subject: Uuid,
     rate: &Rate,
-) -> Result<Verdict> {
+) -> Result<RateOutcome> {
     let row = sqlx::query!(
         r#"with taken as (
                insert into rate_limits as r (name, subject, full_at)
@@ -38,25 +35,29 @@ pub async fn take(
                   ) - now())::float8 as before"#,
         name,
         subject,
-        pace(rate),
+        interval_seconds(rate),
         rate.window.as_secs_f64(),
     )
     .fetch_one(&mut *db)
     .await?;
     let seconds = |text: f64| Duration::try_from_secs_f64(text).unwrap_or_default();
     if let Some(until_full) = row.admitted {
-        return Ok(rate.admitted(seconds(until_full)));
+        return Ok(rate.allowed(seconds(until_full)));
     }
     let until_full = row.before.map_or(rate.window, seconds);
     if until_full > rate.window {
-        shorten(db, (name, subject), rate).await?;
+        cap_at_window(db, (name, subject), rate).await?;
     }
-    Ok(rate.refused(until_full.min(rate.window)))
+    Ok(rate.rejected(until_full.min(rate.window)))
 }
 
 /// Makes a bucket that is more than empty an empty one: the operator chose a shorter window
 /// meanwhile, or the clock was set back.
-async fn shorten(db: &mut PgConnection, (name, subject): (&str, Uuid), rate: &Rate) -> Result<()> {
+async fn cap_at_window(
+    db: &mut PgConnection,
+    (name, subject): (&str, Uuid),
+    rate: &Rate,
+) -> Result<()> {
     sqlx::query!(
         "update rate_limits set full_at = now() + make_interval(secs => $3)
          where name = $1 and subject = $2 and full_at > now() + make_interval(secs => $3)",
@@ -70,36 +71,25 @@ async fn shorten(db: &mut PgConnection, (name, subject): (&str, Uuid), rate: &Ra
 }
 
 /// Gives one try back.
-///
-/// # Errors
-/// The database's own.
-pub async fn give_back(
-    db: &mut PgConnection,
-    name: &str,
-    subject: Uuid,
-    rate: &Rate,
-) -> Result<()> {
+pub async fn refund(db: &mut PgConnection, name: &str, subject: Uuid, rate: &Rate) -> Result<()> {
     sqlx::query!(
         "update rate_limits set full_at = full_at - make_interval(secs => $3)
          where name = $1 and subject = $2",
         name,
         subject,
-        pace(rate),
+        interval_seconds(rate),
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-fn pace(rate: &Rate) -> f64 {
-    let whole = u64::try_from(rate.pace().as_micros()).unwrap_or(u64::MAX);
+fn interval_seconds(rate: &Rate) -> f64 {
+    let whole = u64::try_from(rate.interval().as_micros()).unwrap_or(u64::MAX);
     Duration::from_micros(whole.max(1)).as_secs_f64()
 }
 
 /// Fills a bucket.
-///
-/// # Errors
-/// The database's own.
 pub async fn refill(db: &mut PgConnection, name: &str, subject: Uuid) -> Result<()> {
     sqlx::query!("delete from rate_limits where name = $1 and subject = $2", name, subject)
         .execute(db)
@@ -108,9 +98,6 @@ pub async fn refill(db: &mut PgConnection, name: &str, subject: Uuid) -> Result<
 }
 
 /// Removes up to 1,000 buckets that are full; how many.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
         "delete from rate_limits where ctid = any(array(

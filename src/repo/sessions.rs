@@ -7,12 +7,9 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{AccountId, SessionId};
-use crate::model::session::{ABSOLUTE, IDLE, NewSession, Session};
+use crate::model::session::{ABSOLUTE_LIFETIME, IDLE_LIFETIME, NewSession, Session};
 
 /// Stores a new session.
-///
-/// # Errors
-/// The database's own.
 pub async fn insert(db: &mut PgConnection, session: &NewSession<'_>) -> Result<()> {
     sqlx::query!(
         "insert into sessions (id, account_id, digest, address, user_agent, created_at,
@@ -24,7 +21,7 @@ pub async fn insert(db: &mut PgConnection, session: &NewSession<'_>) -> Result<(
         session.client.address.map(|address| address.to_string()),
         session.client.user_agent,
         session.created_at,
-        session.created_at + IDLE,
+        session.created_at + IDLE_LIFETIME,
         session.is_remembered,
     )
     .execute(db)
@@ -34,10 +31,7 @@ pub async fn insert(db: &mut PgConnection, session: &NewSession<'_>) -> Result<(
 
 /// Moves the ends of sessions on that were used, forward only and never past their last day. To
 /// spare the table, one that was seen in the minute before is left as it is.
-///
-/// # Errors
-/// The database's own.
-pub async fn seen(db: &mut PgConnection, seen: &[(SessionId, DateTime<Utc>)]) -> Result<()> {
+pub async fn extend_used(db: &mut PgConnection, seen: &[(SessionId, DateTime<Utc>)]) -> Result<()> {
     let ids: Vec<Uuid> = seen.iter().map(|(id, _)| id.uuid()).collect();
     let times: Vec<DateTime<Utc>> = seen.iter().map(|(_, at)| *at).collect();
     sqlx::query!(
@@ -56,8 +50,8 @@ pub async fn seen(db: &mut PgConnection, seen: &[(SessionId, DateTime<Utc>)]) ->
          from locked l where s.id = l.id",
         &ids,
         &times,
-        IDLE.as_seconds_f64(),
-        ABSOLUTE.as_seconds_f64(),
+        IDLE_LIFETIME.as_seconds_f64(),
+        ABSOLUTE_LIFETIME.as_seconds_f64(),
     )
     .execute(db)
     .await?;
@@ -87,9 +81,6 @@ impl From<Row> for Session {
 }
 
 /// The account's good sessions, newest first, at most 1,000.
-///
-/// # Errors
-/// The database's own.
 pub async fn list(db: &mut PgConnection, account: AccountId) -> Result<Vec<Session>> {
     let rows = sqlx::query_as!(
         Row,
@@ -104,9 +95,6 @@ pub async fn list(db: &mut PgConnection, account: AccountId) -> Result<Vec<Sessi
 }
 
 /// One session of the account, if it is good.
-///
-/// # Errors
-/// The database's own.
 pub async fn find(
     db: &mut PgConnection,
     account: AccountId,
@@ -126,9 +114,6 @@ pub async fn find(
 
 /// Whether the browser is to keep the session's cookie when it closes; not where there is no such
 /// session of the account.
-///
-/// # Errors
-/// The database's own.
 pub async fn is_remembered(
     db: &mut PgConnection,
     account: AccountId,
@@ -146,10 +131,7 @@ pub async fn is_remembered(
 
 /// Whether whoever has this e-mail address signed in from the network since then, as far as
 /// sessions are kept.
-///
-/// # Errors
-/// The database's own.
-pub async fn was_started_from(
+pub async fn signed_in_from(
     db: &mut PgConnection,
     email: &str,
     network: IpNet,
@@ -171,10 +153,7 @@ pub async fn was_started_from(
 
 /// Whether the account's person signed in since then, but never from the network, as far as
 /// sessions are kept.
-///
-/// # Errors
-/// The database's own.
-pub async fn is_new_place(
+pub async fn is_new_network(
     db: &mut PgConnection,
     account: AccountId,
     network: IpNet,
@@ -193,9 +172,6 @@ pub async fn is_new_place(
 }
 
 /// Ends one session of the account; whether it was good until now.
-///
-/// # Errors
-/// The database's own.
 pub async fn revoke(
     db: &mut PgConnection,
     account: AccountId,
@@ -215,13 +191,10 @@ pub async fn revoke(
 }
 
 /// Ends every session of the account but `kept`; how many.
-///
-/// # Errors
-/// The database's own.
 pub async fn revoke_all(
     db: &mut PgConnection,
     account: AccountId,
-    kept: Option<SessionId>,
+    except: Option<SessionId>,
     at: DateTime<Utc>,
 ) -> Result<u64> {
     let done = sqlx::query!(
@@ -233,7 +206,7 @@ pub async fn revoke_all(
          )
          update sessions s set revoked_at = $3 from held where s.id = held.id",
         account.uuid(),
-        kept.map(SessionId::uuid),
+        except.map(SessionId::uuid),
         at,
     )
     .execute(db)
@@ -243,9 +216,6 @@ pub async fn revoke_all(
 
 /// Removes every session of the account, with the addresses that they were used from; how many were
 /// good until now.
-///
-/// # Errors
-/// The database's own.
 pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<i64> {
     let ended = sqlx::query_scalar!(
         r#"with removed as (
@@ -263,9 +233,6 @@ pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<i64
 
 /// Removes up to 1,000 sessions that were over this many days ago; how many. Nobody's data is read:
 /// what is over is over for all.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let done = sqlx::query!(
         "delete from sessions

@@ -14,7 +14,7 @@ use crate::error::Result;
 /// The statements that make it, each after one that makes way for it.
 const EXPECTED: &str = include_str!("sql/tenant_access_expected.sql");
 /// What is made by `sql/tenant_role.sql`, as `sql/tenant_access.sql` names it.
-const ROLE: [&str; 3] = [
+const ROLE_STATEMENTS: [&str; 3] = [
     "create role tenantry_tenant nologin",
     "grant tenantry_tenant to current_user",
     "grant usage on schema to tenantry_tenant",
@@ -22,10 +22,7 @@ const ROLE: [&str; 3] = [
 
 /// The statements of what is missing. The text of a policy's conditions is not compared: another
 /// version of Postgres writes it in another way.
-///
-/// # Errors
-/// The database's own.
-pub async fn missing(db: &mut PgConnection) -> Result<Vec<&'static str>> {
+pub async fn list_missing(db: &mut PgConnection) -> Result<Vec<&'static str>> {
     let there = sqlx::query_file_scalar!("src/repo/sql/tenant_access.sql").fetch_all(db).await?;
     let there: HashSet<&str> = there.iter().map(|statement| head(statement)).collect();
     Ok(expected().filter(|statement| !there.contains(head(statement))).collect())
@@ -34,26 +31,23 @@ pub async fn missing(db: &mut PgConnection) -> Result<Vec<&'static str>> {
 /// Whether the role, or our right to become it, is among what is missing.
 #[must_use]
 pub fn concerns_role(missing: &[&str]) -> bool {
-    missing.iter().any(|statement| ROLE.contains(statement))
+    missing.iter().any(|statement| ROLE_STATEMENTS.contains(statement))
 }
 
 /// Makes the role, as far as we may.
 ///
 /// # Errors
 /// Where an administrator is needed, with what they have to run.
-pub async fn make_role(db: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub async fn create_role(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(include_str!("sql/tenant_role.sql")).execute(db).await?;
     Ok(())
 }
 
 /// Makes all of it anew; to be called in a transaction.
-///
-/// # Errors
-/// The database's own.
-pub async fn make(db: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub async fn create(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     // Of servers that start together, one at a time.
     sqlx::raw_sql("select pg_advisory_xact_lock(7305016120412480870)").execute(&mut *db).await?;
-    make_role(db).await?;
+    create_role(db).await?;
     sqlx::raw_sql(EXPECTED).execute(db).await?;
     Ok(())
 }
@@ -61,7 +55,7 @@ pub async fn make(db: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// What has to be there, without what makes way for it.
 fn expected() -> impl Iterator<Item = &'static str> {
     let made = EXPECTED.lines().map(|line| line.trim_end_matches(';'));
-    ROLE.into_iter().chain(made.filter(|line| !line.starts_with("drop policy")))
+    ROLE_STATEMENTS.into_iter().chain(made.filter(|line| !line.starts_with("drop policy")))
 }
 
 /// The part of a statement before a policy's conditions.

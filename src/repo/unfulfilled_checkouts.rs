@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 use crate::model::org_handle::OrgHandle;
-use crate::model::payment::Unfulfilled;
+use crate::model::payment::UnfulfilledReason;
 
 /// A paid checkout that could not be fulfilled.
 pub struct UnfulfilledCheckout<'a> {
@@ -18,15 +18,12 @@ pub struct UnfulfilledCheckout<'a> {
     /// Who paid; `None` for a guest.
     pub customer: Option<&'a str>,
     /// Why not.
-    pub reason: Unfulfilled,
+    pub reason: UnfulfilledReason,
 }
 
 /// Stores a checkout that could not be fulfilled; false where the same event was stored before. One
 /// that was settled since stays so.
-///
-/// # Errors
-/// The database's own.
-pub async fn put(
+pub async fn upsert(
     db: &mut PgConnection,
     checkout: &UnfulfilledCheckout<'_>,
     at: DateTime<Utc>,
@@ -53,9 +50,6 @@ pub async fn put(
 
 /// Settles what a fulfilled checkout does: its own event's row, and those of the customer, if one
 /// is given, and the organization. The rows stay: Stripe may send those events again.
-///
-/// # Errors
-/// The database's own.
 pub async fn settle(
     db: &mut PgConnection,
     event: &str,
@@ -80,10 +74,7 @@ pub async fn settle(
 }
 
 /// How many are not settled, and the event, the organization and the reason of the newest.
-///
-/// # Errors
-/// The database's own.
-pub async fn newest(db: &mut PgConnection) -> Result<Option<(i64, String, String, String)>> {
+pub async fn find_newest(db: &mut PgConnection) -> Result<Option<(i64, String, String, String)>> {
     let newest = sqlx::query!(
         r#"select count(*) over () as "count!", event_id, handle, reason
            from unfulfilled_checkouts where settled_at is null
@@ -95,9 +86,6 @@ pub async fn newest(db: &mut PgConnection) -> Result<Option<(i64, String, String
 }
 
 /// Removes up to 1,000 that Stripe has not sent for a month; how many.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let done = sqlx::query!(
         "delete from unfulfilled_checkouts where event_id = any(array(

@@ -5,18 +5,15 @@ use sqlx::PgConnection;
 
 use crate::error::Result;
 use crate::model::ids::{KeyId, OrganizationId};
-use crate::model::usage::{DayUse, KeyUse, Period, Tally};
+use crate::model::usage::{DayUsage, KeyUsage, Period, UsageTally};
 
 /// Adds a batch to the days' sums of the organizations that keys were used in, and moves
 /// `last_used_at` of organizations' keys forward, never back.
 ///
 /// One statement, so it is whole or nothing; rows are taken in the order of their keys, so that
 /// two replicas flushing at once can not wait for each other.
-///
-/// # Errors
-/// The database's own.
-pub async fn add(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
-    let mut tallies: Vec<&Tally> =
+pub async fn add(db: &mut PgConnection, tallies: &[UsageTally]) -> Result<()> {
+    let mut tallies: Vec<&UsageTally> =
         tallies.iter().filter(|tally| tally.organization.is_some()).collect();
     tallies.sort_unstable_by_key(|tally| (tally.key, tally.day));
     let organizations: Vec<_> =
@@ -24,7 +21,7 @@ pub async fn add(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
     let keys: Vec<_> = tallies.iter().map(|tally| tally.key.uuid()).collect();
     let days: Vec<_> = tallies.iter().map(|tally| tally.day).collect();
     let requests: Vec<_> = tallies.iter().map(|tally| tally.requests).collect();
-    let denied: Vec<_> = tallies.iter().map(|tally| tally.denied).collect();
+    let denied: Vec<_> = tallies.iter().map(|tally| tally.rejected).collect();
     let last_used: Vec<_> = tallies.iter().map(|tally| tally.last_used_at).collect();
     sqlx::query!(
         "with batch as (
@@ -62,10 +59,7 @@ pub async fn add(db: &mut PgConnection, tallies: &[Tally]) -> Result<()> {
 }
 
 /// The requests of organizations within the months that begin on these days.
-///
-/// # Errors
-/// The database's own.
-pub async fn of_months(
+pub async fn sum_by_month(
     db: &mut PgConnection,
     months: &[(OrganizationId, NaiveDate)],
 ) -> Result<Vec<((OrganizationId, NaiveDate), u64)>> {
@@ -91,10 +85,7 @@ pub async fn of_months(
 }
 
 /// The organization's requests within the period.
-///
-/// # Errors
-/// The database's own.
-pub async fn requests(
+pub async fn sum_requests(
     db: &mut PgConnection,
     organization: OrganizationId,
     period: Period,
@@ -112,14 +103,11 @@ pub async fn requests(
 }
 
 /// The organization's requests on each day of the period that had any, oldest first.
-///
-/// # Errors
-/// The database's own.
-pub async fn by_day(
+pub async fn list_by_day(
     db: &mut PgConnection,
     organization: OrganizationId,
     period: Period,
-) -> Result<Vec<DayUse>> {
+) -> Result<Vec<DayUsage>> {
     let rows = sqlx::query!(
         r#"select day, sum(requests)::bigint as "requests!", sum(denied)::bigint as "denied!"
            from usage_daily
@@ -131,10 +119,10 @@ pub async fn by_day(
     )
     .fetch_all(db)
     .await?;
-    let days = rows.into_iter().map(|row| DayUse {
+    let days = rows.into_iter().map(|row| DayUsage {
         day: row.day,
         requests: u64::try_from(row.requests).unwrap_or(0),
-        denied: u64::try_from(row.denied).unwrap_or(0),
+        rejected: u64::try_from(row.denied).unwrap_or(0),
     });
     Ok(days.collect())
 }
@@ -142,15 +130,12 @@ pub async fn by_day(
 /// At most `limit` of the keys and personal tokens that were used in the organization within the
 /// period, the most used first. Of a personal token that works elsewhere too, nothing is told that
 /// could have happened there.
-///
-/// # Errors
-/// The database's own.
-pub async fn by_key(
+pub async fn list_by_key(
     db: &mut PgConnection,
     organization: OrganizationId,
     period: Period,
     limit: i64,
-) -> Result<Vec<KeyUse>> {
+) -> Result<Vec<KeyUsage>> {
     let rows = sqlx::query!(
         r#"select u.key_id, u.requests as "requests!", k.name as "name?",
                   case when k.id is not null then k.last_used_at
@@ -170,7 +155,7 @@ pub async fn by_key(
     )
     .fetch_all(db)
     .await?;
-    let keys = rows.into_iter().map(|row| KeyUse {
+    let keys = rows.into_iter().map(|row| KeyUsage {
         key: KeyId::from_uuid(row.key_id),
         name: row.name,
         requests: u64::try_from(row.requests).unwrap_or(0),
@@ -181,9 +166,6 @@ pub async fn by_key(
 
 /// Removes up to 1,000 sums of days more than this many days ago; how many. No tenant's data is
 /// read: what is over is over for all.
-///
-/// # Errors
-/// The database's own.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let done = sqlx::query!(
         "delete from usage_daily where ctid = any(array(

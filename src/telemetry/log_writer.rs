@@ -9,24 +9,24 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// How long a line waits for others.
-const GATHER: Duration = Duration::from_millis(10);
+const BATCH_DELAY: Duration = Duration::from_millis(10);
 /// How many bytes wait at most; whoever logs more writes them down first.
-const MOST: usize = 256 * 1024;
+const MAX_BUFFERED_BYTES: usize = 256 * 1024;
 
 /// Takes lines; cheap to clone.
 pub struct LogWriter<W: Write>(Arc<Shared<W>>);
 
 struct Shared<W> {
-    waiting: Mutex<Waiting>,
+    buffer: Mutex<LineBuffer>,
     changed: Condvar,
     /// Held before lines are taken, so that they are written in their order.
     out: Mutex<W>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct LineBuffer {
     lines: Vec<u8>,
-    has_ended: bool,
+    is_closed: bool,
 }
 
 /// The thread that writes lines down. Dropped, it has written all of them; later ones are written
@@ -41,27 +41,28 @@ pub struct LogThread<W: Write> {
 /// # Errors
 /// The system's own, where it has no thread left.
 pub fn start<W: Write + Send + 'static>(out: W) -> io::Result<(LogWriter<W>, LogThread<W>)> {
-    let shared =
-        Shared { waiting: Mutex::default(), changed: Condvar::new(), out: Mutex::new(out) };
+    let shared = Shared { buffer: Mutex::default(), changed: Condvar::new(), out: Mutex::new(out) };
     let shared = Arc::new(shared);
     let writing = Arc::clone(&shared);
-    let thread = thread::Builder::new().name("log".to_owned()).spawn(move || writing.work())?;
+    let thread = thread::Builder::new().name("log".to_owned()).spawn(move || writing.run())?;
     Ok((LogWriter(Arc::clone(&shared)), LogThread { shared, thread: Some(thread) }))
 }
 
 impl<W: Write> Shared<W> {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_buffer(&self) -> MutexGuard<'_, LineBuffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self) {
+    fn run(&self) {
         loop {
-            let waiting =
-                self.changed.wait_while(self.waiting(), |it| it.lines.is_empty() && !it.has_ended);
+            let waiting = self
+                .changed
+                .wait_while(self.lock_buffer(), |it| it.lines.is_empty() && !it.is_closed);
             let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
-            let gathered = self.changed.wait_timeout_while(waiting, GATHER, |it| !it.has_ended);
-            let has_ended = gathered.unwrap_or_else(PoisonError::into_inner).0.has_ended;
-            self.write_down();
+            let gathered =
+                self.changed.wait_timeout_while(waiting, BATCH_DELAY, |it| !it.is_closed);
+            let has_ended = gathered.unwrap_or_else(PoisonError::into_inner).0.is_closed;
+            self.write_buffered();
             if has_ended {
                 return;
             }
@@ -69,9 +70,9 @@ impl<W: Write> Shared<W> {
     }
 
     /// Writes down what waits. Nobody is told where that fails: where should it be said?
-    fn write_down(&self) {
+    fn write_buffered(&self) {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = std::mem::take(&mut self.waiting().lines);
+        let lines = std::mem::take(&mut self.lock_buffer().lines);
         let _ = out.write_all(&lines);
     }
 }
@@ -84,13 +85,13 @@ impl<W: Write> Clone for LogWriter<W> {
 
 impl<W: Write> Write for LogWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut waiting = self.0.waiting();
+        let mut waiting = self.0.lock_buffer();
         let was_empty = waiting.lines.is_empty();
         waiting.lines.extend_from_slice(line);
-        let is_much = waiting.lines.len() > MOST || waiting.has_ended;
+        let must_write = waiting.lines.len() > MAX_BUFFERED_BYTES || waiting.is_closed;
         drop(waiting);
-        if is_much {
-            self.0.write_down();
+        if must_write {
+            self.0.write_buffered();
         } else if was_empty {
             self.0.changed.notify_one();
         }
@@ -99,14 +100,14 @@ impl<W: Write> Write for LogWriter<W> {
 
     /// Writes down what waits, now.
     fn flush(&mut self) -> io::Result<()> {
-        self.0.write_down();
+        self.0.write_buffered();
         Ok(())
     }
 }
 
 impl<W: Write> Drop for LogThread<W> {
     fn drop(&mut self) {
-        self.shared.waiting().has_ended = true;
+        self.shared.lock_buffer().is_closed = true;
         self.shared.changed.notify_one();
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -118,9 +119,9 @@ mod tests {
     use std::sync::mpsc;
 
     /// Tells of each part that is written.
-    struct Told(mpsc::Sender<Vec<u8>>);
+    struct ChannelWriter(mpsc::Sender<Vec<u8>>);
 
-    impl Write for Told {
+    impl Write for ChannelWriter {
         fn write(&mut self, part: &[u8]) -> io::Result<usize> {
             self.0.send(part.to_owned()).map_err(io::Error::other)?;
             Ok(part.len())
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn a_line_is_written_while_nothing_follows_it() {
         let (tell, told) = mpsc::channel();
-        let (mut writer, _writing) = start(Told(tell)).expect("a thread");
+        let (mut writer, _writing) = start(ChannelWriter(tell)).expect("a thread");
         for line in ["one\n", "two\n"] {
             writer.write_all(line.as_bytes()).expect("taken");
             assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(line.as_bytes().to_vec()));
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn every_line_is_written_once_and_each_thread_s_in_their_order() {
         let (tell, told) = mpsc::channel();
-        let (writer, writing) = start(Told(tell)).expect("a thread");
+        let (writer, writing) = start(ChannelWriter(tell)).expect("a thread");
         thread::scope(|scope| {
             for thread in 0..4 {
                 let mut writer = writer.clone();

@@ -20,10 +20,10 @@ use self::log_writer::{LogThread, LogWriter};
 use crate::config::telemetry::{LogFormat, TelemetrySettings};
 
 /// Upper bounds of the duration histograms, in seconds.
-const DURATIONS: [f64; 12] =
+const DURATION_BUCKETS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 /// Upper bounds of the batch size histogram, in questions.
-const BATCH_SIZES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 512.0];
+const BATCH_SIZE_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 512.0];
 
 /// Why telemetry can not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum SetupError {
 /// What is to be ended when the process ends.
 pub struct Telemetry {
     metrics: PrometheusHandle,
-    traces: traces::Exporter,
+    traces: traces::TraceExporter,
     _log: LogThread<Stderr>,
 }
 
@@ -58,7 +58,7 @@ impl Telemetry {
         let filter = settings.log_filter.clone();
         let (writer, log_thread) = log_writer::start(stderr())?;
         let log = log_layer::<Registry>(settings.log_format, writer.clone()).with_filter(filter);
-        let traces = traces::Exporter::start(settings.traces.as_ref())?;
+        let traces = traces::TraceExporter::start(settings.traces.as_ref())?;
         tracing_subscriber::registry().with(log).with(traces.layer()).try_init()?;
         std::panic::set_hook(Box::new(move |panic| {
             log_panic(panic);
@@ -66,8 +66,8 @@ impl Telemetry {
             let _ = writer.clone().flush();
         }));
         let metrics = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATIONS)?
-            .set_buckets_for_metric(Matcher::Suffix("_batch_size".to_owned()), &BATCH_SIZES)?
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATION_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Suffix("_batch_size".to_owned()), &BATCH_SIZE_BUCKETS)?
             .install_recorder()?;
         Ok(Self { metrics, traces, _log: log_thread })
     }

@@ -24,30 +24,30 @@ use super::SetupError;
 use crate::config::traces::TraceSettings;
 
 /// How often failures are logged at most.
-const PACE: Duration = Duration::from_mins(1);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Sends spans, if an endpoint is configured.
-pub struct Exporter(Option<SdkTracerProvider>);
+pub struct TraceExporter(Option<SdkTracerProvider>);
 
-impl Exporter {
+impl TraceExporter {
     /// Starts the thread that sends spans; nothing is sent yet.
     ///
     /// # Errors
     /// Certificates that can not be read, or a client that can not be made.
     pub fn start(settings: Option<&TraceSettings>) -> Result<Self, SetupError> {
         let Some(settings) = settings else { return Ok(Self(None)) };
-        let wrong = |error: &dyn Error| SetupError::Traces(chain(error));
+        let setup_error = |error: &dyn Error| SetupError::Traces(error_chain(error));
         let cause = Arc::new(Mutex::new(None));
-        let client = client(settings).map_err(|error| wrong(&error))?;
-        let client = NotingClient { client, cause: Arc::clone(&cause) };
+        let client = client(settings).map_err(|error| setup_error(&error))?;
+        let client = CauseRecordingClient { client, cause: Arc::clone(&cause) };
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(client)
             .with_endpoint(settings.endpoint.as_str())
             .with_timeout(settings.timeout)
             .build()
-            .map_err(|error| wrong(&error))?;
-        let exporter = CountingExporter { exporter, cause, told: Mutex::default() };
+            .map_err(|error| setup_error(&error))?;
+        let exporter = CountingExporter { exporter, cause, failure_log: Mutex::default() };
         let mut resource = Resource::builder();
         if let Some(name) = &settings.service_name {
             resource = resource.with_service_name(name.clone());
@@ -90,12 +90,12 @@ fn client(settings: &TraceSettings) -> Result<Client, reqwest::Error> {
 
 /// Sends requests, and notes why one was not answered, which the exporter keeps to itself.
 #[derive(Debug)]
-struct NotingClient {
+struct CauseRecordingClient {
     client: Client,
     cause: Arc<Mutex<Option<String>>>,
 }
 
-impl HttpClient for NotingClient {
+impl HttpClient for CauseRecordingClient {
     fn send_bytes<'life, 'sending>(
         &'life self,
         request: Request<Bytes>,
@@ -106,7 +106,7 @@ impl HttpClient for NotingClient {
     {
         Box::pin(async move {
             let sent = self.client.send_bytes(request).await;
-            let cause = sent.as_ref().err().map(|error| chain(error.as_ref()));
+            let cause = sent.as_ref().err().map(|error| error_chain(error.as_ref()));
             *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause;
             sent
         })
@@ -118,14 +118,14 @@ impl HttpClient for NotingClient {
 struct CountingExporter {
     exporter: SpanExporter,
     cause: Arc<Mutex<Option<String>>>,
-    told: Mutex<Told>,
+    failure_log: Mutex<FailureLog>,
 }
 
 /// When failures were logged last, and how many there were since.
 #[derive(Debug, Default)]
-struct Told {
-    at: Option<Instant>,
-    since: u64,
+struct FailureLog {
+    last_logged: Option<Instant>,
+    failures: u64,
 }
 
 impl opentelemetry_sdk::trace::SpanExporter for CountingExporter {
@@ -157,22 +157,22 @@ impl opentelemetry_sdk::trace::SpanExporter for CountingExporter {
 
 impl CountingExporter {
     fn log(&self, error: &dyn Error, spans: usize) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.since += 1;
-        if told.at.is_some_and(|at| at.elapsed() < PACE) {
+        let mut failure_log = self.failure_log.lock().unwrap_or_else(PoisonError::into_inner);
+        failure_log.failures += 1;
+        if failure_log.last_logged.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
             return;
         }
-        let failures = std::mem::take(&mut told.since);
-        told.at = Some(Instant::now());
-        drop(told);
-        let noted = self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let cause = noted.unwrap_or_else(|| error.to_string());
+        let failures = std::mem::take(&mut failure_log.failures);
+        failure_log.last_logged = Some(Instant::now());
+        drop(failure_log);
+        let recorded = self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cause = recorded.unwrap_or_else(|| error.to_string());
         tracing::warn!(cause, failures, spans, "traces not exported");
     }
 }
 
 /// An error with all that led to it.
-fn chain(error: &dyn Error) -> String {
+fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

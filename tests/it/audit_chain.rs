@@ -4,19 +4,19 @@
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tenantry::error::Result;
-use tenantry::model::audit::{AuditEvent, EventType, Trail};
+use tenantry::model::audit::{AuditContext, EventType, NewAuditEvent};
 use tenantry::model::ids::OrganizationId;
-use tenantry::repo::{audit_events, audit_heads, tenant_walls};
+use tenantry::repo::{audit_events, audit_heads, rls};
 use uuid::Uuid;
 
-use crate::support::app::SignedUp;
-use crate::support::requests::World;
-use crate::support::server::{Place, eventually};
+use crate::support::app::CreatedKey;
+use crate::support::requests::Fixtures;
+use crate::support::server::{WorkDir, eventually};
 use crate::support::{TestApp, run};
 
 /// What `tenantry audit verify` says, and whether it found nothing wrong.
 pub fn verify(app: &TestApp, arguments: &[&str]) -> (bool, String) {
-    let place = Place::new();
+    let place = WorkDir::new();
     let mut command = place.command(&app.database_settings());
     let done = command.args(["audit", "verify"]).args(arguments).output().unwrap();
     let told = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
@@ -24,7 +24,7 @@ pub fn verify(app: &TestApp, arguments: &[&str]) -> (bool, String) {
 }
 
 /// An organization whose trail has five events.
-pub async fn acme(app: &TestApp) -> SignedUp {
+pub async fn organization_with_events(app: &TestApp) -> CreatedKey {
     let acme = app.sign_up().await;
     for name in ["one", "two", "three", "four"] {
         app.mint(&acme.api_key, json!({ "name": name })).await;
@@ -49,13 +49,13 @@ pub fn event_at(position: u32) -> String {
 
 /// The heads of all chains, as the log holds them.
 pub async fn heads(app: &TestApp) -> Vec<String> {
-    let ends = async |db: &mut _| audit_heads::ends(db, Uuid::nil(), false, 100).await;
+    let ends = async |db: &mut _| audit_heads::list_chain_ends(db, Uuid::nil(), false, 100).await;
     let ends = app.app.db.run(ends).await;
     ends.unwrap().into_iter().map(|end| end.head.to_string()).collect()
 }
 
 #[track_caller]
-pub fn assert_found(app: &TestApp, arguments: &[&str], findings: &[&str]) {
+pub fn assert_findings(app: &TestApp, arguments: &[&str], findings: &[&str]) {
     let (is_fine, told) = verify(app, arguments);
     assert!(!is_fine, "{told}");
     for finding in findings {
@@ -67,7 +67,7 @@ pub fn assert_found(app: &TestApp, arguments: &[&str], findings: &[&str]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_event_of_a_busy_world_is_chained_without_gaps() {
     run(async |app| {
-        let world = World::new(app).await;
+        let world = Fixtures::new(app).await;
         let mut mints = tokio::task::JoinSet::new();
         for number in 0..20 {
             let key = app.key(&world.acme.api_key);
@@ -98,8 +98,8 @@ async fn every_event_of_a_busy_world_is_chained_without_gaps() {
 #[tokio::test]
 async fn what_was_there_before_the_chain_is_chained_when_it_comes() {
     run(async |app| {
-        acme(app).await;
-        acme(app).await;
+        organization_with_events(app).await;
+        organization_with_events(app).await;
         let links = "select string_agg(l::text, '|' order by l::text)
                      from (select organization_id, position, event_id, digest from audit_links) l";
         let links = async || -> String {
@@ -119,7 +119,7 @@ async fn what_was_there_before_the_chain_is_chained_when_it_comes() {
 #[tokio::test]
 async fn a_changed_event_is_found() {
     run(async |app| {
-        acme(app).await;
+        organization_with_events(app).await;
         let columns = [
             "event_type = 'x'",
             "actor = 'x'",
@@ -154,7 +154,7 @@ async fn a_changed_event_is_found() {
                 ),
             )
             .await;
-            assert_found(app, &[], &[": position 3: the event evt_"]);
+            assert_findings(app, &[], &[": position 3: the event evt_"]);
             tamper(
                 app,
                 &format!(
@@ -182,7 +182,7 @@ async fn a_long_chain_is_held_together_across_the_pages_that_it_is_read_in() {
         let many = app.app.db.long_transaction(async |tx| {
             for _ in 0..1500 {
                 for organization in &organizations {
-                    tell(app, tx, *organization).await?;
+                    record_event(app, tx, *organization).await?;
                 }
             }
             Ok(())
@@ -192,7 +192,7 @@ async fn a_long_chain_is_held_together_across_the_pages_that_it_is_read_in() {
         assert!(is_fine && told.contains("3002 events in 2 chains"), "{told}");
         let event = format!("{} order by 1 limit 1", event_at(1001).trim_matches(['(', ')']));
         tamper(app, &format!("update audit_events set actor = 'x' where id = ({event})")).await;
-        assert_found(app, &[], &[": position 1001: the event"]);
+        assert_findings(app, &[], &[": position 1001: the event"]);
     })
     .await;
 }
@@ -200,14 +200,14 @@ async fn a_long_chain_is_held_together_across_the_pages_that_it_is_read_in() {
 #[tokio::test]
 async fn a_removed_event_is_found_with_its_link_or_without() {
     run(async |app| {
-        acme(app).await;
+        organization_with_events(app).await;
         let event = event_at(2);
         tamper(app, &format!("delete from audit_events where id in {event}")).await;
-        assert_found(app, &[], &[": position 2: its event evt_"]);
+        assert_findings(app, &[], &[": position 2: its event evt_"]);
         tamper(app, "delete from audit_links where position = 2").await;
-        assert_found(app, &[], &[": position 2 is missing"]);
+        assert_findings(app, &[], &[": position 2 is missing"]);
         tamper(app, "delete from audit_links where position = 3").await;
-        assert_found(app, &[], &[": positions 2 to 3 are missing", "has no position"]);
+        assert_findings(app, &[], &[": positions 2 to 3 are missing", "has no position"]);
     })
     .await;
 }
@@ -215,21 +215,21 @@ async fn a_removed_event_is_found_with_its_link_or_without() {
 #[tokio::test]
 async fn swapped_and_moved_events_are_found() {
     run(async |app| {
-        acme(app).await;
+        organization_with_events(app).await;
         let swap = "create table pair as select * from audit_links where position in (2, 4);
                     update audit_links set event_id = -event_id where position in (2, 4);
                     update audit_links l set event_id = p.event_id from pair p
                         where l.position = 6 - p.position;
                     drop table pair";
         tamper(app, swap).await;
-        assert_found(app, &[], &[": position 2: the event", ": position 4: the event"]);
+        assert_findings(app, &[], &[": position 2: the event", ": position 4: the event"]);
         tamper(app, swap).await;
         assert!(verify(app, &[]).0);
         let moved = "update audit_links set position = position + 100 where position in (2, 4);
                      update audit_links set position = 106 - position where position > 100";
         tamper(app, moved).await;
         let findings = [2, 3, 4, 5].map(|position| format!(": position {position}: the event"));
-        assert_found(app, &[], &findings.each_ref().map(String::as_str));
+        assert_findings(app, &[], &findings.each_ref().map(String::as_str));
     })
     .await;
 }
@@ -237,7 +237,7 @@ async fn swapped_and_moved_events_are_found() {
 #[tokio::test]
 async fn an_event_that_is_another_organization_s_now_is_found() {
     run(async |app| {
-        acme(app).await;
+        organization_with_events(app).await;
         app.sign_up().await;
         let event = event_at(2);
         let of_other = "(select organization_id from audit_events order by id desc limit 1)";
@@ -245,7 +245,7 @@ async fn an_event_that_is_another_organization_s_now_is_found() {
             format!("update audit_events set organization_id = {of_other} where id = {event}");
         tamper(app, &sql).await;
         // It is missed in the one chain, and has no place in the other.
-        assert_found(app, &[], &[": position 2: the event", "has no position"]);
+        assert_findings(app, &[], &[": position 2: the event", "has no position"]);
     })
     .await;
 }
@@ -253,13 +253,13 @@ async fn an_event_that_is_another_organization_s_now_is_found() {
 #[tokio::test]
 async fn an_event_that_was_added_past_the_chain_is_found() {
     run(async |app| {
-        let acme = acme(app).await;
+        let acme = organization_with_events(app).await;
         let add = "insert into audit_events (organization_id, event_type, actor, target, method,
                                              path, request_id, detail, created_at)
                    select organization_id, event_type, 'x', target, method, path, request_id,
                           detail, created_at from audit_events limit 1";
         tamper(app, add).await;
-        assert_found(app, &[], &[&format!("{}: the event evt_", acme.org_id)]);
+        assert_findings(app, &[], &[&format!("{}: the event evt_", acme.org_id)]);
     })
     .await;
 }
@@ -267,7 +267,7 @@ async fn an_event_that_was_added_past_the_chain_is_found() {
 #[tokio::test]
 async fn a_cut_end_is_found_with_a_head_of_before() {
     run(async |app| {
-        let acme = acme(app).await;
+        let acme = organization_with_events(app).await;
         let head = heads(app).await.remove(0);
         assert!(head.starts_with(&format!("audit head {}:5:", acme.org_id)), "{head}");
         let head = head.strip_prefix("audit head ").unwrap();
@@ -285,9 +285,9 @@ async fn a_cut_end_is_found_with_a_head_of_before() {
         assert!(verify(app, &[]).0, "a cut end shows nothing by itself");
         let cut =
             format!("{}: the chain ends at position 3, before the head of position 5", acme.org_id);
-        assert_found(app, &["--head", head], &[&cut]);
+        assert_findings(app, &["--head", head], &[&cut]);
         tamper(app, "delete from audit_events; delete from audit_links").await;
-        assert_found(app, &["--head", head], &["there is no chain of this name"]);
+        assert_findings(app, &["--head", head], &["there is no chain of this name"]);
     })
     .await;
 }
@@ -295,7 +295,7 @@ async fn a_cut_end_is_found_with_a_head_of_before() {
 #[tokio::test]
 async fn a_chain_that_was_made_anew_is_found_with_a_head_of_before() {
     run(async |app| {
-        acme(app).await;
+        organization_with_events(app).await;
         let head = heads(app).await.remove(0);
         let anew =
             "update audit_events set actor = 'x' where id = (select max(id) from audit_events);
@@ -303,9 +303,9 @@ async fn a_chain_that_was_made_anew_is_found_with_a_head_of_before() {
                     from audit_links p, audit_events e
                     where l.position = 5 and p.position = 4 and e.id = l.event_id";
         tamper(app, anew).await;
-        assert_found(app, &[], &[": position 5: the event"]);
+        assert_findings(app, &[], &[": position 5: the event"]);
         let findings = [": position 5: the event", ": position 5 is not what its head says"];
-        assert_found(app, &["--head", &head], &findings);
+        assert_findings(app, &["--head", &head], &findings);
     })
     .await;
 }
@@ -313,14 +313,14 @@ async fn a_chain_that_was_made_anew_is_found_with_a_head_of_before() {
 #[tokio::test]
 async fn the_chain_of_a_deleted_organization_is_looked_at_too() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         let path = format!("/api/user/organizations/{}", ann.org_id);
         let confirm = json!({ "confirm": ann.org_id }).to_string();
         let session = app.session(&ann.cookie).with("content-type", "application/json");
-        session.send("DELETE", &path, confirm).await.has_status(200);
+        session.send("DELETE", &path, confirm).await.assert_status(200);
         let event = event_at(1);
         tamper(app, &format!("update audit_events set actor = 'x' where id in {event}")).await;
-        assert_found(app, &[], &[&format!("{}: position 1: the event", ann.org_id)]);
+        assert_findings(app, &[], &[&format!("{}: position 1: the event", ann.org_id)]);
     })
     .await;
 }
@@ -328,7 +328,7 @@ async fn the_chain_of_a_deleted_organization_is_looked_at_too() {
 #[tokio::test]
 async fn what_should_be_a_head_and_is_none_is_refused() {
     run(async |app| {
-        let place = Place::new();
+        let place = WorkDir::new();
         let file = place.path().join("log");
         let path = file.to_str().unwrap();
         for (text, told) in [("", "there is no head"), ("audit head acme:1", "line 1: a head must")]
@@ -345,10 +345,10 @@ async fn what_should_be_a_head_and_is_none_is_refused() {
 #[test]
 fn heads_are_logged_as_the_command_takes_them() {
     for format in ["text", "json"] {
-        let place = Place::new();
+        let place = WorkDir::new();
         let server = place.start(&[]);
         server.sign_up();
-        server.end("INT");
+        server.signal_and_wait("INT");
         let server = place.start(&[("LOG_FORMAT", format)]);
         eventually("the head is logged", || server.log().contains("audit head org_"));
         let mut command = place.command(&[]);
@@ -360,12 +360,12 @@ fn heads_are_logged_as_the_command_takes_them() {
 }
 
 /// An event, told by a test.
-pub async fn tell(
+pub async fn record_event(
     app: &TestApp,
     tx: &mut sqlx::PgConnection,
     organization: OrganizationId,
 ) -> Result<()> {
-    let trail = Trail {
+    let audit = AuditContext {
         method: "GET".to_owned(),
         path: "/".to_owned(),
         status: None,
@@ -374,14 +374,14 @@ pub async fn tell(
         at: chrono::Utc::now(),
         signer: app.app.audit_signer.clone(),
     };
-    let event = AuditEvent {
+    let event = NewAuditEvent {
         organization,
         event_type: EventType::KeyCreated,
         actor: "a",
         target: "b",
         key_display_id: None,
         detail: json!({}),
-        trail: &trail,
+        audit: &audit,
     };
     audit_events::insert(tx, &event).await
 }
@@ -400,7 +400,7 @@ async fn two_organizations_in_one_transaction_are_chained_each_for_itself() {
         let [one, other] = organizations(app).await[..] else { panic!("two organizations") };
         let both = app.app.db.transaction(async |tx| {
             for organization in [one, other, one] {
-                tell(app, tx, organization).await?;
+                record_event(app, tx, organization).await?;
             }
             Ok(())
         });
@@ -425,7 +425,7 @@ async fn a_tenant_s_role_can_not_write_the_chain_nor_lead_it_elsewhere() {
              create trigger t after insert on t for each row execute function audit_events_link()",
         ];
         for attempt in attempts {
-            let tried = app.app.db.tenant(organization, async |tx| {
+            let tried = app.app.db.tenant_transaction(organization, async |tx| {
                 sqlx::raw_sql(attempt).execute(tx).await?;
                 Ok(())
             });
@@ -433,10 +433,10 @@ async fn a_tenant_s_role_can_not_write_the_chain_nor_lead_it_elsewhere() {
             assert!(refused.contains("permission denied"), "{attempt}: {refused}");
         }
         let shadowed = app.app.db.transaction(async |tx| {
-            tenant_walls::raise(tx, organization).await?;
+            rls::set_tenant(tx, organization).await?;
             let shadow = "create temp table audit_links (like public.audit_links) on commit drop";
             sqlx::raw_sql(shadow).execute(&mut *tx).await?;
-            tell(app, tx, organization).await
+            record_event(app, tx, organization).await
         });
         shadowed.await.unwrap();
         let (is_fine, told) = verify(app, &[]);

@@ -4,21 +4,23 @@
 use chrono::TimeDelta;
 use serde_json::json;
 use tenantry::domain::{audit, audit_retention, retention};
-use tenantry::model::audit_chain::{Observation, Verification};
+use tenantry::model::audit_chain::{ChainObservation, ChainVerifier};
 use tenantry::repo::audit_chain;
 use tenantry::repo::audit_retention as statements;
 
-use crate::audit_chain::{acme, assert_found, event_at, heads, organizations, tamper, verify};
-use crate::audit_seal::{BEFORE_MACS, begin_signing, tamper_anew};
-use crate::support::app::SignedUp;
-use crate::support::{TestApp, run, with};
+use crate::audit_chain::{
+    assert_findings, event_at, heads, organization_with_events, organizations, tamper, verify,
+};
+use crate::audit_seal::{REMOVE_MACS, begin_signing, tamper_and_recompute};
+use crate::support::app::CreatedKey;
+use crate::support::{TestApp, run, with_settings};
 
 const EVENTS: &str = "select count(*) from audit_events";
 const LINKS: &str = "select count(*) from audit_links";
 
 /// An organization with five old events, whose head was published, and two newer ones.
-async fn old_and_new(app: &TestApp) -> SignedUp {
-    let acme = acme(app).await;
+async fn with_old_and_new_events(app: &TestApp) -> CreatedKey {
+    let acme = organization_with_events(app).await;
     audit::publish_heads(&app.app).await.unwrap();
     app.clock.advance(TimeDelta::days(40));
     for name in ["five", "six"] {
@@ -30,7 +32,7 @@ async fn old_and_new(app: &TestApp) -> SignedUp {
 #[tokio::test]
 async fn the_audit_log_is_kept_unless_its_operator_says_for_how_long() {
     run(async |app| {
-        acme(app).await;
+        organization_with_events(app).await;
         audit::publish_heads(&app.app).await.unwrap();
         app.clock.advance(TimeDelta::days(36_500));
         retention::sweep(&app.app).await;
@@ -41,9 +43,9 @@ async fn the_audit_log_is_kept_unless_its_operator_says_for_how_long() {
 
 #[tokio::test]
 async fn old_events_are_removed_up_to_a_published_head_and_the_rest_is_whole() {
-    with(&[("RETENTION_AUDIT_DAYS", "30")])
+    with_settings(&[("RETENTION_AUDIT_DAYS", "30")])
         .run(async |app| {
-            let acme = old_and_new(app).await;
+            let acme = with_old_and_new_events(app).await;
             let published = heads(app).await.remove(0);
             retention::sweep(&app.app).await;
             assert_eq!(app.count(EVENTS).await, 3, "the published head stays");
@@ -62,7 +64,7 @@ async fn old_events_are_removed_up_to_a_published_head_and_the_rest_is_whole() {
             retention::sweep(&app.app).await;
             assert_eq!((app.count(EVENTS).await, app.count(LINKS).await), (1, 2));
             let log = app.key(&acme.api_key).get("/v1/organization/audit-log").await;
-            assert_eq!(log.has_status(200).body["data"].as_array().unwrap().len(), 1);
+            assert_eq!(log.assert_status(200).body["data"].as_array().unwrap().len(), 1);
             let (is_fine, told) = verify(app, &["--head", &published]);
             assert!(is_fine && told.contains("8 older ones removed by retention"), "{told}");
             let removed = "select count(*) from audit_heads where pruned_until = 8";
@@ -73,36 +75,36 @@ async fn old_events_are_removed_up_to_a_published_head_and_the_rest_is_whole() {
 
 #[tokio::test]
 async fn old_events_that_are_not_as_they_were_written_are_kept_as_evidence() {
-    with(&[("RETENTION_AUDIT_DAYS", "30")])
+    with_settings(&[("RETENTION_AUDIT_DAYS", "30")])
         .run(async |app| {
-            old_and_new(app).await;
+            with_old_and_new_events(app).await;
             let change = format!("update audit_events set actor = 'x' where id = {}", event_at(3));
             tamper(app, &change).await;
             retention::sweep(&app.app).await;
             assert_eq!(app.count(EVENTS).await, 7);
-            assert_found(app, &[], &[": position 3: the event evt_"]);
+            assert_findings(app, &[], &[": position 3: the event evt_"]);
         })
         .await;
 }
 
 #[tokio::test]
 async fn old_events_from_before_macs_are_kept_where_their_published_head_does_not_fit() {
-    with(&[("RETENTION_AUDIT_DAYS", "30")])
+    with_settings(&[("RETENTION_AUDIT_DAYS", "30")])
         .run(async |app| {
-            acme(app).await;
-            tamper(app, BEFORE_MACS).await;
+            organization_with_events(app).await;
+            tamper(app, REMOVE_MACS).await;
             begin_signing(app).await;
             assert_eq!(app.count("select max(position) from audit_heads").await, 0);
             audit::publish_heads(&app.app).await.unwrap();
             assert_eq!(app.count("select max(position) from audit_heads").await, 5);
             app.clock.advance(TimeDelta::days(40));
             let change = format!("update audit_events set actor = 'x' where id = {}", event_at(2));
-            tamper_anew(app, &change).await;
+            tamper_and_recompute(app, &change).await;
             retention::sweep(&app.app).await;
             assert_eq!(app.count(EVENTS).await, 5);
-            assert_found(app, &[], &[": position 5 is not what its head says"]);
+            assert_findings(app, &[], &[": position 5 is not what its head says"]);
             let back = change.replace("'x'", &format!("'{}'", old_actor(app).await));
-            tamper_anew(app, &back).await;
+            tamper_and_recompute(app, &back).await;
             retention::sweep(&app.app).await;
             assert_eq!(app.count(EVENTS).await, 1);
             assert!(verify(app, &[]).0);
@@ -118,13 +120,13 @@ async fn old_actor(app: &TestApp) -> String {
 
 #[tokio::test]
 async fn the_deployment_s_own_old_events_are_removed_too() {
-    with(&[("RETENTION_AUDIT_DAYS", "30")])
+    with_settings(&[("RETENTION_AUDIT_DAYS", "30")])
         .run(async |app| {
             for _ in 0..2 {
                 let wrong = app.key("wrong").with("idempotency-key", "one");
                 let tried = wrong.post("/v1/admin/org/create", json!({})).await;
-                tried.has_failed(401, "unauthorized");
-                app.app.refusals.flush().await.unwrap();
+                tried.assert_error(401, "unauthorized");
+                app.app.rejected_credentials.flush().await.unwrap();
             }
             assert_eq!(app.count(EVENTS).await, 2, "of the deployment itself");
             audit::publish_heads(&app.app).await.unwrap();
@@ -139,7 +141,7 @@ async fn the_deployment_s_own_old_events_are_removed_too() {
 #[tokio::test]
 async fn what_is_linked_where_retention_removed_or_a_link_is_already_is_named() {
     run(async |app| {
-        old_and_new(app).await;
+        with_old_and_new_events(app).await;
         let other = app.sign_up().await;
         audit_retention::sweep(&app.app, 30).await.unwrap();
         // As the tables' owner can, without lifting anything.
@@ -173,7 +175,7 @@ async fn what_is_linked_where_retention_removed_or_a_link_is_already_is_named() 
 #[tokio::test]
 async fn a_head_under_a_pepper_that_there_never_was_hides_nothing() {
     run(async |app| {
-        old_and_new(app).await;
+        with_old_and_new_events(app).await;
         let change = format!("update audit_events set actor = 'x' where id = {}", event_at(6));
         tamper(app, &change).await;
         let blind = "update audit_heads set pepper_id = 'zz', pruned_until = 9223372036854775807";
@@ -188,17 +190,17 @@ async fn a_head_under_a_pepper_that_there_never_was_hides_nothing() {
 #[tokio::test]
 async fn a_chain_that_retention_shortens_while_it_is_verified_is_whole() {
     run(async |app| {
-        old_and_new(app).await;
-        let mut verification = Verification::against(app.app.audit_signer.clone(), []);
+        with_old_and_new_events(app).await;
+        let mut verification = ChainVerifier::with_known_heads(app.app.audit_signer.clone(), []);
         let mut observed = Vec::new();
         for _ in 0..5 {
             let last = verification.last();
-            let page = app.app.db.run(async |db| audit_chain::links(db, last, 2).await).await;
-            observed.extend(page.unwrap().iter().flat_map(|link| verification.see(link)));
+            let page = app.app.db.run(async |db| audit_chain::list_links(db, last, 2).await).await;
+            observed.extend(page.unwrap().iter().flat_map(|link| verification.verify_link(link)));
             audit_retention::sweep(&app.app, 30).await.unwrap();
         }
         observed.extend(verification.finish(Vec::new()));
-        assert!(matches!(observed[..], [Observation::Whole(_)]), "{observed:?}");
+        assert!(matches!(observed[..], [ChainObservation::Intact(_)]), "{observed:?}");
     })
     .await;
 }
@@ -206,7 +208,7 @@ async fn a_chain_that_retention_shortens_while_it_is_verified_is_whole() {
 #[tokio::test]
 async fn nobody_passes_removed_events_off_as_removed_by_retention() {
     run(async |app| {
-        old_and_new(app).await;
+        with_old_and_new_events(app).await;
         let cut = "update audit_heads set pruned_until = 3,
                           pruned_digest = (select digest from audit_links where position = 3);
                    delete from audit_events where id in
@@ -223,7 +225,7 @@ async fn nobody_passes_removed_events_off_as_removed_by_retention() {
 #[tokio::test]
 async fn two_servers_that_remove_at_once_remove_each_event_once_and_a_publisher_waits_for_them() {
     run(async |app| {
-        old_and_new(app).await;
+        with_old_and_new_events(app).await;
         let organization = organizations(app).await[0];
         let mut removing = app.sql().await;
         let mut tx = sqlx::Connection::begin(&mut removing).await.unwrap();

@@ -5,13 +5,15 @@ use chrono::TimeDelta;
 use serde_json::json;
 use tenantry::domain::audit;
 
-use crate::audit_chain::{acme, assert_found, organizations, tamper, tell, verify};
-use crate::support::app::SignedUp;
-use crate::support::server::{Place, eventually};
+use crate::audit_chain::{
+    assert_findings, organization_with_events, organizations, record_event, tamper, verify,
+};
+use crate::support::app::CreatedKey;
+use crate::support::server::{WorkDir, eventually};
 use crate::support::{TestApp, leaks, run};
 
 /// Makes all digests anew, and positions without gaps: what fits is whatever is there now.
-const ANEW: &str = "
+const RECOMPUTE_DIGESTS: &str = "
     do $$
     declare
         link   record;
@@ -37,11 +39,11 @@ const ANEW: &str = "
     $$";
 
 /// Makes events as servers did before there were MACs.
-pub const BEFORE_MACS: &str = "update audit_events set nonce = null, pepper_id = null, mac = null;
+pub const REMOVE_MACS: &str = "update audit_events set nonce = null, pepper_id = null, mac = null;
                            update audit_links set seal = null";
 
 /// An event as a server of the previous version adds it.
-const OF_PREVIOUS_VERSION: &str =
+const INSERT_BY_PREVIOUS_VERSION: &str =
     "insert into audit_events (organization_id, event_type, actor, target, method, path, request_id,
                                detail, created_at)
      select organization_id, event_type, 'older', target, method, path, request_id, detail,
@@ -49,9 +51,9 @@ const OF_PREVIOUS_VERSION: &str =
      from audit_events where event_type = 'organization.signed_up' and actor <> 'older'";
 
 /// The position constraint is in the way of numbering anew.
-pub async fn tamper_anew(app: &TestApp, sql: &str) {
+pub async fn tamper_and_recompute(app: &TestApp, sql: &str) {
     let lift = "alter table audit_links drop constraint if exists audit_links_position_check";
-    tamper(app, &format!("{lift}; {sql}; {ANEW}")).await;
+    tamper(app, &format!("{lift}; {sql}; {RECOMPUTE_DIGESTS}")).await;
 }
 
 pub async fn begin_signing(app: &TestApp) {
@@ -62,12 +64,12 @@ pub async fn begin_signing(app: &TestApp) {
 #[tokio::test]
 async fn an_event_that_is_inserted_past_the_application_is_named_however_it_is_dated() {
     run(async |app| {
-        acme(app).await;
-        app.execute(OF_PREVIOUS_VERSION).await;
+        organization_with_events(app).await;
+        app.execute(INSERT_BY_PREVIOUS_VERSION).await;
         // What follows is good, and vouches for nothing before it.
         let organization = organizations(app).await[0];
-        app.app.db.transaction(async |tx| tell(app, tx, organization).await).await.unwrap();
-        assert_found(app, &[], &[": position 6: the event evt_"]);
+        app.app.db.transaction(async |tx| record_event(app, tx, organization).await).await.unwrap();
+        assert_findings(app, &[], &[": position 6: the event evt_"]);
         assert!(verify(app, &[]).1.contains("was added past the application"));
     })
     .await;
@@ -76,7 +78,7 @@ async fn an_event_that_is_inserted_past_the_application_is_named_however_it_is_d
 #[tokio::test]
 async fn a_copy_of_an_event_is_named_with_its_mac_and_its_seal() {
     run(async |app| {
-        acme(app).await;
+        organization_with_events(app).await;
         let copy = "insert into audit_events (organization_id, event_type, actor, target, method,
                         path, status, address, request_id, key_display_id, detail, created_at,
                         nonce, pepper_id, mac)
@@ -85,11 +87,11 @@ async fn a_copy_of_an_event_is_named_with_its_mac_and_its_seal() {
                         mac
                     from audit_events order by id limit 1";
         app.execute(copy).await;
-        assert_found(app, &[], &[": position 6: the event evt_"]);
+        assert_findings(app, &[], &[": position 6: the event evt_"]);
         let seal = "update audit_links l set seal = f.seal from audit_links f
                     where l.position = 6 and f.position = 1";
         tamper(app, seal).await;
-        assert_found(app, &[], &[": position 6: the event evt_"]);
+        assert_findings(app, &[], &[": position 6: the event evt_"]);
     })
     .await;
 }
@@ -97,7 +99,7 @@ async fn a_copy_of_an_event_is_named_with_its_mac_and_its_seal() {
 #[tokio::test]
 async fn a_function_that_says_what_the_suspect_wants_is_not_asked() {
     run(async |app| {
-        acme(app).await;
+        organization_with_events(app).await;
         let forged = "alter function audit_digest(bytea, bigint, audit_events) rename to honest;
              create function audit_digest(previous bytea, place bigint, event audit_events)
              returns bytea language sql stable as $f$
@@ -106,7 +108,7 @@ async fn a_function_that_says_what_the_suspect_wants_is_not_asked() {
                  select event_id from audit_links where position in (2, 3))";
         tamper(app, forged).await;
         let findings = [": position 2: the event evt_", ": position 3: the event evt_"];
-        assert_found(app, &[], &findings);
+        assert_findings(app, &[], &findings);
     })
     .await;
 }
@@ -114,13 +116,13 @@ async fn a_function_that_says_what_the_suspect_wants_is_not_asked() {
 #[tokio::test]
 async fn a_changed_event_is_named_where_all_digests_were_made_anew() {
     run(async |app| {
-        acme(app).await;
+        organization_with_events(app).await;
         let change = "update audit_events set actor = 'x' where id in (
                           select event_id from audit_links where position = 2)";
-        tamper_anew(app, change).await;
+        tamper_and_recompute(app, change).await;
         let findings =
             [": position 2: the event evt_", ": positions 3 to 5: their events were not"];
-        assert_found(app, &[], &findings);
+        assert_findings(app, &[], &findings);
         assert!(verify(app, &[]).1.contains("its MAC is not of its content"));
     })
     .await;
@@ -129,21 +131,21 @@ async fn a_changed_event_is_named_where_all_digests_were_made_anew() {
 #[tokio::test]
 async fn events_behind_one_that_was_removed_or_moved_are_named_where_all_digests_were_made_anew() {
     run(async |app| {
-        acme(app).await;
-        tamper_anew(app, "create table kept as select * from audit_links").await;
+        organization_with_events(app).await;
+        tamper_and_recompute(app, "create table kept as select * from audit_links").await;
         assert!(verify(app, &[]).0, "what is made anew as it was is as it was");
         let removed = "delete from audit_links where position = 3;
                        delete from audit_events where id not in (select event_id from audit_links)";
-        tamper_anew(app, removed).await;
-        assert_found(app, &[], &[": positions 3 to 4: their events were not written there"]);
+        tamper_and_recompute(app, removed).await;
+        assert_findings(app, &[], &[": positions 3 to 4: their events were not written there"]);
     })
     .await;
     run(async |app| {
-        acme(app).await;
+        organization_with_events(app).await;
         let swapped = "update audit_links set position = position + 100 where position in (4, 5);
                        update audit_links set position = 109 - position where position > 100";
-        tamper_anew(app, swapped).await;
-        assert_found(app, &[], &[": positions 4 to 5: their events were not written there"]);
+        tamper_and_recompute(app, swapped).await;
+        assert_findings(app, &[], &[": positions 4 to 5: their events were not written there"]);
     })
     .await;
 }
@@ -151,7 +153,7 @@ async fn events_behind_one_that_was_removed_or_moved_are_named_where_all_digests
 #[tokio::test]
 async fn an_event_that_is_changed_or_copied_while_it_is_written_is_named() {
     run(async |app| {
-        let acme = acme(app).await;
+        let acme = organization_with_events(app).await;
         let rewrite = "create function rewrite() returns trigger language plpgsql as $f$
                        begin
                            new.actor := 'nobody';
@@ -161,7 +163,7 @@ async fn an_event_that_is_changed_or_copied_while_it_is_written_is_named() {
                            for each row execute function rewrite()";
         tamper(app, rewrite).await;
         app.mint(&acme.api_key, json!({ "name": "rewritten" })).await;
-        assert_found(app, &[], &[": position 6: the event evt_"]);
+        assert_findings(app, &[], &[": position 6: the event evt_"]);
         let copy = "drop trigger t on audit_events;
                     create function copy() returns trigger language plpgsql as $f$
                     begin
@@ -190,7 +192,7 @@ async fn an_event_that_is_changed_or_copied_while_it_is_written_is_named() {
 #[tokio::test]
 async fn a_link_key_that_is_overheard_seals_no_other_event() {
     run(async |app| {
-        let acme = acme(app).await;
+        let acme = organization_with_events(app).await;
         let listen = "create table overheard (keys text); grant all on overheard to public;
                       create function listen() returns trigger language plpgsql as $f$
                       begin
@@ -205,13 +207,13 @@ async fn a_link_key_that_is_overheard_seals_no_other_event() {
         // Removes the third event, makes everything behind it anew, and seals it with that key.
         let removed = "delete from audit_links where position = 3;
                        delete from audit_events where id not in (select event_id from audit_links)";
-        tamper_anew(app, removed).await;
+        tamper_and_recompute(app, removed).await;
         let sealed = "update audit_links
                       set seal = sha256(decode(split_part(keys, ':', 2), 'hex') || digest)
                       from overheard where position > 2";
         tamper(app, sealed).await;
         // The last event is the one whose key it is.
-        assert_found(app, &[], &[": positions 3 to 4: their events were not written there"]);
+        assert_findings(app, &[], &[": positions 3 to 4: their events were not written there"]);
     })
     .await;
 }
@@ -219,8 +221,8 @@ async fn a_link_key_that_is_overheard_seals_no_other_event() {
 #[tokio::test]
 async fn an_event_under_a_pepper_that_is_not_configured_can_not_be_checked_and_is_no_finding() {
     run(async |app| {
-        let acme = acme(app).await;
-        let place = Place::new();
+        let acme = organization_with_events(app).await;
+        let place = WorkDir::new();
         let [database, _, secrets] = app.database_settings();
         let other = "p3:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=";
         let mut command = place.command(&[database, secrets, ("KEY_PEPPERS", other)]);
@@ -250,7 +252,7 @@ async fn an_event_whose_detail_was_shortened_is_as_it_was_written() {
         let path = format!("/v1/organization/api-keys/{}", acme.key_id);
         for letter in ["a", "b"] {
             let request = json!({ "metadata": { "note": letter.repeat(4000) } });
-            app.key(&acme.api_key).patch(&path, request).await.has_status(200);
+            app.key(&acme.api_key).patch(&path, request).await.assert_status(200);
         }
         let long = "select count(*) from audit_events where length(detail::text) > 4000";
         assert_eq!(app.count(long).await, 0, "nothing was shortened");
@@ -263,9 +265,9 @@ async fn an_event_whose_detail_was_shortened_is_as_it_was_written() {
 #[tokio::test]
 async fn events_from_before_macs_are_vouched_for_once_and_no_newer_one_passes_for_one() {
     run(async |app| {
-        let acme = acme(app).await;
+        let acme = organization_with_events(app).await;
         let quiet = app.sign_up().await;
-        tamper(app, BEFORE_MACS).await;
+        tamper(app, REMOVE_MACS).await;
         begin_signing(app).await;
         let (is_fine, told) = verify(app, &[]);
         assert!(
@@ -275,14 +277,14 @@ async fn events_from_before_macs_are_vouched_for_once_and_no_newer_one_passes_fo
 
         assert!(audit::publish_heads(&app.app).await.unwrap());
         // A server of the previous version goes on for a while.
-        app.execute(OF_PREVIOUS_VERSION).await;
+        app.execute(INSERT_BY_PREVIOUS_VERSION).await;
         app.clock.advance(TimeDelta::hours(23));
         audit::publish_heads(&app.app).await.unwrap();
         let (is_fine, told) = verify(app, &[]);
         assert!(is_fine && told.contains("8 events from before"), "{told}");
         // Up to the last minute of the day.
         app.clock.advance(TimeDelta::minutes(59));
-        app.execute(OF_PREVIOUS_VERSION).await;
+        app.execute(INSERT_BY_PREVIOUS_VERSION).await;
         app.clock.advance(TimeDelta::minutes(59));
         audit::publish_heads(&app.app).await.unwrap();
         let (is_fine, told) = verify(app, &[]);
@@ -291,7 +293,7 @@ async fn events_from_before_macs_are_vouched_for_once_and_no_newer_one_passes_fo
         assert!(!audit::publish_heads(&app.app).await.unwrap());
 
         // From then on it is no such server.
-        app.execute(OF_PREVIOUS_VERSION).await;
+        app.execute(INSERT_BY_PREVIOUS_VERSION).await;
         audit::publish_heads(&app.app).await.unwrap();
         begin_signing(app).await;
         audit::publish_heads(&app.app).await.unwrap();
@@ -308,20 +310,20 @@ async fn events_from_before_macs_are_vouched_for_once_and_no_newer_one_passes_fo
 #[tokio::test]
 async fn an_old_event_that_is_changed_in_a_chain_made_anew_is_found_by_its_published_head() {
     run(async |app| {
-        acme(app).await;
-        tamper(app, BEFORE_MACS).await;
+        organization_with_events(app).await;
+        tamper(app, REMOVE_MACS).await;
         begin_signing(app).await;
         audit::publish_heads(&app.app).await.unwrap();
         assert!(verify(app, &[]).0);
         let change = "update audit_events set actor = 'x' where id in (
                           select event_id from audit_links where position = 2)";
-        tamper_anew(app, change).await;
-        assert_found(app, &[], &[": position 5 is not what its head says"]);
+        tamper_and_recompute(app, change).await;
+        assert_findings(app, &[], &[": position 5 is not what its head says"]);
         // Events that follow do not take the evidence away.
         let organization = organizations(app).await[0];
-        app.app.db.transaction(async |tx| tell(app, tx, organization).await).await.unwrap();
+        app.app.db.transaction(async |tx| record_event(app, tx, organization).await).await.unwrap();
         audit::publish_heads(&app.app).await.unwrap();
-        assert_found(app, &[], &[": position 5 is not what its head says"]);
+        assert_findings(app, &[], &[": position 5 is not what its head says"]);
     })
     .await;
 }
@@ -329,12 +331,12 @@ async fn an_old_event_that_is_changed_in_a_chain_made_anew_is_found_by_its_publi
 #[tokio::test]
 async fn nobody_says_anew_since_when_events_are_signed_or_what_a_head_was() {
     run(async |app| {
-        acme(app).await;
-        tamper(app, BEFORE_MACS).await;
+        organization_with_events(app).await;
+        tamper(app, REMOVE_MACS).await;
         begin_signing(app).await;
         audit::publish_heads(&app.app).await.unwrap();
         let organization = organizations(app).await[0];
-        app.app.db.transaction(async |tx| tell(app, tx, organization).await).await.unwrap();
+        app.app.db.transaction(async |tx| record_event(app, tx, organization).await).await.unwrap();
         app.execute("delete from audit_signing").await;
         begin_signing(app).await;
         assert_eq!(app.count("select count(*) from audit_signing").await, 0);
@@ -358,13 +360,13 @@ async fn nobody_says_anew_since_when_events_are_signed_or_what_a_head_was() {
 #[tokio::test]
 async fn a_log_that_says_since_when_events_are_signed_shows_that_macs_were_removed() {
     run(async |app| {
-        acme(app).await;
-        tamper(app, BEFORE_MACS).await;
+        organization_with_events(app).await;
+        tamper(app, REMOVE_MACS).await;
         begin_signing(app).await;
         audit::publish_heads(&app.app).await.unwrap();
-        let place = Place::new();
+        let place = WorkDir::new();
         let path = place.path().join("log");
-        let log = leaks::log();
+        let log = leaks::captured_log();
         let said: Vec<_> =
             log.lines().filter(|it| it.contains("audit events are signed since")).collect();
         assert!(!said.is_empty());
@@ -375,7 +377,7 @@ async fn a_log_that_says_since_when_events_are_signed_shows_that_macs_were_remov
         app.clock.advance(TimeDelta::hours(1));
         app.execute("delete from audit_signing").await;
         begin_signing(app).await;
-        assert_found(app, &arguments, &["the log says that events are signed since 2036-"]);
+        assert_findings(app, &arguments, &["the log says that events are signed since 2036-"]);
     })
     .await;
 }
@@ -383,11 +385,11 @@ async fn a_log_that_says_since_when_events_are_signed_shows_that_macs_were_remov
 #[tokio::test]
 async fn since_when_events_are_signed_under_a_pepper_that_is_gone_is_unchecked_and_not_forged() {
     run(async |app| {
-        acme(app).await;
-        tamper(app, BEFORE_MACS).await;
+        organization_with_events(app).await;
+        tamper(app, REMOVE_MACS).await;
         begin_signing(app).await;
         audit::publish_heads(&app.app).await.unwrap();
-        let place = Place::new();
+        let place = WorkDir::new();
         let path = place.path().join("log");
         let head = crate::audit_chain::heads(app).await.remove(0);
         let since = "audit events are signed since 2036-01-01T00:00:00Z";
@@ -401,7 +403,7 @@ async fn since_when_events_are_signed_under_a_pepper_that_is_gone_is_unchecked_a
         assert!(told.contains("(audit_signing) can not be checked: the pepper p2"), "{told}");
         assert!(!told.contains("MACs were removed"), "{told}");
         app.execute("update audit_signing set started_at = started_at - interval '1 day'").await;
-        assert_found(
+        assert_findings(
             app,
             &[],
             &["system: since when events are signed (audit_signing) was changed"],
@@ -415,10 +417,10 @@ async fn a_head_is_published_once_until_its_chain_grows_or_its_pepper_is_replace
     run(async |app| {
         // The captured log is that of all tests, whose generated ids are the same.
         let chosen = json!({ "org_id": "published_once" });
-        let made = app.anon().post("/signup", chosen).await.has_status(201);
-        let acme = SignedUp::from(&made.body);
+        let made = app.anonymous().post("/signup", chosen).await.assert_status(201);
+        let acme = CreatedKey::from(&made.body);
         let mark = format!("audit head {}:", acme.org_id);
-        let published = || leaks::log().matches(&mark).count();
+        let published = || leaks::captured_log().matches(&mark).count();
         for _ in 0..3 {
             audit::publish_heads(&app.app).await.unwrap();
         }
@@ -448,20 +450,20 @@ async fn a_head_is_published_once_until_its_chain_grows_or_its_pepper_is_replace
 
 #[test]
 fn a_server_that_starts_again_logs_no_head_twice_and_the_log_is_good_for_verifying() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let mut server = place.start(&[]);
     for _ in 0..2 {
         server.sign_up();
-        server.end("INT");
+        server.signal_and_wait("INT");
         server = place.start(&[("LOG_FORMAT", "json")]);
         eventually("the head is logged", || server.log().contains("audit head org_"));
     }
-    server.end("INT");
+    server.signal_and_wait("INT");
     let server = place.start(&[]);
     let signed = || server.log().matches("audit events are signed since").count();
     eventually("the heads were looked at", || signed() == 4);
     server.sign_up();
-    server.end("INT");
+    server.signal_and_wait("INT");
     // No filter leaves a head out: it is not logged again.
     let server = place.start(&[("LOG_FILTER", "error")]);
     eventually("the head of the third is logged", || {
@@ -508,9 +510,9 @@ async fn an_overload_of_somebody_else_s_does_not_run_as_the_owner_of_the_tables(
         }
         let mut attacker = app.superuser().await;
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut attacker).await.unwrap();
-        acme(app).await;
-        let ann = app.verified_person("ann@example.com").await;
-        app.make_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await;
+        organization_with_events(app).await;
+        let ann = app.verified_account("ann@example.com").await;
+        app.create_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await;
         let owned = "select count(*) from pg_tables where tablename = 'owned'";
         assert_eq!(app.count(owned).await, 0, "an overload ran as the owner");
         let (is_fine, told) = verify(app, &[]);

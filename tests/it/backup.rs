@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::own_postgres::{OwnPostgres, PASSWORD, program};
+use crate::support::dedicated_postgres::{DedicatedPostgres, PASSWORD, program};
 use crate::support::run;
-use crate::support::server::{Place, curl, eventually};
+use crate::support::server::{WorkDir, curl, eventually};
 
 const PEPPER: &str = "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
@@ -22,12 +22,12 @@ fn script(heading: &str, replaced: &[(&str, &str)]) -> String {
     })
 }
 
-fn told(done: &Output) -> String {
+fn output_text(done: &Output) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
 }
 
 /// Runs a script with the programs of Postgres at hand.
-fn shell(script: &str, folder: &Path, settings: &[(&str, &str)]) -> Output {
+fn run_script(script: &str, folder: &Path, settings: &[(&str, &str)]) -> Output {
     let programs = program("pg_dump");
     let path = std::env::var("PATH").unwrap();
     let path = format!("{}:{path}", programs.parent().unwrap().display());
@@ -41,7 +41,7 @@ fn shell(script: &str, folder: &Path, settings: &[(&str, &str)]) -> Output {
 async fn what_an_owner_dumps_is_restored_under_another_with_the_lines_of_the_readme() {
     run(async |app| {
         let key = app.sign_up().await.api_key;
-        let postgres = OwnPostgres::start(&[]);
+        let postgres = DedicatedPostgres::start(&[]);
         let roles = format!("create role other login createrole password '{PASSWORD}'");
         postgres.execute("postgres", &roles).await;
         postgres.execute("postgres", "create database restored owner other").await;
@@ -59,68 +59,68 @@ async fn what_an_owner_dumps_is_restored_under_another_with_the_lines_of_the_rea
         let [_, peppers, secrets] = app.database_settings();
         let settings =
             [("HERE", here), ("THERE", &there), peppers, secrets, ("METRICS_ADDR", "off")];
-        let done = shell(&lines, folder.path(), &settings);
-        assert!(done.status.success(), "{}", told(&done));
-        assert!(told(&done).contains("made again"), "{}", told(&done));
-        let place = Place::new();
+        let done = run_script(&lines, folder.path(), &settings);
+        assert!(done.status.success(), "{}", output_text(&done));
+        assert!(output_text(&done).contains("made again"), "{}", output_text(&done));
+        let place = WorkDir::new();
         let settings = [("DATABASE_URL", there.as_str()), peppers, secrets];
         let server = place.start(&settings);
         assert_eq!(curl(&[&server.url("/health/ready")]).status, 200);
         assert_eq!(server.status_with(&key), 200);
         server.sign_up();
         let verified = place.command(&settings).args(["audit", "verify"]).output().unwrap();
-        assert!(verified.status.success(), "{}", told(&verified));
+        assert!(verified.status.success(), "{}", output_text(&verified));
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_an_administrator_is_needed_migrate_says_what_they_have_to_run() {
-    let postgres = OwnPostgres::start(&[]);
+    let postgres = DedicatedPostgres::start(&[]);
     let url = postgres.url("bare").replace("admin:", "plain:");
     postgres.execute("postgres", &format!("create role plain login password '{PASSWORD}'")).await;
     postgres.execute("postgres", "create database bare owner plain").await;
     let advice = "create role tenantry_tenant nologin; grant tenantry_tenant to plain";
     postgres.execute("postgres", advice).await;
-    let place = Place::new();
+    let place = WorkDir::new();
     let settings = [("DATABASE_URL", &*url), ("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER)];
     let migrate = || place.command(&settings).arg("migrate").output().unwrap();
-    assert!(migrate().status.success(), "{}", told(&migrate()));
+    assert!(migrate().status.success(), "{}", output_text(&migrate()));
     // As in a cluster that the database was restored to without its role.
     let gone = "reassign owned by tenantry_tenant to admin; drop owned by tenantry_tenant;
                 drop role tenantry_tenant";
     postgres.execute("bare", gone).await;
     let refused = migrate();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(told(&refused).contains(advice), "{}", told(&refused));
+    assert!(output_text(&refused).contains(advice), "{}", output_text(&refused));
     postgres.execute("postgres", advice).await;
     let repaired = migrate();
-    assert!(repaired.status.success(), "{}", told(&repaired));
+    assert!(repaired.status.success(), "{}", output_text(&repaired));
     place.start(&settings).sign_up();
 }
 
 #[test]
 fn a_private_postgres_is_dumped_and_restored_with_the_lines_of_the_readme() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let key = server.sign_up();
     let binary = ("target/release/tenantry", env!("CARGO_BIN_EXE_tenantry"));
     let dump = script("**A private Postgres is dumped**", &[binary]);
-    let done = shell(&dump, place.path(), &[]);
-    assert!(done.status.success(), "{}", told(&done));
+    let done = run_script(&dump, place.path(), &[]);
+    assert!(done.status.success(), "{}", output_text(&done));
     let mode = place.path().join("backup/tenantry.dump").metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "a dump is nobody else's to read");
     let lost = server.sign_up();
-    server.end("INT");
+    server.signal_and_wait("INT");
     eventually("Postgres ends", || place.postgres().is_none());
 
-    let elsewhere = Place::new();
+    let elsewhere = WorkDir::new();
     let mut copy = Command::new("cp");
     copy.arg("-r").arg(place.path().join("backup")).arg(elsewhere.path());
     assert!(copy.status().unwrap().success());
     let restore = script("**and restored**", &[binary]);
-    let done = shell(&restore, elsewhere.path(), &[("METRICS_ADDR", "off")]);
-    assert!(done.status.success(), "{}", told(&done));
+    let done = run_script(&restore, elsewhere.path(), &[("METRICS_ADDR", "off")]);
+    assert!(done.status.success(), "{}", output_text(&done));
     let server = elsewhere.start(&[]);
     assert_eq!(server.status_with(&key), 200);
     assert_eq!(server.status_with(&lost), 401);
@@ -129,16 +129,16 @@ fn a_private_postgres_is_dumped_and_restored_with_the_lines_of_the_readme() {
 
 #[test]
 fn a_schema_of_a_newer_version_is_refused_and_worked_with_where_that_is_allowed() {
-    let place = Place::new();
-    place.start(&[]).end("INT");
+    let place = WorkDir::new();
+    place.start(&[]).signal_and_wait("INT");
     let newer = "insert into _sqlx_migrations select 9999, 'of a newer version', installed_on,
                  success, checksum, execution_time from _sqlx_migrations where version = 1";
     let mut psql = place.command(&[]);
     let done = psql.args(["postgres", "psql", "-qc", newer]).output().unwrap();
-    assert!(done.status.success(), "{}", told(&done));
+    assert!(done.status.success(), "{}", output_text(&done));
     let refused = place.command(&[]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(told(&refused).contains("ALLOW_NEWER_SCHEMA=on"), "{}", told(&refused));
+    assert!(output_text(&refused).contains("ALLOW_NEWER_SCHEMA=on"), "{}", output_text(&refused));
     let server = place.start(&[("ALLOW_NEWER_SCHEMA", "on")]);
     assert_eq!(curl(&[&server.url("/health/ready")]).status, 200);
     let key = server.sign_up();
@@ -148,16 +148,20 @@ fn a_schema_of_a_newer_version_is_refused_and_worked_with_where_that_is_allowed(
 /// Copying to another major version is a script (`.ci/postgres-upgrade`): it needs two of them.
 #[test]
 fn an_upgrade_of_the_private_postgres_needs_data_and_a_newer_postgres() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let upgrade = || place.command(&[]).arg("postgres-upgrade").output().unwrap();
     let without = upgrade();
     assert_eq!(without.status.code(), Some(1));
-    assert!(told(&without).contains("there is no private Postgres"), "{}", told(&without));
+    assert!(
+        output_text(&without).contains("there is no private Postgres"),
+        "{}",
+        output_text(&without)
+    );
     assert!(!place.path().join(".tenantry").exists(), "nothing is made");
     let server = place.start(&[]);
     let key = server.sign_up();
     let needless = upgrade();
-    assert!(needless.status.success(), "{}", told(&needless));
-    assert!(told(&needless).contains("newest"), "{}", told(&needless));
+    assert!(needless.status.success(), "{}", output_text(&needless));
+    assert!(output_text(&needless).contains("newest"), "{}", output_text(&needless));
     assert_eq!(server.status_with(&key), 200);
 }

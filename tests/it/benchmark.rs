@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use crate::support::server::{Place, eventually, signal};
+use crate::support::server::{WorkDir, eventually, signal};
 
 #[test]
 fn the_benchmark_prints_every_row_and_leaves_nothing_behind() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let folder = place.path().to_str().unwrap();
     let mut command = place.command(&[("TMPDIR", folder)]);
     let done = command.args(["benchmark", "--seconds=0.05", "--rounds=1"]).output().unwrap();
@@ -21,7 +21,7 @@ fn the_benchmark_prints_every_row_and_leaves_nothing_behind() {
 
 #[test]
 fn a_benchmark_that_is_stopped_leaves_nothing_behind_either() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let folder = place.path().to_str().unwrap();
     let mut command = place.command(&[("TMPDIR", folder)]);
     let mut benchmark = command.args(["benchmark", "--seconds=60"]).spawn().unwrap();

@@ -2,20 +2,20 @@
 
 use serde_json::json;
 
-use crate::support::actor::Actor;
+use crate::support::client::TestClient;
 use crate::support::run;
 
 /// A route of each column of the table.
 const ROUTES: [&str; 5] =
     ["/me", "/auth/me", "/v1/organization/api-keys", "/api/user/me", "/api/auth/list-sessions"];
 
-async fn statuses(actor: &Actor) -> Vec<u16> {
+async fn statuses(actor: &TestClient) -> Vec<u16> {
     let mut statuses = Vec::new();
     for path in ROUTES {
         let answer = actor.get(path).await;
         let status = answer.status.as_u16();
         if status == 403 {
-            answer.has_failed(403, "forbidden");
+            answer.assert_error(403, "forbidden");
         }
         statuses.push(status);
     }
@@ -27,14 +27,14 @@ async fn each_kind_of_credential_is_taken_where_the_table_says() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (access, _) = app.exchange(&acme.api_key).await;
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let all = |pin: &str| {
             json!({ "name": "ci", "scopes": ["*"],
                                       "metadata": { "organizationId": pin } })
         };
-        let (pinned, _) = app.make_token(&ann.cookie, all(&ann.org_id)).await;
+        let (pinned, _) = app.create_token(&ann.cookie, all(&ann.org_id)).await;
         let unpinned = json!({ "name": "ci", "scopes": ["*"] });
-        let (unpinned, _) = app.make_token(&ann.cookie, unpinned).await;
+        let (unpinned, _) = app.create_token(&ann.cookie, unpinned).await;
         for (credential, actor, expected) in [
             ("organization key", app.key(&acme.api_key), [200, 403, 200, 403, 403]),
             ("the same as a bearer", app.bearer(&acme.api_key), [200, 403, 200, 403, 403]),
@@ -44,7 +44,7 @@ async fn each_kind_of_credential_is_taken_where_the_table_says() {
             ("unpinned token", app.key(&unpinned), [403, 403, 403, 200, 403]),
             ("session", app.session(&ann.cookie), [200, 200, 403, 200, 200]),
             ("account token", app.bearer(&ann.token), [200, 200, 403, 200, 200]),
-            ("nothing", app.anon(), [401; 5]),
+            ("nothing", app.anonymous(), [401; 5]),
         ] {
             assert_eq!(statuses(&actor).await, expected, "{credential}");
         }
@@ -55,16 +55,16 @@ async fn each_kind_of_credential_is_taken_where_the_table_says() {
 #[tokio::test]
 async fn a_session_acts_in_its_person_s_home_organization() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
-        let verified = session.get("/auth/verify").await.has_status(200);
+        let verified = session.get("/auth/verify").await.assert_status(200);
         assert_eq!(verified.body["tenant"]["org_id"], ann.org_id);
         let id = verified.body["tenant"]["session_id"].as_str().unwrap();
         assert!(id.starts_with("sess_"));
-        let made = session.post("/me/api-keys", json!({ "name": "mine" })).await.has_status(201);
+        let made = session.post("/me/api-keys", json!({ "name": "mine" })).await.assert_status(201);
         let id = made.body["key"]["id"].as_str().unwrap();
-        session.get("/usage/today").await.has_status(200);
-        session.delete(&format!("/me/api-keys/{id}")).await.has_status(204);
+        session.get("/usage/today").await.assert_status(200);
+        session.delete(&format!("/me/api-keys/{id}")).await.assert_status(204);
         // What people do in a session is no usage of their organization.
         app.app.meter.flush().await.unwrap();
         assert_eq!(app.count("select count(*) from usage_daily").await, 0);
@@ -78,15 +78,15 @@ async fn a_session_acts_in_its_person_s_home_organization() {
 #[tokio::test]
 async fn requests_of_a_pinned_token_count_where_it_is_pinned() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let pinned = json!({ "name": "ci", "scopes": ["*"],
                              "metadata": { "organizationId": ann.org_id } });
-        let (pinned, _) = app.make_token(&ann.cookie, pinned).await;
+        let (pinned, _) = app.create_token(&ann.cookie, pinned).await;
         for _ in 0..3 {
-            app.key(&pinned).get("/me").await.has_status(200);
+            app.key(&pinned).get("/me").await.assert_status(200);
         }
         app.app.meter.flush().await.unwrap();
-        let used = app.session(&ann.cookie).get("/usage/today").await.has_status(200);
+        let used = app.session(&ann.cookie).get("/usage/today").await.assert_status(200);
         assert_eq!(used.body["requests_used"], 3);
     })
     .await;
@@ -95,15 +95,16 @@ async fn requests_of_a_pinned_token_count_where_it_is_pinned() {
 #[tokio::test]
 async fn a_person_s_token_is_exchanged_for_nothing() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let pinned = json!({ "name": "ci", "scopes": ["*"],
                              "metadata": { "organizationId": ann.org_id } });
-        let (pinned, _) = app.make_token(&ann.cookie, pinned).await;
+        let (pinned, _) = app.create_token(&ann.cookie, pinned).await;
         let (unpinned, _) =
-            app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+            app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         for key in [pinned, unpinned] {
-            let answer = app.anon().post("/auth/token-exchange", json!({ "api_key": key })).await;
-            answer.has_failed(403, "forbidden");
+            let answer =
+                app.anonymous().post("/auth/token-exchange", json!({ "api_key": key })).await;
+            answer.assert_error(403, "forbidden");
         }
         assert_eq!(app.count("select count(*) from key_sessions").await, 0);
     })
@@ -111,20 +112,20 @@ async fn a_person_s_token_is_exchanged_for_nothing() {
 }
 
 /// Of two credentials that a request shows, which counts.
-async fn shown(actor: Actor) -> u16 {
+async fn status_of_me(actor: TestClient) -> u16 {
     actor.get("/api/user/me").await.status.as_u16()
 }
 
 #[tokio::test]
 async fn an_explicit_credential_counts_before_the_cookie_even_where_it_is_wrong() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let ben = app.sign_up_person("ben@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let ben = app.sign_up_account("ben@example.com").await;
         let session = app.session(&ann.cookie);
         let me = session.with("authorization", &format!("Bearer {}", ben.token));
         assert_eq!(me.get("/api/user/me").await.body["data"]["id"], ben.id);
-        assert_eq!(shown(session.with("authorization", "Bearer garbage")).await, 401);
-        assert_eq!(shown(session.with("x-api-key", "garbage")).await, 401);
+        assert_eq!(status_of_me(session.with("authorization", "Bearer garbage")).await, 401);
+        assert_eq!(status_of_me(session.with("x-api-key", "garbage")).await, 401);
     })
     .await;
 }
@@ -132,22 +133,22 @@ async fn an_explicit_credential_counts_before_the_cookie_even_where_it_is_wrong(
 #[tokio::test]
 async fn two_live_cookies_of_two_people_are_refused_and_other_cookies_are_ignored() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let ben = app.sign_up_person("ben@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let ben = app.sign_up_account("ben@example.com").await;
         let two = format!("tenantry_session={}; tenantry_session={}", ann.cookie, ben.cookie);
-        assert_eq!(shown(app.anon().with("cookie", &two)).await, 401);
+        assert_eq!(status_of_me(app.anonymous().with("cookie", &two)).await, 401);
         let lines =
             app.session(&ann.cookie).with("cookie", &format!("tenantry_session={}", ben.cookie));
-        assert_eq!(shown(lines).await, 401);
-        let foreign = app.anon().with("cookie", &format!("other={}", ann.cookie));
-        assert_eq!(shown(foreign).await, 401);
+        assert_eq!(status_of_me(lines).await, 401);
+        let foreign = app.anonymous().with("cookie", &format!("other={}", ann.cookie));
+        assert_eq!(status_of_me(foreign).await, 401);
         // What others set beside it may be no text at all.
         let beside = app
-            .anon()
+            .anonymous()
             .with("cookie", &format!("theme=dünkel; {}", two.split("; ").next().unwrap()));
-        assert_eq!(shown(beside).await, 200);
+        assert_eq!(status_of_me(beside).await, 200);
         for garbage in ["", "tnt_session_", "\"quoted\"", ann.token.as_str()] {
-            assert_eq!(shown(app.session(garbage)).await, 401, "{garbage}");
+            assert_eq!(status_of_me(app.session(garbage)).await, 401, "{garbage}");
         }
     })
     .await;

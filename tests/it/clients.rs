@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::support::server::{Place, Server};
+use crate::support::server::{Server, WorkDir};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
@@ -13,7 +13,7 @@ fn folder() -> PathBuf {
 /// Runs a program of `tests/clients`, which needs `installed` there and fails where an assertion
 /// of its does. Where that is not installed, which only a person's machine may be without, says so.
 fn run_client(
-    place: &Place,
+    place: &WorkDir,
     server: &Server,
     (language, program, installed): (&str, &str, &str),
     settings: &[(&str, &str)],
@@ -26,7 +26,7 @@ fn run_client(
         let _ = writeln!(std::io::stderr(), "{missing}; {help}");
         return;
     }
-    let mut command = place.command_of(language, settings);
+    let mut command = place.command_for(language, settings);
     command.env("TENANTRY_URL", server.url("")).env("PYTHONPATH", folder().join("python"));
     let done = command.arg(folder().join(program)).output().expect(language);
     let (said, failed) =
@@ -37,7 +37,7 @@ fn run_client(
 /// The client of the contract that page s3 is of.
 #[test]
 fn every_call_of_cohesion_sdk_that_is_served_here_works_and_the_others_fail_in_its_own_words() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let secret = "0123456789abcdef0123456789abcdef";
     let server = place.start(&[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
     let program = ("python3", "cohesion_sdk.py", "python/cohesion");
@@ -47,7 +47,7 @@ fn every_call_of_cohesion_sdk_that_is_served_here_works_and_the_others_fail_in_i
 /// The stock client of the library whose routes page s4's are called like.
 #[test]
 fn the_stock_client_of_better_auth_works_with_the_line_of_the_readme() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let dashboard = "https://app.example.com";
     let server = place.start(&[("DASHBOARD_ORIGINS", dashboard)]);
     let mails = place.path().join(".tenantry/mail");

@@ -12,7 +12,7 @@ const ED25519: &str = "p1:MC4CAQAwBQYDK2VwBCIEIJhANaEAtt60ISDJ8Q6ubddAGonseIX2df
 
 fn read(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let settings: HashMap<_, _> = settings.iter().copied().collect();
-    Config::read(&mut Env::from(|name: &str| settings.get(name).map(|it| (*it).to_owned())))
+    Config::read(&mut Env::from_source(|name: &str| settings.get(name).map(|it| (*it).to_owned())))
 }
 
 fn problems(settings: &[(&str, &str)]) -> Vec<&'static str> {
@@ -186,7 +186,7 @@ fn problems_do_not_repeat_the_values_of_secrets() {
 /// `docker run --env-file` and `kubectl create secret --from-env-file` keep the quotes of a line.
 #[test]
 fn a_setting_in_quotes_is_rejected_by_name_whatever_the_setting() {
-    let mut env = Env::from(|_: &str| None);
+    let mut env = Env::from_source(|_: &str| None);
     let _ = Config::read(&mut env);
     for name in env.names() {
         for quoted in ["\"0123456789abcdef0123456789abcdef\"", "'0'", "\"\""] {
@@ -252,13 +252,13 @@ fn traces_are_sent_as_the_standard_variables_say() {
     let timeout = |of: &[(&str, &str)]| traces(&[&[collector], of].concat()).unwrap().timeout;
     assert_eq!(timeout(&timeouts[..1]).as_millis(), 7);
     assert_eq!(timeout(&timeouts).as_millis(), 5);
-    let goes_on = |of| traces(&[collector, ("OTEL_PROPAGATORS", of)]).unwrap().continues;
+    let goes_on = |of| traces(&[collector, ("OTEL_PROPAGATORS", of)]).unwrap().continues_trace;
     assert!(goes_on("baggage, tracecontext") && !goes_on("none"));
 }
 
 #[test]
 fn the_example_lists_the_variables_that_are_read_each_with_its_line() {
-    let mut env = Env::from(|_: &str| None);
+    let mut env = Env::from_source(|_: &str| None);
     let _ = Config::read(&mut env);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example");
     let example = std::fs::read_to_string(path).unwrap();

@@ -5,43 +5,43 @@ use serde_json::{Value, json};
 use tenantry::model::key_format::KeyFormat;
 use tenantry::model::secret::Secret;
 
-use crate::support::actor::{Actor, Answer};
+use crate::support::accounts::PASSWORD;
 use crate::support::app::text;
-use crate::support::limits::{counted, recorder};
-use crate::support::people::PASSWORD;
-use crate::support::{TestApp, run, with};
+use crate::support::client::{TestClient, TestResponse};
+use crate::support::rate_limits::{metric_value, recorder};
+use crate::support::{TestApp, run, with_settings};
 
 const SECURE: [(&str, &str); 1] = [("PUBLIC_URL", "https://api.example.com")];
 const NAME: &str = "__Host-tenantry_session";
 
 /// Somebody whose browser sends this `Cookie` line.
-fn sends(app: &TestApp, line: &str) -> Actor {
-    app.anon().with("cookie", line)
+fn client_with_cookie_line(app: &TestApp, line: &str) -> TestClient {
+    app.anonymous().with("cookie", line)
 }
 
 /// Somebody whose browser sends several session cookies.
-fn sends_all(app: &TestApp, values: &[&str]) -> Actor {
+fn client_with_cookies(app: &TestApp, values: &[&str]) -> TestClient {
     let pairs: Vec<String> =
         values.iter().map(|value| format!("tenantry_session={value}")).collect();
-    sends(app, &pairs.join("; "))
+    client_with_cookie_line(app, &pairs.join("; "))
 }
 
-async fn sign_in(actor: &Actor, email: &str) -> Answer {
+async fn sign_in(actor: &TestClient, email: &str) -> TestResponse {
     let known = json!({ "email": email, "password": PASSWORD });
     actor.post("/api/auth/sign-in/email", known).await
 }
 
 #[track_caller]
-fn assert_clears_the_cookie(answer: &Answer) {
+fn assert_clears_the_cookie(answer: &TestResponse) {
     let set = answer.header("set-cookie");
     assert!(set.starts_with("tenantry_session=;") && set.contains("Max-Age=0"), "{set:?}");
 }
 
 #[tokio::test]
 async fn only_spaces_and_tabs_around_a_cookie_are_ignored_so_no_other_name_passes_for_ours() {
-    with(&SECURE)
+    with_settings(&SECURE)
         .run(async |app| {
-            let ann = app.sign_up_person("ann@example.com").await;
+            let ann = app.sign_up_account("ann@example.com").await;
             let ours = format!("{NAME}={}", ann.cookie);
             for blank in ["\u{a0}", "\u{85}", "\u{2000}", "\u{3000}", "\u{feff}", "\u{1680}"] {
                 for line in [
@@ -50,20 +50,20 @@ async fn only_spaces_and_tabs_around_a_cookie_are_ignored_so_no_other_name_passe
                     format!("a=b; {blank}{ours}"),
                     format!("{NAME}={blank}{}", ann.cookie),
                 ] {
-                    let answer = sends(app, &line).get("/api/user/me").await;
-                    answer.has_failed(401, "unauthorized");
+                    let answer = client_with_cookie_line(app, &line).get("/api/user/me").await;
+                    answer.assert_error(401, "unauthorized");
                 }
                 // Nor does it disturb the real one.
                 let both = format!("{blank}{NAME}={}; {ours}", "x".repeat(40));
-                sends(app, &both).get("/api/user/me").await.has_status(200);
+                client_with_cookie_line(app, &both).get("/api/user/me").await.assert_status(200);
             }
             for line in
                 [ours.clone(), format!("a=b;\t {ours} \t"), format!("{NAME} = {}", ann.cookie)]
             {
-                sends(app, &line).get("/api/user/me").await.has_status(200);
+                client_with_cookie_line(app, &line).get("/api/user/me").await.assert_status(200);
             }
             let lower = format!("{}={}", NAME.to_lowercase(), ann.cookie);
-            sends(app, &lower).get("/api/user/me").await.has_status(401);
+            client_with_cookie_line(app, &lower).get("/api/user/me").await.assert_status(401);
         })
         .await;
 }
@@ -71,9 +71,9 @@ async fn only_spaces_and_tabs_around_a_cookie_are_ignored_so_no_other_name_passe
 #[tokio::test]
 async fn cookies_that_are_no_live_session_do_not_hide_the_one_that_is() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let dead = sign_in(&app.anon(), "ann@example.com").await.cookie().unwrap();
-        app.session(&dead).post("/api/auth/sign-out", json!({})).await.has_status(200);
+        let ann = app.sign_up_account("ann@example.com").await;
+        let dead = sign_in(&app.anonymous(), "ann@example.com").await.cookie().unwrap();
+        app.session(&dead).post("/api/auth/sign-out", json!({})).await.assert_status(200);
         for values in [
             ["garbage", &ann.cookie],
             [&ann.cookie, "garbage"],
@@ -82,16 +82,19 @@ async fn cookies_that_are_no_live_session_do_not_hide_the_one_that_is() {
             [&ann.cookie, &ann.cookie],
             ["", &ann.cookie],
         ] {
-            let me = sends_all(app, &values).get("/api/user/me").await.has_status(200);
+            let me = client_with_cookies(app, &values).get("/api/user/me").await.assert_status(200);
             assert_eq!(me.body["data"]["id"], ann.id, "{values:?}");
         }
         // Two sessions of one account are that account's.
-        let other = sign_in(&app.anon(), "ann@example.com").await.cookie().unwrap();
-        sends_all(app, &[&other, &ann.cookie]).get("/api/user/me").await.has_status(200);
-        let nobody = sends_all(app, &["garbage", &dead]);
-        nobody.get("/api/user/me").await.has_failed(401, "unauthorized");
-        nobody.get("/api/auth/get-session").await.has_status(200);
-        sends_all(app, &vec!["x"; 100]).get("/api/user/me").await.has_status(401);
+        let other = sign_in(&app.anonymous(), "ann@example.com").await.cookie().unwrap();
+        client_with_cookies(app, &[&other, &ann.cookie])
+            .get("/api/user/me")
+            .await
+            .assert_status(200);
+        let nobody = client_with_cookies(app, &["garbage", &dead]);
+        nobody.get("/api/user/me").await.assert_error(401, "unauthorized");
+        nobody.get("/api/auth/get-session").await.assert_status(200);
+        client_with_cookies(app, &vec!["x"; 100]).get("/api/user/me").await.assert_status(401);
     })
     .await;
 }
@@ -99,32 +102,32 @@ async fn cookies_that_are_no_live_session_do_not_hide_the_one_that_is() {
 #[tokio::test]
 async fn live_sessions_of_two_accounts_are_nobody_s_until_one_signs_in_which_ends_the_other() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let mallory = app.sign_up_person("mallory@example.com").await;
-        let both = sends_all(app, &[&mallory.cookie, &ann.cookie]);
+        let ann = app.sign_up_account("ann@example.com").await;
+        let mallory = app.sign_up_account("mallory@example.com").await;
+        let both = client_with_cookies(app, &[&mallory.cookie, &ann.cookie]);
         for path in ["/api/user/me", "/auth/me", "/me"] {
-            let answer = both.get(path).await.has_failed(401, "unauthorized");
+            let answer = both.get(path).await.assert_error(401, "unauthorized");
             assert!(answer.text.contains("several session cookies"), "{}", answer.text);
         }
-        let session = both.get("/api/auth/get-session").await.has_status(200);
+        let session = both.get("/api/auth/get-session").await.assert_status(200);
         assert_eq!(session.body["data"], Value::Null);
-        let signed_in = sign_in(&both, "ann@example.com").await.has_status(200);
+        let signed_in = sign_in(&both, "ann@example.com").await.assert_status(200);
         let fresh = text(&signed_in.body["data"]["token"]);
-        app.bearer(&fresh).get("/api/user/me").await.has_status(200);
+        app.bearer(&fresh).get("/api/user/me").await.assert_status(200);
         // The browser keeps what it can not be made to forget: it is worth nothing any more.
-        let after = sends_all(app, &[&mallory.cookie, &signed_in.cookie().unwrap()]);
-        let me = after.get("/api/user/me").await.has_status(200);
+        let after = client_with_cookies(app, &[&mallory.cookie, &signed_in.cookie().unwrap()]);
+        let me = after.get("/api/user/me").await.assert_status(200);
         assert_eq!(me.body["data"]["id"], ann.id);
-        app.session(&mallory.cookie).get("/api/user/me").await.has_status(401);
-        app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+        app.session(&mallory.cookie).get("/api/user/me").await.assert_status(401);
+        app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
         // So does a sign-in where the other one's cookie is the only one.
-        let mallory = sign_in(&app.anon(), "mallory@example.com").await.cookie().unwrap();
-        sign_in(&app.session(&mallory), "ann@example.com").await.has_status(200);
-        app.session(&mallory).get("/api/user/me").await.has_status(401);
+        let mallory = sign_in(&app.anonymous(), "mallory@example.com").await.cookie().unwrap();
+        sign_in(&app.session(&mallory), "ann@example.com").await.assert_status(200);
+        app.session(&mallory).get("/api/user/me").await.assert_status(401);
         // A session of the same account goes on.
-        let kept = app.sign_up_person("ben@example.com").await;
-        sign_in(&app.session(&kept.cookie), "ben@example.com").await.has_status(200);
-        app.session(&kept.cookie).get("/api/user/me").await.has_status(200);
+        let kept = app.sign_up_account("ben@example.com").await;
+        sign_in(&app.session(&kept.cookie), "ben@example.com").await.assert_status(200);
+        app.session(&kept.cookie).get("/api/user/me").await.assert_status(200);
     })
     .await;
 }
@@ -133,23 +136,23 @@ async fn live_sessions_of_two_accounts_are_nobody_s_until_one_signs_in_which_end
 async fn signing_out_with_several_cookies_ends_each_session_and_clears_the_cookie() {
     for path in ["/api/auth/sign-out", "/auth/logout"] {
         run(async |app| {
-            let ann = app.sign_up_person("ann@example.com").await;
-            let mallory = app.sign_up_person("mallory@example.com").await;
-            let both = sends_all(app, &[&mallory.cookie, &ann.cookie]);
+            let ann = app.sign_up_account("ann@example.com").await;
+            let mallory = app.sign_up_account("mallory@example.com").await;
+            let both = client_with_cookies(app, &[&mallory.cookie, &ann.cookie]);
             let evil = both.with("origin", "https://evil.example");
-            evil.post(path, json!({})).await.has_failed(403, "forbidden");
-            app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
-            assert_clears_the_cookie(&both.post(path, json!({})).await.has_status(200));
+            evil.post(path, json!({})).await.assert_error(403, "forbidden");
+            app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
+            assert_clears_the_cookie(&both.post(path, json!({})).await.assert_status(200));
             for ended in [&mallory, &ann] {
-                app.session(&ended.cookie).get("/api/user/me").await.has_status(401);
-                app.bearer(&ended.token).get("/api/user/me").await.has_status(401);
+                app.session(&ended.cookie).get("/api/user/me").await.assert_status(401);
+                app.bearer(&ended.token).get("/api/user/me").await.assert_status(401);
             }
             // What is over already is cleared all the same.
             for actor in [both, app.session("garbage")] {
-                let again = actor.post(path, json!({})).await.has_failed(401, "unauthorized");
+                let again = actor.post(path, json!({})).await.assert_error(401, "unauthorized");
                 assert_clears_the_cookie(&again);
             }
-            let nothing = app.anon().post(path, json!({})).await.has_status(401);
+            let nothing = app.anonymous().post(path, json!({})).await.assert_status(401);
             assert_eq!(nothing.header("set-cookie"), "");
         })
         .await;
@@ -160,17 +163,17 @@ async fn signing_out_with_several_cookies_ends_each_session_and_clears_the_cooki
 async fn a_page_of_strangers_signs_nobody_out_who_sends_two_sessions_of_one_account() {
     for path in ["/api/auth/sign-out", "/auth/logout"] {
         run(async |app| {
-            let ann = app.sign_up_person("ann@example.com").await;
-            let other = sign_in(&app.anon(), "ann@example.com").await.cookie().unwrap();
-            let both = sends_all(app, &[&other, &ann.cookie]);
+            let ann = app.sign_up_account("ann@example.com").await;
+            let other = sign_in(&app.anonymous(), "ann@example.com").await.cookie().unwrap();
+            let both = client_with_cookies(app, &[&other, &ann.cookie]);
             let evil = both.with("origin", "https://evil.example");
-            evil.post(path, json!({})).await.has_failed(403, "forbidden");
+            evil.post(path, json!({})).await.assert_error(403, "forbidden");
             for cookie in [&other, &ann.cookie] {
-                app.session(cookie).get("/api/user/me").await.has_status(200);
+                app.session(cookie).get("/api/user/me").await.assert_status(200);
             }
-            both.post(path, json!({})).await.has_status(200);
+            both.post(path, json!({})).await.assert_status(200);
             for cookie in [&other, &ann.cookie] {
-                app.session(cookie).get("/api/user/me").await.has_status(401);
+                app.session(cookie).get("/api/user/me").await.assert_status(401);
             }
         })
         .await;
@@ -182,17 +185,17 @@ async fn a_page_of_strangers_signs_nobody_out_who_sends_two_sessions_of_one_acco
 #[tokio::test]
 async fn of_many_cookies_16_are_looked_up_and_nobody_is_locked_out() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let format = KeyFormat::of_sessions();
+        let ann = app.sign_up_account("ann@example.com").await;
+        let format = KeyFormat::session_token();
         let made: Vec<_> = (0..150).map(|_| format.mint(&*app.app.entropy)).collect();
         let values: Vec<&str> = made.iter().map(Secret::expose).collect();
         let looked_up = async |values: &[&str], status: u16| {
             let recorder = recorder();
             let _counting = metrics::set_default_local_recorder(&recorder);
-            sends_all(app, values).get("/api/user/me").await.has_status(status);
+            client_with_cookies(app, values).get("/api/user/me").await.assert_status(status);
             ["unknown", "found"].map(|outcome| {
                 let series = format!("key_lookups_total{{outcome=\"{outcome}\"}}");
-                counted(&recorder, &series)
+                metric_value(&recorder, &series)
             })
         };
         assert_eq!(looked_up(&values, 401).await, [16, 0]);
@@ -208,18 +211,22 @@ async fn of_many_cookies_16_are_looked_up_and_nobody_is_locked_out() {
         all.push(&ann.cookie);
         assert_eq!(looked_up(&all, 200).await, [15, 1]);
         // A sign-in ends what is another's, and signing out ends all that is there.
-        let mallory = app.sign_up_person("mallory@example.com").await;
+        let mallory = app.sign_up_account("mallory@example.com").await;
         all.push(&mallory.cookie);
-        let both = sends_all(app, &all);
-        both.get("/api/user/me").await.has_status(401);
-        sign_in(&both, "ann@example.com").await.has_status(200);
-        both.get("/api/user/me").await.has_status(200);
-        assert_clears_the_cookie(&both.post("/api/auth/sign-out", json!({})).await.has_status(200));
-        app.session(&ann.cookie).get("/api/user/me").await.has_status(401);
+        let both = client_with_cookies(app, &all);
+        both.get("/api/user/me").await.assert_status(401);
+        sign_in(&both, "ann@example.com").await.assert_status(200);
+        both.get("/api/user/me").await.assert_status(200);
+        assert_clears_the_cookie(
+            &both.post("/api/auth/sign-out", json!({})).await.assert_status(200),
+        );
+        app.session(&ann.cookie).get("/api/user/me").await.assert_status(401);
         // Where none of those that are looked up is live, too.
-        let dead = sends_all(app, &values);
-        sign_in(&dead, "ann@example.com").await.has_status(200);
-        assert_clears_the_cookie(&dead.post("/api/auth/sign-out", json!({})).await.has_status(401));
+        let dead = client_with_cookies(app, &values);
+        sign_in(&dead, "ann@example.com").await.assert_status(200);
+        assert_clears_the_cookie(
+            &dead.post("/api/auth/sign-out", json!({})).await.assert_status(401),
+        );
     })
     .await;
 }

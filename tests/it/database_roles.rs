@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tenantry::app::database::Database;
 use tenantry::model::ids::OrganizationId;
-use tenantry::postgres::{Cluster, Durability, Settings};
+use tenantry::postgres::{Cluster, ClusterSettings, Durability};
 use tenantry::repo::{migrations, organizations};
 use uuid::Uuid;
 
@@ -28,16 +28,17 @@ async fn migrate(cluster: &Cluster, role: &str) -> Result<(), String> {
     })
 }
 
-async fn administer(admin: &mut PgConnection, sql: &str) {
+async fn execute_as_admin(admin: &mut PgConnection, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(admin).await.unwrap();
 }
 
 /// Whether an organization is there behind its own walls, and not behind another's.
-async fn assert_walls_hold(cluster: &Cluster, role: &str) {
+async fn assert_isolated(cluster: &Cluster, role: &str) {
     let db = Database::open(options(cluster, role), 1, "test").unwrap();
     let (own, other) = (OrganizationId::SYSTEM, OrganizationId(Uuid::from_u128(7)));
     for (walls, is_there) in [(own, true), (other, false)] {
-        let found = db.tenant(walls, async |tx| organizations::find(tx, own).await).await;
+        let found =
+            db.tenant_transaction(walls, async |tx| organizations::find(tx, own).await).await;
         assert_eq!(found.unwrap().is_some(), is_there, "{role}");
     }
     db.close();
@@ -47,18 +48,18 @@ async fn assert_walls_hold(cluster: &Cluster, role: &str) {
 async fn an_owner_who_may_make_roles_needs_nobody_and_another_is_told_what_to_ask_for() {
     let open = Permissions::from_mode(0o755);
     let folder = tempfile::Builder::new().permissions(open).tempdir().unwrap();
-    let settings = Settings {
+    let settings = ClusterSettings {
         home: folder.path().join("postgres"),
         bin_dir: std::env::var_os("PG_BIN_DIR").map(PathBuf::from),
         durability: Durability::Throwaway,
-        janitor: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
+        janitor_program: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
     };
     let cluster = Cluster::start(&settings).unwrap();
     let admin = PgConnectOptions::from_str(&cluster.url("tenantry")).unwrap();
     let mut admin = admin.connect().await.unwrap();
     for (role, can) in [("plain", ""), ("maker", "createrole"), ("late", "")] {
-        administer(&mut admin, &format!("create role {role} login {can}")).await;
-        administer(&mut admin, &format!("create database {role} owner {role}")).await;
+        execute_as_admin(&mut admin, &format!("create role {role} login {can}")).await;
+        execute_as_admin(&mut admin, &format!("create database {role} owner {role}")).await;
     }
 
     let told = migrate(&cluster, "plain").await.unwrap_err();
@@ -68,20 +69,20 @@ async fn an_owner_who_may_make_roles_needs_nobody_and_another_is_told_what_to_as
     // As a database that comes from Postgres 14 has it.
     let maker = PgConnectOptions::from_str(&cluster.url("maker")).unwrap();
     let mut maker = maker.connect().await.unwrap();
-    administer(&mut maker, "grant create on schema public to public").await;
+    execute_as_admin(&mut maker, "grant create on schema public to public").await;
     migrate(&cluster, "maker").await.unwrap();
     let may_create = "select has_schema_privilege('public', 'public', 'create')";
     let may_create: bool = sqlx::query_scalar(may_create).fetch_one(&mut maker).await.unwrap();
     assert!(!may_create, "others may create beside our functions");
-    assert_walls_hold(&cluster, "maker").await;
+    assert_isolated(&cluster, "maker").await;
 
     // The role is there by now, but it is not this one's.
     for role in ["plain", "late"] {
         let told = migrate(&cluster, role).await.unwrap_err();
         let (_, advice) = told.split_once("have an administrator run: ").unwrap();
         assert_eq!(advice, format!("grant tenantry_tenant to {role}"));
-        administer(&mut admin, advice).await;
+        execute_as_admin(&mut admin, advice).await;
         migrate(&cluster, role).await.unwrap();
-        assert_walls_hold(&cluster, role).await;
+        assert_isolated(&cluster, role).await;
     }
 }

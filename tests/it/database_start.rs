@@ -12,9 +12,9 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
 use crate::support::database::TestDatabase;
-use crate::support::own_postgres::{OwnPostgres, PASSWORD};
-use crate::support::relay::{Goal, relay};
-use crate::support::server::{Place, eventually};
+use crate::support::dedicated_postgres::{DedicatedPostgres, PASSWORD};
+use crate::support::relay::{RelayTarget, relay};
+use crate::support::server::{WorkDir, eventually};
 use crate::support::{TestApp, run};
 
 const PEPPER: &str = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -23,7 +23,7 @@ fn settings(url: &str) -> [(&str, &str); 3] {
     [("DATABASE_URL", url), ("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER)]
 }
 
-fn told(done: &Output) -> String {
+fn output_text(done: &Output) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
 }
 
@@ -32,8 +32,8 @@ fn free_address() -> std::net::SocketAddr {
     StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-async fn administer(sql: &str) {
-    let mut db = TestDatabase::of_superuser("tenantry").await;
+async fn execute_as_admin(sql: &str) {
+    let mut db = TestDatabase::connect_as_superuser("tenantry").await;
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();
 }
 
@@ -51,12 +51,12 @@ async fn a_database_that_is_not_there_yet_is_waited_for() {
         let options = PgConnectOptions::from_str(&direct).unwrap();
         let address = free_address();
         let url = format!("postgres://test_owner@{address}/{name}?sslmode=disable");
-        let place = Place::new();
+        let place = WorkDir::new();
         let log = place.path().join("log");
         let starting = spawn_blocking(move || {
             let server = place.start(&settings(&url));
             server.sign_up();
-            server.end("INT")
+            server.signal_and_wait("INT")
         });
         // Nobody listens; then somebody does and there is no such database; then there is.
         let logged = |text: &str| std::fs::read_to_string(&log).is_ok_and(|it| it.contains(text));
@@ -64,11 +64,11 @@ async fn a_database_that_is_not_there_yet_is_waited_for() {
         tokio::task::block_in_place(|| wait("waiting for the database"));
         let listener = TcpListener::bind(address).await.unwrap();
         let socket = options.get_socket().unwrap().join(format!(".s.PGSQL.{}", options.get_port()));
-        relay(listener, Goal::Socket(socket), Duration::ZERO);
+        relay(listener, RelayTarget::Socket(socket), Duration::ZERO);
         tokio::task::block_in_place(|| wait("does not exist"));
-        administer(&format!("create database {name} owner test_owner")).await;
+        execute_as_admin(&format!("create database {name} owner test_owner")).await;
         assert!(starting.await.unwrap().success());
-        administer(&format!("drop database {name} with (force)")).await;
+        execute_as_admin(&format!("drop database {name} with (force)")).await;
     })
     .await;
 }
@@ -79,10 +79,10 @@ fn a_database_that_does_not_come_is_waited_for_no_longer_than_set() {
     let [url, pepper, secret] = settings(&url);
     let started = Instant::now();
     let wait = ("DATABASE_WAIT_SECONDS", "1");
-    let done = Place::new().command(&[url, pepper, secret, wait]).output().unwrap();
+    let done = WorkDir::new().command(&[url, pepper, secret, wait]).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
-    assert!(told(&done).contains("check DATABASE_URL"), "{}", told(&done));
-    assert!(!told(&done).contains("hunter2"));
+    assert!(output_text(&done).contains("check DATABASE_URL"), "{}", output_text(&done));
+    assert!(!output_text(&done).contains("hunter2"));
     assert!(started.elapsed() < Duration::from_secs(20));
 }
 
@@ -100,14 +100,14 @@ async fn a_database_that_could_not_hold_every_text_is_refused_with_what_to_do() 
             let (url, name) = other_database(app, &format!("unfit_{at}"));
             let sql =
                 format!("create database {name} template template0 owner test_owner {making}");
-            administer(&sql).await;
+            execute_as_admin(&sql).await;
             for command in ["serve", "doctor"] {
-                let done = Place::new().command(&settings(&url)).arg(command).output().unwrap();
+                let done = WorkDir::new().command(&settings(&url)).arg(command).output().unwrap();
                 assert_eq!(done.status.code(), Some(1), "{making}, {command}");
-                let told = told(&done);
+                let told = output_text(&done);
                 assert!(told.contains(problem) && told.contains("template0"), "{command}: {told}");
             }
-            administer(&format!("drop database {name}")).await;
+            execute_as_admin(&format!("drop database {name}")).await;
         }
     })
     .await;
@@ -117,7 +117,7 @@ async fn a_database_that_could_not_hold_every_text_is_refused_with_what_to_do() 
 async fn settings_of_the_role_change_nothing_that_the_code_relies_on() {
     run(async |app| {
         let (url, name) = other_database(app, "odd_settings");
-        administer(&format!("create database {name} owner test_owner")).await;
+        execute_as_admin(&format!("create database {name} owner test_owner")).await;
         for (setting, value) in [
             ("default_transaction_isolation", "'serializable'"),
             ("row_security", "off"),
@@ -125,29 +125,29 @@ async fn settings_of_the_role_change_nothing_that_the_code_relies_on() {
             ("transform_null_equals", "on"),
             ("lock_timeout", "'1ms'"),
         ] {
-            administer(&format!("alter database {name} set {setting} = {value}")).await;
+            execute_as_admin(&format!("alter database {name} set {setting} = {value}")).await;
         }
         let done = spawn_blocking(move || {
-            let place = Place::new();
+            let place = WorkDir::new();
             let server = place.start(&settings(&url));
             let key = server.sign_up();
             assert_eq!(server.status_with(&key), 200);
-            server.end("INT")
+            server.signal_and_wait("INT")
         });
         assert!(done.await.unwrap().success());
-        administer(&format!("drop database {name} with (force)")).await;
+        execute_as_admin(&format!("drop database {name} with (force)")).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_and_the_doctor_say_whether_the_connection_is_encrypted() {
-    let postgres = OwnPostgres::start(&["ssl=on"]);
+    let postgres = DedicatedPostgres::start(&["ssl=on"]);
     postgres.execute("postgres", "create database encrypted").await;
     let url = postgres.url("encrypted");
     let port = postgres.port();
     spawn_blocking(move || {
-        let place = Place::new();
+        let place = WorkDir::new();
         for (parameters, logged, doctor) in [
             ("", "certificate not verified", "warning   encryption"),
             ("?sslmode=require", "certificate not verified", "warning   encryption"),
@@ -156,8 +156,8 @@ async fn the_log_and_the_doctor_say_whether_the_connection_is_encrypted() {
             let url = format!("{url}{parameters}");
             let server = place.start(&settings(&url));
             assert!(server.log().contains(logged), "{parameters}: {}", server.log());
-            server.end("INT");
-            let told = told(&place.command(&settings(&url)).arg("doctor").output().unwrap());
+            server.signal_and_wait("INT");
+            let told = output_text(&place.command(&settings(&url)).arg("doctor").output().unwrap());
             assert!(told.contains(doctor), "{parameters}: {told}");
         }
         // Without TLS at the other end, what was asked for is not given up in silence.
@@ -165,7 +165,7 @@ async fn the_log_and_the_doctor_say_whether_the_connection_is_encrypted() {
             format!("postgres://admin:{PASSWORD}@127.0.0.1:{port}/encrypted?ssl_mode=require");
         let done = place.command(&settings(&wrong)).output().unwrap();
         assert_eq!(done.status.code(), Some(1));
-        assert!(told(&done).contains("DATABASE_URL must not have the parameter `ssl_mode`"));
+        assert!(output_text(&done).contains("DATABASE_URL must not have the parameter `ssl_mode`"));
     })
     .await
     .unwrap();

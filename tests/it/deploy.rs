@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::server::{Place, Server, curl};
+use crate::support::server::{Server, WorkDir, curl};
 
 fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
@@ -14,7 +14,7 @@ fn file(name: &str) -> String {
 
 /// Fails where the server exports no metric of this name.
 #[track_caller]
-fn is_exported(metrics: &str, name: &str) {
+fn assert_exported(metrics: &str, name: &str) {
     let is_it = |line: &str| line.strip_prefix(name).is_some_and(|it| it.starts_with(['{', ' ']));
     assert!(metrics.lines().any(is_it), "{name} is not in\n{metrics}");
 }
@@ -52,7 +52,7 @@ fn names(query: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_metric_of_the_dashboard_is_exported() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let metrics = metrics_of(&place.start(&[]));
     let dashboard: Value = serde_json::from_str(&file("grafana/tenantry.json")).unwrap();
     let mut found = Vec::new();
@@ -60,13 +60,13 @@ fn every_metric_of_the_dashboard_is_exported() {
     let names: BTreeSet<_> = found.iter().flat_map(|query| names(query)).collect();
     assert!(names.len() > 20, "{names:?}");
     for name in names {
-        is_exported(&metrics, name);
+        assert_exported(&metrics, name);
     }
 }
 
 #[test]
 fn what_the_server_is_doing_and_the_process_is_using_are_exported() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[("MAX_IN_FLIGHT", "77")]);
     let metrics = metrics_of(&server);
     for line in [
@@ -91,7 +91,7 @@ fn what_the_server_is_doing_and_the_process_is_using_are_exported() {
 
 #[test]
 fn the_probes_and_the_autoscaler_name_what_the_server_has() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let deployment = file("kubernetes/deployment.yaml");
     let probes: Vec<_> = deployment.lines().filter(|line| line.contains("path: /health")).collect();
@@ -103,7 +103,7 @@ fn the_probes_and_the_autoscaler_name_what_the_server_has() {
     let autoscaler = file("kubernetes/autoscaler.yaml");
     let (_, metric) = autoscaler.split_once("metric:").unwrap();
     let (_, name) = metric.split_once("name: ").unwrap();
-    is_exported(&metrics_of(&server), name.split_whitespace().next().unwrap());
+    assert_exported(&metrics_of(&server), name.split_whitespace().next().unwrap());
 }
 
 /// The manifests set what the server reads, and nothing else.

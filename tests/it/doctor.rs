@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use sqlx::AssertSqlSafe;
 
-use crate::support::server::{Place, eventually};
+use crate::support::server::{WorkDir, eventually};
 use crate::support::smtp_sink::MailSink;
 use crate::support::{TestApp, run};
 
@@ -28,7 +28,7 @@ fn settings(app: &TestApp) -> HashMap<String, String> {
 }
 
 /// What the doctor says in a place, and how it ends.
-fn examine_in(place: &Place, settings: &HashMap<String, String>) -> (Option<i32>, String) {
+fn run_doctor_in(place: &WorkDir, settings: &HashMap<String, String>) -> (Option<i32>, String) {
     let settings: Vec<_> = settings.iter().map(|(name, it)| (name.as_str(), it.as_str())).collect();
     let done = place.command(&settings).arg("doctor").output().unwrap();
     let told = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
@@ -38,15 +38,15 @@ fn examine_in(place: &Place, settings: &HashMap<String, String>) -> (Option<i32>
     (done.status.code(), told)
 }
 
-fn examine(settings: &HashMap<String, String>) -> (Option<i32>, String) {
-    examine_in(&Place::new(), settings)
+fn run_doctor(settings: &HashMap<String, String>) -> (Option<i32>, String) {
+    run_doctor_in(&WorkDir::new(), settings)
 }
 
 /// Fails where the doctor does not say of each subject, as a problem, what it should, or says of
 /// others that they are problems.
 #[track_caller]
 fn assert_problems(settings: &HashMap<String, String>, expected: &[(&str, &str)]) {
-    let (code, told) = examine(settings);
+    let (code, told) = run_doctor(settings);
     assert_eq!(code, Some(1), "{told}");
     let problems = told.lines().filter(|line| line.starts_with("problem"));
     let problems: Vec<_> = problems.collect();
@@ -59,7 +59,7 @@ fn assert_problems(settings: &HashMap<String, String>, expected: &[(&str, &str)]
 }
 
 /// Runs a statement that the doctor is to find the traces of.
-async fn harm(app: &TestApp, sql: &str) {
+async fn tamper(app: &TestApp, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut app.superuser().await).await.unwrap();
 }
 
@@ -69,7 +69,7 @@ async fn where_all_is_well_every_line_says_so() {
         let sink = MailSink::start().await.unwrap();
         let mut settings = settings(app);
         settings.insert("SMTP_URL".to_owned(), sink.url.clone());
-        let (code, told) = examine(&settings);
+        let (code, told) = run_doctor(&settings);
         assert_eq!(code, Some(0), "{told}");
         let (lines, end) = told.trim_end().rsplit_once('\n').unwrap();
         // The Postgres of tests does without `fsync`.
@@ -115,13 +115,13 @@ async fn without_a_mail_server_or_proxy_there_are_warnings_and_no_failure() {
         let dead = "insert into outbox (id, kind, address, created_at, due_at, dead_at)
                     values (gen_random_uuid(), 'verify_email', 'a@example.com', now(), now(),
                             now())";
-        harm(app, dead).await;
+        tamper(app, dead).await;
         let paid = "insert into unfulfilled_checkouts (event_id, organization_id, handle, reason,
                                                        created_at, delivered_at)
                     select 'evt_7', id, 'buyerco', 'belongs_to_another', now(), now()
                     from organizations where handle = 'system'";
-        harm(app, paid).await;
-        let (code, told) = examine(&settings);
+        tamper(app, paid).await;
+        let (code, told) = run_doctor(&settings);
         assert_eq!(code, Some(0), "{told}");
         let warnings = told.lines().filter(|line| line.starts_with("warning"));
         let warnings: Vec<_> =
@@ -146,7 +146,7 @@ fn a_database_that_is_down_is_told_of_and_the_rest_checked() {
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
     assert_problems(&settings, &[("database", "check DATABASE_URL")]);
-    let (_, told) = examine(&settings);
+    let (_, told) = run_doctor(&settings);
     assert!(!told.contains("hunter2"), "{told}");
     assert!(told.contains("\nok        PUBLIC_URL"), "{told}");
 }
@@ -159,7 +159,7 @@ async fn a_configuration_that_is_broken_is_told_of_by_variable_and_the_database_
         settings.insert("KEY_PEPPERS".to_owned(), "p1:c2hvcnQ=".to_owned());
         let expected = [("SIGNUP_MODE", "open, closed or gated"), ("KEY_PEPPERS", "only 5 bytes")];
         assert_problems(&settings, &expected);
-        let (_, told) = examine(&settings);
+        let (_, told) = run_doctor(&settings);
         assert!(told.contains("ok        database") && !told.contains("configuration"), "{told}");
         settings.insert("DATABASE_URL".to_owned(), "mysql://somewhere".to_owned());
         let expected = [expected[0], expected[1], ("DATABASE_URL", "must be a URL")];
@@ -177,7 +177,7 @@ async fn secrets_that_can_be_guessed_are_told_of_by_id() {
         assert_problems(&settings, &[("KEY_PEPPERS", "p0: not random")]);
         settings.insert("JWT_SECRETS".to_owned(), zeros);
         assert_problems(&settings, &[("KEY_PEPPERS", "p0"), ("JWT_SECRETS", "p0")]);
-        assert!(examine(&settings).1.contains("p1, p0: a pepper too"));
+        assert!(run_doctor(&settings).1.contains("p1, p0: a pepper too"));
     })
     .await;
 }
@@ -195,19 +195,19 @@ async fn keys_whose_pepper_is_not_configured_are_counted() {
 async fn migrations_to_come_from_elsewhere_or_changed_are_told_of_and_not_run() {
     run(async |app| {
         let settings = settings(app);
-        harm(app, "update _sqlx_migrations set checksum = '\\x' where version = 1").await;
+        tamper(app, "update _sqlx_migrations set checksum = '\\x' where version = 1").await;
         assert_problems(&settings, &[("migrations", "another wording: 0001 organizations")]);
-        harm(app, "delete from _sqlx_migrations where version = 1").await;
+        tamper(app, "delete from _sqlx_migrations where version = 1").await;
         assert_problems(&settings, &[("migrations", "to come: 0001 organizations")]);
         let ran = "select count(*) from _sqlx_migrations where version = 1";
         assert_eq!(app.count(ran).await, 0);
         let newer = "insert into _sqlx_migrations
                      select 9999, description, installed_on, success, checksum, execution_time
                      from _sqlx_migrations where version = 2";
-        harm(app, newer).await;
+        tamper(app, newer).await;
         assert_problems(&settings, &[("migrations", "1 are of a newer Tenantry")]);
-        harm(app, "drop table _sqlx_migrations").await;
-        let (code, told) = examine(&settings);
+        tamper(app, "drop table _sqlx_migrations").await;
+        let (code, told) = run_doctor(&settings);
         assert_eq!(code, Some(0), "{told}");
         assert!(told.contains("warning   migrations          none has run"), "{told}");
     })
@@ -215,7 +215,7 @@ async fn migrations_to_come_from_elsewhere_or_changed_are_told_of_and_not_run() 
 }
 
 /// What somebody with access to the database may do, and what the doctor says of it.
-const HARMS: [(&str, &str); 15] = [
+const TAMPERINGS: [(&str, &str); 15] = [
     ("alter table projects no force row level security", "table projects is not as"),
     ("drop policy invites_tenant on invites", "policy invites_tenant on invites is missing"),
     (
@@ -253,20 +253,20 @@ async fn what_is_not_as_this_version_creates_it_is_named() {
     run(async |app| {
         let settings = settings(app);
         let mut all = String::new();
-        for (harm, _) in HARMS.iter().filter(|(_, found)| *found != "owner") {
+        for (harm, _) in TAMPERINGS.iter().filter(|(_, found)| *found != "owner") {
             all.push_str(harm);
             all.push(';');
         }
-        harm(app, &all).await;
-        let (code, told) = examine(&settings);
+        tamper(app, &all).await;
+        let (code, told) = run_doctor(&settings);
         assert_eq!(code, Some(1), "{told}");
         let line = told.lines().find(|line| line.starts_with("problem   definitions")).unwrap();
-        for (harm, found) in HARMS.iter().filter(|(_, found)| *found != "owner") {
+        for (harm, found) in TAMPERINGS.iter().filter(|(_, found)| *found != "owner") {
             assert!(line.contains(found), "{harm}: {found} is not in {line}");
         }
         assert!(told.contains("ok        owner"), "{told}");
-        harm(app, HARMS.iter().find(|(_, found)| *found == "owner").unwrap().0).await;
-        let (_, told) = examine(&settings);
+        tamper(app, TAMPERINGS.iter().find(|(_, found)| *found == "owner").unwrap().0).await;
+        let (_, told) = run_doctor(&settings);
         assert!(told.contains("does not own audit_links"), "{told}");
     })
     .await;
@@ -275,7 +275,7 @@ async fn what_is_not_as_this_version_creates_it_is_named() {
 #[tokio::test]
 async fn a_doctor_leaves_nothing_of_what_it_compares_with() {
     run(async |app| {
-        assert!(examine(&settings(app)).1.contains("ok        definitions"));
+        assert!(run_doctor(&settings(app)).1.contains("ok        definitions"));
         let schemas = "select count(*) from pg_namespace where nspname = 'tenantry_reference'";
         assert_eq!(app.count(schemas).await, 0);
     })
@@ -286,10 +286,10 @@ async fn a_doctor_leaves_nothing_of_what_it_compares_with() {
 async fn a_schema_that_others_may_create_in_is_told_of() {
     run(async |app| {
         let settings = settings(app);
-        harm(app, "grant create on schema public to public").await;
+        tamper(app, "grant create on schema public to public").await;
         assert_problems(&settings, &[("schema", "others may create in it (public)")]);
-        harm(app, "revoke create on schema public from public").await;
-        assert!(examine(&settings).1.contains("ok        schema"));
+        tamper(app, "revoke create on schema public from public").await;
+        assert!(run_doctor(&settings).1.contains("ok        schema"));
     })
     .await;
 }
@@ -298,7 +298,7 @@ async fn a_schema_that_others_may_create_in_is_told_of() {
 async fn a_role_that_may_not_become_the_lesser_one_nor_owns_the_tables_is_told_of() {
     run(async |app| {
         let name = format!("doctor_{}", std::process::id());
-        harm(
+        tamper(
             app,
             &format!(
                 "create role {name} login; grant usage on schema public to {name}; \
@@ -311,7 +311,7 @@ async fn a_role_that_may_not_become_the_lesser_one_nor_owns_the_tables_is_told_o
         settings.insert("DATABASE_URL".to_owned(), url);
         let grant = format!("run grant tenantry_tenant to \"{name}\"");
         assert_problems(&settings, &[("role", &grant), ("owner", "does not own _sqlx_migrations")]);
-        harm(app, &format!("drop owned by {name}; drop role {name}")).await;
+        tamper(app, &format!("drop owned by {name}; drop role {name}")).await;
     })
     .await;
 }
@@ -331,22 +331,22 @@ async fn a_mail_server_that_can_not_be_reached_is_told_of() {
 
 #[test]
 fn a_private_database_is_looked_at_and_not_made() {
-    let (place, none) = (Place::new(), HashMap::new());
-    let (code, told) = examine_in(&place, &none);
+    let (place, none) = (WorkDir::new(), HashMap::new());
+    let (code, told) = run_doctor_in(&place, &none);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("none yet: the first start makes"), "{told}");
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing is made");
 
     let server = place.start(&[]);
     server.sign_up();
-    server.end("INT");
+    server.signal_and_wait("INT");
     eventually("Postgres ends", || place.postgres().is_none());
-    let (code, told) = examine_in(&place, &none);
+    let (code, told) = run_doctor_in(&place, &none);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("answered tenantry in"), "{told}");
     assert!(told.contains("all 1 live ones can be checked"), "{told}");
     std::fs::remove_file(place.path().join(".tenantry/secrets")).unwrap();
-    let (code, told) = examine_in(&place, &none);
+    let (code, told) = run_doctor_in(&place, &none);
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("secrets: is not there, but its data is"), "{told}");
     assert!(!place.path().join(".tenantry/secrets").exists());

@@ -3,7 +3,7 @@
 
 use tenantry::model::key_format::KeyFormat;
 
-use crate::support::requests::World;
+use crate::support::requests::Fixtures;
 use crate::support::run;
 use crate::support::spec::{Operation, operations};
 
@@ -35,12 +35,12 @@ const PUBLIC: [&str; 19] = [
 const SIGNED: [&str; 1] = ["POST /webhooks/stripe"];
 
 fn guarded() -> impl Iterator<Item = Operation> {
-    operations().into_iter().filter(|it| it.is_guarded() && !it.is_signed())
+    operations().into_iter().filter(|it| it.requires_credential() && !it.is_signed())
 }
 
 #[test]
 fn no_route_is_public_but_those_on_the_list() {
-    let public = operations().into_iter().filter(|operation| !operation.is_guarded());
+    let public = operations().into_iter().filter(|operation| !operation.requires_credential());
     let mut public: Vec<_> = public.map(|it| format!("{} {}", it.method, it.path)).collect();
     public.sort();
     assert_eq!(public, PUBLIC);
@@ -52,23 +52,23 @@ fn no_route_is_public_but_those_on_the_list() {
 #[tokio::test]
 async fn every_signed_route_refuses_every_credential_and_a_signature_of_another_body() {
     run(async |app| {
-        let world = World::new(app).await;
+        let world = Fixtures::new(app).await;
         let strangers = [
-            app.anon(),
+            app.anonymous(),
             app.key(&world.acme.api_key),
             app.master("ORG_CREATE"),
             app.session(&world.ann.cookie),
             app.bearer(&world.ann.token),
-            app.signing("{}"),
+            app.stripe_client("{}"),
         ];
         for operation in operations().iter().filter(|it| it.is_signed()) {
             let (path, body) = (world.path(operation), world.body(operation));
             for stranger in &strangers {
                 let answer = stranger.send(&operation.method, &path, body.clone()).await;
-                answer.has_failed(400, "malformed");
+                answer.assert_error(400, "malformed");
             }
-            let signed = world.caller(app, operation);
-            signed.send(&operation.method, &path, body).await.has_status(200);
+            let signed = world.client_for(app, operation);
+            signed.send(&operation.method, &path, body).await.assert_status(200);
         }
     })
     .await;
@@ -77,11 +77,11 @@ async fn every_signed_route_refuses_every_credential_and_a_signature_of_another_
 #[tokio::test]
 async fn every_guarded_route_refuses_two_credentials_at_once() {
     run(async |app| {
-        let (world, other) = (World::new(app).await, app.sign_up().await);
+        let (world, other) = (Fixtures::new(app).await, app.sign_up().await);
         let both = app.key(&world.acme.api_key);
         let both = both.with("authorization", &format!("Bearer {}", other.api_key));
         for operation in guarded() {
-            both.send(&operation.method, &world.path(&operation), "").await.has_status(400);
+            both.send(&operation.method, &world.path(&operation), "").await.assert_status(400);
         }
     })
     .await;
@@ -90,17 +90,17 @@ async fn every_guarded_route_refuses_two_credentials_at_once() {
 #[tokio::test]
 async fn every_guarded_route_refuses_no_credential_and_a_bad_one_with_the_family_s_401() {
     run(async |app| {
-        let world = World::new(app).await;
+        let world = Fixtures::new(app).await;
         let unknown = app.app.config.keys.format.mint(&*app.app.entropy);
         let strangers = [
-            app.anon(),
+            app.anonymous(),
             app.key("garbage"),
             app.key(unknown.expose()),
             app.bearer(unknown.expose()),
             app.bearer("a.b.c"),
-            app.anon().with("authorization", "Basic YTpi"),
+            app.anonymous().with("authorization", "Basic YTpi"),
             app.session("garbage"),
-            app.session(KeyFormat::of_sessions().mint(&*app.app.entropy).expose()),
+            app.session(KeyFormat::session_token().mint(&*app.app.entropy).expose()),
             // A wrong credential is not rescued by a good cookie.
             app.session(&world.ann.cookie).with("x-api-key", "garbage"),
         ];
@@ -108,7 +108,7 @@ async fn every_guarded_route_refuses_no_credential_and_a_bad_one_with_the_family
             let path = world.path(&operation);
             for stranger in &strangers {
                 let answer = stranger.send(&operation.method, &path, "").await;
-                let answer = answer.has_failed(401, "unauthorized");
+                let answer = answer.assert_error(401, "unauthorized");
                 assert!(answer.header("www-authenticate").starts_with("Bearer"));
             }
         }

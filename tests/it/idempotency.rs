@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::actor::{Actor, Answer};
-use crate::support::requests::World;
+use crate::support::client::{TestClient, TestResponse};
+use crate::support::requests::Fixtures;
 use crate::support::spec::operations;
-use crate::support::{TestApp, run, with};
+use crate::support::{TestApp, run, with_settings};
 
 const KEYS: &str = "/v1/organization/api-keys";
 
@@ -14,59 +14,61 @@ fn request(name: &str) -> Value {
 }
 
 /// A caller whose requests all have one name.
-fn again(app: &TestApp, key: &str, name: &str) -> Actor {
+fn with_idempotency_key(app: &TestApp, key: &str, name: &str) -> TestClient {
     app.key(key).with("idempotency-key", name)
 }
 
 #[track_caller]
-fn assert_replays(first: &Answer, second: &Answer) {
+fn assert_replays(first: &TestResponse, second: &TestResponse) {
     assert_eq!(second.status, first.status);
     assert_eq!(second.header("idempotent-replayed"), "true");
     assert_eq!(first.header("idempotent-replayed"), "");
     let mut expected = first.body_without_request();
-    forget_secrets(&mut expected);
+    remove_secrets(&mut expected);
     assert_eq!(second.body_without_request(), expected);
 }
 
-fn forget_secrets(body: &mut Value) {
+fn remove_secrets(body: &mut Value) {
     let Some(members) = body.as_object_mut() else { return };
     let is_secret = |name: &str| ["api_key", "new_api_key", "key", "token"].contains(&name);
     members.retain(|name, value| !(is_secret(name) && value.is_string()));
-    members.values_mut().for_each(forget_secrets);
+    members.values_mut().for_each(remove_secrets);
 }
 
 /// What ends the access that it is asked with: nobody can ask again in the same way.
-const ENDS_ITS_CREDENTIAL: [&str; 6] =
+const REVOKES_ITS_CREDENTIAL: [&str; 6] =
     ["deleteOrganization", "deleteUser", "logOut", "revokeOwnKey", "rotateOwnKey", "signOut"];
 
 #[tokio::test]
 async fn every_route_that_changes_something_replays_its_first_answer_without_the_secret() {
     run(async |app| {
-        let mut world = World::new(app).await;
+        let mut world = Fixtures::new(app).await;
         let changing = operations().into_iter().filter(|it| {
-            it.method != "GET" && it.is_guarded() && !ENDS_ITS_CREDENTIAL.contains(&it.id())
+            it.method != "GET"
+                && it.requires_credential()
+                && !REVOKES_ITS_CREDENTIAL.contains(&it.id())
         });
         let mut changing: Vec<_> = changing.collect();
         // Or there would be no other session left to end, or no member to change.
         changing.sort_by_key(|it| ["revokeOtherSessions", "removeMember"].contains(&it.id()));
         assert!(changing.len() >= 15, "the routes that change something were not found");
         for (number, operation) in changing.iter().enumerate() {
-            let path = world.fresh_path(app, operation).await;
+            let path = world.path_with_new_key(app, operation).await;
             let body = world.body(operation);
             let name = format!("change {number}");
             // The operator's requests have names already, and what is signed has its name within.
-            let has_name = operation.takes_a_master_key() || operation.is_signed();
-            let named = |actor: Actor| {
+            let has_name = operation.requires_master_key() || operation.is_signed();
+            let named = |actor: TestClient| {
                 if has_name { actor } else { actor.with("idempotency-key", &name) }
             };
-            let actor = named(world.caller(app, operation));
+            let actor = named(world.client_for(app, operation));
             let first = actor.send(&operation.method, &path, body.clone()).await;
             assert!(first.status.is_success(), "{} {path}: {}", operation.method, first.text);
             // A changed password starts another session, whose the repetition is.
             if let Some(cookie) = first.cookie() {
                 world.ann.cookie = cookie;
             }
-            let actor = named(world.caller(app, operation));
+            let actor = named(world.client_for(app, operation));
             let mut second = actor.send(&operation.method, &path, body).await;
             // The contract's addition to the page's envelope.
             if operation.id() == "provisionOrganization" {
@@ -86,15 +88,15 @@ async fn every_route_that_changes_something_replays_its_first_answer_without_the
 async fn the_same_name_for_another_request_is_refused() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let actor = again(app, &acme.api_key, "one");
-        actor.post(KEYS, request("a")).await.has_status(201);
+        let actor = with_idempotency_key(app, &acme.api_key, "one");
+        actor.post(KEYS, request("a")).await.assert_status(201);
         let other = actor.post(KEYS, request("b")).await;
-        other.has_failed(422, "idempotency_key_reused");
+        other.assert_error(422, "idempotency_key_reused");
         let key = app.mint(&acme.api_key, json!({})).await;
         let path = format!("{KEYS}/{}", key.key_id);
-        actor.delete(&format!("{path}?reason=one")).await.has_status(200);
+        actor.delete(&format!("{path}?reason=one")).await.assert_status(200);
         let query = actor.delete(&format!("{path}?reason=another")).await;
-        query.has_failed(422, "idempotency_key_reused");
+        query.assert_error(422, "idempotency_key_reused");
         // The same request in another spelling is the same request.
         let spelt = r#" { "scopes" : ["usage:read"], "name":"a" } "#;
         let actor = actor.with("content-type", "application/json");
@@ -109,10 +111,13 @@ async fn the_same_name_at_another_route_or_of_another_caller_is_another_record()
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({})).await;
-        let actor = again(app, &acme.api_key, "one");
-        actor.post(KEYS, request("a")).await.has_status(201);
-        actor.post("/me/api-keys", json!({ "name": "b" })).await.has_status(201);
-        let other = again(app, &ci.api_key, "one").post(KEYS, request("c")).await.has_status(201);
+        let actor = with_idempotency_key(app, &acme.api_key, "one");
+        actor.post(KEYS, request("a")).await.assert_status(201);
+        actor.post("/me/api-keys", json!({ "name": "b" })).await.assert_status(201);
+        let other = with_idempotency_key(app, &ci.api_key, "one")
+            .post(KEYS, request("c"))
+            .await
+            .assert_status(201);
         assert_eq!(other.header("idempotent-replayed"), "");
         assert_eq!(app.count("select count(*) from idempotency_keys").await, 3);
     })
@@ -126,13 +131,13 @@ async fn a_request_that_comes_again_is_answered_again_when_its_expiry_has_passed
         let brief = json!({
             "name": "brief", "scopes": ["usage:read"], "expires_at": "2036-05-08T09:56:43Z",
         });
-        let actor = again(app, &acme.api_key, "one");
-        let first = actor.post(KEYS, brief.clone()).await.has_status(201);
+        let actor = with_idempotency_key(app, &acme.api_key, "one");
+        let first = actor.post(KEYS, brief.clone()).await.assert_status(201);
         app.clock.advance(chrono::TimeDelta::seconds(5));
         assert_replays(&first, &actor.post(KEYS, brief.clone()).await);
         let late = app.key(&acme.api_key).post(KEYS, brief).await;
-        let late = late.has_failed(400, "validation_error");
-        assert_eq!(late.refused_fields(), ["expires_at"]);
+        let late = late.assert_error(400, "validation_error");
+        assert_eq!(late.invalid_fields(), ["expires_at"]);
     })
     .await;
 }
@@ -141,11 +146,11 @@ async fn a_request_that_comes_again_is_answered_again_when_its_expiry_has_passed
 async fn a_refusal_does_not_use_the_name_up() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let actor = again(app, &acme.api_key, "one");
-        actor.post(KEYS, json!({ "name": "" })).await.has_status(400);
+        let actor = with_idempotency_key(app, &acme.api_key, "one");
+        actor.post(KEYS, json!({ "name": "" })).await.assert_status(400);
         app.mint(&acme.api_key, json!({ "name": "a" })).await;
-        actor.post(KEYS, request("a")).await.has_status(409);
-        actor.post(KEYS, request("b")).await.has_status(201);
+        actor.post(KEYS, request("a")).await.assert_status(409);
+        actor.post(KEYS, request("b")).await.assert_status(201);
     })
     .await;
 }
@@ -153,8 +158,8 @@ async fn a_refusal_does_not_use_the_name_up() {
 #[tokio::test]
 async fn a_person_s_name_for_a_request_is_another_one_in_each_organization() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let ben = app.sign_up_person("ben@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let ben = app.sign_up_account("ben@example.com").await;
         // Ann has a seat in Ben's organization, as an invitation will give it.
         app.execute(
             "insert into users (id, organization_id, handle, role, account_id, created_at)
@@ -166,9 +171,9 @@ async fn a_person_s_name_for_a_request_is_another_one_in_each_organization() {
         for organization in [&ann.org_id, &ben.org_id] {
             let token = json!({ "name": "ci", "scopes": ["*"],
                                 "metadata": { "organizationId": organization } });
-            let (key, _) = app.make_token(&ann.cookie, token).await;
-            let actor = again(app, &key, "one");
-            let first = actor.post("/me/api-keys", json!({ "name": "a" })).await.has_status(201);
+            let (key, _) = app.create_token(&ann.cookie, token).await;
+            let actor = with_idempotency_key(app, &key, "one");
+            let first = actor.post("/me/api-keys", json!({ "name": "a" })).await.assert_status(201);
             assert_replays(&first, &actor.post("/me/api-keys", json!({ "name": "a" })).await);
         }
         assert_eq!(app.count("select count(*) from api_keys").await, 2);
@@ -180,13 +185,13 @@ async fn a_person_s_name_for_a_request_is_another_one_in_each_organization() {
 async fn a_request_that_comes_again_is_known_under_a_newer_pepper() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let first = again(app, &acme.api_key, "one").post(KEYS, request("a")).await;
+        let first = with_idempotency_key(app, &acme.api_key, "one").post(KEYS, request("a")).await;
         let newer = "p3:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDI=,\
                      p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
         let replica = app.replica_with(&[("KEY_PEPPERS", newer)]);
         assert_replays(
             &first,
-            &again(&replica, &acme.api_key, "one").post(KEYS, request("a")).await,
+            &with_idempotency_key(&replica, &acme.api_key, "one").post(KEYS, request("a")).await,
         );
         replica.app.meter.flush().await.unwrap();
         replica.close();
@@ -197,13 +202,13 @@ async fn a_request_that_comes_again_is_known_under_a_newer_pepper() {
 #[tokio::test]
 async fn a_name_of_another_form_is_refused_where_nothing_can_come_again_too() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie).with("idempotency-key", &"x".repeat(257));
         for path in ["/auth/logout", "/api/auth/sign-out"] {
-            let answer = session.post(path, json!({})).await.has_failed(400, "validation_error");
-            assert_eq!(answer.refused_fields(), ["Idempotency-Key"]);
+            let answer = session.post(path, json!({})).await.assert_error(400, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["Idempotency-Key"]);
         }
-        app.session(&ann.cookie).get("/auth/me").await.has_status(200);
+        app.session(&ann.cookie).get("/auth/me").await.assert_status(200);
     })
     .await;
 }
@@ -212,8 +217,8 @@ async fn a_name_of_another_form_is_refused_where_nothing_can_come_again_too() {
 async fn after_a_day_the_name_is_free_again() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let actor = again(app, &acme.api_key, "one");
-        actor.post(KEYS, request("a")).await.has_status(201);
+        let actor = with_idempotency_key(app, &acme.api_key, "one");
+        actor.post(KEYS, request("a")).await.assert_status(201);
         let day: bool = sqlx::query_scalar(
             "select expires_at = created_at + interval '24 hours' from idempotency_keys",
         )
@@ -222,7 +227,7 @@ async fn after_a_day_the_name_is_free_again() {
         .unwrap();
         assert!(day);
         app.execute("update idempotency_keys set expires_at = now()").await;
-        let second = actor.post(KEYS, request("b")).await.has_status(201);
+        let second = actor.post(KEYS, request("b")).await.assert_status(201);
         assert_eq!(second.header("idempotent-replayed"), "");
         assert_eq!(actor.post(KEYS, request("b")).await.header("idempotent-replayed"), "true");
         assert_eq!(app.count("select count(*) from idempotency_keys").await, 1);
@@ -234,10 +239,10 @@ async fn after_a_day_the_name_is_free_again() {
 async fn while_the_first_request_runs_the_second_is_told_to_wait() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let actor = again(app, &acme.api_key, "one");
+        let actor = with_idempotency_key(app, &acme.api_key, "one");
         // The first request's place, held by somebody who has not committed yet.
         let mut holder = app.sql().await;
-        actor.post(KEYS, request("a")).await.has_status(201);
+        actor.post(KEYS, request("a")).await.assert_status(201);
         let digest: Vec<u8> = sqlx::query_scalar("select key_digest from idempotency_keys")
             .fetch_one(&mut holder)
             .await
@@ -247,21 +252,21 @@ async fn while_the_first_request_runs_the_second_is_told_to_wait() {
                 .fetch_one(&mut holder)
                 .await
                 .unwrap();
-        let attempt = tenantry::model::idempotency::Attempt {
+        let attempt = tenantry::model::idempotency::IdempotentRequest {
             organization: tenantry::model::ids::OrganizationId(organization),
             principal: acme.key_id.clone(),
             endpoint: format!("POST {KEYS}"),
             key_digest: digest.try_into().unwrap(),
-            lifetime: tenantry::model::idempotency::LIFETIME,
+            lifetime: tenantry::model::idempotency::RESPONSE_LIFETIME,
             fingerprints: Vec::new(),
         };
         sqlx::query("select pg_advisory_lock($1)")
-            .bind(attempt.lock_number())
+            .bind(attempt.advisory_lock_key())
             .execute(&mut holder)
             .await
             .unwrap();
         let waiting = actor.post(KEYS, request("a")).await;
-        let waiting = waiting.has_failed(409, "idempotency_processing");
+        let waiting = waiting.assert_error(409, "idempotency_processing");
         assert_eq!(waiting.header("retry-after"), "1");
         drop(holder);
     })
@@ -273,30 +278,33 @@ async fn a_name_of_another_form_is_refused() {
     run(async |app| {
         let acme = app.sign_up().await;
         for name in ["", "é", &"x".repeat(257), "a\tb"] {
-            let actor = again(app, &acme.api_key, name);
+            let actor = with_idempotency_key(app, &acme.api_key, name);
             for (path, status) in [(KEYS, 400), ("/me/api-keys", 422)] {
                 let answer = actor.post(path, request("a")).await;
-                let answer = answer.has_failed(status, "validation_error");
-                assert_eq!(answer.refused_fields(), ["Idempotency-Key"], "{name:?}");
+                let answer = answer.assert_error(status, "validation_error");
+                assert_eq!(answer.invalid_fields(), ["Idempotency-Key"], "{name:?}");
             }
         }
-        let twice = again(app, &acme.api_key, "a").with("idempotency-key", "a");
-        twice.post(KEYS, request("a")).await.has_status(400);
-        again(app, &acme.api_key, &"x".repeat(256)).post(KEYS, request("a")).await.has_status(201);
+        let twice = with_idempotency_key(app, &acme.api_key, "a").with("idempotency-key", "a");
+        twice.post(KEYS, request("a")).await.assert_status(400);
+        with_idempotency_key(app, &acme.api_key, &"x".repeat(256))
+            .post(KEYS, request("a"))
+            .await
+            .assert_status(201);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_names_of_20_callers_each_mint_exactly_a_hundred_keys() {
-    let app = with(&[("PLANS", r#"{"trial":{"keys":101}}"#)]);
+    let app = with_settings(&[("PLANS", r#"{"trial":{"keys":101}}"#)]);
     app.run(async |app| {
         let acme = app.sign_up().await;
         for batch in 0..10 {
             let mut callers = tokio::task::JoinSet::new();
             for name in batch * 10..(batch + 1) * 10 {
                 for _ in 0..20 {
-                    let actor = again(app, &acme.api_key, &format!("name {name}"));
+                    let actor = with_idempotency_key(app, &acme.api_key, &format!("name {name}"));
                     callers.spawn(async move {
                         loop {
                             let answer = actor.post(KEYS, request(&format!("key {name}"))).await;

@@ -18,7 +18,7 @@ fn the_committed_file_is_what_the_handlers_say() {
 
 #[test]
 fn the_readme_and_the_description_tell_the_one_table_of_who_may_do_what() {
-    let table = tenantry::model::role::table();
+    let table = tenantry::model::role::markdown_table();
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let readme = std::fs::read_to_string(readme).unwrap();
     assert!(readme.contains(&table), "the README does not have this table:\n{table}");
@@ -77,7 +77,7 @@ fn check_examples(place: &str, schema: &Value, found: &mut usize) {
 #[test]
 fn every_wire_struct_has_a_name_of_its_own() {
     let mut names = HashSet::new();
-    for file in crate::tidy::sources("src/http") {
+    for file in crate::conventions::sources("src/http") {
         let code = file.text.replace('\n', " ");
         for part in code.split("#[schema(as = ").skip(1) {
             let name = part.split([',', ')']).next().unwrap().trim().replace("::", ".");
@@ -95,18 +95,18 @@ fn every_wire_struct_has_a_name_of_its_own() {
 #[tokio::test]
 async fn the_description_is_served_as_yaml_as_json_and_as_a_page_that_needs_no_network() {
     run(async |app| {
-        let yaml = app.anon().get("/openapi.yaml").await.has_status(200);
+        let yaml = app.anonymous().get("/openapi.yaml").await.assert_status(200);
         assert_eq!(yaml.text, tenantry::http::openapi::yaml().unwrap());
-        let json = app.anon().get("/openapi.json").await.has_status(200);
+        let json = app.anonymous().get("/openapi.json").await.assert_status(200);
         assert_eq!(json.body, *DOCUMENT);
         assert_eq!(json.body["openapi"], "3.1.0");
-        let page = app.anon().get("/docs/").await.has_status(200);
+        let page = app.anonymous().get("/docs/").await.assert_status(200);
         assert!(page.text.contains("swagger-ui"));
         for file in ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-initializer.js"] {
-            let file = app.anon().get(&format!("/docs/{file}")).await.has_status(200);
+            let file = app.anonymous().get(&format!("/docs/{file}")).await.assert_status(200);
             assert!(!file.text.is_empty());
         }
-        let settings = app.anon().get("/docs/swagger-initializer.js").await.has_status(200);
+        let settings = app.anonymous().get("/docs/swagger-initializer.js").await.assert_status(200);
         assert!(settings.text.contains(r#""validatorUrl": "none""#), "{}", settings.text);
         let loads = page.text.split(['"', '\'']).filter(|it| it.starts_with("http"));
         assert_eq!(loads.count(), 0, "the page loads from elsewhere");

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::support::actor::{Actor, Answer};
+use crate::support::accounts::{PASSWORD, TestAccount};
 use crate::support::app::{TestSettings, text};
-use crate::support::people::{PASSWORD, Person};
-use crate::support::{TestApp, with};
+use crate::support::client::{TestClient, TestResponse};
+use crate::support::{TestApp, with_settings};
 
 /// A server on whose trial plan there is little room.
-fn small(limits: &Value) -> TestSettings {
-    with(&[("PLANS", &json!({ "trial": limits }).to_string())])
+fn with_small_plan(limits: &Value) -> TestSettings {
+    with_settings(&[("PLANS", &json!({ "trial": limits }).to_string())])
 }
 
 fn keys_of(organization: &str) -> String {
@@ -22,11 +22,11 @@ fn invites_of(organization: &str) -> String {
 
 /// Sends 20 requests that all want the last place, with nothing stored in a table until several
 /// have come as far as they can; those that got it, and those that did not.
-async fn at_once(
+async fn send_at_once(
     app: &TestApp,
     gate: &'static str,
-    requests: Vec<(Actor, String, Value)>,
-) -> (Vec<Answer>, Vec<Answer>) {
+    requests: Vec<(TestClient, String, Value)>,
+) -> (Vec<TestResponse>, Vec<TestResponse>) {
     assert_eq!(requests.len(), 20);
     let mut holder = app.sql().await;
     sqlx::raw_sql(gate).execute(&mut holder).await.unwrap();
@@ -43,18 +43,18 @@ async fn at_once(
 
 /// Everybody may still look and hold rows, nobody stores one.
 const KEYS_GATE: &str = "begin; lock table api_keys in share row exclusive mode";
-const SEATS_GATE: &str = "begin; lock table users in share row exclusive mode";
+const MEMBERSHIPS_GATE: &str = "begin; lock table users in share row exclusive mode";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_20_who_want_the_last_key_at_once_through_every_door_one_gets_it() {
-    small(&json!({ "keys": 8 }))
+    with_small_plan(&json!({ "keys": 8 }))
         .run(async |app| {
-            let ann = app.sign_up_person("ann@example.com").await;
+            let ann = app.sign_up_account("ann@example.com").await;
             // Each credential's own requests take turns, so there are many.
             let mut actors = vec![app.session(&ann.cookie)];
             for number in 0..7 {
                 let request = json!({ "name": format!("k{number}"), "scopes": ["*"] });
-                actors.push(app.key(&app.make_key(&ann, request).await.api_key));
+                actors.push(app.key(&app.create_key(&ann, request).await.api_key));
             }
             let doors = ["/me/api-keys", &keys_of(&ann.org_id), "/v1/organization/api-keys"];
             let requests = (0..20).map(|number: usize| {
@@ -63,14 +63,14 @@ async fn of_20_who_want_the_last_key_at_once_through_every_door_one_gets_it() {
                 let body = json!({ "name": format!("last {number}"), "scopes": ["user:read"] });
                 (actors[actor].clone(), doors[number % 3].to_owned(), body)
             });
-            let (made, refused) = at_once(app, KEYS_GATE, requests.collect()).await;
+            let (made, refused) = send_at_once(app, KEYS_GATE, requests.collect()).await;
             assert_eq!((made.len(), refused.len()), (1, 19));
             for answer in &refused {
                 let word = match answer.family.as_str() {
                     "user" => "PLAN_LIMIT_REACHED",
                     _ => "plan_limit_reached",
                 };
-                assert_eq!(answer.clone().has_failed(403, word).limit(), ("keys", 8, 8));
+                assert_eq!(answer.clone().assert_error(403, word).plan_limit(), ("keys", 8, 8));
             }
             let families: std::collections::BTreeSet<_> =
                 refused.iter().map(|answer| answer.family.as_str()).collect();
@@ -82,7 +82,7 @@ async fn of_20_who_want_the_last_key_at_once_through_every_door_one_gets_it() {
 
 #[tokio::test]
 async fn keys_that_have_ended_or_were_rotated_away_do_not_count_and_disabled_ones_do() {
-    small(&json!({ "keys": 3 }))
+    with_small_plan(&json!({ "keys": 3 }))
         .run(async |app| {
             let acme = app.sign_up().await;
             let actor = app.key(&acme.api_key);
@@ -90,26 +90,26 @@ async fn keys_that_have_ended_or_were_rotated_away_do_not_count_and_disabled_one
             let third = app.mint(&acme.api_key, json!({ "name": "third" })).await;
             let ask = async || actor.post("/me/api-keys", json!({})).await;
             let is_full = async || {
-                let refused = ask().await.has_failed(403, "plan_limit_reached");
-                assert_eq!(refused.limit(), ("keys", 3, 3));
+                let refused = ask().await.assert_error(403, "plan_limit_reached");
+                assert_eq!(refused.plan_limit(), ("keys", 3, 3));
             };
             is_full().await;
             let path = |id: &str| format!("/v1/organization/api-keys/{id}");
             let disabled = json!({ "enabled": false });
-            actor.patch(&path(&other.key_id), disabled).await.has_status(200);
+            actor.patch(&path(&other.key_id), disabled).await.assert_status(200);
             is_full().await;
             // The key that serves out its grace makes room for the one that takes over.
             let rotate = format!("{}/rotate", path(&third.key_id));
             let rotated = actor.post(&rotate, json!({ "grace_period": 3600 })).await;
-            let rotated = text(&rotated.has_status(200).body["id"]);
-            app.key(&third.api_key).get("/me").await.has_status(200);
+            let rotated = text(&rotated.assert_status(200).body["id"]);
+            app.key(&third.api_key).get("/me").await.assert_status(200);
             is_full().await;
             // Personal tokens are nobody's keys but their person's, and revoked keys nobody's.
-            actor.delete(&path(&rotated)).await.has_status(200);
-            ask().await.has_status(201);
+            actor.delete(&path(&rotated)).await.assert_status(200);
+            ask().await.assert_status(201);
             is_full().await;
             app.execute("update api_keys set expires_at = now() where not enabled").await;
-            ask().await.has_status(201);
+            ask().await.assert_status(201);
             is_full().await;
         })
         .await;
@@ -117,17 +117,17 @@ async fn keys_that_have_ended_or_were_rotated_away_do_not_count_and_disabled_one
 
 #[tokio::test]
 async fn a_new_key_in_the_place_of_another_needs_no_room() {
-    small(&json!({ "keys": 1 }))
+    with_small_plan(&json!({ "keys": 1 }))
         .run(async |app| {
             let request = json!({ "email": "dev@example.com", "password": PASSWORD });
-            let made = app.anon().post("/auth/signup", request).await.has_status(201);
+            let made = app.anonymous().post("/auth/signup", request).await.assert_status(201);
             let session = app.bearer(&text(&made.body["data"]["token"]));
             let regenerate = "/auth/api-key/regenerate";
-            let new = session.post(regenerate, json!({})).await.has_status(200);
+            let new = session.post(regenerate, json!({})).await.assert_status(200);
             let own = app.key(&text(&new.body["data"]["api_key"]));
-            let rotated = own.post("/v1/admin/key/rotate", json!({})).await.has_status(200);
+            let rotated = own.post("/v1/admin/key/rotate", json!({})).await.assert_status(200);
             let own = app.key(&text(&rotated.body["new_api_key"]));
-            let org_id = text(&own.get("/me").await.has_status(200).body["org_id"]);
+            let org_id = text(&own.get("/me").await.assert_status(200).body["org_id"]);
             for (scope, path) in [
                 ("ORG_FORCE_ROTATE", format!("/v1/admin/org/{org_id}/force-rotate")),
                 ("BILLING_ROTATE", format!("/v1/admin/billing/org/{org_id}/rotate")),
@@ -138,55 +138,58 @@ async fn a_new_key_in_the_place_of_another_needs_no_room() {
                     }
                     _ => json!({}),
                 };
-                app.master_naming(scope, scope).post(&path, body).await.has_status(200);
+                app.master_with_idempotency_key(scope, scope)
+                    .post(&path, body)
+                    .await
+                    .assert_status(200);
             }
             let live = "select count(*) from api_keys where revoked_at is null
                           and superseded_at is null";
             assert_eq!(app.count(live).await, 1);
             // The default key was among those that ended: there is none to take the place of.
             let refused = session.post(regenerate, json!({})).await;
-            let refused = refused.has_failed(403, "USAGE_LIMIT_EXCEEDED");
-            assert_eq!(refused.limit(), ("keys", 1, 1));
+            let refused = refused.assert_error(403, "USAGE_LIMIT_EXCEEDED");
+            assert_eq!(refused.plan_limit(), ("keys", 1, 1));
         })
         .await;
 }
 
 #[tokio::test]
 async fn what_is_over_a_lowered_limit_works_on_and_there_is_no_more_of_it() {
-    small(&json!({ "keys": 1, "seats": 1 }))
+    with_small_plan(&json!({ "keys": 1, "seats": 1 }))
         .run(async |app| {
-            let ann = app.verified_person("ann@example.com").await;
+            let ann = app.verified_account("ann@example.com").await;
             app.execute("update organizations set plan = 'enterprise'").await;
-            let ben = app.verified_person("ben@example.com").await;
-            app.join(&ann, &ben, "admin").await;
+            let ben = app.verified_account("ben@example.com").await;
+            app.invite_and_accept(&ann, &ben, "admin").await;
             let request = |name: &str| json!({ "name": name, "scopes": ["*"] });
             let keys = [
-                app.make_key(&ann, request("a")).await.api_key,
-                app.make_key(&ann, request("b")).await.api_key,
+                app.create_key(&ann, request("a")).await.api_key,
+                app.create_key(&ann, request("b")).await.api_key,
             ];
             app.execute("update organizations set plan = 'trial'").await;
             for key in &keys {
-                app.key(key).get("/me").await.has_status(200);
+                app.key(key).get("/me").await.assert_status(200);
             }
             let session = app.session(&ben.cookie);
             let refused = session.post(&keys_of(&ann.org_id), request("c")).await;
-            let refused = refused.has_failed(403, "PLAN_LIMIT_REACHED");
-            assert_eq!(refused.limit(), ("keys", 1, 2));
+            let refused = refused.assert_error(403, "PLAN_LIMIT_REACHED");
+            assert_eq!(refused.plan_limit(), ("keys", 1, 2));
             let invite = json!({ "email": "cleo@example.com", "role": "member" });
             let refused = session.post(&invites_of(&ann.org_id), invite).await;
-            let refused = refused.has_failed(403, "PLAN_LIMIT_REACHED");
-            assert_eq!(refused.limit(), ("seats", 1, 2));
+            let refused = refused.assert_error(403, "PLAN_LIMIT_REACHED");
+            assert_eq!(refused.plan_limit(), ("seats", 1, 2));
         })
         .await;
 }
 
 /// An invitation of each of them; the links.
-async fn invited(app: &TestApp, owner: &Person, people: &[Person]) -> Vec<String> {
+async fn invite_all(app: &TestApp, owner: &TestAccount, people: &[TestAccount]) -> Vec<String> {
     let mut links = Vec::new();
     for person in people {
         let invite = json!({ "email": person.email, "role": "member" });
         let session = app.session(&owner.cookie);
-        session.post(&invites_of(&owner.org_id), invite).await.has_status(201);
+        session.post(&invites_of(&owner.org_id), invite).await.assert_status(201);
         links.push(format!("/api/user/invites/{}/accept", app.mailed_token().await));
     }
     links
@@ -194,29 +197,29 @@ async fn invited(app: &TestApp, owner: &Person, people: &[Person]) -> Vec<String
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_20_who_accept_at_once_where_one_seat_is_left_one_gets_it() {
-    small(&json!({ "seats": 2 }))
+    with_small_plan(&json!({ "seats": 2 }))
         .run(async |app| {
-            let ann = app.verified_person("ann@example.com").await;
+            let ann = app.verified_account("ann@example.com").await;
             let mut people = Vec::new();
             for number in 0..20 {
-                people.push(app.verified_person(&format!("p{number}@example.com")).await);
+                people.push(app.verified_account(&format!("p{number}@example.com")).await);
             }
-            let links = invited(app, &ann, &people).await;
+            let links = invite_all(app, &ann, &people).await;
             let requests = people
                 .iter()
                 .zip(&links)
                 .map(|(person, link)| (app.session(&person.cookie), link.clone(), json!({})));
-            let (joined, refused) = at_once(app, SEATS_GATE, requests.collect()).await;
+            let (joined, refused) = send_at_once(app, MEMBERSHIPS_GATE, requests.collect()).await;
             assert_eq!((joined.len(), refused.len()), (1, 19));
             for answer in refused {
-                let answer = answer.has_failed(403, "PLAN_LIMIT_REACHED");
-                assert_eq!(answer.limit(), ("seats", 2, 2));
+                let answer = answer.assert_error(403, "PLAN_LIMIT_REACHED");
+                assert_eq!(answer.plan_limit(), ("seats", 2, 2));
             }
             // Nobody's invitation was spent by that: the next seat is the next one's.
             let invite = json!({ "email": "late@example.com", "role": "member" });
             let early = app.session(&ann.cookie).post(&invites_of(&ann.org_id), invite).await;
-            let early = early.has_failed(403, "PLAN_LIMIT_REACHED");
-            assert_eq!(early.limit(), ("seats", 2, 2));
+            let early = early.assert_error(403, "PLAN_LIMIT_REACHED");
+            assert_eq!(early.plan_limit(), ("seats", 2, 2));
             app.execute("update organizations set plan = 'enterprise'").await;
             let mut accepted = 0;
             for (person, link) in people.iter().zip(&links) {
@@ -230,42 +233,42 @@ async fn of_20_who_accept_at_once_where_one_seat_is_left_one_gets_it() {
 
 #[tokio::test]
 async fn whoever_claims_the_seat_that_nobody_has_claimed_takes_no_other() {
-    small(&json!({ "seats": 1 }))
+    with_small_plan(&json!({ "seats": 1 }))
         .run(async |app| {
-            let ann = app.verified_person("ann@example.com").await;
+            let ann = app.verified_account("ann@example.com").await;
             let acme = app.sign_up().await;
             let invite = async |role: &str| {
                 let request = json!({ "email": ann.email, "role": role });
                 app.key(&acme.api_key).post(&invites_of(&acme.org_id), request).await
             };
-            let full = invite("member").await.has_failed(403, "PLAN_LIMIT_REACHED");
-            assert_eq!(full.limit(), ("seats", 1, 1));
-            invite("owner").await.has_status(201);
+            let full = invite("member").await.assert_error(403, "PLAN_LIMIT_REACHED");
+            assert_eq!(full.plan_limit(), ("seats", 1, 1));
+            invite("owner").await.assert_status(201);
             let link = format!("/api/user/invites/{}/accept", app.mailed_token().await);
-            app.session(&ann.cookie).post(&link, json!({})).await.has_status(200);
-            let full = invite("owner").await.has_failed(409, "CONFLICT");
+            app.session(&ann.cookie).post(&link, json!({})).await.assert_status(200);
+            let full = invite("owner").await.assert_error(409, "CONFLICT");
             assert_eq!(full.body["message"], "This person is a member already");
             let other = json!({ "email": "ben@example.com", "role": "owner" });
             let full = app.session(&ann.cookie).post(&invites_of(&acme.org_id), other).await;
-            full.has_failed(403, "PLAN_LIMIT_REACHED");
+            full.assert_error(403, "PLAN_LIMIT_REACHED");
         })
         .await;
 }
 
 #[tokio::test]
 async fn a_seat_that_is_given_up_is_somebody_else_s() {
-    small(&json!({ "seats": 2 }))
+    with_small_plan(&json!({ "seats": 2 }))
         .run(async |app| {
-            let ann = app.verified_person("ann@example.com").await;
-            let ben = app.verified_person("ben@example.com").await;
-            let cleo = app.verified_person("cleo@example.com").await;
-            let links = invited(app, &ann, std::slice::from_ref(&cleo)).await;
-            let seat = app.join(&ann, &ben, "member").await;
+            let ann = app.verified_account("ann@example.com").await;
+            let ben = app.verified_account("ben@example.com").await;
+            let cleo = app.verified_account("cleo@example.com").await;
+            let links = invite_all(app, &ann, std::slice::from_ref(&cleo)).await;
+            let seat = app.invite_and_accept(&ann, &ben, "member").await;
             let accept = async || app.session(&cleo.cookie).post(&links[0], json!({})).await;
-            accept().await.has_failed(403, "PLAN_LIMIT_REACHED");
+            accept().await.assert_error(403, "PLAN_LIMIT_REACHED");
             let seat = format!("/api/user/organizations/{}/members/{seat}", ann.org_id);
-            app.session(&ann.cookie).delete(&seat).await.has_status(200);
-            accept().await.has_status(200);
+            app.session(&ann.cookie).delete(&seat).await.assert_status(200);
+            accept().await.assert_status(200);
         })
         .await;
 }

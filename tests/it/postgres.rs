@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
-use tenantry::postgres::{Cluster, Durability, Error, Settings, upgrade};
+use tenantry::postgres::{Cluster, ClusterSettings, Durability, Error, upgrade};
 
 #[test]
 fn one_postgres_serves_all_who_start_it_at_once() {
@@ -29,7 +29,7 @@ fn one_postgres_serves_all_who_start_it_at_once() {
 
     let first = postmaster(&clusters[0]);
     for cluster in &clusters {
-        assert_eq!(ask(cluster, "select current_database()::text").unwrap(), "tenantry");
+        assert_eq!(query(cluster, "select current_database()::text").unwrap(), "tenantry");
         assert_eq!(postmaster(cluster), first);
     }
 }
@@ -38,14 +38,14 @@ fn one_postgres_serves_all_who_start_it_at_once() {
 fn a_killed_postgres_is_back_with_its_data_while_its_user_lives() {
     let folder = folder();
     let durability = Durability::Durable;
-    let settings = Settings { durability, ..settings(folder.path()) };
+    let settings = ClusterSettings { durability, ..settings(folder.path()) };
     let cluster = Cluster::start(&settings).unwrap();
-    ask(&cluster, "create table kept as select 'kept'::text as it; select ''").unwrap();
+    query(&cluster, "create table kept as select 'kept'::text as it; select ''").unwrap();
 
     let killed = postmaster(&cluster);
     kill(&killed);
     wait_until("Postgres is back", || {
-        ask(&cluster, "select it from kept").is_ok_and(|it| it == "kept")
+        query(&cluster, "select it from kept").is_ok_and(|it| it == "kept")
     });
     assert_ne!(postmaster(&cluster), killed);
 }
@@ -72,12 +72,12 @@ fn a_broken_cluster_is_reported_in_its_own_words_and_a_reused_pid_is_no_obstacle
     let reused = format!("{}\n{rest}", std::process::id());
     fs::write(data.join("postmaster.pid"), reused).unwrap();
     let cluster = Cluster::start(&settings).unwrap();
-    assert_eq!(ask(&cluster, "select 'here'").unwrap(), "here");
+    assert_eq!(query(&cluster, "select 'here'").unwrap(), "here");
 }
 
 /// A home whose path is too long for a socket in it.
-fn long(folder: &Path) -> Settings {
-    Settings { home: folder.join("long/".repeat(20)), ..settings(folder) }
+fn settings_with_long_path(folder: &Path) -> ClusterSettings {
+    ClusterSettings { home: folder.join("long/".repeat(20)), ..settings(folder) }
 }
 
 /// Where the clients of a cluster look for its socket.
@@ -90,9 +90,9 @@ fn socket_folder(cluster: &Cluster) -> PathBuf {
 #[test]
 fn a_socket_that_somebody_else_put_where_ours_was_is_not_adopted() {
     let folder = folder();
-    let settings = long(folder.path());
+    let settings = settings_with_long_path(folder.path());
     let cluster = Cluster::start(&settings).unwrap();
-    ask(&cluster, "create table kept as select 'kept'::text as it; select ''").unwrap();
+    query(&cluster, "create table kept as select 'kept'::text as it; select ''").unwrap();
     let before = socket_folder(&cluster);
     assert!(before.starts_with("/tmp"), "{before:?}");
     let pid_file = cluster.home().join("data/postmaster.pid");
@@ -110,7 +110,7 @@ fn a_socket_that_somebody_else_put_where_ours_was_is_not_adopted() {
     let _ = std::os::unix::fs::chown(&before, Some(65534), Some(65534));
     let cluster = Cluster::start(&settings).unwrap();
     assert_ne!(socket_folder(&cluster), before);
-    assert_eq!(ask(&cluster, "select it from kept").unwrap(), "kept");
+    assert_eq!(query(&cluster, "select it from kept").unwrap(), "kept");
     let after = socket_folder(&cluster);
     let mode = fs::metadata(&after).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
@@ -122,7 +122,7 @@ fn a_socket_that_somebody_else_put_where_ours_was_is_not_adopted() {
 #[test]
 fn a_postgres_of_a_long_home_is_adopted_where_it_listens_and_found_there_after_it_was_killed() {
     let folder = folder();
-    let settings = long(folder.path());
+    let settings = settings_with_long_path(folder.path());
     let first = Cluster::start(&settings).unwrap();
     let place = socket_folder(&first);
     // A previous version wrote nothing down.
@@ -133,7 +133,7 @@ fn a_postgres_of_a_long_home_is_adopted_where_it_listens_and_found_there_after_i
 
     kill(&postmaster(&second));
     fs::remove_dir_all(&place).unwrap();
-    wait_until("Postgres is back", || ask(&second, "select 'here'").is_ok());
+    wait_until("Postgres is back", || query(&second, "select 'here'").is_ok());
     assert_eq!(socket_folder(&second), place);
     drop(first);
     second.remove().unwrap();
@@ -169,17 +169,17 @@ fn what_a_killed_upgrade_left_running_on_the_data_is_stopped_by_the_next_start()
     let folder = folder();
     let settings = settings(folder.path());
     let cluster = Cluster::start(&settings).unwrap();
-    ask(&cluster, "create table kept as select 'kept'::text as it; select ''").unwrap();
+    query(&cluster, "create table kept as select 'kept'::text as it; select ''").unwrap();
     stop(cluster);
     let home = settings.home.with_file_name("postgres.upgrade-from");
     fs::create_dir(&home).unwrap();
     symlink(settings.home.join("data"), home.join("data")).unwrap();
-    let apart = Cluster::start(&Settings { home, ..settings.clone() }).unwrap();
+    let apart = Cluster::start(&ClusterSettings { home, ..settings.clone() }).unwrap();
     let left = postmaster(&apart);
     drop(apart);
     let cluster = Cluster::start(&settings).unwrap();
     assert_ne!(postmaster(&cluster), left);
-    assert_eq!(ask(&cluster, "select it from kept").unwrap(), "kept");
+    assert_eq!(query(&cluster, "select it from kept").unwrap(), "kept");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn it_ends_in_order_after_its_last_user() {
     let settings = settings(folder.path());
     let (first, second) = (Cluster::start(&settings).unwrap(), Cluster::start(&settings).unwrap());
     drop(first);
-    assert_eq!(ask(&second, "select 'still here'").unwrap(), "still here");
+    assert_eq!(query(&second, "select 'still here'").unwrap(), "still here");
 
     let log = second.home().join("postgres.log");
     stop(second);
@@ -204,7 +204,7 @@ fn only_its_own_user_gets_in_and_only_through_the_socket() {
         let mode = fs::metadata(cluster.home().join(private)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{private}");
     }
-    assert_eq!(ask(&cluster, "show listen_addresses").unwrap(), "");
+    assert_eq!(query(&cluster, "show listen_addresses").unwrap(), "");
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn what_it_stores_does_not_depend_on_the_machine() {
         ("show timezone", "UTC"),
         ("select datcollate::text from pg_database where datname = 'tenantry'", "C"),
     ] {
-        assert_eq!(ask(&cluster, setting).unwrap(), expected, "{setting}");
+        assert_eq!(query(&cluster, setting).unwrap(), expected, "{setting}");
     }
 }
 
@@ -224,7 +224,7 @@ fn what_it_stores_does_not_depend_on_the_machine() {
 fn without_postgres_the_message_says_what_was_looked_for_and_how_to_install_it() {
     let folder = folder();
     let bin_dir = Some(PathBuf::from("/no/postgres/here"));
-    let settings = Settings { bin_dir, ..settings(folder.path()) };
+    let settings = ClusterSettings { bin_dir, ..settings(folder.path()) };
     let message = Cluster::start(&settings).unwrap_err().to_string();
     for part in ["/no/postgres/here", "apt install", "dnf install", "brew install", "PG_BIN_DIR"] {
         assert!(message.contains(part), "{part} is not in: {message}");
@@ -234,11 +234,15 @@ fn without_postgres_the_message_says_what_was_looked_for_and_how_to_install_it()
 /// A place that also Postgres's lesser user can reach when the tests run as root.
 fn folder() -> TempDir {
     let open = fs::Permissions::from_mode(0o755);
-    tempfile::Builder::new().prefix("postgres").permissions(open).tempdir_in(roomy()).unwrap()
+    tempfile::Builder::new()
+        .prefix("postgres")
+        .permissions(open)
+        .tempdir_in(scratch_folder())
+        .unwrap()
 }
 
 /// In memory where there is a GiB free, which makes a new cluster three times as fast.
-fn roomy() -> PathBuf {
+fn scratch_folder() -> PathBuf {
     let df = Command::new("df").args(["-Pk", "/dev/shm"]).output();
     let table = df.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default();
     let free = table.lines().nth(1).and_then(|row| row.split_whitespace().nth(3)?.parse().ok());
@@ -246,17 +250,17 @@ fn roomy() -> PathBuf {
     if in_memory { PathBuf::from("/dev/shm") } else { std::env::temp_dir() }
 }
 
-fn settings(folder: &Path) -> Settings {
-    Settings {
+fn settings(folder: &Path) -> ClusterSettings {
+    ClusterSettings {
         home: folder.join(".tenantry/postgres"),
         bin_dir: None,
         durability: Durability::Throwaway,
-        janitor: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
+        janitor_program: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
     }
 }
 
 /// Runs statements, the last of which answers with one text.
-fn ask(cluster: &Cluster, sql: &'static str) -> Result<String, sqlx::Error> {
+fn query(cluster: &Cluster, sql: &'static str) -> Result<String, sqlx::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut connection = PgConnection::connect(&cluster.url("tenantry")).await?;

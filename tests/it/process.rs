@@ -4,18 +4,18 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
 
-use crate::support::server::{Place, curl, eventually, is_alive, pasted, signal};
+use crate::support::server::{WorkDir, curl, eventually, is_alive, run_shell, signal};
 
-fn told(done: &Output) -> String {
+fn output_text(done: &Output) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
 }
 
 #[test]
 fn one_command_and_the_printed_curl_line_works_as_pasted() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let line = server.welcome.lines().find(|line| line.trim_start().starts_with("curl")).unwrap();
-    let answer = pasted(&format!("{line} -s"));
+    let answer = run_shell(&format!("{line} -s"));
     let key = answer["api_key"].as_str().unwrap();
     assert_eq!(answer["key"]["name"], "acme corp");
     assert_eq!(server.status_with(key), 200);
@@ -27,21 +27,21 @@ fn one_command_and_the_printed_curl_line_works_as_pasted() {
 
 #[test]
 fn an_ordinary_user_can_run_it_too() {
-    let place = Place::of_ordinary_user();
+    let place = WorkDir::unprivileged();
     let server = place.start(&[]);
     let key = server.sign_up();
     assert_eq!(server.status_with(&key), 200);
-    assert_eq!(server.end("INT").code(), Some(0));
+    assert_eq!(server.signal_and_wait("INT").code(), Some(0));
     eventually("Postgres ends", || place.postgres().is_none());
 }
 
 #[test]
 fn ctrl_c_ends_the_server_and_its_postgres_and_the_next_run_has_the_same_data() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let key = server.sign_up();
     let postgres = place.postgres().unwrap();
-    assert_eq!(server.end("INT").code(), Some(0));
+    assert_eq!(server.signal_and_wait("INT").code(), Some(0));
     eventually("Postgres ends", || !is_alive(postgres));
     let server = place.start(&[]);
     assert_eq!(server.status_with(&key), 200);
@@ -49,7 +49,7 @@ fn ctrl_c_ends_the_server_and_its_postgres_and_the_next_run_has_the_same_data() 
 
 #[test]
 fn kill_9_of_the_server_loses_no_answered_signup_and_leaves_one_postgres() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let mut keys = Vec::new();
     for _ in 0..3 {
         let server = place.start(&[]);
@@ -63,13 +63,13 @@ fn kill_9_of_the_server_loses_no_answered_signup_and_leaves_one_postgres() {
         assert_eq!(server.status_with(key), 200);
     }
     assert_eq!(place.postgres(), Some(running));
-    server.end("INT");
+    server.signal_and_wait("INT");
     eventually("Postgres ends", || !is_alive(running));
 }
 
 #[test]
 fn kill_9_of_the_server_and_of_postgres_loses_no_answered_signup() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let keys: Vec<String> = (0..10).map(|_| server.sign_up()).collect();
     signal("KILL", server.pid());
@@ -83,7 +83,7 @@ fn kill_9_of_the_server_and_of_postgres_loses_no_answered_signup() {
 
 #[test]
 fn when_postgres_dies_the_server_answers_503_and_recovers_without_a_restart() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let key = server.sign_up();
     signal("KILL", place.postgres().unwrap());
@@ -98,7 +98,7 @@ fn when_postgres_dies_the_server_answers_503_and_recovers_without_a_restart() {
 
 #[test]
 fn told_to_stop_it_is_first_not_ready_then_gone() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     assert_eq!(curl(&[&server.url("/health/ready")]).status, 200);
     signal("TERM", server.pid());
@@ -109,7 +109,7 @@ fn told_to_stop_it_is_first_not_ready_then_gone() {
 
 #[test]
 fn signals_that_end_other_programs_end_neither_the_server_nor_its_janitor() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let key = server.sign_up();
     let janitor = place.janitor().unwrap();
@@ -124,7 +124,7 @@ fn signals_that_end_other_programs_end_neither_the_server_nor_its_janitor() {
         signal(name, janitor);
     }
     let postgres = place.postgres().unwrap();
-    assert_eq!(server.end("QUIT").code(), Some(0));
+    assert_eq!(server.signal_and_wait("QUIT").code(), Some(0));
     assert!(is_alive(janitor));
     eventually("Postgres ends", || !is_alive(postgres));
     let header = format!("X-Api-Key: {key}");
@@ -135,7 +135,7 @@ fn signals_that_end_other_programs_end_neither_the_server_nor_its_janitor() {
 
 #[test]
 fn told_to_stop_it_says_so_on_connections_that_are_kept_and_closes_them_by_an_answer() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[("SHUTDOWN_GRACE_SECONDS", "0")]);
     let address = server.url("").replace("http://", "");
     let mut kept = std::net::TcpStream::connect(address).unwrap();
@@ -158,13 +158,13 @@ fn told_to_stop_it_says_so_on_connections_that_are_kept_and_closes_them_by_an_an
 
 #[test]
 fn usage_that_was_only_counted_survives_a_stop() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let key = server.sign_up();
     for _ in 0..3 {
         server.status_with(&key);
     }
-    server.end("INT");
+    server.signal_and_wait("INT");
     let server = place.start(&[]);
     let header = format!("X-Api-Key: {key}");
     let answer = curl(&["-H", &header, &server.url("/usage/summary")]);
@@ -173,7 +173,7 @@ fn usage_that_was_only_counted_survives_a_stop() {
 
 #[test]
 fn mail_is_written_soon_after_it_is_asked_for() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let request = r#"{"email":"you@example.com","password":"a-long-secure-passphrase"}"#;
     let json = "content-type: application/json";
@@ -190,14 +190,14 @@ fn the_readme_walks_two_people_through_an_organization() {
     let readme = include_str!("../../README.md");
     let section = readme.split("### Two people").nth(1).unwrap();
     let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let script = script.replace("http://127.0.0.1:8080", &server.url(""));
     // As often as it is run.
     for _ in 0..2 {
         let mut shell = std::process::Command::new("sh");
         let done = shell.args(["-c", &script]).current_dir(place.path()).output().unwrap();
-        let told = told(&done);
+        let told = output_text(&done);
         if told.contains("jq: not found") && std::env::var_os("CI").is_none() {
             return;
         }
@@ -214,7 +214,7 @@ fn the_readme_shows_a_repetition_after_kill_9() {
     let readme = include_str!("../../README.md");
     let section = readme.split("### The operator").nth(1).unwrap();
     let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
-    let place = Place::new();
+    let place = WorkDir::new();
     // Not one that the system gives to other tests' servers meanwhile.
     let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let port = (20_000..30_000).find(free).unwrap();
@@ -222,9 +222,9 @@ fn the_readme_shows_a_repetition_after_kill_9() {
     let script = script.replace("127.0.0.1:8080", &address);
     let script = script.replace("target/release/tenantry", env!("CARGO_BIN_EXE_tenantry"));
     // The script waits for its server, whatever became of that.
-    let mut shell = place.command_of("timeout", &[("LISTEN_ADDR", &address)]);
+    let mut shell = place.command_for("timeout", &[("LISTEN_ADDR", &address)]);
     let done = shell.args(["120", "sh", "-c", &script]).output().unwrap();
-    let told = told(&done);
+    let told = output_text(&done);
     let answers: Vec<serde_json::Value> =
         told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let [first, again] = &answers[..] else { panic!("{told}") };
@@ -236,7 +236,7 @@ fn the_readme_shows_a_repetition_after_kill_9() {
 
 #[test]
 fn a_second_ctrl_c_does_not_wait() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let address = server.url("").replace("http://", "");
     let mut slow = std::net::TcpStream::connect(address).unwrap();
@@ -244,12 +244,12 @@ fn a_second_ctrl_c_does_not_wait() {
     write!(slow, "content-length: 100\r\n\r\n{{").unwrap();
     signal("INT", server.pid());
     eventually("it is stopping", || server.log().contains("finishing what is under way"));
-    assert_eq!(server.end("INT").code(), Some(0));
+    assert_eq!(server.signal_and_wait("INT").code(), Some(0));
 }
 
 #[test]
 fn a_body_of_3_mb_is_refused_with_an_answer_that_arrives() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let body = place.path().join("body");
     std::fs::write(&body, format!("{{\"name\":\"{}\"}}", "x".repeat(3_000_000))).unwrap();
@@ -262,7 +262,7 @@ fn a_body_of_3_mb_is_refused_with_an_answer_that_arrives() {
 
 #[test]
 fn keys_are_imported_whole_or_not_at_all_and_peppers_are_counted() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[("KEY_IMPORT", "on")]);
     let url = server.url("/signup");
     let signup =
@@ -277,8 +277,12 @@ fn keys_are_imported_whole_or_not_at_all_and_peppers_are_counted() {
     let worse = r#"{"org_id":"acme","secret":"sk_old_3","scopes":[]}"#;
     let done = import(&format!("{good}\n{bad}\n{worse}\n"));
     assert_eq!(done.status.code(), Some(1));
-    assert!(told(&done).contains("line 2") && told(&done).contains("line 3"), "{}", told(&done));
-    assert!(!told(&done).contains("sk_old"));
+    assert!(
+        output_text(&done).contains("line 2") && output_text(&done).contains("line 3"),
+        "{}",
+        output_text(&done)
+    );
+    assert!(!output_text(&done).contains("sk_old"));
     assert_eq!(server.status_with("sk_old_1"), 401);
     // As editors and shells of some systems write files.
     let utf_16: Vec<u8> =
@@ -286,22 +290,22 @@ fn keys_are_imported_whole_or_not_at_all_and_peppers_are_counted() {
     std::fs::write(place.path().join("keys"), utf_16).unwrap();
     let done = place.command(&[]).args(["key", "import", "keys"]).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
-    assert!(told(&done).contains("keys: must be UTF-8"), "{}", told(&done));
+    assert!(output_text(&done).contains("keys: must be UTF-8"), "{}", output_text(&done));
     let done = import(&format!("\u{feff}{good}"));
-    assert_eq!(done.status.code(), Some(0), "{}", told(&done));
+    assert_eq!(done.status.code(), Some(0), "{}", output_text(&done));
     assert_eq!(server.status_with("sk_old_1"), 200);
-    assert!(told(&import(good)).contains("line 1: this key is there already"));
+    assert!(output_text(&import(good)).contains("line 1: this key is there already"));
     let nowhere = r#"{"org_id":"sk_live_51SECRET","key":"x","scopes":["*"]}"#;
-    let done = told(&import(nowhere));
+    let done = output_text(&import(nowhere));
     assert!(done.contains("line 1: there is no such organization"), "{done}");
     assert!(!done.contains("SECRET"));
     let counted = place.command(&[]).args(["key", "peppers"]).output().unwrap();
-    assert_eq!(told(&counted), "p1: 2 live keys\n");
+    assert_eq!(output_text(&counted), "p1: 2 live keys\n");
 }
 
 #[test]
 fn a_database_that_says_nothing_is_given_up_on() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://a:b@{}/x", silent.local_addr().unwrap());
     let pepper = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -313,16 +317,20 @@ fn a_database_that_says_nothing_is_given_up_on() {
     ];
     let done = place.command(&settings).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
-    assert!(told(&done).contains("said nothing within 10 seconds"), "{}", told(&done));
+    assert!(
+        output_text(&done).contains("said nothing within 10 seconds"),
+        "{}",
+        output_text(&done)
+    );
 }
 
 #[test]
 fn a_wrong_configuration_refuses_to_start_and_lists_every_problem() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let wrong = [("DATABASE_URL", "postgres://localhost/x"), ("SIGNUP_MODE", "ajar")];
     let done = place.command(&wrong).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
-    let told = told(&done);
+    let told = output_text(&done);
     for name in ["KEY_PEPPERS", "JWT_SECRETS", "SIGNUP_MODE"] {
         assert!(told.contains(name), "{told}");
     }
@@ -331,31 +339,31 @@ fn a_wrong_configuration_refuses_to_start_and_lists_every_problem() {
 
 #[test]
 fn an_address_that_is_taken_is_named_with_its_variable() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for variable in ["LISTEN_ADDR", "METRICS_ADDR"] {
         let done = place.command(&[(variable, &address)]).output().unwrap();
         assert_eq!(done.status.code(), Some(1));
-        assert!(told(&done).contains(&format!("{variable}: can not listen on {address}")));
+        assert!(output_text(&done).contains(&format!("{variable}: can not listen on {address}")));
     }
 }
 
 #[test]
 fn a_folder_for_mail_that_can_not_be_written_refuses_to_start() {
-    let place = Place::new();
-    place.start(&[]).end("INT");
+    let place = WorkDir::new();
+    place.start(&[]).signal_and_wait("INT");
     let folder = place.path().join(".tenantry/mail");
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::write(&folder, "in the way").unwrap();
     for command in ["serve", "doctor"] {
         let done = place.command(&[]).arg(command).output().unwrap();
-        assert_eq!(done.status.code(), Some(1), "{}", told(&done));
-        assert!(told(&done).contains("SMTP_URL"), "{}", told(&done));
+        assert_eq!(done.status.code(), Some(1), "{}", output_text(&done));
+        assert!(output_text(&done).contains("SMTP_URL"), "{}", output_text(&done));
     }
     let server = [("SMTP_URL", "smtp://127.0.0.1:1"), ("MAIL_FROM", "no-reply@example.com")];
     let here = ("PUBLIC_URL", "http://api.example.com");
-    place.start(&[server[0], server[1], here]).end("INT");
+    place.start(&[server[0], server[1], here]).signal_and_wait("INT");
 }
 
 /// Docker mounts a new volume as what the image has in its place.
@@ -373,15 +381,15 @@ fn in_a_container_that_is_read_only_mail_has_a_volume_that_the_server_owns() {
 
 #[test]
 fn without_an_installed_postgres_the_message_says_what_to_do() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let done = place.command(&[("PG_BIN_DIR", "/nowhere")]).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
-    assert!(told(&done).contains("PG_BIN_DIR"), "{}", told(&done));
+    assert!(output_text(&done).contains("PG_BIN_DIR"), "{}", output_text(&done));
 }
 
 #[test]
 fn a_key_is_checked_offline() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let check = |settings: &[(&str, &str)], text: &str| {
         place.command(settings).args(["key", "check", text]).output().unwrap()
     };
@@ -389,11 +397,11 @@ fn a_key_is_checked_offline() {
     let key = format.mint(&tenantry::entropy::SystemEntropy);
     let good = check(&[], key.expose());
     assert_eq!(good.status.code(), Some(0));
-    assert!(told(&good).contains(format.display_id(key.expose()).unwrap()));
-    assert!(!told(&good).contains(key.expose()));
+    assert!(output_text(&good).contains(format.display_id(key.expose()).unwrap()));
+    assert!(!output_text(&good).contains(key.expose()));
     assert_eq!(check(&[], &key.expose()[..57]).status.code(), Some(1));
     assert_eq!(check(&[("KEY_PREFIX", "sig_")], key.expose()).status.code(), Some(1));
-    assert!(told(&check(&[("KEY_PREFIX", "SIG")], "x")).contains("KEY_PREFIX"));
+    assert!(output_text(&check(&[("KEY_PREFIX", "SIG")], "x")).contains("KEY_PREFIX"));
 
     let mut piped = place.command(&[]);
     piped.args(["key", "check", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -404,9 +412,9 @@ fn a_key_is_checked_offline() {
 
 #[test]
 fn the_pattern_for_scanners_finds_keys_and_nothing_shorter() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let shown = place.command(&[("KEY_PREFIX", "sig_")]).args(["key", "pattern"]).output().unwrap();
-    let pattern = told(&shown);
+    let pattern = output_text(&shown);
     let format = tenantry::model::key_format::KeyFormat::parse("sig_").unwrap();
     let key = format.mint(&tenantry::entropy::SystemEntropy);
     let found = |text: &str| {
@@ -423,11 +431,11 @@ fn the_pattern_for_scanners_finds_keys_and_nothing_shorter() {
 
 #[test]
 fn the_description_and_the_schema_are_commands_too() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let shown = place.command(&[]).arg("openapi").output().unwrap();
-    assert!(told(&shown).starts_with("openapi: 3.1.0"));
+    assert!(output_text(&shown).starts_with("openapi: 3.1.0"));
     let migrated = place.command(&[]).arg("migrate").output().unwrap();
-    assert_eq!(migrated.status.code(), Some(0), "{}", told(&migrated));
+    assert_eq!(migrated.status.code(), Some(0), "{}", output_text(&migrated));
     let mut again = place.command(&[]);
     assert_eq!(again.arg("migrate").output().unwrap().status.code(), Some(0));
 }

@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
-use crate::support::{TestApp, run, with};
+use crate::support::{TestApp, run, with_settings};
 
 const DOCUMENTS: [&str; 3] = ["/openapi.yaml", "/openapi.json", "/.well-known/jwks.json"];
 
@@ -32,26 +32,26 @@ async fn fetch(app: &TestApp, path: &str, sent: (&str, &str)) -> (StatusCode, He
 
 #[tokio::test]
 async fn a_public_document_may_be_cached_and_is_sent_again_only_where_it_changed() {
-    with(&SETTINGS)
+    with_settings(&SETTINGS)
         .run(async |app| {
             for path in DOCUMENTS {
-                let first = app.anon().get(path).await.has_status(200);
+                let first = app.anonymous().get(path).await.assert_status(200);
                 let etag = first.header("etag").to_owned();
                 assert!(etag.len() > 10, "{path}: no ETag");
                 assert_eq!(first.header("cache-control"), "public, max-age=300", "{path}");
                 for named in [etag.as_str(), &format!("\"other\", {etag}"), "*", &etag[2..]] {
-                    let again = app.anon().with("if-none-match", named).get(path).await;
-                    let again = again.has_status(304);
+                    let again = app.anonymous().with("if-none-match", named).get(path).await;
+                    let again = again.assert_status(304);
                     assert_eq!(again.text, "");
                     assert_eq!(again.header("etag"), etag);
                     assert_eq!(again.header("cache-control"), "public, max-age=300");
                 }
                 for other in ["\"other\"", &etag.to_uppercase(), ""] {
-                    let again = app.anon().with("if-none-match", other).get(path).await;
-                    assert_eq!(again.has_status(200).text, first.text, "{path}");
+                    let again = app.anonymous().with("if-none-match", other).get(path).await;
+                    assert_eq!(again.assert_status(200).text, first.text, "{path}");
                 }
                 // Whoever asks for the headers alone is told the same.
-                let head = app.anon().send("HEAD", path, "").await.has_status(200);
+                let head = app.anonymous().send("HEAD", path, "").await.assert_status(200);
                 assert_eq!(head.header("etag"), etag);
             }
         })
@@ -60,10 +60,10 @@ async fn a_public_document_may_be_cached_and_is_sent_again_only_where_it_changed
 
 #[tokio::test]
 async fn a_public_document_is_compressed_for_clients_that_take_gzip() {
-    with(&SETTINGS)
+    with_settings(&SETTINGS)
         .run(async |app| {
             for path in DOCUMENTS {
-                let plain = app.anon().get(path).await.has_status(200);
+                let plain = app.anonymous().get(path).await.assert_status(200);
                 assert_eq!(plain.header("content-encoding"), "");
                 let accepted = ("accept-encoding", "br, gzip");
                 let (status, headers, bytes) = fetch(app, path, accepted).await;
@@ -89,7 +89,7 @@ async fn a_public_document_is_compressed_for_clients_that_take_gzip() {
 async fn what_is_anybody_s_own_is_still_not_stored() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let answer = app.key(&acme.api_key).get("/me").await.has_status(200);
+        let answer = app.key(&acme.api_key).get("/me").await.assert_status(200);
         assert_eq!(answer.header("cache-control"), "no-store");
         assert_eq!(answer.header("etag"), "");
     })
@@ -99,9 +99,9 @@ async fn what_is_anybody_s_own_is_still_not_stored() {
 #[tokio::test]
 async fn the_root_leads_to_the_documentation() {
     run(async |app| {
-        let root = app.anon().get("/").await.has_status(307);
+        let root = app.anonymous().get("/").await.assert_status(307);
         assert_eq!(root.header("cache-control"), "no-store");
-        let page = app.anon().get(root.header("location")).await.has_status(200);
+        let page = app.anonymous().get(root.header("location")).await.assert_status(200);
         assert!(page.header("content-type").starts_with("text/html"));
     })
     .await;

@@ -1,9 +1,9 @@
 //! Query parameters that a route does not know (contract §1, *Bad input*).
 
 use serde_json::json;
-use tenantry::http::dialect::Family;
+use tenantry::http::family::Family;
 
-use crate::support::requests::World;
+use crate::support::requests::Fixtures;
 use crate::support::run;
 use crate::support::spec::{Operation, operations};
 
@@ -26,18 +26,18 @@ fn with_parameter(path: &str, parameter: &str) -> String {
 #[tokio::test]
 async fn every_route_of_every_family_refuses_a_parameter_that_it_does_not_know_by_its_name() {
     run(async |app| {
-        let world = World::new(app).await;
+        let world = Fixtures::new(app).await;
         let before = app.count(ROWS).await;
         let mut walked = 0;
         for operation in operations() {
-            if Family::of(&operation.path) == Family::None || is_page(&operation) {
+            if Family::from_path(&operation.path) == Family::Other || is_page(&operation) {
                 continue;
             }
             let path = with_parameter(&world.path(&operation), "nobody_reads_this=1");
-            let actor = world.caller(app, &operation);
+            let actor = world.client_for(app, &operation);
             let answer = actor.send(&operation.method, &path, world.body(&operation)).await;
-            let answer = answer.has_failed(400, "malformed");
-            assert_eq!(answer.refused_fields(), ["nobody_reads_this"], "{path}");
+            let answer = answer.assert_error(400, "malformed");
+            assert_eq!(answer.invalid_fields(), ["nobody_reads_this"], "{path}");
             walked += 1;
         }
         assert!(walked >= 60, "{walked} routes were found");
@@ -52,13 +52,13 @@ async fn a_check_that_asks_for_a_scope_is_refused_and_not_passed_without_it() {
         let acme = app.sign_up().await;
         let narrow = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         let answer = app.key(&narrow.api_key).get("/auth/verify?scope=members:write").await;
-        let answer = answer.has_failed(400, "malformed");
-        assert_eq!(answer.refused_fields(), ["scope"]);
+        let answer = answer.assert_error(400, "malformed");
+        assert_eq!(answer.invalid_fields(), ["scope"]);
         assert!(answer.text.contains("is not a query parameter of this route"), "{}", answer.text);
         // Who is not known learns nothing but that.
-        app.anon().get("/auth/verify?scope=a").await.has_failed(401, "unauthorized");
-        app.key("garbage").get("/auth/verify?scope=a").await.has_failed(401, "unauthorized");
-        app.key(&acme.api_key).get("/auth/verify?").await.has_status(200);
+        app.anonymous().get("/auth/verify?scope=a").await.assert_error(401, "unauthorized");
+        app.key("garbage").get("/auth/verify?scope=a").await.assert_error(401, "unauthorized");
+        app.key(&acme.api_key).get("/auth/verify?").await.assert_status(200);
     })
     .await;
 }
@@ -68,13 +68,13 @@ async fn every_unknown_parameter_is_named_however_it_is_spelt() {
     run(async |app| {
         let acme = app.sign_up().await;
         let path = "/v1/organization/api-keys?limit=5&Limit=1&%6Cimi%74s=2&=3&flag&Limit=4";
-        let answer = app.key(&acme.api_key).get(path).await.has_failed(400, "malformed");
-        assert_eq!(answer.refused_fields(), ["Limit", "limits", "", "flag"]);
+        let answer = app.key(&acme.api_key).get(path).await.assert_error(400, "malformed");
+        assert_eq!(answer.invalid_fields(), ["Limit", "limits", "", "flag"]);
         let known = "/v1/organization/api-keys?%6Cimit=5&include_revoked=true";
-        app.key(&acme.api_key).get(known).await.has_status(200);
+        app.key(&acme.api_key).get(known).await.assert_status(200);
         let many: Vec<String> = (0..2_000).map(|number| format!("a{number}")).collect();
         let answer =
-            app.key(&acme.api_key).get(&format!("/me?{}", many.join("&"))).await.has_status(400);
+            app.key(&acme.api_key).get(&format!("/me?{}", many.join("&"))).await.assert_status(400);
         assert!(answer.text.len() < 16_000, "{}", answer.text.len());
     })
     .await;
@@ -83,22 +83,23 @@ async fn every_unknown_parameter_is_named_however_it_is_spelt() {
 #[tokio::test]
 async fn pages_and_public_documents_ignore_what_mail_clients_and_load_balancers_append() {
     run(async |app| {
-        let world = World::new(app).await;
+        let world = Fixtures::new(app).await;
         let mut walked = 0;
         for operation in operations() {
-            let is_public = Family::of(&operation.path) == Family::None || is_page(&operation);
+            let is_public =
+                Family::from_path(&operation.path) == Family::Other || is_page(&operation);
             if !is_public {
                 continue;
             }
             let path = with_parameter(&world.path(&operation), "utm_source=newsletter&v=2");
-            let actor = world.caller(app, &operation);
+            let actor = world.client_for(app, &operation);
             let answer = actor.send(&operation.method, &path, world.body(&operation)).await;
-            answer.has_status(200);
+            answer.assert_status(200);
             walked += 1;
         }
         assert!(walked >= 8, "{walked} routes were found");
         for path in ["/openapi.json?v=2", "/openapi.yaml?v=2", "/docs/?v=2"] {
-            app.anon().get(path).await.has_status(200);
+            app.anonymous().get(path).await.assert_status(200);
         }
     })
     .await;

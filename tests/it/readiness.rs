@@ -4,10 +4,10 @@
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
-use crate::support::server::Place;
+use crate::support::server::WorkDir;
 use crate::support::{TestApp, run};
 
-async fn administer(app: &TestApp, sql: &str) {
+async fn execute_as_admin(app: &TestApp, sql: &str) {
     let mut db = app.superuser().await;
     // Also where the database's default is that nothing is changed.
     sqlx::raw_sql("set default_transaction_read_only = off").execute(&mut db).await.unwrap();
@@ -21,7 +21,7 @@ async fn set(app: &TestApp, setting: &str) {
          select pg_terminate_backend(pid) from pg_stat_activity
          where datname = current_database() and pid <> pg_backend_pid()"
     );
-    administer(app, &sql).await;
+    execute_as_admin(app, &sql).await;
     // Finds out that the connections that lay idle are gone.
     let _ = app.app.db.run(async |db| Ok(sqlx::query("select").execute(db).await?)).await;
 }
@@ -31,18 +31,18 @@ async fn with_a_read_only_database_keys_are_checked_and_readiness_says_read_only
     run(async |app| {
         let acme = app.sign_up().await;
         set(app, "set default_transaction_read_only = on").await;
-        let ready = app.anon().get("/health/ready").await.has_status(200);
+        let ready = app.anonymous().get("/health/ready").await.assert_status(200);
         assert_eq!(ready.body, json!({ "status": "read_only" }));
-        app.key(&acme.api_key).get("/me").await.has_status(200);
-        app.anon().post("/signup", json!({})).await.has_status(503);
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
+        app.anonymous().post("/signup", json!({})).await.assert_status(503);
         let strict = app.replica_with(&[("READY_WHEN_READ_ONLY", "off")]);
-        let refused = strict.anon().get("/health/ready").await.has_status(503);
+        let refused = strict.anonymous().get("/health/ready").await.assert_status(503);
         assert!(refused.body["detail"].as_str().unwrap().contains("read_only"));
         set(app, "reset default_transaction_read_only").await;
-        let ready = app.anon().get("/health/ready").await.has_status(200);
+        let ready = app.anonymous().get("/health/ready").await.assert_status(200);
         assert_eq!(ready.body, json!({ "status": "ok" }));
-        strict.anon().get("/health/ready").await.has_status(200);
-        app.anon().post("/signup", json!({})).await.has_status(201);
+        strict.anonymous().get("/health/ready").await.assert_status(200);
+        app.anonymous().post("/signup", json!({})).await.assert_status(201);
         strict.close();
     })
     .await;
@@ -60,19 +60,19 @@ async fn with_a_full_disk_readiness_says_read_only_until_something_could_be_writ
                     begin raise exception 'No space left on device' using errcode = '53100'; end $$;
                     create event trigger full_disk on ddl_command_start
                     when tag in ('CREATE TABLE AS') execute function refuse_tables()";
-        administer(app, full).await;
-        let status = async || app.anon().get("/health/ready").await.has_status(200).body;
+        execute_as_admin(app, full).await;
+        let status = async || app.anonymous().get("/health/ready").await.assert_status(200).body;
         assert_eq!(status().await, json!({ "status": "ok" }));
-        app.anon().post("/signup", json!({})).await.has_status(503);
+        app.anonymous().post("/signup", json!({})).await.assert_status(503);
         assert_eq!(status().await, json!({ "status": "read_only" }));
         app.app.readiness.watch().await;
         assert_eq!(status().await, json!({ "status": "read_only" }));
         let space = "drop event trigger full_disk; drop trigger full_disk on organizations;
                      drop function refuse(); drop function refuse_tables()";
-        administer(app, space).await;
+        execute_as_admin(app, space).await;
         app.app.readiness.watch().await;
         assert_eq!(status().await, json!({ "status": "ok" }));
-        app.anon().post("/signup", json!({})).await.has_status(201);
+        app.anonymous().post("/signup", json!({})).await.assert_status(201);
     })
     .await;
 }
@@ -80,7 +80,7 @@ async fn with_a_full_disk_readiness_says_read_only_until_something_could_be_writ
 #[tokio::test]
 async fn whatever_the_role_may_not_create_readiness_finds_out_that_a_disk_is_not_full_any_more() {
     run(async |app| {
-        let status = async || app.anon().get("/health/ready").await.has_status(200).body;
+        let status = async || app.anonymous().get("/health/ready").await.assert_status(200).body;
         let full = "create function refuse() returns trigger language plpgsql as $$
                     begin raise exception 'No space left on device' using errcode = '53100'; end $$;
                     create trigger full_disk before insert on organizations
@@ -90,15 +90,18 @@ async fn whatever_the_role_may_not_create_readiness_finds_out_that_a_disk_is_not
                            current_database());
             end $$";
         for less in [no_temporary_tables, "revoke create on schema public from pg_database_owner"] {
-            administer(app, less).await;
-            administer(app, full).await;
-            app.anon().post("/signup", json!({})).await.has_status(503);
+            execute_as_admin(app, less).await;
+            execute_as_admin(app, full).await;
+            app.anonymous().post("/signup", json!({})).await.assert_status(503);
             assert_eq!(status().await, json!({ "status": "read_only" }));
-            administer(app, "drop trigger full_disk on organizations; drop function refuse()")
-                .await;
+            execute_as_admin(
+                app,
+                "drop trigger full_disk on organizations; drop function refuse()",
+            )
+            .await;
             app.app.readiness.watch().await;
             assert_eq!(status().await, json!({ "status": "ok" }), "{less}");
-            app.anon().post("/signup", json!({})).await.has_status(201);
+            app.anonymous().post("/signup", json!({})).await.assert_status(201);
         }
     })
     .await;
@@ -118,19 +121,19 @@ async fn what_keeps_tenants_apart_is_part_of_being_ready_and_migrate_makes_it_ag
             "alter table projects disable row level security",
             "revoke all on all tables in schema public from tenantry_tenant",
         ] {
-            administer(app, harm).await;
+            execute_as_admin(app, harm).await;
             let replica = app.replica();
-            replica.anon().get("/health/ready").await.has_status(503);
+            replica.anonymous().get("/health/ready").await.assert_status(503);
             replica.close();
-            let place = Place::new();
+            let place = WorkDir::new();
             let done = place.command(&app.database_settings()).arg("migrate").output().unwrap();
             let told = String::from_utf8_lossy(&done.stderr).into_owned();
             assert!(done.status.success(), "{harm}: {told}");
             assert!(told.contains("made again"), "{harm}: {told}");
             let replica = app.replica();
-            replica.anon().get("/health/ready").await.has_status(200);
+            replica.anonymous().get("/health/ready").await.assert_status(200);
             replica.close();
-            app.key(&acme.api_key).get("/me/api-keys").await.has_status(200);
+            app.key(&acme.api_key).get("/me/api-keys").await.assert_status(200);
         }
     })
     .await;

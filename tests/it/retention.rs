@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tenantry::domain::retention::sweep;
-use tenantry::repo::{key_endings, usage};
+use tenantry::repo::{key_lifecycle, usage};
 
-use crate::support::app::SignedUp;
-use crate::support::{TestApp, run, with};
+use crate::support::app::CreatedKey;
+use crate::support::{TestApp, run, with_settings};
 
 #[tokio::test]
 async fn every_table_has_its_retention_in_the_readme_and_every_setting_in_env_example() {
@@ -41,7 +41,7 @@ async fn every_table_has_its_retention_in_the_readme_and_every_setting_in_env_ex
 }
 
 /// Makes everything that has ended look as if it had that many days ago.
-async fn age(app: &TestApp, days: u32) {
+async fn backdate(app: &TestApp, days: u32) {
     let ago = format!("now() - interval '{days} days'");
     let sql = format!(
         "update api_keys set revoked_at = {ago} where revoked_at is not null;
@@ -60,11 +60,11 @@ async fn rows(app: &TestApp, table: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut app.sql().await).await.unwrap()
 }
 
-async fn rotate(app: &TestApp, key: &SignedUp) -> SignedUp {
+async fn rotate(app: &TestApp, key: &CreatedKey) -> CreatedKey {
     let path = format!("/v1/organization/api-keys/{}/rotate", key.key_id);
-    let body = app.key(&key.api_key).post(&path, json!({})).await.has_status(200).body;
+    let body = app.key(&key.api_key).post(&path, json!({})).await.assert_status(200).body;
     let text = |name: &str| body[name].as_str().unwrap().to_owned();
-    SignedUp {
+    CreatedKey {
         org_id: key.org_id.clone(),
         user_id: key.user_id.clone(),
         api_key: text("key"),
@@ -80,16 +80,16 @@ async fn keys_that_ended_long_ago_are_removed_and_those_that_took_over_go_on() {
         let third = rotate(app, &second).await;
         let expiring = json!({ "name": "e", "expires_at": "2037-01-01T00:00:00Z" });
         app.mint(&third.api_key, expiring).await;
-        age(app, 364).await;
+        backdate(app, 364).await;
         sweep(&app.app).await;
         assert_eq!(rows(app, "api_keys").await, 4, "not yet");
-        age(app, 366).await;
+        backdate(app, 366).await;
         sweep(&app.app).await;
         assert_eq!(rows(app, "api_keys").await, 2);
         let path = format!("/v1/organization/api-keys/{}", third.key_id);
-        app.key(&third.api_key).get(&path).await.has_status(200);
+        app.key(&third.api_key).get(&path).await.assert_status(200);
         for gone in [&first, &second] {
-            app.key(&gone.api_key).get("/me").await.has_failed(401, "unauthorized");
+            app.key(&gone.api_key).get("/me").await.assert_error(401, "unauthorized");
         }
         // What is told of them stays.
         assert!(app.count("select count(*) from audit_events").await >= 4);
@@ -99,27 +99,27 @@ async fn keys_that_ended_long_ago_are_removed_and_those_that_took_over_go_on() {
 
 #[tokio::test]
 async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
-    with(&[("RETENTION_DELETED_ORGANIZATIONS_DAYS", "10")])
+    with_settings(&[("RETENTION_DELETED_ORGANIZATIONS_DAYS", "10")])
         .run(async |app| {
-            let other = app.verified_person("dora@example.com").await;
-            let ann = app.verified_person("ann@example.com").await;
+            let other = app.verified_account("dora@example.com").await;
+            let ann = app.verified_account("ann@example.com").await;
             let session = app.session(&ann.cookie);
             let request = json!({ "name": "Acme", "id": "acme" });
-            session.post("/api/user/organizations", request).await.has_status(201);
+            session.post("/api/user/organizations", request).await.assert_status(201);
             let own = "/api/user/organizations/acme";
             let key = json!({ "name": "k", "scopes": ["*"] });
-            let made = session.post(&format!("{own}/api-keys"), key).await.has_status(201);
+            let made = session.post(&format!("{own}/api-keys"), key).await.assert_status(201);
             let key = made.body["data"]["key"].as_str().unwrap().to_owned();
             app.exchange(&key).await;
             let again = app.key(&key).with("idempotency-key", "one");
-            again.post("/me/api-keys", json!({ "name": "second" })).await.has_status(201);
+            again.post("/me/api-keys", json!({ "name": "second" })).await.assert_status(201);
             let invite = json!({ "email": "guest@example.com", "role": "member" });
-            session.post(&format!("{own}/invites"), invite).await.has_status(201);
+            session.post(&format!("{own}/invites"), invite).await.assert_status(201);
             let project = json!({ "name": "one" });
-            session.post(&format!("{own}/projects"), project).await.has_status(201);
+            session.post(&format!("{own}/projects"), project).await.assert_status(201);
             let pinned = json!({ "name": "t", "scopes": ["*"],
                                  "metadata": { "organizationId": "acme" } });
-            app.make_token(&ann.cookie, pinned).await;
+            app.create_token(&ann.cookie, pinned).await;
             app.execute(
                 "insert into payments (id, organization_id, event_id, reference, amount, currency,
                                        status, created_at)
@@ -135,10 +135,10 @@ async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
             app.app.meter.flush().await.unwrap();
             let confirmed = json!({ "confirm": "acme" }).to_string();
             let session = session.with("content-type", "application/json");
-            session.send("DELETE", own, confirmed).await.has_status(200);
+            session.send("DELETE", own, confirmed).await.assert_status(200);
             let session = app.session(&ann.cookie);
 
-            age(app, 9).await;
+            backdate(app, 9).await;
             sweep(&app.app).await;
             let of_acme = async |table: &str| -> i64 {
                 rows(
@@ -152,7 +152,7 @@ async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
             };
             assert_eq!(of_acme("invites").await, 0, "addresses of people go at once");
             assert_eq!(of_acme("api_keys").await, 2, "everything else when it is due");
-            age(app, 11).await;
+            backdate(app, 11).await;
             sweep(&app.app).await;
             for table in [
                 "api_keys",
@@ -173,11 +173,11 @@ async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
                           where handle = 'acme' and name = '' and purged_at is not null";
             assert_eq!(app.count(purged).await, 1);
             // Its id is never given out again, and nobody else's things are gone.
-            let taken = app.anon().post("/signup", json!({ "org_id": "ACME" })).await;
-            taken.has_failed(409, "conflict");
+            let taken = app.anonymous().post("/signup", json!({ "org_id": "ACME" })).await;
+            taken.assert_error(409, "conflict");
             let dora = app.session(&other.cookie);
-            dora.get(&format!("/api/user/organizations/{}", other.org_id)).await.has_status(200);
-            session.get("/api/user/me").await.has_status(200);
+            dora.get(&format!("/api/user/organizations/{}", other.org_id)).await.assert_status(200);
+            session.get("/api/user/me").await.assert_status(200);
         })
         .await;
 }
@@ -214,7 +214,7 @@ async fn rows_go_in_batches_and_what_somebody_has_locked_is_left_for_the_next_ti
         let lock = lock.replace("$1", &format!("'{}'", &dead.api_key[9..17]));
         sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut holder).await.unwrap();
         let batch = async || {
-            app.app.db.transaction(async |tx| key_endings::sweep(tx, 365).await).await.unwrap()
+            app.app.db.transaction(async |tx| key_lifecycle::sweep(tx, 365).await).await.unwrap()
         };
         assert_eq!(batch().await, 1);
         sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
@@ -294,7 +294,7 @@ async fn everything_that_is_over_is_removed_when_its_days_are_over_and_not_befor
             sweep(&app.app).await;
             assert_eq!(rows(app, "key_claims").await, left, "after {days} days");
         }
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
     })
     .await;
 }

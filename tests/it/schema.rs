@@ -6,7 +6,7 @@ use crate::support::run;
 /// to whoever is at an address.
 const NO_OWNER: [&str; 4] = ["_sqlx_migrations", "accounts", "organizations", "outbox"];
 
-async fn none(query: &'static str, what: &str) {
+async fn assert_no_rows(query: &'static str, what: &str) {
     run(async |app| {
         let found: Vec<String> =
             sqlx::query_scalar(query).fetch_all(&mut app.sql().await).await.unwrap();
@@ -17,7 +17,7 @@ async fn none(query: &'static str, what: &str) {
 
 #[tokio::test]
 async fn every_foreign_key_has_an_index_that_begins_with_its_columns() {
-    none(
+    assert_no_rows(
         "select c.conname::text from pg_constraint c
          where c.contype = 'f' and c.connamespace = 'public'::regnamespace
            and not exists (
@@ -32,7 +32,7 @@ async fn every_foreign_key_has_an_index_that_begins_with_its_columns() {
 
 #[tokio::test]
 async fn every_time_has_a_zone() {
-    none(
+    assert_no_rows(
         "select table_name || '.' || column_name from information_schema.columns
          where table_schema = 'public' and data_type like '%without time zone'",
         "times without a zone",
@@ -42,7 +42,7 @@ async fn every_time_has_a_zone() {
 
 #[tokio::test]
 async fn every_constraint_is_named_after_its_table() {
-    none(
+    assert_no_rows(
         "select c.conname::text from pg_constraint c join pg_class t on t.oid = c.conrelid
          where c.connamespace = 'public'::regnamespace and t.relname <> '_sqlx_migrations'
            and c.contype <> 't'
@@ -75,7 +75,7 @@ async fn every_table_has_its_organization_or_its_account() {
 
 #[tokio::test]
 async fn a_table_that_may_be_lost_holds_names_of_ours_digests_and_times_only() {
-    none(
+    assert_no_rows(
         "select c.relname || '.' || a.attname from pg_class c
          join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
          where c.relkind = 'r' and c.relpersistence = 'u'
@@ -88,7 +88,7 @@ async fn a_table_that_may_be_lost_holds_names_of_ours_digests_and_times_only() {
 
 #[tokio::test]
 async fn every_tenant_table_has_its_walls() {
-    none(
+    assert_no_rows(
         "select c.relname::text from pg_class c
          where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace
            and (c.relname = 'organizations' or exists (
@@ -107,7 +107,7 @@ async fn every_tenant_table_has_its_walls() {
 
 #[tokio::test]
 async fn what_the_role_of_tenants_may_touch_has_walls_for_it() {
-    none(
+    assert_no_rows(
         "select c.relname::text from pg_class c
          where c.relkind in ('r', 'p', 'v', 'm', 'f')
            and c.relnamespace = 'public'::regnamespace
@@ -122,7 +122,7 @@ async fn what_the_role_of_tenants_may_touch_has_walls_for_it() {
         "tables that tenants may touch without walls",
     )
     .await;
-    none(
+    assert_no_rows(
         "select p.policyname::text from pg_policies p
          where not p.roles <@ '{test_owner}'
            and (p.roles <> '{tenantry_tenant}' or p.qual not like '%tenant_organization()%')",
@@ -134,7 +134,7 @@ async fn what_the_role_of_tenants_may_touch_has_walls_for_it() {
 /// Secrets of people that nothing done in an organization's name asks for.
 #[tokio::test]
 async fn the_role_of_tenants_reads_no_password() {
-    none(
+    assert_no_rows(
         "select column_name::text from information_schema.columns
          where table_schema = 'public' and column_name like 'password%'
            and has_column_privilege('tenantry_tenant', table_name, column_name, 'select, update')",

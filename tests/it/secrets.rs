@@ -12,39 +12,41 @@ async fn the_search_finds_a_plaintext_in_a_row_and_in_the_log() {
              values (gen_random_uuid(), 'a-plaintext-in-a-row', '', 'trial', now(), now())",
         )
         .await;
-        assert!(finds(app, in_row).await);
+        assert!(finds_plaintext(app, in_row).await);
         tracing::info!("a-plaintext-in-the-log");
-        assert!(finds(app, ["a-plaintext-in-the-log".to_owned()]).await);
-        assert!(!finds(app, ["a-plaintext-nowhere".to_owned()]).await);
+        assert!(finds_plaintext(app, ["a-plaintext-in-the-log".to_owned()]).await);
+        assert!(!finds_plaintext(app, ["a-plaintext-nowhere".to_owned()]).await);
     })
     .await;
 }
 
-async fn finds(app: &crate::support::TestApp, plaintexts: [String; 1]) -> bool {
+async fn finds_plaintext(app: &crate::support::TestApp, plaintexts: [String; 1]) -> bool {
     let mut db = app.sql().await;
-    tokio::spawn(async move { leaks::assert_none(&mut db, &plaintexts).await }).await.is_err()
+    tokio::spawn(async move { leaks::assert_no_plaintexts(&mut db, &plaintexts).await })
+        .await
+        .is_err()
 }
 
 #[tokio::test]
 async fn what_a_caller_sends_as_a_credential_is_not_logged_even_if_it_is_garbage() {
     run(async |app| {
         let garbage = "tnt_live_this-is-a-password-pasted-by-mistake";
-        app.key(garbage).get("/me").await.has_status(401);
-        app.bearer(garbage).get(&format!("/me?key={garbage}")).await.has_status(401);
-        app.anon().get(&format!("/me/{garbage}")).await.has_status(404);
+        app.key(garbage).get("/me").await.assert_status(401);
+        app.bearer(garbage).get(&format!("/me?key={garbage}")).await.assert_status(401);
+        app.anonymous().get(&format!("/me/{garbage}")).await.assert_status(404);
         // A key in the place of an id or of a method, which are both told of.
         let key = app.sign_up().await.api_key;
-        let answer = app.anon().with("x-request-id", &key).get("/me").await;
+        let answer = app.anonymous().with("x-request-id", &key).get("/me").await;
         assert!(answer.header("x-request-id").starts_with("req_"));
-        app.anon().send(&key, "/me", "").await.has_status(405);
-        let ann = app.sign_up_person("ann@example.com").await;
+        app.anonymous().send(&key, "/me", "").await.assert_status(405);
+        let ann = app.sign_up_account("ann@example.com").await;
         let link = app.mailed_token().await;
         let (_, refresh) = app.exchange(&key).await;
         for secret in [&ann.cookie, &link, &refresh] {
-            let answer = app.anon().with("x-request-id", secret).get("/me").await;
+            let answer = app.anonymous().with("x-request-id", secret).get("/me").await;
             assert!(answer.header("x-request-id").starts_with("req_"));
         }
-        app.seen.lock().unwrap().push(garbage.to_owned());
+        app.seen_secrets.lock().unwrap().push(garbage.to_owned());
     })
     .await;
 }

@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::server::{Place, curl, eventually};
+use crate::support::server::{WorkDir, curl, eventually};
 
 #[test]
 fn each_request_is_one_structured_line_without_its_query_or_credential() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[("LOG_FORMAT", "json")]);
     let key = server.sign_up();
     let header = format!("X-Api-Key: {key}");
@@ -38,7 +38,7 @@ fn each_request_is_one_structured_line_without_its_query_or_credential() {
 
 #[test]
 fn the_access_log_names_no_address_where_the_operator_does_not_want_it() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[("LOG_FORMAT", "json"), ("LOG_CLIENT_ADDRESS", "off")]);
     server.sign_up();
     eventually("the line is there", || server.log().contains("\"answered\""));
@@ -52,7 +52,7 @@ fn the_access_log_names_no_address_where_the_operator_does_not_want_it() {
 
 #[test]
 fn the_metrics_listener_counts_requests_lookups_flushes_and_connections() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let key = server.sign_up();
     server.status_with(&key);
@@ -81,10 +81,10 @@ fn traces_are_sent_where_a_collector_is_named() {
     let collector = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", collector.local_addr().unwrap());
     let received = std::thread::spawn(move || receive(&collector));
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
     let key = server.sign_up();
-    server.end("INT");
+    server.signal_and_wait("INT");
     let (head, body) = received.join().unwrap();
     assert!(head.starts_with("POST /v1/traces "), "{head}");
     assert!(contains(&body, "POST /signup"));
@@ -96,7 +96,7 @@ fn traces_continue_their_caller_s_and_are_named_as_the_standard_variables_say() 
     let collector = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}/all", collector.local_addr().unwrap());
     let received = std::thread::spawn(move || receive(&collector));
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
         ("OTEL_SERVICE_NAME", "acme-auth"),
@@ -110,7 +110,7 @@ fn traces_continue_their_caller_s_and_are_named_as_the_standard_variables_say() 
     // Its caller samples this one out; the last names no trace.
     curl(&["-H", &of("00"), &server.url("/me")]);
     curl(&["-H", "traceparent: 00-garbage-01", &server.url("/auth/verify")]);
-    server.end("INT");
+    server.signal_and_wait("INT");
     let (head, body) = received.join().unwrap();
     assert!(head.starts_with("POST /all/v1/traces "), "{head}");
     assert!(head.contains("x-team: blue"), "{head}");
@@ -182,14 +182,14 @@ impl Drop for Collector {
 
 #[test]
 fn traces_reach_a_collector_behind_tls_that_is_trusted() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let collector = Collector::start(place.path());
     let server = place.start(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.1),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem"),
     ]);
     server.sign_up();
-    server.end("INT");
+    server.signal_and_wait("INT");
     let received = std::fs::read(place.path().join("received")).unwrap();
     assert!(received.starts_with(b"/v1/traces\n"));
     assert!(contains(&received, "POST /signup"));
@@ -197,13 +197,13 @@ fn traces_reach_a_collector_behind_tls_that_is_trusted() {
 
 #[test]
 fn an_export_that_fails_is_counted_each_time_and_logged_once_a_minute_with_its_cause() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let collector = Collector::start(place.path());
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = format!("http://{}", taken.local_addr().unwrap());
     drop(taken);
     for (endpoint, cause) in [(collector.1.as_str(), "certificate"), (&nobody, "refused")] {
-        let place = Place::new();
+        let place = WorkDir::new();
         let server = place.start(&[
             ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::actor::Answer;
-use crate::support::requests::World;
-use crate::support::server::Place;
+use crate::support::client::TestResponse;
+use crate::support::requests::Fixtures;
+use crate::support::server::WorkDir;
 use crate::support::spec::{DOCUMENT, Operation, operations};
 use crate::support::stripe::checkout;
 use crate::support::{TestApp, run};
@@ -18,7 +18,7 @@ fn encoded(text: &str) -> String {
 }
 
 #[track_caller]
-fn is_no_failure_of_ours(what: &str, answer: &Answer) {
+fn assert_no_server_error(what: &str, answer: &TestResponse) {
     assert!(!answer.status.is_server_error(), "{what}: {} {}", answer.status, answer.text);
 }
 
@@ -49,10 +49,10 @@ fn shapes(text: &str) -> [Value; 4] {
 #[tokio::test]
 async fn in_paths_and_queries_it_is_refused_or_names_nothing() {
     run(async |app| {
-        let world = World::new(app).await;
+        let world = Fixtures::new(app).await;
         let mut tried = 0;
         for operation in operations().iter().filter(|it| !it.is_signed()) {
-            let caller = world.caller(app, operation);
+            let caller = world.client_for(app, operation);
             for text in TEXTS.map(encoded) {
                 let in_path = parameters(operation, "path")
                     .map(|name| operation.path.replace(&format!("{{{name}}}"), &text));
@@ -66,7 +66,7 @@ async fn in_paths_and_queries_it_is_refused_or_names_nothing() {
                     };
                     let path = world.path(&named);
                     let answer = caller.send(&named.method, &path, world.body(operation)).await;
-                    is_no_failure_of_ours(&format!("{} {path}", named.method), &answer);
+                    assert_no_server_error(&format!("{} {path}", named.method), &answer);
                     tried += 1;
                 }
             }
@@ -79,18 +79,19 @@ async fn in_paths_and_queries_it_is_refused_or_names_nothing() {
 #[tokio::test]
 async fn in_bodies_it_is_refused() {
     run(async |app| {
-        let world = World::new(app).await;
+        let world = Fixtures::new(app).await;
         let mut tried = 0;
-        let readers = operations().into_iter().filter(|it| it.reads_a_body() && !it.is_signed());
+        let readers =
+            operations().into_iter().filter(|it| it.has_request_body() && !it.is_signed());
         for operation in readers {
-            let caller = world.caller(app, &operation);
+            let caller = world.client_for(app, &operation);
             for field in fields(&operation) {
                 for value in TEXTS.iter().flat_map(|text| shapes(text)) {
                     let mut body: Value = serde_json::from_str(&world.body(&operation)).unwrap();
                     body[&field] = value;
                     let path = world.path(&operation);
                     let answer = caller.send(&operation.method, &path, body.to_string()).await;
-                    is_no_failure_of_ours(&format!("{} {path} {body}", operation.method), &answer);
+                    assert_no_server_error(&format!("{} {path} {body}", operation.method), &answer);
                     tried += 1;
                 }
             }
@@ -103,19 +104,20 @@ async fn in_bodies_it_is_refused() {
 #[tokio::test]
 async fn in_headers_it_is_refused_or_not_kept() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         // Bytes that HTTP takes in a header's value, and Postgres in no text.
         let odd = "caf\u{e9}\u{ff}";
         for name in ["user-agent", "origin", "x-request-id", "x-forwarded-for", "accept-language"] {
             let request =
-                json!({ "email": ann.email, "password": crate::support::people::PASSWORD });
-            let answer = app.anon().with(name, odd).post("/api/auth/sign-in/email", request).await;
-            is_no_failure_of_ours(name, &answer);
+                json!({ "email": ann.email, "password": crate::support::accounts::PASSWORD });
+            let answer =
+                app.anonymous().with(name, odd).post("/api/auth/sign-in/email", request).await;
+            assert_no_server_error(name, &answer);
         }
         for name in ["idempotency-key", "x-api-key", "authorization", "cookie", "user-agent"] {
             let made = app.session(&ann.cookie).with(name, odd);
             let answer = made.post("/api/user/organizations", json!({ "name": "x" })).await;
-            is_no_failure_of_ours(name, &answer);
+            assert_no_server_error(name, &answer);
         }
     })
     .await;
@@ -129,8 +131,8 @@ async fn with_each_replaced(app: &TestApp, event: &Value, values: &[Value]) -> u
         for value in values {
             let mut broken = event.clone();
             *broken.pointer_mut(pointer).unwrap() = value.clone();
-            let answer = app.stripe(&broken).await;
-            is_no_failure_of_ours(&format!("{pointer} = {value}"), &answer);
+            let answer = app.send_stripe_event(&broken).await;
+            assert_no_server_error(&format!("{pointer} = {value}"), &answer);
         }
     }
     pointers.len()
@@ -163,19 +165,19 @@ async fn in_a_signed_event_it_is_a_422_where_it_is_needed_and_passed_over_elsewh
                 // An invoice would be what the payment is known by.
                 broken["data"]["object"].as_object_mut().unwrap().remove("invoice");
             }
-            let answer = app.stripe(&broken).await.has_failed(422, "validation_error");
+            let answer = app.send_stripe_event(&broken).await.assert_error(422, "validation_error");
             let path = &answer.body["issues"][0]["path"];
             assert_eq!(*path, json!(["data", "object", place]));
         }
         for created in [json!(i64::MIN), json!(-300_000_000_000_i64), json!(i64::MAX), json!(1.5)] {
             let mut broken = event.clone();
             broken["created"] = created;
-            let answer = app.stripe(&broken).await.has_failed(422, "validation_error");
-            assert_eq!(answer.refused_fields(), ["created"]);
+            let answer = app.send_stripe_event(&broken).await.assert_error(422, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["created"]);
         }
         let values = [json!("a\u{0}b"), json!(i64::MIN), json!(i64::MAX), json!(1e300), json!([])];
         assert!(with_each_replaced(app, &event, &values).await > 20);
-        let invoice = crate::support::stripe::paid("evt_2", "acme");
+        let invoice = crate::support::stripe::invoice_paid("evt_2", "acme");
         assert!(with_each_replaced(app, &invoice, &values).await > 10);
     })
     .await;
@@ -183,7 +185,7 @@ async fn in_a_signed_event_it_is_a_422_where_it_is_needed_and_passed_over_elsewh
 
 #[test]
 fn in_a_file_of_keys_it_is_refused_by_its_line() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let line = json!({ "org_id": "acme", "key": "sk_old_0123456789", "name": "old",
                        "scopes": ["*"], "expires_at": "2036-01-01T00:00:00Z" });
     for field in ["org_id", "key", "name", "scopes", "expires_at"] {
@@ -202,7 +204,7 @@ fn in_a_file_of_keys_it_is_refused_by_its_line() {
 #[test]
 fn on_the_command_line_it_is_refused() {
     use std::os::unix::ffi::OsStrExt;
-    let place = Place::new();
+    let place = WorkDir::new();
     let odd = std::ffi::OsStr::from_bytes(b"a\xff\x01b");
     for arguments in [["org", "create"], ["org", "suspend"], ["key", "check"], ["org", "rotate"]] {
         let done = place.command(&[]).args(arguments).arg(odd).output().unwrap();

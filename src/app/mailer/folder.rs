@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::config::ownership;
 
 /// Tells unfinished files apart.
-static WRITTEN: AtomicU64 = AtomicU64::new(0);
+static FILE_COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// A folder for mail.
 pub(super) struct MailFolder(PathBuf);
@@ -36,8 +36,8 @@ impl MailFolder {
     ///
     /// # Errors
     /// The file system's own.
-    pub(super) async fn try_out(&self) -> io::Result<()> {
-        let path = self.keep(Uuid::nil(), Vec::new()).await?;
+    pub(super) async fn check_writable(&self) -> io::Result<()> {
+        let path = self.store(Uuid::nil(), Vec::new()).await?;
         fs::remove_file(path)
     }
 
@@ -45,7 +45,7 @@ impl MailFolder {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn look(&self) -> io::Result<()> {
+    pub(super) fn check_access(&self) -> io::Result<()> {
         let there = self.0.ancestors().find(|folder| folder.symlink_metadata().is_ok());
         let there = there.unwrap_or(Path::new("."));
         if !fs::metadata(there)?.is_dir() {
@@ -58,7 +58,7 @@ impl MailFolder {
     ///
     /// # Errors
     /// The file system's own.
-    pub(super) async fn keep(&self, id: Uuid, mail: Vec<u8>) -> io::Result<PathBuf> {
+    pub(super) async fn store(&self, id: Uuid, mail: Vec<u8>) -> io::Result<PathBuf> {
         let folder = self.0.clone();
         let written = spawn_blocking(move || write(&folder, id, &mail)).await;
         written.map_err(io::Error::other)?
@@ -74,9 +74,9 @@ fn write(folder: &Path, id: Uuid, mail: &[u8]) -> io::Result<PathBuf> {
     let named = |error| io::Error::other(format!("{}: {error}", folder.display()));
     // Whoever may write here can take a mail away or put one there, and not read any: so may a
     // group that the folder was given to, as volumes of containers are.
-    ownership::check(&fs::metadata(folder)?, ownership::NOT_EVERYBODY_S).map_err(named)?;
+    ownership::check_file(&fs::metadata(folder)?, ownership::NOT_EVERYBODY_S).map_err(named)?;
     let path = folder.join(format!("{id}.eml"));
-    let nth = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let nth = FILE_COUNTER.fetch_add(1, Ordering::Relaxed);
     let unfinished = folder.join(format!(".{id}.{}.{nth}", std::process::id()));
     let written = write_new(&unfinished, mail).and_then(|()| fs::rename(&unfinished, &path));
     if written.is_err() {
@@ -105,7 +105,7 @@ mod tests {
     async fn only_the_owner_reads_mail() {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = MailFolder::within(&dir.path().join("data"));
-        let path = folder.keep(Uuid::from_u128(7), b"mail".to_vec()).await.expect("kept");
+        let path = folder.store(Uuid::from_u128(7), b"mail".to_vec()).await.expect("kept");
         assert_eq!(fs::read(&path).expect("there"), b"mail");
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(&dir.path().join("data/mail")), 0o700);
@@ -117,7 +117,7 @@ mod tests {
         let folder = MailFolder::within(dir.path());
         let path = dir.path().join("mail");
         fs::create_dir(&path).expect("made");
-        let keep = async || folder.keep(Uuid::from_u128(7), b"mail".to_vec()).await;
+        let keep = async || folder.store(Uuid::from_u128(7), b"mail".to_vec()).await;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("opened");
         let refused = keep().await.expect_err("refused");
         assert!(refused.to_string().contains("chmod o-w"), "{refused}");
@@ -139,8 +139,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = MailFolder::within(dir.path());
         let id = Uuid::from_u128(7);
-        let first = folder.keep(id, b"first".to_vec()).await.expect("kept");
-        let second = folder.keep(id, b"second".to_vec()).await.expect("kept");
+        let first = folder.store(id, b"first".to_vec()).await.expect("kept");
+        let second = folder.store(id, b"second".to_vec()).await.expect("kept");
         assert_eq!(first, second);
         assert_eq!(fs::read(&second).expect("there"), b"second");
         assert_eq!(fs::read_dir(dir.path().join("mail")).expect("there").count(), 1);
@@ -152,7 +152,7 @@ mod tests {
         let id = Uuid::from_u128(7);
         fs::create_dir_all(dir.path().join(format!("mail/{id}.eml/in the way"))).expect("made");
         let folder = MailFolder::within(dir.path());
-        folder.keep(id, b"mail".to_vec()).await.expect_err("refused");
+        folder.store(id, b"mail".to_vec()).await.expect_err("refused");
         assert_eq!(fs::read_dir(dir.path().join("mail")).expect("there").count(), 1);
     }
 }

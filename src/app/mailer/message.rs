@@ -11,7 +11,7 @@ use lettre::message::{Body, Mailbox, Message, MultiPart, SinglePart};
 use uuid::Uuid;
 
 /// The longest line that a mail may have.
-const LONGEST_LINE: usize = 998;
+const MAX_LINE_LENGTH: usize = 998;
 
 /// One mail. It can not be printed: what it says may open an account.
 pub struct Mail<'a> {
@@ -34,7 +34,7 @@ impl Mail<'_> {
     ///
     /// # Errors
     /// Where `to` is no address.
-    pub(super) fn message(
+    pub(super) fn build_message(
         &self,
         from: &Mailbox,
     ) -> Result<Message, Box<dyn StdError + Send + Sync>> {
@@ -48,7 +48,7 @@ impl Mail<'_> {
             .subject(self.subject)
             .date(self.written_at)
             .message_id(Some(format!("<{}@{}>", self.id, from.email.domain())))
-            .raw_header(automatic())
+            .raw_header(auto_submitted_header())
             .multipart(
                 MultiPart::alternative()
                     .singlepart(part(ContentType::TEXT_PLAIN, self.text))
@@ -59,19 +59,19 @@ impl Mail<'_> {
 }
 
 /// Keeps holiday notices and other machines from answering.
-fn automatic() -> HeaderValue {
+fn auto_submitted_header() -> HeaderValue {
     let name = HeaderName::new_from_ascii_str("Auto-Submitted");
     HeaderValue::new(name, "auto-generated".to_owned())
 }
 
 fn part(content_type: ContentType, text: &str) -> SinglePart {
-    SinglePart::builder().header(content_type).body(encoded(text))
+    SinglePart::builder().header(content_type).body(encode_body(text))
 }
 
 /// The text as it is where a mail may hold it so: a link in a file can then be copied.
-fn encoded(text: &str) -> Body {
+fn encode_body(text: &str) -> Body {
     let is_plain = |line: &str| {
-        line.len() <= LONGEST_LINE
+        line.len() <= MAX_LINE_LENGTH
             && line.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
     };
     if !text.lines().all(is_plain) {
@@ -98,7 +98,7 @@ mod tests {
 
     fn written(mail: &Mail<'_>) -> Result<String, String> {
         let from = "Tenantry <no-reply@example.com>".parse().expect("a mailbox");
-        let message = mail.message(&from).map_err(|error| error.to_string())?;
+        let message = mail.build_message(&from).map_err(|error| error.to_string())?;
         Ok(String::from_utf8(message.formatted()).expect("text"))
     }
 
@@ -147,9 +147,9 @@ mod tests {
 
     #[test]
     fn text_that_a_mail_can_not_hold_as_it_is_is_encoded() {
-        for text in ["Grüße", &"x".repeat(LONGEST_LINE + 1)] {
-            assert_ne!(encoded(text).encoding(), ContentTransferEncoding::SevenBit);
+        for text in ["Grüße", &"x".repeat(MAX_LINE_LENGTH + 1)] {
+            assert_ne!(encode_body(text).encoding(), ContentTransferEncoding::SevenBit);
         }
-        assert_eq!(encoded("a\nb").into_vec(), b"a\r\nb\r\n");
+        assert_eq!(encode_body("a\nb").into_vec(), b"a\r\nb\r\n");
     }
 }

@@ -22,17 +22,17 @@ pub use crate::app::mailer::message::Mail;
 use crate::config::mail::MailSettings;
 
 /// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a mail may take from the first packet to the last: the connection has no other limit.
-const WHOLE: Duration = Duration::from_secs(30);
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends mail.
 pub struct Mailer {
     from: Mailbox,
-    way: Way,
+    transport: Transport,
 }
 
-enum Way {
+enum Transport {
     Smtp(AsyncSmtpTransport<Tokio1Executor>),
     Folder(MailFolder),
 }
@@ -48,7 +48,7 @@ pub enum Delivery {
 
 /// Where mail would go.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reached {
+pub enum MailDestination {
     /// To an SMTP server, which took our greeting and our password.
     Smtp,
     /// To files in this folder.
@@ -71,10 +71,10 @@ impl Mailer {
     #[must_use]
     pub fn new(settings: &MailSettings, data_dir: &Path) -> Self {
         let way = match &settings.smtp {
-            Some(smtp) => Way::Smtp(smtp.builder().timeout(Some(CONNECT)).build()),
-            None => Way::Folder(MailFolder::within(data_dir)),
+            Some(smtp) => Transport::Smtp(smtp.builder().timeout(Some(CONNECT_TIMEOUT)).build()),
+            None => Transport::Folder(MailFolder::within(data_dir)),
         };
-        Self { from: settings.from.clone(), way }
+        Self { from: settings.from.clone(), transport: way }
     }
 
     /// Sends `mail` and answers within half a minute; the same mail sent again has the same
@@ -84,14 +84,14 @@ impl Mailer {
     /// [`MailError::Permanent`] where another try is no use, [`MailError::Transient`] where it may
     /// be. After the latter the mail may have been sent all the same: its answer may be what broke.
     pub async fn send(&self, mail: &Mail<'_>) -> Result<Delivery, MailError> {
-        let message = mail.message(&self.from).map_err(MailError::Permanent)?;
-        match &self.way {
-            Way::Smtp(smtp) => match timeout(WHOLE, smtp.send(message)).await {
+        let message = mail.build_message(&self.from).map_err(MailError::Permanent)?;
+        match &self.transport {
+            Transport::Smtp(smtp) => match timeout(SEND_TIMEOUT, smtp.send(message)).await {
                 Ok(Ok(_)) => Ok(Delivery::Smtp),
-                Ok(Err(error)) => Err(sorted(error)),
+                Ok(Err(error)) => Err(classify(error)),
                 Err(late) => Err(MailError::Transient(late.into())),
             },
-            Way::Folder(folder) => match folder.keep(mail.id, message.formatted()).await {
+            Transport::Folder(folder) => match folder.store(mail.id, message.formatted()).await {
                 Ok(path) => Ok(Delivery::File(path)),
                 Err(error) => Err(MailError::Transient(error.into())),
             },
@@ -104,11 +104,11 @@ impl Mailer {
     ///
     /// # Errors
     /// The folder, and the file system's own words.
-    pub async fn try_out(&self) -> Result<(), (PathBuf, io::Error)> {
-        match &self.way {
-            Way::Smtp(_) => Ok(()),
-            Way::Folder(folder) => {
-                folder.try_out().await.map_err(|error| (folder.path().to_owned(), error))
+    pub async fn check_writable(&self) -> Result<(), (PathBuf, io::Error)> {
+        match &self.transport {
+            Transport::Smtp(_) => Ok(()),
+            Transport::Folder(folder) => {
+                folder.check_writable().await.map_err(|error| (folder.path().to_owned(), error))
             }
         }
     }
@@ -117,16 +117,16 @@ impl Mailer {
     ///
     /// # Errors
     /// [`MailError::Transient`] where the server does not answer, or not as it should.
-    pub async fn reach(&self) -> Result<Reached, MailError> {
-        match &self.way {
-            Way::Smtp(smtp) => match timeout(CONNECT, smtp.test_connection()).await {
-                Ok(Ok(true)) => Ok(Reached::Smtp),
+    pub async fn check_connection(&self) -> Result<MailDestination, MailError> {
+        match &self.transport {
+            Transport::Smtp(smtp) => match timeout(CONNECT_TIMEOUT, smtp.test_connection()).await {
+                Ok(Ok(true)) => Ok(MailDestination::Smtp),
                 Ok(Ok(false)) => Err(MailError::Transient("it hung up".into())),
                 Ok(Err(error)) => Err(MailError::Transient(error.into())),
                 Err(late) => Err(MailError::Transient(late.into())),
             },
-            Way::Folder(folder) => match folder.look() {
-                Ok(()) => Ok(Reached::Folder(folder.path().to_owned())),
+            Transport::Folder(folder) => match folder.check_access() {
+                Ok(()) => Ok(MailDestination::Folder(folder.path().to_owned())),
                 Err(error) => Err(MailError::Transient(error.into())),
             },
         }
@@ -135,7 +135,7 @@ impl Mailer {
 
 /// Tells a recipient that can not be mailed from everything else that may be mended: a limit that
 /// was reached, a block, our password, our own address.
-fn sorted(error: SmtpError) -> MailError {
+fn classify(error: SmtpError) -> MailError {
     // The address is not ASCII, and the server takes no such addresses.
     let is_untakable = error.is_client() && error.to_string().contains("SMTPUTF8");
     let words = error.source().map(ToString::to_string).unwrap_or_default();
@@ -275,7 +275,7 @@ mod tests {
         let url = format!("smtp://{}", listener.local_addr().expect("bound"));
         let start = tokio::time::Instant::now();
         assert!(matches!(refusal(&url, "a@example.com").await, MailError::Transient(_)));
-        assert!(start.elapsed() <= WHOLE + Duration::from_secs(1));
+        assert!(start.elapsed() <= SEND_TIMEOUT + Duration::from_secs(1));
     }
 
     #[tokio::test]

@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 use crate::commands::Failure;
 
 /// Numbers that no two requests of this process share.
-static NUMBER: AtomicU64 = AtomicU64::new(0);
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 /// How many client addresses the proxy that we play says there are: so many that no limit for one
 /// address is reached, and few enough that they come again.
-const ADDRESSES: u64 = 4096;
+const ADDRESS_COUNT: u64 = 4096;
 
 /// A request, to be sent any number of times.
 #[derive(Clone)]
@@ -59,9 +59,9 @@ impl Request {
     fn write(&self, text: &mut String) {
         text.clear();
         text.push_str(&self.head);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         if self.is_forwarded {
-            let address = number % ADDRESSES;
+            let address = number % ADDRESS_COUNT;
             let _ = write!(text, "x-forwarded-for: 10.0.{}.{}\r\n", address / 256, address % 256);
         }
         match &self.body {
@@ -93,7 +93,7 @@ impl Client {
     ///
     /// # Errors
     /// Those of the connection; an answer with another status than the request has to get.
-    pub(super) async fn ask(&mut self, request: &Request) -> Result<&[u8], Failure> {
+    pub(super) async fn execute(&mut self, request: &Request) -> Result<&[u8], Failure> {
         request.write(&mut self.sent);
         self.send().await?;
         let (status, body) = self.receive().await?;
@@ -102,8 +102,8 @@ impl Client {
             return Ok(body);
         }
         let line = request.head.lines().next().unwrap_or_default();
-        let told = String::from_utf8_lossy(body);
-        Err(Failure::Refused(format!("{line} was answered {status}: {told}")))
+        let text = String::from_utf8_lossy(body);
+        Err(Failure::Message(format!("{line} was answered {status}: {text}")))
     }
 
     async fn send(&self) -> io::Result<()> {
@@ -124,7 +124,7 @@ impl Client {
         self.received.clear();
         let mut part = [0; 4096];
         loop {
-            if let Some((status, body)) = read_head(&self.received)?
+            if let Some((status, body)) = parse_head(&self.received)?
                 && self.received.len() >= body.end
             {
                 return Ok((status, body));
@@ -141,7 +141,7 @@ impl Client {
 }
 
 /// The status of an answer and where its body is, once its head is there.
-fn read_head(received: &[u8]) -> io::Result<Option<(u16, Range<usize>)>> {
+fn parse_head(received: &[u8]) -> io::Result<Option<(u16, Range<usize>)>> {
     let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
     };
@@ -166,10 +166,10 @@ mod tests {
     #[test]
     fn an_answer_is_whole_when_its_body_is() {
         let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\nx: y\r\n\r\nok";
-        let (status, body) = read_head(answer).unwrap().unwrap();
+        let (status, body) = parse_head(answer).unwrap().unwrap();
         assert_eq!((status, &answer[body]), (201, &b"ok"[..]));
-        assert!(read_head(&answer[..30]).unwrap().is_none());
-        assert!(read_head(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        assert!(parse_head(&answer[..30]).unwrap().is_none());
+        assert!(parse_head(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 
     #[test]

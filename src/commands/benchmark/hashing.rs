@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::thread::{self, ScopedJoinHandle, available_parallelism};
 use std::time::Instant;
 
-use super::load::{Measured, Span, Watch};
+use super::load::{LatencyRecorder, Measurement, MeasurementWindow};
 use crate::app::password_hash::{StoredHash, create, new_blocks};
 use crate::commands::Failure;
 use crate::entropy::SystemEntropy;
@@ -20,7 +20,7 @@ pub(super) fn cores() -> usize {
 ///
 /// # Errors
 /// Internal, should Argon2 not take its parameters.
-pub(super) fn measure(password: &str, span: Span) -> Result<Measured, Failure> {
+pub(super) fn measure(password: &str, span: MeasurementWindow) -> Result<Measurement, Failure> {
     let stored = create(&mut new_blocks(), &secret(password), &SystemEntropy)?;
     let micros = thread::scope(|scope| {
         let hash = || hash(password, &stored, span);
@@ -29,19 +29,19 @@ pub(super) fn measure(password: &str, span: Span) -> Result<Measured, Failure> {
         let done = done.map(|it| it.map_err(|_| Error::internal("a hashing thread panicked"))?);
         done.collect::<Result<Vec<_>>>()
     });
-    Ok(Measured::new(micros?.concat(), span.window))
+    Ok(Measurement::new(micros?.concat(), span.duration))
 }
 
-fn hash(password: &str, stored: &str, span: Span) -> Result<Vec<u32>> {
+fn hash(password: &str, stored: &str, span: MeasurementWindow) -> Result<Vec<u32>> {
     let (mut blocks, password) = (new_blocks(), secret(password));
     let stored = StoredHash::parse(stored)?;
-    let mut watch = Watch::start(span);
+    let mut watch = LatencyRecorder::start(span);
     loop {
         let began = Instant::now();
-        if !stored.is_of(&mut blocks, &password)? {
+        if !stored.matches(&mut blocks, &password)? {
             return Err(Error::internal("a hash is not of its password"));
         }
-        if !watch.note(began) {
+        if !watch.record(began) {
             return Ok(watch.micros());
         }
     }

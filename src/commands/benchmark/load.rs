@@ -11,23 +11,23 @@ use crate::commands::Failure;
 
 /// How long something is done.
 #[derive(Clone, Copy)]
-pub(super) struct Span {
+pub(super) struct MeasurementWindow {
     /// First, without being measured.
     pub(super) warm_up: Duration,
     /// Then, measured.
-    pub(super) window: Duration,
+    pub(super) duration: Duration,
 }
 
 /// What came of one measurement.
 #[derive(Clone, Default)]
-pub(super) struct Measured {
+pub(super) struct Measurement {
     /// How many were done a second.
     pub(super) per_second: f64,
     /// How long each took, in microseconds, the shortest first.
     pub(super) micros: Vec<u32>,
 }
 
-impl Measured {
+impl Measurement {
     /// From how long each took of those that ended within the window.
     pub(super) fn new(mut micros: Vec<u32>, window: Duration) -> Self {
         micros.sort_unstable();
@@ -44,21 +44,21 @@ impl Measured {
 }
 
 /// Notes what ends within a window.
-pub(super) struct Watch {
+pub(super) struct LatencyRecorder {
     begin: Instant,
     end: Instant,
     micros: Vec<u32>,
 }
 
-impl Watch {
+impl LatencyRecorder {
     /// A watch of a span that begins now.
-    pub(super) fn start(span: Span) -> Self {
+    pub(super) fn start(span: MeasurementWindow) -> Self {
         let begin = Instant::now() + span.warm_up;
-        Self { begin, end: begin + span.window, micros: Vec::new() }
+        Self { begin, end: begin + span.duration, micros: Vec::new() }
     }
 
     /// Notes what began then and ends now; whether the span goes on.
-    pub(super) fn note(&mut self, began: Instant) -> bool {
+    pub(super) fn record(&mut self, began: Instant) -> bool {
         let ended = Instant::now();
         if ended >= self.begin && ended < self.end {
             let took = ended.duration_since(began).as_micros();
@@ -77,60 +77,60 @@ impl Watch {
 ///
 /// # Errors
 /// The first answer that is not what it has to be: then nothing was measured.
-pub(super) async fn drive(
+pub(super) async fn run_load(
     address: SocketAddr,
     requests: Vec<Request>,
-    span: Span,
-) -> Result<Measured, Failure> {
+    span: MeasurementWindow,
+) -> Result<Measurement, Failure> {
     let mut clients = Vec::with_capacity(requests.len());
     for request in requests {
         clients.push((Client::connect(address).await?, request));
     }
-    let mut driving = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for (mut client, request) in clients {
-        let mut watch = Watch::start(span);
-        driving.spawn(async move {
+        let mut watch = LatencyRecorder::start(span);
+        tasks.spawn(async move {
             loop {
                 let began = Instant::now();
-                client.ask(&request).await?;
-                if !watch.note(began) {
+                client.execute(&request).await?;
+                if !watch.record(began) {
                     return Ok::<_, Failure>(watch.micros());
                 }
             }
         });
     }
     let mut micros = Vec::new();
-    while let Some(done) = driving.join_next().await {
+    while let Some(done) = tasks.join_next().await {
         micros.extend(done.map_err(std::io::Error::from)??);
     }
-    Ok(Measured::new(micros, span.window))
+    Ok(Measurement::new(micros, span.duration))
 }
 
 /// Sends each request once, over so many connections; the bodies of the answers, in no order.
 ///
 /// # Errors
 /// The first answer that is not what it has to be.
-pub(super) async fn ask_all(
+pub(super) async fn execute_all(
     address: SocketAddr,
     requests: Vec<Request>,
     connections: usize,
 ) -> Result<Vec<Vec<u8>>, Failure> {
     let requests = Arc::new(std::sync::Mutex::new(requests));
-    let mut asking = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for _ in 0..connections {
         let mut client = Client::connect(address).await?;
         let requests = Arc::clone(&requests);
         let next = move || requests.lock().ok()?.pop();
-        asking.spawn(async move {
+        tasks.spawn(async move {
             let mut bodies = Vec::new();
             while let Some(request) = next() {
-                bodies.push(client.ask(&request).await?.to_vec());
+                bodies.push(client.execute(&request).await?.to_vec());
             }
             Ok::<_, Failure>(bodies)
         });
     }
     let mut bodies = Vec::new();
-    while let Some(done) = asking.join_next().await {
+    while let Some(done) = tasks.join_next().await {
         bodies.extend(done.map_err(std::io::Error::from)??);
     }
     Ok(bodies)
@@ -143,10 +143,10 @@ mod tests {
     #[test]
     fn half_took_the_median_at_most_and_nearly_all_the_99th() {
         let measured =
-            Measured::new((1..=200).map(|it| it * 1000).collect(), Duration::from_secs(2));
+            Measurement::new((1..=200).map(|it| it * 1000).collect(), Duration::from_secs(2));
         assert!((measured.per_second - 100.0).abs() < f64::EPSILON);
         assert!((measured.percentile(50) - 101.0).abs() < f64::EPSILON);
         assert!((measured.percentile(99) - 199.0).abs() < f64::EPSILON);
-        assert!(Measured::default().percentile(99).abs() < f64::EPSILON);
+        assert!(Measurement::default().percentile(99).abs() < f64::EPSILON);
     }
 }

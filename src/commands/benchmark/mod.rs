@@ -15,34 +15,34 @@
 //! of two neighbours. What else the machine does meanwhile falls on both.
 
 pub mod bare;
+mod cases;
 mod client;
+mod environment;
 mod hashing;
 mod load;
 mod pgbench;
-mod place;
 mod recorder;
 mod report;
 mod script;
 mod server;
-mod subjects;
 
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::cases::{BenchmarkCase, Setup};
 use self::client::{Client, Request};
-use self::load::Span;
-use self::place::Place;
-use self::report::{Report, Start};
+use self::environment::BenchmarkEnvironment;
+use self::load::MeasurementWindow;
+use self::report::{Report, ServerStart};
 use self::server::Server;
-use self::subjects::{Setup, Subject};
-use crate::commands::{Failure, say};
+use crate::commands::{Failure, print};
 
 /// How often a server is started to see how long that takes.
-const STARTS: usize = 5;
+const SERVER_STARTS: usize = 5;
 
 /// How long to measure.
-pub struct Options {
+pub struct BenchmarkOptions {
     /// How many seconds each measurement takes, after a third of that to warm up.
     pub seconds: f64,
     /// How often each is done.
@@ -53,14 +53,14 @@ pub struct Options {
 ///
 /// # Errors
 /// What keeps it from measuring: no Postgres, an answer that is not what it has to be, a signal.
-pub fn run(options: &Options) -> Result<(), Failure> {
+pub fn run(options: &BenchmarkOptions) -> Result<(), Failure> {
     let window = Duration::try_from_secs_f64(options.seconds).unwrap_or_default();
     if window.is_zero() || options.rounds == 0 {
-        return Err(Failure::Refused("there is nothing to measure in no time".to_owned()));
+        return Err(Failure::Message("there is nothing to measure in no time".to_owned()));
     }
-    let span = Span { warm_up: window / 3, window };
+    let span = MeasurementWindow { warm_up: window / 3, duration: window };
     let load = report::load_average();
-    let place = Place::make()?;
+    let place = BenchmarkEnvironment::create()?;
     let mut report = Report::new(load, place.cluster.version());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let measured = runtime.block_on(async {
@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             measured = measure(&place, span, options.rounds, &mut report) => measured,
-            stopped = stopped(interrupt, terminate) => stopped,
+            stopped = wait_for_signal(interrupt, terminate) => stopped,
         }
     });
     // Whatever is still under way uses the place.
@@ -80,24 +80,24 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn measure(
-    place: &Place,
-    span: Span,
+    place: &BenchmarkEnvironment,
+    span: MeasurementWindow,
     rounds: usize,
     report: &mut Report,
 ) -> Result<(), Failure> {
     let mut starts = Vec::new();
-    for _ in 1..STARTS {
-        let (server, start) = start(place).await?;
+    for _ in 1..SERVER_STARTS {
+        let (server, start) = start_server(place).await?;
         starts.push(start);
         server.stop()?;
     }
-    let (server, last) = start(place).await?;
+    let (server, last) = start_server(place).await?;
     starts.push(last);
     report.starts = starts;
-    let setup = Setup::make(place, server).await?;
-    say(&estimate(span, rounds))?;
+    let setup = Setup::create(place, server).await?;
+    print(&estimate(span, rounds))?;
     for round in 0..rounds {
-        for subject in Subject::ALL {
+        for subject in BenchmarkCase::ALL {
             if let Some(measured) = setup.measure(subject, round, span).await? {
                 report.add(subject, measured);
             }
@@ -105,30 +105,30 @@ async fn measure(
     }
     report.memory_after = setup.server.memory();
     setup.server.stop()?;
-    say(&report.to_string())
+    print(&report.to_string())
 }
 
 /// Starts a server on the migrated database, and asks until it is ready.
-async fn start(place: &Place) -> Result<(Server, Start), Failure> {
+async fn start_server(place: &BenchmarkEnvironment) -> Result<(Server, ServerStart), Failure> {
     let began = Instant::now();
     let server = place.start_server()?;
     let mut client = Client::connect(server.address).await?;
-    client.ask(&Request::bare("/health/ready")).await?;
-    let start = Start { took: began.elapsed(), memory: server.memory() };
+    client.execute(&Request::bare("/health/ready")).await?;
+    let start = ServerStart { duration: began.elapsed(), memory: server.memory() };
     Ok((server, start))
 }
 
-fn estimate(span: Span, rounds: usize) -> String {
-    let each = (span.warm_up + span.window).as_secs_f64();
-    let times = f64::from(u32::try_from(rounds * Subject::ALL.len()).unwrap_or(u32::MAX));
+fn estimate(span: MeasurementWindow, rounds: usize) -> String {
+    let each = (span.warm_up + span.duration).as_secs_f64();
+    let times = f64::from(u32::try_from(rounds * BenchmarkCase::ALL.len()).unwrap_or(u32::MAX));
     format!("measuring for about {:.0} seconds\n\n", each * times)
 }
 
 /// Ctrl-C and SIGTERM, so that nothing is left behind.
-async fn stopped(mut interrupt: Signal, mut terminate: Signal) -> Result<(), Failure> {
+async fn wait_for_signal(mut interrupt: Signal, mut terminate: Signal) -> Result<(), Failure> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    Err(Failure::Refused("stopped".to_owned()))
+    Err(Failure::Message("stopped".to_owned()))
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::environment::BenchmarkEnvironment;
 use super::hashing::cores;
-use super::load::{Measured, Span};
-use super::place::Place;
+use super::load::{Measurement, MeasurementWindow};
 use super::script::Recording;
 use crate::commands::Failure;
 
 /// How many numbers one run may use, for each client.
-const NUMBERS: usize = 1_000_000;
+const NUMBERS_PER_RUN: usize = 1_000_000;
 
 /// A script, ready to run.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub(super) struct Pgbench {
 
 impl Pgbench {
     /// Whether it is installed.
-    pub(super) fn is_there(place: &Place) -> bool {
+    pub(super) fn is_installed(place: &BenchmarkEnvironment) -> bool {
         place.cluster.program("pgbench").is_file()
     }
 
@@ -36,7 +36,7 @@ impl Pgbench {
     /// # Errors
     /// Recordings that do not go together; the file system's own.
     pub(super) fn prepare(
-        place: &Place,
+        place: &BenchmarkEnvironment,
         name: &str,
         recording: &Recording,
         clients: usize,
@@ -52,33 +52,33 @@ impl Pgbench {
     ///
     /// # Errors
     /// What it said where it failed.
-    pub(super) fn run(&self, run: usize, span: Span) -> Result<Measured, Failure> {
-        let whole = (span.warm_up + span.window).as_secs_f64().ceil().max(1.0);
+    pub(super) fn run(&self, run: usize, span: MeasurementWindow) -> Result<Measurement, Failure> {
+        let whole = (span.warm_up + span.duration).as_secs_f64().ceil().max(1.0);
         let _ = fs::remove_dir_all(&self.folder);
         fs::create_dir(&self.folder)?;
-        let said = self.folder.with_extension("log");
+        let log_path = self.folder.with_extension("log");
         let mut command = Command::new(&self.program);
         command.current_dir(&self.folder).args(["--no-vacuum", "--protocol=prepared", "--log"]);
         command.arg(format!("--client={}", self.clients)).arg(format!("--jobs={}", cores()));
         command.arg(format!("--time={whole}")).args(["--log-prefix=run", "-Dstarted=0"]);
-        command.arg(format!("-Dn={}", (run + 1) * NUMBERS)).arg("-f").arg(&self.script);
+        command.arg(format!("-Dn={}", (run + 1) * NUMBERS_PER_RUN)).arg("-f").arg(&self.script);
         command.arg(&self.url).stdin(Stdio::null());
-        let file = File::create(&said)?;
+        let file = File::create(&log_path)?;
         let status = command.stdout(file.try_clone()?).stderr(file).status()?;
         if !status.success() {
-            let told = fs::read_to_string(&said)?;
-            return Err(Failure::Refused(format!("pgbench failed ({status}):\n{told}")));
+            let log_text = fs::read_to_string(&log_path)?;
+            return Err(Failure::Message(format!("pgbench failed ({status}):\n{log_text}")));
         }
         let mut done = Vec::new();
         for file in fs::read_dir(&self.folder)? {
-            done.extend(fs::read_to_string(file?.path())?.lines().filter_map(read_line));
+            done.extend(fs::read_to_string(file?.path())?.lines().filter_map(parse_line));
         }
-        Ok(within(&done, span))
+        Ok(measure_within(&done, span))
     }
 }
 
 /// A transaction of pgbench's log: when it ended, since 1970, and how long it took.
-fn read_line(line: &str) -> Option<(Duration, u32)> {
+fn parse_line(line: &str) -> Option<(Duration, u32)> {
     let mut fields = line.split(' ').skip(2);
     let took = fields.next()?.parse().ok()?;
     let seconds = fields.nth(1)?.parse().ok()?;
@@ -87,14 +87,14 @@ fn read_line(line: &str) -> Option<(Duration, u32)> {
 }
 
 /// What ended within the span, which began with the first transaction.
-fn within(done: &[(Duration, u32)], span: Span) -> Measured {
+fn measure_within(done: &[(Duration, u32)], span: MeasurementWindow) -> Measurement {
     let start = |(ended, took): &(Duration, u32)| {
         ended.saturating_sub(Duration::from_micros(u64::from(*took)))
     };
     let begin = done.iter().map(start).min().unwrap_or_default() + span.warm_up;
-    let counts = |ended: Duration| ended >= begin && ended < begin + span.window;
+    let counts = |ended: Duration| ended >= begin && ended < begin + span.duration;
     let micros = done.iter().filter(|(ended, _)| counts(*ended)).map(|(_, took)| *took).collect();
-    Measured::new(micros, span.window)
+    Measurement::new(micros, span.duration)
 }
 
 #[cfg(test)]
@@ -104,10 +104,10 @@ mod tests {
     #[test]
     fn what_ended_within_the_window_counts() {
         let log = "0 1 500000 0 100 500000\n1 1 700000 0 100 900000\n0 2 700000 0 101 200000\n";
-        let done: Vec<_> = log.lines().filter_map(read_line).collect();
+        let done: Vec<_> = log.lines().filter_map(parse_line).collect();
         let half = Duration::from_millis(500);
         // It began at 100.0, so the window is from 100.5 to 101.0.
-        let measured = within(&done, Span { warm_up: half, window: half });
+        let measured = measure_within(&done, MeasurementWindow { warm_up: half, duration: half });
         assert_eq!(measured.micros, [500_000, 700_000]);
     }
 }

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use super::client::{Client, Request};
-use super::place::Place;
+use super::environment::BenchmarkEnvironment;
 use super::server::Server;
 use crate::commands::Failure;
 
@@ -15,7 +15,7 @@ const ATTEMPTS: usize = 10;
 
 /// A statement and what was sent with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Sent {
+pub(super) struct Statement {
     /// The statement, with `$1` for the first value.
     pub(super) sql: String,
     /// The values as text; `None` is null.
@@ -34,7 +34,7 @@ impl Recorder {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub(super) async fn start(place: &Place) -> Result<Self, Failure> {
+    pub(super) async fn start(place: &BenchmarkEnvironment) -> Result<Self, Failure> {
         let server = place.start_recorded()?;
         let client = Client::connect(server.address).await?;
         Ok(Self { server, client, log: place.cluster.log() })
@@ -45,25 +45,28 @@ impl Recorder {
     ///
     /// # Errors
     /// An answer that is not what it has to be; a request that never says the same twice.
-    pub(super) async fn record(&mut self, request: &Request) -> Result<[Vec<Sent>; 2], Failure> {
-        let mut last = self.once(request).await?;
+    pub(super) async fn record(
+        &mut self,
+        request: &Request,
+    ) -> Result<[Vec<Statement>; 2], Failure> {
+        let mut last = self.record_once(request).await?;
         for _ in 0..ATTEMPTS {
-            let next = self.once(request).await?;
+            let next = self.record_once(request).await?;
             if shape(&next) == shape(&last) && !next.is_empty() {
                 return Ok([last, next]);
             }
             last = next;
         }
-        Err(Failure::Refused("the statements of a request could not be recorded".to_owned()))
+        Err(Failure::Message("the statements of a request could not be recorded".to_owned()))
     }
 
-    async fn once(&mut self, request: &Request) -> Result<Vec<Sent>, Failure> {
+    async fn record_once(&mut self, request: &Request) -> Result<Vec<Statement>, Failure> {
         let mut log = File::open(&self.log)?;
         log.seek(SeekFrom::End(0))?;
-        self.client.ask(request).await?;
+        self.client.execute(request).await?;
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes)?;
-        Ok(read(&String::from_utf8_lossy(&bytes)))
+        Ok(parse_log(&String::from_utf8_lossy(&bytes)))
     }
 
     /// Ends the server.
@@ -76,31 +79,31 @@ impl Recorder {
 }
 
 /// Which statements they are, and with how many values each.
-pub(super) fn shape(sent: &[Sent]) -> Vec<(&str, usize)> {
+pub(super) fn shape(sent: &[Statement]) -> Vec<(&str, usize)> {
     sent.iter().map(|it| (it.sql.as_str(), it.values.len())).collect()
 }
 
 /// Reads the log of `log_statement = all`. What an entry has more lines for begins with a tab.
-fn read(log: &str) -> Vec<Sent> {
-    let mut sent: Vec<Sent> = Vec::new();
+fn parse_log(log: &str) -> Vec<Statement> {
+    let mut sent: Vec<Statement> = Vec::new();
     for entry in log.replace("\n\t", "\u{1}").lines() {
         let entry = entry.replace('\u{1}', "\n");
-        if let Some((_, said)) = entry.split_once("] LOG:  ") {
-            let executed = said.strip_prefix("execute ").and_then(|it| it.split_once(": "));
-            let sql = executed.map(|(_, sql)| sql).or_else(|| said.strip_prefix("statement: "));
-            sent.extend(sql.map(|sql| Sent { sql: sql.to_owned(), values: Vec::new() }));
-        } else if let Some((_, said)) = entry.split_once("] DETAIL:  ")
-            && let Some((_, values)) = said.split_once("arameters: ")
+        if let Some((_, message)) = entry.split_once("] LOG:  ") {
+            let executed = message.strip_prefix("execute ").and_then(|it| it.split_once(": "));
+            let sql = executed.map(|(_, sql)| sql).or_else(|| message.strip_prefix("statement: "));
+            sent.extend(sql.map(|sql| Statement { sql: sql.to_owned(), values: Vec::new() }));
+        } else if let Some((_, message)) = entry.split_once("] DETAIL:  ")
+            && let Some((_, values)) = message.split_once("arameters: ")
             && let Some(last) = sent.last_mut()
         {
-            last.values = read_values(values);
+            last.values = parse_values(values);
         }
     }
     sent
 }
 
 /// Reads `$1 = 'it''s', $2 = NULL`.
-fn read_values(text: &str) -> Vec<Option<String>> {
+fn parse_values(text: &str) -> Vec<Option<String>> {
     let mut values = Vec::new();
     let mut rest = text;
     while let Some((_, after)) = rest.split_once(" = ") {
@@ -109,7 +112,7 @@ fn read_values(text: &str) -> Vec<Option<String>> {
             rest = after;
             continue;
         };
-        let (value, after) = read_quoted(quoted);
+        let (value, after) = parse_quoted(quoted);
         values.push(Some(value));
         rest = after;
     }
@@ -117,7 +120,7 @@ fn read_values(text: &str) -> Vec<Option<String>> {
 }
 
 /// The value up to the quote that ends it, and what comes after that.
-fn read_quoted(text: &str) -> (String, &str) {
+fn parse_quoted(text: &str) -> (String, &str) {
     let (mut value, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once('\'') {
         value.push_str(before);
@@ -142,7 +145,7 @@ mod tests {
 
     #[test]
     fn statements_are_read_with_their_values() {
-        let sent = read(LOG);
+        let sent = parse_log(LOG);
         assert_eq!(sent.len(), 2);
         assert_eq!((sent[0].sql.as_str(), sent[0].values.len()), ("BEGIN", 0));
         assert_eq!(sent[1].sql, "insert into a (b, c)\n         values ($1, $2, $3)");

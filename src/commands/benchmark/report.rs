@@ -5,31 +5,31 @@ use std::fmt;
 use std::fs;
 use std::time::Duration;
 
+use super::cases::{BenchmarkCase, FEW_CONNECTIONS, MANY_CONNECTIONS, sign_in_connections};
 use super::hashing::cores;
-use super::load::Measured;
-use super::subjects::{FEW, MANY, Subject, people};
+use super::load::Measurement;
 use crate::clock::{Clock, SystemClock};
-use crate::model::moment;
+use crate::model::timestamp;
 
 /// What is held against what, and the least ratio that it should come to.
-const PAIRS: [(Subject, Subject, f64); 7] = [
-    (Subject::Authenticated(FEW), Subject::Bare(FEW), 0.40),
-    (Subject::Authenticated(MANY), Subject::Bare(MANY), 0.55),
-    (Subject::Authenticated(FEW), Subject::Select(FEW), 0.90),
-    (Subject::Authenticated(MANY), Subject::Select(MANY), 0.90),
-    (Subject::SignUp, Subject::SignUpByPgbench, 0.70),
-    (Subject::MintKey, Subject::MintKeyByPgbench, 0.70),
-    (Subject::SignIn, Subject::Argon2, 0.95),
+const COMPARISONS: [(BenchmarkCase, BenchmarkCase, f64); 7] = [
+    (BenchmarkCase::Authenticated(FEW_CONNECTIONS), BenchmarkCase::Bare(FEW_CONNECTIONS), 0.40),
+    (BenchmarkCase::Authenticated(MANY_CONNECTIONS), BenchmarkCase::Bare(MANY_CONNECTIONS), 0.55),
+    (BenchmarkCase::Authenticated(FEW_CONNECTIONS), BenchmarkCase::Select(FEW_CONNECTIONS), 0.90),
+    (BenchmarkCase::Authenticated(MANY_CONNECTIONS), BenchmarkCase::Select(MANY_CONNECTIONS), 0.90),
+    (BenchmarkCase::SignUp, BenchmarkCase::SignUpByPgbench, 0.70),
+    (BenchmarkCase::MintKey, BenchmarkCase::MintKeyByPgbench, 0.70),
+    (BenchmarkCase::SignIn, BenchmarkCase::Argon2, 0.95),
 ];
 /// How long a start may take, in milliseconds.
-const START: f64 = 100.0;
+const MAX_START_MS: f64 = 100.0;
 /// How much memory an idle server may have, in MiB.
-const MEMORY: f64 = 40.0;
+const MAX_MEMORY_MIB: f64 = 40.0;
 
 /// One start of a server.
-pub(super) struct Start {
+pub(super) struct ServerStart {
     /// Until its first answer.
-    pub(super) took: Duration,
+    pub(super) duration: Duration,
     /// What it then had, in MiB.
     pub(super) memory: Option<f64>,
 }
@@ -46,17 +46,17 @@ pub(super) struct Report {
     load: Option<String>,
     postgres: String,
     /// Servers that were started.
-    pub(super) starts: Vec<Start>,
+    pub(super) starts: Vec<ServerStart>,
     /// What a server had after all that, in MiB.
     pub(super) memory_after: Option<f64>,
-    measured: HashMap<Subject, Vec<Measured>>,
+    measured: HashMap<BenchmarkCase, Vec<Measurement>>,
 }
 
 impl Report {
     /// Nothing yet, on a machine that was so busy before.
     pub(super) fn new(load: Option<String>, postgres: &str) -> Self {
         Self {
-            date: moment::to_text(SystemClock.now()),
+            date: timestamp::format(SystemClock.now()),
             load,
             postgres: postgres.to_owned(),
             starts: Vec::new(),
@@ -66,16 +66,16 @@ impl Report {
     }
 
     /// Adds what a round came to.
-    pub(super) fn add(&mut self, subject: Subject, measured: Measured) {
+    pub(super) fn add(&mut self, subject: BenchmarkCase, measured: Measurement) {
         self.measured.entry(subject).or_default().push(measured);
     }
 
-    fn pair(
+    fn write_comparison(
         &self,
         f: &mut fmt::Formatter<'_>,
-        (subject, beside, budget): (Subject, Subject, f64),
+        (subject, beside, budget): (BenchmarkCase, BenchmarkCase, f64),
     ) -> fmt::Result {
-        let what = format!("{}, beside {}", name(subject), name(beside));
+        let what = format!("{}, beside {}", label(subject), label(beside));
         let (Some(ours), Some(theirs)) = (self.measured.get(&subject), self.measured.get(&beside))
         else {
             return writeln!(
@@ -84,26 +84,26 @@ impl Report {
                  `apt-get install postgresql` has it | | | | | |"
             );
         };
-        let rates = |all: &[Measured]| median(all.iter().map(|it| it.per_second).collect());
+        let rates = |all: &[Measurement]| median(all.iter().map(|it| it.per_second).collect());
         let ratios = ours.iter().zip(theirs).map(|(our, their)| our.per_second / their.per_second);
         let mut ratios: Vec<f64> = ratios.collect();
         ratios.sort_by(f64::total_cmp);
         let ratio = median(ratios.clone());
         let (least, most) = (ratios.first().unwrap_or(&ratio), ratios.last().unwrap_or(&ratio));
-        let (ours_whole, theirs_whole) = (together(ours), together(theirs));
+        let (ours_whole, theirs_whole) = (merge(ours), merge(theirs));
         writeln!(
             f,
             "| {what} | {:.0} : {:.0} | **{ratio:.2}** ({least:.2}–{most:.2}) | {} | {} | \
              ≥ {budget:.2} | {} |",
             rates(ours),
             rates(theirs),
-            both(&ours_whole, &theirs_whole, 50),
-            both(&ours_whole, &theirs_whole, 99),
-            if ratio.is_finite() { verdict(ratio >= budget) } else { "unknown" },
+            format_both(&ours_whole, &theirs_whole, 50),
+            format_both(&ours_whole, &theirs_whole, 99),
+            if ratio.is_finite() { met_label(ratio >= budget) } else { "unknown" },
         )
     }
 
-    fn single(
+    fn write_value(
         f: &mut fmt::Formatter<'_>,
         what: &str,
         value: Option<f64>,
@@ -112,7 +112,7 @@ impl Report {
         let value_text =
             value.map_or("unknown here".to_owned(), |it| format!("**{it:.0}** {unit}"));
         let budget_text = budget.map(|it| format!("≤ {it:.0} {unit}")).unwrap_or_default();
-        let met = value.zip(budget).map(|(value, budget)| verdict(value <= budget));
+        let met = value.zip(budget).map(|(value, budget)| met_label(value <= budget));
         writeln!(f, "| {what} | | {value_text} | | | {budget_text} | {} |", met.unwrap_or_default())
     }
 }
@@ -129,14 +129,20 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\n| what | a second | ratio | p50 ms | p99 ms | budget | met |")?;
         writeln!(f, "|---|---|---|---|---|---|---|")?;
-        for pair in PAIRS {
-            self.pair(f, pair)?;
+        for pair in COMPARISONS {
+            self.write_comparison(f, pair)?;
         }
-        let starts = self.starts.iter().map(|start| start.took.as_secs_f64() * 1000.0).collect();
-        Self::single(f, "start to first answer", Some(median(starts)), ("ms", Some(START)))?;
+        let starts =
+            self.starts.iter().map(|start| start.duration.as_secs_f64() * 1000.0).collect();
+        Self::write_value(
+            f,
+            "start to first answer",
+            Some(median(starts)),
+            ("ms", Some(MAX_START_MS)),
+        )?;
         let idle: Option<Vec<f64>> = self.starts.iter().map(|start| start.memory).collect();
-        Self::single(f, "memory, idle", idle.map(median), ("MiB", Some(MEMORY)))?;
-        Self::single(f, "memory, after all of this", self.memory_after, ("MiB", None))?;
+        Self::write_value(f, "memory, idle", idle.map(median), ("MiB", Some(MAX_MEMORY_MIB)))?;
+        Self::write_value(f, "memory, after all of this", self.memory_after, ("MiB", None))?;
         f.write_str(NOTES)
     }
 }
@@ -148,37 +154,42 @@ key. pgbench sends the statements that the server was recorded to send, from as 
 there are connections, prepared, to the same database and so through the same triggers.
 ";
 
-fn name(subject: Subject) -> String {
+fn label(subject: BenchmarkCase) -> String {
     match subject {
-        Subject::Bare(_) => "a bare axum route".to_owned(),
-        Subject::Authenticated(count) => {
+        BenchmarkCase::Bare(_) => "a bare axum route".to_owned(),
+        BenchmarkCase::Authenticated(count) => {
             format!("`GET /v1/organization/me` with a key, {count} connections")
         }
-        Subject::Select(_) => "one select from a bare handler".to_owned(),
-        Subject::SignUp => format!("`POST /signup`, {FEW} connections"),
-        Subject::MintKey => {
-            format!("`POST /v1/organization/api-keys`, {FEW} connections, as many organizations")
+        BenchmarkCase::Select(_) => "one select from a bare handler".to_owned(),
+        BenchmarkCase::SignUp => format!("`POST /signup`, {FEW_CONNECTIONS} connections"),
+        BenchmarkCase::MintKey => {
+            format!(
+                "`POST /v1/organization/api-keys`, {FEW_CONNECTIONS} connections, as many \
+                 organizations"
+            )
         }
-        Subject::SignUpByPgbench | Subject::MintKeyByPgbench => {
-            format!("the same statements by `pgbench -c {FEW}`")
+        BenchmarkCase::SignUpByPgbench | BenchmarkCase::MintKeyByPgbench => {
+            format!("the same statements by `pgbench -c {FEW_CONNECTIONS}`")
         }
-        Subject::SignIn => format!("`POST /auth/login`, {} connections", people()),
-        Subject::Argon2 => format!("Argon2 alone on {} threads", cores()),
+        BenchmarkCase::SignIn => {
+            format!("`POST /auth/login`, {} connections", sign_in_connections())
+        }
+        BenchmarkCase::Argon2 => format!("Argon2 alone on {} threads", cores()),
     }
 }
 
-fn both(ours: &Measured, theirs: &Measured, percent: usize) -> String {
+fn format_both(ours: &Measurement, theirs: &Measurement, percent: usize) -> String {
     format!("{:.1} : {:.1}", ours.percentile(percent), theirs.percentile(percent))
 }
 
-const fn verdict(is_met: bool) -> &'static str {
+const fn met_label(is_met: bool) -> &'static str {
     if is_met { "yes" } else { "**no**" }
 }
 
 /// All rounds as one.
-fn together(rounds: &[Measured]) -> Measured {
+fn merge(rounds: &[Measurement]) -> Measurement {
     let micros = rounds.iter().flat_map(|round| round.micros.iter().copied()).collect();
-    Measured::new(micros, Duration::from_secs(1))
+    Measurement::new(micros, Duration::from_secs(1))
 }
 
 fn median(mut numbers: Vec<f64>) -> f64 {
@@ -201,8 +212,10 @@ mod tests {
     fn a_ratio_is_of_neighbours_and_the_middle_one_counts() {
         let mut report = Report::new(None, "15");
         for (ours, theirs) in [(10, 20), (30, 40), (10, 100)] {
-            for (subject, count) in [(Subject::SignUp, ours), (Subject::SignUpByPgbench, theirs)] {
-                report.add(subject, Measured::new(vec![1000; count], Duration::from_secs(1)));
+            for (subject, count) in
+                [(BenchmarkCase::SignUp, ours), (BenchmarkCase::SignUpByPgbench, theirs)]
+            {
+                report.add(subject, Measurement::new(vec![1000; count], Duration::from_secs(1)));
             }
         }
         let table = report.to_string();

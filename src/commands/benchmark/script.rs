@@ -7,15 +7,15 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use super::recorder::{Sent, shape};
+use super::recorder::{Statement, shape};
 use crate::commands::Failure;
 
 /// What a kind of request was recorded to say.
 pub(super) struct Recording {
     /// Two requests of one client.
-    pub(super) twice: [Vec<Sent>; 2],
+    pub(super) same_client: [Vec<Statement>; 2],
     /// One of each client, if they differ in what they were given.
-    pub(super) clients: Vec<Vec<Sent>>,
+    pub(super) each_client: Vec<Vec<Statement>>,
 }
 
 impl Recording {
@@ -25,66 +25,67 @@ impl Recording {
     /// # Errors
     /// Recordings that do not go together.
     pub(super) fn script(&self) -> Result<String, Failure> {
-        let first = &self.twice[0];
-        if self.twice.iter().chain(&self.clients).any(|it| shape(it) != shape(first)) {
+        let first = &self.same_client[0];
+        if self.same_client.iter().chain(&self.each_client).any(|it| shape(it) != shape(first)) {
             let differ = "the recorded statements of one kind of request differ";
-            return Err(Failure::Refused(differ.to_owned()));
+            return Err(Failure::Message(differ.to_owned()));
         }
-        let mut values = Values::default();
+        let mut values = Substitutions::default();
         let mut statements = String::new();
         for (at, sent) in first.iter().enumerate() {
             let places = (0..sent.values.len()).map(|place| values.expression(self, at, place));
-            let sql = fill(&sent.sql, &places.collect::<Vec<_>>());
+            let sql = substitute(&sent.sql, &places.collect::<Vec<_>>());
             let _ = writeln!(statements, "{sql};");
         }
-        let given = values.given();
+        let given = values.client_setup();
         Ok(format!("{given}\\set n :n + 1\n\\set u :n * 32 + :client_id\n{statements}"))
     }
 
     /// One value in every client's recording.
-    fn of_clients(&self, at: usize, place: usize) -> Vec<Option<&str>> {
-        self.clients.iter().map(|sent| sent[at].values[place].as_deref()).collect()
+    fn client_values(&self, at: usize, place: usize) -> Vec<Option<&str>> {
+        self.each_client.iter().map(|sent| sent[at].values[place].as_deref()).collect()
     }
 }
 
 /// What stands for the values that differ.
 #[derive(Default)]
-struct Values {
+struct Substitutions {
     /// What stands for one that is made anew, by the one of the first recording.
-    fresh: HashMap<String, String>,
+    generated: HashMap<String, String>,
     /// Those that clients were given, each for all clients.
-    given: Vec<Vec<String>>,
+    per_client: Vec<Vec<String>>,
 }
 
-impl Values {
+impl Substitutions {
     fn expression(&mut self, recording: &Recording, at: usize, place: usize) -> String {
-        let [one, other] = [0, 1].map(|which| recording.twice[which][at].values[place].as_deref());
+        let [one, other] =
+            [0, 1].map(|which| recording.same_client[which][at].values[place].as_deref());
         let (Some(one), Some(other)) = (one, other) else { return "null".to_owned() };
         if one != other {
-            let number = self.fresh.len();
-            let made = self.fresh.entry(one.to_owned());
-            return made.or_insert_with(|| fresh(one, other, number)).clone();
+            let number = self.generated.len();
+            let made = self.generated.entry(one.to_owned());
+            return made.or_insert_with(|| generated_expression(one, other, number)).clone();
         }
-        let of_clients = recording.of_clients(at, place);
+        let of_clients = recording.client_values(at, place);
         if of_clients.iter().all(|value| *value == Some(one)) {
             return literal(one);
         }
         let texts: Vec<String> =
             of_clients.into_iter().map(|it| it.unwrap_or_default().to_owned()).collect();
-        let known = self.given.iter().position(|it| *it == texts);
+        let known = self.per_client.iter().position(|it| *it == texts);
         let number = known.unwrap_or_else(|| {
-            self.given.push(texts);
-            self.given.len() - 1
+            self.per_client.push(texts);
+            self.per_client.len() - 1
         });
         format!(":given_{number}")
     }
 
     /// Each client learns once what it was given: later it costs nothing.
-    fn given(&self) -> String {
-        if self.given.is_empty() {
+    fn client_setup(&self) -> String {
+        if self.per_client.is_empty() {
             return String::new();
         }
-        let arrays = self.given.iter().enumerate().map(|(number, texts)| {
+        let arrays = self.per_client.iter().enumerate().map(|(number, texts)| {
             let texts: Vec<String> = texts.iter().map(|text| literal(text)).collect();
             format!("(array[{}])[:client_id::int + 1] as given_{number}", texts.join(", "))
         });
@@ -95,7 +96,7 @@ impl Values {
 
 /// What makes another value of the kind each time, where it has to be another: `:u` is a number
 /// that was never there. Times, addresses and JSON may be the same again.
-fn fresh(one: &str, other: &str, number: usize) -> String {
+fn generated_expression(one: &str, other: &str, number: usize) -> String {
     let digits = one.replace('-', "");
     if one.len() == 36 && digits.len() == 32 {
         // As ids begin with the time, the newest lie together in an index.
@@ -130,7 +131,7 @@ fn literal(text: &str) -> String {
 }
 
 /// The statement with expressions in the places of `$1`, `$2`, …
-fn fill(sql: &str, expressions: &[String]) -> String {
+fn substitute(sql: &str, expressions: &[String]) -> String {
     let mut parts = sql.split('$');
     let mut filled = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -151,9 +152,9 @@ fn fill(sql: &str, expressions: &[String]) -> String {
 mod tests {
     use super::*;
 
-    fn sent(sql: &str, values: &[Option<&str>]) -> Sent {
+    fn sent(sql: &str, values: &[Option<&str>]) -> Statement {
         let values = values.iter().map(|value| value.map(ToOwned::to_owned)).collect();
-        Sent { sql: sql.to_owned(), values }
+        Statement { sql: sql.to_owned(), values }
     }
 
     #[test]
@@ -166,7 +167,7 @@ mod tests {
         let ids = ["0193f0a1-aaaa-7bbb-8ccc-0123456789ab", "0193f0a1-aaab-7bbb-8ccc-0123456789ab"];
         let twice = ids.map(|id| of(id, "one"));
         let clients = vec![of(ids[0], "one"), of(ids[1], "two")];
-        let script = Recording { twice, clients }.script().unwrap();
+        let script = Recording { same_client: twice, each_client: clients }.script().unwrap();
         let id = "('0193f0a1aaaa' || lpad(to_hex(:u::bigint), 18, '0') || '00')::uuid";
         for part in [
             "(array['one', 'two'])[:client_id::int + 1] as given_0\n\\gset",
@@ -191,13 +192,13 @@ mod tests {
             ),
             ("{\"a\": 1}", "{\"a\": 2}", r#"U&'{"a"\003a 1}'"#),
         ] {
-            assert_eq!(fresh(one, other, 3), made);
+            assert_eq!(generated_expression(one, other, 3), made);
         }
     }
 
     #[test]
     fn recordings_of_other_statements_are_refused() {
         let [one, other] = ["select 1", "select 2"].map(|sql| vec![sent(sql, &[])]);
-        assert!(Recording { twice: [one, other], clients: Vec::new() }.script().is_err());
+        assert!(Recording { same_client: [one, other], each_client: Vec::new() }.script().is_err());
     }
 }

@@ -30,7 +30,7 @@ impl Server {
         let mut child = command.spawn()?;
         let stdin = child.stdin.take();
         let Some(stdout) = child.stdout.take() else {
-            return Err(Failure::Refused("a server without its output".to_owned()));
+            return Err(Failure::Message("a server without its output".to_owned()));
         };
         let mut lines = BufReader::new(stdout);
         let mut line = String::new();
@@ -39,10 +39,10 @@ impl Server {
             if lines.read_line(&mut line)? == 0 {
                 let _ = child.kill();
                 let _ = child.wait();
-                let told = fs::read_to_string(log).unwrap_or_default();
-                return Err(Failure::Refused(format!("a server did not start: {told}")));
+                let log_text = fs::read_to_string(log).unwrap_or_default();
+                return Err(Failure::Message(format!("a server did not start: {log_text}")));
             }
-            if let Some(address) = address_in(&line) {
+            if let Some(address) = parse_address(&line) {
                 return Ok(Self { child, address, _pipes: (stdin, lines) });
             }
         }
@@ -62,8 +62,8 @@ impl Server {
     /// # Errors
     /// The system's own.
     pub(super) fn stop(mut self) -> Result<(), Failure> {
-        let sent = kill_process(Pid::from_child(&self.child), Signal::INT);
-        sent.map_err(std::io::Error::from)?;
+        let signalled = kill_process(Pid::from_child(&self.child), Signal::INT);
+        signalled.map_err(std::io::Error::from)?;
         self.child.wait()?;
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Drop for Server {
     }
 }
 
-fn address_in(line: &str) -> Option<SocketAddr> {
+fn parse_address(line: &str) -> Option<SocketAddr> {
     let (_, after) = line.split_once("http://")?;
     after.split_whitespace().next()?.parse().ok()
 }

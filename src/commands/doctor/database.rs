@@ -8,28 +8,31 @@ use sqlx::{Connection, PgConnection};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::settings::Settings;
+use super::settings::DoctorSettings;
 use super::{Check, definitions};
 use crate::app::LOOKUP_CONNECTIONS;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::Failure;
-use crate::commands::connect::{self, Connected, OLDEST, Pooler, Privacy};
-use crate::commands::migrate::{Prepared, start_cluster};
+use crate::commands::connect::{
+    self, ConnectionSecurity, DatabaseConnection, MIN_SERVER_VERSION, Pooler,
+};
+use crate::commands::migrate::{PreparedDatabase, start_cluster};
 use crate::error::{Error, Result};
 use crate::model::ids::OrganizationId;
 use crate::repo::{
-    catalog, keys, migrations, outbox, session, tenant_access, tenant_walls, unfulfilled_checkouts,
+    catalog, connection_settings, keys, migrations, outbox, rls, tenant_access,
+    unfulfilled_checkouts,
 };
 
 /// Checks the database, if there is one.
 ///
 /// # Errors
 /// What has nothing to do with it.
-pub(super) fn checks(settings: &Settings, runtime: &Runtime) -> Result<Vec<Check>, Failure> {
+pub(super) fn checks(settings: &DoctorSettings, runtime: &Runtime) -> Result<Vec<Check>, Failure> {
     if settings.is_broken("DATABASE_URL") {
         return Ok(Vec::new());
     }
-    if settings.is_private && !settings.has_data {
+    if settings.uses_private_postgres && !settings.has_data {
         let dir = std::path::absolute(&settings.config.database.data_dir)?;
         let text = format!(
             "none yet: the first start makes a private Postgres and secrets in {}; set \
@@ -39,78 +42,82 @@ pub(super) fn checks(settings: &Settings, runtime: &Runtime) -> Result<Vec<Check
         return Ok(vec![Check::ok("database", text)]);
     }
     let prepared = match &settings.config.database.url {
-        Some(url) => Prepared { options: url.clone(), cluster: None },
+        Some(url) => PreparedDatabase { options: url.clone(), cluster: None },
         None => match start_cluster(&settings.config.database) {
             Ok(prepared) => prepared,
             Err(failure) => return Ok(vec![Check::problem("database", failure.to_string())]),
         },
     };
-    Ok(runtime.block_on(look(settings, &prepared.options)))
+    Ok(runtime.block_on(run_checks(settings, &prepared.options)))
 }
 
-async fn look(settings: &Settings, options: &PgConnectOptions) -> Vec<Check> {
+async fn run_checks(settings: &DoctorSettings, options: &PgConnectOptions) -> Vec<Check> {
     let started = Instant::now();
     let mut connected = match connect::connect(options, Duration::ZERO).await {
         Ok(connected) => connected,
         Err(failure) => return vec![Check::problem("database", failure.to_string())],
     };
-    let mut checks = vec![told("encryption", privacy(&mut connected, options).await)];
+    let mut checks =
+        vec![or_problem("encryption", check_encryption(&mut connected, options).await)];
     if let Some(pooler) = &connected.pooler {
-        checks.push(pool_mode(pooler));
+        checks.push(check_pool_mode(pooler));
         if pooler.is_shared {
             return checks;
         }
     }
     let db = &mut connected.db;
-    if let Err(error) = session::configure(db, session::EXAMINATION).await {
+    if let Err(error) = connection_settings::configure(db, connection_settings::READ_ONLY).await {
         return vec![Check::problem("database", error.to_string())];
     }
-    checks.insert(0, told("database", server(db, started).await));
-    checks.push(told("foundations", foundations(settings, db).await));
-    checks.push(told("clock", clock(db).await));
+    checks.insert(0, or_problem("database", check_server(db, started).await));
+    checks.push(or_problem("foundations", check_foundations(settings, db).await));
+    checks.push(or_problem("clock", check_clock(db).await));
     let progress = match migrations::progress(db).await {
         Ok(progress) => progress,
         Err(error) => {
-            checks.push(told("migrations", Err(error)));
+            checks.push(or_problem("migrations", Err(error)));
             return checks;
         }
     };
     let is_empty = progress.pending.len() == progress.known;
     let is_current = progress.is_current();
-    checks.push(schema(&progress, settings.config.database.takes_newer_schema));
+    checks.push(check_migrations(&progress, settings.config.database.allow_newer_schema));
     if !is_empty {
-        checks.push(told("role", role(db).await));
-        checks.push(told("privileges", privileges(db).await));
-        checks.push(told("owner", owner(db).await));
-        checks.push(told("schema", definitions::creators(db).await));
+        checks.push(or_problem("role", check_role(db).await));
+        checks.push(or_problem("privileges", check_privileges(db).await));
+        checks.push(or_problem("owner", check_owner(db).await));
+        checks.push(or_problem("schema", definitions::check_creators(db).await));
         if is_current {
-            checks.push(told("definitions", definitions::created(db).await));
+            checks.push(or_problem("definitions", definitions::check_definitions(db).await));
         }
         if !settings.is_broken("KEY_PEPPERS") {
-            checks.push(told("keys", digests(settings, db).await));
+            checks.push(or_problem("keys", check_peppers(settings, db).await));
         }
-        checks.push(told("outbox", given_up(db).await));
+        checks.push(or_problem("outbox", check_dead_mail(db).await));
         // Before its migration there is no table to ask.
         if progress.pending.is_empty() {
-            checks.push(told("checkouts", unfulfilled(db).await));
+            checks.push(or_problem("checkouts", check_unfulfilled_checkouts(db).await));
         }
     }
     let _ = connected.db.close().await;
     checks
 }
 
-async fn privacy(connected: &mut Connected, options: &PgConnectOptions) -> Result<Check> {
-    let privacy = connect::privacy(connected, options).await?;
+async fn check_encryption(
+    connected: &mut DatabaseConnection,
+    options: &PgConnectOptions,
+) -> Result<Check> {
+    let privacy = connect::connection_security(connected, options).await?;
     let text = format!("the connection: {privacy}");
     Ok(match privacy {
-        Privacy::Plain => Check::warning(
+        ConnectionSecurity::Unencrypted => Check::warning(
             "encryption",
             format!(
                 "{text}, so keys' digests and addresses can be read on their way: set \
                      sslmode=verify-full in DATABASE_URL"
             ),
         ),
-        Privacy::Encrypted { is_verified: false, .. } => Check::warning(
+        ConnectionSecurity::Encrypted { is_verified: false, .. } => Check::warning(
             "encryption",
             format!(
                 "{text}, so another could pass for the database: set sslmode=verify-full in \
@@ -121,19 +128,19 @@ async fn privacy(connected: &mut Connected, options: &PgConnectOptions) -> Resul
     })
 }
 
-fn pool_mode(pooler: &Pooler) -> Check {
+fn check_pool_mode(pooler: &Pooler) -> Check {
     match pooler.problem() {
         Some(problem) => Check::problem("pooler", problem),
-        None => Check::ok("pooler", pooler.words()),
+        None => Check::ok("pooler", pooler.description()),
     }
 }
 
-async fn foundations(settings: &Settings, db: &mut PgConnection) -> Result<Check> {
-    let problems = connect::problems(db).await?;
+async fn check_foundations(settings: &DoctorSettings, db: &mut PgConnection) -> Result<Check> {
+    let problems = connect::find_problems(db).await?;
     if !problems.is_empty() {
         return Ok(Check::problem("foundations", problems.join("; ")));
     }
-    let risky = catalog::risky_settings(db).await?;
+    let risky = catalog::disabled_durability_settings(db).await?;
     if !risky.is_empty() {
         let text = format!(
             "{} off: a crash loses what callers were told was done; set it on",
@@ -142,7 +149,7 @@ async fn foundations(settings: &Settings, db: &mut PgConnection) -> Result<Check
         return Ok(Check::warning("foundations", text));
     }
     let needed = settings.config.database.max_connections + LOOKUP_CONNECTIONS;
-    let allowed = catalog::connections(db).await?;
+    let allowed = catalog::max_connections(db).await?;
     if i64::from(allowed) < i64::from(needed) {
         let text = format!(
             "the server takes {allowed} connections and each of ours asks for {needed}: raise its \
@@ -157,17 +164,17 @@ async fn foundations(settings: &Settings, db: &mut PgConnection) -> Result<Check
 }
 
 /// A check that could not be made is a problem, too.
-fn told(subject: &'static str, checked: Result<Check>) -> Check {
+fn or_problem(subject: &'static str, checked: Result<Check>) -> Check {
     checked.unwrap_or_else(|error: Error| {
         Check::problem(subject, format!("can not be checked: {}", error.cause()))
     })
 }
 
-async fn server(db: &mut PgConnection, started: Instant) -> Result<Check> {
-    let server = catalog::server(db).await?;
+async fn check_server(db: &mut PgConnection, started: Instant) -> Result<Check> {
+    let server = catalog::server_info(db).await?;
     let took = started.elapsed().as_millis();
     let version = server.version;
-    if server.version_number < OLDEST {
+    if server.version_number < MIN_SERVER_VERSION {
         let text =
             format!("is Postgres {version}, which is too old: 14 is the oldest that will do");
         return Ok(Check::problem("database", text));
@@ -180,14 +187,18 @@ async fn server(db: &mut PgConnection, started: Instant) -> Result<Check> {
     Ok(Check::ok("database", text))
 }
 
-async fn clock(db: &mut PgConnection) -> Result<Check> {
+async fn check_clock(db: &mut PgConnection) -> Result<Check> {
     let before = SystemClock.now();
-    let there = catalog::time(db).await?;
-    Ok(difference(before, there, SystemClock.now()))
+    let database_time = catalog::current_time(db).await?;
+    Ok(check_clock_difference(before, database_time, SystemClock.now()))
 }
 
 /// The database looked at its clock between `before` and `after`, or the clocks differ.
-fn difference(before: DateTime<Utc>, there: DateTime<Utc>, after: DateTime<Utc>) -> Check {
+fn check_clock_difference(
+    before: DateTime<Utc>,
+    there: DateTime<Utc>,
+    after: DateTime<Utc>,
+) -> Check {
     let off = (before - there).max(there - after).max(TimeDelta::zero());
     let text = format!("{:.1} s from the database's", off.as_seconds_f64());
     let advice = "keys expire by that one, tokens and links are dated by ours: let both follow NTP";
@@ -198,8 +209,8 @@ fn difference(before: DateTime<Utc>, there: DateTime<Utc>, after: DateTime<Utc>)
     }
 }
 
-fn schema(progress: &migrations::Progress, takes_newer: bool) -> Check {
-    let migrations::Progress { known, pending, unknown, changed } = progress;
+fn check_migrations(progress: &migrations::MigrationProgress, takes_newer: bool) -> Check {
+    let migrations::MigrationProgress { known, pending, unknown, changed } = progress;
     let problem = |text: String| Check::problem("migrations", text);
     if *unknown > 0 && takes_newer && pending.is_empty() && changed.is_empty() {
         return Check::warning(
@@ -232,9 +243,9 @@ fn schema(progress: &migrations::Progress, takes_newer: bool) -> Check {
 }
 
 /// Becomes the lesser role, which is the only proof that we may, and looks around.
-async fn role(db: &mut PgConnection) -> Result<Check> {
+async fn check_role(db: &mut PgConnection) -> Result<Check> {
     let problem = |text: String| Ok(Check::problem("role", text));
-    match catalog::tenant_role_is_mighty(db).await? {
+    match catalog::tenant_role_bypasses_rls(db).await? {
         None => {
             return problem(
                 "tenantry_tenant is missing: have an administrator run create role tenantry_tenant \
@@ -251,17 +262,17 @@ async fn role(db: &mut PgConnection) -> Result<Check> {
         }
         Some(false) => {}
     }
-    let own = catalog::server(db).await?.role;
+    let own = catalog::server_info(db).await?.role;
     let mut tx = db.begin().await?;
-    let nobody = OrganizationId(Uuid::max());
-    if let Err(error) = tenant_walls::raise(&mut tx, nobody).await {
+    let unknown_organization = OrganizationId(Uuid::max());
+    if let Err(error) = rls::set_tenant(&mut tx, unknown_organization).await {
         let cause = error.cause();
         return problem(format!(
             "we may not become tenantry_tenant ({cause}): have an administrator run grant \
              tenantry_tenant to \"{own}\""
         ));
     }
-    if catalog::sees_organizations(&mut tx).await? {
+    if catalog::can_see_organizations(&mut tx).await? {
         return problem(
             "tenantry_tenant sees organizations that are not its own: have an administrator take \
              its memberships in other roles away"
@@ -272,8 +283,8 @@ async fn role(db: &mut PgConnection) -> Result<Check> {
     Ok(Check::ok("role", "we may become tenantry_tenant, which sees its own organization alone"))
 }
 
-async fn privileges(db: &mut PgConnection) -> Result<Check> {
-    let missing = tenant_access::missing(db).await?;
+async fn check_privileges(db: &mut PgConnection) -> Result<Check> {
+    let missing = tenant_access::list_missing(db).await?;
     let grants = missing.into_iter().filter(|it| it.starts_with("grant ") && it.contains(" on "));
     let grants: Vec<_> = grants.collect();
     if grants.is_empty() {
@@ -283,9 +294,9 @@ async fn privileges(db: &mut PgConnection) -> Result<Check> {
     Ok(Check::problem("privileges", text))
 }
 
-async fn owner(db: &mut PgConnection) -> Result<Check> {
-    let own = catalog::server(db).await?.role;
-    let foreign = catalog::tables_of_others(db).await?;
+async fn check_owner(db: &mut PgConnection) -> Result<Check> {
+    let own = catalog::server_info(db).await?.role;
+    let foreign = catalog::list_tables_of_other_owners(db).await?;
     if foreign.is_empty() {
         return Ok(Check::ok("owner", format!("{own} owns the tables")));
     }
@@ -297,7 +308,7 @@ async fn owner(db: &mut PgConnection) -> Result<Check> {
     Ok(Check::problem("owner", text))
 }
 
-async fn digests(settings: &Settings, db: &mut PgConnection) -> Result<Check> {
+async fn check_peppers(settings: &DoctorSettings, db: &mut PgConnection) -> Result<Check> {
     let peppers = &settings.config.keys.peppers;
     let counts = keys::count_per_pepper(db).await?;
     let is_known = |id: &str| peppers.iter().any(|pepper| pepper.id == id);
@@ -314,7 +325,7 @@ async fn digests(settings: &Settings, db: &mut PgConnection) -> Result<Check> {
     Ok(Check::problem("keys", text))
 }
 
-async fn given_up(db: &mut PgConnection) -> Result<Check> {
+async fn check_dead_mail(db: &mut PgConnection) -> Result<Check> {
     let dead = outbox::count_dead(db).await?;
     if dead == 0 {
         return Ok(Check::ok("outbox", "no mail was given up"));
@@ -326,8 +337,8 @@ async fn given_up(db: &mut PgConnection) -> Result<Check> {
     Ok(Check::warning("outbox", text))
 }
 
-async fn unfulfilled(db: &mut PgConnection) -> Result<Check> {
-    let Some((count, event, handle, reason)) = unfulfilled_checkouts::newest(db).await? else {
+async fn check_unfulfilled_checkouts(db: &mut PgConnection) -> Result<Check> {
+    let Some((count, event, handle, reason)) = unfulfilled_checkouts::find_newest(db).await? else {
         return Ok(Check::ok("checkouts", "every paid one was fulfilled"));
     };
     let text = format!(
@@ -345,11 +356,13 @@ mod tests {
     #[test]
     fn clocks_differ_by_no_less_than_the_answer_can_explain() {
         let at = |millis: i64| DateTime::from_timestamp_millis(millis).unwrap();
-        let told = |before, there, after| difference(at(before), at(there), at(after)).to_string();
-        assert!(told(0, 5000, 5000).starts_with("ok"), "the answer took 5 s");
-        assert!(told(0, 6001, 5000).starts_with("warning"));
-        assert!(told(6001, 5000, 7000).starts_with("warning"));
-        assert!(told(0, 31_000, 0).starts_with("problem"));
-        assert!(told(0, -31_000, 0).contains("31.0 s"));
+        let check_text = |before, there, after| {
+            check_clock_difference(at(before), at(there), at(after)).to_string()
+        };
+        assert!(check_text(0, 5000, 5000).starts_with("ok"), "the answer took 5 s");
+        assert!(check_text(0, 6001, 5000).starts_with("warning"));
+        assert!(check_text(6001, 5000, 7000).starts_with("warning"));
+        assert!(check_text(0, 31_000, 0).starts_with("problem"));
+        assert!(check_text(0, -31_000, 0).contains("31.0 s"));
     }
 }

@@ -4,15 +4,15 @@ use sqlx::PgConnection;
 
 use super::Check;
 use crate::error::Result;
-use crate::repo::{catalog, definitions};
+use crate::repo::{catalog, schema_diff};
 
 /// How many differences are named.
-const NAMED: usize = 20;
+const MAX_LISTED: usize = 20;
 
 /// Whether others may create functions and operators where ours are, which are then taken for the
 /// system's where they fit better.
-pub(super) async fn creators(db: &mut PgConnection) -> Result<Check> {
-    let (owner, creators) = definitions::creators(db).await?;
+pub(super) async fn check_creators(db: &mut PgConnection) -> Result<Check> {
+    let (owner, creators) = schema_diff::list_schema_creators(db).await?;
     if creators.is_empty() {
         return Ok(Check::ok("schema", "nobody else may create in it"));
     }
@@ -26,20 +26,21 @@ pub(super) async fn creators(db: &mut PgConnection) -> Result<Check> {
 
 /// Whether functions, triggers, policies, constraints, columns, owners and privileges are those of
 /// this version. Where they are another role's, that is said elsewhere, and we could not tell.
-pub(super) async fn created(db: &mut PgConnection) -> Result<Check> {
-    if !catalog::tables_of_others(db).await?.is_empty() {
+pub(super) async fn check_definitions(db: &mut PgConnection) -> Result<Check> {
+    if !catalog::list_tables_of_other_owners(db).await?.is_empty() {
         return Ok(Check::warning("definitions", "not compared: the tables are another role's"));
     }
-    let differences = definitions::differences(db).await?;
+    let differences = schema_diff::differences(db).await?;
     if differences.is_empty() {
         let text = "functions, triggers, policies and constraints are as this version creates them";
         return Ok(Check::ok("definitions", text));
     }
-    let more = match differences.len().saturating_sub(NAMED) {
+    let more = match differences.len().saturating_sub(MAX_LISTED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let named = differences.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let named =
+        differences.iter().take(MAX_LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
     let text = format!(
         "{named}{more}: put them back as the migrations create them, then look what was done with \
          tenantry audit verify"

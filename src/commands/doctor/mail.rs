@@ -3,15 +3,15 @@
 use std::error::Error;
 
 use super::Check;
-use crate::app::mailer::{Mailer, Reached};
+use crate::app::mailer::{MailDestination, Mailer};
 
 const SUBJECT: &str = "mail";
 
 /// Asks the mail server whether it would take our mail. None is sent.
 pub(super) async fn check(mailer: &Mailer, has_server: bool) -> Check {
-    match mailer.reach().await {
-        Ok(Reached::Smtp) => Check::ok(SUBJECT, "the server of SMTP_URL is at our service"),
-        Ok(Reached::Folder(folder)) => {
+    match mailer.check_connection().await {
+        Ok(MailDestination::Smtp) => Check::ok(SUBJECT, "the server of SMTP_URL is at our service"),
+        Ok(MailDestination::Folder(folder)) => {
             let text = format!(
                 "is written to {}, and nobody gets any: set SMTP_URL to a server that sends it",
                 folder.display()

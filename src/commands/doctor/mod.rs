@@ -11,7 +11,7 @@ mod settings;
 use std::fmt;
 
 use crate::app::mailer::Mailer;
-use crate::commands::{Failure, say};
+use crate::commands::{Failure, print};
 
 /// What one check came to; `Display` is its line.
 pub(super) struct Check {
@@ -60,44 +60,44 @@ impl fmt::Display for Check {
 /// # Errors
 /// Where there is a problem; warnings alone are none.
 pub fn run() -> Result<(), Failure> {
-    let (settings, checks) = settings::read();
-    let mut told = Told::default();
-    told.tell(checks)?;
-    told.tell(secrets::strength(&settings))?;
+    let (settings, checks) = settings::read_settings();
+    let mut summary = CheckSummary::default();
+    summary.report(checks)?;
+    summary.report(secrets::check_strength(&settings))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    told.tell(database::checks(&settings, &runtime)?)?;
+    summary.report(database::checks(&settings, &runtime)?)?;
     if !settings.is_broken("SMTP_URL") {
         let mailer = Mailer::new(&settings.config.mail, &settings.config.database.data_dir);
         let has_server = settings.config.mail.smtp.is_some();
-        told.tell([runtime.block_on(mail::check(&mailer, has_server))])?;
+        summary.report([runtime.block_on(mail::check(&mailer, has_server))])?;
     }
-    told.tell(addresses::checks(&settings))?;
-    told.end()
+    summary.report(addresses::checks(&settings))?;
+    summary.finish()
 }
 
 /// How much was found.
 #[derive(Default)]
-struct Told {
+struct CheckSummary {
     warnings: usize,
     problems: usize,
 }
 
-impl Told {
-    fn tell(&mut self, checks: impl IntoIterator<Item = Check>) -> Result<(), Failure> {
+impl CheckSummary {
+    fn report(&mut self, checks: impl IntoIterator<Item = Check>) -> Result<(), Failure> {
         for check in checks {
             self.warnings += usize::from(check.verdict == Verdict::Warning);
             self.problems += usize::from(check.verdict == Verdict::Problem);
-            say(&format!("{check}\n"))?;
+            print(&format!("{check}\n"))?;
         }
         Ok(())
     }
 
-    fn end(&self) -> Result<(), Failure> {
+    fn finish(&self) -> Result<(), Failure> {
         let Self { warnings, problems } = self;
         match (problems, warnings) {
-            (0, 0) => say("all is well\n"),
-            (0, _) => say(&format!("no problems, {warnings} warnings\n")),
-            _ => Err(Failure::Refused(format!("{problems} problems, {warnings} warnings"))),
+            (0, 0) => print("all is well\n"),
+            (0, _) => print(&format!("no problems, {warnings} warnings\n")),
+            _ => Err(Failure::Message(format!("{problems} problems, {warnings} warnings"))),
         }
     }
 }

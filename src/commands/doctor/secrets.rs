@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 
 use super::Check;
-use super::settings::Settings;
+use super::settings::DoctorSettings;
 use crate::config::named_secret::NamedSecret;
 
 /// 32 random bytes have about 30 different values, and next to never as few as this.
-const FEW: usize = 10;
+const WEAK_DISTINCT_BYTES: usize = 10;
 
 /// What is to be said of the peppers and of the secrets that sign access tokens.
-pub(super) fn strength(settings: &Settings) -> Vec<Check> {
+pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
     let (keys, tokens) = (&settings.config.keys, &settings.config.tokens);
     let of_tokens = match tokens.private_keys.first() {
         Some(newest) => format!("the Ed25519 key {} signs access tokens", newest.id),
-        None => signing(&tokens.secrets),
+        None => describe_signing_secret(&tokens.secrets),
     };
     let minting = keys.peppers.first().map_or("", |newest| &newest.id);
     let of_keys = format!("{} in the list, of which {minting} mints", keys.peppers.len());
@@ -27,7 +27,7 @@ pub(super) fn strength(settings: &Settings) -> Vec<Check> {
         if settings.is_broken(variable) {
             continue;
         }
-        let weak = ids(secrets.iter().filter(|secret| is_weak(&secret.bytes)));
+        let weak = join_ids(secrets.iter().filter(|secret| is_weak(&secret.bytes)));
         checks.push(if weak.is_empty() {
             Check::ok(variable, fine)
         } else {
@@ -39,7 +39,7 @@ pub(super) fn strength(settings: &Settings) -> Vec<Check> {
         });
     }
     let is_pepper = |secret: &&NamedSecret| keys.peppers.iter().any(|it| it.bytes == secret.bytes);
-    let shared = ids(tokens.secrets.iter().filter(is_pepper));
+    let shared = join_ids(tokens.secrets.iter().filter(is_pepper));
     if !shared.is_empty() {
         let text = format!("{shared}: a pepper too, so that one leak is two; make another one");
         checks.push(Check::warning("JWT_SECRETS", text));
@@ -47,12 +47,12 @@ pub(super) fn strength(settings: &Settings) -> Vec<Check> {
     checks
 }
 
-fn signing(secrets: &[NamedSecret]) -> String {
+fn describe_signing_secret(secrets: &[NamedSecret]) -> String {
     let newest = secrets.first().map_or("", |newest| &newest.id);
     format!("{} in the list, of which {newest} signs access tokens", secrets.len())
 }
 
-fn ids<'a>(secrets: impl Iterator<Item = &'a NamedSecret>) -> String {
+fn join_ids<'a>(secrets: impl Iterator<Item = &'a NamedSecret>) -> String {
     secrets.map(|secret| secret.id.as_str()).collect::<Vec<_>>().join(", ")
 }
 
@@ -60,7 +60,7 @@ fn ids<'a>(secrets: impl Iterator<Item = &'a NamedSecret>) -> String {
 fn is_weak(bytes: &[u8]) -> bool {
     let values: BTreeSet<_> = bytes.iter().collect();
     let steps: BTreeSet<_> = bytes.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
-    values.len() <= FEW || steps.len() == 1
+    values.len() <= WEAK_DISTINCT_BYTES || steps.len() == 1
 }
 
 #[cfg(test)]

@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 
 use super::Check;
-use crate::commands::migrate::CLUSTER;
+use crate::commands::migrate::CLUSTER_DIR;
 use crate::config::database::data_dir;
 use crate::config::env::Env;
 use crate::config::{Config, ConfigError, secrets_file};
 use crate::entropy::SystemEntropy;
 
 /// The configuration, as far as it can be read.
-pub(super) struct Settings {
+pub(super) struct DoctorSettings {
     /// What is broken is as if it were not set.
     pub config: Config,
     /// Whether no database is named, so that a private one is used.
-    pub is_private: bool,
+    pub uses_private_postgres: bool,
     /// Whether that has been made already.
     pub has_data: bool,
     /// Whether `PUBLIC_URL` is set.
@@ -22,7 +22,7 @@ pub(super) struct Settings {
     broken: BTreeSet<&'static str>,
 }
 
-impl Settings {
+impl DoctorSettings {
     /// Whether the variable is wrong, or not made up yet: nothing can be said of what it is about.
     pub fn is_broken(&self, variable: &str) -> bool {
         self.broken.contains(variable)
@@ -31,35 +31,45 @@ impl Settings {
 
 /// Reads the configuration, and says of each broken variable what is wrong with it. Secrets that
 /// would be made up at the first start are not made.
-pub(super) fn read() -> (Settings, Vec<Check>) {
-    let mut env = Env::of_process();
+pub(super) fn read_settings() -> (DoctorSettings, Vec<Check>) {
+    let mut env = Env::from_process();
     let is_private = !env.is_set("DATABASE_URL");
     let mut checks = Vec::new();
     let (mut has_data, mut absent) = (false, Vec::new());
     if is_private {
         let dir = data_dir(&mut env);
-        let cluster = dir.join(CLUSTER);
+        let cluster = dir.join(CLUSTER_DIR);
         has_data = cluster.join("data").exists();
-        let kept = secrets_file::load(&dir, cluster.exists());
-        let kept = kept.unwrap_or_else(|error| {
+        let secrets = secrets_file::load(&dir, cluster.exists());
+        let secrets = secrets.unwrap_or_else(|error| {
             checks.push(Check::problem("DATA_DIR", error.to_string()));
             None
         });
         let unset = ["KEY_PEPPERS", "JWT_SECRETS"].into_iter().filter(|it| !env.is_set(it));
         let unset = unset.collect();
-        env = env.with_defaults(kept.unwrap_or_else(|| {
+        env = env.with_defaults(secrets.unwrap_or_else(|| {
             // Something in their place, or their absence would look like an error.
             absent = unset;
-            secrets_file::made_up(&SystemEntropy)
+            secrets_file::generate(&SystemEntropy)
         }));
     }
-    let config = Config::read_all(&mut env);
-    let problems = env.problems().err().map_or_else(Vec::new, |ConfigError(problems)| problems);
+    let config = Config::read_leniently(&mut env);
+    let problems =
+        env.check_problems().err().map_or_else(Vec::new, |ConfigError(problems)| problems);
     let broken = problems.iter().map(|(variable, _)| *variable).chain(absent).collect();
     if problems.is_empty() {
         checks.push(Check::ok("configuration", "every variable that is set can be read"));
     }
     checks.extend(problems.into_iter().map(|(variable, why)| Check::problem(variable, why)));
     let has_public_url = env.is_set("PUBLIC_URL");
-    (Settings { config, is_private, has_data, has_public_url, broken }, checks)
+    (
+        DoctorSettings {
+            config,
+            uses_private_postgres: is_private,
+            has_data,
+            has_public_url,
+            broken,
+        },
+        checks,
+    )
 }

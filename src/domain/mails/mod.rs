@@ -4,8 +4,8 @@
 //! The token of a link is made when its mail is written and is nowhere but in the mail; a mail
 //! that is tried again has another one.
 
-mod counted;
-mod letter;
+mod message;
+mod rate_limit;
 
 use std::time::{Duration, SystemTime};
 
@@ -16,34 +16,31 @@ use tokio::task::JoinSet;
 use url::Url;
 use uuid::Uuid;
 
-pub use self::counted::counted;
-use self::letter::Letter;
+use self::message::Message;
+pub use self::rate_limit::with_rate_limits;
 use crate::app::App;
 use crate::app::mailer::{Delivery, Mail, MailError};
 use crate::error::Result;
 use crate::model::ids::{AccountId, InviteId, OrganizationId, new_uuid};
 use crate::model::key_format::KeyFormat;
-use crate::model::mail::{MailKind, Notice, Purpose, QueuedMail};
+use crate::model::mail::{LinkPurpose, MailKind, QueuedMail, SecurityNotice};
 use crate::repo::{accounts, email_tokens, invites, key_claims, outbox};
 
 /// How many mails are sent at once.
-const BATCH: i64 = 10;
+const BATCH_SIZE: i64 = 10;
 /// For how long a mail is one worker's: longer than sending may take.
 const LEASE: Duration = Duration::from_mins(2);
 /// How long after the first failure the second attempt is made; each next one waits twice as long.
 const FIRST_DELAY: Duration = Duration::from_secs(30);
 /// How long an attempt waits at most.
-const LONGEST_DELAY: Duration = Duration::from_hours(1);
+const MAX_DELAY: Duration = Duration::from_hours(1);
 /// How often a mail is tried, in about 9 hours, before it is given up.
-const ATTEMPTS: i32 = 16;
+const MAX_ATTEMPTS: i32 = 16;
 /// How many characters of a failure are kept.
-const FAILURE: usize = 500;
+const MAX_FAILURE_LENGTH: usize = 500;
 
 /// Queues a mail, in the place of an older one of its kind that was not sent yet. Whoever commits
 /// wakes the worker.
-///
-/// # Errors
-/// The database's own.
 pub async fn queue(
     app: &App,
     tx: &mut PgConnection,
@@ -55,9 +52,6 @@ pub async fn queue(
 }
 
 /// Queues the mail of an invitation.
-///
-/// # Errors
-/// The database's own.
 pub async fn queue_invite(
     app: &App,
     tx: &mut PgConnection,
@@ -69,22 +63,16 @@ pub async fn queue_invite(
 }
 
 /// Queues a notice to an account's person, who may not want any.
-///
-/// # Errors
-/// The database's own.
 pub async fn queue_notice(
     app: &App,
     tx: &mut PgConnection,
-    notice: (Notice, AccountId),
+    notice: (SecurityNotice, AccountId),
     at: DateTime<Utc>,
 ) -> Result<()> {
     outbox::insert_notice(tx, new_uuid(at, &*app.entropy), notice, at).await
 }
 
 /// Queues the mail with the link to an organization's first key.
-///
-/// # Errors
-/// The database's own.
 pub async fn queue_claim(
     app: &App,
     tx: &mut PgConnection,
@@ -103,7 +91,8 @@ pub async fn queue_claim(
 pub async fn deliver_due(app: &App) -> Result<usize> {
     let mut tried = 0;
     loop {
-        let due = app.db.transaction(async |tx| outbox::take(tx, BATCH, LEASE).await).await?;
+        let due =
+            app.db.transaction(async |tx| outbox::lease_due(tx, BATCH_SIZE, LEASE).await).await?;
         if due.is_empty() {
             return Ok(tried);
         }
@@ -122,15 +111,12 @@ pub async fn deliver_due(app: &App) -> Result<usize> {
 }
 
 /// In how long the next mail is due; `None` where there is none.
-///
-/// # Errors
-/// The database's own.
 pub async fn next_due(app: &App) -> Result<Option<Duration>> {
     app.db.run(async |db| outbox::next_due(db).await).await
 }
 
 async fn deliver(app: &App, mail: &QueuedMail) -> Result<()> {
-    let Some(link) = app.db.transaction(async |tx| link_of(app, tx, mail).await).await? else {
+    let Some(link) = app.db.transaction(async |tx| create_link(app, tx, mail).await).await? else {
         return app.db.run(async |db| outbox::remove(db, mail.id).await).await;
     };
     let sent = send(app, mail, &link).await;
@@ -144,21 +130,21 @@ async fn deliver(app: &App, mail: &QueuedMail) -> Result<()> {
             }
             app.db.run(async |db| outbox::remove(db, mail.id).await).await
         }
-        Err(error) => not_sent(app, mail, &link, &error).await,
+        Err(error) => record_failure(app, mail, &link, &error).await,
     }
 }
 
 /// Where the mail's link leads, its token fresh; `None` where the mail was replaced by a newer one,
 /// or nobody is to get it: there is no such account, or nothing left to prove.
-async fn link_of(app: &App, tx: &mut PgConnection, mail: &QueuedMail) -> Result<Option<Url>> {
-    if !outbox::hold(tx, mail.id).await? {
+async fn create_link(app: &App, tx: &mut PgConnection, mail: &QueuedMail) -> Result<Option<Url>> {
+    if !outbox::lock(tx, mail.id).await? {
         return Ok(None);
     }
     if let MailKind::Invite(invite) = mail.kind {
-        return link_of_invite(app, tx, invite).await;
+        return create_invite_link(app, tx, invite).await;
     }
     if let MailKind::ClaimKey(organization) = mail.kind {
-        return link_of_claim(app, tx, organization).await;
+        return create_claim_link(app, tx, organization).await;
     }
     if mail.kind == MailKind::CheckoutUnfulfilled {
         return Ok(Some(app.config.http.public_url.clone()));
@@ -167,27 +153,31 @@ async fn link_of(app: &App, tx: &mut PgConnection, mail: &QueuedMail) -> Result<
     let Some(account) = account.filter(|account| account.is_active) else { return Ok(None) };
     let mut link = app.config.http.public_url.clone();
     let MailKind::Link(purpose) = mail.kind else { return Ok(Some(link)) };
-    if purpose == Purpose::VerifyEmail && account.is_proven {
+    if purpose == LinkPurpose::VerifyEmail && account.is_proven {
         return Ok(None);
     }
-    let token = KeyFormat::of_links().mint(&*app.entropy);
+    let token = KeyFormat::link_token().mint(&*app.entropy);
     let (digest, _) = app.peppers.digest(token.expose());
     let callback_url = mail.callback_url.as_deref();
     let now = app.clock.now();
     email_tokens::replace(tx, (account.id, purpose), digest, callback_url, now).await?;
     link.set_path(match purpose {
-        Purpose::VerifyEmail => "/api/auth/verify-email",
-        Purpose::ResetPassword => "/api/auth/reset-password",
+        LinkPurpose::VerifyEmail => "/api/auth/verify-email",
+        LinkPurpose::ResetPassword => "/api/auth/reset-password",
     });
     link.query_pairs_mut().append_pair("token", token.expose());
     Ok(Some(link))
 }
 
 /// Where the link of an invitation leads, as long as it can be accepted.
-async fn link_of_invite(app: &App, tx: &mut PgConnection, invite: InviteId) -> Result<Option<Url>> {
-    let token = KeyFormat::of_links().mint(&*app.entropy);
+async fn create_invite_link(
+    app: &App,
+    tx: &mut PgConnection,
+    invite: InviteId,
+) -> Result<Option<Url>> {
+    let token = KeyFormat::link_token().mint(&*app.entropy);
     let (digest, _) = app.peppers.digest(token.expose());
-    let Some(organization) = invites::write_token(tx, invite, digest).await? else {
+    let Some(organization) = invites::set_token(tx, invite, digest).await? else {
         return Ok(None);
     };
     let mut link = app.config.http.public_url.clone();
@@ -197,14 +187,14 @@ async fn link_of_invite(app: &App, tx: &mut PgConnection, invite: InviteId) -> R
 }
 
 /// Where the link to an organization's first key leads, as long as that can be claimed.
-async fn link_of_claim(
+async fn create_claim_link(
     app: &App,
     tx: &mut PgConnection,
     organization: OrganizationId,
 ) -> Result<Option<Url>> {
-    let token = KeyFormat::of_links().mint(&*app.entropy);
+    let token = KeyFormat::link_token().mint(&*app.entropy);
     let (digest, _) = app.peppers.digest(token.expose());
-    let Some(handle) = key_claims::write_token(tx, organization, digest).await? else {
+    let Some(handle) = key_claims::set_token(tx, organization, digest).await? else {
         return Ok(None);
     };
     let mut link = app.config.http.public_url.clone();
@@ -216,45 +206,45 @@ async fn link_of_claim(
 }
 
 async fn send(app: &App, mail: &QueuedMail, link: &Url) -> Result<Delivery, MailError> {
-    let letter = match mail.kind {
-        MailKind::Link(Purpose::VerifyEmail) => Letter::VerifyEmail { link },
-        MailKind::Link(Purpose::ResetPassword) => Letter::ResetPassword { link },
-        MailKind::AlreadyRegistered => Letter::AlreadyRegistered,
-        MailKind::Notice(notice) => Letter::Notice { notice, at: mail.created_at },
-        MailKind::Invite(_) => Letter::Invite { link },
-        MailKind::ClaimKey(_) => Letter::ClaimKey { link },
-        MailKind::CheckoutUnfulfilled => Letter::CheckoutUnfulfilled,
+    let message = match mail.kind {
+        MailKind::Link(LinkPurpose::VerifyEmail) => Message::VerifyEmail { link },
+        MailKind::Link(LinkPurpose::ResetPassword) => Message::ResetPassword { link },
+        MailKind::AlreadyRegistered => Message::AlreadyRegistered,
+        MailKind::Notice(notice) => Message::Notice { notice, at: mail.created_at },
+        MailKind::Invite(_) => Message::Invite { link },
+        MailKind::ClaimKey(_) => Message::ClaimKey { link },
+        MailKind::CheckoutUnfulfilled => Message::CheckoutUnfulfilled,
     };
     let now = app.clock.now();
     // Another id each time: its token is another, and mail programs hide what they have seen.
     let id: Uuid = new_uuid(now, &*app.entropy);
-    let message = Mail {
+    let outgoing = Mail {
         id,
         written_at: SystemTime::from(now),
         to: &mail.address,
-        subject: letter.subject(),
-        text: &letter.text(),
-        html: &letter.html(),
+        subject: message.subject(),
+        text: &message.text(),
+        html: &message.html(),
     };
-    app.mailer.send(&message).await
+    app.mailer.send(&outgoing).await
 }
 
-async fn not_sent(app: &App, mail: &QueuedMail, link: &Url, error: &MailError) -> Result<()> {
+async fn record_failure(app: &App, mail: &QueuedMail, link: &Url, error: &MailError) -> Result<()> {
     let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let source = if quotes(&source, link) { "it quotes the link" } else { &source };
-    let failure: String = format!("{error}: {source}").chars().take(FAILURE).collect();
-    let is_last = matches!(error, MailError::Permanent(_)) || mail.attempts >= ATTEMPTS;
+    let source = if contains_token(&source, link) { "it quotes the link" } else { &source };
+    let failure: String = format!("{error}: {source}").chars().take(MAX_FAILURE_LENGTH).collect();
+    let is_last = matches!(error, MailError::Permanent(_)) || mail.attempts >= MAX_ATTEMPTS;
     let (id, kind, attempts) = (mail.id, mail.kind.as_str(), mail.attempts);
     tracing::warn!(mail = %id, kind, attempts, given_up = is_last, failure, "mail not sent");
     let now = app.clock.now();
     app.db
         .transaction(async |tx| {
             if !is_last {
-                return outbox::put_off(tx, id, delay_after(attempts), &failure).await;
+                return outbox::reschedule(tx, id, delay_after(attempts), &failure).await;
             }
             // The token of a mail that was replaced is the newer one's by now.
-            if outbox::give_up(tx, id, &failure, now).await? {
-                forget_token(tx, mail).await?;
+            if outbox::mark_dead(tx, id, &failure, now).await? {
+                remove_token(tx, mail).await?;
             }
             Ok(())
         })
@@ -262,7 +252,7 @@ async fn not_sent(app: &App, mail: &QueuedMail, link: &Url, error: &MailError) -
 }
 
 /// A link that nobody was mailed proves nothing.
-async fn forget_token(db: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
+async fn remove_token(db: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
     let MailKind::Link(purpose) = mail.kind else { return Ok(()) };
     match accounts::find_by_email(db, &mail.address).await? {
         Some(account) => email_tokens::remove(db, (account.id, purpose)).await,
@@ -271,7 +261,7 @@ async fn forget_token(db: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
 }
 
 /// Whether a server's own words repeat the token of the link, in whatever case.
-fn quotes(words: &str, link: &Url) -> bool {
+fn contains_token(words: &str, link: &Url) -> bool {
     let words = words.to_lowercase();
     let tokens = link.query_pairs().filter(|(name, _)| name == "token");
     let of_query = tokens.map(|(_, token)| token.to_lowercase());
@@ -282,7 +272,7 @@ fn quotes(words: &str, link: &Url) -> bool {
 /// How long the next attempt waits after so many.
 fn delay_after(attempts: i32) -> Duration {
     let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
-    FIRST_DELAY.saturating_mul(1 << doublings).min(LONGEST_DELAY)
+    FIRST_DELAY.saturating_mul(1 << doublings).min(MAX_DELAY)
 }
 
 #[cfg(test)]
@@ -291,10 +281,10 @@ mod tests {
 
     #[test]
     fn attempts_back_off_to_an_hour_and_give_up_after_some_hours() {
-        let delays: Vec<_> = (1..ATTEMPTS).map(delay_after).collect();
+        let delays: Vec<_> = (1..MAX_ATTEMPTS).map(delay_after).collect();
         assert_eq!(delays[0], Duration::from_secs(30));
         assert_eq!(delays[1], Duration::from_mins(1));
-        assert_eq!(delays.last(), Some(&LONGEST_DELAY));
+        assert_eq!(delays.last(), Some(&MAX_DELAY));
         let whole: Duration = delays.iter().sum();
         assert!((8..=10).contains(&(whole.as_secs() / 3600)), "{whole:?}");
     }
@@ -302,8 +292,8 @@ mod tests {
     #[test]
     fn a_server_that_quotes_the_token_is_found_out() {
         let link = Url::parse("https://api.example.com/x?token=tnt_link_AbC").expect("a URL");
-        assert!(quotes("550 spam: https://api.example.com/x?token=tnt_link_AbC", &link));
-        assert!(quotes("550 spam: TNT_LINK_ABC", &link));
-        assert!(!quotes("550 no such user", &link));
+        assert!(contains_token("550 spam: https://api.example.com/x?token=tnt_link_AbC", &link));
+        assert!(contains_token("550 spam: TNT_LINK_ABC", &link));
+        assert!(!contains_token("550 no such user", &link));
     }
 }

@@ -9,14 +9,14 @@ use crate::app::App;
 use crate::domain::default_key;
 use crate::error::{Error, Result};
 use crate::http::account::dialect::{
-    BadRequest, Conflict, Forbidden, Reused, Unauthorized, Unavailable,
+    BadRequest, Conflict, Forbidden, IdempotencyReused, Unauthorized, Unavailable,
 };
-use crate::http::account::wire::Data;
-use crate::http::body::Said;
-use crate::http::caller::InSession;
+use crate::http::account::wire::DataEnvelope;
+use crate::http::auth::InSession;
+use crate::http::body::RequestFingerprint;
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits;
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::rate_limits;
 
 /// A new default key.
 #[derive(Serialize, ToSchema)]
@@ -36,8 +36,8 @@ pub struct RegeneratedKey {
 #[utoipa::path(post, path = "/auth/api-key/regenerate", operation_id = "regenerateKey",
     tag = "account", params(IdempotencyHeader),
     security(("bearer" = []), ("session" = [])),
-    responses((status = 200, description = "The new key.", body = Data<RegeneratedKey>),
-              BadRequest, Unauthorized, Forbidden, Conflict, Reused, Unavailable))]
+    responses((status = 200, description = "The new key.", body = DataEnvelope<RegeneratedKey>),
+              BadRequest, Unauthorized, Forbidden, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn regenerate(
     State(app): State<App>,
     InSession { person, caller, .. }: InSession,
@@ -46,16 +46,16 @@ pub(super) async fn regenerate(
 ) -> Result<Response> {
     let gone = || Error::forbidden("This account has no home organization any more");
     let caller = caller.ok_or_else(gone)?;
-    let count = limits::count_mint(&app, &context, caller.organization);
-    idempotency.limit(&app, &caller, &Said::NOTHING, count).await?;
-    let check = async |_: &mut _| caller.require("api-keys:write");
+    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
+    idempotency.count_unless_replay(&app, &caller, &RequestFingerprint::NOTHING, count).await?;
+    let check = async |_: &mut _| caller.authorize("api-keys:write");
     idempotency
-        .run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
+        .run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
             let whose = (&*person, &*caller);
-            let minted = default_key::regenerate(&app, tx, whose, &context.trail()).await?;
+            let minted = default_key::regenerate(&app, tx, whose, &context.audit_context()).await?;
             let message = "The key is replaced; its text is shown once";
-            let body = Data { data: RegeneratedKey { api_key: None, message } };
-            Ok(Reply::ok(body).showing(minted.secret, |body| &mut body.data.api_key))
+            let body = DataEnvelope { data: RegeneratedKey { api_key: None, message } };
+            Ok(ChangeResponse::ok(body).with_secret(minted.secret, |body| &mut body.data.api_key))
         })
         .await
 }

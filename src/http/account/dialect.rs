@@ -6,20 +6,20 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::{Error, Kind};
-use crate::http::details::{Details, WireIssue, described_failures, status};
+use crate::error::{Error, ErrorKind};
+use crate::http::error_details::{ErrorDetails, WireIssue, error_responses, status};
 
 /// A failure in this family's words.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::Error)]
-pub struct Failed {
-    error: Failure,
+pub struct ErrorBody {
+    error: ErrorObject,
 }
 
 /// What failed.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::Failure)]
-pub struct Failure {
+pub struct ErrorObject {
     /// The kind of failure.
     #[schema(examples("CONFLICT"))]
     code: &'static str,
@@ -28,13 +28,13 @@ pub struct Failure {
     message: String,
     /// What else there is to say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<FailureDetails>,
+    details: Option<ErrorObjectDetails>,
 }
 
 /// What else there is to say of a failure.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::FailureDetails)]
-pub struct FailureDetails {
+pub struct ErrorObjectDetails {
     /// Every broken field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     issues: Vec<WireIssue>,
@@ -59,25 +59,25 @@ pub struct FailureDetails {
 #[must_use]
 pub fn render(error: &Error) -> Response {
     let status = status(error.kind(), StatusCode::BAD_REQUEST);
-    let failure = Failure {
+    let failure = ErrorObject {
         code: code(error.kind()),
         message: error.message().to_owned(),
         details: details(error),
     };
-    (status, Json(Failed { error: failure })).into_response()
+    (status, Json(ErrorBody { error: failure })).into_response()
 }
 
-fn details(error: &Error) -> Option<FailureDetails> {
+fn details(error: &Error) -> Option<ErrorObjectDetails> {
     let has_details = !error.issues().is_empty()
         || matches!(
             error.kind(),
-            Kind::MissingScopes(_)
-                | Kind::MissingRole(_)
-                | Kind::PlanLimit { .. }
-                | Kind::QuotaExceeded { .. }
+            ErrorKind::MissingScopes(_)
+                | ErrorKind::MissingRole(_)
+                | ErrorKind::PlanLimit { .. }
+                | ErrorKind::QuotaExceeded { .. }
         );
-    let all = Details::from(error);
-    has_details.then_some(FailureDetails {
+    let all = ErrorDetails::from(error);
+    has_details.then_some(ErrorObjectDetails {
         issues: all.issues,
         missing_scopes: all.missing_scopes,
         required_role: all.required_role,
@@ -88,32 +88,32 @@ fn details(error: &Error) -> Option<FailureDetails> {
 }
 
 /// The word for a kind (contract §1, the table of failures).
-fn code(kind: &Kind) -> &'static str {
+fn code(kind: &ErrorKind) -> &'static str {
     match kind {
-        Kind::Malformed
-        | Kind::Invalid
-        | Kind::MethodNotAllowed
-        | Kind::TooLarge
-        | Kind::UnsupportedMediaType => "VALIDATION_ERROR",
-        Kind::Unauthenticated(_) => "AUTHENTICATION_ERROR",
-        Kind::MissingScopes(_)
-        | Kind::MissingRole(_)
-        | Kind::Forbidden
-        | Kind::EmailNotVerified
-        | Kind::Suspended => "AUTHORIZATION_ERROR",
-        Kind::PlanLimit { .. } | Kind::QuotaExceeded { .. } => "USAGE_LIMIT_EXCEEDED",
-        Kind::NotFound => "NOT_FOUND",
-        Kind::Conflict
-        | Kind::EmailTaken
-        | Kind::IdempotencyReused
-        | Kind::IdempotencyProcessing => "CONFLICT",
-        Kind::RateLimited => "RATE_LIMIT_EXCEEDED",
-        Kind::Upstream => "EXTERNAL_SERVICE_ERROR",
-        Kind::Internal | Kind::Unavailable => "INTERNAL_ERROR",
+        ErrorKind::Malformed
+        | ErrorKind::Invalid
+        | ErrorKind::MethodNotAllowed
+        | ErrorKind::TooLarge
+        | ErrorKind::UnsupportedMediaType => "VALIDATION_ERROR",
+        ErrorKind::Unauthenticated(_) => "AUTHENTICATION_ERROR",
+        ErrorKind::MissingScopes(_)
+        | ErrorKind::MissingRole(_)
+        | ErrorKind::Forbidden
+        | ErrorKind::EmailNotVerified
+        | ErrorKind::OrganizationSuspended => "AUTHORIZATION_ERROR",
+        ErrorKind::PlanLimit { .. } | ErrorKind::QuotaExceeded { .. } => "USAGE_LIMIT_EXCEEDED",
+        ErrorKind::NotFound => "NOT_FOUND",
+        ErrorKind::Conflict
+        | ErrorKind::EmailTaken
+        | ErrorKind::IdempotencyKeyReused
+        | ErrorKind::IdempotencyKeyInUse => "CONFLICT",
+        ErrorKind::RateLimited => "RATE_LIMIT_EXCEEDED",
+        ErrorKind::Upstream => "EXTERNAL_SERVICE_ERROR",
+        ErrorKind::Internal | ErrorKind::Unavailable => "INTERNAL_ERROR",
     }
 }
 
-described_failures! { Failed,
+error_responses! { ErrorBody,
     /// For every route.
     BadRequest = 400, "Not readable, or fields break rules; `details.issues` names every one.";
     /// For routes with a guard, and signing in.
@@ -127,7 +127,7 @@ described_failures! { Failed,
     /// For routes that read a body.
     UnsupportedMediaType = 415, "The body is not application/json.";
     /// For routes that change something.
-    Reused = 422, "The Idempotency-Key was used for another request.";
+    IdempotencyReused = 422, "The Idempotency-Key was used for another request.";
     /// For every route.
     Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
 }

@@ -9,8 +9,8 @@ use crate::app::App;
 use crate::domain::accounts;
 use crate::error::Result;
 use crate::http::account::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
-use crate::http::account::wire::{Account, Data};
-use crate::http::caller::InSession;
+use crate::http::account::wire::{Account, DataEnvelope};
+use crate::http::auth::InSession;
 use crate::http::wire::Timestamp;
 
 /// Who is signed in.
@@ -25,13 +25,13 @@ pub struct Me {
 /// Show who is signed in.
 #[utoipa::path(get, path = "/auth/me", operation_id = "getAccount", tag = "account",
     security(("bearer" = []), ("session" = [])),
-    responses((status = 200, description = "The account.", body = Data<Me>), BadRequest,
+    responses((status = 200, description = "The account.", body = DataEnvelope<Me>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn show(
     State(app): State<App>,
     InSession { person, .. }: InSession,
-) -> Result<Json<Data<Me>>> {
+) -> Result<Json<DataEnvelope<Me>>> {
     let account = app.db.run(async |db| accounts::find(db, person.account).await).await?;
     let created_at = Timestamp(account.created_at);
-    Ok(Json(Data { data: Me { account: Account::from(&account), created_at } }))
+    Ok(Json(DataEnvelope { data: Me { account: Account::from(&account), created_at } }))
 }

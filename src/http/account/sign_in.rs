@@ -7,24 +7,26 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::accounts::{NewPerson, With, sign_up as make_account};
+use crate::domain::accounts::{SignUpDetails, SignUpOptions, sign_up as make_account};
 use crate::domain::passwords;
-use crate::domain::signup::admit;
+use crate::domain::signup::require_signup_allowed;
 use crate::error::{Error, Result};
 use crate::http::account::dialect::{
     BadRequest, Conflict, Forbidden, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::http::account::wire::{Account, Data};
-use crate::http::body::{Fields, FromFields, JsonBody, new_password, shown_password, text};
-use crate::http::caller::SigningOut;
-use crate::http::context::{RequestContext, SigningIn};
+use crate::http::account::wire::{Account, DataEnvelope};
+use crate::http::auth::SignOutSessions;
+use crate::http::body::{
+    Fields, FromFields, JsonBody, parse_presented_password, take_new_password, text,
+};
+use crate::http::context::{RequestContext, SignInClient};
 use crate::http::cookie;
 use crate::http::idempotency::Idempotency;
-use crate::http::limits::{self, Limited, SignIn};
-use crate::http::trusted_page::FromTrustedPage;
+use crate::http::rate_limits::{self, RateLimitByAddress, SignInLimit};
+use crate::http::trusted_origin::FromTrustedOrigin;
 use crate::model::account::PersonName;
 use crate::model::email::Email;
-use crate::model::mail::Purpose;
+use crate::model::mail::LinkPurpose;
 use crate::model::password::NewPassword;
 use crate::model::secret::Secret;
 
@@ -47,7 +49,7 @@ pub struct SignUpRequest {
 impl FromFields for SignUpRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let email = fields.required("email", text(Email::parse));
-        let password = new_password(fields, "password", email.as_ref());
+        let password = take_new_password(fields, "password", email.as_ref());
         let name = fields.optional("name", text(PersonName::parse_optional));
         Some(Self { email: email?, password: password?, name: name.flatten() })
     }
@@ -56,7 +58,7 @@ impl FromFields for SignUpRequest {
 /// A new account and what comes with it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::SignedUp)]
-pub struct SignedUp {
+pub struct SignUpResponse {
     /// For `Authorization: Bearer`; a day, or until its session ends.
     token: String,
     /// A key that may do everything in the account's organization. It is shown here only.
@@ -73,19 +75,20 @@ pub struct SignedUp {
     params(("X-Signup-Token" = Option<String>, Header,
             description = "Where signup is gated: the operator's token.")),
     request_body = SignUpRequest,
-    responses((status = 201, description = "Signed up.", body = Data<SignedUp>), BadRequest,
+    responses((status = 201, description = "Signed up.", body = DataEnvelope<SignUpResponse>),
+              BadRequest,
               Forbidden, Conflict, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn sign_up(
     State(app): State<App>,
-    _: FromTrustedPage,
-    _: Limited<SignIn>,
+    _: FromTrustedOrigin,
+    _: RateLimitByAddress<SignInLimit>,
     context: RequestContext,
-    SigningIn(client): SigningIn,
+    SignInClient(client): SignInClient,
     headers: HeaderMap,
     JsonBody { value: request, .. }: JsonBody<SignUpRequest>,
-) -> Result<(StatusCode, Json<Data<SignedUp>>)> {
+) -> Result<(StatusCode, Json<DataEnvelope<SignUpResponse>>)> {
     let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
-    admit(&app.config.signup, token)?;
+    require_signup_allowed(&app.config.signup, token)?;
     if app.config.accounts.require_email_verification {
         return Err(Error::forbidden(
             "E-mail addresses have to be verified first; sign up at /api/auth/sign-up/email",
@@ -93,21 +96,21 @@ pub(super) async fn sign_up(
     }
     let SignUpRequest { email, password, name } = request;
     let to = email.as_str().to_owned();
-    let person = NewPerson { email, password, name, callback_url: None };
-    let with = With { key: true, session: true, is_remembered: true };
-    let trail = context.trail_of(StatusCode::CREATED);
-    let making = Box::pin(make_account(&app, person, with, &client, &trail));
-    let to = (Purpose::VerifyEmail.as_str(), Some(to.as_str()));
-    let made = limits::mailing(&app, &context, to, making).await?;
+    let person = SignUpDetails { email, password, name, callback_url: None };
+    let with = SignUpOptions { creates_key: true, starts_session: true, is_remembered: true };
+    let audit = context.audit_context_for(StatusCode::CREATED);
+    let making = Box::pin(make_account(&app, person, with, &client, &audit));
+    let to = (LinkPurpose::VerifyEmail.as_str(), Some(to.as_str()));
+    let made = rate_limits::with_mail_limit(&app, &context, to, making).await?;
     let (Some(key), Some(session)) = (made.key, made.session) else {
         return Err(Error::internal("a signup made no key or no session"));
     };
-    let data = SignedUp {
+    let data = SignUpResponse {
         token: session.token.expose().to_owned(),
         api_key: key.secret.expose().to_owned(),
         account: Account::from(&made.account),
     };
-    Ok((StatusCode::CREATED, Json(Data { data })))
+    Ok((StatusCode::CREATED, Json(DataEnvelope { data })))
 }
 
 /// Somebody who has an account.
@@ -123,7 +126,7 @@ pub struct LogInRequest {
 impl FromFields for LogInRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let email = fields.required("email", text(Email::parse));
-        let password = fields.required("password", shown_password);
+        let password = fields.required("password", parse_presented_password);
         Some(Self { email: email?, password: password? })
     }
 }
@@ -131,7 +134,7 @@ impl FromFields for LogInRequest {
 /// A new session.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::LoggedIn)]
-pub struct LoggedIn {
+pub struct LogInResponse {
     /// For `Authorization: Bearer`; a day, or until its session ends.
     token: String,
     account: Account,
@@ -142,29 +145,31 @@ pub struct LoggedIn {
 /// An unknown address and a wrong password get the same answer, at the same cost.
 #[utoipa::path(post, path = "/auth/login", operation_id = "logIn", tag = "account",
     request_body = LogInRequest,
-    responses((status = 200, description = "Signed in.", body = Data<LoggedIn>), BadRequest,
+    responses((status = 200, description = "Signed in.", body = DataEnvelope<LogInResponse>),
+              BadRequest,
               Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn log_in(
     State(app): State<App>,
-    _: FromTrustedPage,
-    _: Limited<SignIn>,
+    _: FromTrustedOrigin,
+    _: RateLimitByAddress<SignInLimit>,
     context: RequestContext,
-    SigningIn(client): SigningIn,
+    SignInClient(client): SignInClient,
     JsonBody { value: request, .. }: JsonBody<LogInRequest>,
-) -> Result<Json<Data<LoggedIn>>> {
+) -> Result<Json<DataEnvelope<LogInResponse>>> {
     let LogInRequest { email, password } = request;
     let shown = (&email, password);
-    let trail = context.trail();
-    let signing_in = passwords::sign_in(&app, shown, None, (&client, true), &trail);
-    let (account, session) = limits::signing_in(&app, &context, &email, signing_in).await?;
+    let audit = context.audit_context();
+    let signing_in = passwords::sign_in(&app, shown, None, (&client, true), &audit);
+    let (account, session) =
+        rate_limits::with_sign_in_limit(&app, &context, &email, signing_in).await?;
     let token = session.token.expose().to_owned();
-    Ok(Json(Data { data: LoggedIn { token, account: Account::from(&account) } }))
+    Ok(Json(DataEnvelope { data: LogInResponse { token, account: Account::from(&account) } }))
 }
 
 /// That a session has ended.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::LoggedOut)]
-pub struct LoggedOut {
+pub struct LogOutResponse {
     #[schema(examples("Signed out"))]
     message: &'static str,
 }
@@ -172,15 +177,16 @@ pub struct LoggedOut {
 /// Sign out: the session and its tokens stop at once, and the cookie is taken away.
 #[utoipa::path(post, path = "/auth/logout", operation_id = "logOut", tag = "account",
     security(("bearer" = []), ("session" = [])),
-    responses((status = 200, description = "Signed out.", body = Data<LoggedOut>), BadRequest,
+    responses((status = 200, description = "Signed out.", body = DataEnvelope<LogOutResponse>),
+              BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn log_out(
     State(app): State<App>,
-    signing_out: SigningOut,
+    signing_out: SignOutSessions,
     context: RequestContext,
     _: Idempotency,
-) -> Result<([(HeaderName, HeaderValue); 1], Json<Data<LoggedOut>>)> {
-    signing_out.end(&app, &context).await?;
-    let data = LoggedOut { message: "Signed out" };
-    Ok(([(header::SET_COOKIE, cookie::clearing(&app))], Json(Data { data })))
+) -> Result<([(HeaderName, HeaderValue); 1], Json<DataEnvelope<LogOutResponse>>)> {
+    signing_out.end_sessions(&app, &context).await?;
+    let data = LogOutResponse { message: "Signed out" };
+    Ok(([(header::SET_COOKIE, cookie::clear_cookie_header(&app))], Json(DataEnvelope { data })))
 }

@@ -8,7 +8,7 @@ use crate::model::account;
 /// An answer of this family.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::Data)]
-pub struct Data<T> {
+pub struct DataEnvelope<T> {
     /// What was asked for.
     pub data: T,
 }

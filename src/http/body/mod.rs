@@ -5,7 +5,7 @@
 mod fields;
 mod nesting;
 mod node;
-mod readers;
+mod parsers;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -19,51 +19,52 @@ use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
-pub use self::fields::{Fields, FromFields, Rules};
-use self::nesting::Nesting;
-pub use self::node::Node;
-pub use self::readers::{
-    allowed_ips, metadata, metadata_changes, new_password, role, secret, shown_password, text,
+pub use self::fields::{FieldContext, Fields, FromFields};
+use self::nesting::NestingCounter;
+pub use self::node::JsonNode;
+pub use self::parsers::{
+    parse_allowed_ips, parse_metadata, parse_metadata_changes, parse_presented_password,
+    parse_role, parse_secret, take_new_password, text,
 };
 use crate::app::App;
-use crate::error::{Error, Issue, Kind, Result};
+use crate::error::{Error, ErrorKind, Issue, Result};
 use crate::http::context::RequestContext;
 use crate::http::shedding;
 
 /// The largest body, in bytes (contract §1, *Bad input*).
-pub const LIMIT: usize = 64 * 1024;
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How deep a body may be nested.
-const DEPTH: usize = 32;
-/// After this long a body has to arrive at [`PACE`] at least.
+const MAX_DEPTH: usize = 32;
+/// After this long a body has to arrive at [`MIN_BYTES_PER_SECOND`] at least.
 const GRACE: Duration = Duration::from_secs(5);
 /// The least that a body has to bring on average, in bytes a second.
-const PACE: u64 = 240;
+const MIN_BYTES_PER_SECOND: u64 = 240;
 
 /// A body read as `T`. No body at all is read as `{}`.
 pub struct JsonBody<T> {
     /// What was read.
     pub value: T,
     /// What else is known of it.
-    pub said: Said,
+    pub fingerprint: RequestFingerprint,
 }
 
 /// What is known of a body beside its fields.
-pub struct Said {
+pub struct RequestFingerprint {
     /// The digest of all that the body says, however it is spelt.
-    pub fingerprint: [u8; 32],
-    late: Vec<Issue>,
+    pub digest: [u8; 32],
+    deferred: Vec<Issue>,
 }
 
-impl Said {
+impl RequestFingerprint {
     /// For routes that read no body.
-    pub const NOTHING: Self = Self { fingerprint: [0; 32], late: Vec::new() };
+    pub const NOTHING: Self = Self { digest: [0; 32], deferred: Vec::new() };
 
     /// Judges what depends on when the request came.
     ///
     /// # Errors
     /// Invalid, with every late issue.
-    pub fn judge(self) -> Result<()> {
-        if self.late.is_empty() { Ok(()) } else { Err(Error::invalid(self.late)) }
+    pub fn check_deferred(self) -> Result<()> {
+        if self.deferred.is_empty() { Ok(()) } else { Err(Error::invalid(self.deferred)) }
     }
 }
 
@@ -71,18 +72,18 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
-        let rules = Rules { config: &app.config, now: app.clock.now() };
+        let rules = FieldContext { config: &app.config, now: app.clock.now() };
         if request.body().is_end_stream() {
-            return read(Node::Object(Vec::new()), rules);
+            return parse_fields(JsonNode::Object(Vec::new()), rules);
         }
         require_json(request.headers())?;
-        let bytes = whole(app, request, LIMIT).await?;
+        let bytes = read_body(app, request, MAX_BODY_BYTES).await?;
         let json = without_byte_order_mark(&bytes);
         if json.is_empty() {
-            return read(Node::Object(Vec::new()), rules);
+            return parse_fields(JsonNode::Object(Vec::new()), rules);
         }
         let body = serde_json::from_slice(json);
-        read(body.map_err(|error| broken(json, &error))?, rules)
+        parse_fields(body.map_err(|error| invalid_json(json, &error))?, rules)
     }
 }
 
@@ -91,7 +92,7 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
 /// # Errors
 /// Too large; malformed where it is too deep, breaks off or takes too long; those of
 /// [`shedding::await_body`].
-pub async fn whole(app: &App, request: Request, limit: usize) -> Result<Bytes> {
+pub async fn read_body(app: &App, request: Request, limit: usize) -> Result<Bytes> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > limit) {
@@ -100,7 +101,7 @@ pub async fn whole(app: &App, request: Request, limit: usize) -> Result<Bytes> {
     let context = request.extensions().get::<RequestContext>().cloned();
     let timeout = app.config.http.connections.body_timeout;
     let mut arriving = pin!(collect(request.into_body(), limit, timeout));
-    match (at_once(arriving.as_mut()).await, context) {
+    match (poll_available(arriving.as_mut()).await, context) {
         (Some(body), _) => body,
         (None, Some(context)) => shedding::await_body(app, &context, arriving).await,
         (None, None) => arriving.await,
@@ -109,7 +110,7 @@ pub async fn whole(app: &App, request: Request, limit: usize) -> Result<Bytes> {
 
 /// What is there without waiting for the client: the first poll asks the connection for the body,
 /// and the second one has what came together with the head.
-async fn at_once<T>(mut arriving: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+async fn poll_available<T>(mut arriving: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let mut has_asked = false;
     poll_fn(|cx| match arriving.as_mut().poll(cx) {
         Poll::Ready(body) => Poll::Ready(Some(body)),
@@ -123,21 +124,21 @@ async fn at_once<T>(mut arriving: Pin<&mut impl Future<Output = T>>) -> Option<T
     .await
 }
 
-fn read<T: FromFields>(body: Node, rules: Rules<'_>) -> Result<JsonBody<T>> {
+fn parse_fields<T: FromFields>(body: JsonNode, rules: FieldContext<'_>) -> Result<JsonBody<T>> {
     let fingerprint = Sha256::digest(body.canonical().to_string()).into();
-    let Node::Object(members) = body else {
-        return Err(Error::invalid(vec![Issue::of_body("The body must be a JSON object")]));
+    let JsonNode::Object(members) = body else {
+        return Err(Error::invalid(vec![Issue::body("The body must be a JSON object")]));
     };
     let mut fields = Fields::new(members, rules);
     let value = T::from_fields(&mut fields);
     let late = fields.finish()?;
     let value = value.ok_or_else(|| Error::internal("a field was refused without an issue"))?;
-    Ok(JsonBody { value, said: Said { fingerprint, late } })
+    Ok(JsonBody { value, fingerprint: RequestFingerprint { digest: fingerprint, deferred: late } })
 }
 
 /// Takes `application/json`, with the charset utf-8 or none, not compressed.
 fn require_json(headers: &HeaderMap) -> Result<()> {
-    let refused = |message| Error::new(Kind::UnsupportedMediaType, message);
+    let refused = |message| Error::new(ErrorKind::UnsupportedMediaType, message);
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if encodings.any(|encoding| encoding != "identity") {
         return Err(refused("Content-Encoding is not supported; send the body uncompressed"));
@@ -171,9 +172,9 @@ pub fn without_byte_order_mark(json: &[u8]) -> &[u8] {
 async fn collect(mut body: Body, limit: usize, timeout: Duration) -> Result<Bytes> {
     let started = Instant::now();
     let mut bytes = Vec::new();
-    let mut nesting = Nesting::default();
+    let mut nesting = NestingCounter::default();
     loop {
-        let due = started + timeout.min(GRACE + at_pace(bytes.len()));
+        let due = started + timeout.min(GRACE + time_at_min_rate(bytes.len()));
         let frame = timeout_at(due, body.frame()).await;
         let frame = frame.map_err(|_| Error::malformed("The body did not arrive in time"))?;
         let Some(frame) = frame else { break };
@@ -182,8 +183,8 @@ async fn collect(mut body: Body, limit: usize, timeout: Duration) -> Result<Byte
         if bytes.len() + data.len() > limit {
             return Err(too_large(limit));
         }
-        if nesting.deepest_in(&data) > DEPTH {
-            let message = format!("The body is nested deeper than {DEPTH} levels");
+        if nesting.max_depth_in(&data) > MAX_DEPTH {
+            let message = format!("The body is nested deeper than {MAX_DEPTH} levels");
             return Err(Error::malformed(message));
         }
         bytes.extend_from_slice(&data);
@@ -192,17 +193,17 @@ async fn collect(mut body: Body, limit: usize, timeout: Duration) -> Result<Byte
 }
 
 /// How long so many bytes may take at the least pace.
-fn at_pace(bytes: usize) -> Duration {
-    Duration::from_millis(bytes as u64 * 1_000 / PACE)
+fn time_at_min_rate(bytes: usize) -> Duration {
+    Duration::from_millis(bytes as u64 * 1_000 / MIN_BYTES_PER_SECOND)
 }
 
 fn too_large(limit: usize) -> Error {
-    Error::new(Kind::TooLarge, format!("The body is larger than {limit} bytes"))
+    Error::new(ErrorKind::TooLarge, format!("The body is larger than {limit} bytes"))
 }
 
 /// Where the JSON breaks, in our words: the parser's could repeat a piece of it.
 #[must_use]
-pub fn broken(json: &[u8], error: &serde_json::Error) -> Error {
+pub fn invalid_json(json: &[u8], error: &serde_json::Error) -> Error {
     if std::str::from_utf8(json).is_err() {
         return Error::malformed("The body must be UTF-8");
     }

@@ -2,15 +2,15 @@
 
 /// The state between two pieces of a body.
 #[derive(Default)]
-pub struct Nesting {
+pub struct NestingCounter {
     depth: usize,
     in_string: bool,
     escaped: bool,
 }
 
-impl Nesting {
+impl NestingCounter {
     /// The deepest level that the next piece of the body reaches.
-    pub fn deepest_in(&mut self, piece: &[u8]) -> usize {
+    pub fn max_depth_in(&mut self, piece: &[u8]) -> usize {
         let mut deepest = self.depth;
         for byte in piece {
             match byte {
@@ -35,10 +35,10 @@ mod tests {
 
     #[test]
     fn levels_are_counted_across_pieces_and_not_in_strings() {
-        let mut nesting = Nesting::default();
-        assert_eq!(nesting.deepest_in(br#"{"a":[{},"[[[["#), 3);
-        assert_eq!(nesting.deepest_in(br#"[\"[", ["#), 3);
-        assert_eq!(nesting.deepest_in(b"]]}"), 3);
-        assert_eq!(nesting.deepest_in(b""), 0);
+        let mut nesting = NestingCounter::default();
+        assert_eq!(nesting.max_depth_in(br#"{"a":[{},"[[[["#), 3);
+        assert_eq!(nesting.max_depth_in(br#"[\"[", ["#), 3);
+        assert_eq!(nesting.max_depth_in(b"]]}"), 3);
+        assert_eq!(nesting.max_depth_in(b""), 0);
     }
 }

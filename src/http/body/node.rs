@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::model::Invalid;
+use crate::model::ValidationError;
 
 /// A JSON value. Unlike `serde_json::Value` it does not lose the first of two equal names.
-pub enum Node {
+pub enum JsonNode {
     /// `null`
     Null,
     /// `true`, `false`
@@ -17,21 +17,21 @@ pub enum Node {
     /// A number.
     Number(serde_json::Number),
     /// A string.
-    Text(String),
+    String(String),
     /// An array.
-    List(Vec<Self>),
+    Array(Vec<Self>),
     /// An object.
     Object(Vec<(String, Self)>),
 }
 
-impl Node {
+impl JsonNode {
     /// The string that this is.
     ///
     /// # Errors
     /// For a value of another type.
-    pub fn into_text(self) -> Result<String, Invalid> {
+    pub fn into_string(self) -> Result<String, ValidationError> {
         match self {
-            Self::Text(text) => Ok(text),
+            Self::String(text) => Ok(text),
             _ => Err("must be a string".into()),
         }
     }
@@ -40,7 +40,7 @@ impl Node {
     ///
     /// # Errors
     /// For a value of another type.
-    pub fn into_bool(self) -> Result<bool, Invalid> {
+    pub fn into_bool(self) -> Result<bool, ValidationError> {
         match self {
             Self::Bool(value) => Ok(value),
             _ => Err("must be true or false".into()),
@@ -51,7 +51,7 @@ impl Node {
     ///
     /// # Errors
     /// For another number or a value of another type.
-    pub fn into_whole(self, range: RangeInclusive<i32>) -> Result<i32, Invalid> {
+    pub fn into_integer(self, range: RangeInclusive<i32>) -> Result<i32, ValidationError> {
         let number = match &self {
             Self::Number(number) => number.as_i64().and_then(|number| number.try_into().ok()),
             _ => None,
@@ -65,7 +65,7 @@ impl Node {
     ///
     /// # Errors
     /// For a value of another type, or a member that is there twice.
-    pub fn into_members(self) -> Result<BTreeMap<String, Self>, Invalid> {
+    pub fn into_object(self) -> Result<BTreeMap<String, Self>, ValidationError> {
         let Self::Object(members) = self else { return Err("must be an object".into()) };
         let count = members.len();
         let members: BTreeMap<String, Self> = members.into_iter().collect();
@@ -80,8 +80,8 @@ impl Node {
             Self::Null => Value::Null,
             Self::Bool(value) => Value::Bool(*value),
             Self::Number(number) => Value::Number(number.clone()),
-            Self::Text(text) => Value::String(text.clone()),
-            Self::List(items) => items.iter().map(Self::canonical).collect(),
+            Self::String(text) => Value::String(text.clone()),
+            Self::Array(items) => items.iter().map(Self::canonical).collect(),
             Self::Object(members) => {
                 let members = members.iter();
                 members.map(|(name, value)| (name.clone(), value.canonical())).collect()
@@ -93,73 +93,73 @@ impl Node {
     ///
     /// # Errors
     /// For a value of another type.
-    pub fn into_texts(self) -> Result<Vec<String>, Invalid> {
-        let wrong = || Invalid::from("must be a list of strings");
+    pub fn into_strings(self) -> Result<Vec<String>, ValidationError> {
+        let wrong = || ValidationError::from("must be a list of strings");
         match self {
-            Self::List(items) => {
-                items.into_iter().map(|item| item.into_text().map_err(|_| wrong())).collect()
+            Self::Array(items) => {
+                items.into_iter().map(|item| item.into_string().map_err(|_| wrong())).collect()
             }
             _ => Err(wrong()),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for JsonNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+        deserializer.deserialize_any(JsonNodeVisitor)
     }
 }
 
-struct NodeVisitor;
+struct JsonNodeVisitor;
 
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+impl<'de> Visitor<'de> for JsonNodeVisitor {
+    type Value = JsonNode;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Null)
+    fn visit_unit<E>(self) -> Result<JsonNode, E> {
+        Ok(JsonNode::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<JsonNode, E> {
+        Ok(JsonNode::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Number(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<JsonNode, E> {
+        Ok(JsonNode::Number(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Number(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<JsonNode, E> {
+        Ok(JsonNode::Number(value.into()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(serde_json::Number::from_f64(value).map_or(Node::Null, Node::Number))
+    fn visit_f64<E>(self, value: f64) -> Result<JsonNode, E> {
+        Ok(serde_json::Number::from_f64(value).map_or(JsonNode::Null, JsonNode::Number))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-        Ok(Node::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<JsonNode, E> {
+        Ok(JsonNode::String(text.to_owned()))
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Node, E> {
-        Ok(Node::Text(text))
+    fn visit_string<E>(self, text: String) -> Result<JsonNode, E> {
+        Ok(JsonNode::String(text))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<JsonNode, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = sequence.next_element()? {
             items.push(item);
         }
-        Ok(Node::List(items))
+        Ok(JsonNode::Array(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonNode, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = map.next_entry()? {
             members.push(member);
         }
-        Ok(Node::Object(members))
+        Ok(JsonNode::Object(members))
     }
 }

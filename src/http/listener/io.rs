@@ -10,24 +10,24 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::pace::Pace;
-use super::unread::BOUND;
+use super::body_drain::MAX_DRAIN_BYTES;
+use super::timer::ConnectionTimer;
 
-/// The connection's socket, telling its [`Pace`] what passes.
-pub(super) struct Paced {
+/// The connection's socket, telling its [`ConnectionTimer`] what passes.
+pub(super) struct TimedStream {
     stream: TcpStream,
-    pace: Arc<Pace>,
+    pace: Arc<ConnectionTimer>,
     /// How much came after the last answer.
     discarded: u64,
 }
 
-impl Paced {
-    pub(super) fn new(stream: TcpStream, pace: &Arc<Pace>) -> Self {
+impl TimedStream {
+    pub(super) fn new(stream: TcpStream, pace: &Arc<ConnectionTimer>) -> Self {
         Self { stream, pace: Arc::clone(pace), discarded: 0 }
     }
 
-    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.pace.wrote(written.is_ready());
+    fn record_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.pace.on_write(written.is_ready());
         written
     }
 
@@ -35,7 +35,7 @@ impl Paced {
     /// it where the client does not.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut buffer = [0; 4096];
-        while self.discarded < BOUND {
+        while self.discarded < MAX_DRAIN_BYTES {
             let mut read = ReadBuf::new(&mut buffer);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
             if read.filled().is_empty() {
@@ -47,7 +47,7 @@ impl Paced {
     }
 }
 
-impl AsyncRead for Paced {
+impl AsyncRead for TimedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -56,20 +56,20 @@ impl AsyncRead for Paced {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.pace.heard();
+            self.pace.on_read();
         }
         read
     }
 }
 
-impl AsyncWrite for Paced {
+impl AsyncWrite for TimedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.wrote(written)
+        self.record_write(written)
     }
 
     fn poll_write_vectored(
@@ -78,7 +78,7 @@ impl AsyncWrite for Paced {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.wrote(written)
+        self.record_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -91,37 +91,37 @@ impl AsyncWrite for Paced {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-        if self.pace.lingers() { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
+        if self.pace.should_linger() { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 
 /// One request being served; the client is idle when it is dropped.
-pub(super) struct Turn(Arc<Pace>);
+pub(super) struct ActiveRequest(Arc<ConnectionTimer>);
 
-impl Turn {
-    pub(super) fn begin(pace: &Arc<Pace>) -> Self {
-        pace.work();
+impl ActiveRequest {
+    pub(super) fn start(pace: &Arc<ConnectionTimer>) -> Self {
+        pace.start_request();
         Self(Arc::clone(pace))
     }
 
-    pub(super) fn last_through(self, body: Body) -> Answer {
-        Answer { body, _turn: self }
+    pub(super) fn attach_to(self, body: Body) -> ResponseBody {
+        ResponseBody { body, _request: self }
     }
 }
 
-impl Drop for Turn {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.0.rest();
+        self.0.start_idle();
     }
 }
 
 /// An answer's body, which holds its turn until hyper has all of it and drops it.
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     body: Body,
-    _turn: Turn,
+    _request: ActiveRequest,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -8,13 +8,13 @@ use utoipa::ToSchema;
 
 use crate::error::Error;
 use crate::http::context::RequestContext;
-use crate::http::details::{Details, described_failures, status};
+use crate::http::error_details::{ErrorDetails, error_responses, status};
 use crate::http::wire::Timestamp;
 
 /// A failure in this family's words.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Error)]
-pub struct Failed {
+pub struct ErrorBody {
     /// `HTTP` and the status.
     #[schema(examples("HTTP 409"))]
     error: String,
@@ -22,7 +22,7 @@ pub struct Failed {
     #[schema(examples("An organization with this org_id already exists"))]
     message: String,
     /// The kind of failure and what else there is to say.
-    details: Details,
+    details: ErrorDetails,
     /// When.
     timestamp: Timestamp,
     /// The id of the request, as in `X-Request-Id`.
@@ -34,17 +34,17 @@ pub struct Failed {
 #[must_use]
 pub fn render(error: &Error, context: &RequestContext) -> Response {
     let status = status(error.kind(), StatusCode::UNPROCESSABLE_ENTITY);
-    let failed = Failed {
+    let failed = ErrorBody {
         error: format!("HTTP {}", status.as_u16()),
         message: error.message().to_owned(),
-        details: Details::from(error),
-        timestamp: Timestamp(context.at),
+        details: ErrorDetails::from(error),
+        timestamp: Timestamp(context.received_at),
         request_id: context.id.clone(),
     };
     (status, Json(failed)).into_response()
 }
 
-described_failures! { Failed,
+error_responses! { ErrorBody,
     /// For routes that read a body or parameters.
     BadRequest = 400, "Not readable: broken JSON, nested too deep, or two credentials at once.";
     /// For routes with a guard.
@@ -60,7 +60,7 @@ described_failures! { Failed,
     /// For routes that read a body.
     UnsupportedMediaType = 415, "The body is not application/json.";
     /// For routes that read a body or parameters, or change something.
-    Invalid = 422, "Fields break rules (`details.issues` names every one), or the \
+    Unprocessable = 422, "Fields break rules (`details.issues` names every one), or the \
                     Idempotency-Key was used for another request.";
     /// For every route.
     Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";

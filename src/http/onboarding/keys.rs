@@ -9,20 +9,20 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::containment;
-use crate::domain::keys::{self, KeySpec, Minted};
+use crate::domain::keys::{self, CreatedKey, KeySpec};
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, Rules, Said};
-use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};
+use crate::http::auth::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};
+use crate::http::body::{FieldContext, Fields, FromFields, JsonBody, RequestFingerprint};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits;
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::onboarding::dialect::{
-    BadRequest, Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthorized, Unavailable,
+    BadRequest, Conflict, Forbidden, NotFound, TooLarge, Unauthorized, Unavailable, Unprocessable,
     UnsupportedMediaType,
 };
-use crate::http::onboarding::wire::{Key, MintedKey, key_name};
+use crate::http::onboarding::wire::{CreateKeyResponse, Key, parse_key_name};
 use crate::http::path::PathId;
-use crate::http::query::{Query, boolean};
+use crate::http::query::{Query, parse_bool};
+use crate::http::rate_limits;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
 use crate::model::key_name::KeyName;
@@ -35,17 +35,17 @@ use crate::repo;
             description = "Also the revoked and expired ones.")),
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "The keys.", body = [Key]), BadRequest, Unauthorized,
-              Forbidden, Invalid, Unavailable))]
+              Forbidden, Unprocessable, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
     Scoped(caller, _): Scoped<ApiKeysRead>,
     mut query: Query,
 ) -> Result<Json<Vec<Key>>> {
-    let all = query.optional("include_revoked", boolean).unwrap_or(false);
+    let all = query.optional("include_revoked", parse_bool).unwrap_or(false);
     query.finish()?;
     let keys = app
         .db
-        .tenant(caller.organization, async |db| {
+        .tenant_transaction(caller.organization, async |db| {
             repo::keys::list(db, caller.organization, all, None, 1000).await
         })
         .await?;
@@ -70,10 +70,10 @@ pub struct CreateKeyRequest {
 
 impl FromFields for CreateKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let name = fields.optional("name", key_name);
-        let Rules { config, .. } = fields.rules;
-        let scopes = fields.optional("scopes", |it| config.keys.scopes.parse(&it.into_texts()?));
-        let expires_at = fields.future("expires_at");
+        let name = fields.optional("name", parse_key_name);
+        let FieldContext { config, .. } = fields.context;
+        let scopes = fields.optional("scopes", |it| config.keys.scopes.parse(&it.into_strings()?));
+        let expires_at = fields.future_time("expires_at");
         Some(Self { name: name.flatten(), scopes, expires_at })
     }
 }
@@ -86,14 +86,15 @@ impl FromFields for CreateKeyRequest {
     request_body(content = Option<CreateKeyRequest>, description = "May be left out."),
     params(IdempotencyHeader),
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
-    responses((status = 201, description = "Made.", body = MintedKey), BadRequest, Unauthorized,
-              Forbidden, Conflict, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+    responses((status = 201, description = "Made.", body = CreateKeyResponse), BadRequest,
+              Unauthorized,
+              Forbidden, Conflict, TooLarge, UnsupportedMediaType, Unprocessable, Unavailable))]
 pub(super) async fn create(
     State(app): State<App>,
     Scoped(caller, _): Scoped<ApiKeysWrite>,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value, said }: JsonBody<CreateKeyRequest>,
+    JsonBody { value, fingerprint }: JsonBody<CreateKeyRequest>,
 ) -> Result<Response> {
     let CreateKeyRequest { name, scopes, expires_at } = value;
     let spec = |caller: &Caller| KeySpec {
@@ -105,16 +106,16 @@ pub(super) async fn create(
             expires_at,
         )
     };
-    let reach = spec(&caller).reach();
-    let count = limits::count_mint(&app, &context, caller.organization);
-    idempotency.limit(&app, &caller, &said, count).await?;
+    let reach = spec(&caller).permissions();
+    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
+    idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
     let check = async |_: &mut _| reach.require_within(&caller);
     idempotency
-        .run_checked(&app, &caller, said, check, async |tx| {
-            let trail = context.trail_of(StatusCode::CREATED);
-            let Minted { secret, key } = keys::create(&app, tx, &caller, spec, &trail).await?;
-            let body = MintedKey::from(key);
-            Ok(Reply::created(body).showing(secret, |body| &mut body.api_key))
+        .run_checked(&app, &caller, fingerprint, check, async |tx| {
+            let audit = context.audit_context_for(StatusCode::CREATED);
+            let CreatedKey { secret, key } = keys::create(&app, tx, &caller, spec, &audit).await?;
+            let body = CreateKeyResponse::from(key);
+            Ok(ChangeResponse::created(body).with_secret(secret, |body| &mut body.api_key))
         })
         .await
 }
@@ -126,7 +127,7 @@ pub(super) async fn create(
            IdempotencyHeader),
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 204, description = "It is revoked."), BadRequest, Unauthorized, Forbidden,
-              NotFound, Conflict, Invalid, Unavailable))]
+              NotFound, Conflict, Unprocessable, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
@@ -137,9 +138,10 @@ pub(super) async fn revoke(
     let id = KeyId::parse(&id).ok_or_else(|| Error::not_found("There is no such key"))?;
     let check = async |tx: &mut _| containment::require_revocable(tx, &caller, id).await;
     idempotency
-        .run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
-            keys::revoke(tx, &caller, id, None, &context.trail_of(StatusCode::NO_CONTENT)).await?;
-            Ok(Reply::<()>::nothing())
+        .run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
+            keys::revoke(tx, &caller, id, None, &context.audit_context_for(StatusCode::NO_CONTENT))
+                .await?;
+            Ok(ChangeResponse::<()>::no_content())
         })
         .await
 }

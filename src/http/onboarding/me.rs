@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::http::caller::{ApiKeysRead, Authenticated, RequiredScope};
+use crate::http::auth::{ApiKeysRead, Authenticated, RequiredScope};
 use crate::http::onboarding::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::onboarding::wire::Key;
 use crate::repo::keys;
@@ -34,10 +34,10 @@ pub(super) async fn show(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
 ) -> Result<Json<Me>> {
-    let sees_all = caller.require(ApiKeysRead::SCOPE).is_ok();
+    let sees_all = caller.authorize(ApiKeysRead::SCOPE).is_ok();
     let found = app
         .db
-        .tenant(caller.organization, async |db| {
+        .tenant_transaction(caller.organization, async |db| {
             if sees_all {
                 keys::list(db, caller.organization, false, None, 1000).await
             } else {
@@ -49,7 +49,7 @@ pub(super) async fn show(
         .await?;
     Ok(Json(Me {
         org_id: caller.organization_handle.clone(),
-        user_id: caller.user_handle.clone(),
+        user_id: caller.membership_handle.clone(),
         api_keys: found.into_iter().map(Key::from).collect(),
     }))
 }

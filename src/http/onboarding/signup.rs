@@ -7,17 +7,17 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::keys::Minted;
+use crate::domain::keys::CreatedKey;
 use crate::domain::signup;
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, text};
 use crate::http::context::RequestContext;
-use crate::http::limits::{Limited, SignIn};
 use crate::http::onboarding::dialect::{
-    BadRequest, Conflict, Forbidden, Invalid, TooLarge, Unavailable, UnsupportedMediaType,
+    BadRequest, Conflict, Forbidden, TooLarge, Unavailable, Unprocessable, UnsupportedMediaType,
 };
-use crate::http::onboarding::wire::{MintedKey, key_name};
-use crate::http::trusted_page::FromTrustedPage;
+use crate::http::onboarding::wire::{CreateKeyResponse, parse_key_name};
+use crate::http::rate_limits::{RateLimitByAddress, SignInLimit};
+use crate::http::trusted_origin::FromTrustedOrigin;
 use crate::model::key_name::KeyName;
 use crate::model::org_handle::OrgHandle;
 
@@ -36,7 +36,7 @@ pub struct SignUpRequest {
 impl FromFields for SignUpRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let org_id = fields.optional("org_id", text(OrgHandle::parse));
-        let name = fields.optional("name", key_name);
+        let name = fields.optional("name", parse_key_name);
         Some(Self { org_id, name: name.flatten() })
     }
 }
@@ -44,14 +44,14 @@ impl FromFields for SignUpRequest {
 /// What a signup made.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::SignedUp)]
-pub struct SignedUp {
+pub struct SignUpResponse {
     #[schema(examples("org_79d0fHwDRh"))]
     org_id: String,
     /// The owner's seat in the organization.
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     user_id: String,
     #[serde(flatten)]
-    minted: MintedKey,
+    minted: CreateKeyResponse,
 }
 
 /// Sign up: a new organization, its owner's seat and its first key, which may do everything.
@@ -62,26 +62,31 @@ pub struct SignedUp {
     params(("X-Signup-Token" = Option<String>, Header,
             description = "Where signup is gated: the operator's token.")),
     request_body(content = Option<SignUpRequest>, description = "May be left out."),
-    responses((status = 201, description = "Signed up.", body = SignedUp), BadRequest, Forbidden,
-              Conflict, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+    responses((status = 201, description = "Signed up.", body = SignUpResponse), BadRequest,
+              Forbidden,
+              Conflict, TooLarge, UnsupportedMediaType, Unprocessable, Unavailable))]
 pub(super) async fn sign_up(
     State(app): State<App>,
-    _: FromTrustedPage,
-    _: Limited<SignIn>,
+    _: FromTrustedOrigin,
+    _: RateLimitByAddress<SignInLimit>,
     context: RequestContext,
     headers: HeaderMap,
     JsonBody { value: request, .. }: JsonBody<SignUpRequest>,
-) -> Result<(StatusCode, Json<SignedUp>)> {
+) -> Result<(StatusCode, Json<SignUpResponse>)> {
     let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
-    signup::admit(&app.config.signup, token)?;
-    let done =
-        signup::sign_up(&app, request.org_id, request.name, &context.trail_of(StatusCode::CREATED))
-            .await?;
-    let Minted { secret, key } = done.minted;
-    let answer = SignedUp {
+    signup::require_signup_allowed(&app.config.signup, token)?;
+    let done = signup::sign_up(
+        &app,
+        request.org_id,
+        request.name,
+        &context.audit_context_for(StatusCode::CREATED),
+    )
+    .await?;
+    let CreatedKey { secret, key } = done.minted;
+    let answer = SignUpResponse {
         org_id: done.organization_handle.as_str().to_owned(),
         user_id: done.user_handle,
-        minted: MintedKey { api_key: Some(secret.expose().to_owned()), ..key.into() },
+        minted: CreateKeyResponse { api_key: Some(secret.expose().to_owned()), ..key.into() },
     };
     Ok((StatusCode::CREATED, Json(answer)))
 }

@@ -6,18 +6,18 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::app::key_lookup::OfCredential;
-use crate::domain::key_sessions::{self, Tokens};
+use crate::app::credential_lookup::CredentialQuery;
+use crate::domain::key_sessions::{self, SessionTokens};
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, secret};
-use crate::http::caller::{Authenticated, Counted, count_shown, holder_of_key};
+use crate::http::auth::{Authenticated, CountedRequest, count_presented, identify_key};
+use crate::http::body::{Fields, FromFields, JsonBody, parse_secret};
 use crate::http::context::RequestContext;
-use crate::http::denial::Denied;
-use crate::http::limits;
 use crate::http::onboarding::dialect::{
-    BadRequest, Forbidden, Invalid, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+    BadRequest, Forbidden, TooLarge, Unauthorized, Unavailable, Unprocessable, UnsupportedMediaType,
 };
-use crate::model::caller::Holder;
+use crate::http::rate_limits;
+use crate::http::rejection::RejectedCaller;
+use crate::model::caller::CredentialStatus;
 use crate::model::ids::SessionId;
 use crate::model::secret::Secret;
 
@@ -33,7 +33,7 @@ pub struct ExchangeRequest {
 
 impl FromFields for ExchangeRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let api_key = fields.required("api_key", secret);
+        let api_key = fields.required("api_key", parse_secret);
         Some(Self { api_key: api_key? })
     }
 }
@@ -49,7 +49,7 @@ pub struct RefreshRequest {
 
 impl FromFields for RefreshRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let refresh_token = fields.required("refresh_token", secret);
+        let refresh_token = fields.required("refresh_token", parse_secret);
         Some(Self { refresh_token: refresh_token? })
     }
 }
@@ -69,11 +69,11 @@ pub struct TokenPair {
     expires_in: i64,
 }
 
-impl From<Tokens> for TokenPair {
-    fn from(tokens: Tokens) -> Self {
+impl From<SessionTokens> for TokenPair {
+    fn from(tokens: SessionTokens) -> Self {
         Self {
-            access_token: tokens.access.expose().to_owned(),
-            refresh_token: tokens.refresh.expose().to_owned(),
+            access_token: tokens.access_token.expose().to_owned(),
+            refresh_token: tokens.refresh_token.expose().to_owned(),
             token_type: "bearer",
             expires_in: tokens.expires_in,
         }
@@ -87,20 +87,22 @@ impl From<Tokens> for TokenPair {
 #[utoipa::path(post, path = "/auth/token-exchange", operation_id = "exchangeKey",
     tag = "onboarding", request_body = ExchangeRequest,
     responses((status = 200, description = "Exchanged.", body = TokenPair), BadRequest,
-              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unprocessable, Unavailable))]
 pub(super) async fn exchange(
     State(app): State<App>,
     context: RequestContext,
-    _: Counted,
+    _: CountedRequest,
     JsonBody { value: request, .. }: JsonBody<ExchangeRequest>,
 ) -> Result<Json<TokenPair>> {
-    let holder = holder_of_key(&app, &context, request.api_key.expose()).await;
-    let holder = holder.or_else(|refused| limits::count_unknown(&app, &context, refused))?;
-    count_shown(&app, &context, &holder)?;
-    let _ = Denied::of(&holder).map(|denied| context.denied.set(denied));
+    let holder = identify_key(&app, &context, request.api_key.expose()).await;
+    let holder =
+        holder.or_else(|refused| rate_limits::count_invalid_credential(&app, &context, refused))?;
+    count_presented(&app, &context, &holder)?;
+    let _ =
+        RejectedCaller::from_identity(&holder).map(|denied| context.rejected_caller.set(denied));
     let person = || Error::forbidden("Only an organization's own key can be exchanged");
     let holder = holder.caller.ok_or_else(person)?;
-    let tokens = key_sessions::exchange(&app, &holder, &context.trail()).await?;
+    let tokens = key_sessions::exchange(&app, &holder, &context.audit_context()).await?;
     Ok(Json(tokens.into()))
 }
 
@@ -111,29 +113,31 @@ pub(super) async fn exchange(
 #[utoipa::path(post, path = "/auth/refresh", operation_id = "refreshTokens", tag = "onboarding",
     request_body = RefreshRequest,
     responses((status = 200, description = "Refreshed.", body = TokenPair), BadRequest,
-              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unprocessable, Unavailable))]
 pub(super) async fn refresh(
     State(app): State<App>,
     context: RequestContext,
-    _: Counted,
+    _: CountedRequest,
     JsonBody { value: request, .. }: JsonBody<RefreshRequest>,
 ) -> Result<Json<TokenPair>> {
-    let (origin, trail) = (context.origin.as_deref(), context.trail());
+    let (origin, audit) = (context.origin.as_deref(), context.audit_context());
     let known = key_sessions::find_refresh_token(&app, &request.refresh_token).await;
-    let known = known.or_else(|refused| limits::count_unknown(&app, &context, refused))?;
-    let holder = app.key_lookup.ask(OfCredential::KeySession(known.session)).await?;
-    if let Some(Holder::Good(holder)) = holder {
-        count_shown(&app, &context, &holder)?;
+    let known =
+        known.or_else(|refused| rate_limits::count_invalid_credential(&app, &context, refused))?;
+    let holder = app.credential_lookup.find(CredentialQuery::KeySession(known.session)).await?;
+    if let Some(CredentialStatus::Valid(holder)) = holder {
+        count_presented(&app, &context, &holder)?;
     }
-    let tokens = key_sessions::refresh(&app, &known, origin, &trail).await;
-    let tokens = tokens.or_else(|refused| limits::count_unknown(&app, &context, refused))?;
+    let tokens = key_sessions::refresh(&app, &known, origin, &audit).await;
+    let tokens =
+        tokens.or_else(|refused| rate_limits::count_invalid_credential(&app, &context, refused))?;
     Ok(Json(tokens.into()))
 }
 
 /// That a credential is good, and whose it is.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Verified)]
-pub struct Verified {
+pub struct VerifiedCredential {
     /// Always true: a credential that is not good is a 401.
     valid: bool,
     tenant: Tenant,
@@ -156,13 +160,13 @@ pub struct Tenant {
 /// Check a credential.
 #[utoipa::path(get, path = "/auth/verify", operation_id = "verifyCredential", tag = "onboarding",
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
-    responses((status = 200, description = "It is good.", body = Verified), BadRequest,
+    responses((status = 200, description = "It is good.", body = VerifiedCredential), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
-pub(super) async fn verify(Authenticated(caller): Authenticated) -> Json<Verified> {
+pub(super) async fn verify(Authenticated(caller): Authenticated) -> Json<VerifiedCredential> {
     let tenant = Tenant {
         org_id: caller.organization_handle.clone(),
-        user_id: caller.user_handle.clone(),
+        user_id: caller.membership_handle.clone(),
         session_id: caller.credential.session().as_ref().map(SessionId::to_string),
     };
-    Json(Verified { valid: true, tenant })
+    Json(VerifiedCredential { valid: true, tenant })
 }

@@ -7,9 +7,11 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::http::caller::Authenticated;
+use crate::http::auth::Authenticated;
 use crate::http::context::RequestContext;
-use crate::http::onboarding::dialect::{BadRequest, Forbidden, Invalid, Unauthorized, Unavailable};
+use crate::http::onboarding::dialect::{
+    BadRequest, Forbidden, Unauthorized, Unavailable, Unprocessable,
+};
 use crate::http::query::Query;
 use crate::http::wire::Timestamp;
 use crate::model::caller::Caller;
@@ -49,7 +51,7 @@ pub(super) async fn today(
     Authenticated(caller): Authenticated,
     context: RequestContext,
 ) -> Result<Json<Usage>> {
-    read(&app, &caller, "day_utc", Period::day_of(context.at), None).await
+    read_usage(&app, &caller, "day_utc", Period::day_of(context.received_at), None).await
 }
 
 /// Show a calendar month's requests (UTC).
@@ -58,7 +60,7 @@ pub(super) async fn today(
             example = "2026-05")),
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "The month's requests.", body = Usage), BadRequest,
-              Unauthorized, Forbidden, Invalid, Unavailable))]
+              Unauthorized, Forbidden, Unprocessable, Unavailable))]
 pub(super) async fn summary(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
@@ -67,13 +69,13 @@ pub(super) async fn summary(
 ) -> Result<Json<Usage>> {
     let month = query.optional("month", Period::parse_month);
     query.finish()?;
-    let period = month.unwrap_or_else(|| Period::month_of(context.at));
+    let period = month.unwrap_or_else(|| Period::month_of(context.received_at));
     let limit = app.config.plans.of(caller.plan).requests_per_month;
-    read(&app, &caller, "month_utc", period, limit).await
+    read_usage(&app, &caller, "month_utc", period, limit).await
 }
 
 /// The sum, this server's latest requests included; another's may be 10 seconds behind.
-async fn read(
+async fn read_usage(
     app: &App,
     caller: &Caller,
     name: &'static str,
@@ -81,8 +83,8 @@ async fn read(
     limit: Option<u64>,
 ) -> Result<Json<Usage>> {
     app.meter.flush_and_log().await;
-    let used = app.db.tenant(caller.organization, async |db| {
-        repo::usage::requests(db, caller.organization, period).await
+    let used = app.db.tenant_transaction(caller.organization, async |db| {
+        repo::usage::sum_requests(db, caller.organization, period).await
     });
     Ok(Json(Usage {
         requests_used: used.await?,

@@ -3,14 +3,14 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::body::Node;
+use crate::http::body::JsonNode;
 use crate::http::wire::Timestamp;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::api_key::ApiKey;
 use crate::model::key_name::KeyName;
 
 /// The longest label of a key in this family.
-const NAME: usize = 64;
+const MAX_KEY_NAME_CHARS: usize = 64;
 
 /// What is told about a key: everything but its text.
 #[derive(Serialize, ToSchema)]
@@ -60,7 +60,7 @@ impl From<ApiKey> for Key {
 /// A key just minted, with its text.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::MintedKey)]
-pub struct MintedKey {
+pub struct CreateKeyResponse {
     /// The key's text. It is shown here and never again, not even in a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
@@ -71,7 +71,7 @@ pub struct MintedKey {
     pub key: Key,
 }
 
-impl From<ApiKey> for MintedKey {
+impl From<ApiKey> for CreateKeyResponse {
     /// Without its text.
     fn from(key: ApiKey) -> Self {
         Self { api_key: None, never_expires: key.expires_at.is_none(), key: key.into() }
@@ -79,9 +79,9 @@ impl From<ApiKey> for MintedKey {
 }
 
 /// Reads a label; an empty one is none.
-pub fn key_name(node: Node) -> Result<Option<KeyName>, Invalid> {
-    match node.into_text()?.as_str() {
+pub fn parse_key_name(node: JsonNode) -> Result<Option<KeyName>, ValidationError> {
+    match node.into_string()?.as_str() {
         "" => Ok(None),
-        name => KeyName::parse(name, NAME).map(Some),
+        name => KeyName::parse(name, MAX_KEY_NAME_CHARS).map(Some),
     }
 }

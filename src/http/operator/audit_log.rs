@@ -14,31 +14,31 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::keys;
 use crate::error::{Error, Result};
-use crate::http::caller::{AuditRead, Scoped};
+use crate::http::auth::{AuditRead, Scoped};
 use crate::http::context::RequestContext;
-use crate::http::operator::dialect::for_keys::{
-    BadRequest, Forbidden, Invalid, Unauthorized, Unavailable,
+use crate::http::operator::dialect::key_errors::{
+    BadRequest, Forbidden, Unauthorized, Unavailable, Unprocessable,
 };
-use crate::http::operator::wire::Stamp;
+use crate::http::operator::wire::ResponseMeta;
 use crate::http::query::Query;
 use crate::http::wire::Timestamp;
-use crate::model::Invalid as Refused;
-use crate::model::audit::{EventFilter, EventType, RecordedEvent};
+use crate::model::ValidationError as Refused;
+use crate::model::audit::{AuditEventFilter, EventType, RecordedEvent};
 use crate::model::caller::Caller;
 use crate::model::ids::OrganizationId;
-use crate::model::moment;
+use crate::model::timestamp;
 use crate::repo::audit_events;
 
 /// How many events there are where nothing else is asked for, and at most.
-const DEFAULT: i64 = 100;
-const MOST: i64 = 500;
+const DEFAULT_LIMIT: i64 = 100;
+const MAX_LIMIT: i64 = 500;
 /// How many events of an export are in memory at once.
-const PART: i64 = 500;
+const EXPORT_BATCH: i64 = 500;
 
 /// One row of the trail.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Event)]
-pub struct Event {
+pub struct AuditLogEntry {
     /// Its place in the trail.
     #[schema(examples(42))]
     id: i64,
@@ -64,7 +64,7 @@ pub struct Event {
     detail_object: serde_json::Value,
 }
 
-impl From<RecordedEvent> for Event {
+impl From<RecordedEvent> for AuditLogEntry {
     fn from(event: RecordedEvent) -> Self {
         Self {
             id: event.id,
@@ -84,7 +84,7 @@ impl From<RecordedEvent> for Event {
 /// What was asked for.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::EventFilters)]
-pub struct Filters {
+pub struct EventFilters {
     #[schema(required)]
     event_type: Option<&'static str>,
     #[schema(required)]
@@ -98,13 +98,13 @@ pub struct Filters {
 /// A part of the trail, newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Events)]
-pub struct Events {
-    events: Vec<Event>,
+pub struct AuditLogResponse {
+    events: Vec<AuditLogEntry>,
     /// How many are in this answer.
     count: usize,
-    filters: Filters,
+    filters: EventFilters,
     #[serde(flatten)]
-    stamp: Stamp,
+    stamp: ResponseMeta,
 }
 
 /// Show the newest rows of the organization's trail.
@@ -115,28 +115,29 @@ pub struct Events {
            ("until" = Option<String>, Query, description = "Only events before this time."),
            ("limit" = Option<i64>, Query, description = "1 to 500; 100 where left out.")),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The newest that match.", body = Events), BadRequest,
-              Unauthorized, Forbidden, Invalid, Unavailable))]
+    responses((status = 200, description = "The newest that match.", body = AuditLogResponse),
+              BadRequest,
+              Unauthorized, Forbidden, Unprocessable, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
     Scoped(caller, _): Scoped<AuditRead>,
     context: RequestContext,
     mut query: Query,
-) -> Result<Json<Events>> {
-    let filter = filter(&mut query);
-    let limit = query.optional("limit", parse_limit).unwrap_or(DEFAULT);
+) -> Result<Json<AuditLogResponse>> {
+    let filter = parse_filter(&mut query);
+    let limit = query.optional("limit", parse_limit).unwrap_or(DEFAULT_LIMIT);
     query.finish()?;
     let organization = caller.organization;
-    let found = read(&app, organization, &filter, None, limit).await?;
-    let events: Vec<_> = found.into_iter().map(Event::from).collect();
-    let filters = Filters {
+    let found = list_events(&app, organization, &filter, None, limit).await?;
+    let events: Vec<_> = found.into_iter().map(AuditLogEntry::from).collect();
+    let filters = EventFilters {
         event_type: filter.event_type.map(EventType::as_str),
         since: filter.since.map(Timestamp),
         until: filter.until.map(Timestamp),
         limit,
     };
-    let stamp = Stamp::from(&context);
-    Ok(Json(Events { count: events.len(), events, filters, stamp }))
+    let stamp = ResponseMeta::from(&context);
+    Ok(Json(AuditLogResponse { count: events.len(), events, filters, stamp }))
 }
 
 /// Read all of the organization's trail that matches, newest first, one JSON object a line.
@@ -150,24 +151,24 @@ pub(super) async fn list(
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The events, as in the list, one a line.",
                body = String, content_type = "application/x-ndjson"),
-              BadRequest, Unauthorized, Forbidden, Invalid, Unavailable))]
+              BadRequest, Unauthorized, Forbidden, Unprocessable, Unavailable))]
 pub(super) async fn export(
     State(app): State<App>,
     Scoped(caller, _): Scoped<AuditRead>,
     context: RequestContext,
     mut query: Query,
 ) -> Result<Response> {
-    let filter = filter(&mut query);
+    let filter = parse_filter(&mut query);
     query.finish()?;
     // The first part is read before the answer begins, so that a failure can still be told.
-    let first = read(&app, caller.organization, &filter, None, PART).await?;
+    let first = list_events(&app, caller.organization, &filter, None, EXPORT_BATCH).await?;
     let asking = Arc::new((app, caller, context, filter));
     let parts = stream::try_unfold(Some(first), move |part| {
         let asking = Arc::clone(&asking);
         async move {
             let Some(part) = part else { return Ok(None) };
-            let next = next_part(&asking, &part).await?;
-            Ok::<_, Error>(Some((lines(part)?, next)))
+            let next = next_batch(&asking, &part).await?;
+            Ok::<_, Error>(Some((to_ndjson(part)?, next)))
         }
     });
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
@@ -176,16 +177,16 @@ pub(super) async fn export(
 
 /// The part after this one; `None` where this is the last. Whoever asks is confirmed again: an
 /// export does not outlive its key, however slowly it is read.
-async fn next_part(
-    (app, caller, context, filter): &(App, Arc<Caller>, RequestContext, EventFilter),
+async fn next_batch(
+    (app, caller, context, filter): &(App, Arc<Caller>, RequestContext, AuditEventFilter),
     part: &[RecordedEvent],
 ) -> Result<Option<Vec<RecordedEvent>>> {
-    let is_full = i64::try_from(part.len()).is_ok_and(|length| length == PART);
+    let is_full = i64::try_from(part.len()).is_ok_and(|length| length == EXPORT_BATCH);
     let Some(last) = part.last().filter(|_| is_full) else { return Ok(None) };
-    let (organization, trail) = (caller.organization, context.trail());
-    let next = app.db.tenant(organization, async |tx| {
-        keys::confirm(tx, caller, &trail).await?.require("audit:read")?;
-        audit_events::list(tx, organization, filter, Some(last.id), PART).await
+    let (organization, audit) = (caller.organization, context.audit_context());
+    let next = app.db.tenant_transaction(organization, async |tx| {
+        keys::confirm_caller(tx, caller, &audit).await?.authorize("audit:read")?;
+        audit_events::list(tx, organization, filter, Some(last.id), EXPORT_BATCH).await
     });
     let next = next.await;
     let next = next.inspect_err(|error| {
@@ -194,35 +195,35 @@ async fn next_part(
     next.map(Some)
 }
 
-fn lines(part: Vec<RecordedEvent>) -> Result<Bytes> {
+fn to_ndjson(part: Vec<RecordedEvent>) -> Result<Bytes> {
     let mut text = Vec::new();
     for event in part {
-        serde_json::to_writer(&mut text, &Event::from(event)).map_err(Error::internal)?;
+        serde_json::to_writer(&mut text, &AuditLogEntry::from(event)).map_err(Error::internal)?;
         text.push(b'\n');
     }
     Ok(text.into())
 }
 
-async fn read(
+async fn list_events(
     app: &App,
     organization: OrganizationId,
-    filter: &EventFilter,
+    filter: &AuditEventFilter,
     after: Option<i64>,
     limit: i64,
 ) -> Result<Vec<RecordedEvent>> {
     let read = async |db: &mut _| audit_events::list(db, organization, filter, after, limit).await;
-    app.db.tenant(organization, read).await
+    app.db.tenant_transaction(organization, read).await
 }
 
-fn filter(query: &mut Query) -> EventFilter {
-    EventFilter {
+fn parse_filter(query: &mut Query) -> AuditEventFilter {
+    AuditEventFilter {
         event_type: query.choice("event_type", EventType::parse, EventType::words),
-        since: query.optional("since", moment::parse),
-        until: query.optional("until", moment::parse),
+        since: query.optional("since", timestamp::parse),
+        until: query.optional("until", timestamp::parse),
     }
 }
 
 fn parse_limit(text: &str) -> Result<i64, Refused> {
-    let limit = text.parse().ok().filter(|limit| (1..=MOST).contains(limit));
-    limit.ok_or_else(|| format!("must be a number from 1 to {MOST}").into())
+    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    limit.ok_or_else(|| format!("must be a number from 1 to {MAX_LIMIT}").into())
 }

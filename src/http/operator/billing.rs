@@ -6,38 +6,41 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::{provisioning, standing};
+use crate::domain::{organization_status, provisioning};
 use crate::error::Result;
+use crate::http::auth::{BillingPlan, BillingRotate, BillingSuspend};
 use crate::http::body::{Fields, FromFields};
-use crate::http::caller::{BillingPlan, BillingRotate, BillingSuspend};
-use crate::http::operator::change::{AboutOrganization, Change};
 use crate::http::operator::dialect::{
-    BadRequest, Conflict, Invalid, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
-    UnsupportedMediaType,
+    BadRequest, Conflict, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
+    Unprocessable, UnsupportedMediaType,
 };
-use crate::http::operator::forced::Rotated;
-use crate::http::operator::idempotency::RequiredHeader;
-use crate::http::operator::standing::Suspended;
-use crate::http::operator::wire::{Empty, Stamp};
+use crate::http::operator::forced_key_changes::ForceRotateResponse;
+use crate::http::operator::idempotency::RequiredIdempotencyHeader;
+use crate::http::operator::organization_change::{OrganizationChange, OrganizationChangeBody};
+use crate::http::operator::suspension::SuspendedOrganization;
+use crate::http::operator::wire::{EmptyBody, ResponseMeta};
 use crate::model::plan::Plan;
 
 /// Suspend an organization that does not pay.
 #[utoipa::path(post, path = "/v1/admin/billing/org/{id}/suspend",
     operation_id = "suspendOrganizationForBilling", tag = "operator",
-    request_body(content = Option<Empty>, description = "May be left out."),
-    params(("id" = String, Path, description = "The organization's id."), RequiredHeader),
+    request_body(content = Option<EmptyBody>, description = "May be left out."),
+    params(("id" = String, Path, description = "The organization's id."),
+           RequiredIdempotencyHeader),
     security(("master_key" = [])),
-    responses((status = 200, description = "It is suspended.", body = Suspended), BadRequest,
-              Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Invalid,
+    responses((status = 200, description = "It is suspended.", body = SuspendedOrganization),
+              BadRequest,
+              Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
               RateLimited, Unavailable))]
 pub(super) async fn suspend(
     State(app): State<App>,
-    change: Change<BillingSuspend, Empty>,
+    change: OrganizationChange<BillingSuspend, EmptyBody>,
 ) -> Result<Response> {
     change
         .run(&app, async |tx, _, on, context| {
-            let (standing, since) = standing::suspend(tx, &on.handle, &on.by, &on.trail).await?;
-            Ok(Suspended::new(standing.handle, since, context))
+            let (standing, since) =
+                organization_status::suspend(tx, &on.handle, &on.actor, &on.audit).await?;
+            Ok(SuspendedOrganization::new(standing.handle, since, context))
         })
         .await
 }
@@ -48,25 +51,26 @@ pub(super) async fn suspend(
 /// What `ORG_SUSPEND` or the command line suspended stays suspended.
 #[utoipa::path(post, path = "/v1/admin/billing/org/{id}/rotate",
     operation_id = "rotateKeysForBilling", tag = "operator",
-    request_body(content = Option<Empty>, description = "May be left out."),
-    params(("id" = String, Path, description = "The organization's id."), RequiredHeader),
+    request_body(content = Option<EmptyBody>, description = "May be left out."),
+    params(("id" = String, Path, description = "The organization's id."),
+           RequiredIdempotencyHeader),
     security(("master_key" = [])),
-    responses((status = 200, description = "The new key.", body = Rotated), BadRequest,
-              Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Invalid,
+    responses((status = 200, description = "The new key.", body = ForceRotateResponse), BadRequest,
+              Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
               RateLimited, Unavailable))]
 pub(super) async fn rotate(
     State(app): State<App>,
-    change: Change<BillingRotate, Empty>,
+    change: OrganizationChange<BillingRotate, EmptyBody>,
 ) -> Result<Response> {
     change
-        .run_showing(&app, async |tx, _, on, context| {
-            let (handle, by, trail) = (&on.handle, on.by.as_str(), &on.trail);
-            let rotated = provisioning::force_rotate(&app, tx, handle, by, trail).await?;
+        .run_with_secret(&app, async |tx, _, on, context| {
+            let (handle, by, audit) = (&on.handle, on.actor.as_str(), &on.audit);
+            let rotated = provisioning::force_rotate(&app, tx, handle, by, audit).await?;
             // What support suspended is not lifted by a payment (contract §5).
             if rotated.standing.is_suspended_for_billing() {
-                standing::end_suspension(tx, &rotated.standing, by, trail).await?;
+                organization_status::reactivate_locked(tx, &rotated.standing, by, audit).await?;
             }
-            Ok(Rotated::reply(rotated, context))
+            Ok(ForceRotateResponse::response(rotated, context))
         })
         .await
 }
@@ -74,21 +78,21 @@ pub(super) async fn rotate(
 /// The plan to be.
 #[derive(ToSchema)]
 #[schema(as = operator::ChangePlanRequest)]
-pub struct PlanRequest {
+pub struct ChangePlanRequest {
     /// `trial`, `starter`, `standard`, `pro`, `scale` or `enterprise`; the organization that a
     /// person's account was made with takes neither `standard` nor `enterprise`.
     #[schema(value_type = String, examples("pro"))]
     tier: Plan,
 }
 
-impl FromFields for PlanRequest {
+impl FromFields for ChangePlanRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let tier = fields.required_choice("tier", &Plan::ALL);
         Some(Self { tier: tier? })
     }
 }
 
-impl AboutOrganization for PlanRequest {}
+impl OrganizationChangeBody for ChangePlanRequest {}
 
 /// What an organization pays for now, and did before.
 #[derive(Serialize, ToSchema)]
@@ -101,30 +105,32 @@ pub struct ChangedPlan {
     #[schema(examples("starter"))]
     previous_tier: &'static str,
     #[serde(flatten)]
-    stamp: Stamp,
+    stamp: ResponseMeta,
 }
 
 /// Move an organization to another plan, whose limits hold from its next request on.
 #[utoipa::path(post, path = "/v1/admin/billing/org/{id}/plan", operation_id = "changePlan",
-    tag = "operator", request_body = PlanRequest,
-    params(("id" = String, Path, description = "The organization's id."), RequiredHeader),
+    tag = "operator", request_body = ChangePlanRequest,
+    params(("id" = String, Path, description = "The organization's id."),
+           RequiredIdempotencyHeader),
     security(("master_key" = [])),
     responses((status = 200, description = "Moved.", body = ChangedPlan), BadRequest,
-              Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Invalid,
+              Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
               RateLimited, Unavailable))]
 pub(super) async fn change_plan(
     State(app): State<App>,
-    change: Change<BillingPlan, PlanRequest>,
+    change: OrganizationChange<BillingPlan, ChangePlanRequest>,
 ) -> Result<Response> {
     change
         .run(&app, async |tx, request, on, context| {
-            let (handle, by, trail) = (&on.handle, on.by.as_str(), &on.trail);
-            let before = standing::change_plan(tx, handle, request.tier, by, trail).await?;
+            let (handle, by, audit) = (&on.handle, on.actor.as_str(), &on.audit);
+            let before =
+                organization_status::change_plan(tx, handle, request.tier, by, audit).await?;
             Ok(ChangedPlan {
                 org_id: before.handle,
                 tier: request.tier.as_str(),
                 previous_tier: before.plan.as_str(),
-                stamp: Stamp::from(context),
+                stamp: ResponseMeta::from(context),
             })
         })
         .await

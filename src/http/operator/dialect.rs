@@ -7,13 +7,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::http::context::RequestContext;
-use crate::http::details::{Details, WireIssue, described_failures, status};
+use crate::http::error_details::{ErrorDetails, WireIssue, error_responses, status};
 use crate::http::wire::Timestamp;
 
 /// The routes that an organization's own key calls.
-const FOR_KEYS: [&str; 4] = [
+const KEY_ROUTES: [&str; 4] = [
     "/v1/admin/key/rotate",
     "/v1/admin/key/revoke",
     "/v1/admin/audit-log",
@@ -23,14 +23,14 @@ const FOR_KEYS: [&str; 4] = [
 /// Whether a path is one that an organization's own key calls, or none of this family's: all others
 /// are for master keys.
 #[must_use]
-pub fn is_for_keys_or_elsewhere(path: &str) -> bool {
-    !path.starts_with("/v1/admin/") || FOR_KEYS.contains(&path)
+pub fn is_not_master_key_route(path: &str) -> bool {
+    !path.starts_with("/v1/admin/") || KEY_ROUTES.contains(&path)
 }
 
 /// A failure in the operator's words.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Error)]
-pub struct Failed {
+pub struct ErrorBody {
     /// The kind of failure.
     #[schema(examples("VALIDATION_FAILED"))]
     error: &'static str,
@@ -56,8 +56,8 @@ pub struct Failed {
 /// A failure in the words for an organization's own key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::KeyError)]
-pub struct FailedForKey {
-    error: FailureForKey,
+pub struct KeyErrorBody {
+    error: KeyErrorObject,
     /// The id of the request, as in `X-Request-Id`.
     #[schema(examples("req_4fTq0kXyT1hJc8ZB"))]
     request_id: String,
@@ -67,7 +67,7 @@ pub struct FailedForKey {
 /// What failed.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::KeyFailure)]
-pub struct FailureForKey {
+pub struct KeyErrorObject {
     /// The kind of failure.
     #[schema(examples("VALIDATION_FAILED"))]
     code: &'static str,
@@ -107,16 +107,16 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
     let field = first.filter(|issue| !issue.path.is_empty()).map(|issue| issue.path.join("."));
     let allowed = first.map(|issue| issue.allowed.clone()).unwrap_or_default();
     let issues = error.issues().iter().map(WireIssue::from).collect();
-    let (request_id, timestamp) = (context.id.clone(), Timestamp(context.at));
-    if !FOR_KEYS.contains(&context.path.as_str()) {
+    let (request_id, timestamp) = (context.id.clone(), Timestamp(context.received_at));
+    if !KEY_ROUTES.contains(&context.path.as_str()) {
         let allowed_values = allowed;
         let error = code;
         let failed =
-            Failed { error, message, field, allowed_values, issues, request_id, timestamp };
+            ErrorBody { error, message, field, allowed_values, issues, request_id, timestamp };
         return (status, Json(failed)).into_response();
     }
-    let Details { missing_scopes, resource, limit, used, .. } = Details::from(error);
-    let error = FailureForKey {
+    let ErrorDetails { missing_scopes, resource, limit, used, .. } = ErrorDetails::from(error);
+    let error = KeyErrorObject {
         code,
         message,
         field,
@@ -128,35 +128,36 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
         used,
         request_id: request_id.clone(),
     };
-    (status, Json(FailedForKey { error, request_id, timestamp })).into_response()
+    (status, Json(KeyErrorBody { error, request_id, timestamp })).into_response()
 }
 
 /// The word for a kind in this family (contract §1, the table).
-fn code(kind: &Kind) -> &'static str {
+fn code(kind: &ErrorKind) -> &'static str {
     match kind {
-        Kind::Malformed | Kind::Invalid | Kind::TooLarge | Kind::UnsupportedMediaType => {
-            "VALIDATION_FAILED"
-        }
-        Kind::Unauthenticated(_) => "UNAUTHORIZED",
-        Kind::MissingScopes(_)
-        | Kind::MissingRole(_)
-        | Kind::Forbidden
-        | Kind::EmailNotVerified
-        | Kind::Suspended
-        | Kind::PlanLimit { .. } => "FORBIDDEN",
-        Kind::NotFound => "NOT_FOUND",
-        Kind::MethodNotAllowed => "METHOD_NOT_ALLOWED",
-        Kind::Conflict | Kind::EmailTaken => "CONFLICT",
-        Kind::IdempotencyReused => "IDEMPOTENCY_KEY_REUSED",
-        Kind::IdempotencyProcessing => "IDEMPOTENCY_PROCESSING",
-        Kind::RateLimited => "RATE_LIMITED",
-        Kind::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
-        Kind::Internal | Kind::Upstream => "INTERNAL_ERROR",
-        Kind::Unavailable => "SERVICE_UNAVAILABLE",
+        ErrorKind::Malformed
+        | ErrorKind::Invalid
+        | ErrorKind::TooLarge
+        | ErrorKind::UnsupportedMediaType => "VALIDATION_FAILED",
+        ErrorKind::Unauthenticated(_) => "UNAUTHORIZED",
+        ErrorKind::MissingScopes(_)
+        | ErrorKind::MissingRole(_)
+        | ErrorKind::Forbidden
+        | ErrorKind::EmailNotVerified
+        | ErrorKind::OrganizationSuspended
+        | ErrorKind::PlanLimit { .. } => "FORBIDDEN",
+        ErrorKind::NotFound => "NOT_FOUND",
+        ErrorKind::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+        ErrorKind::Conflict | ErrorKind::EmailTaken => "CONFLICT",
+        ErrorKind::IdempotencyKeyReused => "IDEMPOTENCY_KEY_REUSED",
+        ErrorKind::IdempotencyKeyInUse => "IDEMPOTENCY_PROCESSING",
+        ErrorKind::RateLimited => "RATE_LIMITED",
+        ErrorKind::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
+        ErrorKind::Internal | ErrorKind::Upstream => "INTERNAL_ERROR",
+        ErrorKind::Unavailable => "SERVICE_UNAVAILABLE",
     }
 }
 
-described_failures! { Failed,
+error_responses! { ErrorBody,
     /// For every route of the operator's.
     BadRequest = 400, "Not readable, or the Idempotency-Key is missing or of another form.";
     /// For every route of the operator's.
@@ -170,7 +171,7 @@ described_failures! { Failed,
     /// For routes that read a body.
     UnsupportedMediaType = 415, "The body is not application/json.";
     /// For routes that read a body.
-    Invalid = 422, "Fields break rules, or the Idempotency-Key was used for another request.";
+    Unprocessable = 422, "Fields break rules, or the Idempotency-Key was used for another request.";
     /// For every route of the operator's.
     RateLimited = 429, "Too many from this address; try again after `Retry-After` seconds.";
     /// For every route of the operator's.
@@ -178,10 +179,10 @@ described_failures! { Failed,
 }
 
 /// What routes for an organization's own key can fail with.
-pub mod for_keys {
-    use super::{FailedForKey, described_failures};
+pub mod key_errors {
+    use super::{KeyErrorBody, error_responses};
 
-    described_failures! { FailedForKey,
+    error_responses! { KeyErrorBody,
         /// For every such route.
         BadRequest = 400, "Not readable.";
         /// For every such route.
@@ -195,7 +196,7 @@ pub mod for_keys {
         /// For routes that read a body.
         UnsupportedMediaType = 415, "The body is not application/json.";
         /// For routes with parameters or a body.
-        Invalid = 422, "Fields break rules; `error.issues` names every one.";
+        Unprocessable = 422, "Fields break rules; `error.issues` names every one.";
         /// For every such route.
         Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
     }

@@ -2,17 +2,15 @@
 //! they have to, each route with a master key of its own; and an organization's key looks after
 //! itself. Bare objects with `request_id` and `timestamp`.
 
-#![expect(clippy::struct_field_names, reason = "the contract's names")]
-
 mod audit_log;
 mod billing;
-mod change;
+mod create_organization;
 pub mod dialect;
-mod forced;
+mod forced_key_changes;
 mod idempotency;
-mod org_create;
+mod organization_change;
 mod own_key;
-mod standing;
+mod suspension;
 mod usage;
 mod wire;
 
@@ -25,11 +23,11 @@ use crate::app::App;
 #[must_use]
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(org_create::create))
-        .routes(routes!(forced::rotate))
-        .routes(routes!(forced::revoke))
-        .routes(routes!(standing::suspend))
-        .routes(routes!(standing::reactivate))
+        .routes(routes!(create_organization::create))
+        .routes(routes!(forced_key_changes::rotate))
+        .routes(routes!(forced_key_changes::revoke))
+        .routes(routes!(suspension::suspend))
+        .routes(routes!(suspension::reactivate))
         .routes(routes!(usage::show))
         .routes(routes!(billing::suspend))
         .routes(routes!(billing::rotate))

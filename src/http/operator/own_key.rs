@@ -8,17 +8,17 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::{key_changes, keys};
 use crate::error::{Error, Result};
+use crate::http::auth::Authenticated;
 use crate::http::body::JsonBody;
-use crate::http::caller::Authenticated;
 use crate::http::context::RequestContext;
 use crate::http::idempotency::Idempotency;
-use crate::http::limits;
-use crate::http::operator::dialect::for_keys::{
-    BadRequest, Conflict, Forbidden, Invalid, TooLarge, Unauthorized, Unavailable,
+use crate::http::operator::dialect::key_errors::{
+    BadRequest, Conflict, Forbidden, TooLarge, Unauthorized, Unavailable, Unprocessable,
     UnsupportedMediaType,
 };
-use crate::http::operator::forced::Revoked;
-use crate::http::operator::wire::{Empty, Stamp, WARNING};
+use crate::http::operator::forced_key_changes::RevokeKeysResponse;
+use crate::http::operator::wire::{EmptyBody, KEY_WARNING, ResponseMeta};
+use crate::http::rate_limits;
 use crate::http::wire::Timestamp;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
@@ -36,7 +36,7 @@ pub struct RotatedKey {
     rotated_at: Timestamp,
     warning: &'static str,
     #[serde(flatten)]
-    stamp: Stamp,
+    stamp: ResponseMeta,
 }
 
 /// Replace the calling key by a new one with the same name and settings.
@@ -44,58 +44,58 @@ pub struct RotatedKey {
 /// The calling key has ended when this is answered, so the request can not come again under an
 /// `Idempotency-Key`.
 #[utoipa::path(post, path = "/v1/admin/key/rotate", operation_id = "rotateOwnKey",
-    tag = "operator", request_body(content = Option<Empty>, description = "May be left out."),
+    tag = "operator", request_body(content = Option<EmptyBody>, description = "May be left out."),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The new key.", body = RotatedKey), BadRequest,
-              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Invalid,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
               Unavailable))]
 pub(super) async fn rotate(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
     context: RequestContext,
     _: Idempotency,
-    JsonBody { .. }: JsonBody<Empty>,
+    JsonBody { .. }: JsonBody<EmptyBody>,
 ) -> Result<Json<RotatedKey>> {
-    limits::count_mint(&app, &context, caller.organization).await?;
-    let (id, trail) = (own(&caller)?, context.trail());
+    rate_limits::count_key_creation(&app, &context, caller.organization).await?;
+    let (id, audit) = (own_key_id(&caller)?, context.audit_context());
     let minted = app
         .db
-        .tenant(caller.organization, async |tx| {
-            key_changes::rotate(&app, tx, &caller, id, 0, &trail).await
+        .tenant_transaction(caller.organization, async |tx| {
+            key_changes::rotate(&app, tx, &caller, id, 0, &audit).await
         })
         .await?;
     Ok(Json(RotatedKey {
         new_api_key: minted.secret.expose().to_owned(),
         prefix: minted.key.display_id,
-        rotated_at: Timestamp(context.at),
-        warning: WARNING,
-        stamp: Stamp::from(&context),
+        rotated_at: Timestamp(context.received_at),
+        warning: KEY_WARNING,
+        stamp: ResponseMeta::from(&context),
     }))
 }
 
 /// End the calling key at once, with the open invitations that it made or sent again last.
 #[utoipa::path(post, path = "/v1/admin/key/revoke", operation_id = "revokeOwnKey",
-    tag = "operator", request_body(content = Option<Empty>, description = "May be left out."),
+    tag = "operator", request_body(content = Option<EmptyBody>, description = "May be left out."),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "It has ended.", body = Revoked), BadRequest,
-              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Invalid, Unavailable))]
+    responses((status = 200, description = "It has ended.", body = RevokeKeysResponse), BadRequest,
+              Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unprocessable, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
     context: RequestContext,
     _: Idempotency,
-    JsonBody { .. }: JsonBody<Empty>,
-) -> Result<Json<Revoked>> {
-    let (id, trail) = (own(&caller)?, context.trail());
-    let revoking = app
-        .db
-        .tenant(caller.organization, async |tx| keys::revoke(tx, &caller, id, None, &trail).await);
+    JsonBody { .. }: JsonBody<EmptyBody>,
+) -> Result<Json<RevokeKeysResponse>> {
+    let (id, audit) = (own_key_id(&caller)?, context.audit_context());
+    let revoking = app.db.tenant_transaction(caller.organization, async |tx| {
+        keys::revoke(tx, &caller, id, None, &audit).await
+    });
     let joined = revoking.await?;
-    Ok(Json(Revoked::new(caller.organization_handle.clone(), joined, &context)))
+    Ok(Json(RevokeKeysResponse::new(caller.organization_handle.clone(), joined, &context)))
 }
 
 /// The calling key.
-fn own(caller: &Caller) -> Result<KeyId> {
+fn own_key_id(caller: &Caller) -> Result<KeyId> {
     let key = caller.credential.key().map(|key| key.id);
     key.ok_or_else(|| Error::internal("a session in the operator's family"))
 }

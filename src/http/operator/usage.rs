@@ -6,15 +6,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::standing;
+use crate::domain::organization_status;
 use crate::error::Result;
-use crate::http::caller::{Master, OrgUsage};
+use crate::http::auth::{MasterKeyGuard, OrgUsage};
 use crate::http::context::RequestContext;
-use crate::http::operator::change::organization;
 use crate::http::operator::dialect::{
     BadRequest, NotFound, RateLimited, Unauthorized, Unavailable,
 };
-use crate::http::operator::wire::Stamp;
+use crate::http::operator::organization_change::parse_organization_id;
+use crate::http::operator::wire::ResponseMeta;
 use crate::http::path::PathId;
 use crate::http::wire::Timestamp;
 use crate::model::usage::Period;
@@ -49,7 +49,7 @@ pub struct Usage {
     #[schema(required, examples(0.8))]
     threshold_crossed: Option<f64>,
     #[serde(flatten)]
-    stamp: Stamp,
+    stamp: ResponseMeta,
 }
 
 /// Show how much of its plan an organization has used this month.
@@ -61,20 +61,20 @@ pub struct Usage {
               NotFound, RateLimited, Unavailable))]
 pub(super) async fn show(
     State(app): State<App>,
-    _operator: Master<OrgUsage>,
+    _operator: MasterKeyGuard<OrgUsage>,
     context: RequestContext,
     PathId(id): PathId,
 ) -> Result<Json<Usage>> {
-    let (handle, period) = (organization(&id)?, Period::month_of(context.at));
+    let (handle, period) = (parse_organization_id(&id)?, Period::month_of(context.received_at));
     app.meter.flush_and_log().await;
     let read = app.db.transaction(async |tx| {
-        let standing = standing::hold(tx, &handle).await?;
-        let used = repo::usage::requests(tx, standing.id, period).await?;
+        let standing = organization_status::lock_organization(tx, &handle).await?;
+        let used = repo::usage::sum_requests(tx, standing.id, period).await?;
         Ok((standing, used))
     });
     let (standing, used) = read.await?;
     let limit = app.config.plans.of(standing.plan).requests_per_month;
-    let ratio = limit.map(|limit| ratio(used, limit));
+    let ratio = limit.map(|limit| usage_ratio(used, limit));
     Ok(Json(Usage {
         org_id: standing.handle,
         tier: standing.plan.as_str(),
@@ -86,12 +86,12 @@ pub(super) async fn show(
         utilization_ratio: ratio,
         threshold_crossed: ratio
             .and_then(|ratio| THRESHOLDS.into_iter().find(|threshold| ratio >= *threshold)),
-        stamp: Stamp::from(&context),
+        stamp: ResponseMeta::from(&context),
     }))
 }
 
 /// The used part of a limit. A plan that holds nothing is used up.
 #[expect(clippy::cast_precision_loss, reason = "both are far below 2^53")]
-fn ratio(used: u64, limit: u64) -> f64 {
+fn usage_ratio(used: u64, limit: u64) -> f64 {
     if limit == 0 { 1.0 } else { used as f64 / limit as f64 }
 }

@@ -4,36 +4,36 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::{Error, Issue, Result};
-use crate::http::body::{Fields, FromFields, Node};
+use crate::http::body::{Fields, FromFields, JsonNode};
 use crate::http::context::RequestContext;
 use crate::http::idempotency::Idempotency;
-use crate::http::operator::change::AboutOrganization;
+use crate::http::operator::organization_change::OrganizationChangeBody;
 use crate::http::wire::Timestamp;
 use crate::model::master_scope::MasterScope;
-use crate::model::member::JoinedByKey;
+use crate::model::member::KeyInvitedMembership;
 
 /// What an answer with a key says of it.
-pub const WARNING: &str =
+pub const KEY_WARNING: &str =
     "This API key is shown ONCE. Store it securely. It cannot be retrieved later.";
 
 /// What is at the end of every answer.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Stamp)]
-pub struct Stamp {
+pub struct ResponseMeta {
     /// The id of the request, as in `X-Request-Id`.
     #[schema(examples("req_4fTq0kXyT1hJc8ZB"))]
     pub request_id: String,
     pub timestamp: Timestamp,
 }
 
-impl From<&RequestContext> for Stamp {
+impl From<&RequestContext> for ResponseMeta {
     fn from(context: &RequestContext) -> Self {
-        Self { request_id: context.id.clone(), timestamp: Timestamp(context.at) }
+        Self { request_id: context.id.clone(), timestamp: Timestamp(context.received_at) }
     }
 }
 
 /// Who decided something, for the trail.
-pub fn by(scope: MasterScope) -> String {
+pub fn master_actor(scope: MasterScope) -> String {
     format!("master:{}", scope.as_str())
 }
 
@@ -49,8 +49,8 @@ pub struct JoinedMembership {
     joined_at: Timestamp,
 }
 
-impl From<JoinedByKey> for JoinedMembership {
-    fn from(joined: JoinedByKey) -> Self {
+impl From<KeyInvitedMembership> for JoinedMembership {
+    fn from(joined: KeyInvitedMembership) -> Self {
         let joined_at = Timestamp(joined.joined_at);
         Self { user_id: joined.handle, role: joined.role.as_str(), joined_at }
     }
@@ -70,20 +70,20 @@ pub struct Confirmation {
 
 impl FromFields for Confirmation {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let confirm_org_id = fields.required("confirm_org_id", Node::into_text);
-        let idempotency_key = fields.required("idempotency_key", Node::into_text);
+        let confirm_org_id = fields.required("confirm_org_id", JsonNode::into_string);
+        let idempotency_key = fields.required("idempotency_key", JsonNode::into_string);
         Some(Self { confirm_org_id: confirm_org_id?, idempotency_key: idempotency_key? })
     }
 }
 
-impl AboutOrganization for Confirmation {
-    fn require(&self, id: &str, name: &Idempotency) -> Result<()> {
+impl OrganizationChangeBody for Confirmation {
+    fn check_target(&self, id: &str, name: &Idempotency) -> Result<()> {
         let mut issues = Vec::new();
         if self.confirm_org_id != id {
-            issues.push(Issue::of("confirm_org_id", "must be the id in the path"));
+            issues.push(Issue::field("confirm_org_id", "must be the id in the path"));
         }
-        if !name.is_named(&self.idempotency_key) {
-            issues.push(Issue::of("idempotency_key", "must be the text of Idempotency-Key"));
+        if !name.key_equals(&self.idempotency_key) {
+            issues.push(Issue::field("idempotency_key", "must be the text of Idempotency-Key"));
         }
         if issues.is_empty() { Ok(()) } else { Err(Error::invalid(issues)) }
     }
@@ -92,12 +92,12 @@ impl AboutOrganization for Confirmation {
 /// A body without fields.
 #[derive(ToSchema)]
 #[schema(as = operator::Empty)]
-pub struct Empty {}
+pub struct EmptyBody {}
 
-impl FromFields for Empty {
+impl FromFields for EmptyBody {
     fn from_fields(_: &mut Fields<'_>) -> Option<Self> {
         Some(Self {})
     }
 }
 
-impl AboutOrganization for Empty {}
+impl OrganizationChangeBody for EmptyBody {}

@@ -7,23 +7,23 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::http::caller::{AuditRead, Scoped};
+use crate::http::auth::{AuditRead, Scoped};
 use crate::http::context::RequestContext;
+use crate::http::cursor_page::CursorPage;
 use crate::http::organization::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
-use crate::http::organization::wire::Listed;
-use crate::http::page::Page;
+use crate::http::organization::wire::CursorList;
 use crate::http::query::Query;
 use crate::http::wire::Timestamp;
-use crate::model::audit::{EventFilter, EventType, RecordedEvent};
-use crate::model::cursor::List;
+use crate::model::audit::{AuditEventFilter, EventType, RecordedEvent};
+use crate::model::cursor::PagedList;
 use crate::model::ids::event_id;
-use crate::model::moment;
+use crate::model::timestamp;
 use crate::repo::audit_events;
 
 /// One row of the trail.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::AuditEvent)]
-pub struct Recorded {
+pub struct AuditLogEntry {
     #[schema(examples("evt_00000000042"))]
     id: String,
     #[schema(examples("audit_event"))]
@@ -46,7 +46,7 @@ pub struct Recorded {
     created_at: Timestamp,
 }
 
-impl From<RecordedEvent> for Recorded {
+impl From<RecordedEvent> for AuditLogEntry {
     fn from(event: RecordedEvent) -> Self {
         Self {
             id: event_id(event.id),
@@ -71,28 +71,29 @@ impl From<RecordedEvent> for Recorded {
            ("limit" = Option<i64>, Query, description = "1 to 100; 20 where left out."),
            ("cursor" = Option<String>, Query, description = "From the page before.")),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "A page of the trail.", body = Listed<Recorded>),
+    responses((status = 200, description = "A page of the trail.",
+              body = CursorList<AuditLogEntry>),
               BadRequest, Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
     Scoped(caller, _): Scoped<AuditRead>,
     context: RequestContext,
     mut query: Query,
-) -> Result<Json<Listed<Recorded>>> {
-    let filter = EventFilter {
+) -> Result<Json<CursorList<AuditLogEntry>>> {
+    let filter = AuditEventFilter {
         event_type: query.choice("event_type", EventType::parse, EventType::words),
-        since: query.optional("since", moment::parse),
-        until: query.optional("until", moment::parse),
+        since: query.optional("since", timestamp::parse),
+        until: query.optional("until", timestamp::parse),
     };
     let organization = caller.organization;
-    let page = Page::read(&mut query, &app, List::AuditEvents, organization.0);
+    let page = CursorPage::from_query(&mut query, &app, PagedList::AuditEvents, organization.0);
     query.finish()?;
     let after = page.after.and_then(|after| i64::try_from(after).ok());
-    let found = app.db.tenant(caller.organization, async |db| {
-        audit_events::list(db, organization, &filter, after, page.probe()).await
+    let found = app.db.tenant_transaction(caller.organization, async |db| {
+        audit_events::list(db, organization, &filter, after, page.fetch_limit()).await
     });
     let mut found = found.await?;
-    let cursor = page.cut(&app, &mut found, |event| u128::from(event.id.unsigned_abs()));
-    let data = found.into_iter().map(Recorded::from).collect();
-    Ok(Json(Listed::new(data, cursor, &context.id)))
+    let cursor = page.truncate(&app, &mut found, |event| u128::from(event.id.unsigned_abs()));
+    let data = found.into_iter().map(AuditLogEntry::from).collect();
+    Ok(Json(CursorList::new(data, cursor, &context.id)))
 }

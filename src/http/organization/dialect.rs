@@ -6,15 +6,15 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::http::context::RequestContext;
-use crate::http::details::{Details, WireIssue, code, described_failures, status};
+use crate::http::error_details::{ErrorDetails, WireIssue, code, error_responses, status};
 
 /// A failure in this family's words.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Error)]
-pub struct Failed {
-    error: Failure,
+pub struct ErrorBody {
+    error: ErrorObject,
     /// The id of the request, as in `X-Request-Id`.
     #[schema(examples("req_4fTq0kXyT1hJc8ZB"))]
     request_id: String,
@@ -23,7 +23,7 @@ pub struct Failed {
 /// What failed, and what can be done about it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Failure)]
-pub struct Failure {
+pub struct ErrorObject {
     /// The kind of failure.
     #[schema(examples("conflict"))]
     r#type: &'static str,
@@ -68,10 +68,10 @@ pub struct Failure {
 #[must_use]
 pub fn render(error: &Error, context: &RequestContext) -> Response {
     let status = status(error.kind(), StatusCode::BAD_REQUEST);
-    let details = Details::from(error);
+    let details = ErrorDetails::from(error);
     let (suggestion, retryable) = advice(error);
-    let failure = Failure {
-        r#type: word(error.kind()),
+    let failure = ErrorObject {
+        r#type: error_type(error.kind()),
         title: status.canonical_reason().unwrap_or_default(),
         status: status.as_u16(),
         detail: error.message().to_owned(),
@@ -85,13 +85,13 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
         limit: details.limit,
         used: details.used,
     };
-    (status, Json(Failed { error: failure, request_id: context.id.clone() })).into_response()
+    (status, Json(ErrorBody { error: failure, request_id: context.id.clone() })).into_response()
 }
 
 /// The word for a kind: here what can not be read is a validation error too.
-fn word(kind: &Kind) -> &'static str {
+fn error_type(kind: &ErrorKind) -> &'static str {
     match kind {
-        Kind::Malformed => code(&Kind::Invalid),
+        ErrorKind::Malformed => code(&ErrorKind::Invalid),
         kind => code(kind),
     }
 }
@@ -99,34 +99,42 @@ fn word(kind: &Kind) -> &'static str {
 /// What to try, and whether the same request may succeed later.
 fn advice(error: &Error) -> (&'static str, bool) {
     match error.kind() {
-        Kind::Malformed if !error.issues().is_empty() => {
+        ErrorKind::Malformed if !error.issues().is_empty() => {
             ("Change or leave out what issues names.", false)
         }
-        Kind::Malformed => ("Send one credential and a well-formed JSON object.", false),
-        Kind::Invalid => ("Change the fields that issues names.", false),
-        Kind::Unauthenticated(_) => ("Send a live key in X-Api-Key or Authorization.", false),
-        Kind::MissingScopes(_) => ("Use a key that holds the missing scopes.", false),
-        Kind::MissingRole(_) => ("Ask somebody with the role.", false),
-        Kind::Forbidden => ("Use a credential that may do this.", false),
-        Kind::EmailNotVerified => ("Follow the link in the mail to that address.", false),
-        Kind::Suspended => ("Ask the operator why the organization is suspended.", false),
-        Kind::PlanLimit { .. } => ("Remove what is not needed, or choose a larger plan.", false),
-        Kind::NotFound => ("Check the path and the id.", false),
-        Kind::MethodNotAllowed => ("Use a method that Allow lists.", false),
-        Kind::Conflict | Kind::EmailTaken => {
+        ErrorKind::Malformed => ("Send one credential and a well-formed JSON object.", false),
+        ErrorKind::Invalid => ("Change the fields that issues names.", false),
+        ErrorKind::Unauthenticated(_) => ("Send a live key in X-Api-Key or Authorization.", false),
+        ErrorKind::MissingScopes(_) => ("Use a key that holds the missing scopes.", false),
+        ErrorKind::MissingRole(_) => ("Ask somebody with the role.", false),
+        ErrorKind::Forbidden => ("Use a credential that may do this.", false),
+        ErrorKind::EmailNotVerified => ("Follow the link in the mail to that address.", false),
+        ErrorKind::OrganizationSuspended => {
+            ("Ask the operator why the organization is suspended.", false)
+        }
+        ErrorKind::PlanLimit { .. } => {
+            ("Remove what is not needed, or choose a larger plan.", false)
+        }
+        ErrorKind::NotFound => ("Check the path and the id.", false),
+        ErrorKind::MethodNotAllowed => ("Use a method that Allow lists.", false),
+        ErrorKind::Conflict | ErrorKind::EmailTaken => {
             ("Look at what is there, and change the request.", false)
         }
-        Kind::IdempotencyReused => ("Use a new Idempotency-Key for a new request.", false),
-        Kind::IdempotencyProcessing => ("Wait, then send the same request again.", true),
-        Kind::TooLarge => ("Send less.", false),
-        Kind::UnsupportedMediaType => ("Send application/json, uncompressed.", false),
-        Kind::QuotaExceeded { .. } => ("Wait for the next period, or choose a larger plan.", true),
-        Kind::Internal => ("Tell the operator the request_id.", true),
-        Kind::RateLimited | Kind::Upstream | Kind::Unavailable => ("Wait, then try again.", true),
+        ErrorKind::IdempotencyKeyReused => ("Use a new Idempotency-Key for a new request.", false),
+        ErrorKind::IdempotencyKeyInUse => ("Wait, then send the same request again.", true),
+        ErrorKind::TooLarge => ("Send less.", false),
+        ErrorKind::UnsupportedMediaType => ("Send application/json, uncompressed.", false),
+        ErrorKind::QuotaExceeded { .. } => {
+            ("Wait for the next period, or choose a larger plan.", true)
+        }
+        ErrorKind::Internal => ("Tell the operator the request_id.", true),
+        ErrorKind::RateLimited | ErrorKind::Upstream | ErrorKind::Unavailable => {
+            ("Wait, then try again.", true)
+        }
     }
 }
 
-described_failures! { Failed,
+error_responses! { ErrorBody,
     /// For every route.
     BadRequest = 400, "Not readable, or fields break rules; `issues` names every one.";
     /// For routes with a guard.
@@ -142,7 +150,7 @@ described_failures! { Failed,
     /// For routes that read a body.
     UnsupportedMediaType = 415, "The body is not application/json.";
     /// For routes that change something.
-    Reused = 422, "The Idempotency-Key was used for another request.";
+    IdempotencyReused = 422, "The Idempotency-Key was used for another request.";
     /// For every route.
     Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
-use crate::http::caller::Authenticated;
+use crate::http::auth::Authenticated;
 use crate::http::context::RequestContext;
 use crate::http::organization::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::organization::wire::short_prefix;
@@ -13,7 +13,7 @@ use crate::http::organization::wire::short_prefix;
 /// Who the caller is.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Identity)]
-pub struct Identity {
+pub struct IdentityResponse {
     #[schema(examples("identity"))]
     object: &'static str,
     #[schema(examples("org_79d0fHwDRh"))]
@@ -42,12 +42,12 @@ pub struct OwnKey {
 /// Show the caller's organization and key.
 #[utoipa::path(get, path = "/v1/organization/me", operation_id = "getIdentity",
     tag = "organization", security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The caller.", body = Identity), BadRequest,
+    responses((status = 200, description = "The caller.", body = IdentityResponse), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn show(
     Authenticated(caller): Authenticated,
     context: RequestContext,
-) -> Result<Json<Identity>> {
+) -> Result<Json<IdentityResponse>> {
     let key = caller.credential.key();
     let key = key.ok_or_else(|| Error::internal("a session in the organization family"))?;
     let api_key = OwnKey {
@@ -55,7 +55,7 @@ pub(super) async fn show(
         prefix: short_prefix(&key.prefix, &key.display_id),
         scopes: caller.scopes.to_stored(),
     };
-    Ok(Json(Identity {
+    Ok(Json(IdentityResponse {
         object: "identity",
         org_id: caller.organization_handle.clone(),
         org_name: caller.organization_name.clone(),

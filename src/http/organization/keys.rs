@@ -9,25 +9,25 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::keys::{self, KeySpec, Minted};
+use crate::domain::keys::{self, CreatedKey, KeySpec};
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, allowed_ips, metadata, text};
-use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Scoped};
+use crate::http::auth::{ApiKeysRead, ApiKeysWrite, Scoped};
+use crate::http::body::{Fields, FromFields, JsonBody, parse_allowed_ips, parse_metadata, text};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits;
+use crate::http::cursor_page::CursorPage;
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::organization::dialect::{
-    BadRequest, Conflict, Forbidden, NotFound, Reused, TooLarge, Unauthorized, Unavailable,
-    UnsupportedMediaType,
+    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
 };
-use crate::http::organization::wire::{Key, KeyAnswer, Listed, short_prefix};
-use crate::http::page::Page;
+use crate::http::organization::wire::{CursorList, Key, KeyResponse, short_prefix};
 use crate::http::path::PathId;
-use crate::http::query::{Query, boolean};
+use crate::http::query::{Query, parse_bool};
+use crate::http::rate_limits;
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;
-use crate::model::cursor::List;
+use crate::model::cursor::PagedList;
 use crate::model::ids::KeyId;
 use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
@@ -37,7 +37,7 @@ use crate::repo;
 /// What a key is to be.
 #[derive(ToSchema)]
 #[schema(as = organization::CreateApiKeyRequest)]
-pub struct CreateRequest {
+pub struct CreateApiKeyRequest {
     /// A label, unique among the organization's live keys.
     #[schema(value_type = String, min_length = 1, max_length = 255,
              examples("Analytics Dashboard"))]
@@ -59,14 +59,14 @@ pub struct CreateRequest {
     allowed_ips: Option<AllowedIps>,
 }
 
-impl FromFields for CreateRequest {
+impl FromFields for CreateApiKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let catalogue = &fields.rules.config.keys.scopes;
+        let catalogue = &fields.context.config.keys.scopes;
         let name = fields.required("name", text(|it| KeyName::parse(it, KeyName::MAX)));
-        let scopes = fields.required("scopes", |it| catalogue.parse(&it.into_texts()?));
-        let expires_at = fields.future("expires_at");
-        let metadata = fields.optional("metadata", metadata);
-        let allowed_ips = fields.optional("allowed_ips", allowed_ips);
+        let scopes = fields.required("scopes", |it| catalogue.parse(&it.into_strings()?));
+        let expires_at = fields.future_time("expires_at");
+        let metadata = fields.optional("metadata", parse_metadata);
+        let allowed_ips = fields.optional("allowed_ips", parse_allowed_ips);
         Some(Self { name: name?, scopes: scopes?, expires_at, metadata, allowed_ips })
     }
 }
@@ -74,7 +74,7 @@ impl FromFields for CreateRequest {
 /// A key just made.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::CreatedApiKey)]
-pub struct MintedKey {
+pub struct CreateApiKeyResponse {
     #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     id: String,
     #[schema(examples("api_key"))]
@@ -98,7 +98,7 @@ pub struct MintedKey {
     request_id: String,
 }
 
-impl MintedKey {
+impl CreateApiKeyResponse {
     /// Without its text.
     fn new(key: ApiKey, context: &RequestContext) -> Self {
         Self {
@@ -120,34 +120,36 @@ impl MintedKey {
 ///
 /// The key's text is in this answer and nowhere else.
 #[utoipa::path(post, path = "/v1/organization/api-keys", operation_id = "createApiKey",
-    tag = "organization", request_body = CreateRequest,
+    tag = "organization", request_body = CreateApiKeyRequest,
     params(IdempotencyHeader),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 201, description = "Made.", body = MintedKey), BadRequest, Unauthorized,
-              Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused, Unavailable))]
+    responses((status = 201, description = "Made.", body = CreateApiKeyResponse), BadRequest,
+              Unauthorized,
+              Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused, Unavailable))]
 pub(super) async fn create(
     State(app): State<App>,
     Scoped(caller, _): Scoped<ApiKeysWrite>,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value, said }: JsonBody<CreateRequest>,
+    JsonBody { value, fingerprint }: JsonBody<CreateApiKeyRequest>,
 ) -> Result<Response> {
-    let CreateRequest { name, scopes, expires_at, metadata, allowed_ips } = value;
+    let CreateApiKeyRequest { name, scopes, expires_at, metadata, allowed_ips } = value;
     let spec = KeySpec {
         metadata: metadata.unwrap_or_default(),
         allowed_ips: allowed_ips.unwrap_or_default(),
         ..KeySpec::plain(Some(name), scopes, expires_at)
     };
-    let count = limits::count_mint(&app, &context, caller.organization);
-    idempotency.limit(&app, &caller, &said, count).await?;
-    let reach = spec.reach();
+    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
+    idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
+    let reach = spec.permissions();
     let check = async |_: &mut _| reach.require_within(&caller);
     idempotency
-        .run_checked(&app, &caller, said, check, async |tx| {
-            let trail = context.trail_of(StatusCode::CREATED);
-            let Minted { secret, key } = keys::create(&app, tx, &caller, |_| spec, &trail).await?;
-            let body = MintedKey::new(key, &context);
-            Ok(Reply::created(body).showing(secret, |body| &mut body.key))
+        .run_checked(&app, &caller, fingerprint, check, async |tx| {
+            let audit = context.audit_context_for(StatusCode::CREATED);
+            let CreatedKey { secret, key } =
+                keys::create(&app, tx, &caller, |_| spec, &audit).await?;
+            let body = CreateApiKeyResponse::new(key, &context);
+            Ok(ChangeResponse::created(body).with_secret(secret, |body| &mut body.key))
         })
         .await
 }
@@ -160,45 +162,47 @@ pub(super) async fn create(
            ("include_revoked" = Option<bool>, Query,
             description = "Also the revoked and expired ones.")),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "A page of keys.", body = Listed<Key>), BadRequest,
+    responses((status = 200, description = "A page of keys.", body = CursorList<Key>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
     Scoped(caller, _): Scoped<ApiKeysRead>,
     context: RequestContext,
     mut query: Query,
-) -> Result<Json<Listed<Key>>> {
-    let all = query.optional("include_revoked", boolean).unwrap_or(false);
-    let kind = if all { List::AllKeys } else { List::LiveKeys };
+) -> Result<Json<CursorList<Key>>> {
+    let all = query.optional("include_revoked", parse_bool).unwrap_or(false);
+    let kind = if all { PagedList::AllKeys } else { PagedList::LiveKeys };
     let organization = caller.organization;
-    let page = Page::read(&mut query, &app, kind, organization.0);
+    let page = CursorPage::from_query(&mut query, &app, kind, organization.0);
     query.finish()?;
     let after = page.after.map(uuid::Uuid::from_u128);
-    let found = app.db.tenant(caller.organization, async |db| {
-        repo::keys::list(db, organization, all, after, page.probe()).await
+    let found = app.db.tenant_transaction(caller.organization, async |db| {
+        repo::keys::list(db, organization, all, after, page.fetch_limit()).await
     });
     let mut found = found.await?;
-    let cursor = page.cut(&app, &mut found, |key| key.id.uuid().as_u128());
+    let cursor = page.truncate(&app, &mut found, |key| key.id.uuid().as_u128());
     let data = found.into_iter().map(Key::from).collect();
-    Ok(Json(Listed::new(data, cursor, &context.id)))
+    Ok(Json(CursorList::new(data, cursor, &context.id)))
 }
 
 /// Show a key.
 #[utoipa::path(get, path = "/v1/organization/api-keys/{id}", operation_id = "getApiKey",
     tag = "organization", params(("id" = String, Path, description = "The key's id.")),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The key.", body = KeyAnswer), BadRequest,
+    responses((status = 200, description = "The key.", body = KeyResponse), BadRequest,
               Unauthorized, Forbidden, NotFound, Unavailable))]
 pub(super) async fn show(
     State(app): State<App>,
     Scoped(caller, _): Scoped<ApiKeysRead>,
     context: RequestContext,
     PathId(id): PathId,
-) -> Result<Json<KeyAnswer>> {
+) -> Result<Json<KeyResponse>> {
     let id = parse_id(&id)?;
-    let key =
-        app.db.tenant(caller.organization, async |db| keys::find(db, &caller, id).await).await?;
-    Ok(Json(KeyAnswer { key: None, api_key: key.into(), request_id: context.id.clone() }))
+    let key = app
+        .db
+        .tenant_transaction(caller.organization, async |db| keys::find(db, &caller, id).await)
+        .await?;
+    Ok(Json(KeyResponse { key: None, api_key: key.into(), request_id: context.id.clone() }))
 }
 
 /// Reads the id in a path; what is no id of a key names no key.

@@ -2,11 +2,11 @@
 //! with `object` and `request_id`.
 
 mod audit;
-mod changes;
-mod denials;
 pub mod dialect;
 mod identity;
+mod key_changes;
 mod keys;
+mod rejections;
 mod usage;
 mod wire;
 
@@ -20,10 +20,10 @@ use crate::app::App;
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(keys::create, keys::list))
-        .routes(routes!(keys::show, changes::update, changes::revoke))
-        .routes(routes!(changes::rotate))
+        .routes(routes!(keys::show, key_changes::update, key_changes::revoke))
+        .routes(routes!(key_changes::rotate))
         .routes(routes!(identity::show))
         .routes(routes!(usage::show))
         .routes(routes!(audit::list))
-        .routes(routes!(denials::list))
+        .routes(routes!(rejections::list))
 }

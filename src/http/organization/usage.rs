@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::http::caller::{BillingRead, Scoped};
+use crate::http::auth::{BillingRead, Scoped};
 use crate::http::context::RequestContext;
 use crate::http::organization::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::wire::Timestamp;
@@ -68,10 +68,10 @@ pub(super) async fn show(
     Scoped(caller, _): Scoped<BillingRead>,
     context: RequestContext,
 ) -> Result<Json<Usage>> {
-    let period = Period::month_of(context.at);
+    let period = Period::month_of(context.received_at);
     app.meter.flush_and_log().await;
-    let used = app.db.tenant(caller.organization, async |db| {
-        repo::usage::requests(db, caller.organization, period).await
+    let used = app.db.tenant_transaction(caller.organization, async |db| {
+        repo::usage::sum_requests(db, caller.organization, period).await
     });
     let plan = app.config.plans.of(caller.plan);
     Ok(Json(Usage {

@@ -9,7 +9,7 @@ use crate::model::api_key::ApiKey;
 /// A page of a list, newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Listed)]
-pub struct Listed<T> {
+pub struct CursorList<T> {
     object: &'static str,
     data: Vec<T>,
     /// Whether there are older items.
@@ -18,7 +18,7 @@ pub struct Listed<T> {
     request_id: String,
 }
 
-impl<T> Listed<T> {
+impl<T> CursorList<T> {
     /// The page with these items, and the cursor of the next one.
     pub fn new(data: Vec<T>, cursor: Option<String>, request_id: &str) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl From<ApiKey> for Key {
             display_id: key.display_id,
             scopes: key.scopes.to_stored(),
             enabled: key.enabled,
-            allowed_ips: key.allowed_ips.to_texts(),
+            allowed_ips: key.allowed_ips.to_strings(),
             metadata: key.metadata.to_stored(),
             created_at: Timestamp(key.created_at),
             expires_at: key.expires_at.map(Timestamp),
@@ -110,7 +110,7 @@ impl From<ApiKey> for Key {
 /// A key, alone in an answer.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::ApiKeyAnswer)]
-pub struct KeyAnswer {
+pub struct KeyResponse {
     /// The key's text: in the answer that mints it, and never again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,

@@ -16,24 +16,24 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::billing::{self, Applied, BillingEvent, Effect};
-use crate::domain::idempotency::{Fresh, Outcome, once};
+use crate::domain::billing::{self, AppliedEvent, BillingEffect, BillingEvent};
+use crate::domain::idempotency::{FirstResponse, IdempotentOutcome, run_once};
 use crate::domain::unfulfilled_checkouts;
-use crate::error::{Error, Kind, Result};
-use crate::http::body::{broken, whole, without_byte_order_mark};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::body::{invalid_json, read_body, without_byte_order_mark};
 use crate::http::context::RequestContext;
-use crate::http::details::status;
+use crate::http::error_details::status;
 use crate::http::idempotency::replay;
 use crate::http::problem::Problem;
-use crate::model::Invalid;
-use crate::model::idempotency::{Attempt, IdempotencyKey, OPERATOR_LIFETIME};
+use crate::model::ValidationError;
+use crate::model::idempotency::{IdempotencyKey, IdempotentRequest, OPERATOR_RESPONSE_LIFETIME};
 use crate::model::ids::OrganizationId;
 use crate::model::stripe_signature::StripeSignature;
 
 const PATH: &str = "/webhooks/stripe";
 const SIGNATURE: &str = "stripe-signature";
 /// The largest body, in bytes: an invoice with many lines is larger than other routes take.
-const LIMIT: usize = 512 * 1024;
+const MAX_BODY_BYTES: usize = 512 * 1024;
 
 /// The route, where there is a secret to check signatures with; else there is nothing at the path.
 pub fn routes(app: &App) -> Router<App> {
@@ -63,7 +63,7 @@ pub struct StripeEvent {
 /// That an event was taken.
 #[derive(Serialize, ToSchema)]
 #[schema(as = stripe::Received)]
-pub struct Received {
+pub struct StripeEventResponse {
     received: bool,
     /// What became of it: `provisioned`, `plan_set`, `reactivated`, `suspended`, or `recorded`
     /// where how the organization stands did not change. Not there for what is not used.
@@ -72,16 +72,16 @@ pub struct Received {
     effect: Option<&'static str>,
 }
 
-impl Received {
-    const UNUSED: Self = Self { received: true, effect: None };
+impl StripeEventResponse {
+    const IGNORED: Self = Self { received: true, effect: None };
 
-    const fn with(effect: Effect) -> Self {
+    const fn with_effect(effect: BillingEffect) -> Self {
         let effect = match effect {
-            Effect::Provisioned => "provisioned",
-            Effect::PlanSet => "plan_set",
-            Effect::Reactivated => "reactivated",
-            Effect::Suspended => "suspended",
-            Effect::Recorded => "recorded",
+            BillingEffect::Provisioned => "provisioned",
+            BillingEffect::PlanSet => "plan_set",
+            BillingEffect::Reactivated => "reactivated",
+            BillingEffect::Suspended => "suspended",
+            BillingEffect::Recorded => "recorded",
         };
         Self { received: true, effect: Some(effect) }
     }
@@ -110,7 +110,7 @@ impl Received {
             } },
         })),
     responses(
-        (status = 200, description = "Received.", body = Received),
+        (status = 200, description = "Received.", body = StripeEventResponse),
         (status = 400, description = "Not signed as it should be, or not readable.",
          body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no secret to check signatures with.",
@@ -133,89 +133,91 @@ pub(super) async fn receive(
     context: RequestContext,
     request: Request,
 ) -> Result<Response> {
-    let signature = signature_of(request.headers()).cloned();
-    let body = whole(&app, request, LIMIT).await?;
-    verify(&app, signature.as_ref(), &body, &context)?;
+    let signature = signature_header(request.headers()).cloned();
+    let body = read_body(&app, request, MAX_BODY_BYTES).await?;
+    verify_signature(&app, signature.as_ref(), &body, &context)?;
     let json = without_byte_order_mark(&body);
-    let body: Value = serde_json::from_slice(json).map_err(|error| broken(json, &error))?;
+    let body: Value = serde_json::from_slice(json).map_err(|error| invalid_json(json, &error))?;
     let read = event::read(&body).inspect_err(|_| count_event("invalid"))?;
     let Some((key, event)) = read else {
         count_event("unused");
-        return Ok(Json(Received::UNUSED).into_response());
+        return Ok(Json(StripeEventResponse::IGNORED).into_response());
     };
-    take(&app, &key, &event, &context).await
+    apply_event(&app, &key, &event, &context).await
 }
 
 /// The header, where it is there once.
-fn signature_of(headers: &HeaderMap) -> Option<&HeaderValue> {
+fn signature_header(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut values = headers.get_all(SIGNATURE).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
 /// Passes a body that Stripe signed.
-fn verify(
+fn verify_signature(
     app: &App,
     signature: Option<&HeaderValue>,
     body: &[u8],
     context: &RequestContext,
 ) -> Result<()> {
-    let refused = |Invalid(why): Invalid| Error::malformed(format!("Stripe-Signature {why}"));
+    let refused =
+        |ValidationError(why): ValidationError| Error::malformed(format!("Stripe-Signature {why}"));
     let header = signature.and_then(|value| value.to_str().ok());
     let header = header.ok_or_else(|| refused("must be there, once".into()))?;
     let signature = StripeSignature::parse(header).map_err(refused)?;
-    signature.verify(body, &app.config.stripe.secrets, context.at).map_err(refused)
+    signature.verify(body, &app.config.stripe.secrets, context.received_at).map_err(refused)
 }
 
 /// Takes an event into account, once.
-async fn take(
+async fn apply_event(
     app: &App,
     key: &IdempotencyKey,
     event: &BillingEvent,
     context: &RequestContext,
 ) -> Result<Response> {
-    let attempt = Attempt {
+    let attempt = IdempotentRequest {
         organization: OrganizationId::SYSTEM,
         principal: "STRIPE".to_owned(),
         endpoint: format!("POST {PATH}"),
-        lifetime: OPERATOR_LIFETIME,
+        lifetime: OPERATOR_RESPONSE_LIFETIME,
         key_digest: key.digest(),
         // What else the body says differs each time that Stripe sends it.
         fingerprints: app.peppers.candidates(key.as_str()),
     };
     let mut unfulfilled = None;
-    let outcome = once(app, None, Some(&attempt), context.at, async |tx| {
-        let answer = match billing::apply(app, tx, event, &context.trail()).await? {
-            Applied::Done(effect) => Received::with(effect),
-            Applied::Unused => Received::UNUSED,
-            Applied::Unfulfilled(reason, error) => {
+    let outcome = run_once(app, None, Some(&attempt), context.received_at, async |tx| {
+        let answer = match billing::apply(app, tx, event, &context.audit_context()).await? {
+            AppliedEvent::Done(effect) => StripeEventResponse::with_effect(effect),
+            AppliedEvent::Unused => StripeEventResponse::IGNORED,
+            AppliedEvent::Unfulfilled(reason, error) => {
                 unfulfilled = Some((reason, error));
                 return Err(Error::conflict(reason.message()));
             }
         };
         let kept = serde_json::to_value(&answer).map_err(Error::internal)?;
-        Ok(Fresh { answer, status: 200, kept: Some(kept) })
+        Ok(FirstResponse { response: answer, status: 200, stored_body: Some(kept) })
     });
     let outcome = outcome.await;
     if let Some((reason, error)) = unfulfilled {
         count_event("unfulfilled");
-        let trail = context.trail_of(status(error.kind(), StatusCode::UNPROCESSABLE_ENTITY));
-        unfulfilled_checkouts::record(app, event, reason, &trail).await?;
+        let audit =
+            context.audit_context_for(status(error.kind(), StatusCode::UNPROCESSABLE_ENTITY));
+        unfulfilled_checkouts::record_unfulfilled(app, event, reason, &audit).await?;
         app.mail_waker.notify_one();
         return Err(error);
     }
     let answer = match outcome {
-        Ok(Outcome::Fresh(answer)) => {
+        Ok(IdempotentOutcome::FirstRequest(answer)) => {
             count_event(answer.effect.unwrap_or("unused"));
             Json(answer).into_response()
         }
-        Ok(Outcome::Replayed(kept)) => {
+        Ok(IdempotentOutcome::Replayed(kept)) => {
             count_event("replayed");
             replay(kept, context)
         }
-        Err(error) if *error.kind() == Kind::NotFound => {
+        Err(error) if *error.kind() == ErrorKind::NotFound => {
             count_event("unused");
             tracing::info!(event = key.as_str(), "Stripe tells of what is paid for elsewhere");
-            Json(Received::UNUSED).into_response()
+            Json(StripeEventResponse::IGNORED).into_response()
         }
         Err(error) => {
             count_event("failed");

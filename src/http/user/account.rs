@@ -10,15 +10,15 @@ use crate::app::App;
 use crate::domain::accounts::AccountChanges;
 use crate::domain::{accounts, passwords};
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, Node, shown_password, text};
-use crate::http::caller::{InSession, PersonScoped, UserRead, UserWrite};
+use crate::http::auth::{InSession, PersonScoped, UserRead, UserWrite};
+use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, parse_presented_password, text};
 use crate::http::context::RequestContext;
 use crate::http::cookie;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits;
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::rate_limits;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, Reused, Success, TooLarge, Unauthorized,
-    Unavailable, UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, Success, TooLarge,
+    Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::wire::User;
 use crate::model::account::{AccountHandle, PersonName};
@@ -41,7 +41,7 @@ pub(super) async fn show(
 #[derive(ToSchema)]
 #[schema(as = user::UpdateUserRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
-pub struct UpdateRequest {
+pub struct UpdateUserRequest {
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 256,
              examples("Your Name"))]
     fullName: Option<PersonName>,
@@ -55,38 +55,39 @@ pub struct UpdateRequest {
     securityMails: Option<bool>,
 }
 
-impl FromFields for UpdateRequest {
+impl FromFields for UpdateUserRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        if fields.are_none() {
-            fields.refuse("Name at least one setting to change");
+        if fields.is_empty() {
+            fields.add_body_issue("Name at least one setting to change");
         }
-        let full_name = fields.changed("fullName", text(PersonName::parse));
-        let handle = fields.changed("handle", text(AccountHandle::parse));
-        let security_mails = fields.changed("securityMails", Node::into_bool);
+        let full_name = fields.non_null("fullName", text(PersonName::parse));
+        let handle = fields.non_null("handle", text(AccountHandle::parse));
+        let security_mails = fields.non_null("securityMails", JsonNode::into_bool);
         Some(Self { fullName: full_name, handle, securityMails: security_mails })
     }
 }
 
 /// Change what the person is called, and whether they are mailed of what concerns their account.
 #[utoipa::path(put, path = "/api/user/me", operation_id = "updateUser", tag = "user",
-    request_body = UpdateRequest, params(IdempotencyHeader),
+    request_body = UpdateUserRequest, params(IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Changed.", body = Success<User>), BadRequest,
-              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
 pub(super) async fn update(
     State(app): State<App>,
     PersonScoped(person, _): PersonScoped<UserWrite>,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value: request, said }: JsonBody<UpdateRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<UpdateUserRequest>,
 ) -> Result<Response> {
-    let UpdateRequest { fullName: name, handle, securityMails: security_mails } = request;
+    let UpdateUserRequest { fullName: name, handle, securityMails: security_mails } = request;
     let changes = AccountChanges { name, handle, security_mails };
-    let updating = idempotency.run(&app, &person, said, async |tx| {
-        let account = accounts::update(&app, tx, &person, &changes, &context.trail()).await?;
+    let updating = idempotency.run(&app, &person, fingerprint, async |tx| {
+        let account =
+            accounts::update(&app, tx, &person, &changes, &context.audit_context()).await?;
         let body = Success::ok("User updated", User::from(account));
-        Ok(Reply::ok(body))
+        Ok(ChangeResponse::ok(body))
     });
     let answer = updating.await;
     app.mail_waker.notify_one();
@@ -96,14 +97,14 @@ pub(super) async fn update(
 /// The proof that whoever has the session is its person.
 #[derive(ToSchema)]
 #[schema(as = user::DeleteUserRequest)]
-pub struct DeleteRequest {
+pub struct DeleteUserRequest {
     #[schema(value_type = String, format = Password, examples("a-long-secure-passphrase"))]
     password: Secret,
 }
 
-impl FromFields for DeleteRequest {
+impl FromFields for DeleteUserRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let password = fields.required("password", shown_password);
+        let password = fields.required("password", parse_presented_password);
         Some(Self { password: password? })
     }
 }
@@ -113,7 +114,7 @@ impl FromFields for DeleteRequest {
 /// Their keys stop at once, and their ids are never given out again. Nothing personal is kept
 /// outside the audit log.
 #[utoipa::path(delete, path = "/api/user/me", operation_id = "deleteUser", tag = "user",
-    request_body = DeleteRequest, security(("session" = []), ("bearer" = [])),
+    request_body = DeleteUserRequest, security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "Deleted.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn delete(
@@ -121,11 +122,11 @@ pub(super) async fn delete(
     InSession { person, .. }: InSession,
     context: RequestContext,
     _: Idempotency,
-    JsonBody { value: request, .. }: JsonBody<DeleteRequest>,
+    JsonBody { value: request, .. }: JsonBody<DeleteUserRequest>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Success<Done>)> {
-    let proving = passwords::prove_of(&app, person.account, request.password);
-    let proven = limits::showing_own_password(&app, &context, person.account, proving).await?;
-    accounts::delete(&app, &person, &proven, &context.trail()).await?;
-    let cookie = cookie::clearing(&app);
+    let proving = passwords::reauthenticate(&app, person.account, request.password);
+    let proven = rate_limits::with_password_limit(&app, &context, person.account, proving).await?;
+    accounts::delete(&app, &person, &proven, &context.audit_context()).await?;
+    let cookie = cookie::clear_cookie_header(&app);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Account deleted", DONE)))
 }

@@ -8,27 +8,28 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::containment;
-use crate::domain::key_changes::{self, GRACE, KeyChanges};
-use crate::domain::keys::{self, Minted};
+use crate::domain::key_changes::{self, GRACE_SECONDS, KeyChanges};
+use crate::domain::keys::{self, CreatedKey};
 use crate::error::Result;
+use crate::http::auth::{ApiKeysWrite, InOrganization, OrganizationScoped};
 use crate::http::body::{
-    Fields, FromFields, JsonBody, Node, Said, allowed_ips, metadata_changes, text,
+    Fields, FromFields, JsonBody, JsonNode, RequestFingerprint, parse_allowed_ips,
+    parse_metadata_changes, text,
 };
-use crate::http::caller::{ApiKeysWrite, InTenant, Tenant};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits;
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::path::PathId;
-use crate::http::query::{Query, reason};
+use crate::http::query::{Query, parse_reason};
+use crate::http::rate_limits;
 use crate::http::user::api_keys::{OrganizationKey, parse_id};
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, NotFound, Reused, Success, TooLarge, Unauthorized,
+    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, Success, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::key_name::KeyName;
-use crate::model::member::JoinedByKey;
+use crate::model::member::KeyInvitedMembership;
 use crate::model::metadata::MetadataChanges;
 use crate::model::scope::ScopeSet;
 
@@ -36,7 +37,7 @@ use crate::model::scope::ScopeSet;
 #[derive(ToSchema)]
 #[schema(as = user::UpdateOrganizationKeyRequest)]
 #[expect(non_snake_case, reason = "the contract's names")]
-pub struct UpdateRequest {
+pub struct UpdateOrganizationKeyRequest {
     /// A label, unique among the organization's live keys.
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 255,
              examples("ci"))]
@@ -62,19 +63,19 @@ pub struct UpdateRequest {
     enabled: Option<bool>,
 }
 
-impl FromFields for UpdateRequest {
+impl FromFields for UpdateOrganizationKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let catalogue = &fields.rules.config.keys.scopes;
-        if fields.are_none() {
-            fields.refuse("Name at least one setting to change");
+        let catalogue = &fields.context.config.keys.scopes;
+        if fields.is_empty() {
+            fields.add_body_issue("Name at least one setting to change");
         }
         Some(Self {
-            name: fields.changed("name", text(|it| KeyName::parse(it, KeyName::MAX))),
-            scopes: fields.changed("scopes", |it| catalogue.parse(&it.into_texts()?)),
-            expiresAt: fields.nullable_future("expiresAt"),
-            metadata: fields.changed("metadata", metadata_changes),
-            allowedIps: fields.changed("allowedIps", allowed_ips),
-            enabled: fields.changed("enabled", Node::into_bool),
+            name: fields.non_null("name", text(|it| KeyName::parse(it, KeyName::MAX))),
+            scopes: fields.non_null("scopes", |it| catalogue.parse(&it.into_strings()?)),
+            expiresAt: fields.nullable_future_time("expiresAt"),
+            metadata: fields.non_null("metadata", parse_metadata_changes),
+            allowedIps: fields.non_null("allowedIps", parse_allowed_ips),
+            enabled: fields.non_null("enabled", JsonNode::into_bool),
         })
     }
 }
@@ -85,23 +86,26 @@ impl FromFields for UpdateRequest {
 /// addresses. A key that
 /// is revoked, expired or rotated away stays as it is.
 #[utoipa::path(put, path = "/api/user/organizations/{organizationId}/api-keys/{id}",
-    operation_id = "updateOrganizationKey", tag = "user", request_body = UpdateRequest,
+    operation_id = "updateOrganizationKey", tag = "user",
+    request_body = UpdateOrganizationKeyRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),
            ("id" = String, Path, description = "The key's id."), IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Changed.", body = Success<OrganizationKey>), BadRequest,
-              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
+              IdempotencyReused,
               Unavailable))]
 pub(super) async fn update(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<ApiKeysWrite>,
+    OrganizationScoped(caller, _): OrganizationScoped<ApiKeysWrite>,
     context: RequestContext,
     idempotency: Idempotency,
     PathId(id): PathId,
-    JsonBody { value, said }: JsonBody<UpdateRequest>,
+    JsonBody { value, fingerprint }: JsonBody<UpdateOrganizationKeyRequest>,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
-    let UpdateRequest { name, scopes, expiresAt, metadata, allowedIps, enabled } = value;
+    let UpdateOrganizationKeyRequest { name, scopes, expiresAt, metadata, allowedIps, enabled } =
+        value;
     let changes = KeyChanges {
         name,
         scopes,
@@ -110,12 +114,13 @@ pub(super) async fn update(
         allowed_ips: allowedIps,
         enabled,
     };
-    let check = async |tx: &mut _| containment::require_reach(tx, &caller, id).await;
+    let check = async |tx: &mut _| containment::require_updatable(tx, &caller, id).await;
     idempotency
-        .run_checked(&app, &caller, said, check, async |tx| {
-            let key = key_changes::update(tx, &caller, id, &changes, &context.trail()).await?;
-            let body = Success::ok("API key updated", OrganizationKey::of(&caller, key));
-            Ok(Reply::ok(body))
+        .run_checked(&app, &caller, fingerprint, check, async |tx| {
+            let key =
+                key_changes::update(tx, &caller, id, &changes, &context.audit_context()).await?;
+            let body = Success::ok("API key updated", OrganizationKey::new(&caller, key));
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }
@@ -143,8 +148,8 @@ pub struct JoinedMembership {
     joined_at: Timestamp,
 }
 
-impl From<JoinedByKey> for JoinedMembership {
-    fn from(joined: JoinedByKey) -> Self {
+impl From<KeyInvitedMembership> for JoinedMembership {
+    fn from(joined: KeyInvitedMembership) -> Self {
         let joined_at = Timestamp(joined.joined_at);
         Self { user_id: joined.handle, role: joined.role.as_str(), joined_at }
     }
@@ -162,26 +167,27 @@ impl From<JoinedByKey> for JoinedMembership {
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "It is revoked.", body = Success<RevokedKey>),
-              BadRequest, Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+              BadRequest, Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused,
+              Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
-    InTenant(caller): InTenant,
+    InOrganization(caller): InOrganization,
     context: RequestContext,
     idempotency: Idempotency,
     PathId(id): PathId,
     mut query: Query,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
-    let reason = query.optional("reason", reason);
+    let reason = query.optional("reason", parse_reason);
     query.finish()?;
     let check = async |tx: &mut _| containment::require_revocable(tx, &caller, id).await;
     idempotency
-        .run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
-            let trail = context.trail();
-            let joined = keys::revoke(tx, &caller, id, reason.as_deref(), &trail).await?;
+        .run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
+            let audit = context.audit_context();
+            let joined = keys::revoke(tx, &caller, id, reason.as_deref(), &audit).await?;
             let memberships = joined.into_iter().map(JoinedMembership::from).collect();
             let body = Success::ok("API key revoked", RevokedKey { success: true, memberships });
-            Ok(Reply::ok(body))
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }
@@ -190,16 +196,16 @@ pub(super) async fn revoke(
 #[derive(ToSchema)]
 #[schema(as = user::RotateOrganizationKeyRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
-pub struct RotateRequest {
+pub struct RotateOrganizationKeyRequest {
     /// For how many seconds the old key still works; not at all, where left out.
     #[schema(value_type = Option<i32>, minimum = 0, maximum = 604_800,
              examples(3600))]
     gracePeriod: Option<i32>,
 }
 
-impl FromFields for RotateRequest {
+impl FromFields for RotateOrganizationKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let grace_period = fields.optional("gracePeriod", |node| node.into_whole(GRACE));
+        let grace_period = fields.optional("gracePeriod", |node| node.into_integer(GRACE_SECONDS));
         Some(Self { gracePeriod: grace_period })
     }
 }
@@ -210,33 +216,33 @@ impl FromFields for RotateRequest {
 /// is in this answer and nowhere else.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/api-keys/{id}/rotate",
     operation_id = "rotateOrganizationKey", tag = "user",
-    request_body(content = Option<RotateRequest>, description = "May be left out."),
+    request_body(content = Option<RotateOrganizationKeyRequest>, description = "May be left out."),
     params(("organizationId" = String, Path, description = "The organization's id."),
            ("id" = String, Path, description = "The key's id."), IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The new key.", body = Success<OrganizationKey>),
               BadRequest, Unauthorized, Forbidden, NotFound, Conflict, TooLarge,
-              UnsupportedMediaType, Reused, Unavailable))]
+              UnsupportedMediaType, IdempotencyReused, Unavailable))]
 pub(super) async fn rotate(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<ApiKeysWrite>,
+    OrganizationScoped(caller, _): OrganizationScoped<ApiKeysWrite>,
     context: RequestContext,
     idempotency: Idempotency,
     PathId(id): PathId,
-    JsonBody { value, said }: JsonBody<RotateRequest>,
+    JsonBody { value, fingerprint }: JsonBody<RotateOrganizationKeyRequest>,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
     let grace = value.gracePeriod.unwrap_or(0);
-    let count = limits::count_mint(&app, &context, caller.organization);
-    idempotency.limit(&app, &caller, &said, count).await?;
-    let check = async |tx: &mut _| containment::require_reach(tx, &caller, id).await;
+    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
+    idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
+    let check = async |tx: &mut _| containment::require_updatable(tx, &caller, id).await;
     idempotency
-        .run_checked(&app, &caller, said, check, async |tx| {
-            let trail = context.trail();
-            let Minted { secret, key } =
-                key_changes::rotate(&app, tx, &caller, id, grace, &trail).await?;
-            let body = Success::ok("API key rotated", OrganizationKey::of(&caller, key));
-            Ok(Reply::ok(body).showing(secret, |body| &mut body.data.key))
+        .run_checked(&app, &caller, fingerprint, check, async |tx| {
+            let audit = context.audit_context();
+            let CreatedKey { secret, key } =
+                key_changes::rotate(&app, tx, &caller, id, grace, &audit).await?;
+            let body = Success::ok("API key rotated", OrganizationKey::new(&caller, key));
+            Ok(ChangeResponse::ok(body).with_secret(secret, |body| &mut body.data.key))
         })
         .await
 }

@@ -9,20 +9,20 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::keys::{self, KeySpec, Minted};
+use crate::domain::keys::{self, CreatedKey, KeySpec};
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, allowed_ips, metadata, text};
-use crate::http::caller::{ApiKeysRead, ApiKeysWrite, Tenant};
+use crate::http::auth::{ApiKeysRead, ApiKeysWrite, OrganizationScoped};
+use crate::http::body::{Fields, FromFields, JsonBody, parse_allowed_ips, parse_metadata, text};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits;
-use crate::http::query::{Query, boolean};
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::query::{Query, parse_bool};
+use crate::http::rate_limits;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, Listed, Reused, Success, TooLarge, Unauthorized, Unavailable,
-    UnsupportedMediaType,
+    BadRequest, Conflict, Forbidden, IdempotencyReused, OffsetList, Success, TooLarge,
+    Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::page::Part;
-use crate::http::user::wire::start;
+use crate::http::user::offset_page::OffsetPage;
+use crate::http::user::wire::key_start;
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;
@@ -71,12 +71,12 @@ pub struct OrganizationKey {
 
 impl OrganizationKey {
     /// A key of the caller's organization, without its text.
-    pub(super) fn of(caller: &Caller, key: ApiKey) -> Self {
+    pub(super) fn new(caller: &Caller, key: ApiKey) -> Self {
         Self {
             id: key.id.to_string(),
             name: key.name,
             key: None,
-            start: start(&key.prefix, &key.display_id),
+            start: key_start(&key.prefix, &key.display_id),
             scopes: key.scopes.to_stored(),
             organization_id: caller.organization_handle.clone(),
             expires_at: key.expires_at.map(Timestamp),
@@ -89,8 +89,8 @@ impl OrganizationKey {
     }
 
     /// A key just made, without its text.
-    fn made(caller: &Caller, key: ApiKey) -> Self {
-        Self { never_expires: Some(key.expires_at.is_none()), ..Self::of(caller, key) }
+    fn created(caller: &Caller, key: ApiKey) -> Self {
+        Self { never_expires: Some(key.expires_at.is_none()), ..Self::new(caller, key) }
     }
 }
 
@@ -98,7 +98,7 @@ impl OrganizationKey {
 #[derive(ToSchema)]
 #[schema(as = user::CreateOrganizationKeyRequest)]
 #[expect(non_snake_case, reason = "the contract's names")]
-pub struct CreateRequest {
+pub struct CreateOrganizationKeyRequest {
     /// A label, unique among the organization's live keys.
     #[schema(value_type = String, min_length = 1, max_length = 255,
              examples("Analytics Dashboard"))]
@@ -120,14 +120,14 @@ pub struct CreateRequest {
     allowedIps: Option<AllowedIps>,
 }
 
-impl FromFields for CreateRequest {
+impl FromFields for CreateOrganizationKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let catalogue = &fields.rules.config.keys.scopes;
+        let catalogue = &fields.context.config.keys.scopes;
         let name = fields.required("name", text(|it| KeyName::parse(it, KeyName::MAX)));
-        let scopes = fields.required("scopes", |it| catalogue.parse(&it.into_texts()?));
-        let expires_at = fields.future("expiresAt");
-        let metadata = fields.optional("metadata", metadata);
-        let allowed_ips = fields.optional("allowedIps", allowed_ips);
+        let scopes = fields.required("scopes", |it| catalogue.parse(&it.into_strings()?));
+        let expires_at = fields.future_time("expiresAt");
+        let metadata = fields.optional("metadata", parse_metadata);
+        let allowed_ips = fields.optional("allowedIps", parse_allowed_ips);
         Some(Self {
             name: name?,
             scopes: scopes?,
@@ -142,36 +142,38 @@ impl FromFields for CreateRequest {
 ///
 /// The key's text is in this answer and nowhere else.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/api-keys",
-    operation_id = "createOrganizationKey", tag = "user", request_body = CreateRequest,
+    operation_id = "createOrganizationKey", tag = "user",
+    request_body = CreateOrganizationKeyRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 201, description = "Made.", body = Success<OrganizationKey>), BadRequest,
-              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
 pub(super) async fn create(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<ApiKeysWrite>,
+    OrganizationScoped(caller, _): OrganizationScoped<ApiKeysWrite>,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value, said }: JsonBody<CreateRequest>,
+    JsonBody { value, fingerprint }: JsonBody<CreateOrganizationKeyRequest>,
 ) -> Result<Response> {
-    let CreateRequest { name, scopes, expiresAt, metadata, allowedIps } = value;
+    let CreateOrganizationKeyRequest { name, scopes, expiresAt, metadata, allowedIps } = value;
     let spec = KeySpec {
         metadata: metadata.unwrap_or_default(),
         allowed_ips: allowedIps.unwrap_or_default(),
         ..KeySpec::plain(Some(name), scopes, expiresAt)
     };
-    let count = limits::count_mint(&app, &context, caller.organization);
-    idempotency.limit(&app, &caller, &said, count).await?;
-    let reach = spec.reach();
+    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
+    idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
+    let reach = spec.permissions();
     let check = async |_: &mut _| reach.require_within(&caller);
     idempotency
-        .run_checked(&app, &caller, said, check, async |tx| {
-            let trail = context.trail_of(StatusCode::CREATED);
-            let Minted { secret, key } = keys::create(&app, tx, &caller, |_| spec, &trail).await?;
-            let body = Success::created("API key created", OrganizationKey::made(&caller, key));
-            Ok(Reply::created(body).showing(secret, |body| &mut body.data.key))
+        .run_checked(&app, &caller, fingerprint, check, async |tx| {
+            let audit = context.audit_context_for(StatusCode::CREATED);
+            let CreatedKey { secret, key } =
+                keys::create(&app, tx, &caller, |_| spec, &audit).await?;
+            let body = Success::created("API key created", OrganizationKey::created(&caller, key));
+            Ok(ChangeResponse::created(body).with_secret(secret, |body| &mut body.data.key))
         })
         .await
 }
@@ -186,26 +188,27 @@ pub(super) async fn create(
            ("includeRevoked" = Option<bool>, Query,
             description = "Also the revoked and expired ones.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The keys.", body = Listed<OrganizationKey>), BadRequest,
+    responses((status = 200, description = "The keys.", body = OffsetList<OrganizationKey>),
+              BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<ApiKeysRead>,
+    OrganizationScoped(caller, _): OrganizationScoped<ApiKeysRead>,
     mut query: Query,
-) -> Result<Json<Listed<OrganizationKey>>> {
-    let part = Part::read(&mut query);
-    let all = query.optional("includeRevoked", boolean).unwrap_or(false);
+) -> Result<Json<OffsetList<OrganizationKey>>> {
+    let part = OffsetPage::from_query(&mut query);
+    let all = query.optional("includeRevoked", parse_bool).unwrap_or(false);
     query.finish()?;
     let (organization, search, window) =
-        (caller.organization, part.search.as_deref(), part.window());
+        (caller.organization, part.search.as_deref(), part.offset_and_limit());
     let (found, total) = app
         .db
-        .tenant(caller.organization, async |db| {
-            repo::keys::part(db, organization, all, search, window).await
+        .tenant_transaction(caller.organization, async |db| {
+            repo::keys::list_page(db, organization, all, search, window).await
         })
         .await?;
-    let found = found.into_iter().map(|key| OrganizationKey::of(&caller, key)).collect();
-    Ok(Json(Listed::ok("API keys fetched", found, part.of(total))))
+    let found = found.into_iter().map(|key| OrganizationKey::new(&caller, key)).collect();
+    Ok(Json(OffsetList::ok("API keys fetched", found, part.meta(total))))
 }
 
 /// Reads the id in a path; what is no id of a key names no key.

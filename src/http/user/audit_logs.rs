@@ -7,21 +7,21 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::http::caller::{AuditRead, Tenant};
+use crate::http::auth::{AuditRead, OrganizationScoped};
 use crate::http::query::Query;
-use crate::http::user::dialect::{BadRequest, Forbidden, Listed, Unauthorized, Unavailable};
-use crate::http::user::page::Part;
+use crate::http::user::dialect::{BadRequest, Forbidden, OffsetList, Unauthorized, Unavailable};
+use crate::http::user::offset_page::OffsetPage;
 use crate::http::wire::Timestamp;
-use crate::model::audit::{EventFilter, EventType, RecordedEvent};
+use crate::model::audit::{AuditEventFilter, EventType, RecordedEvent};
 use crate::model::ids::event_id;
-use crate::model::moment;
+use crate::model::timestamp;
 use crate::repo::audit_events;
 
 /// One row of the trail.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::AuditEvent)]
 #[serde(rename_all = "camelCase")]
-pub struct Recorded {
+pub struct AuditLogEntry {
     #[schema(examples("evt_00000000042"))]
     id: String,
     #[schema(examples("api_key.created"))]
@@ -43,7 +43,7 @@ pub struct Recorded {
     created_at: Timestamp,
 }
 
-impl From<RecordedEvent> for Recorded {
+impl From<RecordedEvent> for AuditLogEntry {
     fn from(event: RecordedEvent) -> Self {
         Self {
             id: event_id(event.id),
@@ -70,27 +70,28 @@ impl From<RecordedEvent> for Recorded {
            ("q" = Option<String>, Query,
             description = "Only those whose type, actor or target contains this.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The events.", body = Listed<Recorded>), BadRequest,
+    responses((status = 200, description = "The events.", body = OffsetList<AuditLogEntry>),
+              BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<AuditRead>,
+    OrganizationScoped(caller, _): OrganizationScoped<AuditRead>,
     mut query: Query,
-) -> Result<Json<Listed<Recorded>>> {
-    let filter = EventFilter {
+) -> Result<Json<OffsetList<AuditLogEntry>>> {
+    let filter = AuditEventFilter {
         event_type: query.choice("eventType", EventType::parse, EventType::words),
-        since: query.optional("since", moment::parse),
-        until: query.optional("until", moment::parse),
+        since: query.optional("since", timestamp::parse),
+        until: query.optional("until", timestamp::parse),
     };
-    let part = Part::read(&mut query);
+    let part = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.window());
+    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
     let (found, total) = app
         .db
-        .tenant(caller.organization, async |db| {
-            audit_events::part(db, caller.organization, &filter, search, window).await
+        .tenant_transaction(caller.organization, async |db| {
+            audit_events::list_page(db, caller.organization, &filter, search, window).await
         })
         .await?;
-    let found = found.into_iter().map(Recorded::from).collect();
-    Ok(Json(Listed::ok("Audit logs fetched", found, part.of(total))))
+    let found = found.into_iter().map(AuditLogEntry::from).collect();
+    Ok(Json(OffsetList::ok("Audit logs fetched", found, part.meta(total))))
 }

@@ -8,15 +8,15 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::key_claims;
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, secret};
-use crate::http::caller::Counted;
+use crate::http::auth::CountedRequest;
+use crate::http::body::{Fields, FromFields, JsonBody, parse_secret};
 use crate::http::context::RequestContext;
-use crate::http::limits::{Limited, TokenCheck};
-use crate::http::trusted_page::FromTrustedPage;
+use crate::http::rate_limits::{RateLimitByAddress, TokenCheckLimit};
+use crate::http::trusted_origin::FromTrustedOrigin;
 use crate::http::user::dialect::{
     BadRequest, Forbidden, Success, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::pages::{self, Page};
+use crate::http::user::html_pages::{self, HtmlPage};
 use crate::model::secret::Secret;
 
 /// The page that the mailed link leads to: a button, since mail scanners follow links.
@@ -26,21 +26,21 @@ use crate::model::secret::Secret;
     tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
     responses((status = 200, description = "The page.", body = String,
                content_type = "text/html; charset=utf-8")))]
-pub(super) async fn show_page(_: Counted) -> Page {
-    pages::CLAIM_KEY
+pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
+    html_pages::CLAIM_KEY
 }
 
 /// The token of a mailed link.
 #[derive(ToSchema)]
 #[schema(as = user::ClaimKeyRequest)]
-pub struct ClaimRequest {
+pub struct ClaimKeyRequest {
     #[schema(value_type = String)]
     token: Secret,
 }
 
-impl FromFields for ClaimRequest {
+impl FromFields for ClaimKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let token = fields.required("token", secret);
+        let token = fields.required("token", parse_secret);
         Some(Self { token: token? })
     }
 }
@@ -49,7 +49,7 @@ impl FromFields for ClaimRequest {
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::ClaimedKey)]
 pub struct ClaimedKey {
-    organization: KeyedOrganization,
+    organization: ClaimedKeyOrganization,
     /// The key's text: in this answer, and never again.
     #[schema(examples("tnt_live_a1b2c3d4…"))]
     key: String,
@@ -58,7 +58,7 @@ pub struct ClaimedKey {
 /// The organization that a key is of.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::KeyedOrganization)]
-pub struct KeyedOrganization {
+pub struct ClaimedKeyOrganization {
     #[schema(examples("acme"))]
     id: String,
     #[schema(examples("Acme Corp"))]
@@ -70,21 +70,21 @@ pub struct KeyedOrganization {
 /// The token is good once, for 7 days; not while the organization is suspended, and not after its
 /// keys were ended by the operator.
 #[utoipa::path(post, path = "/api/auth/claim-key", operation_id = "claimKey", tag = "user",
-    request_body = ClaimRequest,
+    request_body = ClaimKeyRequest,
     responses((status = 200, description = "The key, which may do everything in it.",
                body = Success<ClaimedKey>),
               BadRequest, Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn claim(
     State(app): State<App>,
-    _: FromTrustedPage,
-    _: Limited<TokenCheck>,
+    _: FromTrustedOrigin,
+    _: RateLimitByAddress<TokenCheckLimit>,
     context: RequestContext,
-    JsonBody { value: request, .. }: JsonBody<ClaimRequest>,
+    JsonBody { value: request, .. }: JsonBody<ClaimKeyRequest>,
 ) -> Result<Json<Success<ClaimedKey>>> {
-    let claimed = key_claims::claim(&app, &request.token, &context.trail()).await?;
+    let claimed = key_claims::claim_key(&app, &request.token, &context.audit_context()).await?;
     let (organization, minted) = claimed;
     let data = ClaimedKey {
-        organization: KeyedOrganization { id: organization.handle, name: organization.name },
+        organization: ClaimedKeyOrganization { id: organization.handle, name: organization.name },
         key: minted.secret.expose().to_owned(),
     };
     Ok(Json(Success::ok("This is your key. It is shown once: store it now", data)))

@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::{Error, Issue, Kind, Location, Proof};
-use crate::http::details::{Details, described_failures, status};
+use crate::error::{AuthFailure, Error, ErrorKind, Issue, Location};
+use crate::http::error_details::{ErrorDetails, error_responses, status};
 
 /// An answer of this family.
 #[expect(clippy::struct_field_names, reason = "the contract's names")]
@@ -58,7 +58,7 @@ pub const DONE: Done = Done { success: true };
 /// A part of a list.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Listed)]
-pub struct Listed<T> {
+pub struct OffsetList<T> {
     success: bool,
     /// The status of the answer.
     #[schema(examples(200))]
@@ -70,14 +70,14 @@ pub struct Listed<T> {
     /// The items.
     data: Vec<T>,
     /// Which part of the list this is.
-    meta: PartOf,
+    meta: OffsetListMeta,
 }
 
 /// Which part of a list it is.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::PartOf)]
 #[serde(rename_all = "camelCase")]
-pub struct PartOf {
+pub struct OffsetListMeta {
     /// How many items the whole list has.
     pub total: i64,
     /// How many were passed over.
@@ -88,10 +88,10 @@ pub struct PartOf {
     pub has_more: bool,
 }
 
-impl<T: Serialize> Listed<T> {
+impl<T: Serialize> OffsetList<T> {
     /// A part of a list, with status 200.
     #[must_use]
-    pub const fn ok(message: &'static str, data: Vec<T>, meta: PartOf) -> Self {
+    pub const fn ok(message: &'static str, data: Vec<T>, meta: OffsetListMeta) -> Self {
         Self { success: true, status: 200, code: "OK", message, data, meta }
     }
 }
@@ -99,7 +99,7 @@ impl<T: Serialize> Listed<T> {
 /// A failure in this family's words.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Error)]
-pub struct Failed {
+pub struct ErrorBody {
     success: bool,
     /// The status of the answer.
     #[schema(examples(400))]
@@ -112,13 +112,13 @@ pub struct Failed {
     message: String,
     /// What else there is to say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    meta: Option<FailureMeta>,
+    meta: Option<ErrorMeta>,
 }
 
 /// What else there is to say of a failure.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::FailureMeta)]
-pub struct FailureMeta {
+pub struct ErrorMeta {
     /// Every broken field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
@@ -170,10 +170,10 @@ impl From<&Issue> for FieldError {
 pub fn render(error: &Error) -> Response {
     let status = match error.kind() {
         // The page that this family follows says so.
-        Kind::EmailTaken => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorKind::EmailTaken => StatusCode::UNPROCESSABLE_ENTITY,
         kind => status(kind, StatusCode::BAD_REQUEST),
     };
-    let failed = Failed {
+    let failed = ErrorBody {
         success: false,
         status: status.as_u16(),
         code: code(error.kind()),
@@ -183,17 +183,17 @@ pub fn render(error: &Error) -> Response {
     (status, Json(failed)).into_response()
 }
 
-fn meta(error: &Error) -> Option<FailureMeta> {
+fn meta(error: &Error) -> Option<ErrorMeta> {
     let has_meta = !error.issues().is_empty()
         || matches!(
             error.kind(),
-            Kind::MissingScopes(_)
-                | Kind::MissingRole(_)
-                | Kind::PlanLimit { .. }
-                | Kind::QuotaExceeded { .. }
+            ErrorKind::MissingScopes(_)
+                | ErrorKind::MissingRole(_)
+                | ErrorKind::PlanLimit { .. }
+                | ErrorKind::QuotaExceeded { .. }
         );
-    let details = Details::from(error);
-    has_meta.then(|| FailureMeta {
+    let details = ErrorDetails::from(error);
+    has_meta.then(|| ErrorMeta {
         errors: error.issues().iter().map(FieldError::from).collect(),
         missing_scopes: details.missing_scopes,
         required_role: details.required_role,
@@ -204,38 +204,38 @@ fn meta(error: &Error) -> Option<FailureMeta> {
 }
 
 /// The word for a kind (contract §1, the table of failures).
-fn code(kind: &Kind) -> &'static str {
+fn code(kind: &ErrorKind) -> &'static str {
     match kind {
-        Kind::Malformed | Kind::Invalid => "VALIDATION_ERROR",
-        Kind::Unauthenticated(proof) => match proof {
-            Proof::Missing => "AUTHENTICATION_REQUIRED",
-            Proof::Key => "INVALID_API_KEY",
-            Proof::Token => "INVALID_OR_EXPIRED_TOKEN",
-            Proof::Password => "INVALID_EMAIL_OR_PASSWORD",
-            Proof::InactiveAccount => "USER_NOT_ACTIVE",
+        ErrorKind::Malformed | ErrorKind::Invalid => "VALIDATION_ERROR",
+        ErrorKind::Unauthenticated(proof) => match proof {
+            AuthFailure::MissingCredential => "AUTHENTICATION_REQUIRED",
+            AuthFailure::InvalidKey => "INVALID_API_KEY",
+            AuthFailure::InvalidToken => "INVALID_OR_EXPIRED_TOKEN",
+            AuthFailure::InvalidPassword => "INVALID_EMAIL_OR_PASSWORD",
+            AuthFailure::InactiveAccount => "USER_NOT_ACTIVE",
         },
-        Kind::MissingScopes(_) => "API_KEY_MISSING_SCOPES",
-        Kind::MissingRole(_) => "INSUFFICIENT_PERMISSIONS",
-        Kind::Forbidden => "FORBIDDEN",
-        Kind::EmailNotVerified => "EMAIL_NOT_VERIFIED",
-        Kind::Suspended => "ORGANIZATION_SUSPENDED",
-        Kind::PlanLimit { .. } => "PLAN_LIMIT_REACHED",
-        Kind::NotFound => "NOT_FOUND",
-        Kind::MethodNotAllowed => "METHOD_NOT_ALLOWED",
-        Kind::Conflict => "CONFLICT",
-        Kind::EmailTaken => "USER_ALREADY_EXISTS",
-        Kind::IdempotencyReused => "IDEMPOTENCY_KEY_REUSED",
-        Kind::IdempotencyProcessing => "IDEMPOTENCY_PROCESSING",
-        Kind::TooLarge => "PAYLOAD_TOO_LARGE",
-        Kind::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
-        Kind::RateLimited => "RATE_LIMIT_ERROR",
-        Kind::QuotaExceeded { .. } => "USAGE_LIMIT_ERROR",
-        Kind::Internal | Kind::Upstream => "INTERNAL_ERROR",
-        Kind::Unavailable => "SERVICE_UNAVAILABLE",
+        ErrorKind::MissingScopes(_) => "API_KEY_MISSING_SCOPES",
+        ErrorKind::MissingRole(_) => "INSUFFICIENT_PERMISSIONS",
+        ErrorKind::Forbidden => "FORBIDDEN",
+        ErrorKind::EmailNotVerified => "EMAIL_NOT_VERIFIED",
+        ErrorKind::OrganizationSuspended => "ORGANIZATION_SUSPENDED",
+        ErrorKind::PlanLimit { .. } => "PLAN_LIMIT_REACHED",
+        ErrorKind::NotFound => "NOT_FOUND",
+        ErrorKind::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+        ErrorKind::Conflict => "CONFLICT",
+        ErrorKind::EmailTaken => "USER_ALREADY_EXISTS",
+        ErrorKind::IdempotencyKeyReused => "IDEMPOTENCY_KEY_REUSED",
+        ErrorKind::IdempotencyKeyInUse => "IDEMPOTENCY_PROCESSING",
+        ErrorKind::TooLarge => "PAYLOAD_TOO_LARGE",
+        ErrorKind::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
+        ErrorKind::RateLimited => "RATE_LIMIT_ERROR",
+        ErrorKind::QuotaExceeded { .. } => "USAGE_LIMIT_ERROR",
+        ErrorKind::Internal | ErrorKind::Upstream => "INTERNAL_ERROR",
+        ErrorKind::Unavailable => "SERVICE_UNAVAILABLE",
     }
 }
 
-described_failures! { Failed,
+error_responses! { ErrorBody,
     /// For every route.
     BadRequest = 400, "Not readable, or fields break rules; `meta.errors` names every one.";
     /// For routes with a guard, and for passwords and mailed links.
@@ -251,9 +251,9 @@ described_failures! { Failed,
     /// For routes that read a body.
     UnsupportedMediaType = 415, "The body is not application/json.";
     /// For routes that change something.
-    Reused = 422, "The Idempotency-Key was used for another request.";
+    IdempotencyReused = 422, "The Idempotency-Key was used for another request.";
     /// For signing up.
-    Taken = 422, "An account with this e-mail address exists already.";
+    EmailTaken = 422, "An account with this e-mail address exists already.";
     /// For every route.
     Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
 }

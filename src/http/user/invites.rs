@@ -10,30 +10,30 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::{invites, members};
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, Said, role, text};
-use crate::http::caller::{Counted, InSession, InvitesRead, MembersWrite, Tenant};
+use crate::http::auth::{CountedRequest, InSession, InvitesRead, MembersWrite, OrganizationScoped};
+use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, parse_role, text};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits;
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::path::PathId;
 use crate::http::query::Query;
+use crate::http::rate_limits;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, Listed, NotFound, Reused, Success, TooLarge,
-    Unauthorized, Unavailable, UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, NotFound, OffsetList, Success,
+    TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::page::Part;
-use crate::http::user::pages::{self, Page};
+use crate::http::user::html_pages::{self, HtmlPage};
+use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::wire::Organization;
 use crate::http::wire::Timestamp;
 use crate::model;
-use crate::model::audit::Trail;
+use crate::model::audit::AuditContext;
 use crate::model::email::Email;
 use crate::model::ids::InviteId;
 use crate::model::role::Role;
 use crate::repo;
 
 /// The kind of mail that these routes send, where mails are limited.
-const MAIL: &str = "invite";
+const MAIL_KIND: &str = "invite";
 
 /// An invitation to an organization.
 #[derive(Serialize, ToSchema)]
@@ -79,30 +79,31 @@ impl From<model::invite::Invite> for Invite {
            ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
            ("q" = Option<String>, Query, description = "What the address has to contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The invitations.", body = Listed<Invite>), BadRequest,
+    responses((status = 200, description = "The invitations.", body = OffsetList<Invite>),
+              BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<InvitesRead>,
+    OrganizationScoped(caller, _): OrganizationScoped<InvitesRead>,
     mut query: Query,
-) -> Result<Json<Listed<Invite>>> {
-    let part = Part::read(&mut query);
+) -> Result<Json<OffsetList<Invite>>> {
+    let part = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.window());
+    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
     let (found, total) = app
         .db
-        .tenant(caller.organization, async |db| {
+        .tenant_transaction(caller.organization, async |db| {
             repo::invites::list(db, caller.organization, search, window).await
         })
         .await?;
     let found = found.into_iter().map(Invite::from).collect();
-    Ok(Json(Listed::ok("Invitations fetched", found, part.of(total))))
+    Ok(Json(OffsetList::ok("Invitations fetched", found, part.meta(total))))
 }
 
 /// Who is to be invited.
 #[derive(ToSchema)]
 #[schema(as = user::CreateInviteRequest)]
-pub struct CreateRequest {
+pub struct CreateInviteRequest {
     #[schema(value_type = String, format = Email, max_length = 256, examples("you@example.com"))]
     email: Email,
     /// What they are to be: `owner`, `admin` or `member`.
@@ -110,10 +111,10 @@ pub struct CreateRequest {
     role: Role,
 }
 
-impl FromFields for CreateRequest {
+impl FromFields for CreateInviteRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let email = fields.required("email", text(Email::parse));
-        let role = fields.required("role", role);
+        let role = fields.required("role", parse_role);
         Some(Self { email: email?, role: role? })
     }
 }
@@ -123,30 +124,31 @@ impl FromFields for CreateRequest {
 /// An open invitation of the same address is replaced. Only owners invite owners; whoever is
 /// invited as one claims the owner's seat that open signup made, if nobody has.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/invites",
-    operation_id = "createInvite", tag = "user", request_body = CreateRequest,
+    operation_id = "createInvite", tag = "user", request_body = CreateInviteRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 201, description = "Invited.", body = Success<Invite>), BadRequest,
-              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
 pub(super) async fn create(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<MembersWrite>,
+    OrganizationScoped(caller, _): OrganizationScoped<MembersWrite>,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value: request, said }: JsonBody<CreateRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<CreateInviteRequest>,
 ) -> Result<Response> {
-    let is_kept = idempotency.is_kept(&app, &caller, &said).await?;
-    let to = (MAIL, Some(request.email.as_str()).filter(|_| !is_kept));
+    let is_kept = idempotency.is_replay(&app, &caller, &fingerprint).await?;
+    let to = (MAIL_KIND, Some(request.email.as_str()).filter(|_| !is_kept));
     let check = async |_: &mut _| members::require_role_for(&caller, request.role);
-    let inviting = idempotency.run_checked(&app, &caller, said, check, async |tx| {
-        let (whom, trail) = ((&request.email, request.role), context.trail_of(StatusCode::CREATED));
-        let invite = invites::create(&app, tx, &caller, whom, &trail).await?;
+    let inviting = idempotency.run_checked(&app, &caller, fingerprint, check, async |tx| {
+        let (whom, audit) =
+            ((&request.email, request.role), context.audit_context_for(StatusCode::CREATED));
+        let invite = invites::create(&app, tx, &caller, whom, &audit).await?;
         let body = Success::created("Invitation sent", Invite::from(invite));
-        Ok(Reply::created(body))
+        Ok(ChangeResponse::created(body))
     });
-    let answer = limits::mailing(&app, &context, to, Box::pin(inviting)).await;
+    let answer = rate_limits::with_mail_limit(&app, &context, to, Box::pin(inviting)).await;
     app.mail_waker.notify_one();
     answer
 }
@@ -163,20 +165,20 @@ fn parse_id(text: &str) -> Result<InviteId> {
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Taken back.", body = Success<Done>), BadRequest,
-              Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+              Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<MembersWrite>,
+    OrganizationScoped(caller, _): OrganizationScoped<MembersWrite>,
     context: RequestContext,
     idempotency: Idempotency,
     PathId(id): PathId,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
     idempotency
-        .run(&app, &caller, Said::NOTHING, async |tx| {
-            invites::revoke(tx, &caller, id, &context.trail()).await?;
+        .run(&app, &caller, RequestFingerprint::NOTHING, async |tx| {
+            invites::revoke(tx, &caller, id, &context.audit_context()).await?;
             let body = Success::ok("Invitation revoked", DONE);
-            Ok(Reply::ok(body))
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }
@@ -189,28 +191,35 @@ pub(super) async fn revoke(
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Sent again.", body = Success<Invite>), BadRequest,
-              Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+              Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn resend(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<MembersWrite>,
+    OrganizationScoped(caller, _): OrganizationScoped<MembersWrite>,
     context: RequestContext,
     idempotency: Idempotency,
     PathId(id): PathId,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
     let mut to = None;
-    if !idempotency.is_kept(&app, &caller, &Said::NOTHING).await? {
+    if !idempotency.is_replay(&app, &caller, &RequestFingerprint::NOTHING).await? {
         let organization = caller.organization;
         let find = async |db: &mut _| repo::invites::find(db, organization, id).await;
-        to = app.db.tenant(organization, find).await?.map(|invite| invite.email);
+        to = app.db.tenant_transaction(organization, find).await?.map(|invite| invite.email);
     }
     let check = async |tx: &mut _| invites::require_right_to_resend(tx, &caller, id).await;
-    let inviting = idempotency.run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
-        let invite = invites::resend(&app, tx, &caller, id, &context.trail()).await?;
-        let body = Success::ok("Invitation sent again", Invite::from(invite));
-        Ok(Reply::ok(body))
-    });
-    let answer = limits::mailing(&app, &context, (MAIL, to.as_deref()), Box::pin(inviting)).await;
+    let inviting =
+        idempotency.run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
+            let invite = invites::resend(&app, tx, &caller, id, &context.audit_context()).await?;
+            let body = Success::ok("Invitation sent again", Invite::from(invite));
+            Ok(ChangeResponse::ok(body))
+        });
+    let answer = rate_limits::with_mail_limit(
+        &app,
+        &context,
+        (MAIL_KIND, to.as_deref()),
+        Box::pin(inviting),
+    )
+    .await;
     app.mail_waker.notify_one();
     answer
 }
@@ -220,8 +229,8 @@ pub(super) async fn resend(
     tag = "user", params(("token" = String, Path, description = "From the mailed link.")),
     responses((status = 200, description = "The page.", body = String,
                content_type = "text/html; charset=utf-8")))]
-pub(super) async fn show_page(_: Counted) -> Page {
-    pages::ACCEPT_INVITE
+pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
+    html_pages::ACCEPT_INVITE
 }
 
 /// Accept an invitation, in a session of whom it is for: the invited address has to be the
@@ -232,7 +241,8 @@ pub(super) async fn show_page(_: Counted) -> Page {
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "The organization, with the role in it.",
                body = Success<Organization>),
-              BadRequest, Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+              BadRequest, Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused,
+              Unavailable))]
 pub(super) async fn accept(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
@@ -241,14 +251,14 @@ pub(super) async fn accept(
     PathId(token): PathId,
 ) -> Result<Response> {
     // The path holds the token: the trail tells of the route.
-    let trail = Trail { path: context.route.clone(), ..context.trail() };
-    let count = limits::count_token_check(&app, &context);
+    let audit = AuditContext { path: context.route.clone(), ..context.audit_context() };
+    let count = rate_limits::count_token_check(&app, &context);
     idempotency
-        .run_limited(&app, &person, Said::NOTHING, count, async |tx| {
+        .run_rate_limited(&app, &person, RequestFingerprint::NOTHING, count, async |tx| {
             let whose = (&*person, session);
-            let organization = invites::accept(&app, tx, whose, &token, &trail).await?;
+            let organization = invites::accept(&app, tx, whose, &token, &audit).await?;
             let body = Success::ok("Invitation accepted", Organization::from(organization));
-            Ok(Reply::ok(body))
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }

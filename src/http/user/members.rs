@@ -9,17 +9,19 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::members;
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, Said, role};
-use crate::http::caller::{MembersRead, MembersWrite, OrganizationRead, OwnMembership, Tenant};
+use crate::http::auth::{
+    MembersRead, MembersWrite, OrganizationRead, OrganizationScoped, OwnMembership,
+};
+use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, parse_role};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::path::PathId;
 use crate::http::query::Query;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, Listed, NotFound, Reused, Success, TooLarge,
-    Unauthorized, Unavailable, UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, NotFound, OffsetList, Success,
+    TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::page::Part;
+use crate::http::user::offset_page::OffsetPage;
 use crate::http::wire::Timestamp;
 use crate::model;
 use crate::model::ids::AccountId;
@@ -68,12 +70,14 @@ impl From<model::member::Member> for Member {
               Unauthorized, Forbidden, NotFound, Unavailable))]
 pub(super) async fn my_membership(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<OrganizationRead>,
+    OrganizationScoped(caller, _): OrganizationScoped<OrganizationRead>,
 ) -> Result<Json<Success<Member>>> {
-    let (organization, own) = (caller.organization, &caller.user_handle);
+    let (organization, own) = (caller.organization, &caller.membership_handle);
     let found = app
         .db
-        .tenant(caller.organization, async |db| repo::members::find(db, organization, own).await)
+        .tenant_transaction(caller.organization, async |db| {
+            repo::members::find(db, organization, own).await
+        })
         .await?;
     let found = found.ok_or_else(|| Error::not_found("There is no such member"))?;
     Ok(Json(Success::ok("Membership fetched", found.into())))
@@ -87,24 +91,24 @@ pub(super) async fn my_membership(
            ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
            ("q" = Option<String>, Query, description = "What name or address has to contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The members.", body = Listed<Member>), BadRequest,
+    responses((status = 200, description = "The members.", body = OffsetList<Member>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<MembersRead>,
+    OrganizationScoped(caller, _): OrganizationScoped<MembersRead>,
     mut query: Query,
-) -> Result<Json<Listed<Member>>> {
-    let part = Part::read(&mut query);
+) -> Result<Json<OffsetList<Member>>> {
+    let part = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.window());
+    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
     let (found, total) = app
         .db
-        .tenant(caller.organization, async |db| {
+        .tenant_transaction(caller.organization, async |db| {
             repo::members::list(db, caller.organization, search, window).await
         })
         .await?;
     let found = found.into_iter().map(Member::from).collect();
-    Ok(Json(Listed::ok("Members fetched", found, part.of(total))))
+    Ok(Json(OffsetList::ok("Members fetched", found, part.meta(total))))
 }
 
 /// The role to be.
@@ -118,7 +122,7 @@ pub struct ChangeRoleRequest {
 
 impl FromFields for ChangeRoleRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let role = fields.required("role", role);
+        let role = fields.required("role", parse_role);
         Some(Self { role: role? })
     }
 }
@@ -131,23 +135,24 @@ impl FromFields for ChangeRoleRequest {
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Changed.", body = Success<Member>), BadRequest,
-              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
+              IdempotencyReused,
               Unavailable))]
 pub(super) async fn change_role(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<MembersWrite>,
+    OrganizationScoped(caller, _): OrganizationScoped<MembersWrite>,
     context: RequestContext,
     idempotency: Idempotency,
     PathId(user): PathId,
-    JsonBody { value: request, said }: JsonBody<ChangeRoleRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<ChangeRoleRequest>,
 ) -> Result<Response> {
     let check = async |_: &mut _| members::require_role_for(&caller, request.role);
     idempotency
-        .run_checked(&app, &caller, said, check, async |tx| {
-            let (role, trail) = (request.role, context.trail());
-            let member = members::change_role(tx, &caller, &user, role, &trail).await?;
+        .run_checked(&app, &caller, fingerprint, check, async |tx| {
+            let (role, audit) = (request.role, context.audit_context());
+            let member = members::change_role(tx, &caller, &user, role, &audit).await?;
             let body = Success::ok("Role changed", Member::from(member));
-            Ok(Reply::ok(body))
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }
@@ -162,20 +167,20 @@ pub(super) async fn change_role(
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Removed.", body = Success<Done>), BadRequest,
-              Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+              Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn remove(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<OwnMembership>,
+    OrganizationScoped(caller, _): OrganizationScoped<OwnMembership>,
     context: RequestContext,
     idempotency: Idempotency,
     PathId(user): PathId,
 ) -> Result<Response> {
     let check = async |_: &mut _| members::require_right_to_remove(&caller, &user);
     idempotency
-        .run_checked(&app, &caller, Said::NOTHING, check, async |tx| {
-            members::remove(tx, &caller, &user, &context.trail()).await?;
+        .run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
+            members::remove(tx, &caller, &user, &context.audit_context()).await?;
             let body = Success::ok("Member removed", DONE);
-            Ok(Reply::ok(body))
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }

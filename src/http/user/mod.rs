@@ -7,12 +7,12 @@ mod api_keys;
 mod audit_logs;
 mod claim_key;
 pub mod dialect;
+mod html_pages;
 mod invites;
 mod members;
+mod offset_page;
 mod organization;
 mod organizations;
-mod page;
-mod pages;
 mod passwords;
 mod payments;
 mod personal_tokens;
@@ -38,7 +38,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(sign_in::sign_out))
         .routes(routes!(sign_in::get_session))
         .routes(routes!(verify_email::show_page, verify_email::verify))
-        .routes(routes!(verify_email::send_again))
+        .routes(routes!(verify_email::resend))
         .routes(routes!(passwords::request_reset))
         .routes(routes!(passwords::show_page, passwords::reset))
         .routes(routes!(passwords::change))

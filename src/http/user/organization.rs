@@ -8,18 +8,18 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::organizations;
 use crate::error::{Error, Issue, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, Node, text};
-use crate::http::caller::{OrganizationRead, OrganizationWrite, OwnedInSession, Tenant};
+use crate::http::auth::{OrganizationRead, OrganizationScoped, OrganizationWrite, OwnerInSession};
+use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, text};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, Reused, Success, TooLarge, Unauthorized,
-    Unavailable, UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, Success, TooLarge,
+    Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::wire::Organization;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::organization::OrganizationName;
-use crate::model::origin::{Origin, listed};
+use crate::model::origin::{Origin, parse_origin_list};
 
 /// Show an organization.
 #[utoipa::path(get, path = "/api/user/organizations/{organizationId}",
@@ -30,12 +30,12 @@ use crate::model::origin::{Origin, listed};
               BadRequest, Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn show(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<OrganizationRead>,
+    OrganizationScoped(caller, _): OrganizationScoped<OrganizationRead>,
 ) -> Result<Json<Success<Organization>>> {
     let (id, role) = (caller.organization, caller.role);
     let found = app
         .db
-        .tenant(caller.organization, async |db| organizations::find(db, id, role).await)
+        .tenant_transaction(caller.organization, async |db| organizations::find(db, id, role).await)
         .await?;
     Ok(Json(Success::ok("Organization fetched", found.into())))
 }
@@ -44,7 +44,7 @@ pub(super) async fn show(
 #[derive(ToSchema)]
 #[schema(as = user::UpdateOrganizationRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
-pub struct UpdateRequest {
+pub struct UpdateOrganizationRequest {
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 128,
              examples("Acme"))]
     name: Option<OrganizationName>,
@@ -54,45 +54,45 @@ pub struct UpdateRequest {
     allowedOrigins: Option<Vec<Origin>>,
 }
 
-impl FromFields for UpdateRequest {
+impl FromFields for UpdateOrganizationRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        if fields.are_none() {
-            fields.refuse("Name at least one setting to change");
+        if fields.is_empty() {
+            fields.add_body_issue("Name at least one setting to change");
         }
-        let name = fields.changed("name", text(OrganizationName::parse));
-        let allowed_origins = fields.changed("allowedOrigins", origins);
+        let name = fields.non_null("name", text(OrganizationName::parse));
+        let allowed_origins = fields.non_null("allowedOrigins", parse_origins);
         Some(Self { name, allowedOrigins: allowed_origins })
     }
 }
 
 /// Reads origins, each once.
-fn origins(node: Node) -> Result<Vec<Origin>, Invalid> {
-    listed(node.into_texts()?.iter().map(String::as_str))
+fn parse_origins(node: JsonNode) -> Result<Vec<Origin>, ValidationError> {
+    parse_origin_list(node.into_strings()?.iter().map(String::as_str))
 }
 
 /// Change an organization's settings.
 #[utoipa::path(put, path = "/api/user/organizations/{organizationId}",
-    operation_id = "updateOrganization", tag = "user", request_body = UpdateRequest,
+    operation_id = "updateOrganization", tag = "user", request_body = UpdateOrganizationRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Changed.", body = Success<Organization>), BadRequest,
-              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
 pub(super) async fn update(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<OrganizationWrite>,
+    OrganizationScoped(caller, _): OrganizationScoped<OrganizationWrite>,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value: request, said }: JsonBody<UpdateRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<UpdateOrganizationRequest>,
 ) -> Result<Response> {
-    let UpdateRequest { name, allowedOrigins } = request;
+    let UpdateOrganizationRequest { name, allowedOrigins } = request;
     idempotency
-        .run(&app, &caller, said, async |tx| {
+        .run(&app, &caller, fingerprint, async |tx| {
             let what = (name.as_ref(), allowedOrigins.as_deref());
-            let after = organizations::update(tx, &caller, what, &context.trail()).await?;
+            let after = organizations::update(tx, &caller, what, &context.audit_context()).await?;
             let body = Success::ok("Organization updated", Organization::from(after));
-            Ok(Reply::ok(body))
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }
@@ -100,15 +100,15 @@ pub(super) async fn update(
 /// The proof that it is meant.
 #[derive(ToSchema)]
 #[schema(as = user::DeleteOrganizationRequest)]
-pub struct DeleteRequest {
+pub struct DeleteOrganizationRequest {
     /// The organization's id.
     #[schema(examples("org_79d0fHwDRh"))]
     confirm: String,
 }
 
-impl FromFields for DeleteRequest {
+impl FromFields for DeleteOrganizationRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let confirm = fields.required("confirm", Node::into_text);
+        let confirm = fields.required("confirm", JsonNode::into_string);
         Some(Self { confirm: confirm? })
     }
 }
@@ -117,25 +117,27 @@ impl FromFields for DeleteRequest {
 ///
 /// Its id is never given out again.
 #[utoipa::path(delete, path = "/api/user/organizations/{organizationId}",
-    operation_id = "deleteOrganization", tag = "user", request_body = DeleteRequest,
+    operation_id = "deleteOrganization", tag = "user", request_body = DeleteOrganizationRequest,
     params(("organizationId" = String, Path, description = "The organization's id.")),
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "Deleted.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn delete(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<OwnedInSession>,
+    OrganizationScoped(caller, _): OrganizationScoped<OwnerInSession>,
     context: RequestContext,
     _: Idempotency,
-    JsonBody { value: request, .. }: JsonBody<DeleteRequest>,
+    JsonBody { value: request, .. }: JsonBody<DeleteOrganizationRequest>,
 ) -> Result<Json<Success<Done>>> {
     if request.confirm != caller.organization_handle {
-        let issue = Issue::of("confirm", "must be the id of the organization");
+        let issue = Issue::field("confirm", "must be the id of the organization");
         return Err(Error::invalid(vec![issue]));
     }
-    let trail = context.trail();
+    let audit = context.audit_context();
     app.db
-        .tenant(caller.organization, async |tx| organizations::delete(tx, &caller, &trail).await)
+        .tenant_transaction(caller.organization, async |tx| {
+            organizations::delete(tx, &caller, &audit).await
+        })
         .await?;
     Ok(Json(Success::ok("Organization deleted", DONE)))
 }

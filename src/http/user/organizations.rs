@@ -9,17 +9,17 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain;
 use crate::error::Result;
+use crate::http::auth::{AuthenticatedPerson, InSession};
 use crate::http::body::{Fields, FromFields, JsonBody, text};
-use crate::http::caller::{AsPerson, InSession};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits;
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::query::Query;
+use crate::http::rate_limits;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, Listed, Reused, Success, TooLarge, Unauthorized, Unavailable,
-    UnsupportedMediaType,
+    BadRequest, Conflict, Forbidden, IdempotencyReused, OffsetList, Success, TooLarge,
+    Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::page::Part;
+use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::wire::Organization;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::OrganizationName;
@@ -34,30 +34,31 @@ use crate::repo::organizations;
            ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
            ("q" = Option<String>, Query, description = "What the name or id has to contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The organizations.", body = Listed<Organization>),
+    responses((status = 200, description = "The organizations.", body = OffsetList<Organization>),
               BadRequest, Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
-    AsPerson(person): AsPerson,
+    AuthenticatedPerson(person): AuthenticatedPerson,
     mut query: Query,
-) -> Result<Json<Listed<Organization>>> {
-    let part = Part::read(&mut query);
+) -> Result<Json<OffsetList<Organization>>> {
+    let part = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.window());
+    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
     let (found, total) = app
         .db
         .run(async |db| {
-            organizations::list_of(db, person.account, person.pinned_to, search, window).await
+            organizations::list_for_account(db, person.account, person.pinned_to, search, window)
+                .await
         })
         .await?;
     let found = found.into_iter().map(Organization::from).collect();
-    Ok(Json(Listed::ok("Organizations fetched", found, part.of(total))))
+    Ok(Json(OffsetList::ok("Organizations fetched", found, part.meta(total))))
 }
 
 /// An organization to be.
 #[derive(ToSchema)]
 #[schema(as = user::CreateOrganizationRequest)]
-pub struct CreateRequest {
+pub struct CreateOrganizationRequest {
     #[schema(value_type = String, min_length = 1, max_length = 128, examples("Acme"))]
     name: OrganizationName,
     /// The organization's id; made up where it is left out. No two differ in case only.
@@ -66,7 +67,7 @@ pub struct CreateRequest {
     id: Option<OrgHandle>,
 }
 
-impl FromFields for CreateRequest {
+impl FromFields for CreateOrganizationRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let name = fields.required("name", text(OrganizationName::parse));
         let id = fields.optional("id", text(OrgHandle::parse));
@@ -76,27 +77,27 @@ impl FromFields for CreateRequest {
 
 /// Make an organization; the caller is its owner.
 #[utoipa::path(post, path = "/api/user/organizations", operation_id = "createOrganization",
-    tag = "user", request_body = CreateRequest, params(IdempotencyHeader),
+    tag = "user", request_body = CreateOrganizationRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
     responses((status = 201, description = "Made.", body = Success<Organization>), BadRequest,
-              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
 pub(super) async fn create(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value: request, said }: JsonBody<CreateRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<CreateOrganizationRequest>,
 ) -> Result<Response> {
-    let CreateRequest { name, id } = request;
-    let count = limits::count_organization(&app, &context, person.account);
+    let CreateOrganizationRequest { name, id } = request;
+    let count = rate_limits::count_organization_creation(&app, &context, person.account);
     idempotency
-        .run_limited(&app, &person, said, count, async |tx| {
+        .run_rate_limited(&app, &person, fingerprint, count, async |tx| {
             let (whose, what) = ((&*person, session), (&name, id.as_ref()));
-            let trail = context.trail_of(StatusCode::CREATED);
-            let made = domain::organizations::create(&app, tx, whose, what, &trail).await?;
+            let audit = context.audit_context_for(StatusCode::CREATED);
+            let made = domain::organizations::create(&app, tx, whose, what, &audit).await?;
             let body = Success::created("Organization created", Organization::from(made));
-            Ok(Reply::created(body))
+            Ok(ChangeResponse::created(body))
         })
         .await
 }

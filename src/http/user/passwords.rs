@@ -10,24 +10,25 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::{password_resets, passwords};
 use crate::error::{Error, Result};
+use crate::http::auth::{CountedRequest, InSession};
 use crate::http::body::{
-    Fields, FromFields, JsonBody, Node, new_password, secret, shown_password, text,
+    Fields, FromFields, JsonBody, JsonNode, parse_presented_password, parse_secret,
+    take_new_password, text,
 };
-use crate::http::caller::{Counted, InSession};
-use crate::http::context::{RequestContext, SigningIn};
+use crate::http::context::{RequestContext, SignInClient};
 use crate::http::cookie;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits::{self, Limited, TokenCheck};
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::query::Query;
-use crate::http::trusted_page::FromTrustedPage;
+use crate::http::rate_limits::{self, RateLimitByAddress, TokenCheckLimit};
+use crate::http::trusted_origin::FromTrustedOrigin;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, Reused, Success, TooLarge, Unauthorized,
-    Unavailable, UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, Success, TooLarge,
+    Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::pages::{self, Page};
-use crate::http::user::wire::SignedIn;
+use crate::http::user::html_pages::{self, HtmlPage};
+use crate::http::user::wire::SignInResponse;
 use crate::model::email::Email;
-use crate::model::mail::Purpose;
+use crate::model::mail::LinkPurpose;
 use crate::model::password::NewPassword;
 use crate::model::secret::Secret;
 
@@ -35,7 +36,7 @@ use crate::model::secret::Secret;
 #[derive(ToSchema)]
 #[schema(as = user::RequestPasswordResetRequest)]
 #[expect(non_snake_case, reason = "the name that clients have")]
-pub struct ResetRequest {
+pub struct RequestPasswordResetRequest {
     #[schema(value_type = String, format = Email, examples("you@example.com"))]
     email: Email,
     /// Where to go on to after choosing the password: here, or one of the dashboards.
@@ -43,9 +44,9 @@ pub struct ResetRequest {
     redirectTo: Option<String>,
 }
 
-impl FromFields for ResetRequest {
+impl FromFields for RequestPasswordResetRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let trusted = &fields.rules.config.http.trusted_origins;
+        let trusted = &fields.context.config.http.trusted_origins;
         let email = fields.required("email", text(Email::parse));
         let redirect_to = fields.optional("redirectTo", text(|it| trusted.parse_callback(it)));
         Some(Self { email: email?, redirectTo: redirect_to })
@@ -56,22 +57,22 @@ impl FromFields for ResetRequest {
 ///
 /// The answer is the same whether anybody has an account with this address or not.
 #[utoipa::path(post, path = "/api/auth/request-password-reset",
-    operation_id = "requestPasswordReset", tag = "user", request_body = ResetRequest,
+    operation_id = "requestPasswordReset", tag = "user", request_body = RequestPasswordResetRequest,
     responses((status = 200, description = "If there is such an account, a mail will be sent.",
                body = Success<Done>),
               BadRequest, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn request_reset(
     State(app): State<App>,
     context: RequestContext,
-    _: FromTrustedPage,
-    _: Counted,
-    JsonBody { value: request, .. }: JsonBody<ResetRequest>,
+    _: FromTrustedOrigin,
+    _: CountedRequest,
+    JsonBody { value: request, .. }: JsonBody<RequestPasswordResetRequest>,
 ) -> Result<Json<Success<Done>>> {
-    let (purpose, trail) = (Purpose::ResetPassword, context.trail());
+    let (purpose, audit) = (LinkPurpose::ResetPassword, context.audit_context());
     let redirect_to = request.redirectTo.as_deref();
-    let asking = passwords::ask_for(&app, purpose, &request.email, redirect_to, &trail);
+    let asking = passwords::request_link(&app, purpose, &request.email, redirect_to, &audit);
     let to = (purpose.as_str(), Some(request.email.as_str()));
-    limits::mailing(&app, &context, to, asking).await?;
+    rate_limits::with_mail_limit(&app, &context, to, asking).await?;
     let message = "If this address has an account, a mail with a link will be sent";
     Ok(Json(Success::ok(message, DONE)))
 }
@@ -85,23 +86,23 @@ pub(super) async fn request_reset(
                content_type = "text/html; charset=utf-8"), BadRequest, Unavailable))]
 pub(super) async fn show_page(
     State(app): State<App>,
-    _: Counted,
+    _: CountedRequest,
     mut query: Query,
-) -> Result<Page> {
+) -> Result<HtmlPage> {
     let token = query.optional("token", |text| Ok(Secret::new(text.to_owned())));
     query.finish()?;
     let holdings = match token {
         Some(token) => password_resets::holdings(&app, &token).await?,
         None => None,
     };
-    Ok(pages::reset_password(holdings))
+    Ok(html_pages::reset_password(holdings))
 }
 
 /// The token of a mailed link, and the password to be.
 #[derive(ToSchema)]
 #[schema(as = user::ResetPasswordRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
-pub struct NewPasswordRequest {
+pub struct ResetPasswordRequest {
     #[schema(value_type = String)]
     token: Secret,
     /// None of the commonest passwords, and not made of the address.
@@ -110,10 +111,10 @@ pub struct NewPasswordRequest {
     newPassword: NewPassword,
 }
 
-impl FromFields for NewPasswordRequest {
+impl FromFields for ResetPasswordRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let token = fields.required("token", secret);
-        let new_password = new_password(fields, "newPassword", None);
+        let token = fields.required("token", parse_secret);
+        let new_password = take_new_password(fields, "newPassword", None);
         Some(Self { token: token?, newPassword: new_password? })
     }
 }
@@ -122,7 +123,7 @@ impl FromFields for NewPasswordRequest {
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::ResetPassword)]
 #[expect(non_snake_case, reason = "the contract's name for such a URL")]
-pub struct ResetPassword {
+pub struct ResetPasswordResponse {
     /// Always true.
     success: bool,
     /// Where to go on to, if that was said when the mail was asked for.
@@ -137,20 +138,21 @@ pub struct ResetPassword {
 /// tokens, the keys that its memberships minted and their open invitations end as well: whoever
 /// made them may have been somebody else.
 #[utoipa::path(post, path = "/api/auth/reset-password", operation_id = "resetPassword",
-    tag = "user", request_body = NewPasswordRequest,
-    responses((status = 200, description = "Sign in with it.", body = Success<ResetPassword>),
+    tag = "user", request_body = ResetPasswordRequest,
+    responses((status = 200, description = "Sign in with it.",
+              body = Success<ResetPasswordResponse>),
               BadRequest, Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn reset(
     State(app): State<App>,
-    _: FromTrustedPage,
-    _: Limited<TokenCheck>,
+    _: FromTrustedOrigin,
+    _: RateLimitByAddress<TokenCheckLimit>,
     context: RequestContext,
-    JsonBody { value: request, .. }: JsonBody<NewPasswordRequest>,
-) -> Result<Json<Success<ResetPassword>>> {
-    let NewPasswordRequest { token, newPassword } = request;
-    let trail = context.trail();
-    let callback_url = password_resets::reset(&app, &token, newPassword, &trail).await?;
-    let data = ResetPassword { success: true, callbackURL: callback_url };
+    JsonBody { value: request, .. }: JsonBody<ResetPasswordRequest>,
+) -> Result<Json<Success<ResetPasswordResponse>>> {
+    let ResetPasswordRequest { token, newPassword } = request;
+    let audit = context.audit_context();
+    let callback_url = password_resets::reset(&app, &token, newPassword, &audit).await?;
+    let data = ResetPasswordResponse { success: true, callbackURL: callback_url };
     Ok(Json(Success::ok("Password changed; sign in with it", data)))
 }
 
@@ -158,7 +160,7 @@ pub(super) async fn reset(
 #[derive(ToSchema)]
 #[schema(as = user::ChangePasswordRequest)]
 #[expect(non_snake_case, reason = "the contract's names")]
-pub struct ChangeRequest {
+pub struct ChangePasswordRequest {
     #[schema(value_type = String, format = Password, examples("a-long-secure-passphrase"))]
     currentPassword: Secret,
     /// None of the commonest passwords, and not made of the address.
@@ -169,11 +171,11 @@ pub struct ChangeRequest {
     revokeOtherSessions: Option<bool>,
 }
 
-impl FromFields for ChangeRequest {
+impl FromFields for ChangePasswordRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let current_password = fields.required("currentPassword", shown_password);
-        let new_password = new_password(fields, "newPassword", None);
-        let others = fields.optional("revokeOtherSessions", Node::into_bool);
+        let current_password = fields.required("currentPassword", parse_presented_password);
+        let new_password = take_new_password(fields, "newPassword", None);
+        let others = fields.optional("revokeOtherSessions", JsonNode::into_bool);
         Some(Self {
             currentPassword: current_password?,
             newPassword: new_password?,
@@ -184,39 +186,40 @@ impl FromFields for ChangeRequest {
 
 /// Change one's password. This session is followed by a new one, and the others end.
 #[utoipa::path(post, path = "/api/auth/change-password", operation_id = "changePassword",
-    tag = "user", request_body = ChangeRequest, params(IdempotencyHeader),
+    tag = "user", request_body = ChangePasswordRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "Changed; the new session's cookie is set.",
-               body = Success<SignedIn>),
+               body = Success<SignInResponse>),
               BadRequest, Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType,
-              Reused, Unavailable))]
+              IdempotencyReused, Unavailable))]
 pub(super) async fn change(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
     context: RequestContext,
-    SigningIn(client): SigningIn,
+    SignInClient(client): SignInClient,
     idempotency: Idempotency,
-    JsonBody { value: request, said }: JsonBody<ChangeRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<ChangePasswordRequest>,
 ) -> Result<Response> {
-    let ChangeRequest { currentPassword, newPassword, revokeOtherSessions } = request;
+    let ChangePasswordRequest { currentPassword, newPassword, revokeOtherSessions } = request;
     let ends_others = revokeOtherSessions.unwrap_or(true);
     // Hashed before the transaction; a repetition is answered whatever comes of it, and its
     // password, which is the old one by now, is no try.
     let mut prepared = Err(Error::unavailable("the kept answer was forgotten meanwhile"));
-    if !idempotency.is_kept(&app, &person, &said).await? {
+    if !idempotency.is_replay(&app, &person, &fingerprint).await? {
         let preparing = passwords::prepare_change(&app, &person, currentPassword, newPassword);
-        prepared = limits::showing_own_password(&app, &context, person.account, preparing).await;
+        prepared =
+            rate_limits::with_password_limit(&app, &context, person.account, preparing).await;
     }
     let mut cookie = None;
-    let answer = idempotency.run(&app, &person, said, async |tx| {
+    let answer = idempotency.run(&app, &person, fingerprint, async |tx| {
         let (proven, hash) = prepared?;
         let (what, which) = ((&proven, hash.as_str()), (session, ends_others));
-        let trail = context.trail();
-        let changed = passwords::change(&app, tx, what, which, &client, &trail).await?;
+        let audit = context.audit_context();
+        let changed = passwords::change(&app, tx, what, which, &client, &audit).await?;
         let (account, session) = changed;
-        cookie = Some(cookie::setting(&app, &session));
-        let body = Success::ok("Password changed", SignedIn::without_token(account));
-        Ok(Reply::ok(body).showing(session.token, |body| &mut body.data.token))
+        cookie = Some(cookie::set_cookie_header(&app, &session));
+        let body = Success::ok("Password changed", SignInResponse::without_token(account));
+        Ok(ChangeResponse::ok(body).with_secret(session.token, |body| &mut body.data.token))
     });
     let mut answer = answer.await?;
     app.mail_waker.notify_one();

@@ -7,10 +7,10 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::http::caller::{BillingRead, Tenant};
+use crate::http::auth::{BillingRead, OrganizationScoped};
 use crate::http::query::Query;
-use crate::http::user::dialect::{BadRequest, Forbidden, Listed, Unauthorized, Unavailable};
-use crate::http::user::page::Part;
+use crate::http::user::dialect::{BadRequest, Forbidden, OffsetList, Unauthorized, Unavailable};
+use crate::http::user::offset_page::OffsetPage;
 use crate::http::wire::Timestamp;
 use crate::model;
 use crate::repo;
@@ -57,22 +57,22 @@ impl From<model::payment::Payment> for Payment {
            ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
            ("q" = Option<String>, Query, description = "What the description has to contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The payments.", body = Listed<Payment>), BadRequest,
+    responses((status = 200, description = "The payments.", body = OffsetList<Payment>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<BillingRead>,
+    OrganizationScoped(caller, _): OrganizationScoped<BillingRead>,
     mut query: Query,
-) -> Result<Json<Listed<Payment>>> {
-    let part = Part::read(&mut query);
+) -> Result<Json<OffsetList<Payment>>> {
+    let part = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.window());
+    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
     let (found, total) = app
         .db
-        .tenant(caller.organization, async |db| {
+        .tenant_transaction(caller.organization, async |db| {
             repo::payments::list(db, caller.organization, search, window).await
         })
         .await?;
     let found = found.into_iter().map(Payment::from).collect();
-    Ok(Json(Listed::ok("Payments fetched", found, part.of(total))))
+    Ok(Json(OffsetList::ok("Payments fetched", found, part.meta(total))))
 }

@@ -8,22 +8,22 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::personal_tokens::{self, MintedToken, TokenSpec};
+use crate::domain::personal_tokens::{self, CreatedToken, TokenSpec};
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, Node, text};
-use crate::http::caller::InSession;
+use crate::http::auth::InSession;
+use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, text};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits;
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::query::Query;
+use crate::http::rate_limits;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, Listed, NotFound, Reused, Success, TooLarge,
-    Unauthorized, Unavailable, UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, NotFound, OffsetList, Success,
+    TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::page::Part;
-use crate::http::user::wire::start;
+use crate::http::user::offset_page::OffsetPage;
+use crate::http::user::wire::key_start;
 use crate::http::wire::Timestamp;
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::ids::{AccountId, KeyId};
 use crate::model::key_name::KeyName;
 use crate::model::org_handle::OrgHandle;
@@ -32,15 +32,15 @@ use crate::model::scope::ScopeSet;
 use crate::repo;
 
 /// The longest label.
-const NAME: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 /// The shortest and the longest life of a token, in seconds.
-const LIFE: std::ops::RangeInclusive<i32> = 60..=31_536_000;
+const LIFETIME_SECONDS: std::ops::RangeInclusive<i32> = 60..=31_536_000;
 
 /// What a token is to be.
 #[derive(ToSchema)]
 #[schema(as = user::CreateTokenRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
-pub struct CreateRequest {
+pub struct CreateTokenRequest {
     #[schema(value_type = String, min_length = 1, max_length = 64, examples("CI deploy bot"))]
     name: KeyName,
     /// In how many seconds it ends; never, where left out, unless the operator demands an end.
@@ -66,22 +66,22 @@ pub struct TokenMetadata {
     organizationId: Option<String>,
 }
 
-impl FromFields for CreateRequest {
+impl FromFields for CreateTokenRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let config = fields.rules.config;
+        let config = fields.context.config;
         let longest = config.accounts.token_lifetime;
         let most = longest.and_then(|days| i32::try_from(days.num_seconds()).ok());
-        let most = most.unwrap_or(*LIFE.end());
-        let life = |node: Node| node.into_whole(*LIFE.start()..=most);
-        let name = fields.required("name", text(|it| KeyName::parse(it, NAME)));
+        let most = most.unwrap_or(*LIFETIME_SECONDS.end());
+        let life = |node: JsonNode| node.into_integer(*LIFETIME_SECONDS.start()..=most);
+        let name = fields.required("name", text(|it| KeyName::parse(it, MAX_NAME_CHARS)));
         let expires_in = if longest.is_some() {
             fields.required("expiresIn", life).map(Some)
         } else {
             Some(fields.optional("expiresIn", life))
         };
-        let scopes = |node: Node| config.keys.scopes.parse(&node.into_texts()?);
+        let scopes = |node: JsonNode| config.keys.scopes.parse(&node.into_strings()?);
         let scopes = fields.required("scopes", scopes);
-        let metadata = fields.optional("metadata", metadata);
+        let metadata = fields.optional("metadata", parse_token_metadata);
         Some(Self {
             name: name?,
             expiresIn: expires_in?.map(|seconds| TimeDelta::seconds(seconds.into())),
@@ -91,10 +91,10 @@ impl FromFields for CreateRequest {
     }
 }
 
-fn metadata(node: Node) -> Result<TokenMetadata, Invalid> {
-    let mut members = node.into_members()?;
-    let organization = members.remove("organizationId").filter(|it| !matches!(it, Node::Null));
-    let organization = organization.map(Node::into_text).transpose();
+fn parse_token_metadata(node: JsonNode) -> Result<TokenMetadata, ValidationError> {
+    let mut members = node.into_object()?;
+    let organization = members.remove("organizationId").filter(|it| !matches!(it, JsonNode::Null));
+    let organization = organization.map(JsonNode::into_string).transpose();
     let organization = organization.map_err(|_| "has an organizationId that is no string")?;
     if members.is_empty() {
         Ok(TokenMetadata { organizationId: organization })
@@ -107,7 +107,7 @@ fn metadata(node: Node) -> Result<TokenMetadata, Invalid> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::MintedToken)]
 #[serde(rename_all = "camelCase")]
-pub struct Minted {
+pub struct CreateTokenResponse {
     #[serde(flatten)]
     token: Token,
     /// The token's text. It is shown here and never again, not even in a replay.
@@ -145,7 +145,7 @@ pub struct Token {
     organization_id: Option<String>,
     /// The same, as it was asked for; null where it is pinned to none.
     #[schema(required)]
-    metadata: Option<Pin>,
+    metadata: Option<TokenPin>,
     #[schema(required)]
     expires_at: Option<Timestamp>,
     /// Up to 10 seconds behind.
@@ -159,23 +159,23 @@ pub struct Token {
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::TokenPin)]
 #[serde(rename_all = "camelCase")]
-pub struct Pin {
+pub struct TokenPin {
     #[schema(examples("org_79d0fHwDRh"))]
     organization_id: String,
 }
 
 impl Token {
-    fn of(account: AccountId, token: PersonalToken) -> Self {
+    fn new(account: AccountId, token: PersonalToken) -> Self {
         Self {
             id: token.id.to_string(),
             name: token.name,
-            start: start(&token.prefix, &token.display_id),
+            start: key_start(&token.prefix, &token.display_id),
             scopes: token.scopes.to_stored(),
             prefix: token.prefix,
             enabled: true,
             user_id: account.to_string(),
             organization_id: token.organization_handle.clone(),
-            metadata: token.organization_handle.map(|organization_id| Pin { organization_id }),
+            metadata: token.organization_handle.map(|organization_id| TokenPin { organization_id }),
             expires_at: token.expires_at.map(Timestamp),
             last_used_at: token.last_used_at.map(Timestamp),
             created_at: Timestamp(token.created_at),
@@ -189,38 +189,43 @@ impl Token {
 /// It acts as its person, within its scopes; pinned to an organization, it works there only. The
 /// token's text is in this answer and nowhere else. Tokens make no tokens.
 #[utoipa::path(post, path = "/api/auth/api-key/create", operation_id = "createToken",
-    tag = "user", request_body = CreateRequest, params(IdempotencyHeader),
+    tag = "user", request_body = CreateTokenRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "Made.", body = Success<Minted>), BadRequest,
-              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+    responses((status = 200, description = "Made.", body = Success<CreateTokenResponse>),
+              BadRequest,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
 pub(super) async fn create(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value: request, said }: JsonBody<CreateRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<CreateTokenRequest>,
 ) -> Result<Response> {
-    let CreateRequest { name, expiresIn, scopes, metadata } = request;
-    let expires_at: Option<DateTime<Utc>> = expiresIn.map(|life| context.at + life);
+    let CreateTokenRequest { name, expiresIn, scopes, metadata } = request;
+    let expires_at: Option<DateTime<Utc>> = expiresIn.map(|life| context.received_at + life);
     let organization = metadata.and_then(|it| it.organizationId);
     let pin = organization.clone();
     let organization = organization.map(|handle| OrgHandle::parse(&handle));
     let spec = TokenSpec { name, scopes, expires_at, organization };
-    let count = limits::count_token_mint(&app, &context, person.account);
-    idempotency.limit(&app, &person, &said, count).await?;
+    let count = rate_limits::count_token_creation(&app, &context, person.account);
+    idempotency.count_unless_replay(&app, &person, &fingerprint, count).await?;
     let check = async |tx: &mut _| {
         let pin = pin.map(|handle| OrgHandle::parse(&handle));
-        personal_tokens::pin(tx, &person, pin.as_ref()).await.map(|_| ())
+        personal_tokens::find_pinned_organization(tx, &person, pin.as_ref()).await.map(|_| ())
     };
-    let creating = idempotency.run_checked(&app, &person, said, check, async |tx| {
+    let creating = idempotency.run_checked(&app, &person, fingerprint, check, async |tx| {
         let whose = (&*person, session);
-        let MintedToken { secret, token } =
-            personal_tokens::create(&app, tx, whose, spec, &context.trail()).await?;
+        let CreatedToken { secret, token } =
+            personal_tokens::create(&app, tx, whose, spec, &context.audit_context()).await?;
         let never_expires = token.expires_at.is_none();
-        let data = Minted { token: Token::of(person.account, token), key: None, never_expires };
+        let data = CreateTokenResponse {
+            token: Token::new(person.account, token),
+            key: None,
+            never_expires,
+        };
         let body = Success::ok("API key created", data);
-        Ok(Reply::ok(body).showing(secret, |body| &mut body.data.key))
+        Ok(ChangeResponse::ok(body).with_secret(secret, |body| &mut body.data.key))
     });
     let answer = creating.await;
     app.mail_waker.notify_one();
@@ -233,22 +238,22 @@ pub(super) async fn create(
            ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
            ("q" = Option<String>, Query, description = "What the name has to contain.")),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "The tokens.", body = Listed<Token>), BadRequest,
+    responses((status = 200, description = "The tokens.", body = OffsetList<Token>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
     InSession { person, .. }: InSession,
     mut query: Query,
-) -> Result<Json<Listed<Token>>> {
-    let part = Part::read(&mut query);
+) -> Result<Json<OffsetList<Token>>> {
+    let part = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.window());
+    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
     let (tokens, total) = app
         .db
         .run(async |db| repo::personal_tokens::list(db, person.account, search, window).await)
         .await?;
-    let tokens = tokens.into_iter().map(|token| Token::of(person.account, token)).collect();
-    Ok(Json(Listed::ok("API keys fetched", tokens, part.of(total))))
+    let tokens = tokens.into_iter().map(|token| Token::new(person.account, token)).collect();
+    Ok(Json(OffsetList::ok("API keys fetched", tokens, part.meta(total))))
 }
 
 /// Show one of the person's tokens.
@@ -266,7 +271,7 @@ pub(super) async fn show(
     query.finish()?;
     let id = parse_id(&id.unwrap_or_default())?;
     let token = app.db.run(async |db| personal_tokens::find(db, &person, id).await).await?;
-    Ok(Json(Success::ok("API key fetched", Token::of(person.account, token))))
+    Ok(Json(Success::ok("API key fetched", Token::new(person.account, token))))
 }
 
 fn parse_id(text: &str) -> Result<KeyId> {
@@ -277,7 +282,7 @@ fn parse_id(text: &str) -> Result<KeyId> {
 #[derive(ToSchema)]
 #[schema(as = user::UpdateTokenRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
-pub struct UpdateRequest {
+pub struct UpdateTokenRequest {
     /// The token's id.
     #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     keyId: String,
@@ -290,41 +295,43 @@ pub struct UpdateRequest {
     scopes: Option<ScopeSet>,
 }
 
-impl FromFields for UpdateRequest {
+impl FromFields for UpdateTokenRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let catalogue = &fields.rules.config.keys.scopes;
-        let key_id = fields.required("keyId", Node::into_text);
-        if key_id.is_some() && fields.are_none() {
-            fields.refuse("Name at least one setting to change");
+        let catalogue = &fields.context.config.keys.scopes;
+        let key_id = fields.required("keyId", JsonNode::into_string);
+        if key_id.is_some() && fields.is_empty() {
+            fields.add_body_issue("Name at least one setting to change");
         }
-        let name = fields.changed("name", text(|it| KeyName::parse(it, NAME)));
-        let scopes = fields.changed("scopes", |it| catalogue.parse(&it.into_texts()?));
+        let name = fields.non_null("name", text(|it| KeyName::parse(it, MAX_NAME_CHARS)));
+        let scopes = fields.non_null("scopes", |it| catalogue.parse(&it.into_strings()?));
         Some(Self { keyId: key_id?, name, scopes })
     }
 }
 
 /// Change a token's label and scopes.
 #[utoipa::path(post, path = "/api/auth/api-key/update", operation_id = "updateToken",
-    tag = "user", request_body = UpdateRequest, params(IdempotencyHeader),
+    tag = "user", request_body = UpdateTokenRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "Changed.", body = Success<Token>), BadRequest,
-              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
+              IdempotencyReused,
               Unavailable))]
 pub(super) async fn update(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value: request, said }: JsonBody<UpdateRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<UpdateTokenRequest>,
 ) -> Result<Response> {
-    let UpdateRequest { keyId, name, scopes } = request;
+    let UpdateTokenRequest { keyId, name, scopes } = request;
     let id = parse_id(&keyId)?;
     idempotency
-        .run(&app, &person, said, async |tx| {
+        .run(&app, &person, fingerprint, async |tx| {
             let (whose, what) = ((&*person, session), (name.as_ref(), scopes.as_ref()));
-            let token = personal_tokens::update(tx, whose, id, what, &context.trail()).await?;
-            let body = Success::ok("API key updated", Token::of(person.account, token));
-            Ok(Reply::ok(body))
+            let token =
+                personal_tokens::update(tx, whose, id, what, &context.audit_context()).await?;
+            let body = Success::ok("API key updated", Token::new(person.account, token));
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }
@@ -333,39 +340,40 @@ pub(super) async fn update(
 #[derive(ToSchema)]
 #[schema(as = user::DeleteTokenRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
-pub struct DeleteRequest {
+pub struct DeleteTokenRequest {
     /// The token's id.
     #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     keyId: String,
 }
 
-impl FromFields for DeleteRequest {
+impl FromFields for DeleteTokenRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let key_id = fields.required("keyId", Node::into_text);
+        let key_id = fields.required("keyId", JsonNode::into_string);
         Some(Self { keyId: key_id? })
     }
 }
 
 /// End a token at once.
 #[utoipa::path(post, path = "/api/auth/api-key/delete", operation_id = "deleteToken",
-    tag = "user", request_body = DeleteRequest, params(IdempotencyHeader),
+    tag = "user", request_body = DeleteTokenRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "It has ended.", body = Success<Done>), BadRequest,
-              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
+              IdempotencyReused,
               Unavailable))]
 pub(super) async fn delete(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value: request, said }: JsonBody<DeleteRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<DeleteTokenRequest>,
 ) -> Result<Response> {
     let id = parse_id(&request.keyId)?;
     idempotency
-        .run(&app, &person, said, async |tx| {
-            personal_tokens::delete(tx, (&person, session), id, &context.trail()).await?;
+        .run(&app, &person, fingerprint, async |tx| {
+            personal_tokens::delete(tx, (&person, session), id, &context.audit_context()).await?;
             let body = Success::ok("API key deleted", DONE);
-            Ok(Reply::ok(body))
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }

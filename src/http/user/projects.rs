@@ -10,17 +10,17 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::projects::{self, ProjectSpec, no_such_project};
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, Said, text};
-use crate::http::caller::{ProjectsRead, ProjectsWrite, Tenant};
+use crate::http::auth::{OrganizationScoped, ProjectsRead, ProjectsWrite};
+use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, text};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::path::PathId;
 use crate::http::query::Query;
 use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, Listed, NotFound, Reused, Success, TooLarge,
-    Unauthorized, Unavailable, UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, NotFound, OffsetList, Success,
+    TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::page::Part;
+use crate::http::user::offset_page::OffsetPage;
 use crate::http::wire::Timestamp;
 use crate::model;
 use crate::model::ids::ProjectId;
@@ -75,24 +75,24 @@ fn parse_id(text: &str) -> Result<ProjectId> {
            ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
            ("q" = Option<String>, Query, description = "What the name or slug has to contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The projects.", body = Listed<Project>), BadRequest,
+    responses((status = 200, description = "The projects.", body = OffsetList<Project>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<ProjectsRead>,
+    OrganizationScoped(caller, _): OrganizationScoped<ProjectsRead>,
     mut query: Query,
-) -> Result<Json<Listed<Project>>> {
-    let part = Part::read(&mut query);
+) -> Result<Json<OffsetList<Project>>> {
+    let part = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.window());
+    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
     let (found, total) = app
         .db
-        .tenant(caller.organization, async |db| {
+        .tenant_transaction(caller.organization, async |db| {
             repo::projects::list(db, caller.organization, search, window).await
         })
         .await?;
     let found = found.into_iter().map(Project::from).collect();
-    Ok(Json(Listed::ok("Projects fetched", found, part.of(total))))
+    Ok(Json(OffsetList::ok("Projects fetched", found, part.meta(total))))
 }
 
 /// Show a project of the organization.
@@ -105,13 +105,13 @@ pub(super) async fn list(
               Unauthorized, Forbidden, NotFound, Unavailable))]
 pub(super) async fn show(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<ProjectsRead>,
+    OrganizationScoped(caller, _): OrganizationScoped<ProjectsRead>,
     PathId(id): PathId,
 ) -> Result<Json<Success<Project>>> {
     let id = parse_id(&id)?;
     let project = app
         .db
-        .tenant(caller.organization, async |db| projects::find(db, &caller, id).await)
+        .tenant_transaction(caller.organization, async |db| projects::find(db, &caller, id).await)
         .await?;
     Ok(Json(Success::ok("Project fetched", project.into())))
 }
@@ -119,7 +119,7 @@ pub(super) async fn show(
 /// What a project is to be.
 #[derive(ToSchema)]
 #[schema(as = user::CreateProjectRequest)]
-pub struct CreateRequest {
+pub struct CreateProjectRequest {
     #[schema(value_type = String, min_length = 1, max_length = 128, examples("My Project"))]
     name: ProjectName,
     /// A short name, unique in the organization; suggested by the name where left out.
@@ -131,7 +131,7 @@ pub struct CreateRequest {
     description: Option<Description>,
 }
 
-impl FromFields for CreateRequest {
+impl FromFields for CreateProjectRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let name = fields.required("name", text(ProjectName::parse));
         let slug = fields.optional("slug", text(Slug::parse));
@@ -142,29 +142,34 @@ impl FromFields for CreateRequest {
 
 /// Make a project, within what the organization's plan allows.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/projects",
-    operation_id = "createProject", tag = "user", request_body = CreateRequest,
+    operation_id = "createProject", tag = "user", request_body = CreateProjectRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 201, description = "Made.", body = Success<Project>), BadRequest,
-              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
 pub(super) async fn create(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<ProjectsWrite>,
+    OrganizationScoped(caller, _): OrganizationScoped<ProjectsWrite>,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value: request, said }: JsonBody<CreateRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<CreateProjectRequest>,
 ) -> Result<Response> {
-    let CreateRequest { name, slug, description } = request;
+    let CreateProjectRequest { name, slug, description } = request;
     let spec = ProjectSpec { name, slug, description };
     idempotency
-        .run(&app, &caller, said, async |tx| {
-            let project =
-                projects::create(&app, tx, &caller, spec, &context.trail_of(StatusCode::CREATED))
-                    .await?;
+        .run(&app, &caller, fingerprint, async |tx| {
+            let project = projects::create(
+                &app,
+                tx,
+                &caller,
+                spec,
+                &context.audit_context_for(StatusCode::CREATED),
+            )
+            .await?;
             let body = Success::created("Project created", Project::from(project));
-            Ok(Reply::created(body))
+            Ok(ChangeResponse::created(body))
         })
         .await
 }
@@ -172,7 +177,7 @@ pub(super) async fn create(
 /// What to change of a project, at least one thing; what is left out stays.
 #[derive(ToSchema)]
 #[schema(as = user::UpdateProjectRequest)]
-pub struct UpdateRequest {
+pub struct UpdateProjectRequest {
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 128,
              examples("My Project"))]
     name: Option<ProjectName>,
@@ -186,13 +191,13 @@ pub struct UpdateRequest {
     description: Option<Option<Description>>,
 }
 
-impl FromFields for UpdateRequest {
+impl FromFields for UpdateProjectRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        if fields.are_none() {
-            fields.refuse("Name at least one setting to change");
+        if fields.is_empty() {
+            fields.add_body_issue("Name at least one setting to change");
         }
-        let name = fields.changed("name", text(ProjectName::parse));
-        let slug = fields.changed("slug", text(Slug::parse));
+        let name = fields.non_null("name", text(ProjectName::parse));
+        let slug = fields.non_null("slug", text(Slug::parse));
         let description = fields.nullable("description", text(Description::parse));
         Some(Self { name, slug, description })
     }
@@ -200,29 +205,31 @@ impl FromFields for UpdateRequest {
 
 /// Change a project.
 #[utoipa::path(put, path = "/api/user/organizations/{organizationId}/projects/{id}",
-    operation_id = "updateProject", tag = "user", request_body = UpdateRequest,
+    operation_id = "updateProject", tag = "user", request_body = UpdateProjectRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),
            ("id" = String, Path, description = "The project's id."), IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Changed.", body = Success<Project>), BadRequest,
-              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
+              IdempotencyReused,
               Unavailable))]
 pub(super) async fn update(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<ProjectsWrite>,
+    OrganizationScoped(caller, _): OrganizationScoped<ProjectsWrite>,
     PathId(id): PathId,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value: request, said }: JsonBody<UpdateRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<UpdateProjectRequest>,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
-    let UpdateRequest { name, slug, description } = request;
+    let UpdateProjectRequest { name, slug, description } = request;
     let changes = ProjectChanges { name, slug, description };
     idempotency
-        .run(&app, &caller, said, async |tx| {
-            let project = projects::update(tx, &caller, id, &changes, &context.trail()).await?;
+        .run(&app, &caller, fingerprint, async |tx| {
+            let project =
+                projects::update(tx, &caller, id, &changes, &context.audit_context()).await?;
             let body = Success::ok("Project updated", Project::from(project));
-            Ok(Reply::ok(body))
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }
@@ -234,20 +241,20 @@ pub(super) async fn update(
            ("id" = String, Path, description = "The project's id."), IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Deleted.", body = Success<Done>), BadRequest,
-              Unauthorized, Forbidden, NotFound, Conflict, Reused, Unavailable))]
+              Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn delete(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<ProjectsWrite>,
+    OrganizationScoped(caller, _): OrganizationScoped<ProjectsWrite>,
     PathId(id): PathId,
     context: RequestContext,
     idempotency: Idempotency,
 ) -> Result<Response> {
     let id = parse_id(&id)?;
     idempotency
-        .run(&app, &caller, Said::NOTHING, async |tx| {
-            projects::delete(tx, &caller, id, &context.trail()).await?;
+        .run(&app, &caller, RequestFingerprint::NOTHING, async |tx| {
+            projects::delete(tx, &caller, id, &context.audit_context()).await?;
             let body = Success::ok("Project deleted", DONE);
-            Ok(Reply::ok(body))
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }

@@ -9,13 +9,13 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::sessions;
 use crate::error::{Error, Result};
-use crate::http::body::{Fields, FromFields, JsonBody, Node, Said};
-use crate::http::caller::InSession;
+use crate::http::auth::InSession;
+use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, RequestFingerprint};
 use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, NotFound, Reused, Success, TooLarge, Unauthorized,
-    Unavailable, UnsupportedMediaType,
+    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, NotFound, Success, TooLarge,
+    Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::wire::Session;
 use crate::model::ids::SessionId;
@@ -32,14 +32,14 @@ pub(super) async fn list(
 ) -> Result<Json<Success<Vec<Session>>>> {
     let found = app.db.run(async |db| repo::sessions::list(db, person.account).await).await?;
     let asking = (person.account, session);
-    let shown = found.into_iter().map(|found| Session::shown(found, asking)).collect();
+    let shown = found.into_iter().map(|found| Session::new(found, asking)).collect();
     Ok(Json(Success::ok("Sessions fetched", shown)))
 }
 
 /// A session to end.
 #[derive(ToSchema)]
 #[schema(as = user::RevokeSessionRequest)]
-pub struct RevokeRequest {
+pub struct RevokeSessionRequest {
     /// Its id; `token` is another name for it.
     #[schema(nullable = false, examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     id: Option<String>,
@@ -48,16 +48,16 @@ pub struct RevokeRequest {
     token: Option<String>,
 }
 
-impl FromFields for RevokeRequest {
+impl FromFields for RevokeSessionRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let token = fields.optional("token", Node::into_text);
+        let token = fields.optional("token", JsonNode::into_string);
         if token.is_none() {
-            let id = fields.required("id", Node::into_text);
+            let id = fields.required("id", JsonNode::into_string);
             return Some(Self { id: Some(id?), token });
         }
-        let id = fields.optional("id", Node::into_text);
+        let id = fields.optional("id", JsonNode::into_string);
         if id.is_some() && id != token {
-            fields.refuse("`id` and `token` name different sessions");
+            fields.add_body_issue("`id` and `token` name different sessions");
         }
         Some(Self { id, token })
     }
@@ -65,25 +65,26 @@ impl FromFields for RevokeRequest {
 
 /// End one of the person's sessions at once.
 #[utoipa::path(post, path = "/api/auth/revoke-session", operation_id = "revokeSession",
-    tag = "user", request_body = RevokeRequest, params(IdempotencyHeader),
+    tag = "user", request_body = RevokeSessionRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "It has ended.", body = Success<Done>), BadRequest,
-              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, Reused,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
+              IdempotencyReused,
               Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
     context: RequestContext,
     idempotency: Idempotency,
-    JsonBody { value: request, said }: JsonBody<RevokeRequest>,
+    JsonBody { value: request, fingerprint }: JsonBody<RevokeSessionRequest>,
 ) -> Result<Response> {
     let id = request.id.or(request.token).and_then(|id| SessionId::parse(&id));
     let id = id.ok_or_else(|| Error::not_found("There is no such session"))?;
     idempotency
-        .run(&app, &person, said, async |tx| {
-            sessions::end(tx, (&person, session), id, &context.trail()).await?;
+        .run(&app, &person, fingerprint, async |tx| {
+            sessions::revoke_session(tx, (&person, session), id, &context.audit_context()).await?;
             let body = Success::ok("Session ended", DONE);
-            Ok(Reply::ok(body))
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }
@@ -101,7 +102,7 @@ pub struct RevokedSessions {
     operation_id = "revokeOtherSessions", tag = "user", params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "They have ended.", body = Success<RevokedSessions>),
-              BadRequest, Unauthorized, Forbidden, Conflict, Reused, Unavailable))]
+              BadRequest, Unauthorized, Forbidden, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn revoke_others(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
@@ -109,10 +110,12 @@ pub(super) async fn revoke_others(
     idempotency: Idempotency,
 ) -> Result<Response> {
     idempotency
-        .run(&app, &person, Said::NOTHING, async |tx| {
-            let count = sessions::end_others(tx, (&person, session), &context.trail()).await?;
+        .run(&app, &person, RequestFingerprint::NOTHING, async |tx| {
+            let count =
+                sessions::revoke_other_sessions(tx, (&person, session), &context.audit_context())
+                    .await?;
             let body = Success::ok("The other sessions ended", RevokedSessions { count });
-            Ok(Reply::ok(body))
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }

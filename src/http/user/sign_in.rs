@@ -8,19 +8,21 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::{accounts, passwords};
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, Node, shown_password, text};
-use crate::http::caller::{InSession, MaybeInSession, SigningOut, end_sessions_of_others};
-use crate::http::context::{RequestContext, SigningIn};
+use crate::http::auth::{
+    InSession, MaybeInSession, SignOutSessions, end_sessions_of_other_accounts,
+};
+use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, parse_presented_password, text};
+use crate::http::context::{RequestContext, SignInClient};
 use crate::http::cookie;
 use crate::http::idempotency::Idempotency;
-use crate::http::limits::{self, Limited, SignIn};
-use crate::http::query::{Query, boolean};
-use crate::http::trusted_page::FromTrustedPage;
+use crate::http::query::{Query, parse_bool};
+use crate::http::rate_limits::{self, RateLimitByAddress, SignInLimit};
+use crate::http::trusted_origin::FromTrustedOrigin;
 use crate::http::user::dialect::{
     BadRequest, DONE, Done, Forbidden, Success, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
-use crate::http::user::wire::{Session, SignedIn, User};
+use crate::http::user::wire::{Session, SignInResponse, User};
 use crate::model::email::Email;
 use crate::model::secret::Secret;
 use crate::repo;
@@ -43,10 +45,10 @@ pub struct SignInRequest {
 
 impl FromFields for SignInRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let trusted = &fields.rules.config.http.trusted_origins;
+        let trusted = &fields.context.config.http.trusted_origins;
         let email = fields.required("email", text(Email::parse));
-        let password = fields.required("password", shown_password);
-        let remember_me = fields.optional("rememberMe", Node::into_bool);
+        let password = fields.required("password", parse_presented_password);
+        let remember_me = fields.optional("rememberMe", JsonNode::into_bool);
         let callback_url = fields.optional("callbackURL", text(|it| trusted.parse_callback(it)));
         Some(Self {
             email: email?,
@@ -65,25 +67,26 @@ impl FromFields for SignInRequest {
 #[utoipa::path(post, path = "/api/auth/sign-in/email", operation_id = "signInEmail", tag = "user",
     request_body = SignInRequest,
     responses((status = 200, description = "Signed in; the session's cookie is set.",
-               body = Success<SignedIn>),
+               body = Success<SignInResponse>),
               BadRequest, Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn sign_in(
     State(app): State<App>,
-    _: FromTrustedPage,
-    _: Limited<SignIn>,
+    _: FromTrustedOrigin,
+    _: RateLimitByAddress<SignInLimit>,
     context: RequestContext,
-    SigningIn(client): SigningIn,
+    SignInClient(client): SignInClient,
     JsonBody { value: request, .. }: JsonBody<SignInRequest>,
-) -> Result<([(HeaderName, HeaderValue); 1], Success<SignedIn>)> {
+) -> Result<([(HeaderName, HeaderValue); 1], Success<SignInResponse>)> {
     let SignInRequest { email, password, rememberMe, callbackURL } = request;
     let (shown, callback_url) = ((&email, password), callbackURL.as_deref());
-    let trail = context.trail();
+    let audit = context.audit_context();
     let client = (&client, rememberMe.unwrap_or(true));
-    let signing_in = passwords::sign_in(&app, shown, callback_url, client, &trail);
-    let (account, session) = limits::signing_in(&app, &context, &email, signing_in).await?;
-    end_sessions_of_others(&app, &context, account.id).await?;
-    let cookie = cookie::setting(&app, &session);
-    let data = SignedIn::of(account, &session);
+    let signing_in = passwords::sign_in(&app, shown, callback_url, client, &audit);
+    let (account, session) =
+        rate_limits::with_sign_in_limit(&app, &context, &email, signing_in).await?;
+    end_sessions_of_other_accounts(&app, &context, account.id).await?;
+    let cookie = cookie::set_cookie_header(&app, &session);
+    let data = SignInResponse::new(account, &session);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed in", data)))
 }
 
@@ -94,12 +97,12 @@ pub(super) async fn sign_in(
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn sign_out(
     State(app): State<App>,
-    signing_out: SigningOut,
+    signing_out: SignOutSessions,
     context: RequestContext,
     _: Idempotency,
 ) -> Result<([(HeaderName, HeaderValue); 1], Success<Done>)> {
-    signing_out.end(&app, &context).await?;
-    let cookie = cookie::clearing(&app);
+    signing_out.end_sessions(&app, &context).await?;
+    let cookie = cookie::clear_cookie_header(&app);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed out", DONE)))
 }
 
@@ -114,7 +117,7 @@ pub struct CurrentSession {
 /// An answer about the session that asks.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::MaybeSession)]
-pub struct MaybeSession {
+pub struct GetSessionResponse {
     success: bool,
     /// The status of the answer.
     #[schema(examples(200))]
@@ -132,16 +135,17 @@ pub struct MaybeSession {
     params(("disableCookieCache" = Option<bool>, Query, description = "Changes nothing."),
            ("disableRefresh" = Option<bool>, Query, description = "Changes nothing.")),
     security((), ("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "The session, if there is one.", body = MaybeSession),
+    responses((status = 200, description = "The session, if there is one.",
+              body = GetSessionResponse),
               BadRequest, Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn get_session(
     State(app): State<App>,
     MaybeInSession(asking): MaybeInSession,
     mut query: Query,
-) -> Result<axum::Json<MaybeSession>> {
+) -> Result<axum::Json<GetSessionResponse>> {
     // Nothing is cached that these could ask to pass over.
-    query.optional("disableCookieCache", boolean);
-    query.optional("disableRefresh", boolean);
+    query.optional("disableCookieCache", parse_bool);
+    query.optional("disableRefresh", parse_bool);
     query.finish()?;
     let mut data = None;
     if let Some(InSession { person, session, .. }) = asking {
@@ -152,11 +156,11 @@ pub(super) async fn get_session(
                 let account = accounts::find(db, person.account).await?;
                 let user = User::from(account);
                 let asking = (person.account, session);
-                let shown = found.map(|found| Session::shown(found, asking));
+                let shown = found.map(|found| Session::new(found, asking));
                 Ok(shown.map(|session| CurrentSession { session, user }))
             })
             .await?;
     }
     let message = if data.is_some() { "Signed in" } else { "Not signed in" };
-    Ok(axum::Json(MaybeSession { success: true, status: 200, code: "OK", message, data }))
+    Ok(axum::Json(GetSessionResponse { success: true, status: 200, code: "OK", message, data }))
 }

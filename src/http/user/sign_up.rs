@@ -7,28 +7,28 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::accounts::{self, NewPerson, With};
+use crate::domain::accounts::{self, SignUpDetails, SignUpOptions};
 use crate::domain::pending_sign_ups;
-use crate::domain::signup::admit;
+use crate::domain::signup::require_signup_allowed;
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, Node, new_password, text};
-use crate::http::caller::end_sessions_of_others;
-use crate::http::context::{RequestContext, SigningIn};
+use crate::http::auth::end_sessions_of_other_accounts;
+use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, take_new_password, text};
+use crate::http::context::{RequestContext, SignInClient};
 use crate::http::cookie;
-use crate::http::limits::{self, Limited, SignIn};
-use crate::http::trusted_page::FromTrustedPage;
+use crate::http::rate_limits::{self, RateLimitByAddress, SignInLimit};
+use crate::http::trusted_origin::FromTrustedOrigin;
 use crate::http::user::dialect::{
-    BadRequest, Forbidden, Success, Taken, TooLarge, Unavailable, UnsupportedMediaType,
+    BadRequest, EmailTaken, Forbidden, Success, TooLarge, Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::wire::{Organization, User};
-use crate::model::Invalid;
+use crate::model::ValidationError;
 use crate::model::account::PersonName;
 use crate::model::email::Email;
-use crate::model::mail::Purpose;
+use crate::model::mail::LinkPurpose;
 use crate::model::password::NewPassword;
 
 /// The longest URL of an image.
-const IMAGE: usize = 2048;
+const MAX_IMAGE_URL_CHARS: usize = 2048;
 
 /// Somebody who wants an account.
 #[derive(ToSchema)]
@@ -58,13 +58,13 @@ pub struct SignUpRequest {
 
 impl FromFields for SignUpRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let trusted = &fields.rules.config.http.trusted_origins;
+        let trusted = &fields.context.config.http.trusted_origins;
         let email = fields.required("email", text(Email::parse));
-        let password = new_password(fields, "password", email.as_ref());
+        let password = take_new_password(fields, "password", email.as_ref());
         let name = fields.required("name", text(PersonName::parse));
         let callback_url = fields.optional("callbackURL", text(|it| trusted.parse_callback(it)));
-        let remember_me = fields.optional("rememberMe", Node::into_bool);
-        let image = fields.optional("image", text(image));
+        let remember_me = fields.optional("rememberMe", JsonNode::into_bool);
+        let image = fields.optional("image", text(parse_image_url));
         Some(Self {
             email: email?,
             password: password?,
@@ -76,9 +76,9 @@ impl FromFields for SignUpRequest {
     }
 }
 
-fn image(text: &str) -> Result<String, Invalid> {
-    if text.chars().count() > IMAGE {
-        return Err(format!("must be at most {IMAGE} characters long").into());
+fn parse_image_url(text: &str) -> Result<String, ValidationError> {
+    if text.chars().count() > MAX_IMAGE_URL_CHARS {
+        return Err(format!("must be at most {MAX_IMAGE_URL_CHARS} characters long").into());
     }
     Ok(text.to_owned())
 }
@@ -86,7 +86,7 @@ fn image(text: &str) -> Result<String, Invalid> {
 /// A new account; all null where its address has to be proven first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::SignedUp)]
-pub struct SignedUp {
+pub struct SignUpResponse {
     #[schema(required)]
     user: Option<User>,
     /// The account's home organization.
@@ -107,38 +107,38 @@ pub struct SignedUp {
             description = "Where signup is gated: the operator's token.")),
     request_body = SignUpRequest,
     responses((status = 200, description = "Signed up; the session's cookie is set.",
-               body = Success<SignedUp>),
-              BadRequest, Forbidden, TooLarge, UnsupportedMediaType, Taken, Unavailable))]
+               body = Success<SignUpResponse>),
+              BadRequest, Forbidden, TooLarge, UnsupportedMediaType, EmailTaken, Unavailable))]
 pub(super) async fn sign_up(
     State(app): State<App>,
-    _: FromTrustedPage,
-    _: Limited<SignIn>,
+    _: FromTrustedOrigin,
+    _: RateLimitByAddress<SignInLimit>,
     context: RequestContext,
-    SigningIn(client): SigningIn,
+    SignInClient(client): SignInClient,
     headers: HeaderMap,
     JsonBody { value: request, .. }: JsonBody<SignUpRequest>,
 ) -> Result<Response> {
     let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
-    admit(&app.config.signup, token)?;
+    require_signup_allowed(&app.config.signup, token)?;
     let SignUpRequest { email, password, name, callbackURL: callback_url, rememberMe, .. } =
         request;
     let to = email.as_str().to_owned();
-    let to = (Purpose::VerifyEmail.as_str(), Some(to.as_str()));
-    let person = NewPerson { email, password, name: Some(name), callback_url };
-    let trail = context.trail();
+    let to = (LinkPurpose::VerifyEmail.as_str(), Some(to.as_str()));
+    let person = SignUpDetails { email, password, name: Some(name), callback_url };
+    let audit = context.audit_context();
     if app.config.accounts.require_email_verification {
-        let making = Box::pin(pending_sign_ups::sign_up(&app, person, &client, &trail));
-        limits::mailing(&app, &context, to, making).await?;
-        let data = SignedUp { user: None, organization: None, token: None };
+        let making = Box::pin(pending_sign_ups::sign_up(&app, person, &client, &audit));
+        rate_limits::with_mail_limit(&app, &context, to, making).await?;
+        let data = SignUpResponse { user: None, organization: None, token: None };
         return Ok(Success::ok("Follow the link in the mail we sent", data).into_response());
     }
     let is_remembered = rememberMe.unwrap_or(true);
-    let with = With { key: false, session: true, is_remembered };
-    let making = Box::pin(accounts::sign_up(&app, person, with, &client, &trail));
-    let made = limits::mailing(&app, &context, to, making).await?;
-    end_sessions_of_others(&app, &context, made.account.id).await?;
-    let cookie = made.session.as_ref().map(|it| cookie::setting(&app, it));
-    let data = SignedUp {
+    let with = SignUpOptions { creates_key: false, starts_session: true, is_remembered };
+    let making = Box::pin(accounts::sign_up(&app, person, with, &client, &audit));
+    let made = rate_limits::with_mail_limit(&app, &context, to, making).await?;
+    end_sessions_of_other_accounts(&app, &context, made.account.id).await?;
+    let cookie = made.session.as_ref().map(|it| cookie::set_cookie_header(&app, it));
+    let data = SignUpResponse {
         user: Some(made.account.into()),
         organization: Some(made.organization.into()),
         token: made.session.map(|session| session.token.expose().to_owned()),

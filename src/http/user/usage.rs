@@ -7,15 +7,15 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::http::caller::{Tenant, UsageRead};
+use crate::http::auth::{OrganizationScoped, UsageRead};
 use crate::http::context::RequestContext;
 use crate::http::user::dialect::{BadRequest, Forbidden, Success, Unauthorized, Unavailable};
 use crate::http::wire::Timestamp;
-use crate::model::usage::{DayUse, KeyUse, Period};
+use crate::model::usage::{DayUsage, KeyUsage, Period};
 use crate::repo;
 
 /// How many keys are told of at most.
-const KEYS: i64 = 100;
+const MAX_KEYS: i64 = 100;
 
 /// How much the organization was used this month.
 #[derive(Serialize, ToSchema)]
@@ -59,10 +59,10 @@ pub struct DailyUsage {
     denied: u64,
 }
 
-impl From<DayUse> for DailyUsage {
-    fn from(used: DayUse) -> Self {
+impl From<DayUsage> for DailyUsage {
+    fn from(used: DayUsage) -> Self {
         let day = used.day.format("%Y-%m-%d").to_string();
-        Self { day, requests: used.requests, denied: used.denied }
+        Self { day, requests: used.requests, denied: used.rejected }
     }
 }
 
@@ -85,8 +85,8 @@ pub struct UsedKey {
     last_used_at: Option<Timestamp>,
 }
 
-impl From<KeyUse> for UsedKey {
-    fn from(used: KeyUse) -> Self {
+impl From<KeyUsage> for UsedKey {
+    fn from(used: KeyUsage) -> Self {
         Self {
             id: used.key.to_string(),
             name: used.name,
@@ -107,16 +107,16 @@ impl From<KeyUse> for UsedKey {
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn show(
     State(app): State<App>,
-    Tenant(caller, _): Tenant<UsageRead>,
+    OrganizationScoped(caller, _): OrganizationScoped<UsageRead>,
     context: RequestContext,
 ) -> Result<Json<Success<Usage>>> {
-    let (organization, period) = (caller.organization, Period::month_of(context.at));
+    let (organization, period) = (caller.organization, Period::month_of(context.received_at));
     app.meter.flush_and_log().await;
     let (days, keys) = app
         .db
-        .tenant(caller.organization, async |db| {
-            let days = repo::usage::by_day(db, organization, period).await?;
-            let keys = repo::usage::by_key(db, organization, period, KEYS).await?;
+        .tenant_transaction(caller.organization, async |db| {
+            let days = repo::usage::list_by_day(db, organization, period).await?;
+            let keys = repo::usage::list_by_key(db, organization, period, MAX_KEYS).await?;
             Ok((days, keys))
         })
         .await?;

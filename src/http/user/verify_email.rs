@@ -10,18 +10,20 @@ use crate::app::App;
 use crate::domain::email_verification::{self, PasswordProof};
 use crate::domain::{accounts, links, mails, passwords};
 use crate::error::Result;
-use crate::http::body::{Fields, FromFields, JsonBody, Said, secret, shown_password};
-use crate::http::caller::{Counted, InSession, MaybeInSession};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{Idempotency, IdempotencyHeader, Reply};
-use crate::http::limits::{self, Limited, TokenCheck};
-use crate::http::trusted_page::FromTrustedPage;
-use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, Reused, Success, TooLarge, Unauthorized,
-    Unavailable, UnsupportedMediaType,
+use crate::http::auth::{CountedRequest, InSession, MaybeInSession};
+use crate::http::body::{
+    Fields, FromFields, JsonBody, RequestFingerprint, parse_presented_password, parse_secret,
 };
-use crate::http::user::pages::{self, Page};
-use crate::model::mail::{MailKind, Purpose};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::rate_limits::{self, RateLimitByAddress, TokenCheckLimit};
+use crate::http::trusted_origin::FromTrustedOrigin;
+use crate::http::user::dialect::{
+    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, Success, TooLarge,
+    Unauthorized, Unavailable, UnsupportedMediaType,
+};
+use crate::http::user::html_pages::{self, HtmlPage};
+use crate::model::mail::{LinkPurpose, MailKind};
 use crate::model::secret::Secret;
 
 /// The page that the mailed link leads to: a button, since mail scanners follow links.
@@ -32,14 +34,14 @@ use crate::model::secret::Secret;
     tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
     responses((status = 200, description = "The page.", body = String,
                content_type = "text/html; charset=utf-8")))]
-pub(super) async fn show_page(_: Counted) -> Page {
-    pages::VERIFY_EMAIL
+pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
+    html_pages::VERIFY_EMAIL
 }
 
 /// The token of a mailed link, and the password of its account where there is no session of it.
 #[derive(ToSchema)]
 #[schema(as = user::VerifyEmailRequest)]
-pub struct VerifyRequest {
+pub struct VerifyEmailRequest {
     #[schema(value_type = String)]
     token: Secret,
     /// Needed where the request comes in no session of the account.
@@ -48,10 +50,10 @@ pub struct VerifyRequest {
     password: Option<Secret>,
 }
 
-impl FromFields for VerifyRequest {
+impl FromFields for VerifyEmailRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let token = fields.required("token", secret);
-        let password = fields.optional("password", shown_password);
+        let token = fields.required("token", parse_secret);
+        let password = fields.optional("password", parse_presented_password);
         Some(Self { token: token?, password })
     }
 }
@@ -73,31 +75,31 @@ pub struct VerifiedEmail {
 /// once, for 24 hours, until a newer one is mailed. Nothing else changes.
 #[utoipa::path(post, path = "/api/auth/verify-email", operation_id = "verifyEmail", tag = "user",
     security((), ("session" = []), ("bearer" = [])),
-    request_body = VerifyRequest,
+    request_body = VerifyEmailRequest,
     responses((status = 200, description = "Proven.", body = Success<VerifiedEmail>), BadRequest,
               Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn verify(
     State(app): State<App>,
-    _: FromTrustedPage,
-    _: Limited<TokenCheck>,
+    _: FromTrustedOrigin,
+    _: RateLimitByAddress<TokenCheckLimit>,
     MaybeInSession(asking): MaybeInSession,
     context: RequestContext,
-    JsonBody { value: request, .. }: JsonBody<VerifyRequest>,
+    JsonBody { value: request, .. }: JsonBody<VerifyEmailRequest>,
 ) -> Result<Json<Success<VerifiedEmail>>> {
-    let VerifyRequest { token, password } = request;
-    let account = links::account_of(&app, Purpose::VerifyEmail, &token).await?;
+    let VerifyEmailRequest { token, password } = request;
+    let account = links::find_account(&app, LinkPurpose::VerifyEmail, &token).await?;
     let own = asking.filter(|asking| asking.person.account == account);
     let proof = match (own, password) {
         (Some(own), _) => PasswordProof::Session(own.session),
         (None, Some(password)) => {
-            let proving = passwords::prove_of(&app, account, password);
-            let proving = limits::showing_own_password(&app, &context, account, proving);
+            let proving = passwords::reauthenticate(&app, account, password);
+            let proving = rate_limits::with_password_limit(&app, &context, account, proving);
             PasswordProof::Password(proving.await?)
         }
         (None, None) => return Err(email_verification::password_required()),
     };
-    let trail = context.trail();
-    let verifying = email_verification::verify(&app, account, &token, &proof, &trail);
+    let audit = context.audit_context();
+    let verifying = email_verification::verify(&app, account, &token, &proof, &audit);
     let data = VerifiedEmail { callbackURL: verifying.await? };
     Ok(Json(Success::ok("E-mail address verified", data)))
 }
@@ -108,24 +110,24 @@ pub(super) async fn verify(
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "A mail will be sent, unless the address is proven.",
                body = Success<Done>),
-              BadRequest, Unauthorized, Forbidden, Conflict, Reused, Unavailable))]
-pub(super) async fn send_again(
+              BadRequest, Unauthorized, Forbidden, Conflict, IdempotencyReused, Unavailable))]
+pub(super) async fn resend(
     State(app): State<App>,
     InSession { person, .. }: InSession,
     context: RequestContext,
     idempotency: Idempotency,
 ) -> Result<Response> {
-    let purpose = Purpose::VerifyEmail;
+    let purpose = LinkPurpose::VerifyEmail;
     let mut to = None;
-    if !idempotency.is_kept(&app, &person, &Said::NOTHING).await? {
+    if !idempotency.is_replay(&app, &person, &RequestFingerprint::NOTHING).await? {
         let account = app.db.run(async |db| accounts::find(db, person.account).await).await?;
         to = Some(account).filter(|it| !it.is_proven).map(|account| account.email);
     }
-    let sending = idempotency.run(&app, &person, Said::NOTHING, async |tx| {
+    let sending = idempotency.run(&app, &person, RequestFingerprint::NOTHING, async |tx| {
         let account = accounts::find(tx, person.account).await?;
         if !account.is_proven {
             let mail = (MailKind::Link(purpose), account.email.as_str());
-            mails::queue(&app, tx, mail, None, context.at).await?;
+            mails::queue(&app, tx, mail, None, context.received_at).await?;
         }
         let message = if account.is_proven {
             "This address is verified already"
@@ -133,10 +135,10 @@ pub(super) async fn send_again(
             "A mail with a link will be sent"
         };
         let body = Success::ok(message, DONE);
-        Ok(Reply::ok(body))
+        Ok(ChangeResponse::ok(body))
     });
     let to = (purpose.as_str(), to.as_deref());
-    let answer = limits::mailing(&app, &context, to, sending).await;
+    let answer = rate_limits::with_mail_limit(&app, &context, to, sending).await;
     app.mail_waker.notify_one();
     answer
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::sessions::Started;
+use crate::domain::sessions::StartedSession;
 use crate::http::wire::Timestamp;
 use crate::model;
 use crate::model::ids::{AccountId, SessionId};
@@ -141,7 +141,7 @@ pub struct Session {
 
 impl Session {
     /// How a session of `account` is shown to whoever asks in the session `asking`.
-    pub fn shown(
+    pub fn new(
         session: model::session::Session,
         (account, asking): (AccountId, SessionId),
     ) -> Self {
@@ -163,7 +163,7 @@ impl Session {
 /// A session just started: who, and what to show from now on beside the cookie.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::SignedIn)]
-pub struct SignedIn {
+pub struct SignInResponse {
     user: User,
     /// Always false: the client stays where it is.
     redirect: bool,
@@ -172,9 +172,9 @@ pub struct SignedIn {
     pub token: Option<String>,
 }
 
-impl SignedIn {
+impl SignInResponse {
     /// The person and the token of the session that was started.
-    pub fn of(account: model::account::Account, session: &Started) -> Self {
+    pub fn new(account: model::account::Account, session: &StartedSession) -> Self {
         let token = Some(session.token.expose().to_owned());
         Self { token, ..Self::without_token(account) }
     }
@@ -186,6 +186,6 @@ impl SignedIn {
 }
 
 /// What a key's or token's text starts with, to tell them apart: the prefix and 4 characters.
-pub fn start(prefix: &str, display_id: &str) -> String {
+pub fn key_start(prefix: &str, display_id: &str) -> String {
     format!("{prefix}{}", display_id.get(..4).unwrap_or(display_id))
 }

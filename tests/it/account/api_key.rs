@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use crate::support::actor::Answer;
+use crate::support::accounts::PASSWORD;
 use crate::support::app::text;
-use crate::support::people::PASSWORD;
+use crate::support::client::TestResponse;
 use crate::support::{TestApp, run};
 
-async fn regenerate(app: &TestApp, token: &str) -> Answer {
+async fn regenerate(app: &TestApp, token: &str) -> TestResponse {
     app.bearer(token).post("/auth/api-key/regenerate", json!({})).await
 }
 
@@ -15,19 +15,19 @@ async fn regenerate(app: &TestApp, token: &str) -> Answer {
 async fn the_key_before_stops_at_once_and_no_other() {
     run(async |app| {
         let request = json!({ "email": "dev@example.com", "password": PASSWORD });
-        let made = app.anon().post("/auth/signup", request).await.has_status(201);
+        let made = app.anonymous().post("/auth/signup", request).await.assert_status(201);
         let data = &made.body["data"];
         let (first, token) = (text(&data["api_key"]), text(&data["token"]));
         let other = app.mint(&first, json!({ "name": "other" })).await;
         app.clock.advance(chrono::TimeDelta::seconds(1));
-        let second = regenerate(app, &token).await.has_status(200);
+        let second = regenerate(app, &token).await.assert_status(200);
         let second = text(&second.body["data"]["api_key"]);
-        app.key(&first).get("/me").await.has_status(401);
-        let keys = app.key(&second).get("/v1/organization/api-keys").await.has_status(200);
+        app.key(&first).get("/me").await.assert_status(401);
+        let keys = app.key(&second).get("/v1/organization/api-keys").await.assert_status(200);
         let names: Vec<_> =
             keys.body["data"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
         assert_eq!(names, ["default", "other"]);
-        app.key(&other.api_key).get("/me").await.has_status(200);
+        app.key(&other.api_key).get("/me").await.assert_status(200);
     })
     .await;
 }
@@ -35,11 +35,11 @@ async fn the_key_before_stops_at_once_and_no_other() {
 #[tokio::test]
 async fn where_there_is_no_default_key_this_makes_the_first() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         assert_eq!(app.count("select count(*) from api_keys").await, 0);
         let made = app.session(&ann.cookie).post("/auth/api-key/regenerate", json!({})).await;
-        let key = text(&made.has_status(200).body["data"]["api_key"]);
-        let me = app.key(&key).get("/me").await.has_status(200);
+        let key = text(&made.assert_status(200).body["data"]["api_key"]);
+        let me = app.key(&key).get("/me").await.assert_status(200);
         assert_eq!(me.body["org_id"], ann.org_id);
     })
     .await;
@@ -49,24 +49,24 @@ async fn where_there_is_no_default_key_this_makes_the_first() {
 async fn the_keys_that_took_over_from_the_default_key_stop_too() {
     run(async |app| {
         let request = json!({ "email": "dev@example.com", "password": PASSWORD });
-        let made = app.anon().post("/auth/signup", request).await.has_status(201);
+        let made = app.anonymous().post("/auth/signup", request).await.assert_status(201);
         let data = &made.body["data"];
         let (mut key, token) = (text(&data["api_key"]), text(&data["token"]));
         let mut keys = vec![key.clone()];
         for _ in 0..2 {
-            let me = app.key(&key).get("/v1/organization/me").await.has_status(200);
+            let me = app.key(&key).get("/v1/organization/me").await.assert_status(200);
             let id = text(&me.body["api_key"]["id"]);
             let path = format!("/v1/organization/api-keys/{id}/rotate");
             let rotated = app.key(&key).post(&path, json!({ "grace_period": 3600 })).await;
-            key = text(&rotated.has_status(200).body["key"]);
+            key = text(&rotated.assert_status(200).body["key"]);
             keys.push(key.clone());
         }
-        let new = regenerate(app, &token).await.has_status(200);
+        let new = regenerate(app, &token).await.assert_status(200);
         for key in keys {
-            app.key(&key).get("/me").await.has_status(401);
+            app.key(&key).get("/me").await.assert_status(401);
         }
         let new = text(&new.body["data"]["api_key"]);
-        let me = app.key(&new).get("/me").await.has_status(200);
+        let me = app.key(&new).get("/me").await.assert_status(200);
         assert_eq!(me.body["api_keys"][0]["name"], "default");
         assert_eq!(me.body["api_keys"].as_array().unwrap().len(), 1);
     })
@@ -76,14 +76,14 @@ async fn the_keys_that_took_over_from_the_default_key_stop_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_regenerations_at_once_one_key_is_left() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        regenerate(app, &ann.token).await.has_status(200);
+        let ann = app.sign_up_account("ann@example.com").await;
+        regenerate(app, &ann.token).await.assert_status(200);
         let mut attempts = tokio::task::JoinSet::new();
         for _ in 0..10 {
             let actor = app.bearer(&ann.token);
             attempts.spawn(async move {
                 let answer = actor.post("/auth/api-key/regenerate", json!({})).await;
-                answer.has_status(200).body["data"]["api_key"].as_str().unwrap().to_owned()
+                answer.assert_status(200).body["data"]["api_key"].as_str().unwrap().to_owned()
             });
         }
         let mut good = 0;

@@ -2,29 +2,29 @@
 
 use serde_json::json;
 
-use crate::support::actor::Answer;
+use crate::support::accounts::PASSWORD;
 use crate::support::app::text;
-use crate::support::people::PASSWORD;
+use crate::support::client::TestResponse;
 use crate::support::{TestApp, run};
 
-async fn log_in(app: &TestApp, email: &str, password: &str) -> Answer {
+async fn log_in(app: &TestApp, email: &str, password: &str) -> TestResponse {
     let request = json!({ "email": email, "password": password });
-    app.anon().post("/auth/login", request).await
+    app.anonymous().post("/auth/login", request).await
 }
 
 #[tokio::test]
 async fn signing_in_starts_a_session_of_its_own() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let answer = log_in(app, "ANN@example.com", PASSWORD).await.has_status(200);
+        let ann = app.sign_up_account("ann@example.com").await;
+        let answer = log_in(app, "ANN@example.com", PASSWORD).await.assert_status(200);
         let token = text(&answer.body["data"]["token"]);
         assert_ne!(token, ann.token);
         assert_eq!(answer.body["data"]["account"]["id"], ann.id);
         for token in [&token, &ann.token] {
-            app.bearer(token).get("/auth/me").await.has_status(200);
+            app.bearer(token).get("/auth/me").await.assert_status(200);
         }
         // A session's cookie is as good.
-        app.session(&ann.cookie).get("/auth/me").await.has_status(200);
+        app.session(&ann.cookie).get("/auth/me").await.assert_status(200);
     })
     .await;
 }
@@ -32,11 +32,11 @@ async fn signing_in_starts_a_session_of_its_own() {
 #[tokio::test]
 async fn an_unknown_address_and_a_wrong_password_get_one_answer() {
     run(async |app| {
-        app.sign_up_person("ann@example.com").await;
+        app.sign_up_account("ann@example.com").await;
         let wrong = log_in(app, "ann@example.com", "another-passphrase").await;
-        let wrong = wrong.has_failed(401, "AUTHENTICATION_ERROR");
+        let wrong = wrong.assert_error(401, "AUTHENTICATION_ERROR");
         let unknown = log_in(app, "ben@example.com", PASSWORD).await;
-        let unknown = unknown.has_failed(401, "AUTHENTICATION_ERROR");
+        let unknown = unknown.assert_error(401, "AUTHENTICATION_ERROR");
         assert_eq!(wrong.text, unknown.text);
         assert!(wrong.header("www-authenticate").starts_with("Bearer"));
     })
@@ -46,16 +46,16 @@ async fn an_unknown_address_and_a_wrong_password_get_one_answer() {
 #[tokio::test]
 async fn signing_out_is_signing_out_for_the_token_and_the_cookie() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let other = log_in(app, "ann@example.com", PASSWORD).await.has_status(200);
-        app.bearer(&ann.token).post("/auth/logout", json!({})).await.has_status(200);
-        app.bearer(&ann.token).get("/auth/me").await.has_failed(401, "AUTHENTICATION_ERROR");
-        app.session(&ann.cookie).get("/auth/me").await.has_failed(401, "AUTHENTICATION_ERROR");
+        let ann = app.sign_up_account("ann@example.com").await;
+        let other = log_in(app, "ann@example.com", PASSWORD).await.assert_status(200);
+        app.bearer(&ann.token).post("/auth/logout", json!({})).await.assert_status(200);
+        app.bearer(&ann.token).get("/auth/me").await.assert_error(401, "AUTHENTICATION_ERROR");
+        app.session(&ann.cookie).get("/auth/me").await.assert_error(401, "AUTHENTICATION_ERROR");
         let again = app.bearer(&ann.token).post("/auth/logout", json!({})).await;
-        again.has_failed(401, "AUTHENTICATION_ERROR");
+        again.assert_error(401, "AUTHENTICATION_ERROR");
         // The other session is another session.
         let other = text(&other.body["data"]["token"]);
-        app.bearer(&other).get("/auth/me").await.has_status(200);
+        app.bearer(&other).get("/auth/me").await.assert_status(200);
     })
     .await;
 }
@@ -63,8 +63,8 @@ async fn signing_out_is_signing_out_for_the_token_and_the_cookie() {
 #[tokio::test]
 async fn signing_out_takes_the_cookie_away() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let out = app.session(&ann.cookie).post("/auth/logout", json!({})).await.has_status(200);
+        let ann = app.sign_up_account("ann@example.com").await;
+        let out = app.session(&ann.cookie).post("/auth/logout", json!({})).await.assert_status(200);
         assert_eq!(out.cookie().as_deref(), Some(""));
         assert!(out.header("set-cookie").contains("Max-Age=0"), "{}", out.header("set-cookie"));
     })
@@ -74,18 +74,19 @@ async fn signing_out_takes_the_cookie_away() {
 #[tokio::test]
 async fn an_account_that_is_disabled_neither_signs_in_nor_goes_on() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let (key, _) = app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let (key, _) =
+            app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         app.execute("update accounts set is_active = false").await;
-        app.bearer(&ann.token).get("/auth/me").await.has_status(401);
-        app.session(&ann.cookie).get("/auth/me").await.has_status(401);
-        app.key(&key).get("/api/user/me").await.has_failed(401, "INVALID_API_KEY");
+        app.bearer(&ann.token).get("/auth/me").await.assert_status(401);
+        app.session(&ann.cookie).get("/auth/me").await.assert_status(401);
+        app.key(&key).get("/api/user/me").await.assert_error(401, "INVALID_API_KEY");
         let answer = app.sign_in(&ann.email, PASSWORD).await;
-        answer.has_failed(401, "USER_NOT_ACTIVE");
+        answer.assert_error(401, "USER_NOT_ACTIVE");
         // Who does not know the password learns nothing.
         let answer = app.sign_in(&ann.email, "another-passphrase").await;
-        answer.has_failed(401, "INVALID_EMAIL_OR_PASSWORD");
-        log_in(app, &ann.email, PASSWORD).await.has_failed(401, "AUTHENTICATION_ERROR");
+        answer.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
+        log_in(app, &ann.email, PASSWORD).await.assert_error(401, "AUTHENTICATION_ERROR");
     })
     .await;
 }
@@ -93,18 +94,18 @@ async fn an_account_that_is_disabled_neither_signs_in_nor_goes_on() {
 #[tokio::test]
 async fn a_hash_with_older_parameters_is_renewed_when_its_password_is_shown() {
     run(async |app| {
-        app.sign_up_person("ann@example.com").await;
+        app.sign_up_account("ann@example.com").await;
         app.execute(
             "update accounts set password_hash = '$argon2id$v=19$m=64,t=1,p=1'
                  || '$c2l4dGVlbiBieXRlcy4uLg$KQliFw1L0l9l47oUxZBWaphSKpPc19+zenstMWUHG5k'",
         )
         .await;
-        log_in(app, "ann@example.com", "another-passphrase").await.has_status(401);
+        log_in(app, "ann@example.com", "another-passphrase").await.assert_status(401);
         let new = "select count(*) from accounts
                    where password_hash like '$argon2id$v=19$m=19456,%'";
         assert_eq!(app.count(new).await, 0);
         for _ in 0..2 {
-            log_in(app, "ann@example.com", "zq7xv!kw").await.has_status(200);
+            log_in(app, "ann@example.com", "zq7xv!kw").await.assert_status(200);
             assert_eq!(app.count(new).await, 1);
         }
     })
@@ -115,11 +116,11 @@ async fn a_hash_with_older_parameters_is_renewed_when_its_password_is_shown() {
 async fn what_is_missing_is_named() {
     run(async |app| {
         for path in ["/auth/login", "/api/auth/sign-in/email"] {
-            let answer = app.anon().post(path, json!({})).await.has_status(400);
-            assert_eq!(answer.refused_fields(), ["email", "password"]);
+            let answer = app.anonymous().post(path, json!({})).await.assert_status(400);
+            assert_eq!(answer.invalid_fields(), ["email", "password"]);
             let request = json!({ "email": "a@example.com", "password": "x".repeat(129) });
-            let answer = app.anon().post(path, request).await.has_status(400);
-            assert_eq!(answer.refused_fields(), ["password"]);
+            let answer = app.anonymous().post(path, request).await.assert_status(400);
+            assert_eq!(answer.invalid_fields(), ["password"]);
         }
     })
     .await;
@@ -131,19 +132,19 @@ async fn what_is_missing_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_200_sign_ins_at_once_the_excess_is_put_off_and_other_routes_answer() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let mut attempts = tokio::task::JoinSet::new();
         for number in 0..200 {
             let is_known = number % 2 == 0;
             let email = if is_known { "ann@example.com" } else { "ben@example.com" };
-            let stranger = app.anon();
+            let stranger = app.anonymous();
             attempts.spawn(async move {
                 let request = json!({ "email": email, "password": "another-passphrase" });
                 let answer = stranger.post("/api/auth/sign-in/email", request).await;
                 let is_served = match answer.status.as_u16() {
                     401 => true,
                     503 => {
-                        let answer = answer.has_failed(503, "SERVICE_UNAVAILABLE");
+                        let answer = answer.assert_error(503, "SERVICE_UNAVAILABLE");
                         assert_eq!(answer.header("retry-after"), "1");
                         false
                     }
@@ -153,7 +154,7 @@ async fn of_200_sign_ins_at_once_the_excess_is_put_off_and_other_routes_answer()
             });
         }
         // One that asks who is calling, and no more: key checks have connections of their own.
-        app.session(&ann.cookie).get("/auth/verify").await.has_status(200);
+        app.session(&ann.cookie).get("/auth/verify").await.assert_status(200);
         let outcomes = attempts.join_all().await;
         for is_known in [true, false] {
             for is_served in [true, false] {

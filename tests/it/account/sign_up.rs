@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::app::ORGANIZATIONS;
+use crate::support::accounts::PASSWORD;
+use crate::support::app::COUNT_ORGANIZATIONS;
 use crate::support::app::text;
-use crate::support::people::PASSWORD;
-use crate::support::{TestApp, run, with};
+use crate::support::{TestApp, run, with_settings};
 
 fn request(email: &str) -> Value {
     json!({ "email": email, "password": PASSWORD, "name": "Jane Developer" })
@@ -14,20 +14,20 @@ fn request(email: &str) -> Value {
 #[tokio::test]
 async fn a_signup_gives_a_token_a_key_and_an_account() {
     run(async |app| {
-        let answer = app.anon().post("/auth/signup", request("Dev@Example.com")).await;
-        let answer = answer.has_status(201);
+        let answer = app.anonymous().post("/auth/signup", request("Dev@Example.com")).await;
+        let answer = answer.assert_status(201);
         assert_eq!(answer.cookie(), None);
         let data = &answer.body["data"];
         assert_eq!(data["account"]["email"], "dev@example.com");
         assert_eq!(data["account"]["name"], "Jane Developer");
         assert_eq!(data["account"]["plan"], "trial");
         assert!(text(&data["account"]["id"]).starts_with("acc_"));
-        let me = app.bearer(&text(&data["token"])).get("/auth/me").await.has_status(200);
+        let me = app.bearer(&text(&data["token"])).get("/auth/me").await.assert_status(200);
         assert_eq!(me.body["data"]["id"], data["account"]["id"]);
-        assert_eq!(me.body["data"]["created_at"], crate::support::app::START);
+        assert_eq!(me.body["data"]["created_at"], crate::support::app::START_TIME);
         // The key is one of the organization's own: it works where keys do.
         let identity = app.key(&text(&data["api_key"])).get("/v1/organization/me").await;
-        assert_eq!(identity.has_status(200).body["org_name"], "Jane Developer");
+        assert_eq!(identity.assert_status(200).body["org_name"], "Jane Developer");
     })
     .await;
 }
@@ -35,7 +35,7 @@ async fn a_signup_gives_a_token_a_key_and_an_account() {
 #[tokio::test]
 async fn a_signup_leaves_a_session_an_audit_row_and_a_mail() {
     run(async |app| {
-        app.anon().post("/auth/signup", request("dev@example.com")).await.has_status(201);
+        app.anonymous().post("/auth/signup", request("dev@example.com")).await.assert_status(201);
         assert_eq!(app.count("select count(*) from sessions").await, 1);
         let told = "select count(*) from audit_events where event_type = 'account.signed_up'";
         assert_eq!(app.count(told).await, 1);
@@ -56,7 +56,7 @@ async fn a_name_may_be_left_out_empty_or_null() {
             if let Some(name) = name {
                 request["name"] = name;
             }
-            let answer = app.anon().post("/auth/signup", request).await.has_status(201);
+            let answer = app.anonymous().post("/auth/signup", request).await.assert_status(201);
             assert_eq!(answer.body["data"]["account"]["name"], Value::Null);
         }
     })
@@ -66,14 +66,14 @@ async fn a_name_may_be_left_out_empty_or_null() {
 #[tokio::test]
 async fn an_address_has_one_account_in_whatever_case_and_spelling() {
     run(async |app| {
-        app.sign_up_person("dev@xn--bcher-kva.example").await;
+        app.sign_up_account("dev@xn--bcher-kva.example").await;
         for email in ["dev@xn--bcher-kva.example", "DEV@bücher.example", "Dev@BÜCHER.example"] {
-            let answer = app.anon().post("/auth/signup", request(email)).await;
-            let answer = answer.has_failed(409, "CONFLICT");
+            let answer = app.anonymous().post("/auth/signup", request(email)).await;
+            let answer = answer.assert_error(409, "CONFLICT");
             let message = &answer.body["error"]["message"];
             assert_eq!(message, "An account with this email already exists");
-            let answer = app.anon().post("/api/auth/sign-up/email", request(email)).await;
-            answer.has_failed(422, "USER_ALREADY_EXISTS");
+            let answer = app.anonymous().post("/api/auth/sign-up/email", request(email)).await;
+            answer.assert_error(422, "USER_ALREADY_EXISTS");
         }
         assert_eq!(app.count("select count(*) from accounts").await, 1);
     })
@@ -86,8 +86,8 @@ async fn of_20_signups_of_one_address_at_once_through_both_families_one_is_serve
         let mut signups = tokio::task::JoinSet::new();
         for number in 0..20 {
             let (anon, path) = match number % 2 {
-                0 => (app.anon(), "/auth/signup"),
-                _ => (app.anon(), "/api/auth/sign-up/email"),
+                0 => (app.anonymous(), "/auth/signup"),
+                _ => (app.anonymous(), "/api/auth/sign-up/email"),
             };
             let email = if number % 3 == 0 { "DEV@Example.com" } else { "dev@example.com" };
             signups.spawn(async move { anon.post(path, request(email)).await.status.as_u16() });
@@ -99,7 +99,7 @@ async fn of_20_signups_of_one_address_at_once_through_both_families_one_is_serve
         for table in ["select count(*) from accounts", "select count(*) from sessions"] {
             assert_eq!(app.count(table).await, 1);
         }
-        assert_eq!(app.count(ORGANIZATIONS).await, 1);
+        assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
     })
     .await;
 }
@@ -130,9 +130,9 @@ async fn what_is_no_address_is_refused_by_name() {
             for email in &wrong {
                 let mut request = request("");
                 request["email"] = email.clone();
-                let answer = app.anon().post(path, request).await;
-                let answer = answer.has_failed(400, "VALIDATION_ERROR");
-                assert_eq!(answer.refused_fields(), ["email"], "{email}");
+                let answer = app.anonymous().post(path, request).await;
+                let answer = answer.assert_error(400, "VALIDATION_ERROR");
+                assert_eq!(answer.invalid_fields(), ["email"], "{email}");
             }
         }
         assert_eq!(app.count("select count(*) from outbox").await, 0);
@@ -143,15 +143,15 @@ async fn what_is_no_address_is_refused_by_name() {
 async fn password(app: &TestApp, password: &str) -> u16 {
     let email = "dev.example@example.com";
     let request = json!({ "email": email, "password": password });
-    let answer = app.anon().post("/auth/signup", request).await;
+    let answer = app.anonymous().post("/auth/signup", request).await;
     if answer.status == 400 {
-        assert_eq!(answer.refused_fields(), ["password"]);
+        assert_eq!(answer.invalid_fields(), ["password"]);
     } else {
         // For the next one.
         let token = text(&answer.body["data"]["token"]);
         let request = json!({ "password": password }).to_string();
         let actor = app.bearer(&token).with("content-type", "application/json");
-        actor.send("DELETE", "/api/user/me", request).await.has_status(200);
+        actor.send("DELETE", "/api/user/me", request).await.assert_status(200);
     }
     answer.status.as_u16()
 }
@@ -191,8 +191,9 @@ async fn what_must_not_be_smuggled_in_is_refused_by_name() {
             request["emailVerified"] = json!(true);
             request["role"] = json!("admin");
             request["plan"] = json!("scale");
-            let answer = app.anon().post(path, request).await.has_failed(400, "VALIDATION_ERROR");
-            let mut fields = answer.refused_fields();
+            let answer =
+                app.anonymous().post(path, request).await.assert_error(400, "VALIDATION_ERROR");
+            let mut fields = answer.invalid_fields();
             fields.sort_unstable();
             assert_eq!(fields, ["emailVerified", "plan", "role"]);
         }
@@ -205,8 +206,8 @@ async fn every_broken_field_is_named_at_once() {
     run(async |app| {
         let request = json!({ "email": "dev", "password": "short", "name": 7 });
         for path in ["/auth/signup", "/api/auth/sign-up/email"] {
-            let answer = app.anon().post(path, request.clone()).await.has_status(400);
-            assert_eq!(answer.refused_fields(), ["email", "password", "name"]);
+            let answer = app.anonymous().post(path, request.clone()).await.assert_status(400);
+            assert_eq!(answer.invalid_fields(), ["email", "password", "name"]);
         }
     })
     .await;
@@ -215,23 +216,23 @@ async fn every_broken_field_is_named_at_once() {
 #[tokio::test]
 async fn a_mode_governs_every_signup() {
     let token = "front-door-token-1";
-    with(&[("SIGNUP_MODE", "gated"), ("SIGNUP_TOKEN", token)])
+    with_settings(&[("SIGNUP_MODE", "gated"), ("SIGNUP_TOKEN", token)])
         .run(async |app| {
             for (path, email) in
                 [("/auth/signup", "a@example.com"), ("/api/auth/sign-up/email", "b@example.com")]
             {
-                let refused = app.anon().post(path, request(email)).await;
-                refused.has_failed(403, "forbidden");
-                let good = app.anon().with("x-signup-token", token);
+                let refused = app.anonymous().post(path, request(email)).await;
+                refused.assert_error(403, "forbidden");
+                let good = app.anonymous().with("x-signup-token", token);
                 assert!(good.post(path, request(email)).await.status.is_success());
             }
         })
         .await;
-    with(&[("SIGNUP_MODE", "closed")])
+    with_settings(&[("SIGNUP_MODE", "closed")])
         .run(async |app| {
             for path in ["/auth/signup", "/api/auth/sign-up/email"] {
-                let refused = app.anon().post(path, request("a@example.com")).await;
-                refused.has_failed(403, "forbidden");
+                let refused = app.anonymous().post(path, request("a@example.com")).await;
+                refused.assert_error(403, "forbidden");
             }
         })
         .await;
@@ -239,10 +240,10 @@ async fn a_mode_governs_every_signup() {
 
 #[tokio::test]
 async fn where_addresses_have_to_be_proven_this_door_names_the_other() {
-    with(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
+    with_settings(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
         .run(async |app| {
-            let answer = app.anon().post("/auth/signup", request("dev@example.com")).await;
-            let answer = answer.has_failed(403, "AUTHORIZATION_ERROR");
+            let answer = app.anonymous().post("/auth/signup", request("dev@example.com")).await;
+            let answer = answer.assert_error(403, "AUTHORIZATION_ERROR");
             assert!(answer.text.contains("/api/auth/sign-up/email"), "{}", answer.text);
             assert_eq!(app.count("select count(*) from accounts").await, 0);
         })

@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Value, json};
 
 use crate::support::app::text;
-use crate::support::{run, with};
+use crate::support::{run, with_settings};
 
 /// `openssl genpkey -algorithm ed25519 -outform DER | base64 -w0`, twice.
 const ED25519: &str = "MC4CAQAwBQYDK2VwBCIEIIgd9QjEpAZu3+7nwitf6u5KbavrYipHROCB9+gCegjq";
@@ -21,7 +21,7 @@ fn part(token: &str, at: usize) -> Value {
 #[tokio::test]
 async fn a_token_names_its_account_and_session_and_lives_a_day() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         assert_eq!(part(&ann.token, 0), json!({ "typ": "JWT", "alg": "HS256", "kid": "j2" }));
         let claims = part(&ann.token, 1);
         assert_eq!(claims["sub"], ann.id);
@@ -30,11 +30,11 @@ async fn a_token_names_its_account_and_session_and_lives_a_day() {
         let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
         assert_eq!(life, 24 * 60 * 60);
         app.clock.advance(TimeDelta::hours(24) - TimeDelta::seconds(1));
-        app.bearer(&ann.token).get("/auth/me").await.has_status(200);
+        app.bearer(&ann.token).get("/auth/me").await.assert_status(200);
         app.clock.advance(TimeDelta::seconds(1));
-        app.bearer(&ann.token).get("/auth/me").await.has_failed(401, "AUTHENTICATION_ERROR");
+        app.bearer(&ann.token).get("/auth/me").await.assert_error(401, "AUTHENTICATION_ERROR");
         let user = app.bearer(&ann.token).get("/api/user/me").await;
-        user.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        user.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
     })
     .await;
 }
@@ -42,7 +42,7 @@ async fn a_token_names_its_account_and_session_and_lives_a_day() {
 #[tokio::test]
 async fn a_token_that_is_not_ours_is_refused_whatever_its_header_says() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let claims = part(&ann.token, 1);
         let attacker = EncodingKey::from_secret(b"a secret of the attacker's own, 32 bytes");
         let jwk = json!({ "kty": "oct", "k": "YSBzZWNyZXQgb2YgdGhlIGF0dGFja2Vy", "alg": "HS256" });
@@ -59,10 +59,10 @@ async fn a_token_that_is_not_ours_is_refused_whatever_its_header_says() {
         ];
         for token in forged {
             let answer = app.bearer(&token).get("/api/user/me").await;
-            answer.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+            answer.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         }
         let huge = format!("{}{}", ann.token, "x".repeat(1024 * 1024));
-        app.bearer(&huge).get("/auth/me").await.has_status(401);
+        app.bearer(&huge).get("/auth/me").await.assert_status(401);
     })
     .await;
 }
@@ -70,14 +70,14 @@ async fn a_token_that_is_not_ours_is_refused_whatever_its_header_says() {
 #[tokio::test]
 async fn with_a_private_key_tokens_are_signed_by_it_and_anybody_can_check_them() {
     let keys = format!("e2:{ED25519},e1:{ANOTHER}");
-    with(&[("JWT_PRIVATE_KEYS", &keys)])
+    with_settings(&[("JWT_PRIVATE_KEYS", &keys)])
         .run(async |app| {
-            let ann = app.sign_up_person("ann@example.com").await;
+            let ann = app.sign_up_account("ann@example.com").await;
             let header = part(&ann.token, 0);
             assert_eq!((&header["alg"], &header["kid"]), (&json!("EdDSA"), &json!("e2")));
-            app.bearer(&ann.token).get("/auth/me").await.has_status(200);
+            app.bearer(&ann.token).get("/auth/me").await.assert_status(200);
 
-            let published = app.anon().get("/.well-known/jwks.json").await.has_status(200);
+            let published = app.anonymous().get("/.well-known/jwks.json").await.assert_status(200);
             let jwks: jsonwebtoken::jwk::JwkSet = serde_json::from_value(published.body).unwrap();
             assert_eq!(jwks.keys.len(), 2);
             let key = DecodingKey::from_jwk(jwks.find("e2").unwrap()).unwrap();
@@ -92,7 +92,7 @@ async fn with_a_private_key_tokens_are_signed_by_it_and_anybody_can_check_them()
             let secret = EncodingKey::from_secret(x.as_str().unwrap().as_bytes());
             let header = Header { kid: Some(public), ..Header::new(Algorithm::HS256) };
             let forged = jsonwebtoken::encode(&header, &part(&ann.token, 1), &secret).unwrap();
-            app.bearer(&forged).get("/auth/me").await.has_status(401);
+            app.bearer(&forged).get("/auth/me").await.assert_status(401);
         })
         .await;
 }
@@ -100,18 +100,18 @@ async fn with_a_private_key_tokens_are_signed_by_it_and_anybody_can_check_them()
 #[tokio::test]
 async fn keys_can_be_rotated_from_a_secret_to_a_private_key_to_the_next() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let first = format!("e1:{ED25519}");
         let both = app.replica_with(&[("JWT_PRIVATE_KEYS", &first)]);
-        both.bearer(&ann.token).get("/auth/me").await.has_status(200);
-        let ben = both.sign_up_person("ben@example.com").await;
+        both.bearer(&ann.token).get("/auth/me").await.assert_status(200);
+        let ben = both.sign_up_account("ben@example.com").await;
         let next = format!("e2:{ANOTHER},e1:{ED25519}");
         let next = both.replica_with(&[("JWT_PRIVATE_KEYS", &next)]);
-        next.bearer(&ben.token).get("/auth/me").await.has_status(200);
+        next.bearer(&ben.token).get("/auth/me").await.assert_status(200);
         // A key that is taken out ends its tokens.
         let gone = format!("e2:{ANOTHER}");
         let gone = both.replica_with(&[("JWT_PRIVATE_KEYS", &gone)]);
-        gone.bearer(&ben.token).get("/auth/me").await.has_status(401);
+        gone.bearer(&ben.token).get("/auth/me").await.assert_status(401);
         for replica in [both, next, gone] {
             replica.app.meter.flush().await.unwrap();
             replica.close();
@@ -123,7 +123,7 @@ async fn keys_can_be_rotated_from_a_secret_to_a_private_key_to_the_next() {
 #[tokio::test]
 async fn without_a_private_key_nothing_is_published() {
     run(async |app| {
-        let published = app.anon().get("/.well-known/jwks.json").await.has_status(200);
+        let published = app.anonymous().get("/.well-known/jwks.json").await.assert_status(200);
         assert_eq!(published.body, json!({ "keys": [] }));
     })
     .await;

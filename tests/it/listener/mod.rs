@@ -6,9 +6,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod room;
+mod body_drain;
+mod connections;
 mod stop;
-mod unread;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use hyper::body::Frame;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use tenantry::http::listener::{Drained, Limits, Stop, serve};
+use tenantry::http::listener::{ConnectionLimits, DrainOutcome, ShutdownSignal, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc};
@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Longer than any test takes: an event that has not come by then will not come.
-const OVERALL: Duration = Duration::from_secs(10);
+const OVERALL_TIMEOUT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
 /// Several times `SHORT`: when it has passed, a limit of `SHORT` would have struck.
 const PAUSE: Duration = Duration::from_millis(400);
@@ -46,7 +46,7 @@ const HELLO: &str = "GET /hello HTTP/1.1\r\nhost: t\r\n\r\n";
 async fn a_request_carries_the_address_of_its_client() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
-    let answer = client.ask("GET /address HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    let answer = client.request("GET /address HTTP/1.1\r\nhost: t\r\n\r\n").await;
     assert_eq!(answer.body, client.0.local_addr().unwrap().to_string());
 }
 
@@ -57,15 +57,15 @@ async fn pipelined_requests_are_answered_in_order() {
     client.send(&HELLO.replace("hello", "address").repeat(2)).await;
     client.send(HELLO).await;
     let address = client.0.local_addr().unwrap().to_string();
-    assert_eq!(client.answer().await.body, address);
-    assert_eq!(client.answer().await.body, address);
-    assert_eq!(client.answer().await.body, "hello");
+    assert_eq!(client.read_response().await.body, address);
+    assert_eq!(client.read_response().await.body, address);
+    assert_eq!(client.read_response().await.body, "hello");
 }
 
 #[tokio::test]
 async fn a_connection_that_never_sends_a_byte_is_closed() {
     let server = Server::start(|limits| limits.first_byte = SHORT).await;
-    assert_eq!(server.connect().await.rest().await, "");
+    assert_eq!(server.connect().await.read_to_end().await, "");
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_head_sent_a_byte_at_a_time_is_closed() {
 async fn a_later_head_sent_a_byte_at_a_time_is_closed() {
     let server = Server::start(|limits| limits.headers = PAUSE).await;
     let mut client = server.connect().await;
-    assert_eq!(client.ask(HELLO).await.status, 200);
+    assert_eq!(client.request(HELLO).await.status, 200);
     client.trickle().await;
 }
 
@@ -87,8 +87,8 @@ async fn a_head_over_the_size_limit_is_refused_before_it_ends() {
     let server = Server::start(|limits| limits.header_bytes = 1024).await;
     let mut client = server.connect().await;
     client.send(&format!("GET /hello HTTP/1.1\r\nhost: t\r\nfiller: {}", "x".repeat(1024))).await;
-    assert_eq!(client.answer().await.status, 431);
-    assert_eq!(client.rest().await, "");
+    assert_eq!(client.read_response().await.status, 431);
+    assert_eq!(client.read_to_end().await, "");
 }
 
 #[tokio::test]
@@ -96,17 +96,17 @@ async fn a_complete_head_over_the_size_limit_is_refused() {
     let server = Server::start(|limits| limits.header_bytes = 1024).await;
     let mut client = server.connect().await;
     let filler = "x".repeat(1024);
-    let answer = client.ask(&format!("GET /hello HTTP/1.1\r\nfiller: {filler}\r\n\r\n")).await;
+    let answer = client.request(&format!("GET /hello HTTP/1.1\r\nfiller: {filler}\r\n\r\n")).await;
     assert_eq!(answer.status, 431);
-    assert_eq!(client.rest().await, "");
+    assert_eq!(client.read_to_end().await, "");
 }
 
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
     let server = Server::start(|limits| limits.idle = SHORT).await;
     let mut client = server.connect().await;
-    assert_eq!(client.ask(HELLO).await.status, 200);
-    assert_eq!(client.rest().await, "");
+    assert_eq!(client.request(HELLO).await.status, 200);
+    assert_eq!(client.read_to_end().await, "");
 }
 
 #[tokio::test]
@@ -117,42 +117,42 @@ async fn an_idle_connection_outlives_the_deadlines_for_a_head() {
     })
     .await;
     let mut client = server.connect().await;
-    assert_eq!(client.ask(HELLO).await.status, 200);
+    assert_eq!(client.request(HELLO).await.status, 200);
     client.stays_silent().await;
-    assert_eq!(client.ask(HELLO).await.status, 200);
+    assert_eq!(client.request(HELLO).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_slow_handler_is_waited_for() {
-    let server = Server::start(impatient).await;
+    let server = Server::start(short_timeouts).await;
     let mut client = server.connect().await;
     client.send("GET /slow HTTP/1.1\r\nhost: t\r\n\r\n").await;
     client.stays_silent().await;
     server.release.notify_one();
-    assert_eq!(client.answer().await.body, "slow");
+    assert_eq!(client.read_response().await.body, "slow");
 }
 
 #[tokio::test]
 async fn a_slow_request_body_is_left_to_its_handler() {
-    let server = Server::start(impatient).await;
+    let server = Server::start(short_timeouts).await;
     let mut client = server.connect().await;
     client.send("POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\nbo").await;
     client.stays_silent().await;
-    assert_eq!(client.ask("dy").await.body, "body");
+    assert_eq!(client.request("dy").await.body, "body");
 }
 
 #[tokio::test]
 async fn an_answer_that_pauses_between_its_parts_arrives_whole() {
-    let mut server = Server::start(impatient).await;
+    let mut server = Server::start(short_timeouts).await;
     let mut client = server.connect().await;
     client.send("GET /parts HTTP/1.0\r\n\r\n").await;
-    let parts = within(server.parts.recv()).await.unwrap();
+    let parts = with_timeout(server.parts.recv()).await.unwrap();
     parts.send(Bytes::from("first ")).unwrap();
-    client.until("first ").await;
+    client.read_until("first ").await;
     client.stays_silent().await;
     parts.send(Bytes::from("second")).unwrap();
     drop(parts);
-    assert_eq!(client.rest().await, "second");
+    assert_eq!(client.read_to_end().await, "second");
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_client_that_stops_reading_is_cut() {
     deaf.send("GET /flood HTTP/1.1\r\nhost: t\r\n\r\n").await;
     // Not reading is the point here, so there is nothing to await.
     tokio::time::sleep(PAUSE).await;
-    assert!(deaf.rest().await.len() < FLOOD);
+    assert!(deaf.read_to_end().await.len() < FLOOD);
 }
 
 #[tokio::test]
@@ -172,8 +172,8 @@ async fn a_client_is_not_idle_while_it_still_has_to_read() {
     slow.send("GET /flood HTTP/1.1\r\nhost: t\r\n\r\n").await;
     // Not reading is the point here, so there is nothing to await.
     tokio::time::sleep(PAUSE).await;
-    assert_eq!(slow.answer().await.body.len(), FLOOD);
-    assert_eq!(slow.rest().await, "");
+    assert_eq!(slow.read_response().await.body.len(), FLOOD);
+    assert_eq!(slow.read_to_end().await, "");
 }
 
 #[tokio::test]
@@ -182,35 +182,35 @@ async fn the_gauge_counts_open_connections() {
     let _recording = metrics::set_default_local_recorder(&gauge);
     let mut server = Server::start(|limits| limits.drain = SHORT).await;
     let mut first = server.connect().await;
-    assert_eq!(first.ask(HELLO).await.status, 200);
+    assert_eq!(first.request(HELLO).await.status, 200);
     assert!(gauge.reads(1.0));
     let mut second = server.connect().await;
     second.send("GET /slow HTTP/1.1\r\nhost: t\r\n\r\n").await;
-    within(server.entered.notified()).await;
+    with_timeout(server.entered.notified()).await;
     assert!(gauge.reads(2.0));
 
     server.stop.close.cancel();
-    assert_eq!(server.drained().await, Drained::Forced { connections: 1 });
+    assert_eq!(server.drained().await, DrainOutcome::Forced { connections: 1 });
     assert!(gauge.reads(0.0));
 }
 
 /// Limits that would strike in any pause, were it the client's turn.
-fn impatient(limits: &mut Limits) {
+fn short_timeouts(limits: &mut ConnectionLimits) {
     limits.first_byte = SHORT;
     limits.headers = SHORT;
     limits.idle = SHORT;
     limits.stall = SHORT;
 }
 
-async fn within<T>(event: impl Future<Output = T>) -> T {
-    timeout(OVERALL, event).await.unwrap()
+async fn with_timeout<T>(event: impl Future<Output = T>) -> T {
+    timeout(OVERALL_TIMEOUT, event).await.unwrap()
 }
 
 /// A listener under test, and the levers of its handlers.
 struct Server {
     address: SocketAddr,
-    stop: Stop,
-    serving: JoinHandle<Drained>,
+    stop: ShutdownSignal,
+    serving: JoinHandle<DrainOutcome>,
     /// `/slow` has begun.
     entered: Arc<Notify>,
     /// Lets `/slow` answer.
@@ -221,15 +221,15 @@ struct Server {
 
 impl Server {
     /// With limits that no test reaches, but for those it shortens.
-    async fn start(shorten: impl FnOnce(&mut Limits)) -> Self {
+    async fn start(shorten: impl FnOnce(&mut ConnectionLimits)) -> Self {
         let far = Duration::from_hours(1);
-        let mut limits = Limits {
+        let mut limits = ConnectionLimits {
             first_byte: far,
             headers: far,
             idle: far,
             stall: far,
             drain: far,
-            ..Limits::default()
+            ..ConnectionLimits::default()
         };
         shorten(&mut limits);
         let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -237,7 +237,7 @@ impl Server {
         let router = router(Arc::clone(&entered), Arc::clone(&release), hand_out);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let stop = Stop::default();
+        let stop = ShutdownSignal::default();
         let serving = tokio::spawn(serve(listener, router, limits, stop.clone()));
         Self { address, stop, serving, entered, release, parts }
     }
@@ -246,23 +246,23 @@ impl Server {
     async fn connect_from(&self, address: [u8; 4]) -> Client {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((address, 0))).unwrap();
-        Client(within(socket.connect(self.address)).await.unwrap())
+        Client(with_timeout(socket.connect(self.address)).await.unwrap())
     }
 
     async fn connect(&self) -> Client {
-        Client(within(TcpStream::connect(self.address)).await.unwrap())
+        Client(with_timeout(TcpStream::connect(self.address)).await.unwrap())
     }
 
     /// Whatever was sent before has been read: the sockets are served in the order of events.
-    async fn has_caught_up(&self) {
+    async fn wait_until_processed(&self) {
         let mut bystander = self.connect().await;
         for _ in 0..2 {
-            assert_eq!(bystander.ask(HELLO).await.status, 200);
+            assert_eq!(bystander.request(HELLO).await.status, 200);
         }
     }
 
-    async fn drained(&mut self) -> Drained {
-        within(&mut self.serving).await.unwrap()
+    async fn drained(&mut self) -> DrainOutcome {
+        with_timeout(&mut self.serving).await.unwrap()
     }
 }
 
@@ -279,7 +279,7 @@ fn router(
     let parts = || async move {
         let (sender, receiver) = mpsc::unbounded_channel();
         hand_out.send(sender).unwrap();
-        Body::new(Parts(receiver))
+        Body::new(ChannelBody(receiver))
     };
     Router::new()
         .route("/hello", get(|| async { "hello" }))
@@ -294,9 +294,9 @@ fn router(
 type Peer = ConnectInfo<SocketAddr>;
 
 /// An answer's body that arrives as the test sends it.
-struct Parts(mpsc::UnboundedReceiver<Bytes>);
+struct ChannelBody(mpsc::UnboundedReceiver<Bytes>);
 
-impl hyper::body::Body for Parts {
+impl hyper::body::Body for ChannelBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -311,7 +311,7 @@ impl hyper::body::Body for Parts {
 /// A client that speaks only as much HTTP as the test wants it to.
 struct Client(TcpStream);
 
-struct Answer {
+struct RawResponse {
     status: u16,
     head: String,
     body: String,
@@ -319,36 +319,36 @@ struct Answer {
 
 impl Client {
     async fn send(&mut self, text: &str) {
-        within(self.0.write_all(text.as_bytes())).await.unwrap();
+        with_timeout(self.0.write_all(text.as_bytes())).await.unwrap();
     }
 
-    async fn ask(&mut self, request: &str) -> Answer {
+    async fn request(&mut self, request: &str) -> RawResponse {
         self.send(request).await;
-        self.answer().await
+        self.read_response().await
     }
 
     /// Reads one answer of known length and nothing after it.
-    async fn answer(&mut self) -> Answer {
-        let head = self.until("\r\n\r\n").await;
+    async fn read_response(&mut self) -> RawResponse {
+        let head = self.read_until("\r\n\r\n").await;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         let mut body = vec![0; length.parse().unwrap()];
-        within(self.0.read_exact(&mut body)).await.unwrap();
-        Answer { status, head, body: String::from_utf8(body).unwrap() }
+        with_timeout(self.0.read_exact(&mut body)).await.unwrap();
+        RawResponse { status, head, body: String::from_utf8(body).unwrap() }
     }
 
-    async fn until(&mut self, end: &str) -> String {
+    async fn read_until(&mut self, end: &str) -> String {
         let mut text = String::new();
         while !text.ends_with(end) {
-            text.push(char::from(within(self.0.read_u8()).await.unwrap()));
+            text.push(char::from(with_timeout(self.0.read_u8()).await.unwrap()));
         }
         text
     }
 
     /// Everything up to the end of the connection, be it orderly or a reset.
-    async fn rest(&mut self) -> String {
+    async fn read_to_end(&mut self) -> String {
         let mut bytes = Vec::new();
-        let _end = within(self.0.read_to_end(&mut bytes)).await;
+        let _end = with_timeout(self.0.read_to_end(&mut bytes)).await;
         String::from_utf8(bytes).unwrap()
     }
 
@@ -361,7 +361,7 @@ impl Client {
     /// Sends a head without end, slowly, until the server has had enough.
     async fn trickle(&mut self) {
         self.send("GET /hello HTTP/1.1\r\nfiller: ").await;
-        within(async {
+        with_timeout(async {
             while timeout(PAUSE / 20, self.0.read_u8()).await.is_err() {
                 // A failure to write is the end too; the read will tell.
                 let _gone = self.0.write_all(b"x").await;

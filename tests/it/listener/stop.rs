@@ -3,78 +3,78 @@
 
 use std::io::{Read, Write};
 
-use tenantry::http::listener::Drained;
+use tenantry::http::listener::DrainOutcome;
 use tokio::net::TcpStream;
 
-use super::{HELLO, PAUSE, SHORT, Server, within};
+use super::{HELLO, PAUSE, SHORT, Server, with_timeout};
 
 #[tokio::test]
 async fn from_the_announcement_of_a_stop_on_every_answer_says_close_and_connections_are_accepted() {
     let mut server = Server::start(|_| {}).await;
     let mut before = server.connect().await;
-    assert!(!before.ask(HELLO).await.head.contains("connection: close"));
+    assert!(!before.request(HELLO).await.head.contains("connection: close"));
     server.stop.announce.cancel();
     before.stays_silent().await;
     for mut client in [before, server.connect().await] {
-        let answer = client.ask(HELLO).await;
+        let answer = client.request(HELLO).await;
         assert_eq!(answer.status, 200);
         assert!(answer.head.contains("connection: close"), "{}", answer.head);
-        assert_eq!(client.rest().await, "");
+        assert_eq!(client.read_to_end().await, "");
     }
     server.stop.close.cancel();
-    assert_eq!(server.drained().await, Drained::Clean);
+    assert_eq!(server.drained().await, DrainOutcome::Clean);
 }
 
 #[tokio::test]
 async fn after_an_announced_stop_an_idle_connection_is_closed_by_its_next_answer() {
     let mut server = Server::start(|_| {}).await;
     let (mut idle, mut silent) = (server.connect().await, server.connect().await);
-    assert_eq!(idle.ask(HELLO).await.status, 200);
+    assert_eq!(idle.request(HELLO).await.status, 200);
     server.stop.announce.cancel();
     server.stop.close.cancel();
     idle.stays_silent().await;
     silent.stays_silent().await;
     assert!(TcpStream::connect(server.address).await.is_err());
     for mut client in [idle, silent] {
-        let answer = client.ask(HELLO).await;
+        let answer = client.request(HELLO).await;
         assert_eq!(answer.status, 200);
         assert!(answer.head.contains("connection: close"), "{}", answer.head);
-        assert_eq!(client.rest().await, "");
+        assert_eq!(client.read_to_end().await, "");
     }
-    assert_eq!(server.drained().await, Drained::Clean);
+    assert_eq!(server.drained().await, DrainOutcome::Clean);
 }
 
 #[tokio::test]
 async fn after_an_announced_stop_an_unused_connection_is_closed_when_its_keep_alive_ends() {
     let mut server = Server::start(|limits| limits.idle = PAUSE).await;
     let mut idle = server.connect().await;
-    assert_eq!(idle.ask(HELLO).await.status, 200);
+    assert_eq!(idle.request(HELLO).await.status, 200);
     server.stop.announce.cancel();
     server.stop.close.cancel();
-    assert_eq!(idle.rest().await, "");
-    assert_eq!(server.drained().await, Drained::Clean);
+    assert_eq!(idle.read_to_end().await, "");
+    assert_eq!(server.drained().await, DrainOutcome::Clean);
 }
 
 #[tokio::test]
 async fn an_idle_connection_that_outlasts_the_drain_is_no_request_that_was_cut_off() {
     let mut server = Server::start(|limits| limits.drain = SHORT).await;
     let mut idle = server.connect().await;
-    assert_eq!(idle.ask(HELLO).await.status, 200);
+    assert_eq!(idle.request(HELLO).await.status, 200);
     server.stop.announce.cancel();
     server.stop.close.cancel();
-    assert_eq!(server.drained().await, Drained::Clean);
-    assert_eq!(idle.rest().await, "");
+    assert_eq!(server.drained().await, DrainOutcome::Clean);
+    assert_eq!(idle.read_to_end().await, "");
 }
 
 /// The tests run on one thread, so nothing is accepted before they wait for something.
 #[tokio::test]
 async fn a_request_on_a_connection_that_nobody_has_accepted_yet_is_answered() {
     let mut server = Server::start(|_| {}).await;
-    server.has_caught_up().await;
+    server.wait_until_processed().await;
     let mut client = std::net::TcpStream::connect(server.address).unwrap();
     client.write_all(HELLO.as_bytes()).unwrap();
     server.stop.close.cancel();
-    assert_eq!(server.drained().await, Drained::Clean);
+    assert_eq!(server.drained().await, DrainOutcome::Clean);
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -86,21 +86,21 @@ async fn a_stop_closes_idle_connections_at_once_and_lets_requests_finish() {
     let mut silent = server.connect().await;
     let mut idle = server.connect().await;
     let mut busy = server.connect().await;
-    assert_eq!(idle.ask(HELLO).await.status, 200);
+    assert_eq!(idle.request(HELLO).await.status, 200);
     busy.send("GET /slow HTTP/1.1\r\nhost: t\r\n\r\n").await;
-    within(server.entered.notified()).await;
+    with_timeout(server.entered.notified()).await;
 
     server.stop.close.cancel();
-    assert_eq!(silent.rest().await, "");
-    assert_eq!(idle.rest().await, "");
+    assert_eq!(silent.read_to_end().await, "");
+    assert_eq!(idle.read_to_end().await, "");
     assert!(!server.serving.is_finished());
 
     server.release.notify_one();
-    let answer = busy.answer().await;
+    let answer = busy.read_response().await;
     assert_eq!(answer.body, "slow");
     assert!(answer.head.contains("connection: close"));
-    assert_eq!(busy.rest().await, "");
-    assert_eq!(server.drained().await, Drained::Clean);
+    assert_eq!(busy.read_to_end().await, "");
+    assert_eq!(server.drained().await, DrainOutcome::Clean);
     assert!(TcpStream::connect(server.address).await.is_err());
 }
 
@@ -108,17 +108,17 @@ async fn a_stop_closes_idle_connections_at_once_and_lets_requests_finish() {
 async fn a_request_begun_before_the_stop_is_answered() {
     let mut server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
-    assert_eq!(client.ask(HELLO).await.status, 200);
+    assert_eq!(client.request(HELLO).await.status, 200);
     let (start, end) = HELLO.split_at(9);
     client.send(start).await;
-    server.has_caught_up().await;
+    server.wait_until_processed().await;
 
     server.stop.close.cancel();
     client.stays_silent().await;
-    let answer = client.ask(end).await;
+    let answer = client.request(end).await;
     assert_eq!(answer.status, 200);
     assert!(answer.head.contains("connection: close"));
-    assert_eq!(server.drained().await, Drained::Clean);
+    assert_eq!(server.drained().await, DrainOutcome::Clean);
 }
 
 #[tokio::test]
@@ -128,17 +128,17 @@ async fn half_open_requests_are_cut_at_the_drain_deadline_and_counted() {
     half_head.send("GET /hello HT").await;
     let mut half_body = server.connect().await;
     half_body.send("POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\nbo").await;
-    server.has_caught_up().await;
+    server.wait_until_processed().await;
 
     server.stop.close.cancel();
-    assert_eq!(server.drained().await, Drained::Forced { connections: 2 });
-    assert_eq!(half_head.rest().await, "");
-    assert_eq!(half_body.rest().await, "");
+    assert_eq!(server.drained().await, DrainOutcome::Forced { connections: 2 });
+    assert_eq!(half_head.read_to_end().await, "");
+    assert_eq!(half_body.read_to_end().await, "");
 }
 
 #[tokio::test]
 async fn a_stop_without_connections_is_clean() {
     let mut server = Server::start(|_| {}).await;
     server.stop.close.cancel();
-    assert_eq!(server.drained().await, Drained::Clean);
+    assert_eq!(server.drained().await, DrainOutcome::Clean);
 }

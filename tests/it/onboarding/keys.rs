@@ -3,22 +3,22 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tenantry::domain::keys::{KeySpec, create};
-use tenantry::model::caller::{Caller, Holder};
+use tenantry::model::caller::{Caller, CredentialStatus};
 
-use crate::support::app::SignedUp;
+use crate::support::app::CreatedKey;
 use crate::support::{TestApp, run};
 
 async fn listed(app: &TestApp, key: &str, query: &str) -> Vec<Value> {
-    let answer = app.key(key).get(&format!("/me/api-keys{query}")).await.has_status(200);
+    let answer = app.key(key).get(&format!("/me/api-keys{query}")).await.assert_status(200);
     answer.body.as_array().unwrap().clone()
 }
 
 async fn revoke(app: &TestApp, key: &str, id: &str, status: u16) {
-    app.key(key).delete(&format!("/me/api-keys/{id}")).await.has_status(status);
+    app.key(key).delete(&format!("/me/api-keys/{id}")).await.assert_status(status);
 }
 
 /// A key of the same organization that ends an hour from now.
-async fn expiring(app: &TestApp, acme: &SignedUp) -> SignedUp {
+async fn expiring(app: &TestApp, acme: &CreatedKey) -> CreatedKey {
     app.mint(&acme.api_key, json!({ "expires_at": "2036-05-08T11:00:00Z" })).await
 }
 
@@ -53,8 +53,8 @@ async fn a_parameter_that_is_no_boolean_is_refused_by_name() {
         let acme = app.sign_up().await;
         for query in ["include_revoked=maybe", "include_revoked=true&include_revoked=false"] {
             let answer = app.key(&acme.api_key).get(&format!("/me/api-keys?{query}")).await;
-            let answer = answer.has_failed(422, "validation_error");
-            assert_eq!(answer.refused_fields(), ["include_revoked"]);
+            let answer = answer.assert_error(422, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["include_revoked"]);
         }
     })
     .await;
@@ -65,7 +65,7 @@ async fn listing_needs_the_scope_and_the_refusal_names_it() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
-        let answer = app.key(&ci.api_key).get("/me/api-keys").await.has_failed(403, "forbidden");
+        let answer = app.key(&ci.api_key).get("/me/api-keys").await.assert_error(403, "forbidden");
         assert_eq!(answer.body["details"]["missing_scopes"], json!(["api-keys:read"]));
     })
     .await;
@@ -79,10 +79,10 @@ async fn a_minted_key_works_and_is_what_was_asked_for() {
             "name": "ci", "scopes": ["api-keys:*", "trademarks:read"],
             "expires_at": "2036-06-01T02:00:00+02:00",
         });
-        let answer = app.key(&acme.api_key).post("/me/api-keys", request).await.has_status(201);
+        let answer = app.key(&acme.api_key).post("/me/api-keys", request).await.assert_status(201);
         insta::assert_json_snapshot!(answer.body);
-        let ci = SignedUp::from(&answer.body);
-        app.key(&ci.api_key).get("/me/api-keys").await.has_status(200);
+        let ci = CreatedKey::from(&answer.body);
+        app.key(&ci.api_key).get("/me/api-keys").await.assert_status(200);
     })
     .await;
 }
@@ -93,7 +93,7 @@ async fn a_key_minted_without_wishes_may_what_its_maker_may() {
         let acme = app.sign_up().await;
         let part = json!({ "scopes": ["api-keys:write", "usage:read"] });
         let ci = app.mint(&acme.api_key, part).await;
-        let answer = app.key(&ci.api_key).send("POST", "/me/api-keys", "").await.has_status(201);
+        let answer = app.key(&ci.api_key).send("POST", "/me/api-keys", "").await.assert_status(201);
         assert_eq!(answer.body["key"]["scopes"], json!(["api-keys:write", "usage:read"]));
         assert_eq!(answer.body["key"]["name"], Value::Null);
     })
@@ -106,7 +106,7 @@ async fn minting_needs_the_scope() {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["api-keys:read"] })).await;
         let answer = app.key(&ci.api_key).post("/me/api-keys", json!({})).await;
-        let answer = answer.has_failed(403, "forbidden");
+        let answer = answer.assert_error(403, "forbidden");
         assert_eq!(answer.body["details"]["missing_scopes"], json!(["api-keys:write"]));
     })
     .await;
@@ -120,7 +120,7 @@ async fn a_key_mints_nothing_beyond_its_own_scopes() {
         for scopes in [json!(["*"]), json!(["api-keys:*"]), json!(["projects:read"])] {
             let answer =
                 app.key(&ci.api_key).post("/me/api-keys", json!({ "scopes": scopes })).await;
-            let answer = answer.has_failed(403, "forbidden");
+            let answer = answer.assert_error(403, "forbidden");
             assert_eq!(answer.body["details"]["missing_scopes"], scopes);
         }
         app.mint(&ci.api_key, json!({ "scopes": ["api-keys:write"] })).await;
@@ -135,7 +135,7 @@ async fn a_key_mints_nothing_that_outlives_it() {
         let brief = expiring(app, &acme).await;
         for request in [json!({}), json!({ "expires_at": "2036-05-08T11:00:00.001Z" })] {
             let answer = app.key(&brief.api_key).post("/me/api-keys", request).await;
-            answer.has_failed(403, "forbidden");
+            answer.assert_error(403, "forbidden");
         }
         app.mint(&brief.api_key, json!({ "expires_at": "2036-05-08T11:00:00Z" })).await;
     })
@@ -149,7 +149,7 @@ async fn a_name_is_unique_among_live_keys_and_free_again_after_them() {
         let named = json!({ "name": "ci" });
         let first = app.mint(&acme.api_key, named.clone()).await;
         let again = app.key(&acme.api_key).post("/me/api-keys", named.clone()).await;
-        again.has_failed(409, "conflict");
+        again.assert_error(409, "conflict");
         app.mint(&other.api_key, named.clone()).await;
 
         revoke(app, &acme.api_key, &first.key_id, 204).await;
@@ -190,8 +190,8 @@ async fn every_broken_field_of_a_key_to_be_is_named_at_once() {
             "expires_ad": 1,
         });
         let answer = app.key(&acme.api_key).post("/me/api-keys", request).await;
-        let answer = answer.has_failed(422, "validation_error");
-        assert_eq!(answer.refused_fields(), ["name", "scopes", "expires_at", "expires_ad"]);
+        let answer = answer.assert_error(422, "validation_error");
+        assert_eq!(answer.invalid_fields(), ["name", "scopes", "expires_at", "expires_ad"]);
         let told = answer.body["details"]["issues"][1]["message"].as_str().unwrap();
         assert!(told.contains("trademarks:read") && told.contains("projects:*"), "{told}");
     })
@@ -223,8 +223,8 @@ async fn what_is_no_list_of_known_scopes_or_no_future_time_is_refused() {
         ];
         for (field, value) in wrong {
             let answer = app.key(&acme.api_key).post("/me/api-keys", json!({ field: value })).await;
-            let answer = answer.has_failed(422, "validation_error");
-            assert_eq!(answer.refused_fields(), [field], "{value}");
+            let answer = answer.assert_error(422, "validation_error");
+            assert_eq!(answer.invalid_fields(), [field], "{value}");
         }
         assert_eq!(app.count("select count(*) from api_keys").await, 1);
     })
@@ -236,9 +236,9 @@ async fn a_revoked_key_is_refused_from_then_on() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({})).await;
-        app.key(&ci.api_key).get("/me").await.has_status(200);
+        app.key(&ci.api_key).get("/me").await.assert_status(200);
         revoke(app, &acme.api_key, &ci.key_id, 204).await;
-        app.key(&ci.api_key).get("/me").await.has_failed(401, "unauthorized");
+        app.key(&ci.api_key).get("/me").await.assert_error(401, "unauthorized");
         revoke(app, &acme.api_key, &ci.key_id, 204).await;
         let told = "select count(*) from audit_events where event_type = 'api_key.revoked'";
         assert_eq!(app.count(told).await, 1);
@@ -253,8 +253,8 @@ async fn any_key_may_revoke_itself_and_without_the_scope_no_other() {
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         revoke(app, &ci.api_key, &acme.key_id, 403).await;
         revoke(app, &ci.api_key, &ci.key_id, 204).await;
-        app.key(&ci.api_key).get("/me").await.has_failed(401, "unauthorized");
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.key(&ci.api_key).get("/me").await.assert_error(401, "unauthorized");
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
     })
     .await;
 }
@@ -267,7 +267,7 @@ async fn a_key_revokes_nothing_beyond_its_own_scopes_or_expiry() {
         revoke(app, &manager.api_key, &acme.key_id, 403).await;
         let brief = expiring(app, &acme).await;
         revoke(app, &brief.api_key, &acme.key_id, 403).await;
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
     })
     .await;
 }
@@ -278,16 +278,16 @@ async fn a_foreign_key_looks_as_if_it_did_not_exist() {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let actor = app.key(&acme.api_key);
         let never = actor.delete("/me/api-keys/key_0000000000000000000000").await;
-        let never = never.has_failed(404, "not_found").body_without_request();
+        let never = never.assert_error(404, "not_found").body_without_request();
         let seat = acme.user_id.as_str();
         for id in [other.key_id.as_str(), seat, "key_", "sess_0000000000000000000000", "\0", "é"] {
             let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
             let answer = actor.delete(&format!("/me/api-keys/{id}")).await;
-            assert_eq!(answer.has_failed(404, "not_found").body_without_request(), never);
+            assert_eq!(answer.assert_error(404, "not_found").body_without_request(), never);
         }
         let unreadable = actor.delete("/me/api-keys/%ff").await;
-        unreadable.has_failed(404, "not_found");
-        app.key(&other.api_key).get("/me").await.has_status(200);
+        unreadable.assert_error(404, "not_found");
+        app.key(&other.api_key).get("/me").await.assert_status(200);
     })
     .await;
 }
@@ -300,13 +300,15 @@ async fn a_key_revoked_a_moment_ago_mints_nothing() {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({})).await;
         let digests = app.app.peppers.candidates(&ci.api_key);
-        let question = tenantry::app::key_lookup::OfCredential::Key(digests);
-        let Some(Holder::Good(holder)) = app.app.key_lookup.ask(question).await.unwrap() else {
+        let question = tenantry::app::credential_lookup::CredentialQuery::Key(digests);
+        let Some(CredentialStatus::Valid(holder)) =
+            app.app.credential_lookup.find(question).await.unwrap()
+        else {
             panic!("a good key has no holder")
         };
         let caller = holder.caller.unwrap();
         revoke(app, &acme.api_key, &ci.key_id, 204).await;
-        let trail = tenantry::model::audit::Trail {
+        let audit = tenantry::model::audit::AuditContext {
             method: "POST".to_owned(),
             path: "/me/api-keys".to_owned(),
             status: None,
@@ -317,13 +319,13 @@ async fn a_key_revoked_a_moment_ago_mints_nothing() {
         };
         let minted = app.app.db.transaction(async |tx| {
             let spec = |caller: &Caller| KeySpec::plain(None, caller.scopes.clone(), None);
-            create(&app.app, tx, &caller, spec, &trail).await
+            create(&app.app, tx, &caller, spec, &audit).await
         });
         let minted = minted.await;
         let Err(error) = minted else { panic!("a revoked key minted") };
         assert_eq!(
             *error.kind(),
-            tenantry::error::Kind::Unauthenticated(tenantry::error::Proof::Key)
+            tenantry::error::ErrorKind::Unauthenticated(tenantry::error::AuthFailure::InvalidKey)
         );
         assert_eq!(app.count("select count(*) from api_keys").await, 2);
     })

@@ -12,7 +12,7 @@ async fn a_key_an_access_token_and_a_key_as_bearer_all_answer() {
         let acme = app.sign_up().await;
         let (token, _) = app.exchange(&acme.api_key).await;
         for actor in [app.key(&acme.api_key), app.bearer(&acme.api_key), app.bearer(&token)] {
-            let answer = actor.get("/me").await.has_status(200);
+            let answer = actor.get("/me").await.assert_status(200);
             assert_eq!(answer.body["org_id"], acme.org_id);
             assert_eq!(answer.body["user_id"], acme.user_id);
             assert_eq!(answer.body["api_keys"][0]["id"], acme.key_id);
@@ -31,8 +31,8 @@ async fn the_live_keys_of_the_organization_are_listed_newest_first() {
             ids.insert(0, app.mint(&acme.api_key, json!({})).await.key_id);
         }
         let gone = ids.remove(1);
-        app.key(&acme.api_key).delete(&format!("/me/api-keys/{gone}")).await.has_status(204);
-        let body = app.key(&acme.api_key).get("/me").await.has_status(200).body;
+        app.key(&acme.api_key).delete(&format!("/me/api-keys/{gone}")).await.assert_status(204);
+        let body = app.key(&acme.api_key).get("/me").await.assert_status(200).body;
         let keys = body["api_keys"].as_array().unwrap().iter();
         assert_eq!(keys.map(|key| text(&key["id"])).collect::<Vec<_>>(), ids);
         assert!(!ids.contains(&other.key_id));
@@ -47,7 +47,7 @@ async fn without_the_scope_a_key_sees_only_itself() {
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         let (token, _) = app.exchange(&ci.api_key).await;
         for actor in [app.key(&ci.api_key), app.bearer(&token)] {
-            let body = actor.get("/me").await.has_status(200).body;
+            let body = actor.get("/me").await.assert_status(200).body;
             let keys = body["api_keys"].as_array().unwrap();
             assert_eq!(keys.len(), 1);
             assert_eq!(keys[0]["id"], ci.key_id);
@@ -63,7 +63,7 @@ async fn what_is_no_good_key_gets_one_and_the_same_401() {
         let revoked = app.mint(&acme.api_key, json!({})).await;
         let expired = app.mint(&acme.api_key, json!({ "name": "expired" })).await;
         let path = format!("/me/api-keys/{}", revoked.key_id);
-        app.key(&acme.api_key).delete(&path).await.has_status(204);
+        app.key(&acme.api_key).delete(&path).await.assert_status(204);
         app.execute("update api_keys set expires_at = now() where name = 'expired'").await;
 
         let key = acme.api_key.as_str();
@@ -81,18 +81,18 @@ async fn what_is_no_good_key_gets_one_and_the_same_401() {
             "garbage".to_owned(),
         ];
         bad.push(bad[0].repeat(100));
-        let expected = app.key("x").get("/me").await.has_failed(401, "unauthorized");
+        let expected = app.key("x").get("/me").await.assert_error(401, "unauthorized");
         assert_eq!(expected.header("www-authenticate"), r#"Bearer realm="tenantry""#);
         for key in bad {
             for actor in [app.key(&key), app.bearer(&key)] {
-                let answer = actor.get("/me").await.has_failed(401, "unauthorized");
+                let answer = actor.get("/me").await.assert_error(401, "unauthorized");
                 assert_eq!(answer.body_without_request(), expected.body_without_request());
             }
         }
         // What can not even be read as a key is refused in other words: nothing is learned by them.
         for key in ["", "é"] {
             for actor in [app.key(key), app.bearer(key)] {
-                actor.get("/me").await.has_failed(401, "unauthorized");
+                actor.get("/me").await.assert_error(401, "unauthorized");
             }
         }
     })
@@ -106,13 +106,13 @@ async fn garbage_never_reaches_the_database() {
         // Without a database, a question that is asked is a 503.
         app.close();
         let key = acme.api_key.as_str();
-        app.key(key).get("/me").await.has_failed(503, "service_unavailable");
+        app.key(key).get("/me").await.assert_error(503, "service_unavailable");
         let (mut short, mut wrong) = (key.to_owned(), key.to_owned());
         short.pop();
         wrong.replace_range(10..11, if &key[10..11] == "a" { "b" } else { "a" });
         for garbage in [short, wrong, key.to_uppercase(), "a.b.c".to_owned(), "garbage".to_owned()]
         {
-            app.bearer(&garbage).get("/me").await.has_failed(401, "unauthorized");
+            app.bearer(&garbage).get("/me").await.assert_error(401, "unauthorized");
         }
     })
     .await;
@@ -124,12 +124,12 @@ async fn two_credentials_at_once_are_refused_and_one_sent_twice_is_not() {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let both =
             app.key(&acme.api_key).with("authorization", &format!("Bearer {}", other.api_key));
-        both.get("/me").await.has_failed(400, "malformed");
+        both.get("/me").await.assert_error(400, "malformed");
         let twice = app.bearer(&acme.api_key).with("authorization", "Bearer x");
-        twice.get("/me").await.has_failed(400, "malformed");
+        twice.get("/me").await.assert_error(400, "malformed");
         let same =
             app.key(&acme.api_key).with("authorization", &format!("bearer {}", acme.api_key));
-        same.get("/me").await.has_status(200);
+        same.get("/me").await.assert_status(200);
     })
     .await;
 }
@@ -139,7 +139,7 @@ async fn a_key_in_the_url_is_never_read() {
     run(async |app| {
         let acme = app.sign_up().await;
         let path = format!("/me?api_key={0}&x-api-key={0}&access_token={0}", acme.api_key);
-        app.anon().get(&path).await.has_failed(401, "unauthorized");
+        app.anonymous().get(&path).await.assert_error(401, "unauthorized");
     })
     .await;
 }

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use crate::support::app::ORGANIZATIONS;
-use crate::support::{TestApp, run, with};
+use crate::support::app::COUNT_ORGANIZATIONS;
+use crate::support::{TestApp, run, with_settings};
 
 #[tokio::test]
 async fn a_stranger_gets_an_organization_a_seat_and_a_key_that_may_do_everything() {
     run(async |app| {
-        let answer = app.anon().post("/signup", json!({ "name": "acme corp" })).await;
-        insta::assert_json_snapshot!(answer.has_status(201).body);
+        let answer = app.anonymous().post("/signup", json!({ "name": "acme corp" })).await;
+        insta::assert_json_snapshot!(answer.assert_status(201).body);
     })
     .await;
 }
@@ -18,10 +18,10 @@ async fn a_stranger_gets_an_organization_a_seat_and_a_key_that_may_do_everything
 #[tokio::test]
 async fn an_empty_or_absent_body_is_fine() {
     run(async |app| {
-        app.anon().post("/signup", json!({})).await.has_status(201);
-        app.anon().send("POST", "/signup", "").await.has_status(201);
-        let answer = app.anon().post("/signup", json!({ "org_id": null, "name": "" })).await;
-        assert_eq!(answer.has_status(201).body["key"]["name"], Value::Null);
+        app.anonymous().post("/signup", json!({})).await.assert_status(201);
+        app.anonymous().send("POST", "/signup", "").await.assert_status(201);
+        let answer = app.anonymous().post("/signup", json!({ "org_id": null, "name": "" })).await;
+        assert_eq!(answer.assert_status(201).body["key"]["name"], Value::Null);
     })
     .await;
 }
@@ -29,8 +29,8 @@ async fn an_empty_or_absent_body_is_fine() {
 #[tokio::test]
 async fn a_chosen_id_is_kept_as_it_is_spelt() {
     run(async |app| {
-        let answer = app.anon().post("/signup", json!({ "org_id": "Acme_Corp-1" })).await;
-        assert_eq!(answer.has_status(201).body["org_id"], "Acme_Corp-1");
+        let answer = app.anonymous().post("/signup", json!({ "org_id": "Acme_Corp-1" })).await;
+        assert_eq!(answer.assert_status(201).body["org_id"], "Acme_Corp-1");
     })
     .await;
 }
@@ -38,12 +38,12 @@ async fn a_chosen_id_is_kept_as_it_is_spelt() {
 #[tokio::test]
 async fn an_id_is_taken_in_every_case() {
     run(async |app| {
-        app.anon().post("/signup", json!({ "org_id": "acme" })).await.has_status(201);
+        app.anonymous().post("/signup", json!({ "org_id": "acme" })).await.assert_status(201);
         for org_id in ["acme", "ACME"] {
-            let answer = app.anon().post("/signup", json!({ "org_id": org_id })).await;
-            answer.has_failed(409, "conflict");
+            let answer = app.anonymous().post("/signup", json!({ "org_id": org_id })).await;
+            answer.assert_error(409, "conflict");
         }
-        assert_eq!(app.count(ORGANIZATIONS).await, 1);
+        assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
     })
     .await;
 }
@@ -53,7 +53,7 @@ async fn of_40_that_want_one_id_at_once_one_gets_it() {
     run(async |app| {
         let mut attempts = tokio::task::JoinSet::new();
         for _ in 0..40 {
-            let anon = app.anon();
+            let anon = app.anonymous();
             attempts.spawn(async move {
                 let answer = anon.post("/signup", json!({ "org_id": "acme" })).await;
                 answer.status.as_u16()
@@ -64,7 +64,7 @@ async fn of_40_that_want_one_id_at_once_one_gets_it() {
         let mut expected = vec![409; 40];
         expected[0] = 201;
         assert_eq!(statuses, expected);
-        assert_eq!(app.count(ORGANIZATIONS).await, 1);
+        assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
         assert_eq!(app.count("select count(*) from api_keys").await, 1);
     })
     .await;
@@ -97,7 +97,7 @@ async fn what_chance_drew_twice_is_drawn_again() {
         run(async |app| {
             collide(app, 2, table, constraint).await;
             app.sign_up().await;
-            assert_eq!(app.count(ORGANIZATIONS).await, 1);
+            assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
         })
         .await;
     }
@@ -107,8 +107,8 @@ async fn what_chance_drew_twice_is_drawn_again() {
 async fn what_chance_draws_twice_again_and_again_is_a_conflict() {
     run(async |app| {
         collide(app, 3, "api_keys", "api_keys_digest_key").await;
-        app.anon().post("/signup", json!({})).await.has_failed(409, "conflict");
-        assert_eq!(app.count(ORGANIZATIONS).await, 0);
+        app.anonymous().post("/signup", json!({})).await.assert_error(409, "conflict");
+        assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
         app.sign_up().await;
     })
     .await;
@@ -135,11 +135,11 @@ async fn an_id_that_breaks_the_rule_is_refused_by_name() {
             json!("Well-Known"),
         ];
         for org_id in refused {
-            let answer = app.anon().post("/signup", json!({ "org_id": org_id })).await;
-            let answer = answer.has_failed(422, "validation_error");
-            assert_eq!(answer.refused_fields(), ["org_id"], "{org_id}");
+            let answer = app.anonymous().post("/signup", json!({ "org_id": org_id })).await;
+            let answer = answer.assert_error(422, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["org_id"], "{org_id}");
         }
-        assert_eq!(app.count(ORGANIZATIONS).await, 0);
+        assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
     })
     .await;
 }
@@ -148,18 +148,18 @@ async fn an_id_that_breaks_the_rule_is_refused_by_name() {
 async fn every_broken_field_is_named_at_once() {
     run(async |app| {
         let body = json!({ "org_id": 1, "name": "x".repeat(65), "role": "owner" });
-        let answer = app.anon().post("/signup", body).await;
-        let answer = answer.has_failed(422, "validation_error");
-        assert_eq!(answer.refused_fields(), ["org_id", "name", "role"]);
+        let answer = app.anonymous().post("/signup", body).await;
+        let answer = answer.assert_error(422, "validation_error");
+        assert_eq!(answer.invalid_fields(), ["org_id", "name", "role"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn closed_signup_takes_nobody() {
-    with(&[("SIGNUP_MODE", "closed")])
+    with_settings(&[("SIGNUP_MODE", "closed")])
         .run(async |app| {
-            app.anon().post("/signup", json!({})).await.has_failed(403, "forbidden");
+            app.anonymous().post("/signup", json!({})).await.assert_error(403, "forbidden");
         })
         .await;
 }
@@ -167,13 +167,13 @@ async fn closed_signup_takes_nobody() {
 #[tokio::test]
 async fn gated_signup_takes_whoever_has_the_token() {
     let token = "front-door-token-1";
-    with(&[("SIGNUP_MODE", "gated"), ("SIGNUP_TOKEN", token)])
+    with_settings(&[("SIGNUP_MODE", "gated"), ("SIGNUP_TOKEN", token)])
         .run(async |app| {
-            let anon = app.anon();
-            anon.post("/signup", json!({})).await.has_failed(403, "forbidden");
+            let anon = app.anonymous();
+            anon.post("/signup", json!({})).await.assert_error(403, "forbidden");
             let wrong = anon.with("x-signup-token", "front-door-token-2");
-            wrong.post("/signup", json!({})).await.has_failed(403, "forbidden");
-            anon.with("x-signup-token", token).post("/signup", json!({})).await.has_status(201);
+            wrong.post("/signup", json!({})).await.assert_error(403, "forbidden");
+            anon.with("x-signup-token", token).post("/signup", json!({})).await.assert_status(201);
         })
         .await;
 }

@@ -7,12 +7,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::support::actor::Answer;
 use crate::support::app::text;
-use crate::support::{TestApp, run, with};
+use crate::support::client::TestResponse;
+use crate::support::{TestApp, run, with_settings};
 
-async fn refresh(app: &TestApp, token: &str) -> Answer {
-    app.anon().post("/auth/refresh", json!({ "refresh_token": token })).await
+async fn refresh(app: &TestApp, token: &str) -> TestResponse {
+    app.anonymous().post("/auth/refresh", json!({ "refresh_token": token })).await
 }
 
 #[tokio::test]
@@ -20,20 +20,20 @@ async fn a_key_is_exchanged_for_tokens_that_live_fifteen_minutes() {
     run(async |app| {
         let acme = app.sign_up().await;
         let body = json!({ "api_key": acme.api_key });
-        let answer = app.anon().post("/auth/token-exchange", body).await.has_status(200);
+        let answer = app.anonymous().post("/auth/token-exchange", body).await.assert_status(200);
         assert_eq!(answer.body["token_type"], "bearer");
         assert_eq!(answer.body["expires_in"], 900);
         let token = text(&answer.body["access_token"]);
-        let verified = app.bearer(&token).get("/auth/verify").await.has_status(200).body;
+        let verified = app.bearer(&token).get("/auth/verify").await.assert_status(200).body;
         assert_eq!(verified["valid"], true);
         assert_eq!(verified["tenant"]["org_id"], acme.org_id);
         assert_eq!(verified["tenant"]["user_id"], acme.user_id);
         assert!(text(&verified["tenant"]["session_id"]).starts_with("sess_"));
 
         app.clock.advance(TimeDelta::seconds(899));
-        app.bearer(&token).get("/me").await.has_status(200);
+        app.bearer(&token).get("/me").await.assert_status(200);
         app.clock.advance(TimeDelta::seconds(1));
-        app.bearer(&token).get("/me").await.has_failed(401, "unauthorized");
+        app.bearer(&token).get("/me").await.assert_error(401, "unauthorized");
     })
     .await;
 }
@@ -43,7 +43,7 @@ async fn a_key_itself_is_verified_without_a_session() {
     run(async |app| {
         let acme = app.sign_up().await;
         for actor in [app.key(&acme.api_key), app.bearer(&acme.api_key)] {
-            let answer = actor.get("/auth/verify").await.has_status(200);
+            let answer = actor.get("/auth/verify").await.assert_status(200);
             assert_eq!(answer.body["tenant"]["session_id"], Value::Null);
         }
     })
@@ -57,8 +57,9 @@ async fn a_key_that_is_not_good_is_not_exchanged() {
         let ci = app.mint(&acme.api_key, json!({})).await;
         app.key(&acme.api_key).delete(&format!("/me/api-keys/{}", ci.key_id)).await;
         for key in ["garbage", "", ci.api_key.as_str()] {
-            let answer = app.anon().post("/auth/token-exchange", json!({ "api_key": key })).await;
-            answer.has_failed(401, "unauthorized");
+            let answer =
+                app.anonymous().post("/auth/token-exchange", json!({ "api_key": key })).await;
+            answer.assert_error(401, "unauthorized");
         }
     })
     .await;
@@ -71,8 +72,9 @@ async fn the_token_routes_name_what_is_missing() {
             [("/auth/token-exchange", "api_key"), ("/auth/refresh", "refresh_token")]
         {
             for body in [json!({}), json!({ field: 1 }), json!({ field: null })] {
-                let answer = app.anon().post(path, body).await.has_failed(422, "validation_error");
-                assert_eq!(answer.refused_fields(), [field]);
+                let answer =
+                    app.anonymous().post(path, body).await.assert_error(422, "validation_error");
+                assert_eq!(answer.invalid_fields(), [field]);
             }
         }
     })
@@ -84,16 +86,16 @@ async fn a_refresh_token_gives_the_next_pair_of_the_same_session() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (access, first) = app.exchange(&acme.api_key).await;
-        let answer = refresh(app, &first).await.has_status(200);
+        let answer = refresh(app, &first).await.assert_status(200);
         let (next, second) =
             (text(&answer.body["access_token"]), text(&answer.body["refresh_token"]));
         assert_ne!(first, second);
         let session = async |token: &str| {
-            let body = app.bearer(token).get("/auth/verify").await.has_status(200).body;
+            let body = app.bearer(token).get("/auth/verify").await.assert_status(200).body;
             text(&body["tenant"]["session_id"])
         };
         assert_eq!(session(&access).await, session(&next).await);
-        refresh(app, &second).await.has_status(200);
+        refresh(app, &second).await.assert_status(200);
     })
     .await;
 }
@@ -103,16 +105,16 @@ async fn a_refresh_token_that_comes_again_ends_the_session_for_all_its_tokens() 
     run(async |app| {
         let acme = app.sign_up().await;
         let (access, first) = app.exchange(&acme.api_key).await;
-        let answer = refresh(app, &first).await.has_status(200);
+        let answer = refresh(app, &first).await.assert_status(200);
         let (next, second) =
             (text(&answer.body["access_token"]), text(&answer.body["refresh_token"]));
-        refresh(app, &first).await.has_failed(401, "unauthorized");
+        refresh(app, &first).await.assert_error(401, "unauthorized");
         for token in [&access, &next] {
-            app.bearer(token).get("/me").await.has_failed(401, "unauthorized");
+            app.bearer(token).get("/me").await.assert_error(401, "unauthorized");
         }
-        refresh(app, &second).await.has_failed(401, "unauthorized");
+        refresh(app, &second).await.assert_error(401, "unauthorized");
         // The key itself was not stolen, and one row tells what happened.
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
         let told =
             "select count(*) from audit_events where event_type = 'session.revoked_by_reuse'";
         assert_eq!(app.count(told).await, 1);
@@ -127,7 +129,7 @@ async fn of_20_that_use_one_refresh_token_at_once_at_most_one_is_served() {
         let (_, token) = app.exchange(&acme.api_key).await;
         let mut attempts = tokio::task::JoinSet::new();
         for _ in 0..20 {
-            let (anon, body) = (app.anon(), json!({ "refresh_token": token }));
+            let (anon, body) = (app.anonymous(), json!({ "refresh_token": token }));
             attempts.spawn(async move { anon.post("/auth/refresh", body).await.status.as_u16() });
         }
         let statuses = attempts.join_all().await;
@@ -150,7 +152,7 @@ async fn a_refresh_token_ends_after_seven_days() {
         .unwrap();
         assert!(week);
         app.execute("update refresh_tokens set expires_at = now()").await;
-        refresh(app, &token).await.has_failed(401, "unauthorized");
+        refresh(app, &token).await.assert_error(401, "unauthorized");
     })
     .await;
 }
@@ -161,11 +163,11 @@ async fn tokens_die_with_their_key() {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({})).await;
         let (access, token) = app.exchange(&ci.api_key).await;
-        app.bearer(&access).get("/me").await.has_status(200);
+        app.bearer(&access).get("/me").await.assert_status(200);
         let path = format!("/me/api-keys/{}", ci.key_id);
-        app.key(&acme.api_key).delete(&path).await.has_status(204);
-        app.bearer(&access).get("/me").await.has_failed(401, "unauthorized");
-        refresh(app, &token).await.has_failed(401, "unauthorized");
+        app.key(&acme.api_key).delete(&path).await.assert_status(204);
+        app.bearer(&access).get("/me").await.assert_error(401, "unauthorized");
+        refresh(app, &token).await.assert_error(401, "unauthorized");
     })
     .await;
 }
@@ -175,7 +177,7 @@ async fn garbage_is_no_refresh_token_and_neither_is_a_key() {
     run(async |app| {
         let acme = app.sign_up().await;
         for token in ["", "garbage", "tnt_refresh_", acme.api_key.as_str()] {
-            refresh(app, token).await.has_failed(401, "unauthorized");
+            refresh(app, token).await.assert_error(401, "unauthorized");
         }
     })
     .await;
@@ -186,7 +188,7 @@ async fn what_nobody_can_use_any_more_is_swept_away_and_nothing_else() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (_, over) = app.exchange(&acme.api_key).await;
-        refresh(app, &over).await.has_status(200);
+        refresh(app, &over).await.assert_status(200);
         app.execute("update refresh_tokens set expires_at = now()").await;
         let (_, good) = app.exchange(&acme.api_key).await;
         let sweep =
@@ -195,7 +197,7 @@ async fn what_nobody_can_use_any_more_is_swept_away_and_nothing_else() {
         assert_eq!(app.app.db.transaction(sweep).await.unwrap(), 0);
         assert_eq!(app.count("select count(*) from refresh_tokens").await, 1);
         assert_eq!(app.count("select count(*) from key_sessions").await, 1);
-        refresh(app, &good).await.has_status(200);
+        refresh(app, &good).await.assert_status(200);
     })
     .await;
 }
@@ -236,7 +238,7 @@ async fn a_forged_or_altered_token_is_refused() {
         let acme = app.sign_up().await;
         let (token, _) = app.exchange(&acme.api_key).await;
         let claims = claims_of(&token);
-        app.bearer(&sign(&claims)).get("/me").await.has_status(200);
+        app.bearer(&sign(&claims)).get("/me").await.assert_status(200);
 
         let none = json!({ "alg": "none", "typ": "JWT", "kid": "j2" });
         let other = json!({ "alg": "HS512", "typ": "JWT", "kid": "j2" });
@@ -254,7 +256,7 @@ async fn a_forged_or_altered_token_is_refused() {
             format!("{token}{}", "x".repeat(8000)),
         ];
         for token in forged {
-            app.bearer(&token).get("/me").await.has_failed(401, "unauthorized");
+            app.bearer(&token).get("/me").await.assert_error(401, "unauthorized");
         }
     })
     .await;
@@ -279,12 +281,12 @@ async fn a_token_with_a_claim_missing_or_of_a_wrong_type_is_refused() {
         for (name, value) in wrong {
             let mut claims = good.clone();
             claims[name] = value;
-            app.bearer(&sign(&claims)).get("/me").await.has_failed(401, "unauthorized");
+            app.bearer(&sign(&claims)).get("/me").await.assert_error(401, "unauthorized");
         }
         for name in ["exp", "iss", "aud", "sub", "sid", "iat"] {
             let mut claims = good.clone();
             claims.as_object_mut().unwrap().remove(name);
-            app.bearer(&sign(&claims)).get("/me").await.has_failed(401, "unauthorized");
+            app.bearer(&sign(&claims)).get("/me").await.assert_error(401, "unauthorized");
         }
     })
     .await;
@@ -298,7 +300,7 @@ async fn a_token_whose_header_says_more_than_ours_do_is_refused_however_well_sig
         let (token, _) = app.exchange(&acme.api_key).await;
         let claims = claims_of(&token);
         let good = json!({ "typ": "JWT", "alg": "HS256", "kid": "j2" });
-        app.bearer(&sign_with(&good, &claims)).get("/me").await.has_status(200);
+        app.bearer(&sign_with(&good, &claims)).get("/me").await.assert_status(200);
         let more = [
             ("crit", json!(["exp"])),
             ("crit", json!(["unheard-of"])),
@@ -362,19 +364,20 @@ async fn a_token_is_refused_before_its_time() {
 
 #[tokio::test]
 async fn the_operator_chooses_how_long_exchanged_tokens_live() {
-    with(&[("ACCESS_TOKEN_MINUTES", "1440")])
+    with_settings(&[("ACCESS_TOKEN_MINUTES", "1440")])
         .run(async |app| {
             let acme = app.sign_up().await;
             let body = json!({ "api_key": acme.api_key });
-            let answer = app.anon().post("/auth/token-exchange", body).await.has_status(200);
+            let answer =
+                app.anonymous().post("/auth/token-exchange", body).await.assert_status(200);
             assert_eq!(answer.body["expires_in"], 24 * 60 * 60);
-            let next = refresh(app, &text(&answer.body["refresh_token"])).await.has_status(200);
+            let next = refresh(app, &text(&answer.body["refresh_token"])).await.assert_status(200);
             assert_eq!(next.body["expires_in"], 24 * 60 * 60);
             let token = text(&answer.body["access_token"]);
             app.clock.advance(TimeDelta::hours(24) - TimeDelta::seconds(1));
-            app.bearer(&token).get("/me").await.has_status(200);
+            app.bearer(&token).get("/me").await.assert_status(200);
             app.clock.advance(TimeDelta::seconds(1));
-            app.bearer(&token).get("/me").await.has_failed(401, "unauthorized");
+            app.bearer(&token).get("/me").await.assert_error(401, "unauthorized");
         })
         .await;
 }

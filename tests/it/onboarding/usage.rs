@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{TestApp, run};
 
 async fn used(app: &TestApp, key: &str, path: &str) -> Value {
-    app.key(key).get(path).await.has_status(200).body
+    app.key(key).get(path).await.assert_status(200).body
 }
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn requests_before_this_one_are_counted_at_once() {
     run(async |app| {
         let acme = app.sign_up().await;
         for _ in 0..3 {
-            app.key(&acme.api_key).get("/me").await.has_status(200);
+            app.key(&acme.api_key).get("/me").await.assert_status(200);
         }
         insta::assert_json_snapshot!(used(app, &acme.api_key, "/usage/today").await);
         insta::assert_json_snapshot!(used(app, &acme.api_key, "/usage/summary").await);
@@ -41,10 +41,10 @@ async fn a_period_begins_and_ends_under_both_names() {
 async fn only_the_organization_s_own_authenticated_requests_count() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
-        app.key(&other.api_key).get("/me").await.has_status(200);
-        app.key("garbage").get("/me").await.has_status(401);
+        app.key(&other.api_key).get("/me").await.assert_status(200);
+        app.key("garbage").get("/me").await.assert_status(401);
         let (token, _) = app.exchange(&acme.api_key).await;
-        app.bearer(&token).get("/me").await.has_status(200);
+        app.bearer(&token).get("/me").await.assert_status(200);
         // The exchange is one of them.
         assert_eq!(used(app, &acme.api_key, "/usage/today").await["requests_used"], 2);
     })
@@ -55,9 +55,9 @@ async fn only_the_organization_s_own_authenticated_requests_count() {
 async fn a_day_and_a_month_end_at_midnight_utc() {
     run(async |app| {
         let acme = app.sign_up().await;
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
         app.clock.advance(TimeDelta::days(1));
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
         assert_eq!(used(app, &acme.api_key, "/usage/today").await["requests_used"], 1);
         assert_eq!(used(app, &acme.api_key, "/usage/summary").await["requests_used"], 3);
         app.clock.advance(TimeDelta::days(30));
@@ -76,8 +76,8 @@ async fn what_is_no_month_is_refused_by_name() {
         let acme = app.sign_up().await;
         for month in ["2036-13", "may", "2036-5", "2036-05&month=2036-06"] {
             let answer = app.key(&acme.api_key).get(&format!("/usage/summary?month={month}")).await;
-            let answer = answer.has_failed(422, "validation_error");
-            assert_eq!(answer.refused_fields(), ["month"]);
+            let answer = answer.assert_error(422, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["month"]);
         }
     })
     .await;
@@ -88,7 +88,7 @@ async fn a_denied_request_counts_as_used_and_as_denied() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
-        app.key(&ci.api_key).get("/me/api-keys").await.has_status(403);
+        app.key(&ci.api_key).get("/me/api-keys").await.assert_status(403);
         app.app.meter.flush().await.unwrap();
         let sums = "select (sum(requests) * 100 + sum(denied))::bigint from usage_daily";
         assert_eq!(app.count(sums).await, 201);
@@ -101,10 +101,10 @@ async fn last_use_is_written_down_and_never_goes_back() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.clock.advance(TimeDelta::seconds(5));
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
         app.app.meter.flush().await.unwrap();
         app.clock.advance(TimeDelta::seconds(-3));
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
         app.app.meter.flush().await.unwrap();
         let body = used(app, &acme.api_key, "/me").await;
         assert_eq!(body["api_keys"][0]["last_used_at"], "2036-05-08T09:56:47.855Z");
@@ -117,7 +117,7 @@ async fn requests_are_counted_once_even_if_whoever_reads_the_sum_goes_away() {
     run(async |app| {
         let acme = app.sign_up().await;
         for _ in 0..20 {
-            app.key(&acme.api_key).get("/me").await.has_status(200);
+            app.key(&acme.api_key).get("/me").await.assert_status(200);
             let reading = app.app.meter.flush();
             let gone = tokio::time::timeout(std::time::Duration::from_micros(300), reading);
             let _ = gone.await;
@@ -131,7 +131,7 @@ async fn requests_are_counted_once_even_if_whoever_reads_the_sum_goes_away() {
 async fn what_could_not_be_written_is_kept_for_the_next_time() {
     run(async |app| {
         let acme = app.sign_up().await;
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
         app.execute("alter table usage_daily rename to away").await;
         app.app.meter.flush().await.unwrap_err();
         app.execute("alter table away rename to usage_daily").await;

@@ -9,9 +9,9 @@ async fn the_trail_tells_of_each_request_in_the_operator_s_words() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.mint(&acme.api_key, json!({ "name": "ci" })).await;
-        let trail = app.key(&acme.api_key).get("/v1/admin/audit-log").await.has_status(200);
-        insta::assert_json_snapshot!(trail.body);
-        assert_eq!(trail.body["events"][0]["api_key_prefix"], acme.api_key[9..17]);
+        let audit = app.key(&acme.api_key).get("/v1/admin/audit-log").await.assert_status(200);
+        insta::assert_json_snapshot!(audit.body);
+        assert_eq!(audit.body["events"][0]["api_key_prefix"], acme.api_key[9..17]);
     })
     .await;
 }
@@ -26,7 +26,7 @@ async fn filters_choose_by_type_and_by_time_the_first_moment_included_and_the_la
         app.mint(&acme.api_key, json!({ "name": "ci" })).await;
         let later = "2036-05-08T09:57:42.855Z";
         let count = async |query: &str| {
-            let answer = key.get(&format!("/v1/admin/audit-log?{query}")).await.has_status(200);
+            let answer = key.get(&format!("/v1/admin/audit-log?{query}")).await.assert_status(200);
             let count = answer.body["count"].as_u64().unwrap();
             assert_eq!(answer.body["events"].as_array().unwrap().len() as u64, count);
             count
@@ -41,12 +41,12 @@ async fn filters_choose_by_type_and_by_time_the_first_moment_included_and_the_la
         assert_eq!(count("limit=1").await, 1);
         let echoed = key.get(&format!("/v1/admin/audit-log?since={start}&limit=500")).await;
         let filters = json!({ "event_type": null, "since": start, "until": null, "limit": 500 });
-        assert_eq!(echoed.has_status(200).body["filters"], filters);
+        assert_eq!(echoed.assert_status(200).body["filters"], filters);
         let wrong = "limit=501&since=yesterday&event_type=a%20b";
         let wrong = key.get(&format!("/v1/admin/audit-log?{wrong}")).await;
-        let wrong = wrong.has_failed(422, "validation_error");
-        assert_eq!(wrong.refused_fields(), ["event_type", "since", "limit"]);
-        key.get("/v1/admin/audit-log?limit=0").await.has_status(422);
+        let wrong = wrong.assert_error(422, "validation_error");
+        assert_eq!(wrong.invalid_fields(), ["event_type", "since", "limit"]);
+        key.get("/v1/admin/audit-log?limit=0").await.assert_status(422);
     })
     .await;
 }
@@ -58,16 +58,16 @@ async fn an_event_type_that_there_is_not_is_refused_with_those_that_there_are() 
         let key = app.key(&acme.api_key);
         for path in ["/v1/admin/audit-log", "/v1/admin/audit-log/export"] {
             let answer = key.get(&format!("{path}?event_type=score.created")).await;
-            let answer = answer.has_failed(422, "validation_error");
-            assert_eq!(answer.failure()["field"], "event_type");
-            let allowed = answer.failure()["allowed_values"].as_array().unwrap();
+            let answer = answer.assert_error(422, "validation_error");
+            assert_eq!(answer.error()["field"], "event_type");
+            let allowed = answer.error()["allowed_values"].as_array().unwrap();
             for word in ["api_key.created", "AUTH_FAIL_MASTER_KEY", "session.created"] {
                 assert!(allowed.contains(&json!(word)), "{allowed:?}");
-                key.get(&format!("{path}?event_type={word}")).await.has_status(200);
+                key.get(&format!("{path}?event_type={word}")).await.assert_status(200);
             }
             // Two of them are no choice either.
             let twice = format!("{path}?event_type=api_key.created&event_type=api_key.created");
-            key.get(&twice).await.has_failed(422, "validation_error");
+            key.get(&twice).await.assert_error(422, "validation_error");
         }
     })
     .await;
@@ -84,7 +84,7 @@ async fn an_event_has_the_types_of_the_published_client_whatever_did_it() {
                               'req_0000000000000000', '{\"to\": \"pro\"}', now()
                        from organizations where handle <> 'system'";
         app.execute(command).await;
-        let log = app.key(&acme.api_key).get("/v1/admin/audit-log").await.has_status(200);
+        let log = app.key(&acme.api_key).get("/v1/admin/audit-log").await.assert_status(200);
         let events = log.body["events"].as_array().unwrap();
         assert_eq!(events.len(), 2);
         for event in events {
@@ -105,10 +105,10 @@ async fn the_trail_needs_its_scope_and_shows_one_organization_s_rows_only() {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let small = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         for path in ["/v1/admin/audit-log", "/v1/admin/audit-log/export"] {
-            let answer = app.key(&small.api_key).get(path).await.has_status(403);
+            let answer = app.key(&small.api_key).get(path).await.assert_status(403);
             assert_eq!(answer.body["error"]["code"], "FORBIDDEN");
             assert_eq!(answer.body["error"]["missing_scopes"], json!(["audit:read"]));
-            let shown = app.key(&other.api_key).get(path).await.has_status(200);
+            let shown = app.key(&other.api_key).get(path).await.assert_status(200);
             assert!(!shown.text.contains(&acme.org_id) && !shown.text.contains(&small.key_id));
         }
     })
@@ -127,7 +127,7 @@ async fn an_export_is_the_whole_trail_a_line_an_event_newest_first() {
                     from organizations, generate_series(1, 1234) n where handle <> 'system'";
         app.execute(many).await;
         let key = app.key(&acme.api_key);
-        let all = key.get("/v1/admin/audit-log/export").await.has_status(200);
+        let all = key.get("/v1/admin/audit-log/export").await.assert_status(200);
         assert_eq!(all.header("content-type"), "application/x-ndjson");
         let lines: Vec<Value> =
             all.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -136,11 +136,11 @@ async fn an_export_is_the_whole_trail_a_line_an_event_newest_first() {
         assert_eq!(lines[0]["detail_object"]["number"], 1234);
         assert!(lines.iter().all(|line| line["detail"].is_string()));
         let some = key.get("/v1/admin/audit-log/export?event_type=project.created").await;
-        assert_eq!(some.has_status(200).text.lines().count(), 1_234);
+        assert_eq!(some.assert_status(200).text.lines().count(), 1_234);
         let none = key.get("/v1/admin/audit-log/export?until=2000-01-01T00:00:00Z").await;
-        assert_eq!(none.has_status(200).text, "");
+        assert_eq!(none.assert_status(200).text, "");
         let wrong = key.get("/v1/admin/audit-log/export?since=x").await;
-        wrong.has_failed(422, "validation_error");
+        wrong.assert_error(422, "validation_error");
     })
     .await;
 }

@@ -2,10 +2,10 @@
 
 use std::process::Output;
 
-use crate::support::server::{Place, curl};
+use crate::support::server::{WorkDir, curl};
 
 /// What a command printed, and whether it succeeded.
-fn run(place: &Place, arguments: &[&str]) -> (bool, String) {
+fn run(place: &WorkDir, arguments: &[&str]) -> (bool, String) {
     let output: Output = place.command(&[]).args(arguments).output().unwrap();
     let printed = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(printed).unwrap())
@@ -17,7 +17,7 @@ fn key_in(printed: &str) -> &str {
 
 #[test]
 fn an_organization_is_made_suspended_reactivated_and_rotated_under_a_running_server() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[]);
     let create = [
         "org",
@@ -54,8 +54,8 @@ fn an_organization_is_made_suspended_reactivated_and_rotated_under_a_running_ser
     assert_eq!(server.status_with(&new), 200);
 
     let header = format!("X-Api-Key: {new}");
-    let trail = curl(&["-H", &header, &server.url("/v1/admin/audit-log")]).body;
-    let events = trail["events"].as_array().unwrap().iter();
+    let audit = curl(&["-H", &header, &server.url("/v1/admin/audit-log")]).body;
+    let events = audit["events"].as_array().unwrap().iter();
     let paths: Vec<_> = events.map(|event| event["path"].as_str().unwrap()).collect();
     let told = ["org rotate", "org rotate", "org reactivate", "org suspend", "org create"];
     assert_eq!(paths[..5], told);
@@ -64,7 +64,7 @@ fn an_organization_is_made_suspended_reactivated_and_rotated_under_a_running_ser
 
 #[test]
 fn what_is_wrong_with_a_command_is_named_all_of_it_and_nothing_is_made() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let (made, printed) =
         run(&place, &["org", "create", "a b", "--name", "", "--allowed-origins", "*"]);
     assert!(!made);

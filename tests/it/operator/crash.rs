@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::app::master_key;
-use crate::support::server::{Place, Server, signal};
+use crate::support::server::{Server, WorkDir, signal};
 
 /// How often the server is killed.
 const ROUNDS: u64 = 30;
@@ -17,7 +17,7 @@ const ROUNDS: u64 = 30;
 const STEP: Duration = Duration::from_micros(400);
 
 /// What a worker asks, and what it is answered; null where the server is gone.
-fn ask(server: &Server, id: &str) -> Command {
+fn create_command(server: &Server, id: &str) -> Command {
     let body = format!(
         r#"{{"org_id":"{id}","name":"Acme","domain":"general","tier":"starter",
              "allowed_origins":"https://acme.example.com"}}"#
@@ -36,19 +36,19 @@ fn answer(output: &std::process::Output) -> Value {
 
 #[test]
 fn whoever_asks_again_after_a_kill_has_one_organization_and_saw_at_most_one_key() {
-    let place = Place::new();
+    let place = WorkDir::new();
     let secret = master_key("ORG_CREATE");
     let settings = [("MASTER_ADMIN_KEY_ORG_CREATE", secret.as_str())];
     let mut server = place.start(&settings);
     let (mut answered, mut cut_off) = (0, 0);
     for round in 0..ROUNDS {
         let id = format!("acme-{round}");
-        let worker = ask(&server, &id).spawn().unwrap();
+        let worker = create_command(&server, &id).spawn().unwrap();
         thread::sleep(STEP * u32::try_from(round).unwrap());
         signal("KILL", server.pid());
         let first = answer(&worker.wait_with_output().unwrap());
         server = place.start(&settings);
-        let second = answer(&ask(&server, &id).output().unwrap());
+        let second = answer(&create_command(&server, &id).output().unwrap());
         let keys: Vec<_> =
             [&first, &second].iter().filter_map(|it| it["api_key"].as_str()).collect();
         assert!(keys.len() <= 1, "two keys were shown in round {round}");
@@ -64,7 +64,7 @@ fn whoever_asks_again_after_a_kill_has_one_organization_and_saw_at_most_one_key(
         } else {
             cut_off += 1;
         }
-        let third = answer(&ask(&server, &id).output().unwrap());
+        let third = answer(&create_command(&server, &id).output().unwrap());
         assert_eq!(third["already_provisioned"], true);
         assert_eq!(third["prefix"], second["prefix"]);
     }

@@ -2,16 +2,20 @@
 
 use serde_json::json;
 
-use super::{acme, provision};
-use crate::support::actor::Actor;
+use super::{create_request, provision};
 use crate::support::app::{master_key, text};
-use crate::support::{TestApp, run, with};
+use crate::support::client::TestClient;
+use crate::support::{TestApp, run, with_settings};
 
 const CREATE: &str = "/v1/admin/org/create";
 
-async fn create(actor: &Actor, name: &str, org_id: &str) -> crate::support::actor::Answer {
+async fn create(
+    actor: &TestClient,
+    name: &str,
+    org_id: &str,
+) -> crate::support::client::TestResponse {
     let actor = actor.with("idempotency-key", name);
-    actor.post(CREATE, super::acme_with("org_id", org_id)).await
+    actor.post(CREATE, super::create_request_with("org_id", org_id)).await
 }
 
 #[tokio::test]
@@ -20,30 +24,30 @@ async fn only_a_secret_of_the_route_s_scope_in_its_own_header_is_taken() {
         let acme = app.sign_up().await;
         let right = master_key("ORG_CREATE");
         for stranger in [
-            app.anon(),
+            app.anonymous(),
             app.master("ORG_SUSPEND"),
             app.key(&right[1..]),
             app.key(&format!("{right}x")),
             app.key(&acme.api_key),
             app.bearer(&right),
-            app.anon().with("cookie", &format!("tenantry_session={right}")),
+            app.anonymous().with("cookie", &format!("tenantry_session={right}")),
         ] {
-            let answer = create(&stranger, "a", "made").await.has_failed(401, "unauthorized");
+            let answer = create(&stranger, "a", "made").await.assert_error(401, "unauthorized");
             assert_eq!(answer.body["error"], "UNAUTHORIZED");
         }
         let both = app.key(&right).with("authorization", &format!("Bearer {}", acme.api_key));
-        create(&both, "a", "made").await.has_status(400);
-        create(&app.key(&right), "a", "made").await.has_status(201);
+        create(&both, "a", "made").await.assert_status(400);
+        create(&app.key(&right), "a", "made").await.assert_status(201);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_scope_without_a_secret_takes_nobody() {
-    with(&[("MASTER_ADMIN_KEY_ORG_CREATE", "")])
+    with_settings(&[("MASTER_ADMIN_KEY_ORG_CREATE", "")])
         .run(async |app| {
             for key in ["", &master_key("ORG_CREATE")] {
-                create(&app.key(key), "a", "made").await.has_failed(401, "unauthorized");
+                create(&app.key(key), "a", "made").await.assert_error(401, "unauthorized");
             }
         })
         .await;
@@ -54,18 +58,20 @@ async fn a_master_key_opens_nothing_else() {
     run(async |app| {
         let operator = app.master("ORG_CREATE");
         for path in ["/me", "/v1/organization/me", "/api/user/me", "/auth/me"] {
-            operator.get(path).await.has_failed(401, "unauthorized");
+            operator.get(path).await.assert_error(401, "unauthorized");
         }
-        let own = operator.get("/v1/admin/audit-log").await.has_status(401);
+        let own = operator.get("/v1/admin/audit-log").await.assert_status(401);
         assert_eq!(own.body["error"]["code"], "UNAUTHORIZED");
         let exchange = json!({ "api_key": master_key("ORG_CREATE") });
-        app.anon().post("/auth/token-exchange", exchange).await.has_status(401);
+        app.anonymous().post("/auth/token-exchange", exchange).await.assert_status(401);
     })
     .await;
 }
 
-async fn refusals(app: &TestApp) -> Vec<(String, serde_json::Value, Option<String>, i16)> {
-    app.app.refusals.flush().await.unwrap();
+async fn rejected_credentials(
+    app: &TestApp,
+) -> Vec<(String, serde_json::Value, Option<String>, i16)> {
+    app.app.rejected_credentials.flush().await.unwrap();
     sqlx::query_as(
         "select e.event_type, e.detail, e.address, e.status from audit_events e
          join organizations o on o.id = e.organization_id
@@ -79,11 +85,11 @@ async fn refusals(app: &TestApp) -> Vec<(String, serde_json::Value, Option<Strin
 #[tokio::test]
 async fn a_wrong_secret_is_told_to_the_deployment_s_trail_once_with_its_scope_and_a_count() {
     run(async |app| {
-        create(&app.anon(), "a", "made").await.has_status(401);
-        create(&app.key("wrong"), "a", "made").await.has_status(401);
+        create(&app.anonymous(), "a", "made").await.assert_status(401);
+        create(&app.key("wrong"), "a", "made").await.assert_status(401);
         let usage = "/v1/admin/org/made/usage";
-        app.master("ORG_CREATE").get(usage).await.has_failed(401, "unauthorized");
-        let mut told = refusals(app).await;
+        app.master("ORG_CREATE").get(usage).await.assert_error(401, "unauthorized");
+        let mut told = rejected_credentials(app).await;
         told.sort_by_key(|it| it.1["scope"].to_string());
         let address = Some("192.0.2.7".to_owned());
         let event = |scope: &str, count: u32| {
@@ -97,7 +103,7 @@ async fn a_wrong_secret_is_told_to_the_deployment_s_trail_once_with_its_scope_an
 
 #[tokio::test]
 async fn wrong_secrets_are_limited_and_a_right_one_behind_the_same_address_is_not_shut_out() {
-    with(&[("LIMITS_PROFILE", "usual")])
+    with_settings(&[("LIMITS_PROFILE", "usual")])
         .run(async |app| {
             let wrong = app.key("wrong");
             let mut refused = 0;
@@ -106,18 +112,18 @@ async fn wrong_secrets_are_limited_and_a_right_one_behind_the_same_address_is_no
                 if answer.status == 429 {
                     break answer;
                 }
-                answer.has_failed(401, "unauthorized");
+                answer.assert_error(401, "unauthorized");
                 refused += 1;
                 assert!(refused < 1_000, "wrong secrets are not limited");
             };
             assert_eq!(limited.body["error"], "RATE_LIMITED");
             assert!(limited.header("retry-after").parse::<u32>().unwrap() >= 1);
             assert!(limited.header("www-authenticate").is_empty());
-            provision(app, "a", acme()).await.has_status(201);
-            create(&wrong, "a", "made").await.has_status(429);
+            provision(app, "a", create_request()).await.assert_status(201);
+            create(&wrong, "a", "made").await.assert_status(429);
             // The trail's count goes on where the answers are only refusals.
             let told: Vec<_> =
-                refusals(app).await.into_iter().map(|(_, detail, ..)| detail).collect();
+                rejected_credentials(app).await.into_iter().map(|(_, detail, ..)| detail).collect();
             let count = json!({ "scope": "ORG_CREATE", "count": refused + 2 });
             assert!(told.contains(&count), "{told:?}");
         })
@@ -128,10 +134,10 @@ async fn wrong_secrets_are_limited_and_a_right_one_behind_the_same_address_is_no
 async fn two_secrets_of_a_scope_are_both_good() {
     let (old, new) =
         ("old-0123456789abcdef0123456789abcdef", "new-0123456789abcdef0123456789abcdef");
-    with(&[("MASTER_ADMIN_KEY_ORG_CREATE", &format!("{new}, {old}"))])
+    with_settings(&[("MASTER_ADMIN_KEY_ORG_CREATE", &format!("{new}, {old}"))])
         .run(async |app| {
             for (secret, id) in [(old, "one"), (new, "two")] {
-                let made = create(&app.key(secret), id, id).await.has_status(201);
+                let made = create(&app.key(secret), id, id).await.assert_status(201);
                 assert!(text(&made.body["api_key"]).starts_with("tnt_live_"));
             }
         })
@@ -140,22 +146,22 @@ async fn two_secrets_of_a_scope_are_both_good() {
 
 #[tokio::test]
 async fn no_flood_of_refused_keys_or_of_addresses_keeps_a_wrong_secret_out_of_the_trail() {
-    with(&[("TRUSTED_PROXY_HOPS", "1")])
+    with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
             for _ in 0..25 {
                 let acme = app.sign_up().await;
                 for _ in 0..10 {
                     let key = app.mint(&acme.api_key, json!({})).await;
                     let path = format!("/me/api-keys/{}", key.key_id);
-                    app.key(&acme.api_key).delete(&path).await.has_status(204);
-                    app.key(&key.api_key).get("/me").await.has_status(401);
+                    app.key(&acme.api_key).delete(&path).await.assert_status(204);
+                    app.key(&key.api_key).get("/me").await.assert_status(401);
                 }
             }
             for client in 0..30 {
                 let actor = app.key("wrong").with("x-forwarded-for", &format!("192.0.2.{client}"));
-                create(&actor, "a", "made").await.has_status(401);
+                create(&actor, "a", "made").await.assert_status(401);
             }
-            let told = refusals(app).await;
+            let told = rejected_credentials(app).await;
             let counted = told.iter().map(|it| it.1["count"].as_u64().unwrap());
             assert_eq!(counted.sum::<u64>(), 30);
             assert!(told.len() <= 11, "{}", told.len());
@@ -169,13 +175,13 @@ async fn wrong_secrets_are_recorded_once_the_audit_log_takes_writes_again_and_no
         let mut holder = app.superuser().await;
         sqlx::raw_sql("begin; lock table audit_events").execute(&mut holder).await.unwrap();
         for _ in 0..5 {
-            create(&app.key("wrong"), "a", "made").await.has_status(401);
+            create(&app.key("wrong"), "a", "made").await.assert_status(401);
         }
-        app.app.refusals.flush().await.unwrap_err();
-        create(&app.key("wrong"), "a", "made").await.has_status(401);
-        app.app.refusals.flush().await.unwrap_err();
+        app.app.rejected_credentials.flush().await.unwrap_err();
+        create(&app.key("wrong"), "a", "made").await.assert_status(401);
+        app.app.rejected_credentials.flush().await.unwrap_err();
         sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
-        let recorded: Vec<_> = refusals(app).await.into_iter().map(|it| it.1).collect();
+        let recorded: Vec<_> = rejected_credentials(app).await.into_iter().map(|it| it.1).collect();
         assert_eq!(recorded, [json!({ "scope": "ORG_CREATE", "count": 6 })]);
     })
     .await;
@@ -186,15 +192,15 @@ async fn a_rejection_that_can_never_be_written_keeps_no_other_one_waiting() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.execute("update api_keys set enabled = false").await;
-        app.key(&acme.api_key).get("/me").await.has_status(401);
-        create(&app.key("wrong"), "a", "made").await.has_status(401);
+        app.key(&acme.api_key).get("/me").await.assert_status(401);
+        create(&app.key("wrong"), "a", "made").await.assert_status(401);
         app.execute(
             "alter table audit_events add constraint audit_events_no_key_check
                      check (event_type <> 'api_key.refused')",
         )
         .await;
-        app.app.refusals.flush().await.unwrap_err();
-        let recorded: Vec<_> = refusals(app).await.into_iter().map(|it| it.1).collect();
+        app.app.rejected_credentials.flush().await.unwrap_err();
+        let recorded: Vec<_> = rejected_credentials(app).await.into_iter().map(|it| it.1).collect();
         assert_eq!(recorded, [json!({ "scope": "ORG_CREATE", "count": 1 })]);
     })
     .await;
@@ -202,7 +208,7 @@ async fn a_rejection_that_can_never_be_written_keeps_no_other_one_waiting() {
 
 #[tokio::test]
 async fn what_is_kept_while_the_audit_log_takes_no_writes_is_bounded() {
-    with(&[("TRUSTED_PROXY_HOPS", "1")])
+    with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
             let mut holder = app.superuser().await;
             sqlx::raw_sql("begin; lock table audit_events").execute(&mut holder).await.unwrap();
@@ -210,12 +216,12 @@ async fn what_is_kept_while_the_audit_log_takes_no_writes_is_bounded() {
                 for client in 0..15 {
                     let address = format!("192.0.{round}.{client}");
                     let actor = app.key("wrong").with("x-forwarded-for", &address);
-                    create(&actor, "a", "made").await.has_status(401);
+                    create(&actor, "a", "made").await.assert_status(401);
                 }
-                app.app.refusals.flush().await.unwrap_err();
+                app.app.rejected_credentials.flush().await.unwrap_err();
             }
             sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
-            let recorded = refusals(app).await;
+            let recorded = rejected_credentials(app).await;
             let counted = recorded.iter().map(|it| it.1["count"].as_u64().unwrap());
             assert_eq!(counted.sum::<u64>(), 30);
             assert!(recorded.len() <= 11, "{}", recorded.len());

@@ -4,20 +4,20 @@ mod audit_log;
 mod billing;
 mod commands;
 mod crash;
-mod forced;
+mod create_organization;
+mod forced_key_changes;
 mod master_keys;
-mod org_create;
 mod own_key;
-mod standing;
+mod suspension;
 mod usage;
 
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
-use crate::support::actor::Answer;
+use crate::support::client::TestResponse;
 
 /// The request of the published page.
-fn acme() -> Value {
+fn create_request() -> Value {
     json!({
         "org_id": "org_acme_2026_example",
         "name": "Acme Corp",
@@ -28,19 +28,27 @@ fn acme() -> Value {
 }
 
 /// The same with one field changed.
-fn acme_with(field: &str, value: impl Into<Value>) -> Value {
-    let mut request = acme();
+fn create_request_with(field: &str, value: impl Into<Value>) -> Value {
+    let mut request = create_request();
     request[field] = value.into();
     request
 }
 
 /// Makes an organization under a name for the request.
-async fn provision(app: &TestApp, name: &str, request: Value) -> Answer {
-    app.master_naming("ORG_CREATE", name).post("/v1/admin/org/create", request).await
+async fn provision(app: &TestApp, name: &str, request: Value) -> TestResponse {
+    app.master_with_idempotency_key("ORG_CREATE", name).post("/v1/admin/org/create", request).await
 }
 
 /// Does to an organization what needs a confirmation.
-async fn confirmed(app: &TestApp, scope: &str, org_id: &str, what: &str, name: &str) -> Answer {
+async fn send_confirmed(
+    app: &TestApp,
+    scope: &str,
+    org_id: &str,
+    what: &str,
+    name: &str,
+) -> TestResponse {
     let request = json!({ "confirm_org_id": org_id, "idempotency_key": name });
-    app.master_naming(scope, name).post(&format!("/v1/admin/org/{org_id}/{what}"), request).await
+    app.master_with_idempotency_key(scope, name)
+        .post(&format!("/v1/admin/org/{org_id}/{what}"), request)
+        .await
 }

@@ -13,15 +13,15 @@ async fn a_key_replaces_itself_whatever_it_may_do_and_has_ended_when_that_is_ans
                             "expires_at": "2036-06-01T00:00:00Z" });
         let small = app.mint(&acme.api_key, small).await;
         let rotated = app.key(&small.api_key).post("/v1/admin/key/rotate", json!({})).await;
-        let rotated = rotated.has_status(200);
-        app.key(&small.api_key).get("/me").await.has_failed(401, "unauthorized");
+        let rotated = rotated.assert_status(200);
+        app.key(&small.api_key).get("/me").await.assert_error(401, "unauthorized");
         let new = text(&rotated.body["new_api_key"]);
-        let me = app.key(&new).get("/me").await.has_status(200);
+        let me = app.key(&new).get("/me").await.assert_status(200);
         let key = &me.body["api_keys"][0];
         assert_eq!(key["scopes"], json!(["usage:read"]));
         assert_eq!((&key["name"], &key["display_id"]), (&json!("ci"), &rotated.body["prefix"]));
         assert_eq!(key["expires_at"], "2036-06-01T00:00:00.000Z");
-        app.bearer(&new).send("POST", "/v1/admin/key/rotate", "").await.has_status(200);
+        app.bearer(&new).send("POST", "/v1/admin/key/rotate", "").await.assert_status(200);
     })
     .await;
 }
@@ -32,13 +32,13 @@ async fn a_key_ends_itself() {
         let acme = app.sign_up().await;
         let small = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         let revoked = app.key(&small.api_key).post("/v1/admin/key/revoke", json!({})).await;
-        let revoked = revoked.has_status(200);
+        let revoked = revoked.assert_status(200);
         assert_eq!(
             (&revoked.body["revoked"], &revoked.body["org_id"]),
             (&json!(true), &json!(acme.org_id))
         );
-        app.key(&small.api_key).get("/me").await.has_failed(401, "unauthorized");
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.key(&small.api_key).get("/me").await.assert_error(401, "unauthorized");
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
     })
     .await;
 }
@@ -56,7 +56,7 @@ async fn of_twenty_rotations_at_once_one_gets_a_key() {
         for answer in bad {
             assert!([401, 409].contains(&answer.status.as_u16()), "{}", answer.text);
         }
-        app.key(&text(&good[0].body["new_api_key"])).get("/me").await.has_status(200);
+        app.key(&text(&good[0].body["new_api_key"])).get("/me").await.assert_status(200);
     })
     .await;
 }
@@ -64,12 +64,12 @@ async fn of_twenty_rotations_at_once_one_gets_a_key() {
 #[tokio::test]
 async fn only_an_organization_s_key_itself_is_taken() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let acme = app.sign_up().await;
         let (access, _) = app.exchange(&acme.api_key).await;
         let pinned = json!({ "name": "t", "scopes": ["*"],
                              "metadata": { "organizationId": ann.org_id } });
-        let (pinned, _) = app.make_token(&ann.cookie, pinned).await;
+        let (pinned, _) = app.create_token(&ann.cookie, pinned).await;
         for actor in [
             app.bearer(&access),
             app.key(&pinned),
@@ -77,15 +77,15 @@ async fn only_an_organization_s_key_itself_is_taken() {
             app.bearer(&ann.token),
         ] {
             for path in ["/v1/admin/key/rotate", "/v1/admin/key/revoke"] {
-                let answer = actor.post(path, json!({})).await.has_status(403);
+                let answer = actor.post(path, json!({})).await.assert_status(403);
                 assert_eq!(answer.body["error"]["code"], "FORBIDDEN");
                 assert_eq!(answer.body["error"]["request_id"], answer.body["request_id"]);
             }
-            actor.get("/v1/admin/audit-log").await.has_status(403);
+            actor.get("/v1/admin/audit-log").await.assert_status(403);
         }
         let odd = app.key(&acme.api_key).post("/v1/admin/key/rotate", json!({ "a": 1 })).await;
-        assert_eq!(odd.has_status(422).body["error"]["field"], "a");
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        assert_eq!(odd.assert_status(422).body["error"]["field"], "a");
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
     })
     .await;
 }

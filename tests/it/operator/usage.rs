@@ -2,16 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::confirmed;
-use crate::support::with;
+use super::send_confirmed;
+use crate::support::with_settings;
 
 #[tokio::test]
 async fn the_operator_sees_how_much_of_the_plan_is_used_and_which_threshold_was_crossed() {
-    with(&[("PLANS", r#"{"trial":{"requests_per_month":10}}"#)])
+    with_settings(&[("PLANS", r#"{"trial":{"requests_per_month":10}}"#)])
         .run(async |app| {
             let acme = app.sign_up().await;
             let path = format!("/v1/admin/org/{}/usage", acme.org_id);
-            let usage = async || app.master("ORG_USAGE").get(&path).await.has_status(200).body;
+            let usage = async || app.master("ORG_USAGE").get(&path).await.assert_status(200).body;
             let mut used = 0;
             for (until, ratio, threshold) in [
                 (0, 0.0, Value::Null),
@@ -21,7 +21,7 @@ async fn the_operator_sees_how_much_of_the_plan_is_used_and_which_threshold_was_
                 (10, 1.0, json!(1.0)),
             ] {
                 while used < until {
-                    app.key(&acme.api_key).get("/me").await.has_status(200);
+                    app.key(&acme.api_key).get("/me").await.assert_status(200);
                     used += 1;
                 }
                 let body = usage().await;
@@ -34,7 +34,9 @@ async fn the_operator_sees_how_much_of_the_plan_is_used_and_which_threshold_was_
             assert_eq!(body["active"], true);
             assert_eq!(body["period_start"], "2036-05-01T00:00:00.000Z");
             assert_eq!(body["period_end"], "2036-06-01T00:00:00.000Z");
-            confirmed(app, "ORG_SUSPEND", &acme.org_id, "suspend", "evt_1").await.has_status(200);
+            send_confirmed(app, "ORG_SUSPEND", &acme.org_id, "suspend", "evt_1")
+                .await
+                .assert_status(200);
             assert_eq!(usage().await["active"], false);
         })
         .await;
@@ -42,11 +44,11 @@ async fn the_operator_sees_how_much_of_the_plan_is_used_and_which_threshold_was_
 
 #[tokio::test]
 async fn a_plan_without_a_limit_has_no_ratio() {
-    with(&[("PLANS", r#"{"trial":{"requests_per_month":null}}"#)])
+    with_settings(&[("PLANS", r#"{"trial":{"requests_per_month":null}}"#)])
         .run(async |app| {
             let acme = app.sign_up().await;
             let path = format!("/v1/admin/org/{}/usage", acme.org_id);
-            let usage = app.master("ORG_USAGE").get(&path).await.has_status(200).body;
+            let usage = app.master("ORG_USAGE").get(&path).await.assert_status(200).body;
             for none in ["tier_limit", "utilization_ratio", "threshold_crossed"] {
                 assert_eq!(usage[none], Value::Null);
             }

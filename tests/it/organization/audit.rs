@@ -3,12 +3,12 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use super::{create, named, path};
+use super::{create, create_named, path};
 use crate::support::{TestApp, run};
 
 async fn events(app: &TestApp, key: &str, query: &str) -> Vec<Value> {
     let path = format!("/v1/organization/audit-log?{query}");
-    let body = app.key(key).get(&path).await.has_status(200).body;
+    let body = app.key(key).get(&path).await.assert_status(200).body;
     body["data"].as_array().unwrap().clone()
 }
 
@@ -20,16 +20,16 @@ fn types(events: &[Value]) -> Vec<&str> {
 async fn every_change_leaves_exactly_one_row_and_a_refused_change_none() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = named(app, &acme.api_key, "ci").await;
+        let ci = create_named(app, &acme.api_key, "ci").await;
         let actor = app.key(&acme.api_key);
-        actor.patch(&path(&ci.key_id), json!({ "name": "cd" })).await.has_status(200);
-        actor.patch(&path(&ci.key_id), json!({ "nom": "cd" })).await.has_status(400);
+        actor.patch(&path(&ci.key_id), json!({ "name": "cd" })).await.assert_status(200);
+        actor.patch(&path(&ci.key_id), json!({ "nom": "cd" })).await.assert_status(400);
         let rotate = format!("{}/rotate", path(&ci.key_id));
         let grace = json!({ "grace_period": 60 });
-        actor.post(&rotate, grace.clone()).await.has_status(200);
-        actor.post(&rotate, grace).await.has_status(409);
-        actor.delete(&path(&ci.key_id)).await.has_status(200);
-        actor.delete(&path(&ci.key_id)).await.has_status(200);
+        actor.post(&rotate, grace.clone()).await.assert_status(200);
+        actor.post(&rotate, grace).await.assert_status(409);
+        actor.delete(&path(&ci.key_id)).await.assert_status(200);
+        actor.delete(&path(&ci.key_id)).await.assert_status(200);
         let events = events(app, &acme.api_key, "").await;
         let expected = [
             "api_key.revoked",
@@ -49,9 +49,9 @@ async fn the_trail_is_read_by_type_by_time_and_in_pages() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.clock.advance(TimeDelta::seconds(1));
-        named(app, &acme.api_key, "a").await;
+        create_named(app, &acme.api_key, "a").await;
         app.clock.advance(TimeDelta::seconds(1));
-        named(app, &acme.api_key, "b").await;
+        create_named(app, &acme.api_key, "b").await;
         let made = events(app, &acme.api_key, "event_type=api_key.created").await;
         assert_eq!(made.len(), 2);
         let (second, third) = ("2036-05-08T09:56:43.855Z", "2036-05-08T09:56:44.855Z");
@@ -71,13 +71,13 @@ async fn the_trail_is_read_by_type_by_time_and_in_pages() {
 async fn an_organization_reads_its_own_trail_only_and_with_the_scope() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
-        named(app, &other.api_key, "theirs").await;
+        create_named(app, &other.api_key, "theirs").await;
         assert_eq!(types(&events(app, &acme.api_key, "").await), ["organization.signed_up"]);
         let ci =
             create(app, &acme.api_key, json!({ "name": "ci", "scopes": ["usage:read"] })).await;
         let answer = app.key(&ci.api_key).get("/v1/organization/audit-log").await;
-        let answer = answer.has_failed(403, "forbidden");
-        assert_eq!(answer.failure()["missing_scopes"], json!(["audit:read"]));
+        let answer = answer.assert_error(403, "forbidden");
+        assert_eq!(answer.error()["missing_scopes"], json!(["audit:read"]));
     })
     .await;
 }
@@ -88,8 +88,8 @@ async fn filters_that_are_none_are_all_refused_by_name() {
         let acme = app.sign_up().await;
         let query = "event_type=never.was&since=yesterday&until=2036-05-08&limit=0";
         let path = format!("/v1/organization/audit-log?{query}");
-        let answer = app.key(&acme.api_key).get(&path).await.has_failed(400, "validation_error");
-        assert_eq!(answer.refused_fields(), ["event_type", "since", "until", "limit"]);
+        let answer = app.key(&acme.api_key).get(&path).await.assert_error(400, "validation_error");
+        assert_eq!(answer.invalid_fields(), ["event_type", "since", "until", "limit"]);
     })
     .await;
 }
@@ -98,13 +98,13 @@ async fn filters_that_are_none_are_all_refused_by_name() {
 async fn a_known_key_that_is_refused_is_told_of_once_however_often_it_came() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = named(app, &acme.api_key, "ci").await;
-        app.key(&acme.api_key).delete(&path(&ci.key_id)).await.has_status(200);
+        let ci = create_named(app, &acme.api_key, "ci").await;
+        app.key(&acme.api_key).delete(&path(&ci.key_id)).await.assert_status(200);
         for _ in 0..50 {
-            app.key(&ci.api_key).get("/me").await.has_status(401);
+            app.key(&ci.api_key).get("/me").await.assert_status(401);
         }
-        app.app.refusals.flush().await.unwrap();
-        app.app.refusals.flush().await.unwrap();
+        app.app.rejected_credentials.flush().await.unwrap();
+        app.app.rejected_credentials.flush().await.unwrap();
         let told = events(app, &acme.api_key, "event_type=api_key.refused").await;
         assert_eq!(told.len(), 1);
         assert_eq!(told[0]["detail"], json!({ "reason": "revoked", "count": 50 }));
@@ -118,10 +118,10 @@ async fn a_known_key_that_is_refused_is_told_of_once_however_often_it_came() {
 async fn an_event_holds_what_changed_and_never_more_than_2_kib() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = named(app, &acme.api_key, "ci").await;
+        let ci = create_named(app, &acme.api_key, "ci").await;
         let actor = app.key(&acme.api_key);
         let change = async |change: Value| {
-            actor.patch(&path(&ci.key_id), change).await.has_status(200);
+            actor.patch(&path(&ci.key_id), change).await.assert_status(200);
             events(app, &acme.api_key, "limit=1").await[0]["detail"].clone()
         };
         let detail = change(json!({ "metadata": { "team": "ops" } })).await;

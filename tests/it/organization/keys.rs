@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{KEYS, create, named, path};
-use crate::support::{run, with};
+use super::{KEYS, create, create_named, path};
+use crate::support::{run, with_settings};
 
 #[tokio::test]
 async fn a_key_is_made_as_it_was_asked_for() {
@@ -15,13 +15,13 @@ async fn a_key_is_made_as_it_was_asked_for() {
             "metadata": { "team": "data" },
             "allowed_ips": ["192.0.2.0/24", "2001:db8::/32", "::ffff:203.0.113.9"],
         });
-        let made = app.key(&acme.api_key).post(KEYS, request).await.has_status(201);
+        let made = app.key(&acme.api_key).post(KEYS, request).await.assert_status(201);
         insta::assert_json_snapshot!(made.body);
         let id = made.body["id"].as_str().unwrap();
-        let shown = app.key(&acme.api_key).get(&path(id)).await.has_status(200);
+        let shown = app.key(&acme.api_key).get(&path(id)).await.assert_status(200);
         insta::assert_json_snapshot!(shown.body);
         let key = made.body["key"].as_str().unwrap();
-        let me = app.bearer(key).get("/v1/organization/me").await.has_status(200);
+        let me = app.bearer(key).get("/v1/organization/me").await.assert_status(200);
         insta::assert_json_snapshot!(me.body);
     })
     .await;
@@ -36,12 +36,15 @@ async fn every_broken_field_is_named_at_once() {
             "allowed_ips": ["everywhere"], "organization_id": "x",
         });
         let answer = app.key(&acme.api_key).post(KEYS, request).await;
-        let answer = answer.has_failed(400, "validation_error");
+        let answer = answer.assert_error(400, "validation_error");
         let expected =
             ["name", "scopes", "metadata", "allowed_ips", "organization_id", "expires_at"];
-        assert_eq!(answer.refused_fields(), expected);
+        assert_eq!(answer.invalid_fields(), expected);
         let answer = app.key(&acme.api_key).post(KEYS, json!({})).await;
-        assert_eq!(answer.has_failed(400, "validation_error").refused_fields(), ["name", "scopes"]);
+        assert_eq!(
+            answer.assert_error(400, "validation_error").invalid_fields(),
+            ["name", "scopes"]
+        );
     })
     .await;
 }
@@ -75,8 +78,8 @@ async fn each_bad_value_is_refused_by_its_field() {
             let mut request = json!({ "name": "ci", "scopes": ["usage:read"] });
             request[field] = value.clone();
             let answer = app.key(&acme.api_key).post(KEYS, request).await;
-            let answer = answer.has_failed(400, "validation_error");
-            assert_eq!(answer.refused_fields(), [field], "{value}");
+            let answer = answer.assert_error(400, "validation_error");
+            assert_eq!(answer.invalid_fields(), [field], "{value}");
         }
         assert_eq!(app.count("select count(*) from api_keys").await, 1);
     })
@@ -87,11 +90,11 @@ async fn each_bad_value_is_refused_by_its_field() {
 async fn a_name_is_taken_once_across_both_families() {
     run(async |app| {
         let acme = app.sign_up().await;
-        named(app, &acme.api_key, "ci").await;
+        create_named(app, &acme.api_key, "ci").await;
         let again = json!({ "name": "ci", "scopes": ["*"] });
-        app.key(&acme.api_key).post(KEYS, again).await.has_failed(409, "conflict");
+        app.key(&acme.api_key).post(KEYS, again).await.assert_error(409, "conflict");
         let again = app.key(&acme.api_key).post("/me/api-keys", json!({ "name": "ci" })).await;
-        again.has_failed(409, "conflict");
+        again.assert_error(409, "conflict");
     })
     .await;
 }
@@ -102,15 +105,15 @@ async fn making_and_showing_need_their_scopes_and_the_refusal_names_them() {
         let acme = app.sign_up().await;
         let request = json!({ "name": "ci", "scopes": ["usage:read"] });
         let ci = create(app, &acme.api_key, request.clone()).await;
-        let answer = app.key(&ci.api_key).post(KEYS, request).await.has_failed(403, "forbidden");
-        assert_eq!(answer.failure()["missing_scopes"], json!(["api-keys:write"]));
+        let answer = app.key(&ci.api_key).post(KEYS, request).await.assert_error(403, "forbidden");
+        assert_eq!(answer.error()["missing_scopes"], json!(["api-keys:write"]));
         for path in [KEYS, &path(&acme.key_id)] {
-            let answer = app.key(&ci.api_key).get(path).await.has_failed(403, "forbidden");
-            assert_eq!(answer.failure()["missing_scopes"], json!(["api-keys:read"]));
+            let answer = app.key(&ci.api_key).get(path).await.assert_error(403, "forbidden");
+            assert_eq!(answer.error()["missing_scopes"], json!(["api-keys:read"]));
         }
         let answer = app.key(&ci.api_key).get("/v1/organization/usage").await;
-        let answer = answer.has_failed(403, "forbidden");
-        assert_eq!(answer.failure()["missing_scopes"], json!(["billing:read"]));
+        let answer = answer.assert_error(403, "forbidden");
+        assert_eq!(answer.error()["missing_scopes"], json!(["billing:read"]));
     })
     .await;
 }
@@ -130,7 +133,7 @@ async fn a_key_makes_nothing_beyond_its_own_scopes_or_expiry() {
                 "name": "a", "scopes": ["api-keys:read"], "expires_at": "2036-06-01T00:00:01Z",
             }),
         ] {
-            app.key(&ci.api_key).post(KEYS, request).await.has_failed(403, "forbidden");
+            app.key(&ci.api_key).post(KEYS, request).await.assert_error(403, "forbidden");
         }
     })
     .await;
@@ -153,14 +156,14 @@ async fn a_foreign_key_looks_as_if_it_did_not_exist() {
             let actor = actor.with("content-type", "application/json");
             let send = async |path: &str| {
                 let answer = actor.send(method, &format!("{path}{suffix}"), body).await;
-                answer.has_failed(404, "not_found").body_without_request()
+                answer.assert_error(404, "not_found").body_without_request()
             };
             let expected = send(&never).await;
             for path in &wrong {
                 assert_eq!(send(path).await, expected, "{method} {path}");
             }
         }
-        app.key(&other.api_key).get("/v1/organization/me").await.has_status(200);
+        app.key(&other.api_key).get("/v1/organization/me").await.assert_status(200);
     })
     .await;
 }
@@ -174,10 +177,10 @@ async fn a_key_is_used_only_from_where_it_may_be() {
         let there = json!({ "name": "there", "scopes": ["*"], "allowed_ips": ["203.0.113.0/24"] });
         let here = create(app, &acme.api_key, here).await;
         let there = create(app, &acme.api_key, there).await;
-        app.key(&here.api_key).get("/me").await.has_status(200);
-        app.key(&there.api_key).get("/me").await.has_failed(403, "forbidden");
+        app.key(&here.api_key).get("/me").await.assert_status(200);
+        app.key(&there.api_key).get("/me").await.assert_error(403, "forbidden");
         let body = json!({ "api_key": there.api_key });
-        app.anon().post("/auth/token-exchange", body).await.has_failed(403, "forbidden");
+        app.anonymous().post("/auth/token-exchange", body).await.assert_error(403, "forbidden");
     })
     .await;
 }
@@ -189,26 +192,26 @@ async fn a_refresh_token_is_not_spent_from_where_its_key_may_not_be_used() {
         let (_, token) = app.exchange(&acme.api_key).await;
         let refresh = json!({ "refresh_token": token });
         app.execute("update api_keys set allowed_ips = '{203.0.113.0/24}'").await;
-        let refused = app.anon().post("/auth/refresh", refresh.clone()).await;
-        refused.has_failed(403, "forbidden");
+        let refused = app.anonymous().post("/auth/refresh", refresh.clone()).await;
+        refused.assert_error(403, "forbidden");
         app.execute("update api_keys set allowed_ips = '{192.0.2.0/24}'").await;
-        app.anon().post("/auth/refresh", refresh).await.has_status(200);
+        app.anonymous().post("/auth/refresh", refresh).await.assert_status(200);
     })
     .await;
 }
 
 #[tokio::test]
 async fn behind_a_trusted_proxy_the_address_is_the_one_that_it_saw() {
-    with(&[("TRUSTED_PROXY_HOPS", "1")])
+    with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
             let acme = app.sign_up().await;
             let there = json!({ "name": "there", "scopes": ["*"], "allowed_ips": ["203.0.113.9"] });
             let there = create(app, &acme.api_key, there).await;
             let from = |seen: &str| app.key(&there.api_key).with("x-forwarded-for", seen);
-            from("203.0.113.9").get("/me").await.has_status(200);
-            from("198.51.100.1, ::ffff:203.0.113.9").get("/me").await.has_status(200);
-            from("203.0.113.9, 198.51.100.1").get("/me").await.has_failed(403, "forbidden");
-            app.key(&there.api_key).get("/me").await.has_failed(403, "forbidden");
+            from("203.0.113.9").get("/me").await.assert_status(200);
+            from("198.51.100.1, ::ffff:203.0.113.9").get("/me").await.assert_status(200);
+            from("203.0.113.9, 198.51.100.1").get("/me").await.assert_error(403, "forbidden");
+            app.key(&there.api_key).get("/me").await.assert_error(403, "forbidden");
         })
         .await;
 }
@@ -217,8 +220,8 @@ async fn behind_a_trusted_proxy_the_address_is_the_one_that_it_saw() {
 async fn usage_tells_the_month_and_the_plan_s_limits() {
     run(async |app| {
         let acme = app.sign_up().await;
-        app.key(&acme.api_key).get("/v1/organization/me").await.has_status(200);
-        let usage = app.key(&acme.api_key).get("/v1/organization/usage").await.has_status(200);
+        app.key(&acme.api_key).get("/v1/organization/me").await.assert_status(200);
+        let usage = app.key(&acme.api_key).get("/v1/organization/usage").await.assert_status(200);
         insta::assert_json_snapshot!(usage.body);
     })
     .await;

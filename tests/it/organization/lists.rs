@@ -3,23 +3,23 @@
 use chrono::TimeDelta;
 use serde_json::Value;
 
-use super::{KEYS, named, path};
-use crate::support::app::{SignedUp, text};
+use super::{KEYS, create_named, path};
+use crate::support::app::{CreatedKey, text};
 use crate::support::{TestApp, run};
 
 /// An organization with keys named 1 to `count`, the last the newest.
-async fn with_keys(app: &TestApp, count: usize) -> (SignedUp, Vec<SignedUp>) {
+async fn with_keys(app: &TestApp, count: usize) -> (CreatedKey, Vec<CreatedKey>) {
     let acme = app.sign_up().await;
     let mut keys = Vec::new();
     for number in 1..=count {
         app.clock.advance(TimeDelta::milliseconds(1));
-        keys.push(named(app, &acme.api_key, &number.to_string()).await);
+        keys.push(create_named(app, &acme.api_key, &number.to_string()).await);
     }
     (acme, keys)
 }
 
 async fn page(app: &TestApp, key: &str, query: &str) -> Value {
-    app.key(key).get(&format!("{KEYS}?{query}")).await.has_status(200).body
+    app.key(key).get(&format!("{KEYS}?{query}")).await.assert_status(200).body
 }
 
 fn names(page: &Value) -> Vec<String> {
@@ -53,10 +53,10 @@ async fn what_is_added_or_removed_between_two_pages_hides_and_repeats_nothing() 
         let (acme, keys) = with_keys(app, 4).await;
         let first = page(app, &acme.api_key, "limit=2").await;
         app.clock.advance(TimeDelta::milliseconds(1));
-        named(app, &acme.api_key, "new").await;
+        create_named(app, &acme.api_key, "new").await;
         // The very key that the cursor stands at, and one that comes next.
         for key in [&keys[2], &keys[1]] {
-            app.key(&acme.api_key).delete(&path(&key.key_id)).await.has_status(200);
+            app.key(&acme.api_key).delete(&path(&key.key_id)).await.assert_status(200);
         }
         let cursor = text(&first["pagination"]["cursor"]);
         let second = page(app, &acme.api_key, &format!("limit=2&cursor={cursor}")).await;
@@ -69,7 +69,7 @@ async fn what_is_added_or_removed_between_two_pages_hides_and_repeats_nothing() 
 async fn revoked_keys_are_listed_on_request() {
     run(async |app| {
         let (acme, keys) = with_keys(app, 2).await;
-        app.key(&acme.api_key).delete(&path(&keys[1].key_id)).await.has_status(200);
+        app.key(&acme.api_key).delete(&path(&keys[1].key_id)).await.assert_status(200);
         assert_eq!(names(&page(app, &acme.api_key, "").await), ["1", "-"]);
         let all = page(app, &acme.api_key, "include_revoked=true").await;
         assert_eq!(names(&all), ["2", "1", "-"]);
@@ -96,8 +96,8 @@ async fn a_cursor_is_good_only_as_it_was_given_and_for_its_own_list() {
         ];
         for path in wrong {
             let answer = app.key(&acme.api_key).get(&path).await;
-            let answer = answer.has_failed(400, "validation_error");
-            assert_eq!(answer.refused_fields(), ["cursor"], "{path}");
+            let answer = answer.assert_error(400, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["cursor"], "{path}");
         }
     })
     .await;
@@ -110,8 +110,8 @@ async fn parameters_that_are_none_are_all_refused_by_name() {
         for limit in ["0", "101", "abc", "-1", "1.5", "99999999999999999999"] {
             let path = format!("{KEYS}?limit={limit}&cursor=x&include_revoked=y");
             let answer = app.key(&acme.api_key).get(&path).await;
-            let answer = answer.has_failed(400, "validation_error");
-            assert_eq!(answer.refused_fields(), ["include_revoked", "limit", "cursor"]);
+            let answer = answer.assert_error(400, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["include_revoked", "limit", "cursor"]);
         }
     })
     .await;

@@ -1,17 +1,17 @@
 //! The organization family: every status that each of its routes can give.
 
 mod audit;
-mod changes;
-mod denials;
+mod key_changes;
 mod keys;
 mod lists;
 mod peppers;
+mod rejections;
 mod rotation;
 
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
-use crate::support::app::{SignedUp, text};
+use crate::support::app::{CreatedKey, text};
 
 const KEYS: &str = "/v1/organization/api-keys";
 
@@ -21,9 +21,9 @@ fn path(id: &str) -> String {
 }
 
 /// A key made in this family, with what it was asked to be.
-async fn create(app: &TestApp, key: &str, request: Value) -> SignedUp {
-    let answer = app.key(key).post(KEYS, request).await.has_status(201);
-    SignedUp {
+async fn create(app: &TestApp, key: &str, request: Value) -> CreatedKey {
+    let answer = app.key(key).post(KEYS, request).await.assert_status(201);
+    CreatedKey {
         org_id: String::new(),
         user_id: String::new(),
         api_key: text(&answer.body["key"]),
@@ -32,7 +32,7 @@ async fn create(app: &TestApp, key: &str, request: Value) -> SignedUp {
 }
 
 /// A key that may do everything, with a name.
-async fn named(app: &TestApp, key: &str, name: &str) -> SignedUp {
+async fn create_named(app: &TestApp, key: &str, name: &str) -> CreatedKey {
     create(app, key, json!({ "name": name, "scopes": ["*"] })).await
 }
 

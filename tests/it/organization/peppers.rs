@@ -7,7 +7,7 @@ use tenantry::model::key_name::KeyName;
 use tenantry::model::org_handle::OrgHandle;
 
 use super::status;
-use crate::support::{TestApp, run, with};
+use crate::support::{TestApp, run, with_settings};
 
 const OLD: &str = "old:YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNkZWZnaGlqYWI=";
 const BOTH: &str = "new:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -16,7 +16,7 @@ const NEW: &str = "new:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 #[tokio::test]
 async fn a_key_of_an_old_pepper_is_digested_under_the_new_one_at_its_next_use() {
-    with(&[("KEY_PEPPERS", OLD)])
+    with_settings(&[("KEY_PEPPERS", OLD)])
         .run(async |app| {
             let (used, unused) = (app.sign_up().await, app.sign_up().await);
             let both = app.replica_with(&[("KEY_PEPPERS", BOTH)]);
@@ -35,7 +35,7 @@ async fn a_key_of_an_old_pepper_is_digested_under_the_new_one_at_its_next_use() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_key_that_is_digested_anew_is_good_all_the_while() {
-    with(&[("KEY_PEPPERS", OLD)])
+    with_settings(&[("KEY_PEPPERS", OLD)])
         .run(async |app| {
             let acme = app.sign_up().await;
             let both = app.replica_with(&[("KEY_PEPPERS", BOTH)]);
@@ -64,11 +64,11 @@ async fn a_key_from_elsewhere_works_once_importing_is_on() {
                 expires_at: None,
             };
             import(&app.app, vec![imported]).await.unwrap();
-            app.seen.lock().unwrap().push(text.to_owned());
+            app.seen_secrets.lock().unwrap().push(text.to_owned());
             assert_eq!(status(app, text).await, 401);
             let importing = app.replica_with(&[("KEY_IMPORT", "on")]);
             assert_eq!(status(&importing, text).await, 200);
-            importing.bearer(text).get("/v1/organization/me").await.has_status(200);
+            importing.bearer(text).get("/v1/organization/me").await.assert_status(200);
             assert_eq!(status(&importing, "sk_legacy.unknown").await, 401);
             assert_eq!(status(&importing, &acme.api_key).await, 200);
             importing.close();

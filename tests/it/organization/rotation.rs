@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{create, named, path, status};
-use crate::support::actor::Answer;
+use super::{create, create_named, path, status};
 use crate::support::app::text;
+use crate::support::client::TestResponse;
 use crate::support::{TestApp, run};
 
-async fn rotate(app: &TestApp, key: &str, id: &str, request: Value) -> Answer {
+async fn rotate(app: &TestApp, key: &str, id: &str, request: Value) -> TestResponse {
     app.key(key).post(&format!("{}/rotate", path(id)), request).await
 }
 
@@ -21,10 +21,10 @@ async fn a_newer_key_takes_over_with_the_same_name_and_settings() {
             "metadata": { "team": "data" }, "allowed_ips": ["192.0.2.0/24"],
         });
         let ci = create(app, &acme.api_key, request).await;
-        let answer = rotate(app, &acme.api_key, &ci.key_id, json!({})).await.has_status(200);
+        let answer = rotate(app, &acme.api_key, &ci.key_id, json!({})).await.assert_status(200);
         insta::assert_json_snapshot!(answer.body);
         assert_eq!(answer.body["rotated_from"], ci.key_id);
-        let old = app.key(&acme.api_key).get(&path(&ci.key_id)).await.has_status(200).body;
+        let old = app.key(&acme.api_key).get(&path(&ci.key_id)).await.assert_status(200).body;
         assert_eq!(old["rotated_to"], answer.body["id"]);
         assert_eq!(status(app, &text(&answer.body["key"])).await, 200);
     })
@@ -35,11 +35,11 @@ async fn a_newer_key_takes_over_with_the_same_name_and_settings() {
 async fn without_a_grace_the_old_key_stops_at_once() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = named(app, &acme.api_key, "ci").await;
+        let ci = create_named(app, &acme.api_key, "ci").await;
         let (token, _) = app.exchange(&ci.api_key).await;
-        rotate(app, &acme.api_key, &ci.key_id, json!({})).await.has_status(200);
+        rotate(app, &acme.api_key, &ci.key_id, json!({})).await.assert_status(200);
         assert_eq!(status(app, &ci.api_key).await, 401);
-        app.bearer(&token).get("/me").await.has_status(401);
+        app.bearer(&token).get("/me").await.assert_status(401);
     })
     .await;
 }
@@ -48,9 +48,9 @@ async fn without_a_grace_the_old_key_stops_at_once() {
 async fn within_its_grace_the_old_key_works_and_after_it_does_not() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = named(app, &acme.api_key, "ci").await;
+        let ci = create_named(app, &acme.api_key, "ci").await;
         let hour = json!({ "grace_period": 3600 });
-        let new = rotate(app, &acme.api_key, &ci.key_id, hour).await.has_status(200).body;
+        let new = rotate(app, &acme.api_key, &ci.key_id, hour).await.assert_status(200).body;
         assert_eq!(status(app, &ci.api_key).await, 200);
         assert_eq!(status(app, &text(&new["key"])).await, 200);
         let an_hour: bool = sqlx::query_scalar(
@@ -72,7 +72,7 @@ async fn within_its_grace_the_old_key_works_and_after_it_does_not() {
 async fn a_rotation_with_a_grace_fails_no_request_in_between() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let mut ci = named(app, &acme.api_key, "ci").await;
+        let mut ci = create_named(app, &acme.api_key, "ci").await;
         for _ in 0..5 {
             let (hour, stop) = (json!({ "grace_period": 3600 }), CancellationToken::new());
             let (actor, stopped) = (app.key(&ci.api_key), stop.clone());
@@ -83,7 +83,7 @@ async fn a_rotation_with_a_grace_fails_no_request_in_between() {
                 }
                 statuses
             });
-            let next = rotate(app, &ci.api_key, &ci.key_id, hour).await.has_status(200).body;
+            let next = rotate(app, &ci.api_key, &ci.key_id, hour).await.assert_status(200).body;
             assert_eq!(status(app, &text(&next["key"])).await, 200);
             stop.cancel();
             assert!(used.await.unwrap().into_iter().all(|status| status == 200));
@@ -97,14 +97,14 @@ async fn a_rotation_with_a_grace_fails_no_request_in_between() {
 async fn a_grace_never_lengthens_a_life_and_a_temporary_key_never_turns_permanent() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = named(app, &acme.api_key, "ci").await;
+        let ci = create_named(app, &acme.api_key, "ci").await;
         app.execute(
             "update api_keys set expires_at = now() + interval '1 minute'
                      where name = 'ci'",
         )
         .await;
         let week = json!({ "grace_period": 604_800 });
-        rotate(app, &acme.api_key, &ci.key_id, week).await.has_status(200);
+        rotate(app, &acme.api_key, &ci.key_id, week).await.assert_status(200);
         let within = "select count(*) from api_keys
                       where name = 'ci' and expires_at <= now() + interval '1 minute'";
         assert_eq!(app.count(within).await, 2);
@@ -116,16 +116,18 @@ async fn a_grace_never_lengthens_a_life_and_a_temporary_key_never_turns_permanen
 async fn a_key_is_rotated_once_and_in_its_grace_not_at_all() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = named(app, &acme.api_key, "ci").await;
+        let ci = create_named(app, &acme.api_key, "ci").await;
         let hour = json!({ "grace_period": 3600 });
-        let first = rotate(app, &acme.api_key, &ci.key_id, hour.clone()).await.has_status(200).body;
+        let first =
+            rotate(app, &acme.api_key, &ci.key_id, hour.clone()).await.assert_status(200).body;
         let again = rotate(app, &acme.api_key, &ci.key_id, hour.clone()).await;
-        again.has_failed(409, "conflict");
+        again.assert_error(409, "conflict");
         let change = json!({ "expires_at": null });
         let longer = app.key(&acme.api_key).patch(&path(&ci.key_id), change).await;
-        longer.has_failed(409, "conflict");
+        longer.assert_error(409, "conflict");
         // The newer key is the one to rotate next.
-        let next = rotate(app, &acme.api_key, &text(&first["id"]), hour).await.has_status(200).body;
+        let next =
+            rotate(app, &acme.api_key, &text(&first["id"]), hour).await.assert_status(200).body;
         assert_eq!(next["rotated_from"], first["id"]);
         assert_eq!(next["name"], "ci");
     })
@@ -136,7 +138,7 @@ async fn a_key_is_rotated_once_and_in_its_grace_not_at_all() {
 async fn of_20_that_rotate_one_key_at_once_one_does() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = named(app, &acme.api_key, "ci").await;
+        let ci = create_named(app, &acme.api_key, "ci").await;
         let mut attempts = tokio::task::JoinSet::new();
         for _ in 0..20 {
             let (actor, path) = (app.key(&acme.api_key), format!("{}/rotate", path(&ci.key_id)));
@@ -156,8 +158,8 @@ async fn a_key_may_rotate_itself_and_nothing_beyond_it() {
         let acme = app.sign_up().await;
         let ci = json!({ "name": "ci", "scopes": ["api-keys:manage"] });
         let ci = create(app, &acme.api_key, ci).await;
-        rotate(app, &ci.api_key, &acme.key_id, json!({})).await.has_failed(403, "forbidden");
-        let next = rotate(app, &ci.api_key, &ci.key_id, json!({})).await.has_status(200).body;
+        rotate(app, &ci.api_key, &acme.key_id, json!({})).await.assert_error(403, "forbidden");
+        let next = rotate(app, &ci.api_key, &ci.key_id, json!({})).await.assert_status(200).body;
         assert_eq!(status(app, &text(&next["key"])).await, 200);
         assert_eq!(status(app, &ci.api_key).await, 401);
     })
@@ -171,8 +173,8 @@ async fn a_grace_that_is_none_is_refused_by_name() {
         for grace in [json!(-1), json!(604_801), json!(1.5), json!("1"), json!(1e30)] {
             let request = json!({ "grace_period": grace });
             let answer = rotate(app, &acme.api_key, &acme.key_id, request).await;
-            let answer = answer.has_failed(400, "validation_error");
-            assert_eq!(answer.refused_fields(), ["grace_period"], "{grace}");
+            let answer = answer.assert_error(400, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["grace_period"], "{grace}");
         }
     })
     .await;

@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{bought, with, without};
-use crate::support::app::ORGANIZATIONS;
-use crate::support::stripe::{checkout, ended, later, not_paid, paid};
+use super::{buy, with_field, without_field};
+use crate::support::app::COUNT_ORGANIZATIONS;
+use crate::support::stripe::{
+    checkout, invoice_paid, invoice_payment_failed, later, subscription_deleted,
+};
 use crate::support::{TestApp, run};
 
 /// What is stored of an organization: name, plan, line of business, origins.
@@ -21,14 +23,14 @@ async fn stored(app: &TestApp, org_id: &str) -> (String, String, Option<String>,
 #[tokio::test]
 async fn what_was_paid_for_is_made_as_the_metadata_say_and_the_key_is_in_nobody_s_hands() {
     run(async |app| {
-        let event = with(
+        let event = with_field(
             checkout("evt_1", "acme", "starter"),
             "metadata",
             json!({ "org_id": "acme", "plan": "scale", "name": "Acme Corp", "domain": "financial",
                     "allowed_origins": "https://acme.example.com, http://localhost:5173",
                     "colour": "green" }),
         );
-        let answer = app.stripe(&event).await.has_status(200);
+        let answer = app.send_stripe_event(&event).await.assert_status(200);
         assert_eq!(answer.body, json!({ "received": true, "effect": "provisioned" }));
         let (name, plan, domain, origins) = stored(app, "acme").await;
         assert_eq!((name.as_str(), plan.as_str()), ("Acme Corp", "scale"));
@@ -52,12 +54,13 @@ async fn what_was_paid_for_is_made_as_the_metadata_say_and_the_key_is_in_nobody_
 #[tokio::test]
 async fn a_name_that_nobody_gave_is_the_buyer_s_or_the_id() {
     run(async |app| {
-        bought(app, "one").await;
+        buy(app, "one").await;
         assert_eq!(stored(app, "one").await.0, "Buyer Inc.");
-        let nameless = with(checkout("evt_2", "two", "pro"), "customer_details/name", Value::Null);
-        app.stripe(&nameless).await.has_status(200);
-        let odd = with(checkout("evt_3", "three", "pro"), "customer_details/name", "a\u{7}b");
-        app.stripe(&odd).await.has_status(200);
+        let nameless =
+            with_field(checkout("evt_2", "two", "pro"), "customer_details/name", Value::Null);
+        app.send_stripe_event(&nameless).await.assert_status(200);
+        let odd = with_field(checkout("evt_3", "three", "pro"), "customer_details/name", "a\u{7}b");
+        app.send_stripe_event(&odd).await.assert_status(200);
         for org_id in ["two", "three"] {
             let (name, _, domain, origins) = stored(app, org_id).await;
             assert_eq!((name.as_str(), domain, origins), (org_id, None, vec![]));
@@ -69,19 +72,20 @@ async fn a_name_that_nobody_gave_is_the_buyer_s_or_the_id() {
 #[tokio::test]
 async fn what_is_not_paid_yet_is_made_when_it_is() {
     run(async |app| {
-        let mut event = with(checkout("evt_1", "acme", "starter"), "payment_status", "unpaid");
-        let answer = app.stripe(&event).await.has_status(200);
+        let mut event =
+            with_field(checkout("evt_1", "acme", "starter"), "payment_status", "unpaid");
+        let answer = app.send_stripe_event(&event).await.assert_status(200);
         assert_eq!(answer.body, json!({ "received": true }));
-        assert_eq!(app.count(ORGANIZATIONS).await, 0);
-        event = with(event, "payment_status", "paid");
+        assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
+        event = with_field(event, "payment_status", "paid");
         event["id"] = "evt_2".into();
         event["type"] = "checkout.session.async_payment_succeeded".into();
-        let answer = app.stripe(&event).await.has_status(200);
+        let answer = app.send_stripe_event(&event).await.assert_status(200);
         assert_eq!(answer.body["effect"], "provisioned");
-        let free = with(checkout("evt_3", "free", "trial"), "amount_total", 0);
-        let free = with(free, "payment_status", "no_payment_required");
-        app.stripe(&free).await.has_status(200);
-        assert_eq!(app.count(ORGANIZATIONS).await, 2);
+        let free = with_field(checkout("evt_3", "free", "trial"), "amount_total", 0);
+        let free = with_field(free, "payment_status", "no_payment_required");
+        app.send_stripe_event(&free).await.assert_status(200);
+        assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 2);
         assert_eq!(app.count("select count(*) from payments").await, 1);
     })
     .await;
@@ -93,18 +97,18 @@ async fn what_is_needed_and_not_there_is_named_and_may_be_mended() {
         let event = checkout("evt_1", "acme", "starter");
         let metadata = "data.object.metadata";
         for (broken, fields) in [
-            (with(event.clone(), "metadata/org_id", ""), vec!["org_id"]),
-            (with(event.clone(), "metadata/org_id", "a b"), vec!["org_id"]),
-            (with(event.clone(), "metadata/org_id", "admin"), vec!["org_id"]),
-            (with(event.clone(), "metadata/org_id", "system"), vec!["org_id"]),
-            (with(event.clone(), "metadata/org_id", 7), vec!["org_id"]),
-            (without(event.clone(), "metadata/tier"), vec!["plan"]),
-            (with(event.clone(), "metadata/tier", "gold"), vec!["tier"]),
-            (with(event.clone(), "metadata/name", "x".repeat(129)), vec!["name"]),
-            (with(event.clone(), "metadata/domain", "farming"), vec!["domain"]),
-            (with(event.clone(), "metadata/allowed_origins", "*"), vec!["allowed_origins"]),
+            (with_field(event.clone(), "metadata/org_id", ""), vec!["org_id"]),
+            (with_field(event.clone(), "metadata/org_id", "a b"), vec!["org_id"]),
+            (with_field(event.clone(), "metadata/org_id", "admin"), vec!["org_id"]),
+            (with_field(event.clone(), "metadata/org_id", "system"), vec!["org_id"]),
+            (with_field(event.clone(), "metadata/org_id", 7), vec!["org_id"]),
+            (without_field(event.clone(), "metadata/tier"), vec!["plan"]),
+            (with_field(event.clone(), "metadata/tier", "gold"), vec!["tier"]),
+            (with_field(event.clone(), "metadata/name", "x".repeat(129)), vec!["name"]),
+            (with_field(event.clone(), "metadata/domain", "farming"), vec!["domain"]),
+            (with_field(event.clone(), "metadata/allowed_origins", "*"), vec!["allowed_origins"]),
             (
-                with(
+                with_field(
                     event.clone(),
                     "metadata",
                     json!({ "org_id": "", "tier": "gold", "domain": "x", "allowed_origins": "x" }),
@@ -112,7 +116,7 @@ async fn what_is_needed_and_not_there_is_named_and_may_be_mended() {
                 vec!["org_id", "tier", "domain", "allowed_origins"],
             ),
         ] {
-            let answer = app.stripe(&broken).await.has_failed(422, "validation_error");
+            let answer = app.send_stripe_event(&broken).await.assert_error(422, "validation_error");
             assert_eq!(answer.header("content-type"), "application/problem+json");
             let issues = answer.body["issues"].as_array().unwrap();
             let named: Vec<_> = issues
@@ -131,20 +135,20 @@ async fn what_is_needed_and_not_there_is_named_and_may_be_mended() {
                 fields.iter().map(|field| format!("{metadata}.{field}")).collect();
             assert_eq!(named, expected);
         }
-        let nowhere = without(event.clone(), "customer_details/email");
-        let odd = with(event.clone(), "customer_details/email", "no address");
+        let nowhere = without_field(event.clone(), "customer_details/email");
+        let odd = with_field(event.clone(), "customer_details/email", "no address");
         for broken in [nowhere, odd] {
-            let answer = app.stripe(&broken).await.has_failed(422, "validation_error");
+            let answer = app.send_stripe_event(&broken).await.assert_error(422, "validation_error");
             let path = &answer.body["issues"][0]["path"];
             assert_eq!(*path, json!(["data", "object", "customer_details", "email"]));
         }
-        let costly = with(event.clone(), "currency", "dollars");
-        app.stripe(&costly).await.has_failed(422, "validation_error");
-        assert_eq!(app.count(ORGANIZATIONS).await, 0);
+        let costly = with_field(event.clone(), "currency", "dollars");
+        app.send_stripe_event(&costly).await.assert_error(422, "validation_error");
+        assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
         assert_eq!(app.count("select count(*) from idempotency_keys").await, 0);
         // The same event, sent again when the account says more.
-        app.stripe(&event).await.has_status(200);
-        assert_eq!(app.count(ORGANIZATIONS).await, 1);
+        app.send_stripe_event(&event).await.assert_status(200);
+        assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
     })
     .await;
 }
@@ -154,15 +158,15 @@ async fn an_organization_that_is_there_is_moved_to_what_was_bought_and_has_no_ke
     run(async |app| {
         let acme = app.sign_up().await;
         let event = checkout("evt_1", &acme.org_id.to_uppercase(), "scale");
-        let event = with(event, "metadata/mode", "existing");
+        let event = with_field(event, "metadata/mode", "existing");
         // Nobody is mailed: no address is needed.
-        let event = without(event, "customer_details/email");
-        let answer = app.stripe(&event).await.has_status(200);
+        let event = without_field(event, "customer_details/email");
+        let answer = app.send_stripe_event(&event).await.assert_status(200);
         assert_eq!(answer.body["effect"], "plan_set");
         assert_eq!(stored(app, &acme.org_id).await.1, "scale");
         assert!(app.mails().await.is_empty());
         assert_eq!(app.count("select count(*) from key_claims").await, 0);
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
         let told = "select count(*) from audit_events
                     where event_type = 'organization.plan_changed' and actor = 'stripe'";
         assert_eq!(app.count(told).await, 1);
@@ -173,16 +177,17 @@ async fn an_organization_that_is_there_is_moved_to_what_was_bought_and_has_no_ke
 #[tokio::test]
 async fn a_person_s_home_is_not_moved_to_a_plan_that_is_not_for_homes() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         for tier in ["standard", "enterprise"] {
-            let event = with(checkout("evt_1", &ann.org_id, tier), "metadata/mode", "existing");
-            let answer = app.stripe(&event).await;
-            let answer = answer.has_failed(422, "validation_error");
-            assert_eq!(answer.refused_fields(), ["tier"]);
+            let event =
+                with_field(checkout("evt_1", &ann.org_id, tier), "metadata/mode", "existing");
+            let answer = app.send_stripe_event(&event).await;
+            let answer = answer.assert_error(422, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["tier"]);
         }
         assert_eq!(app.count("select count(*) from payments").await, 0);
-        let event = with(checkout("evt_1", &ann.org_id, "pro"), "metadata/mode", "existing");
-        app.stripe(&event).await.has_status(200);
+        let event = with_field(checkout("evt_1", &ann.org_id, "pro"), "metadata/mode", "existing");
+        app.send_stripe_event(&event).await.assert_status(200);
         assert_eq!(stored(app, &ann.org_id).await.1, "pro");
     })
     .await;
@@ -191,11 +196,17 @@ async fn a_person_s_home_is_not_moved_to_a_plan_that_is_not_for_homes() {
 #[tokio::test]
 async fn the_newest_checkout_counts_in_whatever_order_they_are_told_of() {
     run(async |app| {
-        bought(app, "acme").await;
+        buy(app, "acme").await;
         let newer = later(checkout("evt_3", "acme", "scale"), 20);
-        assert_eq!(app.stripe(&newer).await.has_status(200).body["effect"], "plan_set");
+        assert_eq!(
+            app.send_stripe_event(&newer).await.assert_status(200).body["effect"],
+            "plan_set"
+        );
         let older = later(checkout("evt_2", "acme", "pro"), 10);
-        assert_eq!(app.stripe(&older).await.has_status(200).body["effect"], "recorded");
+        assert_eq!(
+            app.send_stripe_event(&older).await.assert_status(200).body["effect"],
+            "recorded"
+        );
         assert_eq!(stored(app, "acme").await.1, "scale");
         assert_eq!(app.count("select count(*) from payments").await, 3);
     })
@@ -206,23 +217,32 @@ async fn the_newest_checkout_counts_in_whatever_order_they_are_told_of() {
 #[tokio::test]
 async fn an_invoice_that_is_told_of_before_its_checkout_does_not_hide_the_plan() {
     run(async |app| {
-        bought(app, "acme").await;
-        let invoice = paid("evt_2", "acme");
+        buy(app, "acme").await;
+        let invoice = invoice_paid("evt_2", "acme");
         let details = json!({ "subscription": "sub_new", "metadata": { "org_id": "acme" } });
-        let invoice = with(invoice, "parent/subscription_details", details);
-        let invoice = with(invoice, "billing_reason", "subscription_create");
-        app.stripe(&later(invoice, 21)).await.has_status(200);
+        let invoice = with_field(invoice, "parent/subscription_details", details);
+        let invoice = with_field(invoice, "billing_reason", "subscription_create");
+        app.send_stripe_event(&later(invoice, 21)).await.assert_status(200);
         let session = checkout("evt_3", "acme", "scale");
-        let session = later(with(session, "subscription", "sub_new"), 20);
-        assert_eq!(app.stripe(&session).await.has_status(200).body["effect"], "plan_set");
+        let session = later(with_field(session, "subscription", "sub_new"), 20);
+        assert_eq!(
+            app.send_stripe_event(&session).await.assert_status(200).body["effect"],
+            "plan_set"
+        );
         assert_eq!(stored(app, "acme").await.1, "scale");
         // What was not paid since, it does not lift.
-        let failed = later(not_paid("evt_4", "acme"), 40);
-        let failed = with(failed, "parent/subscription_details/subscription", "sub_new");
-        assert_eq!(app.stripe(&failed).await.has_status(200).body["effect"], "suspended");
+        let failed = later(invoice_payment_failed("evt_4", "acme"), 40);
+        let failed = with_field(failed, "parent/subscription_details/subscription", "sub_new");
+        assert_eq!(
+            app.send_stripe_event(&failed).await.assert_status(200).body["effect"],
+            "suspended"
+        );
         let session = checkout("evt_5", "acme", "pro");
-        let session = later(with(session, "subscription", "sub_new"), 30);
-        assert_eq!(app.stripe(&session).await.has_status(200).body["effect"], "plan_set");
+        let session = later(with_field(session, "subscription", "sub_new"), 30);
+        assert_eq!(
+            app.send_stripe_event(&session).await.assert_status(200).body["effect"],
+            "plan_set"
+        );
         assert_eq!(stored(app, "acme").await.1, "pro");
         let suspended = "select count(*) from organizations where suspended_at is not null";
         assert_eq!(app.count(suspended).await, 1);
@@ -233,17 +253,20 @@ async fn an_invoice_that_is_told_of_before_its_checkout_does_not_hide_the_plan()
 #[tokio::test]
 async fn the_last_invoices_of_the_subscription_before_do_not_put_it_back() {
     run(async |app| {
-        bought(app, "acme").await;
-        let session = with(checkout("evt_2", "acme", "scale"), "subscription", "sub_new");
+        buy(app, "acme").await;
+        let session = with_field(checkout("evt_2", "acme", "scale"), "subscription", "sub_new");
         assert_eq!(
-            app.stripe(&later(session, 10)).await.has_status(200).body["effect"],
+            app.send_stripe_event(&later(session, 10)).await.assert_status(200).body["effect"],
             "plan_set"
         );
         let details = json!({ "subscription": "sub_acme", "metadata": { "org_id": "acme" } });
-        let last = with(paid("evt_3", "acme"), "parent/subscription_details", details);
-        let answer = app.stripe(&later(last, 20)).await.has_status(200);
+        let last =
+            with_field(invoice_paid("evt_3", "acme"), "parent/subscription_details", details);
+        let answer = app.send_stripe_event(&later(last, 20)).await.assert_status(200);
         assert_eq!(answer.body["effect"], "recorded");
-        app.stripe(&later(ended("evt_4", "acme"), 30)).await.has_status(200);
+        app.send_stripe_event(&later(subscription_deleted("evt_4", "acme"), 30))
+            .await
+            .assert_status(200);
         let suspended = "select count(*) from organizations where suspended_at is not null";
         assert_eq!(app.count(suspended).await, 0);
     })
@@ -253,11 +276,17 @@ async fn the_last_invoices_of_the_subscription_before_do_not_put_it_back() {
 #[tokio::test]
 async fn what_was_paid_once_does_not_end_with_a_subscription() {
     run(async |app| {
-        bought(app, "acme").await;
-        let once = with(checkout("evt_2", "acme", "scale"), "mode", "payment");
-        let once = later(with(once, "subscription", Value::Null), 10);
-        assert_eq!(app.stripe(&once).await.has_status(200).body["effect"], "plan_set");
-        let answer = app.stripe(&later(ended("evt_3", "acme"), 20)).await.has_status(200);
+        buy(app, "acme").await;
+        let once = with_field(checkout("evt_2", "acme", "scale"), "mode", "payment");
+        let once = later(with_field(once, "subscription", Value::Null), 10);
+        assert_eq!(
+            app.send_stripe_event(&once).await.assert_status(200).body["effect"],
+            "plan_set"
+        );
+        let answer = app
+            .send_stripe_event(&later(subscription_deleted("evt_3", "acme"), 20))
+            .await
+            .assert_status(200);
         assert_eq!(answer.body, json!({ "received": true }));
         let suspended = "select count(*) from organizations where suspended_at is not null";
         assert_eq!(app.count(suspended).await, 0);
@@ -268,23 +297,35 @@ async fn what_was_paid_once_does_not_end_with_a_subscription() {
 #[tokio::test]
 async fn whoever_buys_again_is_reactivated_and_the_subscription_before_counts_no_more() {
     run(async |app| {
-        bought(app, "acme").await;
-        let answer = app.stripe(&later(ended("evt_2", "acme"), 10)).await.has_status(200);
+        buy(app, "acme").await;
+        let answer = app
+            .send_stripe_event(&later(subscription_deleted("evt_2", "acme"), 10))
+            .await
+            .assert_status(200);
         assert_eq!(answer.body["effect"], "suspended");
         // By another customer and subscription.
-        let again = with(checkout("evt_3", "acme", "pro"), "customer", "cus_new");
-        let again = with(again, "metadata/mode", "existing");
-        let again = later(with(again, "subscription", "sub_new"), 20);
-        assert_eq!(app.stripe(&again).await.has_status(200).body["effect"], "plan_set");
+        let again = with_field(checkout("evt_3", "acme", "pro"), "customer", "cus_new");
+        let again = with_field(again, "metadata/mode", "existing");
+        let again = later(with_field(again, "subscription", "sub_new"), 20);
+        assert_eq!(
+            app.send_stripe_event(&again).await.assert_status(200).body["effect"],
+            "plan_set"
+        );
         let suspended = "select count(*) from organizations where suspended_at is not null";
         assert_eq!(app.count(suspended).await, 0);
-        let old = later(not_paid("evt_4", "acme"), 30);
-        assert_eq!(app.stripe(&old).await.has_status(200).body, json!({ "received": true }));
-        let named = with(old, "metadata", json!({ "org_id": "acme" }));
-        let named = with(named, "parent/subscription_details/metadata/org_id", "acme");
+        let old = later(invoice_payment_failed("evt_4", "acme"), 30);
+        assert_eq!(
+            app.send_stripe_event(&old).await.assert_status(200).body,
+            json!({ "received": true })
+        );
+        let named = with_field(old, "metadata", json!({ "org_id": "acme" }));
+        let named = with_field(named, "parent/subscription_details/metadata/org_id", "acme");
         let mut named = named;
         named["id"] = "evt_5".into();
-        assert_eq!(app.stripe(&named).await.has_status(200).body, json!({ "received": true }));
+        assert_eq!(
+            app.send_stripe_event(&named).await.assert_status(200).body,
+            json!({ "received": true })
+        );
         assert_eq!(app.count(suspended).await, 0);
     })
     .await;

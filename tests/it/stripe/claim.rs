@@ -2,32 +2,32 @@
 
 use serde_json::json;
 
-use super::{bought, bought_with_key};
-use crate::support::actor::Answer;
+use super::{buy, buy_and_claim};
 use crate::support::app::text;
-use crate::support::stripe::{later, not_paid, paid};
+use crate::support::client::TestResponse;
+use crate::support::stripe::{invoice_paid, invoice_payment_failed, later};
 use crate::support::{TestApp, run};
 
 const CLAIM: &str = "/api/auth/claim-key";
 const KEYS: &str = "select count(*) from api_keys";
 
 /// Presses the button.
-pub async fn press(app: &TestApp, token: &str) -> Answer {
-    app.anon().post(CLAIM, json!({ "token": token })).await
+pub async fn claim(app: &TestApp, token: &str) -> TestResponse {
+    app.anonymous().post(CLAIM, json!({ "token": token })).await
 }
 
 /// Does to an organization's keys what the operator can force.
-async fn force(app: &TestApp, scope: &str, org_id: &str, what: &str) -> Answer {
+async fn force(app: &TestApp, scope: &str, org_id: &str, what: &str) -> TestResponse {
     let request = json!({ "confirm_org_id": org_id, "idempotency_key": org_id });
     let path = format!("/v1/admin/org/{org_id}/{what}");
-    app.master_naming(scope, org_id).post(&path, request).await.has_status(200)
+    app.master_with_idempotency_key(scope, org_id).post(&path, request).await.assert_status(200)
 }
 
 /// The flow of a buyer: checkout, mail, page, key.
 #[tokio::test]
 async fn whoever_buys_reads_the_mail_presses_the_button_and_has_a_key_that_works() {
     run(async |app| {
-        bought(app, "acme").await;
+        buy(app, "acme").await;
         let mails = app.mails().await;
         assert_eq!(mails.len(), 1);
         assert_eq!(mails[0].header("To"), "buyer@example.com");
@@ -38,26 +38,26 @@ async fn whoever_buys_reads_the_mail_presses_the_button_and_has_a_key_that_works
         let start = "http://127.0.0.1:8080/api/auth/claim-key?token=tnt_link_";
         assert!(link.starts_with(start) && link.ends_with("&organization=acme"), "{link}");
         // Who only looks at the page has not asked.
-        let page = app.anon().get(link.strip_prefix("http://127.0.0.1:8080").unwrap()).await;
-        let page = page.has_status(200);
+        let page = app.anonymous().get(link.strip_prefix("http://127.0.0.1:8080").unwrap()).await;
+        let page = page.assert_status(200);
         assert!(page.text.contains("<button>Show my key</button>"));
         assert!(page.text.contains("<noscript>"));
         assert!(page.header("content-security-policy").contains("script-src 'sha256-"));
         assert_eq!(app.count(KEYS).await, 0);
 
         let token = mails[0].token().unwrap();
-        let answer = press(app, &token).await.has_status(200);
+        let answer = claim(app, &token).await.assert_status(200);
         assert_eq!(answer.header("cache-control"), "no-store");
         let organization = json!({ "id": "acme", "name": "Buyer Inc." });
         assert_eq!(answer.body["data"]["organization"], organization);
         let key = text(&answer.body["data"]["key"]);
-        let me = app.key(&key).get("/me").await.has_status(200);
+        let me = app.key(&key).get("/me").await.assert_status(200);
         assert_eq!(me.body["org_id"], "acme");
         assert_eq!(me.body["api_keys"][0]["scopes"], json!(["*"]));
         // It is the owner's: it invites owners.
         let invites = "/api/user/organizations/acme/invites";
         let owner = json!({ "email": "ann@example.com", "role": "owner" });
-        app.key(&key).post(invites, owner).await.has_status(201);
+        app.key(&key).post(invites, owner).await.assert_status(201);
         let told: (String, String, String) = sqlx::query_as(
             "select actor, path, detail ->> 'display_id' from audit_events
              where event_type = 'api_key.created'",
@@ -67,7 +67,7 @@ async fn whoever_buys_reads_the_mail_presses_the_button_and_has_a_key_that_works
         .unwrap();
         let display_id = text(&me.body["api_keys"][0]["display_id"]);
         assert_eq!(told, ("key_claim".to_owned(), CLAIM.to_owned(), display_id));
-        press(app, &token).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        claim(app, &token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         assert_eq!(app.count(KEYS).await, 1);
     })
     .await;
@@ -76,11 +76,11 @@ async fn whoever_buys_reads_the_mail_presses_the_button_and_has_a_key_that_works
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_20_that_claim_at_once_one_has_the_key() {
     run(async |app| {
-        bought(app, "acme").await;
+        buy(app, "acme").await;
         let token = app.mailed_token().await;
         let mut claims = tokio::task::JoinSet::new();
         for _ in 0..20 {
-            let (anon, request) = (app.anon(), json!({ "token": token }));
+            let (anon, request) = (app.anonymous(), json!({ "token": token }));
             claims.spawn(async move { anon.post(CLAIM, request).await.status.as_u16() });
         }
         let statuses = claims.join_all().await;
@@ -94,13 +94,13 @@ async fn of_20_that_claim_at_once_one_has_the_key() {
 #[tokio::test]
 async fn a_claim_is_over_after_seven_days() {
     run(async |app| {
-        bought(app, "acme").await;
+        buy(app, "acme").await;
         let token = app.mailed_token().await;
         let week = "select count(*) from key_claims
                     where expires_at = created_at + interval '7 days'";
         assert_eq!(app.count(week).await, 1);
         app.execute("update key_claims set expires_at = now()").await;
-        press(app, &token).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        claim(app, &token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         assert_eq!(app.count(KEYS).await, 0);
     })
     .await;
@@ -109,21 +109,21 @@ async fn a_claim_is_over_after_seven_days() {
 #[tokio::test]
 async fn what_is_no_token_or_another_link_s_claims_nothing() {
     run(async |app| {
-        bought(app, "acme").await;
+        buy(app, "acme").await;
         app.mails().await;
         app.sign_up_for_mail("ann@example.com").await;
         let other = app.mailed_token().await;
         for token in ["", "garbage", "tnt_link_", other.as_str(), "%00"] {
-            press(app, token).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+            claim(app, token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         }
-        let answer = app.anon().post(CLAIM, json!({})).await.has_status(400);
-        assert_eq!(answer.refused_fields(), ["token"]);
+        let answer = app.anonymous().post(CLAIM, json!({})).await.assert_status(400);
+        assert_eq!(answer.invalid_fields(), ["token"]);
         // And a claim's proves no address.
-        bought(app, "other").await;
-        let claim = app.mailed_token().await;
-        let verify = json!({ "token": claim });
-        app.anon().post("/api/auth/verify-email", verify).await.has_status(401);
-        press(app, &claim).await.has_status(200);
+        buy(app, "other").await;
+        let of_claim = app.mailed_token().await;
+        let verify = json!({ "token": of_claim });
+        app.anonymous().post("/api/auth/verify-email", verify).await.assert_status(401);
+        claim(app, &of_claim).await.assert_status(200);
     })
     .await;
 }
@@ -131,13 +131,15 @@ async fn what_is_no_token_or_another_link_s_claims_nothing() {
 #[tokio::test]
 async fn a_suspended_organization_s_key_waits_until_it_is_not() {
     run(async |app| {
-        bought(app, "acme").await;
+        buy(app, "acme").await;
         let token = app.mailed_token().await;
-        app.stripe(&later(not_paid("evt_2", "acme"), 10)).await.has_status(200);
-        press(app, &token).await.has_failed(403, "ORGANIZATION_SUSPENDED");
+        app.send_stripe_event(&later(invoice_payment_failed("evt_2", "acme"), 10))
+            .await
+            .assert_status(200);
+        claim(app, &token).await.assert_error(403, "ORGANIZATION_SUSPENDED");
         assert_eq!(app.count(KEYS).await, 0);
-        app.stripe(&later(paid("evt_3", "acme"), 20)).await.has_status(200);
-        press(app, &token).await.has_status(200);
+        app.send_stripe_event(&later(invoice_paid("evt_3", "acme"), 20)).await.assert_status(200);
+        claim(app, &token).await.assert_status(200);
     })
     .await;
 }
@@ -145,10 +147,10 @@ async fn a_suspended_organization_s_key_waits_until_it_is_not() {
 #[tokio::test]
 async fn a_deleted_organization_has_no_key_to_claim() {
     run(async |app| {
-        bought(app, "acme").await;
+        buy(app, "acme").await;
         let token = app.mailed_token().await;
         app.execute("update organizations set deleted_at = now() where handle = 'acme'").await;
-        press(app, &token).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        claim(app, &token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         assert_eq!(app.count(KEYS).await, 0);
     })
     .await;
@@ -161,17 +163,17 @@ async fn when_the_operator_ends_the_keys_the_claim_ends_with_them() {
             ("ORG_FORCE_ROTATE", "one", "force-rotate"),
             ("ORG_FORCE_REVOKE", "two", "force-revoke"),
         ] {
-            bought(app, org_id).await;
+            buy(app, org_id).await;
             let token = app.mailed_token().await;
             let answer = force(app, scope, org_id, what).await;
-            press(app, &token).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+            claim(app, &token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
             if let Some(key) = answer.body["new_api_key"].as_str() {
-                app.key(key).get("/me").await.has_status(200);
+                app.key(key).get("/me").await.assert_status(200);
             }
         }
         assert_eq!(app.count(KEYS).await, 1);
         // One that was not mailed yet is not mailed any more.
-        bought(app, "three").await;
+        buy(app, "three").await;
         force(app, "ORG_FORCE_ROTATE", "three", "force-rotate").await;
         assert!(app.mails().await.is_empty());
     })
@@ -183,17 +185,19 @@ async fn a_claim_that_races_with_the_operator_leaves_one_live_key() {
     run(async |app| {
         for number in 0..5 {
             let org_id = format!("org-{number}");
-            bought(app, &org_id).await;
+            buy(app, &org_id).await;
             let token = app.mailed_token().await;
-            let (claimed, rotated) = tokio::join!(press(app, &token), async {
+            let (claimed, rotated) = tokio::join!(claim(app, &token), async {
                 let request = json!({ "confirm_org_id": org_id, "idempotency_key": org_id });
                 let path = format!("/v1/admin/org/{org_id}/force-rotate");
-                app.master_naming("ORG_FORCE_ROTATE", &org_id).post(&path, request).await
+                app.master_with_idempotency_key("ORG_FORCE_ROTATE", &org_id)
+                    .post(&path, request)
+                    .await
             });
-            let rotated = text(&rotated.has_status(200).body["new_api_key"]);
-            app.key(&rotated).get("/me").await.has_status(200);
+            let rotated = text(&rotated.assert_status(200).body["new_api_key"]);
+            app.key(&rotated).get("/me").await.assert_status(200);
             if let Some(key) = claimed.body["data"]["key"].as_str() {
-                app.key(key).get("/me").await.has_failed(401, "unauthorized");
+                app.key(key).get("/me").await.assert_error(401, "unauthorized");
             }
         }
     })
@@ -203,7 +207,7 @@ async fn a_claim_that_races_with_the_operator_leaves_one_live_key() {
 #[tokio::test]
 async fn a_mail_that_is_tried_again_has_a_link_that_works_and_the_one_before_is_dead() {
     run(async |app| {
-        bought(app, "acme").await;
+        buy(app, "acme").await;
         let waiting = "select count(*) from outbox where kind = 'claim_key'";
         assert_eq!(app.count(waiting).await, 1);
         let folder = app.app.config.database.data_dir.join("mail");
@@ -212,7 +216,7 @@ async fn a_mail_that_is_tried_again_has_a_link_that_works_and_the_one_before_is_
         std::fs::remove_file(&folder).unwrap();
         app.execute("update outbox set due_at = now()").await;
         let token = app.mailed_token().await;
-        press(app, &token).await.has_status(200);
+        claim(app, &token).await.assert_status(200);
         assert_eq!(app.count(waiting).await, 0);
     })
     .await;
@@ -221,11 +225,11 @@ async fn a_mail_that_is_tried_again_has_a_link_that_works_and_the_one_before_is_
 #[tokio::test]
 async fn a_key_that_was_claimed_is_not_offered_again() {
     run(async |app| {
-        let key = bought_with_key(app, "acme").await;
+        let key = buy_and_claim(app, "acme").await;
         let again = crate::support::stripe::checkout("evt_2", "acme", "pro");
-        app.stripe(&again).await.has_status(200);
+        app.send_stripe_event(&again).await.assert_status(200);
         assert!(app.mails().await.is_empty());
-        app.key(&key).get("/me").await.has_status(200);
+        app.key(&key).get("/me").await.assert_status(200);
     })
     .await;
 }

@@ -3,23 +3,25 @@
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::bought;
-use crate::support::app::ORGANIZATIONS;
+use super::buy;
+use crate::support::app::COUNT_ORGANIZATIONS;
 use crate::support::run;
-use crate::support::stripe::{PATH, SECRET, checkout, header, later, not_paid, paid};
+use crate::support::stripe::{
+    PATH, WEBHOOK_SECRET, checkout, invoice_paid, invoice_payment_failed, later, signature_header,
+};
 
 #[tokio::test]
 async fn an_event_that_is_sent_again_is_answered_again_whatever_else_differs() {
     run(async |app| {
         let mut event = checkout("evt_1", "acme", "starter");
-        let first = app.stripe(&event).await.has_status(200);
+        let first = app.send_stripe_event(&event).await.assert_status(200);
         assert_eq!(first.header("idempotent-replayed"), "");
         event["pending_webhooks"] = 0.into();
         app.clock.advance(chrono::TimeDelta::days(3));
-        let again = app.stripe(&event).await.has_status(200);
+        let again = app.send_stripe_event(&event).await.assert_status(200);
         assert_eq!(again.body, first.body);
         assert_eq!(again.header("idempotent-replayed"), "true");
-        assert_eq!(app.count(ORGANIZATIONS).await, 1);
+        assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
         assert_eq!(app.count("select count(*) from payments").await, 1);
         assert_eq!(app.mails().await.len(), 1);
     })
@@ -29,11 +31,11 @@ async fn an_event_that_is_sent_again_is_answered_again_whatever_else_differs() {
 #[tokio::test]
 async fn a_suspension_that_is_sent_again_does_not_undo_a_payment_since() {
     run(async |app| {
-        bought(app, "acme").await;
-        let failed = later(not_paid("evt_2", "acme"), 10);
-        app.stripe(&failed).await.has_status(200);
-        app.stripe(&later(paid("evt_3", "acme"), 10)).await.has_status(200);
-        let again = app.stripe(&failed).await.has_status(200);
+        buy(app, "acme").await;
+        let failed = later(invoice_payment_failed("evt_2", "acme"), 10);
+        app.send_stripe_event(&failed).await.assert_status(200);
+        app.send_stripe_event(&later(invoice_paid("evt_3", "acme"), 10)).await.assert_status(200);
+        let again = app.send_stripe_event(&failed).await.assert_status(200);
         assert_eq!(again.body["effect"], "suspended");
         let suspended = "select count(*) from organizations where suspended_at is not null";
         assert_eq!(app.count(suspended).await, 0);
@@ -45,8 +47,8 @@ async fn a_suspension_that_is_sent_again_does_not_undo_a_payment_since() {
 async fn of_20_deliveries_at_once_one_makes_the_organization() {
     run(async |app| {
         let body = checkout("evt_1", "acme", "starter").to_string();
-        let signed = header(SECRET, app.seconds(), body.as_bytes());
-        let stripe = app.anon().with("stripe-signature", &signed);
+        let signed = signature_header(WEBHOOK_SECRET, app.now_seconds(), body.as_bytes());
+        let stripe = app.anonymous().with("stripe-signature", &signed);
         let mut deliveries = JoinSet::new();
         for _ in 0..20 {
             let (stripe, body) = (stripe.clone(), body.clone());
@@ -57,13 +59,13 @@ async fn of_20_deliveries_at_once_one_makes_the_organization() {
                 assert_eq!(answer.body["effect"], "provisioned");
                 continue;
             }
-            let busy = answer.has_failed(409, "idempotency_processing");
+            let busy = answer.assert_error(409, "idempotency_processing");
             assert_eq!(busy.header("retry-after"), "1");
         }
-        assert_eq!(app.count(ORGANIZATIONS).await, 1);
+        assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
         assert_eq!(app.count("select count(*) from payments").await, 1);
         assert_eq!(app.count("select count(*) from outbox").await, 1);
-        stripe.send("POST", PATH, body).await.has_status(200);
+        stripe.send("POST", PATH, body).await.assert_status(200);
     })
     .await;
 }
@@ -71,16 +73,16 @@ async fn of_20_deliveries_at_once_one_makes_the_organization() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_different_events_at_once_each_counts() {
     run(async |app| {
-        bought(app, "acme").await;
+        buy(app, "acme").await;
         let mut deliveries = JoinSet::new();
         for number in 0..10 {
-            let event = later(paid(&format!("evt_{number}"), "acme"), number);
+            let event = later(invoice_paid(&format!("evt_{number}"), "acme"), number);
             let body = event.to_string();
-            let stripe = app.signing(&body);
+            let stripe = app.stripe_client(&body);
             deliveries.spawn(async move { stripe.send("POST", PATH, body).await });
         }
         for answer in deliveries.join_all().await {
-            answer.has_status(200);
+            answer.assert_status(200);
         }
         assert_eq!(app.count("select count(*) from payments").await, 11);
     })
@@ -92,8 +94,8 @@ async fn of_an_event_no_more_is_kept_than_what_came_of_it() {
     run(async |app| {
         let mut event = checkout("evt_1", "acme", "starter");
         event["data"]["object"]["customer_details"]["phone"] = "+15551234567".into();
-        app.stripe(&event).await.has_status(200);
-        app.seen.lock().unwrap().push("+15551234567".to_owned());
+        app.send_stripe_event(&event).await.assert_status(200);
+        app.seen_secrets.lock().unwrap().push("+15551234567".to_owned());
         let kept: serde_json::Value = sqlx::query_scalar("select body from idempotency_keys")
             .fetch_one(&mut app.sql().await)
             .await

@@ -3,16 +3,19 @@
 use serde_json::{Value, json};
 use tenantry::domain::retention;
 
-use super::{bought_with_key, with, without};
+use super::{buy_and_claim, with_field, without_field};
 use crate::support::app::text;
-use crate::support::stripe::{checkout, ended, later, not_paid, paid};
-use crate::support::{TestApp, run, with as with_settings};
+use crate::support::stripe::{
+    checkout, invoice_paid, invoice_payment_failed, later, subscription_deleted,
+};
+use crate::support::{TestApp, run, with_settings};
 
 const OPEN: &str = "select count(*) from unfulfilled_checkouts where settled_at is null";
 const PAID: &str = "select count(*) from payments where status = 'paid'";
 
 async fn effect(app: &TestApp, event: &Value, seconds: i64) -> String {
-    text(&app.stripe(&later(event.clone(), seconds)).await.has_status(200).body["effect"])
+    let answer = app.send_stripe_event(&later(event.clone(), seconds)).await.assert_status(200);
+    text(&answer.body["effect"])
 }
 
 async fn status(app: &TestApp, key: &str) -> u16 {
@@ -21,20 +24,21 @@ async fn status(app: &TestApp, key: &str) -> u16 {
 
 /// A checkout of another subscription.
 fn buys(id: &str, subscription: &str) -> Value {
-    with(checkout(id, "acme", "scale"), "subscription", subscription)
+    with_field(checkout(id, "acme", "scale"), "subscription", subscription)
 }
 
 /// The end of one, whose metadata name the organization.
 fn ends(id: &str, subscription: &str) -> Value {
-    let event = with(ended(id, "acme"), "metadata", json!({ "org_id": "acme" }));
-    with(event, "id", subscription)
+    let event =
+        with_field(subscription_deleted(id, "acme"), "metadata", json!({ "org_id": "acme" }));
+    with_field(event, "id", subscription)
 }
 
 /// An invoice of one, the first or a later one.
 fn of(invoice: Value, subscription: &str, reason: &str) -> Value {
-    let invoice = with(invoice, "billing_reason", reason);
+    let invoice = with_field(invoice, "billing_reason", reason);
     let details = json!({ "subscription": subscription, "metadata": { "org_id": "acme" } });
-    with(invoice, "parent/subscription_details", details)
+    with_field(invoice, "parent/subscription_details", details)
 }
 
 async fn payer(app: &TestApp) -> String {
@@ -47,22 +51,22 @@ async fn payer(app: &TestApp) -> String {
 #[tokio::test]
 async fn an_end_that_is_told_before_its_beginning_leaves_the_payer_as_it_was() {
     run(async |app| {
-        let key = bought_with_key(app, "acme").await;
-        assert_eq!(effect(app, &not_paid("evt_1", "acme"), 5).await, "suspended");
+        let key = buy_and_claim(app, "acme").await;
+        assert_eq!(effect(app, &invoice_payment_failed("evt_1", "acme"), 5).await, "suspended");
         assert_eq!(effect(app, &ends("evt_2", "sub_new"), 20).await, "recorded");
         for (id, reason) in [("evt_3", "subscription_create"), ("evt_4", "subscription_cycle")] {
-            let invoice = of(paid(id, "acme"), "sub_new", reason);
+            let invoice = of(invoice_paid(id, "acme"), "sub_new", reason);
             assert_eq!(effect(app, &invoice, 10).await, "recorded", "{reason}");
         }
         assert_eq!(app.count(PAID).await, 3);
         let late = later(buys("evt_5", "sub_new"), 10);
-        let answer = app.stripe(&late).await.has_failed(409, "conflict");
+        let answer = app.send_stripe_event(&late).await.assert_error(409, "conflict");
         assert!(answer.text.contains("subscription has ended"), "{}", answer.text);
         assert_eq!(payer(app).await, "sub_acme");
         assert_eq!(status(app, &key).await, 403);
         assert_eq!(app.count("select count(*) from organizations where plan = 'scale'").await, 0);
         // The one that it pays by goes on.
-        assert_eq!(effect(app, &paid("evt_6", "acme"), 30).await, "reactivated");
+        assert_eq!(effect(app, &invoice_paid("evt_6", "acme"), 30).await, "reactivated");
         assert_eq!(status(app, &key).await, 200);
     })
     .await;
@@ -71,19 +75,19 @@ async fn an_end_that_is_told_before_its_beginning_leaves_the_payer_as_it_was() {
 #[tokio::test]
 async fn the_first_invoice_of_the_last_subscription_but_one_reactivates_nothing() {
     run(async |app| {
-        let key = bought_with_key(app, "acme").await;
+        let key = buy_and_claim(app, "acme").await;
         assert_eq!(effect(app, &ends("evt_1", "sub_acme"), 10).await, "suspended");
         assert_eq!(effect(app, &buys("evt_2", "sub_new"), 20).await, "plan_set");
         assert_eq!(effect(app, &ends("evt_3", "sub_new"), 30).await, "suspended");
         for (id, subscription) in [("evt_4", "sub_acme"), ("evt_5", "sub_new")] {
-            let first = of(paid(id, "acme"), subscription, "subscription_create");
+            let first = of(invoice_paid(id, "acme"), subscription, "subscription_create");
             assert_eq!(effect(app, &first, 40).await, "recorded", "{subscription}");
         }
         assert_eq!(payer(app).await, "sub_new");
         assert_eq!(status(app, &key).await, 403);
         assert_eq!(effect(app, &buys("evt_6", "sub_newest"), 50).await, "plan_set");
         // What is not paid of those before says nothing of this one.
-        let failed = of(not_paid("evt_7", "acme"), "sub_acme", "subscription_cycle");
+        let failed = of(invoice_payment_failed("evt_7", "acme"), "sub_acme", "subscription_cycle");
         assert_eq!(effect(app, &failed, 60).await, "recorded");
         assert_eq!(status(app, &key).await, 200);
         assert_eq!(app.count("select count(*) from ended_subscriptions").await, 2);
@@ -98,11 +102,21 @@ async fn what_was_paid_before_the_end_and_is_told_late_lifts_only_what_was_not_m
     {
         with_settings(&[("STRIPE_SUSPEND_ON", policy)])
             .run(async |app| {
-                let key = bought_with_key(app, "acme").await;
-                assert_eq!(effect(app, &not_paid("evt_1", "acme"), 10).await, "suspended");
-                assert_eq!(effect(app, &ended("evt_2", "acme"), 30).await, "recorded");
+                let key = buy_and_claim(app, "acme").await;
+                assert_eq!(
+                    effect(app, &invoice_payment_failed("evt_1", "acme"), 10).await,
+                    "suspended"
+                );
+                assert_eq!(
+                    effect(app, &subscription_deleted("evt_2", "acme"), 30).await,
+                    "recorded"
+                );
                 let expected = if lifted { "reactivated" } else { "recorded" };
-                assert_eq!(effect(app, &paid("evt_3", "acme"), 20).await, expected, "{policy}");
+                assert_eq!(
+                    effect(app, &invoice_paid("evt_3", "acme"), 20).await,
+                    expected,
+                    "{policy}"
+                );
                 assert_eq!(status(app, &key).await, if lifted { 200 } else { 403 });
             })
             .await;
@@ -112,16 +126,16 @@ async fn what_was_paid_before_the_end_and_is_told_late_lifts_only_what_was_not_m
 #[tokio::test]
 async fn a_paid_checkout_of_a_subscription_that_ended_is_visible_and_settles_nothing_else() {
     run(async |app| {
-        let key = bought_with_key(app, "acme").await;
+        let key = buy_and_claim(app, "acme").await;
         app.mails().await;
         let other = later(buys("evt_1", "sub_incomplete"), 5);
-        let other = without(other, "customer_details/email");
-        let other = with(other, "metadata/tier", "gold");
-        app.stripe(&other).await.has_failed(422, "validation_error");
+        let other = without_field(other, "customer_details/email");
+        let other = with_field(other, "metadata/tier", "gold");
+        app.send_stripe_event(&other).await.assert_error(422, "validation_error");
         assert_eq!(effect(app, &ends("evt_2", "sub_acme"), 20).await, "suspended");
         for _ in 0..2 {
             let late = later(buys("evt_3", "sub_acme"), 10);
-            app.stripe(&late).await.has_failed(409, "conflict");
+            app.send_stripe_event(&late).await.assert_error(409, "conflict");
         }
         let reason = "select count(*) from audit_events where event_type = 'checkout.unfulfilled'
                       and detail ->> 'reason' = 'subscription_ended'";
@@ -132,8 +146,8 @@ async fn a_paid_checkout_of_a_subscription_that_ended_is_visible_and_settles_not
         // Nor does an older one, which changes nothing.
         assert_eq!(effect(app, &buys("evt_4", "sub_newer"), 30).await, "plan_set");
         assert_eq!(app.count(OPEN).await, 0, "the buyer was served");
-        let third = with(later(buys("evt_5", "sub_third"), 28), "metadata/tier", "gold");
-        app.stripe(&third).await.has_failed(422, "validation_error");
+        let third = with_field(later(buys("evt_5", "sub_third"), 28), "metadata/tier", "gold");
+        app.send_stripe_event(&third).await.assert_error(422, "validation_error");
         assert_eq!(effect(app, &buys("evt_6", "sub_older"), 25).await, "recorded");
         assert_eq!(app.count(OPEN).await, 1);
     })
@@ -144,14 +158,14 @@ async fn a_paid_checkout_of_a_subscription_that_ended_is_visible_and_settles_not
 async fn an_end_that_is_told_before_its_checkout_is_kept_for_it() {
     run(async |app| {
         // Its metadata name nothing, and nothing is known of it.
-        let end = later(ended("evt_1", "acme"), 20);
-        assert!(app.stripe(&end).await.has_status(200).body["effect"].is_null());
+        let end = later(subscription_deleted("evt_1", "acme"), 20);
+        assert!(app.send_stripe_event(&end).await.assert_status(200).body["effect"].is_null());
         let late = later(checkout("evt_2", "acme", "starter"), 10);
-        app.stripe(&late).await.has_failed(409, "conflict");
-        app.anon().post("/signup", json!({ "org_id": "acme" })).await.has_status(201);
+        app.send_stripe_event(&late).await.assert_error(409, "conflict");
+        app.anonymous().post("/signup", json!({ "org_id": "acme" })).await.assert_status(201);
         let existing =
-            with(later(checkout("evt_3", "acme", "scale"), 10), "metadata/mode", "existing");
-        app.stripe(&existing).await.has_failed(409, "conflict");
+            with_field(later(checkout("evt_3", "acme", "scale"), 10), "metadata/mode", "existing");
+        app.send_stripe_event(&existing).await.assert_error(409, "conflict");
         let count = "select count(*) from organizations where plan in ('starter', 'scale')";
         assert_eq!(app.count(count).await, 0);
         // Those of other products do not pile up.
@@ -165,7 +179,7 @@ async fn an_end_that_is_told_before_its_checkout_is_kept_for_it() {
 #[tokio::test]
 async fn an_older_checkout_of_an_ended_subscription_is_no_failure_for_who_was_served_since() {
     run(async |app| {
-        bought_with_key(app, "acme").await;
+        buy_and_claim(app, "acme").await;
         assert_eq!(effect(app, &buys("evt_1", "sub_new"), 30).await, "plan_set");
         assert_eq!(effect(app, &ends("evt_2", "sub_old"), 20).await, "recorded");
         assert_eq!(effect(app, &buys("evt_3", "sub_old"), 10).await, "recorded");

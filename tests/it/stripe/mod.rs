@@ -7,9 +7,9 @@ mod ends;
 mod payments;
 mod readme;
 mod signature;
-mod standing;
-mod strangers;
+mod suspension;
 mod unfulfilled;
+mod unrelated_events;
 
 use serde_json::Value;
 
@@ -17,22 +17,22 @@ use crate::support::TestApp;
 use crate::support::stripe::checkout;
 
 /// Makes an organization by a checkout; nobody has claimed its key.
-async fn bought(app: &TestApp, org_id: &str) {
+async fn buy(app: &TestApp, org_id: &str) {
     let event = checkout(&format!("evt_buys_{org_id}"), org_id, "starter");
-    let answer = app.stripe(&event).await.has_status(200);
+    let answer = app.send_stripe_event(&event).await.assert_status(200);
     assert_eq!(answer.body["effect"], "provisioned");
 }
 
 /// Makes an organization by a checkout, and claims its key.
-async fn bought_with_key(app: &TestApp, org_id: &str) -> String {
-    bought(app, org_id).await;
+async fn buy_and_claim(app: &TestApp, org_id: &str) -> String {
+    buy(app, org_id).await;
     let token = app.mailed_token().await;
-    let answer = claim::press(app, &token).await.has_status(200);
+    let answer = claim::claim(app, &token).await.assert_status(200);
     crate::support::app::text(&answer.body["data"]["key"])
 }
 
 /// The event with something else at a place in its object.
-fn with(mut event: Value, place: &str, value: impl Into<Value>) -> Value {
+fn with_field(mut event: Value, place: &str, value: impl Into<Value>) -> Value {
     let (parent, name) = place.rsplit_once('/').unwrap_or(("", place));
     let parent = if parent.is_empty() { String::new() } else { format!("/{parent}") };
     let object = event["data"]["object"].pointer_mut(&parent).unwrap();
@@ -41,7 +41,7 @@ fn with(mut event: Value, place: &str, value: impl Into<Value>) -> Value {
 }
 
 /// The event without what is at a place in its object.
-fn without(mut event: Value, place: &str) -> Value {
+fn without_field(mut event: Value, place: &str) -> Value {
     let (parent, name) = place.rsplit_once('/').unwrap_or(("", place));
     let parent = if parent.is_empty() { String::new() } else { format!("/{parent}") };
     let object = event["data"]["object"].pointer_mut(&parent).unwrap();

@@ -2,22 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::{bought_with_key, with};
+use super::{buy_and_claim, with_field};
 use crate::support::app::text;
 use crate::support::run;
-use crate::support::stripe::{checkout, later, not_paid, paid};
+use crate::support::stripe::{checkout, invoice_paid, invoice_payment_failed, later};
 
 const PAYMENTS: &str = "/api/user/organizations/acme/payments";
 
 #[tokio::test]
 async fn what_was_paid_and_what_was_not_is_listed_newest_first() {
     run(async |app| {
-        let key = bought_with_key(app, "acme").await;
-        app.stripe(&later(not_paid("evt_2", "acme"), 60)).await.has_status(200);
-        let fourth = with(later(paid("evt_4", "acme"), 180), "description", "By hand\u{7}");
-        app.stripe(&fourth).await.has_status(200);
-        app.stripe(&later(paid("evt_3", "acme"), 120)).await.has_status(200);
-        let list = app.key(&key).get(PAYMENTS).await.has_status(200);
+        let key = buy_and_claim(app, "acme").await;
+        app.send_stripe_event(&later(invoice_payment_failed("evt_2", "acme"), 60))
+            .await
+            .assert_status(200);
+        let fourth =
+            with_field(later(invoice_paid("evt_4", "acme"), 180), "description", "By hand\u{7}");
+        app.send_stripe_event(&fourth).await.assert_status(200);
+        app.send_stripe_event(&later(invoice_paid("evt_3", "acme"), 120)).await.assert_status(200);
+        let list = app.key(&key).get(PAYMENTS).await.assert_status(200);
         let payments = list.body["data"].as_array().unwrap();
         let shown: Vec<_> = payments
             .iter()
@@ -42,17 +45,17 @@ async fn what_was_paid_and_what_was_not_is_listed_newest_first() {
             assert!(id.starts_with("pay_") && id.len() == 26, "{id}");
         }
         let part = app.key(&key).get(&format!("{PAYMENTS}?offset=1&limit=2")).await;
-        let part = part.has_status(200);
+        let part = part.assert_status(200);
         assert_eq!(part.body["data"], json!(payments[1..3]));
         let meta = json!({ "total": 4, "offset": 1, "limit": 2, "hasMore": true });
         assert_eq!(part.body["meta"], meta);
         let found = app.key(&key).get(&format!("{PAYMENTS}?q=starter&limit=1")).await;
-        let found = found.has_status(200);
+        let found = found.assert_status(200);
         assert_eq!(found.body["data"], json!(payments[1..2]));
         assert_eq!(found.body["meta"]["total"], 2);
         let bad = app.key(&key).get(&format!("{PAYMENTS}?limit=101&offset=x")).await;
-        let bad = bad.has_status(400);
-        assert_eq!(bad.refused_fields(), ["offset", "limit"]);
+        let bad = bad.assert_status(400);
+        assert_eq!(bad.invalid_fields(), ["offset", "limit"]);
     })
     .await;
 }
@@ -60,16 +63,18 @@ async fn what_was_paid_and_what_was_not_is_listed_newest_first() {
 #[tokio::test]
 async fn a_purchase_that_is_told_of_as_a_session_and_as_an_invoice_is_one_payment() {
     run(async |app| {
-        let key = bought_with_key(app, "acme").await;
-        let invoice = with(paid("evt_2", "acme"), "id", "in_of_evt_buys_acme");
-        app.stripe(&invoice).await.has_status(200);
-        let list = app.key(&key).get(PAYMENTS).await.has_status(200);
+        let key = buy_and_claim(app, "acme").await;
+        let invoice = with_field(invoice_paid("evt_2", "acme"), "id", "in_of_evt_buys_acme");
+        app.send_stripe_event(&invoice).await.assert_status(200);
+        let list = app.key(&key).get(PAYMENTS).await.assert_status(200);
         assert_eq!(list.body["meta"]["total"], 1);
         // One that failed first and was paid then is told of twice.
-        app.stripe(&later(not_paid("evt_3", "acme"), 10)).await.has_status(200);
-        let then = with(later(paid("evt_4", "acme"), 20), "id", "in_of_evt_3");
-        app.stripe(&then).await.has_status(200);
-        let list = app.key(&key).get(PAYMENTS).await.has_status(200);
+        app.send_stripe_event(&later(invoice_payment_failed("evt_3", "acme"), 10))
+            .await
+            .assert_status(200);
+        let then = with_field(later(invoice_paid("evt_4", "acme"), 20), "id", "in_of_evt_3");
+        app.send_stripe_event(&then).await.assert_status(200);
+        let list = app.key(&key).get(PAYMENTS).await.assert_status(200);
         assert_eq!(list.body["meta"]["total"], 3);
     })
     .await;
@@ -78,10 +83,10 @@ async fn a_purchase_that_is_told_of_as_a_session_and_as_an_invoice_is_one_paymen
 #[tokio::test]
 async fn nothing_that_cost_nothing_is_a_payment() {
     run(async |app| {
-        let free = with(checkout("evt_1", "acme", "trial"), "amount_total", Value::Null);
-        app.stripe(&free).await.has_status(200);
-        let zero = with(paid("evt_2", "acme"), "amount_paid", 0);
-        app.stripe(&zero).await.has_status(200);
+        let free = with_field(checkout("evt_1", "acme", "trial"), "amount_total", Value::Null);
+        app.send_stripe_event(&free).await.assert_status(200);
+        let zero = with_field(invoice_paid("evt_2", "acme"), "amount_paid", 0);
+        app.send_stripe_event(&zero).await.assert_status(200);
         assert_eq!(app.count("select count(*) from payments").await, 0);
     })
     .await;
@@ -90,20 +95,20 @@ async fn nothing_that_cost_nothing_is_a_payment() {
 #[tokio::test]
 async fn payments_are_read_by_admins_and_keys_with_the_scope_and_are_nobody_else_s() {
     run(async |app| {
-        let key = bought_with_key(app, "acme").await;
-        let other = bought_with_key(app, "other").await;
-        app.key(&other).get(PAYMENTS).await.has_failed(403, "FORBIDDEN");
-        app.anon().get(PAYMENTS).await.has_failed(401, "AUTHENTICATION_REQUIRED");
+        let key = buy_and_claim(app, "acme").await;
+        let other = buy_and_claim(app, "other").await;
+        app.key(&other).get(PAYMENTS).await.assert_error(403, "FORBIDDEN");
+        app.anonymous().get(PAYMENTS).await.assert_error(401, "AUTHENTICATION_REQUIRED");
         let narrow = json!({ "name": "n", "scopes": ["usage:read"] });
         let narrow = app.key(&key).post("/v1/organization/api-keys", narrow).await;
-        let narrow = text(&narrow.has_status(201).body["key"]);
+        let narrow = text(&narrow.assert_status(201).body["key"]);
         let refused = app.key(&narrow).get(PAYMENTS).await;
-        let refused = refused.has_failed(403, "API_KEY_MISSING_SCOPES");
+        let refused = refused.assert_error(403, "API_KEY_MISSING_SCOPES");
         assert_eq!(refused.body["meta"]["missing_scopes"], json!(["billing:read"]));
         let wide = json!({ "name": "w", "scopes": ["billing:read"] });
         let wide = app.key(&key).post("/v1/organization/api-keys", wide).await;
-        let wide = text(&wide.has_status(201).body["key"]);
-        let list = app.key(&wide).get(PAYMENTS).await.has_status(200);
+        let wide = text(&wide.assert_status(201).body["key"]);
+        let list = app.key(&wide).get(PAYMENTS).await.assert_status(200);
         assert_eq!(list.body["meta"]["total"], 1);
     })
     .await;

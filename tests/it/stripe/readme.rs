@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::server::Place;
+use crate::support::server::WorkDir;
 
 #[test]
 fn the_readme_buys_an_organization_and_its_key_works() {
@@ -13,7 +13,7 @@ fn the_readme_buys_an_organization_and_its_key_works() {
     let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
     let secret = script.split("STRIPE_WEBHOOK_SECRET=").nth(1).unwrap();
     let secret = secret.split_whitespace().next().unwrap();
-    let place = Place::new();
+    let place = WorkDir::new();
     let server = place.start(&[("STRIPE_WEBHOOK_SECRET", secret)]);
     let script = script.replace("http://127.0.0.1:8080", &server.url(""));
     let done = Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();

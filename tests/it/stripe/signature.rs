@@ -2,37 +2,46 @@
 
 use axum::body::{Body, Bytes};
 
-use crate::support::app::ORGANIZATIONS;
-use crate::support::stripe::{PATH, SECRET, checkout, header, signature};
-use crate::support::{TestApp, run, with};
+use crate::support::app::COUNT_ORGANIZATIONS;
+use crate::support::stripe::{PATH, WEBHOOK_SECRET, checkout, signature, signature_header};
+use crate::support::{TestApp, run, with_settings};
 
 fn body() -> String {
     checkout("evt_1", "acme", "starter").to_string()
 }
 
-async fn sent(app: &TestApp, header: &str, body: impl Into<Body>) -> crate::support::actor::Answer {
-    app.anon().with("stripe-signature", header).send("POST", PATH, body).await
+async fn send(
+    app: &TestApp,
+    header: &str,
+    body: impl Into<Body>,
+) -> crate::support::client::TestResponse {
+    app.anonymous().with("stripe-signature", header).send("POST", PATH, body).await
 }
 
-async fn refused(app: &TestApp, header: &str, body: impl Into<Body>) {
-    let answer = sent(app, header, body).await.has_failed(400, "malformed");
+async fn assert_rejected(app: &TestApp, header: &str, body: impl Into<Body>) {
+    let answer = send(app, header, body).await.assert_error(400, "malformed");
     assert_eq!(answer.header("content-type"), "application/problem+json");
     assert!(answer.body["detail"].as_str().unwrap().starts_with("Stripe-Signature "));
     assert!(!answer.text.contains("whsec"), "{}", answer.text);
-    assert_eq!(app.count(ORGANIZATIONS).await, 0);
+    assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
 }
 
 #[tokio::test]
 async fn a_signature_is_good_for_five_minutes_either_way() {
     run(async |app| {
-        let (body, now) = (body(), app.seconds());
+        let (body, now) = (body(), app.now_seconds());
         for seconds in [now - 301, now + 302, 0, i64::MAX] {
-            refused(app, &header(SECRET, seconds, body.as_bytes()), body.clone()).await;
+            assert_rejected(
+                app,
+                &signature_header(WEBHOOK_SECRET, seconds, body.as_bytes()),
+                body.clone(),
+            )
+            .await;
         }
         for seconds in [now - 299, now + 300] {
-            sent(app, &header(SECRET, seconds, body.as_bytes()), body.clone())
+            send(app, &signature_header(WEBHOOK_SECRET, seconds, body.as_bytes()), body.clone())
                 .await
-                .has_status(200);
+                .assert_status(200);
         }
     })
     .await;
@@ -41,9 +50,9 @@ async fn a_signature_is_good_for_five_minutes_either_way() {
 #[tokio::test]
 async fn without_a_signature_or_with_one_that_can_not_be_read_nothing_is_believed() {
     run(async |app| {
-        let (body, now) = (body(), app.seconds());
-        let v1 = signature(SECRET, now, body.as_bytes());
-        app.anon().send("POST", PATH, body.clone()).await.has_failed(400, "malformed");
+        let (body, now) = (body(), app.now_seconds());
+        let v1 = signature(WEBHOOK_SECRET, now, body.as_bytes());
+        app.anonymous().send("POST", PATH, body.clone()).await.assert_error(400, "malformed");
         for header in [
             "",
             "garbage",
@@ -57,11 +66,11 @@ async fn without_a_signature_or_with_one_that_can_not_be_read_nothing_is_believe
             &format!("t={now},v1={}", &v1[1..]),
             "é",
         ] {
-            refused(app, header, body.clone()).await;
+            assert_rejected(app, header, body.clone()).await;
         }
-        let good = header(SECRET, now, body.as_bytes());
-        let twice = app.anon().with("stripe-signature", &good).with("stripe-signature", &good);
-        twice.send("POST", PATH, body).await.has_failed(400, "malformed");
+        let good = signature_header(WEBHOOK_SECRET, now, body.as_bytes());
+        let twice = app.anonymous().with("stripe-signature", &good).with("stripe-signature", &good);
+        twice.send("POST", PATH, body).await.assert_error(400, "malformed");
     })
     .await;
 }
@@ -69,16 +78,24 @@ async fn without_a_signature_or_with_one_that_can_not_be_read_nothing_is_believe
 #[tokio::test]
 async fn another_secret_or_one_byte_of_the_body_or_of_the_time_is_another_signature() {
     run(async |app| {
-        let (body, now) = (body(), app.seconds());
-        refused(app, &header("whsec_of_another_0123456789", now, body.as_bytes()), body.clone())
-            .await;
-        let good = header(SECRET, now, body.as_bytes());
-        refused(app, &good, body.replacen("2900", "2901", 1)).await;
-        refused(app, &good, format!("{body} ")).await;
-        refused(app, &good, "").await;
-        refused(app, &good.replacen(&now.to_string(), &(now + 1).to_string(), 1), body.clone())
-            .await;
-        sent(app, &good, body).await.has_status(200);
+        let (body, now) = (body(), app.now_seconds());
+        assert_rejected(
+            app,
+            &signature_header("whsec_of_another_0123456789", now, body.as_bytes()),
+            body.clone(),
+        )
+        .await;
+        let good = signature_header(WEBHOOK_SECRET, now, body.as_bytes());
+        assert_rejected(app, &good, body.replacen("2900", "2901", 1)).await;
+        assert_rejected(app, &good, format!("{body} ")).await;
+        assert_rejected(app, &good, "").await;
+        assert_rejected(
+            app,
+            &good.replacen(&now.to_string(), &(now + 1).to_string(), 1),
+            body.clone(),
+        )
+        .await;
+        send(app, &good, body).await.assert_status(200);
     })
     .await;
 }
@@ -86,17 +103,17 @@ async fn another_secret_or_one_byte_of_the_body_or_of_the_time_is_another_signat
 #[tokio::test]
 async fn one_good_signature_among_several_is_enough_under_any_secret() {
     let (old, new) = ("whsec_old_0123456789", "whsec_new_0123456789");
-    with(&[("STRIPE_WEBHOOK_SECRET", &format!("{new}, {old}"))])
+    with_settings(&[("STRIPE_WEBHOOK_SECRET", &format!("{new}, {old}"))])
         .run(async |app| {
-            let now = app.seconds();
+            let now = app.now_seconds();
             for (secret, org_id) in [(old, "one"), (new, "two")] {
                 let body = checkout(&format!("evt_{org_id}"), org_id, "starter").to_string();
                 let other = signature("whsec_other_0123456789", now, body.as_bytes());
                 let right = signature(secret, now, body.as_bytes());
                 let header = format!("t={now},v1={other},v1={right},v0={other}");
-                sent(app, &header, body).await.has_status(200);
+                send(app, &header, body).await.assert_status(200);
             }
-            assert_eq!(app.count(ORGANIZATIONS).await, 2);
+            assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 2);
         })
         .await;
 }
@@ -105,19 +122,19 @@ async fn one_good_signature_among_several_is_enough_under_any_secret() {
 async fn what_stripe_signed_and_is_no_event_is_refused_with_what_is_wrong() {
     run(async |app| {
         for body in ["garbage", "{", "", "{}{}", "nul"] {
-            let answer = app.signing(body).send("POST", PATH, body).await;
-            let answer = answer.has_failed(400, "malformed");
+            let answer = app.stripe_client(body).send("POST", PATH, body).await;
+            let answer = answer.assert_error(400, "malformed");
             assert!(answer.body["detail"].as_str().unwrap().contains("not valid JSON"));
         }
         for body in ["[]", "null", "7", "\"text\"", "{}", "\u{feff}{}", r#"{"type":7}"#] {
-            let answer = app.signing(body).send("POST", PATH, body).await;
-            let answer = answer.has_failed(422, "validation_error");
-            assert_eq!(answer.refused_fields(), ["type"]);
+            let answer = app.stripe_client(body).send("POST", PATH, body).await;
+            let answer = answer.assert_error(422, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["type"]);
         }
         let bare = r#"{"type":"invoice.paid"}"#;
-        let answer = app.signing(bare).send("POST", PATH, bare).await;
-        let answer = answer.has_failed(422, "validation_error");
-        assert_eq!(answer.refused_fields(), ["id", "created"]);
+        let answer = app.stripe_client(bare).send("POST", PATH, bare).await;
+        let answer = answer.assert_error(422, "validation_error");
+        assert_eq!(answer.invalid_fields(), ["id", "created"]);
     })
     .await;
 }
@@ -127,30 +144,30 @@ async fn a_body_over_512_kib_or_too_deep_is_refused_signed_or_not_and_not_read_t
     run(async |app| {
         let mut event = checkout("evt_1", "acme", "starter");
         event["padding"] = "x".repeat(500 * 1024).into();
-        app.stripe(&event).await.has_status(200);
+        app.send_stripe_event(&event).await.assert_status(200);
         event["padding"] = "x".repeat(1024 * 1024).into();
-        app.stripe(&event).await.has_failed(413, "entity_too_large");
+        app.send_stripe_event(&event).await.assert_error(413, "entity_too_large");
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(32), "]".repeat(32));
-        app.signing(&deep).send("POST", PATH, deep).await.has_failed(400, "malformed");
+        app.stripe_client(&deep).send("POST", PATH, deep).await.assert_error(400, "malformed");
         let pieces = std::iter::repeat(Bytes::from(" ".repeat(1024)));
         let endless = Body::from_stream(tokio_stream::iter(pieces.map(Ok::<_, String>)));
-        app.anon().send("POST", PATH, endless).await.has_failed(413, "entity_too_large");
+        app.anonymous().send("POST", PATH, endless).await.assert_error(413, "entity_too_large");
     })
     .await;
 }
 
 #[tokio::test]
 async fn without_a_secret_there_is_nothing_at_the_path() {
-    with(&[("STRIPE_WEBHOOK_SECRET", "")])
+    with_settings(&[("STRIPE_WEBHOOK_SECRET", "")])
         .run(async |app| {
             let body = body();
             for method in ["POST", "GET"] {
-                let answer = app.signing(&body).send(method, PATH, body.clone()).await;
-                let answer = answer.has_failed(404, "not_found");
-                let nowhere = app.anon().send(method, "/webhooks/other", "").await;
+                let answer = app.stripe_client(&body).send(method, PATH, body.clone()).await;
+                let answer = answer.assert_error(404, "not_found");
+                let nowhere = app.anonymous().send(method, "/webhooks/other", "").await;
                 assert_eq!(answer.body_without_request(), nowhere.body_without_request());
             }
-            assert_eq!(app.count(ORGANIZATIONS).await, 0);
+            assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
         })
         .await;
 }
@@ -158,7 +175,7 @@ async fn without_a_secret_there_is_nothing_at_the_path() {
 #[tokio::test]
 async fn other_methods_are_told_which_there_is() {
     run(async |app| {
-        let answer = app.anon().get(PATH).await.has_failed(405, "method_not_allowed");
+        let answer = app.anonymous().get(PATH).await.assert_error(405, "method_not_allowed");
         assert_eq!(answer.header("allow"), "POST");
     })
     .await;

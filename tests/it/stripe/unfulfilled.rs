@@ -4,8 +4,10 @@
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{bought, with, without};
-use crate::support::stripe::{PATH, checkout, ended, later, not_paid, paid};
+use super::{buy, with_field, without_field};
+use crate::support::stripe::{
+    PATH, checkout, invoice_paid, invoice_payment_failed, later, subscription_deleted,
+};
 use crate::support::{TestApp, run};
 
 const PAYMENTS: &str = "select count(*) from payments";
@@ -17,13 +19,14 @@ const AUDITED: &str = "select count(*) from audit_events
 
 /// The event with `metadata.mode=existing`.
 fn existing(event: Value) -> Value {
-    with(event, "metadata/mode", "existing")
+    with_field(event, "metadata/mode", "existing")
 }
 
 /// Somebody who signed up with the id that a buyer is about to buy.
-async fn squatter(app: &TestApp, org_id: &str) -> crate::support::app::SignedUp {
-    let made = app.anon().post("/signup", json!({ "org_id": org_id })).await.has_status(201);
-    crate::support::app::SignedUp::from(&made.body)
+async fn squatter(app: &TestApp, org_id: &str) -> crate::support::app::CreatedKey {
+    let made =
+        app.anonymous().post("/signup", json!({ "org_id": org_id })).await.assert_status(201);
+    crate::support::app::CreatedKey::from(&made.body)
 }
 
 async fn plan(app: &TestApp, org_id: &str) -> String {
@@ -34,8 +37,8 @@ async fn plan(app: &TestApp, org_id: &str) -> String {
         .unwrap()
 }
 
-async fn fails(app: &TestApp, event: &Value) -> String {
-    let answer = app.stripe(event).await.has_failed(409, "conflict");
+async fn send_unfulfilled(app: &TestApp, event: &Value) -> String {
+    let answer = app.send_stripe_event(event).await.assert_error(409, "conflict");
     answer.body["detail"].as_str().unwrap().to_owned()
 }
 
@@ -45,14 +48,14 @@ async fn who_signed_up_with_the_id_first_does_not_get_what_a_buyer_paid_for() {
         let squatter = squatter(app, "buyerco").await;
         let event = checkout("evt_1", "BuyerCo", "scale");
         for _ in 0..3 {
-            let detail = fails(app, &event).await;
+            let detail = send_unfulfilled(app, &event).await;
             assert!(detail.contains("metadata.mode=existing"), "{detail}");
             app.clock.advance(chrono::TimeDelta::hours(1));
         }
         assert_eq!(plan(app, "buyerco").await, "trial");
         assert_eq!(app.count(PAYMENTS).await, 0);
         assert_eq!(app.count("select count(*) from billing_customers").await, 0);
-        app.key(&squatter.api_key).get("/me").await.has_status(200);
+        app.key(&squatter.api_key).get("/me").await.assert_status(200);
 
         // The buyer is mailed, and the deployment's audit log says why: once, not at each retry.
         let mails = app.mails().await;
@@ -86,11 +89,11 @@ async fn of_20_deliveries_at_once_one_mails_the_buyer() {
         let body = checkout("evt_1", "buyerco", "scale").to_string();
         let mut deliveries = JoinSet::new();
         for _ in 0..20 {
-            let (stripe, body) = (app.signing(&body), body.clone());
+            let (stripe, body) = (app.stripe_client(&body), body.clone());
             deliveries.spawn(async move { stripe.send("POST", PATH, body).await });
         }
         for answer in deliveries.join_all().await {
-            answer.has_status(409);
+            answer.assert_status(409);
         }
         assert_eq!(app.count("select count(*) from outbox").await, 1);
         assert_eq!(app.count(AUDITED).await, 1);
@@ -102,24 +105,26 @@ async fn of_20_deliveries_at_once_one_mails_the_buyer() {
 async fn an_invoice_that_names_an_organization_does_not_make_its_payer_known_there() {
     run(async |app| {
         squatter(app, "buyerco").await;
-        fails(app, &checkout("evt_1", "buyerco", "scale")).await;
-        for (id, event) in
-            [("evt_2", paid as fn(&str, &str) -> Value), ("evt_3", not_paid), ("evt_4", ended)]
-        {
+        send_unfulfilled(app, &checkout("evt_1", "buyerco", "scale")).await;
+        for (id, event) in [
+            ("evt_2", invoice_paid as fn(&str, &str) -> Value),
+            ("evt_3", invoice_payment_failed),
+            ("evt_4", subscription_deleted),
+        ] {
             let event = event(id, "buyerco");
             let place = if id == "evt_4" {
                 "metadata/org_id"
             } else {
                 "parent/subscription_details/metadata/org_id"
             };
-            let event = later(with(event, place, "buyerco"), 10);
-            let answer = app.stripe(&event).await.has_status(200);
+            let event = later(with_field(event, place, "buyerco"), 10);
+            let answer = app.send_stripe_event(&event).await.assert_status(200);
             assert_eq!(answer.body, json!({ "received": true }));
         }
         // Their payments are not the squatter's to read, and their failure suspends nobody.
         assert_eq!(app.count(PAYMENTS).await, 0);
         assert_eq!(app.count(SUSPENDED).await, 0);
-        fails(app, &checkout("evt_1", "buyerco", "scale")).await;
+        send_unfulfilled(app, &checkout("evt_1", "buyerco", "scale")).await;
         assert_eq!(plan(app, "buyerco").await, "trial");
     })
     .await;
@@ -128,14 +133,17 @@ async fn an_invoice_that_names_an_organization_does_not_make_its_payer_known_the
 #[tokio::test]
 async fn an_organization_is_moved_for_the_customer_that_it_is_known_to_belong_to() {
     run(async |app| {
-        bought(app, "acme").await;
+        buy(app, "acme").await;
         let upgrade = later(checkout("evt_2", "acme", "scale"), 10);
-        let upgrade = with(upgrade, "subscription", "sub_of_the_upgrade");
-        assert_eq!(app.stripe(&upgrade).await.has_status(200).body["effect"], "plan_set");
+        let upgrade = with_field(upgrade, "subscription", "sub_of_the_upgrade");
+        assert_eq!(
+            app.send_stripe_event(&upgrade).await.assert_status(200).body["effect"],
+            "plan_set"
+        );
         // Another customer, and a guest, who is nobody known.
         for (id, customer) in [("evt_3", "cus_other".into()), ("evt_4", Value::Null)] {
-            let other = with(later(checkout(id, "acme", "pro"), 20), "customer", customer);
-            fails(app, &with(other, "subscription", format!("sub_{id}"))).await;
+            let other = with_field(later(checkout(id, "acme", "pro"), 20), "customer", customer);
+            send_unfulfilled(app, &with_field(other, "subscription", format!("sub_{id}"))).await;
         }
         assert_eq!(plan(app, "acme").await, "scale");
     })
@@ -146,13 +154,16 @@ async fn an_organization_is_moved_for_the_customer_that_it_is_known_to_belong_to
 async fn a_guest_is_not_the_guest_who_bought_before() {
     run(async |app| {
         let guest = |id: &str| {
-            let event = with(checkout(id, "acme", "starter"), "customer", Value::Null);
-            with(with(event, "subscription", Value::Null), "mode", "payment")
+            let event = with_field(checkout(id, "acme", "starter"), "customer", Value::Null);
+            with_field(with_field(event, "subscription", Value::Null), "mode", "payment")
         };
-        app.stripe(&guest("evt_1")).await.has_status(200);
-        fails(app, &later(guest("evt_2"), 10)).await;
+        app.send_stripe_event(&guest("evt_1")).await.assert_status(200);
+        send_unfulfilled(app, &later(guest("evt_2"), 10)).await;
         let meant = existing(later(guest("evt_3"), 20));
-        assert_eq!(app.stripe(&meant).await.has_status(200).body["effect"], "plan_set");
+        assert_eq!(
+            app.send_stripe_event(&meant).await.assert_status(200).body["effect"],
+            "plan_set"
+        );
     })
     .await;
 }
@@ -162,11 +173,20 @@ async fn a_checkout_that_says_existing_moves_the_organization_and_makes_its_paye
     run(async |app| {
         let acme = app.sign_up().await;
         let first = existing(checkout("evt_1", &acme.org_id, "starter"));
-        assert_eq!(app.stripe(&first).await.has_status(200).body["effect"], "plan_set");
+        assert_eq!(
+            app.send_stripe_event(&first).await.assert_status(200).body["effect"],
+            "plan_set"
+        );
         let second = later(checkout("evt_2", &acme.org_id, "scale"), 10);
-        assert_eq!(app.stripe(&second).await.has_status(200).body["effect"], "plan_set");
-        let failed = later(not_paid("evt_3", &acme.org_id), 20);
-        assert_eq!(app.stripe(&failed).await.has_status(200).body["effect"], "suspended");
+        assert_eq!(
+            app.send_stripe_event(&second).await.assert_status(200).body["effect"],
+            "plan_set"
+        );
+        let failed = later(invoice_payment_failed("evt_3", &acme.org_id), 20);
+        assert_eq!(
+            app.send_stripe_event(&failed).await.assert_status(200).body["effect"],
+            "suspended"
+        );
         assert_eq!(app.count(AUDITED).await, 0);
         assert!(app.mails().await.is_empty());
     })
@@ -177,13 +197,16 @@ async fn a_checkout_that_says_existing_moves_the_organization_and_makes_its_paye
 async fn a_checkout_that_says_existing_makes_no_organization() {
     run(async |app| {
         let event = existing(checkout("evt_1", "misspelt", "starter"));
-        let detail = fails(app, &event).await;
+        let detail = send_unfulfilled(app, &event).await;
         assert!(detail.contains("does not exist"), "{detail}");
-        assert_eq!(app.count(crate::support::app::ORGANIZATIONS).await, 0);
+        assert_eq!(app.count(crate::support::app::COUNT_ORGANIZATIONS).await, 0);
         assert_eq!(app.mails().await.len(), 1);
         // Made since, it takes what Stripe sends again, and nothing is left to be settled.
         squatter(app, "misspelt").await;
-        assert_eq!(app.stripe(&event).await.has_status(200).body["effect"], "plan_set");
+        assert_eq!(
+            app.send_stripe_event(&event).await.assert_status(200).body["effect"],
+            "plan_set"
+        );
         assert_eq!(app.count(OPEN).await, 0);
     })
     .await;
@@ -192,15 +215,15 @@ async fn a_checkout_that_says_existing_makes_no_organization() {
 #[tokio::test]
 async fn a_deleted_organization_s_id_is_not_given_out_again_and_the_buyer_is_mailed() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         app.mails().await;
         let json = app.session(&ann.cookie).with("content-type", "application/json");
         let path = format!("/api/user/organizations/{}", ann.org_id);
         let confirm = json!({ "confirm": ann.org_id }).to_string();
-        json.send("DELETE", &path, confirm).await.has_status(200);
+        json.send("DELETE", &path, confirm).await.assert_status(200);
         for event in ["evt_1", "evt_2"].map(|id| checkout(id, &ann.org_id, "pro")) {
-            fails(app, &event).await;
-            fails(app, &existing(event)).await;
+            send_unfulfilled(app, &event).await;
+            send_unfulfilled(app, &existing(event)).await;
         }
         assert_eq!(app.count(AUDITED).await, 2);
         assert_eq!(app.mails().await.len(), 1);
@@ -212,13 +235,13 @@ async fn a_deleted_organization_s_id_is_not_given_out_again_and_the_buyer_is_mai
 async fn who_checks_out_again_settles_what_could_not_be_fulfilled() {
     run(async |app| {
         squatter(app, "buyerco").await;
-        fails(app, &checkout("evt_1", "buyerco", "scale")).await;
+        send_unfulfilled(app, &checkout("evt_1", "buyerco", "scale")).await;
         // Nobody to mail, and it fails all the same.
-        let other = with(checkout("evt_2", "buyerco", "pro"), "customer", "cus_else");
-        fails(app, &without(other, "customer_details/email")).await;
+        let other = with_field(checkout("evt_2", "buyerco", "pro"), "customer", "cus_else");
+        send_unfulfilled(app, &without_field(other, "customer_details/email")).await;
         assert_eq!(app.count(OPEN).await, 2);
         let again = existing(later(checkout("evt_3", "buyerco", "scale"), 60));
-        app.stripe(&again).await.has_status(200);
+        app.send_stripe_event(&again).await.assert_status(200);
         let left = "select count(*) from unfulfilled_checkouts
                     where event_id = 'evt_2' and settled_at is null";
         assert_eq!(app.count(left).await, 1);
@@ -231,14 +254,17 @@ async fn who_checks_out_again_settles_what_could_not_be_fulfilled() {
 #[tokio::test]
 async fn a_buyer_who_was_served_meanwhile_is_not_reported_again() {
     run(async |app| {
-        let incomplete = without(checkout("evt_1", "acme", "starter"), "metadata/tier");
-        app.stripe(&incomplete).await.has_failed(422, "validation_error");
+        let incomplete = without_field(checkout("evt_1", "acme", "starter"), "metadata/tier");
+        app.send_stripe_event(&incomplete).await.assert_error(422, "validation_error");
         assert_eq!(app.mails().await.len(), 1);
         let good = later(checkout("evt_2", "acme", "starter"), 10);
-        assert_eq!(app.stripe(&good).await.has_status(200).body["effect"], "provisioned");
+        assert_eq!(
+            app.send_stripe_event(&good).await.assert_status(200).body["effect"],
+            "provisioned"
+        );
         assert_eq!(app.mails().await.len(), 1, "the link to the key");
         for _ in 0..2 {
-            app.stripe(&incomplete).await.has_failed(422, "validation_error");
+            app.send_stripe_event(&incomplete).await.assert_error(422, "validation_error");
         }
         assert_eq!(app.count(AUDITED).await, 1);
         assert!(app.mails().await.is_empty());
@@ -264,12 +290,12 @@ async fn audited(app: &TestApp, event: &str) -> (String, i16, String) {
 #[tokio::test]
 async fn a_plan_that_is_not_for_a_person_s_home_is_paid_for_in_vain_and_that_is_visible() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         app.mails().await;
         let event = existing(checkout("evt_1", &ann.org_id, "enterprise"));
         for _ in 0..2 {
-            let answer = app.stripe(&event).await.has_failed(422, "validation_error");
-            assert_eq!(answer.refused_fields(), ["tier"]);
+            let answer = app.send_stripe_event(&event).await.assert_error(422, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["tier"]);
         }
         let target = ann.org_id.clone();
         assert_eq!(audited(app, "evt_1").await, ("plan_not_for_home".to_owned(), 422, target));
@@ -280,7 +306,10 @@ async fn a_plan_that_is_not_for_a_person_s_home_is_paid_for_in_vain_and_that_is_
         assert_eq!(app.count("select count(*) from billing_customers").await, 0);
         // A plan that is for homes settles it.
         let other = existing(later(checkout("evt_2", &ann.org_id, "pro"), 10));
-        assert_eq!(app.stripe(&other).await.has_status(200).body["effect"], "plan_set");
+        assert_eq!(
+            app.send_stripe_event(&other).await.assert_status(200).body["effect"],
+            "plan_set"
+        );
         assert_eq!(app.count(OPEN).await, 0);
     })
     .await;
@@ -290,27 +319,27 @@ async fn a_plan_that_is_not_for_a_person_s_home_is_paid_for_in_vain_and_that_is_
 async fn a_paid_checkout_of_ours_that_lacks_something_is_visible() {
     run(async |app| {
         let event = |id: &str| checkout(id, "acme", "starter");
-        let no_mail = [without(event("evt_1"), "customer_details/email")];
+        let no_mail = [without_field(event("evt_1"), "customer_details/email")];
         let no_plan = [
-            without(event("evt_2"), "metadata/tier"),
-            with(event("evt_3"), "metadata/tier", "gold"),
-            with(event("evt_4"), "metadata/domain", "farming"),
-            with(event("evt_5"), "currency", "dollars"),
+            without_field(event("evt_2"), "metadata/tier"),
+            with_field(event("evt_3"), "metadata/tier", "gold"),
+            with_field(event("evt_4"), "metadata/domain", "farming"),
+            with_field(event("evt_5"), "currency", "dollars"),
         ];
         for (event, mails) in
             no_mail.iter().map(|it| (it, 0)).chain(no_plan.iter().map(|it| (it, 1)))
         {
             for _ in 0..2 {
-                app.stripe(event).await.has_failed(422, "validation_error");
+                app.send_stripe_event(event).await.assert_error(422, "validation_error");
             }
             let id = event["id"].as_str().unwrap();
             assert_eq!(audited(app, id).await, ("incomplete".to_owned(), 422, "acme".to_owned()));
             assert_eq!(app.mails().await.len(), mails, "{id}");
         }
         assert_eq!(app.count(OPEN).await, 5);
-        assert_eq!(app.count(crate::support::app::ORGANIZATIONS).await, 0);
+        assert_eq!(app.count(crate::support::app::COUNT_ORGANIZATIONS).await, 0);
         // The same event, sent again when the account says more.
-        app.stripe(&event("evt_1")).await.has_status(200);
+        app.send_stripe_event(&event("evt_1")).await.assert_status(200);
         assert_eq!(app.count(OPEN).await, 0);
     })
     .await;
@@ -325,14 +354,16 @@ async fn a_paid_checkout_whose_organization_s_id_is_none_is_visible() {
             ("evt_3", "x".repeat(70_000).into(), "x".repeat(64)),
             ("evt_4", 7.into(), String::new()),
         ] {
-            let event = with(checkout(id, "acme", "starter"), "metadata/org_id", org_id);
-            app.stripe(&event).await.has_failed(422, "validation_error");
+            let event = with_field(checkout(id, "acme", "starter"), "metadata/org_id", org_id);
+            app.send_stripe_event(&event).await.assert_error(422, "validation_error");
             assert_eq!(audited(app, id).await, ("incomplete".to_owned(), 422, target));
             assert_eq!(app.mails().await.len(), 1);
         }
         // One that is not paid is nobody's loss.
-        let unpaid = without(checkout("evt_5", "acme", "starter"), "metadata/tier");
-        app.stripe(&with(unpaid, "payment_status", "unpaid")).await.has_status(200);
+        let unpaid = without_field(checkout("evt_5", "acme", "starter"), "metadata/tier");
+        app.send_stripe_event(&with_field(unpaid, "payment_status", "unpaid"))
+            .await
+            .assert_status(200);
         assert_eq!(app.count(AUDITED).await, 4);
     })
     .await;

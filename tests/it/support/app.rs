@@ -15,16 +15,16 @@ use tenantry::clock::Clock;
 use tenantry::config::Config;
 use tenantry::config::env::Env;
 use tenantry::entropy::Entropy;
-use tenantry::model::limit::Subject;
+use tenantry::model::rate_limit::LimitSubject;
 use tokio_util::sync::CancellationToken;
 
-use super::actor::Actor;
+use super::client::TestClient;
 use super::database::TestDatabase;
 use super::leaks;
 
 /// Where every test's clock stands at first: later than the database's, so that what the
 /// application dates ahead has not expired by the database's clock.
-pub const START: &str = "2036-05-08T09:56:42.855Z";
+pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as an operator in the middle of a rotation has them.
 const SETTINGS: [(&str, &str); 13] = [
@@ -49,11 +49,11 @@ const SETTINGS: [(&str, &str); 13] = [
     ("MASTER_ADMIN_KEY_BILLING_SUSPEND", "master-of-BILLING_SUSPEND-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_ROTATE", "master-of-BILLING_ROTATE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_PLAN", "master-of-BILLING_PLAN-0123456789abcdef0123456789"),
-    ("STRIPE_WEBHOOK_SECRET", super::stripe::SECRET),
+    ("STRIPE_WEBHOOK_SECRET", super::stripe::WEBHOOK_SECRET),
 ];
 
 /// Counts the tenants: all organizations but the deployment itself.
-pub const ORGANIZATIONS: &str = "select count(*) from organizations where handle <> 'system'";
+pub const COUNT_ORGANIZATIONS: &str = "select count(*) from organizations where handle <> 'system'";
 
 /// The master key of a scope, as a server of tests has it.
 pub fn master_key(scope: &str) -> String {
@@ -62,11 +62,11 @@ pub fn master_key(scope: &str) -> String {
 
 /// Runs a test on a server as it comes.
 pub async fn run(test: impl AsyncFnOnce(&TestApp)) {
-    with(&[]).run(test).await;
+    with_settings(&[]).run(test).await;
 }
 
 /// A server with these variables set.
-pub fn with(settings: &[(&str, &str)]) -> TestSettings {
+pub fn with_settings(settings: &[(&str, &str)]) -> TestSettings {
     let all = SETTINGS.iter().chain(settings);
     TestSettings(all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
 }
@@ -87,9 +87,9 @@ impl TestSettings {
         let app = TestApp::start(&self.0, 1);
         test(&app).await;
         app.app.meter.flush().await.expect("usage is written");
-        app.app.denials.flush().await.expect("denials are written");
-        let seen = app.seen.lock().expect("no panic").clone();
-        leaks::assert_none(&mut database.connect().await, &seen).await;
+        app.app.rejections.flush().await.expect("denials are written");
+        let seen = app.seen_secrets.lock().expect("no panic").clone();
+        leaks::assert_no_plaintexts(&mut database.connect().await, &seen).await;
         app.close();
         database.remove().await;
     }
@@ -102,7 +102,7 @@ pub struct TestApp {
     /// Its clock, which only a test moves.
     pub clock: Arc<TestClock>,
     /// Every plaintext seen in an answer.
-    pub seen: Arc<Mutex<Vec<String>>>,
+    pub seen_secrets: Arc<Mutex<Vec<String>>>,
     router: Router,
     database: PgConnectOptions,
     settings: HashMap<String, String>,
@@ -110,7 +110,7 @@ pub struct TestApp {
 
 impl TestApp {
     fn start(settings: &HashMap<String, String>, seed: u64) -> Self {
-        let config = Config::read(&mut Env::from(|name: &str| settings.get(name).cloned()));
+        let config = Config::read(&mut Env::from_source(|name: &str| settings.get(name).cloned()));
         let config = config.unwrap_or_else(|problems| panic!("{problems}"));
         let database = config.database.url.clone().expect("a database");
         let clock = Arc::new(TestClock::default());
@@ -127,7 +127,7 @@ impl TestApp {
         *entropy.0.lock().expect("no panic") = StdRng::seed_from_u64(seed);
         let router = tenantry::http::router(&app);
         let settings = settings.clone();
-        Self { app, clock, seen: Arc::default(), router, database, settings }
+        Self { app, clock, seen_secrets: Arc::default(), router, database, settings }
     }
 
     /// A second server on the same database, with its own randomness.
@@ -140,7 +140,7 @@ impl TestApp {
         let mut all = self.settings.clone();
         all.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         let mut replica = Self::start(&all, 2);
-        replica.seen = Arc::clone(&self.seen);
+        replica.seen_secrets = Arc::clone(&self.seen_secrets);
         replica
     }
 
@@ -157,34 +157,34 @@ impl TestApp {
     }
 
     /// The same server behind other routes.
-    pub fn behind(&self, router: Router) -> Actor {
-        Actor::new(router, Arc::clone(&self.seen))
+    pub fn client_for(&self, router: Router) -> TestClient {
+        TestClient::new(router, Arc::clone(&self.seen_secrets))
     }
 
     /// Somebody without a credential.
-    pub fn anon(&self) -> Actor {
-        Actor::new(self.router.clone(), Arc::clone(&self.seen))
+    pub fn anonymous(&self) -> TestClient {
+        TestClient::new(self.router.clone(), Arc::clone(&self.seen_secrets))
     }
 
     /// Somebody with a key.
-    pub fn key(&self, key: &str) -> Actor {
-        self.anon().with("x-api-key", key)
+    pub fn key(&self, key: &str) -> TestClient {
+        self.anonymous().with("x-api-key", key)
     }
 
     /// Somebody with a key or an access token, sent as such.
-    pub fn bearer(&self, token: &str) -> Actor {
-        self.anon().with("authorization", &format!("Bearer {token}"))
+    pub fn bearer(&self, token: &str) -> TestClient {
+        self.anonymous().with("authorization", &format!("Bearer {token}"))
     }
 
     /// The operator, with the master key of a scope.
-    pub fn master(&self, scope: &str) -> Actor {
+    pub fn master(&self, scope: &str) -> TestClient {
         let key = master_key(scope);
-        self.seen.lock().expect("no panic").push(key.clone());
+        self.seen_secrets.lock().expect("no panic").push(key.clone());
         self.key(&key)
     }
 
     /// The same, with a name for what is asked.
-    pub fn master_naming(&self, scope: &str, name: &str) -> Actor {
+    pub fn master_with_idempotency_key(&self, scope: &str, name: &str) -> TestClient {
         self.master(scope).with("idempotency-key", name)
     }
 
@@ -195,7 +195,7 @@ impl TestApp {
 
     /// The same, of a superuser.
     pub async fn superuser(&self) -> PgConnection {
-        TestDatabase::of_superuser(self.database.get_database().expect("a name")).await
+        TestDatabase::connect_as_superuser(self.database.get_database().expect("a name")).await
     }
 
     /// Runs one statement beside the server.
@@ -210,33 +210,35 @@ impl TestApp {
     }
 
     /// Whose requests those with an organization's keys are.
-    pub async fn subject_of(&self, org_id: &str) -> Subject {
+    pub async fn subject_of(&self, org_id: &str) -> LimitSubject {
         let id = sqlx::query_scalar("select id from organizations where handle = $1");
-        Subject::id(id.bind(org_id).fetch_one(&mut self.sql().await).await.expect("an id"))
+        LimitSubject::from_id(
+            id.bind(org_id).fetch_one(&mut self.sql().await).await.expect("an id"),
+        )
     }
 
     /// A new organization, by open signup.
-    pub async fn sign_up(&self) -> SignedUp {
-        let answer = self.anon().post("/signup", json!({})).await;
-        SignedUp::from(&answer.has_status(201).body)
+    pub async fn sign_up(&self) -> CreatedKey {
+        let answer = self.anonymous().post("/signup", json!({})).await;
+        CreatedKey::from(&answer.assert_status(201).body)
     }
 
     /// A new key of the organization that `key` is of.
-    pub async fn mint(&self, key: &str, request: Value) -> SignedUp {
+    pub async fn mint(&self, key: &str, request: Value) -> CreatedKey {
         let answer = self.key(key).post("/me/api-keys", request).await;
-        SignedUp::from(&answer.has_status(201).body)
+        CreatedKey::from(&answer.assert_status(201).body)
     }
 
     /// The tokens that a key is exchanged for.
     pub async fn exchange(&self, key: &str) -> (String, String) {
-        let answer = self.anon().post("/auth/token-exchange", json!({ "api_key": key })).await;
-        let body = answer.has_status(200).body;
+        let answer = self.anonymous().post("/auth/token-exchange", json!({ "api_key": key })).await;
+        let body = answer.assert_status(200).body;
         (text(&body["access_token"]), text(&body["refresh_token"]))
     }
 }
 
 /// What a signup, or a minting, answered.
-pub struct SignedUp {
+pub struct CreatedKey {
     /// The organization's id (empty for a minting).
     pub org_id: String,
     /// The seat's id (empty for a minting).
@@ -247,7 +249,7 @@ pub struct SignedUp {
     pub key_id: String,
 }
 
-impl From<&Value> for SignedUp {
+impl From<&Value> for CreatedKey {
     fn from(body: &Value) -> Self {
         let field = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         Self {
@@ -269,7 +271,7 @@ pub struct TestClock(Mutex<DateTime<Utc>>);
 
 impl Default for TestClock {
     fn default() -> Self {
-        Self(Mutex::new(START.parse().expect("a time")))
+        Self(Mutex::new(START_TIME.parse().expect("a time")))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
-use tenantry::postgres::{Cluster, Durability, Settings};
+use tenantry::postgres::{Cluster, ClusterSettings, Durability};
 use tenantry::repo::migrations;
 use tokio::sync::OnceCell;
 
@@ -20,17 +20,17 @@ static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
     let checkout = Sha256::digest(env!("CARGO_MANIFEST_DIR"));
     let user = rustix::process::getuid().as_raw();
     let name = format!("tenantry-tests-{user}-{}", leaks::hex(&checkout[..6]));
-    let settings = Settings {
-        home: roomy_folder().join(name),
+    let settings = ClusterSettings {
+        home: scratch_folder().join(name),
         bin_dir: std::env::var_os("PG_BIN_DIR").map(PathBuf::from),
         durability: Durability::Throwaway,
-        janitor: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
+        janitor_program: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
     };
     Cluster::start(&settings).expect("a Postgres for the tests")
 });
 
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
-static CLONES: AtomicU32 = AtomicU32::new(0);
+static NEXT_CLONE: AtomicU32 = AtomicU32::new(0);
 
 /// The role that owns the databases of tests: an ordinary one, for which policies hold.
 const OWNER: &str = "test_owner";
@@ -43,18 +43,18 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// A new database with the current schema and nothing in it.
     pub async fn create() -> Self {
-        let template = TEMPLATE.get_or_init(template).await;
-        let number = CLONES.fetch_add(1, Ordering::Relaxed);
+        let template = TEMPLATE.get_or_init(create_template).await;
+        let number = NEXT_CLONE.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
         let sql =
             format!("create database {name} template {template} strategy file_copy owner {OWNER}");
-        execute(&mut admin().await, &sql).await;
+        execute(&mut connect_as_admin().await, &sql).await;
         Self { name }
     }
 
     /// Its URL, in its owner's name.
     pub fn url(&self) -> String {
-        url_of_owner(&self.name)
+        owner_url(&self.name)
     }
 
     /// A connection beside the application's, of a superuser.
@@ -63,21 +63,21 @@ impl TestDatabase {
     }
 
     /// A connection of a superuser to the test database with this name.
-    pub async fn of_superuser(name: &str) -> PgConnection {
+    pub async fn connect_as_superuser(name: &str) -> PgConnection {
         connect(name).await
     }
 
     /// Removes it.
     pub async fn remove(self) {
         let sql = format!("drop database {} with (force)", self.name);
-        execute(&mut admin().await, &sql).await;
+        execute(&mut connect_as_admin().await, &sql).await;
     }
 }
 
 /// Makes the template of this version of the schema, once for all test processes.
-async fn template() -> String {
+async fn create_template() -> String {
     let name = format!("template_of_{OWNER}_{}", schema_version());
-    let mut db = admin().await;
+    let mut db = connect_as_admin().await;
     execute(&mut db, "select pg_advisory_lock(1)").await;
     remove_leftovers(&mut db).await;
     let exists: bool =
@@ -89,12 +89,12 @@ async fn template() -> String {
     if !exists {
         let unfinished = format!("{name}_unfinished");
         execute(&mut db, &format!("drop database if exists {unfinished}")).await;
-        make_owner(&mut db).await;
+        create_owner(&mut db).await;
         execute(&mut db, &format!("create database {unfinished} owner {OWNER}")).await;
-        let options = PgConnectOptions::from_str(&url_of_owner(&unfinished)).expect("a URL");
-        let mut fresh = options.connect().await.expect("a connection");
-        migrations::run(&mut fresh).await.expect("migrations");
-        fresh.close().await.expect("closed");
+        let options = PgConnectOptions::from_str(&owner_url(&unfinished)).expect("a URL");
+        let mut template_db = options.connect().await.expect("a connection");
+        migrations::run(&mut template_db).await.expect("migrations");
+        template_db.close().await.expect("closed");
         execute(&mut db, &format!("alter database {unfinished} rename to {name}")).await;
     }
     execute(&mut db, "select pg_advisory_unlock(1)").await;
@@ -102,7 +102,7 @@ async fn template() -> String {
 }
 
 /// The owner, who may become the role of tenants. An older cluster has both roles already.
-async fn make_owner(db: &mut PgConnection) {
+async fn create_owner(db: &mut PgConnection) {
     for (role, can) in [(OWNER, "login"), ("tenantry_tenant", "nologin")] {
         let sql = format!(
             "do $$ begin create role {role} {can};
@@ -113,7 +113,7 @@ async fn make_owner(db: &mut PgConnection) {
     execute(db, &format!("grant tenantry_tenant to {OWNER}")).await;
 }
 
-fn url_of_owner(database: &str) -> String {
+fn owner_url(database: &str) -> String {
     CLUSTER.url(database).replace("user=tenantry&", &format!("user={OWNER}&"))
 }
 
@@ -144,7 +144,7 @@ fn schema_version() -> String {
     leaks::hex(&hash.finalize()[..6])
 }
 
-async fn admin() -> PgConnection {
+async fn connect_as_admin() -> PgConnection {
     connect("tenantry").await
 }
 
@@ -159,11 +159,12 @@ async fn execute(db: &mut PgConnection, sql: &str) {
 }
 
 /// Memory, where there is a gigabyte of it to spare; else beside the build.
-fn roomy_folder() -> PathBuf {
-    let shown = Command::new("df").args(["-Pk", "/dev/shm"]).output();
-    let shown = shown.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
-    let free =
-        shown.ok().and_then(|it| it.lines().nth(1)?.split_whitespace().nth(3)?.parse::<u64>().ok());
+fn scratch_folder() -> PathBuf {
+    let output = Command::new("df").args(["-Pk", "/dev/shm"]).output();
+    let output = output.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+    let free = output
+        .ok()
+        .and_then(|it| it.lines().nth(1)?.split_whitespace().nth(3)?.parse::<u64>().ok());
     match free {
         Some(kilobytes) if kilobytes > 1024 * 1024 => PathBuf::from("/dev/shm"),
         _ => PathBuf::from(env!("CARGO_TARGET_TMPDIR")),

@@ -12,26 +12,26 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-static CAPTURED: Once = Once::new();
+static CAPTURE: Once = Once::new();
 
 /// Keeps the log of this process, with more in it than an operator would ever ask for.
 pub fn capture_log() {
-    CAPTURED.call_once(|| {
+    CAPTURE.call_once(|| {
         let all = ["tenantry", "sqlx"].map(|target| (target, Level::TRACE));
         let filter = Targets::new().with_default(Level::INFO).with_targets(all);
-        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Log);
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| LogCapture);
         tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     });
 }
 
 /// What was logged in this process so far.
-pub fn log() -> String {
+pub fn captured_log() -> String {
     String::from_utf8_lossy(&LOG.lock().expect("no panic")).into_owned()
 }
 
-struct Log;
+struct LogCapture;
 
-impl Write for Log {
+impl Write for LogCapture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         LOG.lock().expect("no panic").write(bytes)
     }
@@ -42,7 +42,7 @@ impl Write for Log {
 }
 
 /// The plaintexts that an answer shows, wherever in it they are.
-pub fn plaintexts(body: &Value) -> Vec<String> {
+pub fn plaintexts_in(body: &Value) -> Vec<String> {
     const NAMES: [&str; 6] =
         ["api_key", "new_api_key", "key", "access_token", "refresh_token", "token"];
     match body {
@@ -50,19 +50,19 @@ pub fn plaintexts(body: &Value) -> Vec<String> {
             let shown = NAMES.iter().filter_map(|name| members.get(*name)?.as_str());
             // What callers note down about a key is no secret, whatever they call it.
             let others = members.iter().filter(|(name, _)| *name != "metadata");
-            let within = others.flat_map(|(_, value)| plaintexts(value));
+            let within = others.flat_map(|(_, value)| plaintexts_in(value));
             // A session's `token` is its id, which is no secret.
             let shown = shown.filter(|text| !text.starts_with("sess_"));
             shown.map(str::to_owned).chain(within).collect()
         }
-        Value::Array(items) => items.iter().flat_map(plaintexts).collect(),
+        Value::Array(items) => items.iter().flat_map(plaintexts_in).collect(),
         _ => Vec::new(),
     }
 }
 
 /// The passwords that a request shows, but for those that may be anywhere: short ones, and those
 /// that are an address.
-pub fn passwords(body: &Value) -> Vec<String> {
+pub fn passwords_in(body: &Value) -> Vec<String> {
     let names = ["password", "newPassword", "currentPassword"].into_iter();
     let shown = names.filter_map(|name| body.get(name)?.as_str());
     shown
@@ -72,9 +72,9 @@ pub fn passwords(body: &Value) -> Vec<String> {
 }
 
 /// Fails where a plaintext is found in any row of any table, or in the log.
-pub async fn assert_none(db: &mut PgConnection, plaintexts: &[String]) {
-    let mut haystack = rows(db).await;
-    haystack.push(("the log".to_owned(), log()));
+pub async fn assert_no_plaintexts(db: &mut PgConnection, plaintexts: &[String]) {
+    let mut haystack = all_rows(db).await;
+    haystack.push(("the log".to_owned(), captured_log()));
     for plaintext in plaintexts {
         let hex = hex(plaintext.as_bytes());
         for (place, text) in &haystack {
@@ -90,7 +90,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Every row of every table as text, with the table's name.
-async fn rows(db: &mut PgConnection) -> Vec<(String, String)> {
+async fn all_rows(db: &mut PgConnection) -> Vec<(String, String)> {
     let tables: Vec<String> =
         sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'public'")
             .fetch_all(&mut *db)

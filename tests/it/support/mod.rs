@@ -14,14 +14,14 @@
 //! Every answer a test sees is held against the API's description, and after every test the
 //! database and the log are searched for each plaintext it saw.
 
-pub mod actor;
+pub mod accounts;
 pub mod app;
+pub mod client;
 pub mod database;
+pub mod dedicated_postgres;
 pub mod leaks;
-pub mod limits;
-pub mod own_postgres;
-pub mod people;
 pub mod pgbouncer;
+pub mod rate_limits;
 pub mod relay;
 pub mod requests;
 pub mod server;
@@ -30,4 +30,4 @@ pub mod socket;
 pub mod spec;
 pub mod stripe;
 
-pub use app::{TestApp, run, with};
+pub use app::{TestApp, run, with_settings};

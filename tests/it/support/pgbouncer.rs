@@ -9,7 +9,7 @@ use std::str::FromStr;
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 
-use super::own_postgres::as_user;
+use super::dedicated_postgres::as_user;
 use super::server::{eventually, signal};
 
 /// A running `PgBouncer`.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// Where a relay leads to.
 #[derive(Clone)]
-pub enum Goal {
+pub enum RelayTarget {
     /// A port of this machine.
     Port(u16),
     /// A socket.
@@ -18,7 +18,7 @@ pub enum Goal {
 }
 
 /// Relays all connections of `listener` to `goal`, each part delayed by `delay` on its way.
-pub fn relay(listener: TcpListener, goal: Goal, delay: Duration) {
+pub fn relay(listener: TcpListener, goal: RelayTarget, delay: Duration) {
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
             let goal = goal.clone();
@@ -27,15 +27,21 @@ pub fn relay(listener: TcpListener, goal: Goal, delay: Duration) {
                 sleep_until(Instant::now() + 2 * delay).await;
                 let (near_in, near_out) = near.into_split();
                 match goal {
-                    Goal::Port(port) => {
+                    RelayTarget::Port(port) => {
                         let far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                         let (far_in, far_out) = far.into_split();
-                        tokio::join!(late(near_in, far_out, delay), late(far_in, near_out, delay));
+                        tokio::join!(
+                            copy_delayed(near_in, far_out, delay),
+                            copy_delayed(far_in, near_out, delay)
+                        );
                     }
-                    Goal::Socket(path) => {
+                    RelayTarget::Socket(path) => {
                         let far = UnixStream::connect(path).await.unwrap();
                         let (far_in, far_out) = far.into_split();
-                        tokio::join!(late(near_in, far_out, delay), late(far_in, near_out, delay));
+                        tokio::join!(
+                            copy_delayed(near_in, far_out, delay),
+                            copy_delayed(far_in, near_out, delay)
+                        );
                     }
                 }
             });
@@ -44,7 +50,7 @@ pub fn relay(listener: TcpListener, goal: Goal, delay: Duration) {
 }
 
 /// Copies what comes in, each part so much later; what follows a part does not wait for it.
-async fn late(
+async fn copy_delayed(
     mut from: impl AsyncRead + Unpin + Send + 'static,
     mut to: impl AsyncWrite + Unpin,
     delay: Duration,

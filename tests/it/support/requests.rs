@@ -1,23 +1,23 @@
 //! A good request for every operation of the document, for tests that walk them all.
 
 use serde_json::{Value, json};
-use tenantry::http::dialect::Family;
+use tenantry::http::family::Family;
 use tenantry::model::key_format::KeyFormat;
 
-use super::actor::Actor;
-use super::app::{SignedUp, text};
-use super::people::{PASSWORD, Person};
+use super::accounts::{PASSWORD, TestAccount};
+use super::app::{CreatedKey, text};
+use super::client::TestClient;
 use super::spec::Operation;
 use super::{TestApp, app};
 
 /// An organization with a key, a person in a session, and things of theirs to name.
-pub struct World {
+pub struct Fixtures {
     /// An organization by open signup.
-    pub acme: SignedUp,
+    pub acme: CreatedKey,
     /// Another one, for the operator to step in.
-    pub operated: SignedUp,
+    pub operator_target: CreatedKey,
     /// A person.
-    pub ann: Person,
+    pub ann: TestAccount,
     /// A session of theirs beside the one they use.
     pub other_session: String,
     /// The id of a personal token of theirs.
@@ -35,26 +35,26 @@ pub struct World {
     /// The token of a link that nobody was mailed.
     link_token: String,
     /// The id of another person's seat in ann's organization.
-    seat_id: String,
+    membership_id: String,
     /// The id of an open invitation to ann's organization, and of one that can be spared.
     invite_id: String,
     spare_invite_id: String,
     /// The token of an open invitation of ann to another organization.
     invite_token: String,
-    number: std::sync::atomic::AtomicU32,
+    next_number: std::sync::atomic::AtomicU32,
 }
 
-impl World {
+impl Fixtures {
     /// Makes all of it.
     pub async fn new(app: &TestApp) -> Self {
-        let (acme, ann) = (app.sign_up().await, app.verified_person("ann@example.com").await);
+        let (acme, ann) = (app.sign_up().await, app.verified_account("ann@example.com").await);
         let operated = app.sign_up().await;
-        let ben = app.verified_person("ben@example.com").await;
-        let seat_id = app.join(&ann, &ben, "member").await;
+        let ben = app.verified_account("ben@example.com").await;
+        let seat_id = app.invite_and_accept(&ann, &ben, "member").await;
         let invites = format!("/api/user/organizations/{}/invites", ann.org_id);
         let invite = async |email: &str| {
             let request = json!({ "email": email, "role": "member" });
-            let made = app.session(&ann.cookie).post(&invites, request).await.has_status(201);
+            let made = app.session(&ann.cookie).post(&invites, request).await.assert_status(201);
             text(&made.body["data"]["id"])
         };
         let (invite_id, spare_invite_id) =
@@ -62,27 +62,27 @@ impl World {
         app.mails().await;
         let of_ben = format!("/api/user/organizations/{}/invites", ben.org_id);
         let request = json!({ "email": ann.email, "role": "member" });
-        app.session(&ben.cookie).post(&of_ben, request).await.has_status(201);
+        app.session(&ben.cookie).post(&of_ben, request).await.assert_status(201);
         let invite_token = app.mailed_token().await;
         let (_, refresh_token) = app.exchange(&acme.api_key).await;
-        app.sign_in(&ann.email, PASSWORD).await.has_status(200);
+        app.sign_in(&ann.email, PASSWORD).await.assert_status(200);
         let sessions = app.session(&ann.cookie).get("/api/auth/list-sessions").await;
-        let sessions = sessions.has_status(200).body["data"].clone();
+        let sessions = sessions.assert_status(200).body["data"].clone();
         let sessions = sessions.as_array().expect("a list");
         let other = sessions.iter().find(|session| session["current"] == false);
         let token = json!({ "name": "ci", "scopes": ["*"] });
-        let (_, token_id) = app.make_token(&ann.cookie, token.clone()).await;
-        let (_, spare_token_id) = app.make_token(&ann.cookie, token).await;
+        let (_, token_id) = app.create_token(&ann.cookie, token.clone()).await;
+        let (_, spare_token_id) = app.create_token(&ann.cookie, token).await;
         let request = json!({ "name": "of the world", "scopes": ["*"] });
-        let organization_key = app.make_key(&ann, request).await;
-        let project_id = app.make_project(&ann, "one").await;
+        let organization_key = app.create_key(&ann, request).await;
+        let project_id = app.create_project(&ann, "one").await;
         let mut purchase = super::stripe::checkout("evt_of_ann", &ann.org_id, "trial");
         purchase["data"]["object"]["metadata"]["mode"] = json!("existing");
-        app.stripe(&purchase).await.has_status(200);
-        let spare_project_id = app.make_project(&ann, "another").await;
+        app.send_stripe_event(&purchase).await.assert_status(200);
+        let spare_project_id = app.create_project(&ann, "another").await;
         Self {
             acme,
-            operated,
+            operator_target: operated,
             ann,
             other_session: app::text(&other.expect("another session")["id"]),
             token_id,
@@ -91,19 +91,19 @@ impl World {
             project_id,
             spare_project_id,
             refresh_token,
-            link_token: KeyFormat::of_links().mint(&*app.app.entropy).expose().to_owned(),
-            seat_id,
+            link_token: KeyFormat::link_token().mint(&*app.app.entropy).expose().to_owned(),
+            membership_id: seat_id,
             invite_id,
             spare_invite_id,
             invite_token,
-            number: 0.into(),
+            next_number: 0.into(),
         }
     }
 
     /// Somebody who may use the operation, and sends JSON where it reads a body.
-    pub fn caller(&self, app: &TestApp, operation: &Operation) -> Actor {
-        let actor = self.caller_without_type(app, operation);
-        if operation.reads_a_body() {
+    pub fn client_for(&self, app: &TestApp, operation: &Operation) -> TestClient {
+        let actor = self.client_without_content_type(app, operation);
+        if operation.has_request_body() {
             actor.with("content-type", "application/json")
         } else {
             actor
@@ -111,21 +111,21 @@ impl World {
     }
 
     /// The same, without saying what is sent.
-    pub fn caller_without_type(&self, app: &TestApp, operation: &Operation) -> Actor {
-        let family = Family::of(&operation.path);
+    pub fn client_without_content_type(&self, app: &TestApp, operation: &Operation) -> TestClient {
+        let family = Family::from_path(&operation.path);
         match family {
-            _ if operation.is_signed() => app.signing(&self.body(operation)),
-            _ if operation.takes_a_master_key() => {
-                let master = app.master(scope_of(operation));
+            _ if operation.is_signed() => app.stripe_client(&self.body(operation)),
+            _ if operation.requires_master_key() => {
+                let master = app.master(master_scope_of(operation));
                 if operation.method == "GET" {
                     master
                 } else {
                     master.with("idempotency-key", operation.id())
                 }
             }
-            _ if !operation.takes_a_credential() => app.anon(),
+            _ if !operation.accepts_credential() => app.anonymous(),
             Family::Account | Family::User => app.session(&self.ann.cookie),
-            Family::Onboarding | Family::Organization | Family::Operator | Family::None => {
+            Family::Onboarding | Family::Organization | Family::Operator | Family::Other => {
                 app.key(&self.acme.api_key)
             }
         }
@@ -133,38 +133,40 @@ impl World {
 
     /// The operation's path, naming things that are there.
     pub fn path(&self, operation: &Operation) -> String {
-        let key = match Family::of(&operation.path) {
+        let key = match Family::from_path(&operation.path) {
             Family::User => &self.organization_key_id,
             _ => &self.acme.key_id,
         };
-        self.path_naming(operation, key)
+        self.path_with_key(operation, key)
     }
 
     /// The same, naming a key that nothing was done to yet, where it names one.
-    pub async fn fresh_path(&self, app: &TestApp, operation: &Operation) -> String {
-        if !operation.path.contains("{id}") || operation.takes_a_master_key() {
+    pub async fn path_with_new_key(&self, app: &TestApp, operation: &Operation) -> String {
+        if !operation.path.contains("{id}") || operation.requires_master_key() {
             return self.path(operation);
         }
-        let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self.next_number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("fresh {number}");
-        let key = match Family::of(&operation.path) {
-            Family::User => app.make_key(&self.ann, json!({ "name": name, "scopes": ["*"] })).await,
+        let key = match Family::from_path(&operation.path) {
+            Family::User => {
+                app.create_key(&self.ann, json!({ "name": name, "scopes": ["*"] })).await
+            }
             _ => app.mint(&self.acme.api_key, json!({ "name": name })).await,
         };
-        self.path_naming(operation, &key.key_id)
+        self.path_with_key(operation, &key.key_id)
     }
 
-    fn path_naming(&self, operation: &Operation, key: &str) -> String {
+    fn path_with_key(&self, operation: &Operation, key: &str) -> String {
         let id = match operation.id() {
             "revokeInvite" => &self.spare_invite_id,
             "resendInvite" => &self.invite_id,
             "deleteProject" => &self.spare_project_id,
-            _ if operation.takes_a_master_key() => &self.operated.org_id,
+            _ if operation.requires_master_key() => &self.operator_target.org_id,
             _ if operation.path.contains("/projects/") => &self.project_id,
             _ => key,
         };
         let path = operation.path.replace("{organizationId}", &self.ann.org_id);
-        let path = path.replace("{id}", id).replace("{userId}", &self.seat_id);
+        let path = path.replace("{id}", id).replace("{userId}", &self.membership_id);
         let path = path.replace("{token}", &self.invite_token);
         match operation.id() {
             "getToken" => format!("{path}?id={}", self.token_id),
@@ -175,13 +177,13 @@ impl World {
     /// A body that the operation takes, another one each time where something is made; empty where
     /// it reads none.
     pub fn body(&self, operation: &Operation) -> String {
-        if !operation.reads_a_body() {
+        if !operation.has_request_body() {
             return String::new();
         }
-        let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self.next_number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let email = format!("somebody{number}@example.com");
         let confirmation = json!({
-            "confirm_org_id": self.operated.org_id, "idempotency_key": operation.id(),
+            "confirm_org_id": self.operator_target.org_id, "idempotency_key": operation.id(),
         });
         let body: Value = match operation.id() {
             "provisionOrganization" => json!({
@@ -237,7 +239,7 @@ impl World {
 }
 
 /// The scope of the master key that an operation takes.
-fn scope_of(operation: &Operation) -> &'static str {
+fn master_scope_of(operation: &Operation) -> &'static str {
     match operation.id() {
         "provisionOrganization" => "ORG_CREATE",
         "forceRotateKeys" => "ORG_FORCE_ROTATE",
@@ -252,6 +254,6 @@ fn scope_of(operation: &Operation) -> &'static str {
 }
 
 /// The ids of the first things in a list of `data`.
-pub fn ids(body: &Value) -> Vec<String> {
+pub fn data_ids(body: &Value) -> Vec<String> {
     body["data"].as_array().expect("a list").iter().map(|item| text(&item["id"])).collect()
 }

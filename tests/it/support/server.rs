@@ -13,26 +13,26 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Waits until `happened`, for what no event tells of: other processes.
 #[track_caller]
 pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     let start = Instant::now();
     while !happened() {
-        assert!(start.elapsed() < PATIENCE, "never happened: {what}");
+        assert!(start.elapsed() < TIMEOUT, "never happened: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 /// A folder to run servers in, one after the other or together.
-pub struct Place {
+pub struct WorkDir {
     folder: TempDir,
     program: PathBuf,
     user: Option<u32>,
 }
 
-impl Place {
+impl WorkDir {
     /// An empty folder.
     pub fn new() -> Self {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_tenantry"));
@@ -43,7 +43,7 @@ impl Place {
     }
 
     /// An empty folder of somebody who is not root, with a program of theirs.
-    pub fn of_ordinary_user() -> Self {
+    pub fn unprivileged() -> Self {
         let mut place = Self::new();
         if is_root() {
             let program = place.folder.path().join("tenantry");
@@ -62,11 +62,11 @@ impl Place {
 
     /// The program with these variables set and no others of ours.
     pub fn command(&self, settings: &[(&str, &str)]) -> Command {
-        self.command_of(&self.program, settings)
+        self.command_for(&self.program, settings)
     }
 
     /// Another program, in the same way.
-    pub fn command_of(&self, program: impl AsRef<OsStr>, settings: &[(&str, &str)]) -> Command {
+    pub fn command_for(&self, program: impl AsRef<OsStr>, settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.folder.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -107,7 +107,7 @@ impl Place {
     }
 }
 
-impl Place {
+impl WorkDir {
     /// The process id of the janitor of the folder's Postgres, if it runs.
     pub fn janitor(&self) -> Option<u32> {
         let listed = Command::new("ps").args(["-axww", "-o", "pid=,args="]).output().unwrap();
@@ -118,7 +118,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for WorkDir {
     /// Leaves no Postgres behind, whatever became of the test: asked to end, which also clears its
     /// shared memory away, and made to where it does not.
     fn drop(&mut self) {
@@ -182,7 +182,7 @@ impl Server {
     }
 
     /// Sends it a signal and waits for its end.
-    pub fn end(mut self, name: &str) -> ExitStatus {
+    pub fn signal_and_wait(mut self, name: &str) -> ExitStatus {
         signal(name, self.pid());
         self.child.wait().unwrap()
     }
@@ -202,7 +202,7 @@ impl Drop for Server {
 
 /// What curl got; status 0 where it got nothing.
 #[derive(Debug)]
-pub struct Curled {
+pub struct CurlResponse {
     /// The status.
     pub status: u16,
     /// The body.
@@ -212,24 +212,24 @@ pub struct Curled {
 }
 
 /// Runs curl.
-pub fn curl(arguments: &[&str]) -> Curled {
+pub fn curl(arguments: &[&str]) -> CurlResponse {
     let mut command = Command::new("curl");
     command.args(["-s", "--max-time", "30", "-w", "\n%{http_code}"]).args(arguments);
-    curled(command)
+    run_curl(command)
 }
 
 /// Runs a command line, pasted as it stands, that prints what a curl in it got.
-pub fn pasted(line: &str) -> Value {
+pub fn run_shell(line: &str) -> Value {
     let mut command = Command::new("sh");
     let done = command.args(["-c", line]).output().unwrap();
     serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{line}: {done:?}"))
 }
 
-fn curled(mut command: Command) -> Curled {
+fn run_curl(mut command: Command) -> CurlResponse {
     let done = command.output().expect("curl is installed");
     let shown = String::from_utf8(done.stdout).unwrap();
     let (text, status) = shown.rsplit_once('\n').unwrap();
-    Curled {
+    CurlResponse {
         status: status.parse().unwrap(),
         text: text.to_owned(),
         body: serde_json::from_str(text).unwrap_or(Value::Null),

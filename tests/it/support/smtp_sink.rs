@@ -16,7 +16,7 @@ use tokio::time::{Duration, timeout};
 
 /// A mail as it came.
 #[derive(Debug, Default)]
-pub struct Received {
+pub struct ReceivedMail {
     /// What the sender called itself.
     pub hello: String,
     /// The envelope's sender.
@@ -33,8 +33,8 @@ pub struct Received {
 pub struct MailSink {
     /// What `SMTP_URL` is set to.
     pub url: String,
-    mails: mpsc::UnboundedReceiver<Received>,
-    held: mpsc::UnboundedReceiver<oneshot::Sender<bool>>,
+    mails: mpsc::UnboundedReceiver<ReceivedMail>,
+    pending: mpsc::UnboundedReceiver<oneshot::Sender<bool>>,
     /// Whether the limit of `limited.test` is reached; at first it is.
     pub is_limited: Arc<AtomicBool>,
 }
@@ -51,24 +51,24 @@ impl MailSink {
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let inbox = Inbox {
-                    mail: Received::default(),
+                    mail: ReceivedMail::default(),
                     done: Arc::new(sender.clone()),
                     is_limited: Arc::clone(&limited),
                 };
-                tokio::spawn(converse(socket, inbox, holder.clone()));
+                tokio::spawn(serve_connection(socket, inbox, holder.clone()));
             }
         });
-        Ok(Self { url, mails, held, is_limited })
+        Ok(Self { url, mails, pending: held, is_limited })
     }
 
     /// The next mail that is held, waited for: it is taken or refused when that is sent.
-    pub async fn next_held(&mut self) -> oneshot::Sender<bool> {
-        let next = timeout(Duration::from_secs(10), self.held.recv()).await;
+    pub async fn next_pending(&mut self) -> oneshot::Sender<bool> {
+        let next = timeout(Duration::from_secs(10), self.pending.recv()).await;
         next.expect("a mail within ten seconds").expect("the sink lives")
     }
 
     /// The next mail, waited for.
-    pub async fn next(&mut self) -> Received {
+    pub async fn next(&mut self) -> ReceivedMail {
         let next = timeout(Duration::from_secs(10), self.mails.recv()).await;
         next.expect("a mail within ten seconds").expect("the sink lives")
     }
@@ -79,7 +79,7 @@ impl MailSink {
     }
 }
 
-async fn converse(
+async fn serve_connection(
     socket: TcpStream,
     inbox: Inbox,
     holder: mpsc::UnboundedSender<oneshot::Sender<bool>>,
@@ -112,8 +112,8 @@ async fn converse(
 }
 
 struct Inbox {
-    mail: Received,
-    done: Arc<mpsc::UnboundedSender<Received>>,
+    mail: ReceivedMail,
+    done: Arc<mpsc::UnboundedSender<ReceivedMail>>,
     is_limited: Arc<AtomicBool>,
 }
 
@@ -146,7 +146,8 @@ impl Handler for Inbox {
 
     fn data_end(&mut self) -> Response {
         let hello = self.mail.hello.clone();
-        let mail = std::mem::replace(&mut self.mail, Received { hello, ..Received::default() });
+        let mail =
+            std::mem::replace(&mut self.mail, ReceivedMail { hello, ..ReceivedMail::default() });
         let _ = self.done.send(mail);
         OK
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tenantry::http::listener::{Limits, Stop, serve};
+use tenantry::http::listener::{ConnectionLimits, ShutdownSignal, serve};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -11,16 +11,16 @@ use tokio::time::timeout;
 use super::TestApp;
 
 /// How long an answer may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server that takes connections until it is dropped.
-pub struct Served {
+pub struct SocketServer {
     /// Where it listens.
     pub address: SocketAddr,
-    stop: Stop,
+    stop: ShutdownSignal,
 }
 
-impl Served {
+impl SocketServer {
     /// Has the server of a test take connections.
     pub fn start(app: &TestApp) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
@@ -29,36 +29,36 @@ impl Served {
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let listener = socket.listen(128).unwrap();
         let address = listener.local_addr().unwrap();
-        let (router, stop) = (tenantry::http::router(&app.app), Stop::default());
-        tokio::spawn(serve(listener, router, Limits::default(), stop.clone()));
+        let (router, stop) = (tenantry::http::router(&app.app), ShutdownSignal::default());
+        tokio::spawn(serve(listener, router, ConnectionLimits::default(), stop.clone()));
         Self { address, stop }
     }
 
     /// Sends a request as it stands; the whole answer.
-    pub async fn ask(&self, request: &str) -> String {
-        ask(TcpStream::connect(self.address).await.unwrap(), request.as_bytes()).await
+    pub async fn send_raw(&self, request: &str) -> String {
+        send_raw(TcpStream::connect(self.address).await.unwrap(), request.as_bytes()).await
     }
 }
 
-impl Drop for Served {
+impl Drop for SocketServer {
     fn drop(&mut self) {
         self.stop.close.cancel();
     }
 }
 
 /// Sends all of a request before it reads; everything up to the end of the connection.
-pub async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
+pub async fn send_raw(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
     let mut answer = Vec::new();
     let asking = async {
         // Who is refused may be cut off while sending; what they read tells.
         let _cut_off = stream.write_all(request).await;
         let _reset = stream.read_to_end(&mut answer).await;
     };
-    timeout(PATIENCE, asking).await.unwrap();
+    timeout(RESPONSE_TIMEOUT, asking).await.unwrap();
     String::from_utf8(answer).unwrap()
 }
 
 /// The status of an answer; 0 where there is none.
-pub fn status(answer: &str) -> u16 {
+pub fn parse_status(answer: &str) -> u16 {
     answer.split(' ').nth(1).map_or(0, |status| status.parse().unwrap())
 }

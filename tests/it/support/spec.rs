@@ -6,13 +6,13 @@ use std::sync::{Arc, LazyLock, Mutex};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use tenantry::http::dialect::Family;
+use tenantry::http::family::Family;
 
-use super::actor::Answer;
+use super::client::TestResponse;
 
 /// The description as JSON.
 pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
-    let (_, document) = tenantry::http::openapi::split();
+    let (_, document) = tenantry::http::openapi::routes_and_document();
     serde_json::to_value(document).expect("JSON")
 });
 
@@ -39,17 +39,17 @@ impl Operation {
     }
 
     /// Whether it takes a credential.
-    pub fn takes_a_credential(&self) -> bool {
+    pub fn accepts_credential(&self) -> bool {
         !self.credentials().is_empty()
     }
 
     /// Whether it needs one.
-    pub fn is_guarded(&self) -> bool {
-        self.takes_a_credential() && self.credentials().iter().all(|it| *it != json!({}))
+    pub fn requires_credential(&self) -> bool {
+        self.accepts_credential() && self.credentials().iter().all(|it| *it != json!({}))
     }
 
     /// Whether it is the operator's, with a master key.
-    pub fn takes_a_master_key(&self) -> bool {
+    pub fn requires_master_key(&self) -> bool {
         self.credentials().iter().any(|it| it.get("master_key").is_some())
     }
 
@@ -59,7 +59,7 @@ impl Operation {
     }
 
     /// The names of what its query and its body name something by.
-    pub fn ids(&self) -> BTreeSet<String> {
+    pub fn id_names(&self) -> BTreeSet<String> {
         let body = &self.description["requestBody"]["content"]["application/json"]["schema"];
         let mut names = BTreeSet::new();
         collect_names(body, &mut names);
@@ -71,7 +71,7 @@ impl Operation {
     }
 
     /// Whether it reads a body.
-    pub fn reads_a_body(&self) -> bool {
+    pub fn has_request_body(&self) -> bool {
         self.description["requestBody"].is_object()
     }
 }
@@ -107,29 +107,30 @@ pub fn operations() -> Vec<Operation> {
 
 /// Fails where the answer is not one the description knows: an undescribed status, media type or
 /// shape. What is at no described path must be a failure in the family's shape.
-pub fn assert_described(method: &str, path: &str, answer: &Answer) {
+pub fn assert_in_spec(method: &str, path: &str, answer: &TestResponse) {
     static KNOWN: LazyLock<Vec<Operation>> = LazyLock::new(operations);
     let path = path.split('?').next().unwrap_or_default();
-    let operation =
-        KNOWN.iter().find(|operation| operation.method == method && matches(&operation.path, path));
+    let operation = KNOWN
+        .iter()
+        .find(|operation| operation.method == method && path_matches(&operation.path, path));
     match operation {
-        Some(operation) => assert_is_of(operation, answer),
+        Some(operation) => assert_matches_operation(operation, answer),
         None if !answer.status.is_client_error() && !answer.status.is_server_error() => {}
         None => {
-            let schema = match Family::of(path) {
+            let schema = match Family::from_path(path) {
                 Family::Onboarding => "onboarding.Error",
                 Family::Account => "account.Error",
                 Family::Organization => "organization.Error",
                 Family::Operator => "operator.Error",
                 Family::User => "user.Error",
-                Family::None => "Problem",
+                Family::Other => "Problem",
             };
             assert_valid(&json!({ "$ref": format!("#/components/schemas/{schema}") }), answer);
         }
     }
 }
 
-fn assert_is_of(operation: &Operation, answer: &Answer) {
+fn assert_matches_operation(operation: &Operation, answer: &TestResponse) {
     let Operation { method, path, description } = operation;
     let status = answer.status.as_str();
     let described = &description["responses"][status];
@@ -151,7 +152,7 @@ fn assert_is_of(operation: &Operation, answer: &Answer) {
     assert_valid(&media_type["schema"], answer);
 }
 
-fn assert_valid(schema: &Value, answer: &Answer) {
+fn assert_valid(schema: &Value, answer: &TestResponse) {
     let validator = validator(schema);
     let errors: Vec<String> =
         validator.iter_errors(&answer.body).map(|error| error.to_string()).collect();
@@ -162,18 +163,18 @@ fn assert_valid(schema: &Value, answer: &Answer) {
 fn validator(schema: &Value) -> Arc<Validator> {
     static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().expect("no panic");
-    let made = || Arc::new(made_validator(schema));
+    let made = || Arc::new(compile_validator(schema));
     Arc::clone(known.entry(schema.to_string()).or_insert_with(made))
 }
 
-fn made_validator(schema: &Value) -> Validator {
+fn compile_validator(schema: &Value) -> Validator {
     let mut whole = schema.clone();
     whole["unevaluatedProperties"] = json!(false);
     whole["components"] = DOCUMENT["components"].clone();
     jsonschema::draft202012::new(&whole).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn matches(template: &str, path: &str) -> bool {
+fn path_matches(template: &str, path: &str) -> bool {
     let (mut template, mut path) = (template.split('/'), path.split('/'));
     loop {
         match (template.next(), path.next()) {

@@ -7,11 +7,11 @@ use sha2::Sha256;
 use tenantry::clock::Clock;
 
 use super::TestApp;
-use super::actor::{Actor, Answer};
+use super::client::{TestClient, TestResponse};
 use super::leaks;
 
 /// What a server of tests takes Stripe's signatures under.
-pub const SECRET: &str = "whsec_of_the_tests_0123456789";
+pub const WEBHOOK_SECRET: &str = "whsec_of_the_tests_0123456789";
 /// Where it takes them.
 pub const PATH: &str = "/webhooks/stripe";
 
@@ -24,27 +24,30 @@ pub fn signature(secret: &str, seconds: i64, body: &[u8]) -> String {
 }
 
 /// The header of a body that is signed at a time.
-pub fn header(secret: &str, seconds: i64, body: &[u8]) -> String {
+pub fn signature_header(secret: &str, seconds: i64, body: &[u8]) -> String {
     format!("t={seconds},v1={}", signature(secret, seconds, body))
 }
 
 impl TestApp {
     /// The server's time in seconds.
-    pub fn seconds(&self) -> i64 {
+    pub fn now_seconds(&self) -> i64 {
         let now: DateTime<Utc> = self.clock.now();
         now.timestamp()
     }
 
     /// Stripe, about to send this body just now.
-    pub fn signing(&self, body: &str) -> Actor {
-        self.seen.lock().unwrap().push(SECRET.to_owned());
-        self.anon().with("stripe-signature", &header(SECRET, self.seconds(), body.as_bytes()))
+    pub fn stripe_client(&self, body: &str) -> TestClient {
+        self.seen_secrets.lock().unwrap().push(WEBHOOK_SECRET.to_owned());
+        self.anonymous().with(
+            "stripe-signature",
+            &signature_header(WEBHOOK_SECRET, self.now_seconds(), body.as_bytes()),
+        )
     }
 
     /// Stripe tells of an event just now.
-    pub async fn stripe(&self, event: &Value) -> Answer {
+    pub async fn send_stripe_event(&self, event: &Value) -> TestResponse {
         let body = event.to_string();
-        self.signing(&body).send("POST", PATH, body).await
+        self.stripe_client(&body).send("POST", PATH, body).await
     }
 }
 
@@ -98,17 +101,17 @@ fn invoice(id: &str, kind: &str, org_id: &str) -> Value {
 }
 
 /// `invoice.paid`
-pub fn paid(id: &str, org_id: &str) -> Value {
+pub fn invoice_paid(id: &str, org_id: &str) -> Value {
     invoice(id, "invoice.paid", org_id)
 }
 
 /// `invoice.payment_failed`
-pub fn not_paid(id: &str, org_id: &str) -> Value {
+pub fn invoice_payment_failed(id: &str, org_id: &str) -> Value {
     invoice(id, "invoice.payment_failed", org_id)
 }
 
 /// `customer.subscription.deleted`
-pub fn ended(id: &str, org_id: &str) -> Value {
+pub fn subscription_deleted(id: &str, org_id: &str) -> Value {
     event(
         id,
         "customer.subscription.deleted",

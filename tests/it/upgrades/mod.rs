@@ -43,7 +43,7 @@ impl OldDatabase {
 
     /// A connection of a superuser's.
     async fn watch(&self) -> PgConnection {
-        TestDatabase::of_superuser(&self.name).await
+        TestDatabase::connect_as_superuser(&self.name).await
     }
 
     async fn remove(self) {
@@ -52,6 +52,6 @@ impl OldDatabase {
 }
 
 async fn administer(sql: &str) {
-    let mut db = TestDatabase::of_superuser("tenantry").await;
+    let mut db = TestDatabase::connect_as_superuser("tenantry").await;
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut db).await.unwrap();
 }

@@ -2,21 +2,21 @@
 
 use serde_json::{Value, json};
 
-use crate::support::actor::Answer;
+use crate::support::accounts::{PASSWORD, TestAccount};
 use crate::support::app::text;
-use crate::support::people::{PASSWORD, Person};
+use crate::support::client::TestResponse;
 use crate::support::{TestApp, run};
 
 #[tokio::test]
 async fn people_choose_what_they_are_called() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let change = json!({ "fullName": "Ann Other", "handle": "ann-other" });
-        let changed = app.session(&ann.cookie).put("/api/user/me", change).await.has_status(200);
+        let changed = app.session(&ann.cookie).put("/api/user/me", change).await.assert_status(200);
         assert_eq!(changed.body["data"]["fullName"], "Ann Other");
         assert_eq!(changed.body["data"]["handle"], "ann-other");
         let one = app.session(&ann.cookie).put("/api/user/me", json!({ "fullName": "A" })).await;
-        assert_eq!(one.has_status(200).body["data"]["handle"], "ann-other");
+        assert_eq!(one.assert_status(200).body["data"]["handle"], "ann-other");
     })
     .await;
 }
@@ -24,20 +24,20 @@ async fn people_choose_what_they_are_called() {
 #[tokio::test]
 async fn what_is_no_name_or_handle_or_nobody_s_to_change_is_refused() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let put =
             async |request: Value| app.session(&ann.cookie).put("/api/user/me", request).await;
         let wrong = json!({ "fullName": "", "handle": "Ann Other", "email": "b@example.com",
                             "isVerified": true });
-        let answer = put(wrong).await.has_failed(400, "VALIDATION_ERROR");
-        let mut fields = answer.refused_fields();
+        let answer = put(wrong).await.assert_error(400, "VALIDATION_ERROR");
+        let mut fields = answer.invalid_fields();
         fields.sort_unstable();
         assert_eq!(fields, ["email", "fullName", "handle", "isVerified"]);
-        put(json!({})).await.has_status(400);
-        put(json!({ "fullName": null })).await.has_status(400);
-        app.sign_up_person("ben@example.com").await;
+        put(json!({})).await.assert_status(400);
+        put(json!({ "fullName": null })).await.assert_status(400);
+        app.sign_up_account("ben@example.com").await;
         app.execute("update accounts set handle = 'taken' where email = 'ben@example.com'").await;
-        put(json!({ "handle": "taken" })).await.has_failed(409, "CONFLICT");
+        put(json!({ "handle": "taken" })).await.assert_error(409, "CONFLICT");
     })
     .await;
 }
@@ -45,24 +45,24 @@ async fn what_is_no_name_or_handle_or_nobody_s_to_change_is_refused() {
 #[tokio::test]
 async fn a_token_reads_and_writes_within_its_scopes() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let reader = json!({ "name": "r", "scopes": ["user:read"] });
-        let (reader, _) = app.make_token(&ann.cookie, reader).await;
-        app.key(&reader).get("/api/user/me").await.has_status(200);
+        let (reader, _) = app.create_token(&ann.cookie, reader).await;
+        app.key(&reader).get("/api/user/me").await.assert_status(200);
         let refused = app.key(&reader).put("/api/user/me", json!({ "fullName": "X" })).await;
-        let refused = refused.has_failed(403, "API_KEY_MISSING_SCOPES");
+        let refused = refused.assert_error(403, "API_KEY_MISSING_SCOPES");
         assert_eq!(refused.body["meta"]["missing_scopes"], json!(["user:write"]));
         // No scope is needed to see where one belongs.
         let none = json!({ "name": "n", "scopes": ["usage:read"] });
-        let (none, _) = app.make_token(&ann.cookie, none).await;
-        let list = app.key(&none).get("/api/user/organizations").await.has_status(200);
+        let (none, _) = app.create_token(&ann.cookie, none).await;
+        let list = app.key(&none).get("/api/user/organizations").await.assert_status(200);
         assert_eq!(list.body["data"][0]["id"], ann.org_id);
         assert_eq!(list.body["meta"]["total"], 1);
     })
     .await;
 }
 
-async fn delete(app: &TestApp, cookie: &str, password: &str) -> Answer {
+async fn delete(app: &TestApp, cookie: &str, password: &str) -> TestResponse {
     let session = app.session(cookie).with("content-type", "application/json");
     let request = json!({ "password": password }).to_string();
     session.send("DELETE", "/api/user/me", request).await
@@ -71,26 +71,28 @@ async fn delete(app: &TestApp, cookie: &str, password: &str) -> Answer {
 #[tokio::test]
 async fn deleting_the_account_ends_all_of_it_and_frees_the_address() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let (pat, _) = app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let (pat, _) =
+            app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         let regenerated =
             app.session(&ann.cookie).post("/auth/api-key/regenerate", json!({})).await;
-        let key = regenerated.has_status(200).body["data"]["api_key"].as_str().unwrap().to_owned();
-        delete(app, &ann.cookie, "another-passphrase").await.has_status(401);
-        let deleted = delete(app, &ann.cookie, PASSWORD).await.has_status(200);
+        let key =
+            regenerated.assert_status(200).body["data"]["api_key"].as_str().unwrap().to_owned();
+        delete(app, &ann.cookie, "another-passphrase").await.assert_status(401);
+        let deleted = delete(app, &ann.cookie, PASSWORD).await.assert_status(200);
         assert_eq!(deleted.cookie().as_deref(), Some(""));
         for actor in [app.session(&ann.cookie), app.bearer(&ann.token), app.key(&pat)] {
-            actor.get("/api/user/me").await.has_status(401);
+            actor.get("/api/user/me").await.assert_status(401);
         }
-        app.key(&key).get("/me").await.has_failed(401, "unauthorized");
-        app.sign_in(&ann.email, PASSWORD).await.has_failed(401, "INVALID_EMAIL_OR_PASSWORD");
+        app.key(&key).get("/me").await.assert_error(401, "unauthorized");
+        app.sign_in(&ann.email, PASSWORD).await.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
         // Nothing of the person is left, and the organization's id is not given out again.
         let left = "select count(*) from accounts
                     where email is not null or name is not null or handle is not null";
         assert_eq!(app.count(left).await, 0);
-        let again = app.anon().post("/signup", json!({ "org_id": ann.org_id })).await;
-        again.has_failed(409, "conflict");
-        app.sign_up_person("ann@example.com").await;
+        let again = app.anonymous().post("/signup", json!({ "org_id": ann.org_id })).await;
+        again.assert_error(409, "conflict");
+        app.sign_up_account("ann@example.com").await;
         assert!(app.mails().await.iter().all(|mail| mail.token().is_some()));
     })
     .await;
@@ -116,12 +118,12 @@ async fn rows_with(app: &TestApp, texts: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn a_deleted_account_leaves_nothing_personal_outside_the_audit_log() {
     run(async |app| {
-        let owner = app.verified_person("owner@example.com").await;
+        let owner = app.verified_account("owner@example.com").await;
         let (email, name) = ("zoe.quill@example.com", "Zoe Quill");
-        let browser = app.anon().with("user-agent", "Quillzilla/1.0");
+        let browser = app.anonymous().with("user-agent", "Quillzilla/1.0");
         let request = json!({ "email": email, "password": PASSWORD, "name": name });
-        let signed_up = browser.post("/api/auth/sign-up/email", request).await.has_status(200);
-        let zoe = Person {
+        let signed_up = browser.post("/api/auth/sign-up/email", request).await.assert_status(200);
+        let zoe = TestAccount {
             email: email.to_owned(),
             id: text(&signed_up.body["data"]["user"]["id"]),
             org_id: text(&signed_up.body["data"]["organization"]["id"]),
@@ -130,17 +132,17 @@ async fn a_deleted_account_leaves_nothing_personal_outside_the_audit_log() {
         };
         let session = app.session(&zoe.cookie);
         let verify = json!({ "token": app.mailed_token().await });
-        session.post("/api/auth/verify-email", verify).await.has_status(200);
-        app.join(&owner, &zoe, "member").await;
+        session.post("/api/auth/verify-email", verify).await.assert_status(200);
+        app.invite_and_accept(&owner, &zoe, "member").await;
         // One more session, one that has ended, a token, and what is kept for who asks again.
         for _ in 0..2 {
             let request = json!({ "email": email, "password": PASSWORD });
-            browser.post("/api/auth/sign-in/email", request).await.has_status(200);
+            browser.post("/api/auth/sign-in/email", request).await.assert_status(200);
         }
-        session.post("/api/auth/revoke-other-sessions", json!({})).await.has_status(200);
-        app.make_token(&zoe.cookie, json!({ "name": "Quill's", "scopes": ["*"] })).await;
+        session.post("/api/auth/revoke-other-sessions", json!({})).await.assert_status(200);
+        app.create_token(&zoe.cookie, json!({ "name": "Quill's", "scopes": ["*"] })).await;
         let renaming = session.with("idempotency-key", "rename");
-        renaming.put("/api/user/me", json!({ "handle": "quill" })).await.has_status(200);
+        renaming.put("/api/user/me", json!({ "handle": "quill" })).await.assert_status(200);
         // A mail that was given up, and one that waits.
         app.execute(
             "insert into outbox (id, kind, address, created_at, due_at, dead_at)
@@ -149,12 +151,12 @@ async fn a_deleted_account_leaves_nothing_personal_outside_the_audit_log() {
         )
         .await;
         let request = json!({ "email": email });
-        app.anon().post("/api/auth/request-password-reset", request).await.has_status(200);
+        app.anonymous().post("/api/auth/request-password-reset", request).await.assert_status(200);
         assert!(rows_with(app, &["quill"]).await.len() >= 9);
 
-        delete(app, &zoe.cookie, PASSWORD).await.has_status(200);
+        delete(app, &zoe.cookie, PASSWORD).await.assert_status(200);
         assert_eq!(rows_with(app, &["quill"]).await, [] as [String; 0]);
-        app.session(&owner.cookie).get("/api/user/me").await.has_status(200);
+        app.session(&owner.cookie).get("/api/user/me").await.assert_status(200);
         let sessions = "select count(*) from sessions s join accounts a on a.id = s.account_id
                         where a.deleted_at is not null";
         assert_eq!(app.count(sessions).await, 0);
@@ -166,14 +168,14 @@ async fn a_deleted_account_leaves_nothing_personal_outside_the_audit_log() {
 async fn a_member_s_deleted_account_takes_nobody_s_organization_with_it() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ben = app.verified_person("ben@example.com").await;
+        let ben = app.verified_account("ben@example.com").await;
         let invites = format!("/api/user/organizations/{}/invites", acme.org_id);
         let request = json!({ "email": ben.email, "role": "member" });
-        app.key(&acme.api_key).post(&invites, request).await.has_status(201);
+        app.key(&acme.api_key).post(&invites, request).await.assert_status(201);
         let accept = format!("/api/user/invites/{}/accept", app.mailed_token().await);
-        app.session(&ben.cookie).post(&accept, json!({})).await.has_status(200);
-        delete(app, &ben.cookie, PASSWORD).await.has_status(200);
-        app.key(&acme.api_key).get("/me").await.has_status(200);
+        app.session(&ben.cookie).post(&accept, json!({})).await.assert_status(200);
+        delete(app, &ben.cookie, PASSWORD).await.assert_status(200);
+        app.key(&acme.api_key).get("/me").await.assert_status(200);
     })
     .await;
 }
@@ -181,8 +183,8 @@ async fn a_member_s_deleted_account_takes_nobody_s_organization_with_it() {
 #[tokio::test]
 async fn the_last_owner_of_a_shared_organization_stays() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let ben = app.sign_up_person("ben@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let ben = app.sign_up_account("ben@example.com").await;
         // Ben has a seat in Ann's organization, as an invitation will give it.
         let seat = "insert into users (id, organization_id, handle, role, account_id, created_at)
                     select gen_random_uuid(), a.home_organization_id, 'user_of_ben', 'member', b.id,
@@ -190,12 +192,12 @@ async fn the_last_owner_of_a_shared_organization_stays() {
                     from accounts a, accounts b
                     where a.email = 'ann@example.com' and b.email = 'ben@example.com'";
         app.execute(seat).await;
-        delete(app, &ann.cookie, PASSWORD).await.has_failed(409, "CONFLICT");
-        app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+        delete(app, &ann.cookie, PASSWORD).await.assert_error(409, "CONFLICT");
+        app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
         // With another owner there, the organization goes on without Ann.
         app.execute("update users set role = 'owner' where handle = 'user_of_ben'").await;
-        delete(app, &ann.cookie, PASSWORD).await.has_status(200);
-        let list = app.session(&ben.cookie).get("/api/user/organizations").await.has_status(200);
+        delete(app, &ann.cookie, PASSWORD).await.assert_status(200);
+        let list = app.session(&ben.cookie).get("/api/user/organizations").await.assert_status(200);
         assert_eq!(list.body["meta"]["total"], 2);
     })
     .await;
@@ -204,20 +206,20 @@ async fn the_last_owner_of_a_shared_organization_stays() {
 #[tokio::test]
 async fn an_account_that_is_deleted_leaves_no_open_invitation_behind_and_a_word_in_the_trail() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
-        let gus = app.verified_person("gus@example.com").await;
-        let hal = app.verified_person("hal@example.com").await;
-        let seat = app.join(&ann, &gus, "admin").await;
+        let ann = app.verified_account("ann@example.com").await;
+        let gus = app.verified_account("gus@example.com").await;
+        let hal = app.verified_account("hal@example.com").await;
+        let seat = app.invite_and_accept(&ann, &gus, "admin").await;
         let path = format!("/api/user/organizations/{}", ann.org_id);
         let request = json!({ "email": hal.email, "role": "admin" });
         let session = app.session(&gus.cookie);
-        session.post(&format!("{path}/invites"), request).await.has_status(201);
+        session.post(&format!("{path}/invites"), request).await.assert_status(201);
         let accept = format!("/api/user/invites/{}/accept", app.mailed_token().await);
-        delete(app, &gus.cookie, PASSWORD).await.has_status(200);
+        delete(app, &gus.cookie, PASSWORD).await.assert_status(200);
 
-        app.session(&hal.cookie).post(&accept, json!({})).await.has_failed(404, "NOT_FOUND");
+        app.session(&hal.cookie).post(&accept, json!({})).await.assert_error(404, "NOT_FOUND");
         let logs = format!("{path}/audit-logs?eventType=member.removed");
-        let logs = app.session(&ann.cookie).get(&logs).await.has_status(200);
+        let logs = app.session(&ann.cookie).get(&logs).await.assert_status(200);
         assert_eq!(logs.body["meta"]["total"], 1);
         let event = &logs.body["data"][0];
         assert_eq!((&event["actor"], &event["target"]), (&json!(seat), &json!(seat)));
@@ -230,17 +232,17 @@ async fn an_account_that_is_deleted_leaves_no_open_invitation_behind_and_a_word_
 #[tokio::test]
 async fn a_seat_that_nobody_has_claimed_is_no_owner_who_stays() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         let unclaimed = "insert into users (id, organization_id, handle, role, created_at)
                          select gen_random_uuid(), home_organization_id, 'user_of_nobody', 'owner',
                                 now() from accounts where email = 'ann@example.com'";
         app.execute(unclaimed).await;
-        let ben = app.verified_person("ben@example.com").await;
-        app.join(&ann, &ben, "member").await;
-        delete(app, &ann.cookie, PASSWORD).await.has_failed(409, "CONFLICT");
+        let ben = app.verified_account("ben@example.com").await;
+        app.invite_and_accept(&ann, &ben, "member").await;
+        delete(app, &ann.cookie, PASSWORD).await.assert_error(409, "CONFLICT");
         // Where nobody else is a person, nobody is left behind.
-        delete(app, &ben.cookie, PASSWORD).await.has_status(200);
-        delete(app, &ann.cookie, PASSWORD).await.has_status(200);
+        delete(app, &ben.cookie, PASSWORD).await.assert_status(200);
+        delete(app, &ann.cookie, PASSWORD).await.assert_status(200);
         let there = "select count(*) from organizations o
                      join users u on u.organization_id = o.id and u.handle = 'user_of_nobody'
                      where o.deleted_at is null and u.removed_at is null";
@@ -255,15 +257,15 @@ async fn a_seat_that_nobody_has_claimed_is_no_owner_who_stays() {
 async fn a_deletion_adds_to_the_audit_logs_in_the_order_of_their_organizations() {
     run(async |app| {
         let tick = || app.clock.advance(chrono::TimeDelta::milliseconds(1));
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         tick();
-        let ben = app.verified_person("ben@example.com").await;
+        let ben = app.verified_account("ben@example.com").await;
         tick();
-        let cleo = app.verified_person("cleo@example.com").await;
+        let cleo = app.verified_account("cleo@example.com").await;
         tick();
-        app.join(&ann, &ben, "member").await;
-        app.join(&cleo, &ben, "member").await;
-        delete(app, &ben.cookie, PASSWORD).await.has_status(200);
+        app.invite_and_accept(&ann, &ben, "member").await;
+        app.invite_and_accept(&cleo, &ben, "member").await;
+        delete(app, &ben.cookie, PASSWORD).await.assert_status(200);
         let told: Vec<(String, String)> = sqlx::query_as(
             "select o.handle, e.event_type from audit_events e
              join organizations o on o.id = e.organization_id

@@ -3,28 +3,35 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use super::{all_are_members, below, host, is_read_by_its_people_and_keys, token};
-use crate::support::actor::{Actor, Answer};
-use crate::support::people::Person;
-use crate::support::requests::ids;
+use super::{
+    assert_readable_by_members_and_keys, demote_all, host_for_all, organization_path, token,
+};
+use crate::support::accounts::TestAccount;
+use crate::support::client::{TestClient, TestResponse};
+use crate::support::requests::data_ids;
 use crate::support::{TestApp, run};
 
 const KEYS: &str = "/api-keys";
 
-fn keys(person: &Person) -> String {
-    below(&person.org_id, KEYS)
+fn keys(person: &TestAccount) -> String {
+    organization_path(&person.org_id, KEYS)
 }
 
-fn key(person: &Person, id: &str) -> String {
+fn key(person: &TestAccount, id: &str) -> String {
     format!("{}/{id}", keys(person))
 }
 
 /// What somebody is told who makes a key, and who changes, rotates and revokes the key `id`.
-async fn changes(actor: &Actor, organization: &str, id: &str, name: &str) -> [Answer; 4] {
-    let path = below(organization, &format!("{KEYS}/{id}"));
+async fn try_all_changes(
+    actor: &TestClient,
+    organization: &str,
+    id: &str,
+    name: &str,
+) -> [TestResponse; 4] {
+    let path = organization_path(organization, &format!("{KEYS}/{id}"));
     let request = json!({ "name": name, "scopes": ["usage:read"] });
     [
-        actor.post(&below(organization, KEYS), request).await,
+        actor.post(&organization_path(organization, KEYS), request).await,
         actor.put(&path, json!({ "metadata": { "team": "data" } })).await,
         actor.post(&format!("{path}/rotate"), json!({})).await,
         actor.delete(&path).await,
@@ -32,23 +39,23 @@ async fn changes(actor: &Actor, organization: &str, id: &str, name: &str) -> [An
 }
 
 /// A key that may not do much.
-async fn small(app: &TestApp, person: &Person, name: &str) -> String {
-    app.make_key(person, json!({ "name": name, "scopes": ["usage:read"] })).await.key_id
+async fn restricted_key(app: &TestApp, person: &TestAccount, name: &str) -> String {
+    app.create_key(person, json!({ "name": name, "scopes": ["usage:read"] })).await.key_id
 }
 
 #[tokio::test]
 async fn the_keys_are_listed_for_who_may_read_them() {
-    run(async |app| is_read_by_its_people_and_keys(app, KEYS, "api-keys:read", "admin").await)
+    run(async |app| assert_readable_by_members_and_keys(app, KEYS, "api-keys:read", "admin").await)
         .await;
 }
 
 #[tokio::test]
 async fn the_keys_are_changed_by_who_may_change_them() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let host = host(app).await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let host = host_for_all(app).await;
         let scopes = json!(["api-keys:write", "usage:read"]);
-        let own = app.make_key(&ann, json!({ "name": "own", "scopes": scopes })).await;
+        let own = app.create_key(&ann, json!({ "name": "own", "scopes": scopes })).await;
         let (own_token, _) = app.exchange(&own.api_key).await;
         let may = [
             app.session(&ann.cookie),
@@ -59,42 +66,42 @@ async fn the_keys_are_changed_by_who_may_change_them() {
             app.bearer(&own_token),
         ];
         for (number, actor) in may.iter().enumerate() {
-            let id = small(app, &ann, &format!("old {number}")).await;
-            let answers = changes(actor, &ann.org_id, &id, &format!("new {number}")).await;
+            let id = restricted_key(app, &ann, &format!("old {number}")).await;
+            let answers = try_all_changes(actor, &ann.org_id, &id, &format!("new {number}")).await;
             let statuses = answers.map(|answer| answer.status.as_u16());
             assert_eq!(statuses, [201, 200, 200, 200], "{number}");
         }
 
-        let id = small(app, &ann, "kept").await;
+        let id = restricted_key(app, &ann, "kept").await;
         let stranger = app.sign_up().await;
         let elsewhere = app.key(&token(app, &ann, json!(["*"]), Some(&host.org_id)).await);
         for actor in [elsewhere, app.key(&stranger.api_key)] {
-            for answer in changes(&actor, &ann.org_id, &id, "kept").await {
-                answer.has_failed(403, "FORBIDDEN");
+            for answer in try_all_changes(&actor, &ann.org_id, &id, "kept").await {
+                answer.assert_error(403, "FORBIDDEN");
             }
         }
         for actor in &may {
-            let foreign = changes(actor, &stranger.org_id, &stranger.key_id, "kept").await;
-            let never = changes(actor, "org_never", &id, "kept").await;
+            let foreign = try_all_changes(actor, &stranger.org_id, &stranger.key_id, "kept").await;
+            let never = try_all_changes(actor, "org_never", &id, "kept").await;
             for (foreign, never) in foreign.into_iter().zip(never) {
-                let foreign = foreign.has_failed(403, "FORBIDDEN");
-                assert_eq!(foreign.text, never.has_failed(403, "FORBIDDEN").text);
+                let foreign = foreign.assert_error(403, "FORBIDDEN");
+                assert_eq!(foreign.text, never.assert_error(403, "FORBIDDEN").text);
             }
         }
 
         let narrow = json!(["api-keys:read", "usage:read"]);
-        let other = app.make_key(&ann, json!({ "name": "other", "scopes": narrow })).await;
+        let other = app.create_key(&ann, json!({ "name": "other", "scopes": narrow })).await;
         for narrow in [other.api_key, token(app, &ann, narrow, None).await] {
-            for answer in changes(&app.key(&narrow), &ann.org_id, &id, "kept").await {
-                let answer = answer.has_failed(403, "API_KEY_MISSING_SCOPES");
+            for answer in try_all_changes(&app.key(&narrow), &ann.org_id, &id, "kept").await {
+                let answer = answer.assert_error(403, "API_KEY_MISSING_SCOPES");
                 assert_eq!(answer.body["meta"]["missing_scopes"], json!(["api-keys:write"]));
             }
         }
 
-        all_are_members(app).await;
+        demote_all(app).await;
         for actor in &may[..4] {
-            for answer in changes(actor, &ann.org_id, &id, "kept").await {
-                let answer = answer.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            for answer in try_all_changes(actor, &ann.org_id, &id, "kept").await {
+                let answer = answer.assert_error(403, "INSUFFICIENT_PERMISSIONS");
                 assert_eq!(answer.body["meta"]["required_role"], "admin");
             }
         }
@@ -109,7 +116,7 @@ async fn the_keys_are_changed_by_who_may_change_them() {
 #[tokio::test]
 async fn a_key_is_made_as_it_was_asked_for_and_works_in_every_family() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({
             "name": "Analytics Dashboard",
             "scopes": ["*"],
@@ -118,7 +125,7 @@ async fn a_key_is_made_as_it_was_asked_for_and_works_in_every_family() {
             // Requests of these tests come from 192.0.2.7.
             "allowedIps": ["192.0.2.0/24", "2001:db8::/32"],
         });
-        let made = app.session(&ann.cookie).post(&keys(&ann), request).await.has_status(201);
+        let made = app.session(&ann.cookie).post(&keys(&ann), request).await.assert_status(201);
         insta::assert_json_snapshot!(made.body);
         let data = &made.body["data"];
         assert_eq!(data["organizationId"], ann.org_id);
@@ -126,25 +133,25 @@ async fn a_key_is_made_as_it_was_asked_for_and_works_in_every_family() {
         assert_eq!(data["start"], text[.."tnt_live_".len() + 4]);
 
         let actor = app.key(text);
-        assert_eq!(actor.get("/me").await.has_status(200).body["org_id"], ann.org_id);
-        let me = actor.get("/v1/organization/me").await.has_status(200);
+        assert_eq!(actor.get("/me").await.assert_status(200).body["org_id"], ann.org_id);
+        let me = actor.get("/v1/organization/me").await.assert_status(200);
         assert_eq!(me.body["api_key"]["id"], id);
-        let shown = actor.get(&format!("/v1/organization/api-keys/{id}")).await.has_status(200);
+        let shown = actor.get(&format!("/v1/organization/api-keys/{id}")).await.assert_status(200);
         assert_eq!(shown.body["metadata"], json!({ "team": "data" }));
         assert_eq!(shown.body["allowed_ips"], json!(["192.0.2.0/24", "2001:db8::/32"]));
         app.app.meter.flush().await.unwrap();
-        let list = actor.get(&keys(&ann)).await.has_status(200);
+        let list = actor.get(&keys(&ann)).await.assert_status(200);
         assert!(!list.text.contains(text));
         let mut listed = data.clone();
         for of_its_making in ["key", "neverExpires"] {
             listed.as_object_mut().unwrap().remove(of_its_making);
         }
-        listed["lastUsedAt"] = json!(crate::support::app::START);
+        listed["lastUsedAt"] = json!(crate::support::app::START_TIME);
         assert_eq!(list.body["data"], json!([listed]));
 
         let there = json!({ "name": "there", "scopes": ["*"], "allowedIps": ["203.0.113.0/24"] });
-        let there = app.make_key(&ann, there).await;
-        app.key(&there.api_key).get(&keys(&ann)).await.has_failed(403, "FORBIDDEN");
+        let there = app.create_key(&ann, there).await;
+        app.key(&there.api_key).get(&keys(&ann)).await.assert_error(403, "FORBIDDEN");
     })
     .await;
 }
@@ -152,17 +159,17 @@ async fn a_key_is_made_as_it_was_asked_for_and_works_in_every_family() {
 #[tokio::test]
 async fn a_key_or_token_makes_keys_within_itself_and_an_owner_any() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({
             "name": "own", "scopes": ["api-keys:manage", "usage:read"],
             "expiresAt": "2036-06-01T00:00:00Z",
         });
-        let own = app.make_key(&ann, request).await;
+        let own = app.create_key(&ann, request).await;
         let token = json!({
             "name": "ci", "scopes": ["api-keys:manage", "usage:read"], "expiresIn": 3600,
         });
-        let (token, _) = app.make_token(&ann.cookie, token).await;
-        let all = app.make_key(&ann, json!({ "name": "all", "scopes": ["*"] })).await;
+        let (token, _) = app.create_token(&ann.cookie, token).await;
+        let all = app.create_key(&ann, json!({ "name": "all", "scopes": ["*"] })).await;
         for (number, credential) in [&own.api_key, &token].into_iter().enumerate() {
             let make = async |scope: &str, expires_at: Value| {
                 let mut request = json!({ "name": format!("key {number}"), "scopes": [scope] });
@@ -173,22 +180,22 @@ async fn a_key_or_token_makes_keys_within_itself_and_an_owner_any() {
             };
             let soon = json!("2036-05-08T10:00:00Z");
             let wider = make("audit:read", soon.clone()).await;
-            let wider = wider.has_failed(403, "API_KEY_MISSING_SCOPES");
+            let wider = wider.assert_error(403, "API_KEY_MISSING_SCOPES");
             assert_eq!(wider.body["meta"]["missing_scopes"], json!(["audit:read"]));
-            make("usage:read", Value::Null).await.has_failed(403, "FORBIDDEN");
-            make("usage:read", json!("2036-06-01T00:00:01Z")).await.has_failed(403, "FORBIDDEN");
-            make("usage:read", soon).await.has_status(201);
+            make("usage:read", Value::Null).await.assert_error(403, "FORBIDDEN");
+            make("usage:read", json!("2036-06-01T00:00:01Z")).await.assert_error(403, "FORBIDDEN");
+            make("usage:read", soon).await.assert_status(201);
             // Nothing of a key beyond it, either.
             let [_, change, rotate, revoke] =
-                changes(&app.key(credential), &ann.org_id, &all.key_id, "x").await;
+                try_all_changes(&app.key(credential), &ann.org_id, &all.key_id, "x").await;
             for answer in [change, rotate, revoke] {
-                answer.has_failed(403, "API_KEY_MISSING_SCOPES");
+                answer.assert_error(403, "API_KEY_MISSING_SCOPES");
             }
         }
         let session = app.session(&ann.cookie);
         for (number, scopes) in [json!(["*"]), json!(["trademarks:read"])].iter().enumerate() {
             let any = json!({ "name": format!("any {number}"), "scopes": scopes });
-            session.post(&keys(&ann), any).await.has_status(201);
+            session.post(&keys(&ann), any).await.assert_status(201);
         }
     })
     .await;
@@ -197,39 +204,40 @@ async fn a_key_or_token_makes_keys_within_itself_and_an_owner_any() {
 #[tokio::test]
 async fn a_key_that_is_wrong_is_refused_by_every_field() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let id = small(app, &ann, "ci").await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let id = restricted_key(app, &ann, "ci").await;
         let session = app.session(&ann.cookie);
         let wrong = json!({
             "name": "", "scopes": [], "expiresAt": "2020-01-01T00:00:00Z", "metadata": 1,
             "allowedIps": ["everywhere"], "expires_at": "2036-06-01T00:00:00Z",
         });
-        let answer = session.post(&keys(&ann), wrong).await.has_failed(400, "VALIDATION_ERROR");
+        let answer = session.post(&keys(&ann), wrong).await.assert_error(400, "VALIDATION_ERROR");
         let expected = ["name", "scopes", "metadata", "allowedIps", "expires_at", "expiresAt"];
-        assert_eq!(answer.refused_fields(), expected);
-        let nothing = session.post(&keys(&ann), json!({})).await.has_status(400);
-        assert_eq!(nothing.refused_fields(), ["name", "scopes"]);
+        assert_eq!(answer.invalid_fields(), expected);
+        let nothing = session.post(&keys(&ann), json!({})).await.assert_status(400);
+        assert_eq!(nothing.invalid_fields(), ["name", "scopes"]);
 
         let wrong = json!({
             "name": "", "scopes": [], "expiresAt": "soon", "metadata": { "a": 1 },
             "allowedIps": [1], "enabled": "yes", "key": "x",
         });
-        let answer = session.put(&key(&ann, &id), wrong).await.has_failed(400, "VALIDATION_ERROR");
+        let answer =
+            session.put(&key(&ann, &id), wrong).await.assert_error(400, "VALIDATION_ERROR");
         let expected = ["name", "scopes", "expiresAt", "metadata", "allowedIps", "enabled", "key"];
-        assert_eq!(answer.refused_fields(), expected);
-        session.put(&key(&ann, &id), json!({})).await.has_failed(400, "VALIDATION_ERROR");
+        assert_eq!(answer.invalid_fields(), expected);
+        session.put(&key(&ann, &id), json!({})).await.assert_error(400, "VALIDATION_ERROR");
 
         let rotate = format!("{}/rotate", key(&ann, &id));
         for grace in [json!(604_801), json!(-1), json!(1.5), json!("60")] {
             let answer = session.post(&rotate, json!({ "gracePeriod": grace })).await;
-            assert_eq!(answer.has_status(400).refused_fields(), ["gracePeriod"]);
+            assert_eq!(answer.assert_status(400).invalid_fields(), ["gracePeriod"]);
         }
         let reason = format!("{}?reason={}", key(&ann, &id), "x".repeat(257));
-        let answer = session.delete(&reason).await.has_failed(400, "VALIDATION_ERROR");
-        assert_eq!(answer.refused_fields(), ["reason"]);
+        let answer = session.delete(&reason).await.assert_error(400, "VALIDATION_ERROR");
+        assert_eq!(answer.invalid_fields(), ["reason"]);
         let query = format!("{}?includeRevoked=1&limit=0&offset=x", keys(&ann));
-        let answer = session.get(&query).await.has_failed(400, "VALIDATION_ERROR");
-        assert_eq!(answer.refused_fields(), ["offset", "limit", "includeRevoked"]);
+        let answer = session.get(&query).await.assert_error(400, "VALIDATION_ERROR");
+        assert_eq!(answer.invalid_fields(), ["offset", "limit", "includeRevoked"]);
         assert_eq!(app.count("select count(*) from api_keys where revoked_at is null").await, 1);
     })
     .await;
@@ -238,13 +246,13 @@ async fn a_key_that_is_wrong_is_refused_by_every_field() {
 #[tokio::test]
 async fn settings_change_as_they_are_told_to_and_the_others_stay() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({
             "name": "ci", "scopes": ["usage:read"], "expiresAt": "2036-06-01T00:00:00Z",
             "metadata": { "team": "data", "owner": "ada" },
         });
-        let ci = app.make_key(&ann, request).await;
-        small(app, &ann, "taken").await;
+        let ci = app.create_key(&ann, request).await;
+        restricted_key(app, &ann, "taken").await;
         let change = async |changes: Value| {
             app.session(&ann.cookie).put(&key(&ann, &ci.key_id), changes).await
         };
@@ -252,15 +260,15 @@ async fn settings_change_as_they_are_told_to_and_the_others_stay() {
             "name": "cd", "scopes": ["api-keys:read"], "expiresAt": null,
             "metadata": { "team": "ops", "owner": null }, "allowedIps": ["192.0.2.7"],
         }));
-        let changed = changed.await.has_status(200);
+        let changed = changed.await.assert_status(200);
         insta::assert_json_snapshot!(changed.body);
-        app.key(&ci.api_key).get(&keys(&ann)).await.has_status(200);
-        change(json!({ "enabled": false })).await.has_status(200);
-        app.key(&ci.api_key).get(&keys(&ann)).await.has_failed(401, "INVALID_API_KEY");
-        let enabled = change(json!({ "enabled": true })).await.has_status(200);
+        app.key(&ci.api_key).get(&keys(&ann)).await.assert_status(200);
+        change(json!({ "enabled": false })).await.assert_status(200);
+        app.key(&ci.api_key).get(&keys(&ann)).await.assert_error(401, "INVALID_API_KEY");
+        let enabled = change(json!({ "enabled": true })).await.assert_status(200);
         assert_eq!(enabled.body["data"]["name"], "cd");
-        app.key(&ci.api_key).get(&keys(&ann)).await.has_status(200);
-        change(json!({ "name": "taken" })).await.has_failed(409, "CONFLICT");
+        app.key(&ci.api_key).get(&keys(&ann)).await.assert_status(200);
+        change(json!({ "name": "taken" })).await.assert_error(409, "CONFLICT");
         let notes = "select count(*) from api_keys where metadata = '{\"team\": \"ops\"}'";
         assert_eq!(app.count(notes).await, 1);
     })
@@ -270,25 +278,25 @@ async fn settings_change_as_they_are_told_to_and_the_others_stay() {
 #[tokio::test]
 async fn a_rotated_key_serves_out_its_grace_and_is_rotated_once() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
-        let old = app.make_key(&ann, json!({ "name": "ci", "scopes": ["api-keys:read"] })).await;
+        let old = app.create_key(&ann, json!({ "name": "ci", "scopes": ["api-keys:read"] })).await;
         let rotate = format!("{}/rotate", key(&ann, &old.key_id));
-        let new = session.post(&rotate, json!({ "gracePeriod": 3600 })).await.has_status(200);
+        let new = session.post(&rotate, json!({ "gracePeriod": 3600 })).await.assert_status(200);
         let data = &new.body["data"];
         assert_eq!(data["name"], "ci");
         assert_eq!(data["scopes"], json!(["api-keys:read"]));
         assert_ne!(data["id"], old.key_id);
         let text = data["key"].as_str().unwrap();
         for key in [text, &old.api_key] {
-            app.key(key).get(&keys(&ann)).await.has_status(200);
+            app.key(key).get(&keys(&ann)).await.assert_status(200);
         }
-        session.post(&rotate, json!({})).await.has_failed(409, "CONFLICT");
+        session.post(&rotate, json!({})).await.assert_error(409, "CONFLICT");
         // Without a grace the old key stops at once; the body may be left out.
         let rotate = format!("{}/rotate", key(&ann, data["id"].as_str().unwrap()));
-        session.send("POST", &rotate, "").await.has_status(200);
-        app.key(text).get(&keys(&ann)).await.has_failed(401, "INVALID_API_KEY");
-        let listed = session.get(&format!("{}?q=ci", keys(&ann))).await.has_status(200);
+        session.send("POST", &rotate, "").await.assert_status(200);
+        app.key(text).get(&keys(&ann)).await.assert_error(401, "INVALID_API_KEY");
+        let listed = session.get(&format!("{}?q=ci", keys(&ann))).await.assert_status(200);
         assert_eq!(listed.body["meta"]["total"], 2);
     })
     .await;
@@ -297,23 +305,23 @@ async fn a_rotated_key_serves_out_its_grace_and_is_rotated_once() {
 #[tokio::test]
 async fn a_revoked_key_ends_at_once_and_is_revoked_once() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
-        let ci = app.make_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;
+        let ci = app.create_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;
         let path = key(&ann, &ci.key_id);
-        let first = session.delete(&format!("{path}?reason=leaked")).await.has_status(200);
+        let first = session.delete(&format!("{path}?reason=leaked")).await.assert_status(200);
         assert_eq!(first.body["data"], json!({ "success": true, "memberships": [] }));
-        app.key(&ci.api_key).get("/me").await.has_failed(401, "unauthorized");
-        assert_eq!(session.delete(&path).await.has_status(200).text, first.text);
-        session.put(&path, json!({ "enabled": true })).await.has_failed(409, "CONFLICT");
-        session.post(&format!("{path}/rotate"), json!({})).await.has_failed(409, "CONFLICT");
+        app.key(&ci.api_key).get("/me").await.assert_error(401, "unauthorized");
+        assert_eq!(session.delete(&path).await.assert_status(200).text, first.text);
+        session.put(&path, json!({ "enabled": true })).await.assert_error(409, "CONFLICT");
+        session.post(&format!("{path}/rotate"), json!({})).await.assert_error(409, "CONFLICT");
         let told = "select count(*) from audit_events where event_type = 'api_key.revoked'
                     and detail->>'reason' = 'leaked' and actor like 'user\\_%'";
         assert_eq!(app.count(told).await, 1);
         let all = session.get(&format!("{}?includeRevoked=true", keys(&ann))).await;
-        let all = all.has_status(200);
-        assert_eq!(all.body["data"][0]["revokedAt"], crate::support::app::START);
-        assert_eq!(session.get(&keys(&ann)).await.has_status(200).body["data"], json!([]));
+        let all = all.assert_status(200);
+        assert_eq!(all.body["data"][0]["revokedAt"], crate::support::app::START_TIME);
+        assert_eq!(session.get(&keys(&ann)).await.assert_status(200).body["data"], json!([]));
     })
     .await;
 }
@@ -321,13 +329,13 @@ async fn a_revoked_key_ends_at_once_and_is_revoked_once() {
 #[tokio::test]
 async fn any_key_may_revoke_itself() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let ci = app.make_key(&ann, json!({ "name": "ci", "scopes": ["usage:read"] })).await;
-        let host = host(app).await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let ci = app.create_key(&ann, json!({ "name": "ci", "scopes": ["usage:read"] })).await;
+        let host = host_for_all(app).await;
         let actor = app.key(&ci.api_key);
-        actor.delete(&key(&host, &ci.key_id)).await.has_failed(403, "FORBIDDEN");
-        actor.delete(&key(&ann, &ci.key_id)).await.has_status(200);
-        actor.delete(&key(&ann, &ci.key_id)).await.has_failed(401, "INVALID_API_KEY");
+        actor.delete(&key(&host, &ci.key_id)).await.assert_error(403, "FORBIDDEN");
+        actor.delete(&key(&ann, &ci.key_id)).await.assert_status(200);
+        actor.delete(&key(&ann, &ci.key_id)).await.assert_error(401, "INVALID_API_KEY");
     })
     .await;
 }
@@ -335,16 +343,17 @@ async fn any_key_may_revoke_itself() {
 #[tokio::test]
 async fn another_organization_s_key_is_not_there() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let host = host(app).await;
-        let foreign = small(app, &host, "theirs").await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let host = host_for_all(app).await;
+        let foreign = restricted_key(app, &host, "theirs").await;
         let (_, token) =
-            app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+            app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         let never = "key_0000000000000000000000";
         let session = app.session(&ann.cookie);
         let told = async |id: &str, name: &str| {
-            let [_, change, rotate, revoke] = changes(&session, &ann.org_id, id, name).await;
-            [change, rotate, revoke].map(|answer| answer.has_failed(404, "NOT_FOUND").text)
+            let [_, change, rotate, revoke] =
+                try_all_changes(&session, &ann.org_id, id, name).await;
+            [change, rotate, revoke].map(|answer| answer.assert_error(404, "NOT_FOUND").text)
         };
         let expected = told(never, "never").await;
         for id in [&foreign, &token, "key_", "sess_1", "%00"] {
@@ -360,35 +369,35 @@ async fn another_organization_s_key_is_not_there() {
 #[tokio::test]
 async fn keys_are_listed_newest_first_in_parts_and_by_name() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let host = host(app).await;
-        small(app, &host, "theirs").await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let host = host_for_all(app).await;
+        restricted_key(app, &host, "theirs").await;
         let mut made = Vec::new();
         for name in ["one", "two", "Three"] {
             app.clock.advance(TimeDelta::seconds(1));
-            made.push(small(app, &ann, name).await);
+            made.push(restricted_key(app, &ann, name).await);
         }
         made.reverse();
         let list = async |query: &str| {
             let path = format!("{}?{query}", keys(&ann));
-            app.session(&ann.cookie).get(&path).await.has_status(200).body
+            app.session(&ann.cookie).get(&path).await.assert_status(200).body
         };
         let part = list("limit=2").await;
-        assert_eq!(ids(&part), made[..2]);
+        assert_eq!(data_ids(&part), made[..2]);
         let meta = json!({ "total": 3, "offset": 0, "limit": 2, "hasMore": true });
         assert_eq!(part["meta"], meta);
         let rest = list("limit=2&offset=2").await;
-        assert_eq!(ids(&rest), made[2..]);
+        assert_eq!(data_ids(&rest), made[2..]);
         assert_eq!(rest["meta"]["hasMore"], false);
-        assert_eq!(ids(&list("q=THREE").await), made[..1]);
+        assert_eq!(data_ids(&list("q=THREE").await), made[..1]);
         // Signs that mean something to a database are looked for as they are.
         assert_eq!(list("q=%25").await["meta"]["total"], 0);
 
-        app.session(&ann.cookie).delete(&key(&ann, &made[0])).await.has_status(200);
+        app.session(&ann.cookie).delete(&key(&ann, &made[0])).await.assert_status(200);
         app.execute("update api_keys set expires_at = now(), name = null where name = 'one'").await;
-        assert_eq!(ids(&list("").await), made[1..2]);
+        assert_eq!(data_ids(&list("").await), made[1..2]);
         let all = list("includeRevoked=true").await;
-        assert_eq!(ids(&all), made);
+        assert_eq!(data_ids(&all), made);
         assert_eq!(all["data"][2]["name"], Value::Null);
         assert_eq!(list("includeRevoked=true&q=o").await["meta"]["total"], 1);
     })

@@ -3,33 +3,34 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use super::{below, is_read_by_its_people_and_keys};
-use crate::support::people::PASSWORD;
-use crate::support::requests::ids;
+use super::{assert_readable_by_members_and_keys, organization_path};
+use crate::support::accounts::PASSWORD;
+use crate::support::requests::data_ids;
 use crate::support::run;
 
 const LOGS: &str = "/audit-logs";
 
 #[tokio::test]
 async fn the_trail_is_read_by_who_may_read_it() {
-    run(async |app| is_read_by_its_people_and_keys(app, LOGS, "audit:read", "admin").await).await;
+    run(async |app| assert_readable_by_members_and_keys(app, LOGS, "audit:read", "admin").await)
+        .await;
 }
 
 #[tokio::test]
 async fn the_trail_is_read_by_type_by_time_and_in_parts() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let ben = app.sign_up_person("ben@example.com").await;
-        app.make_key(&ben, json!({ "name": "theirs", "scopes": ["*"] })).await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let ben = app.sign_up_account("ben@example.com").await;
+        app.create_key(&ben, json!({ "name": "theirs", "scopes": ["*"] })).await;
         let mut made = Vec::new();
         for name in ["a", "b", "c"] {
             app.clock.advance(TimeDelta::seconds(1));
-            made.push(app.make_key(&ann, json!({ "name": name, "scopes": ["*"] })).await.key_id);
+            made.push(app.create_key(&ann, json!({ "name": name, "scopes": ["*"] })).await.key_id);
         }
         made.reverse();
         let list = async |query: &str| {
-            let path = format!("{}?{query}", below(&ann.org_id, LOGS));
-            app.session(&ann.cookie).get(&path).await.has_status(200).body
+            let path = format!("{}?{query}", organization_path(&ann.org_id, LOGS));
+            app.session(&ann.cookie).get(&path).await.assert_status(200).body
         };
         let events = list("eventType=api_key.created").await;
         let targets: Vec<&Value> =
@@ -37,23 +38,23 @@ async fn the_trail_is_read_by_type_by_time_and_in_parts() {
         assert_eq!(targets, made.iter().collect::<Vec<_>>());
         assert_eq!(events["meta"]["total"], 3);
         insta::assert_json_snapshot!(events["data"][0]);
-        let events = ids(&events);
+        let events = data_ids(&events);
 
         // From the first time on, and before the last.
         let (second, third) = ("2036-05-08T09:56:44.855Z", "2036-05-08T09:56:45.855Z");
-        assert_eq!(ids(&list(&format!("since={second}")).await), events[..2]);
-        assert_eq!(ids(&list(&format!("since={second}&until={third}")).await), events[1..2]);
+        assert_eq!(data_ids(&list(&format!("since={second}")).await), events[..2]);
+        assert_eq!(data_ids(&list(&format!("since={second}&until={third}")).await), events[1..2]);
         let until = list(&format!("until={second}&eventType=api_key.created")).await;
-        assert_eq!(ids(&until), events[2..]);
+        assert_eq!(data_ids(&until), events[2..]);
 
         let part = list("eventType=api_key.created&limit=2").await;
-        assert_eq!(ids(&part), events[..2]);
+        assert_eq!(data_ids(&part), events[..2]);
         let meta = json!({ "total": 3, "offset": 0, "limit": 2, "hasMore": true });
         assert_eq!(part["meta"], meta);
         let found = list("q=KEY.Created&limit=2").await;
         assert_eq!(found["meta"], meta);
         let rest = list("eventType=api_key.created&limit=2&offset=2").await;
-        assert_eq!(ids(&rest), events[2..]);
+        assert_eq!(data_ids(&rest), events[2..]);
         assert_eq!(rest["meta"]["hasMore"], false);
         assert_eq!(list("eventType=api_key.revoked").await["data"], json!([]));
     })
@@ -63,12 +64,12 @@ async fn the_trail_is_read_by_type_by_time_and_in_parts() {
 #[tokio::test]
 async fn filters_that_are_none_are_all_refused_by_name() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let query = "eventType=never.was&since=yesterday&until=2036-05-08&limit=101&offset=-1";
-        let path = format!("{}?{query}", below(&ann.org_id, LOGS));
+        let path = format!("{}?{query}", organization_path(&ann.org_id, LOGS));
         let answer = app.session(&ann.cookie).get(&path).await;
-        let answer = answer.has_failed(400, "VALIDATION_ERROR");
-        assert_eq!(answer.refused_fields(), ["eventType", "since", "until", "offset", "limit"]);
+        let answer = answer.assert_error(400, "VALIDATION_ERROR");
+        assert_eq!(answer.invalid_fields(), ["eventType", "since", "until", "offset", "limit"]);
         assert_eq!(answer.body["meta"]["errors"][0]["location"], "query");
     })
     .await;
@@ -77,30 +78,31 @@ async fn filters_that_are_none_are_all_refused_by_name() {
 #[tokio::test]
 async fn what_people_do_with_their_account_is_in_no_trail_of_an_organization_they_left() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
-        let ben = app.verified_person("ben@example.com").await;
-        app.join(&ann, &ben, "owner").await;
+        let ann = app.verified_account("ann@example.com").await;
+        let ben = app.verified_account("ben@example.com").await;
+        app.invite_and_accept(&ann, &ben, "owner").await;
         let of_ann = app.session(&ann.cookie);
-        let seat = of_ann.get(&below(&ann.org_id, "/my-membership")).await.has_status(200);
+        let seat =
+            of_ann.get(&organization_path(&ann.org_id, "/my-membership")).await.assert_status(200);
         let seat = seat.body["data"]["id"].as_str().unwrap().to_owned();
         let told = async || {
-            let path = below(&ann.org_id, "/audit-logs?limit=100");
-            ids(&app.session(&ben.cookie).get(&path).await.has_status(200).body)
+            let path = organization_path(&ann.org_id, "/audit-logs?limit=100");
+            data_ids(&app.session(&ben.cookie).get(&path).await.assert_status(200).body)
         };
         // As long as she is in it, what she does is in its trail.
         let before = told().await.len();
-        app.sign_in(&ann.email, PASSWORD).await.has_status(200);
+        app.sign_in(&ann.email, PASSWORD).await.assert_status(200);
         assert_eq!(told().await.len(), before + 1);
-        let one = below(&ann.org_id, &format!("/members/{seat}"));
-        app.session(&ben.cookie).delete(&one).await.has_status(200);
+        let one = organization_path(&ann.org_id, &format!("/members/{seat}"));
+        app.session(&ben.cookie).delete(&one).await.assert_status(200);
 
         let before = told().await;
-        app.sign_in(&ann.email, PASSWORD).await.has_status(200);
-        app.make_token(&ann.cookie, json!({ "name": "secret plans", "scopes": ["*"] })).await;
-        of_ann.put("/api/user/me", json!({ "fullName": "Ann Other" })).await.has_status(200);
-        of_ann.post("/api/auth/revoke-other-sessions", json!({})).await.has_status(200);
+        app.sign_in(&ann.email, PASSWORD).await.assert_status(200);
+        app.create_token(&ann.cookie, json!({ "name": "secret plans", "scopes": ["*"] })).await;
+        of_ann.put("/api/user/me", json!({ "fullName": "Ann Other" })).await.assert_status(200);
+        of_ann.post("/api/auth/revoke-other-sessions", json!({})).await.assert_status(200);
         let change = json!({ "currentPassword": PASSWORD, "newPassword": "another-passphrase" });
-        of_ann.post("/api/auth/change-password", change).await.has_status(200);
+        of_ann.post("/api/auth/change-password", change).await.assert_status(200);
         assert_eq!(told().await, before);
         let elsewhere: Vec<String> = sqlx::query_scalar(
             "select e.event_type from audit_events e join organizations o
@@ -124,10 +126,14 @@ async fn what_people_do_with_their_account_is_in_no_trail_of_an_organization_the
         // And where the organization is no more.
         app.session(&ben.cookie)
             .with("content-type", "application/json")
-            .send("DELETE", &below(&ben.org_id, ""), json!({ "confirm": ben.org_id }).to_string())
+            .send(
+                "DELETE",
+                &organization_path(&ben.org_id, ""),
+                json!({ "confirm": ben.org_id }).to_string(),
+            )
             .await
-            .has_status(200);
-        app.sign_in(&ben.email, PASSWORD).await.has_status(200);
+            .assert_status(200);
+        app.sign_in(&ben.email, PASSWORD).await.assert_status(200);
         let last = "select count(*) from audit_events e join organizations o
                            on o.id = e.organization_id where o.handle = 'system'
                       and e.id = (select max(id) from audit_events)";

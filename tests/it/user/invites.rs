@@ -2,20 +2,20 @@
 
 use serde_json::json;
 
-use crate::support::actor::Answer;
-use crate::support::people::Person;
+use crate::support::accounts::TestAccount;
+use crate::support::client::TestResponse;
 use crate::support::{TestApp, run};
 
-fn path(owner: &Person) -> String {
+fn path(owner: &TestAccount) -> String {
     format!("/api/user/organizations/{}/invites", owner.org_id)
 }
 
-async fn invite(app: &TestApp, owner: &Person, email: &str, role: &str) -> Answer {
+async fn invite(app: &TestApp, owner: &TestAccount, email: &str, role: &str) -> TestResponse {
     let request = json!({ "email": email, "role": role });
     app.session(&owner.cookie).post(&path(owner), request).await
 }
 
-async fn accept(app: &TestApp, person: &Person, token: &str) -> Answer {
+async fn accept(app: &TestApp, person: &TestAccount, token: &str) -> TestResponse {
     let path = format!("/api/user/invites/{token}/accept");
     app.session(&person.cookie).post(&path, json!({})).await
 }
@@ -23,9 +23,9 @@ async fn accept(app: &TestApp, person: &Person, token: &str) -> Answer {
 #[tokio::test]
 async fn whoever_is_invited_reads_the_mail_accepts_and_is_in() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
-        let ben = app.verified_person("ben@example.com").await;
-        let made = invite(app, &ann, "BEN@example.com", "admin").await.has_status(201);
+        let ann = app.verified_account("ann@example.com").await;
+        let ben = app.verified_account("ben@example.com").await;
+        let made = invite(app, &ann, "BEN@example.com", "admin").await.assert_status(201);
         assert_eq!(made.body["data"]["status"], "pending");
         assert_eq!(made.body["data"]["email"], "ben@example.com");
         let mails = app.mails().await;
@@ -36,15 +36,15 @@ async fn whoever_is_invited_reads_the_mail_accepts_and_is_in() {
         // The organization's name is somebody's words: it is not in the mail.
         assert!(!mails[0].text.contains("Ann Example"));
         let here = link.strip_prefix("http://127.0.0.1:8080").unwrap();
-        let page = app.session(&ben.cookie).get(here).await.has_status(200);
+        let page = app.session(&ben.cookie).get(here).await.assert_status(200);
         assert!(page.text.contains("<button>"));
         let token = mails[0].token().unwrap();
-        let accepted = accept(app, &ben, &token).await.has_status(200);
+        let accepted = accept(app, &ben, &token).await.assert_status(200);
         assert_eq!(accepted.body["data"]["id"], ann.org_id);
         assert_eq!(accepted.body["data"]["role"], "admin");
-        let list = app.session(&ben.cookie).get(&path(&ann)).await.has_status(200);
+        let list = app.session(&ben.cookie).get(&path(&ann)).await.assert_status(200);
         assert_eq!(list.body["data"][0]["status"], "accepted");
-        accept(app, &ben, &token).await.has_failed(404, "NOT_FOUND");
+        accept(app, &ben, &token).await.assert_error(404, "NOT_FOUND");
         let told = "select count(*) from audit_events where path like '%tnt_link_%'";
         assert_eq!(app.count(told).await, 0);
     })
@@ -54,20 +54,23 @@ async fn whoever_is_invited_reads_the_mail_accepts_and_is_in() {
 #[tokio::test]
 async fn only_the_proven_owner_of_the_invited_address_accepts() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
-        let cleo = app.verified_person("cleo@example.com").await;
-        invite(app, &ann, "ben@example.com", "member").await.has_status(201);
+        let ann = app.verified_account("ann@example.com").await;
+        let cleo = app.verified_account("cleo@example.com").await;
+        invite(app, &ann, "ben@example.com", "member").await.assert_status(201);
         let token = app.mailed_token().await;
-        accept(app, &cleo, &token).await.has_failed(403, "FORBIDDEN");
+        accept(app, &cleo, &token).await.assert_error(403, "FORBIDDEN");
         // An account with the address, but without the proof.
-        let ben = app.sign_up_person("ben@example.com").await;
+        let ben = app.sign_up_account("ben@example.com").await;
         let verify = app.mailed_token().await;
-        accept(app, &ben, &token).await.has_failed(403, "FORBIDDEN");
+        accept(app, &ben, &token).await.assert_error(403, "FORBIDDEN");
         let verifying = app.session(&ben.cookie);
-        verifying.post("/api/auth/verify-email", json!({ "token": verify })).await.has_status(200);
-        accept(app, &ben, &token).await.has_status(200);
+        verifying
+            .post("/api/auth/verify-email", json!({ "token": verify }))
+            .await
+            .assert_status(200);
+        accept(app, &ben, &token).await.assert_status(200);
         let path = format!("/api/user/invites/{token}/accept");
-        app.anon().post(&path, json!({})).await.has_failed(401, "AUTHENTICATION_REQUIRED");
+        app.anonymous().post(&path, json!({})).await.assert_error(401, "AUTHENTICATION_REQUIRED");
     })
     .await;
 }
@@ -75,9 +78,9 @@ async fn only_the_proven_owner_of_the_invited_address_accepts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_20_that_accept_one_invitation_at_once_one_makes_the_membership() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
-        let ben = app.verified_person("ben@example.com").await;
-        invite(app, &ann, &ben.email, "member").await.has_status(201);
+        let ann = app.verified_account("ann@example.com").await;
+        let ben = app.verified_account("ben@example.com").await;
+        invite(app, &ann, &ben.email, "member").await.assert_status(201);
         let path = format!("/api/user/invites/{}/accept", app.mailed_token().await);
         let mut attempts = tokio::task::JoinSet::new();
         for _ in 0..20 {
@@ -95,32 +98,32 @@ async fn of_20_that_accept_one_invitation_at_once_one_makes_the_membership() {
 #[tokio::test]
 async fn an_invitation_is_over_after_seven_days_or_when_it_is_taken_back_or_replaced() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
-        let ben = app.verified_person("ben@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
+        let ben = app.verified_account("ben@example.com").await;
         let session = app.session(&ann.cookie);
-        invite(app, &ann, &ben.email, "member").await.has_status(201);
+        invite(app, &ann, &ben.email, "member").await.assert_status(201);
         let first = app.mailed_token().await;
-        let second = invite(app, &ann, &ben.email, "admin").await.has_status(201);
-        accept(app, &ben, &first).await.has_failed(404, "NOT_FOUND");
+        let second = invite(app, &ann, &ben.email, "admin").await.assert_status(201);
+        accept(app, &ben, &first).await.assert_error(404, "NOT_FOUND");
         let link = app.mailed_token().await;
         let one = format!("{}/{}", path(&ann), second.body["data"]["id"].as_str().unwrap());
 
         let week = "select count(*) from invites where expires_at = created_at + interval '7 days'";
         assert_eq!(app.count(week).await, 2);
         app.execute("update invites set expires_at = now() where revoked_at is null").await;
-        accept(app, &ben, &link).await.has_failed(404, "NOT_FOUND");
-        let list = session.get(&path(&ann)).await.has_status(200);
+        accept(app, &ben, &link).await.assert_error(404, "NOT_FOUND");
+        let list = session.get(&path(&ann)).await.assert_status(200);
         let statuses: Vec<_> =
             list.body["data"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
         assert!(statuses.contains(&json!("expired")) && statuses.contains(&json!("revoked")));
         // Sent again it is good again, and only by the newest link.
-        session.post(&format!("{one}/resend"), json!({})).await.has_status(200);
+        session.post(&format!("{one}/resend"), json!({})).await.assert_status(200);
         let again = app.mailed_token().await;
-        accept(app, &ben, &link).await.has_failed(404, "NOT_FOUND");
-        session.delete(&one).await.has_status(200);
-        accept(app, &ben, &again).await.has_failed(404, "NOT_FOUND");
-        session.delete(&one).await.has_failed(404, "NOT_FOUND");
-        session.post(&format!("{one}/resend"), json!({})).await.has_failed(404, "NOT_FOUND");
+        accept(app, &ben, &link).await.assert_error(404, "NOT_FOUND");
+        session.delete(&one).await.assert_status(200);
+        accept(app, &ben, &again).await.assert_error(404, "NOT_FOUND");
+        session.delete(&one).await.assert_error(404, "NOT_FOUND");
+        session.post(&format!("{one}/resend"), json!({})).await.assert_error(404, "NOT_FOUND");
         assert!(app.mails().await.is_empty());
     })
     .await;
@@ -129,10 +132,10 @@ async fn an_invitation_is_over_after_seven_days_or_when_it_is_taken_back_or_repl
 #[tokio::test]
 async fn an_invitation_that_was_taken_back_before_it_was_mailed_is_not_mailed() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
-        let made = invite(app, &ann, "ben@example.com", "member").await.has_status(201);
+        let ann = app.verified_account("ann@example.com").await;
+        let made = invite(app, &ann, "ben@example.com", "member").await.assert_status(201);
         let one = format!("{}/{}", path(&ann), made.body["data"]["id"].as_str().unwrap());
-        app.session(&ann.cookie).delete(&one).await.has_status(200);
+        app.session(&ann.cookie).delete(&one).await.assert_status(200);
         assert!(app.mails().await.is_empty());
     })
     .await;
@@ -142,17 +145,17 @@ async fn an_invitation_that_was_taken_back_before_it_was_mailed_is_not_mailed() 
 async fn a_seat_that_open_signup_made_is_claimed_by_inviting_its_person_as_owner() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         let invites = format!("/api/user/organizations/{}/invites", acme.org_id);
         let request = json!({ "email": ann.email, "role": "owner" });
-        app.key(&acme.api_key).post(&invites, request).await.has_status(201);
+        app.key(&acme.api_key).post(&invites, request).await.assert_status(201);
         let token = app.mailed_token().await;
-        let accepted = accept(app, &ann, &token).await.has_status(200);
+        let accepted = accept(app, &ann, &token).await.assert_status(200);
         assert_eq!(accepted.body["data"]["role"], "owner");
         let own = format!("/api/user/organizations/{}/my-membership", acme.org_id);
-        let own = app.session(&ann.cookie).get(&own).await.has_status(200);
+        let own = app.session(&ann.cookie).get(&own).await.assert_status(200);
         assert_eq!(own.body["data"]["id"], acme.user_id);
-        let list = app.session(&ann.cookie).get("/api/user/organizations").await.has_status(200);
+        let list = app.session(&ann.cookie).get("/api/user/organizations").await.assert_status(200);
         assert_eq!(list.body["meta"]["total"], 2);
     })
     .await;
@@ -161,25 +164,25 @@ async fn a_seat_that_open_signup_made_is_claimed_by_inviting_its_person_as_owner
 #[tokio::test]
 async fn who_may_not_invite_does_not_and_only_owners_invite_owners() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
-        let ben = app.verified_person("ben@example.com").await;
-        let cleo = app.verified_person("cleo@example.com").await;
-        app.join(&ann, &ben, "admin").await;
-        app.join(&ann, &cleo, "member").await;
-        let ask = async |person: &Person, role: &str| {
+        let ann = app.verified_account("ann@example.com").await;
+        let ben = app.verified_account("ben@example.com").await;
+        let cleo = app.verified_account("cleo@example.com").await;
+        app.invite_and_accept(&ann, &ben, "admin").await;
+        app.invite_and_accept(&ann, &cleo, "member").await;
+        let ask = async |person: &TestAccount, role: &str| {
             let request = json!({ "email": "dan@example.com", "role": role });
             app.session(&person.cookie).post(&path(&ann), request).await
         };
-        ask(&cleo, "member").await.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        ask(&cleo, "member").await.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         app.session(&cleo.cookie)
             .get(&path(&ann))
             .await
-            .has_failed(403, "INSUFFICIENT_PERMISSIONS");
-        let refused = ask(&ben, "owner").await.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            .assert_error(403, "INSUFFICIENT_PERMISSIONS");
+        let refused = ask(&ben, "owner").await.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         assert_eq!(refused.body["meta"]["required_role"], "owner");
-        ask(&ben, "member").await.has_status(201);
-        invite(app, &ann, "ben@example.com", "member").await.has_failed(409, "CONFLICT");
-        invite(app, &ann, "ann@example.com", "member").await.has_failed(409, "CONFLICT");
+        ask(&ben, "member").await.assert_status(201);
+        invite(app, &ann, "ben@example.com", "member").await.assert_error(409, "CONFLICT");
+        invite(app, &ann, "ann@example.com", "member").await.assert_error(409, "CONFLICT");
     })
     .await;
 }
@@ -187,15 +190,15 @@ async fn who_may_not_invite_does_not_and_only_owners_invite_owners() {
 #[tokio::test]
 async fn what_is_no_address_or_no_role_is_refused_by_name() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         for email in ["", "ben", "ben@", "a@example.com, b@example.com", "a@b.c\r\nBcc: d@e.f"] {
-            let answer = invite(app, &ann, email, "member,owner").await.has_status(400);
-            assert_eq!(answer.refused_fields(), ["email", "role"], "{email:?}");
+            let answer = invite(app, &ann, email, "member,owner").await.assert_status(400);
+            assert_eq!(answer.invalid_fields(), ["email", "role"], "{email:?}");
         }
         let smuggled = json!({ "email": "b@example.com", "role": "member",
                                "organizationId": "x", "invitedBy": "y" });
-        let answer = app.session(&ann.cookie).post(&path(&ann), smuggled).await.has_status(400);
-        let mut fields = answer.refused_fields();
+        let answer = app.session(&ann.cookie).post(&path(&ann), smuggled).await.assert_status(400);
+        let mut fields = answer.invalid_fields();
         fields.sort_unstable();
         assert_eq!(fields, ["invitedBy", "organizationId"]);
     })
@@ -205,12 +208,12 @@ async fn what_is_no_address_or_no_role_is_refused_by_name() {
 #[tokio::test]
 async fn garbage_is_no_invitation_and_neither_is_another_link() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         let request = json!({ "email": ann.email });
-        app.anon().post("/api/auth/request-password-reset", request).await.has_status(200);
+        app.anonymous().post("/api/auth/request-password-reset", request).await.assert_status(200);
         let reset = app.mailed_token().await;
         for token in ["garbage", "tnt_link_", reset.as_str(), "%00"] {
-            accept(app, &ann, token).await.has_failed(404, "NOT_FOUND");
+            accept(app, &ann, token).await.assert_error(404, "NOT_FOUND");
         }
     })
     .await;

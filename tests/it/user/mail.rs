@@ -5,15 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 use tenantry::domain::mails::deliver_due;
 
-use crate::support::people::PASSWORD;
+use crate::support::accounts::PASSWORD;
 use crate::support::smtp_sink::MailSink;
-use crate::support::{TestApp, run, with};
+use crate::support::{TestApp, run, with_settings};
 
 const SMTP: [(&str, &str); 2] =
     [("MAIL_FROM", "Acme <no-reply@example.com>"), ("PUBLIC_URL", "https://api.example.com")];
 
 /// Tries what waits, whenever it is due.
-async fn try_again(app: &TestApp) {
+async fn deliver_again(app: &TestApp) {
     app.execute("update outbox set due_at = now()").await;
     deliver_due(&app.app).await.unwrap();
 }
@@ -23,11 +23,11 @@ async fn try_again(app: &TestApp) {
 async fn a_person_signs_up_reads_the_mail_follows_the_link_signs_in_and_out() {
     let mut sink = MailSink::start().await.unwrap();
     let url = sink.url.clone();
-    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &url), ("REQUIRE_EMAIL_VERIFICATION", "on")])
+    with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url), ("REQUIRE_EMAIL_VERIFICATION", "on")])
         .run(async |app| {
             let request =
                 json!({ "email": "ann@example.com", "password": PASSWORD, "name": "Ann" });
-            app.anon().post("/api/auth/sign-up/email", request).await.has_status(200);
+            app.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
             deliver_due(&app.app).await.unwrap();
             let mail = sink.next().await;
             assert_eq!(mail.hello, "api.example.com");
@@ -39,18 +39,18 @@ async fn a_person_signs_up_reads_the_mail_follows_the_link_signs_in_and_out() {
             let link = text.lines().find(|line| line.starts_with("https://")).unwrap().trim();
             let path = link.strip_prefix("https://api.example.com").unwrap();
             let (_, token) = path.split_once("token=").unwrap();
-            app.seen.lock().unwrap().push(token.to_owned());
+            app.seen_secrets.lock().unwrap().push(token.to_owned());
 
-            app.sign_in("ann@example.com", PASSWORD).await.has_status(403);
-            app.anon().get(path).await.has_status(200);
+            app.sign_in("ann@example.com", PASSWORD).await.assert_status(403);
+            app.anonymous().get(path).await.assert_status(200);
             let press = json!({ "token": token, "password": PASSWORD });
-            app.anon().post("/api/auth/verify-email", press).await.has_status(200);
-            let signed_in = app.sign_in("ann@example.com", PASSWORD).await.has_status(200);
+            app.anonymous().post("/api/auth/verify-email", press).await.assert_status(200);
+            let signed_in = app.sign_in("ann@example.com", PASSWORD).await.assert_status(200);
             let cookie = format!("__Host-tenantry_session={}", signed_in.cookie().unwrap());
-            let session = app.anon().with("cookie", &cookie);
-            session.get("/api/user/me").await.has_status(200);
-            session.post("/api/auth/sign-out", json!({})).await.has_status(200);
-            session.get("/api/user/me").await.has_status(401);
+            let session = app.anonymous().with("cookie", &cookie);
+            session.get("/api/user/me").await.assert_status(200);
+            session.post("/api/auth/sign-out", json!({})).await.assert_status(200);
+            session.get("/api/user/me").await.assert_status(401);
         })
         .await;
 }
@@ -61,7 +61,7 @@ async fn a_dead_mail_server_delays_no_request_and_the_mail_is_tried_again() {
     let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("smtp://{}", port.local_addr().unwrap());
     drop(port);
-    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
+    with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
         .run(async |app| {
             app.sign_up_for_mail("ann@example.com").await;
             assert_eq!(deliver_due(&app.app).await.unwrap(), 1);
@@ -73,10 +73,10 @@ async fn a_dead_mail_server_delays_no_request_and_the_mail_is_tried_again() {
             let due = tenantry::domain::mails::next_due(&app.app).await.unwrap().unwrap();
             assert!((25..=30).contains(&due.as_secs()), "{due:?}");
             for _ in 2..16 {
-                try_again(app).await;
+                deliver_again(app).await;
             }
             assert_eq!(app.count("select count(*) from outbox where dead_at is null").await, 1);
-            try_again(app).await;
+            deliver_again(app).await;
             let dead = "select count(*) from outbox where dead_at is not null and attempts = 16";
             assert_eq!(app.count(dead).await, 1);
             assert_eq!(deliver_due(&app.app).await.unwrap(), 0);
@@ -87,7 +87,7 @@ async fn a_dead_mail_server_delays_no_request_and_the_mail_is_tried_again() {
 #[tokio::test]
 async fn an_address_that_the_server_refuses_is_given_up_at_once() {
     let sink = MailSink::start().await.unwrap();
-    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &sink.url)])
+    with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &sink.url)])
         .run(async |app| {
             app.sign_up_for_mail("nobody@refused.test").await;
             deliver_due(&app.app).await.unwrap();
@@ -104,7 +104,7 @@ async fn an_address_that_the_server_refuses_is_given_up_at_once() {
 async fn a_daily_limit_of_the_server_ends_no_mail_and_it_goes_out_when_the_limit_is_lifted() {
     let mut sink = MailSink::start().await.unwrap();
     let url = sink.url.clone();
-    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
+    with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
         .run(async |app| {
             app.sign_up_for_mail("ann@limited.test").await;
             deliver_due(&app.app).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_daily_limit_of_the_server_ends_no_mail_and_it_goes_out_when_the_limit
                          and last_failure like '%5.4.5 Daily sending limit exceeded%'";
             assert_eq!(app.count(waits).await, 1);
             sink.is_limited.store(false, std::sync::atomic::Ordering::Relaxed);
-            try_again(app).await;
+            deliver_again(app).await;
             assert_eq!(sink.next().await.to, ["ann@limited.test"]);
             assert_eq!(app.count("select count(*) from outbox").await, 0);
         })
@@ -123,11 +123,11 @@ async fn a_daily_limit_of_the_server_ends_no_mail_and_it_goes_out_when_the_limit
 async fn mail_retry_brings_back_what_was_given_up_but_not_what_was_replaced_since() {
     let mut sink = MailSink::start().await.unwrap();
     let url = sink.url.clone();
-    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
+    with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
         .run(async |app| {
             // The buyer's claim, and two people's links of which one was asked for again.
             let purchase = crate::support::stripe::checkout("evt_1", "acme", "starter");
-            app.stripe(&purchase).await.has_status(200);
+            app.send_stripe_event(&purchase).await.assert_status(200);
             app.sign_up_for_mail("ann@limited.test").await;
             app.execute(
                 "update outbox set address = 'buyer@limited.test' where kind = 'claim_key'",
@@ -135,16 +135,19 @@ async fn mail_retry_brings_back_what_was_given_up_but_not_what_was_replaced_sinc
             .await;
             for _ in 0..2 {
                 let request = json!({ "email": "ann@limited.test" });
-                app.anon().post("/api/auth/request-password-reset", request).await.has_status(200);
+                app.anonymous()
+                    .post("/api/auth/request-password-reset", request)
+                    .await
+                    .assert_status(200);
                 for _ in 0..16 {
-                    try_again(app).await;
+                    deliver_again(app).await;
                 }
             }
             let dead = "select count(*) from outbox where dead_at is not null";
             assert_eq!(app.count(dead).await, 4);
 
             let [database, ..] = app.database_settings();
-            let place = crate::support::server::Place::new();
+            let place = crate::support::server::WorkDir::new();
             let pepper = "p1:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=";
             let settings = [database, ("KEY_PEPPERS", pepper), ("JWT_SECRETS", pepper)];
             let retry = |arguments: &[&str]| {
@@ -173,22 +176,22 @@ async fn mail_retry_brings_back_what_was_given_up_but_not_what_was_replaced_sinc
 async fn a_mail_that_fails_after_it_was_replaced_leaves_the_newer_link_alone() {
     let mut sink = MailSink::start().await.unwrap();
     let url = sink.url.clone();
-    with(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
+    with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
         .run(async |app| {
             app.sign_up_for_mail("ann@held.test").await;
             let first = tokio::spawn({
                 let app = app.app.clone();
                 async move { deliver_due(&app).await.unwrap() }
             });
-            let first_is_held = sink.next_held().await;
+            let first_is_held = sink.next_pending().await;
             let token = sign_in_token(app, "ann@held.test").await;
             let again = app.bearer(&token);
-            again.post("/api/auth/send-verification-email", json!({})).await.has_status(200);
+            again.post("/api/auth/send-verification-email", json!({})).await.assert_status(200);
             let second = tokio::spawn({
                 let app = app.app.clone();
                 async move { deliver_due(&app).await.unwrap() }
             });
-            sink.next_held().await.send(true).unwrap();
+            sink.next_pending().await.send(true).unwrap();
             assert_eq!(second.await.unwrap(), 1);
             first_is_held.send(false).unwrap();
             assert_eq!(first.await.unwrap(), 1);
@@ -196,42 +199,42 @@ async fn a_mail_that_fails_after_it_was_replaced_leaves_the_newer_link_alone() {
             let text = String::from_utf8(sink.next().await.data).unwrap();
             let link = text.lines().find(|line| line.starts_with("https://")).unwrap().trim();
             let (_, token) = link.split_once("token=").unwrap();
-            app.seen.lock().unwrap().push(token.to_owned());
+            app.seen_secrets.lock().unwrap().push(token.to_owned());
             let request = json!({ "token": token, "password": PASSWORD });
-            app.anon().post("/api/auth/verify-email", request).await.has_status(200);
+            app.anonymous().post("/api/auth/verify-email", request).await.assert_status(200);
             assert_eq!(app.count("select count(*) from outbox").await, 0);
         })
         .await;
 }
 
 async fn sign_in_token(app: &TestApp, email: &str) -> String {
-    let answer = app.sign_in(email, PASSWORD).await.has_status(200);
+    let answer = app.sign_in(email, PASSWORD).await.assert_status(200);
     answer.body["data"]["token"].as_str().unwrap().to_owned()
 }
 
 /// Whatever a request says of where it was sent to.
 #[tokio::test]
 async fn links_lead_to_the_public_url_whoever_asks_for_the_mail() {
-    with(&[("PUBLIC_URL", "https://api.example.com")])
+    with_settings(&[("PUBLIC_URL", "https://api.example.com")])
         .run(async |app| {
-            let evil = app.anon().with("host", "evil.example");
+            let evil = app.anonymous().with("host", "evil.example");
             let evil = evil.with("x-forwarded-host", "evil.example");
             let evil = evil.with("forwarded", "host=evil.example");
             let request =
                 json!({ "email": "ann@example.com", "password": PASSWORD, "name": "Ann" });
-            let ann = evil.post("/api/auth/sign-up/email", request).await.has_status(200);
+            let ann = evil.post("/api/auth/sign-up/email", request).await.assert_status(200);
             let mut mails = app.mails().await;
             let verify = json!({ "token": mails[0].token(), "password": PASSWORD });
-            evil.post("/api/auth/verify-email", verify).await.has_status(200);
+            evil.post("/api/auth/verify-email", verify).await.assert_status(200);
             let (token, organization) =
                 (&ann.body["data"]["token"], &ann.body["data"]["organization"]["id"]);
             let reset = json!({ "email": "ann@example.com" });
-            evil.post("/api/auth/request-password-reset", reset).await.has_status(200);
+            evil.post("/api/auth/request-password-reset", reset).await.assert_status(200);
             let of_ann = evil.with("authorization", &format!("Bearer {}", token.as_str().unwrap()));
             let invites =
                 format!("/api/user/organizations/{}/invites", organization.as_str().unwrap());
             let invite = json!({ "email": "ben@example.com", "role": "member" });
-            of_ann.post(&invites, invite).await.has_status(201);
+            of_ann.post(&invites, invite).await.assert_status(201);
             mails.extend(app.mails().await);
             assert_eq!(mails.len(), 3);
             for mail in &mails {
@@ -246,7 +249,7 @@ async fn links_lead_to_the_public_url_whoever_asks_for_the_mail() {
 #[tokio::test]
 async fn a_mail_that_was_tried_again_has_a_token_that_works() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         // A folder in the way of the first attempt.
         let folder = app.app.config.database.data_dir.join("mail");
         std::fs::write(&folder, "in the way").unwrap();
@@ -256,9 +259,9 @@ async fn a_mail_that_was_tried_again_has_a_token_that_works() {
         app.execute("update outbox set due_at = now()").await;
         let token = app.mailed_token().await;
         let request = json!({ "token": token, "password": PASSWORD });
-        let verified = app.anon().post("/api/auth/verify-email", request).await;
-        verified.has_status(200);
-        app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+        let verified = app.anonymous().post("/api/auth/verify-email", request).await;
+        verified.assert_status(200);
+        app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
     })
     .await;
 }
@@ -266,7 +269,7 @@ async fn a_mail_that_was_tried_again_has_a_token_that_works() {
 #[tokio::test]
 async fn without_a_server_mail_is_in_files_that_their_owner_alone_reads_and_the_log_names() {
     run(async |app| {
-        app.sign_up_person("ann@example.com").await;
+        app.sign_up_account("ann@example.com").await;
         deliver_due(&app.app).await.unwrap();
         let folder = app.app.config.database.data_dir.join("mail");
         let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|it| it.unwrap()).collect();
@@ -274,7 +277,7 @@ async fn without_a_server_mail_is_in_files_that_their_owner_alone_reads_and_the_
         let mode = files[0].metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let name = files[0].path().display().to_string();
-        assert!(crate::support::leaks::log().contains(&name), "{name}");
+        assert!(crate::support::leaks::captured_log().contains(&name), "{name}");
     })
     .await;
 }
@@ -283,7 +286,7 @@ async fn without_a_server_mail_is_in_files_that_their_owner_alone_reads_and_the_
 async fn several_servers_share_the_work_and_each_mail_is_sent_once() {
     run(async |app| {
         for number in 0..25 {
-            app.sign_up_person(&format!("person{number}@example.com")).await;
+            app.sign_up_account(&format!("person{number}@example.com")).await;
         }
         let replica = app.replica();
         let (one, other) = tokio::join!(deliver_due(&app.app), deliver_due(&replica.app));
@@ -297,11 +300,12 @@ async fn several_servers_share_the_work_and_each_mail_is_sent_once() {
 #[tokio::test]
 async fn a_worker_that_dies_over_a_mail_leaves_it_to_the_next() {
     run(async |app| {
-        app.sign_up_person("ann@example.com").await;
+        app.sign_up_account("ann@example.com").await;
         // Taken, and nothing heard of it since.
         let lease = std::time::Duration::from_mins(2);
-        let take =
-            async |tx: &mut sqlx::PgConnection| tenantry::repo::outbox::take(tx, 10, lease).await;
+        let take = async |tx: &mut sqlx::PgConnection| {
+            tenantry::repo::outbox::lease_due(tx, 10, lease).await
+        };
         assert_eq!(app.app.db.transaction(take).await.unwrap().len(), 1);
         assert!(app.mails().await.is_empty());
         app.execute("update outbox set due_at = due_at - interval '2 minutes'").await;
@@ -316,7 +320,10 @@ async fn of_mails_of_one_kind_to_one_address_the_newest_waits() {
     run(async |app| {
         for _ in 0..5 {
             let request = json!({ "email": "ann@example.com" });
-            app.anon().post("/api/auth/request-password-reset", request).await.has_status(200);
+            app.anonymous()
+                .post("/api/auth/request-password-reset", request)
+                .await
+                .assert_status(200);
         }
         assert_eq!(app.count("select count(*) from outbox").await, 1);
     })

@@ -2,43 +2,52 @@
 
 use serde_json::{Value, json};
 
-use crate::support::actor::Answer;
-use crate::support::people::Person;
+use crate::support::accounts::TestAccount;
+use crate::support::client::TestResponse;
 use crate::support::{TestApp, run};
 
-fn path(owner: &Person, rest: &str) -> String {
+fn path(owner: &TestAccount, rest: &str) -> String {
     format!("/api/user/organizations/{}{rest}", owner.org_id)
 }
 
-async fn change(app: &TestApp, by: &Person, owner: &Person, seat: &str, role: &str) -> Answer {
+async fn change(
+    app: &TestApp,
+    by: &TestAccount,
+    owner: &TestAccount,
+    seat: &str,
+    role: &str,
+) -> TestResponse {
     let path = path(owner, &format!("/members/{seat}/role"));
     app.session(&by.cookie).put(&path, json!({ "role": role })).await
 }
 
-async fn remove(app: &TestApp, by: &Person, owner: &Person, seat: &str) -> Answer {
+async fn remove(app: &TestApp, by: &TestAccount, owner: &TestAccount, seat: &str) -> TestResponse {
     app.session(&by.cookie).delete(&path(owner, &format!("/members/{seat}"))).await
 }
 
-async fn seat_of(app: &TestApp, person: &Person, owner: &Person) -> String {
+async fn membership_id(app: &TestApp, person: &TestAccount, owner: &TestAccount) -> String {
     let own = app.session(&person.cookie).get(&path(owner, "/my-membership")).await;
-    own.has_status(200).body["data"]["id"].as_str().unwrap().to_owned()
+    own.assert_status(200).body["data"]["id"].as_str().unwrap().to_owned()
 }
 
 /// Ann owns an organization, in which Ben and Cleo have seats.
-async fn people(app: &TestApp, ben: &str, cleo: &str) -> ([Person; 3], [String; 3]) {
-    let a = app.verified_person("ann@example.com").await;
-    let b = app.verified_person("ben@example.com").await;
-    let c = app.verified_person("cleo@example.com").await;
-    let seats =
-        [seat_of(app, &a, &a).await, app.join(&a, &b, ben).await, app.join(&a, &c, cleo).await];
+async fn three_members(app: &TestApp, ben: &str, cleo: &str) -> ([TestAccount; 3], [String; 3]) {
+    let a = app.verified_account("ann@example.com").await;
+    let b = app.verified_account("ben@example.com").await;
+    let c = app.verified_account("cleo@example.com").await;
+    let seats = [
+        membership_id(app, &a, &a).await,
+        app.invite_and_accept(&a, &b, ben).await,
+        app.invite_and_accept(&a, &c, cleo).await,
+    ];
     ([a, b, c], seats)
 }
 
 #[tokio::test]
 async fn members_are_listed_with_their_roles() {
     run(async |app| {
-        let ([ann, ben, _], _) = people(app, "admin", "member").await;
-        let list = app.session(&ben.cookie).get(&path(&ann, "/members")).await.has_status(200);
+        let ([ann, ben, _], _) = three_members(app, "admin", "member").await;
+        let list = app.session(&ben.cookie).get(&path(&ann, "/members")).await.assert_status(200);
         let roles: Vec<_> =
             list.body["data"].as_array().unwrap().iter().map(|it| it["role"].clone()).collect();
         assert_eq!(list.body["meta"]["total"], 3);
@@ -46,7 +55,7 @@ async fn members_are_listed_with_their_roles() {
             assert!(roles.contains(&json!(role)), "{roles:?}");
         }
         let found = app.session(&ben.cookie).get(&path(&ann, "/members?q=CLEO@")).await;
-        assert_eq!(found.has_status(200).body["data"][0]["email"], "cleo@example.com");
+        assert_eq!(found.assert_status(200).body["data"][0]["email"], "cleo@example.com");
     })
     .await;
 }
@@ -56,7 +65,7 @@ async fn a_seat_that_nobody_has_claimed_is_listed_as_nobody_s() {
     run(async |app| {
         let acme = app.sign_up().await;
         let path = format!("/api/user/organizations/{}/members", acme.org_id);
-        let list = app.key(&acme.api_key).get(&path).await.has_status(200);
+        let list = app.key(&acme.api_key).get(&path).await.assert_status(200);
         assert_eq!(list.body["data"][0]["id"], acme.user_id);
         assert_eq!(list.body["data"][0]["accountId"], Value::Null);
     })
@@ -66,21 +75,22 @@ async fn a_seat_that_nobody_has_claimed_is_listed_as_nobody_s() {
 #[tokio::test]
 async fn admins_change_members_and_admins_and_only_owners_touch_owners() {
     run(async |app| {
-        let ([ann, ben, cleo], [of_ann, of_ben, of_cleo]) = people(app, "admin", "member").await;
-        change(app, &ben, &ann, &of_cleo, "admin").await.has_status(200);
-        change(app, &cleo, &ann, &of_ben, "member").await.has_status(200);
+        let ([ann, ben, cleo], [of_ann, of_ben, of_cleo]) =
+            three_members(app, "admin", "member").await;
+        change(app, &ben, &ann, &of_cleo, "admin").await.assert_status(200);
+        change(app, &cleo, &ann, &of_ben, "member").await.assert_status(200);
         // A member runs nothing any more, from the next request on.
         let refused = change(app, &ben, &ann, &of_cleo, "member").await;
-        let refused = refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        let refused = refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         assert_eq!(refused.body["meta"]["required_role"], "admin");
         for (seat, role) in [(&of_ann, "member"), (&of_cleo, "owner")] {
             let refused = change(app, &cleo, &ann, seat, role).await;
-            let refused = refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            let refused = refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
             assert_eq!(refused.body["meta"]["required_role"], "owner");
         }
-        remove(app, &cleo, &ann, &of_ann).await.has_failed(403, "INSUFFICIENT_PERMISSIONS");
-        change(app, &ann, &ann, &of_cleo, "owner").await.has_status(200);
-        change(app, &cleo, &ann, &of_ann, "admin").await.has_status(200);
+        remove(app, &cleo, &ann, &of_ann).await.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+        change(app, &ann, &ann, &of_cleo, "owner").await.assert_status(200);
+        change(app, &cleo, &ann, &of_ann, "admin").await.assert_status(200);
     })
     .await;
 }
@@ -89,28 +99,28 @@ async fn admins_change_members_and_admins_and_only_owners_touch_owners() {
 #[tokio::test]
 async fn a_key_makes_owners_only_where_an_owner_minted_it() {
     run(async |app| {
-        let ([ann, ben, _], [of_ann, of_ben, _]) = people(app, "admin", "member").await;
+        let ([ann, ben, _], [of_ann, of_ben, _]) = three_members(app, "admin", "member").await;
         let all = json!({ "name": "of ben", "scopes": ["*"] });
         let keys = path(&ann, "/api-keys");
-        let of_admin = app.session(&ben.cookie).post(&keys, all).await.has_status(201);
-        let of_owner = app.make_key(&ann, json!({ "name": "of ann", "scopes": ["*"] })).await;
+        let of_admin = app.session(&ben.cookie).post(&keys, all).await.assert_status(201);
+        let of_owner = app.create_key(&ann, json!({ "name": "of ann", "scopes": ["*"] })).await;
         // Rotated by the admin, the owner's key is the admin's.
         let rotate = path(&ann, &format!("/api-keys/{}/rotate", of_owner.key_id));
         let request = json!({ "gracePeriod": 3600 });
-        let rotated = app.session(&ben.cookie).post(&rotate, request).await.has_status(200);
+        let rotated = app.session(&ben.cookie).post(&rotate, request).await.assert_status(200);
         let owner = json!({ "role": "owner" });
         let up = path(&ann, &format!("/members/{of_ben}/role"));
         for answer in [of_admin, rotated] {
             let key = app.key(answer.body["data"]["key"].as_str().unwrap());
             let refused = key.put(&up, owner.clone()).await;
-            refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
             let invite = json!({ "email": "mal@example.com", "role": "owner" });
             let refused = key.post(&path(&ann, "/invites"), invite).await;
-            refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
             let refused = key.delete(&path(&ann, &format!("/members/{of_ann}"))).await;
-            refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         }
-        app.key(&of_owner.api_key).put(&up, owner).await.has_status(200);
+        app.key(&of_owner.api_key).put(&up, owner).await.assert_status(200);
     })
     .await;
 }
@@ -120,10 +130,10 @@ async fn a_key_makes_owners_only_where_an_owner_minted_it() {
 #[tokio::test]
 async fn a_key_that_an_admin_changed_makes_no_owners_whoever_minted_it() {
     run(async |app| {
-        let ([ann, ben, _], [of_ann, of_ben, _]) = people(app, "admin", "member").await;
+        let ([ann, ben, _], [of_ann, of_ben, _]) = three_members(app, "admin", "member").await;
         let admin = json!({ "name": "of ben", "scopes": ["*"] });
         let admin = app.session(&ben.cookie).post(&path(&ann, "/api-keys"), admin).await;
-        let admin = app.key(admin.has_status(201).body["data"]["key"].as_str().unwrap());
+        let admin = app.key(admin.assert_status(201).body["data"]["key"].as_str().unwrap());
         let (soon, late) = ("2036-06-01T00:00:00Z", "2037-06-01T00:00:00Z");
         let variants = [
             (json!({ "scopes": ["projects:read"] }), json!({ "scopes": ["*"] })),
@@ -139,11 +149,11 @@ async fn a_key_that_an_admin_changed_makes_no_owners_whoever_minted_it() {
                 request["name"] = json!(format!("ci {number} {by_key}"));
                 // Disabled in a second step where it can not be minted so.
                 let off = request.as_object_mut().unwrap().remove("enabled");
-                let key = app.make_key(&ann, request.clone()).await;
+                let key = app.create_key(&ann, request.clone()).await;
                 let keys = path(&ann, &format!("/api-keys/{}", key.key_id));
                 if let Some(off) = off {
                     let off = json!({ "enabled": off });
-                    app.session(&ann.cookie).put(&keys, off).await.has_status(200);
+                    app.session(&ann.cookie).put(&keys, off).await.assert_status(200);
                     request["enabled"] = json!(false);
                 }
                 if by_key {
@@ -151,9 +161,9 @@ async fn a_key_that_an_admin_changed_makes_no_owners_whoever_minted_it() {
                     let change = change.to_string().replace("expiresAt", "expires_at");
                     let change = change.replace("allowedIps", "allowed_ips");
                     let change = serde_json::from_str(&change).unwrap();
-                    admin.patch(&path, change).await.has_status(200);
+                    admin.patch(&path, change).await.assert_status(200);
                 } else {
-                    app.session(&ben.cookie).put(&keys, change.clone()).await.has_status(200);
+                    app.session(&ben.cookie).put(&keys, change.clone()).await.assert_status(200);
                 }
                 made.push(key.api_key);
             }
@@ -162,10 +172,10 @@ async fn a_key_that_an_admin_changed_makes_no_owners_whoever_minted_it() {
         for key in made {
             let key = app.key(&key);
             let refused = key.put(&up, json!({ "role": "owner" })).await;
-            let refused = refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            let refused = refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
             assert_eq!(refused.body["meta"]["required_role"], "owner");
             let down = key.delete(&path(&ann, &format!("/members/{of_ann}"))).await;
-            down.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            down.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         }
         let told = "select count(*) from audit_events where detail ? 'taken_from_owner_by'";
         assert_eq!(app.count(told).await, 10);
@@ -177,22 +187,22 @@ async fn a_key_that_an_admin_changed_makes_no_owners_whoever_minted_it() {
 #[tokio::test]
 async fn an_owner_s_change_of_an_admin_s_key_makes_it_no_owner_s() {
     run(async |app| {
-        let ([ann, ben, _], [_, of_ben, _]) = people(app, "admin", "member").await;
+        let ([ann, ben, _], [_, of_ben, _]) = three_members(app, "admin", "member").await;
         let all = json!({ "name": "of ben", "scopes": ["*"] });
         let made = app.session(&ben.cookie).post(&path(&ann, "/api-keys"), all).await;
-        let made = made.has_status(201).body["data"].clone();
+        let made = made.assert_status(201).body["data"].clone();
         let (id, old) = (made["id"].as_str().unwrap(), app.key(made["key"].as_str().unwrap()));
         let (key, owner) = (path(&ann, &format!("/api-keys/{id}")), app.session(&ann.cookie));
         let up = path(&ann, &format!("/members/{of_ben}/role"));
-        owner.put(&key, json!({ "name": "renamed" })).await.has_status(200);
+        owner.put(&key, json!({ "name": "renamed" })).await.assert_status(200);
         let role = json!({ "role": "owner" });
-        old.put(&up, role.clone()).await.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        old.put(&up, role.clone()).await.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         // Rotated, there is a new text, which only the owner was shown: that one is the owner's.
         let grace = json!({ "gracePeriod": 3600 });
-        let new = owner.post(&format!("{key}/rotate"), grace).await.has_status(200);
-        old.put(&up, role.clone()).await.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        let new = owner.post(&format!("{key}/rotate"), grace).await.assert_status(200);
+        old.put(&up, role.clone()).await.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         let new = app.key(new.body["data"]["key"].as_str().unwrap());
-        new.put(&up, role).await.has_status(200);
+        new.put(&up, role).await.assert_status(200);
     })
     .await;
 }
@@ -200,20 +210,20 @@ async fn an_owner_s_change_of_an_admin_s_key_makes_it_no_owner_s() {
 #[tokio::test]
 async fn who_loses_a_role_loses_the_invitations_that_it_took() {
     run(async |app| {
-        let ([ann, ben, cleo], [_, of_ben, of_cleo]) = people(app, "owner", "admin").await;
-        let invite = async |by: &Person, email: &str, role: &str| {
+        let ([ann, ben, cleo], [_, of_ben, of_cleo]) = three_members(app, "owner", "admin").await;
+        let invite = async |by: &TestAccount, email: &str, role: &str| {
             let request = json!({ "email": email, "role": role });
-            app.session(&by.cookie).post(&path(&ann, "/invites"), request).await.has_status(201);
+            app.session(&by.cookie).post(&path(&ann, "/invites"), request).await.assert_status(201);
         };
         let open = "select count(*) from invites where accepted_at is null and revoked_at is null";
         invite(&ben, "owner@example.com", "owner").await;
         invite(&ben, "member@example.com", "member").await;
         invite(&cleo, "friend@example.com", "admin").await;
-        change(app, &ann, &ann, &of_ben, "admin").await.has_status(200);
+        change(app, &ann, &ann, &of_ben, "admin").await.assert_status(200);
         assert_eq!(app.count(open).await, 2);
-        change(app, &ann, &ann, &of_ben, "member").await.has_status(200);
+        change(app, &ann, &ann, &of_ben, "member").await.assert_status(200);
         assert_eq!(app.count(open).await, 1);
-        remove(app, &ann, &ann, &of_cleo).await.has_status(200);
+        remove(app, &ann, &ann, &of_cleo).await.assert_status(200);
         assert_eq!(app.count(open).await, 0);
         app.mails().await;
     })
@@ -223,11 +233,11 @@ async fn who_loses_a_role_loses_the_invitations_that_it_took() {
 #[tokio::test]
 async fn the_last_owner_neither_leaves_nor_steps_down() {
     run(async |app| {
-        let ([ann, _, _], [of_ann, of_ben, _]) = people(app, "admin", "member").await;
-        change(app, &ann, &ann, &of_ann, "admin").await.has_failed(409, "CONFLICT");
-        remove(app, &ann, &ann, &of_ann).await.has_failed(409, "CONFLICT");
-        change(app, &ann, &ann, &of_ben, "owner").await.has_status(200);
-        remove(app, &ann, &ann, &of_ann).await.has_status(200);
+        let ([ann, _, _], [of_ann, of_ben, _]) = three_members(app, "admin", "member").await;
+        change(app, &ann, &ann, &of_ann, "admin").await.assert_error(409, "CONFLICT");
+        remove(app, &ann, &ann, &of_ann).await.assert_error(409, "CONFLICT");
+        change(app, &ann, &ann, &of_ben, "owner").await.assert_status(200);
+        remove(app, &ann, &ann, &of_ann).await.assert_status(200);
     })
     .await;
 }
@@ -235,7 +245,7 @@ async fn the_last_owner_neither_leaves_nor_steps_down() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_owners_that_remove_each_other_at_once_one_stays() {
     run(async |app| {
-        let ([ann, ben, cleo], seats) = people(app, "owner", "owner").await;
+        let ([ann, ben, cleo], seats) = three_members(app, "owner", "owner").await;
         let mut attempts = tokio::task::JoinSet::new();
         for person in [&ann, &ben, &cleo] {
             for seat in &seats {
@@ -259,22 +269,22 @@ async fn of_owners_that_remove_each_other_at_once_one_stays() {
 #[tokio::test]
 async fn a_removed_member_s_sessions_and_tokens_do_nothing_more_there() {
     run(async |app| {
-        let ([ann, ben, _], [_, of_ben, _]) = people(app, "admin", "member").await;
+        let ([ann, ben, _], [_, of_ben, _]) = three_members(app, "admin", "member").await;
         let token = json!({ "name": "ci", "scopes": ["*"] });
-        let (unpinned, _) = app.make_token(&ben.cookie, token).await;
+        let (unpinned, _) = app.create_token(&ben.cookie, token).await;
         let pinned = json!({ "name": "ci", "scopes": ["*"],
                              "metadata": { "organizationId": ann.org_id } });
-        let (pinned, _) = app.make_token(&ben.cookie, pinned).await;
+        let (pinned, _) = app.create_token(&ben.cookie, pinned).await;
         let actors = [app.session(&ben.cookie), app.key(&unpinned), app.key(&pinned)];
         for actor in &actors {
-            actor.get(&path(&ann, "/members")).await.has_status(200);
+            actor.get(&path(&ann, "/members")).await.assert_status(200);
         }
-        remove(app, &ann, &ann, &of_ben).await.has_status(200);
+        remove(app, &ann, &ann, &of_ben).await.assert_status(200);
         for actor in &actors {
-            actor.get(&path(&ann, "/members")).await.has_failed(403, "FORBIDDEN");
+            actor.get(&path(&ann, "/members")).await.assert_error(403, "FORBIDDEN");
         }
-        app.key(&pinned).get("/me").await.has_failed(403, "forbidden");
-        remove(app, &ann, &ann, &of_ben).await.has_failed(404, "NOT_FOUND");
+        app.key(&pinned).get("/me").await.assert_error(403, "forbidden");
+        remove(app, &ann, &ann, &of_ben).await.assert_error(404, "NOT_FOUND");
     })
     .await;
 }
@@ -282,11 +292,11 @@ async fn a_removed_member_s_sessions_and_tokens_do_nothing_more_there() {
 #[tokio::test]
 async fn anybody_may_leave_and_a_member_may_remove_nobody_else() {
     run(async |app| {
-        let ([ann, _, cleo], [_, of_ben, of_cleo]) = people(app, "admin", "member").await;
+        let ([ann, _, cleo], [_, of_ben, of_cleo]) = three_members(app, "admin", "member").await;
         let refused = remove(app, &cleo, &ann, &of_ben).await;
-        refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
-        remove(app, &cleo, &ann, &of_cleo).await.has_status(200);
-        app.session(&cleo.cookie).get(&path(&ann, "")).await.has_failed(403, "FORBIDDEN");
+        refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+        remove(app, &cleo, &ann, &of_cleo).await.assert_status(200);
+        app.session(&cleo.cookie).get(&path(&ann, "")).await.assert_error(403, "FORBIDDEN");
     })
     .await;
 }
@@ -294,15 +304,15 @@ async fn anybody_may_leave_and_a_member_may_remove_nobody_else() {
 #[tokio::test]
 async fn what_is_no_role_or_no_seat_here_is_refused() {
     run(async |app| {
-        let ([ann, ben, _], [_, of_ben, _]) = people(app, "admin", "member").await;
+        let ([ann, ben, _], [_, of_ben, _]) = three_members(app, "admin", "member").await;
         for role in ["", "member,owner", "root", "Owner"] {
             let answer = change(app, &ann, &ann, &of_ben, role).await;
-            assert_eq!(answer.has_status(400).refused_fields(), ["role"], "{role:?}");
+            assert_eq!(answer.assert_status(400).invalid_fields(), ["role"], "{role:?}");
         }
-        let elsewhere = seat_of(app, &ben, &ben).await;
+        let elsewhere = membership_id(app, &ben, &ben).await;
         for seat in [elsewhere.as_str(), "user_0000000000000000", "acc_1", "%00"] {
-            change(app, &ann, &ann, seat, "admin").await.has_failed(404, "NOT_FOUND");
-            remove(app, &ann, &ann, seat).await.has_failed(404, "NOT_FOUND");
+            change(app, &ann, &ann, seat, "admin").await.assert_error(404, "NOT_FOUND");
+            remove(app, &ann, &ann, seat).await.assert_error(404, "NOT_FOUND");
         }
     })
     .await;

@@ -3,45 +3,50 @@
 mod account;
 mod api_keys;
 mod audit_logs;
+mod email_proofs;
+mod html_pages;
 mod invites;
 mod lists;
 mod mail;
 mod members;
 mod organizations;
-mod pages;
 mod passwords;
 mod personal_tokens;
 mod projects;
-mod proofs;
 mod security;
 mod sessions;
 mod sign_up;
-mod unproven;
+mod unproven_accounts;
 mod usage;
 mod verification;
 
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
-use crate::support::people::Person;
+use crate::support::accounts::TestAccount;
 
 /// A path below an organization.
-fn below(organization: &str, rest: &str) -> String {
+fn organization_path(organization: &str, rest: &str) -> String {
     format!("/api/user/organizations/{organization}{rest}")
 }
 
 /// A personal token with these scopes, pinned to an organization or to none.
-async fn token(app: &TestApp, person: &Person, scopes: Value, pinned_to: Option<&str>) -> String {
+async fn token(
+    app: &TestApp,
+    person: &TestAccount,
+    scopes: Value,
+    pinned_to: Option<&str>,
+) -> String {
     let mut request = json!({ "name": "ci", "scopes": scopes });
     if let Some(organization) = pinned_to {
         request["metadata"] = json!({ "organizationId": organization });
     }
-    app.make_token(&person.cookie, request).await.0
+    app.create_token(&person.cookie, request).await.0
 }
 
 /// Somebody else, in whose organization everybody with an account has a seat now, too.
-async fn host(app: &TestApp) -> Person {
-    let host = app.sign_up_person("host@example.com").await;
+async fn host_for_all(app: &TestApp) -> TestAccount {
+    let host = app.sign_up_account("host@example.com").await;
     app.execute(
         "insert into users (id, organization_id, handle, role, account_id, created_at)
          select gen_random_uuid(), h.home_organization_id, 'user_' || a.handle, 'owner', a.id,
@@ -54,19 +59,19 @@ async fn host(app: &TestApp) -> Person {
 }
 
 /// Takes a good role from everybody.
-async fn all_are_members(app: &TestApp) {
+async fn demote_all(app: &TestApp) {
     app.execute("update users set role = 'member'").await;
 }
 
 /// Passes a list or an object of an organization's that whoever may read it reads, and nobody
 /// else.
-async fn is_read_by_its_people_and_keys(app: &TestApp, rest: &str, scope: &str, role: &str) {
-    let ann = app.sign_up_person("ann@example.com").await;
-    let host = host(app).await;
+async fn assert_readable_by_members_and_keys(app: &TestApp, rest: &str, scope: &str, role: &str) {
+    let ann = app.sign_up_account("ann@example.com").await;
+    let host = host_for_all(app).await;
     let stranger = app.sign_up().await;
-    let own = app.make_key(&ann, json!({ "name": "own", "scopes": [scope] })).await;
+    let own = app.create_key(&ann, json!({ "name": "own", "scopes": [scope] })).await;
     let (own_token, _) = app.exchange(&own.api_key).await;
-    let path = below(&ann.org_id, rest);
+    let path = organization_path(&ann.org_id, rest);
     let may = [
         app.session(&ann.cookie),
         app.bearer(&ann.token),
@@ -76,43 +81,43 @@ async fn is_read_by_its_people_and_keys(app: &TestApp, rest: &str, scope: &str, 
         app.bearer(&own_token),
     ];
     for actor in &may {
-        actor.get(&path).await.has_status(200);
+        actor.get(&path).await.assert_status(200);
         // In whatever case it is named.
-        actor.get(&below(&ann.org_id.to_uppercase(), rest)).await.has_status(200);
+        actor.get(&organization_path(&ann.org_id.to_uppercase(), rest)).await.assert_status(200);
     }
     let elsewhere = app.key(&token(app, &ann, json!(["*"]), Some(&host.org_id)).await);
-    elsewhere.get(&below(&host.org_id, rest)).await.has_status(200);
-    let refused = elsewhere.get(&path).await.has_failed(403, "FORBIDDEN").text;
-    app.key(&stranger.api_key).get(&path).await.has_failed(403, "FORBIDDEN");
+    elsewhere.get(&organization_path(&host.org_id, rest)).await.assert_status(200);
+    let refused = elsewhere.get(&path).await.assert_error(403, "FORBIDDEN").text;
+    app.key(&stranger.api_key).get(&path).await.assert_error(403, "FORBIDDEN");
     // Whether there is such an organization is not told.
     for actor in &may {
         for organization in [&stranger.org_id, "org_never", "user_1", "%00", "a%20b"] {
-            let answer = actor.get(&below(organization, rest)).await;
-            assert_eq!(answer.has_failed(403, "FORBIDDEN").text, refused, "{organization}");
+            let answer = actor.get(&organization_path(organization, rest)).await;
+            assert_eq!(answer.assert_error(403, "FORBIDDEN").text, refused, "{organization}");
         }
     }
 
-    let other = app.make_key(&ann, json!({ "name": "other", "scopes": ["user:read"] })).await;
+    let other = app.create_key(&ann, json!({ "name": "other", "scopes": ["user:read"] })).await;
     for narrow in [other.api_key, token(app, &ann, json!(["user:read"]), None).await] {
         let answer = app.key(&narrow).get(&path).await;
-        let answer = answer.has_failed(403, "API_KEY_MISSING_SCOPES");
+        let answer = answer.assert_error(403, "API_KEY_MISSING_SCOPES");
         assert_eq!(answer.body["meta"]["missing_scopes"], json!([scope]));
     }
 
-    all_are_members(app).await;
+    demote_all(app).await;
     for actor in &may[..4] {
         let answer = actor.get(&path).await;
         if role == "member" {
-            answer.has_status(200);
+            answer.assert_status(200);
         } else {
-            let answer = answer.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+            let answer = answer.assert_error(403, "INSUFFICIENT_PERMISSIONS");
             assert_eq!(answer.body["meta"]["required_role"], role);
         }
     }
     // The organization's own keys need no role.
-    app.key(&own.api_key).get(&path).await.has_status(200);
+    app.key(&own.api_key).get(&path).await.assert_status(200);
     app.execute("update users set removed_at = now() where account_id is not null").await;
     for actor in &may[..4] {
-        assert_eq!(actor.get(&path).await.has_failed(403, "FORBIDDEN").text, refused);
+        assert_eq!(actor.get(&path).await.assert_error(403, "FORBIDDEN").text, refused);
     }
 }

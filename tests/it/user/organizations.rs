@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::support::people::Person;
+use crate::support::accounts::TestAccount;
 use crate::support::{TestApp, run};
 
 fn path(organization: &str) -> String {
     format!("/api/user/organizations/{organization}")
 }
 
-async fn delete(app: &TestApp, person: &Person, organization: &str, confirm: &str) -> u16 {
+async fn delete(app: &TestApp, person: &TestAccount, organization: &str, confirm: &str) -> u16 {
     let session = app.session(&person.cookie).with("content-type", "application/json");
     let request = json!({ "confirm": confirm }).to_string();
     session.send("DELETE", &path(organization), request).await.status.as_u16()
@@ -18,21 +18,21 @@ async fn delete(app: &TestApp, person: &Person, organization: &str, confirm: &st
 #[tokio::test]
 async fn a_person_makes_organizations_and_owns_them() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
         let create = async |request: Value| session.post("/api/user/organizations", request).await;
-        let made = create(json!({ "name": "Acme", "id": "acme" })).await.has_status(201);
+        let made = create(json!({ "name": "Acme", "id": "acme" })).await.assert_status(201);
         assert_eq!(made.body["status"], 201);
-        let shown = session.get(&path("ACME")).await.has_status(200);
+        let shown = session.get(&path("ACME")).await.assert_status(200);
         assert_eq!(shown.body["data"], made.body["data"]);
         assert_eq!(made.body["data"]["role"], "owner");
         assert_eq!(made.body["data"]["plan"], "trial");
-        create(json!({ "name": "Other", "id": "Acme" })).await.has_failed(409, "CONFLICT");
-        let list = session.get("/api/user/organizations?q=acm").await.has_status(200);
+        create(json!({ "name": "Other", "id": "Acme" })).await.assert_error(409, "CONFLICT");
+        let list = session.get("/api/user/organizations?q=acm").await.assert_status(200);
         assert_eq!(list.body["meta"]["total"], 1);
         let wrong =
-            create(json!({ "name": "", "id": "a b", "plan": "scale" })).await.has_status(400);
-        assert_eq!(wrong.refused_fields(), ["name", "id", "plan"]);
+            create(json!({ "name": "", "id": "a b", "plan": "scale" })).await.assert_status(400);
+        assert_eq!(wrong.invalid_fields(), ["name", "id", "plan"]);
     })
     .await;
 }
@@ -40,27 +40,27 @@ async fn a_person_makes_organizations_and_owns_them() {
 #[tokio::test]
 async fn settings_are_changed_by_whoever_runs_it() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
-        let ben = app.verified_person("ben@example.com").await;
-        app.join(&ann, &ben, "member").await;
+        let ann = app.verified_account("ann@example.com").await;
+        let ben = app.verified_account("ben@example.com").await;
+        app.invite_and_accept(&ann, &ben, "member").await;
         let change = json!({
             "name": "Acme",
             "allowedOrigins": ["https://App.example.com", "https://app.example.com:443",
                                "http://localhost:5173"],
         });
         let changed = app.session(&ann.cookie).put(&path(&ann.org_id), change.clone()).await;
-        let changed = changed.has_status(200);
+        let changed = changed.assert_status(200);
         assert_eq!(changed.body["data"]["name"], "Acme");
         let origins = json!(["https://app.example.com", "http://localhost:5173"]);
         assert_eq!(changed.body["data"]["allowedOrigins"], origins);
         let refused = app.session(&ben.cookie).put(&path(&ann.org_id), change).await;
-        let refused = refused.has_failed(403, "INSUFFICIENT_PERMISSIONS");
+        let refused = refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         assert_eq!(refused.body["meta"]["required_role"], "admin");
-        app.session(&ben.cookie).get(&path(&ann.org_id)).await.has_status(200);
+        app.session(&ben.cookie).get(&path(&ann.org_id)).await.assert_status(200);
         for origin in ["https://*.example.com", "null", "https://example.com/path", ""] {
             let change = json!({ "allowedOrigins": [origin] });
             let answer = app.session(&ann.cookie).put(&path(&ann.org_id), change).await;
-            assert_eq!(answer.has_status(400).refused_fields(), ["allowedOrigins"], "{origin}");
+            assert_eq!(answer.assert_status(400).invalid_fields(), ["allowedOrigins"], "{origin}");
         }
     })
     .await;
@@ -69,10 +69,10 @@ async fn settings_are_changed_by_whoever_runs_it() {
 #[tokio::test]
 async fn a_token_and_a_key_act_where_they_belong_within_their_scopes() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
         let other = session.post("/api/user/organizations", json!({ "name": "B" })).await;
-        let other = other.has_status(201).body["data"]["id"].as_str().unwrap().to_owned();
+        let other = other.assert_status(201).body["data"]["id"].as_str().unwrap().to_owned();
         let token = |pin: Option<&str>, scope: &str| {
             let mut token = json!({ "name": "ci", "scopes": [scope] });
             if let Some(pin) = pin {
@@ -81,24 +81,24 @@ async fn a_token_and_a_key_act_where_they_belong_within_their_scopes() {
             token
         };
         let read = "organization:read";
-        let (unpinned, _) = app.make_token(&ann.cookie, token(None, read)).await;
-        let (pinned, _) = app.make_token(&ann.cookie, token(Some(&other), read)).await;
-        app.key(&unpinned).get(&path(&ann.org_id)).await.has_status(200);
-        app.key(&unpinned).get(&path(&other)).await.has_status(200);
-        app.key(&pinned).get(&path(&other)).await.has_status(200);
-        app.key(&pinned).get(&path(&ann.org_id)).await.has_failed(403, "FORBIDDEN");
+        let (unpinned, _) = app.create_token(&ann.cookie, token(None, read)).await;
+        let (pinned, _) = app.create_token(&ann.cookie, token(Some(&other), read)).await;
+        app.key(&unpinned).get(&path(&ann.org_id)).await.assert_status(200);
+        app.key(&unpinned).get(&path(&other)).await.assert_status(200);
+        app.key(&pinned).get(&path(&other)).await.assert_status(200);
+        app.key(&pinned).get(&path(&ann.org_id)).await.assert_error(403, "FORBIDDEN");
         let refused = app.key(&unpinned).put(&path(&other), json!({ "name": "C" })).await;
-        let refused = refused.has_failed(403, "API_KEY_MISSING_SCOPES");
+        let refused = refused.assert_error(403, "API_KEY_MISSING_SCOPES");
         assert_eq!(refused.body["meta"]["missing_scopes"], json!(["organization:write"]));
 
         let acme = app.sign_up().await;
-        let shown = app.key(&acme.api_key).get(&path(&acme.org_id)).await.has_status(200);
+        let shown = app.key(&acme.api_key).get(&path(&acme.org_id)).await.assert_status(200);
         assert_eq!(shown.body["data"]["role"], Value::Null);
         app.key(&acme.api_key)
             .put(&path(&acme.org_id), json!({ "name": "A" }))
             .await
-            .has_status(200);
-        app.key(&acme.api_key).get(&path(&other)).await.has_failed(403, "FORBIDDEN");
+            .assert_status(200);
+        app.key(&acme.api_key).get(&path(&other)).await.assert_error(403, "FORBIDDEN");
         // Requests count where they were made.
         app.app.meter.flush().await.unwrap();
         let counted = "select count(*) from usage_daily u join organizations o
@@ -111,35 +111,39 @@ async fn a_token_and_a_key_act_where_they_belong_within_their_scopes() {
 #[tokio::test]
 async fn deleting_ends_keys_access_and_invitations_and_the_id_is_not_given_out_again() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
-        let ben = app.verified_person("ben@example.com").await;
-        app.join(&ann, &ben, "admin").await;
-        let cleo = app.verified_person("cleo@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
+        let ben = app.verified_account("ben@example.com").await;
+        app.invite_and_accept(&ann, &ben, "admin").await;
+        let cleo = app.verified_account("cleo@example.com").await;
         let invite = json!({ "email": cleo.email, "role": "member" });
         let invites = format!("{}/invites", path(&ann.org_id));
-        app.session(&ann.cookie).post(&invites, invite).await.has_status(201);
+        app.session(&ann.cookie).post(&invites, invite).await.assert_status(201);
         let link = app.mailed_token().await;
-        let made = app.session(&ann.cookie).post("/me/api-keys", json!({})).await.has_status(201);
+        let made =
+            app.session(&ann.cookie).post("/me/api-keys", json!({})).await.assert_status(201);
         let key = made.body["api_key"].as_str().unwrap().to_owned();
         let pinned = json!({ "name": "ci", "scopes": ["*"],
                              "metadata": { "organizationId": ann.org_id } });
-        let (pinned, _) = app.make_token(&ben.cookie, pinned).await;
+        let (pinned, _) = app.create_token(&ben.cookie, pinned).await;
 
         assert_eq!(delete(app, &ben, &ann.org_id, &ann.org_id).await, 403);
         assert_eq!(delete(app, &ann, &ann.org_id, "another").await, 400);
         assert_eq!(delete(app, &ann, &ann.org_id, &ann.org_id).await, 200);
-        app.key(&key).get("/me").await.has_status(401);
-        app.key(&pinned).get("/me").await.has_failed(403, "forbidden");
+        app.key(&key).get("/me").await.assert_status(401);
+        app.key(&pinned).get("/me").await.assert_error(403, "forbidden");
         for person in [&ann, &ben] {
-            app.session(&person.cookie).get(&path(&ann.org_id)).await.has_failed(403, "FORBIDDEN");
+            app.session(&person.cookie)
+                .get(&path(&ann.org_id))
+                .await
+                .assert_error(403, "FORBIDDEN");
         }
         let accept = format!("/api/user/invites/{link}/accept");
-        app.session(&cleo.cookie).post(&accept, json!({})).await.has_failed(404, "NOT_FOUND");
+        app.session(&cleo.cookie).post(&accept, json!({})).await.assert_error(404, "NOT_FOUND");
         let again = json!({ "name": "Again", "id": ann.org_id });
         let again = app.session(&ben.cookie).post("/api/user/organizations", again).await;
-        again.has_failed(409, "CONFLICT");
+        again.assert_error(409, "CONFLICT");
         // Their person goes on.
-        app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+        app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
     })
     .await;
 }
@@ -147,13 +151,14 @@ async fn deleting_ends_keys_access_and_invitations_and_the_id_is_not_given_out_a
 #[tokio::test]
 async fn a_token_or_a_key_deletes_no_organization() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let (pat, _) = app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        let (pat, _) =
+            app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         let acme = app.sign_up().await;
         for (actor, id) in [(app.key(&pat), &ann.org_id), (app.key(&acme.api_key), &acme.org_id)] {
             let actor = actor.with("content-type", "application/json");
             let request = json!({ "confirm": id }).to_string();
-            actor.send("DELETE", &path(id), request).await.has_failed(403, "FORBIDDEN");
+            actor.send("DELETE", &path(id), request).await.assert_error(403, "FORBIDDEN");
         }
     })
     .await;

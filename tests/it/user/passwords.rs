@@ -2,38 +2,38 @@
 
 use serde_json::{Value, json};
 
-use crate::support::actor::Answer;
+use crate::support::accounts::{PASSWORD, TestAccount};
 use crate::support::app::text;
-use crate::support::people::{PASSWORD, Person};
+use crate::support::client::TestResponse;
 use crate::support::{TestApp, run};
 
 const CHANGE: &str = "/api/auth/change-password";
 const NEW: &str = "another-long-passphrase";
 
-async fn ask(app: &TestApp, email: &str) -> Answer {
-    app.anon().post("/api/auth/request-password-reset", json!({ "email": email })).await
+async fn request_reset(app: &TestApp, email: &str) -> TestResponse {
+    app.anonymous().post("/api/auth/request-password-reset", json!({ "email": email })).await
 }
 
-async fn reset(app: &TestApp, token: &str, password: &str) -> Answer {
+async fn reset(app: &TestApp, token: &str, password: &str) -> TestResponse {
     let request = json!({ "token": token, "newPassword": password });
-    app.anon().post("/api/auth/reset-password", request).await
+    app.anonymous().post("/api/auth/reset-password", request).await
 }
 
 /// Somebody whose address is proven, with no mail waiting.
-async fn verified(app: &TestApp, email: &str) -> Person {
-    let person = app.sign_up_person(email).await;
+async fn verified_account(app: &TestApp, email: &str) -> TestAccount {
+    let person = app.sign_up_account(email).await;
     let token = app.mailed_token().await;
     let session = app.session(&person.cookie);
-    session.post("/api/auth/verify-email", json!({ "token": token })).await.has_status(200);
+    session.post("/api/auth/verify-email", json!({ "token": token })).await.assert_status(200);
     person
 }
 
 #[tokio::test]
 async fn the_answer_is_the_same_for_everyone() {
     run(async |app| {
-        verified(app, "ann@example.com").await;
-        let known = ask(app, "ANN@example.com").await.has_status(200);
-        let unknown = ask(app, "ben@example.com").await.has_status(200);
+        verified_account(app, "ann@example.com").await;
+        let known = request_reset(app, "ANN@example.com").await.assert_status(200);
+        let unknown = request_reset(app, "ben@example.com").await.assert_status(200);
         assert_eq!(known.text, unknown.text);
         let mails = app.mails().await;
         assert_eq!(mails.len(), 1);
@@ -46,19 +46,20 @@ async fn the_answer_is_the_same_for_everyone() {
 #[tokio::test]
 async fn a_reset_sets_the_password_and_ends_every_session() {
     run(async |app| {
-        let ann = verified(app, "ann@example.com").await;
-        let (key, _) = app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
-        ask(app, &ann.email).await;
+        let ann = verified_account(app, "ann@example.com").await;
+        let (key, _) =
+            app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+        request_reset(app, &ann.email).await;
         let token = app.mailed_token().await;
-        let answer = reset(app, &token, NEW).await.has_status(200);
+        let answer = reset(app, &token, NEW).await.assert_status(200);
         assert_eq!(answer.cookie(), None);
-        app.session(&ann.cookie).get("/api/user/me").await.has_status(401);
-        app.bearer(&ann.token).get("/auth/me").await.has_status(401);
-        app.sign_in(&ann.email, PASSWORD).await.has_failed(401, "INVALID_EMAIL_OR_PASSWORD");
-        app.sign_in(&ann.email, NEW).await.has_status(200);
+        app.session(&ann.cookie).get("/api/user/me").await.assert_status(401);
+        app.bearer(&ann.token).get("/auth/me").await.assert_status(401);
+        app.sign_in(&ann.email, PASSWORD).await.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
+        app.sign_in(&ann.email, NEW).await.assert_status(200);
         // A proven owner's tokens are not touched by it.
-        app.key(&key).get("/api/user/me").await.has_status(200);
-        reset(app, &token, NEW).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        app.key(&key).get("/api/user/me").await.assert_status(200);
+        reset(app, &token, NEW).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
     })
     .await;
 }
@@ -68,38 +69,40 @@ async fn a_reset_sets_the_password_and_ends_every_session() {
 async fn an_unproven_account_that_its_owner_takes_by_reset_is_worth_nothing_to_its_maker() {
     run(async |app| {
         let request = json!({ "email": "ann@example.com", "password": PASSWORD });
-        let made = app.anon().post("/auth/signup", request).await.has_status(201);
+        let made = app.anonymous().post("/auth/signup", request).await.assert_status(201);
         let (jwt, default_key) =
             (text(&made.body["data"]["token"]), text(&made.body["data"]["api_key"]));
-        let signed_in = app.sign_in("ann@example.com", PASSWORD).await.has_status(200);
+        let signed_in = app.sign_in("ann@example.com", PASSWORD).await.assert_status(200);
         let cookie = signed_in.cookie().unwrap();
         let token = json!({ "name": "ci", "scopes": ["*"] });
-        let (pat, _) = app.make_token(&cookie, token).await;
+        let (pat, _) = app.create_token(&cookie, token).await;
         let minted = app.mint(&default_key, json!({ "name": "other" })).await.api_key;
         let (access, refresh) = app.exchange(&default_key).await;
         let verify = app.mailed_token().await;
 
-        ask(app, "ann@example.com").await;
+        request_reset(app, "ann@example.com").await;
         let link = app.mailed_token().await;
         // A change that is pending.
         let session = app.session(&cookie);
-        session.post("/api/auth/send-verification-email", json!({})).await.has_status(200);
-        reset(app, &link, NEW).await.has_status(200);
+        session.post("/api/auth/send-verification-email", json!({})).await.assert_status(200);
+        reset(app, &link, NEW).await.assert_status(200);
 
-        app.sign_in("ann@example.com", PASSWORD).await.has_status(401);
+        app.sign_in("ann@example.com", PASSWORD).await.assert_status(401);
         for actor in [app.bearer(&jwt), app.session(&cookie), app.key(&pat)] {
-            actor.get("/api/user/me").await.has_status(401);
+            actor.get("/api/user/me").await.assert_status(401);
         }
         for actor in [app.key(&default_key), app.key(&minted), app.bearer(&access)] {
-            actor.get("/me").await.has_status(401);
+            actor.get("/me").await.assert_status(401);
         }
-        let refresh = app.anon().post("/auth/refresh", json!({ "refresh_token": refresh })).await;
-        refresh.has_status(401);
-        let verify = app.anon().post("/api/auth/verify-email", json!({ "token": verify })).await;
-        verify.has_status(401);
+        let refresh =
+            app.anonymous().post("/auth/refresh", json!({ "refresh_token": refresh })).await;
+        refresh.assert_status(401);
+        let verify =
+            app.anonymous().post("/api/auth/verify-email", json!({ "token": verify })).await;
+        verify.assert_status(401);
         assert!(app.mails().await.is_empty());
 
-        let owner = app.sign_in("ann@example.com", NEW).await.has_status(200);
+        let owner = app.sign_in("ann@example.com", NEW).await.assert_status(200);
         assert_eq!(owner.body["data"]["user"]["isVerified"], true);
     })
     .await;
@@ -109,38 +112,38 @@ async fn an_unproven_account_that_its_owner_takes_by_reset_is_worth_nothing_to_i
 #[tokio::test]
 async fn a_reset_touches_no_organization_that_is_not_its_person_s_any_more() {
     run(async |app| {
-        let alice = app.verified_person("alice@example.com").await;
-        let bob = app.verified_person("bob@example.com").await;
-        app.join(&alice, &bob, "owner").await;
+        let alice = app.verified_account("alice@example.com").await;
+        let bob = app.verified_account("bob@example.com").await;
+        app.invite_and_accept(&alice, &bob, "owner").await;
         let path = format!("/api/user/organizations/{}", alice.org_id);
         let bobs = app.session(&bob.cookie);
         let all = json!({ "name": "of bob", "scopes": ["*"] });
-        let key = bobs.post(&format!("{path}/api-keys"), all).await.has_status(201);
+        let key = bobs.post(&format!("{path}/api-keys"), all).await.assert_status(201);
         let key = text(&key.body["data"]["key"]);
         let seat = app.session(&alice.cookie).get(&format!("{path}/my-membership")).await;
-        let seat = text(&seat.has_status(200).body["data"]["id"]);
-        bobs.delete(&format!("{path}/members/{seat}")).await.has_status(200);
+        let seat = text(&seat.assert_status(200).body["data"]["id"]);
+        bobs.delete(&format!("{path}/members/{seat}")).await.assert_status(200);
 
         let clicked = "update accounts set proven_at = null where email = 'alice@example.com'";
         app.execute(clicked).await;
-        ask(app, &alice.email).await;
+        request_reset(app, &alice.email).await;
         let link = app.mailed_token().await;
-        reset(app, &link, NEW).await.has_status(200);
-        app.sign_in(&alice.email, NEW).await.has_status(200);
-        app.key(&key).get("/v1/organization/me").await.has_status(200);
-        let members = bobs.get(&format!("{path}/members")).await.has_status(200);
+        reset(app, &link, NEW).await.assert_status(200);
+        app.sign_in(&alice.email, NEW).await.assert_status(200);
+        app.key(&key).get("/v1/organization/me").await.assert_status(200);
+        let members = bobs.get(&format!("{path}/members")).await.assert_status(200);
         assert_eq!(members.body["meta"]["total"], 1);
     })
     .await;
 }
 
 /// The owner takes an account by reset while its maker's `steps` are under way: no key is left.
-async fn take_meanwhile(steps: [&'static str; 2]) {
+async fn reset_during(steps: [&'static str; 2]) {
     run(async |app| {
         let request = json!({ "email": "ann@example.com", "password": PASSWORD });
-        app.anon().post("/auth/signup", request).await.has_status(201);
+        app.anonymous().post("/auth/signup", request).await.assert_status(201);
         app.mails().await;
-        ask(app, "ann@example.com").await;
+        request_reset(app, "ann@example.com").await;
         let link = app.mailed_token().await;
 
         let mut maker = app.sql().await;
@@ -149,7 +152,7 @@ async fn take_meanwhile(steps: [&'static str; 2]) {
             sqlx::query(step).execute(&mut maker).await.unwrap();
         }
         let resetting = {
-            let (owner, request) = (app.anon(), json!({ "token": link, "newPassword": NEW }));
+            let (owner, request) = (app.anonymous(), json!({ "token": link, "newPassword": NEW }));
             tokio::spawn(async move { owner.post("/api/auth/reset-password", request).await })
         };
         let waits = "select count(*) from pg_stat_activity
@@ -158,7 +161,7 @@ async fn take_meanwhile(steps: [&'static str; 2]) {
             tokio::task::yield_now().await;
         }
         sqlx::query("commit").execute(&mut maker).await.unwrap();
-        resetting.await.unwrap().has_status(200);
+        resetting.await.unwrap().assert_status(200);
         let live = "select count(*) from api_keys where revoked_at is null";
         assert_eq!(app.count(live).await, 0);
     })
@@ -174,25 +177,25 @@ const ANOTHER: &str = "
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_key_that_is_being_minted_dies_with_the_others() {
-    take_meanwhile(["select id from api_keys for no key update", ANOTHER]).await;
+    reset_during(["select id from api_keys for no key update", ANOTHER]).await;
 }
 
 /// By itself, so that nothing but the key is locked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_key_that_is_being_rotated_dies_with_its_successor() {
     let ends = "update api_keys set expires_at = now(), superseded_at = now(), name_held = false";
-    take_meanwhile([ends, ANOTHER]).await;
+    reset_during([ends, ANOTHER]).await;
 }
 
 #[tokio::test]
 async fn changing_the_password_kills_the_link_to_reset_it() {
     run(async |app| {
-        let ann = verified(app, "ann@example.com").await;
-        ask(app, &ann.email).await;
+        let ann = verified_account(app, "ann@example.com").await;
+        request_reset(app, &ann.email).await;
         let link = app.mailed_token().await;
         let request = json!({ "currentPassword": PASSWORD, "newPassword": NEW });
-        change(app, &ann.cookie, request).await.has_status(200);
-        reset(app, &link, PASSWORD).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        change(app, &ann.cookie, request).await.assert_status(200);
+        reset(app, &link, PASSWORD).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
     })
     .await;
 }
@@ -201,16 +204,16 @@ async fn changing_the_password_kills_the_link_to_reset_it() {
 #[tokio::test]
 async fn changing_the_password_of_an_unproven_account_kills_no_mailed_link() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let verify = app.mailed_token().await;
-        ask(app, &ann.email).await;
+        request_reset(app, &ann.email).await;
         let link = app.mailed_token().await;
         let request = json!({ "currentPassword": PASSWORD, "newPassword": NEW });
-        change(app, &ann.cookie, request).await.has_status(200);
+        change(app, &ann.cookie, request).await.assert_status(200);
         let request = json!({ "token": verify, "password": NEW });
-        let verified = app.anon().post("/api/auth/verify-email", request).await;
-        verified.has_status(200);
-        reset(app, &link, PASSWORD).await.has_status(200);
+        let verified = app.anonymous().post("/api/auth/verify-email", request).await;
+        verified.assert_status(200);
+        reset(app, &link, PASSWORD).await.assert_status(200);
     })
     .await;
 }
@@ -220,10 +223,10 @@ async fn changing_the_password_of_an_unproven_account_kills_no_mailed_link() {
 async fn a_kept_answer_holds_no_plain_hash_of_what_was_asked() {
     run(async |app| {
         use sha2::Digest;
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({ "currentPassword": PASSWORD, "newPassword": NEW });
         let session = app.session(&ann.cookie).with("idempotency-key", "change");
-        session.post("/api/auth/change-password", request.clone()).await.has_status(200);
+        session.post("/api/auth/change-password", request.clone()).await.assert_status(200);
         let kept: Vec<u8> = sqlx::query_scalar("select fingerprint from idempotency_keys")
             .fetch_one(&mut app.sql().await)
             .await
@@ -241,17 +244,17 @@ async fn a_kept_answer_holds_no_plain_hash_of_what_was_asked() {
 #[tokio::test]
 async fn a_link_works_for_an_hour_until_a_newer_one_and_once_at_a_time() {
     run(async |app| {
-        let ann = verified(app, "ann@example.com").await;
-        ask(app, &ann.email).await;
+        let ann = verified_account(app, "ann@example.com").await;
+        request_reset(app, &ann.email).await;
         let first = app.mailed_token().await;
-        ask(app, &ann.email).await;
+        request_reset(app, &ann.email).await;
         let second = app.mailed_token().await;
-        reset(app, &first, NEW).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        reset(app, &first, NEW).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         let hour =
             "select count(*) from email_tokens where expires_at = created_at + interval '1 hour'";
         assert_eq!(app.count(hour).await, 1);
         app.execute("update email_tokens set expires_at = now()").await;
-        reset(app, &second, NEW).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        reset(app, &second, NEW).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
     })
     .await;
 }
@@ -259,14 +262,14 @@ async fn a_link_works_for_an_hour_until_a_newer_one_and_once_at_a_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_20_resets_with_one_link_at_once_one_is_done() {
     run(async |app| {
-        let ann = verified(app, "ann@example.com").await;
-        ask(app, &ann.email).await;
+        let ann = verified_account(app, "ann@example.com").await;
+        request_reset(app, &ann.email).await;
         let token = app.mailed_token().await;
         let mut attempts = tokio::task::JoinSet::new();
         for number in 0..20 {
             let request =
                 json!({ "token": token, "newPassword": format!("passphrase no {number}") });
-            let stranger = app.anon();
+            let stranger = app.anonymous();
             attempts.spawn(async move {
                 let answer = stranger.post("/api/auth/reset-password", request).await;
                 (number, answer.status.as_u16())
@@ -276,7 +279,7 @@ async fn of_20_resets_with_one_link_at_once_one_is_done() {
         let done: Vec<_> = outcomes.iter().filter(|(_, status)| *status == 200).collect();
         assert_eq!(done.len(), 1, "{outcomes:?}");
         let password = format!("passphrase no {}", done[0].0);
-        app.sign_in(&ann.email, &password).await.has_status(200);
+        app.sign_in(&ann.email, &password).await.assert_status(200);
     })
     .await;
 }
@@ -284,41 +287,42 @@ async fn of_20_resets_with_one_link_at_once_one_is_done() {
 #[tokio::test]
 async fn a_new_password_that_can_be_guessed_is_refused_and_the_link_stays_good() {
     run(async |app| {
-        let ann = verified(app, "ann.example@example.com").await;
-        ask(app, &ann.email).await;
+        let ann = verified_account(app, "ann.example@example.com").await;
+        request_reset(app, &ann.email).await;
         let token = app.mailed_token().await;
         for password in ["short", "password1", "Ann.Example@example.com"] {
-            let answer = reset(app, &token, password).await.has_failed(400, "VALIDATION_ERROR");
-            assert_eq!(answer.refused_fields(), ["newPassword"], "{password}");
+            let answer = reset(app, &token, password).await.assert_error(400, "VALIDATION_ERROR");
+            assert_eq!(answer.invalid_fields(), ["newPassword"], "{password}");
         }
-        reset(app, &token, NEW).await.has_status(200);
+        reset(app, &token, NEW).await.assert_status(200);
     })
     .await;
 }
 
-async fn change(app: &TestApp, cookie: &str, request: Value) -> Answer {
+async fn change(app: &TestApp, cookie: &str, request: Value) -> TestResponse {
     app.session(cookie).post("/api/auth/change-password", request).await
 }
 
 #[tokio::test]
 async fn changing_the_password_ends_every_session_and_starts_another() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let other = app.sign_in(&ann.email, PASSWORD).await.cookie().unwrap();
-        let (key, _) = app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+        let (key, _) =
+            app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         let request = json!({ "currentPassword": PASSWORD, "newPassword": NEW });
-        let changed = change(app, &ann.cookie, request).await.has_status(200);
+        let changed = change(app, &ann.cookie, request).await.assert_status(200);
         for cookie in [&ann.cookie, &other] {
-            app.session(cookie).get("/api/user/me").await.has_status(401);
+            app.session(cookie).get("/api/user/me").await.assert_status(401);
         }
-        app.bearer(&ann.token).get("/auth/me").await.has_status(401);
-        app.session(&changed.cookie().unwrap()).get("/api/user/me").await.has_status(200);
+        app.bearer(&ann.token).get("/auth/me").await.assert_status(401);
+        app.session(&changed.cookie().unwrap()).get("/api/user/me").await.assert_status(200);
         let token = text(&changed.body["data"]["token"]);
-        app.bearer(&token).get("/auth/me").await.has_status(200);
+        app.bearer(&token).get("/auth/me").await.assert_status(200);
         // The session policy does not touch tokens.
-        app.key(&key).get("/api/user/me").await.has_status(200);
-        app.sign_in(&ann.email, PASSWORD).await.has_status(401);
-        app.sign_in(&ann.email, NEW).await.has_status(200);
+        app.key(&key).get("/api/user/me").await.assert_status(200);
+        app.sign_in(&ann.email, PASSWORD).await.assert_status(401);
+        app.sign_in(&ann.email, NEW).await.assert_status(200);
     })
     .await;
 }
@@ -326,14 +330,14 @@ async fn changing_the_password_ends_every_session_and_starts_another() {
 #[tokio::test]
 async fn other_sessions_go_on_where_that_is_asked_for() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let other = app.sign_in(&ann.email, PASSWORD).await.cookie().unwrap();
         let request = json!({
             "currentPassword": PASSWORD, "newPassword": NEW, "revokeOtherSessions": false,
         });
-        change(app, &ann.cookie, request).await.has_status(200);
-        app.session(&other).get("/api/user/me").await.has_status(200);
-        app.session(&ann.cookie).get("/api/user/me").await.has_status(401);
+        change(app, &ann.cookie, request).await.assert_status(200);
+        app.session(&other).get("/api/user/me").await.assert_status(200);
+        app.session(&ann.cookie).get("/api/user/me").await.assert_status(401);
     })
     .await;
 }
@@ -341,19 +345,20 @@ async fn other_sessions_go_on_where_that_is_asked_for() {
 #[tokio::test]
 async fn a_cookie_that_was_not_to_be_remembered_is_followed_by_one_that_is_not() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let mut password = PASSWORD.to_owned();
         for (number, is_remembered) in [false, true].into_iter().enumerate() {
             let request =
                 json!({ "email": ann.email, "password": password, "rememberMe": is_remembered });
-            let answer = app.anon().post("/api/auth/sign-in/email", request).await.has_status(200);
+            let answer =
+                app.anonymous().post("/api/auth/sign-in/email", request).await.assert_status(200);
             let mut answers = vec![answer];
             // The session after it keeps that, and the one after that.
             for change_no in 0..2 {
                 let new = format!("passphrase no {number}{change_no}");
                 let request = json!({ "currentPassword": password, "newPassword": new });
                 let cookie = answers[change_no].cookie().unwrap();
-                answers.push(change(app, &cookie, request).await.has_status(200));
+                answers.push(change(app, &cookie, request).await.assert_status(200));
                 password = new;
             }
             for answer in answers {
@@ -368,18 +373,18 @@ async fn a_cookie_that_was_not_to_be_remembered_is_followed_by_one_that_is_not()
 #[tokio::test]
 async fn the_current_password_has_to_be_shown_and_the_new_one_to_be_good() {
     run(async |app| {
-        let ann = app.sign_up_person("ann.example@example.com").await;
+        let ann = app.sign_up_account("ann.example@example.com").await;
         let wrong = json!({ "currentPassword": NEW, "newPassword": NEW });
         let wrong = change(app, &ann.cookie, wrong).await;
-        wrong.has_failed(401, "INVALID_EMAIL_OR_PASSWORD");
+        wrong.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
         for password in ["short", "ann.example@example.com"] {
             let request = json!({ "currentPassword": PASSWORD, "newPassword": password });
-            let answer = change(app, &ann.cookie, request).await.has_status(400);
-            assert_eq!(answer.refused_fields(), ["newPassword"]);
+            let answer = change(app, &ann.cookie, request).await.assert_status(400);
+            assert_eq!(answer.invalid_fields(), ["newPassword"]);
         }
-        let answer = change(app, &ann.cookie, json!({})).await.has_status(400);
-        assert_eq!(answer.refused_fields(), ["currentPassword", "newPassword"]);
-        app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+        let answer = change(app, &ann.cookie, json!({})).await.assert_status(400);
+        assert_eq!(answer.invalid_fields(), ["currentPassword", "newPassword"]);
+        app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
     })
     .await;
 }
@@ -387,7 +392,7 @@ async fn the_current_password_has_to_be_shown_and_the_new_one_to_be_good() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_changes_at_once_with_one_password_one_is_done() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let mut attempts = tokio::task::JoinSet::new();
         for number in 0..10 {
             let session = app.session(&ann.cookie);
@@ -414,25 +419,25 @@ async fn a_password_made_of_the_own_address_is_refused_wherever_one_is_chosen() 
         for password in made_of {
             let person = json!({ "email": email, "password": password, "name": "Somebody" });
             for path in ["/auth/signup", "/api/auth/sign-up/email"] {
-                let answer = app.anon().post(path, person.clone()).await;
-                let answer = answer.has_failed(400, "validation_error");
-                assert_eq!(answer.refused_fields(), ["password"], "{password}");
+                let answer = app.anonymous().post(path, person.clone()).await;
+                let answer = answer.assert_error(400, "validation_error");
+                assert_eq!(answer.invalid_fields(), ["password"], "{password}");
             }
         }
-        let somebody = verified(app, email).await;
+        let somebody = verified_account(app, email).await;
         for password in made_of {
             let change = json!({ "currentPassword": PASSWORD, "newPassword": password });
             let answer = app.session(&somebody.cookie).post(CHANGE, change).await;
-            let answer = answer.has_failed(400, "validation_error");
-            assert_eq!(answer.refused_fields(), ["newPassword"], "{password}");
+            let answer = answer.assert_error(400, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["newPassword"], "{password}");
         }
-        ask(app, email).await;
+        request_reset(app, email).await;
         let token = app.mailed_token().await;
         for password in made_of {
-            let answer = reset(app, &token, password).await.has_failed(400, "validation_error");
-            assert_eq!(answer.refused_fields(), ["newPassword"], "{password}");
+            let answer = reset(app, &token, password).await.assert_error(400, "validation_error");
+            assert_eq!(answer.invalid_fields(), ["newPassword"], "{password}");
         }
-        reset(app, &token, "example of a horse").await.has_status(200);
+        reset(app, &token, "example of a horse").await.assert_status(200);
     })
     .await;
 }

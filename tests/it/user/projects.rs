@@ -3,10 +3,10 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::support::actor::Actor;
-use crate::support::app::{START, text};
-use crate::support::people::Person;
-use crate::support::requests::ids;
+use crate::support::accounts::TestAccount;
+use crate::support::app::{START_TIME, text};
+use crate::support::client::TestClient;
+use crate::support::requests::data_ids;
 use crate::support::{TestApp, run};
 
 fn projects_of(organization: &str) -> String {
@@ -14,23 +14,28 @@ fn projects_of(organization: &str) -> String {
 }
 
 /// Somebody with an account, their session, and the path of their organization's projects.
-async fn ann(app: &TestApp) -> (Person, Actor, String) {
-    let ann = app.sign_up_person("ann@example.com").await;
+async fn ann_with_projects(app: &TestApp) -> (TestAccount, TestClient, String) {
+    let ann = app.sign_up_account("ann@example.com").await;
     let (session, path) = (app.session(&ann.cookie), projects_of(&ann.org_id));
     (ann, session, path)
 }
 
 /// A personal token of the person's with these scopes, pinned where `pin` says.
-async fn token(app: &TestApp, person: &Person, scopes: Value, pin: Option<&str>) -> Actor {
+async fn token(
+    app: &TestApp,
+    person: &TestAccount,
+    scopes: Value,
+    pin: Option<&str>,
+) -> TestClient {
     let mut request = json!({ "name": "ci", "scopes": scopes });
     if let Some(pin) = pin {
         request["metadata"] = json!({ "organizationId": pin });
     }
-    app.key(&app.make_token(&person.cookie, request).await.0)
+    app.key(&app.create_token(&person.cookie, request).await.0)
 }
 
 /// Gives Ann a seat in Ben's organization, as an invitation will.
-async fn seat_ann_with_ben(app: &TestApp) {
+async fn add_ann_to_bens_organization(app: &TestApp) {
     app.execute(
         "insert into users (id, organization_id, handle, role, account_id, created_at)
          select gen_random_uuid(), b.home_organization_id, 'user_of_ann', 'member', a.id, now()
@@ -43,11 +48,11 @@ async fn seat_ann_with_ben(app: &TestApp) {
 #[tokio::test]
 async fn a_project_is_shown_when_it_is_made_and_later() {
     run(async |app| {
-        let (_, session, path) = ann(app).await;
+        let (_, session, path) = ann_with_projects(app).await;
         let request = json!({
             "name": "My Project", "slug": "mine", "description": "Two\n\tlines ☂",
         });
-        let made = session.post(&path, request).await.has_status(201);
+        let made = session.post(&path, request).await.assert_status(201);
         assert_eq!(made.body["status"], 201);
         assert_eq!(made.body["message"], "Project created");
         let data = &made.body["data"];
@@ -55,16 +60,16 @@ async fn a_project_is_shown_when_it_is_made_and_later() {
         assert!(id.starts_with("prj_") && by.starts_with("user_"));
         let expected = json!({
             "id": id, "name": "My Project", "slug": "mine", "description": "Two\n\tlines ☂",
-            "createdBy": by, "createdAt": START, "updatedAt": START,
+            "createdBy": by, "createdAt": START_TIME, "updatedAt": START_TIME,
         });
         assert_eq!(*data, expected);
-        let shown = session.get(&format!("{path}/{id}")).await.has_status(200);
+        let shown = session.get(&format!("{path}/{id}")).await.assert_status(200);
         assert_eq!(shown.body["data"], expected);
-        let listed = session.get(&path).await.has_status(200);
+        let listed = session.get(&path).await.assert_status(200);
         assert_eq!(listed.body["data"], json!([expected]));
         // An organization's id is the same in whatever case.
         let other_case = path.replace("org_", "ORG_");
-        session.get(&format!("{other_case}/{id}")).await.has_status(200);
+        session.get(&format!("{other_case}/{id}")).await.assert_status(200);
         let told = "select count(*) from audit_events e join users u on u.handle = e.actor
                     where e.event_type = 'project.created' and e.target like 'prj\\_%'
                       and e.detail ->> 'slug' = 'mine'";
@@ -76,32 +81,32 @@ async fn a_project_is_shown_when_it_is_made_and_later() {
 #[tokio::test]
 async fn people_and_their_tokens_work_on_the_projects_of_every_organization_they_are_in() {
     run(async |app| {
-        let (ann, session, path) = ann(app).await;
-        let ben = app.sign_up_person("ben@example.com").await;
-        seat_ann_with_ben(app).await;
+        let (ann, session, path) = ann_with_projects(app).await;
+        let ben = app.sign_up_account("ben@example.com").await;
+        add_ann_to_bens_organization(app).await;
         let of_ben = projects_of(&ben.org_id);
         let pinned = token(app, &ann, json!(["projects:*"]), Some(&ann.org_id)).await;
         let unpinned = token(app, &ann, json!(["projects:*"]), None).await;
         let bearer = app.bearer(&ann.token);
         for (number, actor) in [&session, &bearer, &pinned, &unpinned].into_iter().enumerate() {
             let request = json!({ "name": format!("project {number}") });
-            let made = actor.post(&path, request.clone()).await.has_status(201);
+            let made = actor.post(&path, request.clone()).await.assert_status(201);
             let path = format!("{path}/{}", text(&made.body["data"]["id"]));
-            actor.get(&path).await.has_status(200);
-            actor.put(&path, json!({ "name": "renamed" })).await.has_status(200);
-            actor.delete(&path).await.has_status(200);
+            actor.get(&path).await.assert_status(200);
+            actor.put(&path, json!({ "name": "renamed" })).await.assert_status(200);
+            actor.delete(&path).await.assert_status(200);
         }
         for actor in [&session, &bearer, &unpinned] {
-            actor.get(&of_ben).await.has_status(200);
+            actor.get(&of_ben).await.assert_status(200);
         }
         // There she is the other seat.
-        let made = unpinned.post(&of_ben, json!({ "name": "theirs" })).await.has_status(201);
+        let made = unpinned.post(&of_ben, json!({ "name": "theirs" })).await.assert_status(201);
         assert_eq!(made.body["data"]["createdBy"], "user_of_ann");
         // A token that is pinned works nowhere else.
-        let elsewhere = pinned.get(&of_ben).await.has_failed(403, "FORBIDDEN");
-        let never = pinned.get(&projects_of("org_never")).await.has_failed(403, "FORBIDDEN");
+        let elsewhere = pinned.get(&of_ben).await.assert_error(403, "FORBIDDEN");
+        let never = pinned.get(&projects_of("org_never")).await.assert_error(403, "FORBIDDEN");
         assert_eq!(elsewhere.text, never.text);
-        pinned.post(&of_ben, json!({ "name": "x" })).await.has_failed(403, "FORBIDDEN");
+        pinned.post(&of_ben, json!({ "name": "x" })).await.assert_error(403, "FORBIDDEN");
     })
     .await;
 }
@@ -109,28 +114,28 @@ async fn people_and_their_tokens_work_on_the_projects_of_every_organization_they
 #[tokio::test]
 async fn an_organization_s_own_key_works_on_its_projects_within_its_scopes() {
     run(async |app| {
-        let (acme, ben) = (app.sign_up().await, app.sign_up_person("ben@example.com").await);
+        let (acme, ben) = (app.sign_up().await, app.sign_up_account("ben@example.com").await);
         let path = projects_of(&acme.org_id);
         let (key, (access, _)) = (app.key(&acme.api_key), app.exchange(&acme.api_key).await);
-        let made = key.post(&path, json!({ "name": "one" })).await.has_status(201);
+        let made = key.post(&path, json!({ "name": "one" })).await.assert_status(201);
         assert_eq!(made.body["data"]["createdBy"], acme.user_id);
-        app.bearer(&access).post(&path, json!({ "name": "two" })).await.has_status(201);
+        app.bearer(&access).post(&path, json!({ "name": "two" })).await.assert_status(201);
         let by_key = "select count(*) from audit_events
                       where event_type = 'project.created' and actor like 'key\\_%'";
         assert_eq!(app.count(by_key).await, 2);
         let reader = app.mint(&acme.api_key, json!({ "scopes": ["projects:read"] })).await;
         let reader = app.key(&reader.api_key);
         let made = format!("{path}/{}", text(&made.body["data"]["id"]));
-        reader.get(&path).await.has_status(200);
-        reader.get(&made).await.has_status(200);
+        reader.get(&path).await.assert_status(200);
+        reader.get(&made).await.assert_status(200);
         for answer in [
             reader.post(&path, json!({ "name": "x" })).await,
             reader.put(&made, json!({ "name": "x" })).await,
             reader.delete(&made).await,
         ] {
-            answer.has_failed(403, "API_KEY_MISSING_SCOPES");
+            answer.assert_error(403, "API_KEY_MISSING_SCOPES");
         }
-        key.get(&projects_of(&ben.org_id)).await.has_failed(403, "FORBIDDEN");
+        key.get(&projects_of(&ben.org_id)).await.assert_error(403, "FORBIDDEN");
     })
     .await;
 }
@@ -138,8 +143,8 @@ async fn an_organization_s_own_key_works_on_its_projects_within_its_scopes() {
 #[tokio::test]
 async fn a_credential_without_the_scope_is_told_which_it_lacks() {
     run(async |app| {
-        let (ann, session, path) = ann(app).await;
-        let made = app.make_project(&ann, "one").await;
+        let (ann, session, path) = ann_with_projects(app).await;
+        let made = app.create_project(&ann, "one").await;
         let made = format!("{path}/{made}");
         let writer = token(app, &ann, json!(["projects:write"]), None).await;
         let reader = token(app, &ann, json!(["projects:read"]), None).await;
@@ -150,13 +155,13 @@ async fn a_credential_without_the_scope_is_told_which_it_lacks() {
             (reader.put(&made, json!({ "name": "x" })).await, "projects:write"),
             (reader.delete(&made).await, "projects:write"),
         ] {
-            let answer = answer.has_failed(403, "API_KEY_MISSING_SCOPES");
+            let answer = answer.assert_error(403, "API_KEY_MISSING_SCOPES");
             assert_eq!(answer.body["meta"]["missing_scopes"], json!([scope]));
         }
         // Members work on projects, whatever else they may not do.
         app.execute("update users set role = 'member'").await;
-        session.put(&made, json!({ "name": "x" })).await.has_status(200);
-        writer.delete(&made).await.has_status(200);
+        session.put(&made, json!({ "name": "x" })).await.assert_status(200);
+        writer.delete(&made).await.assert_status(200);
     })
     .await;
 }
@@ -164,13 +169,13 @@ async fn a_credential_without_the_scope_is_told_which_it_lacks() {
 #[tokio::test]
 async fn an_organization_that_is_not_one_s_own_is_the_same_403_whether_or_not_it_exists() {
     run(async |app| {
-        let (_, session, _) = ann(app).await;
-        let ben = app.sign_up_person("ben@example.com").await;
-        let project = app.make_project(&ben, "theirs").await;
+        let (_, session, _) = ann_with_projects(app).await;
+        let ben = app.sign_up_account("ben@example.com").await;
+        let project = app.create_project(&ben, "theirs").await;
         let acme = app.sign_up().await;
         for actor in [session, app.key(&acme.api_key)] {
             let foreign = actor.get(&projects_of(&ben.org_id)).await;
-            let foreign = foreign.has_failed(403, "FORBIDDEN");
+            let foreign = foreign.assert_error(403, "FORBIDDEN");
             for organization in ["org_never", "a%00b", "%2e%2e", "me", &project] {
                 let path = projects_of(organization);
                 for answer in [
@@ -180,7 +185,7 @@ async fn an_organization_that_is_not_one_s_own_is_the_same_403_whether_or_not_it
                     actor.put(&format!("{path}/{project}"), json!({ "name": "x" })).await,
                     actor.delete(&format!("{path}/{project}")).await,
                 ] {
-                    let answer = answer.has_failed(403, "FORBIDDEN");
+                    let answer = answer.assert_error(403, "FORBIDDEN");
                     assert_eq!(answer.text, foreign.text, "{organization}");
                 }
             }
@@ -194,19 +199,19 @@ async fn an_organization_that_is_not_one_s_own_is_the_same_403_whether_or_not_it
 #[tokio::test]
 async fn another_organization_s_project_is_not_there() {
     run(async |app| {
-        let (ann, session, path) = ann(app).await;
-        let ben = app.sign_up_person("ben@example.com").await;
-        let of_ben = app.make_project(&ben, "theirs").await;
+        let (ann, session, path) = ann_with_projects(app).await;
+        let ben = app.sign_up_account("ben@example.com").await;
+        let of_ben = app.create_project(&ben, "theirs").await;
         let (_, token_id) =
-            app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+            app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         for id in [of_ben.as_str(), &token_id, "prj_0000000000000000000000", "prj_1", "x", "%00"] {
             let path = format!("{path}/{id}");
-            session.get(&path).await.has_failed(404, "NOT_FOUND");
-            session.put(&path, json!({ "name": "mine" })).await.has_failed(404, "NOT_FOUND");
-            session.delete(&path).await.has_failed(404, "NOT_FOUND");
+            session.get(&path).await.assert_error(404, "NOT_FOUND");
+            session.put(&path, json!({ "name": "mine" })).await.assert_error(404, "NOT_FOUND");
+            session.delete(&path).await.assert_error(404, "NOT_FOUND");
         }
         let theirs = app.session(&ben.cookie).get(&projects_of(&ben.org_id)).await;
-        assert_eq!(ids(&theirs.body), [of_ben]);
+        assert_eq!(data_ids(&theirs.body), [of_ben]);
         assert_eq!(theirs.body["data"][0]["name"], "theirs");
     })
     .await;
@@ -215,10 +220,10 @@ async fn another_organization_s_project_is_not_there() {
 #[tokio::test]
 async fn a_slug_is_suggested_by_the_name_and_unique_in_its_organization() {
     run(async |app| {
-        let (ann, session, path) = ann(app).await;
+        let (ann, session, path) = ann_with_projects(app).await;
         let create = async |request: Value| session.post(&path, request).await;
         let slug = async |name: &str| {
-            let made = create(json!({ "name": name })).await.has_status(201);
+            let made = create(json!({ "name": name })).await.assert_status(201);
             text(&made.body["data"]["slug"])
         };
         assert_eq!(slug("My Project!").await, "my-project");
@@ -228,22 +233,22 @@ async fn a_slug_is_suggested_by_the_name_and_unique_in_its_organization() {
         assert!(nameless.starts_with("project-") && nameless.len() == 16, "{nameless}");
 
         let taken = json!({ "name": "x", "slug": "my-project" });
-        create(taken.clone()).await.has_failed(409, "CONFLICT");
-        let id = app.make_project(&ann, "x").await;
+        create(taken.clone()).await.assert_error(409, "CONFLICT");
+        let id = app.create_project(&ann, "x").await;
         let change = json!({ "slug": "my-project" });
-        session.put(&format!("{path}/{id}"), change).await.has_failed(409, "CONFLICT");
+        session.put(&format!("{path}/{id}"), change).await.assert_error(409, "CONFLICT");
         let same = session.put(&format!("{path}/{id}"), json!({ "slug": "x" })).await;
-        same.has_status(200);
+        same.assert_status(200);
         // Elsewhere it is free.
-        let ben = app.sign_up_person("ben@example.com").await;
+        let ben = app.sign_up_account("ben@example.com").await;
         let theirs = projects_of(&ben.org_id);
-        app.session(&ben.cookie).post(&theirs, taken).await.has_status(201);
+        app.session(&ben.cookie).post(&theirs, taken).await.assert_status(201);
 
         for slug in ["", "-", "a-", "a--b", "My", "a_b", "é", "a\n", &"a".repeat(64)] {
-            let wrong = create(json!({ "name": "x", "slug": slug })).await.has_status(400);
-            assert_eq!(wrong.refused_fields(), ["slug"], "{slug:?}");
+            let wrong = create(json!({ "name": "x", "slug": slug })).await.assert_status(400);
+            assert_eq!(wrong.invalid_fields(), ["slug"], "{slug:?}");
         }
-        create(json!({ "name": "x", "slug": "a".repeat(63) })).await.has_status(201);
+        create(json!({ "name": "x", "slug": "a".repeat(63) })).await.assert_status(201);
     })
     .await;
 }
@@ -251,18 +256,18 @@ async fn a_slug_is_suggested_by_the_name_and_unique_in_its_organization() {
 #[tokio::test]
 async fn a_project_that_is_wrong_is_refused_by_every_field() {
     run(async |app| {
-        let (ann, session, path) = ann(app).await;
-        let one = format!("{path}/{}", app.make_project(&ann, "one").await);
+        let (ann, session, path) = ann_with_projects(app).await;
+        let one = format!("{path}/{}", app.create_project(&ann, "one").await);
         let wrong = json!({
             "name": "", "slug": "A", "description": "a\u{0}", "organizationId": "org_other",
-            "createdBy": "user_other", "id": "prj_1", "createdAt": START,
+            "createdBy": "user_other", "id": "prj_1", "createdAt": START_TIME,
         });
         let unknown = ["organizationId", "createdBy", "id", "createdAt"];
         for answer in
             [session.post(&path, wrong.clone()).await, session.put(&one, wrong.clone()).await]
         {
-            let answer = answer.has_failed(400, "VALIDATION_ERROR");
-            let mut fields = answer.refused_fields();
+            let answer = answer.assert_error(400, "VALIDATION_ERROR");
+            let mut fields = answer.invalid_fields();
             assert_eq!(fields[..3], ["name", "slug", "description"]);
             fields.sort_unstable();
             assert!(unknown.iter().all(|name| fields.binary_search(name).is_ok()), "{fields:?}");
@@ -283,16 +288,16 @@ async fn a_project_that_is_wrong_is_refused_by_every_field() {
             for answer in
                 [session.post(&path, request.clone()).await, session.put(&one, request).await]
             {
-                assert_eq!(answer.has_status(400).refused_fields(), [field]);
+                assert_eq!(answer.assert_status(400).invalid_fields(), [field]);
             }
         }
-        let missing = session.post(&path, json!({ "slug": "x" })).await.has_status(400);
-        assert_eq!(missing.refused_fields(), ["name"]);
-        let nothing = session.put(&one, json!({})).await.has_status(400);
-        assert_eq!(nothing.refused_fields(), [""]);
+        let missing = session.post(&path, json!({ "slug": "x" })).await.assert_status(400);
+        assert_eq!(missing.invalid_fields(), ["name"]);
+        let nothing = session.put(&one, json!({})).await.assert_status(400);
+        assert_eq!(nothing.invalid_fields(), [""]);
         assert_eq!(app.count("select count(*) from projects").await, 1);
         let longest = json!({ "name": "é".repeat(128), "description": "é".repeat(1024) });
-        session.post(&path, longest).await.has_status(201);
+        session.post(&path, longest).await.assert_status(201);
     })
     .await;
 }
@@ -300,19 +305,19 @@ async fn a_project_that_is_wrong_is_refused_by_every_field() {
 #[tokio::test]
 async fn projects_are_listed_in_parts_and_found_by_name_and_slug() {
     run(async |app| {
-        let (_, session, path) = ann(app).await;
+        let (_, session, path) = ann_with_projects(app).await;
         for (name, slug) in [("one", "first"), ("Two", "second"), ("three", "third")] {
             app.clock.advance(TimeDelta::seconds(1));
-            session.post(&path, json!({ "name": name, "slug": slug })).await.has_status(201);
+            session.post(&path, json!({ "name": name, "slug": slug })).await.assert_status(201);
         }
         let list = async |query: &str| session.get(&format!("{path}?{query}")).await;
         let names = async |query: &str| {
-            let listed = list(query).await.has_status(200);
+            let listed = list(query).await.assert_status(200);
             let items = listed.body["data"].as_array().unwrap();
             items.iter().map(|item| text(&item["name"])).collect::<Vec<_>>()
         };
         assert_eq!(names("").await, ["three", "Two", "one"]);
-        let part = list("limit=2").await.has_status(200);
+        let part = list("limit=2").await.assert_status(200);
         assert_eq!(
             part.body["meta"],
             json!({ "total": 3, "offset": 0, "limit": 2, "hasMore": true })
@@ -324,8 +329,8 @@ async fn projects_are_listed_in_parts_and_found_by_name_and_slug() {
         assert_eq!(names("q=%25").await, [""; 0]);
         assert_eq!(list("q=ir&limit=1").await.body["meta"]["total"], 2);
         for (query, field) in [("limit=101", "limit"), ("offset=-1", "offset")] {
-            let answer = list(query).await.has_failed(400, "VALIDATION_ERROR");
-            assert_eq!(answer.refused_fields(), [field], "{query}");
+            let answer = list(query).await.assert_error(400, "VALIDATION_ERROR");
+            assert_eq!(answer.invalid_fields(), [field], "{query}");
             assert_eq!(answer.body["meta"]["errors"][0]["location"], "query");
         }
     })
@@ -335,9 +340,9 @@ async fn projects_are_listed_in_parts_and_found_by_name_and_slug() {
 #[tokio::test]
 async fn a_project_is_changed_where_it_is_named_and_deleted_once() {
     run(async |app| {
-        let (_, session, path) = ann(app).await;
+        let (_, session, path) = ann_with_projects(app).await;
         let request = json!({ "name": "one", "description": "first" });
-        let made = session.post(&path, request.clone()).await.has_status(201);
+        let made = session.post(&path, request.clone()).await.assert_status(201);
         let mut expected = made.body["data"].clone();
         let one = format!("{path}/{}", text(&expected["id"]));
         app.clock.advance(TimeDelta::seconds(1));
@@ -345,21 +350,21 @@ async fn a_project_is_changed_where_it_is_named_and_deleted_once() {
         for (field, value) in
             [("name", json!("two")), ("slug", json!("deux")), ("description", Value::Null)]
         {
-            let changed = session.put(&one, json!({ field: value })).await.has_status(200);
+            let changed = session.put(&one, json!({ field: value })).await.assert_status(200);
             expected[field] = value;
             assert_eq!(changed.body["data"], expected);
         }
-        let shown = session.get(&one).await.has_status(200);
+        let shown = session.get(&one).await.assert_status(200);
         assert_eq!(shown.body["data"], expected);
 
-        let deleted = session.delete(&one).await.has_status(200);
+        let deleted = session.delete(&one).await.assert_status(200);
         assert_eq!(deleted.body["data"], json!({ "success": true }));
-        session.delete(&one).await.has_failed(404, "NOT_FOUND");
-        session.get(&one).await.has_failed(404, "NOT_FOUND");
-        session.put(&one, json!({ "name": "x" })).await.has_failed(404, "NOT_FOUND");
+        session.delete(&one).await.assert_error(404, "NOT_FOUND");
+        session.get(&one).await.assert_error(404, "NOT_FOUND");
+        session.put(&one, json!({ "name": "x" })).await.assert_error(404, "NOT_FOUND");
         assert_eq!(session.get(&path).await.body["meta"]["total"], 0);
         // Its slug is free again.
-        session.post(&path, json!({ "name": "three", "slug": "deux" })).await.has_status(201);
+        session.post(&path, json!({ "name": "three", "slug": "deux" })).await.assert_status(201);
         let told = "select count(*) from audit_events
                     where event_type in ('project.updated', 'project.deleted')";
         assert_eq!(app.count(told).await, 4);
@@ -370,8 +375,8 @@ async fn a_project_is_changed_where_it_is_named_and_deleted_once() {
 #[tokio::test]
 async fn whoever_has_no_seat_any_more_is_refused_at_their_next_request() {
     run(async |app| {
-        let (ann, session, path) = ann(app).await;
-        let one = format!("{path}/{}", app.make_project(&ann, "one").await);
+        let (ann, session, path) = ann_with_projects(app).await;
+        let one = format!("{path}/{}", app.create_project(&ann, "one").await);
         let pinned = token(app, &ann, json!(["projects:*"]), Some(&ann.org_id)).await;
         let unpinned = token(app, &ann, json!(["projects:*"]), None).await;
         let acme = app.mint_in(&ann).await;
@@ -384,11 +389,11 @@ async fn whoever_has_no_seat_any_more_is_refused_at_their_next_request() {
                 actor.put(&one, json!({ "name": "x" })).await,
                 actor.delete(&one).await,
             ] {
-                answer.has_failed(403, "FORBIDDEN");
+                answer.assert_error(403, "FORBIDDEN");
             }
         }
         // The organization's keys and projects stay, whoever made them.
-        let kept = app.key(&acme).get(&one).await.has_status(200);
+        let kept = app.key(&acme).get(&one).await.assert_status(200);
         assert!(text(&kept.body["data"]["createdBy"]).starts_with("user_"));
     })
     .await;
@@ -397,9 +402,9 @@ async fn whoever_has_no_seat_any_more_is_refused_at_their_next_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_plan_s_limit_is_exact_whoever_asks_at_the_same_moment() {
     run(async |app| {
-        let (ann, session, path) = ann(app).await;
+        let (ann, session, path) = ann_with_projects(app).await;
         for number in 0..9 {
-            app.make_project(&ann, &format!("project {number}")).await;
+            app.create_project(&ann, &format!("project {number}")).await;
         }
         // Each credential's own requests take turns, so there are many.
         let unpinned = token(app, &ann, json!(["projects:write"]), None).await;
@@ -427,7 +432,7 @@ async fn the_plan_s_limit_is_exact_whoever_asks_at_the_same_moment() {
             callers.join_all().await.into_iter().partition(|it| it.status == 201);
         assert_eq!((made.len(), refused.len()), (1, 19));
         for answer in refused {
-            let answer = answer.has_failed(403, "PLAN_LIMIT_REACHED");
+            let answer = answer.assert_error(403, "PLAN_LIMIT_REACHED");
             assert_eq!(answer.body["meta"]["resource"], "projects");
             assert_eq!(answer.body["meta"]["limit"], 10);
             assert_eq!(answer.body["meta"]["used"], 10);
@@ -435,11 +440,11 @@ async fn the_plan_s_limit_is_exact_whoever_asks_at_the_same_moment() {
         assert_eq!(app.count("select count(*) from projects").await, 10);
         // One less makes room for one more; a larger plan has more.
         let made = format!("{path}/{}", text(&made[0].body["data"]["id"]));
-        session.delete(&made).await.has_status(200);
-        session.post(&path, json!({ "name": "x" })).await.has_status(201);
-        session.post(&path, json!({ "name": "x" })).await.has_failed(403, "PLAN_LIMIT_REACHED");
+        session.delete(&made).await.assert_status(200);
+        session.post(&path, json!({ "name": "x" })).await.assert_status(201);
+        session.post(&path, json!({ "name": "x" })).await.assert_error(403, "PLAN_LIMIT_REACHED");
         app.execute("update organizations set plan = 'enterprise'").await;
-        session.post(&path, json!({ "name": "x" })).await.has_status(201);
+        session.post(&path, json!({ "name": "x" })).await.assert_status(201);
     })
     .await;
 }
@@ -447,14 +452,14 @@ async fn the_plan_s_limit_is_exact_whoever_asks_at_the_same_moment() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn projects_that_are_made_at_the_same_moment_are_told_apart_by_their_slugs() {
     run(async |app| {
-        let (ann, _, path) = ann(app).await;
+        let (ann, _, path) = ann_with_projects(app).await;
         let mut callers = tokio::task::JoinSet::new();
         for _ in 0..10 {
             let (actor, path) = (app.key(&app.mint_in(&ann).await), path.clone());
             callers.spawn(async move { actor.post(&path, json!({ "name": "same" })).await });
         }
         for answer in callers.join_all().await {
-            answer.has_status(201);
+            answer.assert_status(201);
         }
         assert_eq!(app.count("select count(distinct slug) from projects").await, 10);
     })
@@ -463,8 +468,8 @@ async fn projects_that_are_made_at_the_same_moment_are_told_apart_by_their_slugs
 
 impl TestApp {
     /// A key of the person's organization, minted in their session.
-    async fn mint_in(&self, person: &Person) -> String {
+    async fn mint_in(&self, person: &TestAccount) -> String {
         let made = self.session(&person.cookie).post("/me/api-keys", json!({})).await;
-        text(&made.has_status(201).body["api_key"])
+        text(&made.assert_status(201).body["api_key"])
     }
 }

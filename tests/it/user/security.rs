@@ -2,44 +2,44 @@
 
 use serde_json::{Value, json};
 
-use super::below;
-use crate::support::actor::{Actor, Answer};
-use crate::support::people::{PASSWORD, Person};
-use crate::support::{TestApp, run, with};
+use super::organization_path;
+use crate::support::accounts::{PASSWORD, TestAccount};
+use crate::support::client::{TestClient, TestResponse};
+use crate::support::{TestApp, run, with_settings};
 
 const NEW: &str = "another-long-passphrase";
 const PROXIED: [(&str, &str); 1] = [("TRUSTED_PROXY_HOPS", "1")];
 
 /// Somebody at an address.
-fn from(app: &TestApp, address: &str) -> Actor {
-    app.anon().with("x-forwarded-for", address)
+fn client_from(app: &TestApp, address: &str) -> TestClient {
+    app.anonymous().with("x-forwarded-for", address)
 }
 
-async fn sign_in(actor: &Actor, email: &str, password: &str) -> Answer {
+async fn sign_in(actor: &TestClient, email: &str, password: &str) -> TestResponse {
     let request = json!({ "email": email, "password": password });
     actor.post("/api/auth/sign-in/email", request).await
 }
 
 /// The failed sign-ins in the audit log of Ann's organization, newest first.
-async fn failed(app: &TestApp, ann: &Person) -> Vec<Value> {
+async fn failed(app: &TestApp, ann: &TestAccount) -> Vec<Value> {
     app.app.sign_in_failures.flush().await.unwrap();
-    let path = below(&ann.org_id, "/audit-logs?eventType=SIGN_IN_FAILED");
-    let log = app.bearer(&ann.token).get(&path).await.has_status(200);
+    let path = organization_path(&ann.org_id, "/audit-logs?eventType=SIGN_IN_FAILED");
+    let log = app.bearer(&ann.token).get(&path).await.assert_status(200);
     log.body["data"].as_array().unwrap().clone()
 }
 
 #[tokio::test]
 async fn failed_sign_ins_to_a_known_account_are_in_the_audit_log_once_with_a_count() {
-    with(&PROXIED)
+    with_settings(&PROXIED)
         .run(async |app| {
-            let ann = app.sign_up_person("ann@example.com").await;
+            let ann = app.sign_up_account("ann@example.com").await;
             for number in 0..25 {
-                let elsewhere = from(app, &format!("198.51.100.{number}"));
+                let elsewhere = client_from(app, &format!("198.51.100.{number}"));
                 let answer = sign_in(&elsewhere, &ann.email, "a-wrong-passphrase").await;
-                answer.has_failed(401, "INVALID_EMAIL_OR_PASSWORD");
+                answer.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
             }
             let request = json!({ "email": ann.email, "password": "a-wrong-passphrase" });
-            app.anon().post("/auth/login", request).await.has_status(401);
+            app.anonymous().post("/auth/login", request).await.assert_status(401);
             let events = failed(app, &ann).await;
             assert_eq!(events.len(), 1);
             assert_eq!(events[0]["detail"], json!({ "reason": "wrong_password", "count": 26 }));
@@ -49,8 +49,10 @@ async fn failed_sign_ins_to_a_known_account_are_in_the_audit_log_once_with_a_cou
             );
             assert_eq!(events[0]["ipAddress"], "198.51.100.0");
             // What is right, or nobody's, is no failure of hers.
-            sign_in(&from(app, "192.0.2.1"), &ann.email, PASSWORD).await.has_status(200);
-            sign_in(&from(app, "192.0.2.1"), "ben@example.com", PASSWORD).await.has_status(401);
+            sign_in(&client_from(app, "192.0.2.1"), &ann.email, PASSWORD).await.assert_status(200);
+            sign_in(&client_from(app, "192.0.2.1"), "ben@example.com", PASSWORD)
+                .await
+                .assert_status(401);
             assert_eq!(failed(app, &ann).await.len(), 1);
             let all = "select count(*) from audit_events where event_type = 'SIGN_IN_FAILED'";
             assert_eq!(app.count(all).await, 1);
@@ -60,12 +62,12 @@ async fn failed_sign_ins_to_a_known_account_are_in_the_audit_log_once_with_a_cou
 
 #[tokio::test]
 async fn a_sign_in_that_fails_for_another_reason_is_in_the_audit_log_with_it() {
-    with(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
+    with_settings(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
         .run(async |app| {
             app.sign_up_for_mail("ann@example.com").await;
-            app.sign_in("ann@example.com", PASSWORD).await.has_status(403);
+            app.sign_in("ann@example.com", PASSWORD).await.assert_status(403);
             app.execute("update accounts set is_active = false").await;
-            app.sign_in("ann@example.com", PASSWORD).await.has_failed(401, "USER_NOT_ACTIVE");
+            app.sign_in("ann@example.com", PASSWORD).await.assert_error(401, "USER_NOT_ACTIVE");
             app.app.sign_in_failures.flush().await.unwrap();
             let reasons: Vec<String> = sqlx::query_scalar(
                 "select (detail ->> 'reason') || ' ' || status from audit_events
@@ -82,12 +84,12 @@ async fn a_sign_in_that_fails_for_another_reason_is_in_the_audit_log_with_it() {
 #[tokio::test]
 async fn failed_sign_ins_that_could_not_be_written_are_written_later() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        app.sign_in(&ann.email, "a-wrong-passphrase").await.has_status(401);
+        let ann = app.sign_up_account("ann@example.com").await;
+        app.sign_in(&ann.email, "a-wrong-passphrase").await.assert_status(401);
         app.execute("alter table audit_events rename to audit_events_away").await;
         app.app.sign_in_failures.flush().await.unwrap_err();
         app.execute("alter table audit_events_away rename to audit_events").await;
-        app.sign_in(&ann.email, "a-wrong-passphrase").await.has_status(401);
+        app.sign_in(&ann.email, "a-wrong-passphrase").await.assert_status(401);
         let events = failed(app, &ann).await;
         assert_eq!(events.len(), 1);
         assert_eq!(events[0]["detail"]["count"], 2);
@@ -97,10 +99,10 @@ async fn failed_sign_ins_that_could_not_be_written_are_written_later() {
 
 #[tokio::test]
 async fn a_sign_in_from_a_new_place_is_mailed_and_one_from_a_known_place_is_not() {
-    with(&PROXIED)
+    with_settings(&PROXIED)
         .run(async |app| {
-            let ann = app.verified_person("ann@example.com").await;
-            assert_eq!(app.notices().await, [""; 0]);
+            let ann = app.verified_account("ann@example.com").await;
+            assert_eq!(app.security_notices().await, [""; 0]);
             // Signing up said nothing of where she is; the first place is nobody's news.
             app.execute("update sessions set address = '192.0.2.1'").await;
             for (address, notices) in [
@@ -112,12 +114,12 @@ async fn a_sign_in_from_a_new_place_is_mailed_and_one_from_a_known_place_is_not(
                 ("2001:db8:1:2:ffff::9", &[]),
                 ("2001:db8:1:3::1", &["new sign-in"]),
             ] {
-                sign_in(&from(app, address), &ann.email, PASSWORD).await.has_status(200);
-                assert_eq!(app.notices().await, notices, "{address}");
+                sign_in(&client_from(app, address), &ann.email, PASSWORD).await.assert_status(200);
+                assert_eq!(app.security_notices().await, notices, "{address}");
             }
-            let elsewhere = from(app, "203.0.113.5");
-            sign_in(&elsewhere, &ann.email, "a-wrong-passphrase").await.has_status(401);
-            assert_eq!(app.notices().await, [""; 0]);
+            let elsewhere = client_from(app, "203.0.113.5");
+            sign_in(&elsewhere, &ann.email, "a-wrong-passphrase").await.assert_status(401);
+            assert_eq!(app.security_notices().await, [""; 0]);
         })
         .await;
 }
@@ -125,28 +127,28 @@ async fn a_sign_in_from_a_new_place_is_mailed_and_one_from_a_known_place_is_not(
 #[tokio::test]
 async fn another_password_and_a_new_token_are_mailed() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
         let token = json!({ "name": "ci", "scopes": ["*"] });
-        app.make_token(&ann.cookie, token.clone()).await;
-        assert_eq!(app.notices().await, ["new personal access token"]);
+        app.create_token(&ann.cookie, token.clone()).await;
+        assert_eq!(app.security_notices().await, ["new personal access token"]);
         // Many at once are one mail.
         for _ in 0..5 {
-            app.make_token(&ann.cookie, token.clone()).await;
+            app.create_token(&ann.cookie, token.clone()).await;
         }
-        assert_eq!(app.notices().await, ["new personal access token"]);
+        assert_eq!(app.security_notices().await, ["new personal access token"]);
         let wrong = json!({ "currentPassword": NEW, "newPassword": NEW });
-        session.post("/api/auth/change-password", wrong).await.has_status(401);
-        assert_eq!(app.notices().await, [""; 0]);
+        session.post("/api/auth/change-password", wrong).await.assert_status(401);
+        assert_eq!(app.security_notices().await, [""; 0]);
         let change = json!({ "currentPassword": PASSWORD, "newPassword": NEW });
-        session.post("/api/auth/change-password", change).await.has_status(200);
-        assert_eq!(app.notices().await, ["password changed"]);
+        session.post("/api/auth/change-password", change).await.assert_status(200);
+        assert_eq!(app.security_notices().await, ["password changed"]);
         let request = json!({ "email": ann.email });
-        app.anon().post("/api/auth/request-password-reset", request).await.has_status(200);
+        app.anonymous().post("/api/auth/request-password-reset", request).await.assert_status(200);
         let link = app.mailed_token().await;
         let reset = json!({ "token": link, "newPassword": PASSWORD });
-        app.anon().post("/api/auth/reset-password", reset).await.has_status(200);
-        assert_eq!(app.notices().await, ["password changed"]);
+        app.anonymous().post("/api/auth/reset-password", reset).await.assert_status(200);
+        assert_eq!(app.security_notices().await, ["password changed"]);
     })
     .await;
 }
@@ -154,27 +156,27 @@ async fn another_password_and_a_new_token_are_mailed() {
 #[tokio::test]
 async fn who_turns_the_mails_off_gets_a_last_one_and_none_after_it() {
     run(async |app| {
-        let ann = app.verified_person("ann@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
         let set = async |wanted: Value| {
             session.put("/api/user/me", json!({ "securityMails": wanted })).await
         };
-        let shown = session.get("/api/user/me").await.has_status(200);
+        let shown = session.get("/api/user/me").await.assert_status(200);
         assert_eq!(shown.body["data"]["securityMails"], true);
-        set(json!("no")).await.has_failed(400, "VALIDATION_ERROR");
-        assert_eq!(set(json!(false)).await.has_status(200).body["data"]["securityMails"], false);
-        assert_eq!(app.notices().await, ["these mails are off"]);
-        set(json!(false)).await.has_status(200);
+        set(json!("no")).await.assert_error(400, "VALIDATION_ERROR");
+        assert_eq!(set(json!(false)).await.assert_status(200).body["data"]["securityMails"], false);
+        assert_eq!(app.security_notices().await, ["these mails are off"]);
+        set(json!(false)).await.assert_status(200);
         let token = json!({ "name": "ci", "scopes": ["*"] });
-        app.make_token(&ann.cookie, token.clone()).await;
-        assert_eq!(app.notices().await, [""; 0]);
+        app.create_token(&ann.cookie, token.clone()).await;
+        assert_eq!(app.security_notices().await, [""; 0]);
         // What else changes leaves it as it is.
-        session.put("/api/user/me", json!({ "fullName": "Ann" })).await.has_status(200);
-        app.make_token(&ann.cookie, token.clone()).await;
-        assert_eq!(app.notices().await, [""; 0]);
-        set(json!(true)).await.has_status(200);
-        app.make_token(&ann.cookie, token).await;
-        assert_eq!(app.notices().await, ["new personal access token"]);
+        session.put("/api/user/me", json!({ "fullName": "Ann" })).await.assert_status(200);
+        app.create_token(&ann.cookie, token.clone()).await;
+        assert_eq!(app.security_notices().await, [""; 0]);
+        set(json!(true)).await.assert_status(200);
+        app.create_token(&ann.cookie, token).await;
+        assert_eq!(app.security_notices().await, ["new personal access token"]);
     })
     .await;
 }
@@ -183,11 +185,11 @@ async fn who_turns_the_mails_off_gets_a_last_one_and_none_after_it() {
 #[tokio::test]
 async fn an_address_that_is_not_proven_is_mailed_no_notices() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        app.make_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
+        let ann = app.sign_up_account("ann@example.com").await;
+        app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         let change = json!({ "currentPassword": PASSWORD, "newPassword": NEW });
-        app.session(&ann.cookie).post("/api/auth/change-password", change).await.has_status(200);
-        assert_eq!(app.notices().await, [""; 0]);
+        app.session(&ann.cookie).post("/api/auth/change-password", change).await.assert_status(200);
+        assert_eq!(app.security_notices().await, [""; 0]);
     })
     .await;
 }

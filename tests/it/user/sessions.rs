@@ -3,18 +3,18 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::support::people::PASSWORD;
-use crate::support::requests::ids;
+use crate::support::accounts::PASSWORD;
+use crate::support::requests::data_ids;
 use crate::support::run;
 
 #[tokio::test]
 async fn sessions_are_listed_with_where_and_what_with() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({ "email": ann.email, "password": PASSWORD });
-        let phone = app.anon().with("user-agent", &"Phone ".repeat(100));
-        phone.post("/api/auth/sign-in/email", request).await.has_status(200);
-        let list = app.session(&ann.cookie).get("/api/auth/list-sessions").await.has_status(200);
+        let phone = app.anonymous().with("user-agent", &"Phone ".repeat(100));
+        phone.post("/api/auth/sign-in/email", request).await.assert_status(200);
+        let list = app.session(&ann.cookie).get("/api/auth/list-sessions").await.assert_status(200);
         let sessions = list.body["data"].as_array().unwrap();
         assert_eq!(sessions.len(), 2);
         let current: Vec<_> = sessions.iter().map(|it| it["current"].clone()).collect();
@@ -30,22 +30,22 @@ async fn sessions_are_listed_with_where_and_what_with() {
 #[tokio::test]
 async fn one_session_or_all_others_are_ended_at_once() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let cookies = async || app.sign_in(&ann.email, PASSWORD).await.cookie().unwrap();
         let (second, third) = (cookies().await, cookies().await);
         let session = app.session(&ann.cookie);
-        let newest = ids(&session.get("/api/auth/list-sessions").await.body)[0].clone();
+        let newest = data_ids(&session.get("/api/auth/list-sessions").await.body)[0].clone();
         let end = async || session.post("/api/auth/revoke-session", json!({ "id": newest })).await;
-        end().await.has_status(200);
-        app.session(&third).get("/api/user/me").await.has_status(401);
-        app.session(&second).get("/api/user/me").await.has_status(200);
-        end().await.has_failed(404, "NOT_FOUND");
+        end().await.assert_status(200);
+        app.session(&third).get("/api/user/me").await.assert_status(401);
+        app.session(&second).get("/api/user/me").await.assert_status(200);
+        end().await.assert_error(404, "NOT_FOUND");
 
         cookies().await;
         let ended = session.post("/api/auth/revoke-other-sessions", json!({})).await;
-        assert_eq!(ended.has_status(200).body["data"]["count"], 2);
-        app.session(&second).get("/api/user/me").await.has_status(401);
-        session.get("/api/user/me").await.has_status(200);
+        assert_eq!(ended.assert_status(200).body["data"]["count"], 2);
+        app.session(&second).get("/api/user/me").await.assert_status(401);
+        session.get("/api/user/me").await.assert_status(200);
     })
     .await;
 }
@@ -53,7 +53,7 @@ async fn one_session_or_all_others_are_ended_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_sessions_that_end_each_other_at_once_one_is_left() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let mut cookies = vec![ann.cookie.clone()];
         for _ in 0..5 {
             cookies.push(app.sign_in(&ann.email, PASSWORD).await.cookie().unwrap());
@@ -77,15 +77,16 @@ async fn of_sessions_that_end_each_other_at_once_one_is_left() {
 #[tokio::test]
 async fn somebody_else_s_session_is_not_there() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let ben = app.sign_up_person("ben@example.com").await;
-        let ids_of_ben = ids(&app.session(&ben.cookie).get("/api/auth/list-sessions").await.body);
+        let ann = app.sign_up_account("ann@example.com").await;
+        let ben = app.sign_up_account("ben@example.com").await;
+        let ids_of_ben =
+            data_ids(&app.session(&ben.cookie).get("/api/auth/list-sessions").await.body);
         for id in [ids_of_ben[0].as_str(), "sess_0000000000000000000000", "key_1", ""] {
             let request = json!({ "id": id });
             let ended = app.session(&ann.cookie).post("/api/auth/revoke-session", request).await;
-            ended.has_failed(404, "NOT_FOUND");
+            ended.assert_error(404, "NOT_FOUND");
         }
-        app.session(&ben.cookie).get("/api/user/me").await.has_status(200);
+        app.session(&ben.cookie).get("/api/user/me").await.assert_status(200);
     })
     .await;
 }
@@ -93,27 +94,27 @@ async fn somebody_else_s_session_is_not_there() {
 #[tokio::test]
 async fn a_session_slides_for_7_days_and_ends_after_30() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
         let ends_after = async || -> String {
             app.app.meter.flush().await.unwrap();
             let life = "select (expires_at - created_at)::text from sessions";
             sqlx::query_scalar(life).fetch_one(&mut app.sql().await).await.unwrap()
         };
-        session.get("/api/user/me").await.has_status(200);
+        session.get("/api/user/me").await.assert_status(200);
         assert_eq!(ends_after().await, "7 days");
         // Within a minute of the last time, nothing is written.
         app.clock.advance(TimeDelta::seconds(59));
-        session.get("/api/user/me").await.has_status(200);
+        session.get("/api/user/me").await.assert_status(200);
         assert_eq!(ends_after().await, "7 days");
         app.clock.advance(TimeDelta::days(5) - TimeDelta::seconds(59));
-        session.get("/api/user/me").await.has_status(200);
+        session.get("/api/user/me").await.assert_status(200);
         assert_eq!(ends_after().await, "12 days");
         app.clock.advance(TimeDelta::days(22));
-        session.get("/api/user/me").await.has_status(200);
+        session.get("/api/user/me").await.assert_status(200);
         assert_eq!(ends_after().await, "30 days");
         app.execute("update sessions set expires_at = now()").await;
-        session.get("/api/user/me").await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        session.get("/api/user/me").await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
     })
     .await;
 }
@@ -121,11 +122,11 @@ async fn a_session_slides_for_7_days_and_ends_after_30() {
 #[tokio::test]
 async fn a_session_is_good_on_every_server_and_ends_on_every_server() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let replica = app.replica();
-        replica.session(&ann.cookie).get("/api/user/me").await.has_status(200);
-        app.session(&ann.cookie).post("/api/auth/sign-out", json!({})).await.has_status(200);
-        replica.session(&ann.cookie).get("/api/user/me").await.has_status(401);
+        replica.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
+        app.session(&ann.cookie).post("/api/auth/sign-out", json!({})).await.assert_status(200);
+        replica.session(&ann.cookie).get("/api/user/me").await.assert_status(401);
         replica.app.meter.flush().await.unwrap();
         replica.close();
     })

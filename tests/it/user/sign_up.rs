@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::people::PASSWORD;
-use crate::support::{run, with};
+use crate::support::accounts::PASSWORD;
+use crate::support::{run, with_settings};
 
 fn request(email: &str) -> Value {
     json!({ "email": email, "password": PASSWORD, "name": "Your Name" })
@@ -12,8 +12,9 @@ fn request(email: &str) -> Value {
 #[tokio::test]
 async fn a_signup_gives_a_user_an_organization_a_token_and_a_cookie() {
     run(async |app| {
-        let answer = app.anon().post("/api/auth/sign-up/email", request("you@example.com")).await;
-        let answer = answer.has_status(200);
+        let answer =
+            app.anonymous().post("/api/auth/sign-up/email", request("you@example.com")).await;
+        let answer = answer.assert_status(200);
         let (user, organization) =
             (&answer.body["data"]["user"], &answer.body["data"]["organization"]);
         assert_eq!(user["email"], "you@example.com");
@@ -21,12 +22,12 @@ async fn a_signup_gives_a_user_an_organization_a_token_and_a_cookie() {
         assert_eq!(user["handle"], "yourname");
         assert_eq!((&user["isVerified"], &user["verifiedAt"]), (&json!(false), &Value::Null));
         assert_eq!(user["organizationCount"], 1);
-        assert_eq!(user["lastLoginAt"], crate::support::app::START);
+        assert_eq!(user["lastLoginAt"], crate::support::app::START_TIME);
         assert_eq!(organization["name"], "Your Name");
         assert_eq!(organization["role"], "owner");
         assert_eq!(organization["status"], "active");
         let cookie = answer.cookie().unwrap();
-        let session = app.session(&cookie).get("/api/auth/get-session").await.has_status(200);
+        let session = app.session(&cookie).get("/api/auth/get-session").await.assert_status(200);
         assert_eq!(session.body["data"]["user"]["id"], user["id"]);
         assert_eq!(session.body["data"]["session"]["current"], true);
         assert_eq!(session.body["data"]["session"]["ipAddress"], "192.0.2.7");
@@ -42,7 +43,8 @@ async fn names_that_suggest_the_same_handle_get_different_ones() {
             [("a@example.com", "Ann"), ("b@example.com", "ANN"), ("c@example.com", "名前")]
         {
             let request = json!({ "email": email, "password": PASSWORD, "name": name });
-            let answer = app.anon().post("/api/auth/sign-up/email", request).await.has_status(200);
+            let answer =
+                app.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
             handles.insert(answer.body["data"]["user"]["handle"].as_str().unwrap().to_owned());
         }
         assert_eq!(handles.len(), 3, "{handles:?}");
@@ -55,25 +57,27 @@ async fn names_that_suggest_the_same_handle_get_different_ones() {
 async fn the_cookie_has_the_flags_that_keep_it_ours() {
     let flags = "HttpOnly; SameSite=Lax; Path=/; Max-Age=2592000";
     run(async |app| {
-        let answer = app.anon().post("/api/auth/sign-up/email", request("a@example.com")).await;
+        let answer =
+            app.anonymous().post("/api/auth/sign-up/email", request("a@example.com")).await;
         let set = answer.header("set-cookie");
         assert!(set.starts_with("tenantry_session=tnt_session_"), "{set}");
         assert!(set.ends_with(flags), "{set}");
     })
     .await;
-    with(&[("PUBLIC_URL", "https://api.example.com")])
+    with_settings(&[("PUBLIC_URL", "https://api.example.com")])
         .run(async |app| {
-            let answer = app.anon().post("/api/auth/sign-up/email", request("a@example.com")).await;
+            let answer =
+                app.anonymous().post("/api/auth/sign-up/email", request("a@example.com")).await;
             let set = answer.header("set-cookie");
             assert!(set.starts_with("__Host-tenantry_session=tnt_session_"), "{set}");
             assert!(set.contains("; Secure;"), "{set}");
             let (pair, _) = set.split_once(';').unwrap();
-            let actor = app.anon().with("cookie", &format!("theme=dark; {pair}; lang=en"));
-            actor.get("/api/user/me").await.has_status(200);
+            let actor = app.anonymous().with("cookie", &format!("theme=dark; {pair}; lang=en"));
+            actor.get("/api/user/me").await.assert_status(200);
             // The name without the prefix is nobody's.
             let plain = pair.replace("__Host-", "");
-            let actor = app.anon().with("cookie", &plain);
-            actor.get("/api/user/me").await.has_failed(401, "AUTHENTICATION_REQUIRED");
+            let actor = app.anonymous().with("cookie", &plain);
+            actor.get("/api/user/me").await.assert_error(401, "AUTHENTICATION_REQUIRED");
         })
         .await;
 }
@@ -81,16 +85,16 @@ async fn the_cookie_has_the_flags_that_keep_it_ours() {
 #[tokio::test]
 async fn a_cookie_that_is_not_to_be_remembered_has_no_age() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let mut request = json!({ "email": ann.email, "password": PASSWORD, "rememberMe": false });
-        let answer = app.anon().post("/api/auth/sign-in/email", request.clone()).await;
-        assert!(!answer.has_status(200).header("set-cookie").contains("Max-Age"));
+        let answer = app.anonymous().post("/api/auth/sign-in/email", request.clone()).await;
+        assert!(!answer.assert_status(200).header("set-cookie").contains("Max-Age"));
         request["rememberMe"] = json!(true);
-        let answer = app.anon().post("/api/auth/sign-in/email", request.clone()).await;
-        assert!(answer.has_status(200).header("set-cookie").contains("Max-Age"));
+        let answer = app.anonymous().post("/api/auth/sign-in/email", request.clone()).await;
+        assert!(answer.assert_status(200).header("set-cookie").contains("Max-Age"));
         request["rememberMe"] = json!("yes");
-        let answer = app.anon().post("/api/auth/sign-in/email", request).await;
-        assert_eq!(answer.has_status(400).refused_fields(), ["rememberMe"]);
+        let answer = app.anonymous().post("/api/auth/sign-in/email", request).await;
+        assert_eq!(answer.assert_status(400).invalid_fields(), ["rememberMe"]);
     })
     .await;
 }
@@ -98,15 +102,15 @@ async fn a_cookie_that_is_not_to_be_remembered_has_no_age() {
 #[tokio::test]
 async fn signing_out_ends_the_session_and_takes_the_cookie_away() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let answer = app.session(&ann.cookie).post("/api/auth/sign-out", json!({})).await;
-        let set = answer.has_status(200).header("set-cookie").to_owned();
+        let set = answer.assert_status(200).header("set-cookie").to_owned();
         assert!(set.starts_with("tenantry_session=;") && set.contains("Max-Age=0"), "{set}");
         let me = app.session(&ann.cookie).get("/api/user/me").await;
-        me.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        me.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         let session = app.session(&ann.cookie).get("/api/auth/get-session").await;
-        assert_eq!(session.has_status(200).body["data"], Value::Null);
-        app.bearer(&ann.token).get("/api/user/me").await.has_status(401);
+        assert_eq!(session.assert_status(200).body["data"], Value::Null);
+        app.bearer(&ann.token).get("/api/user/me").await.assert_status(401);
     })
     .await;
 }
@@ -114,12 +118,12 @@ async fn signing_out_ends_the_session_and_takes_the_cookie_away() {
 #[tokio::test]
 async fn nobody_has_no_session_and_a_wrong_credential_is_not_nobody() {
     run(async |app| {
-        let session = app.anon().get("/api/auth/get-session").await.has_status(200);
+        let session = app.anonymous().get("/api/auth/get-session").await.assert_status(200);
         assert_eq!(session.body["data"], Value::Null);
-        let session = app.session("garbage").get("/api/auth/get-session").await.has_status(200);
+        let session = app.session("garbage").get("/api/auth/get-session").await.assert_status(200);
         assert_eq!(session.body["data"], Value::Null);
         let wrong = app.bearer("garbage").get("/api/auth/get-session").await;
-        wrong.has_failed(401, "INVALID_API_KEY");
+        wrong.assert_error(401, "INVALID_API_KEY");
     })
     .await;
 }
@@ -127,7 +131,7 @@ async fn nobody_has_no_session_and_a_wrong_credential_is_not_nobody() {
 #[tokio::test]
 async fn a_callback_elsewhere_is_refused_by_name() {
     let dashboards = [("DASHBOARD_ORIGINS", "https://app.example.com")];
-    with(&dashboards)
+    with_settings(&dashboards)
         .run(async |app| {
             for (at, url) in [
                 "https://evil.example",
@@ -140,22 +144,22 @@ async fn a_callback_elsewhere_is_refused_by_name() {
             {
                 let mut request = request(&format!("a{at}@example.com"));
                 request["callbackURL"] = json!(url);
-                let answer = app.anon().post("/api/auth/sign-up/email", request).await;
-                assert_eq!(answer.has_status(400).refused_fields(), ["callbackURL"], "{url}");
+                let answer = app.anonymous().post("/api/auth/sign-up/email", request).await;
+                assert_eq!(answer.assert_status(400).invalid_fields(), ["callbackURL"], "{url}");
             }
             let mut request = request("you@example.com");
             request["callbackURL"] = json!("https://app.example.com/welcome?a=b");
-            app.anon().post("/api/auth/sign-up/email", request).await.has_status(200);
+            app.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
             app.mailed_token().await;
             // Mailed again, it still leads there.
             let again = json!({ "email": "you@example.com", "password": PASSWORD });
-            let again = app.anon().post("/api/auth/sign-in/email", again).await;
-            let cookie = format!("tenantry_session={}", again.has_status(200).cookie().unwrap());
-            let session = app.anon().with("cookie", &cookie);
-            session.post("/api/auth/send-verification-email", json!({})).await.has_status(200);
+            let again = app.anonymous().post("/api/auth/sign-in/email", again).await;
+            let cookie = format!("tenantry_session={}", again.assert_status(200).cookie().unwrap());
+            let session = app.anonymous().with("cookie", &cookie);
+            session.post("/api/auth/send-verification-email", json!({})).await.assert_status(200);
             let token = app.mailed_token().await;
             let verified = session.post("/api/auth/verify-email", json!({ "token": token })).await;
-            let url = &verified.has_status(200).body["data"]["callbackURL"];
+            let url = &verified.assert_status(200).body["data"]["callbackURL"];
             assert_eq!(*url, "https://app.example.com/welcome?a=b");
         })
         .await;

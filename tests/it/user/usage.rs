@@ -3,45 +3,47 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use super::{below, host, is_read_by_its_people_and_keys, token};
-use crate::support::people::Person;
+use super::{assert_readable_by_members_and_keys, host_for_all, organization_path, token};
+use crate::support::accounts::TestAccount;
 use crate::support::{TestApp, run};
 
 const USAGE: &str = "/usage";
 
-async fn usage(app: &TestApp, person: &Person) -> Value {
+async fn usage(app: &TestApp, person: &TestAccount) -> Value {
     app.app.meter.flush().await.unwrap();
-    let answer = app.session(&person.cookie).get(&below(&person.org_id, USAGE)).await;
-    answer.has_status(200).body["data"].clone()
+    let answer = app.session(&person.cookie).get(&organization_path(&person.org_id, USAGE)).await;
+    answer.assert_status(200).body["data"].clone()
 }
 
 #[tokio::test]
 async fn the_usage_is_read_by_every_member() {
-    run(async |app| is_read_by_its_people_and_keys(app, USAGE, "usage:read", "member").await).await;
+    run(async |app| assert_readable_by_members_and_keys(app, USAGE, "usage:read", "member").await)
+        .await;
 }
 
 #[tokio::test]
 async fn requests_are_told_by_day_and_by_key_the_most_used_first() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let host = host(app).await;
-        let ci = app.make_key(&ann, json!({ "name": "ci", "scopes": ["usage:read"] })).await;
-        let (own, logs) = (below(&ann.org_id, USAGE), below(&ann.org_id, "/audit-logs"));
+        let ann = app.sign_up_account("ann@example.com").await;
+        let host = host_for_all(app).await;
+        let ci = app.create_key(&ann, json!({ "name": "ci", "scopes": ["usage:read"] })).await;
+        let (own, logs) =
+            (organization_path(&ann.org_id, USAGE), organization_path(&ann.org_id, "/audit-logs"));
         for _ in 0..3 {
-            app.key(&ci.api_key).get(&own).await.has_status(200);
+            app.key(&ci.api_key).get(&own).await.assert_status(200);
         }
-        app.key(&ci.api_key).get(&logs).await.has_status(403);
+        app.key(&ci.api_key).get(&logs).await.assert_status(403);
         app.clock.advance(TimeDelta::days(1));
-        app.key(&ci.api_key).get("/me").await.has_status(200);
+        app.key(&ci.api_key).get("/me").await.assert_status(200);
         let unpinned = app.key(&token(app, &ann, json!(["*"]), None).await);
         for _ in 0..2 {
-            unpinned.get(&own).await.has_status(200);
+            unpinned.get(&own).await.assert_status(200);
         }
         let pinned = app.key(&token(app, &ann, json!(["*"]), Some(&ann.org_id)).await);
-        pinned.get("/v1/organization/me").await.has_status(200);
+        pinned.get("/v1/organization/me").await.assert_status(200);
         // What is done elsewhere is told there.
         app.clock.advance(TimeDelta::hours(1));
-        unpinned.get(&below(&host.org_id, USAGE)).await.has_status(200);
+        unpinned.get(&organization_path(&host.org_id, USAGE)).await.assert_status(200);
         insta::assert_json_snapshot!(usage(app, &ann).await);
         let elsewhere = usage(app, &host).await;
         assert_eq!(elsewhere["requests"]["used"], 1);
@@ -53,9 +55,9 @@ async fn requests_are_told_by_day_and_by_key_the_most_used_first() {
 #[tokio::test]
 async fn a_month_ends_at_midnight_utc_and_the_next_begins_with_nothing() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
-        let ci = app.make_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;
-        app.key(&ci.api_key).get("/me").await.has_status(200);
+        let ann = app.sign_up_account("ann@example.com").await;
+        let ci = app.create_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;
+        app.key(&ci.api_key).get("/me").await.assert_status(200);
         app.app.meter.flush().await.unwrap();
         app.execute("update usage_daily set day = '2036-04-30'").await;
         assert_eq!(usage(app, &ann).await["daily"], json!([]));
@@ -72,7 +74,7 @@ async fn a_month_ends_at_midnight_utc_and_the_next_begins_with_nothing() {
 #[tokio::test]
 async fn at_most_100_keys_are_told_of_and_all_are_counted() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         app.execute(
             "insert into usage_daily (organization_id, key_id, day, requests, denied)
              select o.id, gen_random_uuid(), '2036-05-08', n, 0

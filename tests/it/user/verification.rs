@@ -4,31 +4,31 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::support::actor::Answer;
-use crate::support::people::PASSWORD;
-use crate::support::{TestApp, run, with};
+use crate::support::accounts::PASSWORD;
+use crate::support::client::TestResponse;
+use crate::support::{TestApp, run, with_settings};
 
 const VERIFIED: &str = "select count(*) from accounts where verified_at is not null";
 
-async fn verify(app: &TestApp, token: &str) -> Answer {
+async fn verify(app: &TestApp, token: &str) -> TestResponse {
     let request = json!({ "token": token, "password": PASSWORD });
-    app.anon().post("/api/auth/verify-email", request).await
+    app.anonymous().post("/api/auth/verify-email", request).await
 }
 
 #[tokio::test]
 async fn the_mailed_link_proves_the_address_once_and_kills_nothing() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let key = json!({ "name": "ci", "scopes": ["*"] });
-        let (key, _) = app.make_token(&ann.cookie, key).await;
+        let (key, _) = app.create_token(&ann.cookie, key).await;
         let token = app.mailed_token().await;
-        verify(app, &token).await.has_status(200);
-        let me = app.session(&ann.cookie).get("/api/user/me").await.has_status(200);
+        verify(app, &token).await.assert_status(200);
+        let me = app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
         assert_eq!(me.body["data"]["isVerified"], true);
-        assert_eq!(me.body["data"]["verifiedAt"], crate::support::app::START);
-        app.key(&key).get("/api/user/me").await.has_status(200);
-        app.bearer(&ann.token).get("/auth/me").await.has_status(200);
-        verify(app, &token).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        assert_eq!(me.body["data"]["verifiedAt"], crate::support::app::START_TIME);
+        app.key(&key).get("/api/user/me").await.assert_status(200);
+        app.bearer(&ann.token).get("/auth/me").await.assert_status(200);
+        verify(app, &token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
     })
     .await;
 }
@@ -36,19 +36,20 @@ async fn the_mailed_link_proves_the_address_once_and_kills_nothing() {
 #[tokio::test]
 async fn following_the_link_is_not_pressing_the_button() {
     run(async |app| {
-        app.sign_up_person("ann@example.com").await;
+        app.sign_up_account("ann@example.com").await;
         let mails = app.mails().await;
         let link = mails[0].link().unwrap();
         assert!(link.starts_with("http://127.0.0.1:8080/api/auth/verify-email?token="), "{link}");
         let path = link.strip_prefix("http://127.0.0.1:8080").unwrap();
         // Whoever says otherwise in the Host header is not believed.
         for _ in 0..2 {
-            let page = app.anon().with("host", "evil.example").get(path).await.has_status(200);
+            let page =
+                app.anonymous().with("host", "evil.example").get(path).await.assert_status(200);
             assert!(page.text.contains("<button>"), "{}", page.text);
             assert!(!page.text.contains(&mails[0].token().unwrap()));
         }
         assert_eq!(app.count(VERIFIED).await, 0);
-        verify(app, &mails[0].token().unwrap()).await.has_status(200);
+        verify(app, &mails[0].token().unwrap()).await.assert_status(200);
     })
     .await;
 }
@@ -57,7 +58,7 @@ async fn following_the_link_is_not_pressing_the_button() {
 async fn the_pages_run_nothing_but_their_own_script() {
     run(async |app| {
         for path in ["/api/auth/verify-email", "/api/auth/reset-password?token=x"] {
-            let page = app.anon().get(path).await.has_status(200);
+            let page = app.anonymous().get(path).await.assert_status(200);
             let policy = page.header("content-security-policy");
             assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
             assert!(policy.contains("frame-ancestors 'none'"));
@@ -72,15 +73,15 @@ async fn the_pages_run_nothing_but_their_own_script() {
 #[tokio::test]
 async fn a_newer_link_kills_the_older() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let first = app.mailed_token().await;
         let session = app.session(&ann.cookie);
-        session.post("/api/auth/send-verification-email", json!({})).await.has_status(200);
+        session.post("/api/auth/send-verification-email", json!({})).await.assert_status(200);
         let second = app.mailed_token().await;
-        verify(app, &first).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
-        verify(app, &second).await.has_status(200);
+        verify(app, &first).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
+        verify(app, &second).await.assert_status(200);
         // Nothing is left to prove, and nothing is mailed.
-        session.post("/api/auth/send-verification-email", json!({})).await.has_status(200);
+        session.post("/api/auth/send-verification-email", json!({})).await.assert_status(200);
         assert!(app.mails().await.is_empty());
     })
     .await;
@@ -89,13 +90,13 @@ async fn a_newer_link_kills_the_older() {
 #[tokio::test]
 async fn a_link_works_for_24_hours() {
     run(async |app| {
-        app.sign_up_person("ann@example.com").await;
+        app.sign_up_account("ann@example.com").await;
         let token = app.mailed_token().await;
         let day =
             "select count(*) from email_tokens where expires_at = created_at + interval '24 hours'";
         assert_eq!(app.count(day).await, 1);
         app.execute("update email_tokens set expires_at = now()").await;
-        verify(app, &token).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+        verify(app, &token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
     })
     .await;
 }
@@ -103,7 +104,7 @@ async fn a_link_works_for_24_hours() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_20_that_use_one_link_at_once_one_is_served() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         let token = app.mailed_token().await;
         let mut attempts = tokio::task::JoinSet::new();
         for _ in 0..20 {
@@ -122,29 +123,29 @@ async fn of_20_that_use_one_link_at_once_one_is_served() {
 #[tokio::test]
 async fn garbage_is_no_link_and_neither_is_one_for_something_else() {
     run(async |app| {
-        let ann = app.sign_up_person("ann@example.com").await;
+        let ann = app.sign_up_account("ann@example.com").await;
         app.mails().await;
         let request = json!({ "email": ann.email });
-        app.anon().post("/api/auth/request-password-reset", request).await.has_status(200);
+        app.anonymous().post("/api/auth/request-password-reset", request).await.assert_status(200);
         let reset = app.mailed_token().await;
         for token in ["", "garbage", &ann.token, &ann.cookie, &reset] {
-            verify(app, token).await.has_failed(401, "INVALID_OR_EXPIRED_TOKEN");
+            verify(app, token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         }
-        let answer = app.anon().post("/api/auth/verify-email", json!({ "token": 1 })).await;
-        assert_eq!(answer.has_status(400).refused_fields(), ["token"]);
+        let answer = app.anonymous().post("/api/auth/verify-email", json!({ "token": 1 })).await;
+        assert_eq!(answer.assert_status(400).invalid_fields(), ["token"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn where_it_is_required_known_and_unknown_addresses_get_one_answer_and_a_mail() {
-    with(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
+    with_settings(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
         .run(async |app| {
             let request =
                 json!({ "email": "ann@example.com", "password": PASSWORD, "name": "Ann" });
             let sign_up = async || {
-                let answer = app.anon().post("/api/auth/sign-up/email", request.clone()).await;
-                answer.has_status(200)
+                let answer = app.anonymous().post("/api/auth/sign-up/email", request.clone()).await;
+                answer.assert_status(200)
             };
             let unknown = sign_up().await;
             let nothing = json!({ "user": null, "organization": null, "token": null });
@@ -159,15 +160,15 @@ async fn where_it_is_required_known_and_unknown_addresses_get_one_answer_and_a_m
             let token = app.mailed_token().await;
 
             let refused = app.sign_in("ann@example.com", PASSWORD).await;
-            refused.has_failed(403, "EMAIL_NOT_VERIFIED");
+            refused.assert_error(403, "EMAIL_NOT_VERIFIED");
             let login = json!({ "email": "ann@example.com", "password": PASSWORD });
-            let refused = app.anon().post("/auth/login", login).await;
-            refused.has_failed(403, "AUTHORIZATION_ERROR");
+            let refused = app.anonymous().post("/auth/login", login).await;
+            refused.assert_error(403, "AUTHORIZATION_ERROR");
             // Who does not know the password learns nothing of it.
             let wrong = app.sign_in("ann@example.com", "another-passphrase").await;
-            wrong.has_failed(401, "INVALID_EMAIL_OR_PASSWORD");
-            verify(app, &token).await.has_status(200);
-            let signed_in = app.sign_in("ann@example.com", PASSWORD).await.has_status(200);
+            wrong.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
+            verify(app, &token).await.assert_status(200);
+            let signed_in = app.sign_in("ann@example.com", PASSWORD).await.assert_status(200);
             assert_ne!(signed_in.body["data"]["token"], Value::Null);
             assert_eq!(sign_up().await.text, unknown.text);
             let mails = app.mails().await;
@@ -180,10 +181,10 @@ async fn where_it_is_required_known_and_unknown_addresses_get_one_answer_and_a_m
 #[tokio::test]
 async fn what_nobody_can_use_any_more_is_swept_away() {
     run(async |app| {
-        app.sign_up_person("ann@example.com").await;
+        app.sign_up_account("ann@example.com").await;
         app.mailed_token().await;
         app.clock.advance(TimeDelta::hours(1));
-        let ben = app.sign_up_person("ben@example.com").await;
+        let ben = app.sign_up_account("ben@example.com").await;
         app.execute(
             "update email_tokens set expires_at = now() where created_at =
              (select min(created_at) from email_tokens)",
@@ -204,7 +205,7 @@ async fn what_nobody_can_use_any_more_is_swept_away() {
         .await;
         app.execute("update outbox set dead_at = now() - interval '31 days'").await;
         assert_eq!(app.app.db.transaction(sweep).await.unwrap(), (0, 1, 1));
-        app.session(&ben.cookie).get("/api/user/me").await.has_status(200);
+        app.session(&ben.cookie).get("/api/user/me").await.assert_status(200);
     })
     .await;
 }

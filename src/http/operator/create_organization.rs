@@ -1,0 +1,139 @@
+//! `POST /v1/admin/org/create`: an organization and its first key, once for each name.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::keys::CreatedKey;
+use crate::domain::provisioning::{self, OrganizationSpec};
+use crate::error::Result;
+use crate::http::auth::{MasterKeyGuard, OrgCreate};
+use crate::http::body::{Fields, FromFields, JsonBody, text};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::ChangeResponse;
+use crate::http::operator::dialect::{
+    BadRequest, Conflict, RateLimited, TooLarge, Unauthorized, Unavailable, Unprocessable,
+    UnsupportedMediaType,
+};
+use crate::http::operator::idempotency::{RequireIdempotencyKey, RequiredIdempotencyHeader};
+use crate::http::operator::wire::{KEY_WARNING, ResponseMeta, master_actor};
+use crate::http::wire::Timestamp;
+use crate::model::org_handle::OrgHandle;
+use crate::model::organization::{BusinessDomain, OrganizationName};
+use crate::model::origin::{Origin, parse_comma_separated_origins};
+use crate::model::plan::Plan;
+use axum::http::StatusCode;
+
+/// An organization to be.
+#[derive(ToSchema)]
+#[schema(as = operator::CreateOrganizationRequest)]
+pub struct CreateOrganizationRequest {
+    /// The organization's id. No two differ in case only.
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9_-]{1,64}$",
+             examples("org_acme_2026_example"))]
+    org_id: OrgHandle,
+    #[schema(value_type = String, min_length = 1, max_length = 128, examples("Acme Corp"))]
+    name: OrganizationName,
+    /// Its line of business: `general`, `healthcare`, `financial`, `employment`, `education`,
+    /// `housing`, `insurance` or `government`.
+    #[schema(value_type = String, examples("general"))]
+    domain: BusinessDomain,
+    /// What it pays for: `trial`, `starter`, `standard`, `pro`, `scale` or `enterprise`.
+    #[schema(value_type = String, examples("starter"))]
+    tier: Plan,
+    /// Whose pages' scripts may use its keys: 1 to 50 origins, separated by commas.
+    #[schema(value_type = String, examples("https://acme.example.com"))]
+    allowed_origins: Vec<Origin>,
+}
+
+impl FromFields for CreateOrganizationRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let org_id = fields.required("org_id", text(OrgHandle::parse));
+        let name = fields.required("name", text(OrganizationName::parse));
+        let domain = fields.required_choice("domain", &BusinessDomain::ALL);
+        let tier = fields.required_choice("tier", &Plan::ALL);
+        let allowed_origins =
+            fields.required("allowed_origins", text(parse_comma_separated_origins));
+        Some(Self {
+            org_id: org_id?,
+            name: name?,
+            domain: domain?,
+            tier: tier?,
+            allowed_origins: allowed_origins?,
+        })
+    }
+}
+
+/// An organization just made.
+#[derive(Serialize, ToSchema)]
+#[schema(as = operator::CreatedOrganization)]
+pub struct CreatedOrganization {
+    #[schema(examples("org_acme_2026_example"))]
+    org_id: String,
+    /// The key's text: in the first answer, and never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("tnt_live_a1b2c3d4…"))]
+    api_key: Option<String>,
+    /// The 8 characters of the key that may be shown.
+    #[schema(examples("a1b2c3d4"))]
+    prefix: String,
+    created_at: Timestamp,
+    #[schema(examples("This API key is shown ONCE. Store it securely."))]
+    warning: &'static str,
+    /// In the answer to a repetition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    already_provisioned: Option<bool>,
+    #[serde(flatten)]
+    stamp: ResponseMeta,
+}
+
+/// Make an organization and its first key, which may do everything in it.
+///
+/// The key's text is in this answer and nowhere else. The owner's seat is nobody's until somebody
+/// is invited as an owner.
+#[utoipa::path(post, path = "/v1/admin/org/create", operation_id = "provisionOrganization",
+    tag = "operator", request_body = CreateOrganizationRequest, params(RequiredIdempotencyHeader),
+    security(("master_key" = [])),
+    responses((status = 201, description = "Made, now or by the first request of this name.",
+               body = CreatedOrganization),
+              BadRequest, Unauthorized, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
+              RateLimited, Unavailable))]
+pub(super) async fn create(
+    State(app): State<App>,
+    MasterKeyGuard(scope, _): MasterKeyGuard<OrgCreate>,
+    context: RequestContext,
+    RequireIdempotencyKey(idempotency): RequireIdempotencyKey,
+    JsonBody { value: request, fingerprint }: JsonBody<CreateOrganizationRequest>,
+) -> Result<Response> {
+    let CreateOrganizationRequest { org_id, name, domain, tier, allowed_origins } = request;
+    let order = OrganizationSpec {
+        handle: org_id,
+        name,
+        domain: Some(domain),
+        plan: tier,
+        allowed_origins,
+    };
+    idempotency
+        .run(&app, scope, fingerprint, async |tx| {
+            let audit = context.audit_context_for(StatusCode::CREATED);
+            let minted =
+                provisioning::provision(&app, tx, &order, &master_actor(scope), &audit).await?;
+            let CreatedKey { secret, key } = minted;
+            let envelope = |already_provisioned| CreatedOrganization {
+                org_id: order.handle.as_str().to_owned(),
+                api_key: None,
+                prefix: key.display_id.clone(),
+                created_at: Timestamp(audit.at),
+                warning: KEY_WARNING,
+                already_provisioned,
+                stamp: ResponseMeta::from(&context),
+            };
+            let first =
+                ChangeResponse::created(envelope(None)).with_replay_body(envelope(Some(true)));
+            Ok(first.with_secret(secret, |body| &mut body.api_key))
+        })
+        .await
+}

@@ -1,0 +1,248 @@
+//! `/v1/organization/api-keys/{id}`: changed, rotated, revoked.
+
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::containment;
+use crate::domain::key_changes::{self, GRACE_SECONDS, KeyChanges};
+use crate::domain::keys::{self, CreatedKey};
+use crate::error::Result;
+use crate::http::auth::{ApiKeysWrite, Authenticated, Scoped};
+use crate::http::body::{
+    Fields, FromFields, JsonBody, JsonNode, RequestFingerprint, parse_allowed_ips,
+    parse_metadata_changes, text,
+};
+use crate::http::context::RequestContext;
+use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::organization::dialect::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
+};
+use crate::http::organization::keys::parse_id;
+use crate::http::organization::wire::KeyResponse;
+use crate::http::path::PathId;
+use crate::http::query::{Query, parse_reason};
+use crate::http::rate_limits;
+use crate::http::wire::Timestamp;
+use crate::model::allowed_ips::AllowedIps;
+use crate::model::key_name::KeyName;
+use crate::model::member::KeyInvitedMembership;
+use crate::model::metadata::MetadataChanges;
+use crate::model::scope::ScopeSet;
+
+/// The settings to change, at least one; what is left out stays.
+#[derive(ToSchema)]
+#[schema(as = organization::UpdateApiKeyRequest)]
+pub struct UpdateApiKeyRequest {
+    /// A label, unique among the organization's live keys.
+    #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 255,
+             examples("ci"))]
+    name: Option<KeyName>,
+    /// What it may do, within what the caller may.
+    #[schema(value_type = Option<Vec<String>>, nullable = false, min_items = 1,
+             examples("usage:read"))]
+    scopes: Option<ScopeSet>,
+    /// When it ends; null is never.
+    #[schema(value_type = Option<String>, format = DateTime, examples("2036-01-01T00:00:00Z"))]
+    #[expect(clippy::option_option, reason = "absent, null and a time are three things")]
+    expires_at: Option<Option<DateTime<Utc>>>,
+    /// Strings to add or replace; null removes one.
+    #[schema(value_type = Option<Object>, nullable = false,
+             examples(json!({ "team": "ops", "owner": null })))]
+    metadata: Option<MetadataChanges>,
+    /// The networks it may be used from; an empty list is everywhere.
+    #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 100,
+             examples("2001:db8::/32"))]
+    allowed_ips: Option<AllowedIps>,
+    /// Whether it may be used.
+    #[schema(nullable = false)]
+    enabled: Option<bool>,
+}
+
+impl FromFields for UpdateApiKeyRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let catalogue = &fields.context.config.keys.scopes;
+        if fields.is_empty() {
+            fields.add_body_issue("Name at least one setting to change");
+        }
+        Some(Self {
+            name: fields.non_null("name", text(|it| KeyName::parse(it, KeyName::MAX))),
+            scopes: fields.non_null("scopes", |it| catalogue.parse(&it.into_strings()?)),
+            expires_at: fields.nullable_future_time("expires_at"),
+            metadata: fields.non_null("metadata", parse_metadata_changes),
+            allowed_ips: fields.non_null("allowed_ips", parse_allowed_ips),
+            enabled: fields.non_null("enabled", JsonNode::into_bool),
+        })
+    }
+}
+
+/// Change a key's settings.
+///
+/// What the key was and what it becomes lie within the caller's own scopes, expiry and
+/// addresses. A key that
+/// is revoked, expired or rotated away stays as it is.
+#[utoipa::path(patch, path = "/v1/organization/api-keys/{id}", operation_id = "updateApiKey",
+    tag = "organization", request_body = UpdateApiKeyRequest,
+    params(("id" = String, Path, description = "The key's id."),
+           IdempotencyHeader),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Changed.", body = KeyResponse), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
+              IdempotencyReused,
+              Unavailable))]
+pub(super) async fn update(
+    State(app): State<App>,
+    Scoped(caller, _): Scoped<ApiKeysWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(id): PathId,
+    JsonBody { value, fingerprint }: JsonBody<UpdateApiKeyRequest>,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    let UpdateApiKeyRequest { name, scopes, expires_at, metadata, allowed_ips, enabled } = value;
+    let changes = KeyChanges { name, scopes, expires_at, metadata, allowed_ips, enabled };
+    let check = async |tx: &mut _| containment::require_updatable(tx, &caller, id).await;
+    idempotency
+        .run_checked(&app, &caller, fingerprint, check, async |tx| {
+            let audit = context.audit_context();
+            let key = key_changes::update(tx, &caller, id, &changes, &audit).await?;
+            let request_id = context.id.clone();
+            let body = KeyResponse { key: None, api_key: key.into(), request_id };
+            Ok(ChangeResponse::ok(body))
+        })
+        .await
+}
+
+/// How a key is to be rotated.
+#[derive(ToSchema)]
+#[schema(as = organization::RotateApiKeyRequest)]
+pub struct RotateApiKeyRequest {
+    /// For how many seconds the old key still works; not at all, where left out.
+    #[schema(value_type = Option<i32>, minimum = 0, maximum = 604_800,
+             examples(3600))]
+    grace_period: Option<i32>,
+}
+
+impl FromFields for RotateApiKeyRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let grace_period = fields.optional("grace_period", |node| node.into_integer(GRACE_SECONDS));
+        Some(Self { grace_period })
+    }
+}
+
+/// Rotate a key: a new one with the same name and settings takes over.
+///
+/// The old key works for the grace period, and never longer than it would have. The new key's text
+/// is in this answer and nowhere else.
+#[utoipa::path(post, path = "/v1/organization/api-keys/{id}/rotate", operation_id = "rotateApiKey",
+    tag = "organization",
+    request_body(content = Option<RotateApiKeyRequest>, description = "May be left out."),
+    params(("id" = String, Path, description = "The key's id."),
+           IdempotencyHeader),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The new key.", body = KeyResponse), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
+              IdempotencyReused,
+              Unavailable))]
+pub(super) async fn rotate(
+    State(app): State<App>,
+    Scoped(caller, _): Scoped<ApiKeysWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(id): PathId,
+    JsonBody { value, fingerprint }: JsonBody<RotateApiKeyRequest>,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    let grace = value.grace_period.unwrap_or(0);
+    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
+    idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
+    let check = async |tx: &mut _| containment::require_updatable(tx, &caller, id).await;
+    idempotency
+        .run_checked(&app, &caller, fingerprint, check, async |tx| {
+            let audit = context.audit_context();
+            let CreatedKey { secret, key } =
+                key_changes::rotate(&app, tx, &caller, id, grace, &audit).await?;
+            let request_id = context.id.clone();
+            let body = KeyResponse { key: None, api_key: key.into(), request_id };
+            Ok(ChangeResponse::ok(body).with_secret(secret, |body| &mut body.key))
+        })
+        .await
+}
+
+/// That a key is revoked.
+#[derive(Serialize, ToSchema)]
+#[schema(as = organization::RevokedApiKey)]
+pub struct RevokedApiKey {
+    #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    #[schema(examples("api_key"))]
+    object: &'static str,
+    deleted: bool,
+    /// The memberships that began by invitations of the key, or of one that it took over from, the
+    /// newest 500. They go on; the invitations that were open have ended.
+    memberships: Vec<JoinedMembership>,
+    request_id: String,
+}
+
+/// A membership that began by an invitation of a key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = organization::JoinedMembership)]
+pub struct JoinedMembership {
+    #[schema(examples("user_FuHtj0C14AaKHJq1"))]
+    user_id: String,
+    /// The role that it has now: `owner`, `admin` or `member`.
+    #[schema(examples("admin"))]
+    role: &'static str,
+    joined_at: Timestamp,
+}
+
+impl From<KeyInvitedMembership> for JoinedMembership {
+    fn from(joined: KeyInvitedMembership) -> Self {
+        let joined_at = Timestamp(joined.joined_at);
+        Self { user_id: joined.handle, role: joined.role.as_str(), joined_at }
+    }
+}
+
+/// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
+///
+/// The open invitations that it made or sent again last end, too. The key stays in the list of all
+/// keys, with the time and the reason.
+#[utoipa::path(delete, path = "/v1/organization/api-keys/{id}", operation_id = "revokeApiKey",
+    tag = "organization",
+    params(("id" = String, Path, description = "The key's id."),
+           ("reason" = Option<String>, Query, description = "Why, in at most 256 characters."),
+           IdempotencyHeader),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "It is revoked.", body = RevokedApiKey), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused, Unavailable))]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    context: RequestContext,
+    idempotency: Idempotency,
+    PathId(id): PathId,
+    mut query: Query,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    let reason = query.optional("reason", parse_reason);
+    query.finish()?;
+    let check = async |tx: &mut _| containment::require_revocable(tx, &caller, id).await;
+    idempotency
+        .run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
+            let audit = context.audit_context();
+            let joined = keys::revoke(tx, &caller, id, reason.as_deref(), &audit).await?;
+            let body = RevokedApiKey {
+                id: id.to_string(),
+                object: "api_key",
+                deleted: true,
+                memberships: joined.into_iter().map(JoinedMembership::from).collect(),
+                request_id: context.id.clone(),
+            };
+            Ok(ChangeResponse::ok(body))
+        })
+        .await
+}

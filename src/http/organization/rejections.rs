@@ -1,0 +1,101 @@
+//! `GET /v1/organization/denials`: why the organization's requests were refused.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::http::auth::{AuditRead, Scoped};
+use crate::http::context::RequestContext;
+use crate::http::cursor_page::CursorPage;
+use crate::http::organization::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
+use crate::http::organization::wire::CursorList;
+use crate::http::query::Query;
+use crate::http::wire::Timestamp;
+use crate::model::cursor::PagedList;
+use crate::model::ids::RejectionId;
+use crate::model::rejection::Rejection;
+use crate::repo;
+
+/// A request that was refused.
+#[derive(Serialize, ToSchema)]
+#[schema(as = organization::Denial)]
+pub struct RejectedRequest {
+    #[schema(examples("den_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    #[schema(examples("denial"))]
+    object: &'static str,
+    created_at: Timestamp,
+    /// The `display_id` of the key or personal token; null for a person's session.
+    #[schema(required, examples("a1b2c3d4"))]
+    api_key_prefix: Option<String>,
+    #[schema(examples("GET"))]
+    method: String,
+    /// The route, with the names of its parameters in braces.
+    #[schema(examples("/v1/organization/api-keys/{id}"))]
+    path: String,
+    #[schema(examples(403))]
+    status: u16,
+    /// The kind of failure, in the words of this family.
+    #[schema(examples("forbidden"))]
+    code: String,
+    /// What was missing or spent, or why the key is not good.
+    #[schema(examples("This credential lacks the scope api-keys:read"))]
+    detail: String,
+    /// Where the request came from.
+    #[schema(required, examples("203.0.113.9"))]
+    address: Option<String>,
+    request_id: String,
+}
+
+impl From<Rejection> for RejectedRequest {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            id: rejection.id.to_string(),
+            object: "denial",
+            created_at: Timestamp(rejection.created_at),
+            api_key_prefix: rejection.key_display_id,
+            method: rejection.method,
+            path: rejection.path,
+            status: rejection.status,
+            code: rejection.code,
+            detail: rejection.detail,
+            address: rejection.address,
+            request_id: rejection.request_id,
+        }
+    }
+}
+
+/// List the requests that the organization was refused lately, newest first.
+///
+/// The newest 1,000 of the last 30 days; of a flood, a part. What another server refused is here
+/// within 10 seconds.
+#[utoipa::path(get, path = "/v1/organization/denials", operation_id = "listDenials",
+    tag = "organization",
+    params(("limit" = Option<i64>, Query, description = "1 to 100; 20 where left out."),
+           ("cursor" = Option<String>, Query, description = "From the page before.")),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "A page of them.", body = CursorList<RejectedRequest>),
+              BadRequest, Unauthorized, Forbidden, Unavailable))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Scoped(caller, _): Scoped<AuditRead>,
+    context: RequestContext,
+    mut query: Query,
+) -> Result<Json<CursorList<RejectedRequest>>> {
+    let organization = caller.organization;
+    let page = CursorPage::from_query(&mut query, &app, PagedList::Denials, organization.0);
+    query.finish()?;
+    let after = page.after.map(|after| RejectionId::from_uuid(Uuid::from_u128(after)));
+    app.rejections.flush_and_log().await;
+    let found = app.db.tenant_transaction(organization, async |db| {
+        repo::rejections::list(db, organization, after, page.fetch_limit()).await
+    });
+    let mut found = found.await?;
+    let cursor = page.truncate(&app, &mut found, |rejection| rejection.id.uuid().as_u128());
+    let data = found.into_iter().map(RejectedRequest::from).collect();
+    Ok(Json(CursorList::new(data, cursor, &context.id)))
+}

@@ -1,0 +1,26 @@
+//! Times as callers write and read them: RFC 3339, in milliseconds.
+
+use chrono::{DateTime, Datelike, SecondsFormat, SubsecRound, Timelike, Utc};
+
+use crate::model::ValidationError;
+
+/// Reads a time with a zone; what is finer than a millisecond is dropped.
+///
+/// # Errors
+/// For any other text, a year that has not four digits in UTC, and a leap second, which the
+/// database does not know.
+pub fn parse(text: &str) -> Result<DateTime<Utc>, ValidationError> {
+    let parsed = DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.to_utc());
+    let parsed = parsed.filter(|moment| {
+        (0..=9999).contains(&moment.year()) && moment.nanosecond() < 1_000_000_000
+    });
+    parsed
+        .map(|moment| moment.trunc_subsecs(3))
+        .ok_or("must be a time with a zone, such as 2036-01-01T00:00:00Z".into())
+}
+
+/// Writes a time as every family does (contract §1, *Times*).
+#[must_use]
+pub fn format(moment: DateTime<Utc>) -> String {
+    moment.to_rfc3339_opts(SecondsFormat::Millis, true)
+}

@@ -1,0 +1,344 @@
+//! Who a person's credential belongs to: sessions and personal tokens. The other half of the hot
+//! path's one question.
+//!
+//! What is not good is not found: a person whose session has ended has no trail to be told of it
+//! in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::{AuthFailure, Error, Result};
+use crate::model::allowed_ips::AllowedIps;
+use crate::model::caller::{Caller, Credential, Identity, KeyDetails, Person};
+use crate::model::ids::{AccountId, KeyId, MembershipId, OrganizationId, SessionId};
+use crate::model::org_handle::OrgHandle;
+use crate::model::plan::Plan;
+use crate::model::role::Role;
+use crate::model::scope::ScopeSet;
+use crate::model::secret::Digest;
+
+/// The seat that the credential acts from: in the organization that it is pinned to, or at home.
+struct MembershipRow {
+    organization_id: Option<Uuid>,
+    organization_handle: Option<String>,
+    organization_name: Option<String>,
+    plan: Option<String>,
+    is_suspended: Option<bool>,
+    user_id: Option<Uuid>,
+    user_handle: Option<String>,
+    role: Option<String>,
+}
+
+impl MembershipRow {
+    /// The person in this seat; `None` where their token is pinned elsewhere.
+    fn into_caller(self, person: &Person) -> Option<Arc<Caller>> {
+        let pin = person.pinned_to.map(|pin| pin.0);
+        if pin.is_some() && pin != self.organization_id {
+            return None;
+        }
+        self.caller(person.scopes.clone(), person.credential.clone())
+    }
+
+    fn caller(self, scopes: ScopeSet, credential: Credential) -> Option<Arc<Caller>> {
+        Some(Arc::new(Caller {
+            organization: OrganizationId(self.organization_id?),
+            organization_handle: self.organization_handle?,
+            organization_name: self.organization_name?,
+            plan: Plan::parse(&self.plan?)?,
+            is_suspended: self.is_suspended.unwrap_or(false),
+            membership: MembershipId(self.user_id?),
+            membership_handle: self.user_handle?,
+            role: Some(Role::parse(&self.role?)?),
+            minter_role: None,
+            scopes,
+            credential,
+        }))
+    }
+}
+
+fn identity(
+    account: AccountId,
+    (home, pinned_to): (Uuid, Option<Uuid>),
+    seat: MembershipRow,
+    (scopes, credential): (ScopeSet, Credential),
+) -> Identity {
+    let person = Person {
+        account,
+        home_organization: OrganizationId(home),
+        pinned_to: pinned_to.map(OrganizationId),
+        scopes: scopes.clone(),
+        credential: credential.clone(),
+    };
+    Identity { caller: seat.caller(scopes, credential), person: Some(Arc::new(person)) }
+}
+
+struct SessionRow {
+    session_id: Uuid,
+    digest: Vec<u8>,
+    account_id: Uuid,
+    home_organization_id: Uuid,
+    organization_id: Option<Uuid>,
+    organization_handle: Option<String>,
+    organization_name: Option<String>,
+    plan: Option<String>,
+    is_suspended: Option<bool>,
+    user_id: Option<Uuid>,
+    user_handle: Option<String>,
+    role: Option<String>,
+}
+
+impl From<SessionRow> for Identity {
+    fn from(row: SessionRow) -> Self {
+        let account = AccountId::from_uuid(row.account_id);
+        let credential = Credential::Session(account, SessionId::from_uuid(row.session_id));
+        let seat = MembershipRow {
+            organization_id: row.organization_id,
+            organization_handle: row.organization_handle,
+            organization_name: row.organization_name,
+            plan: row.plan,
+            is_suspended: row.is_suspended,
+            user_id: row.user_id,
+            user_handle: row.user_handle,
+            role: row.role,
+        };
+        identity(account, (row.home_organization_id, None), seat, (ScopeSet::all(), credential))
+    }
+}
+
+/// The people whose sessions have these ids, or tokens with these digests; only those that are
+/// good now, by the database's clock.
+pub async fn find_by_sessions(
+    db: &mut PgConnection,
+    ids: &[SessionId],
+    digests: &[Digest],
+) -> Result<Vec<(SessionId, Digest, Identity)>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let rows = sqlx::query_as!(
+        SessionRow,
+        r#"select s.id as session_id, s.digest, s.account_id, a.home_organization_id,
+                  o.id as "organization_id?", o.handle as "organization_handle?",
+                  o.name as "organization_name?", o.plan as "plan?",
+                  o.suspended_at is not null as is_suspended, u.id as "user_id?",
+                  u.handle as "user_handle?", u.role as "role?"
+           from sessions s
+           join accounts a on a.id = s.account_id
+           left join organizations o on o.id = a.home_organization_id and o.deleted_at is null
+           left join users u on u.account_id = a.id and u.organization_id = o.id
+                            and u.removed_at is null
+           where (s.id = any($1) or s.digest = any($2))
+             and s.revoked_at is null and s.expires_at > now()
+             and a.is_active and a.deleted_at is null"#,
+        &ids,
+        &digests,
+    )
+    .fetch_all(db)
+    .await?;
+    let found = rows.into_iter().filter_map(|mut row| {
+        let digest = Digest::new(std::mem::take(&mut row.digest).try_into().ok()?);
+        Some((SessionId::from_uuid(row.session_id), digest, row.into()))
+    });
+    Ok(found.collect())
+}
+
+struct TokenRow {
+    token_id: Uuid,
+    digest: Vec<u8>,
+    prefix: String,
+    display_id: String,
+    pepper_id: String,
+    scopes: Vec<String>,
+    expires_at: Option<DateTime<Utc>>,
+    account_id: Uuid,
+    home_organization_id: Uuid,
+    pinned_to: Option<Uuid>,
+    organization_id: Option<Uuid>,
+    organization_handle: Option<String>,
+    organization_name: Option<String>,
+    plan: Option<String>,
+    is_suspended: Option<bool>,
+    user_id: Option<Uuid>,
+    user_handle: Option<String>,
+    role: Option<String>,
+}
+
+impl From<TokenRow> for Identity {
+    fn from(row: TokenRow) -> Self {
+        let account = AccountId::from_uuid(row.account_id);
+        let facts = KeyDetails {
+            id: KeyId::from_uuid(row.token_id),
+            prefix: row.prefix,
+            display_id: row.display_id,
+            pepper_id: row.pepper_id,
+            allowed_ips: AllowedIps::default(),
+            allowed_origins: Vec::new(),
+            expires_at: row.expires_at,
+        };
+        let seat = MembershipRow {
+            organization_id: row.organization_id,
+            organization_handle: row.organization_handle,
+            organization_name: row.organization_name,
+            plan: row.plan,
+            is_suspended: row.is_suspended,
+            user_id: row.user_id,
+            user_handle: row.user_handle,
+            role: row.role,
+        };
+        // Pinned to a seat that was given up, it is pinned to where nobody has one: its person may
+        // have another seat by now, and it does not become an unpinned one.
+        let nowhere = OrganizationId::SYSTEM.0;
+        let pinned_to = row.pinned_to.map(|_| row.organization_id.unwrap_or(nowhere));
+        let credential = Credential::PersonalToken(account, facts);
+        let scopes = ScopeSet::from_stored(&row.scopes);
+        identity(account, (row.home_organization_id, pinned_to), seat, (scopes, credential))
+    }
+}
+
+/// The people whose personal tokens have these digests; only those that are good now, by the
+/// database's clock. A token acts from the seat that it is pinned to, as long as its person has it.
+pub async fn find_by_tokens(
+    db: &mut PgConnection,
+    digests: &[Digest],
+) -> Result<HashMap<Digest, Identity>> {
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let rows = sqlx::query_as!(
+        TokenRow,
+        r#"select t.id as token_id, t.digest, t.prefix, t.display_id, t.pepper_id, t.scopes,
+                  t.expires_at, t.account_id, t.pinned_to, a.home_organization_id,
+                  o.id as "organization_id?", o.handle as "organization_handle?",
+                  o.name as "organization_name?", o.plan as "plan?",
+                  o.suspended_at is not null as is_suspended, u.id as "user_id?",
+                  u.handle as "user_handle?", u.role as "role?"
+           from personal_tokens t
+           join accounts a on a.id = t.account_id
+           left join users u on u.id = t.pinned_seat and u.organization_id = t.pinned_to
+                            and u.removed_at is null
+           left join organizations o on o.id = u.organization_id and o.deleted_at is null
+           where t.digest = any($1)
+             and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
+             and a.is_active and a.deleted_at is null"#,
+        &digests,
+    )
+    .fetch_all(db)
+    .await?;
+    let found = rows.into_iter().filter_map(|mut row| {
+        let digest = Digest::new(std::mem::take(&mut row.digest).try_into().ok()?);
+        Some((digest, row.into()))
+    });
+    Ok(found.collect())
+}
+
+/// The person of a session as the database knows them in this transaction: the session, and the
+/// `seat` of an account in an organization, held against change until then.
+///
+/// # Errors
+/// Forbidden where there is no such seat any more; else unauthenticated where the session is not
+/// good any more.
+pub async fn lock_and_confirm_session(
+    db: &mut PgConnection,
+    membership: Option<(AccountId, OrganizationId)>,
+    session: SessionId,
+) -> Result<Identity> {
+    sqlx::query!("select id from sessions where id = $1 for no key update", session.uuid())
+        .fetch_optional(&mut *db)
+        .await?;
+    if let Some(seat) = membership {
+        lock_membership(db, seat).await?;
+    }
+    let found = find_by_sessions(db, &[session], &[]).await?.into_iter().next();
+    let found = found.map(|(_, _, identity)| identity);
+    found.ok_or_else(|| Error::unauthenticated(AuthFailure::InvalidToken, "This session has ended"))
+}
+
+/// The same of a personal token.
+///
+/// # Errors
+/// As [`lock_and_confirm_session`].
+pub async fn lock_and_confirm_token(
+    db: &mut PgConnection,
+    membership: (AccountId, OrganizationId),
+    token: KeyId,
+) -> Result<Identity> {
+    let digest = sqlx::query_scalar!(
+        "select digest from personal_tokens where id = $1 for no key update",
+        token.uuid(),
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    lock_membership(db, membership).await?;
+    let digest = digest.and_then(|digest| digest.try_into().ok()).map(Digest::new);
+    let found = find_by_tokens(db, digest.as_slice()).await?.into_values().next();
+    found.ok_or_else(|| {
+        Error::unauthenticated(AuthFailure::InvalidKey, "This credential is not valid")
+    })
+}
+
+/// The person in the organization with this handle, in whatever case; `None` where they have no
+/// seat there, or their token is pinned elsewhere.
+pub async fn find_caller_by_handle(
+    db: &mut PgConnection,
+    person: &Person,
+    handle: &OrgHandle,
+) -> Result<Option<Arc<Caller>>> {
+    let row = sqlx::query_as!(
+        MembershipRow,
+        r#"select o.id as "organization_id?", o.handle as "organization_handle?",
+                  o.name as "organization_name?", o.plan as "plan?",
+                  o.suspended_at is not null as is_suspended, u.id as "user_id?",
+                  u.handle as "user_handle?", u.role as "role?"
+           from organizations o
+           join users u on u.organization_id = o.id and u.account_id = $1 and u.removed_at is null
+           where lower(o.handle collate "C") = lower($2 collate "C") and o.deleted_at is null"#,
+        person.account.uuid(),
+        handle.as_str(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.and_then(|row| row.into_caller(person)))
+}
+
+/// The same, in an organization that was found before.
+pub async fn find_caller_in(
+    db: &mut PgConnection,
+    person: &Person,
+    organization: OrganizationId,
+) -> Result<Option<Arc<Caller>>> {
+    let row = sqlx::query_as!(
+        MembershipRow,
+        r#"select o.id as "organization_id?", o.handle as "organization_handle?",
+                  o.name as "organization_name?", o.plan as "plan?",
+                  o.suspended_at is not null as is_suspended, u.id as "user_id?",
+                  u.handle as "user_handle?", u.role as "role?"
+           from organizations o
+           join users u on u.organization_id = o.id and u.account_id = $1 and u.removed_at is null
+           where o.id = $2 and o.deleted_at is null"#,
+        person.account.uuid(),
+        organization.0,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.and_then(|row| row.into_caller(person)))
+}
+
+/// Asked before whether the credential is good: behind an organization's walls, those of people
+/// without a seat are not there.
+async fn lock_membership(
+    db: &mut PgConnection,
+    (account, organization): (AccountId, OrganizationId),
+) -> Result<()> {
+    let held = sqlx::query!(
+        "select id from users
+         where account_id = $2 and (organization_id = $1) is true and removed_at is null
+         for no key update",
+        organization.0,
+        account.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    let no_seat = || Error::forbidden("You have no seat in this organization any more");
+    held.map(|_| ()).ok_or_else(no_seat)
+}

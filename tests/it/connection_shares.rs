@@ -1,0 +1,89 @@
+//! One organization's requests, or one person's, wait for each other and for nobody else's.
+
+use serde_json::{Value, json};
+
+use crate::support::client::TestClient;
+use crate::support::{TestApp, run};
+
+/// Sends 30 requests that all wait for a row that is locked beside the server, and looks that
+/// others are answered meanwhile.
+async fn assert_others_answered(
+    app: &TestApp,
+    lock: &'static str,
+    requests: Vec<(TestClient, &'static str, &'static str, Value)>,
+) {
+    let others = [app.sign_up().await, app.sign_up().await];
+    let mut holder = app.sql().await;
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let mut callers = tokio::task::JoinSet::new();
+    let sent = requests.len();
+    for (actor, method, path, body) in requests {
+        let actor = actor.with("content-type", "application/json");
+        callers.spawn(async move { actor.send(method, path, body.to_string()).await });
+    }
+    let waiting = "select count(*) from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock'";
+    while app.count(waiting).await < 3 || app.app.in_flight.running_total() < sent {}
+    for number in 0..5 {
+        app.sign_up().await;
+        let other = app.key(&others[number % 2].api_key);
+        other.post("/me/api-keys", json!({})).await.assert_status(201);
+        other.get("/usage/today").await.assert_status(200);
+        let waiting = app.count(waiting).await;
+        assert!(waiting <= 3, "{waiting} connections wait for one caller's lock");
+    }
+    sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+    for answer in callers.join_all().await {
+        let status = answer.status.as_u16();
+        assert!(status < 300 || [401, 429, 503].contains(&status), "{}", answer.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_organization_s_load_on_its_own_lock_fails_nobody_else_s_request() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        app.execute("update organizations set name = 'acme' where handle <> 'system'").await;
+        let mut requests = Vec::new();
+        for number in 0..30 {
+            let actor = match number % 3 {
+                0 => app.key(&app.mint(&acme.api_key, json!({})).await.api_key),
+                _ => app.key(&acme.api_key),
+            };
+            let body = json!({ "name": format!("k{number}") });
+            requests.push((actor, "POST", "/me/api-keys", body));
+        }
+        let lock = "begin; select from organizations where name = 'acme' for update";
+        assert_others_answered(app, lock, requests).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_person_s_load_on_their_own_account_fails_nobody_else_s_request() {
+    run(async |app| {
+        let ann = app.sign_up_account("ann@example.com").await;
+        let requests = (0..30).map(|number| {
+            let body = json!({ "fullName": format!("Ann {number}") });
+            (app.session(&ann.cookie), "PUT", "/api/user/me", body)
+        });
+        let lock = "begin; select from accounts for update";
+        assert_others_answered(app, lock, requests.collect()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_token_s_refreshes_fail_nobody_else_s_request() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let (_, refresh_token) = app.exchange(&acme.api_key).await;
+        let requests = (0..30).map(|_| {
+            let body = json!({ "refresh_token": refresh_token });
+            (app.anonymous(), "POST", "/auth/refresh", body)
+        });
+        let lock = "begin; select from refresh_tokens for update";
+        assert_others_answered(app, lock, requests.collect()).await;
+    })
+    .await;
+}

@@ -1,0 +1,84 @@
+//! A request that is answered before its body was read: the answer arrives, whatever the client is
+//! still sending.
+
+use tokio::io::AsyncReadExt;
+
+use super::{Client, HELLO, Server, with_timeout};
+
+fn unread_request(headers: &str) -> String {
+    format!("POST /refuse HTTP/1.1\r\nhost: t\r\n{headers}\r\n\r\n")
+}
+
+/// The end of a connection that was closed and not reset.
+async fn assert_closed_cleanly(mut client: Client) {
+    let mut rest = Vec::new();
+    with_timeout(client.0.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"");
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_read_is_drained_and_the_connection_goes_on() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    let body = "x".repeat(1 << 20);
+    let sized = unread_request(&format!("content-length: {}", body.len()));
+    let chunked = unread_request("transfer-encoding: chunked");
+    let chunk = "x".repeat(60_000);
+    let chunks = format!("ea60\r\n{chunk}\r\nea60\r\n{chunk}\r\n0\r\n\r\n");
+    for (head, body) in [(sized, body), (chunked, chunks)] {
+        client.send(&head).await;
+        client.send(&body).await;
+        let answer = client.read_response().await;
+        assert_eq!(answer.status, 401);
+        assert!(!answer.head.contains("connection: close"), "{}", answer.head);
+    }
+    assert_eq!(client.request(HELLO).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_drained_for_a_while_and_its_connection_closed_orderly() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.send(&unread_request("content-length: 1000")).await;
+    client.send("x").await;
+    let answer = client.read_response().await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+    client.send("still sending").await;
+    assert_closed_cleanly(client).await;
+}
+
+#[tokio::test]
+async fn a_body_over_the_bound_is_not_read_and_the_answer_arrives_while_it_is_sent() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.send(&unread_request("content-length: 3000000")).await;
+    client.send(&"x".repeat(100_000)).await;
+    let answer = client.read_response().await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+    client.send(&"x".repeat(100_000)).await;
+    assert_closed_cleanly(client).await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_it_sends_is_not_asked_for_a_body_that_nobody_reads() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.send(&unread_request("content-length: 1000\r\nexpect: 100-continue")).await;
+    let answer = client.read_response().await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+    assert_closed_cleanly(client).await;
+}
+
+#[tokio::test]
+async fn the_refusal_of_a_head_that_is_too_large_arrives_while_it_is_sent() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.send(&unread_request(&format!("filler: {}", "x".repeat(100_000)))).await;
+    let head = client.read_until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 431"), "{head}");
+    client.send(&"x".repeat(100_000)).await;
+    assert_closed_cleanly(client).await;
+}

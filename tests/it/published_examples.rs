@@ -1,0 +1,573 @@
+//! The requests of the published pages, as a person pastes them, answered with their shapes.
+
+use serde_json::{Value, json};
+
+use crate::support::server::{WorkDir, run_shell};
+
+/// The names of an object's members, and of what kind each is.
+fn shape(value: &Value) -> Vec<(String, &'static str)> {
+    let members = value.as_object().unwrap().iter();
+    let kinds = members.map(|(name, value)| {
+        let kind = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        (name.clone(), kind)
+    });
+    kinds.collect()
+}
+
+/// Page s0, *Example*.
+#[test]
+fn open_signup_answers_the_page_s_curl_with_the_page_s_shape() {
+    let place = WorkDir::new();
+    let server = place.start(&[]);
+    let request = r#"curl -X POST https://api.getmetacognition.com/signup \
+  -H 'content-type: application/json' \
+  -d '{"name": "acme corp"}'"#;
+    let page: Value = serde_json::from_str(
+        r#"{
+          "org_id": "org_79d0fHwDRhoZ8Ww7",
+          "user_id": "user_FuHtj0C14AaKHJq1",
+          "api_key": "tex_live_LfbRIlFWtazFQaLw2C05IBTuoKX0B-sLFZ5XOHmkSJ8",
+          "key": {
+            "id": "a1247653-9646-4f32-b04f-72d2c0f5355b",
+            "prefix": "tex_live_",
+            "display_id": "LfbRIlFW",
+            "name": "acme corp",
+            "scopes": ["*"],
+            "is_active": true,
+            "created_at": "2026-05-08T09:56:42.855738",
+            "last_used_at": null,
+            "revoked_at": null
+          }
+        }"#,
+    )
+    .unwrap();
+    let here = request.replace("https://api.getmetacognition.com", &server.url(""));
+    // The contract's additions to the page.
+    let mut answer = without(&run_shell(&here), &["never_expires"]);
+    let added = answer["key"].as_object_mut().unwrap().remove("expires_at");
+    assert_eq!(added, Some(Value::Null));
+    assert_eq!(shape(&answer), shape(&page));
+    assert_eq!(shape(&answer["key"]), shape(&page["key"]));
+    for same in ["name", "scopes", "is_active", "last_used_at", "revoked_at"] {
+        assert_eq!(answer["key"][same], page["key"][same]);
+    }
+    let (org, user) = (answer["org_id"].as_str().unwrap(), answer["user_id"].as_str().unwrap());
+    assert!(org.starts_with("org_") && org.len() == 14, "{org}");
+    assert!(user.starts_with("user_") && user.len() == 21, "{user}");
+    let key = answer["api_key"].as_str().unwrap();
+    assert_eq!(&key[9..17], answer["key"]["display_id"].as_str().unwrap());
+}
+
+/// Page s0's reference request, with every field.
+#[test]
+fn the_page_s_reference_request_is_answered_too() {
+    let place = WorkDir::new();
+    let server = place.start(&[]);
+    let request = r#"curl --request POST \
+  --url https://api.getmetacognition.com/signup \
+  --header 'Content-Type: application/json' \
+  --data '
+{
+  "org_id": "<string>",
+  "name": "<string>"
+}
+'"#;
+    let here = request.replace("https://api.getmetacognition.com", &server.url(""));
+    let refused = run_shell(&here);
+    assert_eq!(refused["details"]["issues"][0]["path"][0], "org_id");
+    let answer = run_shell(&here.replacen("<string>", "acme", 1));
+    assert_eq!(answer["org_id"], "acme");
+}
+
+/// Page s2, *Code Examples*, with a key of the deployment and its scopes configured.
+#[test]
+fn creating_a_key_answers_the_page_s_curl_with_the_page_s_shape() {
+    let place = WorkDir::new();
+    let settings = [("KEY_PREFIX", "sig_"), ("SCOPES", "trademarks:read")];
+    let server = place.start(&settings);
+    let own = server.sign_up();
+    let request = r#"curl -X POST https://api.signa.so/v1/organization/api-keys \
+  -H "Authorization: Bearer sig_xxxxxxxxxxxx" \
+  -H "Content-Type: application/json" \
+  -d '{
+    "name": "Analytics Dashboard",
+    "scopes": ["trademarks:read", "billing:read"]
+  }'"#;
+    let page: Value = serde_json::from_str(
+        r#"{
+          "id": "key_Pe5hI9jK",
+          "object": "api_key",
+          "name": "Analytics Dashboard",
+          "key": "sig_a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6e7f8a9b0c1d2e3f4a5b6",
+          "prefix": "sig_a1b2",
+          "scopes": ["trademarks:read", "billing:read"],
+          "created_at": "2026-03-24T16:00:00Z",
+          "expires_at": null,
+          "request_id": "req_wP2gH8iJ"
+        }"#,
+    )
+    .unwrap();
+    let here = request.replace("https://api.signa.so", &server.url(""));
+    let answer = without(&run_shell(&here.replace("sig_xxxxxxxxxxxx", &own)), &["never_expires"]);
+    assert_eq!(shape(&answer), shape(&page));
+    for same in ["object", "name", "scopes", "expires_at"] {
+        assert_eq!(answer[same], page[same]);
+    }
+    let key = answer["key"].as_str().unwrap();
+    assert_eq!(answer["prefix"].as_str().unwrap(), &key[..8]);
+    assert_eq!(server.status_with(key), 200);
+    // As the page says of a second time, and of what is missing.
+    let again = run_shell(&here.replace("sig_xxxxxxxxxxxx", &own));
+    assert_eq!(again["error"]["type"], "conflict");
+    let stranger = run_shell(&here);
+    assert_eq!(stranger["error"]["type"], "unauthorized");
+}
+
+/// Page s1: its fields as a dashboard sends them, and a second time.
+#[test]
+fn account_signup_answers_with_the_page_s_shapes() {
+    let place = WorkDir::new();
+    let server = place.start(&[]);
+    let request = format!(
+        r#"curl -s -X POST {} -H "Content-Type: application/json" -d '{{
+  "email": "dev@example.com",
+  "password": "a-long-secure-passphrase",
+  "name": "Jane Developer"
+}}'"#,
+        server.url("/auth/signup")
+    );
+    let page: Value = serde_json::from_str(
+        r#"{"data": {"token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...",
+                     "api_key": "rag_live_abc123def456...",
+                     "account": {"id": "acc_a1b2c3d4e5", "email": "dev@example.com",
+                                 "name": "Jane Developer", "plan": "trial"}}}"#,
+    )
+    .unwrap();
+    let answer = run_shell(&request);
+    assert_eq!(shape(&answer), shape(&page));
+    assert_eq!(shape(&answer["data"]), shape(&page["data"]));
+    let account = &answer["data"]["account"];
+    assert_eq!(shape(account), shape(&page["data"]["account"]));
+    for same in ["email", "name", "plan"] {
+        assert_eq!(account[same], page["data"]["account"][same]);
+    }
+    assert!(account["id"].as_str().unwrap().starts_with("acc_"));
+    let token = answer["data"]["token"].as_str().unwrap();
+    assert!(token.starts_with("eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiI"), "{token}");
+    // As the page says of a second time, and of what is missing.
+    let conflict: Value = serde_json::from_str(
+        r#"{"error": {"code": "CONFLICT",
+                      "message": "An account with this email already exists"}}"#,
+    )
+    .unwrap();
+    assert_eq!(run_shell(&request), conflict);
+    let missing = run_shell(&request.replace("\"name\"", "\"nom\""));
+    assert_eq!(missing["error"]["code"], "VALIDATION_ERROR");
+    assert_eq!(missing["error"]["details"]["issues"][0]["path"][0], "nom");
+}
+
+/// What page s1's program got, in any language: signed up, signed up again, one field missing, and
+/// who the token is of.
+#[track_caller]
+fn assert_is_page_s1(answers: &[Value]) {
+    let [signed_up, again, missing, me] = answers else { panic!("{answers:?}") };
+    let page: Value = serde_json::from_str(
+        r#"{"token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...",
+            "api_key": "rag_live_abc123def456...",
+            "account": {"id": "acc_a1b2c3d4e5", "email": "dev@example.com",
+                        "name": "Jane Developer", "plan": "trial"}}"#,
+    )
+    .unwrap();
+    assert_eq!(signed_up["status"], 201);
+    let data = &signed_up["body"]["data"];
+    assert_eq!(shape(data), shape(&page));
+    assert_eq!(shape(&data["account"]), shape(&page["account"]));
+    for same in ["email", "name", "plan"] {
+        assert_eq!(data["account"][same], page["account"][same]);
+    }
+    assert_eq!(again["status"], 409);
+    let message = "An account with this email already exists";
+    assert_eq!(again["body"], json!({ "error": { "code": "CONFLICT", "message": message } }));
+    assert_eq!(missing["status"], 400);
+    let error = &missing["body"]["error"];
+    assert_eq!(error["code"], "VALIDATION_ERROR");
+    assert_eq!(error["details"]["issues"][0]["path"], json!(["password"]));
+    assert_eq!(me["status"], 200);
+    assert_eq!(me["body"]["data"]["id"], data["account"]["id"]);
+}
+
+/// Page s1 with `fetch` from Node.
+#[test]
+fn account_signup_works_with_node() {
+    let place = WorkDir::new();
+    let server = place.start(&[]);
+    let program = r"
+const answers = [];
+const keep = async (res) => answers.push({ status: res.status, body: await res.json() });
+const signUp = (account) => fetch('https://api.example.com/auth/signup', {
+method: 'POST',
+headers: { 'Content-Type': 'application/json' },
+body: JSON.stringify(account),
+});
+const account = {
+email: 'dev@example.com',
+password: 'a-long-secure-passphrase',
+name: 'Jane Developer',
+};
+await keep(await signUp(account));
+await keep(await signUp(account));
+await keep(await signUp({ email: 'other@example.com' }));
+const headers = { Authorization: `Bearer ${answers[0].body.data.token}` };
+await keep(await fetch('https://api.example.com/auth/me', { headers }));
+console.log(JSON.stringify(answers));
+";
+    let here = program.replace("https://api.example.com", &server.url(""));
+    if let Some(answers) = run_program("node", &["--input-type=module", "-e", &here]) {
+        assert_is_page_s1(&answers);
+    }
+}
+
+/// Page s1 with Python's `requests`.
+#[test]
+fn account_signup_works_with_python() {
+    let place = WorkDir::new();
+    let server = place.start(&[]);
+    let program = r"
+import json, requests
+answers = []
+def keep(res):
+    answers.append({'status': res.status_code, 'body': res.json()})
+account = {
+'email': 'dev@example.com',
+'password': 'a-long-secure-passphrase',
+'name': 'Jane Developer',
+}
+keep(requests.post('https://api.example.com/auth/signup', json=account))
+keep(requests.post('https://api.example.com/auth/signup', json=account))
+keep(requests.post('https://api.example.com/auth/signup', json={'email': 'other@example.com'}))
+token = answers[0]['body']['data']['token']
+headers = {'Authorization': f'Bearer {token}'}
+keep(requests.get('https://api.example.com/auth/me', headers=headers))
+print(json.dumps(answers))
+";
+    let here = program.replace("https://api.example.com", &server.url(""));
+    if run_program("python3", &["-c", "import requests; print('[]')"]).is_some()
+        && let Some(answers) = run_program("python3", &["-c", &here])
+    {
+        assert_is_page_s1(&answers);
+    }
+}
+
+/// An answer's object without what is there in addition to the page's, all of which is there.
+#[track_caller]
+fn without(object: &Value, added: &[&str]) -> Value {
+    let mut object = object.clone();
+    let members = object.as_object_mut().unwrap();
+    for name in added {
+        assert!(members.remove(*name).is_some(), "{name} is missing");
+    }
+    object
+}
+
+/// What page s4's program got, in any of its languages.
+#[track_caller]
+fn assert_is_page_s4(answers: &[Value]) {
+    let created: Value = serde_json::from_str(
+        r#"{"success": true, "status": 200, "code": "OK", "message": "API key created",
+            "data": {"id": "ak_abc123", "name": "CI deploy bot", "key": "ba_AbCdEf0123456789XyZ...",
+                     "scopes": ["user:read", "projects:read", "projects:write"],
+                     "expiresAt": "2026-05-05T10:00:00.000Z"}}"#,
+    )
+    .unwrap();
+    let profile: Value = serde_json::from_str(
+        r#"{"success": true, "status": 200, "code": "OK", "message": "User fetched successfully",
+            "data": {"id": "01HZ3K5R4X9Y2V6QF8TJ7W0CDN", "email": "you@example.com",
+                     "fullName": "Your Name", "handle": "yourname", "isVerified": true,
+                     "verifiedAt": "2026-04-05T10:05:00.000Z", "isActive": true,
+                     "lastLoginAt": "2026-04-05T10:00:00.000Z", "role": "user",
+                     "organizationCount": 1, "createdAt": "2026-04-05T10:00:00.000Z",
+                     "updatedAt": "2026-04-05T10:00:00.000Z"}}"#,
+    )
+    .unwrap();
+    let [signed_up, signed_in, token, me, organizations, projects] = answers else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(
+        (&signed_up["status"], &signed_in["status"]),
+        (&Value::from(200), &Value::from(200))
+    );
+    assert_eq!(shape(token), shape(&created));
+    let added = [
+        "createdAt",
+        "enabled",
+        "lastUsedAt",
+        "metadata",
+        "neverExpires",
+        "organizationId",
+        "prefix",
+        "start",
+        "updatedAt",
+        "userId",
+    ];
+    assert_eq!(shape(&without(&token["data"], &added)), shape(&created["data"]));
+    for same in ["name", "scopes"] {
+        assert_eq!(token["data"][same], created["data"][same]);
+    }
+    assert_eq!(token["message"], created["message"]);
+    assert_eq!(shape(me), shape(&profile));
+    let mut verified = without(&me["data"], &["emailVerified", "image", "name", "securityMails"]);
+    // Nobody has pressed the button yet.
+    assert_eq!(verified["isVerified"], false);
+    verified["verifiedAt"] = profile["data"]["verifiedAt"].clone();
+    assert_eq!(shape(&verified), shape(&profile["data"]));
+    for same in ["fullName", "handle", "role", "organizationCount", "isActive"] {
+        assert_eq!(me["data"][same], profile["data"][same]);
+    }
+    assert_eq!(me["message"], profile["message"]);
+    assert_eq!(organizations["data"][0]["role"], "owner");
+    assert_eq!(projects["data"], Value::Array(Vec::new()));
+    assert_eq!(projects["meta"]["total"], 0);
+}
+
+/// Page s4, steps 1 to 4, with curl and its cookie jar.
+#[test]
+fn the_quick_start_works_with_curl() {
+    let place = WorkDir::new();
+    let server = place.start(&[]);
+    let page = [
+        r#"curl -X POST https://api.example.com/api/auth/sign-up/email \
+-H "Content-Type: application/json" \
+-d '{
+"email": "you@example.com",
+"password": "a-long-secure-passphrase",
+"name": "Your Name"
+}'"#,
+        r#"curl -X POST https://api.example.com/api/auth/sign-in/email \
+-H "Content-Type: application/json" \
+-c cookies.txt \
+-d '{
+"email": "you@example.com",
+"password": "a-long-secure-passphrase"
+}'"#,
+        r#"curl -X POST https://api.example.com/api/auth/api-key/create \
+-H "Content-Type: application/json" \
+-b cookies.txt \
+-d '{
+"name": "CI deploy bot",
+"expiresIn": 2592000,
+"scopes": ["user:read", "projects:read", "projects:write"]
+}'"#,
+        r#"curl https://api.example.com/api/user/me \
+-H "X-Api-Key: ba_AbCdEf0123456789XyZ...""#,
+        r#"curl https://api.example.com/api/user/organizations \
+-H "X-Api-Key: ba_AbCdEf0123456789XyZ...""#,
+        r#"ORG_ID="01HZ3K5R4X9Y2V6QF8TJ7W0CDN"
+curl "https://api.example.com/api/user/organizations/${ORG_ID}/projects" \
+-H "X-Api-Key: ba_AbCdEf0123456789XyZ...""#,
+    ];
+    let jar = place.path().join("cookies.txt").display().to_string();
+    let mut answers: Vec<Value> = Vec::new();
+    for request in page {
+        let here = request.replace("https://api.example.com", &server.url(""));
+        let here = here.replace("cookies.txt", &jar);
+        let found = |at: usize, pointer: &str| {
+            answers.get(at).and_then(|it| it.pointer(pointer)?.as_str()).unwrap_or_default()
+        };
+        let here = here.replace("ba_AbCdEf0123456789XyZ...", found(2, "/data/key"));
+        let here = here.replace("01HZ3K5R4X9Y2V6QF8TJ7W0CDN", found(4, "/data/0/id"));
+        answers.push(run_shell(&here));
+    }
+    assert_is_page_s4(&answers);
+}
+
+/// The same with `fetch` from Node, which keeps no cookies by itself.
+#[test]
+fn the_quick_start_works_with_node() {
+    let place = WorkDir::new();
+    let server = place.start(&[]);
+    let program = r"
+const answers = [];
+const signUp = await fetch('https://api.example.com/api/auth/sign-up/email', {
+method: 'POST',
+headers: { 'Content-Type': 'application/json' },
+credentials: 'include',
+body: JSON.stringify({
+email: 'you@example.com',
+password: 'a-long-secure-passphrase',
+name: 'Your Name',
+}),
+});
+answers.push(await signUp.json());
+const res = await fetch('https://api.example.com/api/auth/sign-in/email', {
+method: 'POST',
+headers: { 'Content-Type': 'application/json' },
+credentials: 'include',
+body: JSON.stringify({
+email: 'you@example.com',
+password: 'a-long-secure-passphrase',
+}),
+});
+answers.push(await res.json());
+const cookie = res.headers.get('set-cookie').split(';')[0];
+const created = await fetch('https://api.example.com/api/auth/api-key/create', {
+method: 'POST',
+headers: { 'Content-Type': 'application/json', Cookie: cookie },
+credentials: 'include',
+body: JSON.stringify({
+name: 'CI deploy bot',
+expiresIn: 2592000,
+scopes: ['user:read', 'projects:read', 'projects:write'],
+}),
+});
+answers.push(await created.json());
+const headers = { 'X-Api-Key': answers[2].data.key };
+const me = await fetch('https://api.example.com/api/user/me', { headers });
+answers.push(await me.json());
+const organizations = await fetch('https://api.example.com/api/user/organizations', { headers });
+answers.push(await organizations.json());
+const organizationId = answers[4].data[0].id;
+const projects = await fetch(
+`https://api.example.com/api/user/organizations/${organizationId}/projects`,
+{ headers },
+);
+answers.push(await projects.json());
+console.log(JSON.stringify(answers));
+";
+    let here = program.replace("https://api.example.com", &server.url(""));
+    if let Some(answers) = run_program("node", &["--input-type=module", "-e", &here]) {
+        assert_is_page_s4(&answers);
+    }
+}
+
+/// The same with Python's `requests`, and its cookie jar.
+#[test]
+fn the_quick_start_works_with_python() {
+    let place = WorkDir::new();
+    let server = place.start(&[]);
+    let program = r"
+import json, requests
+answers = []
+res = requests.post(
+'https://api.example.com/api/auth/sign-up/email',
+json={
+'email': 'you@example.com',
+'password': 'a-long-secure-passphrase',
+'name': 'Your Name',
+},
+)
+answers.append(res.json())
+session = requests.Session() # holds cookies across requests
+answers.append(session.post(
+'https://api.example.com/api/auth/sign-in/email',
+json={
+'email': 'you@example.com',
+'password': 'a-long-secure-passphrase',
+},
+).json())
+res = session.post(
+'https://api.example.com/api/auth/api-key/create',
+json={
+'name': 'CI deploy bot',
+'expiresIn': 2592000,
+'scopes': ['user:read', 'projects:read', 'projects:write'],
+},
+)
+answers.append(res.json())
+api_key = res.json()['data']['key'] # shown once
+headers = {'X-Api-Key': api_key}
+me = requests.get('https://api.example.com/api/user/me', headers=headers)
+answers.append(me.json())
+organizations = requests.get('https://api.example.com/api/user/organizations', headers=headers)
+answers.append(organizations.json())
+organization_id = answers[4]['data'][0]['id']
+projects = requests.get(
+f'https://api.example.com/api/user/organizations/{organization_id}/projects',
+headers=headers,
+)
+answers.append(projects.json())
+print(json.dumps(answers))
+";
+    let here = program.replace("https://api.example.com", &server.url(""));
+    if run_program("python3", &["-c", "import requests; print('[]')"]).is_some()
+        && let Some(answers) = run_program("python3", &["-c", &here])
+    {
+        assert_is_page_s4(&answers);
+    }
+}
+
+/// Runs a program that prints a JSON list; `None` where its language is not installed, which only
+/// a person's machine may be without.
+pub fn run_program(language: &str, arguments: &[&str]) -> Option<Vec<Value>> {
+    let done = std::process::Command::new(language).args(arguments).output();
+    match done {
+        Ok(done) if done.status.success() => Some(serde_json::from_slice(&done.stdout).unwrap()),
+        failed => {
+            let is_missing = match &failed {
+                Ok(done) => String::from_utf8_lossy(&done.stderr).contains("ModuleNotFoundError"),
+                Err(_) => true,
+            };
+            assert!(is_missing, "{failed:?}");
+            assert!(std::env::var_os("CI").is_none(), "{language} is not installed: {failed:?}");
+            None
+        }
+    }
+}
+
+/// Page s3, *Request*, with the variable set as the page has it.
+#[test]
+fn provisioning_answers_the_page_s_curl_with_the_page_s_shape_and_a_repetition_without_the_key() {
+    let place = WorkDir::new();
+    let secret = "0123456789abcdef0123456789abcdef";
+    let server = place.start(&[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
+    let request = r#"curl -X POST https://api.cohesionauth.com/v1/admin/org/create \
+  -H "X-API-Key: $MASTER_ADMIN_KEY_ORG_CREATE" \
+  -H "Content-Type: application/json" \
+  -H "Idempotency-Key: example-org-create-key" \
+  -d '{
+    "org_id": "org_acme_2026_example",
+    "name": "Acme Corp",
+    "domain": "general",
+    "tier": "starter",
+    "allowed_origins": "https://acme.example.com"
+  }'"#;
+    let page: Value = serde_json::from_str(
+        r#"{
+          "org_id": "org_acme_2026_example",
+          "api_key": "TEST_FIXTURE_NOT_A_REAL_KEY_ORG_CREATE",
+          "prefix": "TESTFIXT",
+          "created_at": "2026-05-02T20:00:00.000Z",
+          "warning": "This API key is shown ONCE. Store it securely. It cannot be retrieved later.",
+          "request_id": "req_01H...",
+          "timestamp": "2026-05-02T20:00:00.000Z"
+        }"#,
+    )
+    .unwrap();
+    let here = request.replace("https://api.cohesionauth.com", &server.url(""));
+    let with_variable = format!("MASTER_ADMIN_KEY_ORG_CREATE={secret}\n{here}");
+    let answer = run_shell(&with_variable);
+    assert_eq!(shape(&answer), shape(&page));
+    for same in ["org_id", "warning"] {
+        assert_eq!(answer[same], page[same]);
+    }
+    let key = answer["api_key"].as_str().unwrap();
+    assert_eq!(&key[9..17], answer["prefix"].as_str().unwrap());
+    assert_eq!(server.status_with(key), 200);
+    let mut again = run_shell(&with_variable);
+    let added = again.as_object_mut().unwrap().remove("already_provisioned");
+    assert_eq!(added, Some(Value::Bool(true)));
+    let mut expected = shape(&page);
+    expected.retain(|(name, _)| name != "api_key");
+    assert_eq!(shape(&again), expected);
+    // As the page says of an unset variable, and of an id that is there.
+    let unset = run_shell(&here);
+    assert_eq!(unset["error"], "UNAUTHORIZED");
+    let taken = run_shell(&with_variable.replace("example-org-create-key", "another"));
+    assert_eq!(taken["error"], "CONFLICT");
+}

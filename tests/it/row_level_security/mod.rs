@@ -1,0 +1,539 @@
+//! The second wall between tenants: with an organization's walls up, rows of others are not there,
+//! whatever a statement asks; without an organization, none are.
+
+mod rows_read;
+mod statements;
+
+use serde_json::json;
+use sqlx::{AssertSqlSafe, PgConnection};
+use tenantry::error::{Error, Result};
+use tenantry::model::api_key::ApiKey;
+use tenantry::model::email::Email;
+use tenantry::model::idempotency::{IdempotencyKey, IdempotentRequest};
+use tenantry::model::ids::{
+    AccountId, InviteId, KeyId, MembershipId, OrganizationId, ProjectId, SessionId,
+};
+use tenantry::model::org_handle::OrgHandle;
+use tenantry::model::secret::Digest;
+use tenantry::repo::{keys, rls};
+use uuid::Uuid;
+
+use self::statements::{STATEMENTS, affects};
+use crate::support::accounts::PASSWORD;
+use crate::support::{TestApp, run, with_settings};
+
+/// One organization and a thing of each kind in it.
+struct Tenant {
+    organization: OrganizationId,
+    handle: OrgHandle,
+    key: KeyId,
+    api_key: ApiKey,
+    session: SessionId,
+    owner: MembershipId,
+    project: ProjectId,
+    invite: InviteId,
+    membership: MembershipId,
+    membership_handle: String,
+    account: AccountId,
+    account_of_owner: AccountId,
+    email: Email,
+    session_of_person: SessionId,
+    token: KeyId,
+    attempt: IdempotentRequest,
+    /// Whom a mail of the invitation waits for.
+    queued_address: String,
+}
+
+/// It was paid for, and its first key waits.
+async fn pay(app: &TestApp) {
+    let paid = "with o as (select id, handle from organizations o
+                          where not exists (select from payments p where p.organization_id = o.id)),
+                     p as (insert into payments (id, organization_id, event_id, reference, amount,
+                                                 currency, status, created_at)
+                           select gen_random_uuid(), id, 'evt_' || handle, 'in_1', 2900, 'usd',
+                                  'paid', now() from o),
+                     b as (insert into billing_customers (organization_id, customer_id,
+                                                          pays_once, last_event_at, created_at)
+                           select id, 'cus_' || handle, false, now(), now() from o),
+                     e as (insert into ended_subscriptions (organization_id, subscription_id,
+                                                            ended_at)
+                           select id, 'sub_' || handle, now() from o)
+                insert into key_claims (organization_id, email, digest, created_at, expires_at)
+                select id, 'buyer@example.com', sha256(convert_to(handle, 'UTF8')), now(),
+                       now() + interval '7 days' from o";
+    app.execute(paid).await;
+}
+
+async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
+    let owner = app.verified_account(email).await;
+    let member = app.verified_account(member).await;
+    let seat_handle = app.invite_and_accept(&owner, &member, "member").await;
+    let key = app.create_key(&owner, json!({ "name": "k", "scopes": ["*"] })).await;
+    let again = app.key(&key.api_key).with("idempotency-key", "one");
+    again.post("/me/api-keys", json!({ "name": "second" })).await.assert_status(201);
+    let (_, token) =
+        app.create_token(&member.cookie, json!({ "name": "t", "scopes": ["*"] })).await;
+    let narrow = json!({ "name": "narrow", "scopes": ["usage:read"] });
+    let narrow = app.key(&app.create_key(&owner, narrow).await.api_key);
+    narrow.get("/v1/organization/denials").await.assert_status(403);
+    app.app.rejections.flush().await.unwrap();
+    app.app.meter.flush().await.unwrap();
+    app.exchange(&key.api_key).await;
+    let project = app.create_project(&owner, "one").await;
+    let invites = format!("/api/user/organizations/{}/invites", owner.org_id);
+    let request = json!({ "email": format!("x{email}"), "role": "member" });
+    let made = app.session(&owner.cookie).post(&invites, request).await.assert_status(201);
+    app.mails().await;
+    let id = async |sql: &'static str, of: &str| -> Uuid {
+        sqlx::query_scalar(sql).bind(of).fetch_one(&mut app.sql().await).await.unwrap()
+    };
+    let organization = id("select id from organizations where handle = $1", &owner.org_id).await;
+    let seat = id("select id from users where handle = $1", &seat_handle).await;
+    let session = id(
+        "select s.id from key_sessions s join organizations o on o.id = s.organization_id
+         where o.handle = $1",
+        &owner.org_id,
+    )
+    .await;
+    let session_of_person = id(
+        "select s.id from sessions s join accounts a on a.id = s.account_id where a.email = $1",
+        &member.email,
+    )
+    .await;
+    // A mail that is not sent during the test.
+    let waiting = "later@example.com";
+    let queue = "insert into outbox (id, kind, address, created_at, due_at, invite_id)
+                 select gen_random_uuid(), 'invite', 'later@example.com', now(), 'infinity', id
+                 from invites i where accepted_at is null
+                                  and not exists (select from outbox o where o.invite_id = i.id)";
+    app.execute(queue).await;
+    // A seat that nobody has claimed, for whoever is invited as an owner.
+    let unclaimed = "insert into users (id, organization_id, handle, role, created_at)
+                     select gen_random_uuid(), id, 'unclaimed_' || handle, 'owner', now()
+                     from organizations o
+                     where not exists (select from users u where u.organization_id = o.id
+                                         and u.account_id is null)";
+    app.execute(unclaimed).await;
+    // Whoever was invited was invited by its key.
+    let by_key = "update invites i set key_id = k.id from api_keys k
+                  where k.organization_id = i.organization_id and k.name = 'k'";
+    app.execute(by_key).await;
+    pay(app).await;
+    // A paid checkout that could not be fulfilled, which is the deployment's.
+    let unfulfilled = "insert into unfulfilled_checkouts (event_id, organization_id, handle,
+                                                          reason, created_at, delivered_at)
+                       select 'evt_' || gen_random_uuid(), id, 'x', 'deleted', now(), now()
+                       from organizations where handle = 'system'";
+    app.execute(unfulfilled).await;
+    let of_owner = id(
+        "select u.id from users u join organizations o on o.id = u.organization_id
+         where o.handle = $1 and u.role = 'owner' and u.account_id is not null",
+        &owner.org_id,
+    )
+    .await;
+    let (of, key_id) = (OrganizationId(organization), KeyId::parse(&key.key_id).unwrap());
+    let api_key = app.app.db.run(async |db| keys::find(db, of, key_id).await).await.unwrap();
+    Tenant {
+        api_key: api_key.unwrap(),
+        session: SessionId::from_uuid(session),
+        owner: MembershipId(of_owner),
+        organization: OrganizationId(organization),
+        handle: OrgHandle::parse(&owner.org_id).unwrap(),
+        key: KeyId::parse(&key.key_id).unwrap(),
+        project: ProjectId::parse(&project).unwrap(),
+        invite: InviteId::parse(made.body["data"]["id"].as_str().unwrap()).unwrap(),
+        membership: MembershipId(seat),
+        membership_handle: seat_handle,
+        account: AccountId::parse(&member.id).unwrap(),
+        account_of_owner: AccountId::parse(&owner.id).unwrap(),
+        email: Email::parse(&member.email).unwrap(),
+        session_of_person: SessionId::from_uuid(session_of_person),
+        token: KeyId::parse(&token).unwrap(),
+        attempt: IdempotentRequest {
+            lifetime: tenantry::model::idempotency::RESPONSE_LIFETIME,
+            organization: of,
+            principal: key.key_id,
+            endpoint: "POST /me/api-keys".to_owned(),
+            key_digest: IdempotencyKey::parse("one").unwrap().digest(),
+            fingerprints: vec![Digest::new([7; 32])],
+        },
+        queued_address: waiting.to_owned(),
+    }
+}
+
+/// Every row of every table with whoever holds it, as the owner of the tables sees them.
+async fn rows(tx: &mut PgConnection) -> Result<Vec<String>> {
+    sqlx::query("set local role none").execute(&mut *tx).await?;
+    let tables = "select tablename::text from pg_tables where schemaname = 'public' order by 1";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut *tx).await?;
+    let each: Vec<String> = tables
+        .into_iter()
+        .map(|table| format!("select '{table} ' || t.xmax || ' ' || t::text from {table} t"))
+        .collect();
+    let all = format!("{} order by 1", each.join(" union all "));
+    Ok(sqlx::query_scalar(AssertSqlSafe(all)).fetch_all(tx).await?)
+}
+
+/// Runs a statement behind walls, and takes back what it did.
+async fn affects_rows(app: &TestApp, walls: TenantScope, statement: &str, it: &Tenant) -> bool {
+    let mut affected = false;
+    let rolled_back: Result<()> = app
+        .app
+        .db
+        .transaction(async |tx| {
+            let before = rows(tx).await?;
+            walls.set(tx).await?;
+            // A row of another organization's is refused where it is written.
+            let Ok(found) = affects(tx, statement, it).await else {
+                return Err(Error::conflict("taken back"));
+            };
+            affected = found || rows(tx).await? != before;
+            Err(Error::conflict("taken back"))
+        })
+        .await;
+    assert_eq!(rolled_back.unwrap_err().message(), "taken back", "{statement}");
+    affected
+}
+
+#[derive(Clone, Copy)]
+enum TenantScope {
+    Organization(OrganizationId),
+    NoOrganization,
+}
+
+impl TenantScope {
+    async fn set(self, tx: &mut PgConnection) -> Result<()> {
+        match self {
+            Self::Organization(organization) => rls::set_tenant(tx, organization).await?,
+            Self::NoOrganization => {
+                sqlx::query("set local role tenantry_tenant").execute(&mut *tx).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn every_statement_sees_its_own_organization_and_behind_other_walls_nothing() {
+    run(async |app| {
+        let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+        let other = tenant(app, "dora@example.com", "emil@example.com").await;
+        for statement in STATEMENTS {
+            let own =
+                affects_rows(app, TenantScope::Organization(acme.organization), statement, &acme)
+                    .await;
+            assert!(own, "{statement} does nothing in its own organization");
+            let foreign =
+                affects_rows(app, TenantScope::Organization(other.organization), statement, &acme)
+                    .await;
+            assert!(!foreign, "{statement} reaches through the wall of another organization");
+            let nobody = affects_rows(app, TenantScope::NoOrganization, statement, &acme).await;
+            assert!(!nobody, "{statement} reaches through the wall of no organization");
+        }
+    })
+    .await;
+}
+
+/// What tenants may not read at all, not even their own rows of it: how the audit log is sealed.
+const UNREADABLE: [&str; 2] = ["audit_heads", "audit_signing"];
+
+/// Without a condition of its own a statement sees its organization, and no other.
+#[tokio::test]
+async fn a_statement_that_forgets_its_organization_finds_only_that() {
+    run(async |app| {
+        let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+        tenant(app, "dora@example.com", "emil@example.com").await;
+        let tables: Vec<String> = sqlx::query_scalar(
+            "select c.relname::text from pg_class c join pg_attribute a on a.attrelid = c.oid
+             where c.relkind = 'r' and a.attname = 'organization_id' and a.attnotnull order by 1",
+        )
+        .fetch_all(&mut app.sql().await)
+        .await
+        .unwrap();
+        assert!(tables.len() >= 9, "{tables:?}");
+        let unreadable = "select not has_any_column_privilege('tenantry_tenant', $1, 'select')";
+        for table in tables {
+            let unreadable = sqlx::query_scalar(unreadable).bind(&table);
+            let is_unreadable: bool = unreadable.fetch_one(&mut app.sql().await).await.unwrap();
+            assert_eq!(is_unreadable, UNREADABLE.contains(&&*table), "{table}");
+            if is_unreadable {
+                continue;
+            }
+            let sql = format!("select count(*) from {table} where organization_id <> $1");
+            let count = async |tx: &mut PgConnection| -> Result<i64> {
+                let count = sqlx::query_scalar(AssertSqlSafe(sql.clone()));
+                Ok(count.bind(acme.organization.0).fetch_one(tx).await?)
+            };
+            let all = app.app.db.run(count).await.unwrap();
+            let within = app.app.db.tenant_transaction(acme.organization, count).await.unwrap();
+            assert_eq!(within, 0, "{table}");
+            assert!(all > 0, "{table} shows nothing");
+        }
+    })
+    .await;
+}
+
+/// What is a person's is there where they have a seat, and nowhere else.
+#[tokio::test]
+async fn people_and_their_credentials_are_there_only_where_they_have_a_seat() {
+    run(async |app| {
+        let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+        let other = tenant(app, "dora@example.com", "emil@example.com").await;
+        let all = json!({ "name": "t", "scopes": ["*"] });
+        for email in ["ann@example.com", "ben@example.com", "dora@example.com"] {
+            let cookie = app.sign_in(email, PASSWORD).await.cookie().unwrap();
+            app.create_token(&cookie, all.clone()).await;
+        }
+        let owners = [
+            "select email from accounts order by 1",
+            "select distinct (select email from accounts a where a.id = t.account_id)
+             from sessions t order by 1",
+            "select distinct (select email from accounts a where a.id = t.account_id)
+             from personal_tokens t order by 1",
+        ];
+        let there = async |sql: &'static str, walls: TenantScope| -> Vec<Option<String>> {
+            let read = app.app.db.transaction(async |tx| {
+                walls.set(tx).await?;
+                Ok(sqlx::query_scalar(sql).fetch_all(tx).await?)
+            });
+            read.await.unwrap()
+        };
+        let named = |emails: &[&str]| -> Vec<_> {
+            emails.iter().map(|email| Some((*email).to_owned())).collect()
+        };
+        for sql in owners {
+            let own = there(sql, TenantScope::Organization(acme.organization)).await;
+            assert_eq!(own, named(&["ann@example.com", "ben@example.com"]), "{sql}");
+            let others = there(sql, TenantScope::Organization(other.organization)).await;
+            assert!(!others.contains(&own[0]) && !others.contains(&None), "{sql}: {others:?}");
+            assert_eq!(there(sql, TenantScope::NoOrganization).await, [], "{sql}");
+        }
+        app.execute("update users set removed_at = now() where role = 'member'").await;
+        for sql in owners {
+            let own = there(sql, TenantScope::Organization(acme.organization)).await;
+            assert_eq!(own, named(&["ann@example.com"]), "{sql}");
+        }
+    })
+    .await;
+}
+
+/// Of people and their mail, nothing is changed in an organization's name that is not its own.
+#[tokio::test]
+async fn the_role_of_tenants_may_do_to_people_only_what_is_needed() {
+    run(async |app| {
+        let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+        let all = json!({ "name": "t", "scopes": ["*"] });
+        let cookie = app.sign_in("ann@example.com", PASSWORD).await.cookie().unwrap();
+        app.create_token(&cookie, all).await;
+        let invite = json!({ "email": "new@example.com", "role": "member" });
+        let invites = format!("/api/user/organizations/{}/invites", acme.handle.as_str());
+        app.session(&cookie).post(&invites, invite).await.assert_status(201);
+        let attempts = [
+            "select password_hash from accounts",
+            "update accounts set is_active = false",
+            // Of one whose home is another organization.
+            "update accounts set default_key_id = null where email = 'ben@example.com'",
+            "insert into accounts select * from accounts",
+            "delete from accounts",
+            "update sessions set id = gen_random_uuid()",
+            "update sessions set expires_at = now()",
+            "insert into sessions select * from sessions",
+            "delete from sessions",
+            "update personal_tokens set id = gen_random_uuid()",
+            "update personal_tokens set scopes = '{*}'",
+            "delete from personal_tokens",
+            "insert into outbox (id, kind, address, created_at, due_at)
+             values (gen_random_uuid(), 'reset_password', 'ann@example.com', now(), now())",
+            "update outbox set address = 'mal@example.com'",
+            "select from email_tokens",
+            "insert into payments select * from payments",
+            "update payments set amount = 1",
+            "delete from payments",
+            "insert into billing_customers select * from billing_customers",
+            "update billing_customers set customer_id = 'cus_mine'",
+            "insert into ended_subscriptions select * from ended_subscriptions",
+            "delete from ended_subscriptions",
+            "insert into key_claims select * from key_claims",
+            "update key_claims set expires_at = 'infinity'",
+            "delete from key_claims",
+            "delete from audit_events",
+            "truncate outbox",
+        ];
+        for attempt in attempts {
+            let tried = app.app.db.tenant_transaction(acme.organization, async |tx| {
+                Ok(sqlx::query(attempt).execute(tx).await?)
+            });
+            let refused = tried.await.expect_err(attempt);
+            let refused = refused.cause().to_string();
+            let is_wall = ["permission denied", "row-level security"];
+            assert!(is_wall.iter().any(|it| refused.contains(it)), "{attempt}: {refused}");
+        }
+        app.mails().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_of_an_organization_is_left_on_a_connection() {
+    with_settings(&[("DATABASE_MAX_CONNECTIONS", "1")])
+        .run(async |app| {
+            let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+            let settings = async |db: &mut PgConnection| -> Result<(String, Option<String>)> {
+                let sql = "select current_user::text, current_setting('app.organization_id', true)";
+                Ok(sqlx::query_as(sql).fetch_one(db).await?)
+            };
+            let (owner, _) = app.app.db.run(settings).await.unwrap();
+            let failed: Result<()> = app
+                .app
+                .db
+                .tenant_transaction(acme.organization, async |tx| {
+                    let (role, organization) = settings(tx).await?;
+                    assert_eq!(role, "tenantry_tenant");
+                    assert_eq!(organization, Some(acme.organization.0.to_string()));
+                    sqlx::query("select 1 / 0").execute(tx).await?;
+                    Ok(())
+                })
+                .await;
+            failed.unwrap_err();
+            for done in [true, false] {
+                let (role, organization) = app.app.db.run(settings).await.unwrap();
+                assert_eq!(role, owner);
+                assert_eq!(organization.unwrap_or_default(), "");
+                if done {
+                    app.app
+                        .db
+                        .tenant_transaction(acme.organization, async |_| Ok(()))
+                        .await
+                        .unwrap();
+                }
+            }
+        })
+        .await;
+}
+
+/// Fails what is written for an organization without its walls.
+const TENANT_CHECK_TRIGGERS: [&str; 6] = [
+    "create function require_walls() returns trigger language plpgsql as $$ begin
+         if current_user <> 'tenantry_tenant' or new.organization_id <> tenant_organization() then
+             raise exception '% without walls', tg_table_name;
+         end if;
+         return new;
+     end $$",
+    "create trigger t before insert on api_keys for each row execute function require_walls()",
+    "create trigger t before insert on audit_events for each row execute function require_walls()",
+    "create trigger t before insert on refresh_tokens
+         for each row execute function require_walls()",
+    "create trigger t before insert on users for each row execute function require_walls()",
+    "create trigger t before update on invites for each row execute function require_walls()",
+];
+
+/// Where it is only found out on the way which organization it is, the rest is behind its walls.
+#[tokio::test]
+async fn what_begins_with_a_secret_or_a_person_ends_behind_the_walls() {
+    run(async |app| {
+        let ann = app.verified_account("ann@example.com").await;
+        let ben = app.verified_account("ben@example.com").await;
+        let key = app.create_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await;
+        let (_, refresh) = app.exchange(&key.api_key).await;
+        let invites = format!("/api/user/organizations/{}/invites", ann.org_id);
+        let invite = json!({ "email": ben.email, "role": "member" });
+        app.session(&ann.cookie).post(&invites, invite).await.assert_status(201);
+        let link = app.mailed_token().await;
+        for sentry in TENANT_CHECK_TRIGGERS {
+            app.execute(sentry).await;
+        }
+        let request = json!({ "refresh_token": refresh });
+        app.anonymous().post("/auth/refresh", request.clone()).await.assert_status(200);
+        // Shown a second time, it ends the session.
+        app.anonymous().post("/auth/refresh", request).await.assert_error(401, "unauthorized");
+        let ended = "select count(*) from key_sessions where revoked_at is not null";
+        assert_eq!(app.count(ended).await, 1);
+        let twice = app.session(&ben.cookie).with("idempotency-key", "one");
+        for _ in 0..2 {
+            let accept = format!("/api/user/invites/{link}/accept");
+            twice.post(&accept, json!({})).await.assert_status(200);
+        }
+        let regenerate = "/auth/api-key/regenerate";
+        app.bearer(&ann.token).post(regenerate, json!({})).await.assert_status(200);
+        app.bearer(&ann.token).post(regenerate, json!({})).await.assert_status(200);
+        let live = "select count(*) from api_keys where revoked_at is null";
+        assert_eq!(app.count(live).await, 2);
+    })
+    .await;
+}
+
+/// Where the database is asked without walls: how often in each file, and why. It may only shrink.
+const WITHOUT_TENANT: [(&str, usize, &str); 42] = [
+    ("src/app/batch_lookup.rs", 2, "who is calling, and from which page"),
+    ("src/app/meter.rs", 2, "what was used is written, and read, for all at once"),
+    ("src/app/rate_limits/mod.rs", 1, "limits are nobody's data"),
+    ("src/app/rejected_credentials.rs", 1, "what was refused is written for all at once"),
+    ("src/app/rejections.rs", 1, "what was refused is written for all at once"),
+    ("src/app/sign_in_failures.rs", 1, "failed sign-ins are written for all at once"),
+    ("src/commands/audit.rs", 3, "the audit logs of all organizations, for their operator"),
+    ("src/commands/key.rs", 1, "counts of the whole deployment, for its operator"),
+    ("src/commands/mail.rs", 1, "mail that was given up, for the operator"),
+    ("src/commands/org.rs", 4, "the operator, who is in no organization"),
+    ("src/domain/accounts.rs", 2, "a person's account, and the organizations that go with it"),
+    ("src/domain/audit.rs", 2, "the heads of all audit logs"),
+    ("src/domain/audit_retention.rs", 3, "what is past its retention in all audit logs"),
+    ("src/domain/email_verification.rs", 3, "a person's address"),
+    ("src/domain/key_claims.rs", 1, "raises the walls when the link has said whose key it is"),
+    ("src/domain/key_import.rs", 1, "keys of all organizations, by the deployment's operator"),
+    ("src/domain/key_sessions.rs", 1, "raises the walls when the token has said whose it is"),
+    ("src/domain/links.rs", 1, "whose mailed link it is"),
+    ("src/domain/mails/mod.rs", 6, "mail is sent to whomever"),
+    ("src/domain/password_resets.rs", 2, "a person's password"),
+    ("src/domain/passwords.rs", 5, "a person's password"),
+    ("src/domain/pending_sign_ups.rs", 1, "a person's account"),
+    ("src/domain/retention.rs", 3, "what is over is over for all"),
+    ("src/domain/signup.rs", 1, "makes an organization"),
+    ("src/domain/unfulfilled_checkouts.rs", 1, "what was paid and is no organization's"),
+    ("src/http/account/me.rs", 1, "a person's account"),
+    ("src/http/auth/cookies.rs", 1, "a person's sessions"),
+    ("src/http/auth/guards.rs", 1, "who is calling"),
+    ("src/http/auth/identity.rs", 1, "a person's token; an organization's key has walls"),
+    ("src/http/operator/create_organization.rs", 1, "the operator makes an organization"),
+    ("src/http/operator/organization_change.rs", 1, "the operator, who is in no organization"),
+    ("src/http/operator/usage.rs", 1, "the operator, who is in no organization"),
+    ("src/http/rate_limits.rs", 1, "where a person signed in before"),
+    ("src/http/stripe/mod.rs", 1, "payments for any organization, and those that are made"),
+    ("src/http/user/account.rs", 2, "a person's account"),
+    ("src/http/user/invites.rs", 1, "raises the walls when the link has said where it leads"),
+    ("src/http/user/organizations.rs", 2, "all organizations of a person; another one is made"),
+    ("src/http/user/passwords.rs", 1, "a person's password"),
+    ("src/http/user/personal_tokens.rs", 5, "a person's tokens"),
+    ("src/http/user/sessions.rs", 3, "a person's sessions"),
+    ("src/http/user/sign_in.rs", 1, "a person's session"),
+    ("src/http/user/verify_email.rs", 2, "a person's address"),
+];
+
+#[test]
+fn what_is_asked_without_walls_is_known_with_the_reason() {
+    let mut found = Vec::new();
+    for source in crate::conventions::sources("src") {
+        if source.path == "src/app/database.rs" {
+            continue;
+        }
+        let code: String = source.code().split_whitespace().collect();
+        let ways = [
+            "db.run(",
+            "db.transaction(",
+            "db.long_transaction(",
+            ".run(&app,&person,",
+            ".run_rate_limited(&app,&person,",
+            ".run_checked(&app,&person,",
+            "run(&app,scope,",
+            "run(app,scope,",
+            "once(app,None,",
+        ];
+        let count: usize = ways.iter().map(|way| code.matches(way).count()).sum();
+        if count > 0 {
+            found.push((source.path, count));
+        }
+    }
+    found.sort();
+    let known: Vec<_> =
+        WITHOUT_TENANT.iter().map(|(path, count, _)| ((*path).to_owned(), *count)).collect();
+    assert_eq!(found, known);
+}

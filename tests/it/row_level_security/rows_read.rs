@@ -1,0 +1,234 @@
+//! How many rows a tenant's statements read in an organization with 20,000 of everything, while
+//! the database's statistics are those of a time when it was as small as all others. The database
+//! counts the rows (`pg_stat_get_xact_tuples_returned`); time is not measured.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+use tenantry::error::{Error, Result};
+use tenantry::model::allowed_ips::AllowedIps;
+use tenantry::model::api_key::{ApiKey, NewApiKey};
+use tenantry::model::ids::KeyId;
+use tenantry::model::key_name::KeyName;
+use tenantry::model::metadata::Metadata;
+use tenantry::model::scope::ScopeSet;
+use tenantry::model::secret::Digest;
+use tenantry::repo::{keys, rls};
+use uuid::Uuid;
+
+use super::statements::{STATEMENTS, affects};
+use super::{Tenant, tenant};
+use crate::support::{TestApp, run};
+
+/// What a statement that is about single rows may read, catalog included.
+const MAX_ROWS: i64 = 500;
+
+/// Statements that are about all of an organization's rows (they list, count, search or end them),
+/// and may read each of them a few times, but not each for each.
+const READ_ALL_ROWS: [&str; 22] = [
+    "audit_events::list_page",
+    "invites::list",
+    "invites::revoke_all",
+    "invites::revoke_by_inviter",
+    "key_lifecycle::revoke_all",
+    "key_lifecycle::revoke_minted_by",
+    "keys::count",
+    "keys::list",
+    "keys::list_page",
+    "members::count",
+    "members::has_unclaimed_owner",
+    "members::claim",
+    "members::list",
+    "members::count_other_owners",
+    "payments::list",
+    "projects::count",
+    "projects::has_slug",
+    "projects::list",
+    "usage::list_by_day",
+    "usage::list_by_key",
+    "usage::sum_requests",
+    "memberships::find_owner",
+];
+
+/// 1,500 organizations with one row in each table, seen by `analyze`.
+const SMALL: &str = "
+    insert into organizations (id, handle, name, plan, created_at, updated_at)
+        select gen_random_uuid(), 'small_' || n, 'small', 'trial', now(), now()
+        from generate_series(1, 1500) n;
+    insert into users (id, organization_id, handle, role, created_at)
+        select gen_random_uuid(), id, 'seat_' || handle, 'owner', now()
+        from organizations where handle like 'small_%';
+    insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix, display_id, name,
+                          name_held, scopes, created_at)
+        select gen_random_uuid(), organization_id, id, sha256(convert_to(handle, 'UTF8')), 'p2',
+               'tnt_live_', '00000000', 'ci', true, '{*}', now()
+        from users where handle like 'seat_%';
+    insert into key_sessions (id, organization_id, key_id, created_at)
+        select gen_random_uuid(), organization_id, id, now() from api_keys where name = 'ci';
+    insert into refresh_tokens (digest, organization_id, session_id, created_at, expires_at)
+        select sha256(uuid_send(id)), organization_id, id, now(), now() + interval '7 days'
+        from key_sessions where key_id in (select id from api_keys where name = 'ci');
+    insert into projects (id, organization_id, name, slug, created_by, created_at, updated_at)
+        select gen_random_uuid(), organization_id, 'p', 'p', id, now(), now()
+        from users where handle like 'seat_%';
+    insert into invites (id, organization_id, email, role, invited_by, created_at, expires_at)
+        select gen_random_uuid(), organization_id, 'x@example.com', 'member', id, now(), now()
+        from users where handle like 'seat_%';
+    insert into usage_daily (organization_id, key_id, day, requests, denied)
+        select organization_id, id, '2036-05-01', 1, 0 from api_keys where name = 'ci';
+    insert into payments (id, organization_id, event_id, reference, amount, currency, status,
+                          created_at)
+        select gen_random_uuid(), id, 'evt_' || handle, 'in', 1, 'usd', 'paid', now()
+        from organizations where handle like 'small_%';
+    analyze;";
+
+/// 20,000 rows in one organization, in each table that an organization itself can fill.
+const LARGE: &str = "
+    insert into users (id, organization_id, handle, role, created_at)
+        select gen_random_uuid(), $1, 'large_' || n, 'member', now()
+        from generate_series(1, 20000) n;
+    insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix, display_id, name,
+                          name_held, scopes, created_at, expires_at)
+        select gen_random_uuid(), $1, $2, sha256(convert_to('large_' || n, 'UTF8')), 'p2',
+               'tnt_live_', '00000000', 'large_' || n, true, '{*}', now(),
+               case when n = 20000 then now() end
+        from generate_series(1, 20000) n;
+    insert into key_sessions (id, organization_id, key_id, created_at)
+        select gen_random_uuid(), $1, $3, now() from generate_series(1, 20000) n;
+    insert into refresh_tokens (digest, organization_id, session_id, created_at, expires_at)
+        select sha256(uuid_send(id)), $1, id, now(), now() + interval '7 days'
+        from key_sessions where organization_id = $1 and id <> $4;
+    insert into projects (id, organization_id, name, slug, created_by, created_at, updated_at)
+        select gen_random_uuid(), $1, 'p', 'large-' || n, $2, now(), now()
+        from generate_series(1, 20000) n;
+    insert into invites (id, organization_id, email, role, invited_by, created_at, expires_at)
+        select gen_random_uuid(), $1, 'large_' || n || '@example.com', 'member', $2, now(),
+               now() + interval '7 days'
+        from generate_series(1, 20000) n;
+    insert into usage_daily (organization_id, key_id, day, requests, denied)
+        select $1, id, '2036-05-01', 1, 0 from api_keys where name like 'large_%';
+    insert into payments (id, organization_id, event_id, reference, amount, currency, status,
+                          created_at)
+        select gen_random_uuid(), $1, 'evt_large_' || n, 'in_large_' || n, 1, 'usd', 'paid', now()
+        from generate_series(1, 20000) n;";
+
+/// An organization that has grown since the statistics were made.
+async fn large_organization(app: &TestApp) -> Tenant {
+    let acme = tenant(app, "ann@example.com", "ben@example.com").await;
+    let mut db = app.superuser().await;
+    let tables = "select c.relname::text from pg_class c
+                  where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut db).await.unwrap();
+    for table in tables {
+        let off = format!("alter table {table} set (autovacuum_enabled = off)");
+        sqlx::raw_sql(AssertSqlSafe(off)).execute(&mut db).await.unwrap();
+    }
+    sqlx::raw_sql(SMALL).execute(&mut db).await.unwrap();
+    let quoted = |id: Uuid| format!("'{id}'::uuid");
+    let large = LARGE
+        .replace("$1", &quoted(acme.organization.0))
+        .replace("$2", &quoted(acme.owner.0))
+        .replace("$3", &quoted(acme.key.uuid()))
+        .replace("$4", &quoted(acme.session.uuid()));
+    sqlx::raw_sql(AssertSqlSafe(large)).execute(&mut db).await.unwrap();
+    acme
+}
+
+/// The rows and index entries that a statement reads as the organization, on a connection that has
+/// planned nothing yet; what it did is taken back.
+async fn rows_read(
+    app: &TestApp,
+    it: &Tenant,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<()>,
+) -> i64 {
+    let counted = "select sum(pg_stat_get_xact_tuples_returned(c.oid))::bigint from pg_class c
+                   where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'i')";
+    let mut read = 0;
+    let rolled_back: Result<()> = app
+        .app
+        .db
+        .long_transaction(async |tx| {
+            let before: i64 = sqlx::query_scalar(counted).fetch_one(&mut *tx).await?;
+            rls::set_tenant(tx, it.organization).await?;
+            work(tx).await?;
+            sqlx::query("set constraints all immediate").execute(&mut *tx).await?;
+            sqlx::query("set local role none").execute(&mut *tx).await?;
+            let after: i64 = sqlx::query_scalar(counted).fetch_one(&mut *tx).await?;
+            read = after - before;
+            Err(Error::conflict("taken back"))
+        })
+        .await;
+    let error = rolled_back.unwrap_err();
+    assert_eq!(error.message(), "taken back", "{}", error.cause());
+    read
+}
+
+#[tokio::test]
+async fn no_statement_reads_more_the_more_its_organization_has_whatever_the_statistics_say() {
+    run(async |app| {
+        let acme = large_organization(app).await;
+        let mut places = Vec::new();
+        // What ends everything leaves dead rows behind, so it comes last.
+        let mut statements = STATEMENTS;
+        statements.sort_by_key(|it| READ_ALL_ROWS.contains(it));
+        for statement in statements {
+            let read =
+                rows_read(app, &acme, async |tx| affects(tx, statement, &acme).await.map(drop))
+                    .await;
+            let most = if READ_ALL_ROWS.contains(&statement) { 10 * 20_000 } else { MAX_ROWS };
+            if read > most {
+                places.push(format!("{statement} reads {read} rows"));
+            }
+        }
+        assert!(places.is_empty(), "{places:#?}");
+    })
+    .await;
+}
+
+/// A key of the organization with this name, to be.
+fn new_key<'a>(it: &Tenant, name: &'a KeyName, everything: &'a AllPermissions) -> NewApiKey<'a> {
+    NewApiKey {
+        id: KeyId::from_uuid(Uuid::from_u128(9)),
+        organization: it.organization,
+        membership: it.owner,
+        digest: Digest::new([9; 32]),
+        pepper_id: "p1",
+        prefix: "tnt_live_",
+        display_id: "00000000",
+        name: Some(name),
+        scopes: &everything.0,
+        created_at: chrono::Utc::now(),
+        expires_at: None,
+        allowed_ips: &everything.1,
+        metadata: &everything.2,
+        enabled: true,
+        rotated_from: None,
+    }
+}
+
+struct AllPermissions(ScopeSet, AllowedIps, Metadata);
+
+#[tokio::test]
+async fn a_key_s_name_costs_the_same_in_an_organization_with_20_000_keys() {
+    run(async |app| {
+        let acme = large_organization(app).await;
+        let all = AllPermissions(ScopeSet::all(), AllowedIps::default(), Metadata::default());
+        // A new name, one that all other organizations have too, and that of an expired key, which
+        // is looked for among the organization's keys, once.
+        for (name, most) in
+            [("new", MAX_ROWS), ("ci", MAX_ROWS), ("large_20000", 2 * 20_000 + MAX_ROWS)]
+        {
+            let name = KeyName::parse(name, KeyName::MAX).unwrap();
+            let minted =
+                async |tx: &mut PgConnection| keys::insert(tx, &new_key(&acme, &name, &all)).await;
+            let read = rows_read(app, &acme, minted).await;
+            assert!(read <= most, "minting {name:?} reads {read} rows");
+            let text = Some(name.as_str().to_owned());
+            let key = ApiKey { name: text, ..acme.api_key.clone() };
+            let renamed = async |tx: &mut PgConnection| {
+                keys::update(tx, acme.organization, &key, Some(&name)).await
+            };
+            let read = rows_read(app, &acme, renamed).await;
+            assert!(read <= 2 * 20_000 + MAX_ROWS, "renaming to {name:?} reads {read} rows");
+        }
+    })
+    .await;
+}

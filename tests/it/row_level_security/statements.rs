@@ -1,0 +1,615 @@
+//! Every statement of `repo`: which are done in an organization's name, and what each does there.
+
+use std::collections::BTreeSet;
+
+use chrono::{TimeDelta, Utc};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
+use tenantry::entropy::SystemEntropy;
+use tenantry::error::Result;
+use tenantry::model::allowed_ips::AllowedIps;
+use tenantry::model::api_key::{ApiKey, NewApiKey};
+use tenantry::model::audit::{AuditContext, AuditEventFilter, EventType, NewAuditEvent};
+use tenantry::model::audit_seal::AuditSigner;
+use tenantry::model::caller::{Credential, Person};
+use tenantry::model::idempotency::IdempotentRequest;
+use tenantry::model::ids::{InviteId, KeyId, MembershipId, ProjectId, SessionId};
+use tenantry::model::invite::NewInvite;
+use tenantry::model::mail::MailKind;
+use tenantry::model::member::NewMembership;
+use tenantry::model::metadata::Metadata;
+use tenantry::model::project::{NewProject, ProjectChanges, ProjectName, Slug};
+use tenantry::model::role::Role;
+use tenantry::model::scope::ScopeSet;
+use tenantry::model::secret::Digest;
+use tenantry::model::usage::Period;
+use tenantry::repo::{
+    account_callers, accounts, audit_events, callers, idempotency_keys, invites, key_claims,
+    key_invites, key_lifecycle, key_sessions, keys, members, memberships, organizations, outbox,
+    payments, projects, rejections, usage,
+};
+use uuid::Uuid;
+
+use super::Tenant;
+
+/// What is done in an organization's name, behind its walls.
+pub const STATEMENTS: [&str; 75] = [
+    "accounts::lock_default_key",
+    "accounts::set_default_key",
+    "audit_events::insert",
+    "audit_events::list",
+    "audit_events::list_page",
+    "callers::lock_and_confirm",
+    "callers::lock_session",
+    "rejections::list",
+    "idempotency_keys::find",
+    "idempotency_keys::store",
+    "invites::accept",
+    "invites::find",
+    "invites::insert",
+    "invites::list",
+    "invites::record_membership",
+    "invites::extend",
+    "invites::revoke",
+    "invites::revoke_all",
+    "invites::revoke_by_inviter",
+    "key_invites::list_joined",
+    "key_invites::revoke",
+    "key_claims::consume",
+    "key_lifecycle::list_predecessors",
+    "key_lifecycle::revoke",
+    "key_lifecycle::revoke_all",
+    "key_lifecycle::revoke_minted_by",
+    "key_lifecycle::list_successors",
+    "key_lifecycle::supersede",
+    "key_sessions::insert",
+    "key_sessions::insert_refresh_token",
+    "key_sessions::revoke",
+    "key_sessions::consume_refresh_token",
+    "keys::count",
+    "keys::find",
+    "keys::insert",
+    "keys::list",
+    "keys::lock",
+    "keys::list_page",
+    "keys::rehash",
+    "keys::reassign_from_owner",
+    "keys::update",
+    "members::claim",
+    "members::count",
+    "members::find",
+    "members::has_email",
+    "members::has_unclaimed_owner",
+    "members::lock",
+    "members::is_proven",
+    "members::list",
+    "members::count_other_owners",
+    "members::remove",
+    "members::set_role",
+    "organizations::delete",
+    "organizations::find",
+    "organizations::lock",
+    "organizations::update",
+    "outbox::insert",
+    "outbox::cancel",
+    "payments::list",
+    "account_callers::find_caller_in",
+    "account_callers::lock_and_confirm_session",
+    "account_callers::lock_and_confirm_token",
+    "projects::count",
+    "projects::delete",
+    "projects::find",
+    "projects::has_slug",
+    "projects::insert",
+    "projects::list",
+    "projects::update",
+    "usage::list_by_day",
+    "usage::list_by_key",
+    "usage::sum_requests",
+    "memberships::find_owner",
+    "memberships::insert",
+    "memberships::lock_of_account",
+];
+
+/// What is done without walls, or shows none: this list is judged by hand, and each group says why.
+const WITHOUT_TENANT: &[&[&str]] = &[
+    // The walls themselves, and a lock that is on no row.
+    &["idempotency_keys::try_lock", "rls::clear_tenant", "rls::set_tenant"],
+    // Who is calling, or shows a secret: asked before there is an organization.
+    &[
+        "callers::find_by_digests",
+        "callers::find_by_sessions",
+        "invites::find_presented",
+        "key_claims::find_presented",
+        "key_sessions::find_presented",
+        "key_sessions::lock_refresh_token",
+        "account_callers::find_by_sessions",
+        "account_callers::find_by_tokens",
+        "account_callers::find_caller_by_handle",
+    ],
+    // The operator, who is in no organization, and what a preflight asks of all of them.
+    &[
+        "organizations::filter_listed_origins",
+        "organization_statuses::lock",
+        "organization_statuses::set_plan",
+        "organization_statuses::set_suspended",
+        "memberships::lock_all",
+    ],
+    // The operator's side, which hears of payments: tenants may write none of these tables.
+    &[
+        "billing_customers::find",
+        "billing_customers::find_handle_by_subscription",
+        "billing_customers::upsert_buyer",
+        "billing_customers::upsert_payer",
+        "ended_subscriptions::find",
+        "ended_subscriptions::put",
+        "ended_subscriptions::sweep",
+        "key_claims::insert",
+        "key_claims::revoke",
+        "organizations::is_deleted",
+        "outbox::insert_claim",
+        "payments::insert",
+        "unfulfilled_checkouts::find_newest",
+        "unfulfilled_checkouts::upsert",
+        "unfulfilled_checkouts::settle",
+    ],
+    // The audit logs of all organizations, to find out whether they are whole, and their heads.
+    &[
+        "audit_chain::list_links",
+        "audit_chain::list_unlinked_events",
+        "audit_events::link_inserted",
+        "audit_heads::list_chain_ends",
+        "audit_heads::has_events",
+        "audit_heads::store_published",
+        "audit_heads::store_signing_start",
+        "audit_heads::find_signing_start",
+        "audit_heads::list_heads_without_chain",
+        "audit_retention::list",
+        "audit_retention::lock_head",
+        "audit_retention::remove",
+    ],
+    // Limits are nobody's data: their subjects are addresses and digests.
+    &[
+        "rate_limits::refund",
+        "rate_limits::refill",
+        "rate_limits::sweep",
+        "rate_limits::check_and_count",
+    ],
+    // What the database says of itself.
+    &[
+        "catalog::max_connections",
+        "catalog::count_rows",
+        "catalog::server_properties",
+        "catalog::lock_tables",
+        "catalog::disabled_durability_settings",
+        "catalog::can_see_organizations",
+        "catalog::server_info",
+        "catalog::list_tables_of_other_owners",
+        "catalog::tenant_role_bypasses_rls",
+        "catalog::current_time",
+        "catalog::connection_transport",
+        "catalog::try_write",
+        "schema_diff::list_schema_creators",
+        "schema_diff::differences",
+        "migrations::is_read_only",
+        "migrations::progress",
+        "migrations::status",
+        "outbox::count_dead",
+    ],
+    // An organization is made, and is nobody's until it is.
+    &["organizations::insert"],
+    // A person's own, by their account, wherever they have seats.
+    &[
+        "account_access::count",
+        "accounts::delete",
+        "accounts::find",
+        "accounts::find_by_email",
+        "accounts::insert",
+        "accounts::lock",
+        "accounts::lock_by_email",
+        "accounts::mark_email_proven",
+        "accounts::update_password_hash",
+        "accounts::set_password",
+        "accounts::set_security_mails",
+        "accounts::record_sign_in",
+        "accounts::find_audit_organization",
+        "accounts::update",
+        "email_tokens::find",
+        "email_tokens::is_pending",
+        "email_tokens::remove",
+        "email_tokens::remove_all",
+        "email_tokens::replace",
+        "email_tokens::consume",
+        "idempotency_keys::remove_for_account",
+        "invites::remove_accepted_by",
+        "organizations::find_membership",
+        "organizations::list_for_account",
+        "outbox::insert_notice",
+        "outbox::remove_about_account",
+        "pending_sign_ups::replace",
+        "personal_tokens::find",
+        "personal_tokens::insert",
+        "personal_tokens::list",
+        "personal_tokens::rehash",
+        "personal_tokens::remove_all",
+        "personal_tokens::revoke",
+        "personal_tokens::revoke_all",
+        "personal_tokens::update",
+        "sessions::find",
+        "sessions::insert",
+        "sessions::is_new_network",
+        "sessions::is_remembered",
+        "sessions::list",
+        "sessions::remove_all",
+        "sessions::revoke",
+        "sessions::revoke_all",
+        "sessions::signed_in_from",
+        "memberships::remove_of_account",
+    ],
+    // Mail is sent to whomever, by a worker.
+    &[
+        "invites::set_token",
+        "key_claims::set_token",
+        "outbox::mark_dead",
+        "outbox::lock",
+        "outbox::next_due",
+        "outbox::reschedule",
+        "outbox::remove",
+        "outbox::lease_due",
+    ],
+    // What was used, and what was refused, is gathered and written for all at once.
+    &[
+        "rejections::insert",
+        "rejections::trim",
+        "personal_tokens::record_use",
+        "sessions::extend_used",
+        "usage::add",
+        "usage::sum_by_month",
+    ],
+    // What is over is over for all.
+    &[
+        "accounts::sweep",
+        "deleted_organizations::mark_purged",
+        "deleted_organizations::list",
+        "deleted_organizations::remove_addresses",
+        "deleted_organizations::remove_rows",
+        "rejections::sweep",
+        "email_tokens::sweep",
+        "idempotency_keys::sweep",
+        "invites::sweep",
+        "key_claims::sweep",
+        "key_lifecycle::sweep",
+        "key_lifecycle::clear_references",
+        "key_sessions::sweep",
+        "outbox::sweep",
+        "payments::sweep",
+        "personal_tokens::sweep",
+        "sessions::sweep",
+        "unfulfilled_checkouts::sweep",
+        "usage::sweep",
+        "memberships::sweep",
+    ],
+    // The connection itself, and the role of tenants with its privileges.
+    &[
+        "connection_settings::configure",
+        "connection_settings::is_configured",
+        "connection_settings::is_direct",
+        "connection_settings::is_transaction_pooled",
+        "connection_settings::pooler_version",
+        "tenant_access::create",
+        "tenant_access::create_role",
+        "tenant_access::list_missing",
+    ],
+    // The operator's, of the whole deployment.
+    &[
+        "keys::count_per_pepper",
+        "migrations::run",
+        "migrations::run_ignoring_newer",
+        "outbox::retry_dead",
+    ],
+];
+
+#[test]
+fn every_statement_is_tried_behind_walls_or_is_nobody_s() {
+    let mut found = BTreeSet::new();
+    for source in crate::conventions::sources("src/repo") {
+        let file = source.path.trim_start_matches("src/repo/").trim_end_matches(".rs").to_owned();
+        for part in source.text.split("pub async fn ").skip(1) {
+            let (name, _) = part.split_once(['(', '<']).unwrap();
+            assert!(found.insert(format!("{file}::{name}")), "{file}::{name} is there twice");
+        }
+    }
+    let others = WITHOUT_TENANT.iter().copied().flatten().copied();
+    let known: Vec<_> = STATEMENTS.into_iter().chain(others).map(str::to_owned).collect();
+    let once: BTreeSet<_> = known.iter().cloned().collect();
+    assert_eq!(once.len(), known.len(), "a statement is in two lists");
+    let left_out: Vec<_> = found.difference(&once).collect();
+    assert!(left_out.is_empty(), "{left_out:?}");
+    let gone: Vec<_> = once.difference(&found).collect();
+    assert!(gone.is_empty(), "{gone:?}");
+}
+
+/// Runs a statement with everything about `it` right; whether it found anything. What it changed
+/// or held is seen in the rows.
+pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
+    let (organization, now, all) = (it.organization, Utc::now(), (0, 100));
+    let month = Period::parse_month("2036-05").unwrap();
+    let filter = AuditEventFilter::default();
+    Ok(match statement {
+        "audit_events::insert" => {
+            let audit = AuditContext {
+                method: "GET".to_owned(),
+                path: "/".to_owned(),
+                status: None,
+                address: None,
+                request_id: "req_0000000000000000".to_owned(),
+                at: now,
+                signer: AuditSigner::new([("p2", &[7; 32][..])], &SystemEntropy),
+            };
+            let event = NewAuditEvent {
+                organization,
+                event_type: EventType::KeyCreated,
+                actor: "a",
+                target: "b",
+                key_display_id: None,
+                detail: json!({}),
+                audit: &audit,
+            };
+            audit_events::insert(tx, &event).await?;
+            false
+        }
+        "audit_events::list" => {
+            !audit_events::list(tx, organization, &filter, None, 100).await?.is_empty()
+        }
+        "audit_events::list_page" => {
+            audit_events::list_page(tx, organization, &filter, None, all).await?.1 > 0
+        }
+        "callers::lock_and_confirm" => {
+            callers::lock_and_confirm(tx, organization, it.key, None).await.is_ok()
+        }
+        "rejections::list" => !rejections::list(tx, organization, None, 100).await?.is_empty(),
+        "invites::find" => invites::find(tx, organization, it.invite).await?.is_some(),
+        "invites::list" => invites::list(tx, organization, None, all).await?.1 > 0,
+        "invites::extend" => invites::extend(tx, organization, (it.invite, None), now).await?,
+        "invites::revoke" => invites::revoke(tx, organization, it.invite, now).await?,
+        "invites::revoke_all" => invites::revoke_all(tx, organization, now).await? > 0,
+        "key_lifecycle::revoke" => {
+            key_lifecycle::revoke(tx, organization, it.key, None, "test", now).await?
+        }
+        "key_lifecycle::revoke_all" => {
+            key_lifecycle::revoke_all(tx, organization, "test", "test", now).await? > 0
+        }
+        "key_invites::revoke" => {
+            key_invites::revoke(tx, organization, Some(&[it.key]), now).await? > 0
+        }
+        "key_lifecycle::list_predecessors" => {
+            !key_lifecycle::list_predecessors(tx, organization, it.key).await?.is_empty()
+        }
+        "key_lifecycle::list_successors" => {
+            !key_lifecycle::list_successors(tx, organization, it.key).await?.is_empty()
+        }
+        "keys::count" => keys::count(tx, organization).await? > 0,
+        "keys::find" => keys::find(tx, organization, it.key).await?.is_some(),
+        "keys::list" => !keys::list(tx, organization, true, None, 100).await?.is_empty(),
+        "keys::list_page" => keys::list_page(tx, organization, true, None, all).await?.1 > 0,
+        "members::count" => members::count(tx, organization).await? > 0,
+        "members::find" => members::find(tx, organization, &it.membership_handle).await?.is_some(),
+        "members::has_email" => members::has_email(tx, organization, &it.email).await?,
+        "members::has_unclaimed_owner" => members::has_unclaimed_owner(tx, organization).await?,
+        "members::is_proven" => members::is_proven(tx, organization, it.membership).await?,
+        "members::list" => members::list(tx, organization, None, all).await?.1 > 0,
+        "members::count_other_owners" => {
+            members::count_other_owners(tx, organization, it.membership).await? > 0
+        }
+        "members::remove" => members::remove(tx, organization, it.membership, now).await?,
+        "members::set_role" => {
+            members::set_role(tx, organization, it.membership, Role::Admin).await?
+        }
+        "organizations::find" => organizations::find(tx, organization).await?.is_some(),
+        "payments::list" => payments::list(tx, organization, None, all).await?.1 > 0,
+        "projects::count" => projects::count(tx, organization).await? > 0,
+        "projects::find" => projects::find(tx, organization, it.project).await?.is_some(),
+        "projects::has_slug" => {
+            let slug = Slug::parse("one").unwrap();
+            projects::has_slug(tx, organization, &slug).await?
+        }
+        "projects::list" => projects::list(tx, organization, None, all).await?.1 > 0,
+        "projects::update" => {
+            let name = ProjectName::parse("renamed").unwrap();
+            let changes = ProjectChanges { name: Some(name), slug: None, description: None };
+            projects::update(tx, organization, it.project, &changes, now).await?
+        }
+        "projects::delete" => projects::delete(tx, organization, it.project).await?,
+        "usage::list_by_day" => !usage::list_by_day(tx, organization, month).await?.is_empty(),
+        "usage::list_by_key" => !usage::list_by_key(tx, organization, month, 100).await?.is_empty(),
+        "usage::sum_requests" => usage::sum_requests(tx, organization, month).await? > 0,
+        "memberships::lock_of_account" => {
+            let seats = memberships::lock_of_account(tx, it.account).await?;
+            seats.iter().any(|seat| seat.organization == organization)
+        }
+        "memberships::find_owner" => memberships::find_owner(tx, &it.handle).await?.is_some(),
+        other => return changes(tx, other, it).await,
+    })
+}
+
+/// The same for statements that say nothing, or not enough, of what they changed.
+async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
+    let (organization, now) = (it.organization, Utc::now());
+    let digest = Digest::new([7; 32]);
+    match statement {
+        "invites::accept" => return invites::accept(tx, organization, it.invite, now).await,
+        "invites::insert" => {
+            let new = NewInvite {
+                id: InviteId::from_uuid(Uuid::from_u128(7)),
+                organization,
+                email: &it.email,
+                role: Role::Member,
+                invited_by: it.membership,
+                key: None,
+                created_at: now,
+            };
+            invites::insert(tx, &new).await?;
+        }
+        "invites::record_membership" => {
+            invites::accept(tx, organization, it.invite, now).await?;
+            invites::record_membership(tx, organization, it.invite, it.membership).await?;
+        }
+        "invites::revoke_by_inviter" => {
+            let from = invites::revoke_by_inviter(tx, organization, it.owner, false, now).await?;
+            return Ok(from > 0);
+        }
+        "key_lifecycle::supersede" => {
+            key_lifecycle::supersede(tx, organization, it.key, 60, now).await?;
+        }
+        "key_sessions::insert" => {
+            let id = SessionId::from_uuid(Uuid::from_u128(7));
+            key_sessions::insert(tx, organization, id, it.key, now).await?;
+        }
+        "key_sessions::insert_refresh_token" => {
+            let session = it.session;
+            key_sessions::insert_refresh_token(tx, organization, session, digest, now, now).await?;
+        }
+        "key_sessions::revoke" => {
+            return key_sessions::revoke(tx, organization, it.session, now).await;
+        }
+        "key_sessions::consume_refresh_token" => {
+            key_sessions::consume_refresh_token(tx, organization, it.session, now).await?;
+        }
+        "keys::rehash" => keys::rehash(tx, organization, it.key, digest, "p9").await?,
+        "keys::reassign_from_owner" => {
+            return keys::reassign_from_owner(tx, organization, it.key, it.membership).await;
+        }
+        "keys::update" => {
+            let key = ApiKey { enabled: false, ..it.api_key.clone() };
+            keys::update(tx, organization, &key, None).await?;
+        }
+        "members::claim" => {
+            // Or the person would have two seats.
+            members::remove(tx, organization, it.membership, now).await?;
+            return Ok(members::claim(tx, organization, it.account).await?.is_some());
+        }
+        "organizations::delete" => organizations::delete(tx, organization, now).await?,
+        "organizations::lock" => return Ok(organizations::lock(tx, organization).await?.is_some()),
+        "organizations::update" => {
+            organizations::update(tx, organization, None, Some(&[]), now).await?;
+        }
+        "key_claims::consume" => {
+            let shown = Digest::new(Sha256::digest(it.handle.as_str()).into());
+            return key_claims::consume(tx, organization, &[shown], now).await;
+        }
+        "account_callers::find_caller_in" => {
+            let person = Person {
+                account: it.account,
+                home_organization: organization,
+                pinned_to: None,
+                scopes: ScopeSet::all(),
+                credential: Credential::Session(it.account, it.session),
+            };
+            return Ok(account_callers::find_caller_in(tx, &person, organization).await?.is_some());
+        }
+        other => return inserts(tx, other, it).await,
+    }
+    Ok(false)
+}
+
+/// The same for what makes or holds something.
+async fn inserts(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
+    let (organization, now) = (it.organization, Utc::now());
+    let id = Uuid::from_u128(7);
+    match statement {
+        "accounts::lock_default_key" => {
+            accounts::lock_default_key(tx, it.account_of_owner).await?;
+        }
+        "accounts::set_default_key" => {
+            accounts::set_default_key(tx, it.account_of_owner, it.key).await?;
+        }
+        "key_invites::list_joined" => {
+            let joined = key_invites::list_joined(tx, organization, None, 100).await?;
+            return Ok(!joined.is_empty());
+        }
+        "key_lifecycle::revoke_minted_by" => {
+            let seat = (organization, it.owner);
+            let ended = key_lifecycle::revoke_minted_by(tx, seat, "test", "test", now).await?;
+            return Ok(!ended.is_empty());
+        }
+        "callers::lock_session" => callers::lock_session(tx, organization, it.session).await?,
+        "idempotency_keys::find" => {
+            return Ok(idempotency_keys::find(tx, &it.attempt).await?.is_some());
+        }
+        "idempotency_keys::store" => {
+            let attempt = IdempotentRequest {
+                lifetime: TimeDelta::hours(24),
+                organization,
+                principal: it.attempt.principal.clone(),
+                endpoint: it.attempt.endpoint.clone(),
+                key_digest: [7; 32],
+                fingerprints: vec![Digest::new([7; 32])],
+            };
+            let until = now + TimeDelta::hours(1);
+            idempotency_keys::store(tx, &attempt, 200, None, now, until).await?;
+        }
+        "keys::insert" => {
+            let new = NewApiKey {
+                id: KeyId::from_uuid(id),
+                organization,
+                membership: it.owner,
+                digest: Digest::new([7; 32]),
+                pepper_id: "p1",
+                prefix: "tnt_live_",
+                display_id: "00000000",
+                name: None,
+                scopes: &ScopeSet::all(),
+                created_at: now,
+                expires_at: None,
+                allowed_ips: &AllowedIps::default(),
+                metadata: &Metadata::default(),
+                enabled: true,
+                rotated_from: None,
+            };
+            keys::insert(tx, &new).await?;
+        }
+        "keys::lock" => keys::lock(tx, organization, &[it.key]).await?,
+        "members::lock" => members::lock(tx, organization, &it.membership_handle).await?,
+        "outbox::insert" => {
+            let mail = (MailKind::Invite(it.invite), it.email.as_str());
+            outbox::insert(tx, id, mail, None, now).await?;
+        }
+        "outbox::cancel" => {
+            outbox::cancel(tx, MailKind::Invite(it.invite), &it.queued_address).await?;
+        }
+        "account_callers::lock_and_confirm_session" => {
+            let seat = (it.account, organization);
+            account_callers::lock_and_confirm_session(tx, Some(seat), it.session_of_person).await?;
+        }
+        "account_callers::lock_and_confirm_token" => {
+            account_callers::lock_and_confirm_token(tx, (it.account, organization), it.token)
+                .await?;
+        }
+        "projects::insert" => {
+            let new = NewProject {
+                id: ProjectId::from_uuid(id),
+                organization,
+                name: &ProjectName::parse("new").unwrap(),
+                slug: &Slug::parse("new").unwrap(),
+                description: None,
+                created_by: it.owner,
+                created_at: now,
+            };
+            projects::insert(tx, &new).await?;
+        }
+        "memberships::insert" => {
+            let seat = NewMembership {
+                organization,
+                id: MembershipId(id),
+                handle: "user_0000000000000007",
+                role: Role::Member,
+                account: None,
+                created_at: now,
+            };
+            memberships::insert(tx, &seat).await?;
+        }
+        other => panic!("no statement {other}"),
+    }
+    Ok(false)
+}

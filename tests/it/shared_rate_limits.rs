@@ -1,0 +1,238 @@
+//! Limits that mean the same on every server: the table that they share, and the wall in front of
+//! it.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tenantry::model::rate::Rate;
+use tenantry::model::rate_limit::{LimitSubject, RateLimit};
+use tenantry::repo::rate_limits;
+use uuid::Uuid;
+
+use crate::support::TestApp;
+use crate::support::client::TestResponse;
+use crate::support::rate_limits::{
+    assert_retry_after, client_from, metric_value, recorder, send_until_limited, with_limits,
+    with_limits_behind_proxy,
+};
+
+async fn sign_up(app: &TestApp) -> TestResponse {
+    app.anonymous().post("/signup", json!({})).await
+}
+
+#[tokio::test]
+async fn a_shared_limit_of_n_lets_n_through_on_two_servers_and_not_twice_as_many() {
+    with_limits(r#"{"sign_in":{"quota":20,"window_s":3600}}"#)
+        .run(async |app| {
+            let replica = app.replica();
+            let asked = (0..60).map(|number: usize| {
+                let server = if number.is_multiple_of(2) { app } else { &replica };
+                async move { server.anonymous().post("/signup", json!({})).await.status.as_u16() }
+            });
+            let statuses = futures_util::future::join_all(asked).await;
+            assert_eq!(statuses.iter().filter(|it| **it == 201).count(), 20, "{statuses:?}");
+            assert_eq!(statuses.iter().filter(|it| **it == 429).count(), 40, "{statuses:?}");
+            let third = app.replica();
+            third.anonymous().post("/signup", json!({})).await.assert_status(429);
+            third.close();
+            replica.close();
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn without_its_table_a_shared_limit_falls_to_the_wall_and_never_to_nothing() {
+    with_limits(r#"{"sign_in":{"quota":3,"window_s":600}}"#)
+        .run(async |app| {
+            let recorder = recorder();
+            let _counting = metrics::set_default_local_recorder(&recorder);
+            app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
+            let (passed, refused) =
+                send_until_limited(async || app.anonymous().post("/signup", json!({})).await).await;
+            assert_eq!(passed, 3);
+            assert_retry_after(&refused, "sign_in");
+            // The refusal was the wall's own.
+            let fallbacks = r#"rate_limit_fallbacks_total{limit="sign_in"}"#;
+            assert_eq!(metric_value(&recorder, fallbacks), 3);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_back_is_asked_again() {
+    with_limits(r#"{"sign_in":{"quota":1000000},"address":{"quota":1000000}}"#)
+        .run(async |app| {
+            app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
+            sign_up(app).await.assert_status(201);
+            app.execute("alter table rate_limits_elsewhere rename to rate_limits").await;
+            let asked = async {
+                while app.count("select count(*) from rate_limits").await == 0 {
+                    sign_up(app).await.assert_status(201);
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), asked).await.expect("asked again");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_the_table_refuses_the_wall_refuses_from_then_on_with_the_same_wait() {
+    with_limits(r#"{"sign_in":{"quota":2,"window_s":3600}}"#)
+        .run(async |app| {
+            let replica = app.replica();
+            for _ in 0..2 {
+                sign_up(&replica).await.assert_status(201);
+            }
+            let told = assert_retry_after(&sign_up(app).await.assert_status(429), "sign_in");
+            app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
+            for _ in 0..2 {
+                let wait = assert_retry_after(&sign_up(app).await.assert_status(429), "sign_in");
+                assert!((told - 30..=told).contains(&wait), "{wait} after {told}");
+            }
+            replica.close();
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_shared_limit_that_is_only_observed_counts_a_refusal_once_and_asks_no_table_for_it() {
+    with_limits(r#"{"sign_in":{"quota":1,"window_s":3600,"only_observed":true}}"#)
+        .run(async |app| {
+            let recorder = recorder();
+            let _counting = metrics::set_default_local_recorder(&recorder);
+            sign_up(app).await.assert_status(201);
+            app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
+            for _ in 0..3 {
+                sign_up(app).await.assert_status(201);
+            }
+            let refusals = |mode| format!(r#"rate_limited_total{{limit="sign_in",mode="{mode}"}}"#);
+            assert_eq!(metric_value(&recorder, &refusals("observed")), 3);
+            assert_eq!(metric_value(&recorder, &refusals("enforced")), 0);
+            let fallbacks = r#"rate_limit_fallbacks_total{limit="sign_in"}"#;
+            assert_eq!(metric_value(&recorder, fallbacks), 0);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn whom_a_crowded_server_has_no_room_for_the_table_counts_apart() {
+    with_limits_behind_proxy(r#"{"sign_in":{"quota":1,"window_s":3600}}"#)
+        .run(async |app| {
+            let settings = &app.app.config.rate_limits;
+            for number in 0..400_000_u128 {
+                let subject = LimitSubject::from_id(Uuid::from_u128((1 << 127) | (number << 64)));
+                app.app.rate_limits.count_locally(settings, RateLimit::SignIn, subject).unwrap();
+            }
+            for number in 0..20 {
+                let client = client_from(app, &format!("192.0.2.{number}"));
+                client.post("/signup", json!({})).await.assert_status(201);
+                client.post("/signup", json!({})).await.assert_status(429);
+            }
+            app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
+            let mut number = 0;
+            let (passed, _) = send_until_limited(async || {
+                number += 1;
+                client_from(app, &format!("192.0.2.{number}")).post("/signup", json!({})).await
+            })
+            .await;
+            assert!(passed <= 16, "a crowd without a table shares what the wall has");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_shorter_window_holds_from_the_first_refusal_on() {
+    with_limits(r#"{"sign_in":{"quota":1,"window_s":3600}}"#)
+        .run(async |app| {
+            sign_up(app).await.assert_status(201);
+            let shorter = [("LIMITS", r#"{"sign_in":{"quota":1,"window_s":60}}"#)];
+            let (asked, later) = (app.replica_with(&shorter), app.replica_with(&shorter));
+            let wait = assert_retry_after(&sign_up(&asked).await.assert_status(429), "sign_in");
+            assert!(wait <= 60, "{wait}");
+            // What the clock would do.
+            app.execute("update rate_limits set full_at = full_at - interval '60 seconds'").await;
+            sign_up(&later).await.assert_status(201);
+            asked.close();
+            later.close();
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_table_gives_a_whole_quota_where_its_pace_is_no_whole_number_of_microseconds() {
+    with_limits("{}")
+        .run(async |app| {
+            // A thirteenth of an hour is 276.9230769… seconds.
+            let (rate, mut db) = (Rate::new(13, 3_600), app.sql().await);
+            for left in (0..13).rev() {
+                let verdict =
+                    rate_limits::check_and_count(&mut db, "x", Uuid::nil(), &rate).await.unwrap();
+                assert_eq!((verdict.is_rejected(), verdict.remaining), (false, left));
+            }
+            let last =
+                rate_limits::check_and_count(&mut db, "x", Uuid::nil(), &rate).await.unwrap();
+            assert!(last.is_rejected());
+            rate_limits::refund(&mut db, "x", Uuid::nil(), &rate).await.unwrap();
+            let again =
+                rate_limits::check_and_count(&mut db, "x", Uuid::nil(), &rate).await.unwrap();
+            assert!(!again.is_rejected());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn repeated_requests_take_nothing_and_are_never_refused() {
+    with_limits(r#"{"key_mint":{"quota":1},"organizations":{"quota":1}}"#)
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let ann = app.verified_account("ann@example.com").await;
+            let request = json!({ "name": "a", "scopes": ["usage:read"] });
+            let key = app.key(&acme.api_key);
+            let session = app.session(&ann.cookie);
+            for (actor, path) in [
+                (key, "/v1/organization/api-keys"),
+                (session.clone(), "/api/auth/api-key/create"),
+                (session, "/api/user/organizations"),
+            ] {
+                let body = match path {
+                    "/api/user/organizations" => json!({ "name": "Acme" }),
+                    _ => request.clone(),
+                };
+                let named = actor.with("idempotency-key", "one");
+                for number in 0..4 {
+                    let answer = named.post(path, body.clone()).await;
+                    assert!(answer.status.is_success(), "{path}: {}", answer.text);
+                    assert_eq!(answer.header("idempotent-replayed").is_empty(), number == 0);
+                }
+                actor.post(path, body).await.assert_status(429);
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_e_mail_address_is_kept_as_a_digest_under_a_secret_and_what_is_full_is_swept() {
+    with_limits("{}")
+        .run(async |app| {
+            let email = "ann@example.com";
+            let shown = json!({ "email": email, "password": "not the password" });
+            app.anonymous().post("/auth/login", shown).await.assert_status(401);
+            let subject = "select subject from rate_limits where name = 'sign_in_failures'";
+            let kept: Uuid =
+                sqlx::query_scalar(subject).fetch_one(&mut app.sql().await).await.unwrap();
+            assert_eq!(kept, app.app.peppers.subject("sign_in", email).uuid());
+            let plain = Sha256::digest(email);
+            assert_ne!(kept.as_bytes().as_slice(), &plain[..16]);
+            // Another deployment's secret makes another digest.
+            let other = "o1:b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90aGVyb3Q=";
+            let other = app.replica_with(&[("KEY_PEPPERS", other)]);
+            assert_ne!(kept, other.app.peppers.subject("sign_in", email).uuid());
+            other.close();
+            app.execute("update rate_limits set full_at = now() where name = 'sign_in'").await;
+            let sweep = async |db: &mut _| rate_limits::sweep(db).await;
+            assert_eq!(app.app.db.run(sweep).await.unwrap(), 1);
+            assert_eq!(app.count("select count(*) from rate_limits").await, 1);
+        })
+        .await;
+}

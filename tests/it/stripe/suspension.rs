@@ -1,0 +1,335 @@
+//! `invoice.paid`, `invoice.payment_failed`, `customer.subscription.deleted`: who does not pay is
+//! suspended, who pays is active again, and what support decided stays.
+
+use serde_json::{Value, json};
+
+use super::{buy_and_claim, with_field};
+use crate::support::app::text;
+use crate::support::stripe::{
+    checkout, invoice_paid, invoice_payment_failed, later, subscription_deleted,
+};
+use crate::support::{TestApp, run, with_settings};
+
+/// Where an invoice says which subscription it is of.
+const SUBSCRIPTION: &str = "parent/subscription_details/subscription";
+const FAILED: &str = "select count(*) from payments where status = 'failed'";
+
+async fn send_for_effect(app: &TestApp, event: &Value) -> String {
+    text(&app.send_stripe_event(event).await.assert_status(200).body["effect"])
+}
+
+/// Suspends or reactivates as support does.
+async fn change_standing(app: &TestApp, org_id: &str, what: &str, name: &str) {
+    let request = json!({ "confirm_org_id": org_id, "idempotency_key": name });
+    let path = format!("/v1/admin/org/{org_id}/{what}");
+    app.master_with_idempotency_key("ORG_SUSPEND", name)
+        .post(&path, request)
+        .await
+        .assert_status(200);
+}
+
+/// Suspends as a billing worker does.
+async fn suspend_for_billing(app: &TestApp, org_id: &str, name: &str) {
+    let path = format!("/v1/admin/billing/org/{org_id}/suspend");
+    app.master_with_idempotency_key("BILLING_SUSPEND", name)
+        .post(&path, json!({}))
+        .await
+        .assert_status(200);
+}
+
+async fn status(app: &TestApp, key: &str) -> u16 {
+    app.key(key).get("/me").await.status.as_u16()
+}
+
+#[tokio::test]
+async fn who_does_not_pay_is_suspended_at_once_and_who_pays_again_is_active_with_the_same_key() {
+    run(async |app| {
+        let key = buy_and_claim(app, "acme").await;
+        for number in 0..2 {
+            let seconds = 10 + 10 * number;
+            let event =
+                later(invoice_payment_failed(&format!("evt_fails_{number}"), "acme"), seconds);
+            assert_eq!(send_for_effect(app, &event).await, "suspended");
+            app.key(&key).get("/me").await.assert_error(403, "organization_suspended");
+            let pays = later(invoice_paid(&format!("evt_pays_{number}"), "acme"), seconds + 5);
+            assert_eq!(send_for_effect(app, &pays).await, "reactivated");
+            assert_eq!(status(app, &key).await, 200);
+        }
+        assert_eq!(
+            send_for_effect(app, &later(invoice_paid("evt_4", "acme"), 40)).await,
+            "recorded"
+        );
+        let told: Vec<String> = sqlx::query_scalar(
+            "select event_type from audit_events where actor = 'stripe' order by id",
+        )
+        .fetch_all(&mut app.sql().await)
+        .await
+        .unwrap();
+        let (off, on) = ("organization.suspended", "organization.reactivated");
+        assert_eq!(told, ["organization.provisioned", off, on, off, on]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_suspends_is_what_the_operator_says() {
+    for (policy, failed, deleted) in [
+        ("payment_failed", "suspended", "recorded"),
+        ("subscription_deleted", "recorded", "suspended"),
+        ("never", "recorded", "recorded"),
+    ] {
+        with_settings(&[("STRIPE_SUSPEND_ON", policy)])
+            .run(async |app| {
+                buy_and_claim(app, "one").await;
+                assert_eq!(
+                    send_for_effect(app, &invoice_payment_failed("evt_1", "one")).await,
+                    failed,
+                    "{policy}"
+                );
+                buy_and_claim(app, "two").await;
+                assert_eq!(
+                    send_for_effect(app, &subscription_deleted("evt_2", "two")).await,
+                    deleted,
+                    "{policy}"
+                );
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_older_than_what_was_last_taken_into_account_changes_nothing() {
+    run(async |app| {
+        let key = buy_and_claim(app, "acme").await;
+        assert_eq!(
+            send_for_effect(app, &later(invoice_paid("evt_2", "acme"), 60)).await,
+            "recorded"
+        );
+        // Told of late: it was paid since.
+        assert_eq!(
+            send_for_effect(app, &later(invoice_payment_failed("evt_3", "acme"), 30)).await,
+            "recorded"
+        );
+        assert_eq!(status(app, &key).await, 200);
+        assert_eq!(
+            send_for_effect(app, &later(subscription_deleted("evt_4", "acme"), 90)).await,
+            "suspended"
+        );
+        assert_eq!(
+            send_for_effect(app, &later(invoice_paid("evt_5", "acme"), 80)).await,
+            "recorded"
+        );
+        assert_eq!(status(app, &key).await, 403);
+        // The payments happened all the same: the checkout's, and three invoices.
+        assert_eq!(app.count("select count(*) from payments where status = 'paid'").await, 3);
+        assert_eq!(app.count("select count(*) from payments where status = 'failed'").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_does_not_suspend_does_not_hide_a_payment_that_is_told_of_late() {
+    with_settings(&[("STRIPE_SUSPEND_ON", "never")])
+        .run(async |app| {
+            let key = buy_and_claim(app, "acme").await;
+            suspend_for_billing(app, "acme", "evt_w").await;
+            assert_eq!(
+                send_for_effect(app, &later(invoice_payment_failed("evt_2", "acme"), 60)).await,
+                "recorded"
+            );
+            assert_eq!(
+                send_for_effect(app, &later(invoice_paid("evt_3", "acme"), 30)).await,
+                "reactivated"
+            );
+            assert_eq!(status(app, &key).await, 200);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_payment_lifts_what_billing_suspended_and_nothing_else() {
+    run(async |app| {
+        let key = buy_and_claim(app, "acme").await;
+        suspend_for_billing(app, "acme", "evt_w1").await;
+        assert_eq!(
+            send_for_effect(app, &later(invoice_paid("evt_2", "acme"), 10)).await,
+            "reactivated"
+        );
+        change_standing(app, "acme", "suspend", "evt_s1").await;
+        assert_eq!(
+            send_for_effect(app, &later(invoice_paid("evt_3", "acme"), 20)).await,
+            "recorded"
+        );
+        assert_eq!(status(app, &key).await, 403);
+        // Nor does a lack of payment take it over.
+        assert_eq!(
+            send_for_effect(app, &later(invoice_payment_failed("evt_4", "acme"), 30)).await,
+            "recorded"
+        );
+        suspend_for_billing(app, "acme", "evt_w2").await;
+        assert_eq!(
+            send_for_effect(app, &later(invoice_paid("evt_5", "acme"), 40)).await,
+            "recorded"
+        );
+        assert_eq!(status(app, &key).await, 403);
+        change_standing(app, "acme", "reactivate", "evt_s2").await;
+        assert_eq!(status(app, &key).await, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn support_outranks_billing_where_both_suspend() {
+    run(async |app| {
+        let key = buy_and_claim(app, "acme").await;
+        assert_eq!(
+            send_for_effect(app, &later(invoice_payment_failed("evt_2", "acme"), 10)).await,
+            "suspended"
+        );
+        let since = "select count(*) from organizations
+                     where suspended_at = '2036-05-08T09:56:42.855Z'";
+        app.clock.advance(chrono::TimeDelta::hours(1));
+        change_standing(app, "acme", "suspend", "evt_s1").await;
+        assert_eq!(app.count(since).await, 1);
+        assert_eq!(
+            send_for_effect(app, &later(invoice_paid("evt_3", "acme"), 20)).await,
+            "recorded"
+        );
+        assert_eq!(status(app, &key).await, 403);
+        let told: Vec<(String, Value)> = sqlx::query_as(
+            "select actor, detail from audit_events where event_type = 'organization.suspended'
+             order by id",
+        )
+        .fetch_all(&mut app.sql().await)
+        .await
+        .unwrap();
+        let before = json!({ "suspended_before_by": "stripe" });
+        assert_eq!(told[0], ("stripe".to_owned(), json!({})));
+        assert_eq!(told[1], ("master:ORG_SUSPEND".to_owned(), before));
+        assert_eq!(told.len(), 2);
+        // A checkout does not lift it either.
+        let again = later(checkout("evt_4", "acme", "pro"), 30);
+        assert_eq!(send_for_effect(app, &again).await, "plan_set");
+        assert_eq!(status(app, &key).await, 403);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_organization_is_found_by_its_metadata_where_nobody_is_known_to_pay() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let metadata = json!({ "org_id": acme.org_id, "mode": "existing" });
+        let event = invoice_payment_failed("evt_1", "elsewhere");
+        let basil = with_field(event, "parent/subscription_details/metadata", metadata.clone());
+        assert_eq!(send_for_effect(app, &basil).await, "suspended");
+        // As versions before 2025-03-31 have it.
+        let mut older = later(invoice_paid("evt_2", "elsewhere"), 10);
+        let object = older["data"]["object"].as_object_mut().unwrap();
+        object.remove("parent");
+        object.insert("subscription".to_owned(), "sub_elsewhere".into());
+        let details = json!({ "metadata": metadata });
+        object.insert("subscription_details".to_owned(), details);
+        assert_eq!(send_for_effect(app, &older).await, "reactivated");
+        // From now on by who pays.
+        assert_eq!(
+            send_for_effect(app, &later(subscription_deleted("evt_3", "elsewhere"), 20)).await,
+            "suspended"
+        );
+        assert_eq!(status(app, &acme.api_key).await, 403);
+    })
+    .await;
+}
+
+/// An invoice of a subscription may be paid long after the subscription ended.
+#[tokio::test]
+async fn the_last_invoice_of_a_subscription_that_ended_does_not_reactivate_its_organization() {
+    run(async |app| {
+        let key = buy_and_claim(app, "acme").await;
+        assert_eq!(
+            send_for_effect(app, &later(subscription_deleted("evt_2", "acme"), 10)).await,
+            "suspended"
+        );
+        for (id, reason) in [("evt_3", "subscription_cycle"), ("evt_4", "subscription_create")] {
+            let invoice = with_field(invoice_paid(id, "acme"), "billing_reason", reason);
+            let place = "parent/subscription_details/metadata/org_id";
+            let invoice = later(with_field(invoice, place, "acme"), 20);
+            assert_eq!(send_for_effect(app, &invoice).await, "recorded", "{reason}");
+        }
+        assert_eq!(status(app, &key).await, 403);
+        // They are payments all the same: the checkout's, and these.
+        assert_eq!(app.count("select count(*) from payments where status = 'paid'").await, 3);
+        // Whoever buys again is active.
+        let again = with_field(checkout("evt_5", "acme", "pro"), "subscription", "sub_new");
+        assert_eq!(send_for_effect(app, &later(again, 30)).await, "plan_set");
+        assert_eq!(status(app, &key).await, 200);
+        let renewal = later(with_field(invoice_paid("evt_6", "acme"), SUBSCRIPTION, "sub_new"), 50);
+        let failed =
+            later(with_field(invoice_payment_failed("evt_7", "acme"), SUBSCRIPTION, "sub_new"), 40);
+        assert_eq!(send_for_effect(app, &failed).await, "suspended");
+        assert_eq!(send_for_effect(app, &renewal).await, "reactivated");
+        // The one before stays over.
+        let last =
+            with_field(invoice_paid("evt_8", "acme"), "billing_reason", "subscription_create");
+        let last = with_field(last, "parent/subscription_details/metadata/org_id", "acme");
+        assert_eq!(send_for_effect(app, &later(last, 60)).await, "recorded");
+        let end = with_field(subscription_deleted("evt_9", "acme"), "id", "sub_new");
+        assert_eq!(send_for_effect(app, &later(end, 70)).await, "suspended");
+    })
+    .await;
+}
+
+/// An end is final: what is dated later and was told before does not hide it.
+#[tokio::test]
+async fn a_subscription_ends_in_whatever_order_its_last_events_are_told() {
+    run(async |app| {
+        let key = buy_and_claim(app, "acme").await;
+        assert_eq!(
+            send_for_effect(app, &later(invoice_payment_failed("evt_2", "acme"), 10)).await,
+            "suspended"
+        );
+        assert_eq!(
+            send_for_effect(app, &later(invoice_paid("evt_3", "acme"), 30)).await,
+            "reactivated"
+        );
+        assert_eq!(
+            send_for_effect(app, &later(subscription_deleted("evt_4", "acme"), 20)).await,
+            "suspended"
+        );
+        assert_eq!(
+            send_for_effect(app, &later(invoice_paid("evt_5", "acme"), 40)).await,
+            "recorded"
+        );
+        assert_eq!(status(app, &key).await, 403);
+        // Nor does its own checkout, paid by a transfer that took days.
+        let late = later(checkout("evt_6", "acme", "scale"), 50);
+        app.send_stripe_event(&late).await.assert_error(409, "conflict");
+        assert_eq!(status(app, &key).await, 403);
+        assert_eq!(app.count("select count(*) from organizations where plan = 'scale'").await, 0);
+    })
+    .await;
+}
+
+/// The same end, where the operator decides what becomes of who does not subscribe any more.
+#[tokio::test]
+async fn an_end_that_does_not_suspend_is_final_too() {
+    with_settings(&[("STRIPE_SUSPEND_ON", "payment_failed")])
+        .run(async |app| {
+            let key = buy_and_claim(app, "acme").await;
+            assert_eq!(
+                send_for_effect(app, &later(subscription_deleted("evt_2", "acme"), 50)).await,
+                "recorded"
+            );
+            assert_eq!(status(app, &key).await, 200);
+            // What is not paid afterwards is listed, and says nothing of whoever is left.
+            let failed = later(invoice_payment_failed("evt_3", "acme"), 60);
+            assert_eq!(send_for_effect(app, &failed).await, "recorded");
+            assert_eq!(status(app, &key).await, 200);
+            // What was not paid before, and is told late, says what it would have said in time.
+            let failed = later(invoice_payment_failed("evt_4", "acme"), 20);
+            assert_eq!(send_for_effect(app, &failed).await, "suspended");
+            assert_eq!(status(app, &key).await, 403);
+            assert_eq!(app.count(FAILED).await, 2);
+        })
+        .await;
+}

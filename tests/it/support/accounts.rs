@@ -1,0 +1,188 @@
+//! People: signed up, signed in, and their mail.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tenantry::domain::mails::deliver_due;
+
+use super::TestApp;
+use super::app::{CreatedKey, text};
+use super::client::{TestClient, TestResponse};
+
+/// What people in tests choose where it does not matter.
+pub const PASSWORD: &str = "a-long-secure-passphrase";
+
+/// Somebody with an account, in a session.
+pub struct TestAccount {
+    /// Their address.
+    pub email: String,
+    /// The account's id.
+    pub id: String,
+    /// The home organization's id.
+    pub org_id: String,
+    /// The session's cookie.
+    pub cookie: String,
+    /// The session's access token.
+    pub token: String,
+}
+
+impl TestApp {
+    /// Signs somebody up through the user family.
+    pub async fn sign_up_account(&self, email: &str) -> TestAccount {
+        let request = json!({ "email": email, "password": PASSWORD, "name": "Ann Example" });
+        let answer =
+            self.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
+        let data = &answer.body["data"];
+        TestAccount {
+            email: email.to_owned(),
+            id: text(&data["user"]["id"]),
+            org_id: text(&data["organization"]["id"]),
+            cookie: answer.cookie().expect("a cookie"),
+            token: text(&data["token"]),
+        }
+    }
+
+    /// The same, where all that matters is the mail.
+    pub async fn sign_up_for_mail(&self, email: &str) {
+        let request = json!({ "email": email, "password": PASSWORD, "name": "Ann Example" });
+        self.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
+    }
+
+    /// Signs somebody in through the user family, with any password.
+    pub async fn sign_in(&self, email: &str, password: &str) -> TestResponse {
+        let request = json!({ "email": email, "password": password });
+        self.anonymous().post("/api/auth/sign-in/email", request).await
+    }
+
+    /// Somebody with a session's cookie.
+    pub fn session(&self, cookie: &str) -> TestClient {
+        self.anonymous().with("cookie", &format!("tenantry_session={cookie}"))
+    }
+
+    /// Signs somebody up who proves their address; no mail waits afterwards.
+    pub async fn verified_account(&self, email: &str) -> TestAccount {
+        let person = self.sign_up_account(email).await;
+        let token = self.mailed_token().await;
+        let request = json!({ "token": token });
+        let session = self.session(&person.cookie);
+        session.post("/api/auth/verify-email", request).await.assert_status(200);
+        person
+    }
+
+    /// Invites somebody into an organization, who accepts; the id of their seat.
+    pub async fn invite_and_accept(
+        &self,
+        owner: &TestAccount,
+        person: &TestAccount,
+        role: &str,
+    ) -> String {
+        let path = format!("/api/user/organizations/{}", owner.org_id);
+        let request = json!({ "email": person.email, "role": role });
+        let session = self.session(&owner.cookie);
+        session.post(&format!("{path}/invites"), request).await.assert_status(201);
+        let token = self.mailed_token().await;
+        let accept = format!("/api/user/invites/{token}/accept");
+        let joining = self.session(&person.cookie);
+        joining.post(&accept, json!({})).await.assert_status(200);
+        let own = joining.get(&format!("{path}/my-membership")).await.assert_status(200);
+        text(&own.body["data"]["id"])
+    }
+
+    /// Makes a personal token.
+    pub async fn create_token(&self, cookie: &str, request: Value) -> (String, String) {
+        let answer = self.session(cookie).post("/api/auth/api-key/create", request).await;
+        let data = answer.assert_status(200).body["data"].clone();
+        (text(&data["key"]), text(&data["id"]))
+    }
+
+    /// Makes a key of a person's home organization, in their session.
+    pub async fn create_key(&self, person: &TestAccount, request: Value) -> CreatedKey {
+        let path = format!("/api/user/organizations/{}/api-keys", person.org_id);
+        let answer = self.session(&person.cookie).post(&path, request).await;
+        let data = answer.assert_status(201).body["data"].clone();
+        CreatedKey {
+            org_id: String::new(),
+            user_id: String::new(),
+            api_key: text(&data["key"]),
+            key_id: text(&data["id"]),
+        }
+    }
+
+    /// Makes a project of the person's home organization; its id.
+    pub async fn create_project(&self, person: &TestAccount, name: &str) -> String {
+        let path = format!("/api/user/organizations/{}/projects", person.org_id);
+        let answer = self.session(&person.cookie).post(&path, json!({ "name": name })).await;
+        text(&answer.assert_status(201).body["data"]["id"])
+    }
+
+    /// Sends what is queued, and gives every mail that is in the folder then, but for security
+    /// notices, oldest first; the folder is empty afterwards. Their tokens count as seen.
+    pub async fn mails(&self) -> Vec<TestMail> {
+        let mut mails = self.all_mails().await;
+        mails.retain(|mail| !mail.is_notice());
+        mails
+    }
+
+    /// The same, with the subjects of the security notices alone.
+    pub async fn security_notices(&self) -> Vec<String> {
+        let mails = self.all_mails().await;
+        let notices = mails.iter().filter(|mail| mail.is_notice());
+        notices.map(|mail| mail.header("Subject").replace("Security notice: ", "")).collect()
+    }
+
+    async fn all_mails(&self) -> Vec<TestMail> {
+        deliver_due(&self.app).await.expect("mail is sent");
+        let folder = self.app.config.database.data_dir.join("mail");
+        let Ok(entries) = fs::read_dir(&folder) else { return Vec::new() };
+        let mut files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
+        files.sort();
+        let mails = files.into_iter().map(|file| {
+            let text = fs::read_to_string(&file).expect("a mail");
+            fs::remove_file(&file).expect("removed");
+            TestMail { text }
+        });
+        let mails: Vec<_> = mails.collect();
+        let mut seen = self.seen_secrets.lock().expect("no panic");
+        seen.extend(mails.iter().filter_map(TestMail::token));
+        mails
+    }
+
+    /// The token of the one mail that is there.
+    pub async fn mailed_token(&self) -> String {
+        let mails = self.mails().await;
+        assert_eq!(mails.len(), 1, "{mails:?}");
+        mails[0].token().expect("a link")
+    }
+}
+
+/// A mail as it was written.
+#[derive(Debug)]
+pub struct TestMail {
+    /// Headers and body.
+    pub text: String,
+}
+
+impl TestMail {
+    /// The link in its plain text.
+    pub fn link(&self) -> Option<&str> {
+        self.text.lines().map(str::trim).find(|line| line.starts_with("http"))
+    }
+
+    /// The token of its link.
+    pub fn token(&self) -> Option<String> {
+        let (_, token) = self.link()?.split_once("tnt_link_")?;
+        let end = token.find(|it: char| !it.is_ascii_alphanumeric()).unwrap_or(token.len());
+        Some(format!("tnt_link_{}", &token[..end]))
+    }
+
+    /// Whether it tells its person what was done with the account.
+    pub fn is_notice(&self) -> bool {
+        self.header("Subject").starts_with("Security notice: ")
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> &str {
+        let line = self.text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.unwrap_or_default().trim()
+    }
+}

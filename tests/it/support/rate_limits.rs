@@ -1,0 +1,86 @@
+//! Servers that limit, clients behind other addresses, and what a refusal says.
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+use serde_json::{Value, json};
+
+use super::accounts::PASSWORD;
+use super::app::TestSettings;
+use super::client::{TestClient, TestResponse};
+use super::{TestApp, with_settings};
+
+/// A server with the usual limits, and these changes.
+pub fn with_limits(changes: &str) -> TestSettings {
+    with_settings(&[("LIMITS_PROFILE", "usual"), ("LIMITS", changes)])
+}
+
+/// The same, which trusts one proxy to say who calls.
+pub fn with_limits_behind_proxy(changes: &str) -> TestSettings {
+    with_settings(&[("LIMITS_PROFILE", "usual"), ("LIMITS", changes), ("TRUSTED_PROXY_HOPS", "1")])
+}
+
+/// Somebody behind another address, where a proxy is trusted.
+pub fn client_from(app: &TestApp, address: &str) -> TestClient {
+    app.anonymous().with("x-forwarded-for", address)
+}
+
+/// Signs somebody in from an address.
+pub async fn sign_in_from(
+    app: &TestApp,
+    address: &str,
+    email: &str,
+    password: &str,
+) -> TestResponse {
+    let credentials = json!({ "email": email, "password": password });
+    client_from(app, address).post("/api/auth/sign-in/email", credentials).await
+}
+
+/// Somebody who wants an account.
+pub fn sign_up_request(email: &str) -> Value {
+    json!({ "email": email, "password": PASSWORD, "name": "Ann Example" })
+}
+
+/// Asks until it is told to wait: how often it was let through, and the refusal.
+pub async fn send_until_limited(mut ask: impl AsyncFnMut() -> TestResponse) -> (u32, TestResponse) {
+    for passed in 0..1_000 {
+        let answer = ask().await;
+        if answer.status == 429 {
+            return (passed, answer);
+        }
+    }
+    panic!("nothing is limited");
+}
+
+/// The number after `name=` in a header of limits.
+pub fn header_number(header: &str, name: &str) -> u64 {
+    let (_, rest) = header.split_once(&format!(";{name}=")).unwrap_or_else(|| panic!("{header}"));
+    rest.split([';', ',']).next().unwrap().parse().unwrap()
+}
+
+/// Passes a refusal whose headers, and body where the family has the number there, say the same of
+/// when to come again.
+#[track_caller]
+pub fn assert_retry_after(answer: &TestResponse, limit: &str) -> u64 {
+    let wait: u64 = answer.header("retry-after").parse().unwrap();
+    assert!(wait >= 1);
+    let state = answer.header("ratelimit");
+    let (_, own) = state.split_once(&format!(r#""{limit}";"#)).unwrap_or_else(|| panic!("{state}"));
+    assert!(own.starts_with(&format!("r=0;t={wait}")), "{state} but {wait}");
+    let policy = answer.header("ratelimit-policy");
+    assert!(policy.contains(&format!(r#""{limit}";q="#)), "{policy}");
+    if answer.family == tenantry::http::family::Family::Organization {
+        assert_eq!(answer.body["error"]["retry_after"], wait);
+    }
+    wait
+}
+
+/// Counts for one test: what happens on its thread, once the recorder is set as the local one.
+pub fn recorder() -> PrometheusRecorder {
+    PrometheusBuilder::new().build_recorder()
+}
+
+/// How much a metric has counted; 0 where it is not there.
+pub fn metric_value(recorder: &PrometheusRecorder, metric: &str) -> u64 {
+    let metrics = recorder.handle().render();
+    let line = metrics.lines().find_map(|line| line.strip_prefix(metric));
+    line.map_or(0, |count| count.trim().parse().unwrap())
+}

@@ -1,0 +1,172 @@
+//! What needs a proven address: inviting people, and making further organizations.
+
+use serde_json::json;
+
+use crate::support::accounts::PASSWORD;
+use crate::support::app::text;
+use crate::support::client::TestClient;
+use crate::support::{TestApp, run, with_settings};
+
+async fn assert_may_invite(
+    app: &TestApp,
+    actor: &TestClient,
+    org_id: &str,
+    email: &str,
+    may: bool,
+) {
+    let path = format!("/api/user/organizations/{org_id}/invites");
+    let answer = actor.post(&path, json!({ "email": email, "role": "member" })).await;
+    if may {
+        answer.assert_status(201);
+        app.mailed_token().await;
+    } else {
+        answer.assert_error(403, "EMAIL_NOT_VERIFIED");
+        assert!(app.mails().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn who_has_not_proven_their_address_invites_nobody_by_any_credential() {
+    run(async |app| {
+        let ann = app.sign_up_account("ann@example.com").await;
+        let link = app.mailed_token().await;
+        let scopes = json!(["members:write"]);
+        let pinned = json!({ "organizationId": ann.org_id });
+        let token = json!({ "name": "t", "scopes": scopes, "metadata": pinned });
+        let (pinned, _) = app.create_token(&ann.cookie, token).await;
+        let (token, _) =
+            app.create_token(&ann.cookie, json!({ "name": "t", "scopes": scopes })).await;
+        // A key that they minted is theirs, in this.
+        let key = app.create_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await.api_key;
+        let child = app.mint(&key, json!({ "name": "child" })).await.api_key;
+        let credentials = [
+            app.session(&ann.cookie),
+            app.bearer(&ann.token),
+            app.key(&pinned),
+            app.key(&token),
+            app.key(&key),
+            app.key(&child),
+        ];
+        for actor in &credentials {
+            assert_may_invite(app, actor, &ann.org_id, "ben@example.com", false).await;
+        }
+        let request = json!({ "token": link });
+        let session = app.session(&ann.cookie);
+        session.post("/api/auth/verify-email", request).await.assert_status(200);
+        for (number, actor) in credentials.iter().enumerate() {
+            let email = format!("person{number}@example.com");
+            assert_may_invite(app, actor, &ann.org_id, &email, true).await;
+        }
+    })
+    .await;
+}
+
+/// A seat that open signup made is nobody's: there is no address to prove.
+#[tokio::test]
+async fn a_key_of_an_organization_that_no_person_has_claimed_invites() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        assert_may_invite(app, &app.key(&acme.api_key), &acme.org_id, "ben@example.com", true)
+            .await;
+    })
+    .await;
+}
+
+/// Of an invitation that was made before inviting needed a proof.
+#[tokio::test]
+async fn who_has_not_proven_their_address_sends_no_invitation_again() {
+    run(async |app| {
+        let ann = app.verified_account("ann@example.com").await;
+        let path = format!("/api/user/organizations/{}/invites", ann.org_id);
+        let session = app.session(&ann.cookie);
+        let request = json!({ "email": "ben@example.com", "role": "member" });
+        let made = session.post(&path, request).await.assert_status(201);
+        app.mails().await;
+        app.execute("update accounts set verified_at = null, proven_at = null").await;
+        let again = format!("{path}/{}/resend", text(&made.body["data"]["id"]));
+        session.post(&again, json!({})).await.assert_error(403, "EMAIL_NOT_VERIFIED");
+        assert!(app.mails().await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_has_not_proven_their_address_makes_no_further_organization() {
+    run(async |app| {
+        let ann = app.sign_up_account("ann@example.com").await;
+        let link = app.mailed_token().await;
+        let actors = [app.session(&ann.cookie), app.bearer(&ann.token)];
+        for actor in &actors {
+            let refused = actor.post("/api/user/organizations", json!({ "name": "More" })).await;
+            refused.assert_error(403, "EMAIL_NOT_VERIFIED");
+        }
+        let request = json!({ "token": link });
+        actors[0].post("/api/auth/verify-email", request).await.assert_status(200);
+        for actor in &actors {
+            let made = actor.post("/api/user/organizations", json!({ "name": "More" })).await;
+            made.assert_status(201);
+        }
+    })
+    .await;
+}
+
+/// Of an account from before 2026-11-28, when a click in the mail was enough.
+#[tokio::test]
+async fn an_address_that_was_only_clicked_is_not_proven_and_can_be_without_a_reset() {
+    with_settings(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
+        .run(async |app| {
+            let ann = "ann@example.com";
+            app.sign_up_for_mail(ann).await;
+            app.mails().await;
+            app.execute("update accounts set verified_at = now()").await;
+            app.execute("delete from email_tokens").await;
+            // It is not locked out, and its person is told that it is verified.
+            let signed_in = app.sign_in(ann, PASSWORD).await.assert_status(200);
+            assert_eq!(signed_in.body["data"]["user"]["emailVerified"], true);
+            let session = app.session(&signed_in.cookie().unwrap());
+            let list = session.get("/api/user/organizations").await.assert_status(200);
+            let org_id = text(&list.body["data"][0]["id"]);
+            let request = json!({ "name": "t", "scopes": ["members:write"] });
+            let (token, _) = app.create_token(&signed_in.cookie().unwrap(), request).await;
+            let more = json!({ "name": "More" });
+            for actor in [&session, &app.key(&token)] {
+                assert_may_invite(app, actor, &org_id, "ben@example.com", false).await;
+            }
+            let refused = session.post("/api/user/organizations", more.clone()).await;
+            refused.assert_error(403, "EMAIL_NOT_VERIFIED");
+            // A stranger who signs up with the address takes nothing over.
+            let request = json!({ "email": ann, "password": "of a stranger 1", "name": "S" });
+            app.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
+            assert_eq!(app.mails().await[0].token(), None);
+            app.sign_in(ann, PASSWORD).await.assert_status(200);
+
+            let again = "/api/auth/send-verification-email";
+            session.post(again, json!({})).await.assert_status(200);
+            let request = json!({ "token": app.mailed_token().await });
+            session.post("/api/auth/verify-email", request).await.assert_status(200);
+            for (number, actor) in [&session, &app.key(&token)].into_iter().enumerate() {
+                let email = format!("person{number}@example.com");
+                assert_may_invite(app, actor, &org_id, &email, true).await;
+            }
+            session.post("/api/user/organizations", more).await.assert_status(201);
+            session.post(again, json!({})).await.assert_status(200);
+            assert!(app.mails().await.is_empty());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_invitation_that_was_made_before_is_not_sent_again_by_who_has_only_clicked() {
+    run(async |app| {
+        let ann = app.verified_account("ann@example.com").await;
+        let path = format!("/api/user/organizations/{}/invites", ann.org_id);
+        let session = app.session(&ann.cookie);
+        let request = json!({ "email": "ben@example.com", "role": "member" });
+        let made = session.post(&path, request).await.assert_status(201);
+        app.mails().await;
+        app.execute("update accounts set proven_at = null").await;
+        let again = format!("{path}/{}/resend", text(&made.body["data"]["id"]));
+        session.post(&again, json!({})).await.assert_error(403, "EMAIL_NOT_VERIFIED");
+    })
+    .await;
+}
