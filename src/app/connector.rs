@@ -1,8 +1,8 @@
 //! Opens the connections of a pool in the background.
 //!
 //! Opening one takes seven round trips with TLS and SCRAM: two seconds over a slow link, which no
-//! request waits for. So whoever needs a connection waits for a while for the next one that is
-//! opened or given back, and what is being opened is finished for whoever comes next.
+//! request waits for. So a request waits for a while for the next connection that is opened or
+//! given back, and an attempt whose request has gone away is finished for the next request.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -82,7 +82,7 @@ struct Shared {
 struct State {
     /// Those who wait for a connection.
     waiting: VecDeque<oneshot::Sender<Result<OpenConnection, sqlx::Error>>>,
-    /// What nobody waited for any more, with when that was.
+    /// Open connections that no request waited for any more, and since when.
     unused: Vec<(OpenConnection, Instant)>,
     /// When each that is being opened was begun, and how to give it up.
     opening: BTreeMap<u64, (Instant, AbortHandle)>,
@@ -122,7 +122,7 @@ impl Connector {
         receiver.await.unwrap_or(Err(sqlx::Error::PoolClosed))
     }
 
-    /// Gives a connection that is not needed any more to whoever waits for one.
+    /// Gives a connection that is not needed any more to a request that waits, or keeps it.
     pub fn hand_over(&self, opened: OpenConnection) {
         let mut state = self.state();
         if let Some(Ok(opened)) = state.offer(Ok(opened)) {
@@ -252,8 +252,8 @@ struct ConnectAttempt {
 }
 
 impl ConnectAttempt {
-    /// Gives the connection to whoever waits, or keeps it for the next. A failure goes to those
-    /// who waited when it was begun: for others, newer ones are under way.
+    /// Gives the connection to a request that waits, or keeps it for the next. A failure goes to
+    /// those that waited when it was begun: for others, newer attempts are under way.
     fn finish(self, opened: Result<OpenConnection, sqlx::Error>) {
         let (shared, is_late) = (&self.opener.0, self.started_at.elapsed() > LATE_AFTER);
         if let Err(error) = &opened

@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 
 /// Others may neither read nor write.
 pub const OTHERS_MASK: u32 = 0o077;
-/// Everybody may not write; a group may, which somebody chose.
-pub const NOT_EVERYBODY_S: u32 = 0o002;
+/// Others may not write; a group may, since an operator chose it.
+pub const OTHERS_WRITE_MASK: u32 = 0o002;
 
 /// Passes what belongs to the user that this program runs as, with none of the mode bits of
 /// `denied`.

@@ -69,12 +69,7 @@ async fn sign_unsigned_page(
         Some((end.organization, head))
     });
     audit_heads::store_published(db, &heads.collect::<Vec<_>>(), now).await?;
-    Ok(next_page_start(&ends))
-}
-
-/// Where the organizations behind these begin.
-fn next_page_start(ends: &[ChainEnd]) -> Option<Uuid> {
-    ends.last()?.organization.0.as_u128().checked_add(1).map(Uuid::from_u128)
+    Ok(ends.last().and_then(|end| end.organization.successor()))
 }
 
 /// Since when events carry MACs, as the database has it, and whether that is proven.
@@ -122,7 +117,7 @@ async fn publish_page(
     if !heads.is_empty() {
         audit_heads::store_published(db, &heads, now).await?;
     }
-    Ok(next_page_start(&ends))
+    Ok(ends.last().and_then(|end| end.organization.successor()))
 }
 
 /// Logs one head, where it has to be; what to write down of it.

@@ -26,8 +26,7 @@ pub async fn sweep(app: &App, days: i32) -> Result<()> {
     while let Some(first) = from {
         let page = async |db: &mut _| audit_retention::list(db, first, before, PAGE_SIZE).await;
         let listed = app.db.run(page).await?;
-        let last = listed.last().map(|it| it.organization.0.as_u128());
-        from = last.and_then(|last| last.checked_add(1)).map(Uuid::from_u128);
+        from = listed.last().and_then(|it| it.organization.successor());
         for PruningCandidate { organization, has_unsigned, .. } in
             listed.iter().filter(|it| it.is_due)
         {

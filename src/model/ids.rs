@@ -98,8 +98,14 @@ public_id! {
 pub struct OrganizationId(pub Uuid);
 
 impl OrganizationId {
-    /// The deployment itself: in its trail is what belongs to no tenant.
+    /// The deployment itself: in its audit log is what belongs to no tenant.
     pub const SYSTEM: Self = Self(Uuid::nil());
+
+    /// The least id after this one, where lists of organizations go on; `None` after the last.
+    #[must_use]
+    pub fn successor(self) -> Option<Uuid> {
+        self.0.as_u128().checked_add(1).map(Uuid::from_u128)
+    }
 }
 
 /// A seat inside; callers see its handle.

@@ -223,7 +223,7 @@ async fn nobody_passes_removed_events_off_as_removed_by_retention() {
 }
 
 #[tokio::test]
-async fn two_servers_that_remove_at_once_remove_each_event_once_and_a_publisher_waits_for_them() {
+async fn two_servers_that_remove_and_publish_at_once_leave_a_whole_chain() {
     run(async |app| {
         with_old_and_new_events(app).await;
         let organization = organizations(app).await[0];

@@ -74,7 +74,7 @@ fn write(folder: &Path, id: Uuid, mail: &[u8]) -> io::Result<PathBuf> {
     let named = |error| io::Error::other(format!("{}: {error}", folder.display()));
     // Whoever may write here can take a mail away or put one there, and not read any: so may a
     // group that the folder was given to, as volumes of containers are.
-    ownership::check_file(&fs::metadata(folder)?, ownership::NOT_EVERYBODY_S).map_err(named)?;
+    ownership::check_file(&fs::metadata(folder)?, ownership::OTHERS_WRITE_MASK).map_err(named)?;
     let path = folder.join(format!("{id}.eml"));
     let nth = FILE_COUNTER.fetch_add(1, Ordering::Relaxed);
     let unfinished = folder.join(format!(".{id}.{}.{nth}", std::process::id()));

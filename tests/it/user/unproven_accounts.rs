@@ -72,6 +72,27 @@ async fn a_key_of_an_organization_that_no_person_has_claimed_invites() {
     .await;
 }
 
+/// Of a person from before 2026-11-28 who left: their keys stay the organization's.
+#[tokio::test]
+async fn a_key_that_outlives_its_membership_invites_whether_or_not_the_address_was_proven() {
+    run(async |app| {
+        let ann = app.verified_account("ann@example.com").await;
+        let ben = app.verified_account("ben@example.com").await;
+        let membership = app.invite_and_accept(&ann, &ben, "admin").await;
+        let path = format!("/api/user/organizations/{}", ann.org_id);
+        let session = app.session(&ben.cookie);
+        let request = json!({ "name": "k", "scopes": ["members:write"] });
+        let created = session.post(&format!("{path}/api-keys"), request).await.assert_status(201);
+        let key = app.key(&text(&created.body["data"]["key"]));
+        app.execute("update accounts set proven_at = null where email = 'ben@example.com'").await;
+        assert_may_invite(app, &key, &ann.org_id, "cleo@example.com", false).await;
+        let own = format!("{path}/members/{membership}");
+        session.delete(&own).await.assert_status(200);
+        assert_may_invite(app, &key, &ann.org_id, "cleo@example.com", true).await;
+    })
+    .await;
+}
+
 /// Of an invitation that was made before inviting needed a proof.
 #[tokio::test]
 async fn who_has_not_proven_their_address_sends_no_invitation_again() {
