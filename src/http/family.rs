@@ -1,13 +1,20 @@
-//! The family table: which paths speak which dialect, and how each says that something failed.
+//! The families of routes, and the facts of each route that middleware needs before its handler
+//! runs: which family it is, which credentials it accepts, what it costs and what it counts as.
+//!
+//! A family declares its routes with [`FamilyRoutes`], which takes these facts with every route.
+//! [`RouteTable`] finds them again through the route that a request matched.
 
-use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::Response;
+use std::collections::HashMap;
 
-use crate::error::{Error, ErrorKind};
-use crate::http::context::RequestContext;
-use crate::http::{account, onboarding, operator, organization, problem, user};
+use axum::http::Method;
+use utoipa::openapi::path::PathItem;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
-/// A family of routes, each for one audience; or none.
+use crate::app::App;
+use crate::app::in_flight::Cost;
+use crate::model::caller::Credential;
+
+/// A family of routes, each for one audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// A stranger's script, later its key.
@@ -20,7 +27,7 @@ pub enum Family {
     Operator,
     /// Browsers and personal access tokens.
     User,
-    /// Everything outside the families: RFC 9457.
+    /// Every path outside the families. Errors are problem documents (RFC 9457).
     Other,
 }
 
@@ -35,7 +42,7 @@ impl Family {
         Self::Other,
     ];
 
-    /// The family that a path belongs to, whether there is anything at it or not.
+    /// Returns the family that a path belongs to, whether or not a route matches it.
     #[must_use]
     pub fn from_path(path: &str) -> Self {
         let mut segments = path.split('/').skip(1);
@@ -62,30 +69,226 @@ impl Family {
             Self::Other => "none",
         }
     }
+}
 
-    /// What a failure looks like in this family.
+/// The kinds of credential that a route accepts (contract §1, *Who may call what*). The route's
+/// guard decides what else the credential needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptedCredentials {
+    /// API keys, personal access tokens and sessions.
+    Any,
+    /// Sessions, by cookie or access token.
+    Sessions,
+    /// API keys and personal access tokens.
+    KeysAndTokens,
+    /// An organization's API key itself, and not an access token that was issued for it.
+    OrganizationKeys,
+    /// Master keys. The route's guard verifies them; no other credential is looked up.
+    MasterKeys,
+}
+
+impl AcceptedCredentials {
+    /// Whether the route accepts this credential.
     #[must_use]
-    pub fn render(self, error: &Error, context: &RequestContext) -> Response {
-        let mut response = match self {
-            Self::Onboarding => onboarding::dialect::render(error, context),
-            Self::Account => account::dialect::render(error),
-            Self::Organization => organization::dialect::render(error, context),
-            Self::Operator => operator::dialect::render(error, context),
-            Self::User => user::dialect::render(error),
-            Self::Other => problem::render(error, context),
-        };
-        for (name, value) in error_headers(error) {
-            response.headers_mut().insert(name, value);
+    pub const fn accepts(self, credential: &Credential) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Sessions => matches!(credential, Credential::Session(..)),
+            Self::KeysAndTokens => !matches!(credential, Credential::Session(..)),
+            Self::OrganizationKeys => matches!(credential, Credential::Key(_, None)),
+            Self::MasterKeys => false,
         }
-        response
     }
 }
 
-/// The headers that a failure brings in every family.
-fn error_headers(error: &Error) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Bearer realm="tenantry""#);
-    let challenge = matches!(error.kind(), ErrorKind::Unauthenticated(_))
-        .then_some((header::WWW_AUTHENTICATE, CHALLENGE));
-    let seconds = error.retry_after_seconds();
-    challenge.into_iter().chain(seconds.map(|it| (header::RETRY_AFTER, HeaderValue::from(it))))
+/// What a request of a route costs, and what it counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteKind {
+    /// The order in which requests are shed under load.
+    pub cost: Cost,
+    /// Whether it stays open to keys and tokens of an organization that has spent its monthly
+    /// quota: what shows the usage, and what ends a key.
+    pub is_quota_exempt: bool,
+    /// Whether it counts against the rate limit of changes. Deleting, revoking and signing out do
+    /// not: nobody may be kept from ending a credential by what a colleague does.
+    pub is_change: bool,
+}
+
+impl RouteKind {
+    /// Checks a credential and returns its owner.
+    pub const CHECK: Self = Self::new(Cost::Check, false);
+    /// Reads.
+    pub const READ: Self = Self::new(Cost::Read, false);
+    /// Creates or updates.
+    pub const WRITE: Self = Self::new(Cost::Write, true);
+    /// Deletes, revokes or signs out.
+    pub const DELETE: Self = Self::new(Cost::Write, false);
+    /// Hashes a password or queues a mail.
+    pub const HASH_OR_MAIL: Self = Self::new(Cost::Hashing, true);
+    /// Deletes, after hashing a password.
+    pub const HASH_AND_DELETE: Self = Self::new(Cost::Hashing, false);
+
+    const fn new(cost: Cost, is_change: bool) -> Self {
+        Self { cost, is_quota_exempt: false, is_change }
+    }
+
+    /// The same kind, open after the monthly quota is spent.
+    #[must_use]
+    pub const fn quota_exempt(self) -> Self {
+        Self { is_quota_exempt: true, ..self }
+    }
+
+    /// The kind of a request that matches no declared route.
+    fn of_method(method: &Method) -> Self {
+        if method.is_safe() { Self::READ } else { Self::WRITE }
+    }
+}
+
+/// What middleware knows of a request's route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteFacts {
+    /// Its family.
+    pub family: Family,
+    /// The credentials that it accepts.
+    pub credentials: AcceptedCredentials,
+    /// What it costs and counts as.
+    pub kind: RouteKind,
+}
+
+/// The facts of every declared route, by its path pattern and method.
+#[derive(Clone, Default)]
+pub struct RouteTable(HashMap<String, Vec<(Method, RouteFacts)>>);
+
+impl RouteTable {
+    /// Returns the facts of a request: those of the route that it matched, or, for a method that
+    /// the path does not have, those of the path. Without a declared route, its path decides.
+    #[must_use]
+    pub fn facts(&self, route: &str, method: &Method, path: &str) -> RouteFacts {
+        let (method, kind) = (get_for_head(method), RouteKind::of_method(method));
+        let Some(declared) = self.0.get(route) else {
+            let (family, credentials) = (Family::from_path(path), AcceptedCredentials::Any);
+            return RouteFacts { family, credentials, kind };
+        };
+        match declared.iter().find(|(declared, _)| declared == method) {
+            Some((_, facts)) => *facts,
+            None => RouteFacts { kind, ..declared[0].1 },
+        }
+    }
+
+    /// Returns every declared route: its path pattern, method and facts.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Method, RouteFacts)> {
+        let routes = self.0.iter();
+        routes.flat_map(|(path, methods)| {
+            methods.iter().map(move |(method, facts)| (path.as_str(), method, *facts))
+        })
+    }
+
+    fn insert(&mut self, path: &str, method: Method, facts: RouteFacts) {
+        self.0.entry(path.to_owned()).or_default().push((method, facts));
+    }
+
+    fn extend(&mut self, other: Self) {
+        for (path, methods) in other.0 {
+            self.0.entry(path).or_default().extend(methods);
+        }
+    }
+}
+
+/// HEAD is answered by the route of GET.
+fn get_for_head(method: &Method) -> &Method {
+    if *method == Method::HEAD { &Method::GET } else { method }
+}
+
+/// The routes of a family, or of a part of one, that accept the same credentials.
+pub struct FamilyRoutes {
+    family: Family,
+    credentials: AcceptedCredentials,
+    routes: Routes,
+}
+
+impl FamilyRoutes {
+    /// No routes yet.
+    #[must_use]
+    pub fn new(family: Family, credentials: AcceptedCredentials) -> Self {
+        Self { family, credentials, routes: Routes::default() }
+    }
+
+    /// Adds routes of one kind, from `utoipa_axum::routes!`.
+    #[must_use]
+    pub fn route(mut self, kind: RouteKind, handlers: UtoipaMethodRouter<App>) -> Self {
+        let facts = RouteFacts { family: self.family, credentials: self.credentials, kind };
+        for (path, item) in &handlers.1.paths {
+            for method in methods_of(item) {
+                self.routes.table.insert(path, method, facts);
+            }
+        }
+        self.routes.router = self.routes.router.routes(handlers);
+        self
+    }
+}
+
+impl From<FamilyRoutes> for Routes {
+    fn from(family: FamilyRoutes) -> Self {
+        family.routes
+    }
+}
+
+/// Routes with their descriptions and their facts.
+#[derive(Default)]
+pub struct Routes {
+    /// The routes, described.
+    pub router: OpenApiRouter<App>,
+    /// Their facts.
+    pub table: RouteTable,
+}
+
+impl Routes {
+    /// Adds other routes.
+    #[must_use]
+    pub fn merge(mut self, other: impl Into<Self>) -> Self {
+        let Self { router, table } = other.into();
+        self.table.extend(table);
+        Self { router: self.router.merge(router), table: self.table }
+    }
+}
+
+/// The methods that a path item describes.
+fn methods_of(item: &PathItem) -> impl Iterator<Item = Method> {
+    let operations = [
+        (Method::GET, item.get.is_some()),
+        (Method::POST, item.post.is_some()),
+        (Method::PUT, item.put.is_some()),
+        (Method::PATCH, item.patch.is_some()),
+        (Method::DELETE, item.delete.is_some()),
+    ];
+    operations.into_iter().filter_map(|(method, is_described)| is_described.then_some(method))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_of_the_families_declares_facts_that_fit_its_path_and_method() {
+        let table = crate::http::routes().table;
+        assert!(table.iter().count() > 60, "{}", table.iter().count());
+        for (path, method, facts) in table.iter() {
+            let RouteFacts { family, kind, .. } = facts;
+            assert_eq!(family, Family::from_path(path), "{method} {path}");
+            let is_read = matches!(kind.cost, Cost::Read | Cost::Check);
+            assert_eq!(is_read, method.is_safe(), "{method} {path}");
+            assert!(!kind.is_change || !is_read, "{method} {path}");
+            assert!(*method != Method::DELETE || !kind.is_change, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_method_that_a_path_does_not_have_has_the_credentials_of_the_path() {
+        let table = crate::http::routes().table;
+        let facts = table.facts("/v1/admin/key/rotate", &Method::GET, "/v1/admin/key/rotate");
+        assert_eq!(facts.credentials, AcceptedCredentials::OrganizationKeys);
+        assert_eq!(facts.kind, RouteKind::READ);
+        let head = table.facts("/usage/today", &Method::HEAD, "/usage/today");
+        assert!(head.kind.is_quota_exempt);
+    }
 }

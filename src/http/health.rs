@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::app::readiness::DatabaseStatus;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::problem::Problem;
+use crate::http::render::problem::Problem;
 
 /// How a server is.
 #[derive(Serialize, ToSchema)]

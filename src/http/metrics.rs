@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use metrics_process::Collector;
 
 use crate::app::App;
-use crate::http::host;
+use crate::http::edge::host;
 use crate::model::mail::MailKind;
 use crate::model::rate_limit::RateLimit;
 

@@ -1,57 +1,51 @@
-//! The HTTP side: routes, guards, wire structs and dialects.
+//! The HTTP side: routes, guards, wire structs, and errors rendered for each family.
 //!
 //! [`routes`] reads as the table of contents of the API. A handler names its guard in its
-//! signature, parses, calls one operation and dresses the answer.
+//! signature, parses, calls one operation and returns the response.
 
 pub mod account;
 pub mod auth;
 pub mod benchmark;
 pub mod body;
-pub mod context;
-pub mod cookie;
-pub mod cors;
 pub mod cursor_page;
-pub mod error;
-pub mod error_details;
+pub mod edge;
 pub mod family;
 pub mod health;
-pub mod host;
-pub mod idempotency;
 pub mod jwks;
 pub mod listener;
 pub mod metrics;
-pub mod middleware;
 pub mod onboarding;
 pub mod openapi;
 pub mod operator;
 pub mod organization;
 pub mod path;
-pub mod problem;
 pub mod public_document;
 pub mod query;
-pub mod rate_limits;
-pub mod rejection;
-pub mod shedding;
+pub mod render;
 pub mod stripe;
-mod trace_context;
-pub mod trusted_origin;
 pub mod user;
 pub mod wire;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use utoipa_axum::router::OpenApiRouter;
 
+use self::auth::CountedRequest;
+use self::edge::middleware::{MiddlewareState, handle_request};
+use self::edge::rate_limits;
+use self::family::{RouteTable, Routes};
+use self::openapi::ApiDescription;
+use self::query::KnownParameters;
 use crate::app::App;
-use crate::http::middleware::MiddlewareState;
-use crate::http::query::KnownParameters;
+use crate::error::Error;
 
-/// Every route of every family, described.
+/// Every route of every family, described, with its facts.
 #[must_use]
-pub fn routes() -> OpenApiRouter<App> {
-    onboarding::routes()
+pub fn routes() -> Routes {
+    Routes::default()
+        .merge(onboarding::routes())
         .merge(account::routes())
         .merge(organization::routes())
         .merge(operator::routes())
@@ -60,27 +54,31 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// The whole server.
 pub fn router(app: &App) -> Router {
-    let (routes, document) = openapi::routes_and_document();
+    let ApiDescription { router, table, document } = openapi::describe(routes());
     let known = KnownParameters::from_document(&document);
-    let product = routes.method_not_allowed_fallback(error::method_not_allowed);
-    let product = with_authentication(app, known, product);
+    let product = router.method_not_allowed_fallback(method_not_allowed);
+    let product = product.layer(from_fn_with_state((app.clone(), Arc::new(known)), auth::identify));
     let others =
         jwks::routes().merge(openapi::document_routes(&document)).merge(stripe::routes(app));
-    let others = others.fallback(error::not_found);
-    let others = others.method_not_allowed_fallback(error::method_not_allowed);
+    let others = others.fallback(not_found);
+    let others = others.method_not_allowed_fallback(method_not_allowed);
     let others = others.layer(from_fn_with_state(app.clone(), rate_limits::limit_by_address));
-    let health = health::routes().method_not_allowed_fallback(error::method_not_allowed);
-    with_middleware(app, product.merge(others).merge(health))
+    let health = health::routes().method_not_allowed_fallback(method_not_allowed);
+    with_middleware(app, table, product.merge(others).merge(health))
 }
 
-/// Puts the middleware that finds out who is calling around routes.
-pub fn with_authentication(app: &App, known: KnownParameters, routes: Router<App>) -> Router<App> {
-    routes.layer(from_fn_with_state((app.clone(), Arc::new(known)), auth::identify))
-}
-
-/// Puts around routes what every request passes.
-pub fn with_middleware(app: &App, routes: Router<App>) -> Router {
+/// Adds the middleware that every request passes.
+pub fn with_middleware(app: &App, table: RouteTable, routes: Router<App>) -> Router {
     routes
-        .layer(from_fn_with_state(MiddlewareState::new(app), middleware::handle_request))
+        .layer(from_fn_with_state(MiddlewareState::new(app, table), handle_request))
         .with_state(app.clone())
+}
+
+async fn not_found() -> Error {
+    render::from_status(StatusCode::NOT_FOUND)
+}
+
+/// The router adds `Allow`.
+async fn method_not_allowed(_: CountedRequest) -> Error {
+    render::from_status(StatusCode::METHOD_NOT_ALLOWED)
 }

@@ -107,7 +107,11 @@ async fn live_sessions_of_two_accounts_are_nobody_s_until_one_signs_in_which_end
         let both = client_with_cookies(app, &[&mallory.cookie, &ann.cookie]);
         for path in ["/api/user/me", "/auth/me", "/me"] {
             let answer = both.get(path).await.assert_error(401, "unauthorized");
-            assert!(answer.text.contains("several session cookies"), "{}", answer.text);
+            assert!(
+                answer.text.contains("session cookies of different accounts"),
+                "{}",
+                answer.text
+            );
         }
         let session = both.get("/api/auth/get-session").await.assert_status(200);
         assert_eq!(session.body["data"], Value::Null);

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::Path;
 use axum::routing::get;
 use tenantry::error::{AuthFailure, Error, ErrorKind, Issue};
-use tenantry::http::family::Family;
+use tenantry::http::family::{Family, RouteTable};
 
 use crate::support::{TestApp, run};
 
@@ -103,7 +103,7 @@ fn failing_router(app: &TestApp) -> Router {
     let routes = Family::ALL.into_iter().fold(Router::new(), |routes, family| {
         routes.route(&format!("{}/{{at}}", path_of(family)), get(fail))
     });
-    tenantry::http::with_middleware(&app.app, routes)
+    tenantry::http::with_middleware(&app.app, RouteTable::default(), routes)
 }
 
 #[tokio::test]

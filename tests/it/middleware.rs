@@ -12,13 +12,14 @@ use crate::support::requests::Fixtures;
 use crate::support::socket::{SocketServer, parse_status};
 use crate::support::spec::operations;
 use crate::support::{TestApp, run, with_settings};
+use tenantry::http::family::RouteTable;
 
 /// The server with a route that panics and one that never answers, in the onboarding family.
 fn faulty_router(app: &TestApp) -> Router {
     let routes = Router::new()
         .route("/me/panic", get(|| async { panic!("the handler's own words") as &str }))
         .route("/me/hang", get(std::future::pending::<&str>));
-    tenantry::http::with_middleware(&app.app, routes)
+    tenantry::http::with_middleware(&app.app, RouteTable::default(), routes)
 }
 
 #[tokio::test]

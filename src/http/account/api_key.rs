@@ -8,15 +8,15 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::default_key;
 use crate::error::{Error, Result};
-use crate::http::account::dialect::{
-    BadRequest, Conflict, Forbidden, IdempotencyReused, Unauthorized, Unavailable,
-};
 use crate::http::account::wire::DataEnvelope;
 use crate::http::auth::InSession;
 use crate::http::body::RequestFingerprint;
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::rate_limits;
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::rate_limits;
+use crate::http::render::account::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, Unauthorized, Unavailable,
+};
 
 /// A new default key.
 #[derive(Serialize, ToSchema)]

@@ -8,9 +8,9 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::accounts;
 use crate::error::Result;
-use crate::http::account::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::account::wire::{Account, DataEnvelope};
 use crate::http::auth::InSession;
+use crate::http::render::account::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::wire::Timestamp;
 
 /// Who is signed in.

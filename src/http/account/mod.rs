@@ -2,23 +2,21 @@
 //! `{error}`.
 
 mod api_key;
-pub mod dialect;
 mod me;
 mod sign_in;
 mod wire;
 
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind};
 
 /// The family's routes.
 #[must_use]
-pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(sign_in::sign_up))
-        .routes(routes!(sign_in::log_in))
-        .routes(routes!(sign_in::log_out))
-        .routes(routes!(me::show))
-        .routes(routes!(api_key::regenerate))
+pub fn routes() -> FamilyRoutes {
+    FamilyRoutes::new(Family::Account, AcceptedCredentials::Sessions)
+        .route(RouteKind::HASH_OR_MAIL, routes!(sign_in::sign_up))
+        .route(RouteKind::HASH_OR_MAIL, routes!(sign_in::log_in))
+        .route(RouteKind::DELETE, routes!(sign_in::log_out))
+        .route(RouteKind::READ, routes!(me::show))
+        .route(RouteKind::WRITE, routes!(api_key::regenerate))
 }

@@ -11,19 +11,19 @@ use crate::domain::accounts::{SignUpDetails, SignUpOptions, sign_up as make_acco
 use crate::domain::passwords;
 use crate::domain::signup::require_signup_allowed;
 use crate::error::{Error, Result};
-use crate::http::account::dialect::{
-    BadRequest, Conflict, Forbidden, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
-};
 use crate::http::account::wire::{Account, DataEnvelope};
 use crate::http::auth::SignOutSessions;
+use crate::http::auth::session_cookie;
 use crate::http::body::{
     Fields, FromFields, JsonBody, parse_presented_password, take_new_password, text,
 };
-use crate::http::context::{RequestContext, SignInClient};
-use crate::http::cookie;
-use crate::http::idempotency::Idempotency;
-use crate::http::rate_limits::{self, RateLimitByAddress, SignInLimit};
-use crate::http::trusted_origin::FromTrustedOrigin;
+use crate::http::edge::context::{RequestContext, SignInClient};
+use crate::http::edge::idempotency::Idempotency;
+use crate::http::edge::rate_limits::{self, RateLimitByAddress, SignInLimit};
+use crate::http::edge::trusted_origin::FromTrustedOrigin;
+use crate::http::render::account::{
+    BadRequest, Conflict, Forbidden, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+};
 use crate::model::account::PersonName;
 use crate::model::email::Email;
 use crate::model::mail::LinkPurpose;
@@ -188,5 +188,8 @@ pub(super) async fn log_out(
 ) -> Result<([(HeaderName, HeaderValue); 1], Json<DataEnvelope<LogOutResponse>>)> {
     signing_out.end_sessions(&app, &context).await?;
     let data = LogOutResponse { message: "Signed out" };
-    Ok(([(header::SET_COOKIE, cookie::clear_cookie_header(&app))], Json(DataEnvelope { data })))
+    Ok((
+        [(header::SET_COOKIE, session_cookie::clear_cookie_header(&app))],
+        Json(DataEnvelope { data }),
+    ))
 }

@@ -1,5 +1,5 @@
-//! The session cookie as a credential. A browser may send several of its name: a host beside ours
-//! can set one for both (RFC 6265 §8.6). They must never lock their person out.
+//! The session cookie as a credential. A browser may send several cookies of its name, since a
+//! sibling host can set one for both hosts (RFC 6265 §8.6). They must never lock an account out.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,27 +14,29 @@ use crate::domain::sessions;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::http::auth::guards::{InSession, has_explicit_credential};
 use crate::http::auth::identity::{identify_cookie, invalid_credential};
-use crate::http::context::RequestContext;
-use crate::http::{cookie, query, rate_limits, trusted_origin};
+use crate::http::auth::session_cookie;
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::{rate_limits, trusted_origin};
+use crate::http::query;
 use crate::model::caller::{Identity, Person};
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::key_format::KeyFormat;
 
-/// How many values a request has looked up: whoever fills a header with them asks no more.
-const MOST: usize = 16;
+/// How many cookie values of a request are looked up.
+const MAX_LOOKUPS: usize = 16;
 
-/// Whose session the cookies of a request prove; `None` where it brings none. Of several, those
-/// that are no live session do not count.
+/// Identifies the account of a request's session cookies; `None` without one. Of several cookies,
+/// those that are no live session are ignored.
 ///
 /// # Errors
-/// Unauthenticated where none is live, or where they are of several accounts: nobody should have to
-/// guess which counted. Forbidden where a page that is not trusted would change something.
+/// Unauthenticated where none is live, or where they belong to several accounts. Forbidden where
+/// they do, and an origin that is not trusted asks for a change.
 pub async fn identify_cookies(
     app: &App,
     context: &RequestContext,
     parts: &Parts,
 ) -> Result<Option<Identity>> {
-    let mut values = cookie::values(&parts.headers, app);
+    let mut values = session_cookie::values(&parts.headers, app);
     let Some(first) = values.next() else { return Ok(None) };
     let changes = !trusted_origin::is_safe(&parts.method);
     let Some(second) = values.next() else {
@@ -45,27 +47,27 @@ pub async fn identify_cookies(
         return Ok(Some(identity));
     };
     let live = live_identities(app, context, [first, second].into_iter().chain(values)).await?;
-    let Some(one) = live.first().cloned() else {
+    let Some(identity) = live.first().cloned() else {
         return Err(invalid_credential(AuthFailure::InvalidToken));
     };
     let account = |identity: &Identity| identity.person.as_ref().map(|person| person.account);
-    let is_of_one = live.iter().all(|identity| account(identity) == account(&one));
+    let is_one_account = live.iter().all(|other| account(other) == account(&identity));
     if changes {
-        if !is_of_one {
+        if !is_one_account {
             trusted_origin::check(&parts.headers, app)?;
         }
         let _ = context.cookie_sessions.set(live);
     }
-    if is_of_one {
-        return Ok(Some(one));
+    if is_one_account {
+        return Ok(Some(identity));
     }
-    let message = "The request brings several session cookies, of different accounts; sign in or \
-                   out to end the others";
+    let message = "The request has session cookies of different accounts; sign in or out to end \
+                   the others";
     Err(Error::unauthenticated(AuthFailure::InvalidToken, message))
 }
 
-/// The sessions that are live of several values, in the order of these: of more than [`MOST`], the
-/// last, since a browser sends the cookies of single paths first.
+/// Returns the live sessions of several cookie values. Of more than [`MAX_LOOKUPS`] values the last
+/// are looked up, since a browser sends the cookies of longer paths first.
 async fn live_identities<'a>(
     app: &App,
     context: &RequestContext,
@@ -73,23 +75,23 @@ async fn live_identities<'a>(
 ) -> Result<Vec<Identity>> {
     let format = KeyFormat::session_token();
     let values: Vec<&str> = values.filter(|value| format.matches(value)).collect();
-    let mut asked = BTreeSet::new();
+    let mut selected = BTreeSet::new();
     for value in values.into_iter().rev() {
-        if asked.len() == MOST {
+        if selected.len() == MAX_LOOKUPS {
             break;
         }
-        asked.insert(value);
+        selected.insert(value);
     }
-    let answers = asked.into_iter().map(|value| identify_cookie(app, context, value));
-    let live = join_all(answers).await.into_iter().filter_map(|answer| match answer {
+    let lookups = selected.into_iter().map(|value| identify_cookie(app, context, value));
+    let live = join_all(lookups).await.into_iter().filter_map(|result| match result {
         Err(error) if matches!(error.kind(), ErrorKind::Unauthenticated(_)) => None,
-        answer => Some(answer),
+        result => Some(result),
     });
     live.collect()
 }
 
-/// Ends the sessions of other accounts whose cookies a sign-in to `account` brings: the browser may
-/// go on sending them beside the new one.
+/// Ends the sessions of other accounts whose cookies came with a sign-in to `account`: the browser
+/// may go on sending them beside the new one.
 pub async fn end_sessions_of_other_accounts(
     app: &App,
     context: &RequestContext,
@@ -101,13 +103,13 @@ pub async fn end_sessions_of_other_accounts(
 }
 
 fn cookie_sessions(context: &RequestContext) -> Vec<(Arc<Person>, SessionId)> {
-    let proven = context.cookie_sessions.get().cloned().unwrap_or_default().into_iter();
-    let sessions = proven.filter_map(|identity| InSession::from_identity(identity).ok());
+    let identities = context.cookie_sessions.get().cloned().unwrap_or_default().into_iter();
+    let sessions = identities.filter_map(|identity| InSession::from_identity(identity).ok());
     sessions.map(|InSession { person, session, .. }| (person, session)).collect()
 }
 
-/// Guard: a person who signs out, with every session that the request proves. Where it proves none,
-/// its cookie is cleared all the same.
+/// Guard: every session of a request that signs out. Without a live one, the rejection still clears
+/// the cookie.
 pub struct SignOutSessions(Vec<(Arc<Person>, SessionId)>);
 
 impl SignOutSessions {
@@ -126,8 +128,8 @@ impl FromRequestParts<App> for SignOutSessions {
     type Rejection = (HeaderMap, Error);
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
-        let found = find_sign_out_sessions(parts, app).await;
-        found.map_err(|error| (clear_cookie_headers(parts, app, &error), error))
+        let result = find_sign_out_sessions(parts, app).await;
+        result.map_err(|error| (clear_cookie_headers(parts, app, &error), error))
     }
 }
 
@@ -137,7 +139,7 @@ async fn find_sign_out_sessions(parts: &mut Parts, app: &App) -> Result<SignOutS
     if let (Some(identities), [_, _, ..]) = (context.cookie_sessions.get(), &*several) {
         trusted_origin::check(&parts.headers, app)?;
         for identity in identities.iter().take(1) {
-            rate_limits::count_person_first(app, &context, identity)?;
+            rate_limits::count_account_first(app, &context, identity)?;
         }
         query::require_known(&parts.extensions)?;
         return Ok(SignOutSessions(several));
@@ -146,11 +148,12 @@ async fn find_sign_out_sessions(parts: &mut Parts, app: &App) -> Result<SignOutS
     Ok(SignOutSessions(vec![(person, session)]))
 }
 
-/// What clears the cookie of a request that was refused because its session is over.
+/// Returns the header that clears the cookie of a request that was rejected because its session has
+/// ended.
 fn clear_cookie_headers(parts: &Parts, app: &App, error: &Error) -> HeaderMap {
-    let is_over =
+    let has_ended =
         matches!(error.kind(), ErrorKind::Unauthenticated(_)) && !has_explicit_credential(parts);
-    let brings_one = is_over && cookie::values(&parts.headers, app).next().is_some();
-    let clearing = brings_one.then(|| (header::SET_COOKIE, cookie::clear_cookie_header(app)));
-    clearing.into_iter().collect()
+    let has_cookie = has_ended && session_cookie::values(&parts.headers, app).next().is_some();
+    let header = has_cookie.then(|| (header::SET_COOKIE, session_cookie::clear_cookie_header(app)));
+    header.into_iter().collect()
 }

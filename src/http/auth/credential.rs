@@ -1,4 +1,4 @@
-//! The credential that a request shows, as text.
+//! The credential that a request presents in a header, as text.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -8,25 +8,25 @@ use crate::model::key_format::KeyFormat;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// What somebody is told whose key is where keys are not read.
+/// The message for a key that is presented in another way than these.
 pub const SEND_KEY_MESSAGE: &str = "Send the key as `Authorization: Bearer …` or `X-Api-Key`";
 
-/// What a request shows.
+/// A presented credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PresentedCredential<'a> {
     /// In `X-Api-Key`: a key.
     Key(&'a str),
     /// In `Authorization: Bearer`: a key or an access token.
     Bearer(&'a str),
-    /// Something that can be no credential of ours.
+    /// Text that can not be a credential.
     Unreadable,
 }
 
 impl<'a> PresentedCredential<'a> {
-    /// The one explicit credential of a request.
+    /// Returns the credential in a request's headers.
     ///
     /// # Errors
-    /// Malformed where there are two: nobody should have to guess which counted.
+    /// Malformed where there are two that differ.
     pub fn from_headers(headers: &'a HeaderMap) -> Result<Option<Self>> {
         let key = single_header(headers, &API_KEY)?.map(|value| Self::parse(value, Self::Key));
         let bearer = single_header(headers, &header::AUTHORIZATION)?.map(Self::bearer);
@@ -39,23 +39,23 @@ impl<'a> PresentedCredential<'a> {
         }
     }
 
-    /// A refusal that says what to change, where the credential's form alone shows it.
-    pub fn explain(self, refused: Error) -> Error {
-        let (ErrorKind::Unauthenticated(proof), Self::Key(text) | Self::Bearer(text)) =
-            (refused.kind(), self)
+    /// Replaces the message of an error where the credential's form shows what to change.
+    pub fn explain(self, error: Error) -> Error {
+        let (ErrorKind::Unauthenticated(failure), Self::Key(text) | Self::Bearer(text)) =
+            (error.kind(), self)
         else {
-            return refused;
+            return error;
         };
         let message = if text.is_empty() {
-            "The header for the credential is empty"
+            "The credential header is empty"
         } else if KeyFormat::refresh_token().matches(text) {
             "A refresh token is used at POST /auth/refresh; send an access token here"
         } else if looks_like_jwt(text) && matches!(self, Self::Key(_)) {
             "Send an access token as `Authorization: Bearer …`, not in `X-Api-Key`"
         } else {
-            return refused;
+            return error;
         };
-        Error::unauthenticated(*proof, message)
+        Error::unauthenticated(*failure, message)
     }
 
     fn parse(value: &'a HeaderValue, as_credential: fn(&'a str) -> Self) -> Self {
@@ -81,7 +81,7 @@ fn single_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option
 }
 
 fn two_credentials() -> Error {
-    Error::malformed("The request shows two credentials; send one")
+    Error::malformed("The request has two credentials; send one")
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn two_that_differ_are_refused_and_one_sent_twice_is_one() {
+    fn two_credentials_that_differ_are_rejected_and_one_sent_twice_is_accepted() {
         let differing = headers(&[("x-api-key", "a"), ("authorization", "Bearer b")]);
         assert!(PresentedCredential::from_headers(&differing).is_err());
         let twice = headers(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn another_scheme_is_a_credential_that_is_not_good() {
+    fn a_credential_of_another_scheme_is_unreadable() {
         let basic = headers(&[("authorization", "Basic YTpi")]);
         assert_eq!(
             PresentedCredential::from_headers(&basic).expect("one"),

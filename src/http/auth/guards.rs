@@ -1,4 +1,5 @@
-//! The guards: what a handler's signature can ask of whoever calls.
+//! The guards: extractors by which a handler's signature requires a caller. Each counts and admits
+//! its request ([`admit`]).
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -8,76 +9,62 @@ use axum::http::request::Parts;
 
 use crate::app::App;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
-use crate::http::auth::{IdentityResult, quota};
-use crate::http::context::RequestContext;
+use crate::http::auth::IdentityResult;
+use crate::http::auth::admission::{AdmissionPolicy, admit, reject};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::rate_limits;
 use crate::http::path::PathOrganization;
-use crate::http::{query, rate_limits};
+use crate::http::query;
 use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::ids::SessionId;
 use crate::model::org_handle::OrgHandle;
-use crate::model::rate_limit::LimitSubject;
 use crate::model::role::{Permission, Role};
 use crate::repo::account_callers;
 
-/// What the middleware found out; `None` where no credential was shown.
+/// Takes the middleware's outcome; `None` where no credential was presented.
 fn take_identity(parts: &mut Parts) -> Result<Option<Identity>> {
-    let found = parts.extensions.remove::<IdentityResult>();
+    let result = parts.extensions.remove::<IdentityResult>();
     let IdentityResult(identity) =
-        found.ok_or_else(|| Error::internal("a guard outside its middleware"))?;
-    // The guard is the only one who holds the failure: the middleware has handed it over.
-    let shared = || Error::internal("a guard's failure is held by another");
+        result.ok_or_else(|| Error::internal("a guard outside its middleware"))?;
+    // The middleware has handed its only reference over.
+    let shared = || Error::internal("a guard's error has another owner");
     identity.map_err(|error| Arc::into_inner(error).unwrap_or_else(shared))
 }
 
 fn require_identity(parts: &mut Parts) -> Result<Identity> {
-    let nothing = || {
-        let message = "This needs a credential: a key, an access token or a session";
+    take_identity(parts)?.ok_or_else(|| {
+        let message = "This endpoint requires a credential: a key, an access token or a session";
         Error::unauthenticated(AuthFailure::MissingCredential, message)
-    };
-    take_identity(parts)?.ok_or_else(nothing)
+    })
 }
 
-/// Guard: somebody who acts in an organization that is not suspended and has not spent its monthly
-/// quota.
+/// Guard: a caller in an organization that is active and within its monthly quota.
 pub struct Authenticated(pub Arc<Caller>);
 
 impl FromRequestParts<App> for Authenticated {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let nowhere = || Error::forbidden("This credential acts in no organization");
         let context = RequestContext::from_request_parts(parts, app).await?;
         let identity = require_identity(parts)?;
-        rate_limits::count_identity(app, &context, &identity)?;
-        let caller = identity.caller.ok_or_else(nowhere)?;
-        caller.require_active()?;
-        quota::admit(app, &context, &caller)?;
-        query::require_known(&parts.extensions)?;
-        count_change(app, &context, &caller).await?;
+        let Some(caller) = identity.caller.clone() else {
+            let error = Error::forbidden("No organization is selected for this credential");
+            return reject(app, &context, &identity, error);
+        };
+        admit(app, &context, &parts.extensions, AdmissionPolicy::Organization(&caller)).await?;
         Ok(Self(caller))
     }
 }
 
-/// Counts what people change in an organization; what its own keys do counts against its plan.
-async fn count_change(app: &App, context: &RequestContext, caller: &Caller) -> Result<()> {
-    match caller.credential {
-        Credential::Key(..) => Ok(()),
-        Credential::PersonalToken(..) | Credential::Session(..) => {
-            rate_limits::count_change(app, context, LimitSubject::from_id(caller.organization.0))
-                .await
-        }
-    }
-}
-
-/// A scope, as a type that a guard can name.
+/// A scope, as a type parameter of a guard.
 pub trait RequiredScope {
-    /// The scope's text.
+    /// The scope.
     const SCOPE: &'static str;
-    /// The line of the table of rights, where it is not the scope's usual one.
+    /// The permission that is required beside the scope, where it is not the scope's usual one.
     const RIGHT: Option<Permission> = None;
 }
 
-/// Guard: somebody who acts in an organization and may use the scope `S` there.
+/// Guard: [`Authenticated`], with the scope `S`.
 pub struct Scoped<S>(pub Arc<Caller>, pub PhantomData<S>);
 
 impl<S: RequiredScope> FromRequestParts<App> for Scoped<S> {
@@ -90,9 +77,8 @@ impl<S: RequiredScope> FromRequestParts<App> for Scoped<S> {
     }
 }
 
-/// Guard: somebody who acts in the organization that the path names, whatever they may do there.
-/// An organization that is not theirs, or is none, is the same 403. One that has spent its monthly
-/// quota is refused.
+/// Guard: a caller in the organization that the path names, whatever their role. An organization
+/// that does not exist and one that the caller is not a member of give the same 403.
 pub struct InOrganization(pub Arc<Caller>);
 
 impl FromRequestParts<App> for InOrganization {
@@ -101,7 +87,7 @@ impl FromRequestParts<App> for InOrganization {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let identity = require_identity(parts)?;
         let context = RequestContext::from_request_parts(parts, app).await?;
-        // What can not be read is the id of no organization.
+        // A path that can not be decoded names no organization.
         let handle = match PathOrganization::from_request_parts(parts, app).await {
             Ok(PathOrganization(handle)) => handle,
             Err(error) if *error.kind() == ErrorKind::NotFound => String::new(),
@@ -109,16 +95,12 @@ impl FromRequestParts<App> for InOrganization {
         };
         let caller = find_caller(app, &context, identity, &handle).await?;
         let _ = context.path_organization.set(caller.organization);
-        rate_limits::count_request(app, &context, &caller)?;
-        caller.require_active()?;
-        quota::admit(app, &context, &caller)?;
-        query::require_known(&parts.extensions)?;
-        count_change(app, &context, &caller).await?;
+        admit(app, &context, &parts.extensions, AdmissionPolicy::Organization(&caller)).await?;
         Ok(Self(caller))
     }
 }
 
-/// Guard: the same, who may also use the scope `S` there.
+/// Guard: [`InOrganization`], with the scope `S` and the role that it requires.
 pub struct OrganizationScoped<S>(pub Arc<Caller>, pub PhantomData<S>);
 
 impl<S: RequiredScope> FromRequestParts<App> for OrganizationScoped<S> {
@@ -138,21 +120,21 @@ impl<S: RequiredScope> FromRequestParts<App> for OrganizationScoped<S> {
     }
 }
 
-/// The caller in the organization with this handle. Whoever asks for organizations that are not
-/// theirs is counted for it, and not asked about any more where that was too often.
+/// Returns the caller in the organization with this handle. Requests for organizations that the
+/// caller is not a member of are counted; beyond the limit, the database is not asked.
 async fn find_caller(
     app: &App,
     context: &RequestContext,
     identity: Identity,
     handle: &str,
 ) -> Result<Arc<Caller>> {
-    let found = match &identity {
+    let caller = match &identity {
         Identity { caller, person: None } => {
             caller.clone().filter(|caller| caller.organization_handle.eq_ignore_ascii_case(handle))
         }
         Identity { person: Some(person), .. } => match OrgHandle::parse(handle) {
             Ok(handle) => {
-                rate_limits::check_person_limit(app, context, person.account)?;
+                rate_limits::check_account_limit(app, context, person.account)?;
                 app.db
                     .run(async |db| {
                         account_callers::find_caller_by_handle(db, person, &handle).await
@@ -162,37 +144,32 @@ async fn find_caller(
             Err(_) => None,
         },
     };
-    let Some(caller) = found else {
-        rate_limits::count_person_first(app, context, &identity)?;
-        return Err(Error::forbidden("This is not your organization"));
-    };
-    Ok(caller)
+    match caller {
+        Some(caller) => Ok(caller),
+        None => reject(app, context, &identity, Error::forbidden("This is not your organization")),
+    }
 }
 
-/// Guard: a person, in a session or with a personal token.
+/// Guard: an account, by a session or a personal access token.
 pub struct AuthenticatedPerson(pub Arc<Person>);
 
 impl FromRequestParts<App> for AuthenticatedPerson {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let nobody = || Error::forbidden("An organization's key is nobody's account");
         let identity = require_identity(parts)?;
         let context = RequestContext::from_request_parts(parts, app).await?;
-        rate_limits::count_person_first(app, &context, &identity)?;
-        let Identity { caller, person } = identity;
-        let person = person.ok_or_else(nobody)?;
-        // What is done with a pinned token is counted in its organization, whatever it is about.
-        if let Some(caller) = &caller {
-            quota::admit(app, &context, caller)?;
-        }
-        query::require_known(&parts.extensions)?;
-        rate_limits::count_own_change(app, &context, &person).await?;
+        let Some(person) = identity.person.clone() else {
+            let error = Error::forbidden("Organization keys have no user account");
+            return reject(app, &context, &identity, error);
+        };
+        let policy = AdmissionPolicy::Account(&person, identity.caller.as_deref());
+        admit(app, &context, &parts.extensions, policy).await?;
         Ok(Self(person))
     }
 }
 
-/// Guard: a person whose credential holds the scope `S`.
+/// Guard: [`AuthenticatedPerson`], with the scope `S`.
 pub struct PersonScoped<S>(pub Arc<Person>, pub PhantomData<S>);
 
 impl<S: RequiredScope> FromRequestParts<App> for PersonScoped<S> {
@@ -206,18 +183,18 @@ impl<S: RequiredScope> FromRequestParts<App> for PersonScoped<S> {
     }
 }
 
-/// Guard: a person in a session, by its cookie or an access token. A personal token is not enough.
+/// Guard: an account in a session, by cookie or access token. A personal access token is rejected.
 pub struct InSession {
-    /// The person.
+    /// The account.
     pub person: Arc<Person>,
     /// The session.
     pub session: SessionId,
-    /// The person in their home organization; `None` where that is gone.
+    /// The caller in the account's home organization; `None` where it is deleted.
     pub caller: Option<Arc<Caller>>,
 }
 
 fn session_required() -> Error {
-    Error::forbidden("This can be done in a session only")
+    Error::forbidden("This endpoint requires a session")
 }
 
 impl InSession {
@@ -236,21 +213,23 @@ impl FromRequestParts<App> for InSession {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let identity = require_identity(parts)?;
         let context = RequestContext::from_request_parts(parts, app).await?;
-        rate_limits::count_person_first(app, &context, &identity)?;
-        query::require_known(&parts.extensions)?;
-        let in_session = Self::from_identity(identity)?;
-        rate_limits::count_own_change(app, &context, &in_session.person).await?;
+        let in_session = match Self::from_identity(identity.clone()) {
+            Ok(in_session) => in_session,
+            Err(error) => return reject(app, &context, &identity, error),
+        };
+        let policy = AdmissionPolicy::Account(&in_session.person, None);
+        admit(app, &context, &parts.extensions, policy).await?;
         Ok(in_session)
     }
 }
 
-/// Whether a request shows a credential beside its cookies.
+/// Whether a request presents a credential in a header.
 pub(super) fn has_explicit_credential(parts: &Parts) -> bool {
     parts.headers.contains_key("authorization") || parts.headers.contains_key("x-api-key")
 }
 
-/// Guard: a person in a session, or nobody. A session that has ended is nobody's; an explicit
-/// credential that is not good is refused all the same.
+/// Guard: an account in a session, or `None` without a live one. An invalid credential in a header
+/// is rejected all the same.
 pub struct MaybeInSession(pub Option<InSession>);
 
 impl FromRequestParts<App> for MaybeInSession {
@@ -259,12 +238,12 @@ impl FromRequestParts<App> for MaybeInSession {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let is_explicit = has_explicit_credential(parts);
         let context = RequestContext::from_request_parts(parts, app).await?;
-        let found = take_identity(parts);
+        let result = take_identity(parts);
         query::require_known(&parts.extensions)?;
-        match found {
+        match result {
             Ok(None) => Ok(Self(None)),
             Ok(Some(identity)) => {
-                rate_limits::count_person_first(app, &context, &identity)?;
+                rate_limits::count_account_first(app, &context, &identity)?;
                 InSession::from_identity(identity).map(Some).map(Self)
             }
             Err(error) if !is_explicit && matches!(error.kind(), ErrorKind::Unauthenticated(_)) => {
@@ -275,7 +254,7 @@ impl FromRequestParts<App> for MaybeInSession {
     }
 }
 
-/// Guard: a request whose credential nobody asks for. It is counted all the same, once.
+/// Guard: any request, whatever its credential. Counts it once.
 pub struct CountedRequest;
 
 impl FromRequestParts<App> for CountedRequest {
@@ -285,14 +264,14 @@ impl FromRequestParts<App> for CountedRequest {
         let context = RequestContext::from_request_parts(parts, app).await?;
         match context.identity.get() {
             _ if context.has_rate_limit_decision() => {}
-            Some(identity) => rate_limits::count_person_first(app, &context, identity)?,
+            Some(identity) => rate_limits::count_account_first(app, &context, identity)?,
             None => rate_limits::count_anonymous(app, &context, &parts.headers)?,
         }
         query::require_known(&parts.extensions).map(|()| Self)
     }
 }
 
-/// For what only an owner may do, and in a session only.
+/// `organization:write`, for what only an owner may do, and only in a session.
 pub struct OwnerInSession;
 
 impl RequiredScope for OwnerInSession {
@@ -300,7 +279,7 @@ impl RequiredScope for OwnerInSession {
     const RIGHT: Option<Permission> = Some(Permission::DELETE_ORGANIZATION);
 }
 
-/// `members:read`, for what only those see who run the organization.
+/// `members:read`, for the list of invitations.
 pub struct InvitesRead;
 
 impl RequiredScope for InvitesRead {
@@ -308,7 +287,7 @@ impl RequiredScope for InvitesRead {
     const RIGHT: Option<Permission> = Some(Permission::READ_INVITES);
 }
 
-/// `members:write`, for what people may do to their own seat, too.
+/// `members:write`, for what members may do to their own membership.
 pub struct OwnMembership;
 
 impl RequiredScope for OwnMembership {

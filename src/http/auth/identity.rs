@@ -1,4 +1,4 @@
-//! Whose a credential is, and whether it may be used for this request.
+//! Identifies the owner of a credential, and whether it may be used from this client.
 
 use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
@@ -9,8 +9,8 @@ use crate::app::credential_lookup::CredentialQuery;
 use crate::app::rejected_credentials::RejectedCredential;
 use crate::domain::keys::{address_not_allowed, origin_not_allowed};
 use crate::error::{AuthFailure, Error, Result};
-use crate::http::context::RequestContext;
-use crate::http::rejection::RejectedCaller;
+use crate::http::auth::rejected_caller::RejectedCaller;
+use crate::http::edge::context::RequestContext;
 use crate::model::audit::AuditContext;
 use crate::model::caller::{
     Credential, CredentialStatus, Identity, KeyRejectionReason, RejectedKey,
@@ -18,13 +18,14 @@ use crate::model::caller::{
 use crate::model::key_format::{IMPORTED_PREFIX, KeyFormat, imported_text};
 use crate::repo::{keys, personal_tokens};
 
-/// Who holds a key, an organization's or a person's.
+/// Identifies the owner of an API key or a personal access token.
 ///
 /// # Errors
-/// Unauthenticated, in the same words whether the text is garbage, unknown, expired or revoked;
-/// garbage does not reach the database. Forbidden from where the key may not be used.
+/// Unauthenticated, with the same message whether the text is malformed, unknown, expired or
+/// revoked; malformed text does not reach the database. Forbidden where the key's allowed addresses
+/// or origins exclude the client.
 pub async fn identify_key(app: &App, context: &RequestContext, text: &str) -> Result<Identity> {
-    let question = if app.config.accounts.token_format.matches(text) {
+    let query = if app.config.accounts.token_format.matches(text) {
         CredentialQuery::PersonalToken(app.peppers.candidates(text))
     } else {
         let mut candidates = Vec::new();
@@ -36,23 +37,23 @@ pub async fn identify_key(app: &App, context: &RequestContext, text: &str) -> Re
         }
         CredentialQuery::Key(candidates)
     };
-    let identity = match &question {
+    let identity = match &query {
         CredentialQuery::Key(candidates) if candidates.is_empty() => {
             Err(invalid_credential(AuthFailure::InvalidKey))
         }
-        _ => look_up(app, context, question, AuthFailure::InvalidKey).await,
+        _ => look_up(app, context, query, AuthFailure::InvalidKey).await,
     }?;
     rehash_key(app, &identity, text).await;
     Ok(identity)
 }
 
-/// Who sent this as `Authorization: Bearer`: an access token of ours, as good as its session is, or
-/// a key.
+/// Identifies the owner of a bearer credential: an access token, which is valid as long as its
+/// session, or a key.
 ///
 /// # Errors
 /// As [`identify_key`].
 pub async fn identify_bearer(app: &App, context: &RequestContext, text: &str) -> Result<Identity> {
-    let question = match app.access_tokens.verify(text, context.received_at) {
+    let query = match app.access_tokens.verify(text, context.received_at) {
         Some(TokenSession::Key(session)) => CredentialQuery::KeySession(session),
         Some(TokenSession::Account(session)) => CredentialQuery::Session(session),
         None if looks_like_jwt(text) && !app.config.keys.is_import_enabled => {
@@ -60,10 +61,10 @@ pub async fn identify_bearer(app: &App, context: &RequestContext, text: &str) ->
         }
         None => return identify_key(app, context, text).await,
     };
-    look_up(app, context, question, AuthFailure::InvalidToken).await
+    look_up(app, context, query, AuthFailure::InvalidToken).await
 }
 
-/// Whose session's cookie this is.
+/// Identifies the account of a session cookie.
 ///
 /// # Errors
 /// As [`identify_key`].
@@ -71,31 +72,31 @@ pub async fn identify_cookie(app: &App, context: &RequestContext, text: &str) ->
     if !KeyFormat::session_token().matches(text) {
         return Err(invalid_credential(AuthFailure::InvalidToken));
     }
-    let question = CredentialQuery::SessionToken(app.peppers.candidates(text));
-    look_up(app, context, question, AuthFailure::InvalidToken).await
+    let query = CredentialQuery::SessionToken(app.peppers.candidates(text));
+    look_up(app, context, query, AuthFailure::InvalidToken).await
 }
 
-/// What every credential that is not good is told.
-pub fn invalid_credential(proof: AuthFailure) -> Error {
-    Error::unauthenticated(proof, "This credential is not valid")
+/// The error of every invalid credential.
+pub fn invalid_credential(failure: AuthFailure) -> Error {
+    Error::unauthenticated(failure, "This credential is not valid")
 }
 
-/// Passes who may call from where they call; a known key that is refused is noted for its
-/// organization's trail.
+/// Looks up a credential and checks where it may be used from. The rejection of a known key is
+/// recorded in its organization's audit log.
 async fn look_up(
     app: &App,
     context: &RequestContext,
-    question: CredentialQuery,
-    proof: AuthFailure,
+    query: CredentialQuery,
+    failure: AuthFailure,
 ) -> Result<Identity> {
-    let identity = match app.credential_lookup.find(question).await? {
-        None => return Err(invalid_credential(proof)),
+    let identity = match app.credential_lookup.find(query).await? {
+        None => return Err(invalid_credential(failure)),
         Some(CredentialStatus::Rejected(key)) => {
             let _ = context.rejected_caller.set(RejectedCaller::from(&key));
             app.rejected_credentials.record(RejectedCredential::Key(key), || {
                 rejection_audit_context(context, StatusCode::UNAUTHORIZED)
             });
-            return Err(invalid_credential(proof));
+            return Err(invalid_credential(failure));
         }
         Some(CredentialStatus::Valid(identity)) => identity,
     };
@@ -111,21 +112,21 @@ async fn look_up(
     } else {
         return Ok(identity);
     };
-    let refused = RejectedKey {
+    let rejected = RejectedKey {
         organization: caller.organization,
         key: key.id,
         key_display_id: key.display_id.clone(),
         reason,
     };
-    let _ = context.rejected_caller.set(RejectedCaller::from(&refused));
-    app.rejected_credentials.record(RejectedCredential::Key(refused), || {
+    let _ = context.rejected_caller.set(RejectedCaller::from(&rejected));
+    app.rejected_credentials.record(RejectedCredential::Key(rejected), || {
         rejection_audit_context(context, StatusCode::FORBIDDEN)
     });
     Err(error)
 }
 
-/// The request as the trail tells of it: with its route, since a path that leads nowhere could be
-/// anything, a key pasted by mistake included.
+/// The audit context of a rejected credential: with the route's pattern, since a path that matches
+/// no route could contain anything, even a key that was pasted by mistake.
 pub(super) fn rejection_audit_context(
     context: &RequestContext,
     status: StatusCode,
@@ -133,8 +134,8 @@ pub(super) fn rejection_audit_context(
     AuditContext { path: context.route.clone(), ..context.audit_context_for(status) }
 }
 
-/// Digests a key under the newest pepper, where it is not yet: once in the life of key and
-/// pepper. That it failed is no reason to refuse the key.
+/// Rehashes a key with the newest pepper, where it is stored with an older one. A failure does not
+/// reject the key.
 async fn rehash_key(app: &App, identity: &Identity, text: &str) {
     let Some(credential) = identity.credential() else { return };
     let Some(key) = credential.key().filter(|key| key.pepper_id != app.peppers.newest_id()) else {
@@ -143,7 +144,7 @@ async fn rehash_key(app: &App, identity: &Identity, text: &str) {
     let text = text_to_digest(text, &key.prefix);
     let (digest, pepper_id) = app.peppers.digest(&text);
     let (db, id) = (&app.db, key.id);
-    let done = match (credential, &identity.caller) {
+    let result = match (credential, &identity.caller) {
         (Credential::PersonalToken(account, _), _) => {
             let account = *account;
             db.run(async |db| personal_tokens::rehash(db, account, id, digest, pepper_id).await)
@@ -158,12 +159,12 @@ async fn rehash_key(app: &App, identity: &Identity, text: &str) {
         }
         (_, None) => Ok(()),
     };
-    if let Err(error) = done {
-        tracing::warn!(cause = %error.cause(), "a key was not digested anew, next time again");
+    if let Err(error) = result {
+        tracing::warn!(cause = %error.cause(), "key rehash failed; will retry on next use");
     }
 }
 
-/// What is digested for a key's text.
+/// Returns the text that is hashed for a key: of an imported key, its SHA-256.
 fn text_to_digest(text: &str, prefix: &str) -> String {
     if prefix == IMPORTED_PREFIX {
         imported_text(&Sha256::digest(text).into())

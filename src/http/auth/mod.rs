@@ -1,14 +1,17 @@
-//! Who is calling: found out once for every request, before its handler runs.
+//! Authentication: a presented credential becomes an identity, and in an organization a caller.
 //!
-//! Routes that need to know say so with a guard in their handler's signature. The others do not
-//! ask.
+//! [`identify`] runs once for every request, before its handler. A handler that needs the caller
+//! names a guard in its signature; the guard counts and admits the request.
 
+mod admission;
 mod cookies;
 mod credential;
 mod guards;
 mod identity;
 mod master_key;
 mod quota;
+pub mod rejected_caller;
+pub mod session_cookie;
 
 use std::sync::Arc;
 
@@ -20,7 +23,7 @@ use axum::response::Response;
 
 use self::cookies::identify_cookies;
 pub use self::cookies::{SignOutSessions, end_sessions_of_other_accounts};
-use self::credential::{PresentedCredential as Shown, SEND_KEY_MESSAGE};
+use self::credential::{PresentedCredential, SEND_KEY_MESSAGE};
 pub use self::guards::{
     ApiKeysRead, ApiKeysWrite, AuditRead, Authenticated, AuthenticatedPerson, BillingRead,
     CountedRequest, InOrganization, InSession, InvitesRead, MaybeInSession, MembersRead,
@@ -35,32 +38,31 @@ pub use self::master_key::{
     OrgForceRotate, OrgSuspend, OrgUsage, RequiredMasterScope,
 };
 pub use self::quota::count_presented;
+use self::rejected_caller::RejectedCaller;
 use crate::app::App;
 use crate::app::connection_shares::with_share_owner;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
-use crate::http::context::RequestContext;
-use crate::http::family::Family;
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::rate_limits::{count_address, count_anonymous};
+use crate::http::edge::{shedding, trusted_origin};
+use crate::http::family::AcceptedCredentials;
 use crate::http::query::KnownParameters;
-use crate::http::rate_limits::{count_address, count_anonymous};
-use crate::http::rejection::RejectedCaller;
-use crate::http::{operator, shedding, trusted_origin};
-use crate::model::caller::{Credential, Identity};
+use crate::model::caller::Identity;
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 
-/// What was found out, for the guard to take.
+/// The outcome of identifying a request, for its guard to take.
 #[derive(Clone)]
 struct IdentityResult(Result<Option<Identity>, Arc<Error>>);
 
-/// The middleware of the hot path: reads the credential, asks whose it is, and leaves the answer,
-/// good or bad, for a guard. The operator's own routes are not asked: master keys are for their
-/// guards.
+/// The middleware of the hot path: identifies the owner of the request's credential, and leaves the
+/// outcome for a guard. Routes for master keys skip this: their guard verifies the key.
 ///
-/// For as long as the request is worked on it has a place: among all, and among those of its
-/// caller.
+/// While the server works on it, the request has a permit among all requests and one among those of
+/// its caller.
 ///
 /// # Errors
-/// Rate limited, or unavailable where there is no place; what a credential that is not good is told
-/// is the guard's to say.
+/// Rate limited, or unavailable where no permit is left. An invalid credential is the guard's to
+/// reject.
 pub async fn identify(
     State((app, known)): State<(App, Arc<KnownParameters>)>,
     mut request: Request,
@@ -68,11 +70,10 @@ pub async fn identify(
 ) -> Result<Response> {
     let context = RequestContext::from_extensions(request.extensions())?;
     known.record_unknown(&mut request, &context.route);
-    let place = shedding::acquire_permit(&app, &context, request.method())?;
-    if !operator::dialect::is_not_master_key_route(&context.path) {
+    let permit = shedding::acquire_permit(&app, &context)?;
+    if context.facts.credentials == AcceptedCredentials::MasterKeys {
         let subject = LimitSubject::from_address(context.client_address);
-        let _held =
-            shedding::acquire_caller_permit(&app, &context, (request.method(), place), subject)?;
+        let _permits = shedding::acquire_caller_permit(&app, &context, permit, subject)?;
         return Ok(next.run(request).await);
     }
     let (mut parts, body) = request.into_parts();
@@ -81,19 +82,19 @@ pub async fn identify(
     if let Ok(Some(identity)) = &identity {
         let _ = context.identity.set(identity.clone());
     }
-    let payer = context.identity.get().and_then(Identity::share_owner);
-    let subject = payer.unwrap_or_else(|| LimitSubject::from_address(context.client_address));
-    let _held = shedding::acquire_caller_permit(&app, &context, (&parts.method, place), subject)?;
+    let owner = context.identity.get().and_then(Identity::share_owner);
+    let subject = owner.unwrap_or_else(|| LimitSubject::from_address(context.client_address));
+    let _permits = shedding::acquire_caller_permit(&app, &context, permit, subject)?;
     parts.extensions.insert(IdentityResult(identity.map_err(Arc::new)));
-    let answering = next.run(Request::from_parts(parts, body));
-    Ok(match payer {
-        Some(payer) => with_share_owner(payer, answering).await,
-        None => answering.await,
+    let response = next.run(Request::from_parts(parts, body));
+    Ok(match owner {
+        Some(owner) => with_share_owner(owner, response).await,
+        None => response.await,
     })
 }
 
-/// Counts a request that nobody is known to make against what its address may do; others are
-/// counted by their guards, which know in whose name they are made.
+/// Counts a request without a valid credential by its address. Guards count the others, since they
+/// know in whose name a request is made.
 fn count_unidentified(
     app: &App,
     context: &RequestContext,
@@ -109,29 +110,30 @@ fn count_unidentified(
     }
 }
 
-/// An explicit credential counts before the cookie that a browser adds by itself, even where it is
-/// not good.
+/// Identifies the owner of the request's credential. One in a header takes precedence over a
+/// session cookie, which browsers add by themselves, even where the one in the header is invalid.
 async fn find_identity(
     app: &App,
     context: &RequestContext,
     parts: &Parts,
 ) -> Result<Option<Identity>> {
     let headers = &parts.headers;
-    let identity = match Shown::from_headers(headers)? {
-        Some(shown @ Shown::Key(text)) => {
-            let found = identify_key(app, context, text).await;
-            found.map_err(|refused| shown.explain(refused))?
+    let identity = match PresentedCredential::from_headers(headers)? {
+        Some(presented @ PresentedCredential::Key(text)) => {
+            let result = identify_key(app, context, text).await;
+            result.map_err(|error| presented.explain(error))?
         }
-        Some(shown @ Shown::Bearer(text)) => {
-            let found = identify_bearer(app, context, text).await;
-            found.map_err(|refused| shown.explain(refused))?
+        Some(presented @ PresentedCredential::Bearer(text)) => {
+            let result = identify_bearer(app, context, text).await;
+            result.map_err(|error| presented.explain(error))?
         }
-        Some(Shown::Unreadable) => {
+        Some(PresentedCredential::Unreadable) => {
             return Err(Error::unauthenticated(AuthFailure::InvalidKey, SEND_KEY_MESSAGE));
         }
         None => {
-            let found = identify_cookies(app, context, parts).await?;
-            let Some(identity) = found else { return Ok(None) };
+            let Some(identity) = identify_cookies(app, context, parts).await? else {
+                return Ok(None);
+            };
             if !trusted_origin::is_safe(&parts.method) {
                 let checked = trusted_origin::check(headers, app);
                 checked.inspect_err(|_| set_rejected_caller(context, &identity))?;
@@ -139,30 +141,17 @@ async fn find_identity(
             identity
         }
     };
-    let family = Family::from_path(&context.path);
-    match identity.credential() {
-        Some(credential) if accepts(family, credential) => Ok(Some(identity)),
-        _ => {
-            set_rejected_caller(context, &identity);
-            Err(Error::forbidden("This kind of credential is not taken here"))
-        }
+    let accepted = context.facts.credentials;
+    if identity.credential().is_some_and(|credential| accepted.accepts(credential)) {
+        return Ok(Some(identity));
     }
+    set_rejected_caller(context, &identity);
+    Err(Error::forbidden("This endpoint does not accept this type of credential"))
 }
 
-/// Leaves behind whose credential is good and still not taken.
+/// Records the owner of a valid credential that is rejected.
 fn set_rejected_caller(context: &RequestContext, identity: &Identity) {
-    let _ =
-        RejectedCaller::from_identity(identity).map(|denied| context.rejected_caller.set(denied));
-}
-
-/// Which kinds of credential a family takes at all (contract §1, *Who may call what*); what else a
-/// route asks for is its guard's business.
-fn accepts(family: Family, credential: &Credential) -> bool {
-    match (family, credential) {
-        (Family::Account, Credential::Session(..))
-        | (Family::Operator, Credential::Key(_, None)) => true,
-        (Family::Account | Family::Operator, _)
-        | (Family::Organization, Credential::Session(..)) => false,
-        (Family::Onboarding | Family::Organization | Family::User | Family::Other, _) => true,
+    if let Some(rejected) = RejectedCaller::from_identity(identity) {
+        let _ = context.rejected_caller.set(rejected);
     }
 }

@@ -1,45 +1,31 @@
-//! The monthly quota: an organization whose plan's requests are spent is refused, before the work.
+//! The monthly quota of requests that an organization's plan allows.
 
 use chrono::{DateTime, Utc};
 
 use crate::app::App;
 use crate::app::meter::RequestOutcome;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::context::RequestContext;
-use crate::http::rate_limits;
-use crate::http::rejection::RejectedCaller;
+use crate::http::auth::rejected_caller::RejectedCaller;
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::rate_limits;
 use crate::model::caller::{Caller, Identity};
 use crate::model::usage::Period;
 
-/// What stays open to keys and tokens of an organization that has spent its quota: to see why, and
-/// to end a key, which must not wait for the next month.
-const QUOTA_EXEMPT_ROUTES: [(&str, &str); 9] = [
-    ("GET", "/usage/today"),
-    ("GET", "/usage/summary"),
-    ("GET", "/v1/organization/usage"),
-    ("GET", "/v1/organization/denials"),
-    ("GET", "/api/user/organizations/{organizationId}/usage"),
-    ("DELETE", "/me/api-keys/{id}"),
-    ("DELETE", "/v1/organization/api-keys/{id}"),
-    ("DELETE", "/api/user/organizations/{organizationId}/api-keys/{id}"),
-    ("POST", "/v1/admin/key/revoke"),
-];
-
-/// Passes a caller whose organization has not spent what its plan, as it is now, holds for the
-/// month, and counts the request. People in a session are not metered and pass.
+/// Counts a request against the monthly quota of its caller's organization. Sessions are not
+/// metered, and quota-exempt routes are not counted.
 ///
 /// # Errors
 /// Quota exceeded, until the month ends.
 pub fn admit(app: &App, context: &RequestContext, caller: &Caller) -> Result<()> {
-    let is_open = QUOTA_EXEMPT_ROUTES.contains(&(context.method, context.route.as_str()));
-    if !is_open && count_against_quota(app, caller, context.received_at)? {
+    if !context.facts.kind.is_quota_exempt && count_against_quota(app, caller, context.received_at)?
+    {
         let _ = context.quota_counted.set(());
     }
     Ok(())
 }
 
-/// Counts a request that presents its key or token in the body as one that presents it in a header:
-/// against what its organization may do in a minute and in a month, and as used.
+/// Counts a request whose key or token is in the body like one whose key is in a header: against
+/// the organization's requests per minute and per month, and as a use of the key.
 ///
 /// # Errors
 /// Rate limited, or quota exceeded.
@@ -47,7 +33,7 @@ pub fn count_presented(app: &App, context: &RequestContext, identity: &Identity)
     let Some(caller) = &identity.caller else { return Ok(()) };
     let in_header = context.identity.get().and_then(|it| it.caller.as_ref());
     if in_header.is_some_and(|it| it.organization == caller.organization) {
-        // Counted already, as the request of the credential in its header.
+        // Its guard has counted it by the credential in its header.
         return admit(app, context, caller);
     }
     let admitted = rate_limits::count_request(app, context, caller)
@@ -56,14 +42,14 @@ pub fn count_presented(app: &App, context: &RequestContext, identity: &Identity)
         if admitted.is_ok() { RequestOutcome::Answered } else { RequestOutcome::Throttled };
     let was_admitted = matches!(admitted, Ok(true));
     app.meter.count(identity, None, (outcome, was_admitted), context.received_at);
-    if admitted.is_err() {
-        let _ = RejectedCaller::from_identity(identity)
-            .map(|denied| context.rejected_caller.set(denied));
+    if let (Err(_), Some(rejected)) = (&admitted, RejectedCaller::from_identity(identity)) {
+        let _ = context.rejected_caller.set(rejected);
     }
     admitted.map(drop)
 }
 
-/// Whether the request is one that the month's quota counts.
+/// Returns whether the request was counted: the plan has a quota, and the credential is a key or a
+/// personal access token.
 fn count_against_quota(app: &App, caller: &Caller, now: DateTime<Utc>) -> Result<bool> {
     let limit = app.config.plans.of(caller.plan).requests_per_month;
     let Some(limit) = limit.filter(|_| caller.credential.key().is_some()) else {
@@ -75,7 +61,7 @@ fn count_against_quota(app: &App, caller: &Caller, now: DateTime<Utc>) -> Result
 
 fn quota_exceeded(limit: u64, used: u64, now: DateTime<Utc>) -> Error {
     let message =
-        format!("The plan holds {limit} requests a month, and {used} were made in this one");
+        format!("The plan allows {limit} requests a month, and {used} were made this month");
     let kind = ErrorKind::QuotaExceeded { resource: "requests", limit, used };
     Error::new(kind, message).with_retry_after(Period::month_of(now).remaining(now))
 }

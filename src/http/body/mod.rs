@@ -28,8 +28,8 @@ pub use self::parsers::{
 };
 use crate::app::App;
 use crate::error::{Error, ErrorKind, Issue, Result};
-use crate::http::context::RequestContext;
-use crate::http::shedding;
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::shedding;
 
 /// The largest body, in bytes (contract §1, *Bad input*).
 pub const MAX_BODY_BYTES: usize = 64 * 1024;

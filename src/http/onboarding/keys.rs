@@ -13,16 +13,16 @@ use crate::domain::keys::{self, CreatedKey, KeySpec};
 use crate::error::{Error, Result};
 use crate::http::auth::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};
 use crate::http::body::{FieldContext, Fields, FromFields, JsonBody, RequestFingerprint};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::onboarding::dialect::{
-    BadRequest, Conflict, Forbidden, NotFound, TooLarge, Unauthorized, Unavailable, Unprocessable,
-    UnsupportedMediaType,
-};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::rate_limits;
 use crate::http::onboarding::wire::{CreateKeyResponse, Key, parse_key_name};
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_bool};
-use crate::http::rate_limits;
+use crate::http::render::onboarding::{
+    BadRequest, Conflict, Forbidden, NotFound, TooLarge, Unauthorized, Unavailable, Unprocessable,
+    UnsupportedMediaType,
+};
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
 use crate::model::key_name::KeyName;

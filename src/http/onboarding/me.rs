@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::error::Result;
 use crate::http::auth::{ApiKeysRead, Authenticated, RequiredScope};
-use crate::http::onboarding::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::onboarding::wire::Key;
+use crate::http::render::onboarding::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::repo::keys;
 
 /// Who the caller is.

@@ -1,7 +1,6 @@
 //! The `onboarding` family (contract §2): a stranger's script signs up, and its key looks after
 //! itself. Bare objects in `snake_case`.
 
-pub mod dialect;
 pub mod keys;
 pub mod me;
 pub mod signup;
@@ -9,22 +8,22 @@ pub mod tokens;
 pub mod usage;
 mod wire;
 
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind};
 
 /// The family's routes.
 #[must_use]
-pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(signup::sign_up))
-        .routes(routes!(tokens::exchange))
-        .routes(routes!(tokens::refresh))
-        .routes(routes!(tokens::verify))
-        .routes(routes!(me::show))
-        .routes(routes!(keys::list, keys::create))
-        .routes(routes!(keys::revoke))
-        .routes(routes!(usage::today))
-        .routes(routes!(usage::summary))
+pub fn routes() -> FamilyRoutes {
+    FamilyRoutes::new(Family::Onboarding, AcceptedCredentials::Any)
+        .route(RouteKind::WRITE, routes!(signup::sign_up))
+        .route(RouteKind::WRITE, routes!(tokens::exchange))
+        .route(RouteKind::WRITE, routes!(tokens::refresh))
+        .route(RouteKind::CHECK, routes!(tokens::verify))
+        .route(RouteKind::CHECK, routes!(me::show))
+        .route(RouteKind::READ, routes!(keys::list))
+        .route(RouteKind::WRITE, routes!(keys::create))
+        .route(RouteKind::DELETE.quota_exempt(), routes!(keys::revoke))
+        .route(RouteKind::READ.quota_exempt(), routes!(usage::today))
+        .route(RouteKind::READ.quota_exempt(), routes!(usage::summary))
 }

@@ -11,13 +11,13 @@ use crate::domain::keys::CreatedKey;
 use crate::domain::signup;
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, text};
-use crate::http::context::RequestContext;
-use crate::http::onboarding::dialect::{
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::rate_limits::{RateLimitByAddress, SignInLimit};
+use crate::http::edge::trusted_origin::FromTrustedOrigin;
+use crate::http::onboarding::wire::{CreateKeyResponse, parse_key_name};
+use crate::http::render::onboarding::{
     BadRequest, Conflict, Forbidden, TooLarge, Unavailable, Unprocessable, UnsupportedMediaType,
 };
-use crate::http::onboarding::wire::{CreateKeyResponse, parse_key_name};
-use crate::http::rate_limits::{RateLimitByAddress, SignInLimit};
-use crate::http::trusted_origin::FromTrustedOrigin;
 use crate::model::key_name::KeyName;
 use crate::model::org_handle::OrgHandle;
 

@@ -9,14 +9,14 @@ use crate::app::App;
 use crate::app::credential_lookup::CredentialQuery;
 use crate::domain::key_sessions::{self, SessionTokens};
 use crate::error::{Error, Result};
+use crate::http::auth::rejected_caller::RejectedCaller;
 use crate::http::auth::{Authenticated, CountedRequest, count_presented, identify_key};
 use crate::http::body::{Fields, FromFields, JsonBody, parse_secret};
-use crate::http::context::RequestContext;
-use crate::http::onboarding::dialect::{
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::rate_limits;
+use crate::http::render::onboarding::{
     BadRequest, Forbidden, TooLarge, Unauthorized, Unavailable, Unprocessable, UnsupportedMediaType,
 };
-use crate::http::rate_limits;
-use crate::http::rejection::RejectedCaller;
 use crate::model::caller::CredentialStatus;
 use crate::model::ids::SessionId;
 use crate::model::secret::Secret;

@@ -8,11 +8,11 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::error::Result;
 use crate::http::auth::Authenticated;
-use crate::http::context::RequestContext;
-use crate::http::onboarding::dialect::{
+use crate::http::edge::context::RequestContext;
+use crate::http::query::Query;
+use crate::http::render::onboarding::{
     BadRequest, Forbidden, Unauthorized, Unavailable, Unprocessable,
 };
-use crate::http::query::Query;
 use crate::http::wire::Timestamp;
 use crate::model::caller::Caller;
 use crate::model::usage::Period;

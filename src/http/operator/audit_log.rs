@@ -15,12 +15,12 @@ use crate::app::App;
 use crate::domain::keys;
 use crate::error::{Error, Result};
 use crate::http::auth::{AuditRead, Scoped};
-use crate::http::context::RequestContext;
-use crate::http::operator::dialect::key_errors::{
-    BadRequest, Forbidden, Unauthorized, Unavailable, Unprocessable,
-};
+use crate::http::edge::context::RequestContext;
 use crate::http::operator::wire::ResponseMeta;
 use crate::http::query::Query;
+use crate::http::render::operator::key_errors::{
+    BadRequest, Forbidden, Unauthorized, Unavailable, Unprocessable,
+};
 use crate::http::wire::Timestamp;
 use crate::model::ValidationError as Refused;
 use crate::model::audit::{AuditEventFilter, EventType, RecordedEvent};

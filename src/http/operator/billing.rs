@@ -10,15 +10,15 @@ use crate::domain::{organization_status, provisioning};
 use crate::error::Result;
 use crate::http::auth::{BillingPlan, BillingRotate, BillingSuspend};
 use crate::http::body::{Fields, FromFields};
-use crate::http::operator::dialect::{
-    BadRequest, Conflict, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
-    Unprocessable, UnsupportedMediaType,
-};
 use crate::http::operator::forced_key_changes::ForceRotateResponse;
 use crate::http::operator::idempotency::RequiredIdempotencyHeader;
 use crate::http::operator::organization_change::{OrganizationChange, OrganizationChangeBody};
 use crate::http::operator::suspension::SuspendedOrganization;
 use crate::http::operator::wire::{EmptyBody, ResponseMeta};
+use crate::http::render::operator::{
+    BadRequest, Conflict, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
+    Unprocessable, UnsupportedMediaType,
+};
 use crate::model::plan::Plan;
 
 /// Suspend an organization that does not pay.

@@ -11,14 +11,14 @@ use crate::domain::provisioning::{self, OrganizationSpec};
 use crate::error::Result;
 use crate::http::auth::{MasterKeyGuard, OrgCreate};
 use crate::http::body::{Fields, FromFields, JsonBody, text};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::ChangeResponse;
-use crate::http::operator::dialect::{
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::ChangeResponse;
+use crate::http::operator::idempotency::{RequireIdempotencyKey, RequiredIdempotencyHeader};
+use crate::http::operator::wire::{KEY_WARNING, ResponseMeta, master_actor};
+use crate::http::render::operator::{
     BadRequest, Conflict, RateLimited, TooLarge, Unauthorized, Unavailable, Unprocessable,
     UnsupportedMediaType,
 };
-use crate::http::operator::idempotency::{RequireIdempotencyKey, RequiredIdempotencyHeader};
-use crate::http::operator::wire::{KEY_WARNING, ResponseMeta, master_actor};
 use crate::http::wire::Timestamp;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{BusinessDomain, OrganizationName};

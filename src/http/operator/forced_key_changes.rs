@@ -11,15 +11,15 @@ use crate::domain::keys::CreatedKey;
 use crate::domain::provisioning::{self, ForceRotation};
 use crate::error::Result;
 use crate::http::auth::{OrgForceRevoke, OrgForceRotate};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::ChangeResponse;
-use crate::http::operator::dialect::{
-    BadRequest, Conflict, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
-    Unprocessable, UnsupportedMediaType,
-};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::ChangeResponse;
 use crate::http::operator::idempotency::RequiredIdempotencyHeader;
 use crate::http::operator::organization_change::OrganizationChange;
 use crate::http::operator::wire::{Confirmation, JoinedMembership, KEY_WARNING, ResponseMeta};
+use crate::http::render::operator::{
+    BadRequest, Conflict, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
+    Unprocessable, UnsupportedMediaType,
+};
 use crate::http::wire::Timestamp;
 use crate::model::member::KeyInvitedMembership;
 

@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 
 use crate::app::App;
 use crate::error::{Error, ErrorKind, Issue, Location, Result};
-use crate::http::idempotency::Idempotency;
+use crate::http::edge::idempotency::Idempotency;
 
 /// The header, as the API document describes it.
 #[derive(IntoParams)]

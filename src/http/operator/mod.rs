@@ -5,7 +5,6 @@
 mod audit_log;
 mod billing;
 mod create_organization;
-pub mod dialect;
 mod forced_key_changes;
 mod idempotency;
 mod organization_change;
@@ -14,26 +13,34 @@ mod suspension;
 mod usage;
 mod wire;
 
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind, Routes};
 
 /// The family's routes.
 #[must_use]
-pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(create_organization::create))
-        .routes(routes!(forced_key_changes::rotate))
-        .routes(routes!(forced_key_changes::revoke))
-        .routes(routes!(suspension::suspend))
-        .routes(routes!(suspension::reactivate))
-        .routes(routes!(usage::show))
-        .routes(routes!(billing::suspend))
-        .routes(routes!(billing::rotate))
-        .routes(routes!(billing::change_plan))
-        .routes(routes!(own_key::rotate))
-        .routes(routes!(own_key::revoke))
-        .routes(routes!(audit_log::list))
-        .routes(routes!(audit_log::export))
+pub fn routes() -> Routes {
+    Routes::default().merge(master_key_routes()).merge(own_key_routes())
+}
+
+fn master_key_routes() -> FamilyRoutes {
+    FamilyRoutes::new(Family::Operator, AcceptedCredentials::MasterKeys)
+        .route(RouteKind::WRITE, routes!(create_organization::create))
+        .route(RouteKind::WRITE, routes!(forced_key_changes::rotate))
+        .route(RouteKind::WRITE, routes!(forced_key_changes::revoke))
+        .route(RouteKind::WRITE, routes!(suspension::suspend))
+        .route(RouteKind::WRITE, routes!(suspension::reactivate))
+        .route(RouteKind::READ, routes!(usage::show))
+        .route(RouteKind::WRITE, routes!(billing::suspend))
+        .route(RouteKind::WRITE, routes!(billing::rotate))
+        .route(RouteKind::WRITE, routes!(billing::change_plan))
+}
+
+/// Routes that an organization's own key calls.
+fn own_key_routes() -> FamilyRoutes {
+    FamilyRoutes::new(Family::Operator, AcceptedCredentials::OrganizationKeys)
+        .route(RouteKind::WRITE, routes!(own_key::rotate))
+        .route(RouteKind::WRITE.quota_exempt(), routes!(own_key::revoke))
+        .route(RouteKind::READ, routes!(audit_log::list))
+        .route(RouteKind::READ, routes!(audit_log::export))
 }

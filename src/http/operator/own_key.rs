@@ -10,15 +10,15 @@ use crate::domain::{key_changes, keys};
 use crate::error::{Error, Result};
 use crate::http::auth::Authenticated;
 use crate::http::body::JsonBody;
-use crate::http::context::RequestContext;
-use crate::http::idempotency::Idempotency;
-use crate::http::operator::dialect::key_errors::{
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::Idempotency;
+use crate::http::edge::rate_limits;
+use crate::http::operator::forced_key_changes::RevokeKeysResponse;
+use crate::http::operator::wire::{EmptyBody, KEY_WARNING, ResponseMeta};
+use crate::http::render::operator::key_errors::{
     BadRequest, Conflict, Forbidden, TooLarge, Unauthorized, Unavailable, Unprocessable,
     UnsupportedMediaType,
 };
-use crate::http::operator::forced_key_changes::RevokeKeysResponse;
-use crate::http::operator::wire::{EmptyBody, KEY_WARNING, ResponseMeta};
-use crate::http::rate_limits;
 use crate::http::wire::Timestamp;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;

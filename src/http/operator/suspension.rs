@@ -10,14 +10,14 @@ use crate::app::App;
 use crate::domain::organization_status;
 use crate::error::Result;
 use crate::http::auth::OrgSuspend;
-use crate::http::context::RequestContext;
-use crate::http::operator::dialect::{
-    BadRequest, Conflict, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
-    Unprocessable, UnsupportedMediaType,
-};
+use crate::http::edge::context::RequestContext;
 use crate::http::operator::idempotency::RequiredIdempotencyHeader;
 use crate::http::operator::organization_change::OrganizationChange;
 use crate::http::operator::wire::{Confirmation, ResponseMeta};
+use crate::http::render::operator::{
+    BadRequest, Conflict, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
+    Unprocessable, UnsupportedMediaType,
+};
 use crate::http::wire::Timestamp;
 
 /// That an organization is suspended.

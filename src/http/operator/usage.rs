@@ -9,13 +9,11 @@ use crate::app::App;
 use crate::domain::organization_status;
 use crate::error::Result;
 use crate::http::auth::{MasterKeyGuard, OrgUsage};
-use crate::http::context::RequestContext;
-use crate::http::operator::dialect::{
-    BadRequest, NotFound, RateLimited, Unauthorized, Unavailable,
-};
+use crate::http::edge::context::RequestContext;
 use crate::http::operator::organization_change::parse_organization_id;
 use crate::http::operator::wire::ResponseMeta;
 use crate::http::path::PathId;
+use crate::http::render::operator::{BadRequest, NotFound, RateLimited, Unauthorized, Unavailable};
 use crate::http::wire::Timestamp;
 use crate::model::usage::Period;
 use crate::repo;

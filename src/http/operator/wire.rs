@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 use crate::error::{Error, Issue, Result};
 use crate::http::body::{Fields, FromFields, JsonNode};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::Idempotency;
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::Idempotency;
 use crate::http::operator::organization_change::OrganizationChangeBody;
 use crate::http::wire::Timestamp;
 use crate::model::master_scope::MasterScope;

@@ -6,9 +6,9 @@ use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
 use crate::http::auth::Authenticated;
-use crate::http::context::RequestContext;
-use crate::http::organization::dialect::{BadRequest, Forbidden, Unauthorized, Unavailable};
+use crate::http::edge::context::RequestContext;
 use crate::http::organization::wire::short_prefix;
+use crate::http::render::organization::{BadRequest, Forbidden, Unauthorized, Unavailable};
 
 /// Who the caller is.
 #[derive(Serialize, ToSchema)]

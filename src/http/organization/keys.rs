@@ -13,17 +13,17 @@ use crate::domain::keys::{self, CreatedKey, KeySpec};
 use crate::error::{Error, Result};
 use crate::http::auth::{ApiKeysRead, ApiKeysWrite, Scoped};
 use crate::http::body::{Fields, FromFields, JsonBody, parse_allowed_ips, parse_metadata, text};
-use crate::http::context::RequestContext;
 use crate::http::cursor_page::CursorPage;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::organization::dialect::{
-    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
-    Unavailable, UnsupportedMediaType,
-};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::rate_limits;
 use crate::http::organization::wire::{CursorList, Key, KeyResponse, short_prefix};
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_bool};
-use crate::http::rate_limits;
+use crate::http::render::organization::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
+};
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;

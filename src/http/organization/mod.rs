@@ -2,7 +2,6 @@
 //! with `object` and `request_id`.
 
 mod audit;
-pub mod dialect;
 mod identity;
 mod key_changes;
 mod keys;
@@ -10,20 +9,22 @@ mod rejections;
 mod usage;
 mod wire;
 
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind};
 
 /// The family's routes.
 #[must_use]
-pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(keys::create, keys::list))
-        .routes(routes!(keys::show, key_changes::update, key_changes::revoke))
-        .routes(routes!(key_changes::rotate))
-        .routes(routes!(identity::show))
-        .routes(routes!(usage::show))
-        .routes(routes!(audit::list))
-        .routes(routes!(rejections::list))
+pub fn routes() -> FamilyRoutes {
+    FamilyRoutes::new(Family::Organization, AcceptedCredentials::KeysAndTokens)
+        .route(RouteKind::READ, routes!(keys::list))
+        .route(RouteKind::WRITE, routes!(keys::create))
+        .route(RouteKind::READ, routes!(keys::show))
+        .route(RouteKind::WRITE, routes!(key_changes::update))
+        .route(RouteKind::DELETE.quota_exempt(), routes!(key_changes::revoke))
+        .route(RouteKind::WRITE, routes!(key_changes::rotate))
+        .route(RouteKind::CHECK, routes!(identity::show))
+        .route(RouteKind::READ.quota_exempt(), routes!(usage::show))
+        .route(RouteKind::READ, routes!(audit::list))
+        .route(RouteKind::READ.quota_exempt(), routes!(rejections::list))
 }

@@ -6,7 +6,7 @@
 mod event;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -21,10 +21,10 @@ use crate::domain::idempotency::{FirstResponse, IdempotentOutcome, run_once};
 use crate::domain::unfulfilled_checkouts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::body::{invalid_json, read_body, without_byte_order_mark};
-use crate::http::context::RequestContext;
-use crate::http::error_details::status;
-use crate::http::idempotency::replay;
-use crate::http::problem::Problem;
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::replay;
+use crate::http::render::kinds::status_invalid_as_422;
+use crate::http::render::problem::Problem;
 use crate::model::ValidationError;
 use crate::model::idempotency::{IdempotencyKey, IdempotentRequest, OPERATOR_RESPONSE_LIFETIME};
 use crate::model::ids::OrganizationId;
@@ -199,8 +199,7 @@ async fn apply_event(
     let outcome = outcome.await;
     if let Some((reason, error)) = unfulfilled {
         count_event("unfulfilled");
-        let audit =
-            context.audit_context_for(status(error.kind(), StatusCode::UNPROCESSABLE_ENTITY));
+        let audit = context.audit_context_for(status_invalid_as_422(error.kind()));
         unfulfilled_checkouts::record_unfulfilled(app, event, reason, &audit).await?;
         app.mail_waker.notify_one();
         return Err(error);

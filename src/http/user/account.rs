@@ -10,16 +10,17 @@ use crate::app::App;
 use crate::domain::accounts::AccountChanges;
 use crate::domain::{accounts, passwords};
 use crate::error::Result;
+use crate::http::auth::session_cookie;
 use crate::http::auth::{InSession, PersonScoped, UserRead, UserWrite};
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, parse_presented_password, text};
-use crate::http::context::RequestContext;
-use crate::http::cookie;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::rate_limits;
-use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, Success, TooLarge,
-    Unauthorized, Unavailable, UnsupportedMediaType,
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::rate_limits;
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
 };
+use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::User;
 use crate::model::account::{AccountHandle, PersonName};
 use crate::model::secret::Secret;
@@ -127,6 +128,6 @@ pub(super) async fn delete(
     let proving = passwords::reauthenticate(&app, person.account, request.password);
     let proven = rate_limits::with_password_limit(&app, &context, person.account, proving).await?;
     accounts::delete(&app, &person, &proven, &context.audit_context()).await?;
-    let cookie = cookie::clear_cookie_header(&app);
+    let cookie = session_cookie::clear_cookie_header(&app);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Account deleted", DONE)))
 }

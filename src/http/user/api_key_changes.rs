@@ -16,16 +16,17 @@ use crate::http::body::{
     Fields, FromFields, JsonBody, JsonNode, RequestFingerprint, parse_allowed_ips,
     parse_metadata_changes, text,
 };
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::rate_limits;
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_reason};
-use crate::http::rate_limits;
-use crate::http::user::api_keys::{OrganizationKey, parse_id};
-use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, Success, TooLarge, Unauthorized,
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
+use crate::http::user::api_keys::{OrganizationKey, parse_id};
+use crate::http::user::responses::Success;
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::key_name::KeyName;

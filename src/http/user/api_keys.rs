@@ -13,15 +13,16 @@ use crate::domain::keys::{self, CreatedKey, KeySpec};
 use crate::error::{Error, Result};
 use crate::http::auth::{ApiKeysRead, ApiKeysWrite, OrganizationScoped};
 use crate::http::body::{Fields, FromFields, JsonBody, parse_allowed_ips, parse_metadata, text};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::rate_limits;
 use crate::http::query::{Query, parse_bool};
-use crate::http::rate_limits;
-use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, IdempotencyReused, OffsetList, Success, TooLarge,
-    Unauthorized, Unavailable, UnsupportedMediaType,
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
 };
 use crate::http::user::offset_page::OffsetPage;
+use crate::http::user::responses::{OffsetList, Success};
 use crate::http::user::wire::key_start;
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;

@@ -10,13 +10,14 @@ use crate::domain::key_claims;
 use crate::error::Result;
 use crate::http::auth::CountedRequest;
 use crate::http::body::{Fields, FromFields, JsonBody, parse_secret};
-use crate::http::context::RequestContext;
-use crate::http::rate_limits::{RateLimitByAddress, TokenCheckLimit};
-use crate::http::trusted_origin::FromTrustedOrigin;
-use crate::http::user::dialect::{
-    BadRequest, Forbidden, Success, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::rate_limits::{RateLimitByAddress, TokenCheckLimit};
+use crate::http::edge::trusted_origin::FromTrustedOrigin;
+use crate::http::render::user::{
+    BadRequest, Forbidden, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::html_pages::{self, HtmlPage};
+use crate::http::user::responses::Success;
 use crate::model::secret::Secret;
 
 /// The page that the mailed link leads to: a button, since mail scanners follow links.

@@ -12,17 +12,18 @@ use crate::domain::{invites, members};
 use crate::error::{Error, Result};
 use crate::http::auth::{CountedRequest, InSession, InvitesRead, MembersWrite, OrganizationScoped};
 use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, parse_role, text};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::rate_limits;
 use crate::http::path::PathId;
 use crate::http::query::Query;
-use crate::http::rate_limits;
-use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, NotFound, OffsetList, Success,
-    TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::html_pages::{self, HtmlPage};
 use crate::http::user::offset_page::OffsetPage;
+use crate::http::user::responses::{DONE, Done, OffsetList, Success};
 use crate::http::user::wire::Organization;
 use crate::http::wire::Timestamp;
 use crate::model;

@@ -6,7 +6,6 @@ mod api_key_changes;
 mod api_keys;
 mod audit_logs;
 mod claim_key;
-pub mod dialect;
 mod html_pages;
 mod invites;
 mod members;
@@ -17,6 +16,7 @@ mod passwords;
 mod payments;
 mod personal_tokens;
 mod projects;
+mod responses;
 mod sessions;
 mod sign_in;
 mod sign_up;
@@ -24,50 +24,64 @@ mod usage;
 mod verify_email;
 mod wire;
 
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::App;
+use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind};
 
 /// The family's routes.
 #[must_use]
-pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(sign_up::sign_up))
-        .routes(routes!(sign_in::sign_in))
-        .routes(routes!(sign_in::sign_out))
-        .routes(routes!(sign_in::get_session))
-        .routes(routes!(verify_email::show_page, verify_email::verify))
-        .routes(routes!(verify_email::resend))
-        .routes(routes!(passwords::request_reset))
-        .routes(routes!(passwords::show_page, passwords::reset))
-        .routes(routes!(passwords::change))
-        .routes(routes!(claim_key::show_page, claim_key::claim))
-        .routes(routes!(sessions::list))
-        .routes(routes!(sessions::revoke))
-        .routes(routes!(sessions::revoke_others))
-        .routes(routes!(personal_tokens::create))
-        .routes(routes!(personal_tokens::list))
-        .routes(routes!(personal_tokens::show))
-        .routes(routes!(personal_tokens::update))
-        .routes(routes!(personal_tokens::delete))
-        .routes(routes!(account::show, account::update, account::delete))
-        .routes(routes!(organizations::list, organizations::create))
-        .routes(routes!(organization::show, organization::update, organization::delete))
-        .routes(routes!(members::my_membership))
-        .routes(routes!(members::list))
-        .routes(routes!(members::change_role))
-        .routes(routes!(members::remove))
-        .routes(routes!(invites::list, invites::create))
-        .routes(routes!(invites::revoke))
-        .routes(routes!(invites::resend))
-        .routes(routes!(invites::show_page, invites::accept))
-        .routes(routes!(api_keys::list, api_keys::create))
-        .routes(routes!(api_key_changes::update, api_key_changes::revoke))
-        .routes(routes!(api_key_changes::rotate))
-        .routes(routes!(audit_logs::list))
-        .routes(routes!(usage::show))
-        .routes(routes!(payments::list))
-        .routes(routes!(projects::list, projects::create))
-        .routes(routes!(projects::show, projects::update, projects::delete))
+pub fn routes() -> FamilyRoutes {
+    FamilyRoutes::new(Family::User, AcceptedCredentials::Any)
+        .route(RouteKind::HASH_OR_MAIL, routes!(sign_up::sign_up))
+        .route(RouteKind::HASH_OR_MAIL, routes!(sign_in::sign_in))
+        .route(RouteKind::DELETE, routes!(sign_in::sign_out))
+        .route(RouteKind::READ, routes!(sign_in::get_session))
+        .route(RouteKind::READ, routes!(verify_email::show_page))
+        .route(RouteKind::HASH_OR_MAIL, routes!(verify_email::verify))
+        .route(RouteKind::HASH_OR_MAIL, routes!(verify_email::resend))
+        .route(RouteKind::HASH_OR_MAIL, routes!(passwords::request_reset))
+        .route(RouteKind::READ, routes!(passwords::show_page))
+        .route(RouteKind::HASH_OR_MAIL, routes!(passwords::reset))
+        .route(RouteKind::HASH_OR_MAIL, routes!(passwords::change))
+        .route(RouteKind::READ, routes!(claim_key::show_page))
+        .route(RouteKind::WRITE, routes!(claim_key::claim))
+        .route(RouteKind::READ, routes!(sessions::list))
+        .route(RouteKind::DELETE, routes!(sessions::revoke))
+        .route(RouteKind::DELETE, routes!(sessions::revoke_others))
+        .route(RouteKind::WRITE, routes!(personal_tokens::create))
+        .route(RouteKind::READ, routes!(personal_tokens::list))
+        .route(RouteKind::READ, routes!(personal_tokens::show))
+        .route(RouteKind::WRITE, routes!(personal_tokens::update))
+        .route(RouteKind::DELETE, routes!(personal_tokens::delete))
+        .route(RouteKind::READ, routes!(account::show))
+        .route(RouteKind::WRITE, routes!(account::update))
+        .route(RouteKind::HASH_AND_DELETE, routes!(account::delete))
+        .route(RouteKind::READ, routes!(organizations::list))
+        .route(RouteKind::WRITE, routes!(organizations::create))
+        .route(RouteKind::READ, routes!(organization::show))
+        .route(RouteKind::WRITE, routes!(organization::update))
+        .route(RouteKind::DELETE, routes!(organization::delete))
+        .route(RouteKind::READ, routes!(members::my_membership))
+        .route(RouteKind::READ, routes!(members::list))
+        .route(RouteKind::WRITE, routes!(members::change_role))
+        .route(RouteKind::DELETE, routes!(members::remove))
+        .route(RouteKind::READ, routes!(invites::list))
+        .route(RouteKind::HASH_OR_MAIL, routes!(invites::create))
+        .route(RouteKind::DELETE, routes!(invites::revoke))
+        .route(RouteKind::HASH_OR_MAIL, routes!(invites::resend))
+        .route(RouteKind::READ, routes!(invites::show_page))
+        .route(RouteKind::WRITE, routes!(invites::accept))
+        .route(RouteKind::READ, routes!(api_keys::list))
+        .route(RouteKind::WRITE, routes!(api_keys::create))
+        .route(RouteKind::WRITE, routes!(api_key_changes::update))
+        .route(RouteKind::DELETE.quota_exempt(), routes!(api_key_changes::revoke))
+        .route(RouteKind::WRITE, routes!(api_key_changes::rotate))
+        .route(RouteKind::READ, routes!(audit_logs::list))
+        .route(RouteKind::READ.quota_exempt(), routes!(usage::show))
+        .route(RouteKind::READ, routes!(payments::list))
+        .route(RouteKind::READ, routes!(projects::list))
+        .route(RouteKind::WRITE, routes!(projects::create))
+        .route(RouteKind::READ, routes!(projects::show))
+        .route(RouteKind::WRITE, routes!(projects::update))
+        .route(RouteKind::DELETE, routes!(projects::delete))
 }

@@ -1,7 +1,7 @@
 //! Parts of a list: `offset`, `limit` and `q` read, and what is told of the part.
 
 use crate::http::query::{Query, parse_integer};
-use crate::http::user::dialect::OffsetListMeta;
+use crate::http::user::responses::OffsetListMeta;
 use crate::model::ValidationError;
 
 /// How many items a part has where nothing else is asked for, and at most.

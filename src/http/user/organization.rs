@@ -10,12 +10,13 @@ use crate::domain::organizations;
 use crate::error::{Error, Issue, Result};
 use crate::http::auth::{OrganizationRead, OrganizationScoped, OrganizationWrite, OwnerInSession};
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, text};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, Success, TooLarge,
-    Unauthorized, Unavailable, UnsupportedMediaType,
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
 };
+use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::Organization;
 use crate::model::ValidationError;
 use crate::model::organization::OrganizationName;

@@ -11,15 +11,16 @@ use crate::domain;
 use crate::error::Result;
 use crate::http::auth::{AuthenticatedPerson, InSession};
 use crate::http::body::{Fields, FromFields, JsonBody, text};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::rate_limits;
 use crate::http::query::Query;
-use crate::http::rate_limits;
-use crate::http::user::dialect::{
-    BadRequest, Conflict, Forbidden, IdempotencyReused, OffsetList, Success, TooLarge,
-    Unauthorized, Unavailable, UnsupportedMediaType,
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
 };
 use crate::http::user::offset_page::OffsetPage;
+use crate::http::user::responses::{OffsetList, Success};
 use crate::http::user::wire::Organization;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::OrganizationName;

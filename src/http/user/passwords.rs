@@ -10,22 +10,23 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::{password_resets, passwords};
 use crate::error::{Error, Result};
+use crate::http::auth::session_cookie;
 use crate::http::auth::{CountedRequest, InSession};
 use crate::http::body::{
     Fields, FromFields, JsonBody, JsonNode, parse_presented_password, parse_secret,
     take_new_password, text,
 };
-use crate::http::context::{RequestContext, SignInClient};
-use crate::http::cookie;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::context::{RequestContext, SignInClient};
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::rate_limits::{self, RateLimitByAddress, TokenCheckLimit};
+use crate::http::edge::trusted_origin::FromTrustedOrigin;
 use crate::http::query::Query;
-use crate::http::rate_limits::{self, RateLimitByAddress, TokenCheckLimit};
-use crate::http::trusted_origin::FromTrustedOrigin;
-use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, Success, TooLarge,
-    Unauthorized, Unavailable, UnsupportedMediaType,
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
 };
 use crate::http::user::html_pages::{self, HtmlPage};
+use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::SignInResponse;
 use crate::model::email::Email;
 use crate::model::mail::LinkPurpose;
@@ -217,7 +218,7 @@ pub(super) async fn change(
         let audit = context.audit_context();
         let changed = passwords::change(&app, tx, what, which, &client, &audit).await?;
         let (account, session) = changed;
-        cookie = Some(cookie::set_cookie_header(&app, &session));
+        cookie = Some(session_cookie::set_cookie_header(&app, &session));
         let body = Success::ok("Password changed", SignInResponse::without_token(account));
         Ok(ChangeResponse::ok(body).with_secret(session.token, |body| &mut body.data.token))
     });

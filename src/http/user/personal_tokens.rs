@@ -12,15 +12,16 @@ use crate::domain::personal_tokens::{self, CreatedToken, TokenSpec};
 use crate::error::{Error, Result};
 use crate::http::auth::InSession;
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, text};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::rate_limits;
 use crate::http::query::Query;
-use crate::http::rate_limits;
-use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, NotFound, OffsetList, Success,
-    TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::offset_page::OffsetPage;
+use crate::http::user::responses::{DONE, Done, OffsetList, Success};
 use crate::http::user::wire::key_start;
 use crate::http::wire::Timestamp;
 use crate::model::ValidationError;

@@ -12,15 +12,16 @@ use crate::domain::projects::{self, ProjectSpec, no_such_project};
 use crate::error::Result;
 use crate::http::auth::{OrganizationScoped, ProjectsRead, ProjectsWrite};
 use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, text};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::path::PathId;
 use crate::http::query::Query;
-use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, NotFound, OffsetList, Success,
-    TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
 };
 use crate::http::user::offset_page::OffsetPage;
+use crate::http::user::responses::{DONE, Done, OffsetList, Success};
 use crate::http::wire::Timestamp;
 use crate::model;
 use crate::model::ids::ProjectId;

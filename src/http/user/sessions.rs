@@ -11,12 +11,13 @@ use crate::domain::sessions;
 use crate::error::{Error, Result};
 use crate::http::auth::InSession;
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, RequestFingerprint};
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, NotFound, Success, TooLarge,
-    Unauthorized, Unavailable, UnsupportedMediaType,
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
 };
+use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::Session;
 use crate::model::ids::SessionId;
 use crate::repo;

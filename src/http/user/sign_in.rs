@@ -8,20 +8,20 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::{accounts, passwords};
 use crate::error::Result;
+use crate::http::auth::session_cookie;
 use crate::http::auth::{
     InSession, MaybeInSession, SignOutSessions, end_sessions_of_other_accounts,
 };
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, parse_presented_password, text};
-use crate::http::context::{RequestContext, SignInClient};
-use crate::http::cookie;
-use crate::http::idempotency::Idempotency;
+use crate::http::edge::context::{RequestContext, SignInClient};
+use crate::http::edge::idempotency::Idempotency;
+use crate::http::edge::rate_limits::{self, RateLimitByAddress, SignInLimit};
+use crate::http::edge::trusted_origin::FromTrustedOrigin;
 use crate::http::query::{Query, parse_bool};
-use crate::http::rate_limits::{self, RateLimitByAddress, SignInLimit};
-use crate::http::trusted_origin::FromTrustedOrigin;
-use crate::http::user::dialect::{
-    BadRequest, DONE, Done, Forbidden, Success, TooLarge, Unauthorized, Unavailable,
-    UnsupportedMediaType,
+use crate::http::render::user::{
+    BadRequest, Forbidden, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
+use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::{Session, SignInResponse, User};
 use crate::model::email::Email;
 use crate::model::secret::Secret;
@@ -85,7 +85,7 @@ pub(super) async fn sign_in(
     let (account, session) =
         rate_limits::with_sign_in_limit(&app, &context, &email, signing_in).await?;
     end_sessions_of_other_accounts(&app, &context, account.id).await?;
-    let cookie = cookie::set_cookie_header(&app, &session);
+    let cookie = session_cookie::set_cookie_header(&app, &session);
     let data = SignInResponse::new(account, &session);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed in", data)))
 }
@@ -102,7 +102,7 @@ pub(super) async fn sign_out(
     _: Idempotency,
 ) -> Result<([(HeaderName, HeaderValue); 1], Success<Done>)> {
     signing_out.end_sessions(&app, &context).await?;
-    let cookie = cookie::clear_cookie_header(&app);
+    let cookie = session_cookie::clear_cookie_header(&app);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed out", DONE)))
 }
 

@@ -12,14 +12,15 @@ use crate::domain::pending_sign_ups;
 use crate::domain::signup::require_signup_allowed;
 use crate::error::Result;
 use crate::http::auth::end_sessions_of_other_accounts;
+use crate::http::auth::session_cookie;
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, take_new_password, text};
-use crate::http::context::{RequestContext, SignInClient};
-use crate::http::cookie;
-use crate::http::rate_limits::{self, RateLimitByAddress, SignInLimit};
-use crate::http::trusted_origin::FromTrustedOrigin;
-use crate::http::user::dialect::{
-    BadRequest, EmailTaken, Forbidden, Success, TooLarge, Unavailable, UnsupportedMediaType,
+use crate::http::edge::context::{RequestContext, SignInClient};
+use crate::http::edge::rate_limits::{self, RateLimitByAddress, SignInLimit};
+use crate::http::edge::trusted_origin::FromTrustedOrigin;
+use crate::http::render::user::{
+    BadRequest, EmailTaken, Forbidden, TooLarge, Unavailable, UnsupportedMediaType,
 };
+use crate::http::user::responses::Success;
 use crate::http::user::wire::{Organization, User};
 use crate::model::ValidationError;
 use crate::model::account::PersonName;
@@ -137,7 +138,7 @@ pub(super) async fn sign_up(
     let making = Box::pin(accounts::sign_up(&app, person, with, &client, &audit));
     let made = rate_limits::with_mail_limit(&app, &context, to, making).await?;
     end_sessions_of_other_accounts(&app, &context, made.account.id).await?;
-    let cookie = made.session.as_ref().map(|it| cookie::set_cookie_header(&app, it));
+    let cookie = made.session.as_ref().map(|it| session_cookie::set_cookie_header(&app, it));
     let data = SignUpResponse {
         user: Some(made.account.into()),
         organization: Some(made.organization.into()),

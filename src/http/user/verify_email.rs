@@ -14,15 +14,16 @@ use crate::http::auth::{CountedRequest, InSession, MaybeInSession};
 use crate::http::body::{
     Fields, FromFields, JsonBody, RequestFingerprint, parse_presented_password, parse_secret,
 };
-use crate::http::context::RequestContext;
-use crate::http::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::rate_limits::{self, RateLimitByAddress, TokenCheckLimit};
-use crate::http::trusted_origin::FromTrustedOrigin;
-use crate::http::user::dialect::{
-    BadRequest, Conflict, DONE, Done, Forbidden, IdempotencyReused, Success, TooLarge,
-    Unauthorized, Unavailable, UnsupportedMediaType,
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::edge::rate_limits::{self, RateLimitByAddress, TokenCheckLimit};
+use crate::http::edge::trusted_origin::FromTrustedOrigin;
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
 };
 use crate::http::user::html_pages::{self, HtmlPage};
+use crate::http::user::responses::{DONE, Done, Success};
 use crate::model::mail::{LinkPurpose, MailKind};
 use crate::model::secret::Secret;
 

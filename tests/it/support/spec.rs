@@ -12,8 +12,8 @@ use super::client::TestResponse;
 
 /// The description as JSON.
 pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
-    let (_, document) = tenantry::http::openapi::routes_and_document();
-    serde_json::to_value(document).expect("JSON")
+    let description = tenantry::http::openapi::describe(tenantry::http::routes());
+    serde_json::to_value(description.document).expect("JSON")
 });
 
 /// One method on one path.

@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::domain::idempotency::{FirstResponse, IdempotentOutcome, is_stored, run_once};
 use crate::error::{Error, Issue, Location, Result};
 use crate::http::body::RequestFingerprint;
-use crate::http::context::RequestContext;
+use crate::http::edge::context::RequestContext;
 use crate::model::ValidationError;
 use crate::model::caller::{Caller, Person};
 use crate::model::idempotency::{

@@ -1,5 +1,5 @@
-//! The boundary: the one place every request passes on its way in and every answer on its way
-//! out. Here a failure gets its family's words, and the request its line in the log.
+//! The middleware that every request passes on its way in and every response on its way out: it
+//! renders errors for the request's family, sets headers, and writes the access log.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,43 +17,44 @@ use tracing::{Instrument, field};
 use crate::app::App;
 use crate::app::meter::RequestOutcome;
 use crate::error::{Error, ErrorKind};
-use crate::http::context::RequestContext;
-use crate::http::cors;
-use crate::http::error::{self, ErrorExtension};
-use crate::http::error_details::code;
-use crate::http::family::Family;
-use crate::http::host;
-use crate::http::rate_limits;
-use crate::http::rejection;
-use crate::http::trace_context;
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::cors;
+use crate::http::edge::host;
+use crate::http::edge::rate_limits;
+use crate::http::edge::rejection;
+use crate::http::edge::trace_context;
+use crate::http::family::RouteTable;
+use crate::http::render::kinds::words;
+use crate::http::render::{self, ErrorExtension, render};
 use crate::model::caller::{Credential, Identity};
 
-/// What the log says of a request whose client went away, as other servers do. Nobody is sent it.
+/// The status that the access log records for a request whose client went away, as nginx does. It
+/// is never sent.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// What the boundary needs; cheap to clone.
+/// The middleware's state; cheap to clone.
 #[derive(Clone)]
-pub struct MiddlewareState(Arc<(App, CorsLayer)>);
+pub struct MiddlewareState(Arc<(App, CorsLayer, RouteTable)>);
 
 impl MiddlewareState {
-    /// The boundary of a server.
+    /// The state of a server with these routes.
     #[must_use]
-    pub fn new(app: &App) -> Self {
-        Self(Arc::new((app.clone(), cors::layer(app))))
+    pub fn new(app: &App, table: RouteTable) -> Self {
+        Self(Arc::new((app.clone(), cors::layer(app), table)))
     }
 }
 
-/// Gives a request its id, and its answer the dialect, the headers and the log line.
+/// Handles a request: creates its context, runs the routes, and completes the response.
 ///
-/// What every request passes is called from here, one after the other, and not stacked up as
-/// layers: each of those would be a copy of the routes behind it, for each request.
+/// The steps are called one after the other and not stacked as layers: each layer would clone the
+/// routes behind it for each request.
 pub async fn handle_request(
     State(MiddlewareState(shared)): State<MiddlewareState>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let (app, cors) = &*shared;
-    let context = RequestContext::new(&request, app);
+    let (app, cors, table) = &*shared;
+    let context = RequestContext::new(&request, app, table);
     let span = tracing::info_span!(
         "request",
         otel.name = field::Empty,
@@ -66,61 +67,59 @@ pub async fn handle_request(
             trace_context::continue_trace(&span, request.headers());
         }
     }
-    let family = Family::from_path(&context.path);
-    let arrived =
-        AccessLog { app, context: &context, family, span: &span, started: Instant::now() };
+    let access_log = AccessLog { app, context: &context, span: &span, started: Instant::now() };
     request.extensions_mut().insert(context.clone());
-    let answering = async {
+    let response = async {
         if context.origin.is_some() {
-            let guarded = |request| run_with_timeout(app, request, next);
-            cors::handle((app, cors), &context, request, guarded).await
+            let run = |request| run_with_timeout(app, request, next);
+            cors::handle((app, cors), &context, request, run).await
         } else {
             let mut response = run_with_timeout(app, request, next).await;
             response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
             response
         }
     };
-    let mut response = answering.instrument(span.clone()).await;
-    let failure = take_error(&mut response);
-    if let Some(error) = &failure {
-        let _within = span.enter();
+    let mut response = response.instrument(span.clone()).await;
+    let error = take_error(&mut response);
+    if let Some(error) = &error {
+        let _entered = span.enter();
         log_cause(error);
-        response = with_headers_of(&response, family.render(error, &context));
+        response = with_headers_of(&response, render(error, &context));
     }
     add_headers(&mut response, &context, app);
-    arrived.finish(response.status().as_u16(), failure.as_deref());
+    access_log.finish(response.status().as_u16(), error.as_deref());
     response
 }
 
-/// The failure that a response carries, or stands for: what the framework and the libraries on it
-/// refuse by themselves gets the family's words too.
+/// Takes the error out of a response. A response that the framework made has none: its status
+/// stands for one.
 fn take_error(response: &mut Response) -> Option<Arc<Error>> {
-    let carried = response.extensions_mut().remove::<ErrorExtension>();
-    let Some(ErrorExtension(error)) = carried else {
+    let extension = response.extensions_mut().remove::<ErrorExtension>();
+    let Some(ErrorExtension(error)) = extension else {
         let status = response.status();
-        let failed = status.is_client_error() || status.is_server_error();
-        return failed.then(|| Arc::new(error::from_status(status)));
+        let is_error = status.is_client_error() || status.is_server_error();
+        return is_error.then(|| Arc::new(render::from_status(status)));
     };
     Some(error)
 }
 
-/// The answer, or a failure in its place where that takes too long or panics. Work on the database
-/// that is cut off closes its connection.
+/// Runs the routes. A request that takes longer than its deadline, or panics, gets an error; the
+/// database connection that it was using is closed.
 async fn run_with_timeout(app: &App, request: Request, next: Next) -> Response {
     if let Err(error) = host::require(&request) {
         return error.into_response();
     }
-    let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind();
     let limit = app.config.http.connections.request_timeout;
-    match tokio::time::timeout(limit, answering).await {
+    match tokio::time::timeout(limit, response).await {
         Ok(Ok(response)) => response,
-        Ok(Err(panic)) => error::from_panic(panic),
+        Ok(Err(panic)) => render::from_panic(panic),
         Err(elapsed) => Error::unavailable(elapsed).into_response(),
     }
 }
 
-/// The rendered failure, with the headers that were set on the way out (`Allow`, what browsers are
-/// told), but for those of the body that it replaces.
+/// Adds the headers of the response that a rendered error replaces (`Allow`, CORS), except those of
+/// its body.
 fn with_headers_of(bare: &Response, mut rendered: Response) -> Response {
     for (name, value) in bare.headers() {
         if *name != header::CONTENT_TYPE && *name != header::CONTENT_LENGTH {
@@ -130,11 +129,11 @@ fn with_headers_of(bare: &Response, mut rendered: Response) -> Response {
     rendered
 }
 
-/// Logs a failure of ours once, with all that led to it.
+/// Logs an error of the server once, with its causes.
 fn log_cause(error: &Error) {
-    let ours =
+    let is_ours =
         matches!(error.kind(), ErrorKind::Internal | ErrorKind::Upstream | ErrorKind::Unavailable);
-    if ours && std::error::Error::source(error).is_some() {
+    if is_ours && std::error::Error::source(error).is_some() {
         tracing::error!(cause = %error.cause(), "request failed");
     }
 }
@@ -159,83 +158,64 @@ fn add_headers(response: &mut Response, context: &RequestContext, app: &App) {
     }
 }
 
-/// A request that was let in. Whatever becomes of it, it is counted and told of once.
+/// Counts and logs a request once, whether it is answered or its client goes away.
 struct AccessLog<'a> {
     app: &'a App,
     context: &'a RequestContext,
-    family: Family,
     span: &'a tracing::Span,
     started: Instant,
 }
 
 impl AccessLog<'_> {
-    fn finish(self, status: u16, failure: Option<&Error>) {
-        self.record(status, failure);
+    fn finish(self, status: u16, error: Option<&Error>) {
+        self.record(status, error);
         std::mem::forget(self);
     }
 
-    /// One count for whoever called, one denial for whoever was refused, one line in the log, one
-    /// count and one duration in the metrics. Never a body, a query, a header or a path as it was
-    /// sent: only the pattern that matched.
-    fn record(&self, status: u16, failure: Option<&Error>) {
+    /// Records the caller's usage, the rejection if it is one, the line of the access log and the
+    /// metrics. None of them contains a body, a query, a header or a path: only the route's
+    /// pattern.
+    fn record(&self, status: u16, error: Option<&Error>) {
         let Self { app, context, .. } = self;
         if let Some(caller) = context.identity.get() {
-            let outcome = failure.map_or(RequestOutcome::Answered, usage_outcome);
+            let outcome =
+                error.map_or(RequestOutcome::Answered, |error| words(error.kind()).outcome);
             let was_admitted = context.quota_counted.get().is_some();
-            let named = context.path_organization.get().copied();
-            app.meter.count(caller, named, (outcome, was_admitted), context.received_at);
+            let organization = context.path_organization.get().copied();
+            app.meter.count(caller, organization, (outcome, was_admitted), context.received_at);
         }
-        if let Some(error) = failure {
+        if let Some(error) = error {
             rejection::record(app, context, status, error);
         }
-        let took = self.started.elapsed();
+        let elapsed = self.started.elapsed();
+        let family = context.facts.family.as_str();
         let credential = context.identity.get().and_then(Identity::credential);
         let caller = credential.map(Credential::principal);
         let client = context.client_address.filter(|_| app.config.telemetry.log_client_address);
         tracing::info!(
             parent: self.span,
-            family = self.family.as_str(),
+            family,
             method = context.method,
             route = context.route,
             status,
-            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             caller = caller.as_deref().unwrap_or("-"),
             client = client.map(field::display),
-            kind = failure.map_or("-", |error| code(error.kind())),
+            kind = error.map_or("-", |error| words(error.kind()).code),
             "answered",
         );
-        let (family, route) = (self.family.as_str(), context.route.clone());
+        let route = context.route.clone();
         counter!("http_requests_total", "family" => family, "route" => route.clone(),
                  "method" => context.method, "status" => status.to_string())
         .increment(1);
         histogram!("http_request_duration_seconds", "family" => family, "route" => route)
-            .record(took.as_secs_f64());
+            .record(elapsed.as_secs_f64());
     }
 }
 
 impl Drop for AccessLog<'_> {
-    /// Nobody waits for the answer any more; what was done for it may well be done.
+    /// The client went away. What the request changed may be committed.
     fn drop(&mut self) {
         self.record(CLIENT_CLOSED_REQUEST, None);
-    }
-}
-
-/// Whether the caller was refused for what it may, or how much, and not for how it asked.
-#[must_use]
-pub fn is_rejection(error: &Error) -> bool {
-    !matches!(usage_outcome(error), RequestOutcome::Answered)
-}
-
-/// What became of a request, for its organization's usage.
-fn usage_outcome(error: &Error) -> RequestOutcome {
-    match error.kind() {
-        ErrorKind::MissingScopes(_)
-        | ErrorKind::MissingRole(_)
-        | ErrorKind::Forbidden
-        | ErrorKind::EmailNotVerified
-        | ErrorKind::OrganizationSuspended
-        | ErrorKind::PlanLimit { .. } => RequestOutcome::Rejected,
-        ErrorKind::RateLimited | ErrorKind::QuotaExceeded { .. } => RequestOutcome::Throttled,
-        _ => RequestOutcome::Answered,
     }
 }

@@ -1,14 +1,15 @@
-//! How failures outside every family are told: RFC 9457.
+//! Errors outside the families: problem documents (RFC 9457).
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::Error;
-use crate::http::context::RequestContext;
-use crate::http::error_details::{ErrorDetails, status};
+use crate::http::edge::context::RequestContext;
+use crate::http::render::details::ErrorDetails;
+use crate::http::render::kinds::status_invalid_as_422;
 
 /// A problem document.
 #[derive(Serialize, ToSchema)]
@@ -24,15 +25,15 @@ pub struct Problem {
     detail: String,
     /// The id of the request.
     request_id: String,
-    /// What else there is to say.
+    /// The code, issues and details.
     #[serde(flatten)]
     details: ErrorDetails,
 }
 
-/// A failure as a problem document.
+/// Renders an error.
 #[must_use]
 pub fn render(error: &Error, context: &RequestContext) -> Response {
-    let status = status(error.kind(), StatusCode::UNPROCESSABLE_ENTITY);
+    let status = status_invalid_as_422(error.kind());
     let problem = Problem {
         r#type: "about:blank",
         title: status.canonical_reason().unwrap_or_default(),

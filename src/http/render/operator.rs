@@ -1,33 +1,19 @@
-//! How this family says that something failed (contract §5): flat for the operator, and for an
-//! organization's own key with an object under `error`, as the published client reads it.
+//! Errors of the operator family (contract §5): flat for the operator, and with an object under
+//! `error` for an organization's own key, as the published client reads it.
 
 use axum::Json;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::{Error, ErrorKind};
-use crate::http::context::RequestContext;
-use crate::http::error_details::{ErrorDetails, WireIssue, error_responses, status};
+use crate::error::Error;
+use crate::http::edge::context::RequestContext;
+use crate::http::family::AcceptedCredentials;
+use crate::http::render::details::{WireIssue, error_responses, with_error_details};
+use crate::http::render::kinds::{status_invalid_as_422, words};
 use crate::http::wire::Timestamp;
 
-/// The routes that an organization's own key calls.
-const KEY_ROUTES: [&str; 4] = [
-    "/v1/admin/key/rotate",
-    "/v1/admin/key/revoke",
-    "/v1/admin/audit-log",
-    "/v1/admin/audit-log/export",
-];
-
-/// Whether a path is one that an organization's own key calls, or none of this family's: all others
-/// are for master keys.
-#[must_use]
-pub fn is_not_master_key_route(path: &str) -> bool {
-    !path.starts_with("/v1/admin/") || KEY_ROUTES.contains(&path)
-}
-
-/// A failure in the operator's words.
+/// An error of the operator's routes.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Error)]
 pub struct ErrorBody {
@@ -53,7 +39,7 @@ pub struct ErrorBody {
     timestamp: Timestamp,
 }
 
-/// A failure in the words for an organization's own key.
+/// An error of the routes for an organization's own key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::KeyError)]
 pub struct KeyErrorBody {
@@ -64,97 +50,57 @@ pub struct KeyErrorBody {
     timestamp: Timestamp,
 }
 
-/// What failed.
-#[derive(Serialize, ToSchema)]
-#[schema(as = operator::KeyFailure)]
-pub struct KeyErrorObject {
-    /// The kind of failure.
-    #[schema(examples("VALIDATION_FAILED"))]
-    code: &'static str,
-    /// What went wrong.
-    #[schema(examples("The request is not valid"))]
-    message: String,
-    /// The first broken field.
-    #[schema(required, examples("limit"))]
-    field: Option<String>,
-    /// The words that the field takes, where they are a list.
-    #[schema(required)]
-    allowed_values: Option<Vec<&'static str>>,
-    /// Every broken field.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    issues: Vec<WireIssue>,
-    /// The scopes that the key lacks.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    missing_scopes: Vec<String>,
-    /// What is spent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resource: Option<&'static str>,
-    /// How many the plan holds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<u64>,
-    /// How many were used.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    used: Option<u64>,
-    request_id: String,
+with_error_details! {
+    /// What failed.
+    #[schema(as = operator::KeyFailure)]
+    pub struct KeyErrorObject {
+        /// The kind of error.
+        #[schema(examples("VALIDATION_FAILED"))]
+        code: &'static str,
+        /// What went wrong.
+        #[schema(examples("The request is not valid"))]
+        message: String,
+        /// The first invalid field.
+        #[schema(required, examples("limit"))]
+        field: Option<String>,
+        /// The accepted values of that field, where they are a list.
+        #[schema(required)]
+        allowed_values: Option<Vec<&'static str>>,
+        /// Every invalid field.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        issues: Vec<WireIssue>,
+        request_id: String,
+    }
+    // Keys have no role: none of these routes requires one.
+    #[schema(ignore)]
 }
 
-/// A failure, dressed.
+/// Renders an error.
 #[must_use]
 pub fn render(error: &Error, context: &RequestContext) -> Response {
-    let status = status(error.kind(), StatusCode::UNPROCESSABLE_ENTITY);
-    let (code, message) = (code(error.kind()), error.message().to_owned());
+    let status = status_invalid_as_422(error.kind());
+    let (code, message) = (words(error.kind()).operator, error.message().to_owned());
     let first = error.issues().first();
     let field = first.filter(|issue| !issue.path.is_empty()).map(|issue| issue.path.join("."));
-    let allowed = first.map(|issue| issue.allowed.clone()).unwrap_or_default();
-    let issues = error.issues().iter().map(WireIssue::from).collect();
+    let allowed_values = first.map(|issue| issue.allowed.clone()).unwrap_or_default();
+    let issues = WireIssue::all_of(error);
     let (request_id, timestamp) = (context.id.clone(), Timestamp(context.received_at));
-    if !KEY_ROUTES.contains(&context.path.as_str()) {
-        let allowed_values = allowed;
+    if context.facts.credentials != AcceptedCredentials::OrganizationKeys {
         let error = code;
-        let failed =
+        let body =
             ErrorBody { error, message, field, allowed_values, issues, request_id, timestamp };
-        return (status, Json(failed)).into_response();
+        return (status, Json(body)).into_response();
     }
-    let ErrorDetails { missing_scopes, resource, limit, used, .. } = ErrorDetails::from(error);
     let error = KeyErrorObject {
         code,
         message,
         field,
-        allowed_values: Some(allowed).filter(|allowed| !allowed.is_empty()),
+        allowed_values: Some(allowed_values).filter(|allowed| !allowed.is_empty()),
         issues,
-        missing_scopes,
-        resource,
-        limit,
-        used,
         request_id: request_id.clone(),
+        ..KeyErrorObject::with_details_of(error)
     };
     (status, Json(KeyErrorBody { error, request_id, timestamp })).into_response()
-}
-
-/// The word for a kind in this family (contract §1, the table).
-fn code(kind: &ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Malformed
-        | ErrorKind::Invalid
-        | ErrorKind::TooLarge
-        | ErrorKind::UnsupportedMediaType => "VALIDATION_FAILED",
-        ErrorKind::Unauthenticated(_) => "UNAUTHORIZED",
-        ErrorKind::MissingScopes(_)
-        | ErrorKind::MissingRole(_)
-        | ErrorKind::Forbidden
-        | ErrorKind::EmailNotVerified
-        | ErrorKind::OrganizationSuspended
-        | ErrorKind::PlanLimit { .. } => "FORBIDDEN",
-        ErrorKind::NotFound => "NOT_FOUND",
-        ErrorKind::MethodNotAllowed => "METHOD_NOT_ALLOWED",
-        ErrorKind::Conflict | ErrorKind::EmailTaken => "CONFLICT",
-        ErrorKind::IdempotencyKeyReused => "IDEMPOTENCY_KEY_REUSED",
-        ErrorKind::IdempotencyKeyInUse => "IDEMPOTENCY_PROCESSING",
-        ErrorKind::RateLimited => "RATE_LIMITED",
-        ErrorKind::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
-        ErrorKind::Internal | ErrorKind::Upstream => "INTERNAL_ERROR",
-        ErrorKind::Unavailable => "SERVICE_UNAVAILABLE",
-    }
 }
 
 error_responses! { ErrorBody,

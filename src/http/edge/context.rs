@@ -1,4 +1,5 @@
-//! What is known of a request before it is read: its id, where it comes from, when it came.
+//! The request context: the id of a request, its client, its route and, once identified, its
+//! caller.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,8 +12,9 @@ use chrono::{DateTime, Utc};
 use crate::app::App;
 use crate::app::rate_limits::RateLimitDecision;
 use crate::error::{Error, Result};
-use crate::http::rejection::RejectedCaller;
-use crate::http::shedding::Permits;
+use crate::http::auth::rejected_caller::RejectedCaller;
+use crate::http::edge::permits::Permits;
+use crate::http::family::{RouteFacts, RouteTable};
 use crate::model::audit::AuditContext;
 use crate::model::audit_seal::AuditSigner;
 use crate::model::caller::Identity;
@@ -24,50 +26,52 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// What is known of a request; its handler takes it as an extractor.
+/// The context of a request, as an extractor; cheap to clone.
 #[derive(Clone)]
 pub struct RequestContext(Arc<RequestInfo>);
 
-/// The facts of a [`RequestContext`].
+/// The fields of a [`RequestContext`]. Those in a `OnceLock` are set when they become known.
 pub struct RequestInfo {
-    /// The caller's id for the request, or a fresh one.
+    /// The id that the client sent for the request, or a new one.
     pub id: String,
-    /// The other header that the caller sent the id in, if not in `X-Request-Id`.
+    /// The header that the client sent the id in, if not `X-Request-Id`.
     pub echo_header: Option<HeaderName>,
-    /// Where the request comes from; `None` where trusted proxies do not tell.
+    /// The client's address; `None` where the trusted proxies do not report one.
     pub client_address: Option<IpAddr>,
-    /// The page that a browser says it comes from, as it says so; `None` where it does not.
+    /// The `Origin` header; `None` where it was not sent.
     pub origin: Option<String>,
-    /// When it came.
+    /// When the request arrived.
     pub received_at: DateTime<Utc>,
-    /// What signs the audit events that come of it.
+    /// Signs the audit events that the request causes.
     pub audit_signer: AuditSigner,
-    /// Its method; one that nobody has heard of is `other`, since it could be anything.
+    /// The method; `other` for one that is not standard, since it could contain anything.
     pub method: &'static str,
-    /// Its path, without the query.
+    /// The path, without the query.
     pub path: String,
-    /// The pattern that its path matched; `-` where there is nothing at it.
+    /// The path pattern of the matched route; `-` where no route matched.
     pub route: String,
-    /// Who is calling, once that is known.
+    /// The facts of the matched route.
+    pub facts: RouteFacts,
+    /// The owner of the request's credential.
     pub identity: OnceLock<Identity>,
-    /// The organization that the path names and the caller acts in, once that is known.
+    /// The organization that the path names, where the caller is a member of it.
     pub path_organization: OnceLock<OrganizationId>,
-    /// The limits that it was judged by so far.
+    /// The decisions of the rate limits that the request was counted against.
     rate_limit_decisions: Mutex<Vec<RateLimitDecision>>,
-    /// Whose a credential is that was shown and is not taken, once that is known.
+    /// The owner of a credential that is known and was rejected.
     pub rejected_caller: OnceLock<RejectedCaller>,
-    /// Whether it was let in, and counted, within its organization's monthly quota.
+    /// Set when the request was counted within its organization's monthly quota.
     pub quota_counted: OnceLock<()>,
-    /// What it holds while it is worked on, once that is known.
+    /// The permits that the request has while the server works on it.
     pub permits: OnceLock<Permits>,
-    /// The live sessions that its cookies prove, where it may change something.
+    /// The live sessions of its cookies, for requests that may change something.
     pub cookie_sessions: OnceLock<Vec<Identity>>,
 }
 
 impl RequestContext {
-    /// What is known of `request`.
+    /// Creates the context of `request`.
     #[must_use]
-    pub fn new(request: &Request, app: &App) -> Self {
+    pub fn new(request: &Request, app: &App, table: &RouteTable) -> Self {
         let headers = request.headers();
         let sent = [REQUEST_ID, CORRELATION_ID].into_iter().find_map(|name| {
             let id = headers.get(&name)?.to_str().ok().filter(|id| is_valid_request_id(id))?;
@@ -79,6 +83,7 @@ impl RequestContext {
         });
         let (id, echo) = sent.unwrap_or_else(|| (new_request_id(&*app.entropy), None));
         let route = request.extensions().get::<MatchedPath>();
+        let route = route.map_or("-", MatchedPath::as_str);
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let hops = app.config.http.trusted_proxy_hops;
         let address = peer.and_then(|ConnectInfo(peer)| client_address(peer.ip(), headers, hops));
@@ -94,7 +99,8 @@ impl RequestContext {
             audit_signer: app.audit_signer.clone(),
             method: known_method(request.method()),
             path: request.uri().path().to_owned(),
-            route: route.map_or("-", MatchedPath::as_str).to_owned(),
+            route: route.to_owned(),
+            facts: table.facts(route, request.method(), request.uri().path()),
             identity: OnceLock::new(),
             path_organization: OnceLock::new(),
             rate_limit_decisions: Mutex::default(),
@@ -105,27 +111,27 @@ impl RequestContext {
         }))
     }
 
-    /// What is known of a request with these extensions.
+    /// Returns the context of a request with these extensions.
     ///
     /// # Errors
-    /// Internal for a route outside the boundary.
+    /// Internal for a route outside the middleware.
     pub fn from_extensions(extensions: &Extensions) -> Result<Self> {
         let context = extensions.get::<Self>();
-        context.cloned().ok_or_else(|| Error::internal("a route outside the boundary"))
+        context.cloned().ok_or_else(|| Error::internal("a route outside the middleware"))
     }
 
-    /// Notes a limit that the request was judged by.
-    pub fn add_rate_limit_decision(&self, judged: RateLimitDecision) {
-        self.rate_limit_decisions.lock().unwrap_or_else(PoisonError::into_inner).push(judged);
+    /// Adds the decision of a rate limit.
+    pub fn add_rate_limit_decision(&self, decision: RateLimitDecision) {
+        self.rate_limit_decisions.lock().unwrap_or_else(PoisonError::into_inner).push(decision);
     }
 
-    /// Whether the request was judged by any limit.
+    /// Whether the request was counted against any rate limit.
     #[must_use]
     pub fn has_rate_limit_decision(&self) -> bool {
         !self.rate_limit_decisions.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// The limits that the request was judged by, once: they are for its answer.
+    /// Takes the decisions of the rate limits, for the headers of the response.
     #[must_use]
     pub fn take_rate_limit_decisions(&self) -> Vec<RateLimitDecision> {
         std::mem::take(
@@ -133,13 +139,13 @@ impl RequestContext {
         )
     }
 
-    /// The request as an audit row tells of it, where it is answered with 200.
+    /// The audit context of a request that is answered with 200.
     #[must_use]
     pub fn audit_context(&self) -> AuditContext {
         self.audit_context_for(StatusCode::OK)
     }
 
-    /// The same, where it is answered with another status.
+    /// The audit context of a request that is answered with this status.
     #[must_use]
     pub fn audit_context_for(&self, status: StatusCode) -> AuditContext {
         AuditContext {
@@ -170,10 +176,10 @@ impl FromRequestParts<App> for RequestContext {
     }
 }
 
-/// How much of a client's name for itself is kept.
+/// How much of `User-Agent` is stored.
 const MAX_USER_AGENT_CHARS: usize = 256;
 
-/// The client that signs in, as its person may be shown it later.
+/// The client that signs in, as the account's list of sessions shows it.
 pub struct SignInClient(pub SessionClient);
 
 impl FromRequestParts<App> for SignInClient {
@@ -188,7 +194,7 @@ impl FromRequestParts<App> for SignInClient {
     }
 }
 
-/// What `Origin` says. Two of them, or one that can not be read, are no page's at all.
+/// The value of `Origin`; `null` for two of them, or for one that is not text.
 fn parse_origin(headers: &HeaderMap) -> Option<String> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let origin = origins.next()?.to_str().ok().filter(|_| origins.next().is_none());
@@ -200,15 +206,16 @@ fn known_method(method: &Method) -> &'static str {
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
-/// An id we keep: 16 to 128 of `[A-Za-z0-9_-]` (contract §1, *Request ids*).
+/// Whether a client's request id is used: 16 to 128 of `[A-Za-z0-9_-]` (contract §1, *Request
+/// ids*).
 fn is_valid_request_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (16..=128).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-/// The peer, or behind `hops` trusted proxies what the outermost of them saw: each adds the
-/// address it was called from at the end, and only those ends are to be believed. Where they can
-/// not be read the address is not known; the proxy's own would let callers pass for it.
+/// Returns the peer's address, or behind `hops` trusted proxies the one that the outermost of them
+/// saw: each appends the address that called it, and only the last `hops` entries are trusted. An
+/// entry that can not be read gives `None`: the proxy's own address would let clients pass for it.
 fn client_address(peer: IpAddr, headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
     if hops == 0 {
         return Some(peer.to_canonical());
@@ -220,8 +227,8 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, hops: usize) -> Option<IpAd
     Some(seen.to_canonical())
 }
 
-/// The address in an entry of `X-Forwarded-For`, which may come with a port, and in brackets where
-/// it is IPv6 (RFC 7239 §6). Obfuscated identifiers and `unknown` are none.
+/// Parses an entry of `X-Forwarded-For`: an address, perhaps with a port, IPv6 perhaps in brackets
+/// (RFC 7239 §6). Obfuscated identifiers and `unknown` give `None`.
 fn parse_forwarded_address(listed: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(listed).ok()?.trim_matches([' ', '\t']);
     if let Ok(address) = text.parse() {
@@ -237,8 +244,8 @@ fn parse_forwarded_address(listed: &[u8]) -> Option<IpAddr> {
     address.parse().ok().filter(|_| is_whole).map(|address: Ipv6Addr| address.into())
 }
 
-/// Tells the operator that clients can not be told apart. The entry is not logged: clients choose
-/// what stands in it where there are fewer proxies than `TRUSTED_PROXY_HOPS` says.
+/// Warns the operator that clients can not be distinguished. The entry is not logged: clients
+/// choose its content where there are fewer proxies than `TRUSTED_PROXY_HOPS`.
 fn warn_unreadable_forwarded_for(request_id: &str, hops: usize) {
     tracing::warn!(
         request_id,
@@ -253,7 +260,7 @@ fn warn_unreadable_forwarded_for(request_id: &str, hops: usize) {
 mod tests {
     use super::*;
 
-    /// What is seen of a request from 127.0.0.1 with this header; `-` where it is not known.
+    /// The client address of a request from 127.0.0.1 with this header; `-` for none.
     fn seen(forwarded: &str, hops: usize) -> String {
         let mut headers = HeaderMap::new();
         let forwarded = forwarded.as_bytes().try_into().expect("a header");

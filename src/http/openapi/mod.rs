@@ -1,6 +1,7 @@
 //! The API's own description (`OpenAPI` 3.1), generated from the handlers.
 
 use axum::Router;
+use axum::http::Method;
 use axum::response::Redirect;
 use axum::routing::get;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -9,12 +10,10 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
-use crate::http::family::Family;
-use crate::http::operator::dialect::is_not_master_key_route;
+use crate::http::family::{AcceptedCredentials, Family, RouteTable, Routes};
 use crate::http::public_document::PublicDocument;
-use crate::http::{
-    account, health, jwks, onboarding, operator, organization, routes, stripe, user,
-};
+use crate::http::render::{account, onboarding, operator, organization, user};
+use crate::http::{health, jwks, routes, stripe};
 use crate::model::role;
 
 #[derive(OpenApi)]
@@ -35,12 +34,12 @@ use crate::model::role;
     ),
     paths(health::live, health::ready, jwks::show, stripe::receive),
     components(schemas(
-        onboarding::dialect::ErrorBody,
-        account::dialect::ErrorBody,
-        organization::dialect::ErrorBody,
-        operator::dialect::ErrorBody,
-        operator::dialect::KeyErrorBody,
-        user::dialect::ErrorBody
+        onboarding::ErrorBody,
+        account::ErrorBody,
+        organization::ErrorBody,
+        operator::ErrorBody,
+        operator::KeyErrorBody,
+        user::ErrorBody
     )),
     modifiers(&SecuritySchemes, &RoleTable)
 )]
@@ -96,37 +95,52 @@ impl Modify for RoleTable {
     }
 }
 
-/// The described routes, and their description.
-pub fn routes_and_document() -> (Router<App>, Document) {
-    let (routes, described) = routes().split_for_parts();
-    let mut document = ApiDocument::openapi();
-    document.merge(described);
-    describe_rate_limits(&mut document);
-    (routes, document)
+/// The routes with their facts and their description.
+pub struct ApiDescription {
+    /// The routes.
+    pub router: Router<App>,
+    /// Their facts.
+    pub table: RouteTable,
+    /// Their description.
+    pub document: Document,
 }
 
-/// Every route is limited, but those that tell whether the server lives: each says so in its
-/// family's words.
-fn describe_rate_limits(document: &mut Document) {
+/// Describes routes.
+#[must_use]
+pub fn describe(routes: Routes) -> ApiDescription {
+    let Routes { router, table } = routes;
+    let (router, described) = router.split_for_parts();
+    let mut document = ApiDocument::openapi();
+    document.merge(described);
+    describe_rate_limits(&mut document, &table);
+    ApiDescription { router, table, document }
+}
+
+/// Every route is rate limited except the health checks: describes its 429 in the shape of its
+/// family.
+fn describe_rate_limits(document: &mut Document, table: &RouteTable) {
     for (path, item) in &mut document.paths.paths {
         if path.starts_with("/health/") {
             continue;
         }
-        let schema = match Family::from_path(path) {
+        let facts = table.facts(path, &Method::GET, path);
+        let schema = match facts.family {
             Family::Onboarding => "onboarding.Error",
             Family::Account => "account.Error",
             Family::Organization => "organization.Error",
-            Family::Operator if is_not_master_key_route(path) => "operator.KeyError",
+            Family::Operator if facts.credentials == AcceptedCredentials::OrganizationKeys => {
+                "operator.KeyError"
+            }
             Family::Operator => "operator.Error",
             Family::User => "user.Error",
             Family::Other => "Problem",
         };
-        let media_type = match Family::from_path(path) {
+        let media_type = match facts.family {
             Family::Other => "application/problem+json",
             _ => "application/json",
         };
         let limited = ResponseBuilder::new()
-            .description("Too many for now; try again after `Retry-After` seconds.")
+            .description("Too many requests; try again after `Retry-After` seconds.")
             .content(media_type, Content::new(Some(Ref::from_schema_name(schema))))
             .build();
         let operations =
@@ -143,7 +157,7 @@ fn describe_rate_limits(document: &mut Document) {
 /// # Errors
 /// Where it can not be written as YAML.
 pub fn yaml() -> Result<String, impl std::error::Error> {
-    routes_and_document().1.to_yaml()
+    describe(routes()).document.to_yaml()
 }
 
 /// `/openapi.yaml`, `/openapi.json`, and `/docs` to read it in a browser, without a network. `/`

@@ -1,5 +1,5 @@
-//! Where requests are counted against limits, and what their answers tell of it (contract §1, *Rate
-//! limits*): `RateLimit-Policy` and `RateLimit`, and after a refusal `Retry-After`.
+//! Counts requests against the rate limits, and reports the limits in the headers
+//! `RateLimit-Policy`, `RateLimit` and `Retry-After` (contract §1, *Rate limits*).
 
 use std::marker::PhantomData;
 
@@ -13,9 +13,10 @@ use crate::app::App;
 use crate::app::rate_limits::RateLimitDecision;
 use crate::domain::mails;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::context::RequestContext;
-use crate::http::{query, shedding, trusted_origin};
-use crate::model::caller::{Caller, Identity, Person};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::{shedding, trusted_origin};
+use crate::http::query;
+use crate::model::caller::{Caller, Identity};
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId};
 use crate::model::rate_limit::{LimitSubject, RateLimit, client_network};
@@ -25,16 +26,16 @@ use crate::repo::sessions;
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Passes a request that its answer will tell of, too, where that is the caller's to know.
-fn record_decision(context: &RequestContext, judged: Option<RateLimitDecision>) -> Result<()> {
-    let Some(judged) = judged else { return Ok(()) };
-    if judged.is_reported || judged.verdict.is_rejected() {
-        context.add_rate_limit_decision(judged);
+/// Records a decision for the headers of the response, where the caller may see the limit.
+fn record_decision(context: &RequestContext, decision: Option<RateLimitDecision>) -> Result<()> {
+    let Some(decision) = decision else { return Ok(()) };
+    if decision.is_reported || decision.verdict.is_rejected() {
+        context.add_rate_limit_decision(decision);
     }
-    judged.require()
+    decision.require()
 }
 
-/// Counts a request from its address, against a limit of this server's own.
+/// Counts a request by its address, against a limit that this server keeps by itself.
 ///
 /// # Errors
 /// Rate limited.
@@ -43,37 +44,33 @@ pub fn count_address(app: &App, context: &RequestContext, limit: RateLimit) -> R
     record_decision(context, app.rate_limits.count_locally(&app.config.rate_limits, limit, subject))
 }
 
-/// Counts a request that nobody is known to make, from its address. Those that pages of strangers
-/// send are counted apart: a page must not spend what its visitor may ask for.
+/// Counts a request without a known caller by its address. Requests from origins that are not
+/// trusted are counted apart: a web page must not use up its visitor's limit.
 ///
 /// # Errors
 /// Rate limited.
 pub fn count_anonymous(app: &App, context: &RequestContext, headers: &HeaderMap) -> Result<()> {
     let client = LimitSubject::from_address(context.client_address);
-    let is_of_stranger = trusted_origin::check(headers, app).is_err();
-    let subject = if is_of_stranger { client.with_number(1) } else { client };
+    let is_foreign = trusted_origin::check(headers, app).is_err();
+    let subject = if is_foreign { client.with_number(1) } else { client };
     record_decision(
         context,
         app.rate_limits.count_locally(&app.config.rate_limits, RateLimit::Address, subject),
     )
 }
 
-/// Counts a credential in a body that was refused as one in a header is, where it is not good.
+/// Counts an invalid credential in a body like one in a header.
 ///
 /// # Errors
-/// The refusal, or rate limited in its place.
-pub fn count_invalid_credential<T>(
-    app: &App,
-    context: &RequestContext,
-    refused: Error,
-) -> Result<T> {
-    if matches!(refused.kind(), ErrorKind::Unauthenticated(_)) {
+/// `error`, or rate limited in its place.
+pub fn count_invalid_credential<T>(app: &App, context: &RequestContext, error: Error) -> Result<T> {
+    if matches!(error.kind(), ErrorKind::Unauthenticated(_)) {
         count_address(app, context, RateLimit::UnknownKeys)?;
     }
-    Err(refused)
+    Err(error)
 }
 
-/// Counts a request of an organization against what its plan holds.
+/// Counts a request of an organization against its plan's requests per minute.
 ///
 /// # Errors
 /// Rate limited.
@@ -82,31 +79,34 @@ pub fn count_request(app: &App, context: &RequestContext, caller: &Caller) -> Re
     record_decision(context, app.rate_limits.count_request(caller.organization, quota))
 }
 
-/// Counts a request in the name of whoever makes it: of the organization that they act in, else of
-/// the person.
+/// Counts a request by its organization, or by its account where no organization is selected.
 ///
 /// # Errors
 /// Rate limited.
 pub fn count_identity(app: &App, context: &RequestContext, identity: &Identity) -> Result<()> {
     match identity {
         Identity { caller: Some(caller), .. } => count_request(app, context, caller),
-        Identity { person: Some(person), .. } => count_person(app, context, person.account),
+        Identity { person: Some(person), .. } => count_account(app, context, person.account),
         Identity { caller: None, person: None } => Ok(()),
     }
 }
 
-/// The same for what people ask for themselves: of the person, else of the organization.
+/// Counts a request by its account, or by its organization where it has no account.
 ///
 /// # Errors
 /// Rate limited.
-pub fn count_person_first(app: &App, context: &RequestContext, identity: &Identity) -> Result<()> {
+pub fn count_account_first(app: &App, context: &RequestContext, identity: &Identity) -> Result<()> {
     match &identity.person {
-        Some(person) => count_person(app, context, person.account),
+        Some(person) => count_account(app, context, person.account),
         None => count_identity(app, context, identity),
     }
 }
 
-fn count_person(app: &App, context: &RequestContext, account: AccountId) -> Result<()> {
+/// Counts a request by its account.
+///
+/// # Errors
+/// Rate limited.
+pub fn count_account(app: &App, context: &RequestContext, account: AccountId) -> Result<()> {
     let subject = LimitSubject::from_id(account.uuid());
     record_decision(
         context,
@@ -114,19 +114,19 @@ fn count_person(app: &App, context: &RequestContext, account: AccountId) -> Resu
     )
 }
 
-/// Passes a person who has not asked for too much already, and counts nothing.
+/// Checks the limit of an account, and counts nothing.
 ///
 /// # Errors
 /// Rate limited.
-pub fn check_person_limit(app: &App, context: &RequestContext, account: AccountId) -> Result<()> {
+pub fn check_account_limit(app: &App, context: &RequestContext, account: AccountId) -> Result<()> {
     let subject = LimitSubject::from_id(account.uuid());
     match app.rate_limits.peek_rejection(&app.config.rate_limits, RateLimit::Account, subject) {
-        Some(judged) => record_decision(context, Some(judged)),
+        Some(decision) => record_decision(context, Some(decision)),
         None => Ok(()),
     }
 }
 
-/// Counts a key that an organization is about to mint.
+/// Counts the creation of a key in an organization.
 ///
 /// # Errors
 /// Rate limited.
@@ -138,7 +138,7 @@ pub async fn count_key_creation(
     count(app, context, RateLimit::KeyMint, LimitSubject::from_id(organization.0)).await
 }
 
-/// Counts a personal token that somebody is about to make.
+/// Counts the creation of a personal access token.
 ///
 /// # Errors
 /// Rate limited.
@@ -150,7 +150,7 @@ pub async fn count_token_creation(
     count(app, context, RateLimit::KeyMint, LimitSubject::from_id(account.uuid())).await
 }
 
-/// Counts a token of a mailed link that somebody shows, where that is not the whole request.
+/// Counts the token of a mailed link that is one part of a request.
 ///
 /// # Errors
 /// Rate limited.
@@ -159,19 +159,8 @@ pub async fn count_token_check(app: &App, context: &RequestContext) -> Result<()
         .await
 }
 
-/// Requests that end something: nobody is kept from signing out or
-/// from ending a credential because of what a colleague does.
-const UNCOUNTED_ROUTES: [&str; 5] = [
-    "/auth/logout",
-    "/api/auth/sign-out",
-    "/api/auth/revoke-session",
-    "/api/auth/revoke-other-sessions",
-    "/api/auth/api-key/delete",
-];
-
-/// Counts a change that a person asks for, against what people may change in their organization:
-/// they are not metered, and each change is kept in the audit log. Changes by an organization's
-/// keys count against its plan; what is deleted was counted when it was made.
+/// Counts a change by an account. Changes are not metered, and each is stored in the audit log.
+/// Changes by an organization's keys count against its plan instead.
 ///
 /// # Errors
 /// Rate limited.
@@ -180,22 +169,13 @@ pub async fn count_change(
     context: &RequestContext,
     subject: LimitSubject,
 ) -> Result<()> {
-    let ends = context.method == "DELETE" || UNCOUNTED_ROUTES.contains(&context.route.as_str());
-    if ends || ["GET", "HEAD", "OPTIONS"].contains(&context.method) {
+    if !context.facts.kind.is_change {
         return Ok(());
     }
     count(app, context, RateLimit::Changes, subject).await
 }
 
-/// The same for what people change of their own account, for each person.
-///
-/// # Errors
-/// Rate limited.
-pub async fn count_own_change(app: &App, context: &RequestContext, person: &Person) -> Result<()> {
-    count_change(app, context, LimitSubject::from_id(person.account.uuid())).await
-}
-
-/// Counts an organization that somebody is about to make.
+/// Counts the creation of an organization.
 ///
 /// # Errors
 /// Rate limited.
@@ -207,7 +187,8 @@ pub async fn count_organization_creation(
     count(app, context, RateLimit::Organizations, LimitSubject::from_id(account.uuid())).await
 }
 
-/// Does what mails somebody, and counts the mail; `None` where nobody is to be mailed.
+/// Runs `work`, which sends a mail of a kind to an address, and counts the mail; without an
+/// address, `work` alone.
 ///
 /// # Errors
 /// Rate limited; those of `work`.
@@ -218,13 +199,13 @@ pub async fn with_mail_limit<T>(
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let Some(to) = to else { return work.await };
-    let pass = |judged| record_decision(context, Some(judged));
+    let pass = |decision| record_decision(context, Some(decision));
     mails::with_rate_limits(app, context.client_address, (kind, to), pass, work).await
 }
 
-/// Lets somebody try to sign in to an account. What fails is counted for all who try, wherever they
-/// are; where that is too much, a place that the account's person signed in from before has a
-/// bucket of its own, so that nobody elsewhere can keep them out.
+/// Runs an attempt to sign in to an account. Failures are counted for the account, from wherever
+/// they come. When that limit is reached, a network from which the account has signed in before has
+/// a bucket of its own, so that attempts from elsewhere can not lock its owner out.
 ///
 /// # Errors
 /// Rate limited; those of `work`.
@@ -235,19 +216,19 @@ pub async fn with_sign_in_limit<T>(
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let limit = RateLimit::SignInFailures;
-    let everybody = app.peppers.subject("sign_in", email.as_str());
+    let account = app.peppers.subject("sign_in", email.as_str());
     let own = known_network_subject(app, context, email);
-    let (judged, counted) =
-        app.rate_limits.count_with_fallback(&app.config.rate_limits, limit, everybody, own).await;
-    record_decision(context, judged)?;
-    let done = settle_password_attempt(app, (limit, counted), work.await).await;
-    if counted != everybody && is_password_correct(&done) {
-        app.rate_limits.refill(limit, everybody).await;
+    let (decision, counted) =
+        app.rate_limits.count_with_fallback(&app.config.rate_limits, limit, account, own).await;
+    record_decision(context, decision)?;
+    let result = settle_password_attempt(app, (limit, counted), work.await).await;
+    if counted != account && is_password_correct(&result) {
+        app.rate_limits.refill(limit, account).await;
     }
-    done
+    result
 }
 
-/// The bucket of whoever signs in from where the account's person did before.
+/// Returns the bucket of a network from which the account has signed in before.
 async fn known_network_subject(
     app: &App,
     context: &RequestContext,
@@ -264,7 +245,7 @@ async fn known_network_subject(
     is_known.then(|| app.peppers.subject("sign_in", &format!("{email} {network}")))
 }
 
-/// Lets somebody in a session show the password of their account.
+/// Runs a check of the account's own password in a session.
 ///
 /// # Errors
 /// Rate limited; those of `work`.
@@ -279,25 +260,25 @@ pub async fn with_password_limit<T>(
     settle_password_attempt(app, (limit, subject), work.await).await
 }
 
-/// Settles a try of a password, which was counted before it was made, so that many at once are no
-/// way around: a right one clears the count, a wrong one leaves it, and what failed for another
-/// reason was no try.
+/// Settles an attempt, which was counted before it was made so that many at once can not exceed the
+/// limit: a correct password resets the count, a wrong one leaves it, and any other error gives
+/// the attempt back.
 async fn settle_password_attempt<T>(
     app: &App,
     (limit, subject): (RateLimit, LimitSubject),
-    done: Result<T>,
+    result: Result<T>,
 ) -> Result<T> {
-    if is_password_correct(&done) {
+    if is_password_correct(&result) {
         app.rate_limits.refill(limit, subject).await;
-    } else if !done.as_ref().is_err_and(|it| matches!(it.kind(), ErrorKind::Unauthenticated(_))) {
+    } else if !result.as_ref().is_err_and(|it| matches!(it.kind(), ErrorKind::Unauthenticated(_))) {
         app.rate_limits.give_back(&app.config.rate_limits, limit, subject).await;
     }
-    done
+    result
 }
 
-/// Whether the password was right.
-fn is_password_correct<T>(done: &Result<T>) -> bool {
-    done.as_ref().map_or_else(|error| *error.kind() == ErrorKind::EmailNotVerified, |_| true)
+/// Whether the password was correct. An unverified address is reported after the password.
+fn is_password_correct<T>(result: &Result<T>) -> bool {
+    result.as_ref().map_or_else(|error| *error.kind() == ErrorKind::EmailNotVerified, |_| true)
 }
 
 async fn count(
@@ -315,7 +296,7 @@ pub trait AddressLimit {
     const LIMIT: RateLimit;
 }
 
-/// Guard: a request from an address that has not asked too often, whoever asks.
+/// Guard: counts a request against the limit `L` of its address, whatever its credential.
 pub struct RateLimitByAddress<L>(PhantomData<L>);
 
 impl<L: AddressLimit> FromRequestParts<App> for RateLimitByAddress<L> {
@@ -336,40 +317,39 @@ impl AddressLimit for SignInLimit {
     const LIMIT: RateLimit = RateLimit::SignIn;
 }
 
-/// Showing the token of a mailed link.
+/// Using the token of a mailed link.
 pub struct TokenCheckLimit;
 
 impl AddressLimit for TokenCheckLimit {
     const LIMIT: RateLimit = RateLimit::TokenChecks;
 }
 
-/// The middleware of routes that nobody calls in anybody's name.
+/// The middleware of routes outside the families, which identify no caller.
 ///
 /// # Errors
-/// Rate limited, or unavailable where there is no place.
+/// Rate limited, or unavailable where no permit is left.
 pub async fn limit_by_address(
     State(app): State<App>,
     context: RequestContext,
     request: Request,
     next: Next,
 ) -> Result<Response> {
-    let place = shedding::acquire_permit(&app, &context, request.method())?;
+    let permit = shedding::acquire_permit(&app, &context)?;
     count_anonymous(&app, &context, request.headers())?;
     let subject = LimitSubject::from_address(context.client_address);
-    let _held =
-        shedding::acquire_caller_permit(&app, &context, (request.method(), place), subject)?;
+    let _permits = shedding::acquire_caller_permit(&app, &context, permit, subject)?;
     Ok(next.run(request).await)
 }
 
-/// Tells of the limits that a request was judged by.
-pub fn add_headers(headers: &mut HeaderMap, judged: &[RateLimitDecision]) {
-    if judged.is_empty() {
+/// Adds the headers that report the rate limits.
+pub fn add_headers(headers: &mut HeaderMap, decisions: &[RateLimitDecision]) {
+    if decisions.is_empty() {
         return;
     }
-    let policies = judged.iter().map(|RateLimitDecision { name, verdict, .. }| {
+    let policies = decisions.iter().map(|RateLimitDecision { name, verdict, .. }| {
         format!(r#""{name}";q={};w={}"#, verdict.rate.quota, verdict.rate.window.as_secs())
     });
-    let states = judged.iter().map(|RateLimitDecision { name, verdict, .. }| {
+    let states = decisions.iter().map(|RateLimitDecision { name, verdict, .. }| {
         let until = verdict.retry_after.unwrap_or(verdict.until_full);
         let seconds = until.as_secs() + u64::from(until.subsec_nanos() > 0);
         format!(r#""{name}";r={};t={}"#, verdict.remaining, seconds.max(1))
@@ -378,20 +358,6 @@ pub fn add_headers(headers: &mut HeaderMap, judged: &[RateLimitDecision]) {
     for (name, texts) in [(RATELIMIT_POLICY, policies), (RATELIMIT, states)] {
         if let Ok(value) = HeaderValue::from_str(&texts.join(", ")) {
             headers.insert(name, value);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_route_that_ends_something_is_one_of_ours() {
-        let (_, document) = crate::http::openapi::routes_and_document();
-        for route in UNCOUNTED_ROUTES {
-            let item = document.paths.paths.get(route);
-            assert!(item.is_some_and(|it| it.post.is_some()), "nothing is at {route}");
         }
     }
 }

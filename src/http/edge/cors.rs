@@ -19,10 +19,10 @@ use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 use crate::app::App;
 use crate::app::origin_lookup::OriginQuery;
 use crate::error::ErrorKind;
-use crate::http::context::RequestContext;
-use crate::http::error::ErrorExtension;
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::rate_limits::count_anonymous;
 use crate::http::family::Family;
-use crate::http::rate_limits::count_anonymous;
+use crate::http::render::ErrorExtension;
 use crate::model::origin::{Origin, TrustedOrigins};
 
 /// How long a browser may remember what a preflight said.

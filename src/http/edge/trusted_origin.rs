@@ -38,7 +38,7 @@ pub fn check(headers: &HeaderMap, app: &App) -> Result<()> {
     if passes {
         Ok(())
     } else {
-        Err(Error::forbidden("Requests from this page's origin are not allowed"))
+        Err(Error::forbidden("Cross-site request rejected: origin is not trusted"))
     }
 }
 

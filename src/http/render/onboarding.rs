@@ -1,17 +1,17 @@
-//! How this family says that something failed (contract §2).
+//! Errors of the onboarding family (contract §2): `HTTP` and the status, with details.
 
 use axum::Json;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::Error;
-use crate::http::context::RequestContext;
-use crate::http::error_details::{ErrorDetails, error_responses, status};
+use crate::http::edge::context::RequestContext;
+use crate::http::render::details::{ErrorDetails, error_responses};
+use crate::http::render::kinds::status_invalid_as_422;
 use crate::http::wire::Timestamp;
 
-/// A failure in this family's words.
+/// An error of this family.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Error)]
 pub struct ErrorBody {
@@ -30,18 +30,18 @@ pub struct ErrorBody {
     request_id: String,
 }
 
-/// A failure, dressed.
+/// Renders an error.
 #[must_use]
 pub fn render(error: &Error, context: &RequestContext) -> Response {
-    let status = status(error.kind(), StatusCode::UNPROCESSABLE_ENTITY);
-    let failed = ErrorBody {
+    let status = status_invalid_as_422(error.kind());
+    let body = ErrorBody {
         error: format!("HTTP {}", status.as_u16()),
         message: error.message().to_owned(),
         details: ErrorDetails::from(error),
         timestamp: Timestamp(context.received_at),
         request_id: context.id.clone(),
     };
-    (status, Json(failed)).into_response()
+    (status, Json(body)).into_response()
 }
 
 error_responses! { ErrorBody,

@@ -1,0 +1,87 @@
+//! Load shedding: a server with too much to do rejects password hashing and mails first, then
+//! writes, then reads, and last the checks of credentials. Health checks are always answered.
+//!
+//! Invariant: a request has its permits only while the server works on it, never while it waits
+//! for its client.
+
+use std::time::Duration;
+
+use metrics::counter;
+
+use crate::app::App;
+use crate::app::in_flight::RequestPermit;
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::permits::Permits;
+use crate::model::rate_limit::LimitSubject;
+
+/// Acquires a permit for a request.
+///
+/// # Errors
+/// Unavailable where no permit is left for what the request's route costs.
+pub fn acquire_permit(app: &App, context: &RequestContext) -> Result<RequestPermit> {
+    app.in_flight.acquire(context.facts.kind.cost).ok_or_else(no_permit_left)
+}
+
+/// Gives the permits of a request back when it is dropped.
+#[must_use]
+pub struct PermitGuard(RequestContext);
+
+impl Drop for PermitGuard {
+    fn drop(&mut self) {
+        if let Some(permits) = self.0.permits.get() {
+            permits.set(None);
+        }
+    }
+}
+
+/// Acquires a permit for a request among those of its caller, and keeps both.
+///
+/// # Errors
+/// Rate limited where too many requests of the caller are in progress.
+pub fn acquire_caller_permit(
+    app: &App,
+    context: &RequestContext,
+    permit: RequestPermit,
+    subject: LimitSubject,
+) -> Result<PermitGuard> {
+    let own = app.in_flight.acquire_for(subject).ok_or_else(too_many_concurrent)?;
+    let permits = Permits::new(context.facts.kind.cost, subject, (permit, own));
+    let _ = context.permits.set(permits);
+    Ok(PermitGuard(context.clone()))
+}
+
+/// Awaits the body of a request, which gives its permits back meanwhile and acquires them again
+/// once the body is complete: a client that sends slowly, or nothing, blocks nobody else.
+///
+/// # Errors
+/// Rate limited where too many bodies of the same caller are awaited, or too many of its requests
+/// are in progress when this body is complete; unavailable where no permit is left then; the errors
+/// of `body`.
+pub async fn await_body<T>(
+    app: &App,
+    context: &RequestContext,
+    body: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(permits) = context.permits.get() else { return body.await };
+    let arriving =
+        app.in_flight.acquire_body_for(permits.subject).ok_or_else(too_many_concurrent)?;
+    permits.set(None);
+    let body = body.await?;
+    drop(arriving);
+    let permit = app.in_flight.acquire(permits.cost).ok_or_else(no_permit_left)?;
+    let own = app.in_flight.acquire_for(permits.subject).ok_or_else(too_many_concurrent)?;
+    permits.set(Some((permit, own)));
+    Ok(body)
+}
+
+fn no_permit_left() -> Error {
+    counter!("requests_shed_total").increment(1);
+    Error::unavailable("too many requests are in progress")
+}
+
+fn too_many_concurrent() -> Error {
+    counter!("rate_limited_total", "limit" => "concurrency", "mode" => "enforced").increment(1);
+    let error = Error::new(ErrorKind::RateLimited, "Too many concurrent requests");
+    error.with_retry_after(Duration::from_secs(1))
+}

@@ -1,0 +1,73 @@
+//! Errors of the account family (contract §3): an object under `error`.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::Error;
+use crate::http::render::details::{WireIssue, error_responses, has_details, with_error_details};
+use crate::http::render::kinds::words;
+
+/// An error of this family.
+#[derive(Serialize, ToSchema)]
+#[schema(as = account::Error)]
+pub struct ErrorBody {
+    error: ErrorObject,
+}
+
+/// What failed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = account::Failure)]
+pub struct ErrorObject {
+    /// The kind of failure.
+    #[schema(examples("CONFLICT"))]
+    code: &'static str,
+    /// What went wrong.
+    #[schema(examples("An account with this email already exists"))]
+    message: String,
+    /// What else there is to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<ErrorObjectDetails>,
+}
+
+with_error_details! {
+    /// The details of an error.
+    #[schema(as = account::FailureDetails)]
+    pub struct ErrorObjectDetails {
+        /// Every invalid field.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        issues: Vec<WireIssue>,
+    }
+}
+
+/// Renders an error.
+#[must_use]
+pub fn render(error: &Error) -> Response {
+    let words = words(error.kind());
+    let details = has_details(error).then(|| ErrorObjectDetails {
+        issues: WireIssue::all_of(error),
+        ..ErrorObjectDetails::with_details_of(error)
+    });
+    let error = ErrorObject { code: words.account, message: error.message().to_owned(), details };
+    (words.status, Json(ErrorBody { error })).into_response()
+}
+
+error_responses! { ErrorBody,
+    /// For every route.
+    BadRequest = 400, "Not readable, or fields break rules; `details.issues` names every one.";
+    /// For routes with a guard, and signing in.
+    Unauthorized = 401, "No credential, or one that is not good: a password, too.";
+    /// For every route.
+    Forbidden = 403, "A good credential that may not do this, or a page that may not ask for it.";
+    /// For routes that change something.
+    Conflict = 409, "It is there already, or the same request still runs.";
+    /// For routes that read a body.
+    TooLarge = 413, "The body is larger than 64 KiB.";
+    /// For routes that read a body.
+    UnsupportedMediaType = 415, "The body is not application/json.";
+    /// For routes that change something.
+    IdempotencyReused = 422, "The Idempotency-Key was used for another request.";
+    /// For every route.
+    Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+}

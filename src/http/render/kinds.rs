@@ -1,0 +1,264 @@
+//! Every kind of error in the words of every family: the table of contract §1, one row per kind.
+//!
+//! The match has no wildcard: a new kind does not compile until it has a row here.
+
+use axum::http::StatusCode;
+
+use crate::app::meter::RequestOutcome;
+use crate::error::{AuthFailure, ErrorKind};
+
+/// What the families say of a kind of error.
+#[derive(Clone, Copy)]
+pub struct KindWords {
+    /// The status. Families differ only in that of [`ErrorKind::Invalid`] and
+    /// [`ErrorKind::EmailTaken`].
+    pub status: StatusCode,
+    /// The code in logs, in problem documents and in the onboarding and organization families.
+    pub code: &'static str,
+    /// The code in the account family.
+    pub account: &'static str,
+    /// The code in the operator family.
+    pub operator: &'static str,
+    /// The code in the user family.
+    pub user: &'static str,
+    /// What the caller can do about it: the organization family's `suggestion`.
+    pub suggestion: &'static str,
+    /// Whether the same request may succeed later.
+    pub is_retryable: bool,
+    /// What the request counts as in the organization's usage.
+    pub outcome: RequestOutcome,
+}
+
+const INVALID: KindWords = KindWords {
+    status: StatusCode::BAD_REQUEST,
+    code: "validation_error",
+    account: "VALIDATION_ERROR",
+    operator: "VALIDATION_FAILED",
+    user: "VALIDATION_ERROR",
+    suggestion: "Correct the fields that issues names.",
+    is_retryable: false,
+    outcome: RequestOutcome::Answered,
+};
+
+const FORBIDDEN: KindWords = KindWords {
+    status: StatusCode::FORBIDDEN,
+    code: "forbidden",
+    account: "AUTHORIZATION_ERROR",
+    operator: "FORBIDDEN",
+    user: "FORBIDDEN",
+    suggestion: "Use a credential that is allowed to do this.",
+    outcome: RequestOutcome::Rejected,
+    ..INVALID
+};
+
+const CONFLICT: KindWords = KindWords {
+    status: StatusCode::CONFLICT,
+    code: "conflict",
+    account: "CONFLICT",
+    operator: "CONFLICT",
+    user: "CONFLICT",
+    suggestion: "Fetch the current state and change the request.",
+    ..INVALID
+};
+
+const UNAVAILABLE: KindWords = KindWords {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: "service_unavailable",
+    account: "INTERNAL_ERROR",
+    operator: "SERVICE_UNAVAILABLE",
+    user: "SERVICE_UNAVAILABLE",
+    suggestion: "Wait, then try again.",
+    is_retryable: true,
+    ..INVALID
+};
+
+const RATE_LIMITED: KindWords = KindWords {
+    status: StatusCode::TOO_MANY_REQUESTS,
+    code: "rate_limited",
+    account: "RATE_LIMIT_EXCEEDED",
+    operator: "RATE_LIMITED",
+    user: "RATE_LIMIT_ERROR",
+    outcome: RequestOutcome::Throttled,
+    ..UNAVAILABLE
+};
+
+const MALFORMED: KindWords = KindWords {
+    code: "malformed",
+    suggestion: "Send one credential and a well-formed JSON object.",
+    ..INVALID
+};
+
+const UNAUTHENTICATED: KindWords = KindWords {
+    status: StatusCode::UNAUTHORIZED,
+    code: "unauthorized",
+    account: "AUTHENTICATION_ERROR",
+    operator: "UNAUTHORIZED",
+    suggestion: "Send a live key in X-Api-Key or Authorization.",
+    ..INVALID
+};
+
+const MISSING_SCOPES: KindWords = KindWords {
+    user: "API_KEY_MISSING_SCOPES",
+    suggestion: "Use a key that has the missing scopes.",
+    ..FORBIDDEN
+};
+
+const MISSING_ROLE: KindWords = KindWords {
+    user: "INSUFFICIENT_PERMISSIONS",
+    suggestion: "Ask a member who has the role.",
+    ..FORBIDDEN
+};
+
+const EMAIL_NOT_VERIFIED: KindWords = KindWords {
+    user: "EMAIL_NOT_VERIFIED",
+    suggestion: "Follow the link in the mail to that address.",
+    ..FORBIDDEN
+};
+
+const ORGANIZATION_SUSPENDED: KindWords = KindWords {
+    code: "organization_suspended",
+    user: "ORGANIZATION_SUSPENDED",
+    suggestion: "Ask the operator why the organization is suspended.",
+    ..FORBIDDEN
+};
+
+const PLAN_LIMIT: KindWords = KindWords {
+    code: "plan_limit_reached",
+    account: "USAGE_LIMIT_EXCEEDED",
+    user: "PLAN_LIMIT_REACHED",
+    suggestion: "Delete what is not needed, or choose a larger plan.",
+    ..FORBIDDEN
+};
+
+const NOT_FOUND: KindWords = KindWords {
+    status: StatusCode::NOT_FOUND,
+    code: "not_found",
+    account: "NOT_FOUND",
+    operator: "NOT_FOUND",
+    user: "NOT_FOUND",
+    suggestion: "Check the path and the id.",
+    ..INVALID
+};
+
+const METHOD_NOT_ALLOWED: KindWords = KindWords {
+    status: StatusCode::METHOD_NOT_ALLOWED,
+    code: "method_not_allowed",
+    operator: "METHOD_NOT_ALLOWED",
+    user: "METHOD_NOT_ALLOWED",
+    suggestion: "Use a method that the Allow header lists.",
+    ..INVALID
+};
+
+const EMAIL_TAKEN: KindWords = KindWords { user: "USER_ALREADY_EXISTS", ..CONFLICT };
+
+const IDEMPOTENCY_KEY_REUSED: KindWords = KindWords {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "idempotency_key_reused",
+    operator: "IDEMPOTENCY_KEY_REUSED",
+    user: "IDEMPOTENCY_KEY_REUSED",
+    suggestion: "Use a new Idempotency-Key for a new request.",
+    ..CONFLICT
+};
+
+const IDEMPOTENCY_KEY_IN_USE: KindWords = KindWords {
+    code: "idempotency_processing",
+    operator: "IDEMPOTENCY_PROCESSING",
+    user: "IDEMPOTENCY_PROCESSING",
+    suggestion: "Wait, then send the same request again.",
+    is_retryable: true,
+    ..CONFLICT
+};
+
+const TOO_LARGE: KindWords = KindWords {
+    status: StatusCode::PAYLOAD_TOO_LARGE,
+    code: "entity_too_large",
+    user: "PAYLOAD_TOO_LARGE",
+    suggestion: "Send a smaller body.",
+    ..INVALID
+};
+
+const UNSUPPORTED_MEDIA_TYPE: KindWords = KindWords {
+    status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    code: "unsupported_media_type",
+    user: "UNSUPPORTED_MEDIA_TYPE",
+    suggestion: "Send application/json, uncompressed.",
+    ..INVALID
+};
+
+const QUOTA_EXCEEDED: KindWords = KindWords {
+    code: "quota_exceeded",
+    account: "USAGE_LIMIT_EXCEEDED",
+    operator: "QUOTA_EXCEEDED",
+    user: "USAGE_LIMIT_ERROR",
+    suggestion: "Wait for the next period, or choose a larger plan.",
+    ..RATE_LIMITED
+};
+
+const INTERNAL: KindWords = KindWords {
+    status: StatusCode::INTERNAL_SERVER_ERROR,
+    code: "internal_error",
+    operator: "INTERNAL_ERROR",
+    user: "INTERNAL_ERROR",
+    suggestion: "Report the request_id to the operator.",
+    ..UNAVAILABLE
+};
+
+const UPSTREAM: KindWords = KindWords {
+    status: StatusCode::BAD_GATEWAY,
+    code: "upstream_error",
+    account: "EXTERNAL_SERVICE_ERROR",
+    operator: "INTERNAL_ERROR",
+    user: "INTERNAL_ERROR",
+    ..UNAVAILABLE
+};
+
+/// Returns the row of a kind.
+#[must_use]
+pub const fn words(kind: &ErrorKind) -> KindWords {
+    match kind {
+        ErrorKind::Malformed => MALFORMED,
+        ErrorKind::Invalid => INVALID,
+        ErrorKind::Unauthenticated(failure) => {
+            KindWords { user: user_authentication_code(*failure), ..UNAUTHENTICATED }
+        }
+        ErrorKind::MissingScopes(_) => MISSING_SCOPES,
+        ErrorKind::MissingRole(_) => MISSING_ROLE,
+        ErrorKind::Forbidden => FORBIDDEN,
+        ErrorKind::EmailNotVerified => EMAIL_NOT_VERIFIED,
+        ErrorKind::OrganizationSuspended => ORGANIZATION_SUSPENDED,
+        ErrorKind::PlanLimit { .. } => PLAN_LIMIT,
+        ErrorKind::NotFound => NOT_FOUND,
+        ErrorKind::MethodNotAllowed => METHOD_NOT_ALLOWED,
+        ErrorKind::Conflict => CONFLICT,
+        ErrorKind::EmailTaken => EMAIL_TAKEN,
+        ErrorKind::IdempotencyKeyReused => IDEMPOTENCY_KEY_REUSED,
+        ErrorKind::IdempotencyKeyInUse => IDEMPOTENCY_KEY_IN_USE,
+        ErrorKind::TooLarge => TOO_LARGE,
+        ErrorKind::UnsupportedMediaType => UNSUPPORTED_MEDIA_TYPE,
+        ErrorKind::RateLimited => RATE_LIMITED,
+        ErrorKind::QuotaExceeded { .. } => QUOTA_EXCEEDED,
+        ErrorKind::Internal => INTERNAL,
+        ErrorKind::Upstream => UPSTREAM,
+        ErrorKind::Unavailable => UNAVAILABLE,
+    }
+}
+
+/// Returns the status of a kind where invalid fields are 422, not 400.
+#[must_use]
+pub const fn status_invalid_as_422(kind: &ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+        kind => words(kind).status,
+    }
+}
+
+/// The user family has a code for each credential that failed.
+const fn user_authentication_code(failure: AuthFailure) -> &'static str {
+    match failure {
+        AuthFailure::MissingCredential => "AUTHENTICATION_REQUIRED",
+        AuthFailure::InvalidKey => "INVALID_API_KEY",
+        AuthFailure::InvalidToken => "INVALID_OR_EXPIRED_TOKEN",
+        AuthFailure::InvalidPassword => "INVALID_EMAIL_OR_PASSWORD",
+        AuthFailure::InactiveAccount => "USER_NOT_ACTIVE",
+    }
+}

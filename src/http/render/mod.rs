@@ -1,0 +1,83 @@
+//! How an error becomes a response: one [`Error`], rendered in the shape and the words of the
+//! request's family. One file per family holds the shape; [`kinds`] holds the words.
+//!
+//! An error travels to the middleware in the extensions of a response without a body
+//! ([`ErrorExtension`]), whatever produced it, and is rendered there.
+
+pub mod account;
+pub mod details;
+pub mod kinds;
+pub mod onboarding;
+pub mod operator;
+pub mod organization;
+pub mod problem;
+pub mod user;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::error::{Error, ErrorKind};
+use crate::http::edge::context::RequestContext;
+use crate::http::family::Family;
+
+/// Renders an error in the shape of the request's family.
+#[must_use]
+pub fn render(error: &Error, context: &RequestContext) -> Response {
+    let mut response = match context.facts.family {
+        Family::Onboarding => onboarding::render(error, context),
+        Family::Account => account::render(error),
+        Family::Organization => organization::render(error, context),
+        Family::Operator => operator::render(error, context),
+        Family::User => user::render(error),
+        Family::Other => problem::render(error, context),
+    };
+    for (name, value) in error_headers(error) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// The headers of an error in every family: `WWW-Authenticate` (RFC 9110 §11.6.1) and
+/// `Retry-After`.
+fn error_headers(error: &Error) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Bearer realm="tenantry""#);
+    let challenge = matches!(error.kind(), ErrorKind::Unauthenticated(_))
+        .then_some((header::WWW_AUTHENTICATE, CHALLENGE));
+    let seconds = error.retry_after_seconds();
+    challenge.into_iter().chain(seconds.map(|it| (header::RETRY_AFTER, HeaderValue::from(it))))
+}
+
+/// An error on its way to the middleware.
+#[derive(Clone)]
+pub struct ErrorExtension(pub Arc<Error>);
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        response.extensions_mut().insert(ErrorExtension(Arc::new(self)));
+        response
+    }
+}
+
+/// Returns the response to a request whose handler panicked. The panic hook has logged why.
+#[must_use]
+pub fn from_panic(_: Box<dyn Any + Send>) -> Response {
+    Error::internal("a handler panicked").into_response()
+}
+
+/// Returns the error that a response without one stands for: the framework rejects requests by
+/// status alone.
+#[must_use]
+pub fn from_status(status: StatusCode) -> Error {
+    match status {
+        StatusCode::NOT_FOUND => Error::not_found("No route matches this path"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Error::new(ErrorKind::MethodNotAllowed, "Method not allowed")
+        }
+        status if status.is_client_error() => Error::malformed("The request can not be read"),
+        status => Error::internal(format!("response with bare status {status}")),
+    }
+}

@@ -1,0 +1,108 @@
+//! Errors of the organization family (contract §4): an object under `error`, with a suggestion and
+//! whether trying again may help.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::{Error, ErrorKind};
+use crate::http::edge::context::RequestContext;
+use crate::http::render::details::{WireIssue, error_responses, with_error_details};
+use crate::http::render::kinds::words;
+
+/// An error of this family.
+#[derive(Serialize, ToSchema)]
+#[schema(as = organization::Error)]
+pub struct ErrorBody {
+    error: ErrorObject,
+    /// The id of the request, as in `X-Request-Id`.
+    #[schema(examples("req_4fTq0kXyT1hJc8ZB"))]
+    request_id: String,
+}
+
+with_error_details! {
+    /// What failed, and what can be done about it.
+    #[schema(as = organization::Failure)]
+    pub struct ErrorObject {
+        /// The kind of failure.
+        #[schema(examples("conflict"))]
+        r#type: &'static str,
+        /// The status in words.
+        #[schema(examples("Conflict"))]
+        title: &'static str,
+        /// The status.
+        #[schema(examples(409))]
+        status: u16,
+        /// What went wrong this time.
+        #[schema(examples("A live key of this organization already has this name"))]
+        detail: String,
+        /// What to try.
+        #[schema(examples("Choose another name, or revoke the key that has it."))]
+        suggestion: &'static str,
+        /// Whether the same request may succeed later.
+        retryable: bool,
+        /// After how many seconds.
+        #[schema(required)]
+        retry_after: Option<u64>,
+        /// Every broken field.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        issues: Vec<WireIssue>,
+    }
+}
+
+/// Renders an error.
+#[must_use]
+pub fn render(error: &Error, context: &RequestContext) -> Response {
+    let words = words(error.kind());
+    let error = ErrorObject {
+        r#type: error_type(error.kind()),
+        title: words.status.canonical_reason().unwrap_or_default(),
+        status: words.status.as_u16(),
+        detail: error.message().to_owned(),
+        suggestion: suggestion(error),
+        retryable: words.is_retryable,
+        retry_after: error.retry_after_seconds(),
+        issues: WireIssue::all_of(error),
+        ..ErrorObject::with_details_of(error)
+    };
+    (words.status, Json(ErrorBody { error, request_id: context.id.clone() })).into_response()
+}
+
+/// In this family, what can not be read is a validation error too.
+const fn error_type(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Malformed => words(&ErrorKind::Invalid).code,
+        kind => words(kind).code,
+    }
+}
+
+fn suggestion(error: &Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::Malformed if !error.issues().is_empty() => {
+            "Correct or leave out what issues names."
+        }
+        kind => words(kind).suggestion,
+    }
+}
+
+error_responses! { ErrorBody,
+    /// For every route.
+    BadRequest = 400, "Not readable, or fields break rules; `issues` names every one.";
+    /// For routes with a guard.
+    Unauthorized = 401, "No credential, or one that is not good.";
+    /// For every route: a key may be used from some addresses only.
+    Forbidden = 403, "A good credential that may not do this.";
+    /// For routes with an id in the path.
+    NotFound = 404, "No such thing in the caller's organization.";
+    /// For routes that change something.
+    Conflict = 409, "It collides with what is there, or the same request still runs.";
+    /// For routes that read a body.
+    TooLarge = 413, "The body is larger than 64 KiB.";
+    /// For routes that read a body.
+    UnsupportedMediaType = 415, "The body is not application/json.";
+    /// For routes that change something.
+    IdempotencyReused = 422, "The Idempotency-Key was used for another request.";
+    /// For every route.
+    Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+}

@@ -1,0 +1,108 @@
+//! Errors of the user family (contract §6): `success: false`, with the details under `meta`.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::{Error, ErrorKind, Issue, Location};
+use crate::http::render::details::{error_responses, has_details, with_error_details};
+use crate::http::render::kinds::words;
+
+/// An error of this family.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::Error)]
+pub struct ErrorBody {
+    success: bool,
+    /// The status of the answer.
+    #[schema(examples(400))]
+    status: u16,
+    /// The kind of failure.
+    #[schema(examples("VALIDATION_ERROR"))]
+    code: &'static str,
+    /// What went wrong.
+    #[schema(examples("The request is not valid"))]
+    message: String,
+    /// What else there is to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<ErrorMeta>,
+}
+
+with_error_details! {
+    /// The details of an error.
+    #[schema(as = user::FailureMeta)]
+    pub struct ErrorMeta {
+        /// Every invalid field.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        errors: Vec<FieldError>,
+    }
+}
+
+/// One broken field.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::FieldError)]
+pub struct FieldError {
+    /// Its name; empty for the body itself.
+    #[schema(examples("email"))]
+    field: String,
+    /// What to change.
+    #[schema(examples("must be an e-mail address"))]
+    error: String,
+    /// Where it is: `body`, `query`, or `params` for a header.
+    #[schema(examples("body"))]
+    location: &'static str,
+}
+
+impl From<&Issue> for FieldError {
+    fn from(issue: &Issue) -> Self {
+        let location = match issue.location {
+            Location::Body => "body",
+            Location::Query => "query",
+            Location::Header => "params",
+        };
+        Self { field: issue.path.join("."), error: issue.message.to_string(), location }
+    }
+}
+
+/// Renders an error.
+#[must_use]
+pub fn render(error: &Error) -> Response {
+    let words = words(error.kind());
+    let status = match error.kind() {
+        // As on the page that this family follows.
+        ErrorKind::EmailTaken => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => words.status,
+    };
+    let meta = has_details(error).then(|| ErrorMeta {
+        errors: error.issues().iter().map(FieldError::from).collect(),
+        ..ErrorMeta::with_details_of(error)
+    });
+    let message = error.message().to_owned();
+    let (success, code) = (false, words.user);
+    (status, Json(ErrorBody { success, status: status.as_u16(), code, message, meta }))
+        .into_response()
+}
+
+error_responses! { ErrorBody,
+    /// For every route.
+    BadRequest = 400, "Not readable, or fields break rules; `meta.errors` names every one.";
+    /// For routes with a guard, and for passwords and mailed links.
+    Unauthorized = 401, "No credential, or one that is not good: a password or a mailed link, too.";
+    /// For every route.
+    Forbidden = 403, "A good credential that may not do this, or a page that may not ask for it.";
+    /// For routes with an id.
+    NotFound = 404, "No such thing of the caller's.";
+    /// For routes that change something.
+    Conflict = 409, "It collides with what is there, or the same request still runs.";
+    /// For routes that read a body.
+    TooLarge = 413, "The body is larger than 64 KiB.";
+    /// For routes that read a body.
+    UnsupportedMediaType = 415, "The body is not application/json.";
+    /// For routes that change something.
+    IdempotencyReused = 422, "The Idempotency-Key was used for another request.";
+    /// For signing up.
+    EmailTaken = 422, "An account with this e-mail address exists already.";
+    /// For every route.
+    Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+}
