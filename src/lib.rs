@@ -16,7 +16,8 @@
 //! | [`repo`] | the only place with SQL; never commits |
 //! | [`app`] | what one running server holds; the key lookup and the meter |
 //! | [`domain`] | the operations; opens and commits transactions |
-//! | [`http`] | routes, guards, wire structs, dialects; the accept loop |
+//! | [`http`] | routes, guards, wire structs, errors rendered for each family |
+//! | [`server`] | the accept loop: deadlines, connection caps, draining |
 //! | [`config`] | environment variables, all problems at once |
 //! | [`postgres`] | a private cluster of a real Postgres; nothing else knows how it is run |
 //! | [`telemetry`] | logs, metrics, traces |
@@ -43,4 +44,5 @@ pub mod http;
 pub mod model;
 pub mod postgres;
 pub mod repo;
+pub mod server;
 pub mod telemetry;

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
-use tenantry::commands::benchmark::{self, bare};
 use tenantry::commands::{
     Failure, audit, doctor, janitor, key, key_import, mail, migrate, openapi, org,
     private_postgres, serve,
@@ -64,22 +63,6 @@ enum Command {
         /// The folder of the programs of the Postgres to move to.
         #[arg(long)]
         to: Option<PathBuf>,
-    },
-    /// Measure what this costs on this machine beside what it is made of: a bare axum route,
-    /// pgbench, Argon2. It takes some minutes, and a Postgres of its own in a throw-away folder.
-    Benchmark {
-        /// How many seconds each measurement takes, after a third of that to warm up.
-        #[arg(long, default_value_t = 3.0)]
-        seconds: f64,
-        /// How often each is done, in turn.
-        #[arg(long, default_value_t = 3)]
-        rounds: usize,
-    },
-    /// Serve the bare handlers that the benchmark measures.
-    #[command(hide = true)]
-    BenchmarkBare {
-        /// The database.
-        database: String,
     },
     /// Stop the private Postgres once nobody uses it.
     #[command(hide = true)]
@@ -202,10 +185,6 @@ fn main() -> ExitCode {
         Command::Audit(AuditCommand::Verify { head, heads }) => audit::verify(&head, &heads),
         Command::Postgres { program, arguments } => private_postgres::run(&program, &arguments),
         Command::PostgresUpgrade { to } => private_postgres::upgrade(to.as_deref()),
-        Command::Benchmark { seconds, rounds } => {
-            benchmark::run(&benchmark::BenchmarkOptions { seconds, rounds })
-        }
-        Command::BenchmarkBare { database } => bare::run(&database),
         Command::PostgresJanitor { home } => janitor::run(&home),
     };
     match result {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::commands::migrate::{load_config, with_app};
 use crate::commands::{Failure, print};
-use crate::domain::key_import::{ImportedKey, import};
+use crate::domain::keys::import::{ImportedKey, import};
 use crate::model::key_name::KeyName;
 use crate::model::org_handle::OrgHandle;
 use crate::model::scope::ScopeCatalogue;

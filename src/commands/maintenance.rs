@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::app::database::Database;
-use crate::domain::{audit, mails, retention};
+use crate::domain::audit;
+use crate::domain::mail;
+use crate::domain::retention;
 
 /// How often rows that are past their retention are removed.
 const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
@@ -52,9 +54,9 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
 /// A mail that is cut off is anybody's again when its lease is over.
 async fn send_mail(app: App) {
     loop {
-        let tried = mails::deliver_due(&app).await;
+        let tried = mail::deliver_due(&app).await;
         let due = match tried {
-            Ok(_) => mails::next_due(&app).await,
+            Ok(_) => mail::next_due(&app).await,
             Err(error) => Err(error),
         };
         let due = due.unwrap_or_else(|error| {

@@ -20,7 +20,7 @@ use crate::domain::audit;
 use crate::entropy::SystemEntropy;
 use crate::model::audit_seal::AuditSigner;
 use crate::postgres::{Cluster, ClusterSettings, Durability};
-use crate::repo::{connection_settings, migrations, tenant_access};
+use crate::repo::{connection_settings, migrations, online_migrations, tenant_access};
 use crate::telemetry::Telemetry;
 
 /// Where in the data directory the private cluster lies.
@@ -182,13 +182,13 @@ async fn migrate(
         tenant_access::create_role(db).await.map_err(database_failure)?;
     }
     if allow_newer {
-        migrations::run_ignoring_newer(db).await?;
+        online_migrations::run_ignoring_newer(db).await?;
         if progress.unknown > 0 {
             tracing::warn!(migrations = progress.unknown, "the schema is a newer version's");
             return Ok(());
         }
     } else {
-        migrations::run(db).await?;
+        online_migrations::run(db).await?;
     }
     let missing = tenant_access::list_missing(db).await?;
     if !missing.is_empty() {

@@ -1,7 +1,6 @@
 //! What the binary can be told to do.
 
 pub mod audit;
-pub mod benchmark;
 mod connect;
 pub mod doctor;
 pub mod janitor;
@@ -116,7 +115,7 @@ fn with_source(error: &crate::error::Error) -> String {
 }
 
 /// Writes to standard output. That nobody reads it any more is no failure.
-fn print(text: &str) -> Result<(), Failure> {
+pub fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

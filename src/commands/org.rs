@@ -3,8 +3,8 @@
 use crate::app::App;
 use crate::commands::migrate::{load_config, with_app};
 use crate::commands::{Failure, print};
-use crate::domain::organization_status;
-use crate::domain::provisioning::{self, OrganizationSpec};
+use crate::domain::organizations::provisioning::{self, OrganizationSpec};
+use crate::domain::organizations::status;
 use crate::error::Result;
 use crate::model::ValidationError;
 use crate::model::audit::AuditContext;
@@ -81,10 +81,7 @@ pub fn suspend(org_id: &str) -> Result<(), Failure> {
     let handle = handle(org_id)?;
     let (standing, since) = with_app(load_config()?, async |app| {
         let audit = audit_context(app, "org suspend");
-        Ok(app
-            .db
-            .transaction(async |tx| organization_status::suspend(tx, &handle, ACTOR, &audit).await)
-            .await?)
+        Ok(app.db.transaction(async |tx| status::suspend(tx, &handle, ACTOR, &audit).await).await?)
     })?;
     print(&format!("{} is suspended since {}\n", standing.handle, timestamp::format(since)))
 }
@@ -97,9 +94,8 @@ pub fn reactivate(org_id: &str) -> Result<(), Failure> {
     let handle = handle(org_id)?;
     let standing = with_app(load_config()?, async |app| {
         let audit = audit_context(app, "org reactivate");
-        let done = app.db.transaction(async |tx| {
-            organization_status::reactivate(tx, &handle, ACTOR, &audit).await
-        });
+        let done =
+            app.db.transaction(async |tx| status::reactivate(tx, &handle, ACTOR, &audit).await);
         Ok(done.await?)
     })?;
     print(&format!("{} is active\n", standing.handle))

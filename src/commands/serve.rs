@@ -17,8 +17,8 @@ use crate::commands::{Failure, maintenance, print};
 use crate::config::Config;
 use crate::config::telemetry::MetricsListener;
 use crate::entropy::SystemEntropy;
-use crate::http::listener::{ConnectionLimits, DrainOutcome, ShutdownSignal, serve};
 use crate::http::{metrics, router};
+use crate::server::{ConnectionLimits, DrainOutcome, ShutdownSignal, serve};
 use crate::telemetry::Telemetry;
 
 /// How many descriptors are left for other things than connections of clients and to the database.

@@ -1,40 +1,17 @@
-//! The operations: what happens, whole or not at all.
+//! The operations of the product. Each happens completely or not at all.
 //!
-//! Each writes its audit row in the transaction of the change. Those that can come again with an
-//! Idempotency-Key work in the transaction that [`idempotency::run_once`] opens and commits; the
-//! others open their own. Whoever may do it was decided by a guard, and is asked again here where a
-//! credential is made, and where a tenant's things are changed. What is only read is read by the
-//! handlers themselves.
+//! An operation writes its audit event in the transaction of its change. Operations that accept an
+//! Idempotency-Key run in the transaction that [`idempotency::run_once`] opens and commits; the
+//! others open their own. Guards decide whether the caller is allowed; operations check again, in
+//! their transaction, where a credential is created or a tenant's data is changed. Handlers read
+//! from [`crate::repo`] directly where nothing is changed.
 
 pub mod accounts;
 pub mod audit;
-pub mod audit_retention;
 pub mod billing;
-pub mod containment;
-pub mod default_key;
-pub mod email_verification;
 pub mod idempotency;
-pub mod invites;
-pub mod key_changes;
-pub mod key_claims;
-pub mod key_import;
-pub mod key_invites;
-pub mod key_sessions;
 pub mod keys;
 pub mod links;
-pub mod mails;
-pub mod members;
-pub mod organization_status;
+pub mod mail;
 pub mod organizations;
-pub mod password_resets;
-pub mod passwords;
-pub mod pending_sign_ups;
-pub mod personal_tokens;
-pub mod plan_limits;
-pub mod projects;
-pub mod provisioning;
 pub mod retention;
-pub mod sessions;
-pub mod signup;
-pub mod unfulfilled_checkouts;
-pub mod unproven_accounts;

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::config::retention::RetentionSettings;
-use crate::domain::audit_retention;
+use crate::domain::audit::retention;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 use crate::repo::{
@@ -123,7 +123,7 @@ pub async fn sweep(app: &App) {
         tracing::warn!(cause = %error.cause(), "deleted organizations not purged; will retry");
     }
     if let Some(days) = app.config.retention.audit
-        && let Err(error) = audit_retention::sweep(app, days).await
+        && let Err(error) = retention::sweep(app, days).await
     {
         tracing::warn!(cause = %error.cause(), "old audit events not removed; will retry");
     }

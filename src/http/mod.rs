@@ -5,14 +5,12 @@
 
 pub mod account;
 pub mod auth;
-pub mod benchmark;
 pub mod body;
 pub mod cursor_page;
 pub mod edge;
 pub mod family;
 pub mod health;
 pub mod jwks;
-pub mod listener;
 pub mod metrics;
 pub mod onboarding;
 pub mod openapi;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::audit_seal::AuditSigner;
+use crate::model::audit_seal::{AuditSigner, CanonicalJson, EventSeal};
 use crate::model::ids::OrganizationId;
 
 /// The request that a change came with, as plain data.
@@ -221,4 +221,31 @@ pub struct NewAuditEvent<'a> {
     pub detail: serde_json::Value,
     /// The request.
     pub audit: &'a AuditContext,
+}
+
+impl NewAuditEvent<'_> {
+    /// Signs the event with its audit context's signer; `None` only where there is no pepper, which
+    /// no configuration allows.
+    #[must_use]
+    pub fn seal(&self) -> Option<EventSeal> {
+        let address = self.audit.address.map(|address| address.to_string());
+        // In the order of `AuditSigner::check_event`.
+        self.audit.signer.seal(|nonce| {
+            (
+                nonce,
+                self.organization.0.to_string(),
+                self.event_type.as_str(),
+                self.actor,
+                self.target,
+                &self.audit.method,
+                &self.audit.path,
+                self.audit.status,
+                address,
+                &self.audit.request_id,
+                self.key_display_id,
+                CanonicalJson(&self.detail),
+                self.audit.at.timestamp_micros(),
+            )
+        })
+    }
 }

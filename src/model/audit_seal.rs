@@ -21,7 +21,6 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::entropy::Entropy;
-use crate::model::audit::NewAuditEvent;
 use crate::model::audit_digest::AuditEventRow;
 use crate::model::hex;
 use crate::model::ids::OrganizationId;
@@ -137,28 +136,15 @@ impl AuditSigner {
         }))
     }
 
-    /// Signs an event; `None` only where there is no pepper, which no configuration allows.
-    #[must_use]
-    pub fn sign(&self, event: &NewAuditEvent<'_>) -> Option<EventSeal> {
+    /// Signs content that includes the nonce that it is given. `None` only where there is no pepper,
+    /// which no configuration allows.
+    pub(super) fn seal<C: Serialize>(
+        &self,
+        content: impl FnOnce(String) -> C,
+    ) -> Option<EventSeal> {
         let (pepper_id, key) = self.0.by_pepper.first()?;
         let nonce = self.next_nonce();
-        let address = event.audit.address.map(|address| address.to_string());
-        let content = (
-            nonce.to_string(),
-            event.organization.0.to_string(),
-            event.event_type.as_str(),
-            event.actor,
-            event.target,
-            &event.audit.method,
-            &event.audit.path,
-            event.audit.status,
-            address,
-            &event.audit.request_id,
-            event.key_display_id,
-            CanonicalJson(&event.detail),
-            event.audit.at.timestamp_micros(),
-        );
-        let mac = mac(&key.event, &content);
+        let mac = mac(&key.event, &content(nonce.to_string()));
         let link_key = bytes(key.link.clone().chain_update(nonce.as_bytes()));
         Some(EventSeal { nonce, pepper_id: pepper_id.clone(), mac, link_key })
     }
@@ -212,7 +198,7 @@ impl AuditSigner {
         })
     }
 
-    /// Signs the end of a chain; `None` as of [`AuditSigner::sign`].
+    /// Signs the end of a chain; `None` as of [`AuditSigner::seal`].
     #[must_use]
     pub fn sign_head(
         &self,
@@ -234,7 +220,7 @@ impl AuditSigner {
         self.check(&head.pepper_id, &head.mac, |key| head_mac(key, organization, head))
     }
 
-    /// Signs since when events carry MACs; `None` as of [`AuditSigner::sign`].
+    /// Signs since when events carry MACs; `None` as of [`AuditSigner::seal`].
     #[must_use]
     pub fn sign_start(
         &self,
@@ -311,7 +297,7 @@ fn bytes(mac: Hmac<Sha256>) -> [u8; 32] {
 /// A value whose members are written in one order, whatever order the database keeps them in.
 ///
 /// Invariant: details hold no fractions, which the database writes in other ways than we do.
-struct CanonicalJson<'a>(&'a Value);
+pub(super) struct CanonicalJson<'a>(pub(super) &'a Value);
 
 impl Serialize for CanonicalJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -8,20 +8,30 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::launcher::Launcher;
+use super::home::ClusterHome;
+use super::installation::Binaries;
 use super::log::PostgresLog;
+use super::privileges::ProcessUsers;
 use super::{Durability, Error, ROLE_AND_DATABASE};
 
 /// What the folder is called until it is complete, before the pid of whoever makes it.
 const UNFINISHED_PREFIX: &str = "data.new-";
 
-/// Makes the cluster of an [`Launcher`]. Only under the start lock.
-pub(super) fn initialise(engine: &Launcher, log: &PostgresLog) -> Result<(), Error> {
-    let (home, data) = (engine.home.path(), engine.home.data());
+/// What a new cluster is made of.
+pub(super) struct NewCluster<'a> {
+    pub(super) home: &'a ClusterHome,
+    pub(super) identity: &'a ProcessUsers,
+    pub(super) binaries: &'a Binaries,
+    pub(super) durability: Durability,
+}
+
+/// Creates the cluster. Only under the start lock.
+pub(super) fn initialise(cluster: &NewCluster<'_>, log: &PostgresLog) -> Result<(), Error> {
+    let (home, data) = (cluster.home.path(), cluster.home.data());
     let unfinished = home.join(format!("{UNFINISHED_PREFIX}{}", std::process::id()));
-    engine.identity.make_private(&unfinished)?;
-    let created = run_initdb(engine, log, &unfinished)
-        .and_then(|()| create_database(engine, log, &unfinished))
+    cluster.identity.make_private(&unfinished)?;
+    let created = run_initdb(cluster, log, &unfinished)
+        .and_then(|()| create_database(cluster, log, &unfinished))
         .and_then(|()| fs::rename(&unfinished, &data).map_err(|e| Error::io("create", &data, e)))
         // The new name must be on the disk before anything that is committed under it.
         .and_then(|()| sync_folder(home));
@@ -44,21 +54,21 @@ pub(super) fn remove_unfinished(home: &Path) {
 }
 
 /// Trust is safe because only Postgres's user and root can enter the socket's folder.
-fn run_initdb(engine: &Launcher, log: &PostgresLog, fresh: &Path) -> Result<(), Error> {
-    let mut command = engine.identity.command(&engine.binaries.program("initdb"));
+fn run_initdb(cluster: &NewCluster<'_>, log: &PostgresLog, fresh: &Path) -> Result<(), Error> {
+    let mut command = cluster.identity.command(&cluster.binaries.program("initdb"));
     command.arg("-D").arg(fresh).args(["-U", ROLE_AND_DATABASE, "--encoding=UTF8", "--locale=C"]);
     command.args(["--auth-local=trust", "--auth-host=reject", "--no-instructions"]);
-    if engine.durability == Durability::Throwaway {
+    if cluster.durability == Durability::Throwaway {
         command.arg("--no-sync");
     }
     run_program("initdb", command.stdout(log.writer()?), log, "")
 }
 
 /// Through the single-user mode, for only `initdb` and `postgres` are sure to be installed.
-fn create_database(engine: &Launcher, log: &PostgresLog, fresh: &Path) -> Result<(), Error> {
-    let mut command = engine.identity.command(&engine.binaries.program("postgres"));
+fn create_database(cluster: &NewCluster<'_>, log: &PostgresLog, fresh: &Path) -> Result<(), Error> {
+    let mut command = cluster.identity.command(&cluster.binaries.program("postgres"));
     command.args(["--single", "-c", "exit_on_error=on"]);
-    if engine.durability == Durability::Throwaway {
+    if cluster.durability == Durability::Throwaway {
         command.args(["-c", "fsync=off"]);
     }
     command.arg("-D").arg(fresh).arg("postgres").stdout(Stdio::null());

@@ -12,6 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::home::{ClusterHome, PORT};
+use super::initialise::NewCluster;
 use super::installation::Binaries;
 use super::log::PostgresLog;
 use super::privileges::ProcessUsers;
@@ -38,7 +39,15 @@ impl Launcher {
         initialise::remove_unfinished(self.home.path());
         match self.home.major()? {
             Some(_) => Ok(()),
-            None => initialise::initialise(self, &PostgresLog::open(&self.home)?),
+            None => {
+                let cluster = NewCluster {
+                    home: &self.home,
+                    identity: &self.identity,
+                    binaries: &self.binaries,
+                    durability: self.durability,
+                };
+                initialise::initialise(&cluster, &PostgresLog::open(&self.home)?)
+            }
         }
     }
 

@@ -94,7 +94,7 @@ impl Cluster {
             users.lock_shared().map_err(|e| Error::io("lock", home.path(), e))?;
         }
         // Only now: an upgrade gives the data another version, and maybe another owner.
-        let identity = identity.for_existing_data(&home);
+        let identity = identity.for_existing_data(&home.data());
         let binaries = Binaries::find(settings.bin_dir.as_deref(), home.major()?, &identity)?;
         let version = binaries.version.to_string();
         let durability = settings.durability;

@@ -12,7 +12,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Error;
-use super::home::ClusterHome;
 
 /// Who we are, and who Postgres is.
 #[derive(Debug, Clone)]
@@ -43,8 +42,8 @@ impl ProcessUsers {
     }
 
     /// An existing cluster keeps its user, also when a better one has been installed since.
-    pub(super) fn for_existing_data(mut self, home: &ClusterHome) -> Self {
-        if let (Some(user), Ok(data)) = (&mut self.postgres_user, fs::metadata(home.data()))
+    pub(super) fn for_existing_data(mut self, data: &Path) -> Self {
+        if let (Some(user), Ok(data)) = (&mut self.postgres_user, fs::metadata(data))
             && data.uid() != 0
         {
             *user = SystemUser { uid: data.uid(), gid: data.gid() };

@@ -49,7 +49,7 @@ pub fn upgrade<E: From<Error>>(
     let Some(major) = home.major()? else {
         return Err(Error::NotACluster { data: home.data() }.into());
     };
-    let newest = Binaries::find(to, None, &identity.for_existing_data(&home))?;
+    let newest = Binaries::find(to, None, &identity.for_existing_data(&home.data()))?;
     if newest.version.major() <= major {
         return Ok(None);
     }

@@ -18,7 +18,7 @@ pub async fn insert(db: &mut PgConnection, event: &NewAuditEvent<'_>) -> Result<
     // What is signed is what is stored.
     let detail = audit_detail::bounded(&event.detail);
     let event = &NewAuditEvent { detail, ..event.clone() };
-    let seal = event.audit.signer.sign(event);
+    let seal = event.seal();
     let seal = seal.ok_or_else(|| Error::internal("no pepper to sign audit events under"))?;
     sqlx::query_scalar!(
         "insert into audit_events (organization_id, event_type, actor, target, method, path,

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use sqlx::PgConnection;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::Migrator;
 
 use crate::error::Result;
-use crate::repo::online_migrations;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -16,32 +15,6 @@ pub async fn is_read_only(db: &mut PgConnection) -> Result<bool> {
         r#"select current_setting('transaction_read_only')::boolean as "is_read_only!""#
     );
     Ok(is_read_only.fetch_one(db).await?)
-}
-
-/// Brings the schema up to date, beside servers that go on working. Replicas that start together
-/// take turns.
-///
-/// # Errors
-/// A migration that fails, was changed after it ran, or is newer than this binary.
-pub async fn run(db: &mut PgConnection) -> Result<(), MigrateError> {
-    online_migrations::run(db, false).await
-}
-
-/// The same for a schema that a newer binary may have migrated further.
-///
-/// # Errors
-/// A migration that fails, or was changed after it ran.
-pub async fn run_ignoring_newer(db: &mut PgConnection) -> Result<(), MigrateError> {
-    online_migrations::run(db, true).await
-}
-
-/// Runs every migration into the first schema of the search path, whatever ran elsewhere, and
-/// writes nothing down about it.
-pub(super) async fn run_unrecorded(db: &mut PgConnection) -> Result<()> {
-    for migration in MIGRATIONS.iter() {
-        sqlx::raw_sql(online_migrations::in_transaction(migration).sql).execute(&mut *db).await?;
-    }
-    Ok(())
 }
 
 /// Whether every migration this binary knows has run, and whether the database takes no changes.

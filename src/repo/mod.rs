@@ -28,7 +28,7 @@ pub mod keys;
 pub mod members;
 pub mod memberships;
 pub mod migrations;
-mod online_migrations;
+pub mod online_migrations;
 pub mod organization_statuses;
 pub mod organizations;
 pub mod outbox;

@@ -29,10 +29,34 @@ const TELL_AGAIN: Duration = Duration::from_mins(1);
 /// How often another program that migrates is asked whether it is done.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Runs what did not run yet, one program at a time.
-pub(super) async fn run(db: &mut PgConnection, takes_newer: bool) -> Result<(), MigrateError> {
-    take_turn(db).await?;
-    let ran = run_alone(db, takes_newer).await;
+/// Brings the schema up to date while other servers go on working. Programs that start together run
+/// the migrations one after the other.
+///
+/// # Errors
+/// A migration that fails, was changed after it ran, or is newer than this binary.
+pub async fn run(db: &mut PgConnection) -> Result<(), MigrateError> {
+    run_exclusively(db, false).await
+}
+
+/// The same for a schema that a newer binary may have migrated further.
+///
+/// # Errors
+/// A migration that fails, or was changed after it ran.
+pub async fn run_ignoring_newer(db: &mut PgConnection) -> Result<(), MigrateError> {
+    run_exclusively(db, true).await
+}
+
+/// Runs every migration in the first schema of the search path, and records nothing.
+pub(super) async fn run_unrecorded(db: &mut PgConnection) -> crate::error::Result<()> {
+    for migration in MIGRATIONS.iter() {
+        sqlx::raw_sql(in_transaction(migration).sql).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+async fn run_exclusively(db: &mut PgConnection, takes_newer: bool) -> Result<(), MigrateError> {
+    lock_migrations(db).await?;
+    let ran = run_locked(db, takes_newer).await;
     // A connection that failed has lost its locks.
     let ended = sqlx::raw_sql(NO_LOCK_TIMEOUT).execute(&mut *db).await;
     let ended = match ended {
@@ -42,9 +66,9 @@ pub(super) async fn run(db: &mut PgConnection, takes_newer: bool) -> Result<(), 
     ran.and(ended.map(|_| ()).map_err(MigrateError::from))
 }
 
-/// Asks for the lock again and again: whoever waits for one has a snapshot, which `create index
-/// concurrently` waits for.
-async fn take_turn(db: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// Polls for the lock: a session that waits for one has a snapshot, which `create index concurrently`
+/// waits for.
+async fn lock_migrations(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut is_logged = false;
     loop {
         let lock = sqlx::query_scalar!(
@@ -61,7 +85,7 @@ async fn take_turn(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     }
 }
 
-async fn run_alone(db: &mut PgConnection, takes_newer: bool) -> Result<(), MigrateError> {
+async fn run_locked(db: &mut PgConnection, takes_newer: bool) -> Result<(), MigrateError> {
     let applied = applied(db).await?;
     if applied.is_empty() {
         let at_once = MIGRATIONS.iter().map(in_transaction).collect();
@@ -94,7 +118,7 @@ async fn applied(db: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
 }
 
 /// The same migration for tables that nobody else uses, as part of a transaction.
-pub(super) fn in_transaction(migration: &Migration) -> Migration {
+fn in_transaction(migration: &Migration) -> Migration {
     let mut migration = migration.clone();
     if migration.no_tx {
         migration.no_tx = false;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{Connection, PgConnection};
 
 use crate::error::Result;
-use crate::repo::migrations;
+use crate::repo::online_migrations;
 
 /// The schema that is made, and never there for anybody else.
 const REFERENCE: &str = "tenantry_reference";
@@ -26,7 +26,7 @@ pub async fn differences(db: &mut PgConnection) -> Result<Vec<String>> {
     let mut tx = db.begin_with("begin read write").await?;
     sqlx::raw_sql("create schema tenantry_reference").execute(&mut *tx).await?;
     search_path(&mut tx, REFERENCE).await?;
-    migrations::run_unrecorded(&mut tx).await?;
+    online_migrations::run_unrecorded(&mut tx).await?;
     // Names are then written with their schemas, wherever they are.
     search_path(&mut tx, "pg_catalog").await?;
     let expected = describe(&mut tx, REFERENCE).await?;

@@ -3,7 +3,9 @@
 
 use chrono::TimeDelta;
 use serde_json::json;
-use tenantry::domain::{audit, audit_retention, retention};
+use tenantry::domain::audit;
+use tenantry::domain::audit::retention as audit_retention;
+use tenantry::domain::retention;
 use tenantry::model::audit_chain::{ChainObservation, ChainVerifier};
 use tenantry::repo::audit_chain;
 use tenantry::repo::audit_retention as statements;

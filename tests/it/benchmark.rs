@@ -8,8 +8,8 @@ use crate::support::server::{WorkDir, eventually, signal};
 fn the_benchmark_prints_every_row_and_leaves_nothing_behind() {
     let place = WorkDir::new();
     let folder = place.path().to_str().unwrap();
-    let mut command = place.command(&[("TMPDIR", folder)]);
-    let done = command.args(["benchmark", "--seconds=0.05", "--rounds=1"]).output().unwrap();
+    let mut command = place.command_for(env!("CARGO_BIN_EXE_benchmark"), &[("TMPDIR", folder)]);
+    let done = command.args(["--seconds=0.05", "--rounds=1"]).output().unwrap();
     let table = String::from_utf8(done.stdout).unwrap();
     assert!(done.status.success(), "{table}{}", String::from_utf8_lossy(&done.stderr));
     let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).collect();
@@ -23,8 +23,8 @@ fn the_benchmark_prints_every_row_and_leaves_nothing_behind() {
 fn a_benchmark_that_is_stopped_leaves_nothing_behind_either() {
     let place = WorkDir::new();
     let folder = place.path().to_str().unwrap();
-    let mut command = place.command(&[("TMPDIR", folder)]);
-    let mut benchmark = command.args(["benchmark", "--seconds=60"]).spawn().unwrap();
+    let mut command = place.command_for(env!("CARGO_BIN_EXE_benchmark"), &[("TMPDIR", folder)]);
+    let mut benchmark = command.args(["--seconds=60"]).spawn().unwrap();
     let has_server = || {
         let mut entries = fs::read_dir(folder).unwrap();
         entries.any(|entry| entry.unwrap().path().join("server.log").exists())

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 use tenantry::app::database::Database;
 use tenantry::model::ids::OrganizationId;
 use tenantry::postgres::{Cluster, ClusterSettings, Durability};
-use tenantry::repo::{migrations, organizations};
+use tenantry::repo::{online_migrations, organizations};
 use uuid::Uuid;
 
 fn options(cluster: &Cluster, role: &str) -> PgConnectOptions {
@@ -22,7 +22,7 @@ fn options(cluster: &Cluster, role: &str) -> PgConnectOptions {
 /// What the database says where it refuses.
 async fn migrate(cluster: &Cluster, role: &str) -> Result<(), String> {
     let mut db = options(cluster, role).connect().await.unwrap();
-    migrations::run(&mut db).await.map_err(|refused| {
+    online_migrations::run(&mut db).await.map_err(|refused| {
         let told = refused.to_string();
         told.rsplit_once(" at line ").map_or(told.clone(), |(told, _)| told.to_owned())
     })

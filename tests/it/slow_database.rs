@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::Connection;
-use tenantry::repo::migrations;
+use tenantry::repo::online_migrations;
 use tokio::net::TcpListener;
 
 use crate::support::dedicated_postgres::{DedicatedPostgres, PASSWORD};
@@ -18,7 +18,7 @@ async fn at_300_ms_round_trip_with_scram_the_server_is_ready_and_signups_succeed
     let postgres = DedicatedPostgres::start(&[]);
     postgres.execute("postgres", "create database far").await;
     let mut db = postgres.connect("far").await;
-    migrations::run(&mut db).await.unwrap();
+    online_migrations::run(&mut db).await.unwrap();
     db.close().await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

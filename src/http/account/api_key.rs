@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::default_key;
+use crate::domain::keys::default_key;
 use crate::error::{Error, Result};
 use crate::http::account::wire::DataEnvelope;
 use crate::http::auth::InSession;

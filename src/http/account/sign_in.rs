@@ -7,9 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::accounts::passwords;
 use crate::domain::accounts::{SignUpDetails, SignUpOptions, sign_up as make_account};
-use crate::domain::passwords;
-use crate::domain::signup::require_signup_allowed;
+use crate::domain::organizations::signup::require_signup_allowed;
 use crate::error::{Error, Result};
 use crate::http::account::wire::{Account, DataEnvelope};
 use crate::http::auth::SignOutSessions;

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 use futures_util::future::join_all;
 
 use crate::app::App;
-use crate::domain::sessions;
+use crate::domain::accounts::sessions;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::http::auth::guards::{InSession, has_explicit_credential};
 use crate::http::auth::identity::{identify_cookie, invalid_credential};

@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::{Cookie, SameSite};
 
 use crate::app::App;
-use crate::domain::sessions::StartedSession;
+use crate::domain::accounts::sessions::StartedSession;
 use crate::model::session::ABSOLUTE_LIFETIME;
 
 /// Its name where callers reach us over TLS: the prefix keeps other hosts and other schemes from

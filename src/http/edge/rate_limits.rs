@@ -11,7 +11,7 @@ use axum::response::Response;
 
 use crate::app::App;
 use crate::app::rate_limits::RateLimitDecision;
-use crate::domain::mails;
+use crate::domain::mail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::{shedding, trusted_origin};
@@ -200,7 +200,7 @@ pub async fn with_mail_limit<T>(
 ) -> Result<T> {
     let Some(to) = to else { return work.await };
     let pass = |decision| record_decision(context, Some(decision));
-    mails::with_rate_limits(app, context.client_address, (kind, to), pass, work).await
+    mail::with_rate_limits(app, context.client_address, (kind, to), pass, work).await
 }
 
 /// Runs an attempt to sign in to an account. Failures are counted for the account, from wherever

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::containment;
+use crate::domain::keys::containment;
 use crate::domain::keys::{self, CreatedKey, KeySpec};
 use crate::error::{Error, Result};
 use crate::http::auth::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::keys::CreatedKey;
-use crate::domain::signup;
+use crate::domain::organizations::signup;
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, text};
 use crate::http::edge::context::RequestContext;

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::app::credential_lookup::CredentialQuery;
-use crate::domain::key_sessions::{self, SessionTokens};
+use crate::domain::keys::sessions::{self, SessionTokens};
 use crate::error::{Error, Result};
 use crate::http::auth::rejected_caller::RejectedCaller;
 use crate::http::auth::{Authenticated, CountedRequest, count_presented, identify_key};
@@ -102,7 +102,7 @@ pub(super) async fn exchange(
         RejectedCaller::from_identity(&holder).map(|denied| context.rejected_caller.set(denied));
     let person = || Error::forbidden("Only an organization's own key can be exchanged");
     let holder = holder.caller.ok_or_else(person)?;
-    let tokens = key_sessions::exchange(&app, &holder, &context.audit_context()).await?;
+    let tokens = sessions::exchange(&app, &holder, &context.audit_context()).await?;
     Ok(Json(tokens.into()))
 }
 
@@ -121,14 +121,14 @@ pub(super) async fn refresh(
     JsonBody { value: request, .. }: JsonBody<RefreshRequest>,
 ) -> Result<Json<TokenPair>> {
     let (origin, audit) = (context.origin.as_deref(), context.audit_context());
-    let known = key_sessions::find_refresh_token(&app, &request.refresh_token).await;
+    let known = sessions::find_refresh_token(&app, &request.refresh_token).await;
     let known =
         known.or_else(|refused| rate_limits::count_invalid_credential(&app, &context, refused))?;
     let holder = app.credential_lookup.find(CredentialQuery::KeySession(known.session)).await?;
     if let Some(CredentialStatus::Valid(holder)) = holder {
         count_presented(&app, &context, &holder)?;
     }
-    let tokens = key_sessions::refresh(&app, &known, origin, &audit).await;
+    let tokens = sessions::refresh(&app, &known, origin, &audit).await;
     let tokens =
         tokens.or_else(|refused| rate_limits::count_invalid_credential(&app, &context, refused))?;
     Ok(Json(tokens.into()))

@@ -6,7 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::{organization_status, provisioning};
+use crate::domain::organizations::provisioning;
+use crate::domain::organizations::status;
 use crate::error::Result;
 use crate::http::auth::{BillingPlan, BillingRotate, BillingSuspend};
 use crate::http::body::{Fields, FromFields};
@@ -38,8 +39,7 @@ pub(super) async fn suspend(
 ) -> Result<Response> {
     change
         .run(&app, async |tx, _, on, context| {
-            let (standing, since) =
-                organization_status::suspend(tx, &on.handle, &on.actor, &on.audit).await?;
+            let (standing, since) = status::suspend(tx, &on.handle, &on.actor, &on.audit).await?;
             Ok(SuspendedOrganization::new(standing.handle, since, context))
         })
         .await
@@ -68,7 +68,7 @@ pub(super) async fn rotate(
             let rotated = provisioning::force_rotate(&app, tx, handle, by, audit).await?;
             // What support suspended is not lifted by a payment (contract §5).
             if rotated.standing.is_suspended_for_billing() {
-                organization_status::reactivate_locked(tx, &rotated.standing, by, audit).await?;
+                status::reactivate_locked(tx, &rotated.standing, by, audit).await?;
             }
             Ok(ForceRotateResponse::response(rotated, context))
         })
@@ -124,8 +124,7 @@ pub(super) async fn change_plan(
     change
         .run(&app, async |tx, request, on, context| {
             let (handle, by, audit) = (&on.handle, on.actor.as_str(), &on.audit);
-            let before =
-                organization_status::change_plan(tx, handle, request.tier, by, audit).await?;
+            let before = status::change_plan(tx, handle, request.tier, by, audit).await?;
             Ok(ChangedPlan {
                 org_id: before.handle,
                 tier: request.tier.as_str(),

@@ -7,14 +7,14 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::keys::CreatedKey;
-use crate::domain::provisioning::{self, OrganizationSpec};
+use crate::domain::organizations::provisioning::{self, OrganizationSpec};
 use crate::error::Result;
 use crate::http::auth::{MasterKeyGuard, OrgCreate};
 use crate::http::body::{Fields, FromFields, JsonBody, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::ChangeResponse;
 use crate::http::operator::idempotency::{RequireIdempotencyKey, RequiredIdempotencyHeader};
-use crate::http::operator::wire::{KEY_WARNING, ResponseMeta, master_actor};
+use crate::http::operator::wire::{KEY_WARNING, ResponseMeta};
 use crate::http::render::operator::{
     BadRequest, Conflict, RateLimited, TooLarge, Unauthorized, Unavailable, Unprocessable,
     UnsupportedMediaType,
@@ -119,8 +119,7 @@ pub(super) async fn create(
     idempotency
         .run(&app, scope, fingerprint, async |tx| {
             let audit = context.audit_context_for(StatusCode::CREATED);
-            let minted =
-                provisioning::provision(&app, tx, &order, &master_actor(scope), &audit).await?;
+            let minted = provisioning::provision(&app, tx, &order, &scope.actor(), &audit).await?;
             let CreatedKey { secret, key } = minted;
             let envelope = |already_provisioned| CreatedOrganization {
                 org_id: order.handle.as_str().to_owned(),

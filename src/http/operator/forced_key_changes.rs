@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::keys::CreatedKey;
-use crate::domain::provisioning::{self, ForceRotation};
+use crate::domain::organizations::provisioning::{self, ForceRotation};
 use crate::error::Result;
 use crate::http::auth::{OrgForceRevoke, OrgForceRotate};
 use crate::http::edge::context::RequestContext;

@@ -15,7 +15,6 @@ use crate::http::body::{FromFields, JsonBody, RequestFingerprint};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency};
 use crate::http::operator::idempotency::RequireIdempotencyKey;
-use crate::http::operator::wire::master_actor;
 use crate::http::path::PathId;
 use crate::model::audit::AuditContext;
 use crate::model::master_scope::MasterScope;
@@ -109,7 +108,7 @@ impl<S, T> OrganizationChange<S, T> {
         let Self { body, context, id, scope, idempotency: name, fingerprint, .. } = self;
         let on = ChangeContext {
             handle: parse_organization_id(&id)?,
-            actor: master_actor(scope),
+            actor: scope.actor(),
             audit: context.audit_context(),
         };
         let work = async |tx: &mut _| work(tx, &body, &on, &context).await;

@@ -6,7 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::{key_changes, keys};
+use crate::domain::keys;
+use crate::domain::keys::changes;
 use crate::error::{Error, Result};
 use crate::http::auth::Authenticated;
 use crate::http::body::JsonBody;
@@ -61,7 +62,7 @@ pub(super) async fn rotate(
     let minted = app
         .db
         .tenant_transaction(caller.organization, async |tx| {
-            key_changes::rotate(&app, tx, &caller, id, 0, &audit).await
+            changes::rotate(&app, tx, &caller, id, 0, &audit).await
         })
         .await?;
     Ok(Json(RotatedKey {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::organization_status;
+use crate::domain::organizations::status;
 use crate::error::Result;
 use crate::http::auth::OrgSuspend;
 use crate::http::edge::context::RequestContext;
@@ -60,8 +60,7 @@ pub(super) async fn suspend(
 ) -> Result<Response> {
     change
         .run(&app, async |tx, _, on, context| {
-            let (standing, since) =
-                organization_status::suspend(tx, &on.handle, &on.actor, &on.audit).await?;
+            let (standing, since) = status::suspend(tx, &on.handle, &on.actor, &on.audit).await?;
             Ok(SuspendedOrganization::new(standing.handle, since, context))
         })
         .await
@@ -95,8 +94,7 @@ pub(super) async fn reactivate(
 ) -> Result<Response> {
     change
         .run(&app, async |tx, _, on, context| {
-            let standing =
-                organization_status::reactivate(tx, &on.handle, &on.actor, &on.audit).await?;
+            let standing = status::reactivate(tx, &on.handle, &on.actor, &on.audit).await?;
             Ok(ReactivatedOrganization {
                 reactivated: true,
                 org_id: standing.handle,

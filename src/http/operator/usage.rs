@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::organization_status;
+use crate::domain::organizations::status;
 use crate::error::Result;
 use crate::http::auth::{MasterKeyGuard, OrgUsage};
 use crate::http::edge::context::RequestContext;
@@ -66,7 +66,7 @@ pub(super) async fn show(
     let (handle, period) = (parse_organization_id(&id)?, Period::month_of(context.received_at));
     app.meter.flush_and_log().await;
     let read = app.db.transaction(async |tx| {
-        let standing = organization_status::lock_organization(tx, &handle).await?;
+        let standing = status::lock_organization(tx, &handle).await?;
         let used = repo::usage::sum_requests(tx, standing.id, period).await?;
         Ok((standing, used))
     });

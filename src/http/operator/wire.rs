@@ -9,7 +9,6 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::Idempotency;
 use crate::http::operator::organization_change::OrganizationChangeBody;
 use crate::http::wire::Timestamp;
-use crate::model::master_scope::MasterScope;
 use crate::model::member::KeyInvitedMembership;
 
 /// What an answer with a key says of it.
@@ -30,11 +29,6 @@ impl From<&RequestContext> for ResponseMeta {
     fn from(context: &RequestContext) -> Self {
         Self { request_id: context.id.clone(), timestamp: Timestamp(context.received_at) }
     }
-}
-
-/// Who decided something, for the trail.
-pub fn master_actor(scope: MasterScope) -> String {
-    format!("master:{}", scope.as_str())
 }
 
 /// A membership that began by an invitation of a key.

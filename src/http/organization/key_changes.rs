@@ -7,8 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::containment;
-use crate::domain::key_changes::{self, GRACE_SECONDS, KeyChanges};
+use crate::domain::keys::changes::{self, GRACE_SECONDS, KeyChanges};
+use crate::domain::keys::containment;
 use crate::domain::keys::{self, CreatedKey};
 use crate::error::Result;
 use crate::http::auth::{ApiKeysWrite, Authenticated, Scoped};
@@ -109,7 +109,7 @@ pub(super) async fn update(
     idempotency
         .run_checked(&app, &caller, fingerprint, check, async |tx| {
             let audit = context.audit_context();
-            let key = key_changes::update(tx, &caller, id, &changes, &audit).await?;
+            let key = changes::update(tx, &caller, id, &changes, &audit).await?;
             let request_id = context.id.clone();
             let body = KeyResponse { key: None, api_key: key.into(), request_id };
             Ok(ChangeResponse::ok(body))
@@ -165,7 +165,7 @@ pub(super) async fn rotate(
         .run_checked(&app, &caller, fingerprint, check, async |tx| {
             let audit = context.audit_context();
             let CreatedKey { secret, key } =
-                key_changes::rotate(&app, tx, &caller, id, grace, &audit).await?;
+                changes::rotate(&app, tx, &caller, id, grace, &audit).await?;
             let request_id = context.id.clone();
             let body = KeyResponse { key: None, api_key: key.into(), request_id };
             Ok(ChangeResponse::ok(body).with_secret(secret, |body| &mut body.key))

@@ -5,7 +5,7 @@ use chrono::DateTime;
 use serde_json::Value;
 
 use crate::domain::billing::{BillingEvent, BillingEventKind, NamedOrganization};
-use crate::domain::provisioning::OrganizationSpec;
+use crate::domain::organizations::provisioning::OrganizationSpec;
 use crate::error::{Error, Issue, Result};
 use crate::model::ValidationError;
 use crate::model::email::Email;

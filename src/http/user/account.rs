@@ -7,8 +7,9 @@ use axum::response::Response;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::accounts;
 use crate::domain::accounts::AccountChanges;
-use crate::domain::{accounts, passwords};
+use crate::domain::accounts::verified_password::reauthenticate;
 use crate::error::Result;
 use crate::http::auth::session_cookie;
 use crate::http::auth::{InSession, PersonScoped, UserRead, UserWrite};
@@ -125,7 +126,7 @@ pub(super) async fn delete(
     _: Idempotency,
     JsonBody { value: request, .. }: JsonBody<DeleteUserRequest>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Success<Done>)> {
-    let proving = passwords::reauthenticate(&app, person.account, request.password);
+    let proving = reauthenticate(&app, person.account, request.password);
     let proven = rate_limits::with_password_limit(&app, &context, person.account, proving).await?;
     accounts::delete(&app, &person, &proven, &context.audit_context()).await?;
     let cookie = session_cookie::clear_cookie_header(&app);

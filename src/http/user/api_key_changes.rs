@@ -7,8 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::containment;
-use crate::domain::key_changes::{self, GRACE_SECONDS, KeyChanges};
+use crate::domain::keys::changes::{self, GRACE_SECONDS, KeyChanges};
+use crate::domain::keys::containment;
 use crate::domain::keys::{self, CreatedKey};
 use crate::error::Result;
 use crate::http::auth::{ApiKeysWrite, InOrganization, OrganizationScoped};
@@ -118,8 +118,7 @@ pub(super) async fn update(
     let check = async |tx: &mut _| containment::require_updatable(tx, &caller, id).await;
     idempotency
         .run_checked(&app, &caller, fingerprint, check, async |tx| {
-            let key =
-                key_changes::update(tx, &caller, id, &changes, &context.audit_context()).await?;
+            let key = changes::update(tx, &caller, id, &changes, &context.audit_context()).await?;
             let body = Success::ok("API key updated", OrganizationKey::new(&caller, key));
             Ok(ChangeResponse::ok(body))
         })
@@ -241,7 +240,7 @@ pub(super) async fn rotate(
         .run_checked(&app, &caller, fingerprint, check, async |tx| {
             let audit = context.audit_context();
             let CreatedKey { secret, key } =
-                key_changes::rotate(&app, tx, &caller, id, grace, &audit).await?;
+                changes::rotate(&app, tx, &caller, id, grace, &audit).await?;
             let body = Success::ok("API key rotated", OrganizationKey::new(&caller, key));
             Ok(ChangeResponse::ok(body).with_secret(secret, |body| &mut body.data.key))
         })

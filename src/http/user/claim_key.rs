@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::key_claims;
+use crate::domain::keys::claims;
 use crate::error::Result;
 use crate::http::auth::CountedRequest;
 use crate::http::body::{Fields, FromFields, JsonBody, parse_secret};
@@ -82,7 +82,7 @@ pub(super) async fn claim(
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<ClaimKeyRequest>,
 ) -> Result<Json<Success<ClaimedKey>>> {
-    let claimed = key_claims::claim_key(&app, &request.token, &context.audit_context()).await?;
+    let claimed = claims::claim_key(&app, &request.token, &context.audit_context()).await?;
     let (organization, minted) = claimed;
     let data = ClaimedKey {
         organization: ClaimedKeyOrganization { id: organization.handle, name: organization.name },

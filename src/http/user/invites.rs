@@ -8,7 +8,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::{invites, members};
+use crate::domain::organizations::invites;
+use crate::domain::organizations::members;
 use crate::error::{Error, Result};
 use crate::http::auth::{CountedRequest, InSession, InvitesRead, MembersWrite, OrganizationScoped};
 use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, parse_role, text};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::members;
+use crate::domain::organizations::members;
 use crate::error::{Error, Result};
 use crate::http::auth::{
     MembersRead, MembersWrite, OrganizationRead, OrganizationScoped, OwnMembership,

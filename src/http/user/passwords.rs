@@ -8,7 +8,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::{password_resets, passwords};
+use crate::domain::accounts::password_resets;
+use crate::domain::accounts::passwords;
 use crate::error::{Error, Result};
 use crate::http::auth::session_cookie;
 use crate::http::auth::{CountedRequest, InSession};

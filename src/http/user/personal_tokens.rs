@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::personal_tokens::{self, CreatedToken, TokenSpec};
+use crate::domain::accounts::personal_tokens::{self, CreatedToken, TokenSpec};
 use crate::error::{Error, Result};
 use crate::http::auth::InSession;
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, text};

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::projects::{self, ProjectSpec, no_such_project};
+use crate::domain::organizations::projects::{self, ProjectSpec, no_such_project};
 use crate::error::Result;
 use crate::http::auth::{OrganizationScoped, ProjectsRead, ProjectsWrite};
 use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, text};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::sessions;
+use crate::domain::accounts::sessions;
 use crate::error::{Error, Result};
 use crate::http::auth::InSession;
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, RequestFingerprint};

@@ -6,7 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::{accounts, passwords};
+use crate::domain::accounts;
+use crate::domain::accounts::passwords;
 use crate::error::Result;
 use crate::http::auth::session_cookie;
 use crate::http::auth::{

@@ -7,9 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::accounts::pending_sign_ups;
 use crate::domain::accounts::{self, SignUpDetails, SignUpOptions};
-use crate::domain::pending_sign_ups;
-use crate::domain::signup::require_signup_allowed;
+use crate::domain::organizations::signup::require_signup_allowed;
 use crate::error::Result;
 use crate::http::auth::end_sessions_of_other_accounts;
 use crate::http::auth::session_cookie;

@@ -7,8 +7,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::email_verification::{self, PasswordProof};
-use crate::domain::{accounts, links, mails, passwords};
+use crate::domain::accounts;
+use crate::domain::accounts::email_verification::{self, PasswordProof};
+use crate::domain::accounts::verified_password::reauthenticate;
+use crate::domain::links;
+use crate::domain::mail;
 use crate::error::Result;
 use crate::http::auth::{CountedRequest, InSession, MaybeInSession};
 use crate::http::body::{
@@ -93,7 +96,7 @@ pub(super) async fn verify(
     let proof = match (own, password) {
         (Some(own), _) => PasswordProof::Session(own.session),
         (None, Some(password)) => {
-            let proving = passwords::reauthenticate(&app, account, password);
+            let proving = reauthenticate(&app, account, password);
             let proving = rate_limits::with_password_limit(&app, &context, account, proving);
             PasswordProof::Password(proving.await?)
         }
@@ -128,7 +131,7 @@ pub(super) async fn resend(
         let account = accounts::find(tx, person.account).await?;
         if !account.is_proven {
             let mail = (MailKind::Link(purpose), account.email.as_str());
-            mails::queue(&app, tx, mail, None, context.received_at).await?;
+            mail::queue(&app, tx, mail, None, context.received_at).await?;
         }
         let message = if account.is_proven {
             "This address is verified already"

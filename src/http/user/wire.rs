@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::sessions::StartedSession;
+use crate::domain::accounts::sessions::StartedSession;
 use crate::http::wire::Timestamp;
 use crate::model;
 use crate::model::ids::{AccountId, SessionId};

@@ -25,7 +25,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use hyper::body::Frame;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use tenantry::http::listener::{ConnectionLimits, DrainOutcome, ShutdownSignal, serve};
+use tenantry::server::{ConnectionLimits, DrainOutcome, ShutdownSignal, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc};

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 
-use tenantry::http::listener::DrainOutcome;
+use tenantry::server::DrainOutcome;
 use tokio::net::TcpStream;
 
 use super::{HELLO, PAUSE, SHORT, Server, with_timeout};

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tenantry::domain::key_import::{ImportedKey, import};
+use tenantry::domain::keys::import::{ImportedKey, import};
 use tenantry::model::key_name::KeyName;
 use tenantry::model::org_handle::OrgHandle;
 

@@ -304,8 +304,8 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     // The operator's, of the whole deployment.
     &[
         "keys::count_per_pepper",
-        "migrations::run",
-        "migrations::run_ignoring_newer",
+        "online_migrations::run",
+        "online_migrations::run_ignoring_newer",
         "outbox::retry_dead",
     ],
 ];

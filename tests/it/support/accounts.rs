@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tenantry::domain::mails::deliver_due;
+use tenantry::domain::mail::deliver_due;
 
 use super::TestApp;
 use super::app::{CreatedKey, text};

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tenantry::postgres::{Cluster, ClusterSettings, Durability};
-use tenantry::repo::migrations;
+use tenantry::repo::online_migrations;
 use tokio::sync::OnceCell;
 
 use super::leaks;
@@ -93,7 +93,7 @@ async fn create_template() -> String {
         execute(&mut db, &format!("create database {unfinished} owner {OWNER}")).await;
         let options = PgConnectOptions::from_str(&owner_url(&unfinished)).expect("a URL");
         let mut template_db = options.connect().await.expect("a connection");
-        migrations::run(&mut template_db).await.expect("migrations");
+        online_migrations::run(&mut template_db).await.expect("migrations");
         template_db.close().await.expect("closed");
         execute(&mut db, &format!("alter database {unfinished} rename to {name}")).await;
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tenantry::http::listener::{ConnectionLimits, ShutdownSignal, serve};
+use tenantry::server::{ConnectionLimits, ShutdownSignal, serve};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;

@@ -4,7 +4,7 @@
 use sqlx::migrate::Migrate;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
-use tenantry::repo::migrations;
+use tenantry::repo::online_migrations;
 
 use super::{MIGRATIONS, OldDatabase};
 use crate::support::{TestApp, run};
@@ -101,7 +101,7 @@ async fn a_migration_that_waits_for_a_lock_keeps_nobody_waiting_behind_it() {
             }
             open.commit().await.unwrap();
         };
-        let (migrated, ()) = tokio::join!(migrations::run(&mut db), others);
+        let (migrated, ()) = tokio::join!(online_migrations::run(&mut db), others);
         migrated.unwrap();
         assert_migrated(app, &old).await;
         old.remove().await;
@@ -127,8 +127,11 @@ async fn indexes_are_built_beside_readers_writers_and_servers_that_start() {
             becomes_true(&mut watch, WAITS_FOR_TRANSACTIONS).await;
             open.commit().await.unwrap();
         };
-        let (one, other, ()) =
-            tokio::join!(migrations::run(&mut first), migrations::run(&mut second), others);
+        let (one, other, ()) = tokio::join!(
+            online_migrations::run(&mut first),
+            online_migrations::run(&mut second),
+            others
+        );
         one.unwrap();
         other.unwrap();
         assert_migrated(app, &old).await;
@@ -164,7 +167,7 @@ async fn a_migration_may_be_cut_off_after_any_statement_and_runs_again_from_its_
                 db.skip("_sqlx_migrations", migration).await.unwrap();
             }
         }
-        migrations::run(&mut db).await.unwrap();
+        online_migrations::run(&mut db).await.unwrap();
         assert_migrated(app, &old).await;
         old.remove().await;
     })
@@ -186,7 +189,7 @@ async fn a_migration_that_was_cut_off_while_it_built_an_index_is_run_again_from_
                          and datname = current_database()";
             sqlx::raw_sql(end).execute(&mut watch).await.unwrap();
         };
-        let (migrated, ()) = tokio::join!(migrations::run(&mut db), cut);
+        let (migrated, ()) = tokio::join!(online_migrations::run(&mut db), cut);
         migrated.unwrap_err();
         let invalid = "select count(*) from pg_index where not indisvalid";
         let invalid = async |db: &mut PgConnection| -> i64 {
@@ -194,7 +197,7 @@ async fn a_migration_that_was_cut_off_while_it_built_an_index_is_run_again_from_
         };
         assert_eq!(invalid(&mut watch).await, 1);
         open.commit().await.unwrap();
-        migrations::run(&mut old.connect().await).await.unwrap();
+        online_migrations::run(&mut old.connect().await).await.unwrap();
         assert_eq!(invalid(&mut watch).await, 0);
         assert_migrated(app, &old).await;
         old.remove().await;

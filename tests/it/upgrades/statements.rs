@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Column, Executor, SqlSafeStr, Statement, TypeInfo};
-use tenantry::repo::migrations;
+use tenantry::repo::online_migrations;
 
 use super::OldDatabase;
 use crate::support::run;
@@ -66,7 +66,7 @@ async fn tenants_may_run_every_statement_of_the_version_before_that_they_might()
         let statements: Vec<_> = old_statements().into_keys().collect();
         let before = allowed(&mut db, &statements).await;
         assert!(before.len() > 50 && before.len() < statements.len(), "{}", before.len());
-        migrations::run(&mut old.connect().await).await.unwrap();
+        online_migrations::run(&mut old.connect().await).await.unwrap();
         let after = allowed(&mut db, &statements).await;
         let gone: Vec<_> = before.iter().filter(|it| !after.contains(it)).collect();
         assert!(gone.is_empty(), "{gone:#?}");
@@ -111,7 +111,7 @@ async fn the_new_schema_keeps_what_the_version_before_relies_on_and_requires_not
         let old = OldDatabase::create(app, "relied_on", BEFORE).await;
         let mut db = old.connect().await;
         let (before, required_before) = (relied_on(&mut db).await, required(&mut db).await);
-        migrations::run(&mut db).await.unwrap();
+        online_migrations::run(&mut db).await.unwrap();
         let (after, required_after) = (relied_on(&mut db).await, required(&mut db).await);
         let gone: Vec<_> = before.iter().filter(|it| !after.contains(it)).collect();
         assert!(before.len() > 200 && gone.is_empty(), "gone: {gone:?}");

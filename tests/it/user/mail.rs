@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
-use tenantry::domain::mails::deliver_due;
+use tenantry::domain::mail::deliver_due;
 
 use crate::support::accounts::PASSWORD;
 use crate::support::smtp_sink::MailSink;
@@ -70,7 +70,7 @@ async fn a_dead_mail_server_delays_no_request_and_the_mail_is_tried_again() {
             assert_eq!(app.count(waits).await, 1);
             // It is not due yet.
             assert_eq!(deliver_due(&app.app).await.unwrap(), 0);
-            let due = tenantry::domain::mails::next_due(&app.app).await.unwrap().unwrap();
+            let due = tenantry::domain::mail::next_due(&app.app).await.unwrap().unwrap();
             assert!((25..=30).contains(&due.as_secs()), "{due:?}");
             for _ in 2..16 {
                 deliver_again(app).await;
@@ -345,7 +345,7 @@ async fn a_mail_of_a_kind_that_is_not_known_here_is_left_alone() {
         let untouched = "select count(*) from outbox where attempts = 0 and dead_at is null";
         assert_eq!(app.count(untouched).await, 1);
         // Nor is the worker woken for it, again and again.
-        assert_eq!(tenantry::domain::mails::next_due(&app.app).await.unwrap(), None);
+        assert_eq!(tenantry::domain::mail::next_due(&app.app).await.unwrap(), None);
         app.sign_up_for_mail("ben@example.com").await;
         assert_eq!(deliver_due(&app.app).await.unwrap(), 1);
     })

@@ -1,0 +1,178 @@
+//! The benchmark: what the product costs beside its parts (a bare axum route, pgbench, Argon2),
+//! measured side by side in one run on one machine, since only ratios mean anything elsewhere.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `environment` | a temporary Postgres, and the processes that use it |
+//! | `server`, `bare` | the product as a user runs it; bare handlers in a process of their own |
+//! | `client`, `load` | connections that send the next request when the last is answered |
+//! | `recorder`, `script`, `pgbench` | pgbench, with the statements that the server was recorded to send |
+//! | `hashing` | how many passwords the cores can hash |
+//! | `cases` | the cases that are measured, and their setup |
+//! | `report` | the table |
+//!
+//! Cases that are compared are measured one after the other, several times over, and a ratio is of
+//! two neighbours: other load on the machine affects both.
+
+mod bare;
+mod cases;
+mod client;
+mod environment;
+mod hashing;
+mod load;
+mod pgbench;
+mod recorder;
+mod report;
+mod script;
+mod server;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use tenantry::commands::janitor;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::cases::{BenchmarkCase, Setup};
+use self::client::{Client, Request};
+use self::environment::BenchmarkEnvironment;
+use self::load::MeasurementWindow;
+use self::report::{Report, ServerStart};
+use self::server::Server;
+use tenantry::commands::{Failure, print};
+
+/// How often a server is started to see how long that takes.
+const SERVER_STARTS: usize = 5;
+
+/// Measures what Tenantry costs on this machine beside its parts: a bare axum route, pgbench,
+/// Argon2. It takes some minutes, and a Postgres of its own in a temporary folder.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seconds each measurement takes, after a third of that to warm up.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// How often each case is measured.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the bare handlers that are measured.
+    #[command(hide = true)]
+    ServeBare {
+        /// The database.
+        database: String,
+    },
+    /// Stop the temporary Postgres once no process uses it.
+    #[command(hide = true)]
+    PostgresJanitor {
+        /// The cluster's folder.
+        home: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.command {
+        None => run(&arguments),
+        Some(Command::ServeBare { database }) => bare::run(database),
+        Some(Command::PostgresJanitor { home }) => janitor::run(home),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("benchmark: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, and prints a table. No figure is a failure.
+///
+/// # Errors
+/// What keeps it from measuring: no Postgres, an unexpected response, a signal.
+fn run(options: &Arguments) -> Result<(), Failure> {
+    let window = Duration::try_from_secs_f64(options.seconds).unwrap_or_default();
+    if window.is_zero() || options.rounds == 0 {
+        return Err(Failure::Message("--seconds and --rounds must be above zero".to_owned()));
+    }
+    let span = MeasurementWindow { warm_up: window / 3, duration: window };
+    let load = report::load_average();
+    let environment = BenchmarkEnvironment::create()?;
+    let mut report = Report::new(load, environment.cluster.version());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let measured = runtime.block_on(async {
+        // Installed before anything is started that would be left behind.
+        let interrupt = signal(SignalKind::interrupt())?;
+        let terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            measured = measure(&environment, span, options.rounds, &mut report) => measured,
+            stopped = wait_for_signal(interrupt, terminate) => stopped,
+        }
+    });
+    // Requests in progress still use the environment.
+    drop(runtime);
+    let removed = environment.remove();
+    measured?;
+    removed
+}
+
+async fn measure(
+    environment: &BenchmarkEnvironment,
+    span: MeasurementWindow,
+    rounds: usize,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let mut starts = Vec::new();
+    for _ in 1..SERVER_STARTS {
+        let (server, start) = start_server(environment).await?;
+        starts.push(start);
+        server.stop()?;
+    }
+    let (server, last) = start_server(environment).await?;
+    starts.push(last);
+    report.starts = starts;
+    let setup = Setup::create(environment, server).await?;
+    print(&estimate(span, rounds))?;
+    for round in 0..rounds {
+        for subject in BenchmarkCase::ALL {
+            if let Some(measured) = setup.measure(subject, round, span).await? {
+                report.add(subject, measured);
+            }
+        }
+    }
+    report.memory_after = setup.server.memory();
+    setup.server.stop()?;
+    print(&report.to_string())
+}
+
+/// Starts a server on the migrated database, and waits until it is ready.
+async fn start_server(
+    environment: &BenchmarkEnvironment,
+) -> Result<(Server, ServerStart), Failure> {
+    let began = Instant::now();
+    let server = environment.start_server()?;
+    let mut client = Client::connect(server.address).await?;
+    client.execute(&Request::bare("/health/ready")).await?;
+    let start = ServerStart { duration: began.elapsed(), memory: server.memory() };
+    Ok((server, start))
+}
+
+fn estimate(span: MeasurementWindow, rounds: usize) -> String {
+    let each = (span.warm_up + span.duration).as_secs_f64();
+    let times = f64::from(u32::try_from(rounds * BenchmarkCase::ALL.len()).unwrap_or(u32::MAX));
+    format!("measuring for about {:.0} seconds\n\n", each * times)
+}
+
+/// Fails on SIGINT and SIGTERM, so that the environment is removed.
+async fn wait_for_signal(mut interrupt: Signal, mut terminate: Signal) -> Result<(), Failure> {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Err(Failure::Message("stopped".to_owned()))
+}

@@ -1,0 +1,204 @@
+//! A script for pgbench that says what a server said, with other values each time.
+//!
+//! Which values those are is seen by comparing what was recorded: what two requests of one client
+//! have in common and those of other clients have not was given to the client (its organization,
+//! its key); what differs between two requests of one client is made anew for each.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use crate::recorder::{Statement, shape};
+use tenantry::commands::Failure;
+
+/// What a kind of request was recorded to say.
+pub(crate) struct Recording {
+    /// Two requests of one client.
+    pub(crate) same_client: [Vec<Statement>; 2],
+    /// One of each client, if they differ in what they were given.
+    pub(crate) each_client: Vec<Vec<Statement>>,
+}
+
+impl Recording {
+    /// The script. It wants the variables `n`, above which no number was used before, and
+    /// `started`, which is 0; and no more clients than were recorded, or 32.
+    ///
+    /// # Errors
+    /// Recordings that do not go together.
+    pub(crate) fn script(&self) -> Result<String, Failure> {
+        let first = &self.same_client[0];
+        if self.same_client.iter().chain(&self.each_client).any(|it| shape(it) != shape(first)) {
+            let differ = "the recorded statements of one kind of request differ";
+            return Err(Failure::Message(differ.to_owned()));
+        }
+        let mut values = Substitutions::default();
+        let mut statements = String::new();
+        for (at, sent) in first.iter().enumerate() {
+            let places = (0..sent.values.len()).map(|place| values.expression(self, at, place));
+            let sql = substitute(&sent.sql, &places.collect::<Vec<_>>());
+            let _ = writeln!(statements, "{sql};");
+        }
+        let given = values.client_setup();
+        Ok(format!("{given}\\set n :n + 1\n\\set u :n * 32 + :client_id\n{statements}"))
+    }
+
+    /// One value in every client's recording.
+    fn client_values(&self, at: usize, place: usize) -> Vec<Option<&str>> {
+        self.each_client.iter().map(|sent| sent[at].values[place].as_deref()).collect()
+    }
+}
+
+/// What stands for the values that differ.
+#[derive(Default)]
+struct Substitutions {
+    /// What stands for one that is made anew, by the one of the first recording.
+    generated: HashMap<String, String>,
+    /// Those that clients were given, each for all clients.
+    per_client: Vec<Vec<String>>,
+}
+
+impl Substitutions {
+    fn expression(&mut self, recording: &Recording, at: usize, place: usize) -> String {
+        let [one, other] =
+            [0, 1].map(|which| recording.same_client[which][at].values[place].as_deref());
+        let (Some(one), Some(other)) = (one, other) else { return "null".to_owned() };
+        if one != other {
+            let number = self.generated.len();
+            let made = self.generated.entry(one.to_owned());
+            return made.or_insert_with(|| generated_expression(one, other, number)).clone();
+        }
+        let of_clients = recording.client_values(at, place);
+        if of_clients.iter().all(|value| *value == Some(one)) {
+            return literal(one);
+        }
+        let texts: Vec<String> =
+            of_clients.into_iter().map(|it| it.unwrap_or_default().to_owned()).collect();
+        let known = self.per_client.iter().position(|it| *it == texts);
+        let number = known.unwrap_or_else(|| {
+            self.per_client.push(texts);
+            self.per_client.len() - 1
+        });
+        format!(":given_{number}")
+    }
+
+    /// Each client learns once what it was given: later it costs nothing.
+    fn client_setup(&self) -> String {
+        if self.per_client.is_empty() {
+            return String::new();
+        }
+        let arrays = self.per_client.iter().enumerate().map(|(number, texts)| {
+            let texts: Vec<String> = texts.iter().map(|text| literal(text)).collect();
+            format!("(array[{}])[:client_id::int + 1] as given_{number}", texts.join(", "))
+        });
+        let arrays = arrays.collect::<Vec<_>>().join(",\n    ");
+        format!("\\if :started = 0\nselect {arrays}\n\\gset\n\\set started 1\n\\endif\n")
+    }
+}
+
+/// What makes another value of the kind each time, where it has to be another: `:u` is a number
+/// that was never there. Times, addresses and JSON may be the same again.
+fn generated_expression(one: &str, other: &str, number: usize) -> String {
+    let digits = one.replace('-', "");
+    if one.len() == 36 && digits.len() == 32 {
+        // As ids begin with the time, the newest lie together in an index.
+        let time = &digits[..12];
+        return format!("('{time}' || lpad(to_hex(:u::bigint), 18, '0') || '{number:02x}')::uuid");
+    }
+    if one.starts_with("\\x") {
+        return format!("sha256(int8send(:u::bigint * 256 + {number}))");
+    }
+    if one.parse::<i64>().is_ok() {
+        return format!("(:u::bigint * 256 + {number})");
+    }
+    let is_time = one.len() >= 20 && one.as_bytes()[4] == b'-' && one.as_bytes()[10] == b' ';
+    if is_time || one.starts_with(['{', '[']) || one.parse::<std::net::IpAddr>().is_ok() {
+        return literal(one);
+    }
+    let common = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+    let prefix = one[..common].rfind('_').map_or("", |end| &one[..=end]);
+    let width = (one.len() - prefix.len()).clamp(8, 16);
+    let prefix = literal(prefix);
+    // Backwards, the numbers of one moment lie far apart in an index, as chance would put them.
+    format!("({prefix} || reverse(lpad(to_hex(:u::bigint), {width}, '0')))")
+}
+
+/// A text in quotes. pgbench would take `:a` for a variable, in quotes too.
+fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if !text.contains(':') {
+        return format!("'{quoted}'");
+    }
+    format!("U&'{}'", quoted.replace('\\', "\\\\").replace(':', "\\003a"))
+}
+
+/// The statement with expressions in the places of `$1`, `$2`, …
+fn substitute(sql: &str, expressions: &[String]) -> String {
+    let mut parts = sql.split('$');
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        let place = part[..end].parse::<usize>().ok().and_then(|it| it.checked_sub(1));
+        if let Some(expression) = place.and_then(|place| expressions.get(place)) {
+            filled.push_str(expression);
+        } else {
+            filled.push('$');
+            filled.push_str(&part[..end]);
+        }
+        filled.push_str(&part[end..]);
+    }
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(sql: &str, values: &[Option<&str>]) -> Statement {
+        let values = values.iter().map(|value| value.map(ToOwned::to_owned)).collect();
+        Statement { sql: sql.to_owned(), values }
+    }
+
+    #[test]
+    fn what_differs_is_made_anew_what_was_given_is_asked_once_and_the_rest_stays() {
+        let of = |id: &str, organization: &str| {
+            let select = sent("select $1::text, $2", &[Some("a:b'c"), None]);
+            let values = [Some(organization), Some(id)];
+            vec![select, sent("insert into k values ($1, $2, $2)", &values)]
+        };
+        let ids = ["0193f0a1-aaaa-7bbb-8ccc-0123456789ab", "0193f0a1-aaab-7bbb-8ccc-0123456789ab"];
+        let twice = ids.map(|id| of(id, "one"));
+        let clients = vec![of(ids[0], "one"), of(ids[1], "two")];
+        let script = Recording { same_client: twice, each_client: clients }.script().unwrap();
+        let id = "('0193f0a1aaaa' || lpad(to_hex(:u::bigint), 18, '0') || '00')::uuid";
+        for part in [
+            "(array['one', 'two'])[:client_id::int + 1] as given_0\n\\gset",
+            r"select U&'a\003ab''c'::text, null;",
+            &format!("insert into k values (:given_0, {id}, {id});"),
+        ] {
+            assert!(script.contains(part), "{part} is not in {script}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_value_is_made_as_what_it_is() {
+        for (one, other, made) in [
+            ("\\x00ff", "\\x00fe", "sha256(int8send(:u::bigint * 256 + 3))"),
+            ("17", "18", "(:u::bigint * 256 + 3)"),
+            ("org_a1b2c3d4e5", "org_a9", "('org_' || reverse(lpad(to_hex(:u::bigint), 10, '0')))"),
+            ("k1", "k2", "('' || reverse(lpad(to_hex(:u::bigint), 8, '0')))"),
+            (
+                "2026-11-26 21:00:00+00",
+                "2026-11-26 21:00:01+00",
+                r"U&'2026-11-26 21\003a00\003a00+00'",
+            ),
+            ("{\"a\": 1}", "{\"a\": 2}", r#"U&'{"a"\003a 1}'"#),
+        ] {
+            assert_eq!(generated_expression(one, other, 3), made);
+        }
+    }
+
+    #[test]
+    fn recordings_of_other_statements_are_refused() {
+        let [one, other] = ["select 1", "select 2"].map(|sql| vec![sent(sql, &[])]);
+        assert!(Recording { same_client: [one, other], each_client: Vec::new() }.script().is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! Proving an address: by the token of a mailed link, together with the account's password.
+//!
+//! The link alone proves only that somebody reads the mailbox. Whoever made the account may be
+//! somebody else, who waits for the mailbox's owner to press the button.
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::accounts::events::record_account_event;
+use crate::domain::accounts::verified_password::VerifiedPassword;
+use crate::domain::links::{candidate_digests, invalid_link};
+use crate::domain::mail;
+use crate::error::{AuthFailure, Error, ErrorKind, Result};
+use crate::model::audit::{AuditContext, EventType};
+use crate::model::ids::{AccountId, SessionId};
+use crate::model::mail::{LinkPurpose, MailKind};
+use crate::model::secret::Secret;
+use crate::repo::accounts::AccountCredentials;
+use crate::repo::{account_callers, accounts, email_tokens};
+
+const PURPOSE: LinkPurpose = LinkPurpose::VerifyEmail;
+
+/// What shows, beside the link, that its account's password is known.
+pub enum PasswordProof {
+    /// A session of the account.
+    Session(SessionId),
+    /// The password itself.
+    Password(VerifiedPassword),
+}
+
+impl PasswordProof {
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Session(_) => "session",
+            Self::Password(_) => "password",
+        }
+    }
+
+    /// The account, held until the transaction ends, if the proof is still good then.
+    async fn lock_account(
+        &self,
+        tx: &mut PgConnection,
+        account: AccountId,
+    ) -> Result<AccountCredentials> {
+        match self {
+            Self::Password(proven) => proven.lock_account(tx).await,
+            Self::Session(session) => {
+                let account = accounts::lock(tx, account).await.map_err(|_| invalid_link())?;
+                account_callers::lock_and_confirm_session(tx, None, *session).await?;
+                Ok(account)
+            }
+        }
+    }
+}
+
+/// Proves the account's address. Nothing else changes. Where the person is to go on to.
+///
+/// # Errors
+/// Unauthenticated where the link's token is unknown, expired or used, or where the session ended
+/// or the password was changed meanwhile; the link stays good then.
+pub async fn verify(
+    app: &App,
+    account: AccountId,
+    token: &Secret,
+    proof: &PasswordProof,
+    audit: &AuditContext,
+) -> Result<Option<String>> {
+    let digests = candidate_digests(app, token)?;
+    app.db
+        .transaction(async |tx| {
+            let account = proof.lock_account(tx, account).await?;
+            let spent = email_tokens::consume(tx, (account.id, PURPOSE), &digests).await?;
+            let callback_url = spent.ok_or_else(invalid_link)?;
+            if accounts::mark_email_proven(tx, account.id, audit.at).await? {
+                let (event, target) = (EventType::EmailVerified, account.id.to_string());
+                let detail = json!({ "proof": proof.as_str() });
+                record_account_event(tx, account.id, event, &target, detail, audit).await?;
+            }
+            Ok(callback_url)
+        })
+        .await
+}
+
+/// The rejection of a link that is shown without a proof of the password.
+#[must_use]
+pub fn password_required() -> Error {
+    let message = "`password` is required where there is no session of the account";
+    Error::unauthenticated(AuthFailure::MissingCredential, message)
+}
+
+/// Mails an account's link again, but only where the last one has expired: whoever knows the
+/// password could otherwise have one mailed at the moment that suits them. Where too many were
+/// mailed, none is.
+pub async fn resend_link(
+    app: &App,
+    account: &AccountCredentials,
+    callback_url: Option<&str>,
+    audit: &AuditContext,
+) -> Result<()> {
+    let (link, to) = ((account.id, PURPOSE), account.email.as_str());
+    if app.db.run(async |db| email_tokens::is_pending(db, link, to).await).await? {
+        return Ok(());
+    }
+    let mailing = app.db.transaction(async |tx| {
+        // Held, so that of two that ask at once one mails.
+        let account = accounts::lock(tx, account.id).await?;
+        if account.is_proven || email_tokens::is_pending(tx, link, to).await? {
+            return Ok(());
+        }
+        mail::queue(app, tx, (MailKind::Link(PURPOSE), to), callback_url, audit.at).await
+    });
+    let mail = (PURPOSE.as_str(), to);
+    let mailed =
+        mail::with_rate_limits(app, audit.address, mail, |judged| judged.require(), mailing).await;
+    app.mail_waker.notify_one();
+    match mailed {
+        Err(error) if matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::NotFound) => {
+            Ok(())
+        }
+        done => done,
+    }
+}

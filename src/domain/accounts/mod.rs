@@ -1,0 +1,390 @@
+//! People's accounts: made with an organization of their own, changed, deleted.
+
+pub mod email_verification;
+pub mod events;
+pub mod password_resets;
+pub mod passwords;
+pub mod pending_sign_ups;
+pub mod personal_tokens;
+pub mod sessions;
+pub mod unproven;
+pub mod verified_password;
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::accounts::events::record_account_event;
+use crate::domain::accounts::sessions::{StartedSession, start_session};
+use crate::domain::accounts::verified_password::VerifiedPassword;
+use crate::domain::keys::{CreatedKey, KeySpec, mint};
+use crate::domain::mail;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::account::{Account, AccountHandle, NewAccount, PersonName};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::caller::Person;
+use crate::model::email::Email;
+use crate::model::ids::{AccountId, MembershipId, OrganizationId, new_membership_handle, new_uuid};
+use crate::model::key_name::KeyName;
+use crate::model::mail::{LinkPurpose, MailKind, SecurityNotice};
+use crate::model::member::NewMembership;
+use crate::model::org_handle::OrgHandle;
+use crate::model::organization::{NewOrganization, Organization, OrganizationName};
+use crate::model::password::NewPassword;
+use crate::model::role::Role;
+use crate::model::scope::ScopeSet;
+use crate::model::session::SessionClient;
+use crate::repo;
+use crate::repo::memberships::Membership;
+use crate::repo::{
+    accounts, audit_events, email_tokens, idempotency_keys, invites, memberships, organizations,
+    outbox,
+};
+
+/// How often ids and handles are drawn anew where they were taken.
+pub const MAX_ATTEMPTS: usize = 3;
+/// What the key is called that an account is given at signup.
+const DEFAULT_KEY: &str = "default";
+
+/// Somebody who wants an account.
+pub struct SignUpDetails {
+    /// Their address, not proven yet.
+    pub email: Email,
+    /// Their password.
+    pub password: NewPassword,
+    /// What they are called.
+    pub name: Option<PersonName>,
+    /// Where they are to go on to after proving the address.
+    pub callback_url: Option<String>,
+}
+
+/// What an account is to be made with, beside its organization.
+#[derive(Clone, Copy)]
+pub struct SignUpOptions {
+    /// A key that may do everything in the organization.
+    pub creates_key: bool,
+    /// A session.
+    pub starts_session: bool,
+    /// Whether the browser is to keep its cookie when it closes.
+    pub is_remembered: bool,
+}
+
+/// What a signup made.
+pub struct SignedUpAccount {
+    /// The account.
+    pub account: Account,
+    /// Its home organization.
+    pub organization: Organization,
+    /// The default key, if one was wanted.
+    pub key: Option<CreatedKey>,
+    /// The session, if one was wanted.
+    pub session: Option<StartedSession>,
+}
+
+/// Somebody who wants an account, their password hashed.
+pub struct HashedSignUp {
+    /// Their address, not proven yet.
+    pub email: Email,
+    /// The PHC string of their password.
+    pub password_hash: String,
+    /// What they are called.
+    pub name: Option<PersonName>,
+    /// Where they are to go on to after proving the address.
+    pub callback_url: Option<String>,
+}
+
+impl HashedSignUp {
+    /// What their home organization is called, if they are called something.
+    #[must_use]
+    pub fn organization_name(&self) -> Option<OrganizationName> {
+        let name: String =
+            self.name.as_ref()?.as_str().chars().take(OrganizationName::MAX).collect();
+        OrganizationName::parse(&name).ok()
+    }
+}
+
+/// Hashes the password of somebody who wants an account.
+///
+/// # Errors
+/// Unavailable where too many passwords wait to be hashed.
+pub async fn hash_password(app: &App, person: SignUpDetails) -> Result<HashedSignUp> {
+    let SignUpDetails { email, password, name, callback_url } = person;
+    let password_hash = app.password_hasher.hash(password.into_secret()).await?;
+    Ok(HashedSignUp { email, password_hash, name, callback_url })
+}
+
+/// Makes an account, its home organization and the owner's seat in it, with a key and a session
+/// where they are wanted; the mail that proves the address is queued. All of it, or nothing.
+///
+/// # Errors
+/// E-mail taken, whoever asks at the same moment; conflict where chance drew taken ids again and
+/// again; unavailable where too many passwords wait to be hashed.
+pub async fn sign_up(
+    app: &App,
+    person: SignUpDetails,
+    with: SignUpOptions,
+    client: &SessionClient,
+    audit: &AuditContext,
+) -> Result<SignedUpAccount> {
+    sign_up_hashed(app, &hash_password(app, person).await?, with, client, audit).await
+}
+
+/// The same, where the password is hashed already.
+///
+/// # Errors
+/// As [`sign_up`].
+pub async fn sign_up_hashed(
+    app: &App,
+    person: &HashedSignUp,
+    with: SignUpOptions,
+    client: &SessionClient,
+    audit: &AuditContext,
+) -> Result<SignedUpAccount> {
+    for attempt in 1..=MAX_ATTEMPTS {
+        let handle = AccountHandle::suggest(person.name.as_ref(), attempt > 1, &*app.entropy);
+        let account = NewAccount {
+            id: AccountId::new(audit.at, &*app.entropy),
+            home_organization: OrganizationId(new_uuid(audit.at, &*app.entropy)),
+            email: &person.email,
+            name: person.name.as_ref(),
+            handle: &handle,
+            password_hash: &person.password_hash,
+            created_at: audit.at,
+        };
+        let made = app.db.transaction(async |tx| {
+            let callback_url = person.callback_url.as_deref();
+            create_account(app, tx, &account, with, callback_url, client, audit).await
+        });
+        match made.await {
+            Err(error) if attempt < MAX_ATTEMPTS && *error.kind() == ErrorKind::Conflict => {}
+            done => {
+                app.mail_waker.notify_one();
+                return done;
+            }
+        }
+    }
+    Err(Error::internal("a signup was attempted no times"))
+}
+
+async fn create_account(
+    app: &App,
+    tx: &mut PgConnection,
+    new: &NewAccount<'_>,
+    with: SignUpOptions,
+    callback_url: Option<&str>,
+    client: &SessionClient,
+    audit: &AuditContext,
+) -> Result<SignedUpAccount> {
+    let (user, user_handle) = create_home_organization(app, tx, new).await?;
+    let mut key = None;
+    if with.creates_key {
+        let name = KeyName::parse(DEFAULT_KEY, KeyName::MAX).ok();
+        let spec = KeySpec::plain(name, ScopeSet::all(), None);
+        let minted = mint(app, tx, (new.home_organization, user), spec, audit.at).await?;
+        accounts::set_default_key(tx, new.id, minted.key.id).await?;
+        key = Some(minted);
+    }
+    let event = NewAuditEvent {
+        organization: new.home_organization,
+        event_type: EventType::AccountSignedUp,
+        actor: &user_handle,
+        target: &new.id.to_string(),
+        key_display_id: None,
+        detail: json!({ "key_id": key.as_ref().map(|minted| minted.key.id.to_string()) }),
+        audit,
+    };
+    audit_events::insert(tx, &event).await?;
+    let mut session = None;
+    if with.starts_session {
+        session = Some(start_session(app, tx, new.id, (client, with.is_remembered), audit).await?);
+        accounts::record_sign_in(tx, new.id, audit.at).await?;
+    }
+    let mail = (MailKind::Link(LinkPurpose::VerifyEmail), new.email.as_str());
+    mail::queue(app, tx, mail, callback_url, audit.at).await?;
+    let account = accounts::find(tx, new.id).await?;
+    let organization =
+        organizations::list_for_account(tx, new.id, None, None, (0, 1)).await?.0.pop();
+    let (Some(account), Some(organization)) = (account, organization) else {
+        return Err(Error::internal("an account just stored is not there"));
+    };
+    Ok(SignedUpAccount { account, organization, key, session })
+}
+
+/// The organization, the account and the owner's seat.
+async fn create_home_organization(
+    app: &App,
+    tx: &mut PgConnection,
+    new: &NewAccount<'_>,
+) -> Result<(MembershipId, String)> {
+    let at = new.created_at;
+    let handle = OrgHandle::generate(&*app.entropy);
+    let name = new.name.map_or(handle.as_str(), PersonName::as_str);
+    let name: String = name.chars().take(OrganizationName::MAX).collect();
+    organizations::insert(
+        tx,
+        &NewOrganization::on_trial(new.home_organization, &handle, &name, at),
+    )
+    .await?;
+    accounts::insert(tx, new).await?;
+    let user = MembershipId(new_uuid(at, &*app.entropy));
+    let user_handle = new_membership_handle(&*app.entropy);
+    let seat = NewMembership {
+        organization: new.home_organization,
+        id: user,
+        handle: &user_handle,
+        role: Role::Owner,
+        account: Some(new.id),
+        created_at: at,
+    };
+    memberships::insert(tx, &seat).await?;
+    Ok((user, user_handle))
+}
+
+/// What a person changes of their account; what is `None` stays.
+pub struct AccountChanges {
+    /// What they are called.
+    pub name: Option<PersonName>,
+    /// Their short name.
+    pub handle: Option<AccountHandle>,
+    /// Whether they are mailed of what concerns the account's security.
+    pub security_mails: Option<bool>,
+}
+
+/// Changes an account's settings. Whoever turns the security mails off causes a last one.
+///
+/// # Errors
+/// Conflict where another account has the handle; not found where the account is gone.
+pub async fn update(
+    app: &App,
+    tx: &mut PgConnection,
+    person: &Person,
+    changes: &AccountChanges,
+    audit: &AuditContext,
+) -> Result<Account> {
+    let AccountChanges { name, handle, security_mails } = changes;
+    let (name, handle) = (name.as_ref(), handle.as_ref());
+    accounts::lock(tx, person.account).await?;
+    accounts::update(tx, person.account, name, handle, audit.at).await?;
+    if let Some(are_wanted) = *security_mails {
+        if !are_wanted {
+            mail::queue_notice(
+                app,
+                tx,
+                (SecurityNotice::NoticesDisabled, person.account),
+                audit.at,
+            )
+            .await?;
+        }
+        accounts::set_security_mails(tx, person.account, are_wanted, audit.at).await?;
+    }
+    let detail = json!({
+        "name": name.is_some(),
+        "handle": handle.map(AccountHandle::as_str),
+        "security_mails": security_mails,
+    });
+    let target = person.account.to_string();
+    record_account_event(tx, person.account, EventType::AccountUpdated, &target, detail, audit)
+        .await?;
+    find(tx, person.account).await
+}
+
+/// The account.
+///
+/// # Errors
+/// Not found.
+pub async fn find(tx: &mut PgConnection, id: AccountId) -> Result<Account> {
+    let account = accounts::find(tx, id).await?;
+    account.ok_or_else(|| Error::not_found("There is no such account"))
+}
+
+/// Deletes a person's account: their sessions and tokens end, their seats are given up with the
+/// invitations that came from them, and the organizations that nobody else has a seat in are
+/// deleted. The address is free again, and nothing personal is left outside the audit log.
+///
+/// # Errors
+/// Conflict where they are the last owner of an organization that other people are in; suspended
+/// where one that nobody else is in is; unauthenticated where the password was changed meanwhile.
+pub async fn delete(
+    app: &App,
+    person: &Person,
+    proven: &VerifiedPassword,
+    audit: &AuditContext,
+) -> Result<()> {
+    app.db
+        .transaction(async |tx| {
+            let account = proven.lock_account(tx).await?;
+            let seats = memberships::lock_of_account(tx, person.account).await?;
+            if seats.iter().any(|seat| seat.is_last_owner) {
+                let message = "You are the last owner of an organization that others are in";
+                return Err(Error::conflict(message));
+            }
+            // What is suspended stays for the operator to decide about.
+            if seats.iter().any(|seat| !seat.is_shared && seat.is_suspended) {
+                let message = "An organization that only you are in is suspended";
+                return Err(Error::new(ErrorKind::OrganizationSuspended, message));
+            }
+            remove_personal_data(tx, person, &account.email).await?;
+            // Audit events are added in the order of their organizations.
+            let home = accounts::find_audit_organization(tx, person.account).await?;
+            let before_home = seats.partition_point(|seat| seat.organization.0 < home.0);
+            for seat in &seats[..before_home] {
+                leave_organization(tx, seat, audit).await?;
+            }
+            let target = person.account.to_string();
+            let event = EventType::AccountDeleted;
+            record_account_event(tx, person.account, event, &target, json!({}), audit).await?;
+            for seat in &seats[before_home..] {
+                leave_organization(tx, seat, audit).await?;
+            }
+            memberships::remove_of_account(tx, person.account, audit.at).await?;
+            accounts::delete(tx, person.account, audit.at).await
+        })
+        .await
+}
+
+/// Removes what says of a person where they were, what they are called and how they are reached.
+async fn remove_personal_data(tx: &mut PgConnection, person: &Person, email: &str) -> Result<()> {
+    let account = person.account;
+    repo::sessions::remove_all(tx, account).await?;
+    repo::personal_tokens::remove_all(tx, account).await?;
+    outbox::remove_about_account(tx, email).await?;
+    email_tokens::remove_all(tx, account).await?;
+    invites::remove_accepted_by(tx, account, email).await?;
+    idempotency_keys::remove_for_account(tx, account, &person.credential.principal()).await
+}
+
+/// Ends what came from a seat that is about to be given up, and with the last seat its
+/// organization.
+async fn leave_organization(
+    tx: &mut PgConnection,
+    seat: &Membership,
+    audit: &AuditContext,
+) -> Result<()> {
+    let organization = seat.organization;
+    let (event_type, target) = if seat.is_shared {
+        invites::revoke_by_inviter(tx, organization, seat.id, false, audit.at).await?;
+        (EventType::MemberRemoved, &seat.handle)
+    } else {
+        invites::revoke_all(tx, organization, audit.at).await?;
+        organizations::delete(tx, organization, audit.at).await?;
+        (EventType::OrganizationDeleted, &seat.organization_handle)
+    };
+    let event = NewAuditEvent {
+        organization,
+        event_type,
+        actor: &seat.handle,
+        target,
+        key_display_id: None,
+        detail: json!({ "role": seat.role.as_str() }),
+        audit,
+    };
+    audit_events::insert(tx, &event).await
+}
+
+/// Takes back the mails to an address that were not sent yet.
+pub async fn withdraw_mails(tx: &mut PgConnection, address: &str) -> Result<()> {
+    for purpose in [LinkPurpose::VerifyEmail, LinkPurpose::ResetPassword] {
+        outbox::cancel(tx, MailKind::Link(purpose), address).await?;
+    }
+    Ok(())
+}

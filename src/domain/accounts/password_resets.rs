@@ -1,0 +1,80 @@
+//! Choosing another password by a mailed link.
+
+use serde_json::json;
+
+use crate::app::App;
+use crate::domain::accounts::events::record_account_event;
+use crate::domain::accounts::passwords::hash_new_password;
+use crate::domain::accounts::unproven;
+use crate::domain::accounts::withdraw_mails;
+use crate::domain::links::{candidate_digests, find_account, invalid_link};
+use crate::domain::mail;
+use crate::error::Result;
+use crate::model::account::AccountAccess;
+use crate::model::audit::{AuditContext, EventType};
+use crate::model::mail::{LinkPurpose, SecurityNotice};
+use crate::model::password::NewPassword;
+use crate::model::secret::Secret;
+use crate::repo::{account_access, accounts, email_tokens, memberships, sessions};
+
+const PURPOSE: LinkPurpose = LinkPurpose::ResetPassword;
+
+/// Sets a new password for whoever followed a mailed link. Every session ends. Whoever reads the
+/// mailbox knows the password then, so the address is proven; where it was not before, what the
+/// account made ends: see [`unproven_accounts`]. Where they are to go on to.
+///
+/// # Errors
+/// Unauthenticated where the link's token is unknown, expired or used; invalid where the password
+/// is the e-mail address.
+pub async fn reset(
+    app: &App,
+    token: &Secret,
+    password: NewPassword,
+    audit: &AuditContext,
+) -> Result<Option<String>> {
+    let account = find_account(app, PURPOSE, token).await?;
+    let digests = candidate_digests(app, token)?;
+    let hash = hash_new_password(app, account, password).await?;
+    app.db
+        .transaction(async |tx| {
+            let account = accounts::lock(tx, account).await.map_err(|_| invalid_link())?;
+            withdraw_mails(tx, &account.email).await?;
+            let spent = email_tokens::consume(tx, (account.id, PURPOSE), &digests).await?;
+            let callback_url = spent.ok_or_else(invalid_link)?;
+            accounts::set_password(tx, account.id, &hash).await?;
+            accounts::mark_email_proven(tx, account.id, audit.at).await?;
+            // Held before sessions, as everywhere.
+            let seats = memberships::lock_of_account(tx, account.id).await?;
+            email_tokens::remove_all(tx, account.id).await?;
+            let mut detail = json!({
+                "was_verified": account.is_verified,
+                "was_proven": account.is_proven,
+            });
+            if account.is_proven {
+                let ended = sessions::revoke_all(tx, account.id, None, audit.at).await?;
+                detail["sessions_ended"] = json!(ended);
+            } else {
+                unproven::revoke_access(tx, account.id, &seats, audit).await?.add_to(&mut detail);
+            }
+            let target = account.id.to_string();
+            record_account_event(tx, account.id, EventType::PasswordReset, &target, detail, audit)
+                .await?;
+            mail::queue_notice(app, tx, (SecurityNotice::PasswordChanged, account.id), audit.at)
+                .await?;
+            app.mail_waker.notify_one();
+            Ok(callback_url)
+        })
+        .await
+}
+
+/// What the account has of which setting a new password by this link ends some; `None` where the
+/// link is not good.
+pub async fn holdings(app: &App, token: &Secret) -> Result<Option<AccountAccess>> {
+    let Ok(digests) = candidate_digests(app, token) else { return Ok(None) };
+    app.db
+        .run(async |db| match email_tokens::find(db, PURPOSE, &digests).await? {
+            Some(account) => account_access::count(db, account).await.map(Some),
+            None => Ok(None),
+        })
+        .await
+}

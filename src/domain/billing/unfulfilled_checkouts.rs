@@ -1,0 +1,71 @@
+//! Paid checkouts that can not be fulfilled: the operator learns of each from the audit log of the
+//! deployment, the log, a metric and `tenantry doctor`, and the buyer from a mail.
+
+use serde_json::json;
+
+use crate::app::App;
+use crate::domain::billing::{BillingEvent, BillingEventKind};
+use crate::domain::mail;
+use crate::error::{Error, Result};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::ids::OrganizationId;
+use crate::model::mail::MailKind;
+use crate::model::organization::STRIPE_ACTOR;
+use crate::model::payment::UnfulfilledReason;
+use crate::repo::audit_events;
+use crate::repo::unfulfilled_checkouts::{UnfulfilledCheckout, upsert};
+
+/// Records a checkout that can not be fulfilled, in a transaction of its own: that of the event
+/// changes nothing. However often the event is delivered, it is audited and mailed once.
+pub async fn record_unfulfilled(
+    app: &App,
+    event: &BillingEvent,
+    reason: UnfulfilledReason,
+    audit: &AuditContext,
+) -> Result<()> {
+    let (handle, plan, email) = match &event.kind {
+        BillingEventKind::Bought { order, email, .. } => {
+            (order.handle.as_str(), Some(order.plan.as_str()), email)
+        }
+        BillingEventKind::BoughtIncomplete { handle, email, .. } => (handle.as_str(), None, email),
+        _ => return Err(Error::internal("only a checkout can be unfulfilled")),
+    };
+    let checkout = UnfulfilledCheckout {
+        event: &event.id,
+        handle,
+        customer: event.customer.as_deref(),
+        reason,
+    };
+    app.db
+        .transaction(async |tx| {
+            if !upsert(tx, &checkout, audit.at).await? {
+                return Ok(());
+            }
+            let audited = NewAuditEvent {
+                organization: OrganizationId::SYSTEM,
+                event_type: EventType::CheckoutUnfulfilled,
+                actor: STRIPE_ACTOR,
+                target: handle,
+                key_display_id: None,
+                detail: json!({
+                    "event": event.id,
+                    "customer": event.customer,
+                    "plan": plan,
+                    "reason": reason.as_str(),
+                }),
+                audit,
+            };
+            audit_events::insert(tx, &audited).await?;
+            let Some(email) = email else { return Ok(()) };
+            let mail = (MailKind::CheckoutUnfulfilled, email.as_str());
+            mail::queue(app, tx, mail, None, audit.at).await
+        })
+        .await?;
+    tracing::warn!(
+        event = event.id,
+        organization = handle,
+        reason = reason.as_str(),
+        "a paid checkout can not be fulfilled"
+    );
+    Ok(())
+}

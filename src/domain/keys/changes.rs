@@ -1,0 +1,168 @@
+//! What happens to a key between its minting and its end: its settings change, and a newer key
+//! takes over from it.
+
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::keys::containment::KeyPermissions;
+use crate::domain::keys::{CreatedKey, KeySpec, is_own, lock_live_key, mint, record_caller_event};
+use crate::error::{Error, Issue, Result};
+use crate::model::ValidationError;
+use crate::model::allowed_ips::AllowedIps;
+use crate::model::api_key::ApiKey;
+use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit_detail::diff;
+use crate::model::caller::Caller;
+use crate::model::ids::KeyId;
+use crate::model::key_name::KeyName;
+use crate::model::metadata::MetadataChanges;
+use crate::model::scope::ScopeSet;
+use crate::model::timestamp;
+use crate::repo::{key_lifecycle, keys};
+
+/// How long a key that was rotated away may still work, in seconds: at most a week.
+pub const GRACE_SECONDS: RangeInclusive<i32> = 0..=604_800;
+
+/// The settings to change; what is `None` stays.
+#[derive(Default)]
+pub struct KeyChanges {
+    /// Its label.
+    pub name: Option<KeyName>,
+    /// What it may do.
+    pub scopes: Option<ScopeSet>,
+    /// When it ends; `Some(None)` is never.
+    pub expires_at: Option<Option<DateTime<Utc>>>,
+    /// What its organization notes down about it.
+    pub metadata: Option<MetadataChanges>,
+    /// Where it may be used from.
+    pub allowed_ips: Option<AllowedIps>,
+    /// Whether it may be used.
+    pub enabled: Option<bool>,
+}
+
+/// Changes a live key of the caller's organization. What it was and what it becomes lie within
+/// the caller's own scopes, expiry and networks.
+///
+/// Invariant: a change never raises what a key may do to owners. One that an owner minted is the
+/// caller's from then on where the caller is none: somebody may have its text for whom it was too
+/// narrow, disabled, or not to be used from where they are.
+///
+/// # Errors
+/// Unauthenticated where the caller's own key ended meanwhile, forbidden, not found, conflict
+/// where the key is not live or another live key has the name, invalid where the notes grow too
+/// large.
+pub async fn update(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: KeyId,
+    changes: &KeyChanges,
+    audit: &AuditContext,
+) -> Result<ApiKey> {
+    let (caller, before) = lock_live_key(tx, caller, id, audit).await?;
+    caller.authorize("api-keys:write")?;
+    let after = changes.apply_to(&before)?;
+    KeyPermissions::of(&after).require_within(&caller)?;
+    keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
+    let mut detail = diff(audited_fields(&before), audited_fields(&after));
+    if caller.require_owner().is_err()
+        && keys::reassign_from_owner(tx, caller.organization, id, caller.membership).await?
+    {
+        detail["taken_from_owner_by"] = json!(caller.membership_handle);
+    }
+    record_caller_event(tx, &caller, EventType::KeyUpdated, id, detail, audit).await?;
+    Ok(after)
+}
+
+/// Mints a key with the name and the settings of a live one, which serves out its grace: no
+/// longer than `grace_seconds`, and never longer than it would have. The new key is the caller's,
+/// an owner's where the caller is one: only the caller is shown its text. Any key may rotate
+/// itself.
+///
+/// # Errors
+/// As [`update`]; conflict also where it was rotated already.
+pub async fn rotate(
+    app: &App,
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: KeyId,
+    grace_seconds: i32,
+    audit: &AuditContext,
+) -> Result<CreatedKey> {
+    let (caller, old) = lock_live_key(tx, caller, id, audit).await?;
+    if !is_own(&caller, id) {
+        caller.authorize("api-keys:write")?;
+    }
+    let (organization, user) = (caller.organization, caller.membership);
+    key_lifecycle::supersede(tx, organization, id, grace_seconds, audit.at).await?;
+    let stored = old.name.as_deref().map(|name| KeyName::parse(name, KeyName::MAX)).transpose();
+    let spec = KeySpec {
+        name: stored.map_err(|ValidationError(why)| Error::internal(why))?,
+        scopes: old.scopes,
+        expires_at: old.expires_at,
+        allowed_ips: old.allowed_ips,
+        metadata: old.metadata,
+        enabled: old.enabled,
+        rotated_from: Some(id),
+    };
+    let minted = mint(app, tx, (organization, user), spec, audit.at).await?;
+    let detail = json!({
+        "rotated_to": minted.key.id.to_string(),
+        "display_id": minted.key.display_id,
+        "grace_seconds": grace_seconds,
+    });
+    record_caller_event(tx, &caller, EventType::KeyRotated, id, detail, audit).await?;
+    Ok(minted)
+}
+
+impl KeyChanges {
+    /// Whether nothing is to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.name.is_none()
+            && self.scopes.is_none()
+            && self.expires_at.is_none()
+            && self.metadata.is_none()
+            && self.allowed_ips.is_none()
+            && self.enabled.is_none()
+    }
+
+    fn apply_to(&self, key: &ApiKey) -> Result<ApiKey> {
+        let mut changed = key.clone();
+        if let Some(name) = &self.name {
+            changed.name = Some(name.as_str().to_owned());
+        }
+        if let Some(scopes) = &self.scopes {
+            changed.scopes = scopes.clone();
+        }
+        if let Some(expires_at) = self.expires_at {
+            changed.expires_at = expires_at;
+        }
+        if let Some(allowed_ips) = &self.allowed_ips {
+            changed.allowed_ips = allowed_ips.clone();
+        }
+        if let Some(changes) = &self.metadata {
+            let merged = key.metadata.merged(changes);
+            let refused =
+                |ValidationError(why)| Error::invalid(vec![Issue::field("metadata", why)]);
+            changed.metadata = merged.map_err(refused)?;
+        }
+        changed.enabled = self.enabled.unwrap_or(key.enabled);
+        Ok(changed)
+    }
+}
+
+/// A key's settings, as the trail tells of them.
+fn audited_fields(key: &ApiKey) -> serde_json::Value {
+    json!({
+        "name": key.name,
+        "scopes": key.scopes.to_stored(),
+        "expires_at": key.expires_at.map(timestamp::format),
+        "allowed_ips": key.allowed_ips.to_strings(),
+        "metadata": key.metadata.to_stored(),
+        "enabled": key.enabled,
+    })
+}

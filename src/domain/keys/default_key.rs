@@ -1,0 +1,87 @@
+//! The key that an account was given at signup, and can have replaced.
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::keys::invites;
+use crate::domain::keys::{CreatedKey, KeySpec, confirm_caller, mint, record_caller_event};
+use crate::domain::organizations::plan_limits::{LimitedResource, check_plan_limit};
+use crate::error::{Error, Result};
+use crate::model::api_key::ApiKey;
+use crate::model::audit::{AuditContext, EventType};
+use crate::model::caller::{Caller, Person};
+use crate::model::ids::KeyId;
+use crate::model::key_name::KeyName;
+use crate::model::scope::ScopeSet;
+use crate::repo::{accounts, key_lifecycle, keys, organizations};
+
+/// Mints a new default key for the person, in their home organization; the one before stops at
+/// once, and so do those that took over from it by rotation. Where there is none, this makes the
+/// first.
+///
+/// # Errors
+/// Unauthenticated where the session ended meanwhile; forbidden where the person may not mint keys
+/// in their home organization any more; plan limit where there is none to replace.
+pub async fn regenerate(
+    app: &App,
+    tx: &mut PgConnection,
+    (person, caller): (&Person, &Caller),
+    audit: &AuditContext,
+) -> Result<CreatedKey> {
+    let old = accounts::lock_default_key(tx, person.account).await?;
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.authorize("api-keys:write")?;
+    let replaced = match old {
+        Some(old) => revoke_chain(tx, &caller, old, audit).await?,
+        None => None,
+    };
+    if replaced.is_none() {
+        check_plan_limit(app, tx, (caller.organization, caller.plan), LimitedResource::Keys)
+            .await?;
+    }
+    let name = replaced.and_then(|key| key.name);
+    let name = name.map(|name| KeyName::parse(&name, KeyName::MAX)).transpose();
+    let name = name.map_err(|refused| Error::internal(refused.to_string()))?;
+    let spec = KeySpec::plain(name, ScopeSet::all(), None);
+    let minted = mint(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;
+    accounts::set_default_key(tx, person.account, minted.key.id).await?;
+    let detail = json!({ "display_id": minted.key.display_id, "name": minted.key.name });
+    record_caller_event(tx, &caller, EventType::KeyCreated, minted.key.id, detail, audit).await?;
+    Ok(minted)
+}
+
+/// Ends the key and those that took over from it by rotation, with the open invitations that they
+/// made; the one that was live.
+async fn revoke_chain(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    first: KeyId,
+    audit: &AuditContext,
+) -> Result<Option<ApiKey>> {
+    let organization = caller.organization;
+    let mut chain = Vec::new();
+    // Whoever rotates the last one of them just now adds one more when its lock is waited for.
+    loop {
+        let found = key_lifecycle::list_successors(tx, organization, first).await?;
+        if found.len() == chain.len() {
+            break;
+        }
+        chain = found;
+        keys::lock(tx, organization, &chain).await?;
+    }
+    let (mut live, by, reason) = (None, caller.actor(), Some("regenerated"));
+    for id in chain {
+        let key = keys::find(tx, organization, id).await?;
+        live = key.filter(ApiKey::is_live).or(live);
+        if key_lifecycle::revoke(tx, organization, id, reason, &by, audit.at).await? {
+            let name = live.as_ref().and_then(|key: &ApiKey| key.name.as_deref());
+            let mut detail = json!({ "name": name, "reason": reason });
+            let ended = invites::revoke(tx, organization, Some(&[id]), audit).await?;
+            ended.add_to(&mut detail);
+            record_caller_event(tx, caller, EventType::KeyRevoked, id, detail, audit).await?;
+        }
+    }
+    Ok(live)
+}

@@ -1,0 +1,130 @@
+//! Organizations beside the one that an account is made with: made, changed, deleted.
+
+pub mod invites;
+pub mod members;
+pub mod plan_limits;
+pub mod projects;
+pub mod provisioning;
+pub mod signup;
+pub mod status;
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::keys::{confirm_caller, record_caller_event};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit_detail::diff;
+use crate::model::caller::{Caller, Person};
+use crate::model::ids::{MembershipId, OrganizationId, SessionId, new_membership_handle, new_uuid};
+use crate::model::member::NewMembership;
+use crate::model::org_handle::OrgHandle;
+use crate::model::organization::{NewOrganization, Organization, OrganizationName};
+use crate::model::origin::Origin;
+use crate::model::role::{Permission, Role};
+use crate::repo;
+use crate::repo::{account_callers, accounts, audit_events, memberships, organizations};
+
+/// Makes an organization that the person owns.
+///
+/// # Errors
+/// Conflict where the id is taken; unauthenticated where the session ended meanwhile; e-mail not
+/// verified where the person's is not proven.
+pub async fn create(
+    app: &App,
+    tx: &mut PgConnection,
+    (person, session): (&Person, SessionId),
+    (name, chosen): (&OrganizationName, Option<&OrgHandle>),
+    audit: &AuditContext,
+) -> Result<Organization> {
+    // Held first, so that whoever ends the account sees this organization, too.
+    let account = accounts::lock(tx, person.account).await?;
+    account_callers::lock_and_confirm_session(tx, None, session).await?;
+    if !account.is_proven {
+        let message = "Verify your e-mail address before you make another organization; \
+                       POST /api/auth/send-verification-email mails the link";
+        return Err(Error::new(ErrorKind::EmailNotVerified, message));
+    }
+    let organization = OrganizationId(new_uuid(audit.at, &*app.entropy));
+    let handle = chosen.cloned().unwrap_or_else(|| OrgHandle::generate(&*app.entropy));
+    let new = NewOrganization::on_trial(organization, &handle, name.as_str(), audit.at);
+    organizations::insert(tx, &new).await?;
+    let user_handle = new_membership_handle(&*app.entropy);
+    let seat = NewMembership {
+        organization,
+        id: MembershipId(new_uuid(audit.at, &*app.entropy)),
+        handle: &user_handle,
+        role: Role::Owner,
+        account: Some(person.account),
+        created_at: audit.at,
+    };
+    memberships::insert(tx, &seat).await?;
+    let event = NewAuditEvent {
+        organization,
+        event_type: EventType::OrganizationCreated,
+        actor: &user_handle,
+        target: handle.as_str(),
+        key_display_id: None,
+        detail: json!({}),
+        audit,
+    };
+    audit_events::insert(tx, &event).await?;
+    find(tx, organization, Some(Role::Owner)).await
+}
+
+/// The organization, as somebody with this role sees it.
+///
+/// # Errors
+/// Not found where it was deleted.
+pub async fn find(
+    tx: &mut PgConnection,
+    id: OrganizationId,
+    role: Option<Role>,
+) -> Result<Organization> {
+    let found = organizations::find(tx, id).await?;
+    let found = found.ok_or_else(|| Error::not_found("There is no such organization"))?;
+    Ok(Organization { role, ..found })
+}
+
+/// Changes what the organization is called, and where its keys may be used from in a browser.
+///
+/// # Errors
+/// Unauthenticated, forbidden, missing role.
+pub async fn update(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    (name, origins): (Option<&OrganizationName>, Option<&[Origin]>),
+    audit: &AuditContext,
+) -> Result<Organization> {
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.authorize("organization:write")?;
+    let before = find(tx, caller.organization, caller.role).await?;
+    organizations::update(tx, caller.organization, name, origins, audit.at).await?;
+    let after = find(tx, caller.organization, caller.role).await?;
+    let detail = diff(audited_fields(&before), audited_fields(&after));
+    let (handle, event) = (&caller.organization_handle, EventType::OrganizationUpdated);
+    record_caller_event(tx, &caller, event, handle, detail, audit).await?;
+    Ok(after)
+}
+
+/// What can be changed of an organization, as its audit log shows it.
+fn audited_fields(it: &Organization) -> serde_json::Value {
+    json!({ "name": it.name, "allowed_origins": it.allowed_origins })
+}
+
+/// Deletes the organization: its keys, its people's access and its invitations end at once. Its id
+/// is never given out again.
+///
+/// # Errors
+/// Unauthenticated, forbidden, missing role: only an owner may.
+pub async fn delete(tx: &mut PgConnection, caller: &Caller, audit: &AuditContext) -> Result<()> {
+    organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.require_role(Permission::DELETE_ORGANIZATION.minimum_role())?;
+    let (handle, event) = (&caller.organization_handle, EventType::OrganizationDeleted);
+    record_caller_event(tx, &caller, event, handle, json!({}), audit).await?;
+    repo::invites::revoke_all(tx, caller.organization, audit.at).await?;
+    organizations::delete(tx, caller.organization, audit.at).await
+}

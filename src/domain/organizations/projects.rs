@@ -1,0 +1,163 @@
+//! Projects of an organization: made, changed, deleted.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::domain::keys::{confirm_caller, record_caller_event};
+use crate::domain::organizations::plan_limits::{LimitedResource, check_plan_limit};
+use crate::error::{Error, Result};
+use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit_detail::diff;
+use crate::model::caller::Caller;
+use crate::model::ids::{OrganizationId, ProjectId};
+use crate::model::plan::Plan;
+use crate::model::project::{Description, NewProject, Project, ProjectChanges, ProjectName, Slug};
+use crate::repo::{organizations, projects};
+
+const WRITE_SCOPE: &str = "projects:write";
+
+/// What a project is to be.
+pub struct ProjectSpec {
+    /// What it is called.
+    pub name: ProjectName,
+    /// Its short name; suggested by the name where left out.
+    pub slug: Option<Slug>,
+    /// What it is about.
+    pub description: Option<Description>,
+}
+
+/// Makes a project.
+///
+/// # Errors
+/// Plan limit; conflict where another one of the organization has the slug; unauthenticated or
+/// forbidden where the caller may not do it any more.
+pub async fn create(
+    app: &App,
+    tx: &mut PgConnection,
+    caller: &Caller,
+    spec: ProjectSpec,
+    audit: &AuditContext,
+) -> Result<Project> {
+    let (caller, plan) = lock_and_confirm_caller(tx, caller, audit).await?;
+    check_plan_limit(app, tx, (caller.organization, plan), LimitedResource::Projects).await?;
+    let slug = match spec.slug {
+        Some(slug) => slug,
+        None => suggest_slug(app, tx, caller.organization, &spec.name).await?,
+    };
+    let new = NewProject {
+        id: ProjectId::new(audit.at, &*app.entropy),
+        organization: caller.organization,
+        name: &spec.name,
+        slug: &slug,
+        description: spec.description.as_ref(),
+        created_by: caller.membership,
+        created_at: audit.at,
+    };
+    projects::insert(tx, &new).await?;
+    let project = find(tx, &caller, new.id).await?;
+    let detail = json!({ "name": project.name, "slug": project.slug });
+    record_caller_event(tx, &caller, EventType::ProjectCreated, project.id, detail, audit).await?;
+    Ok(project)
+}
+
+/// Changes a project.
+///
+/// # Errors
+/// Not found; conflict where another one of the organization has the slug; unauthenticated or
+/// forbidden where the caller may not do it any more.
+pub async fn update(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: ProjectId,
+    changes: &ProjectChanges,
+    audit: &AuditContext,
+) -> Result<Project> {
+    let (caller, _) = lock_and_confirm_caller(tx, caller, audit).await?;
+    let before = find(tx, &caller, id).await?;
+    if !projects::update(tx, caller.organization, id, changes, audit.at).await? {
+        return Err(no_such_project());
+    }
+    let project = find(tx, &caller, id).await?;
+    let mut detail = diff(audited_fields(&before), audited_fields(&project));
+    if before.description != project.description {
+        // That it changed, not what it says.
+        detail["description"] = json!(true);
+    }
+    record_caller_event(tx, &caller, EventType::ProjectUpdated, id, detail, audit).await?;
+    Ok(project)
+}
+
+/// What a project is called, as the audit log shows it.
+fn audited_fields(project: &Project) -> serde_json::Value {
+    json!({ "name": project.name, "slug": project.slug })
+}
+
+/// Deletes a project.
+///
+/// # Errors
+/// Not found; unauthenticated or forbidden where the caller may not do it any more.
+pub async fn delete(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    id: ProjectId,
+    audit: &AuditContext,
+) -> Result<()> {
+    let (caller, _) = lock_and_confirm_caller(tx, caller, audit).await?;
+    let project = find(tx, &caller, id).await?;
+    if !projects::delete(tx, caller.organization, id).await? {
+        return Err(no_such_project());
+    }
+    let detail = json!({ "name": project.name, "slug": project.slug });
+    record_caller_event(tx, &caller, EventType::ProjectDeleted, id, detail, audit).await
+}
+
+/// A project of the caller's organization.
+///
+/// # Errors
+/// Not found.
+pub async fn find(tx: &mut PgConnection, caller: &Caller, id: ProjectId) -> Result<Project> {
+    let project = projects::find(tx, caller.organization, id).await?;
+    project.ok_or_else(no_such_project)
+}
+
+/// What is told of a project that is not there, or not the caller's.
+#[must_use]
+pub fn no_such_project() -> Error {
+    Error::not_found("There is no such project")
+}
+
+/// The caller as the database knows it now, and what its organization pays for, both held until
+/// the transaction ends: changes to an organization's projects take turns, so that what is counted
+/// and which slugs are taken stays true.
+///
+/// # Errors
+/// Unauthenticated or forbidden where the caller may not change projects any more.
+async fn lock_and_confirm_caller(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    audit: &AuditContext,
+) -> Result<(Arc<Caller>, Plan)> {
+    let held = organizations::lock(tx, caller.organization).await?;
+    let caller = confirm_caller(tx, caller, audit).await?;
+    caller.authorize(WRITE_SCOPE)?;
+    let held = held.ok_or_else(|| Error::forbidden("This organization was deleted"))?;
+    Ok((caller, held.plan))
+}
+
+/// The slug that the name suggests, or what chance makes of it where it is taken in the
+/// organization, which is held.
+async fn suggest_slug(
+    app: &App,
+    tx: &mut PgConnection,
+    organization: OrganizationId,
+    name: &ProjectName,
+) -> Result<Slug> {
+    let suggested = Slug::from_name(name);
+    match suggested {
+        Some(slug) if !projects::has_slug(tx, organization, &slug).await? => Ok(slug),
+        taken => Ok(Slug::random(taken.as_ref(), &*app.entropy)),
+    }
+}
