@@ -1,10 +1,11 @@
-//! The operations: what happens, whole or not at all.
+//! The operations of the service, each applied completely or not at all.
 //!
-//! Each writes its audit row in the transaction of the change. Those that can come again with an
-//! Idempotency-Key work in the transaction that [`idempotency::run_once`] opens and commits; the
-//! others open their own. Whoever may do it was decided by a guard, and is asked again here where a
-//! credential is made, and where a tenant's things are changed. What is only read is read by the
-//! handlers themselves.
+//! Each operation writes its audit event in the transaction of the change. Those that a client can
+//! repeat with an Idempotency-Key run in the transaction that [`idempotency::run_once`] opens and
+//! commits; the others open their own. A guard at the edge of HTTP authorizes the caller first.
+//! Operations that create a credential or change an organization's data check the caller again,
+//! because its credential may have ended since. Handlers read from `repo` directly where nothing is
+//! changed.
 
 pub mod accounts;
 pub mod audit;

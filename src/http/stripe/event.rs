@@ -129,10 +129,10 @@ impl EventReader<'_> {
         let (handle, plan) = (handle?, plan?);
         let name = name.or(buyer).or_else(|| OrganizationName::parse(handle.as_str()).ok())?;
         let allowed_origins = origins.unwrap_or_default();
-        let order = Box::new(OrganizationSpec { handle, name, domain, plan, allowed_origins });
+        let spec = Box::new(OrganizationSpec { handle, name, domain, plan, allowed_origins });
         let pays_once = self.text_at("data.object.mode") == Some("payment");
         let is_existing = self.has_existing_mode(SESSION_METADATA);
-        Some(BillingEventKind::Bought { order, email, pays_once, is_existing })
+        Some(BillingEventKind::Bought { spec, email, pays_once, is_existing })
     }
 
     /// The same, where something is missing or wrong: what is there, and everything that is not.
