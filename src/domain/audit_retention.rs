@@ -1,6 +1,6 @@
 //! Removes audit events that are older than `RETENTION_AUDIT_DAYS`: from the beginning of each
 //! chain up to its published head, and only events that pass verification. An event that was
-//! altered, or that can not be verified because its pepper is not configured, stays as evidence,
+//! altered, or that cannot be verified because its pepper is not configured, stays as evidence,
 //! with all events after it.
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -120,7 +120,7 @@ async fn remove(
     Ok(events.len().try_into().unwrap_or(u64::MAX))
 }
 
-/// Logs why events stay. An event that can not be verified now can be once its pepper is
+/// Logs why events stay. An event that cannot be verified now can be once its pepper is
 /// configured.
 fn log_not_removed(organization: OrganizationId, fault: &AuditFault) {
     let organization = organization.0;

@@ -94,7 +94,7 @@ pub enum AppliedEvent {
     Done(BillingEffect),
     /// It concerns a payment that belongs to no organization here.
     Unused,
-    /// It is a paid checkout that can not be fulfilled; the error is returned to Stripe. The caller
+    /// It is a paid checkout that cannot be fulfilled; the error is returned to Stripe. The caller
     /// must roll the transaction back.
     Unfulfilled(UnfulfilledReason, Error),
 }

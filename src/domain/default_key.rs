@@ -65,11 +65,11 @@ async fn revoke_chain(
     // A concurrent rotation of the last key adds one more, which is seen once its lock was
     // acquired.
     loop {
-        let found = key_lifecycle::list_successors(tx, organization, first).await?;
-        if found.len() == chain.len() {
+        let successors = key_lifecycle::list_successors(tx, organization, first).await?;
+        if successors.len() == chain.len() {
             break;
         }
-        chain = found;
+        chain = successors;
         keys::lock(tx, organization, &chain).await?;
     }
     let (mut live, actor, reason) = (None, caller.actor(), Some("regenerated"));

@@ -132,7 +132,7 @@ pub async fn refresh(
     tokens.ok_or_else(invalid_refresh_token)
 }
 
-/// Returns the organization key that the caller presented. A personal access token can not be
+/// Returns the organization key that the caller presented. A personal access token cannot be
 /// exchanged.
 fn organization_key(caller: &Caller) -> Result<&KeyDetails> {
     match &caller.credential {

@@ -190,7 +190,7 @@ pub fn is_own(caller: &Caller, id: KeyId) -> bool {
 /// Returns a key of the caller's organization.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such key.
 pub async fn find(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<ApiKey> {
     let key = keys::find(tx, caller.organization, id).await?;
     key.ok_or_else(|| Error::not_found("There is no such key"))
@@ -200,7 +200,7 @@ pub async fn find(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<A
 /// has it now, still allowed from the address of its request.
 ///
 /// Invariant: every operation that mints, extends or ends a credential calls this or
-/// [`lock_live_key`] first, so that a credential that has just ended or lost scopes can not act any
+/// [`lock_live_key`] first, so that a credential that has just ended or lost scopes cannot act any
 /// more. Sessions and personal access tokens are locked before memberships, and those before keys.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use crate::repo::{audit_events, organization_statuses};
 /// status before the change, and since when it is suspended.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such organization.
 pub async fn suspend(
     tx: &mut PgConnection,
     handle: &OrgHandle,
@@ -60,7 +60,7 @@ pub async fn suspend_locked(
 /// active organization stays active. Returns the status before the change.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such organization.
 pub async fn reactivate(
     tx: &mut PgConnection,
     handle: &OrgHandle,
@@ -132,7 +132,7 @@ pub async fn change_plan(
 /// Returns the organization's status and locks the organization until the transaction ends.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such organization.
 pub async fn lock_organization(
     tx: &mut PgConnection,
     handle: &OrgHandle,

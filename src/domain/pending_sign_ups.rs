@@ -28,7 +28,7 @@ enum TakenAddress {
     Free,
 }
 
-/// Creates an account that can not sign in before its address is verified. If the address belongs
+/// Creates an account that cannot sign in before its address is verified. If the address belongs
 /// to an account that is not verified, the newer sign-up replaces the older one: otherwise a
 /// stranger who signed up first would have chosen the password. A verified account is not changed,
 /// and its owner is notified by mail.
@@ -47,7 +47,7 @@ pub async fn sign_up(
     for attempt in 1..=MAX_ATTEMPTS {
         match sign_up_hashed(app, &details, options, client, audit).await {
             Err(error) if *error.kind() == ErrorKind::EmailTaken => {}
-            done => return done.map(|_| ()),
+            result => return result.map(|_| ()),
         }
         let handle = AccountHandle::suggest(details.name.as_ref(), attempt > 1, &*app.entropy);
         let handled = app

@@ -1,5 +1,5 @@
 //! Personal access tokens: credentials that an account creates for its own scripts. Creating,
-//! changing and deleting them needs a session; a token can not create tokens.
+//! changing and deleting them needs a session; a token cannot create tokens.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;

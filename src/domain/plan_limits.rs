@@ -2,7 +2,7 @@
 //!
 //! Invariant: an operation that creates one of these locks the organization
 //! (`repo::organizations::lock`) before it counts and until its transaction ends, so that
-//! concurrent operations can not exceed the limit together. A replacement (a rotated key, for
+//! concurrent operations cannot exceed the limit together. A replacement (a rotated key, for
 //! example) is not checked, existing resources stay when a limit is lowered, and what the operator
 //! creates counts but is not limited.
 

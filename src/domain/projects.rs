@@ -117,7 +117,7 @@ pub async fn delete(
 /// Returns a project of the caller's organization.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such project.
 pub async fn find(tx: &mut PgConnection, caller: &Caller, id: ProjectId) -> Result<Project> {
     let project = projects::find(tx, caller.organization, id).await?;
     project.ok_or_else(no_such_project)

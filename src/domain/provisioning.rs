@@ -140,7 +140,7 @@ async fn mint_first_key(
 /// invitations.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such organization.
 pub async fn force_revoke(
     tx: &mut PgConnection,
     handle: &OrgHandle,
@@ -165,7 +165,7 @@ pub struct ForceRotation {
 /// Revokes every live key as [`force_revoke`] does, and mints a new one with all scopes.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such organization.
 pub async fn force_rotate(
     app: &App,
     tx: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! Paid checkouts that can not be fulfilled. Each is reported to the operator in the audit log of
+//! Paid checkouts that cannot be fulfilled. Each is reported to the operator in the audit log of
 //! the deployment, the log, a metric and `tenantry doctor`, and to the buyer by mail.
 
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::model::payment::UnfulfilledReason;
 use crate::repo::audit_events;
 use crate::repo::unfulfilled_checkouts::{UnfulfilledCheckout, upsert};
 
-/// Records a checkout that can not be fulfilled, in its own transaction, because the one that
+/// Records a checkout that cannot be fulfilled, in its own transaction, because the one that
 /// applied the event is rolled back. However often Stripe delivers the event, it is audited and
 /// mailed once.
 pub async fn record_unfulfilled(
@@ -66,7 +66,7 @@ pub async fn record_unfulfilled(
         event = event.id,
         organization = handle,
         reason = reason.as_str(),
-        "paid checkout can not be fulfilled"
+        "paid checkout cannot be fulfilled"
     );
     Ok(())
 }

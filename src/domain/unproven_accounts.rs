@@ -58,7 +58,7 @@ pub async fn revoke_access(
     for membership in memberships {
         let organization_and_id = (membership.organization, membership.id);
         // A key that is being minted becomes visible only after the lock on its parent was
-        // acquired. A revoked key can not mint, so the loop ends.
+        // acquired. A revoked key cannot mint, so the loop ends.
         loop {
             let keys =
                 key_lifecycle::revoke_minted_by(tx, organization_and_id, reason, &actor, audit.at)

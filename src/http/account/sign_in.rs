@@ -67,8 +67,7 @@ pub struct SignUpResponse {
     account: Account,
 }
 
-/// Sign up with e-mail address and password: create an account, its organization, a key and a
-/// session.
+/// Sign up: create an account, its organization, a key and a session.
 ///
 /// A mail with a link to verify the address is sent to it. If addresses must be verified before the
 /// first sign-in, this endpoint is closed: use `/api/auth/sign-up/email`.

@@ -120,8 +120,9 @@ pub(super) async fn create(
         .await
 }
 
-/// Revoke a key, effective immediately. Revoking it again changes nothing. Any key may revoke
-/// itself.
+/// Revoke a key immediately.
+///
+/// Revoking it again changes nothing. Any key may revoke itself.
 #[utoipa::path(delete, path = "/me/api-keys/{id}", operation_id = "revokeMyKey",
     tag = "onboarding",
     params(("id" = String, Path, description = "The key's id."),

@@ -80,10 +80,10 @@ impl From<SessionTokens> for TokenPair {
     }
 }
 
-/// Exchange a key for an access token, valid for 15 minutes (or `ACCESS_TOKEN_MINUTES`), and a
-/// refresh token, valid for 7 days.
+/// Exchange a key for an access token and a refresh token.
 ///
-/// Both become invalid when their key ends.
+/// The access token is valid for 15 minutes (or `ACCESS_TOKEN_MINUTES`), the refresh token for 7
+/// days. Both become invalid when their key ends.
 #[utoipa::path(post, path = "/auth/token-exchange", operation_id = "exchangeKey",
     tag = "onboarding", request_body = ExchangeRequest,
     responses((status = 200, description = "Exchanged.", body = TokenPair), BadRequest,

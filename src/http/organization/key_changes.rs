@@ -83,7 +83,7 @@ impl FromFields for UpdateApiKeyRequest {
 /// Update a key's settings.
 ///
 /// The key's permissions before and after the change must lie within the caller's own scopes,
-/// expiry and addresses. A key that is revoked, expired or rotated can not be changed.
+/// expiry and addresses. A key that is revoked, expired or rotated cannot be changed.
 #[utoipa::path(patch, path = "/v1/organization/api-keys/{id}", operation_id = "updateApiKey",
     tag = "organization", request_body = UpdateApiKeyRequest,
     params(("id" = String, Path, description = "The key's id."),
@@ -206,11 +206,11 @@ impl From<KeyInvitedMembership> for JoinedMembership {
     }
 }
 
-/// Revoke a key, effective immediately. Revoking it again changes nothing. Any key may revoke
-/// itself.
+/// Revoke a key immediately.
 ///
-/// The open invitations that it created or was the last to resend are revoked, too. The key stays
-/// in the list of all keys, with the time and the reason.
+/// Revoking it again changes nothing. Any key may revoke itself. The open invitations that it
+/// created or was the last to resend are revoked, too. The key stays in the list of all keys, with
+/// the time and the reason.
 #[utoipa::path(delete, path = "/v1/organization/api-keys/{id}", operation_id = "revokeApiKey",
     tag = "organization",
     params(("id" = String, Path, description = "The key's id."),

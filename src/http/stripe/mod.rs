@@ -89,8 +89,10 @@ impl StripeEventResponse {
     }
 }
 
-/// Receive an event from Stripe: a checkout creates an organization or moves it to a plan, an
-/// invoice or the end of a subscription suspends or reactivates it.
+/// Receive an event from Stripe.
+///
+/// A checkout creates an organization or moves it to a plan, an invoice or the end of a
+/// subscription suspends or reactivates it.
 ///
 /// Each event is applied once, however often it is sent. Events of other types, checkouts without
 /// `metadata.org_id` or in the mode `setup`, and invoices of other subscriptions are acknowledged
@@ -119,7 +121,7 @@ impl StripeEventResponse {
         (status = 404, description = "No secret to verify signatures is configured.",
          body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The same event is being processed, its organization was \
-                                      created concurrently, or a paid checkout can not be \
+                                      created concurrently, or a paid checkout cannot be \
                                       fulfilled: its organization exists and is not known to be \
                                       the buyer's, does not exist, or was deleted, or its \
                                       subscription has ended.",
