@@ -94,8 +94,8 @@ pub enum AppliedEvent {
     Done(BillingEffect),
     /// It concerns a payment that belongs to no organization here.
     Unused,
-    /// It is a paid checkout that cannot be fulfilled; the error is returned to Stripe. The caller
-    /// must roll the transaction back.
+    /// It is a paid checkout that cannot be fulfilled; the error is returned to Stripe, and the
+    /// transaction must be rolled back.
     Unfulfilled(UnfulfilledReason, Error),
 }
 

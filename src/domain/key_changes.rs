@@ -46,10 +46,10 @@ pub struct KeyChanges {
 /// Updates a live key of the caller's organization. Its permissions before and after must lie
 /// within the caller's own scopes, expiry and addresses.
 ///
-/// Invariant: an update never extends a key that acts with an owner's rights. If an owner minted
-/// the key and the caller is not an owner, the caller becomes its minter: otherwise whoever has the
-/// key's text, but could not use it while it was narrower, disabled or restricted to other
-/// addresses, would act with an owner's rights.
+/// Invariant: only an owner extends a key that acts with an owner's rights. A key that an owner
+/// minted is reassigned to a caller who is not an owner. Otherwise someone who has the key's text,
+/// but could not use it while it had fewer scopes, was disabled or was restricted to other
+/// addresses, would gain an owner's rights.
 ///
 /// # Errors
 /// Unauthenticated if the caller's own key has ended meanwhile; forbidden; not found; conflict if
@@ -94,7 +94,7 @@ pub async fn rotate(
     if !is_own(&caller, id) {
         caller.authorize("api-keys:write")?;
     }
-    let (organization, user) = (caller.organization, caller.membership);
+    let (organization, membership) = (caller.organization, caller.membership);
     key_lifecycle::supersede(tx, organization, id, grace_seconds, audit.at).await?;
     let stored = old.name.as_deref().map(|name| KeyName::parse(name, KeyName::MAX)).transpose();
     let spec = KeySpec {
@@ -106,7 +106,7 @@ pub async fn rotate(
         enabled: old.enabled,
         rotated_from: Some(id),
     };
-    let minted = mint(app, tx, (organization, user), spec, audit.at).await?;
+    let minted = mint(app, tx, (organization, membership), spec, audit.at).await?;
     let detail = json!({
         "rotated_to": minted.key.id.to_string(),
         "display_id": minted.key.display_id,

@@ -84,7 +84,7 @@ impl ImportedKey {
 async fn import_key(
     app: &App,
     tx: &mut PgConnection,
-    (organization, user): (OrganizationId, MembershipId),
+    (organization, membership): (OrganizationId, MembershipId),
     key: &ImportedKey,
     audit: &AuditContext,
 ) -> Result<()> {
@@ -101,7 +101,7 @@ async fn import_key(
     let new = NewApiKey {
         id,
         organization,
-        membership: user,
+        membership,
         digest,
         pepper_id,
         prefix: IMPORTED_PREFIX,

@@ -34,7 +34,7 @@ impl RevokedInvites {
 /// Revokes the open invitations of these keys, or with `None` of all keys of the organization, and
 /// lists the memberships from their accepted invitations.
 ///
-/// The caller has locked the keys, so that none of them invites anyone meanwhile.
+/// The keys must be locked, so that none of them sends an invitation meanwhile.
 pub async fn revoke(
     tx: &mut PgConnection,
     organization: OrganizationId,

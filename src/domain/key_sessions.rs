@@ -1,8 +1,8 @@
 //! Key sessions: an API key is exchanged for a short-lived access token and a refresh token that
 //! can be used once.
 //!
-//! A refresh token that is presented a second time was stolen or replayed: its session ends for
-//! both holders.
+//! A refresh token that is presented a second time was stolen or replayed. Its session ends,
+//! because the server cannot tell which client is the legitimate one.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;

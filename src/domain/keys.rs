@@ -76,14 +76,14 @@ impl KeySpec {
     }
 }
 
-/// Mints a key. The caller of this function has checked that the key may be created.
+/// Mints a key. Permissions and plan limits are not checked here.
 ///
 /// # Errors
 /// Conflict if a live key has the name.
 pub async fn mint(
     app: &App,
     tx: &mut PgConnection,
-    (organization, user): (OrganizationId, MembershipId),
+    (organization, membership): (OrganizationId, MembershipId),
     spec: KeySpec,
     at: DateTime<Utc>,
 ) -> Result<CreatedKey> {
@@ -94,7 +94,7 @@ pub async fn mint(
     let new = NewApiKey {
         id: KeyId::new(at, &*app.entropy),
         organization,
-        membership: user,
+        membership,
         digest,
         pepper_id,
         prefix: format.prefix(),
@@ -196,8 +196,8 @@ pub async fn find(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<A
     key.ok_or_else(|| Error::not_found("There is no such key"))
 }
 
-/// Locks the caller's credential until the transaction ends, and returns the caller as the database
-/// has it now, still allowed from the address of its request.
+/// Locks the caller's credential until the transaction ends, checks that it may still be used, also
+/// from the address of the request, and returns the caller as the database has it now.
 ///
 /// Invariant: every operation that mints, extends or ends a credential calls this or
 /// [`lock_live_key`] first, so that a credential that has just ended or lost scopes cannot act any

@@ -22,7 +22,7 @@ use crate::repo::{accounts, email_tokens, memberships, organizations, outbox, pe
 
 /// The outcome of a sign-up for an address that is taken.
 enum TakenAddress {
-    /// The existing account was handled.
+    /// The sign-up was applied to the existing account.
     Handled,
     /// The address has become free.
     Free,

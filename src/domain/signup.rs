@@ -79,7 +79,7 @@ async fn create_organization(
     audit: &AuditContext,
 ) -> Result<SignedUpOrganization> {
     let organization = OrganizationId(new_uuid(audit.at, &*app.entropy));
-    let user = MembershipId(new_uuid(audit.at, &*app.entropy));
+    let membership_id = MembershipId(new_uuid(audit.at, &*app.entropy));
     let user_handle = new_membership_handle(&*app.entropy);
     app.db
         .transaction(async |tx| {
@@ -87,7 +87,7 @@ async fn create_organization(
             organizations::insert(tx, &new).await?;
             let membership = NewMembership {
                 organization,
-                id: user,
+                id: membership_id,
                 handle: &user_handle,
                 role: Role::Owner,
                 account: None,
@@ -95,7 +95,7 @@ async fn create_organization(
             };
             memberships::insert(tx, &membership).await?;
             let spec = KeySpec::plain(name.cloned(), ScopeSet::all(), None);
-            let minted = mint(app, tx, (organization, user), spec, audit.at).await?;
+            let minted = mint(app, tx, (organization, membership_id), spec, audit.at).await?;
             let event = NewAuditEvent {
                 organization,
                 event_type: EventType::OrganizationSignedUp,

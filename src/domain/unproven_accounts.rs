@@ -34,12 +34,11 @@ impl RevokedAccess {
 }
 
 /// Ends the account's sessions and personal access tokens, the keys that its memberships minted and
-/// their open invitations. The caller has locked the account and the organizations of
-/// `memberships`. Keys in an organization that the account has already left stay: they belong to
-/// that organization.
+/// their open invitations. The account and the organizations of `memberships` must be locked. Keys
+/// in an organization that the account has left stay: they belong to that organization.
 ///
-/// Sessions are removed, not only ended: a client that has signed in before gets more sign-in
-/// attempts, and this one is not to.
+/// Sessions are deleted instead of ended, because a client with a former session of the account is
+/// allowed more sign-in attempts.
 pub async fn revoke_access(
     tx: &mut PgConnection,
     account: AccountId,

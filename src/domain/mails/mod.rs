@@ -40,7 +40,7 @@ const MAX_ATTEMPTS: i32 = 16;
 const MAX_FAILURE_LENGTH: usize = 500;
 
 /// Queues a mail, which replaces an older one of its kind to this address that was not sent yet.
-/// The caller wakes the worker after it commits.
+/// `mail_waker` must be notified after the commit.
 pub async fn queue(
     app: &App,
     tx: &mut PgConnection,
@@ -87,7 +87,7 @@ pub async fn queue_claim(
 /// Attempts every mail that is due, [`BATCH_SIZE`] at a time, and returns how many were attempted.
 ///
 /// # Errors
-/// Database errors of the lease. A mail that fails is logged and stays queued.
+/// If the due mails cannot be read. A failed delivery is logged and not returned.
 pub async fn deliver_due(app: &App) -> Result<usize> {
     let mut attempted = 0;
     loop {

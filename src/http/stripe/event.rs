@@ -213,7 +213,7 @@ impl EventReader<'_> {
         self.body.pointer(&format!("/{}", path.replace('.', "/")))
     }
 
-    /// Returns the string at a path, `None` if it is empty.
+    /// Returns the string at a path, `None` if it is missing or empty.
     fn text_at(&self, path: &str) -> Option<&str> {
         self.value_at(path).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
