@@ -1,10 +1,11 @@
-//! The operations of the product. Each happens completely or not at all.
+//! The operations of the service, each applied completely or not at all.
 //!
-//! An operation writes its audit event in the transaction of its change. Operations that accept an
-//! Idempotency-Key run in the transaction that [`idempotency::run_once`] opens and commits; the
-//! others open their own. Guards decide whether the caller is allowed; operations check again, in
-//! their transaction, where a credential is created or a tenant's data is changed. Handlers read
-//! from [`crate::repo`] directly where nothing is changed.
+//! Each operation writes its audit event in the transaction of the change. Those that a client can
+//! repeat with an Idempotency-Key run in the transaction that [`idempotency::run_once`] opens and
+//! commits; the others open their own. A guard at the edge of HTTP authorizes the caller first.
+//! Operations that create a credential or change an organization's data check the caller again,
+//! because its credential may have ended since. Handlers read from `repo` directly where nothing is
+//! changed.
 
 pub mod accounts;
 pub mod audit;

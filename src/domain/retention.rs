@@ -1,6 +1,6 @@
-//! Removes what is past its retention (README, *Retention*): a batch at a time, each in a
-//! transaction of its own, so that no lock is held for long; rows that somebody else has locked are
-//! left for the next time. One table that fails keeps no other from its turn.
+//! Deletes rows that are past their retention (README, *Retention*): in batches, each in its own
+//! transaction, so that no lock lasts long. Rows that another transaction has locked are left for
+//! the next sweep. A failure in one table is logged, and the others are still processed.
 
 use sqlx::PgConnection;
 
@@ -15,7 +15,7 @@ use crate::repo::{
     rate_limits, rejections, sessions, unfulfilled_checkouts, usage,
 };
 
-/// What is removed by one statement.
+/// The rows that one statement deletes.
 #[derive(Clone, Copy)]
 enum SweepTarget {
     Mails,
@@ -40,7 +40,7 @@ enum SweepTarget {
     RowsOfDeleted(OrganizationId),
 }
 
-/// In this order: what refers to something goes before it.
+/// The order of a sweep: rows that refer to others are deleted before those.
 const SWEEP_ORDER: [SweepTarget; 18] = [
     SweepTarget::Mails,
     SweepTarget::EmailTokens,
@@ -63,7 +63,7 @@ const SWEEP_ORDER: [SweepTarget; 18] = [
 ];
 
 impl SweepTarget {
-    /// What the metrics call it.
+    /// Its name in metrics.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Mails => "outbox",
@@ -87,37 +87,37 @@ impl SweepTarget {
         }
     }
 
-    /// Removes a batch. How many rows.
-    async fn remove(self, tx: &mut PgConnection, keep: RetentionSettings) -> Result<u64> {
+    /// Deletes a batch and returns the number of rows.
+    async fn remove(self, tx: &mut PgConnection, retention: RetentionSettings) -> Result<u64> {
         match self {
-            Self::Mails => outbox::sweep(tx, keep.mail).await,
+            Self::Mails => outbox::sweep(tx, retention.mail).await,
             Self::EmailTokens => email_tokens::sweep(tx).await,
-            Self::Sessions => sessions::sweep(tx, keep.sessions).await,
+            Self::Sessions => sessions::sweep(tx, retention.sessions).await,
             Self::KeySessions => key_sessions::sweep(tx).await,
             Self::IdempotencyKeys => idempotency_keys::sweep(tx).await,
-            Self::Rejections => rejections::sweep(tx, keep.rejections).await,
+            Self::Rejections => rejections::sweep(tx, retention.rejections).await,
             Self::RateLimits => rate_limits::sweep(tx).await,
-            Self::Usage => usage::sweep(tx, keep.usage).await,
-            Self::Invites => invites::sweep(tx, keep.invites).await,
-            Self::KeyClaims => key_claims::sweep(tx, keep.invites).await,
-            Self::Payments => payments::sweep(tx, keep.payments).await,
+            Self::Usage => usage::sweep(tx, retention.usage).await,
+            Self::Invites => invites::sweep(tx, retention.invites).await,
+            Self::KeyClaims => key_claims::sweep(tx, retention.invites).await,
+            Self::Payments => payments::sweep(tx, retention.payments).await,
             Self::UnfulfilledCheckouts => unfulfilled_checkouts::sweep(tx).await,
             Self::EndedSubscriptions => ended_subscriptions::sweep(tx).await,
-            Self::PersonalTokens => personal_tokens::sweep(tx, keep.tombstones).await,
-            Self::KeyReferences => key_lifecycle::clear_references(tx, keep.tombstones).await,
-            Self::Keys => key_lifecycle::sweep(tx, keep.tombstones).await,
-            Self::Memberships => memberships::sweep(tx, keep.tombstones).await,
-            Self::Accounts => accounts::sweep(tx, keep.tombstones).await,
+            Self::PersonalTokens => personal_tokens::sweep(tx, retention.tombstones).await,
+            Self::KeyReferences => key_lifecycle::clear_references(tx, retention.tombstones).await,
+            Self::Keys => key_lifecycle::sweep(tx, retention.tombstones).await,
+            Self::Memberships => memberships::sweep(tx, retention.tombstones).await,
+            Self::Accounts => accounts::sweep(tx, retention.tombstones).await,
             Self::EmailsOfDeleted(id) => deleted_organizations::remove_addresses(tx, id).await,
             Self::RowsOfDeleted(id) => deleted_organizations::remove_rows(tx, id).await,
         }
     }
 }
 
-/// Removes everything that is past its retention.
+/// Deletes everything that is past its retention.
 pub async fn sweep(app: &App) {
-    for part in SWEEP_ORDER {
-        remove_all(app, part).await;
+    for target in SWEEP_ORDER {
+        remove_all(app, target).await;
     }
     if let Err(error) = sweep_organizations(app).await {
         tracing::warn!(cause = %error.cause(), "deleted organizations not purged; will retry");
@@ -129,8 +129,8 @@ pub async fn sweep(app: &App) {
     }
 }
 
-/// Removes what deleted organizations leave behind: addresses of people at once, everything else
-/// when it is due.
+/// Deletes what deleted organizations leave behind: e-mail addresses at once, everything else when
+/// its retention has passed.
 async fn sweep_organizations(app: &App) -> Result<()> {
     let days = app.config.retention.deleted_organizations;
     let deleted = app.db.run(async |db| deleted_organizations::list(db, days).await).await?;
@@ -146,11 +146,11 @@ async fn sweep_organizations(app: &App) -> Result<()> {
     Ok(())
 }
 
-/// Removes batches until there is no more to remove.
-async fn remove_all(app: &App, part: SweepTarget) {
-    let (table, keep) = (part.as_str(), app.config.retention);
+/// Deletes batches until none is left.
+async fn remove_all(app: &App, target: SweepTarget) {
+    let (table, retention) = (target.as_str(), app.config.retention);
     loop {
-        match app.db.transaction(async |tx| part.remove(tx, keep).await).await {
+        match app.db.transaction(async |tx| target.remove(tx, retention).await).await {
             Ok(0) => break,
             Ok(rows) => {
                 metrics::counter!("retention_removed_total", "table" => table).increment(rows);

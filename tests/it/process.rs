@@ -294,7 +294,7 @@ fn keys_are_imported_whole_or_not_at_all_and_peppers_are_counted() {
     let done = import(&format!("\u{feff}{good}"));
     assert_eq!(done.status.code(), Some(0), "{}", output_text(&done));
     assert_eq!(server.status_with("sk_old_1"), 200);
-    assert!(output_text(&import(good)).contains("line 1: this key is there already"));
+    assert!(output_text(&import(good)).contains("line 1: this key already exists"));
     let nowhere = r#"{"org_id":"sk_live_51SECRET","key":"x","scopes":["*"]}"#;
     let done = output_text(&import(nowhere));
     assert!(done.contains("line 1: there is no such organization"), "{done}");

@@ -1,5 +1,6 @@
-//! Signing up where an address has to be verified before anybody signs in: the answer is the same
-//! for every address, and the mail says the rest.
+//! Sign-up where an address must be verified before the account can sign in. The response is the
+//! same for every address, so that it does not disclose which are registered; the mail reports the
+//! outcome.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -20,39 +21,40 @@ use crate::model::session::SessionClient;
 use crate::repo::accounts::AccountCredentials;
 use crate::repo::{accounts, email_tokens, memberships, organizations, outbox, pending_sign_ups};
 
-/// What was found at an address that is taken.
+/// The outcome of a sign-up for an address that is taken.
 enum TakenAddress {
-    /// Its account, which was dealt with.
+    /// The sign-up was applied to the existing account.
     Handled,
-    /// Nothing any more.
+    /// The address has become free.
     Free,
 }
 
-/// Makes an account that nobody signs in to before its address is verified. Of an address that has
-/// such an account already, the newer sign-up counts: otherwise a stranger who was first would
-/// choose the password. One that is verified stays as it is, and its person is told by mail.
+/// Creates an account that cannot sign in before its address is verified. If the address belongs
+/// to an account that is not verified, the newer sign-up replaces the older one: otherwise a
+/// stranger who signed up first would have chosen the password. A verified account is not changed,
+/// and its owner is notified by mail.
 ///
 /// # Errors
-/// Conflict where taken handles were drawn again and again; unavailable where too many passwords
-/// wait to be hashed.
+/// Conflict if every generated handle was taken; unavailable if too many passwords are waiting to
+/// be hashed.
 pub async fn sign_up(
     app: &App,
-    person: SignUpDetails,
+    details: SignUpDetails,
     client: &SessionClient,
     audit: &AuditContext,
 ) -> Result<()> {
-    let person = hash_password(app, person).await?;
-    let with = SignUpOptions { creates_key: false, starts_session: false, is_remembered: false };
+    let details = hash_password(app, details).await?;
+    let options = SignUpOptions { creates_key: false, starts_session: false, is_remembered: false };
     for attempt in 1..=MAX_ATTEMPTS {
-        match sign_up_hashed(app, &person, with, client, audit).await {
+        match sign_up_hashed(app, &details, options, client, audit).await {
             Err(error) if *error.kind() == ErrorKind::EmailTaken => {}
-            done => return done.map(|_| ()),
+            result => return result.map(|_| ()),
         }
-        let handle = AccountHandle::suggest(person.name.as_ref(), attempt > 1, &*app.entropy);
-        let dealt = app
+        let handle = AccountHandle::suggest(details.name.as_ref(), attempt > 1, &*app.entropy);
+        let handled = app
             .db
-            .transaction(async |tx| handle_taken_address(app, tx, &person, &handle, audit).await);
-        match dealt.await {
+            .transaction(async |tx| handle_taken_address(app, tx, &details, &handle, audit).await);
+        match handled.await {
             Ok(TakenAddress::Handled) => {
                 app.mail_waker.notify_one();
                 return Ok(());
@@ -62,61 +64,63 @@ pub async fn sign_up(
             Err(error) => return Err(error),
         }
     }
-    Err(Error::unavailable("the address was taken and freed again and again"))
+    Err(Error::unavailable("the address was repeatedly taken and freed"))
 }
 
-/// The account that has the address decides, held until the transaction ends: a verification or a
-/// reset comes before or after.
+/// Handles a sign-up for an address that belongs to an account. The account is locked until the
+/// transaction ends, so that a verification or password reset happens before or after.
 async fn handle_taken_address(
     app: &App,
     tx: &mut PgConnection,
-    person: &HashedSignUp,
+    details: &HashedSignUp,
     handle: &AccountHandle,
     audit: &AuditContext,
 ) -> Result<TakenAddress> {
-    let address = person.email.as_str();
+    let address = details.email.as_str();
     let Some(account) = accounts::lock_by_email(tx, address).await? else {
         return Ok(TakenAddress::Free);
     };
-    // One that was verified and not proven, before there was such a proof, may be in use by whoever
-    // reads the mailbox: no stranger's sign-up ends that.
+    // An account that was verified before proofs were recorded may be in use by the owner of the
+    // mailbox; a stranger's sign-up must not end that.
     if account.is_verified || !account.is_active {
-        // Never the link that verifies: the account's password is another.
+        // This mail must not contain a verification link: the account has another password.
         let mail = (MailKind::AlreadyRegistered, address);
         mail::queue(app, tx, mail, None, audit.at).await?;
     } else {
-        replace_pending_account(app, tx, &account, (person, handle), audit).await?;
+        replace_pending_account(app, tx, &account, (details, handle), audit).await?;
     }
     Ok(TakenAddress::Handled)
 }
 
-/// Gives a pending account to whoever signed up last: password, name and link are theirs, and what
-/// was made with it ends. A link to reset the password stays good: it is the mailbox's owner's.
+/// Replaces a pending account by the newer sign-up: its password, name and link become those of the
+/// new one, and everything that was created with the account is revoked. A link to reset the
+/// password stays valid, because it was mailed to the owner of the mailbox.
 async fn replace_pending_account(
     app: &App,
     tx: &mut PgConnection,
     account: &AccountCredentials,
-    (person, handle): (&HashedSignUp, &AccountHandle),
+    (details, handle): (&HashedSignUp, &AccountHandle),
     audit: &AuditContext,
 ) -> Result<()> {
     let (id, link) = (account.id, MailKind::Link(LinkPurpose::VerifyEmail));
-    // Before the token: a worker that writes the mail just now is waited for.
+    // Before the token is removed, so that this waits for a worker that is rendering the mail.
     outbox::cancel(tx, link, &account.email).await?;
     email_tokens::remove(tx, (id, LinkPurpose::VerifyEmail)).await?;
-    let seats = memberships::lock_of_account(tx, id).await?;
-    let ended = unproven::revoke_access(tx, id, &seats, audit).await?;
-    let (name, at) = (person.name.as_ref(), audit.at);
-    let home = pending_sign_ups::replace(tx, id, (name, handle), &person.password_hash, at).await?;
-    let is_own = seats
-        .iter()
-        .any(|seat| seat.organization == home && seat.role == Role::Owner && !seat.is_shared);
+    let memberships = memberships::lock_of_account(tx, id).await?;
+    let revoked = unproven::revoke_access(tx, id, &memberships, audit).await?;
+    let (name, at) = (details.name.as_ref(), audit.at);
+    let home =
+        pending_sign_ups::replace(tx, id, (name, handle), &details.password_hash, at).await?;
+    let is_own = memberships.iter().any(|membership| {
+        membership.organization == home && membership.role == Role::Owner && !membership.is_shared
+    });
     if is_own {
-        let name = person.organization_name();
+        let name = details.organization_name();
         organizations::update(tx, home, name.as_ref(), Some(&[]), at).await?;
     }
     let mut detail = json!({});
-    ended.add_to(&mut detail);
+    revoked.add_to(&mut detail);
     record_account_event(tx, id, EventType::SignUpReplaced, &id.to_string(), detail, audit).await?;
     let mail = (link, account.email.as_str());
-    mail::queue(app, tx, mail, person.callback_url.as_deref(), at).await
+    mail::queue(app, tx, mail, details.callback_url.as_deref(), at).await
 }

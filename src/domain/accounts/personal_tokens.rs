@@ -1,5 +1,5 @@
-//! Personal access tokens: keys that a person makes for their own scripts, in a session only.
-//! Tokens make no tokens.
+//! Personal access tokens: credentials that an account creates for its own scripts. Creating,
+//! changing and deleting them needs a session; a token cannot create tokens.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -23,33 +23,32 @@ use crate::model::secret::Secret;
 use crate::model::timestamp;
 use crate::repo::{account_callers, organizations, personal_tokens};
 
-/// What a personal token is to be.
+/// The attributes of a personal access token to create.
 pub struct TokenSpec {
     /// Its label.
     pub name: KeyName,
     /// What it may do.
     pub scopes: ScopeSet,
-    /// When it ends; `None` is never.
+    /// When it expires; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
-    /// The organization that it is to be pinned to, as callers name it; what can be no id of one
-    /// is nobody's organization.
+    /// The organization to pin it to, as the client named it. A name that is not a valid id is
+    /// rejected like an organization that the account is no member of.
     pub organization: Option<Result<OrgHandle, ValidationError>>,
 }
 
-/// A new personal token, and the only place its text ever is.
+/// A new personal access token and its text, which is stored nowhere.
 pub struct CreatedToken {
-    /// The text, to be shown once.
+    /// The text, shown to the caller once.
     pub secret: Secret,
-    /// What may be shown again.
+    /// What may be shown at any time.
     pub token: PersonalToken,
 }
 
-/// Makes a personal token.
+/// Creates a personal access token.
 ///
 /// # Errors
-/// Unauthenticated where the session ended meanwhile; forbidden where the person has no seat in the
-/// organization that the token is to be pinned to, whether it exists or not; suspended where that
-/// is.
+/// Unauthenticated if the session has ended meanwhile; forbidden if the account is no member of the
+/// organization to pin the token to, whether it exists or not; suspended if the organization is.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -90,10 +89,11 @@ pub async fn create(
     Ok(CreatedToken { secret, token })
 }
 
-/// The organization that a token is pinned to by this name, if by any.
+/// Returns the organization to pin a token to and the account's membership in it, `None` if no
+/// organization is named.
 ///
 /// # Errors
-/// Forbidden where the person has no seat in it, whether it exists or not.
+/// Forbidden if the account is no member of it, whether it exists or not; suspended if it is.
 pub async fn find_pinned_organization(
     tx: &mut PgConnection,
     person: &Person,
@@ -102,27 +102,27 @@ pub async fn find_pinned_organization(
     let Some(handle) = organization else { return Ok(None) };
     let not_yours = || Error::forbidden("This is not your organization");
     let handle = handle.as_ref().map_err(|_| not_yours())?;
-    let seat = organizations::find_membership(tx, person.account, handle).await?;
-    let seat = seat.ok_or_else(not_yours)?;
-    if seat.is_suspended {
+    let membership = organizations::find_membership(tx, person.account, handle).await?;
+    let membership = membership.ok_or_else(not_yours)?;
+    if membership.is_suspended {
         return Err(organization_suspended());
     }
-    Ok(Some((seat.organization, seat.id)))
+    Ok(Some((membership.organization, membership.id)))
 }
 
-/// One of the person's tokens.
+/// Returns one of the account's tokens.
 ///
 /// # Errors
-/// Not found where it is none of theirs, or was deleted.
+/// Not found if it belongs to another account or was deleted.
 pub async fn find(tx: &mut PgConnection, person: &Person, id: KeyId) -> Result<PersonalToken> {
     let token = personal_tokens::find(tx, person.account, id).await?;
     token.ok_or_else(no_such_token)
 }
 
-/// Changes the label and the scopes of a token, where they are given.
+/// Updates the label and the scopes of a token, where given.
 ///
 /// # Errors
-/// Not found; unauthenticated where the session ended meanwhile.
+/// Not found; unauthenticated if the session has ended meanwhile.
 pub async fn update(
     tx: &mut PgConnection,
     (person, session): (&Person, SessionId),
@@ -142,15 +142,15 @@ pub async fn update(
     Ok(token)
 }
 
-/// What can be changed of a token, as the audit log shows it.
+/// Returns the fields that can change, as the audit log shows them.
 fn audited_fields(token: &PersonalToken) -> serde_json::Value {
     json!({ "name": token.name, "scopes": token.scopes.to_stored() })
 }
 
-/// Ends a token at once.
+/// Revokes a token at once.
 ///
 /// # Errors
-/// Not found; unauthenticated where the session ended meanwhile.
+/// Not found; unauthenticated if the session has ended meanwhile.
 pub async fn delete(
     tx: &mut PgConnection,
     (person, session): (&Person, SessionId),

@@ -1,8 +1,8 @@
-//! What an account made before its address was proven is worth nothing to anybody: whoever made it
-//! may not be whoever reads the mailbox.
+//! Revokes what an account created before its e-mail address was proven: whoever signed up may not
+//! be the owner of the mailbox.
 //!
-//! Invariant: inviting people and making organizations need a proven address, so nothing here
-//! ends another person's membership or keys.
+//! Invariant: inviting members and creating organizations need a proven address, so nothing here
+//! ends another account's membership or keys.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -14,7 +14,7 @@ use crate::model::ids::AccountId;
 use crate::repo::memberships::Membership;
 use crate::repo::{accounts, invites, key_lifecycle, personal_tokens, sessions};
 
-/// How much ended.
+/// What was revoked, by kind.
 #[derive(Default)]
 pub struct RevokedAccess {
     sessions: i64,
@@ -33,43 +33,46 @@ impl RevokedAccess {
     }
 }
 
-/// Ends the account's sessions and personal tokens, the keys that its memberships minted and their
-/// open invitations. The account is held, and so are the organizations of its `seats`. One that it
-/// has no seat in any more is somebody else's and stays as it is.
+/// Ends the account's sessions and personal access tokens, the keys that its memberships minted and
+/// their open invitations. The account and the organizations of `memberships` must be locked. Keys
+/// in an organization that the account has left stay: they belong to that organization.
 ///
-/// Sessions are removed and not only ended: where somebody signed in from before is trusted with
-/// more tries to sign in.
+/// Sessions are deleted instead of ended, because a client with a former session of the account is
+/// allowed more sign-in attempts.
 pub async fn revoke_access(
     tx: &mut PgConnection,
     account: AccountId,
-    seats: &[Membership],
+    memberships: &[Membership],
     audit: &AuditContext,
 ) -> Result<RevokedAccess> {
-    // Who switched the security notices off may not be who owns the address.
+    // Whoever turned the security notices off may not be the owner of the address.
     accounts::set_security_mails(tx, account, true, audit.at).await?;
-    let mut ended = RevokedAccess {
+    let mut revoked = RevokedAccess {
         sessions: sessions::remove_all(tx, account).await?,
         personal_tokens: personal_tokens::revoke_all(tx, account, audit.at).await?,
         ..RevokedAccess::default()
     };
-    let (reason, by) = ("Minted before the address of its account was proven", account.to_string());
-    for seat in seats {
-        let membership = (seat.organization, seat.id);
-        // A key that was being minted meanwhile is seen only once its parent's lock was waited
-        // for; from a key that is revoked in here nothing more can be minted.
+    let (reason, actor) =
+        ("Minted before the address of its account was proven", account.to_string());
+    for membership in memberships {
+        let organization_and_id = (membership.organization, membership.id);
+        // A key that is being minted becomes visible only after the lock on its parent was
+        // acquired. A revoked key cannot mint, so the loop ends.
         loop {
             let keys =
-                key_lifecycle::revoke_minted_by(tx, membership, reason, &by, audit.at).await?;
+                key_lifecycle::revoke_minted_by(tx, organization_and_id, reason, &actor, audit.at)
+                    .await?;
             if keys.is_empty() {
                 break;
             }
-            ended.keys += keys.len();
-            let of_keys = key_invites::revoke(tx, seat.organization, Some(&keys), audit).await?;
-            ended.invitations += of_keys.invitations;
+            revoked.keys += keys.len();
+            let of_keys =
+                key_invites::revoke(tx, membership.organization, Some(&keys), audit).await?;
+            revoked.invitations += of_keys.invitations;
         }
-        let (organization, id) = membership;
-        ended.invitations +=
+        let (organization, id) = organization_and_id;
+        revoked.invitations +=
             invites::revoke_by_inviter(tx, organization, id, false, audit.at).await?;
     }
-    Ok(ended)
+    Ok(revoked)
 }

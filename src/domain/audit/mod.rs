@@ -1,5 +1,6 @@
-//! What seals the audit log beside the events themselves: since when they carry MACs, and the heads
-//! that are published where the database's administrators do not reach, which is the server's log.
+//! Protects the audit log beyond the MACs of its events: records since when events carry MACs, and
+//! publishes the heads of the chains to the server's log, which the administrators of the database
+//! cannot change.
 
 pub mod retention;
 
@@ -13,25 +14,27 @@ use crate::model::audit_head::{LOG_TARGET, SIGNING_SINCE_PREFIX};
 use crate::model::audit_seal::{AuditSigner, MacCheck, PrunedPrefix, SignedHead, SigningStart};
 use crate::repo::audit_heads::{self, ChainEnd};
 
-/// How long what servers of the version before MACs add is vouched for: the 24 hours that they may
-/// go on beside those that sign, and the one until the heads are looked at next.
+/// How long events without a MAC are accepted after signing began: 24 hours, in which servers of
+/// the previous version may still run beside those that sign, and one hour until the heads are
+/// published next.
 const UPGRADE_WINDOW: TimeDelta = TimeDelta::hours(25);
-/// How many heads are read at once.
+/// How many heads one query reads.
 const PAGE_SIZE: i64 = 1000;
 
-/// Says since when events carry MACs, where nobody did: what was there before is vouched for once,
-/// and by [`publish_heads`] what servers of the version before add in its first day.
+/// Records since when events carry MACs, unless that is recorded already. Existing events without a
+/// MAC are accepted by this call, once; those that servers of the previous version add within
+/// [`UPGRADE_WINDOW`] are accepted by [`publish_heads`].
 ///
-/// Invariant: never again where any event carries a MAC, or events that were added past the
-/// application could be passed off as older than MACs.
+/// Invariant: signing never begins again if any event carries a MAC. Otherwise events inserted
+/// directly into the database could pass for events from before MACs.
 pub async fn begin_signing(
     db: &mut PgConnection,
     signer: &AuditSigner,
     now: DateTime<Utc>,
 ) -> Result<()> {
     if let Some(start) = audit_heads::find_signing_start(db).await? {
-        let is_good = signer.check_start(&start) == MacCheck::Valid;
-        if is_good && signer.is_outdated(&start.pepper_id) {
+        let is_valid = signer.check_start(&start) == MacCheck::Valid;
+        if is_valid && signer.is_outdated(&start.pepper_id) {
             let renewed = signer.sign_start(start.started_at, start.unsigned_until);
             if let Some(renewed) = renewed {
                 audit_heads::store_signing_start(db, &renewed, true).await?;
@@ -42,7 +45,7 @@ pub async fn begin_signing(
     let (has_events, has_macs) = audit_heads::has_events(db).await?;
     if has_macs {
         tracing::error!(
-            "audit_signing is empty: it was removed past the application; run tenantry audit verify"
+            "audit_signing is empty: its row was deleted in the database; run tenantry audit verify"
         );
         return Ok(());
     }
@@ -56,8 +59,8 @@ pub async fn begin_signing(
     Ok(())
 }
 
-/// Vouches for what the chains of some organizations hold now, without saying that their heads were
-/// published: what begins signing may have no log.
+/// Signs, for one page of organizations, up to where their chains may contain events without a MAC.
+/// The heads are not marked as published, because the process that begins signing may have no log.
 async fn sign_unsigned_page(
     db: &mut PgConnection,
     signer: &AuditSigner,
@@ -74,23 +77,23 @@ async fn sign_unsigned_page(
     Ok(ends.last().and_then(|end| end.organization.successor()))
 }
 
-/// Since when events carry MACs, as the database has it, and whether that is proven.
+/// Returns the stored record of since when events carry MACs, and whether its own MAC is valid.
 pub async fn signing_start(app: &App) -> Result<Option<(SigningStart, MacCheck)>> {
     let start = app.db.run(async |db| audit_heads::find_signing_start(db).await).await?;
     Ok(start.map(|start| {
-        let proof = app.audit_signer.check_start(&start);
-        (start, proof)
+        let check = app.audit_signer.check_start(&start);
+        (start, check)
     }))
 }
 
-/// Logs the head of each chain that has grown since its head was last logged, by whatever server,
-/// and writes down that it was: who cuts a chain's end off in the database does not cut it out of
-/// the log. Nobody else can write that down, for it is signed.
+/// Logs the head of each chain that has grown since a server last logged its head, and records that
+/// in the database: an attacker who truncates a chain in the database does not remove its head from
+/// the log. The record is signed, so that only this application can write it.
 ///
 /// Returns whether servers of the previous version may still be adding events.
 pub async fn publish_heads(app: &App) -> Result<bool> {
     let start = signing_start(app).await?;
-    let start = start.filter(|(_, proof)| *proof == MacCheck::Valid).map(|(start, _)| start);
+    let start = start.filter(|(_, check)| *check == MacCheck::Valid).map(|(start, _)| start);
     let now = app.clock.now();
     if let Some(start) = &start {
         let since = start.started_at.to_rfc3339_opts(SecondsFormat::Micros, true);
@@ -105,8 +108,8 @@ pub async fn publish_heads(app: &App) -> Result<bool> {
     Ok(is_upgrade)
 }
 
-/// Publishes the heads of some organizations, from that with the least id that is at least `from`
-/// on; where the next ones begin. In an upgrade, what carries no MAC is vouched for.
+/// Publishes the heads of one page of organizations, in the order of their ids from `from` on, and
+/// returns the id to continue with. During an upgrade, events without a MAC are accepted.
 async fn publish_page(
     db: &mut PgConnection,
     signer: &AuditSigner,
@@ -122,7 +125,7 @@ async fn publish_page(
     Ok(ends.last().and_then(|end| end.organization.successor()))
 }
 
-/// Logs one head, where it has to be; what to write down of it.
+/// Logs one head if the chain has grown, and returns the record to store, if it changed.
 fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
     let ChainEnd { organization, head, published_head: published, .. } = end;
     let is_same = published.as_ref().is_some_and(|it| it.position == head.position);
@@ -135,17 +138,18 @@ fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
         match signer.check_head(*organization, published) {
             MacCheck::Valid if published.position == 0 => {}
             MacCheck::Valid if end.digest_at_published == Some(published.digest) => {}
-            // Nothing is known of what it says, and it stays for when the pepper is back.
+            // The published head cannot be verified; it stays until its pepper is configured
+            // again.
             MacCheck::UnknownPepper(pepper) => {
                 let organization = &head.organization;
                 tracing::warn!(
                     organization,
                     pepper,
-                    "published audit head can not be checked: its pepper is not configured"
+                    "published audit head cannot be checked: its pepper is not configured"
                 );
                 return None;
             }
-            // The evidence stays.
+            // The published head stays as evidence.
             MacCheck::Valid | MacCheck::Invalid => {
                 let organization = &head.organization;
                 tracing::error!(

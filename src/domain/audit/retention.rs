@@ -1,6 +1,7 @@
 //! Removes audit events that are older than `RETENTION_AUDIT_DAYS`: from the beginning of each
-//! chain, as far as its head was published, and only what is as it was written. What is wrong, or
-//! can not be checked for want of a pepper, stays, with everything behind it: it is evidence.
+//! chain up to its published head, and only events that pass verification. An event that was
+//! altered, or that cannot be verified because its pepper is not configured, stays as evidence,
+//! with all events after it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
@@ -15,11 +16,11 @@ use crate::model::ids::OrganizationId;
 use crate::repo::audit_chain;
 use crate::repo::audit_retention::{self, PruningCandidate};
 
-/// How many events are removed by one transaction, and how many organizations are read at once.
+/// How many events one transaction removes, and how many organizations one query lists.
 const PAGE_SIZE: i64 = 1000;
 
-/// Removes events that are older than this many days. One organization that fails keeps no other
-/// from its turn.
+/// Removes events that are older than this many days. A failure in one organization is logged, and
+/// the others are still processed.
 pub async fn sweep(app: &App, days: i32) -> Result<()> {
     let before = app.clock.now() - TimeDelta::days(days.into());
     let mut from = Some(Uuid::nil());
@@ -45,9 +46,9 @@ async fn sweep_one(
     has_unsigned: bool,
     before: DateTime<Utc>,
 ) -> Result<()> {
-    // What has no MAC is proven by the published head alone.
+    // Events without a MAC are proven only by the published head, so the whole chain is verified.
     if has_unsigned && let Some(finding) = first_finding(app, organization).await? {
-        log_kept(organization, &finding.fault);
+        log_not_removed(organization, &finding.fault);
         return Ok(());
     }
     let remove = async |tx: &mut _| remove(tx, &app.audit_signer, organization, before).await;
@@ -57,7 +58,7 @@ async fn sweep_one(
     Ok(())
 }
 
-/// The first thing that is wrong with an organization's chain, if anything is.
+/// Returns the first finding in an organization's chain, `None` if the chain is valid.
 async fn first_finding(app: &App, organization: OrganizationId) -> Result<Option<AuditFinding>> {
     let mut verification = ChainVerifier::with_known_heads(app.audit_signer.clone(), []);
     let mut last = (organization, i64::MIN);
@@ -79,7 +80,8 @@ async fn first_finding(app: &App, organization: OrganizationId) -> Result<Option
     }
 }
 
-/// Removes the first events of a chain. How many; none where another server removes them.
+/// Removes the oldest due events of a chain, at most [`PAGE_SIZE`], and returns how many: 0 if
+/// another transaction has the chain's head locked.
 async fn remove(
     tx: &mut PgConnection,
     signer: &AuditSigner,
@@ -93,7 +95,7 @@ async fn remove(
         MacCheck::UnknownPepper(pepper) => Some(AuditFault::UnknownHeadPepper(pepper)),
     };
     if let Some(fault) = fault_of_head {
-        log_kept(organization, &fault);
+        log_not_removed(organization, &fault);
         return Ok(0);
     }
     let links = audit_chain::list_links(tx, (organization, head.pruned.until), PAGE_SIZE).await?;
@@ -106,7 +108,7 @@ async fn remove(
     let links: Vec<ChainLink> = links.into_iter().take_while(is_due).collect();
     let Some(last) = links.last() else { return Ok(0) };
     if let Some(finding) = ChainVerifier::verify_part(signer.clone(), &links).first() {
-        log_kept(organization, &finding.fault);
+        log_not_removed(organization, &finding.fault);
         return Ok(0);
     }
     let pruned = PrunedPrefix { until: last.position, digest: last.digest };
@@ -118,12 +120,21 @@ async fn remove(
     Ok(events.len().try_into().unwrap_or(u64::MAX))
 }
 
-/// What can not be checked may be checked again when its pepper is back.
-fn log_kept(organization: OrganizationId, fault: &AuditFault) {
+/// Logs why events stay. An event that cannot be verified now can be once its pepper is
+/// configured.
+fn log_not_removed(organization: OrganizationId, fault: &AuditFault) {
     let organization = organization.0;
     if fault.is_unchecked() {
-        tracing::warn!(%organization, %fault, "old audit events kept: they can not be checked");
+        tracing::warn!(
+            %organization,
+            %fault,
+            "old audit events not removed: their pepper is not configured"
+        );
     } else {
-        tracing::error!(%organization, %fault, "old audit events kept; run tenantry audit verify");
+        tracing::error!(
+            %organization,
+            %fault,
+            "old audit events not removed: verification failed; run tenantry audit verify"
+        );
     }
 }

@@ -1,15 +1,17 @@
-//! What Stripe tells of payments, taken into account: an organization is made for whoever buys one,
-//! suspended where it is not paid for, and reactivated where it is again.
+//! Applies Stripe's billing events: an organization is created for a buyer, suspended when a
+//! payment fails or its subscription ends (as configured), and reactivated when it is paid for
+//! again.
 //!
-//! Events come in any order and more than once. That each counts once is
-//! [`super::idempotency`]'s; what is older than what was last taken into account changes nothing,
-//! plans and suspensions each for themselves. Only the end of a subscription is final: nothing of
-//! it begins it again, whenever that happened, and nothing that was told before hides it.
+//! Stripe delivers events in any order and more than once. [`super::idempotency`] ensures that each
+//! is applied once. An event that is older than the last applied one changes nothing; plans and
+//! suspensions are compared separately. Only the end of a subscription is final: no event of an
+//! ended subscription reactivates the organization, however late it happened, and the end applies
+//! even if a later event was delivered before it.
 //!
-//! Invariant: an id in metadata alone moves no organization, or whoever signed up with it first
-//! would get what somebody else paid for. The payer is known there, or the metadata say
-//! `mode=existing`; and only the subscription that the organization pays by suspends or
-//! reactivates it.
+//! Invariant: an organization's id in metadata is not sufficient to change the organization, or a
+//! client that signed up with the id first would receive what another customer paid for. The payer
+//! must be recorded for the organization, or the metadata must contain `mode=existing`. Only the
+//! subscription that pays for the organization suspends or reactivates it.
 
 pub mod unfulfilled_checkouts;
 
@@ -33,17 +35,17 @@ use crate::repo::{
     billing_customers, ended_subscriptions, organization_statuses, organizations, payments,
 };
 
-/// Something that happened to a payment.
+/// An event about a payment or a subscription.
 pub struct BillingEvent {
-    /// Its id: one event has one, however often it is told.
+    /// Its id: the same in every delivery.
     pub id: String,
     /// When it happened.
     pub at: DateTime<Utc>,
-    /// Who pays; `None` for a guest.
+    /// The customer who pays; `None` for a guest.
     pub customer: Option<String>,
-    /// By which subscription, where it is one.
+    /// The subscription, if the payment belongs to one.
     pub subscription: Option<String>,
-    /// The money, where any was asked for.
+    /// The amount, if one was charged.
     pub charge: Option<Charge>,
     /// What happened.
     pub kind: BillingEventKind,
@@ -51,29 +53,29 @@ pub struct BillingEvent {
 
 /// What happened.
 pub enum BillingEventKind {
-    /// Somebody bought an organization, or another plan for theirs.
+    /// A customer bought a new organization, or a plan for an existing one.
     Bought {
-        /// What it is to be.
-        order: Box<OrganizationSpec>,
-        /// Where the buyer reads mail.
+        /// The organization and plan that were bought.
+        spec: Box<OrganizationSpec>,
+        /// The buyer's e-mail address.
         email: Option<Email>,
-        /// Whether it is no subscription, and nothing more is due.
+        /// Whether this is a single payment without a subscription.
         pays_once: bool,
-        /// Whether the organization is there already, and the buyer's.
+        /// Whether the metadata states that the organization exists and is the buyer's.
         is_existing: bool,
     },
-    /// Somebody bought one, and what is said of it is not enough.
+    /// A customer bought an organization, and the event lacks data that is needed to create it.
     BoughtIncomplete {
-        /// The id that is fingerprint, as far as it can be kept.
+        /// The id of the organization, shortened if it is not valid.
         handle: String,
-        /// Where the buyer reads mail.
+        /// The buyer's e-mail address.
         email: Option<Email>,
         /// What is missing or wrong.
         issues: Vec<Issue>,
     },
-    /// What was due was paid, for this organization where it is named.
+    /// An invoice was paid, for the organization that the metadata names, if any.
     Paid(Option<NamedOrganization>),
-    /// It was not.
+    /// The payment of an invoice failed.
     PaymentFailed(Option<NamedOrganization>),
     /// The subscription ended.
     SubscriptionEnded(Option<NamedOrganization>),
@@ -83,42 +85,42 @@ pub enum BillingEventKind {
 pub struct NamedOrganization {
     /// Its id.
     pub handle: OrgHandle,
-    /// Whether it is said to be there already, and the payer's.
+    /// Whether the metadata states that it exists and is the payer's.
     pub is_existing: bool,
     /// Whether this is the first invoice of its subscription.
     pub is_first_invoice: bool,
 }
 
-/// What applying an event came to.
+/// The result of applying an event.
 pub enum AppliedEvent {
-    /// It was taken into account.
+    /// It was applied.
     Done(BillingEffect),
-    /// It is about what no organization is known to pay for.
+    /// It concerns a payment that belongs to no organization here.
     Unused,
-    /// It is a paid checkout that can not be fulfilled, and this is what its delivery is answered
-    /// with. What was changed is not to be committed.
+    /// It is a paid checkout that cannot be fulfilled; the error is returned to Stripe, and the
+    /// transaction must be rolled back.
     Unfulfilled(UnfulfilledReason, Error),
 }
 
-/// What became of an event.
+/// The effect of an applied event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BillingEffect {
-    /// An organization was made.
+    /// An organization was created.
     Provisioned,
-    /// An organization is on the plan that was bought.
+    /// The organization was moved to the plan that was bought.
     PlanSet,
-    /// An organization was reactivated.
+    /// The organization was reactivated.
     Reactivated,
-    /// An organization was suspended.
+    /// The organization was suspended.
     Suspended,
-    /// How the organization stands did not change.
+    /// The event was recorded; the organization's status did not change.
     Recorded,
 }
 
-/// Takes an event into account.
+/// Applies an event.
 ///
 /// # Errors
-/// Not found where no organization of ours is meant; conflict where its id was taken a moment ago.
+/// Not found if the event concerns no organization here; conflict if its id was taken concurrently.
 pub async fn apply(
     app: &App,
     tx: &mut PgConnection,
@@ -126,56 +128,58 @@ pub async fn apply(
     audit: &AuditContext,
 ) -> Result<AppliedEvent> {
     match &event.kind {
-        BillingEventKind::Bought { order, email, is_existing, .. } => {
-            fulfil(app, tx, event, (order, email.as_ref(), *is_existing), audit).await
+        BillingEventKind::Bought { spec, email, is_existing, .. } => {
+            fulfil(app, tx, event, (spec, email.as_ref(), *is_existing), audit).await
         }
         BillingEventKind::BoughtIncomplete { issues, .. } => Ok(incomplete(issues.clone())),
-        BillingEventKind::Paid(named)
-        | BillingEventKind::PaymentFailed(named)
-        | BillingEventKind::SubscriptionEnded(named) => {
-            match update_suspension(app, tx, event, named.as_ref(), audit).await {
+        BillingEventKind::Paid(named_organization)
+        | BillingEventKind::PaymentFailed(named_organization)
+        | BillingEventKind::SubscriptionEnded(named_organization) => {
+            match update_suspension(app, tx, event, named_organization.as_ref(), audit).await {
                 Err(error)
-                    if *error.kind() == ErrorKind::NotFound && keep_end(tx, event).await? =>
+                    if *error.kind() == ErrorKind::NotFound
+                        && store_unmatched_end(tx, event).await? =>
                 {
                     Ok(AppliedEvent::Unused)
                 }
-                judged => Ok(AppliedEvent::Done(judged?)),
+                result => Ok(AppliedEvent::Done(result?)),
             }
         }
     }
 }
 
-/// Gives the buyer what was bought: a new organization, or the plan for theirs.
+/// Gives the buyer what was bought: a new organization, or a plan for an existing one.
 async fn fulfil(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    (order, email, is_existing): (&OrganizationSpec, Option<&Email>, bool),
+    (spec, email, is_existing): (&OrganizationSpec, Option<&Email>, bool),
     audit: &AuditContext,
 ) -> Result<AppliedEvent> {
     let subscription = event.subscription.as_deref();
-    let effect = if let Some(standing) = organization_statuses::lock(tx, &order.handle).await? {
-        let known = billing_customers::find(tx, standing.id).await?;
+    let effect = if let Some(status) = organization_statuses::lock(tx, &spec.handle).await? {
+        let customer_record = billing_customers::find(tx, status.id).await?;
         if !is_existing
-            && !known
+            && !customer_record
                 .as_ref()
-                .is_some_and(|known| known.is_payer_of(&event.customer, &event.subscription))
+                .is_some_and(|record| record.is_payer_of(&event.customer, &event.subscription))
         {
             return Ok(conflicting(UnfulfilledReason::BelongsToAnother));
         }
-        // One that is older than the last changes nothing, whatever became of it.
-        let last = known.as_ref().and_then(|known| known.last_checkout_at);
+        // A checkout that is older than the last one changes nothing, whether its subscription has
+        // ended or not.
+        let last = customer_record.as_ref().and_then(|record| record.last_checkout_at);
         let is_older = last.is_some_and(|last| event.at < last);
-        if !is_older && ended_subscriptions::find(tx, standing.id, subscription).await?.is_some() {
+        if !is_older && ended_subscriptions::find(tx, status.id, subscription).await?.is_some() {
             return Ok(conflicting(UnfulfilledReason::SubscriptionEnded));
         }
-        match set_plan(app, tx, event, (&standing, known), order, audit).await {
+        match set_plan(app, tx, event, (&status, customer_record), spec, audit).await {
             Err(error) if *error.kind() == ErrorKind::Invalid => {
                 return Ok(AppliedEvent::Unfulfilled(UnfulfilledReason::PlanNotForHome, error));
             }
-            done => done?,
+            result => result?,
         }
-    } else if organizations::is_deleted(tx, &order.handle).await? {
+    } else if organizations::is_deleted(tx, &spec.handle).await? {
         return Ok(conflicting(UnfulfilledReason::Deleted));
     } else if is_existing {
         return Ok(conflicting(UnfulfilledReason::DoesNotExist));
@@ -183,11 +187,11 @@ async fn fulfil(
         return Ok(conflicting(UnfulfilledReason::SubscriptionEnded));
     } else {
         let Some(email) = email else { return Ok(incomplete(vec![email_required()])) };
-        provision(app, tx, event, (order, email), audit).await?
+        provision(app, tx, event, (spec, email), audit).await?
     };
-    // What changed nothing did not serve the buyer of another.
+    // If nothing changed, other open checkouts of this customer are not settled.
     let customer = event.customer.as_deref().filter(|_| effect != BillingEffect::Recorded);
-    repo::unfulfilled_checkouts::settle(tx, &event.id, &order.handle, customer, audit.at).await?;
+    repo::unfulfilled_checkouts::settle(tx, &event.id, &spec.handle, customer, audit.at).await?;
     Ok(AppliedEvent::Done(effect))
 }
 
@@ -201,63 +205,66 @@ fn incomplete(issues: Vec<Issue>) -> AppliedEvent {
 
 fn email_required() -> Issue {
     let path = ["data", "object", "customer_details", "email"].map(str::to_owned).to_vec();
-    let needed = "must be an address: the link to the first key is mailed there";
+    let needed = "must be an e-mail address: the link to the first key is sent to it";
     Issue { path, ..Issue::body(needed) }
 }
 
-/// Makes the organization that was bought, without a key: the buyer is mailed a link to it.
+/// Creates the organization that was bought, without a key: the buyer receives a link to it by
+/// mail.
 async fn provision(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    (order, email): (&OrganizationSpec, &Email),
+    (spec, email): (&OrganizationSpec, &Email),
     audit: &AuditContext,
 ) -> Result<BillingEffect> {
-    let opened = provisioning::create_organization(app, tx, order, STRIPE_ACTOR, audit).await?;
+    let provisioned = provisioning::create_organization(app, tx, spec, STRIPE_ACTOR, audit).await?;
     let payer = payer_of(event);
-    billing_customers::upsert_buyer(tx, opened.organization, &payer, audit.at).await?;
-    record_payment(app, tx, event, opened.organization, audit).await?;
-    claims::create(app, tx, opened.organization, email, audit).await?;
+    billing_customers::upsert_buyer(tx, provisioned.organization, &payer, audit.at).await?;
+    record_payment(app, tx, event, provisioned.organization, audit).await?;
+    claims::create(app, tx, provisioned.organization, email, audit).await?;
     Ok(BillingEffect::Provisioned)
 }
 
-/// Moves the organization, which is held, to the plan that was bought for it; one for which a later
-/// one was bought stays as it is.
+/// Moves the organization, which is locked, to the plan that was bought for it, unless a later
+/// checkout has been applied.
 ///
 /// # Errors
-/// Invalid where the plan is not for this organization.
+/// Invalid if the plan is not available for this organization.
 async fn set_plan(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    (standing, known): (&OrganizationStatus, Option<BillingCustomer>),
-    order: &OrganizationSpec,
+    (status, customer_record): (&OrganizationStatus, Option<BillingCustomer>),
+    spec: &OrganizationSpec,
     audit: &AuditContext,
 ) -> Result<BillingEffect> {
-    record_payment(app, tx, event, standing.id, audit).await?;
-    let last = known.as_ref().and_then(|known| known.last_checkout_at);
+    record_payment(app, tx, event, status.id, audit).await?;
+    let last = customer_record.as_ref().and_then(|record| record.last_checkout_at);
     if last.is_some_and(|last| event.at < last) {
         return Ok(BillingEffect::Recorded);
     }
-    status::change_plan(tx, &order.handle, order.plan, STRIPE_ACTOR, audit).await?;
-    let is_newest = known.is_none_or(|known| event.at >= known.last_event_at);
-    if is_newest && standing.is_suspended_for_billing() {
-        status::reactivate_locked(tx, standing, STRIPE_ACTOR, audit).await?;
+    status::change_plan(tx, &spec.handle, spec.plan, STRIPE_ACTOR, audit).await?;
+    let is_newest =
+        customer_record.is_none_or(|customer_record| event.at >= customer_record.last_event_at);
+    if is_newest && status.is_suspended_for_billing() {
+        status::reactivate_locked(tx, status, STRIPE_ACTOR, audit).await?;
     }
-    billing_customers::upsert_buyer(tx, standing.id, &payer_of(event), audit.at).await?;
+    billing_customers::upsert_buyer(tx, status.id, &payer_of(event), audit.at).await?;
     Ok(BillingEffect::PlanSet)
 }
 
-/// Suspends or reactivates the organization that a payment, or the lack of one, is about.
+/// Suspends or reactivates the organization that a payment, a failed payment or the end of a
+/// subscription concerns.
 async fn update_suspension(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    named: Option<&NamedOrganization>,
+    named_organization: Option<&NamedOrganization>,
     audit: &AuditContext,
 ) -> Result<BillingEffect> {
-    let (standing, known) = find_paid_for(tx, event, named).await?;
-    record_payment(app, tx, event, standing.id, audit).await?;
+    let (status, customer_record) = find_paid_for(tx, event, named_organization).await?;
+    record_payment(app, tx, event, status.id, audit).await?;
     let policy = app.config.stripe.suspend_on;
     let suspends = match event.kind {
         BillingEventKind::PaymentFailed(_) => policy.payment_failed,
@@ -265,51 +272,53 @@ async fn update_suspension(
         _ => false,
     };
     let pays = matches!(event.kind, BillingEventKind::Paid(_));
-    let may_be_new = pays && named.is_some_and(|named| named.is_first_invoice);
-    let ended_at =
-        ended_subscriptions::find(tx, standing.id, event.subscription.as_deref()).await?;
+    let may_be_new = pays && named_organization.is_some_and(|named| named.is_first_invoice);
+    let ended_at = ended_subscriptions::find(tx, status.id, event.subscription.as_deref()).await?;
     if let (Some(subscription), BillingEventKind::SubscriptionEnded(_)) =
         (&event.subscription, &event.kind)
     {
-        ended_subscriptions::put(tx, standing.id, subscription, event.at).await?;
+        ended_subscriptions::put(tx, status.id, subscription, event.at).await?;
     }
-    if !determines_status(event, known.as_ref(), may_be_new, ended_at) || !(pays || suspends) {
+    if !determines_status(event, customer_record.as_ref(), may_be_new, ended_at)
+        || !(pays || suspends)
+    {
         return Ok(BillingEffect::Recorded);
     }
     let payer = payer_of(event);
-    billing_customers::upsert_payer(tx, standing.id, &payer, audit.at).await?;
-    if suspends && standing.suspended_at.is_none() {
-        status::suspend_locked(tx, &standing, STRIPE_ACTOR, audit).await?;
+    billing_customers::upsert_payer(tx, status.id, &payer, audit.at).await?;
+    if suspends && status.suspended_at.is_none() {
+        status::suspend_locked(tx, &status, STRIPE_ACTOR, audit).await?;
         return Ok(BillingEffect::Suspended);
     }
-    if pays && standing.is_suspended_for_billing() {
-        status::reactivate_locked(tx, &standing, STRIPE_ACTOR, audit).await?;
+    if pays && status.is_suspended_for_billing() {
+        status::reactivate_locked(tx, &status, STRIPE_ACTOR, audit).await?;
         return Ok(BillingEffect::Reactivated);
     }
     Ok(BillingEffect::Recorded)
 }
 
-/// Whether an event says how the organization stands: it is no older than the last that did, and
-/// about the subscription that pays for it. The first payment of another subscription, which names
-/// the organization, puts that in its place; later ones do not, or the last invoices of a
-/// subscription that was given up would. What no subscription is due for says nothing.
+/// Returns whether an event determines the organization's status: it is not older than the last one
+/// that did, and concerns the subscription that pays for the organization. The first invoice of
+/// another subscription, if it names the organization, makes that the paying subscription; later
+/// invoices do not, or the last invoices of a canceled subscription would. An event without a
+/// subscription determines nothing.
 ///
-/// Of one that has ended, only what was paid or not paid before does, and only while it is the last
-/// that paid.
+/// Of an ended subscription, only a payment or failed payment from before its end counts, and only
+/// while no other subscription has replaced it.
 fn determines_status(
     event: &BillingEvent,
-    known: Option<&BillingCustomer>,
+    customer_record: Option<&BillingCustomer>,
     may_be_new: bool,
     ended_at: Option<DateTime<Utc>>,
 ) -> bool {
     let Some(subscription) = &event.subscription else { return false };
-    let Some(known) = known else { return ended_at.is_none() };
-    let is_same = match &known.subscription {
-        Some(known) => known == subscription,
-        None => !known.pays_once && ended_at.is_none(),
+    let Some(customer_record) = customer_record else { return ended_at.is_none() };
+    let is_same = match &customer_record.subscription {
+        Some(current) => current == subscription,
+        None => !customer_record.pays_once && ended_at.is_none(),
     };
     match event.kind {
-        BillingEventKind::SubscriptionEnded(_) if known.subscription.is_some() => is_same,
+        BillingEventKind::SubscriptionEnded(_) if customer_record.subscription.is_some() => is_same,
         BillingEventKind::Paid(_) | BillingEventKind::PaymentFailed(_)
             if ended_at.is_some_and(|ended_at| ended_at <= event.at) =>
         {
@@ -317,42 +326,43 @@ fn determines_status(
         }
         _ => {
             let may_be_new = may_be_new && ended_at.is_none();
-            event.at >= known.last_event_at && (is_same || may_be_new)
+            event.at >= customer_record.last_event_at && (is_same || may_be_new)
         }
     }
 }
 
-/// The organization that the event is about, held, and who is known to pay for it: the one that its
-/// metadata name, as long as the payer is known there or, where nobody is, the metadata say
-/// `mode=existing`; else the one that pays by its subscription.
+/// Returns the organization that the event concerns, locked, and its recorded payer. It is the one
+/// that the metadata names, provided that the event's payer is the recorded one or, if none is
+/// recorded, that the metadata contains `mode=existing`. Without a name in the metadata it is the
+/// one that the subscription pays for.
 async fn find_paid_for(
     tx: &mut PgConnection,
     event: &BillingEvent,
-    named: Option<&NamedOrganization>,
+    named_organization: Option<&NamedOrganization>,
 ) -> Result<(OrganizationStatus, Option<BillingCustomer>)> {
-    let none = || Error::not_found("No organization is paid for by this subscription");
-    let handle = match (named, event.subscription.as_deref()) {
-        (Some(named), _) => named.handle.clone(),
+    let none = || Error::not_found("This subscription pays for no organization");
+    let handle = match (named_organization, event.subscription.as_deref()) {
+        (Some(named_organization), _) => named_organization.handle.clone(),
         (None, Some(subscription)) => {
-            let found = billing_customers::find_handle_by_subscription(tx, subscription).await?;
-            found.and_then(|handle| OrgHandle::parse(&handle).ok()).ok_or_else(none)?
+            let handle = billing_customers::find_handle_by_subscription(tx, subscription).await?;
+            handle.and_then(|handle| OrgHandle::parse(&handle).ok()).ok_or_else(none)?
         }
         (None, None) => return Err(none()),
     };
-    let standing = status::lock_organization(tx, &handle).await?;
-    let known = billing_customers::find(tx, standing.id).await?;
-    let is_payer = match &known {
-        Some(known) if known.customer.is_some() => {
-            known.is_payer_of(&event.customer, &event.subscription)
+    let status = status::lock_organization(tx, &handle).await?;
+    let customer_record = billing_customers::find(tx, status.id).await?;
+    let is_payer = match &customer_record {
+        Some(customer_record) if customer_record.customer.is_some() => {
+            customer_record.is_payer_of(&event.customer, &event.subscription)
         }
-        _ => named.is_none_or(|named| named.is_existing),
+        _ => named_organization.is_none_or(|named| named.is_existing),
     };
-    if is_payer { Ok((standing, known)) } else { Err(none()) }
+    if is_payer { Ok((status, customer_record)) } else { Err(none()) }
 }
 
-/// Keeps the end of a subscription that no organization is known to pay by, for its checkout may be
-/// told later. Whether the event is one.
-async fn keep_end(tx: &mut PgConnection, event: &BillingEvent) -> Result<bool> {
+/// Stores the end of a subscription that belongs to no organization yet, because its checkout may
+/// be delivered later. Returns whether the event is such an end.
+async fn store_unmatched_end(tx: &mut PgConnection, event: &BillingEvent) -> Result<bool> {
     let (Some(subscription), BillingEventKind::SubscriptionEnded(_)) =
         (&event.subscription, &event.kind)
     else {
@@ -371,7 +381,7 @@ fn payer_of(event: &BillingEvent) -> BillingPayer<'_> {
     }
 }
 
-/// Stores the payment that the event tells of, if it does.
+/// Stores the event's payment, if it has one.
 async fn record_payment(
     app: &App,
     tx: &mut PgConnection,

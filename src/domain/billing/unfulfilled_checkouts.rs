@@ -1,5 +1,5 @@
-//! Paid checkouts that can not be fulfilled: the operator learns of each from the audit log of the
-//! deployment, the log, a metric and `tenantry doctor`, and the buyer from a mail.
+//! Paid checkouts that cannot be fulfilled. Each is reported to the operator in the audit log of
+//! the deployment, the log, a metric and `tenantry doctor`, and to the buyer by mail.
 
 use serde_json::json;
 
@@ -15,8 +15,9 @@ use crate::model::payment::UnfulfilledReason;
 use crate::repo::audit_events;
 use crate::repo::unfulfilled_checkouts::{UnfulfilledCheckout, upsert};
 
-/// Records a checkout that can not be fulfilled, in a transaction of its own: that of the event
-/// changes nothing. However often the event is delivered, it is audited and mailed once.
+/// Records a checkout that cannot be fulfilled, in its own transaction, because the one that
+/// applied the event is rolled back. However often Stripe delivers the event, it is audited and
+/// mailed once.
 pub async fn record_unfulfilled(
     app: &App,
     event: &BillingEvent,
@@ -24,8 +25,8 @@ pub async fn record_unfulfilled(
     audit: &AuditContext,
 ) -> Result<()> {
     let (handle, plan, email) = match &event.kind {
-        BillingEventKind::Bought { order, email, .. } => {
-            (order.handle.as_str(), Some(order.plan.as_str()), email)
+        BillingEventKind::Bought { spec, email, .. } => {
+            (spec.handle.as_str(), Some(spec.plan.as_str()), email)
         }
         BillingEventKind::BoughtIncomplete { handle, email, .. } => (handle.as_str(), None, email),
         _ => return Err(Error::internal("only a checkout can be unfulfilled")),
@@ -65,7 +66,7 @@ pub async fn record_unfulfilled(
         event = event.id,
         organization = handle,
         reason = reason.as_str(),
-        "a paid checkout can not be fulfilled"
+        "paid checkout cannot be fulfilled"
     );
     Ok(())
 }

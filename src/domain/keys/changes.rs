@@ -1,5 +1,4 @@
-//! What happens to a key between its minting and its end: its settings change, and a newer key
-//! takes over from it.
+//! Changes of a key between minting and end: its settings are updated, or it is rotated.
 
 use std::ops::RangeInclusive;
 
@@ -24,37 +23,37 @@ use crate::model::scope::ScopeSet;
 use crate::model::timestamp;
 use crate::repo::{key_lifecycle, keys};
 
-/// How long a key that was rotated away may still work, in seconds: at most a week.
+/// How long a rotated key may still work, in seconds: at most a week.
 pub const GRACE_SECONDS: RangeInclusive<i32> = 0..=604_800;
 
-/// The settings to change; what is `None` stays.
+/// The settings to change; `None` leaves a setting as it was.
 #[derive(Default)]
 pub struct KeyChanges {
     /// Its label.
     pub name: Option<KeyName>,
     /// What it may do.
     pub scopes: Option<ScopeSet>,
-    /// When it ends; `Some(None)` is never.
+    /// When it expires; `Some(None)` is never.
     pub expires_at: Option<Option<DateTime<Utc>>>,
-    /// What its organization notes down about it.
+    /// Changes of its metadata.
     pub metadata: Option<MetadataChanges>,
-    /// Where it may be used from.
+    /// The addresses that it may be used from.
     pub allowed_ips: Option<AllowedIps>,
-    /// Whether it may be used.
+    /// Whether it is enabled.
     pub enabled: Option<bool>,
 }
 
-/// Changes a live key of the caller's organization. What it was and what it becomes lie within
-/// the caller's own scopes, expiry and networks.
+/// Updates a live key of the caller's organization. Its permissions before and after must lie
+/// within the caller's own scopes, expiry and addresses.
 ///
-/// Invariant: a change never raises what a key may do to owners. One that an owner minted is the
-/// caller's from then on where the caller is none: somebody may have its text for whom it was too
-/// narrow, disabled, or not to be used from where they are.
+/// Invariant: only an owner extends a key that acts with an owner's rights. A key that an owner
+/// minted is reassigned to a caller who is not an owner. Otherwise someone who has the key's text,
+/// but could not use it while it had fewer scopes, was disabled or was restricted to other
+/// addresses, would gain an owner's rights.
 ///
 /// # Errors
-/// Unauthenticated where the caller's own key ended meanwhile, forbidden, not found, conflict
-/// where the key is not live or another live key has the name, invalid where the notes grow too
-/// large.
+/// Unauthenticated if the caller's own key has ended meanwhile; forbidden; not found; conflict if
+/// the key is not live or another live key has the name; invalid if the metadata grows too large.
 pub async fn update(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -77,13 +76,12 @@ pub async fn update(
     Ok(after)
 }
 
-/// Mints a key with the name and the settings of a live one, which serves out its grace: no
-/// longer than `grace_seconds`, and never longer than it would have. The new key is the caller's,
-/// an owner's where the caller is one: only the caller is shown its text. Any key may rotate
-/// itself.
+/// Mints a key with the name and the settings of a live one. The old key keeps working for
+/// `grace_seconds`, but never longer than it would have. The caller becomes the minter of the new
+/// key, since only the caller receives its text. Any key may rotate itself.
 ///
 /// # Errors
-/// As [`update`]; conflict also where it was rotated already.
+/// As [`update`]; conflict also if it was rotated already.
 pub async fn rotate(
     app: &App,
     tx: &mut PgConnection,
@@ -96,7 +94,7 @@ pub async fn rotate(
     if !is_own(&caller, id) {
         caller.authorize("api-keys:write")?;
     }
-    let (organization, user) = (caller.organization, caller.membership);
+    let (organization, membership) = (caller.organization, caller.membership);
     key_lifecycle::supersede(tx, organization, id, grace_seconds, audit.at).await?;
     let stored = old.name.as_deref().map(|name| KeyName::parse(name, KeyName::MAX)).transpose();
     let spec = KeySpec {
@@ -108,7 +106,7 @@ pub async fn rotate(
         enabled: old.enabled,
         rotated_from: Some(id),
     };
-    let minted = mint(app, tx, (organization, user), spec, audit.at).await?;
+    let minted = mint(app, tx, (organization, membership), spec, audit.at).await?;
     let detail = json!({
         "rotated_to": minted.key.id.to_string(),
         "display_id": minted.key.display_id,
@@ -119,7 +117,7 @@ pub async fn rotate(
 }
 
 impl KeyChanges {
-    /// Whether nothing is to change.
+    /// Whether this changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.name.is_none()
@@ -146,16 +144,16 @@ impl KeyChanges {
         }
         if let Some(changes) = &self.metadata {
             let merged = key.metadata.merged(changes);
-            let refused =
+            let invalid =
                 |ValidationError(why)| Error::invalid(vec![Issue::field("metadata", why)]);
-            changed.metadata = merged.map_err(refused)?;
+            changed.metadata = merged.map_err(invalid)?;
         }
         changed.enabled = self.enabled.unwrap_or(key.enabled);
         Ok(changed)
     }
 }
 
-/// A key's settings, as the trail tells of them.
+/// Returns a key's settings, as the audit log shows them.
 fn audited_fields(key: &ApiKey) -> serde_json::Value {
     json!({
         "name": key.name,

@@ -1,5 +1,5 @@
-//! Containment: a key makes, changes and ends only keys whose scopes and expiry lie within its own,
-//! and makes and changes only keys that may be used from within where it may be.
+//! Containment: a key creates, changes and ends only keys whose scopes and expiry lie within its
+//! own, and creates and changes only keys whose allowed addresses lie within its own.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -13,7 +13,7 @@ use crate::model::ids::KeyId;
 use crate::model::scope::ScopeSet;
 use crate::repo::keys;
 
-/// What a key may do, until when, and from where: what lies within the caller's own.
+/// What a key may do, until when, and from which addresses, to be compared with the caller's own.
 pub struct KeyPermissions {
     scopes: ScopeSet,
     expires_at: Option<DateTime<Utc>>,
@@ -21,7 +21,7 @@ pub struct KeyPermissions {
 }
 
 impl KeySpec {
-    /// What the key may do, until when, and from where.
+    /// Returns what the key may do, until when, and from which addresses.
     #[must_use]
     pub fn permissions(&self) -> KeyPermissions {
         KeyPermissions {
@@ -33,34 +33,35 @@ impl KeySpec {
 }
 
 impl KeyPermissions {
-    /// That of a key that there is.
+    /// Returns the permissions of an existing key.
     #[must_use]
     pub fn of(key: &ApiKey) -> Self {
         let (scopes, allowed_ips) = (key.scopes.clone(), key.allowed_ips.clone());
         Self { scopes, expires_at: key.expires_at, allowed_ips }
     }
 
-    /// Passes what lies within the caller's own.
+    /// Checks that these permissions lie within the caller's own.
     ///
     /// # Errors
-    /// Missing scopes, or forbidden.
+    /// Missing scopes, or forbidden for the expiry or the addresses.
     pub fn require_within(&self, caller: &Caller) -> Result<()> {
         require_scopes_and_expiry_within(caller, &self.scopes, self.expires_at)?;
         require_networks_within(caller, &self.allowed_ips)
     }
 }
 
-/// Passes a caller who may still change a key, which may have ended: for answers that are given
-/// again.
+/// Checks that the caller may still change a key, which may have ended: called before a stored
+/// response is replayed.
 ///
 /// # Errors
-/// Missing scopes, or forbidden.
+/// Missing scopes, or forbidden for the expiry or the addresses.
 pub async fn require_updatable(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<()> {
     let Some(key) = keys::find(tx, caller.organization, id).await? else { return Ok(()) };
     KeyPermissions::of(&key).require_within(caller)
 }
 
-/// The same, who may still end it.
+/// Checks that the caller may still end a key, which may have ended: called before a stored
+/// response is replayed.
 ///
 /// # Errors
 /// Missing scopes or role, or forbidden.
@@ -73,10 +74,10 @@ pub async fn require_revocable(tx: &mut PgConnection, caller: &Caller, id: KeyId
     require_scopes_and_expiry_within(caller, &key.scopes, key.expires_at)
 }
 
-/// Passes scopes and an expiry that lie within the caller's own.
+/// Checks that scopes and an expiry lie within the caller's own.
 ///
 /// # Errors
-/// Missing scopes, or forbidden where the key would outlive the caller's.
+/// Missing scopes, or forbidden if the key would outlive the caller's.
 pub fn require_scopes_and_expiry_within(
     caller: &Caller,
     scopes: &ScopeSet,
@@ -90,21 +91,21 @@ pub fn require_scopes_and_expiry_within(
     let own = caller.credential.key().and_then(|key| key.expires_at);
     match (own, expires_at) {
         (Some(_), None) => Err(Error::forbidden(
-            "This credential expires, so the key needs an expiry that is no later",
+            "This credential expires, so the key must expire no later than it does",
         )),
-        (Some(own), Some(wanted)) if wanted > own => {
+        (Some(own), Some(requested)) if requested > own => {
             Err(Error::forbidden("This credential expires before the key would"))
         }
         _ => Ok(()),
     }
 }
 
-/// Passes networks that lie within those that the caller's own key may be used from.
-fn require_networks_within(caller: &Caller, wanted: &AllowedIps) -> Result<()> {
+/// Checks that networks lie within those that the caller's own key may be used from.
+fn require_networks_within(caller: &Caller, requested: &AllowedIps) -> Result<()> {
     match caller.credential.key() {
-        Some(own) if !own.allowed_ips.contains(wanted) => Err(Error::forbidden(
-            "This credential may be used only from certain addresses, so the key needs allowed \
-             addresses that lie within them",
+        Some(own) if !own.allowed_ips.contains(requested) => Err(Error::forbidden(
+            "This credential is restricted to certain addresses, so the key's allowed addresses \
+             must lie within them",
         )),
         _ => Ok(()),
     }

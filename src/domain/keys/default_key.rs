@@ -1,4 +1,4 @@
-//! The key that an account was given at signup, and can have replaced.
+//! The default key: created with an account at sign-up, and replaced on request.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -16,13 +16,13 @@ use crate::model::key_name::KeyName;
 use crate::model::scope::ScopeSet;
 use crate::repo::{accounts, key_lifecycle, keys, organizations};
 
-/// Mints a new default key for the person, in their home organization; the one before stops at
-/// once, and so do those that took over from it by rotation. Where there is none, this makes the
-/// first.
+/// Mints a new default key for the account in its home organization. The former one is revoked, and
+/// so are the keys that replaced it by rotation. If the account has no default key, this creates
+/// the first.
 ///
 /// # Errors
-/// Unauthenticated where the session ended meanwhile; forbidden where the person may not mint keys
-/// in their home organization any more; plan limit where there is none to replace.
+/// Unauthenticated if the session has ended meanwhile; forbidden if the account may no longer mint
+/// keys in its home organization; plan limit if there is no key to replace.
 pub async fn regenerate(
     app: &App,
     tx: &mut PgConnection,
@@ -43,7 +43,7 @@ pub async fn regenerate(
     }
     let name = replaced.and_then(|key| key.name);
     let name = name.map(|name| KeyName::parse(&name, KeyName::MAX)).transpose();
-    let name = name.map_err(|refused| Error::internal(refused.to_string()))?;
+    let name = name.map_err(|invalid| Error::internal(invalid.to_string()))?;
     let spec = KeySpec::plain(name, ScopeSet::all(), None);
     let minted = mint(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;
     accounts::set_default_key(tx, person.account, minted.key.id).await?;
@@ -52,8 +52,8 @@ pub async fn regenerate(
     Ok(minted)
 }
 
-/// Ends the key and those that took over from it by rotation, with the open invitations that they
-/// made; the one that was live.
+/// Revokes the key, those that replaced it by rotation, and the open invitations that they sent.
+/// Returns the one that was live.
 async fn revoke_chain(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -62,24 +62,25 @@ async fn revoke_chain(
 ) -> Result<Option<ApiKey>> {
     let organization = caller.organization;
     let mut chain = Vec::new();
-    // Whoever rotates the last one of them just now adds one more when its lock is waited for.
+    // A concurrent rotation of the last key adds one more, which is seen once its lock was
+    // acquired.
     loop {
-        let found = key_lifecycle::list_successors(tx, organization, first).await?;
-        if found.len() == chain.len() {
+        let successors = key_lifecycle::list_successors(tx, organization, first).await?;
+        if successors.len() == chain.len() {
             break;
         }
-        chain = found;
+        chain = successors;
         keys::lock(tx, organization, &chain).await?;
     }
-    let (mut live, by, reason) = (None, caller.actor(), Some("regenerated"));
+    let (mut live, actor, reason) = (None, caller.actor(), Some("regenerated"));
     for id in chain {
         let key = keys::find(tx, organization, id).await?;
         live = key.filter(ApiKey::is_live).or(live);
-        if key_lifecycle::revoke(tx, organization, id, reason, &by, audit.at).await? {
+        if key_lifecycle::revoke(tx, organization, id, reason, &actor, audit.at).await? {
             let name = live.as_ref().and_then(|key: &ApiKey| key.name.as_deref());
             let mut detail = json!({ "name": name, "reason": reason });
-            let ended = invites::revoke(tx, organization, Some(&[id]), audit).await?;
-            ended.add_to(&mut detail);
+            let revoked = invites::revoke(tx, organization, Some(&[id]), audit).await?;
+            revoked.add_to(&mut detail);
             record_caller_event(tx, caller, EventType::KeyRevoked, id, detail, audit).await?;
         }
     }

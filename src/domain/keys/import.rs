@@ -1,4 +1,4 @@
-//! Keys that were minted elsewhere and go on working here.
+//! Import of keys that were minted by another system and keep working here.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -17,14 +17,14 @@ use crate::model::org_handle::OrgHandle;
 use crate::model::scope::ScopeSet;
 use crate::repo::{audit_events, callers, keys, memberships, organizations};
 
-/// How many events are linked into their chains at once.
+/// How many audit events are linked into their chains at once.
 const LINK_BATCH: usize = 200;
 
-/// A key that was minted elsewhere.
+/// A key to import.
 pub struct ImportedKey {
-    /// Which line of the file it stands in, for messages: they never repeat what is in it.
+    /// Its line in the file, for error messages, which never repeat the line's content.
     pub line: usize,
-    /// Whose it is.
+    /// The organization that it belongs to.
     pub organization: OrgHandle,
     /// The SHA-256 of its text.
     pub sha256: [u8; 32],
@@ -32,15 +32,15 @@ pub struct ImportedKey {
     pub name: Option<KeyName>,
     /// What it may do.
     pub scopes: ScopeSet,
-    /// When it ends; `None` is never.
+    /// When it expires; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Stores keys in one transaction, for the owners of their organizations.
+/// Stores keys in one transaction, as minted by the first owner of each organization.
 ///
 /// # Errors
-/// Not found where an organization is not there, conflict where a key or a name is; naming the
-/// line.
+/// Not found if an organization does not exist, conflict if a key or a name does; the message names
+/// the line.
 pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
     let request_id = new_request_id(&*app.entropy);
     let (now, signer) = (app.clock.now(), app.audit_signer.clone());
@@ -51,16 +51,17 @@ pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
             for key in &imported {
                 let owner = memberships::find_owner(tx, &key.organization).await?;
                 let no_such = || Error::not_found("there is no such organization");
-                to_store.push((owner.ok_or_else(no_such).map_err(|it| key.named(it))?, key));
+                to_store.push((owner.ok_or_else(no_such).map_err(|it| key.with_line(it))?, key));
             }
-            // Organizations are held, and audit events added, in the order of their ids.
+            // Organizations are locked, and audit events added, in the order of their ids, so that
+            // concurrent transactions do not deadlock.
             to_store.sort_by_key(|((organization, _), _)| organization.0);
             for (number, (owner, key)) in to_store.into_iter().enumerate() {
                 if number > 0 && number.is_multiple_of(LINK_BATCH) {
                     audit_events::link_inserted(tx).await?;
                 }
                 let stored = import_key(app, tx, owner, key, &audit).await;
-                stored.map_err(|error| key.named(error))?;
+                stored.map_err(|error| key.with_line(error))?;
             }
             Ok(())
         })
@@ -68,8 +69,8 @@ pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
 }
 
 impl ImportedKey {
-    /// An error that is the file's, with the line.
-    fn named(&self, error: Error) -> Error {
+    /// Adds the line to an error that the file caused.
+    fn with_line(&self, error: Error) -> Error {
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::Conflict => {
                 let message = format!("line {}: {}", self.line, error.message());
@@ -83,27 +84,28 @@ impl ImportedKey {
 async fn import_key(
     app: &App,
     tx: &mut PgConnection,
-    (organization, user): (OrganizationId, MembershipId),
+    (organization, membership): (OrganizationId, MembershipId),
     key: &ImportedKey,
     audit: &AuditContext,
 ) -> Result<()> {
-    // Or a key could come to life behind the operator's back, who ends all of them meanwhile.
+    // Locked, because otherwise a key could be added while the operator revokes all keys of the
+    // organization.
     organizations::lock(tx, organization).await?;
     let text = imported_text(&key.sha256);
-    // Under whatever pepper: a key that is taken over twice would have two lives.
+    // Under any pepper: a key must not be imported twice.
     if !callers::find_by_digests(tx, &app.peppers.candidates(&text)).await?.is_empty() {
-        return Err(Error::conflict("this key is there already"));
+        return Err(Error::conflict("this key already exists"));
     }
     let (digest, pepper_id) = app.peppers.digest(&text);
     let id = KeyId::new(audit.at, &*app.entropy);
     let new = NewApiKey {
         id,
         organization,
-        membership: user,
+        membership,
         digest,
         pepper_id,
         prefix: IMPORTED_PREFIX,
-        // Of the hash, not of the key: that may not be known.
+        // From the hash: the key's own text is not available here.
         display_id: &text["sha256:".len()..][..8],
         name: key.name.as_ref(),
         scopes: &key.scopes,

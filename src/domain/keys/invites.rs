@@ -1,6 +1,6 @@
-//! What keys invited ends with them: whoever stole one could otherwise be let in afterwards. A key
-//! that made an invitation chose its address, and one that sent it again mailed its link: either
-//! ends it.
+//! Open invitations end with the key that sent them: whoever stole a key could otherwise join the
+//! organization later. A key that created an invitation chose its address, and a key that resent it
+//! caused its link to be mailed; the end of either revokes the invitation.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -11,14 +11,14 @@ use crate::model::ids::{KeyId, OrganizationId};
 use crate::model::member::KeyInvitedMembership;
 use crate::repo::key_invites;
 
-/// How many memberships are named at most, the newest.
+/// How many memberships are listed at most, the newest first.
 const MAX_MEMBERSHIPS: i64 = 500;
 
-/// What came of the invitations of keys that end.
+/// What happened to the invitations of keys that end.
 pub struct RevokedInvites {
-    /// How many were open, and are revoked now.
+    /// How many open invitations were revoked.
     pub invitations: u64,
-    /// The memberships that began by the others, and go on.
+    /// The memberships that exist because an invitation was accepted.
     pub memberships: Vec<KeyInvitedMembership>,
 }
 
@@ -31,10 +31,10 @@ impl RevokedInvites {
     }
 }
 
-/// Revokes the open invitations of these keys of the organization, or with `None` of any of its
-/// keys, and finds the memberships that began by theirs.
+/// Revokes the open invitations of these keys, or with `None` of all keys of the organization, and
+/// lists the memberships from their accepted invitations.
 ///
-/// Whoever calls holds the keys: none of them invites anybody meanwhile.
+/// The keys must be locked, so that none of them sends an invitation meanwhile.
 pub async fn revoke(
     tx: &mut PgConnection,
     organization: OrganizationId,
@@ -46,7 +46,8 @@ pub async fn revoke(
     Ok(RevokedInvites { invitations, memberships })
 }
 
-/// The memberships that began by invitations of these keys, and go on.
+/// Lists the active memberships from accepted invitations of these keys, or with `None` of all
+/// keys.
 pub async fn find_memberships(
     tx: &mut PgConnection,
     organization: OrganizationId,

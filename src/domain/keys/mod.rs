@@ -1,8 +1,8 @@
-//! Keys: the one way to mint one, and what an organization does with them.
+//! API keys: minting one, and what an organization does with its own.
 //!
-//! Containment: a key makes, changes and ends only keys whose scopes and expiry lie within its
-//! own, and makes and changes only keys that are used from within where it is; it may always end
-//! itself. All functions work in the caller's transaction.
+//! Containment: a key creates, changes and ends only keys whose scopes and expiry lie within its
+//! own, and creates and changes only keys whose allowed addresses lie within its own; it may always
+//! end itself. All functions work in the caller's transaction.
 
 pub mod changes;
 pub mod claims;
@@ -36,34 +36,35 @@ use crate::model::secret::Secret;
 use crate::model::timestamp;
 use crate::repo::{account_callers, audit_events, callers, key_lifecycle, keys, organizations};
 
-/// A new key, and the only place its text ever is.
+/// A new key and its text, which is stored nowhere.
 pub struct CreatedKey {
-    /// The text, to be shown once.
+    /// The text, shown to the caller once.
     pub secret: Secret,
-    /// What may be shown again.
+    /// What may be shown at any time.
     pub key: ApiKey,
 }
 
-/// What a key is to be.
+/// The attributes of a key to create.
 pub struct KeySpec {
     /// Its label.
     pub name: Option<KeyName>,
     /// What it may do.
     pub scopes: ScopeSet,
-    /// When it ends; `None` is never.
+    /// When it expires; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Where it may be used from.
+    /// The addresses that it may be used from.
     pub allowed_ips: AllowedIps,
-    /// What its organization notes down about it.
+    /// The metadata that its organization stores with it.
     pub metadata: Metadata,
-    /// Whether it may be used.
+    /// Whether it is enabled.
     pub enabled: bool,
-    /// The key that it takes over from.
+    /// The key that it replaces by rotation.
     pub rotated_from: Option<KeyId>,
 }
 
 impl KeySpec {
-    /// A key with a name, scopes and an expiry, and nothing special about it.
+    /// Returns the attributes of an enabled key with a name, scopes and an expiry; everything else
+    /// is the default.
     #[must_use]
     pub fn plain(
         name: Option<KeyName>,
@@ -82,14 +83,14 @@ impl KeySpec {
     }
 }
 
-/// Mints a key. Who asks for it has made sure that it may be.
+/// Mints a key. Permissions and plan limits are not checked here.
 ///
 /// # Errors
-/// Conflict where a live key has the name.
+/// Conflict if a live key has the name.
 pub async fn mint(
     app: &App,
     tx: &mut PgConnection,
-    (organization, user): (OrganizationId, MembershipId),
+    (organization, membership): (OrganizationId, MembershipId),
     spec: KeySpec,
     at: DateTime<Utc>,
 ) -> Result<CreatedKey> {
@@ -100,7 +101,7 @@ pub async fn mint(
     let new = NewApiKey {
         id: KeyId::new(at, &*app.entropy),
         organization,
-        membership: user,
+        membership,
         digest,
         pepper_id,
         prefix: format.prefix(),
@@ -117,15 +118,16 @@ pub async fn mint(
     keys::insert(tx, &new).await?;
     let id = new.id;
     let key = keys::find(tx, organization, id).await?;
-    let key = key.ok_or_else(|| Error::internal("a key just stored is not there"))?;
+    let key = key.ok_or_else(|| Error::internal("a key that was just inserted was not found"))?;
     Ok(CreatedKey { secret, key })
 }
 
-/// Makes a key of the caller's organization. Without scopes it may what the caller's own may.
+/// Creates a key of the caller's organization, with the attributes that `spec` returns for the
+/// caller as the database has it now.
 ///
 /// # Errors
-/// Unauthenticated where the caller's own key ended meanwhile, forbidden beyond its scopes, expiry
-/// or networks, plan limit, conflict where a live key has the name.
+/// Unauthenticated if the caller's own key has ended meanwhile; forbidden beyond its scopes, expiry
+/// or addresses; plan limit; conflict if a live key has the name.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -151,12 +153,12 @@ pub async fn create(
     Ok(minted)
 }
 
-/// Ends a key of the caller's organization at once, with the open invitations that it or a key
-/// that it took over from made; one that is ended already stays as it was. Any key may end itself.
-/// The memberships that began by their other invitations.
+/// Revokes a key of the caller's organization, and the open invitations that it sent, or a key that
+/// it replaced. A key that has ended already stays as it was. Any key may revoke itself. Returns
+/// the memberships from accepted invitations of these keys.
 ///
 /// # Errors
-/// Not found, forbidden without `api-keys:write` or beyond the caller's scopes or expiry.
+/// Not found; forbidden without `api-keys:write` or beyond the caller's scopes or expiry.
 pub async fn revoke(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -174,43 +176,43 @@ pub async fn revoke(
         require_scopes_and_expiry_within(&caller, &key.scopes, key.expires_at)?;
         key
     };
-    let (organization, by) = (caller.organization, caller.actor());
+    let (organization, actor) = (caller.organization, caller.actor());
     let chain = key_lifecycle::list_predecessors(tx, organization, id).await?;
-    if !key_lifecycle::revoke(tx, organization, id, reason, &by, audit.at).await? {
+    if !key_lifecycle::revoke(tx, organization, id, reason, &actor, audit.at).await? {
         return invites::find_memberships(tx, organization, Some(&chain)).await;
     }
-    let ended = invites::revoke(tx, organization, Some(&chain), audit).await?;
+    let revoked = invites::revoke(tx, organization, Some(&chain), audit).await?;
     let mut detail = json!({ "display_id": key.display_id, "name": key.name, "reason": reason });
-    ended.add_to(&mut detail);
+    revoked.add_to(&mut detail);
     record_caller_event(tx, caller, EventType::KeyRevoked, id, detail, audit).await?;
-    Ok(ended.memberships)
+    Ok(revoked.memberships)
 }
 
-/// Whether the key is the one that the caller shows.
+/// Whether the key is the one that the caller presented, directly or through a session.
 #[must_use]
 pub fn is_own(caller: &Caller, id: KeyId) -> bool {
     matches!(&caller.credential, Credential::Key(key, _) if key.id == id)
 }
 
-/// A key of the caller's organization.
+/// Returns a key of the caller's organization.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such key.
 pub async fn find(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<ApiKey> {
     let key = keys::find(tx, caller.organization, id).await?;
     key.ok_or_else(|| Error::not_found("There is no such key"))
 }
 
-/// The caller as the database knows it now, what it shows held until the transaction ends, and
-/// still allowed from where it calls.
+/// Locks the caller's credential until the transaction ends, checks that it may still be used, also
+/// from the address of the request, and returns the caller as the database has it now.
 ///
-/// Invariant: whatever mints, widens or ends a credential asks here or in [`lock_live_key`] first,
-/// so that a credential ended or narrowed a moment ago does nothing more. Sessions and personal
-/// tokens are held before seats, and those before keys.
+/// Invariant: every operation that mints, extends or ends a credential calls this or
+/// [`lock_live_key`] first, so that a credential that has just ended or lost scopes cannot act any
+/// more. Sessions and personal access tokens are locked before memberships, and those before keys.
 ///
 /// # Errors
-/// Unauthenticated where the credential has ended, forbidden from where it may not be used, or
-/// where its person has no seat any more; suspended where the organization is.
+/// Unauthenticated if the credential has ended; forbidden from an address that it may not be used
+/// from, or if the account is no longer a member; suspended if the organization is.
 pub async fn confirm_caller(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -232,10 +234,11 @@ pub async fn confirm_caller(
                 .await?
         }
     };
-    let no_seat = || Error::forbidden("You have no seat in this organization any more");
-    let person = identity.person.ok_or_else(no_seat)?;
-    let caller =
-        account_callers::find_caller_in(tx, &person, organization).await?.ok_or_else(no_seat)?;
+    let not_a_member = || Error::forbidden("You are no longer a member of this organization");
+    let person = identity.person.ok_or_else(not_a_member)?;
+    let caller = account_callers::find_caller_in(tx, &person, organization)
+        .await?
+        .ok_or_else(not_a_member)?;
     caller.require_active()?;
     Ok(caller)
 }
@@ -248,8 +251,8 @@ async fn confirm_key_caller(
     audit: &AuditContext,
 ) -> Result<Arc<Caller>> {
     let caller = callers::lock_and_confirm(tx, organization, key, session).await?;
-    let facts = caller.credential.key();
-    let is_admitted = facts.is_some_and(|key| key.allowed_ips.allows(audit.address));
+    let key = caller.credential.key();
+    let is_admitted = key.is_some_and(|key| key.allowed_ips.allows(audit.address));
     if !is_admitted {
         return Err(address_not_allowed(audit.address));
     }
@@ -257,7 +260,7 @@ async fn confirm_key_caller(
     Ok(caller)
 }
 
-/// The same, with another key of the organization held too.
+/// Confirms the caller as [`confirm_caller`] does, and locks another key of the organization, too.
 async fn confirm_caller_and_lock_key(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -277,30 +280,30 @@ async fn confirm_caller_and_lock_key(
     confirm_key_caller(tx, organization, own.id, *session, audit).await
 }
 
-/// What a key is told that is used from where it may not be.
+/// Returns the error for a key that is used from an address that is not allowed.
 #[must_use]
 pub fn address_not_allowed(address: Option<IpAddr>) -> Error {
     Error::forbidden(match address {
         Some(_) => "This key may not be used from this address",
         None => {
-            "The client address of this request is not known, and this key may be used only from \
+            "The client address of this request is unknown, and this key may be used only from \
              certain addresses"
         }
     })
 }
 
-/// What a key is told that a page's script uses which may not.
+/// Returns the error for a key that is used by a browser origin that is not allowed.
 #[must_use]
 pub fn origin_not_allowed() -> Error {
-    Error::forbidden("This key may not be used from that page")
+    Error::forbidden("This key may not be used from this origin")
 }
 
-/// The caller as the database knows it now, and a live key of its organization within its
-/// containment; both are held until the transaction ends. Whether the caller has the scope for
-/// what it is about to do is not asked here.
+/// Locks the caller's credential and a live key of its organization until the transaction ends.
+/// Returns the caller as the database has it now, and the key, whose permissions lie within the
+/// caller's own. Does not check that the caller has the scope for the operation.
 ///
 /// # Errors
-/// Unauthenticated, forbidden, not found, or conflict where the key is not live.
+/// Unauthenticated, forbidden, not found, or conflict if the key is not live.
 pub async fn lock_live_key(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -316,7 +319,7 @@ pub async fn lock_live_key(
     Err(Error::conflict("This key is revoked, expired or already rotated"))
 }
 
-/// Writes down what the caller did to a key, or to another thing of the organization.
+/// Records an event that the caller caused in its organization's audit log.
 pub async fn record_caller_event(
     tx: &mut PgConnection,
     caller: &Caller,

@@ -1,8 +1,8 @@
-//! Sessions that a key is exchanged for: a short access token, and a refresh token that is good
-//! once.
+//! Key sessions: an API key is exchanged for a short-lived access token and a refresh token that
+//! can be used once.
 //!
-//! A refresh token that comes a second time was stolen, from one side or the other: its session
-//! ends for both.
+//! A refresh token that is presented a second time was stolen or replayed. Its session ends,
+//! because the server cannot tell which client is the legitimate one.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
@@ -19,36 +19,36 @@ use crate::model::secret::{Digest, Secret};
 use crate::repo::key_sessions::PresentedRefreshToken;
 use crate::repo::{audit_events, callers, key_sessions};
 
-/// How long a refresh token lives (contract §2).
+/// The lifetime of a refresh token (contract §2).
 const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(7);
 
 /// The tokens of a session.
 pub struct SessionTokens {
-    /// For requests.
+    /// Authenticates requests.
     pub access_token: Secret,
-    /// For the next tokens.
+    /// Is exchanged for the next tokens, once.
     pub refresh_token: Secret,
-    /// Seconds that the access token lives.
+    /// The lifetime of the access token, in seconds.
     pub expires_in: i64,
 }
 
-/// Makes a session for the holder of a key.
+/// Creates a session for a caller with a key, and returns its tokens.
 ///
 /// # Errors
-/// Unauthenticated where the key ended meanwhile.
-pub async fn exchange(app: &App, holder: &Caller, audit: &AuditContext) -> Result<SessionTokens> {
+/// Unauthenticated if the key has ended meanwhile; forbidden if the credential is not a key.
+pub async fn exchange(app: &App, caller: &Caller, audit: &AuditContext) -> Result<SessionTokens> {
     let session = SessionId::new(audit.at, &*app.entropy);
     app.db
-        .tenant_transaction(holder.organization, async |tx| {
-            let holder = confirm_caller(tx, holder, audit).await?;
-            let organization = holder.organization;
-            let key = organization_key(&holder)?;
+        .tenant_transaction(caller.organization, async |tx| {
+            let caller = confirm_caller(tx, caller, audit).await?;
+            let organization = caller.organization;
+            let key = organization_key(&caller)?;
             key_sessions::insert(tx, organization, session, key.id, audit.at).await?;
-            let tokens = issue_tokens(app, tx, &holder, session, audit.at).await?;
+            let tokens = issue_tokens(app, tx, &caller, session, audit.at).await?;
             let event = NewAuditEvent {
                 organization,
                 event_type: EventType::SessionCreated,
-                actor: &holder.actor(),
+                actor: &caller.actor(),
                 target: &session.to_string(),
                 key_display_id: Some(&key.display_id),
                 detail: json!({}),
@@ -60,7 +60,7 @@ pub async fn exchange(app: &App, holder: &Caller, audit: &AuditContext) -> Resul
         .await
 }
 
-/// A refresh token that is known, good or not.
+/// A refresh token that exists in the database, valid or not.
 pub struct KnownRefreshToken {
     /// The organization of its key.
     organization: OrganizationId,
@@ -69,17 +69,18 @@ pub struct KnownRefreshToken {
     candidates: Vec<Digest>,
 }
 
-/// Finds a refresh token that somebody presents.
+/// Finds the refresh token that a client presents.
 ///
 /// # Errors
-/// Unauthenticated where it is unknown.
+/// Unauthenticated if it is unknown.
 pub async fn find_refresh_token(app: &App, presented: &Secret) -> Result<KnownRefreshToken> {
     if !KeyFormat::refresh_token().matches(presented.expose()) {
         return Err(invalid_refresh_token());
     }
     let candidates = app.peppers.candidates(presented.expose());
-    let found = app.db.run(async |db| key_sessions::find_presented(db, &candidates).await).await?;
-    let (organization, session) = found.ok_or_else(invalid_refresh_token)?;
+    let session =
+        app.db.run(async |db| key_sessions::find_presented(db, &candidates).await).await?;
+    let (organization, session) = session.ok_or_else(invalid_refresh_token)?;
     Ok(KnownRefreshToken { organization, session, candidates })
 }
 
@@ -87,12 +88,13 @@ fn invalid_refresh_token() -> Error {
     Error::unauthenticated(AuthFailure::InvalidToken, "This refresh token is not valid")
 }
 
-/// The next tokens of a session, for its refresh token, which the page `origin` shows, if one does.
+/// Returns the next tokens of a session in exchange for its refresh token. `origin` is the browser
+/// origin of the request, if it has one.
 ///
 /// # Errors
-/// Unauthenticated where the token is over or spent, or its session or key has ended; a spent one
-/// ends the session. Forbidden from where the key may not be used, suspended where its organization
-/// is.
+/// Unauthenticated if the token is expired or was used before, or if its session or key has ended;
+/// a token that was used before ends the session. Forbidden from an address or origin that the key
+/// may not be used from; suspended if its organization is.
 pub async fn refresh(
     app: &App,
     known: &KnownRefreshToken,
@@ -108,52 +110,53 @@ pub async fn refresh(
                 revoke_for_reuse(tx, &token, audit).await?;
                 return Ok(None);
             }
-            let holder =
+            let identity =
                 callers::find_by_sessions(tx, &[token.session]).await?.remove(&token.session);
-            let Some(CredentialStatus::Valid(Identity { caller: Some(holder), .. })) =
-                holder.filter(|_| !token.is_expired)
+            let Some(CredentialStatus::Valid(Identity { caller: Some(caller), .. })) =
+                identity.filter(|_| !token.is_expired)
             else {
                 return Ok(None);
             };
-            if !organization_key(&holder)?.allowed_ips.allows(audit.address) {
+            if !organization_key(&caller)?.allowed_ips.allows(audit.address) {
                 return Err(address_not_allowed(audit.address));
             }
-            if !organization_key(&holder)?.allows_origin(origin, &app.config.http.trusted_origins) {
+            if !organization_key(&caller)?.allows_origin(origin, &app.config.http.trusted_origins) {
                 return Err(origin_not_allowed());
             }
-            holder.require_active()?;
+            caller.require_active()?;
             let (organization, session) = (token.organization, token.session);
             key_sessions::consume_refresh_token(tx, organization, session, audit.at).await?;
-            issue_tokens(app, tx, &holder, session, audit.at).await.map(Some)
+            issue_tokens(app, tx, &caller, session, audit.at).await.map(Some)
         })
         .await?;
     tokens.ok_or_else(invalid_refresh_token)
 }
 
-/// The organization's own key that the caller shows: a person's token is exchanged for nothing.
+/// Returns the organization key that the caller presented. A personal access token cannot be
+/// exchanged.
 fn organization_key(caller: &Caller) -> Result<&KeyDetails> {
     match &caller.credential {
         Credential::Key(key, _) => Ok(key),
-        _ => Err(Error::forbidden("Only an organization's own key can be exchanged")),
+        _ => Err(Error::forbidden("Only an organization key can be exchanged for a session")),
     }
 }
 
 async fn issue_tokens(
     app: &App,
     tx: &mut PgConnection,
-    holder: &Caller,
+    caller: &Caller,
     session: SessionId,
     now: DateTime<Utc>,
 ) -> Result<SessionTokens> {
     let refresh = KeyFormat::refresh_token().mint(&*app.entropy);
     let (digest, _) = app.peppers.digest(refresh.expose());
     let expires_at = now + REFRESH_LIFETIME;
-    let organization = holder.organization;
+    let organization = caller.organization;
     key_sessions::insert_refresh_token(tx, organization, session, digest, now, expires_at).await?;
     Ok(SessionTokens {
         access_token: app.access_tokens.issue_for_key_session(
             session,
-            &holder.membership_handle,
+            &caller.membership_handle,
             now,
         )?,
         refresh_token: refresh,

@@ -1,8 +1,8 @@
-//! Mails: queued in the transaction of what they tell of, and sent by a worker, so that a slow or
-//! dead mail server delays no request.
+//! Mails are queued in the transaction of the change they report and sent by a worker, so that a
+//! slow or unreachable mail server delays no request.
 //!
-//! The token of a link is made when its mail is written and is nowhere but in the mail; a mail
-//! that is tried again has another one.
+//! The token of a link is generated when its mail is rendered. Only the mail contains it; the
+//! database stores its digest. Each retry generates a new token.
 
 mod message;
 mod rate_limit;
@@ -26,21 +26,21 @@ use crate::model::key_format::KeyFormat;
 use crate::model::mail::{LinkPurpose, MailKind, QueuedMail, SecurityNotice};
 use crate::repo::{accounts, email_tokens, invites, key_claims, outbox};
 
-/// How many mails are sent at once.
+/// How many mails are sent concurrently.
 const BATCH_SIZE: i64 = 10;
-/// For how long a mail is one worker's: longer than sending may take.
+/// For how long a worker leases a mail: longer than one delivery may take.
 const LEASE: Duration = Duration::from_mins(2);
-/// How long after the first failure the second attempt is made; each next one waits twice as long.
+/// The delay between the first failure and the second attempt; each later delay is twice as long.
 const FIRST_DELAY: Duration = Duration::from_secs(30);
-/// How long an attempt waits at most.
+/// The longest delay between two attempts.
 const MAX_DELAY: Duration = Duration::from_hours(1);
-/// How often a mail is tried, in about 9 hours, before it is given up.
+/// How many attempts a mail gets, in about 9 hours, before it is dead.
 const MAX_ATTEMPTS: i32 = 16;
-/// How many characters of a failure are kept.
+/// How many characters of a failure are stored.
 const MAX_FAILURE_LENGTH: usize = 500;
 
-/// Queues a mail, in the place of an older one of its kind that was not sent yet. Whoever commits
-/// wakes the worker.
+/// Queues a mail, which replaces an older one of its kind to this address that was not sent yet.
+/// `mail_waker` must be notified after the commit.
 pub async fn queue(
     app: &App,
     tx: &mut PgConnection,
@@ -62,7 +62,7 @@ pub async fn queue_invite(
     queue(app, tx, (MailKind::Invite(invite), address), None, at).await
 }
 
-/// Queues a notice to an account's person, who may not want any.
+/// Queues a security notice to an account, unless the account has opted out of them.
 pub async fn queue_notice(
     app: &App,
     tx: &mut PgConnection,
@@ -72,7 +72,7 @@ pub async fn queue_notice(
     outbox::insert_notice(tx, new_uuid(at, &*app.entropy), notice, at).await
 }
 
-/// Queues the mail with the link to an organization's first key.
+/// Queues the mail with the link that claims an organization's first key.
 pub async fn queue_claim(
     app: &App,
     tx: &mut PgConnection,
@@ -84,33 +84,34 @@ pub async fn queue_claim(
     outbox::insert_claim(tx, id, (organization, address), at).await
 }
 
-/// Tries every mail that is due now, some at a time; how many were tried.
+/// Attempts every mail that is due, [`BATCH_SIZE`] at a time, and returns how many were attempted.
 ///
 /// # Errors
-/// The database's own, where it does not say what is due.
+/// If the due mails cannot be read. A failed delivery is logged and not returned.
 pub async fn deliver_due(app: &App) -> Result<usize> {
-    let mut tried = 0;
+    let mut attempted = 0;
     loop {
         let due =
             app.db.transaction(async |tx| outbox::lease_due(tx, BATCH_SIZE, LEASE).await).await?;
         if due.is_empty() {
-            return Ok(tried);
+            return Ok(attempted);
         }
-        tried += due.len();
-        let mut under_way = JoinSet::new();
+        attempted += due.len();
+        let mut deliveries = JoinSet::new();
         for mail in due {
             let app = app.clone();
-            under_way.spawn(async move {
+            deliveries.spawn(async move {
                 if let Err(error) = deliver(&app, &mail).await {
-                    tracing::warn!(cause = %error.cause(), mail = %mail.id, "a mail has to wait");
+                    let (mail, cause) = (mail.id, error.cause());
+                    tracing::warn!(%mail, %cause, "mail delivery failed; will retry");
                 }
             });
         }
-        under_way.join_all().await;
+        deliveries.join_all().await;
     }
 }
 
-/// In how long the next mail is due; `None` where there is none.
+/// Returns in how long the next mail is due, `None` if the queue is empty.
 pub async fn next_due(app: &App) -> Result<Option<Duration>> {
     app.db.run(async |db| outbox::next_due(db).await).await
 }
@@ -134,8 +135,9 @@ async fn deliver(app: &App, mail: &QueuedMail) -> Result<()> {
     }
 }
 
-/// Where the mail's link leads, its token fresh; `None` where the mail was replaced by a newer one,
-/// or nobody is to get it: there is no such account, or nothing left to prove.
+/// Returns the link for a mail, with a new token. `None` means that the mail is not to be sent: a
+/// newer one has replaced it, no active account has the address, or the address is already
+/// verified.
 async fn create_link(app: &App, tx: &mut PgConnection, mail: &QueuedMail) -> Result<Option<Url>> {
     if !outbox::lock(tx, mail.id).await? {
         return Ok(None);
@@ -169,7 +171,7 @@ async fn create_link(app: &App, tx: &mut PgConnection, mail: &QueuedMail) -> Res
     Ok(Some(link))
 }
 
-/// Where the link of an invitation leads, as long as it can be accepted.
+/// Returns the link of an invitation with a new token, `None` if it can no longer be accepted.
 async fn create_invite_link(
     app: &App,
     tx: &mut PgConnection,
@@ -186,7 +188,8 @@ async fn create_invite_link(
     Ok(Some(link))
 }
 
-/// Where the link to an organization's first key leads, as long as that can be claimed.
+/// Returns the link to an organization's first key with a new token, `None` if the key can no
+/// longer be claimed.
 async fn create_claim_link(
     app: &App,
     tx: &mut PgConnection,
@@ -216,7 +219,8 @@ async fn send(app: &App, mail: &QueuedMail, link: &Url) -> Result<Delivery, Mail
         MailKind::CheckoutUnfulfilled => Message::CheckoutUnfulfilled,
     };
     let now = app.clock.now();
-    // Another id each time: its token is another, and mail programs hide what they have seen.
+    // A retry gets a new message id: its token differs, and mail clients hide messages with an id
+    // that they have already received.
     let id: Uuid = new_uuid(now, &*app.entropy);
     let outgoing = Mail {
         id,
@@ -231,18 +235,22 @@ async fn send(app: &App, mail: &QueuedMail, link: &Url) -> Result<Delivery, Mail
 
 async fn record_failure(app: &App, mail: &QueuedMail, link: &Url, error: &MailError) -> Result<()> {
     let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let source = if contains_token(&source, link) { "it quotes the link" } else { &source };
+    let source = if contains_token(&source, link) {
+        "response withheld because it contains the link"
+    } else {
+        &source
+    };
     let failure: String = format!("{error}: {source}").chars().take(MAX_FAILURE_LENGTH).collect();
     let is_last = matches!(error, MailError::Permanent(_)) || mail.attempts >= MAX_ATTEMPTS;
     let (id, kind, attempts) = (mail.id, mail.kind.as_str(), mail.attempts);
-    tracing::warn!(mail = %id, kind, attempts, given_up = is_last, failure, "mail not sent");
+    tracing::warn!(mail = %id, kind, attempts, is_dead = is_last, failure, "mail not sent");
     let now = app.clock.now();
     app.db
         .transaction(async |tx| {
             if !is_last {
                 return outbox::reschedule(tx, id, delay_after(attempts), &failure).await;
             }
-            // The token of a mail that was replaced is the newer one's by now.
+            // If a newer mail has replaced this one, the stored token belongs to the newer mail.
             if outbox::mark_dead(tx, id, &failure, now).await? {
                 remove_token(tx, mail).await?;
             }
@@ -251,7 +259,7 @@ async fn record_failure(app: &App, mail: &QueuedMail, link: &Url, error: &MailEr
         .await
 }
 
-/// A link that nobody was mailed proves nothing.
+/// Removes the token of a mail that was not delivered: nobody received its link.
 async fn remove_token(db: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
     let MailKind::Link(purpose) = mail.kind else { return Ok(()) };
     match accounts::find_by_email(db, &mail.address).await? {
@@ -260,16 +268,16 @@ async fn remove_token(db: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
     }
 }
 
-/// Whether a server's own words repeat the token of the link, in whatever case.
-fn contains_token(words: &str, link: &Url) -> bool {
-    let words = words.to_lowercase();
+/// Whether a mail server's response contains the token of the link, in any case.
+fn contains_token(response: &str, link: &Url) -> bool {
+    let response = response.to_lowercase();
     let tokens = link.query_pairs().filter(|(name, _)| name == "token");
     let of_query = tokens.map(|(_, token)| token.to_lowercase());
     let of_path = link.path().split('/').filter(|part| part.starts_with("tnt_"));
-    of_query.chain(of_path.map(str::to_lowercase)).any(|token| words.contains(&token))
+    of_query.chain(of_path.map(str::to_lowercase)).any(|token| response.contains(&token))
 }
 
-/// How long the next attempt waits after so many.
+/// Returns the delay after the given number of attempts.
 fn delay_after(attempts: i32) -> Duration {
     let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
     FIRST_DELAY.saturating_mul(1 << doublings).min(MAX_DELAY)
@@ -290,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_quotes_the_token_is_found_out() {
+    fn a_server_that_quotes_the_token_is_detected() {
         let link = Url::parse("https://api.example.com/x?token=tnt_link_AbC").expect("a URL");
         assert!(contains_token("550 spam: https://api.example.com/x?token=tnt_link_AbC", &link));
         assert!(contains_token("550 spam: TNT_LINK_ABC", &link));

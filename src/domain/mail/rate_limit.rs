@@ -1,5 +1,5 @@
-//! How often mails are asked for: by one client, and to one recipient, where each kind is counted
-//! apart, so that none stands in another's way.
+//! Rate limits of mails: per client, and per recipient and kind of mail. Each kind has its own
+//! count, so that one does not use up another's limit.
 
 use std::net::IpAddr;
 
@@ -8,12 +8,12 @@ use crate::app::rate_limits::RateLimitDecision;
 use crate::error::Result;
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 
-/// Does what mails somebody, and counts the mail first: for the client that asks, and for its
-/// recipient. What fails, or is not waited for to its end, has mailed nobody: the recipient's limit
-/// is as it was, or anybody could keep their mail from them.
+/// Runs `work`, which queues a mail, and counts the mail first: for the client and for the
+/// recipient. If `work` fails or is cancelled, nothing was mailed and the recipient's count is
+/// refunded; otherwise failing requests could block mail to an address.
 ///
 /// # Errors
-/// What `pass` says of a limit; those of `work`.
+/// The errors that `pass` returns for a rate limit decision, and those of `work`.
 pub async fn with_rate_limits<T>(
     app: &App,
     client: Option<IpAddr>,
@@ -24,22 +24,23 @@ pub async fn with_rate_limits<T>(
     let settings = &app.config.rate_limits;
     let client = LimitSubject::from_address(client);
     let recipient = app.peppers.subject(kind, to);
-    if let Some(judged) = app.rate_limits.count(settings, RateLimit::MailClient, client).await {
-        pass(judged)?;
+    if let Some(decision) = app.rate_limits.count(settings, RateLimit::MailClient, client).await {
+        pass(decision)?;
     }
-    if let Some(judged) = app.rate_limits.count(settings, RateLimit::MailAddress, recipient).await {
-        pass(judged)?;
+    if let Some(decision) = app.rate_limits.count(settings, RateLimit::MailAddress, recipient).await
+    {
+        pass(decision)?;
     }
     let mut count = RefundGuard { app: app.clone(), recipient, refunds_on_drop: true };
-    let done = work.await;
+    let result = work.await;
     count.refunds_on_drop = false;
-    if done.is_err() {
+    if result.is_err() {
         app.rate_limits.give_back(settings, RateLimit::MailAddress, recipient).await;
     }
-    done
+    result
 }
 
-/// A recipient's count. Dropped while it is open, it is given back.
+/// A count of a recipient's rate limit that is refunded on drop, unless `work` has finished.
 struct RefundGuard {
     app: App,
     recipient: LimitSubject,

@@ -1,7 +1,7 @@
-//! The people of an organization: what they are in it, and how they leave.
+//! The members of an organization: their roles, and how they leave it.
 //!
-//! Invariant: the organization is held before anybody's seat, so that of two owners who remove each
-//! other at once, one stays.
+//! Invariant: the organization is locked before any membership, so that if two owners remove each
+//! other at the same time, one of them stays.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::model::member::Member;
 use crate::model::role::Role;
 use crate::repo::{invites, members, organizations};
 
-/// Gives a member another role. Admins change members and admins; owners everybody. Who loses a
-/// role loses the invitations that it took, too.
+/// Changes a member's role. Admins may change members and admins; owners may change everyone. A
+/// member whose role is lowered loses the open invitations that its new role may not send.
 ///
 /// # Errors
-/// Not found; missing role; conflict where the last owner would be none any more.
+/// Not found; missing role; conflict if this is the last owner and would no longer be one.
 pub async fn change_role(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -43,20 +43,20 @@ pub async fn change_role(
     }
     if role < before.role {
         let only_of_owners = role == Role::Admin;
-        let (organization, seat) = (caller.organization, before.id);
-        invites::revoke_by_inviter(tx, organization, seat, only_of_owners, audit.at).await?;
+        let (organization, membership) = (caller.organization, before.id);
+        invites::revoke_by_inviter(tx, organization, membership, only_of_owners, audit.at).await?;
     }
     let detail = json!({ "role": role.as_str(), "before": before.role.as_str() });
     record_caller_event(tx, &caller, EventType::MemberRoleChanged, handle, detail, audit).await?;
     Ok(Member { role, ..before })
 }
 
-/// Takes a member's seat away: their sessions and tokens do nothing more here, and the invitations
-/// that came from it are over. Admins remove
-/// members and admins, owners everybody; anybody may leave.
+/// Removes a membership: the account's sessions and tokens no longer have access to the
+/// organization, and the invitations sent from the membership are revoked. Admins may remove
+/// members and admins, owners may remove everyone, and any member may leave.
 ///
 /// # Errors
-/// Not found; missing role; conflict where the last owner would go.
+/// Not found; missing role; conflict if this is the last owner.
 pub async fn remove(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -83,7 +83,7 @@ pub async fn remove(
     record_caller_event(tx, &caller, EventType::MemberRemoved, handle, detail, audit).await
 }
 
-/// Passes whoever may give members this role.
+/// Checks that the caller may give members this role.
 ///
 /// # Errors
 /// Missing scope or role.
@@ -92,7 +92,7 @@ pub fn require_role_for(caller: &Caller, role: Role) -> Result<()> {
     if role == Role::Owner { caller.require_owner() } else { Ok(()) }
 }
 
-/// Passes whoever may remove the member with this id, who may be gone.
+/// Checks that the caller may remove the member with this id, who may already be removed.
 ///
 /// # Errors
 /// Missing scope or role.
@@ -105,8 +105,9 @@ pub fn require_right_to_remove(caller: &Caller, handle: &str) -> Result<()> {
     }
 }
 
-/// The organization, the caller as the database knows it now, and for a key the seat that it asks
-/// about: held in this order, seats before keys as everywhere.
+/// Locks the organization, for a key also the membership that it names, and the caller's
+/// credential, in this order (memberships before keys, as everywhere), and returns the caller as
+/// the database has it now.
 async fn lock_and_confirm_caller(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -138,7 +139,9 @@ async fn require_another_owner(
     member: &Member,
 ) -> Result<()> {
     match members::count_other_owners(tx, caller.organization, member.id).await? {
-        0 => Err(Error::conflict("An organization needs an owner; make somebody else one first")),
+        0 => Err(Error::conflict(
+            "An organization must have an owner; make another member an owner first",
+        )),
         _ => Ok(()),
     }
 }

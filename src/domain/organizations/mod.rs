@@ -1,4 +1,5 @@
-//! Organizations beside the one that an account is made with: made, changed, deleted.
+//! Organizations that an account creates beside its home organization: create, find, update,
+//! delete.
 
 pub mod invites;
 pub mod members;
@@ -26,11 +27,11 @@ use crate::model::role::{Permission, Role};
 use crate::repo;
 use crate::repo::{account_callers, accounts, audit_events, memberships, organizations};
 
-/// Makes an organization that the person owns.
+/// Creates an organization that the account owns.
 ///
 /// # Errors
-/// Conflict where the id is taken; unauthenticated where the session ended meanwhile; e-mail not
-/// verified where the person's is not proven.
+/// Conflict if the id is taken; unauthenticated if the session has ended meanwhile; e-mail not
+/// verified if the account's address is not proven.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -38,11 +39,11 @@ pub async fn create(
     (name, chosen): (&OrganizationName, Option<&OrgHandle>),
     audit: &AuditContext,
 ) -> Result<Organization> {
-    // Held first, so that whoever ends the account sees this organization, too.
+    // Locked first, so that an operation that ends the account sees this organization, too.
     let account = accounts::lock(tx, person.account).await?;
     account_callers::lock_and_confirm_session(tx, None, session).await?;
     if !account.is_proven {
-        let message = "Verify your e-mail address before you make another organization; \
+        let message = "Verify your e-mail address before you create another organization; \
                        POST /api/auth/send-verification-email mails the link";
         return Err(Error::new(ErrorKind::EmailNotVerified, message));
     }
@@ -51,7 +52,7 @@ pub async fn create(
     let new = NewOrganization::on_trial(organization, &handle, name.as_str(), audit.at);
     organizations::insert(tx, &new).await?;
     let user_handle = new_membership_handle(&*app.entropy);
-    let seat = NewMembership {
+    let membership = NewMembership {
         organization,
         id: MembershipId(new_uuid(audit.at, &*app.entropy)),
         handle: &user_handle,
@@ -59,7 +60,7 @@ pub async fn create(
         account: Some(person.account),
         created_at: audit.at,
     };
-    memberships::insert(tx, &seat).await?;
+    memberships::insert(tx, &membership).await?;
     let event = NewAuditEvent {
         organization,
         event_type: EventType::OrganizationCreated,
@@ -73,21 +74,22 @@ pub async fn create(
     find(tx, organization, Some(Role::Owner)).await
 }
 
-/// The organization, as somebody with this role sees it.
+/// Returns the organization as seen by a caller with this role.
 ///
 /// # Errors
-/// Not found where it was deleted.
+/// Not found if it was deleted.
 pub async fn find(
     tx: &mut PgConnection,
     id: OrganizationId,
     role: Option<Role>,
 ) -> Result<Organization> {
-    let found = organizations::find(tx, id).await?;
-    let found = found.ok_or_else(|| Error::not_found("There is no such organization"))?;
-    Ok(Organization { role, ..found })
+    let organization = organizations::find(tx, id).await?;
+    let organization =
+        organization.ok_or_else(|| Error::not_found("There is no such organization"))?;
+    Ok(Organization { role, ..organization })
 }
 
-/// Changes what the organization is called, and where its keys may be used from in a browser.
+/// Changes the organization's name and the browser origins that may use its keys.
 ///
 /// # Errors
 /// Unauthenticated, forbidden, missing role.
@@ -109,16 +111,16 @@ pub async fn update(
     Ok(after)
 }
 
-/// What can be changed of an organization, as its audit log shows it.
+/// Returns the fields that can change, as the audit log shows them.
 fn audited_fields(it: &Organization) -> serde_json::Value {
     json!({ "name": it.name, "allowed_origins": it.allowed_origins })
 }
 
-/// Deletes the organization: its keys, its people's access and its invitations end at once. Its id
-/// is never given out again.
+/// Deletes the organization: its keys, memberships and invitations end at once. Its id is never
+/// assigned again.
 ///
 /// # Errors
-/// Unauthenticated, forbidden, missing role: only an owner may.
+/// Unauthenticated, forbidden, missing role: only an owner may delete it.
 pub async fn delete(tx: &mut PgConnection, caller: &Caller, audit: &AuditContext) -> Result<()> {
     organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;

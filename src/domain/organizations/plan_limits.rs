@@ -1,9 +1,10 @@
-//! What a plan limits the number of: keys, projects and seats.
+//! Plan limits: how many keys, projects and memberships (*seats*) a plan allows.
 //!
-//! Invariant: whoever makes one more holds the organization (`repo::organizations::hold`) from
-//! before it is counted until the transaction ends, so that of many who want the last place one
-//! gets it. What replaces something needs no room, what is there already stays when a limit is
-//! lowered, and what the operator makes counts but is not refused.
+//! Invariant: an operation that creates one of these locks the organization
+//! (`repo::organizations::lock`) before it counts and until its transaction ends, so that
+//! concurrent operations cannot exceed the limit together. A replacement (a rotated key, for
+//! example) is not checked, existing resources stay when a limit is lowered, and what the operator
+//! creates counts but is not limited.
 
 use sqlx::PgConnection;
 
@@ -13,21 +14,22 @@ use crate::model::ids::OrganizationId;
 use crate::model::plan::Plan;
 use crate::repo::{keys, members, projects};
 
-/// What a plan limits the number of.
+/// A resource whose number a plan limits.
 #[derive(Clone, Copy, Debug)]
 pub enum LimitedResource {
-    /// Live keys, disabled ones included; not those that were rotated away, nor personal tokens.
+    /// Live keys, disabled ones included; not rotated keys in their grace period, nor personal
+    /// access tokens.
     Keys,
     /// Projects.
     Projects,
-    /// Seats that were not given up, claimed or not.
+    /// Memberships that were not removed, claimed or not.
     Seats,
 }
 
-/// Passes an organization, which is held, with a plan that has room for one more.
+/// Checks that the plan of an organization, which is locked, allows one more of a resource.
 ///
 /// # Errors
-/// Plan limit.
+/// [`ErrorKind::PlanLimit`], with the limit and the number in use.
 pub async fn check_plan_limit(
     app: &App,
     tx: &mut PgConnection,
@@ -49,6 +51,6 @@ pub async fn check_plan_limit(
     if used < limit {
         return Ok(());
     }
-    let message = format!("The plan allows {limit} {resource}, and there are {used}");
+    let message = format!("The plan allows {limit} {resource}, and {used} are in use");
     Err(Error::new(ErrorKind::PlanLimit { resource, limit, used }, message))
 }

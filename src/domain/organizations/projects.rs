@@ -1,4 +1,4 @@
-//! Projects of an organization: made, changed, deleted.
+//! Projects of an organization: create, update, find, delete.
 
 use std::sync::Arc;
 
@@ -19,21 +19,21 @@ use crate::repo::{organizations, projects};
 
 const WRITE_SCOPE: &str = "projects:write";
 
-/// What a project is to be.
+/// The attributes of a project to create.
 pub struct ProjectSpec {
-    /// What it is called.
+    /// Its display name.
     pub name: ProjectName,
-    /// Its short name; suggested by the name where left out.
+    /// Its slug; derived from the name if omitted.
     pub slug: Option<Slug>,
-    /// What it is about.
+    /// Its description.
     pub description: Option<Description>,
 }
 
-/// Makes a project.
+/// Creates a project.
 ///
 /// # Errors
-/// Plan limit; conflict where another one of the organization has the slug; unauthenticated or
-/// forbidden where the caller may not do it any more.
+/// Plan limit; conflict if another project of the organization has the slug; unauthenticated or
+/// forbidden if the caller may no longer do this.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -63,11 +63,11 @@ pub async fn create(
     Ok(project)
 }
 
-/// Changes a project.
+/// Updates a project.
 ///
 /// # Errors
-/// Not found; conflict where another one of the organization has the slug; unauthenticated or
-/// forbidden where the caller may not do it any more.
+/// Not found; conflict if another project of the organization has the slug; unauthenticated or
+/// forbidden if the caller may no longer do this.
 pub async fn update(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -83,14 +83,14 @@ pub async fn update(
     let project = find(tx, &caller, id).await?;
     let mut detail = diff(audited_fields(&before), audited_fields(&project));
     if before.description != project.description {
-        // That it changed, not what it says.
+        // Records that the description changed, not its text.
         detail["description"] = json!(true);
     }
     record_caller_event(tx, &caller, EventType::ProjectUpdated, id, detail, audit).await?;
     Ok(project)
 }
 
-/// What a project is called, as the audit log shows it.
+/// Returns the name and slug, as the audit log shows them.
 fn audited_fields(project: &Project) -> serde_json::Value {
     json!({ "name": project.name, "slug": project.slug })
 }
@@ -98,7 +98,7 @@ fn audited_fields(project: &Project) -> serde_json::Value {
 /// Deletes a project.
 ///
 /// # Errors
-/// Not found; unauthenticated or forbidden where the caller may not do it any more.
+/// Not found; unauthenticated or forbidden if the caller may no longer do this.
 pub async fn delete(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -114,41 +114,41 @@ pub async fn delete(
     record_caller_event(tx, &caller, EventType::ProjectDeleted, id, detail, audit).await
 }
 
-/// A project of the caller's organization.
+/// Returns a project of the caller's organization.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such project.
 pub async fn find(tx: &mut PgConnection, caller: &Caller, id: ProjectId) -> Result<Project> {
     let project = projects::find(tx, caller.organization, id).await?;
     project.ok_or_else(no_such_project)
 }
 
-/// What is told of a project that is not there, or not the caller's.
+/// Returns the error for a project that does not exist or belongs to another organization.
 #[must_use]
 pub fn no_such_project() -> Error {
     Error::not_found("There is no such project")
 }
 
-/// The caller as the database knows it now, and what its organization pays for, both held until
-/// the transaction ends: changes to an organization's projects take turns, so that what is counted
-/// and which slugs are taken stays true.
+/// Locks the caller's organization and credential until the transaction ends. Returns the caller as
+/// the database has it now, and the organization's plan. Changes of an organization's projects are
+/// thereby serialized, so that the count and the free slugs stay valid.
 ///
 /// # Errors
-/// Unauthenticated or forbidden where the caller may not change projects any more.
+/// Unauthenticated or forbidden if the caller may no longer change projects.
 async fn lock_and_confirm_caller(
     tx: &mut PgConnection,
     caller: &Caller,
     audit: &AuditContext,
 ) -> Result<(Arc<Caller>, Plan)> {
-    let held = organizations::lock(tx, caller.organization).await?;
+    let locked = organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
     caller.authorize(WRITE_SCOPE)?;
-    let held = held.ok_or_else(|| Error::forbidden("This organization was deleted"))?;
-    Ok((caller, held.plan))
+    let locked = locked.ok_or_else(|| Error::forbidden("This organization was deleted"))?;
+    Ok((caller, locked.plan))
 }
 
-/// The slug that the name suggests, or what chance makes of it where it is taken in the
-/// organization, which is held.
+/// Returns the slug derived from the name, or a random one based on it if it is in use in the
+/// organization, which is locked.
 async fn suggest_slug(
     app: &App,
     tx: &mut PgConnection,

@@ -1,7 +1,7 @@
-//! Organizations that the operator makes: with an owner's seat that nobody has claimed, and a first
-//! key; and their keys, where the operator has to step in.
+//! Organizations that the operator creates, with an unclaimed owner membership and a first key, and
+//! the operator's interventions on an organization's keys.
 //!
-//! `by` is whoever decided it, for the trail: a master key's scope, a payment, a command.
+//! `actor` is who decided it, for the audit log: a master key's scope, a payment or a command.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -24,63 +24,63 @@ use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::repo::{audit_events, key_claims, key_lifecycle, memberships, organizations};
 
-/// What an organization is to be.
+/// The attributes of an organization to create.
 pub struct OrganizationSpec {
     /// Its id.
     pub handle: OrgHandle,
-    /// What it is called.
+    /// Its display name.
     pub name: OrganizationName,
-    /// Its line of business, where that is known.
+    /// Its line of business, if known.
     pub domain: Option<BusinessDomain>,
-    /// What it pays for.
+    /// Its plan.
     pub plan: Plan,
-    /// Whose pages' scripts may use its keys; anybody's, where empty.
+    /// The browser origins that may use its keys; every origin if empty.
     pub allowed_origins: Vec<Origin>,
 }
 
-/// An organization just made.
+/// A newly created organization.
 pub struct ProvisionedOrganization {
-    /// Its id inside.
+    /// Its internal id.
     pub organization: OrganizationId,
-    /// The owner's seat, which nobody has claimed.
+    /// The owner's membership, which no account has claimed.
     pub owner: MembershipId,
 }
 
-/// Makes an organization and its first key, which may do everything in it.
+/// Creates an organization and its first key, which has all scopes.
 ///
 /// # Errors
-/// Conflict where the id is taken.
+/// Conflict if the id is taken.
 pub async fn provision(
     app: &App,
     tx: &mut PgConnection,
-    order: &OrganizationSpec,
-    by: &str,
+    spec: &OrganizationSpec,
+    actor: &str,
     audit: &AuditContext,
 ) -> Result<CreatedKey> {
     let ProvisionedOrganization { organization, owner } =
-        create_organization(app, tx, order, by, audit).await?;
-    create_first_key(app, tx, (organization, owner), by, audit).await
+        create_organization(app, tx, spec, actor, audit).await?;
+    create_first_key(app, tx, (organization, owner), actor, audit).await
 }
 
-/// Makes an organization without a key.
+/// Creates an organization without a key.
 ///
 /// # Errors
-/// Conflict where the id is taken.
+/// Conflict if the id is taken.
 pub async fn create_organization(
     app: &App,
     tx: &mut PgConnection,
-    order: &OrganizationSpec,
-    by: &str,
+    spec: &OrganizationSpec,
+    actor: &str,
     audit: &AuditContext,
 ) -> Result<ProvisionedOrganization> {
     let organization = OrganizationId(new_uuid(audit.at, &*app.entropy));
     let new = NewOrganization {
         id: organization,
-        handle: &order.handle,
-        name: order.name.as_str(),
-        plan: order.plan,
-        domain: order.domain,
-        allowed_origins: &order.allowed_origins,
+        handle: &spec.handle,
+        name: spec.name.as_str(),
+        plan: spec.plan,
+        domain: spec.domain,
+        allowed_origins: &spec.allowed_origins,
         created_at: audit.at,
     };
     organizations::insert(tx, &new).await?;
@@ -88,14 +88,14 @@ pub async fn create_organization(
     let event = NewAuditEvent {
         organization,
         event_type: EventType::OrganizationProvisioned,
-        actor: by,
-        target: order.handle.as_str(),
+        actor,
+        target: spec.handle.as_str(),
         key_display_id: None,
         detail: json!({
-            "name": order.name.as_str(),
-            "plan": order.plan.as_str(),
-            "domain": order.domain.map(BusinessDomain::as_str),
-            "allowed_origins": order.allowed_origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
+            "name": spec.name.as_str(),
+            "plan": spec.plan.as_str(),
+            "domain": spec.domain.map(BusinessDomain::as_str),
+            "allowed_origins": spec.allowed_origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
         }),
         audit,
     };
@@ -103,19 +103,19 @@ pub async fn create_organization(
     Ok(ProvisionedOrganization { organization, owner })
 }
 
-/// Mints the first key of an organization, which may do everything in it.
+/// Mints the first key of an organization, with all scopes, and records it in the audit log.
 pub async fn create_first_key(
     app: &App,
     tx: &mut PgConnection,
     (organization, owner): (OrganizationId, MembershipId),
-    by: &str,
+    actor: &str,
     audit: &AuditContext,
 ) -> Result<CreatedKey> {
     let minted = mint_first_key(app, tx, (organization, owner), audit).await?;
     let event = NewAuditEvent {
         organization,
         event_type: EventType::KeyCreated,
-        actor: by,
+        actor,
         target: &minted.key.id.to_string(),
         key_display_id: None,
         detail: json!({ "display_id": minted.key.display_id }),
@@ -125,112 +125,115 @@ pub async fn create_first_key(
     Ok(minted)
 }
 
-/// A key that may do everything in the organization.
+/// Mints a key with all scopes.
 async fn mint_first_key(
     app: &App,
     tx: &mut PgConnection,
-    seat: (OrganizationId, MembershipId),
+    membership: (OrganizationId, MembershipId),
     audit: &AuditContext,
 ) -> Result<CreatedKey> {
-    mint(app, tx, seat, KeySpec::plain(None, ScopeSet::all(), None), audit.at).await
+    mint(app, tx, membership, KeySpec::plain(None, ScopeSet::all(), None), audit.at).await
 }
 
-/// Ends every live key of an organization at once, and for good, with the open invitations that any
-/// of its keys made. How it stands, and the memberships that began by their other invitations.
+/// Revokes every live key of an organization, permanently, and the open invitations that any of its
+/// keys sent. Returns the organization's status and the memberships from the keys' accepted
+/// invitations.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such organization.
 pub async fn force_revoke(
     tx: &mut PgConnection,
     handle: &OrgHandle,
-    by: &str,
+    actor: &str,
     audit: &AuditContext,
 ) -> Result<(OrganizationStatus, Vec<KeyInvitedMembership>)> {
-    let standing = lock_organization(tx, handle).await?;
-    let memberships = revoke_all_keys(tx, &standing, by, audit).await?;
-    Ok((standing, memberships))
+    let status = lock_organization(tx, handle).await?;
+    let memberships = revoke_all_keys(tx, &status, actor, audit).await?;
+    Ok((status, memberships))
 }
 
-/// What the operator is answered where an organization's keys were replaced.
+/// The result of [`force_rotate`].
 pub struct ForceRotation {
-    /// How the organization stands.
+    /// The organization's status.
     pub standing: OrganizationStatus,
     /// Its new key.
     pub minted: CreatedKey,
-    /// The memberships that began by invitations of its keys.
+    /// The memberships from accepted invitations of its former keys.
     pub memberships: Vec<KeyInvitedMembership>,
 }
 
-/// The same, and a new key that may do everything.
+/// Revokes every live key as [`force_revoke`] does, and mints a new one with all scopes.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such organization.
 pub async fn force_rotate(
     app: &App,
     tx: &mut PgConnection,
     handle: &OrgHandle,
-    by: &str,
+    actor: &str,
     audit: &AuditContext,
 ) -> Result<ForceRotation> {
-    let standing = lock_organization(tx, handle).await?;
-    let memberships = revoke_all_keys(tx, &standing, by, audit).await?;
-    let owner = find_or_add_owner(app, tx, &standing, audit).await?;
-    let minted = mint_first_key(app, tx, (standing.id, owner), audit).await?;
+    let status = lock_organization(tx, handle).await?;
+    let memberships = revoke_all_keys(tx, &status, actor, audit).await?;
+    let owner = find_or_add_owner(app, tx, &status, audit).await?;
+    let minted = mint_first_key(app, tx, (status.id, owner), audit).await?;
     let detail = json!({
         "key_id": minted.key.id.to_string(),
         "display_id": minted.key.display_id,
     });
-    record_operator_event(tx, &standing, EventType::KeysForceRotated, by, detail, audit).await?;
-    Ok(ForceRotation { standing, minted, memberships })
+    record_operator_event(tx, &status, EventType::KeysForceRotated, actor, detail, audit).await?;
+    Ok(ForceRotation { standing: status, minted, memberships })
 }
 
-/// The first owner's seat of an organization that is held; a new one where there is none.
+/// Returns the first owner's membership of an organization that is locked, and adds an unclaimed
+/// one if there is none.
 pub async fn find_or_add_owner(
     app: &App,
     tx: &mut PgConnection,
-    standing: &OrganizationStatus,
+    status: &OrganizationStatus,
     audit: &AuditContext,
 ) -> Result<MembershipId> {
-    let owner = match OrgHandle::parse(&standing.handle) {
-        Ok(handle) => memberships::find_owner(tx, &handle).await?.map(|(_, seat)| seat),
+    let owner = match OrgHandle::parse(&status.handle) {
+        Ok(handle) => memberships::find_owner(tx, &handle).await?.map(|(_, membership)| membership),
         Err(_) => None,
     };
     match owner {
         Some(owner) => Ok(owner),
-        None => add_unclaimed_owner(app, tx, standing.id, audit).await,
+        None => add_unclaimed_owner(app, tx, status.id, audit).await,
     }
 }
 
-/// Ends every live key of an organization that is held, the claim to its first one, and what its
-/// keys invited: those that ended before as well, of which any may have been in wrong hands.
+/// Revokes every live key of an organization that is locked, the claim to its first key, and the
+/// open invitations of all its keys: of those that ended before, too, as any of them may have been
+/// stolen.
 ///
-/// Invariant: nobody mints meanwhile. Who acts in a session or with a personal token holds their
-/// seat, who acts with a key holds that: both are waited for here.
+/// Invariant: no credential mints a key meanwhile. A caller with a session or personal access token
+/// locks its membership, a caller with a key locks the key, and both locks are acquired here.
 async fn revoke_all_keys(
     tx: &mut PgConnection,
-    standing: &OrganizationStatus,
-    by: &str,
+    status: &OrganizationStatus,
+    actor: &str,
     audit: &AuditContext,
 ) -> Result<Vec<KeyInvitedMembership>> {
-    key_claims::revoke(tx, standing.id, audit.at).await?;
-    memberships::lock_all(tx, standing.id).await?;
+    key_claims::revoke(tx, status.id, audit.at).await?;
+    memberships::lock_all(tx, status.id).await?;
     let reason = "Revoked by the operator";
-    let mut revoked = 0;
-    // A key that was being minted is seen only once its parent's lock was waited for.
+    let mut revoked_keys = 0;
+    // A key that is being minted becomes visible only after the lock on its parent was acquired.
     loop {
-        match key_lifecycle::revoke_all(tx, standing.id, reason, by, audit.at).await? {
+        match key_lifecycle::revoke_all(tx, status.id, reason, actor, audit.at).await? {
             0 => break,
-            some => revoked += some,
+            some => revoked_keys += some,
         }
     }
-    let ended = invites::revoke(tx, standing.id, None, audit).await?;
-    let mut detail = json!({ "keys": revoked });
-    ended.add_to(&mut detail);
-    record_operator_event(tx, standing, EventType::KeysForceRevoked, by, detail, audit).await?;
-    Ok(ended.memberships)
+    let revoked = invites::revoke(tx, status.id, None, audit).await?;
+    let mut detail = json!({ "keys": revoked_keys });
+    revoked.add_to(&mut detail);
+    record_operator_event(tx, status, EventType::KeysForceRevoked, actor, detail, audit).await?;
+    Ok(revoked.memberships)
 }
 
-/// An owner's seat that nobody has claimed: whoever is invited as an owner takes it.
+/// Adds an owner's membership without an account; whoever accepts an invitation as owner claims it.
 async fn add_unclaimed_owner(
     app: &App,
     tx: &mut PgConnection,
@@ -238,7 +241,7 @@ async fn add_unclaimed_owner(
     audit: &AuditContext,
 ) -> Result<MembershipId> {
     let id = MembershipId(new_uuid(audit.at, &*app.entropy));
-    let seat = NewMembership {
+    let membership = NewMembership {
         organization,
         id,
         handle: &new_membership_handle(&*app.entropy),
@@ -246,6 +249,6 @@ async fn add_unclaimed_owner(
         account: None,
         created_at: audit.at,
     };
-    memberships::insert(tx, &seat).await?;
+    memberships::insert(tx, &membership).await?;
     Ok(id)
 }

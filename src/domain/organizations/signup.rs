@@ -1,5 +1,5 @@
-//! Open signup: a stranger becomes an organization with an owner's seat and a key that may do
-//! everything.
+//! Open signup: an unauthenticated client creates an organization with an owner membership and a
+//! key that has all scopes.
 
 use serde_json::json;
 use subtle::ConstantTimeEq;
@@ -18,23 +18,23 @@ use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::repo::{audit_events, memberships, organizations};
 
-/// How often ids are drawn anew where chance drew one that is taken.
+/// How many attempts are made to generate an id that is not taken.
 const MAX_ATTEMPTS: usize = 3;
 
-/// What a signup made.
+/// The result of a signup.
 pub struct SignedUpOrganization {
     /// The organization's id.
     pub organization_handle: OrgHandle,
-    /// The id of the owner's seat.
+    /// The id of the owner's membership.
     pub user_handle: String,
     /// The first key.
     pub minted: CreatedKey,
 }
 
-/// Passes whoever may sign up: `token` is what they sent to prove it.
+/// Checks that signup is allowed; `token` is the one that the client sent.
 ///
 /// # Errors
-/// Forbidden where signup is closed, or gated and the token is missing or wrong.
+/// Forbidden if signup is closed, or if it is gated and the token is missing or wrong.
 pub fn require_signup_allowed(settings: &SignupSettings, token: Option<&str>) -> Result<()> {
     match settings {
         SignupSettings::Open => Ok(()),
@@ -44,16 +44,16 @@ pub fn require_signup_allowed(settings: &SignupSettings, token: Option<&str>) ->
             if expected.expose().as_bytes().ct_eq(sent).into() {
                 Ok(())
             } else {
-                Err(Error::forbidden("Signup needs a valid X-Signup-Token"))
+                Err(Error::forbidden("A valid X-Signup-Token header is required"))
             }
         }
     }
 }
 
-/// Makes an organization, its owner's seat and its first key; `name` labels the key.
+/// Creates an organization, its owner's membership and its first key; `name` is the key's label.
 ///
 /// # Errors
-/// Conflict where the chosen id is taken, or chance drew taken ids again and again.
+/// Conflict if the chosen id is taken, or if every generated id was.
 pub async fn sign_up(
     app: &App,
     chosen: Option<OrgHandle>,
@@ -67,7 +67,7 @@ pub async fn sign_up(
         let may_retry = chosen.is_none() && !attempts.is_empty();
         match create_organization(app, handle, name.as_ref(), audit).await {
             Err(error) if may_retry && *error.kind() == ErrorKind::Conflict => {}
-            done => return done,
+            result => return result,
         }
     }
 }
@@ -79,23 +79,23 @@ async fn create_organization(
     audit: &AuditContext,
 ) -> Result<SignedUpOrganization> {
     let organization = OrganizationId(new_uuid(audit.at, &*app.entropy));
-    let user = MembershipId(new_uuid(audit.at, &*app.entropy));
+    let membership_id = MembershipId(new_uuid(audit.at, &*app.entropy));
     let user_handle = new_membership_handle(&*app.entropy);
     app.db
         .transaction(async |tx| {
             let new = NewOrganization::on_trial(organization, &handle, handle.as_str(), audit.at);
             organizations::insert(tx, &new).await?;
-            let seat = NewMembership {
+            let membership = NewMembership {
                 organization,
-                id: user,
+                id: membership_id,
                 handle: &user_handle,
                 role: Role::Owner,
                 account: None,
                 created_at: audit.at,
             };
-            memberships::insert(tx, &seat).await?;
+            memberships::insert(tx, &membership).await?;
             let spec = KeySpec::plain(name.cloned(), ScopeSet::all(), None);
-            let minted = mint(app, tx, (organization, user), spec, audit.at).await?;
+            let minted = mint(app, tx, (organization, membership_id), spec, audit.at).await?;
             let event = NewAuditEvent {
                 organization,
                 event_type: EventType::OrganizationSignedUp,

@@ -1,6 +1,6 @@
-//! How an organization stands with its operator: suspended and reactivated, moved to another plan.
+//! Changes of an organization's status by the operator: suspension, reactivation and plan.
 //!
-//! `by` is whoever decided it, for the trail: a master key's scope, a payment, a command.
+//! `actor` is who decided it, for the audit log: a master key's scope, a payment or a command.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -13,78 +13,79 @@ use crate::model::organization::{OrganizationStatus, is_billing_actor};
 use crate::model::plan::Plan;
 use crate::repo::{audit_events, organization_statuses};
 
-/// Suspends an organization: from the moment this commits nothing is done in its name, whatever
-/// the credential; its keys survive. One that is suspended stays so. How it stood, and since when
-/// it is suspended.
+/// Suspends an organization: once this commits, every request in its name is rejected, whatever the
+/// credential. Its keys are not revoked. A suspended organization stays suspended. Returns the
+/// status before the change, and since when it is suspended.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such organization.
 pub async fn suspend(
     tx: &mut PgConnection,
     handle: &OrgHandle,
-    by: &str,
+    actor: &str,
     audit: &AuditContext,
 ) -> Result<(OrganizationStatus, DateTime<Utc>)> {
-    let standing = lock_organization(tx, handle).await?;
-    let since = suspend_locked(tx, &standing, by, audit).await?;
-    Ok((standing, since))
+    let status = lock_organization(tx, handle).await?;
+    let since = suspend_locked(tx, &status, actor, audit).await?;
+    Ok((status, since))
 }
 
-/// The same, of an organization that is held.
+/// Suspends an organization that is locked, as [`suspend`] does, and returns since when it is
+/// suspended.
 ///
-/// Invariant: whoever suspends for another reason than billing outranks it, so that no payment
-/// lifts what support decided.
+/// Invariant: a suspension for another reason than billing replaces one for billing, so that no
+/// payment lifts a suspension that the operator decided.
 pub async fn suspend_locked(
     tx: &mut PgConnection,
-    standing: &OrganizationStatus,
-    by: &str,
+    status: &OrganizationStatus,
+    actor: &str,
     audit: &AuditContext,
 ) -> Result<DateTime<Utc>> {
-    let outranks = standing.is_suspended_for_billing() && !is_billing_actor(by);
-    if let Some(since) = standing.suspended_at.filter(|_| !outranks) {
+    let outranks = status.is_suspended_for_billing() && !is_billing_actor(actor);
+    if let Some(since) = status.suspended_at.filter(|_| !outranks) {
         return Ok(since);
     }
-    let since = standing.suspended_at.unwrap_or(audit.at);
-    organization_statuses::set_suspended(tx, standing.id, Some((since, by)), audit.at).await?;
-    let detail = match &standing.suspended_by {
+    let since = status.suspended_at.unwrap_or(audit.at);
+    organization_statuses::set_suspended(tx, status.id, Some((since, actor)), audit.at).await?;
+    let detail = match &status.suspended_by {
         Some(before) if outranks => json!({ "suspended_before_by": before }),
         _ => json!({}),
     };
-    record_operator_event(tx, standing, EventType::OrganizationSuspended, by, detail, audit)
+    record_operator_event(tx, status, EventType::OrganizationSuspended, actor, detail, audit)
         .await?;
     Ok(since)
 }
 
-/// Reactivates an organization: its keys work again, those that were not revoked meanwhile. One
-/// that is active stays so. How it stood.
+/// Reactivates an organization: its keys work again, except those that were revoked meanwhile. An
+/// active organization stays active. Returns the status before the change.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such organization.
 pub async fn reactivate(
     tx: &mut PgConnection,
     handle: &OrgHandle,
-    by: &str,
+    actor: &str,
     audit: &AuditContext,
 ) -> Result<OrganizationStatus> {
-    let standing = lock_organization(tx, handle).await?;
-    reactivate_locked(tx, &standing, by, audit).await?;
-    Ok(standing)
+    let status = lock_organization(tx, handle).await?;
+    reactivate_locked(tx, &status, actor, audit).await?;
+    Ok(status)
 }
 
-/// The same, of an organization that is held.
+/// Reactivates an organization that is locked, as [`reactivate`] does.
 pub async fn reactivate_locked(
     tx: &mut PgConnection,
-    standing: &OrganizationStatus,
-    by: &str,
+    status: &OrganizationStatus,
+    actor: &str,
     audit: &AuditContext,
 ) -> Result<()> {
-    if standing.suspended_at.is_some() {
-        organization_statuses::set_suspended(tx, standing.id, None, audit.at).await?;
+    if status.suspended_at.is_some() {
+        organization_statuses::set_suspended(tx, status.id, None, audit.at).await?;
         record_operator_event(
             tx,
-            standing,
+            status,
             EventType::OrganizationReactivated,
-            by,
+            actor,
             json!({}),
             audit,
         )
@@ -93,59 +94,67 @@ pub async fn reactivate_locked(
     Ok(())
 }
 
-/// Moves an organization to a plan, whose limits hold from the next request on. How it stood.
+/// Moves an organization to a plan, whose limits apply from the next request on. Returns the status
+/// before the change.
 ///
 /// # Errors
-/// Not found; invalid where the organization is a person's home and the plan is not for those
-/// (contract §3).
+/// Not found; invalid if the organization is an account's home organization and the plan is not
+/// available for those (contract §3).
 pub async fn change_plan(
     tx: &mut PgConnection,
     handle: &OrgHandle,
     plan: Plan,
-    by: &str,
+    actor: &str,
     audit: &AuditContext,
 ) -> Result<OrganizationStatus> {
-    let standing = lock_organization(tx, handle).await?;
-    if standing.is_home_organization && !plan.allows_home_organization() {
+    let status = lock_organization(tx, handle).await?;
+    if status.is_home_organization && !plan.allows_home_organization() {
         let homes = Plan::ALL.into_iter().filter(|(plan, _)| plan.allows_home_organization());
-        let allowed = homes.map(|(_, word)| word).collect();
+        let allowed = homes.map(|(_, name)| name).collect();
         return Err(Error::invalid(vec![Issue::one_of("tier", allowed)]));
     }
-    if plan != standing.plan {
-        organization_statuses::set_plan(tx, standing.id, plan, audit.at).await?;
-        let detail = json!({ "plan": plan.as_str(), "before": standing.plan.as_str() });
-        record_operator_event(tx, &standing, EventType::OrganizationPlanChanged, by, detail, audit)
-            .await?;
+    if plan != status.plan {
+        organization_statuses::set_plan(tx, status.id, plan, audit.at).await?;
+        let detail = json!({ "plan": plan.as_str(), "before": status.plan.as_str() });
+        record_operator_event(
+            tx,
+            &status,
+            EventType::OrganizationPlanChanged,
+            actor,
+            detail,
+            audit,
+        )
+        .await?;
     }
-    Ok(standing)
+    Ok(status)
 }
 
-/// How the organization stands, and it held until the transaction ends.
+/// Returns the organization's status and locks the organization until the transaction ends.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such organization.
 pub async fn lock_organization(
     tx: &mut PgConnection,
     handle: &OrgHandle,
 ) -> Result<OrganizationStatus> {
-    let standing = organization_statuses::lock(tx, handle).await?;
-    standing.ok_or_else(|| Error::not_found("There is no such organization"))
+    let status = organization_statuses::lock(tx, handle).await?;
+    status.ok_or_else(|| Error::not_found("There is no such organization"))
 }
 
-/// Writes down what the operator did to an organization.
+/// Records an event caused by the operator in the organization's audit log.
 pub async fn record_operator_event(
     tx: &mut PgConnection,
-    standing: &OrganizationStatus,
+    status: &OrganizationStatus,
     event_type: EventType,
-    by: &str,
+    actor: &str,
     detail: Value,
     audit: &AuditContext,
 ) -> Result<()> {
     let event = NewAuditEvent {
-        organization: standing.id,
+        organization: status.id,
         event_type,
-        actor: by,
-        target: &standing.handle,
+        actor,
+        target: &status.handle,
         key_display_id: None,
         detail,
         audit,

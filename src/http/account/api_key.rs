@@ -26,13 +26,13 @@ pub struct RegeneratedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     api_key: Option<String>,
-    #[schema(examples("The key is replaced; its text is shown once"))]
+    #[schema(examples("The key was replaced; its text is shown once"))]
     message: &'static str,
 }
 
-/// Replace the account's default key: the one before stops at once.
+/// Replace the account's default key. The former one stops working immediately.
 ///
-/// An account that has none gets its first.
+/// If the account has no default key, this creates the first one.
 #[utoipa::path(post, path = "/auth/api-key/regenerate", operation_id = "regenerateKey",
     tag = "account", params(IdempotencyHeader),
     security(("bearer" = []), ("session" = [])),
@@ -44,16 +44,17 @@ pub(super) async fn regenerate(
     context: RequestContext,
     idempotency: Idempotency,
 ) -> Result<Response> {
-    let gone = || Error::forbidden("This account has no home organization any more");
-    let caller = caller.ok_or_else(gone)?;
+    let no_home_organization =
+        || Error::forbidden("This account no longer has a home organization");
+    let caller = caller.ok_or_else(no_home_organization)?;
     let count = rate_limits::count_key_creation(&app, &context, caller.organization);
     idempotency.count_unless_replay(&app, &caller, &RequestFingerprint::NOTHING, count).await?;
     let check = async |_: &mut _| caller.authorize("api-keys:write");
     idempotency
         .run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
-            let whose = (&*person, &*caller);
-            let minted = default_key::regenerate(&app, tx, whose, &context.audit_context()).await?;
-            let message = "The key is replaced; its text is shown once";
+            let actor = (&*person, &*caller);
+            let minted = default_key::regenerate(&app, tx, actor, &context.audit_context()).await?;
+            let message = "The key was replaced; its text is shown once";
             let body = DataEnvelope { data: RegeneratedKey { api_key: None, message } };
             Ok(ChangeResponse::ok(body).with_secret(minted.secret, |body| &mut body.data.api_key))
         })

@@ -13,7 +13,7 @@ use crate::http::auth::InSession;
 use crate::http::render::account::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::wire::Timestamp;
 
-/// Who is signed in.
+/// The account that is signed in.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::Me)]
 pub struct Me {
@@ -22,7 +22,7 @@ pub struct Me {
     created_at: Timestamp,
 }
 
-/// Show who is signed in.
+/// Show the account that is signed in.
 #[utoipa::path(get, path = "/auth/me", operation_id = "getAccount", tag = "account",
     security(("bearer" = []), ("session" = [])),
     responses((status = 200, description = "The account.", body = DataEnvelope<Me>), BadRequest,

@@ -1,5 +1,5 @@
-//! The `account` family (contract §3): a dashboard front end signs people up and in. `{data}` and
-//! `{error}`.
+//! The `account` family (contract §3): sign-up and sign-in for a dashboard front end. Responses are
+//! `{data}` and `{error}`.
 
 mod api_key;
 mod me;

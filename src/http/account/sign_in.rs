@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::accounts::passwords;
-use crate::domain::accounts::{SignUpDetails, SignUpOptions, sign_up as make_account};
+use crate::domain::accounts::{SignUpDetails, SignUpOptions, sign_up as create_account};
 use crate::domain::organizations::signup::require_signup_allowed;
 use crate::error::{Error, Result};
 use crate::http::account::wire::{Account, DataEnvelope};
@@ -30,14 +30,14 @@ use crate::model::mail::LinkPurpose;
 use crate::model::password::NewPassword;
 use crate::model::secret::Secret;
 
-/// Somebody who wants an account.
+/// The attributes of an account to create.
 #[derive(ToSchema)]
 #[schema(as = account::SignUpRequest)]
 pub struct SignUpRequest {
-    /// The address, in whatever case.
+    /// The e-mail address, in any case.
     #[schema(value_type = String, format = Email, max_length = 256, examples("dev@example.com"))]
     email: Email,
-    /// None of the commonest passwords, and not made of the address.
+    /// Must not be a common password or derived from the address.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128,
              examples("a-long-secure-passphrase"))]
     password: NewPassword,
@@ -55,25 +55,25 @@ impl FromFields for SignUpRequest {
     }
 }
 
-/// A new account and what comes with it.
+/// A new account with its first key and session.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::SignedUp)]
 pub struct SignUpResponse {
-    /// For `Authorization: Bearer`; a day, or until its session ends.
+    /// The token for `Authorization: Bearer`, valid for a day or until its session ends.
     token: String,
-    /// A key that may do everything in the account's organization. It is shown here only.
+    /// A key with all scopes in the account's organization. Only this response contains its text.
     #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     api_key: String,
     account: Account,
 }
 
-/// Sign up with email and password: an account, its organization, a key and a session.
+/// Sign up: create an account, its organization, a key and a session.
 ///
-/// A mail is sent to the address, with a link to prove that it is its owner's. Where addresses have
-/// to be proven first, this is closed: use `/api/auth/sign-up/email`.
+/// A mail with a link to verify the address is sent to it. If addresses must be verified before the
+/// first sign-in, this endpoint is closed: use `/api/auth/sign-up/email`.
 #[utoipa::path(post, path = "/auth/signup", operation_id = "signUpAccount", tag = "account",
     params(("X-Signup-Token" = Option<String>, Header,
-            description = "Where signup is gated: the operator's token.")),
+            description = "The operator's token, required if signup is gated.")),
     request_body = SignUpRequest,
     responses((status = 201, description = "Signed up.", body = DataEnvelope<SignUpResponse>),
               BadRequest,
@@ -91,29 +91,29 @@ pub(super) async fn sign_up(
     require_signup_allowed(&app.config.signup, token)?;
     if app.config.accounts.require_email_verification {
         return Err(Error::forbidden(
-            "E-mail addresses have to be verified first; sign up at /api/auth/sign-up/email",
+            "E-mail addresses must be verified first; sign up at /api/auth/sign-up/email",
         ));
     }
     let SignUpRequest { email, password, name } = request;
     let to = email.as_str().to_owned();
-    let person = SignUpDetails { email, password, name, callback_url: None };
-    let with = SignUpOptions { creates_key: true, starts_session: true, is_remembered: true };
+    let details = SignUpDetails { email, password, name, callback_url: None };
+    let options = SignUpOptions { creates_key: true, starts_session: true, is_remembered: true };
     let audit = context.audit_context_for(StatusCode::CREATED);
-    let making = Box::pin(make_account(&app, person, with, &client, &audit));
+    let signing_up = Box::pin(create_account(&app, details, options, &client, &audit));
     let to = (LinkPurpose::VerifyEmail.as_str(), Some(to.as_str()));
-    let made = rate_limits::with_mail_limit(&app, &context, to, making).await?;
-    let (Some(key), Some(session)) = (made.key, made.session) else {
-        return Err(Error::internal("a signup made no key or no session"));
+    let created = rate_limits::with_mail_limit(&app, &context, to, signing_up).await?;
+    let (Some(key), Some(session)) = (created.key, created.session) else {
+        return Err(Error::internal("a signup created no key or no session"));
     };
     let data = SignUpResponse {
         token: session.token.expose().to_owned(),
         api_key: key.secret.expose().to_owned(),
-        account: Account::from(&made.account),
+        account: Account::from(&created.account),
     };
     Ok((StatusCode::CREATED, Json(DataEnvelope { data })))
 }
 
-/// Somebody who has an account.
+/// The credentials to sign in with.
 #[derive(ToSchema)]
 #[schema(as = account::LogInRequest)]
 pub struct LogInRequest {
@@ -135,14 +135,14 @@ impl FromFields for LogInRequest {
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::LoggedIn)]
 pub struct LogInResponse {
-    /// For `Authorization: Bearer`; a day, or until its session ends.
+    /// The token for `Authorization: Bearer`, valid for a day or until its session ends.
     token: String,
     account: Account,
 }
 
-/// Sign in with email and password.
+/// Sign in with e-mail address and password.
 ///
-/// An unknown address and a wrong password get the same answer, at the same cost.
+/// The response to an unknown address and to a wrong password is the same, and takes the same time.
 #[utoipa::path(post, path = "/auth/login", operation_id = "logIn", tag = "account",
     request_body = LogInRequest,
     responses((status = 200, description = "Signed in.", body = DataEnvelope<LogInResponse>),
@@ -157,16 +157,16 @@ pub(super) async fn log_in(
     JsonBody { value: request, .. }: JsonBody<LogInRequest>,
 ) -> Result<Json<DataEnvelope<LogInResponse>>> {
     let LogInRequest { email, password } = request;
-    let shown = (&email, password);
+    let presented = (&email, password);
     let audit = context.audit_context();
-    let signing_in = passwords::sign_in(&app, shown, None, (&client, true), &audit);
+    let signing_in = passwords::sign_in(&app, presented, None, (&client, true), &audit);
     let (account, session) =
         rate_limits::with_sign_in_limit(&app, &context, &email, signing_in).await?;
     let token = session.token.expose().to_owned();
     Ok(Json(DataEnvelope { data: LogInResponse { token, account: Account::from(&account) } }))
 }
 
-/// That a session has ended.
+/// Confirms that the session has ended.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::LoggedOut)]
 pub struct LogOutResponse {
@@ -174,7 +174,7 @@ pub struct LogOutResponse {
     message: &'static str,
 }
 
-/// Sign out: the session and its tokens stop at once, and the cookie is taken away.
+/// Sign out: the session and its tokens become invalid immediately, and the cookie is removed.
 #[utoipa::path(post, path = "/auth/logout", operation_id = "logOut", tag = "account",
     security(("bearer" = []), ("session" = [])),
     responses((status = 200, description = "Signed out.", body = DataEnvelope<LogOutResponse>),

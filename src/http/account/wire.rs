@@ -1,19 +1,19 @@
-//! What several of this family's routes send.
+//! Types that several of this family's routes share.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::model::account;
 
-/// An answer of this family.
+/// A response of this family.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::Data)]
 pub struct DataEnvelope<T> {
-    /// What was asked for.
+    /// The requested object.
     pub data: T,
 }
 
-/// Who somebody is.
+/// An account.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::Account)]
 pub struct Account {
@@ -24,7 +24,7 @@ pub struct Account {
     pub email: String,
     #[schema(required, examples("Jane Developer"))]
     pub name: Option<String>,
-    /// What the person's home organization pays for.
+    /// The plan of the account's home organization.
     #[schema(examples("trial"))]
     pub plan: &'static str,
 }

@@ -1,4 +1,4 @@
-//! `/me/api-keys`: the organization's keys, listed, made and revoked.
+//! `/me/api-keys`: list, create and revoke the organization's keys.
 
 use axum::Json;
 use axum::extract::State;
@@ -32,7 +32,7 @@ use crate::repo;
 /// List the organization's keys, newest first, at most 1,000.
 #[utoipa::path(get, path = "/me/api-keys", operation_id = "listMyKeys", tag = "onboarding",
     params(("include_revoked" = Option<bool>, Query,
-            description = "Also the revoked and expired ones.")),
+            description = "Whether to include revoked and expired keys.")),
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "The keys.", body = [Key]), BadRequest, Unauthorized,
               Forbidden, Unprocessable, Unavailable))]
@@ -41,28 +41,28 @@ pub(super) async fn list(
     Scoped(caller, _): Scoped<ApiKeysRead>,
     mut query: Query,
 ) -> Result<Json<Vec<Key>>> {
-    let all = query.optional("include_revoked", parse_bool).unwrap_or(false);
+    let include_revoked = query.optional("include_revoked", parse_bool).unwrap_or(false);
     query.finish()?;
     let keys = app
         .db
         .tenant_transaction(caller.organization, async |db| {
-            repo::keys::list(db, caller.organization, all, None, 1000).await
+            repo::keys::list(db, caller.organization, include_revoked, None, 1000).await
         })
         .await?;
     Ok(Json(keys.into_iter().map(Key::from).collect()))
 }
 
-/// What a key is to be; all of it may be left out.
+/// The attributes of a key to create, all of them optional.
 #[derive(ToSchema)]
 #[schema(as = onboarding::CreateKeyRequest)]
 pub struct CreateKeyRequest {
     /// A label, unique among the organization's live keys.
     #[schema(value_type = Option<String>, max_length = 64, examples("ci"))]
     name: Option<KeyName>,
-    /// What it may do, within what the caller may; where left out, the same.
+    /// The scopes of the key, within the caller's own. Default: the caller's scopes.
     #[schema(value_type = Option<Vec<String>>, examples("usage:read"))]
     scopes: Option<ScopeSet>,
-    /// When it ends, no later than the caller's own key; never, where left out.
+    /// When it expires, no later than the caller's own key. Default: never.
     #[schema(value_type = Option<String>, format = DateTime,
              examples("2036-01-01T00:00:00Z"))]
     expires_at: Option<DateTime<Utc>>,
@@ -78,15 +78,15 @@ impl FromFields for CreateKeyRequest {
     }
 }
 
-/// Make a key of the caller's organization, within the caller's own scopes and expiry.
+/// Create a key of the caller's organization, within the caller's own scopes and expiry.
 ///
-/// It may be used from where the caller's own key may. The key's text is in this answer and nowhere
-/// else.
+/// It has the allowed addresses of the caller's own key. Only this response contains the key's
+/// text.
 #[utoipa::path(post, path = "/me/api-keys", operation_id = "createMyKey", tag = "onboarding",
-    request_body(content = Option<CreateKeyRequest>, description = "May be left out."),
+    request_body(content = Option<CreateKeyRequest>, description = "Optional."),
     params(IdempotencyHeader),
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
-    responses((status = 201, description = "Made.", body = CreateKeyResponse), BadRequest,
+    responses((status = 201, description = "Created.", body = CreateKeyResponse), BadRequest,
               Unauthorized,
               Forbidden, Conflict, TooLarge, UnsupportedMediaType, Unprocessable, Unavailable))]
 pub(super) async fn create(
@@ -98,7 +98,7 @@ pub(super) async fn create(
 ) -> Result<Response> {
     let CreateKeyRequest { name, scopes, expires_at } = value;
     let spec = |caller: &Caller| KeySpec {
-        // This family has no field for them.
+        // This family has no field for allowed addresses.
         allowed_ips: caller.credential.key().map(|it| it.allowed_ips.clone()).unwrap_or_default(),
         ..KeySpec::plain(
             name.clone(),
@@ -106,10 +106,10 @@ pub(super) async fn create(
             expires_at,
         )
     };
-    let reach = spec(&caller).permissions();
+    let permissions = spec(&caller).permissions();
     let count = rate_limits::count_key_creation(&app, &context, caller.organization);
     idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
-    let check = async |_: &mut _| reach.require_within(&caller);
+    let check = async |_: &mut _| permissions.require_within(&caller);
     idempotency
         .run_checked(&app, &caller, fingerprint, check, async |tx| {
             let audit = context.audit_context_for(StatusCode::CREATED);
@@ -120,13 +120,15 @@ pub(super) async fn create(
         .await
 }
 
-/// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
+/// Revoke a key immediately.
+///
+/// Revoking it again changes nothing. Any key may revoke itself.
 #[utoipa::path(delete, path = "/me/api-keys/{id}", operation_id = "revokeMyKey",
     tag = "onboarding",
     params(("id" = String, Path, description = "The key's id."),
            IdempotencyHeader),
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
-    responses((status = 204, description = "It is revoked."), BadRequest, Unauthorized, Forbidden,
+    responses((status = 204, description = "Revoked."), BadRequest, Unauthorized, Forbidden,
               NotFound, Conflict, Unprocessable, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,

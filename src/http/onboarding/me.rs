@@ -1,4 +1,4 @@
-//! `GET /me`: who the caller is.
+//! `GET /me`: shows the caller.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +12,7 @@ use crate::http::onboarding::wire::Key;
 use crate::http::render::onboarding::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::repo::keys;
 
-/// Who the caller is.
+/// The caller's organization, membership and keys.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Me)]
 pub struct Me {
@@ -20,12 +20,12 @@ pub struct Me {
     org_id: String,
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     user_id: String,
-    /// The organization's live keys, newest first, at most 1,000; without `api-keys:read` only
-    /// the calling one.
+    /// The organization's live keys, newest first, at most 1,000; without `api-keys:read` only the
+    /// key of the request.
     api_keys: Vec<Key>,
 }
 
-/// Show the caller's organization, seat and keys.
+/// Show the caller's organization, membership and keys.
 #[utoipa::path(get, path = "/me", operation_id = "getMe", tag = "onboarding",
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "The caller.", body = Me), BadRequest, Unauthorized,
@@ -34,11 +34,11 @@ pub(super) async fn show(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
 ) -> Result<Json<Me>> {
-    let sees_all = caller.authorize(ApiKeysRead::SCOPE).is_ok();
-    let found = app
+    let can_list_keys = caller.authorize(ApiKeysRead::SCOPE).is_ok();
+    let keys = app
         .db
         .tenant_transaction(caller.organization, async |db| {
-            if sees_all {
+            if can_list_keys {
                 keys::list(db, caller.organization, false, None, 1000).await
             } else {
                 let Some(own) = caller.credential.key() else { return Ok(Vec::new()) };
@@ -50,6 +50,6 @@ pub(super) async fn show(
     Ok(Json(Me {
         org_id: caller.organization_handle.clone(),
         user_id: caller.membership_handle.clone(),
-        api_keys: found.into_iter().map(Key::from).collect(),
+        api_keys: keys.into_iter().map(Key::from).collect(),
     }))
 }

@@ -1,5 +1,5 @@
-//! The `onboarding` family (contract §2): a stranger's script signs up, and its key looks after
-//! itself. Bare objects in `snake_case`.
+//! The `onboarding` family (contract §2): a script signs up without an account and manages its
+//! keys. Responses are bare objects in `snake_case`.
 
 pub mod keys;
 pub mod me;

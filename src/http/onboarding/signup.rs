@@ -1,4 +1,4 @@
-//! `POST /signup`: from a stranger to a key.
+//! `POST /signup`: creates an organization and its first key without an account.
 
 use axum::Json;
 use axum::extract::State;
@@ -21,11 +21,11 @@ use crate::http::render::onboarding::{
 use crate::model::key_name::KeyName;
 use crate::model::org_handle::OrgHandle;
 
-/// What a stranger may choose; all of it may be left out.
+/// The attributes of the organization and its key, all of them optional.
 #[derive(ToSchema)]
 #[schema(as = onboarding::SignUpRequest)]
 pub struct SignUpRequest {
-    /// The organization's id; made up where it is left out. No two differ in case only.
+    /// The organization's id. Default: a random id. Ids are unique regardless of case.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{1,64}$", examples("acme"))]
     org_id: Option<OrgHandle>,
     /// A label for the first key.
@@ -41,27 +41,27 @@ impl FromFields for SignUpRequest {
     }
 }
 
-/// What a signup made.
+/// The organization, its owner's membership and its first key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::SignedUp)]
 pub struct SignUpResponse {
     #[schema(examples("org_79d0fHwDRh"))]
     org_id: String,
-    /// The owner's seat in the organization.
+    /// The owner's membership in the organization.
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     user_id: String,
     #[serde(flatten)]
     minted: CreateKeyResponse,
 }
 
-/// Sign up: a new organization, its owner's seat and its first key, which may do everything.
+/// Sign up: create an organization, its owner's membership and its first key, which has all scopes.
 ///
-/// The key's text is in this answer and nowhere else. Whether anyone may sign up is the
-/// operator's choice (`SIGNUP_MODE`). A browser's page may ask only if it is ours or a dashboard's.
+/// Only this response contains the key's text. The operator decides who may sign up
+/// (`SIGNUP_MODE`). A browser request must come from a trusted origin.
 #[utoipa::path(post, path = "/signup", operation_id = "signUp", tag = "onboarding",
     params(("X-Signup-Token" = Option<String>, Header,
-            description = "Where signup is gated: the operator's token.")),
-    request_body(content = Option<SignUpRequest>, description = "May be left out."),
+            description = "The operator's token, required if signup is gated.")),
+    request_body(content = Option<SignUpRequest>, description = "Optional."),
     responses((status = 201, description = "Signed up.", body = SignUpResponse), BadRequest,
               Forbidden,
               Conflict, TooLarge, UnsupportedMediaType, Unprocessable, Unavailable))]
@@ -75,18 +75,18 @@ pub(super) async fn sign_up(
 ) -> Result<(StatusCode, Json<SignUpResponse>)> {
     let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
     signup::require_signup_allowed(&app.config.signup, token)?;
-    let done = signup::sign_up(
+    let signed_up = signup::sign_up(
         &app,
         request.org_id,
         request.name,
         &context.audit_context_for(StatusCode::CREATED),
     )
     .await?;
-    let CreatedKey { secret, key } = done.minted;
-    let answer = SignUpResponse {
-        org_id: done.organization_handle.as_str().to_owned(),
-        user_id: done.user_handle,
+    let CreatedKey { secret, key } = signed_up.minted;
+    let response = SignUpResponse {
+        org_id: signed_up.organization_handle.as_str().to_owned(),
+        user_id: signed_up.user_handle,
         minted: CreateKeyResponse { api_key: Some(secret.expose().to_owned()), ..key.into() },
     };
-    Ok((StatusCode::CREATED, Json(answer)))
+    Ok((StatusCode::CREATED, Json(response)))
 }

@@ -1,4 +1,4 @@
-//! `/auth/…`: a key exchanged for tokens, tokens for the next ones, and a check of either.
+//! `/auth/…`: exchange a key for tokens, refresh tokens, and verify a credential.
 
 use axum::Json;
 use axum::extract::State;
@@ -21,7 +21,7 @@ use crate::model::caller::CredentialStatus;
 use crate::model::ids::SessionId;
 use crate::model::secret::Secret;
 
-/// A key to exchange.
+/// The key to exchange.
 #[derive(ToSchema)]
 #[schema(as = onboarding::ExchangeRequest)]
 pub struct ExchangeRequest {
@@ -38,11 +38,11 @@ impl FromFields for ExchangeRequest {
     }
 }
 
-/// A refresh token to use.
+/// The refresh token to exchange.
 #[derive(ToSchema)]
 #[schema(as = onboarding::RefreshRequest)]
 pub struct RefreshRequest {
-    /// The token's text, from the last exchange or refresh.
+    /// The token's text, from the last exchange or refresh response.
     #[schema(value_type = String)]
     refresh_token: Secret,
 }
@@ -58,13 +58,13 @@ impl FromFields for RefreshRequest {
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Tokens)]
 pub struct TokenPair {
-    /// For `Authorization: Bearer`.
+    /// The token for `Authorization: Bearer`.
     access_token: String,
-    /// For the next tokens; good once.
+    /// The token to exchange for the next tokens. It can be used once.
     refresh_token: String,
     #[schema(examples("bearer"))]
     token_type: &'static str,
-    /// Seconds that the access token lives.
+    /// The lifetime of the access token, in seconds.
     #[schema(examples(900))]
     expires_in: i64,
 }
@@ -80,10 +80,10 @@ impl From<SessionTokens> for TokenPair {
     }
 }
 
-/// Exchange a key for an access token (15 minutes, or `ACCESS_TOKEN_MINUTES`) and a refresh token
-/// (7 days).
+/// Exchange a key for an access token and a refresh token.
 ///
-/// Both end with their key.
+/// The access token is valid for 15 minutes (or `ACCESS_TOKEN_MINUTES`), the refresh token for 7
+/// days. Both become invalid when their key ends.
 #[utoipa::path(post, path = "/auth/token-exchange", operation_id = "exchangeKey",
     tag = "onboarding", request_body = ExchangeRequest,
     responses((status = 200, description = "Exchanged.", body = TokenPair), BadRequest,
@@ -94,22 +94,23 @@ pub(super) async fn exchange(
     _: CountedRequest,
     JsonBody { value: request, .. }: JsonBody<ExchangeRequest>,
 ) -> Result<Json<TokenPair>> {
-    let holder = identify_key(&app, &context, request.api_key.expose()).await;
-    let holder =
-        holder.or_else(|refused| rate_limits::count_invalid_credential(&app, &context, refused))?;
-    count_presented(&app, &context, &holder)?;
-    let _ =
-        RejectedCaller::from_identity(&holder).map(|denied| context.rejected_caller.set(denied));
-    let person = || Error::forbidden("Only an organization's own key can be exchanged");
-    let holder = holder.caller.ok_or_else(person)?;
-    let tokens = sessions::exchange(&app, &holder, &context.audit_context()).await?;
+    let identity = identify_key(&app, &context, request.api_key.expose()).await;
+    let identity =
+        identity.or_else(|error| rate_limits::count_invalid_credential(&app, &context, error))?;
+    count_presented(&app, &context, &identity)?;
+    let _ = RejectedCaller::from_identity(&identity)
+        .map(|rejected| context.rejected_caller.set(rejected));
+    let not_organization_key =
+        || Error::forbidden("Only an organization key can be exchanged for a session");
+    let caller = identity.caller.ok_or_else(not_organization_key)?;
+    let tokens = sessions::exchange(&app, &caller, &context.audit_context()).await?;
     Ok(Json(tokens.into()))
 }
 
-/// Use a refresh token: the next access token, and the next refresh token.
+/// Exchange a refresh token for the next access token and the next refresh token.
 ///
-/// A refresh token is good once. One that comes a second time ends its session, for whoever
-/// holds its tokens.
+/// A refresh token can be used once. If it is presented a second time, its session ends and all
+/// tokens of the session become invalid.
 #[utoipa::path(post, path = "/auth/refresh", operation_id = "refreshTokens", tag = "onboarding",
     request_body = RefreshRequest,
     responses((status = 200, description = "Refreshed.", body = TokenPair), BadRequest,
@@ -121,29 +122,30 @@ pub(super) async fn refresh(
     JsonBody { value: request, .. }: JsonBody<RefreshRequest>,
 ) -> Result<Json<TokenPair>> {
     let (origin, audit) = (context.origin.as_deref(), context.audit_context());
-    let known = sessions::find_refresh_token(&app, &request.refresh_token).await;
-    let known =
-        known.or_else(|refused| rate_limits::count_invalid_credential(&app, &context, refused))?;
-    let holder = app.credential_lookup.find(CredentialQuery::KeySession(known.session)).await?;
-    if let Some(CredentialStatus::Valid(holder)) = holder {
-        count_presented(&app, &context, &holder)?;
+    let refresh_token = sessions::find_refresh_token(&app, &request.refresh_token).await;
+    let refresh_token = refresh_token
+        .or_else(|error| rate_limits::count_invalid_credential(&app, &context, error))?;
+    let identity =
+        app.credential_lookup.find(CredentialQuery::KeySession(refresh_token.session)).await?;
+    if let Some(CredentialStatus::Valid(identity)) = identity {
+        count_presented(&app, &context, &identity)?;
     }
-    let tokens = sessions::refresh(&app, &known, origin, &audit).await;
+    let tokens = sessions::refresh(&app, &refresh_token, origin, &audit).await;
     let tokens =
-        tokens.or_else(|refused| rate_limits::count_invalid_credential(&app, &context, refused))?;
+        tokens.or_else(|error| rate_limits::count_invalid_credential(&app, &context, error))?;
     Ok(Json(tokens.into()))
 }
 
-/// That a credential is good, and whose it is.
+/// A valid credential and its organization.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Verified)]
 pub struct VerifiedCredential {
-    /// Always true: a credential that is not good is a 401.
+    /// Always true: a credential that is not valid is rejected with 401.
     valid: bool,
     tenant: Tenant,
 }
 
-/// Whose a credential is.
+/// The organization and membership that the credential belongs to.
 #[expect(clippy::struct_field_names, reason = "the contract's names")]
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Tenant)]
@@ -157,11 +159,11 @@ pub struct Tenant {
     session_id: Option<String>,
 }
 
-/// Check a credential.
+/// Verify the credential of the request.
 #[utoipa::path(get, path = "/auth/verify", operation_id = "verifyCredential", tag = "onboarding",
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
-    responses((status = 200, description = "It is good.", body = VerifiedCredential), BadRequest,
-              Unauthorized, Forbidden, Unavailable))]
+    responses((status = 200, description = "The credential is valid.", body = VerifiedCredential),
+              BadRequest, Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn verify(Authenticated(caller): Authenticated) -> Json<VerifiedCredential> {
     let tenant = Tenant {
         org_id: caller.organization_handle.clone(),

@@ -1,4 +1,4 @@
-//! `/usage/…`: how many requests the organization made.
+//! `/usage/…`: how many requests the organization has made.
 
 use axum::Json;
 use axum::extract::State;
@@ -18,22 +18,22 @@ use crate::model::caller::Caller;
 use crate::model::usage::Period;
 use crate::repo;
 
-/// How much was used in a period.
+/// The usage in a period.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Usage)]
 pub struct Usage {
-    /// Authenticated requests of the organization, those before this one; not those that were
-    /// turned away with 429.
+    /// Authenticated requests of the organization before this one, except those that were rejected
+    /// with 429.
     #[schema(examples(42))]
     requests_used: u64,
-    /// How many the plan holds for the period; null is without limit.
+    /// How many requests the plan allows in the period; null means no limit.
     #[schema(required, examples(100_000))]
     requests_limit: Option<u64>,
     /// `day_utc` or `month_utc`
     #[schema(examples("month_utc"))]
     period: &'static str,
     period_start: Timestamp,
-    /// The first moment after the period.
+    /// The end of the period, exclusive.
     period_end: Timestamp,
     /// The same as `period_start`.
     start: Timestamp,
@@ -41,7 +41,7 @@ pub struct Usage {
     end: Timestamp,
 }
 
-/// Show today's requests (UTC). No plan limits a day.
+/// Show the number of requests today (UTC). Plans have no daily limit.
 #[utoipa::path(get, path = "/usage/today", operation_id = "getUsageToday", tag = "onboarding",
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "Today's requests.", body = Usage), BadRequest,
@@ -54,9 +54,9 @@ pub(super) async fn today(
     read_usage(&app, &caller, "day_utc", Period::day_of(context.received_at), None).await
 }
 
-/// Show a calendar month's requests (UTC).
+/// Show the number of requests in a calendar month (UTC).
 #[utoipa::path(get, path = "/usage/summary", operation_id = "getUsageSummary", tag = "onboarding",
-    params(("month" = Option<String>, Query, description = "`YYYY-MM`; where left out, this month.",
+    params(("month" = Option<String>, Query, description = "`YYYY-MM`. Default: this month.",
             example = "2026-05")),
     security(("api_key" = []), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "The month's requests.", body = Usage), BadRequest,
@@ -74,7 +74,8 @@ pub(super) async fn summary(
     read_usage(&app, &caller, "month_utc", period, limit).await
 }
 
-/// The sum, this server's latest requests included; another's may be 10 seconds behind.
+/// Returns the usage in a period. It includes this server's latest requests; those of other servers
+/// may be 10 seconds behind.
 async fn read_usage(
     app: &App,
     caller: &Caller,
@@ -83,11 +84,11 @@ async fn read_usage(
     limit: Option<u64>,
 ) -> Result<Json<Usage>> {
     app.meter.flush_and_log().await;
-    let used = app.db.tenant_transaction(caller.organization, async |db| {
+    let requests_used = app.db.tenant_transaction(caller.organization, async |db| {
         repo::usage::sum_requests(db, caller.organization, period).await
     });
     Ok(Json(Usage {
-        requests_used: used.await?,
+        requests_used: requests_used.await?,
         requests_limit: limit,
         period: name,
         period_start: Timestamp::start_of(period.start),

@@ -1,4 +1,4 @@
-//! What several of this family's routes send and read.
+//! Types that several of this family's routes share.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,13 +12,13 @@ use crate::model::key_name::KeyName;
 /// The longest label of a key in this family.
 const MAX_KEY_NAME_CHARS: usize = 64;
 
-/// What is told about a key: everything but its text.
+/// An API key, without its text.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Key)]
 pub struct Key {
     #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     id: String,
-    /// What the key's text starts with.
+    /// The prefix of the key's text.
     #[schema(examples("tnt_live_"))]
     prefix: String,
     /// The 8 characters after the prefix, to tell keys apart.
@@ -28,7 +28,7 @@ pub struct Key {
     name: Option<String>,
     #[schema(examples("*"))]
     scopes: Vec<String>,
-    /// Whether the key is good: neither revoked nor expired.
+    /// Whether the key is valid: neither revoked nor expired.
     is_active: bool,
     created_at: Timestamp,
     /// Up to 10 seconds behind.
@@ -57,7 +57,7 @@ impl From<ApiKey> for Key {
     }
 }
 
-/// A key just minted, with its text.
+/// A new key, with its text.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::MintedKey)]
 pub struct CreateKeyResponse {
@@ -65,20 +65,20 @@ pub struct CreateKeyResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     pub api_key: Option<String>,
-    /// Whether it has no end.
+    /// Whether it never expires.
     pub never_expires: bool,
-    /// What may be shown again.
+    /// The key without its text.
     pub key: Key,
 }
 
 impl From<ApiKey> for CreateKeyResponse {
-    /// Without its text.
+    /// Leaves the text out.
     fn from(key: ApiKey) -> Self {
         Self { api_key: None, never_expires: key.expires_at.is_none(), key: key.into() }
     }
 }
 
-/// Reads a label; an empty one is none.
+/// Parses a label; an empty string means none.
 pub fn parse_key_name(node: JsonNode) -> Result<Option<KeyName>, ValidationError> {
     match node.into_string()?.as_str() {
         "" => Ok(None),

@@ -1,4 +1,4 @@
-//! `GET /v1/organization/audit-log`: the organization's trail.
+//! `GET /v1/organization/audit-log`: the organization's audit log.
 
 use axum::Json;
 use axum::extract::State;
@@ -20,7 +20,7 @@ use crate::model::ids::event_id;
 use crate::model::timestamp;
 use crate::repo::audit_events;
 
-/// One row of the trail.
+/// An event of the audit log.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::AuditEvent)]
 pub struct AuditLogEntry {
@@ -30,17 +30,17 @@ pub struct AuditLogEntry {
     object: &'static str,
     #[schema(examples("api_key.created"))]
     event_type: String,
-    /// Who did it: the id of a seat or a key.
+    /// Who caused it: the id of a membership or a key.
     #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     actor: String,
-    /// What it was done to: an id.
+    /// What it affected: an id.
     #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pb"))]
     target: String,
-    /// Where the request came from.
+    /// The client's address.
     #[schema(required, examples("203.0.113.9"))]
     address: Option<String>,
     request_id: String,
-    /// What changed.
+    /// Details of the event, such as the changed fields.
     #[schema(value_type = Object)]
     detail: serde_json::Value,
     created_at: Timestamp,
@@ -62,16 +62,16 @@ impl From<RecordedEvent> for AuditLogEntry {
     }
 }
 
-/// List the organization's trail, newest first.
+/// List the events of the organization's audit log, newest first.
 #[utoipa::path(get, path = "/v1/organization/audit-log", operation_id = "listAuditEvents",
     tag = "organization",
     params(("event_type" = Option<String>, Query, description = "Only events of this type."),
            ("since" = Option<String>, Query, description = "Only events from this time on."),
            ("until" = Option<String>, Query, description = "Only events before this time."),
-           ("limit" = Option<i64>, Query, description = "1 to 100; 20 where left out."),
-           ("cursor" = Option<String>, Query, description = "From the page before.")),
+           ("limit" = Option<i64>, Query, description = "1 to 100. Default: 20."),
+           ("cursor" = Option<String>, Query, description = "The previous page's `cursor`.")),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "A page of the trail.",
+    responses((status = 200, description = "A page of audit events.",
               body = CursorList<AuditLogEntry>),
               BadRequest, Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
@@ -89,11 +89,11 @@ pub(super) async fn list(
     let page = CursorPage::from_query(&mut query, &app, PagedList::AuditEvents, organization.0);
     query.finish()?;
     let after = page.after.and_then(|after| i64::try_from(after).ok());
-    let found = app.db.tenant_transaction(caller.organization, async |db| {
+    let rows = app.db.tenant_transaction(caller.organization, async |db| {
         audit_events::list(db, organization, &filter, after, page.fetch_limit()).await
     });
-    let mut found = found.await?;
-    let cursor = page.truncate(&app, &mut found, |event| u128::from(event.id.unsigned_abs()));
-    let data = found.into_iter().map(AuditLogEntry::from).collect();
+    let mut rows = rows.await?;
+    let cursor = page.truncate(&app, &mut rows, |event| u128::from(event.id.unsigned_abs()));
+    let data = rows.into_iter().map(AuditLogEntry::from).collect();
     Ok(Json(CursorList::new(data, cursor, &context.id)))
 }

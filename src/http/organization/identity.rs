@@ -1,4 +1,4 @@
-//! `GET /v1/organization/me`: who the caller is.
+//! `GET /v1/organization/me`: shows the caller.
 
 use axum::Json;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::organization::wire::short_prefix;
 use crate::http::render::organization::{BadRequest, Forbidden, Unauthorized, Unavailable};
 
-/// Who the caller is.
+/// The caller's organization and key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Identity)]
 pub struct IdentityResponse {
@@ -49,7 +49,7 @@ pub(super) async fn show(
     context: RequestContext,
 ) -> Result<Json<IdentityResponse>> {
     let key = caller.credential.key();
-    let key = key.ok_or_else(|| Error::internal("a session in the organization family"))?;
+    let key = key.ok_or_else(|| Error::internal("the organization family accepted a session"))?;
     let api_key = OwnKey {
         id: key.id.to_string(),
         prefix: short_prefix(&key.prefix, &key.display_id),

@@ -1,4 +1,4 @@
-//! `/v1/organization/api-keys/{id}`: changed, rotated, revoked.
+//! `/v1/organization/api-keys/{id}`: update, rotate and revoke a key.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -34,7 +34,7 @@ use crate::model::member::KeyInvitedMembership;
 use crate::model::metadata::MetadataChanges;
 use crate::model::scope::ScopeSet;
 
-/// The settings to change, at least one; what is left out stays.
+/// The settings to change, at least one. Omitted settings stay as they are.
 #[derive(ToSchema)]
 #[schema(as = organization::UpdateApiKeyRequest)]
 pub struct UpdateApiKeyRequest {
@@ -42,23 +42,23 @@ pub struct UpdateApiKeyRequest {
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 255,
              examples("ci"))]
     name: Option<KeyName>,
-    /// What it may do, within what the caller may.
+    /// The scopes of the key, within the caller's own.
     #[schema(value_type = Option<Vec<String>>, nullable = false, min_items = 1,
              examples("usage:read"))]
     scopes: Option<ScopeSet>,
-    /// When it ends; null is never.
+    /// When it expires; null means never.
     #[schema(value_type = Option<String>, format = DateTime, examples("2036-01-01T00:00:00Z"))]
-    #[expect(clippy::option_option, reason = "absent, null and a time are three things")]
+    #[expect(clippy::option_option, reason = "absent, null and a time are three different values")]
     expires_at: Option<Option<DateTime<Utc>>>,
-    /// Strings to add or replace; null removes one.
+    /// Strings to add or replace; null removes an entry.
     #[schema(value_type = Option<Object>, nullable = false,
              examples(json!({ "team": "ops", "owner": null })))]
     metadata: Option<MetadataChanges>,
-    /// The networks it may be used from; an empty list is everywhere.
+    /// The networks that it may be used from; an empty list allows all.
     #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 100,
              examples("2001:db8::/32"))]
     allowed_ips: Option<AllowedIps>,
-    /// Whether it may be used.
+    /// Whether the key is enabled.
     #[schema(nullable = false)]
     enabled: Option<bool>,
 }
@@ -80,17 +80,16 @@ impl FromFields for UpdateApiKeyRequest {
     }
 }
 
-/// Change a key's settings.
+/// Update a key's settings.
 ///
-/// What the key was and what it becomes lie within the caller's own scopes, expiry and
-/// addresses. A key that
-/// is revoked, expired or rotated away stays as it is.
+/// The key's permissions before and after the change must lie within the caller's own scopes,
+/// expiry and addresses. A key that is revoked, expired or rotated cannot be changed.
 #[utoipa::path(patch, path = "/v1/organization/api-keys/{id}", operation_id = "updateApiKey",
     tag = "organization", request_body = UpdateApiKeyRequest,
     params(("id" = String, Path, description = "The key's id."),
            IdempotencyHeader),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "Changed.", body = KeyResponse), BadRequest,
+    responses((status = 200, description = "Updated.", body = KeyResponse), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
               IdempotencyReused,
               Unavailable))]
@@ -117,11 +116,11 @@ pub(super) async fn update(
         .await
 }
 
-/// How a key is to be rotated.
+/// The options of a rotation.
 #[derive(ToSchema)]
 #[schema(as = organization::RotateApiKeyRequest)]
 pub struct RotateApiKeyRequest {
-    /// For how many seconds the old key still works; not at all, where left out.
+    /// How many seconds the old key still works. Default: 0.
     #[schema(value_type = Option<i32>, minimum = 0, maximum = 604_800,
              examples(3600))]
     grace_period: Option<i32>,
@@ -134,13 +133,13 @@ impl FromFields for RotateApiKeyRequest {
     }
 }
 
-/// Rotate a key: a new one with the same name and settings takes over.
+/// Rotate a key: create a new one with the same name and settings, which replaces it.
 ///
-/// The old key works for the grace period, and never longer than it would have. The new key's text
-/// is in this answer and nowhere else.
+/// The old key works for the grace period, and never longer than it would have. Only this response
+/// contains the new key's text.
 #[utoipa::path(post, path = "/v1/organization/api-keys/{id}/rotate", operation_id = "rotateApiKey",
     tag = "organization",
-    request_body(content = Option<RotateApiKeyRequest>, description = "May be left out."),
+    request_body(content = Option<RotateApiKeyRequest>, description = "Optional."),
     params(("id" = String, Path, description = "The key's id."),
            IdempotencyHeader),
     security(("api_key" = []), ("bearer" = [])),
@@ -173,7 +172,7 @@ pub(super) async fn rotate(
         .await
 }
 
-/// That a key is revoked.
+/// Confirms that a key is revoked.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::RevokedApiKey)]
 pub struct RevokedApiKey {
@@ -182,19 +181,19 @@ pub struct RevokedApiKey {
     #[schema(examples("api_key"))]
     object: &'static str,
     deleted: bool,
-    /// The memberships that began by invitations of the key, or of one that it took over from, the
-    /// newest 500. They go on; the invitations that were open have ended.
+    /// The memberships from accepted invitations of the key, or of keys that it replaced, the
+    /// newest 500. They stay; the open invitations were revoked.
     memberships: Vec<JoinedMembership>,
     request_id: String,
 }
 
-/// A membership that began by an invitation of a key.
+/// A membership from an accepted invitation of a key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::JoinedMembership)]
 pub struct JoinedMembership {
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     user_id: String,
-    /// The role that it has now: `owner`, `admin` or `member`.
+    /// Its current role: `owner`, `admin` or `member`.
     #[schema(examples("admin"))]
     role: &'static str,
     joined_at: Timestamp,
@@ -207,17 +206,18 @@ impl From<KeyInvitedMembership> for JoinedMembership {
     }
 }
 
-/// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
+/// Revoke a key immediately.
 ///
-/// The open invitations that it made or sent again last end, too. The key stays in the list of all
-/// keys, with the time and the reason.
+/// Revoking it again changes nothing. Any key may revoke itself. The open invitations that it
+/// created or was the last to resend are revoked, too. The key stays in the list of all keys, with
+/// the time and the reason.
 #[utoipa::path(delete, path = "/v1/organization/api-keys/{id}", operation_id = "revokeApiKey",
     tag = "organization",
     params(("id" = String, Path, description = "The key's id."),
-           ("reason" = Option<String>, Query, description = "Why, in at most 256 characters."),
+           ("reason" = Option<String>, Query, description = "The reason, at most 256 characters."),
            IdempotencyHeader),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "It is revoked.", body = RevokedApiKey), BadRequest,
+    responses((status = 200, description = "Revoked.", body = RevokedApiKey), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,

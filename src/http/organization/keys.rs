@@ -1,4 +1,4 @@
-//! `/v1/organization/api-keys`: made, listed, shown.
+//! `/v1/organization/api-keys`: create, list and show keys.
 
 use axum::Json;
 use axum::extract::State;
@@ -34,7 +34,7 @@ use crate::model::metadata::Metadata;
 use crate::model::scope::ScopeSet;
 use crate::repo;
 
-/// What a key is to be.
+/// The attributes of a key to create.
 #[derive(ToSchema)]
 #[schema(as = organization::CreateApiKeyRequest)]
 pub struct CreateApiKeyRequest {
@@ -42,18 +42,18 @@ pub struct CreateApiKeyRequest {
     #[schema(value_type = String, min_length = 1, max_length = 255,
              examples("Analytics Dashboard"))]
     name: KeyName,
-    /// What it may do, within what the caller may.
+    /// The scopes of the key, within the caller's own.
     #[schema(value_type = Vec<String>, min_items = 1,
              examples("usage:read", "billing:read"))]
     scopes: ScopeSet,
-    /// When it ends, no later than the caller's own key; never, where left out.
+    /// When it expires, no later than the caller's own key. Default: never.
     #[schema(value_type = Option<String>, format = DateTime,
              examples("2036-01-01T00:00:00Z"))]
     expires_at: Option<DateTime<Utc>>,
-    /// Strings, together at most 4 KiB.
+    /// An object with string values, at most 4 KiB in total.
     #[schema(value_type = Option<Object>, examples(json!({ "team": "data" })))]
     metadata: Option<Metadata>,
-    /// The networks it may be used from; everywhere, where left out.
+    /// The networks that it may be used from. Default: all.
     #[schema(value_type = Option<Vec<String>>, max_items = 100,
              examples("203.0.113.0/24"))]
     allowed_ips: Option<AllowedIps>,
@@ -71,7 +71,7 @@ impl FromFields for CreateApiKeyRequest {
     }
 }
 
-/// A key just made.
+/// A new key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::CreatedApiKey)]
 pub struct CreateApiKeyResponse {
@@ -85,7 +85,7 @@ pub struct CreateApiKeyResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     key: Option<String>,
-    /// What the key's text starts with, and the 4 characters after that.
+    /// The prefix of the key's text and the 4 characters after it.
     #[schema(examples("tnt_live_LfbR"))]
     prefix: String,
     #[schema(examples("usage:read", "billing:read"))]
@@ -93,13 +93,13 @@ pub struct CreateApiKeyResponse {
     created_at: Timestamp,
     #[schema(required)]
     expires_at: Option<Timestamp>,
-    /// Whether it has no end.
+    /// Whether it never expires.
     never_expires: bool,
     request_id: String,
 }
 
 impl CreateApiKeyResponse {
-    /// Without its text.
+    /// Returns the response without the key's text.
     fn new(key: ApiKey, context: &RequestContext) -> Self {
         Self {
             id: key.id.to_string(),
@@ -116,14 +116,14 @@ impl CreateApiKeyResponse {
     }
 }
 
-/// Make a key of the caller's organization, within the caller's own scopes, expiry and addresses.
+/// Create a key of the caller's organization, within the caller's own scopes, expiry and addresses.
 ///
-/// The key's text is in this answer and nowhere else.
+/// Only this response contains the key's text.
 #[utoipa::path(post, path = "/v1/organization/api-keys", operation_id = "createApiKey",
     tag = "organization", request_body = CreateApiKeyRequest,
     params(IdempotencyHeader),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 201, description = "Made.", body = CreateApiKeyResponse), BadRequest,
+    responses((status = 201, description = "Created.", body = CreateApiKeyResponse), BadRequest,
               Unauthorized,
               Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused, Unavailable))]
 pub(super) async fn create(
@@ -141,8 +141,8 @@ pub(super) async fn create(
     };
     let count = rate_limits::count_key_creation(&app, &context, caller.organization);
     idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
-    let reach = spec.permissions();
-    let check = async |_: &mut _| reach.require_within(&caller);
+    let permissions = spec.permissions();
+    let check = async |_: &mut _| permissions.require_within(&caller);
     idempotency
         .run_checked(&app, &caller, fingerprint, check, async |tx| {
             let audit = context.audit_context_for(StatusCode::CREATED);
@@ -157,10 +157,10 @@ pub(super) async fn create(
 /// List the organization's keys, newest first.
 #[utoipa::path(get, path = "/v1/organization/api-keys", operation_id = "listApiKeys",
     tag = "organization",
-    params(("limit" = Option<i64>, Query, description = "1 to 100; 20 where left out."),
-           ("cursor" = Option<String>, Query, description = "From the page before."),
+    params(("limit" = Option<i64>, Query, description = "1 to 100. Default: 20."),
+           ("cursor" = Option<String>, Query, description = "The previous page's `cursor`."),
            ("include_revoked" = Option<bool>, Query,
-            description = "Also the revoked and expired ones.")),
+            description = "Whether to include revoked and expired keys.")),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "A page of keys.", body = CursorList<Key>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
@@ -170,18 +170,18 @@ pub(super) async fn list(
     context: RequestContext,
     mut query: Query,
 ) -> Result<Json<CursorList<Key>>> {
-    let all = query.optional("include_revoked", parse_bool).unwrap_or(false);
-    let kind = if all { PagedList::AllKeys } else { PagedList::LiveKeys };
+    let include_revoked = query.optional("include_revoked", parse_bool).unwrap_or(false);
+    let kind = if include_revoked { PagedList::AllKeys } else { PagedList::LiveKeys };
     let organization = caller.organization;
     let page = CursorPage::from_query(&mut query, &app, kind, organization.0);
     query.finish()?;
     let after = page.after.map(uuid::Uuid::from_u128);
-    let found = app.db.tenant_transaction(caller.organization, async |db| {
-        repo::keys::list(db, organization, all, after, page.fetch_limit()).await
+    let rows = app.db.tenant_transaction(caller.organization, async |db| {
+        repo::keys::list(db, organization, include_revoked, after, page.fetch_limit()).await
     });
-    let mut found = found.await?;
-    let cursor = page.truncate(&app, &mut found, |key| key.id.uuid().as_u128());
-    let data = found.into_iter().map(Key::from).collect();
+    let mut rows = rows.await?;
+    let cursor = page.truncate(&app, &mut rows, |key| key.id.uuid().as_u128());
+    let data = rows.into_iter().map(Key::from).collect();
     Ok(Json(CursorList::new(data, cursor, &context.id)))
 }
 
@@ -205,7 +205,7 @@ pub(super) async fn show(
     Ok(Json(KeyResponse { key: None, api_key: key.into(), request_id: context.id.clone() }))
 }
 
-/// Reads the id in a path; what is no id of a key names no key.
+/// Parses the id of a key in a path. A text that is not a valid id is reported as not found.
 pub(super) fn parse_id(text: &str) -> Result<KeyId> {
     KeyId::parse(text).ok_or_else(|| Error::not_found("There is no such key"))
 }

@@ -1,5 +1,5 @@
-//! The `organization` family (contract §4): an organization's own automation runs its keys. Objects
-//! with `object` and `request_id`.
+//! The `organization` family (contract §4): an organization's automation manages its keys.
+//! Responses are objects with `object` and `request_id`.
 
 mod audit;
 mod identity;

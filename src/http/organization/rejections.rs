@@ -1,4 +1,4 @@
-//! `GET /v1/organization/denials`: why the organization's requests were refused.
+//! `GET /v1/organization/denials`: the organization's rejected requests, with the reason.
 
 use axum::Json;
 use axum::extract::State;
@@ -20,7 +20,7 @@ use crate::model::ids::RejectionId;
 use crate::model::rejection::Rejection;
 use crate::repo;
 
-/// A request that was refused.
+/// A request that was rejected.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Denial)]
 pub struct RejectedRequest {
@@ -29,7 +29,7 @@ pub struct RejectedRequest {
     #[schema(examples("denial"))]
     object: &'static str,
     created_at: Timestamp,
-    /// The `display_id` of the key or personal token; null for a person's session.
+    /// The `display_id` of the key or personal access token; null for a session.
     #[schema(required, examples("a1b2c3d4"))]
     api_key_prefix: Option<String>,
     #[schema(examples("GET"))]
@@ -39,13 +39,13 @@ pub struct RejectedRequest {
     path: String,
     #[schema(examples(403))]
     status: u16,
-    /// The kind of failure, in the words of this family.
+    /// The error type, as in this family's error responses.
     #[schema(examples("forbidden"))]
     code: String,
-    /// What was missing or spent, or why the key is not good.
+    /// Which scope, role or limit was the reason, or why the key was not valid.
     #[schema(examples("This credential lacks the scope api-keys:read"))]
     detail: String,
-    /// Where the request came from.
+    /// The client's address.
     #[schema(required, examples("203.0.113.9"))]
     address: Option<String>,
     request_id: String,
@@ -69,16 +69,17 @@ impl From<Rejection> for RejectedRequest {
     }
 }
 
-/// List the requests that the organization was refused lately, newest first.
+/// List the organization's recently rejected requests, newest first.
 ///
-/// The newest 1,000 of the last 30 days; of a flood, a part. What another server refused is here
-/// within 10 seconds.
+/// The list contains the newest 1,000 of the last 30 days. If many requests are rejected in a short
+/// time, only some of them are recorded. Rejections by other servers appear within 10 seconds.
 #[utoipa::path(get, path = "/v1/organization/denials", operation_id = "listDenials",
     tag = "organization",
-    params(("limit" = Option<i64>, Query, description = "1 to 100; 20 where left out."),
-           ("cursor" = Option<String>, Query, description = "From the page before.")),
+    params(("limit" = Option<i64>, Query, description = "1 to 100. Default: 20."),
+           ("cursor" = Option<String>, Query, description = "The previous page's `cursor`.")),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "A page of them.", body = CursorList<RejectedRequest>),
+    responses((status = 200, description = "A page of rejected requests.",
+               body = CursorList<RejectedRequest>),
               BadRequest, Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
@@ -91,11 +92,11 @@ pub(super) async fn list(
     query.finish()?;
     let after = page.after.map(|after| RejectionId::from_uuid(Uuid::from_u128(after)));
     app.rejections.flush_and_log().await;
-    let found = app.db.tenant_transaction(organization, async |db| {
+    let rows = app.db.tenant_transaction(organization, async |db| {
         repo::rejections::list(db, organization, after, page.fetch_limit()).await
     });
-    let mut found = found.await?;
-    let cursor = page.truncate(&app, &mut found, |rejection| rejection.id.uuid().as_u128());
-    let data = found.into_iter().map(RejectedRequest::from).collect();
+    let mut rows = rows.await?;
+    let cursor = page.truncate(&app, &mut rows, |rejection| rejection.id.uuid().as_u128());
+    let data = rows.into_iter().map(RejectedRequest::from).collect();
     Ok(Json(CursorList::new(data, cursor, &context.id)))
 }

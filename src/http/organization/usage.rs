@@ -1,4 +1,4 @@
-//! `GET /v1/organization/usage`: how much of the plan is used.
+//! `GET /v1/organization/usage`: how much of the plan's limits is used.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,7 +14,7 @@ use crate::http::wire::Timestamp;
 use crate::model::usage::Period;
 use crate::repo;
 
-/// How much of the plan is used.
+/// The usage in the current billing period, and the plan's limits.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Usage)]
 pub struct Usage {
@@ -31,7 +31,7 @@ pub struct Usage {
 #[schema(as = organization::BillingPeriod)]
 pub struct BillingPeriod {
     start: Timestamp,
-    /// The first moment after it.
+    /// The end of the month, exclusive.
     end: Timestamp,
 }
 
@@ -41,19 +41,19 @@ pub struct BillingPeriod {
 pub struct Requests {
     #[schema(examples(42))]
     used: u64,
-    /// How many the plan holds; null is without limit.
+    /// How many requests the plan allows; null means no limit.
     #[schema(required, examples(100_000))]
     limit: Option<u64>,
 }
 
-/// How fast requests may come.
+/// The plan's rate limit.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::RateLimit)]
 pub struct RateLimit {
-    /// How many in a window; null is without limit.
+    /// How many requests the plan allows in a window; null means no limit.
     #[schema(required, examples(600))]
     limit: Option<u64>,
-    /// The window, in seconds.
+    /// The length of the window, in seconds.
     #[schema(examples(60))]
     window_s: u64,
 }

@@ -1,4 +1,4 @@
-//! What several of this family's routes send.
+//! Types that several of this family's routes share.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::http::wire::Timestamp;
 use crate::model::api_key::ApiKey;
 
-/// A page of a list, newest first.
+/// A page of results, newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Listed)]
 pub struct CursorList<T> {
@@ -19,7 +19,7 @@ pub struct CursorList<T> {
 }
 
 impl<T> CursorList<T> {
-    /// The page with these items, and the cursor of the next one.
+    /// Returns the page with these items; `cursor` points to the next one.
     pub fn new(data: Vec<T>, cursor: Option<String>, request_id: &str) -> Self {
         Self {
             object: "list",
@@ -31,16 +31,16 @@ impl<T> CursorList<T> {
     }
 }
 
-/// Where the next page begins.
+/// The cursor of the next page.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Pagination)]
 pub struct Pagination {
-    /// For the `cursor` of the next request; null on the last page.
+    /// The `cursor` parameter of the next request; null on the last page.
     #[schema(required)]
     cursor: Option<String>,
 }
 
-/// A key: everything but its text.
+/// An API key, without its text.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::ApiKey)]
 pub struct Key {
@@ -50,7 +50,7 @@ pub struct Key {
     object: &'static str,
     #[schema(required, examples("Analytics Dashboard"))]
     name: Option<String>,
-    /// What the key's text starts with, and the 4 characters after that.
+    /// The prefix of the key's text and the 4 characters after it.
     #[schema(examples("tnt_live_a1b2"))]
     prefix: String,
     /// The 8 characters after the configured prefix.
@@ -58,12 +58,12 @@ pub struct Key {
     display_id: String,
     #[schema(examples("usage:read", "billing:read"))]
     scopes: Vec<String>,
-    /// Whether the key may be used while it lives.
+    /// Whether the key is enabled.
     enabled: bool,
-    /// Where it may be used from; empty is everywhere.
+    /// The addresses and networks that it may be used from; an empty list allows all.
     #[schema(examples("203.0.113.0/24"))]
     allowed_ips: Vec<String>,
-    /// What was noted down about it.
+    /// The metadata stored with it.
     #[schema(value_type = Object, examples(json!({ "team": "data" })))]
     metadata: serde_json::Value,
     created_at: Timestamp,
@@ -76,10 +76,10 @@ pub struct Key {
     revoked_at: Option<Timestamp>,
     #[schema(required)]
     revoked_reason: Option<String>,
-    /// The key that this one took over from.
+    /// The key that this one replaced by rotation.
     #[schema(required)]
     rotated_from: Option<String>,
-    /// The key that took over from this one.
+    /// The key that replaced this one by rotation.
     #[schema(required)]
     rotated_to: Option<String>,
 }
@@ -107,11 +107,11 @@ impl From<ApiKey> for Key {
     }
 }
 
-/// A key, alone in an answer.
+/// A response with one key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::ApiKeyAnswer)]
 pub struct KeyResponse {
-    /// The key's text: in the answer that mints it, and never again.
+    /// The key's text. Only the response that mints the key contains it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     #[serde(flatten)]
@@ -119,7 +119,7 @@ pub struct KeyResponse {
     pub request_id: String,
 }
 
-/// This family's `prefix`: what the key's text starts with, and 4 characters more.
+/// Returns this family's `prefix`: the prefix of the key's text and 4 more characters.
 pub fn short_prefix(prefix: &str, display_id: &str) -> String {
     format!("{prefix}{}", display_id.get(..4).unwrap_or(display_id))
 }

@@ -1,5 +1,5 @@
-//! Reads what matters of an event. It is Stripe's object, not a caller's: what is not known here is
-//! passed over, and what is needed and not there is named.
+//! Parses Stripe events. The object is defined by Stripe, so unknown fields are ignored; a field
+//! that is needed and missing is reported.
 
 use chrono::DateTime;
 use serde_json::Value;
@@ -16,31 +16,32 @@ use crate::model::origin::parse_comma_separated_origins;
 use crate::model::payment::Charge;
 use crate::model::plan::Plan;
 
-/// How much of a description is kept.
+/// How many characters of a description are stored.
 const MAX_DESCRIPTION_CHARS: usize = 256;
-/// How much is kept of an organization's id that is none.
-const HANDLE: usize = 64;
-/// The longest of Stripe's ids.
+/// How many characters are stored of an organization's id that is not valid.
+const MAX_HANDLE_CHARS: usize = 64;
+/// The length limit of Stripe's ids.
 const MAX_ID_BYTES: usize = 255;
-/// The latest time that an event may have, in seconds: the end of the year 9999.
+/// The latest time of an event, in seconds since 1970: the end of the year 9999.
 const MAX_EVENT_SECONDS: i64 = 253_402_300_799;
-/// What the types of events about a checkout begin with.
+/// The common prefix of the types of checkout events.
 const CHECKOUT: &str = "checkout.session.";
-/// What a checkout's metadata are, in the session.
+/// The path of a checkout session's metadata.
 const SESSION_METADATA: &str = "data.object.metadata";
 
-/// The event and its name, or `None` for one that is not used.
+/// Parses an event and its idempotency key; `None` for an event that is not used.
 ///
 /// # Errors
-/// Invalid, with everything that is needed and not there; of a paid checkout of ours, that is an
-/// event, too, as long as its id and time can be read.
+/// Invalid, with every field that is missing or wrong. A paid checkout for an organization is
+/// returned as [`BillingEventKind::BoughtIncomplete`] instead, provided that its id and time are
+/// valid.
 pub fn read(body: &Value) -> Result<Option<(IdempotencyKey, BillingEvent)>> {
     let mut reader = EventReader { body, issues: Vec::new() };
     let event = reader.event();
     if reader.issues.is_empty() { Ok(event) } else { Err(Error::invalid(reader.issues)) }
 }
 
-/// An event being read, and what was found missing so far.
+/// An event that is being parsed, and the issues so far.
 struct EventReader<'a> {
     body: &'a Value,
     issues: Vec<Issue>,
@@ -57,7 +58,7 @@ impl EventReader<'_> {
         let created = created.filter(|seconds| (0..=MAX_EVENT_SECONDS).contains(seconds));
         let at = created.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
         if at.is_none() {
-            self.add_issue("created", "must be a time in seconds");
+            self.add_issue("created", "must be a Unix time in seconds");
         }
         let customer = self.id("data.object.customer");
         let subscription = match kind.as_str() {
@@ -66,7 +67,7 @@ impl EventReader<'_> {
                 .id("data.object.parent.subscription_details.subscription")
                 .or_else(|| self.id("data.object.subscription")),
         };
-        let (charge, mut what) = match kind.as_str() {
+        let (charge, mut event_kind) = match kind.as_str() {
             "invoice.paid" => (
                 self.charge("amount_paid"),
                 Some(BillingEventKind::Paid(self.named_organization())),
@@ -82,13 +83,13 @@ impl EventReader<'_> {
         };
         let (key, at) = (key?, at?);
         if kind.starts_with(CHECKOUT) && !self.issues.is_empty() {
-            what = Some(self.bought_incomplete());
+            event_kind = Some(self.bought_incomplete());
         }
         let id = key.as_str().to_owned();
-        Some((key, BillingEvent { id, at, customer, subscription, charge, kind: what? }))
+        Some((key, BillingEvent { id, at, customer, subscription, charge, kind: event_kind? }))
     }
 
-    /// Whether events of this type are used, and this one is.
+    /// Whether events of this type are used, and this one in particular.
     fn is_used(&self, kind: &str) -> bool {
         match kind {
             "checkout.session.completed" | "checkout.session.async_payment_succeeded" => {
@@ -99,9 +100,9 @@ impl EventReader<'_> {
         }
     }
 
-    /// Whether a checkout paid for an organization: one of another product names none, and one in
-    /// the mode `setup` only notes down how somebody will pay. One that is not paid yet comes again
-    /// when it is.
+    /// Whether a checkout paid for an organization. A checkout for another product names no
+    /// organization, and one in the mode `setup` only stores a payment method. A checkout that is
+    /// not paid yet is followed by another event when it is.
     fn is_organization_purchase(&self) -> bool {
         let status = self.text_at("data.object.payment_status");
         matches!(status, Some("paid" | "no_payment_required"))
@@ -109,7 +110,7 @@ impl EventReader<'_> {
             && self.value_at(&format!("{SESSION_METADATA}.org_id")).is_some()
     }
 
-    /// What was bought, as the session's metadata say.
+    /// Parses what was bought from the session's metadata.
     fn purchase(&mut self) -> Option<BillingEventKind> {
         let handle = self.required(&format!("{SESSION_METADATA}.org_id"), OrgHandle::parse);
         let plan = match self.text_at("data.object.metadata.tier") {
@@ -129,16 +130,16 @@ impl EventReader<'_> {
         let (handle, plan) = (handle?, plan?);
         let name = name.or(buyer).or_else(|| OrganizationName::parse(handle.as_str()).ok())?;
         let allowed_origins = origins.unwrap_or_default();
-        let order = Box::new(OrganizationSpec { handle, name, domain, plan, allowed_origins });
+        let spec = Box::new(OrganizationSpec { handle, name, domain, plan, allowed_origins });
         let pays_once = self.text_at("data.object.mode") == Some("payment");
         let is_existing = self.has_existing_mode(SESSION_METADATA);
-        Some(BillingEventKind::Bought { order, email, pays_once, is_existing })
+        Some(BillingEventKind::Bought { spec, email, pays_once, is_existing })
     }
 
-    /// The same, where something is missing or wrong: what is there, and everything that is not.
+    /// Returns an incomplete purchase, with the fields that are valid and all issues.
     fn bought_incomplete(&mut self) -> BillingEventKind {
         let handle = self.text_at(&format!("{SESSION_METADATA}.org_id")).unwrap_or_default();
-        let handle = handle.chars().filter(|it| !it.is_control()).take(HANDLE).collect();
+        let handle = handle.chars().filter(|it| !it.is_control()).take(MAX_HANDLE_CHARS).collect();
         let email = self.email();
         BillingEventKind::BoughtIncomplete {
             handle,
@@ -147,74 +148,77 @@ impl EventReader<'_> {
         }
     }
 
-    /// Where the buyer reads mail.
+    /// Returns the buyer's e-mail address.
     fn email(&self) -> Option<Email> {
         let email = self.text_at("data.object.customer_details.email");
         let email = email.or_else(|| self.text_at("data.object.customer_email"));
         email.and_then(|email| Email::parse(email).ok())
     }
 
-    /// The organization that the metadata of the subscription, or of the object itself, name.
+    /// Returns the organization that the metadata of the subscription, or of the object itself,
+    /// names.
     fn named_organization(&self) -> Option<NamedOrganization> {
-        let places = [
+        let paths = [
             "data.object.parent.subscription_details.metadata",
             "data.object.subscription_details.metadata",
             SESSION_METADATA,
         ];
-        places.iter().find_map(|place| {
-            let handle = OrgHandle::parse(self.text_at(&format!("{place}.org_id"))?).ok()?;
-            let begins = self.text_at("data.object.billing_reason") == Some("subscription_create");
+        paths.iter().find_map(|metadata| {
+            let handle = OrgHandle::parse(self.text_at(&format!("{metadata}.org_id"))?).ok()?;
+            let is_first_invoice =
+                self.text_at("data.object.billing_reason") == Some("subscription_create");
             Some(NamedOrganization {
                 handle,
-                is_existing: self.has_existing_mode(place),
-                is_first_invoice: begins,
+                is_existing: self.has_existing_mode(metadata),
+                is_first_invoice,
             })
         })
     }
 
-    /// Whether metadata say that the organization is there, and is the payer's.
+    /// Whether the metadata states that the organization exists and is the payer's.
     fn has_existing_mode(&self, metadata: &str) -> bool {
         self.text_at(&format!("{metadata}.mode")) == Some("existing")
     }
 
-    /// The money; `None` where none was asked for.
+    /// Parses the amount; `None` if nothing was charged.
     fn charge(&mut self, amount: &str) -> Option<Charge> {
         let amount = self.value_at(&format!("data.object.{amount}")).and_then(Value::as_i64);
         let amount = amount.filter(|amount| *amount > 0)?;
         let currency = self.required("data.object.currency", |text| {
             let is_code = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_lowercase());
-            is_code.then(|| text.to_owned()).ok_or("must be a currency such as usd".into())
+            is_code.then(|| text.to_owned()).ok_or("must be a currency code such as usd".into())
         });
-        // A session that makes an invoice is told of by that, too.
+        // A session that creates an invoice is reported by the invoice's event, too, so both use
+        // the invoice's id.
         let reference = match self.id("data.object.invoice") {
             Some(invoice) => Some(invoice),
             None => self.required("data.object.id", parse_id),
         };
         let lines = self.value_at("data.object.lines.data.0.description").and_then(Value::as_str);
-        let described = self.text_at("data.object.description").or(lines);
-        let description = described.map(|text| {
+        let description = self.text_at("data.object.description").or(lines);
+        let description = description.map(|text| {
             text.chars().filter(|it| !it.is_control()).take(MAX_DESCRIPTION_CHARS).collect()
         });
         Some(Charge { amount, currency: currency?, reference: reference?, description })
     }
 
-    /// An id, of an object that may be there whole in its place.
+    /// Parses the id of an object that is either referenced by its id or embedded.
     fn id(&mut self, path: &str) -> Option<String> {
-        let whole = format!("{path}.id");
-        let place = if self.text_at(path).is_some() { path } else { whole.as_str() };
-        self.optional(place, parse_id)
+        let embedded = format!("{path}.id");
+        let id_path = if self.text_at(path).is_some() { path } else { embedded.as_str() };
+        self.optional(id_path, parse_id)
     }
 
     fn value_at(&self, path: &str) -> Option<&Value> {
         self.body.pointer(&format!("/{}", path.replace('.', "/")))
     }
 
-    /// The string at a path; one that is empty says nothing.
+    /// Returns the string at a path, `None` if it is missing or empty.
     fn text_at(&self, path: &str) -> Option<&str> {
         self.value_at(path).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
-    /// What has to be there.
+    /// Parses a required field.
     fn required<T>(
         &mut self,
         path: &str,
@@ -226,28 +230,28 @@ impl EventReader<'_> {
         self.optional(path, parse)
     }
 
-    /// What has to be right where it is there.
+    /// Parses an optional field.
     fn optional<T>(
         &mut self,
         path: &str,
         parse: impl FnOnce(&str) -> Result<T, ValidationError>,
     ) -> Option<T> {
         let parsed = parse(self.text_at(path)?);
-        parsed.map_err(|ValidationError(why)| self.add_issue(path, why)).ok()
+        parsed.map_err(|ValidationError(reason)| self.add_issue(path, reason)).ok()
     }
 
-    /// One of these words.
+    /// Parses a field that must have one of these values.
     fn choice<T: Copy>(
         &mut self,
         path: &str,
         choices: &[(T, &'static str)],
-        is_needed: bool,
+        is_required: bool,
     ) -> Option<T> {
-        let word = self.text_at(path);
-        if word.is_none() && !is_needed {
+        let value = self.text_at(path);
+        if value.is_none() && !is_required {
             return None;
         }
-        let chosen = choices.iter().find(|(_, choice)| Some(*choice) == word);
+        let chosen = choices.iter().find(|(_, choice)| Some(*choice) == value);
         if chosen.is_none() {
             let allowed = choices.iter().map(|(_, choice)| *choice).collect();
             let path = path_segments(path);
@@ -256,8 +260,8 @@ impl EventReader<'_> {
         chosen.map(|(chosen, _)| *chosen)
     }
 
-    fn add_issue(&mut self, path: &str, why: impl Into<std::borrow::Cow<'static, str>>) {
-        self.issues.push(Issue { path: path_segments(path), ..Issue::body(why) });
+    fn add_issue(&mut self, path: &str, reason: impl Into<std::borrow::Cow<'static, str>>) {
+        self.issues.push(Issue { path: path_segments(path), ..Issue::body(reason) });
     }
 }
 
@@ -265,7 +269,7 @@ fn path_segments(path: &str) -> Vec<String> {
     path.split('.').map(str::to_owned).collect()
 }
 
-/// Reads one of Stripe's ids.
+/// Parses one of Stripe's ids.
 fn parse_id(text: &str) -> Result<String, ValidationError> {
     if text.len() > MAX_ID_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(

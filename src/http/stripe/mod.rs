@@ -1,7 +1,8 @@
-//! `POST /webhooks/stripe`: what Stripe tells of payments.
+//! `POST /webhooks/stripe`: receives Stripe's events about payments.
 //!
-//! It is outside the families. Whoever signed the body may be believed, whatever else the request
-//! says; what Stripe shall try again is answered with anything but a 2xx, and it shows the answer.
+//! The endpoint belongs to no family. A body with a valid signature is trusted, and no other
+//! credential is needed. Stripe sends an event again until the response is a 2xx, and shows the
+//! response to the operator.
 
 mod event;
 
@@ -32,41 +33,42 @@ use crate::model::stripe_signature::StripeSignature;
 
 const PATH: &str = "/webhooks/stripe";
 const SIGNATURE: &str = "stripe-signature";
-/// The largest body, in bytes: an invoice with many lines is larger than other routes take.
+/// The size limit of a body, in bytes. It is higher than on other routes, because an invoice may
+/// have many lines.
 const MAX_BODY_BYTES: usize = 512 * 1024;
 
-/// The route, where there is a secret to check signatures with; else there is nothing at the path.
+/// Returns the route if a secret to verify signatures is configured, else no route.
 pub fn routes(app: &App) -> Router<App> {
     let routes = Router::new();
     if app.config.stripe.is_enabled() { routes.route(PATH, post(receive)) } else { routes }
 }
 
-/// One of Stripe's events, in the parts that matter here.
+/// A Stripe event, reduced to the fields that are used.
 #[derive(ToSchema)]
 #[schema(as = stripe::Event)]
-#[expect(dead_code, reason = "only described, in the API document")]
+#[expect(dead_code, reason = "only used to describe the body in the API document")]
 pub struct StripeEvent {
     #[schema(examples("evt_1RkQ2eLkdIwHu7ix"))]
     id: String,
     /// `checkout.session.completed`, `checkout.session.async_payment_succeeded`, `invoice.paid`,
-    /// `invoice.payment_failed` or `customer.subscription.deleted`; others are not used.
+    /// `invoice.payment_failed` or `customer.subscription.deleted`; other types are ignored.
     #[schema(examples("checkout.session.completed"))]
     r#type: String,
-    /// When it happened, in seconds since 1970.
+    /// When the event happened, in seconds since 1970.
     #[schema(examples(1_794_045_600))]
     created: i64,
-    /// What it happened to, under `object`.
+    /// The affected object, in the field `object`.
     #[schema(value_type = Object)]
     data: Value,
 }
 
-/// That an event was taken.
+/// Confirms that an event was received.
 #[derive(Serialize, ToSchema)]
 #[schema(as = stripe::Received)]
 pub struct StripeEventResponse {
     received: bool,
-    /// What became of it: `provisioned`, `plan_set`, `reactivated`, `suspended`, or `recorded`
-    /// where how the organization stands did not change. Not there for what is not used.
+    /// The effect of the event: `provisioned`, `plan_set`, `reactivated`, `suspended`, or
+    /// `recorded` if the organization's status did not change. Absent if the event is not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("provisioned"))]
     effect: Option<&'static str>,
@@ -87,18 +89,21 @@ impl StripeEventResponse {
     }
 }
 
-/// Take an event of Stripe's: a checkout makes an organization or moves it to a plan, an invoice or
-/// the end of a subscription suspends or reactivates it.
+/// Receive an event from Stripe.
 ///
-/// Each event counts once, however often it is sent. Events of other types, checkouts without
-/// `metadata.org_id` or in the mode `setup`, and invoices of other subscriptions are received and
-/// not used.
+/// A checkout creates an organization or moves it to a plan, an invoice or the end of a
+/// subscription suspends or reactivates it.
 ///
-/// An organization that is there is moved to another plan only for the customer that is known to
-/// pay for it, or where the checkout says `metadata.mode=existing`.
+/// Each event is applied once, however often it is sent. Events of other types, checkouts without
+/// `metadata.org_id` or in the mode `setup`, and invoices of other subscriptions are acknowledged
+/// and ignored.
+///
+/// An existing organization is moved to another plan only if the customer is recorded as its payer,
+/// or if the checkout contains `metadata.mode=existing`.
 #[utoipa::path(post, path = "/webhooks/stripe", operation_id = "receiveStripeEvent",
     tag = "webhooks", security(("stripe_signature" = [])),
-    request_body(content = StripeEvent, description = "At most 512 KiB, as Stripe signed it.",
+    request_body(content = StripeEvent,
+        description = "The event exactly as Stripe signed it, at most 512 KiB.",
         example = json!({
             "id": "evt_1RkQ2eLkdIwHu7ix", "type": "checkout.session.completed",
             "created": 1_794_045_600,
@@ -111,22 +116,24 @@ impl StripeEventResponse {
         })),
     responses(
         (status = 200, description = "Received.", body = StripeEventResponse),
-        (status = 400, description = "Not signed as it should be, or not readable.",
+        (status = 400, description = "The signature is not valid, or the body is not valid JSON.",
          body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no secret to check signatures with.",
+        (status = 404, description = "No secret to verify signatures is configured.",
          body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The same event is being taken just now, its organization was \
-                                      made a moment ago, or a paid checkout can not be fulfilled: \
-                                      its organization is there and not known to be the buyer's, \
-                                      or is not there, or deleted, or its subscription has ended.",
+        (status = 409, description = "The same event is being processed, its organization was \
+                                      created concurrently, or a paid checkout cannot be \
+                                      fulfilled: its organization exists and is not known to be \
+                                      the buyer's, does not exist, or was deleted, or its \
+                                      subscription has ended.",
          body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is larger than 512 KiB.",
          body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It lacks what is needed, or a plan was paid for that is not \
-                                      for its organization; `issues` names it. A paid checkout \
-                                      that names an organization can not be fulfilled then.",
+        (status = 422, description = "A required field is missing or not valid, or the plan is not \
+                                      available for the organization; `issues` names the fields. A \
+                                      paid checkout for an organization is then recorded as \
+                                      unfulfilled.",
          body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Not just now; try again after `Retry-After` seconds.",
+        (status = 503, description = "Temporarily unavailable; retry after `Retry-After` seconds.",
          body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn receive(
     State(app): State<App>,
@@ -146,28 +153,30 @@ pub(super) async fn receive(
     apply_event(&app, &key, &event, &context).await
 }
 
-/// The header, where it is there once.
+/// Returns the header, `None` if it is missing or repeated.
 fn signature_header(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut values = headers.get_all(SIGNATURE).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Passes a body that Stripe signed.
+/// Checks that Stripe signed the body.
 fn verify_signature(
     app: &App,
     signature: Option<&HeaderValue>,
     body: &[u8],
     context: &RequestContext,
 ) -> Result<()> {
-    let refused =
-        |ValidationError(why): ValidationError| Error::malformed(format!("Stripe-Signature {why}"));
+    let invalid = |ValidationError(reason): ValidationError| {
+        Error::malformed(format!("Stripe-Signature {reason}"))
+    };
     let header = signature.and_then(|value| value.to_str().ok());
-    let header = header.ok_or_else(|| refused("must be there, once".into()))?;
-    let signature = StripeSignature::parse(header).map_err(refused)?;
-    signature.verify(body, &app.config.stripe.secrets, context.received_at).map_err(refused)
+    let header =
+        header.ok_or_else(|| invalid("header is required and must not be repeated".into()))?;
+    let signature = StripeSignature::parse(header).map_err(invalid)?;
+    signature.verify(body, &app.config.stripe.secrets, context.received_at).map_err(invalid)
 }
 
-/// Takes an event into account, once.
+/// Applies an event once and renders the response.
 async fn apply_event(
     app: &App,
     key: &IdempotencyKey,
@@ -180,12 +189,12 @@ async fn apply_event(
         endpoint: format!("POST {PATH}"),
         lifetime: OPERATOR_RESPONSE_LIFETIME,
         key_digest: key.digest(),
-        // What else the body says differs each time that Stripe sends it.
+        // The fingerprint is the id alone, because the rest of the body differs between deliveries.
         fingerprints: app.peppers.candidates(key.as_str()),
     };
     let mut unfulfilled = None;
     let outcome = run_once(app, None, Some(&attempt), context.received_at, async |tx| {
-        let answer = match billing::apply(app, tx, event, &context.audit_context()).await? {
+        let response = match billing::apply(app, tx, event, &context.audit_context()).await? {
             AppliedEvent::Done(effect) => StripeEventResponse::with_effect(effect),
             AppliedEvent::Unused => StripeEventResponse::IGNORED,
             AppliedEvent::Unfulfilled(reason, error) => {
@@ -193,8 +202,8 @@ async fn apply_event(
                 return Err(Error::conflict(reason.message()));
             }
         };
-        let kept = serde_json::to_value(&answer).map_err(Error::internal)?;
-        Ok(FirstResponse { response: answer, status: 200, stored_body: Some(kept) })
+        let stored = serde_json::to_value(&response).map_err(Error::internal)?;
+        Ok(FirstResponse { response, status: 200, stored_body: Some(stored) })
     });
     let outcome = outcome.await;
     if let Some((reason, error)) = unfulfilled {
@@ -204,18 +213,21 @@ async fn apply_event(
         app.mail_waker.notify_one();
         return Err(error);
     }
-    let answer = match outcome {
-        Ok(IdempotentOutcome::FirstRequest(answer)) => {
-            count_event(answer.effect.unwrap_or("unused"));
-            Json(answer).into_response()
+    let response = match outcome {
+        Ok(IdempotentOutcome::FirstRequest(response)) => {
+            count_event(response.effect.unwrap_or("unused"));
+            Json(response).into_response()
         }
-        Ok(IdempotentOutcome::Replayed(kept)) => {
+        Ok(IdempotentOutcome::Replayed(stored)) => {
             count_event("replayed");
-            replay(kept, context)
+            replay(stored, context)
         }
         Err(error) if *error.kind() == ErrorKind::NotFound => {
             count_event("unused");
-            tracing::info!(event = key.as_str(), "Stripe tells of what is paid for elsewhere");
+            tracing::info!(
+                event = key.as_str(),
+                "Stripe event concerns no organization here; ignored"
+            );
             Json(StripeEventResponse::IGNORED).into_response()
         }
         Err(error) => {
@@ -224,10 +236,10 @@ async fn apply_event(
         }
     };
     app.mail_waker.notify_one();
-    Ok(answer)
+    Ok(response)
 }
 
-/// Counts an event that Stripe signed, by what came of it.
+/// Counts an event with a valid signature, by its outcome.
 fn count_event(outcome: &'static str) {
     counter!("stripe_events_total", "outcome" => outcome).increment(1);
 }

@@ -133,7 +133,7 @@ async fn an_imported_key_that_was_revoked_long_ago_can_not_be_imported_again() {
         app.execute(ended).await;
         tenantry::domain::retention::sweep(&app.app).await;
         let refused = import(&app.app, key()).await.unwrap_err();
-        assert_eq!(refused.message(), "line 1: this key is there already");
+        assert_eq!(refused.message(), "line 1: this key already exists");
     })
     .await;
 }
