@@ -8,8 +8,8 @@ use crate::model::ids::AccountId;
 use crate::model::mail::LinkPurpose;
 use crate::model::secret::Digest;
 
-/// Stores the token of a link; an older one of the same purpose is dead from now on. Where the new
-/// one says nothing of where to go on to, what the older one said holds.
+/// Stores the token of a link; an older one of the same purpose stops working. Without a callback
+/// URL, that of the older one is kept.
 pub async fn replace(
     db: &mut PgConnection,
     (account, purpose): (AccountId, LinkPurpose),
@@ -37,7 +37,7 @@ pub async fn replace(
     Ok(())
 }
 
-/// Whose token has one of these digests, if it is good; it stays so.
+/// Whose token has one of these digests, if it is valid; it stays so.
 pub async fn find(
     db: &mut PgConnection,
     purpose: LinkPurpose,
@@ -55,7 +55,7 @@ pub async fn find(
     Ok(account.map(AccountId::from_uuid))
 }
 
-/// Whether a link for this purpose is good, or a mail with one waits to be sent to the address.
+/// Whether a link for this purpose is valid, or a mail with one waits to be sent to the address.
 pub async fn is_pending(
     db: &mut PgConnection,
     (account, purpose): (AccountId, LinkPurpose),
@@ -121,12 +121,12 @@ pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()>
 
 /// Removes up to 1,000 tokens that are over; how many.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from email_tokens where ctid = any(array(
              select ctid from email_tokens where expires_at <= now()
              limit 1000 for update skip locked))",
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

@@ -1,5 +1,5 @@
-//! Invitations: made, listed, ended. Whether one is over is judged where it is read, by the
-//! database's clock; nothing has to clean up for it to be true.
+//! Invitations: created, listed, ended. Whether one has expired is decided when it is read, by the
+//! database's clock, without a cleanup.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -11,7 +11,7 @@ use crate::model::invite::{INVITE_LIFETIME, Invite, InviteStatus, NewInvite};
 use crate::model::role::Role;
 use crate::model::secret::Digest;
 
-/// Stores a new invitation, in the place of an open one of the same address.
+/// Stores a new invitation, in place of an open one of the same address.
 pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<()> {
     sqlx::query!(
         "update invites set revoked_at = $3
@@ -135,7 +135,7 @@ pub async fn extend(
     (id, key): (InviteId, Option<KeyId>),
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update invites set expires_at = $3, digest = null, resent_key_id = $4
          where id = $2 and (organization_id = $1) is true
            and accepted_at is null and revoked_at is null",
@@ -146,17 +146,17 @@ pub async fn extend(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Takes an invitation back; whether it was open until now.
+/// Revokes an invitation; returns whether it was open.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: InviteId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update invites set revoked_at = $3
          where id = $2 and (organization_id = $1) is true
            and accepted_at is null and revoked_at is null",
@@ -166,10 +166,10 @@ pub async fn revoke(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Takes back the open invitations that came from a seat: all of them, or those of owners.
+/// Revokes the open invitations that a membership created: all of them, or those of owners.
 pub async fn revoke_by_inviter(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -177,7 +177,7 @@ pub async fn revoke_by_inviter(
     only_owner_role: bool,
     at: DateTime<Utc>,
 ) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update invites set revoked_at = $4 where id = any(array(
              select id from invites
              where invited_by = $2 and (organization_id = $1) is true and (role = 'owner' or not $3)
@@ -191,16 +191,16 @@ pub async fn revoke_by_inviter(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
-/// Takes every open invitation of the organization back.
+/// Revokes every open invitation of the organization.
 pub async fn revoke_all(
     db: &mut PgConnection,
     organization: OrganizationId,
     at: DateTime<Utc>,
 ) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update invites set revoked_at = $2 where id = any(array(
              select id from invites
              where organization_id = $1 and accepted_at is null and revoked_at is null
@@ -211,11 +211,11 @@ pub async fn revoke_all(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
-/// Gives an open invitation the token of its next mail; the handle of its organization, or `None`
-/// where nobody is to be mailed any more.
+/// Stores the token of an open invitation's next mail. Returns the handle of its organization, or
+/// `None` where no mail is to be sent any more.
 pub async fn set_token(
     db: &mut PgConnection,
     id: InviteId,
@@ -234,7 +234,7 @@ pub async fn set_token(
     Ok(handle)
 }
 
-/// An invitation that somebody showed the token of.
+/// An invitation whose token was presented.
 pub struct PresentedInvite {
     /// The invitation.
     pub id: InviteId,
@@ -246,7 +246,7 @@ pub struct PresentedInvite {
     pub role: Role,
 }
 
-/// The open invitation whose token has one of these digests; not held.
+/// Returns the open invitation whose token has one of these digests, without locking it.
 pub async fn find_presented(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -279,7 +279,7 @@ pub async fn accept(
     id: InviteId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update invites set accepted_at = $3
          where id = $2 and (organization_id = $1) is true
            and accepted_at is null and revoked_at is null
@@ -290,13 +290,13 @@ pub async fn accept(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Removes up to 1,000 invitations that could last be accepted more than this many days ago; how
-/// many. No tenant's data is read: what is over is over for all.
+/// Removes up to 1,000 invitations that expired more than this many days ago; returns how many.
+/// Works on all tenants.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from invites where id = any(array(
              select i.id from invites i
              where i.expires_at < now() - make_interval(days => $1)
@@ -306,7 +306,7 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
 /// Records which membership began by an invitation that was accepted.
@@ -328,8 +328,7 @@ pub async fn record_membership(
     Ok(())
 }
 
-/// Removes the invitations that the account's person accepted, with their mails: they hold the
-/// address.
+/// Removes the invitations that the account accepted, with their mails: they contain its address.
 pub async fn remove_accepted_by(
     db: &mut PgConnection,
     account: AccountId,

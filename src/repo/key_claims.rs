@@ -1,5 +1,5 @@
-//! Claims to the first key of an organization that was paid for: made, mailed, used up, ended.
-//! Whether one is over is judged by the database's clock.
+//! Claims to the first key of a purchased organization: created, mailed, used, ended. Whether one
+//! has expired is decided by the database's clock.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
@@ -35,8 +35,8 @@ pub async fn insert(
     Ok(())
 }
 
-/// Gives an open claim the token of its next mail; the handle of its organization, or `None` where
-/// nobody is to be mailed any more.
+/// Stores the token of an open claim's next mail. Returns the handle of its organization, or `None`
+/// where no mail is to be sent any more.
 pub async fn set_token(
     db: &mut PgConnection,
     id: OrganizationId,
@@ -55,8 +55,8 @@ pub async fn set_token(
     Ok(handle)
 }
 
-/// The organization whose open claim has a token with one of these digests, and its handle; not
-/// held.
+/// Returns the organization whose open claim has a token with one of these digests, and its handle,
+/// without locking them.
 pub async fn find_presented(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -83,7 +83,7 @@ pub async fn consume(
     at: DateTime<Utc>,
 ) -> Result<bool> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update key_claims set claimed_at = $3
          where organization_id = $1 and digest = any($2) and claimed_at is null
            and revoked_at is null and expires_at > now()",
@@ -93,7 +93,7 @@ pub async fn consume(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
 /// Ends the organization's claim, where it has an open one; whether it did.
@@ -102,7 +102,7 @@ pub async fn revoke(
     organization: OrganizationId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update key_claims set revoked_at = $2
          where organization_id = $1 and claimed_at is null and revoked_at is null",
         organization.0,
@@ -110,13 +110,13 @@ pub async fn revoke(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Removes up to 1,000 claims that could last be used more than this many days ago; how many. No
-/// tenant's data is read: what is over is over for all.
+/// Removes up to 1,000 claims that expired more than this many days ago; returns how many. Works on
+/// all tenants.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from key_claims where organization_id = any(array(
              select c.organization_id from key_claims c
              where c.expires_at < now() - make_interval(days => $1)
@@ -126,5 +126,5 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::model::ids::{AccountId, InviteId, OrganizationId};
 use crate::model::mail::{MailKind, QueuedMail, SecurityNotice};
 
-/// Adds a mail, in the place of one of the same kind to the same address that was not sent yet.
+/// Queues a mail, in place of an unsent one of the same kind to the same address.
 pub async fn insert(
     db: &mut PgConnection,
     id: Uuid,
@@ -56,8 +56,8 @@ pub async fn insert_claim(
     Ok(())
 }
 
-/// Adds a notice to the account's person, where the address is proven to be theirs, they want such
-/// mails, and none of the same kind is waiting already.
+/// Queues a notice to an account, where its address is proven, it wants such notices, and none of
+/// the same kind is queued.
 pub async fn insert_notice(
     db: &mut PgConnection,
     id: Uuid,
@@ -81,7 +81,7 @@ pub async fn insert_notice(
     Ok(())
 }
 
-/// Takes back mails of a kind to an address that were not sent yet.
+/// Cancels unsent mails of a kind to an address.
 pub async fn cancel(db: &mut PgConnection, kind: MailKind, address: &str) -> Result<()> {
     sqlx::query!(
         "delete from outbox where id = any(array(
@@ -123,9 +123,9 @@ struct Row {
     created_at: DateTime<Utc>,
 }
 
-/// Up to `limit` mails that are due, theirs who asks for the time of `lease`. Each is counted as
-/// tried: a worker that dies over one does not try it for ever. Mails of kinds that are not known
-/// here are left to the servers of a newer version, which may run beside this one.
+/// Leases up to `limit` mails that are due, for the time of `lease`. Each counts as an attempt, so
+/// a mail that crashes its worker is not retried forever. Mails of unknown kinds are left to
+/// servers of a newer version that run beside this one.
 pub async fn lease_due(
     db: &mut PgConnection,
     limit: i64,
@@ -163,15 +163,15 @@ pub async fn lease_due(
     Ok(mails.collect())
 }
 
-/// Holds a mail until the transaction ends; false where it is not there any more.
+/// Locks a mail until the transaction ends; returns false where it does not exist any more.
 ///
-/// Invariant: mails are held before the tokens of links and before invitations and claims, so that
-/// nobody who holds one of each waits for the other.
+/// Invariant: mails are locked before the tokens of links and before invitations and claims, so
+/// that no two transactions wait for each other.
 pub async fn lock(db: &mut PgConnection, id: Uuid) -> Result<bool> {
-    let held = sqlx::query!("select id from outbox where id = $1 for update", id)
+    let locked = sqlx::query!("select id from outbox where id = $1 for update", id)
         .fetch_optional(db)
         .await?;
-    Ok(held.is_some())
+    Ok(locked.is_some())
 }
 
 /// In how long the next mail is due that [`lease_due`] would take; `None` where there is none.
@@ -186,7 +186,7 @@ pub async fn next_due(db: &mut PgConnection) -> Result<Option<Duration>> {
     Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
 }
 
-/// Removes a mail that was sent, or that nobody is to get.
+/// Removes a mail that was sent, or is not to be sent.
 pub async fn remove(db: &mut PgConnection, id: Uuid) -> Result<()> {
     sqlx::query!("delete from outbox where id = $1", id).execute(db).await?;
     Ok(())
@@ -218,7 +218,7 @@ pub async fn mark_dead(
     failure: &str,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update outbox set dead_at = $2, last_failure = $3 where id = $1",
         id,
         at,
@@ -226,13 +226,13 @@ pub async fn mark_dead(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
 /// Brings mails back that were given up, those of one kind or all, to be tried as often as new
 /// ones; how many. One that a newer mail of its kind to its address has replaced stays.
 pub async fn retry_dead(db: &mut PgConnection, kind: Option<&str>) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update outbox o set dead_at = null, attempts = 0, due_at = now()
          where o.dead_at is not null and ($1::text is null or o.kind = $1)
            and not exists (
@@ -245,7 +245,7 @@ pub async fn retry_dead(db: &mut PgConnection, kind: Option<&str>) -> Result<u64
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
 /// How many mails were given up.
@@ -258,7 +258,7 @@ pub async fn count_dead(db: &mut PgConnection) -> Result<i64> {
 
 /// Removes up to 1,000 mails that were given up this many days ago; how many.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from outbox where id = any(array(
              select id from outbox where dead_at < now() - make_interval(days => $1)
              limit 1000 for update skip locked))",
@@ -266,5 +266,5 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
