@@ -1,4 +1,4 @@
-//! How failures outside every family are told: RFC 9457.
+//! Errors of routes outside the families: problem documents (RFC 9457).
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,26 +10,26 @@ use crate::error::Error;
 use crate::http::context::RequestContext;
 use crate::http::error_details::{ErrorDetails, status};
 
-/// A problem document.
+/// A problem document (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct Problem {
-    /// Always `about:blank`: the title says what the status means.
+    /// Always `about:blank`: `title` is the meaning of the status.
     r#type: &'static str,
-    /// The status in words.
+    /// The reason phrase of the HTTP status.
     title: &'static str,
-    /// The status.
+    /// The HTTP status.
     status: u16,
-    /// What went wrong this time.
+    /// What is wrong with this request.
     detail: String,
     /// The id of the request.
     request_id: String,
-    /// What else there is to say.
+    /// Details that depend on the error.
     #[serde(flatten)]
     details: ErrorDetails,
 }
 
-/// A failure as a problem document.
+/// Renders an error as a problem document.
 #[must_use]
 pub fn render(error: &Error, context: &RequestContext) -> Response {
     let status = status(error.kind(), StatusCode::UNPROCESSABLE_ENTITY);
@@ -42,7 +42,7 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
         details: ErrorDetails::from(error),
     };
     let mut response = (status, Json(problem)).into_response();
-    let kind = HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    let content_type = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }

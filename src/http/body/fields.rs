@@ -34,6 +34,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Creates the state from all members of a body.
     #[must_use]
     pub fn new(members: Vec<(String, JsonNode)>, context: FieldContext<'a>) -> Self {
         Self { context, members, issues: Vec::new(), deferred: Vec::new() }

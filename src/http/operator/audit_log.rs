@@ -140,11 +140,10 @@ pub(super) async fn list(
     Ok(Json(AuditLogResponse { count: events.len(), events, filters, stamp }))
 }
 
-/// Export all matching events of the organization's audit log, newest first, one JSON object per
-/// line.
+/// Export all matching events of the organization's audit log.
 ///
-/// If the export fails midway, the response ends incomplete, which clients report as a transfer
-/// error.
+/// The response contains one JSON object per line, newest first. If the export fails midway, the
+/// response ends incomplete, which clients report as a transfer error.
 #[utoipa::path(get, path = "/v1/admin/audit-log/export", operation_id = "exportAdminAuditLog",
     tag = "operator",
     params(("event_type" = Option<String>, Query, description = "Only events of this type."),

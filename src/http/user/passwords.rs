@@ -77,10 +77,9 @@ pub(super) async fn request_reset(
     Ok(Json(Success::ok(message, DONE)))
 }
 
-/// Show the HTML page that the mailed link opens: a form for the new password, and a list of what
-/// the reset will revoke.
+/// Show the HTML page that the mailed link opens: a form for the new password.
 ///
-/// Nothing changes until the form is submitted.
+/// The page also lists what the reset will revoke. Nothing changes until the form is submitted.
 #[utoipa::path(get, path = "/api/auth/reset-password", operation_id = "showResetPasswordPage",
     tag = "user",
     params(("token" = Option<String>, Query, description = "The token from the mailed link.")),
