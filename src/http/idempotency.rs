@@ -1,5 +1,5 @@
-//! The `Idempotency-Key` header (contract §1): the first response to a change is stored, and replayed
-//! if the request is repeated.
+//! The `Idempotency-Key` header (contract §1): the first response to a change is stored, and
+//! replayed if the request is repeated.
 
 use std::borrow::Cow;
 use std::sync::Arc;

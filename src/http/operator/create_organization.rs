@@ -120,9 +120,9 @@ pub(super) async fn create(
     idempotency
         .run(&app, scope, fingerprint, async |tx| {
             let audit = context.audit_context_for(StatusCode::CREATED);
-            let minted =
+            let created =
                 provisioning::provision(&app, tx, &spec, &master_actor(scope), &audit).await?;
-            let CreatedKey { secret, key } = minted;
+            let CreatedKey { secret, key } = created;
             let response = |already_provisioned| CreatedOrganization {
                 org_id: spec.handle.as_str().to_owned(),
                 api_key: None,

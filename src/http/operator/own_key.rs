@@ -58,15 +58,15 @@ pub(super) async fn rotate(
 ) -> Result<Json<RotatedKey>> {
     rate_limits::count_key_creation(&app, &context, caller.organization).await?;
     let (id, audit) = (own_key_id(&caller)?, context.audit_context());
-    let minted = app
+    let created = app
         .db
         .tenant_transaction(caller.organization, async |tx| {
             key_changes::rotate(&app, tx, &caller, id, 0, &audit).await
         })
         .await?;
     Ok(Json(RotatedKey {
-        new_api_key: minted.secret.expose().to_owned(),
-        prefix: minted.key.display_id,
+        new_api_key: created.secret.expose().to_owned(),
+        prefix: created.key.display_id,
         rotated_at: Timestamp(context.received_at),
         warning: KEY_WARNING,
         stamp: ResponseMeta::from(&context),

@@ -157,8 +157,8 @@ impl From<KeyInvitedMembership> for JoinedMembership {
 /// Revoke a key, effective immediately.
 ///
 /// Revoking it again changes nothing. Any key may revoke itself. The open invitations that the key
-/// was the last to send are revoked, too. The key stays in the list with `includeRevoked=true`, with
-/// the time of its revocation.
+/// was the last to send are revoked, too. The key stays in the list with `includeRevoked=true`,
+/// with the time of its revocation.
 #[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/api-keys/{id}",
     operation_id = "revokeOrganizationKey", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),

@@ -83,10 +83,10 @@ pub(super) async fn claim(
     JsonBody { value: request, .. }: JsonBody<ClaimKeyRequest>,
 ) -> Result<Json<Success<ClaimedKey>>> {
     let claimed = key_claims::claim_key(&app, &request.token, &context.audit_context()).await?;
-    let (organization, minted) = claimed;
+    let (organization, created) = claimed;
     let data = ClaimedKey {
         organization: ClaimedKeyOrganization { id: organization.handle, name: organization.name },
-        key: minted.secret.expose().to_owned(),
+        key: created.secret.expose().to_owned(),
     };
     Ok(Json(Success::ok("This is your key. It is shown once: store it now", data)))
 }

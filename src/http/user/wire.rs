@@ -129,7 +129,7 @@ pub struct Session {
     /// When it was last used, up to a minute behind.
     last_seen_at: Timestamp,
     updated_at: Timestamp,
-    /// When it ends unless it is used before.
+    /// When it expires if it is not used until then.
     expires_at: Timestamp,
     /// The id of the account.
     #[schema(examples("acc_01JZ3VQ0Xb1cT4yW8mK2pa"))]
