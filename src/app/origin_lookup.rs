@@ -9,7 +9,7 @@ use crate::model::origin::Origin;
 use crate::repo::organizations;
 
 /// Asks whether pages are listed.
-pub type PageLookup = BatchLookup<OriginQuery>;
+pub type OriginLookup = BatchLookup<OriginQuery>;
 
 /// How many batches may be under way at once.
 pub const CONNECTIONS: u32 = 2;
