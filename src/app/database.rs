@@ -51,7 +51,7 @@ pub struct Database {
     pool: Pool<Connector>,
     shares: ConnectionShares,
     name: &'static str,
-    /// Whether a write failed because the database's disk was full, and no later check cleared this.
+    /// Whether a write failed because the disk was full, until [`Database::clear_disk_full`].
     is_disk_full: Arc<AtomicBool>,
 }
 

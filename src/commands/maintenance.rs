@@ -29,8 +29,8 @@ const MIN_MAIL_WAIT: Duration = Duration::from_millis(100);
 /// How often memory is tidied.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Starts what goes on beside the requests; it ends when `end` is cancelled, with what was only
-/// noted in memory written down.
+/// Starts the background work. It ends when `end` is cancelled, after what was collected in memory
+/// is written.
 pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> Vec<JoinHandle<()>> {
     let (meter_app, meter_end) = (app.clone(), end.clone());
     let retention = end.clone().run_until_cancelled_owned(run_retention(app.clone()));
@@ -50,8 +50,8 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
     ]
 }
 
-/// Sends what is queued: at once where this server queued it, when it is due again where it failed.
-/// A mail that is cut off is anybody's again when its lease is over.
+/// Sends queued mail: at once where this server queued it, and when it is due again where it
+/// failed. A mail whose worker was cut off can be leased by any server when its lease ends.
 async fn send_mail(app: App) {
     loop {
         let tried = mail::deliver_due(&app).await;
@@ -69,7 +69,7 @@ async fn send_mail(app: App) {
     }
 }
 
-/// Tells organizations of their keys and their requests that were refused.
+/// Writes collected rejections to the organizations' lists and audit logs.
 async fn flush_rejections(app: App, end: CancellationToken) {
     let mut ticks = tokio::time::interval(REJECTION_FLUSH_INTERVAL);
     let mut is_running = true;
@@ -101,8 +101,8 @@ async fn publish_audit_heads(app: App) {
     }
 }
 
-/// Folds samples into their histograms, which would pile up where nobody reads them, forgets
-/// addresses that do not try any more, and closes connections that nobody uses.
+/// Aggregates histogram samples, which would accumulate where no metrics are scraped, drops
+/// addresses that are no longer active, and closes idle connections.
 async fn run_upkeep(app: App, metrics: PrometheusHandle) {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
@@ -113,7 +113,7 @@ async fn run_upkeep(app: App, metrics: PrometheusHandle) {
     }
 }
 
-/// Looks whether the database takes changes.
+/// Checks whether the database accepts writes.
 async fn watch_readiness(app: App) {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
@@ -122,8 +122,8 @@ async fn watch_readiness(app: App) {
     }
 }
 
-/// Removes what is past its retention. Servers that were started at once do not sweep at once: each
-/// begins at some time within the first minutes.
+/// Removes what is past its retention. Each server begins at a random time within the first
+/// minutes, so that servers that start together do not sweep together.
 async fn run_retention(app: App) {
     let mut random = [0];
     app.entropy.fill(&mut random);
