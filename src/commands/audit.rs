@@ -106,9 +106,7 @@ fn signing_start_fault(
 
 fn summarize(summary: &str, counts: &FindingCounts) -> Result<(), Failure> {
     match counts {
-        FindingCounts { findings: 0, unchecked: 0 } => {
-            print(&format!("{summary}: intact\n"))
-        }
+        FindingCounts { findings: 0, unchecked: 0 } => print(&format!("{summary}: intact\n")),
         FindingCounts { findings: 0, unchecked } => Err(Failure::Message(format!(
             "{summary}: nothing is wrong with what can be checked, but {unchecked} parts can not be: \
              put the pepper back at the end of KEY_PEPPERS"

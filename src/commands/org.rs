@@ -121,7 +121,9 @@ pub fn rotate(org_id: &str) -> Result<(), Failure> {
         .map(|it| format!("{} ({}) joined by a key\n", it.handle, it.role.as_str()))
         .collect();
     let joined = joined.concat();
-    print(&format!("{joined}every key of {org_id} is revoked; the new one is shown only this once:\n{key}\n"))
+    print(&format!(
+        "{joined}every key of {org_id} is revoked; the new one is shown only this once:\n{key}\n"
+    ))
 }
 
 fn handle(org_id: &str) -> Result<OrgHandle, Failure> {

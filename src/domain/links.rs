@@ -1,4 +1,4 @@
-//! Tokens of mailed links, as somebody shows them.
+//! Presented tokens of mailed links.
 
 use crate::app::App;
 use crate::error::{AuthFailure, Error, Result};
@@ -32,6 +32,6 @@ pub async fn find_account(app: &App, purpose: LinkPurpose, token: &Secret) -> Re
 pub fn invalid_link() -> Error {
     Error::unauthenticated(
         AuthFailure::InvalidToken,
-        "This link is not valid any more; ask for a new one",
+        "This link is no longer valid; request a new one",
     )
 }

@@ -223,7 +223,8 @@ impl RateLimitDecision {
     }
 }
 
-/// Counts a rejection in the metrics, and turns it into an acceptance if the limit is only observed.
+/// Counts a rejection in the metrics, and turns it into an acceptance if the limit is only
+/// observed.
 fn record(
     (name, is_reported): (&'static str, bool),
     verdict: RateOutcome,

@@ -142,10 +142,8 @@ async fn check_foundations(settings: &DoctorSettings, db: &mut PgConnection) -> 
     }
     let risky = catalog::disabled_durability_settings(db).await?;
     if !risky.is_empty() {
-        let text = format!(
-            "{} off: a crash loses acknowledged changes; set it on",
-            risky.join(" and ")
-        );
+        let text =
+            format!("{} off: a crash loses acknowledged changes; set it on", risky.join(" and "));
         return Ok(Check::warning("foundations", text));
     }
     let needed = settings.config.database.max_connections + LOOKUP_CONNECTIONS;

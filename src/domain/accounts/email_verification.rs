@@ -1,7 +1,7 @@
-//! Proving an address: by the token of a mailed link, together with the account's password.
+//! Verifying an address: by the token of a mailed link, together with the account's password.
 //!
-//! The link alone proves only that somebody reads the mailbox. Whoever made the account may be
-//! somebody else, who waits for the mailbox's owner to press the button.
+//! The link alone only proves access to the mailbox. The account may have been created by another
+//! person, who waits for the mailbox's owner to follow the link.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -21,7 +21,7 @@ use crate::repo::{account_callers, accounts, email_tokens};
 
 const PURPOSE: LinkPurpose = LinkPurpose::VerifyEmail;
 
-/// What shows, beside the link, that its account's password is known.
+/// The proof, besides the link, that the account's password is known.
 pub enum PasswordProof {
     /// A session of the account.
     Session(SessionId),
@@ -37,14 +37,14 @@ impl PasswordProof {
         }
     }
 
-    /// The account, held until the transaction ends, if the proof is still good then.
+    /// Locks the account until the transaction ends, if the proof is still valid.
     async fn lock_account(
         &self,
         tx: &mut PgConnection,
         account: AccountId,
     ) -> Result<AccountCredentials> {
         match self {
-            Self::Password(proven) => proven.lock_account(tx).await,
+            Self::Password(verified) => verified.lock_account(tx).await,
             Self::Session(session) => {
                 let account = accounts::lock(tx, account).await.map_err(|_| invalid_link())?;
                 account_callers::lock_and_confirm_session(tx, None, *session).await?;
@@ -82,16 +82,16 @@ pub async fn verify(
         .await
 }
 
-/// The rejection of a link that is shown without a proof of the password.
+/// The error for a link that is presented without the password.
 #[must_use]
 pub fn password_required() -> Error {
     let message = "`password` is required where there is no session of the account";
     Error::unauthenticated(AuthFailure::MissingCredential, message)
 }
 
-/// Mails an account's link again, but only where the last one has expired: whoever knows the
-/// password could otherwise have one mailed at the moment that suits them. Where too many were
-/// mailed, none is.
+/// Mails an account's link again, but only when the last one has expired: a person who knows the
+/// password could otherwise choose the moment at which the mailbox's owner receives one. Beyond the
+/// mail limits, none is sent.
 pub async fn resend_link(
     app: &App,
     account: &AccountCredentials,
@@ -103,7 +103,7 @@ pub async fn resend_link(
         return Ok(());
     }
     let mailing = app.db.transaction(async |tx| {
-        // Held, so that of two that ask at once one mails.
+        // Locked, so that of two concurrent requests one sends a mail.
         let account = accounts::lock(tx, account.id).await?;
         if account.is_proven || email_tokens::is_pending(tx, link, to).await? {
             return Ok(());
@@ -112,7 +112,8 @@ pub async fn resend_link(
     });
     let mail = (PURPOSE.as_str(), to);
     let mailed =
-        mail::with_rate_limits(app, audit.address, mail, |judged| judged.require(), mailing).await;
+        mail::with_rate_limits(app, audit.address, mail, |decision| decision.require(), mailing)
+            .await;
     app.mail_waker.notify_one();
     match mailed {
         Err(error) if matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::NotFound) => {

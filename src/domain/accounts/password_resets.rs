@@ -19,9 +19,9 @@ use crate::repo::{account_access, accounts, email_tokens, memberships, sessions}
 
 const PURPOSE: LinkPurpose = LinkPurpose::ResetPassword;
 
-/// Sets a new password for whoever followed a mailed link. Every session ends. Whoever reads the
-/// mailbox knows the password then, so the address is proven; where it was not before, what the
-/// account made ends: see [`unproven_accounts`]. Where they are to go on to.
+/// Sets a new password with a mailed link. Every session ends. The owner of the mailbox knows the
+/// password then, so the address is proven; where it was not before, what the account created ends:
+/// see [`unproven`]. Returns the callback URL.
 ///
 /// # Errors
 /// Unauthenticated where the link's token is unknown, expired or used; invalid where the password
@@ -43,8 +43,8 @@ pub async fn reset(
             let callback_url = spent.ok_or_else(invalid_link)?;
             accounts::set_password(tx, account.id, &hash).await?;
             accounts::mark_email_proven(tx, account.id, audit.at).await?;
-            // Held before sessions, as everywhere.
-            let seats = memberships::lock_of_account(tx, account.id).await?;
+            // Locked before sessions, as everywhere.
+            let memberships = memberships::lock_of_account(tx, account.id).await?;
             email_tokens::remove_all(tx, account.id).await?;
             let mut detail = json!({
                 "was_verified": account.is_verified,
@@ -54,7 +54,9 @@ pub async fn reset(
                 let ended = sessions::revoke_all(tx, account.id, None, audit.at).await?;
                 detail["sessions_ended"] = json!(ended);
             } else {
-                unproven::revoke_access(tx, account.id, &seats, audit).await?.add_to(&mut detail);
+                unproven::revoke_access(tx, account.id, &memberships, audit)
+                    .await?
+                    .add_to(&mut detail);
             }
             let target = account.id.to_string();
             record_account_event(tx, account.id, EventType::PasswordReset, &target, detail, audit)

@@ -147,7 +147,7 @@ pub async fn apply(
     }
 }
 
-/// Gives the buyer what was bought: a new organization, or a plan for an existing one.
+/// Fulfills a purchase: a new organization, or a plan for an existing one.
 async fn fulfil(
     app: &App,
     tx: &mut PgConnection,

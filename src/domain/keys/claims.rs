@@ -1,5 +1,5 @@
-//! The first key of an organization that was paid for: whoever paid is mailed a link, and it is
-//! minted when they ask for it there, so that it is in nobody's hands before.
+//! The first key of a purchased organization: the buyer is mailed a link, and the key is minted
+//! when it is claimed there, so that it exists nowhere before.
 
 use sqlx::PgConnection;
 
@@ -18,11 +18,11 @@ use crate::model::organization::Organization;
 use crate::model::secret::Secret;
 use crate::repo::{key_claims, organizations, rls};
 
-/// Who minted the key, for the trail: whoever has the mailed link.
+/// The actor of the minted key for the audit log: the mailed link.
 const BY_CLAIM: &str = "key_claim";
 
-/// Lets whoever reads mail at an address claim the organization's first key. Whoever commits wakes
-/// the worker that mails the link.
+/// Lets the owner of an address claim the organization's first key. After the commit, the caller
+/// wakes the worker that mails the link.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -34,12 +34,13 @@ pub async fn create(
     mail::queue_claim(app, tx, organization, email.as_str(), audit.at).await
 }
 
-/// Mints an organization's first key for whoever followed the mailed link and pressed the button
-/// there: once, however many do at once.
+/// Mints an organization's first key for the mailed link: once, however many requests are made at
+/// once.
 ///
 /// # Errors
-/// Unauthenticated where the link's token is unknown, over or used, or the operator has ended the
-/// organization's keys meanwhile; suspended while the organization is, and the link stays good.
+/// Unauthenticated where the link's token is unknown, expired or used, or the operator has revoked
+/// the organization's keys meanwhile; suspended while the organization is, and the link stays
+/// valid.
 pub async fn claim_key(
     app: &App,
     token: &Secret,
@@ -55,16 +56,16 @@ pub async fn claim_key(
             let (organization, handle) = found.ok_or_else(invalid_link)?;
             rls::set_tenant(tx, organization).await?;
             let handle = OrgHandle::parse(&handle).map_err(|_| invalid_link())?;
-            let standing =
+            let status =
                 status::lock_organization(tx, &handle).await.map_err(not_found_to_invalid_link)?;
-            if standing.suspended_at.is_some() {
+            if status.suspended_at.is_some() {
                 let message = "This organization is suspended; the link works when it is not";
                 return Err(Error::new(ErrorKind::OrganizationSuspended, message));
             }
             if !key_claims::consume(tx, organization, &digests, audit.at).await? {
                 return Err(invalid_link());
             }
-            let owner = find_or_add_owner(app, tx, &standing, audit).await?;
+            let owner = find_or_add_owner(app, tx, &status, audit).await?;
             let minted = create_first_key(app, tx, (organization, owner), BY_CLAIM, audit).await?;
             let organization = organizations::find(tx, organization).await?;
             Ok((organization.ok_or_else(invalid_link)?, minted))

@@ -259,7 +259,7 @@ async fn record_failure(app: &App, mail: &QueuedMail, link: &Url, error: &MailEr
         .await
 }
 
-/// Removes the token of a mail that was not delivered: nobody received its link.
+/// Removes the token of a mail that was not delivered: its link was not received.
 async fn remove_token(db: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
     let MailKind::Link(purpose) = mail.kind else { return Ok(()) };
     match accounts::find_by_email(db, &mail.address).await? {

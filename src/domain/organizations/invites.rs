@@ -1,5 +1,5 @@
-//! Invitations: an address is asked into an organization by mail, and whoever proved that the
-//! address is theirs accepts.
+//! Invitations: an address is invited into an organization by mail, and an account that has proven
+//! the address accepts.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -29,11 +29,12 @@ use crate::repo::{
     account_callers, accounts, audit_events, invites, members, memberships, organizations, rls,
 };
 
-/// Invites an address; an open invitation of it is replaced. Whether the plan has a seat for
-/// whoever accepts is told here early, and decided when they do.
+/// Invites an address; an open invitation of it is replaced. Whether the plan allows another member
+/// is checked here early, and decided when the invitation is accepted.
 ///
 /// # Errors
-/// Conflict where its person is a member; missing role: only an owner invites owners; plan limit.
+/// Conflict where the address belongs to a member; missing role: only an owner invites owners; plan
+/// limit.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -80,8 +81,8 @@ fn inviting_key(caller: &Caller) -> Option<KeyId> {
     }
 }
 
-/// Passes a caller whose seat's person has a proven address; so is it for a key that was minted
-/// from such a seat, or it would be a way around. A seat that open signup made is nobody's.
+/// Checks that the caller's account has a proven address, or, for a key, the account that minted
+/// it: a key must not be a way around. An unclaimed membership of open signup has no account.
 async fn require_proven(tx: &mut PgConnection, caller: &Caller) -> Result<()> {
     if members::is_proven(tx, caller.organization, caller.membership).await? {
         return Ok(());
@@ -119,7 +120,7 @@ pub async fn resend(
     if invite.role == Role::Owner {
         caller.require_owner()?;
     }
-    // Mails are held before what they are about, as by the worker that writes them.
+    // Mails are locked before what they are about, as by the worker that renders them.
     mail::queue_invite(app, tx, id, &invite.email, audit.at).await?;
     if !invites::extend(tx, caller.organization, (id, inviting_key(&caller)), audit.at).await? {
         return Err(no_such_invite());
@@ -129,7 +130,7 @@ pub async fn resend(
     find(tx, &caller, id).await
 }
 
-/// Passes whoever may mail an invitation again, which may be over.
+/// Checks that the caller may mail an invitation again, even if it has expired.
 ///
 /// # Errors
 /// Missing scope or role.
@@ -142,10 +143,10 @@ pub async fn require_right_to_resend(
     require_role_for(caller, invite.map_or(Role::Member, |invite| invite.role))
 }
 
-/// Takes an open invitation back.
+/// Revokes an open invitation.
 ///
 /// # Errors
-/// Not found where it is none of the organization's, was accepted or taken back.
+/// Not found where it is not the organization's, was accepted or revoked.
 pub async fn revoke(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -162,13 +163,13 @@ pub async fn revoke(
         .await
 }
 
-/// Accepts an invitation, by the token of the mailed link, in a session of whom it is for. Who has
-/// a seat already keeps it.
+/// Accepts an invitation, by the token of the mailed link, in a session of the invited account. An
+/// existing membership is kept.
 ///
 /// # Errors
-/// Not found where the token is unknown, over or used, or the invitation was taken back; forbidden
-/// where the session's person has not proven that the invited address is theirs; suspended where
-/// the organization is, and the link stays good; plan limit.
+/// Not found where the token is unknown, expired or used, or the invitation was revoked; forbidden
+/// where the account has not proven the invited address; suspended where the organization is, and
+/// the link stays valid; plan limit.
 pub async fn accept(
     app: &App,
     tx: &mut PgConnection,
@@ -176,14 +177,15 @@ pub async fn accept(
     token: &str,
     audit: &AuditContext,
 ) -> Result<Organization> {
-    let shown = find_by_token(app, tx, token).await?;
+    let invite = find_by_token(app, tx, token).await?;
     let account = accounts::lock(tx, person.account).await?;
-    let held = organizations::lock(tx, shown.organization).await?.ok_or_else(no_such_invite)?;
+    let locked = organizations::lock(tx, invite.organization).await?.ok_or_else(no_such_invite)?;
     account_callers::lock_and_confirm_session(tx, None, session).await?;
-    // The person has no seat yet, so only now: behind the walls, their account is not there.
-    rls::set_tenant(tx, shown.organization).await?;
-    let organization = accept_locked(app, tx, person, (&account, &shown, &held), audit).await?;
-    // What is kept for who asks again is the person's, in their own organization.
+    // Only now: with row-level security set to the organization, an account without a membership is
+    // not visible.
+    rls::set_tenant(tx, invite.organization).await?;
+    let organization = accept_locked(app, tx, person, (&account, &invite, &locked), audit).await?;
+    // The stored response belongs to the account, in its home organization.
     rls::clear_tenant(tx).await?;
     Ok(organization)
 }
@@ -192,36 +194,37 @@ async fn accept_locked(
     app: &App,
     tx: &mut PgConnection,
     person: &Person,
-    (account, shown, held): (&AccountCredentials, &PresentedInvite, &LockedOrganization),
+    (account, invite, locked): (&AccountCredentials, &PresentedInvite, &LockedOrganization),
     audit: &AuditContext,
 ) -> Result<Organization> {
-    if account.email != shown.email || !account.is_verified {
+    if account.email != invite.email || !account.is_verified {
         return Err(Error::forbidden(
             "This invitation is for another address, or yours is not verified yet",
         ));
     }
-    if held.is_suspended {
+    if locked.is_suspended {
         return Err(organization_suspended());
     }
-    if !invites::accept(tx, shown.organization, shown.id, audit.at).await? {
+    if !invites::accept(tx, invite.organization, invite.id, audit.at).await? {
         return Err(no_such_invite());
     }
-    if let Some(seat) = add_membership(app, tx, person, (shown, held.plan), audit).await? {
-        invites::record_membership(tx, shown.organization, shown.id, seat).await?;
+    if let Some(membership) = add_membership(app, tx, person, (invite, locked.plan), audit).await? {
+        invites::record_membership(tx, invite.organization, invite.id, membership).await?;
     }
-    let seat = account_callers::find_caller_in(tx, person, shown.organization).await?;
-    let seat = seat.ok_or_else(|| Error::internal("a seat just taken is not there"))?;
+    let membership = account_callers::find_caller_in(tx, person, invite.organization).await?;
+    let membership = membership
+        .ok_or_else(|| Error::internal("a membership that was just added does not exist"))?;
     let event = NewAuditEvent {
-        organization: shown.organization,
+        organization: invite.organization,
         event_type: EventType::InviteAccepted,
-        actor: &seat.membership_handle,
-        target: &shown.id.to_string(),
+        actor: &membership.membership_handle,
+        target: &invite.id.to_string(),
         key_display_id: None,
-        detail: json!({ "role": seat.role.map(Role::as_str) }),
+        detail: json!({ "role": membership.role.map(Role::as_str) }),
         audit,
     };
     audit_events::insert(tx, &event).await?;
-    crate::domain::organizations::find(tx, shown.organization, seat.role).await
+    crate::domain::organizations::find(tx, invite.organization, membership.role).await
 }
 
 async fn find_by_token(app: &App, tx: &mut PgConnection, token: &str) -> Result<PresentedInvite> {
@@ -232,34 +235,34 @@ async fn find_by_token(app: &App, tx: &mut PgConnection, token: &str) -> Result<
     found.ok_or_else(no_such_invite)
 }
 
-/// A seat for the person, where they have none: the owner's that nobody has claimed, or a new one.
-/// `None` where they have one already.
+/// Adds a membership for the account: the unclaimed owner's, or a new one. `None` where it has one
+/// already.
 async fn add_membership(
     app: &App,
     tx: &mut PgConnection,
     person: &Person,
-    (shown, plan): (&PresentedInvite, Plan),
+    (invite, plan): (&PresentedInvite, Plan),
     audit: &AuditContext,
 ) -> Result<Option<MembershipId>> {
-    if account_callers::find_caller_in(tx, person, shown.organization).await?.is_some() {
+    if account_callers::find_caller_in(tx, person, invite.organization).await?.is_some() {
         return Ok(None);
     }
-    if shown.role == Role::Owner {
-        let claimed = members::claim(tx, shown.organization, person.account).await?;
+    if invite.role == Role::Owner {
+        let claimed = members::claim(tx, invite.organization, person.account).await?;
         if claimed.is_some() {
             return Ok(claimed);
         }
     }
-    check_plan_limit(app, tx, (shown.organization, plan), LimitedResource::Seats).await?;
+    check_plan_limit(app, tx, (invite.organization, plan), LimitedResource::Seats).await?;
     let id = MembershipId(new_uuid(audit.at, &*app.entropy));
-    let seat = NewMembership {
-        organization: shown.organization,
+    let membership = NewMembership {
+        organization: invite.organization,
         id,
         handle: &new_membership_handle(&*app.entropy),
-        role: shown.role,
+        role: invite.role,
         account: Some(person.account),
         created_at: audit.at,
     };
-    memberships::insert(tx, &seat).await?;
+    memberships::insert(tx, &membership).await?;
     Ok(Some(id))
 }
