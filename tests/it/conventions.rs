@@ -56,7 +56,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("app", &["model", "repo", "config"]),
     ("domain", &["model", "repo", "config", "app"]),
     ("http", &["model", "repo", "config", "app", "domain"]),
-    ("server", &[]),
+    ("server", &["model"]),
 ];
 
 /// What every floor may use.
