@@ -1,5 +1,4 @@
-//! Invitations: made, listed, ended. Whether one is over is judged where it is read, by the
-//! database's clock; nothing has to clean up for it to be true.
+//! Invitations. They expire by the database's clock when they are read; no job changes a status.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -11,7 +10,7 @@ use crate::model::invite::{INVITE_LIFETIME, Invite, InviteStatus, NewInvite};
 use crate::model::role::Role;
 use crate::model::secret::Digest;
 
-/// Stores a new invitation, in the place of an open one of the same address.
+/// Inserts an invitation, and revokes an open one of the same address.
 pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<()> {
     sqlx::query!(
         "update invites set revoked_at = $3
@@ -65,8 +64,8 @@ impl Row {
     }
 }
 
-/// A part of the organization's invitations, those whose addresses contain `search`, the newest
-/// first, and how many there are in all.
+/// Returns a page of the organization's invitations whose addresses contain `search`, the newest
+/// first, and their total count.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -103,7 +102,7 @@ pub async fn list(
     Ok((rows.into_iter().filter_map(Row::into_invite).collect(), total))
 }
 
-/// One invitation of the organization.
+/// Returns an invitation of the organization.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -127,15 +126,15 @@ pub async fn find(
     Ok(row.and_then(Row::into_invite))
 }
 
-/// Makes an invitation that was neither accepted nor taken back good for another while, and the
-/// links mailed for it dead; whether there is one. The next one is mailed for `key`, if it is one.
+/// Extends an invitation that was neither accepted nor revoked, and invalidates the links mailed for
+/// it; false if there is none. `key` is recorded as the key that resent it.
 pub async fn extend(
     db: &mut PgConnection,
     organization: OrganizationId,
     (id, key): (InviteId, Option<KeyId>),
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update invites set expires_at = $3, digest = null, resent_key_id = $4
          where id = $2 and (organization_id = $1) is true
            and accepted_at is null and revoked_at is null",
@@ -146,17 +145,17 @@ pub async fn extend(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Takes an invitation back; whether it was open until now.
+/// Revokes an invitation; false if it was accepted or revoked before.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: InviteId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update invites set revoked_at = $3
          where id = $2 and (organization_id = $1) is true
            and accepted_at is null and revoked_at is null",
@@ -166,10 +165,10 @@ pub async fn revoke(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Takes back the open invitations that came from a seat: all of them, or those of owners.
+/// Revokes the open invitations of a membership: all of them, or those to become an owner.
 pub async fn revoke_by_inviter(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -177,7 +176,7 @@ pub async fn revoke_by_inviter(
     only_owner_role: bool,
     at: DateTime<Utc>,
 ) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update invites set revoked_at = $4 where id = any(array(
              select id from invites
              where invited_by = $2 and (organization_id = $1) is true and (role = 'owner' or not $3)
@@ -191,16 +190,16 @@ pub async fn revoke_by_inviter(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
-/// Takes every open invitation of the organization back.
+/// Revokes every open invitation of the organization.
 pub async fn revoke_all(
     db: &mut PgConnection,
     organization: OrganizationId,
     at: DateTime<Utc>,
 ) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update invites set revoked_at = $2 where id = any(array(
              select id from invites
              where organization_id = $1 and accepted_at is null and revoked_at is null
@@ -211,11 +210,11 @@ pub async fn revoke_all(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
-/// Gives an open invitation the token of its next mail; the handle of its organization, or `None`
-/// where nobody is to be mailed any more.
+/// Stores the token of the next mail in place of an older one, and returns the organization's
+/// handle, `None` if the invitation is not open or the organization was deleted.
 pub async fn set_token(
     db: &mut PgConnection,
     id: InviteId,
@@ -234,19 +233,19 @@ pub async fn set_token(
     Ok(handle)
 }
 
-/// An invitation that somebody showed the token of.
+/// An invitation whose token was presented.
 pub struct PresentedInvite {
     /// The invitation.
     pub id: InviteId,
-    /// Where to.
+    /// The organization to join.
     pub organization: OrganizationId,
-    /// Who is invited.
+    /// The invited address.
     pub email: String,
-    /// What they are to be.
+    /// The role in the organization.
     pub role: Role,
 }
 
-/// The open invitation whose token has one of these digests; not held.
+/// Returns the open invitation whose token has one of these digests. Locks nothing.
 pub async fn find_presented(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -262,7 +261,8 @@ pub async fn find_presented(
     .fetch_optional(db)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let role = Role::parse(&row.role).ok_or_else(|| Error::internal("a role without a meaning"))?;
+    let role = Role::parse(&row.role)
+        .ok_or_else(|| Error::internal("an invitation has an unknown role"))?;
     Ok(Some(PresentedInvite {
         id: InviteId::from_uuid(row.id),
         organization: OrganizationId(row.organization_id),
@@ -271,15 +271,15 @@ pub async fn find_presented(
     }))
 }
 
-/// Uses an invitation up; false where it is not open any more. Of several who accept one at once,
-/// one does.
+/// Marks an invitation as accepted; false if it is not open. Of several concurrent calls, one
+/// succeeds.
 pub async fn accept(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: InviteId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update invites set accepted_at = $3
          where id = $2 and (organization_id = $1) is true
            and accepted_at is null and revoked_at is null
@@ -290,13 +290,13 @@ pub async fn accept(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Removes up to 1,000 invitations that could last be accepted more than this many days ago; how
-/// many. No tenant's data is read: what is over is over for all.
+/// Removes up to 1,000 invitations that expired more than this many days ago, and returns how many.
+/// Applies to all organizations.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from invites where id = any(array(
              select i.id from invites i
              where i.expires_at < now() - make_interval(days => $1)
@@ -306,7 +306,7 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
 /// Records which membership began by an invitation that was accepted.
@@ -328,8 +328,7 @@ pub async fn record_membership(
     Ok(())
 }
 
-/// Removes the invitations that the account's person accepted, with their mails: they hold the
-/// address.
+/// Removes the invitations that the account accepted, and their mails: they contain its address.
 pub async fn remove_accepted_by(
     db: &mut PgConnection,
     account: AccountId,

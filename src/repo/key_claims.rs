@@ -1,5 +1,5 @@
-//! Claims to the first key of an organization that was paid for: made, mailed, used up, ended.
-//! Whether one is over is judged by the database's clock.
+//! Claims to the first key of an organization that was paid for. They expire by the database's
+//! clock.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
@@ -15,7 +15,7 @@ const LIFETIME: TimeDelta = TimeDelta::days(7);
 /// Stores a claim to the organization's first key.
 ///
 /// # Errors
-/// The database's own: an organization has one in its life.
+/// Internal if the organization has or had one.
 pub async fn insert(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -35,8 +35,8 @@ pub async fn insert(
     Ok(())
 }
 
-/// Gives an open claim the token of its next mail; the handle of its organization, or `None` where
-/// nobody is to be mailed any more.
+/// Stores the token of the next mail in place of an older one, and returns the organization's
+/// handle, `None` if the claim is not open or the organization was deleted.
 pub async fn set_token(
     db: &mut PgConnection,
     id: OrganizationId,
@@ -55,8 +55,8 @@ pub async fn set_token(
     Ok(handle)
 }
 
-/// The organization whose open claim has a token with one of these digests, and its handle; not
-/// held.
+/// Returns the organization whose open claim has a token with one of these digests, and its handle.
+/// Locks nothing.
 pub async fn find_presented(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -74,8 +74,8 @@ pub async fn find_presented(
     Ok(row.map(|row| (OrganizationId(row.id), row.handle)))
 }
 
-/// Uses the organization's claim up; false where it is not open any more, or its token is another
-/// by now. Of several who use one at once, one does.
+/// Uses up the organization's claim; false if it is not open or its token was replaced. Of several
+/// concurrent uses, one succeeds.
 pub async fn consume(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -83,7 +83,7 @@ pub async fn consume(
     at: DateTime<Utc>,
 ) -> Result<bool> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update key_claims set claimed_at = $3
          where organization_id = $1 and digest = any($2) and claimed_at is null
            and revoked_at is null and expires_at > now()",
@@ -93,16 +93,16 @@ pub async fn consume(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Ends the organization's claim, where it has an open one; whether it did.
+/// Revokes the organization's open claim; false if it has none.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update key_claims set revoked_at = $2
          where organization_id = $1 and claimed_at is null and revoked_at is null",
         organization.0,
@@ -110,13 +110,13 @@ pub async fn revoke(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Removes up to 1,000 claims that could last be used more than this many days ago; how many. No
-/// tenant's data is read: what is over is over for all.
+/// Removes up to 1,000 claims that expired more than this many days ago, and returns how many.
+/// Applies to all organizations.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from key_claims where organization_id = any(array(
              select c.organization_id from key_claims c
              where c.expires_at < now() - make_interval(days => $1)
@@ -126,5 +126,5 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

@@ -32,6 +32,7 @@ use crate::model::audit::AuditContext;
 use crate::model::email::Email;
 use crate::model::ids::InviteId;
 use crate::model::role::Role;
+use crate::model::secret::Secret;
 use crate::repo;
 
 /// The kind of mail that these routes send, where mails are limited.
@@ -252,7 +253,8 @@ pub(super) async fn accept(
     idempotency: Idempotency,
     PathId(token): PathId,
 ) -> Result<Response> {
-    // The path holds the token: the trail tells of the route.
+    let token = Secret::new(token);
+    // The path contains the token, so the audit log shows the route instead.
     let audit = AuditContext { path: context.route.clone(), ..context.audit_context() };
     let count = rate_limits::count_token_check(&app, &context);
     idempotency
