@@ -16,6 +16,7 @@
 //! | [`repo`] | the only place with SQL; never commits |
 //! | [`app`] | what one running server holds; the key lookup and the meter |
 //! | [`domain`] | the operations; opens and commits transactions |
+//! | [`jobs`] | the worker of queued jobs; mail is one kind |
 //! | [`http`] | routes, guards, wire structs, errors rendered for each family |
 //! | [`server`] | the accept loop: deadlines, connection caps, draining |
 //! | [`config`] | environment variables, all problems at once |
@@ -41,6 +42,7 @@ pub mod domain;
 pub mod entropy;
 pub mod error;
 pub mod http;
+pub mod jobs;
 pub mod model;
 pub mod postgres;
 pub mod repo;

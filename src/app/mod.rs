@@ -91,7 +91,7 @@ pub struct Parts {
     /// Sends mail.
     pub mailer: Mailer,
     /// Wakes the worker that sends what is queued.
-    pub mail_waker: Notify,
+    pub job_waker: Notify,
     /// Whether the operator was warned that forwarded client addresses can not be read.
     pub forwarding_warning: Once,
     /// What time it is.
@@ -143,7 +143,7 @@ impl App {
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &budget.data_dir),
-            mail_waker: Notify::new(),
+            job_waker: Notify::new(),
             forwarding_warning: Once::new(),
             clock,
             entropy,

@@ -1,4 +1,4 @@
-//! What goes on beside the requests: mail is sent, usage, refusals and denials are written down,
+//! What goes on beside the requests: jobs are done, usage, refusals and denials are written down,
 //! the heads of the audit log are published, leftovers are removed, metrics are kept small.
 
 use std::time::Duration;
@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::app::database::Database;
 use crate::domain::audit;
-use crate::domain::mail;
 use crate::domain::retention;
+use crate::jobs;
 
 /// How often rows that are past their retention are removed.
 const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
@@ -22,10 +22,6 @@ const FIRST_SWEEP: Duration = Duration::from_mins(10);
 const REJECTION_FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the heads of the audit log are published.
 const HEAD_PUBLISH_INTERVAL: Duration = Duration::from_hours(24);
-/// How long a mail that another server queued, and did not send, waits at most.
-const MAIL_POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it waits at least, whatever is due.
-const MIN_MAIL_WAIT: Duration = Duration::from_millis(100);
 /// How often memory is tidied.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -36,37 +32,18 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
     let retention = end.clone().run_until_cancelled_owned(run_retention(app.clone()));
     let (flush_app, tell_end) = (app.clone(), end.clone());
     let upkeep = end.clone().run_until_cancelled_owned(run_upkeep(app.clone(), metrics));
-    let mail = end.clone().run_until_cancelled_owned(send_mail(app.clone()));
+    let jobs = end.clone().run_until_cancelled_owned(jobs::run(app.clone()));
     let heads = end.clone().run_until_cancelled_owned(publish_audit_heads(app.clone()));
     let readiness = end.clone().run_until_cancelled_owned(watch_readiness(app.clone()));
     vec![
         tokio::spawn(async { readiness.await.unwrap_or_default() }),
         tokio::spawn(async { heads.await.unwrap_or_default() }),
-        tokio::spawn(async { mail.await.unwrap_or_default() }),
+        tokio::spawn(async { jobs.await.unwrap_or_default() }),
         tokio::spawn(async move { meter_app.meter.run(meter_end).await }),
         tokio::spawn(async { retention.await.unwrap_or_default() }),
         tokio::spawn(async move { flush_rejections(flush_app, tell_end).await }),
         tokio::spawn(async { upkeep.await.unwrap_or_default() }),
     ]
-}
-
-/// Sends what is queued: at once where this server queued it, when it is due again where it failed.
-/// A mail that is cut off is anybody's again when its lease is over.
-async fn send_mail(app: App) {
-    loop {
-        let tried = mail::deliver_due(&app).await;
-        let due = match tried {
-            Ok(_) => mail::next_due(&app).await,
-            Err(error) => Err(error),
-        };
-        let due = due.unwrap_or_else(|error| {
-            tracing::warn!(cause = %error.cause(), "looking for mail failed, tried again");
-            None
-        });
-        let wait =
-            due.map_or(MAIL_POLL_INTERVAL, |due| due.clamp(MIN_MAIL_WAIT, MAIL_POLL_INTERVAL));
-        let _ = tokio::time::timeout(wait, app.mail_waker.notified()).await;
-    }
 }
 
 /// Tells organizations of their keys and their requests that were refused.

@@ -60,7 +60,7 @@ pub async fn reset(
                 .await?;
             mail::queue_notice(app, tx, (SecurityNotice::PasswordChanged, account.id), audit.at)
                 .await?;
-            app.mail_waker.notify_one();
+            app.job_waker.notify_one();
             Ok(callback_url)
         })
         .await

@@ -152,7 +152,7 @@ pub(super) async fn create(
         Ok(ChangeResponse::created(body))
     });
     let answer = rate_limits::with_mail_limit(&app, &context, to, Box::pin(inviting)).await;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     answer
 }
 
@@ -223,7 +223,7 @@ pub(super) async fn resend(
         Box::pin(inviting),
     )
     .await;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     answer
 }
 

@@ -224,7 +224,7 @@ pub(super) async fn change(
         Ok(ChangeResponse::ok(body).with_secret(session.token, |body| &mut body.data.token))
     });
     let mut answer = answer.await?;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     if let Some(cookie) = cookie {
         answer.headers_mut().insert(header::SET_COOKIE, cookie);
     }

@@ -229,7 +229,7 @@ pub(super) async fn create(
         Ok(ChangeResponse::ok(body).with_secret(secret, |body| &mut body.data.key))
     });
     let answer = creating.await;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     answer
 }
 
