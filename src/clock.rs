@@ -1,13 +1,13 @@
-//! What time it is. Injected, so that a test can hold it still.
+//! The current time. Injected, so that a test can freeze it.
 //!
-//! Times of creation come from here. Whether something has *expired* is never judged by this
-//! clock but by the database's, which all replicas share.
+//! Creation times come from here. Whether something has *expired* is decided by the database's
+//! clock, which all servers share, and never by this one.
 
 use chrono::{DateTime, SubsecRound, Utc};
 
-/// A source of the present.
+/// A source of the current time.
 pub trait Clock: Send + Sync + 'static {
-    /// The present, in whole milliseconds: what is stored is what was answered.
+    /// Returns the current time in whole milliseconds, so that a response and the stored row agree.
     fn now(&self) -> DateTime<Utc>;
 }
 

@@ -1,17 +1,17 @@
-//! Where randomness comes from. Injected, so that a test can seed it.
+//! The source of randomness. Injected, so that a test can seed it.
 
 use rand::Rng;
 
-/// The 62 characters of ids and keys, in the order that base62 numbers count in.
+/// The 62 characters of ids and keys, in the order of their base62 values.
 pub const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// A source of random bytes that nobody can predict.
+/// A source of unpredictable random bytes.
 pub trait Entropy: Send + Sync + 'static {
-    /// Fills `bytes`.
+    /// Fills `bytes` with random bytes.
     fn fill(&self, bytes: &mut [u8]);
 }
 
-/// The operating system's randomness, stretched by a generator of this thread's.
+/// A thread-local generator that is seeded by the operating system.
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
@@ -20,8 +20,8 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// `length` characters, each of the 62 equally likely: bytes that would favour some are drawn
-/// again.
+/// Returns `length` random characters of [`BASE62`], each equally likely: bytes that would bias the
+/// choice are discarded.
 pub fn random_base62(entropy: &dyn Entropy, length: usize) -> String {
     const UNBIASED_BELOW: u8 = 62 * 4;
     let mut text = String::with_capacity(length);

@@ -1,17 +1,16 @@
-//! The one error of the crate: what went wrong, in words the caller may read, and a private
-//! source that only the log sees.
+//! The crate's error type: a message for the caller and a private source for the log.
 //!
-//! It knows nothing of HTTP. Each family of routes turns a [`ErrorKind`] into its own status, word
-//! and body (`http::dialect`), in a `match` without a wildcard: a new kind stops the build until
-//! every family has an answer for it.
+//! It is independent of HTTP. Each route family maps an [`ErrorKind`] to its own status, code and
+//! body (`http::dialect`), in a `match` without a wildcard: a new kind does not compile until every
+//! family handles it.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-/// How many issues one failure lists. A small body can break a rule thousands of times, and a
-/// response must not be many times the size of its request.
+/// The maximum number of issues in one error. A small body can break a rule thousands of times, and
+/// a response must not be many times the size of its request.
 const MAX_ISSUES: usize = 50;
 
 /// A result with the crate's [`Error`].
@@ -20,82 +19,83 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Every kind of failure a caller can meet (contract §1, "Every kind of failure").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// What was sent can not be read at all: broken JSON, two credentials at once.
+    /// The request can not be parsed: broken JSON, two credentials at once.
     Malformed,
-    /// It can be read, and a field breaks a rule; the issues name every one.
+    /// The request was parsed, and fields break rules; the issues name every one.
     Invalid,
-    /// No credential, or one that is not good (any longer).
+    /// The credential is missing or not valid.
     Unauthenticated(AuthFailure),
-    /// A good credential that lacks scopes; these are missing.
+    /// The credential is valid and lacks these scopes.
     MissingScopes(Vec<String>),
-    /// A good credential whose person lacks the role.
+    /// The credential is valid, and its account lacks this role.
     MissingRole(String),
-    /// A good credential that may not do this.
+    /// The credential is valid and may not do this.
     Forbidden,
-    /// The right password of an account whose address is not verified, where it has to be.
+    /// The password is correct, and the account's e-mail address must be verified first.
     EmailNotVerified,
     /// The credential's organization is suspended.
     OrganizationSuspended,
     /// The plan allows no more of this resource.
     PlanLimit {
-        /// What there may be no more of, for example `keys`.
+        /// The limited resource, for example `keys`.
         resource: &'static str,
-        /// How many there may be.
+        /// The plan's limit.
         limit: u64,
-        /// How many there are.
+        /// The current count.
         used: u64,
     },
-    /// There is no such thing, as far as this caller may know.
+    /// The resource does not exist or is not visible to this caller.
     NotFound,
-    /// The path exists, the method does not.
+    /// The path exists, and does not accept this method.
     MethodNotAllowed,
-    /// The change collides with what is there.
+    /// The change conflicts with the current state.
     Conflict,
-    /// An account has this e-mail address already.
+    /// Another account has this e-mail address.
     EmailTaken,
     /// The idempotency key was used for another request.
     IdempotencyKeyReused,
     /// The first request with this idempotency key is still running.
     IdempotencyKeyInUse,
-    /// The body is larger than the route takes.
+    /// The body is larger than the route's size limit.
     TooLarge,
-    /// The body is of another type than the route takes.
+    /// The route does not accept the body's media type.
     UnsupportedMediaType,
-    /// Too many requests for now.
+    /// A rate limit is exceeded.
     RateLimited,
-    /// The plan's monthly requests are spent.
+    /// The plan's monthly quota is used up.
     QuotaExceeded {
-        /// What is spent, for example `requests`.
+        /// The resource, for example `requests`.
         resource: &'static str,
-        /// How many the plan holds.
+        /// The plan's quota.
         limit: u64,
-        /// How many were used.
+        /// The amount used.
         used: u64,
     },
-    /// A defect of ours.
+    /// A defect of this server.
     Internal,
-    /// Another service we depend on failed.
+    /// Another service that this server depends on failed.
     Upstream,
-    /// We can not answer just now: the database is away, or time ran out.
+    /// The server is temporarily unable to respond: the database is unreachable, or a deadline
+    /// passed.
     Unavailable,
 }
 
-/// What was shown to prove who is calling, and did not.
+/// Why authentication failed: the kind of credential that was missing or not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthFailure {
-    /// Nothing.
+    /// The request has no credential.
     MissingCredential,
-    /// A key.
+    /// The API key is not valid.
     InvalidKey,
-    /// An access token, a session's cookie, or the token of a mailed link.
+    /// An access token, a session cookie or the token of a mailed link is not valid.
     InvalidToken,
-    /// An e-mail address and a password.
+    /// The e-mail address or the password is wrong.
     InvalidPassword,
-    /// The right password of an account that is not active.
+    /// The password is correct, and the account is not active.
     InactiveAccount,
 }
 
-/// Where in a request a field is.
+/// The part of a request that a field is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Location {
     /// In the body.
@@ -106,39 +106,39 @@ pub enum Location {
     Header,
 }
 
-/// One broken field: where it is and what is wrong with it.
+/// One invalid field: where it is and which rule it breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issue {
-    /// Where it is.
+    /// The part of the request.
     pub location: Location,
-    /// The way to the field from the top of the body; empty for the body itself.
+    /// The path to the field from the top of the body; empty for the body itself.
     pub path: Vec<String>,
     /// What the caller has to change.
     pub message: Cow<'static, str>,
-    /// The words that are taken there, where they are a list.
+    /// The allowed values of a field that takes one of a list; otherwise empty.
     pub allowed: Vec<&'static str>,
 }
 
 impl Issue {
-    /// An issue of the field `name` at the top of the body.
+    /// Creates an issue of the field `name` at the top of the body.
     pub fn field(name: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
         let path = vec![name.into()];
         Self { location: Location::Body, path, message: message.into(), allowed: Vec::new() }
     }
 
-    /// An issue of the body as a whole.
+    /// Creates an issue of the body as a whole.
     pub fn body(message: impl Into<Cow<'static, str>>) -> Self {
         let (path, allowed) = (Vec::new(), Vec::new());
         Self { location: Location::Body, path, message: message.into(), allowed }
     }
 
-    /// An issue of a field that takes one of these words.
+    /// Creates an issue of a field that takes one of the `allowed` values.
     pub fn one_of(name: impl Into<String>, allowed: Vec<&'static str>) -> Self {
         let message = format!("must be one of {}", allowed.join(", "));
         Self { allowed, ..Self::field(name, message) }
     }
 
-    /// The same issue, of a field elsewhere.
+    /// Sets the part of the request that the field is in.
     #[must_use]
     pub fn with_location(mut self, location: Location) -> Self {
         self.location = location;
@@ -146,7 +146,7 @@ impl Issue {
     }
 }
 
-/// A failure. `Display` is the public message and never contains the source.
+/// A failed operation. `Display` is the message for the caller and never contains the source.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -157,55 +157,56 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failure of this kind, with a message for the caller.
+    /// Creates an error with a message for the caller.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, message: message.into(), issues: Vec::new(), retry_after: None, source: None }
     }
 
-    /// What was sent can not be read.
+    /// Creates an error for a request that can not be parsed.
     pub fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Malformed, message)
     }
 
-    /// Fields break rules: all of them, in the order of the body.
+    /// Creates an error for fields that break rules: all of them, in the order of the body.
     #[must_use]
     pub fn invalid(issues: Vec<Issue>) -> Self {
         Self::new(ErrorKind::Invalid, "The request is not valid").with_issues(issues)
     }
 
-    /// No credential, or not a good one.
-    pub fn unauthenticated(proof: AuthFailure, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(ErrorKind::Unauthenticated(proof), message)
+    /// Creates an error for a credential that is missing or not valid.
+    pub fn unauthenticated(failure: AuthFailure, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Unauthenticated(failure), message)
     }
 
-    /// A good credential that may not do this.
+    /// Creates an error for a valid credential that may not do this.
     pub fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Forbidden, message)
     }
 
-    /// There is no such thing.
+    /// Creates an error for a resource that does not exist or is not visible to the caller.
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::NotFound, message)
     }
 
-    /// The change collides with what is there.
+    /// Creates an error for a change that conflicts with the current state.
     pub fn conflict(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Conflict, message)
     }
 
-    /// A defect of ours; the caller learns that and no more.
+    /// Creates an error for a defect of this server. The message gives the caller no details.
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(ErrorKind::Internal, "Something went wrong on our side").with_source(source)
+        Self::new(ErrorKind::Internal, "Internal server error").with_source(source)
     }
 
-    /// We can not answer just now; worth another try after a second.
+    /// Creates an error for a server that is temporarily unable to respond. The caller may retry
+    /// after 1 second.
     pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(ErrorKind::Unavailable, "The service is unavailable for the moment; try again")
+        Self::new(ErrorKind::Unavailable, "The service is temporarily unavailable; try again")
             .with_retry_after(Duration::from_secs(1))
             .with_source(source)
     }
 
-    /// Adds which fields it is about: the first 50, then how many more there are.
+    /// Adds the invalid fields: the first 50, then the number of the others.
     #[must_use]
     pub fn with_issues(mut self, mut issues: Vec<Issue>) -> Self {
         let more = issues.len().saturating_sub(MAX_ISSUES);
@@ -218,45 +219,45 @@ impl Error {
         self
     }
 
-    /// Adds what the log, and only the log, is to see.
+    /// Adds the source, which appears only in the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Adds when another try makes sense.
+    /// Adds the time after which the caller may retry.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
 
-    /// Which kind of failure this is.
+    /// Returns the kind of failure.
     #[must_use]
     pub fn kind(&self) -> &ErrorKind {
         &self.kind
     }
 
-    /// What the caller may read.
+    /// Returns the message for the caller.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Every broken field.
+    /// Returns the invalid fields.
     #[must_use]
     pub fn issues(&self) -> &[Issue] {
         &self.issues
     }
 
-    /// What led to the failure, all of it, for the log.
+    /// Returns the message and the whole chain of sources, for the log.
     #[must_use]
     pub fn cause(&self) -> Cause<'_> {
         Cause(self)
     }
 
-    /// Whole seconds until another try makes sense, at least 1.
+    /// Returns the whole seconds, at least 1, after which the caller may retry.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after
@@ -265,7 +266,7 @@ impl Error {
     }
 }
 
-/// A failure and all that led to it, in one line.
+/// Displays an error and its chain of sources in one line.
 pub struct Cause<'a>(&'a Error);
 
 impl fmt::Display for Cause<'_> {

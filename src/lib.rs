@@ -1,7 +1,7 @@
-//! Tenantry: everything between a stranger and an authenticated request, as one binary and one
-//! Postgres.
+//! Tenantry: signup, accounts, organizations, API keys, limits and an audit log, as one binary and
+//! one Postgres.
 //!
-//! # The map
+//! # Modules
 //!
 //! ```text
 //! commands ─► http ─► domain ─► repo ─► model ─► error, clock, entropy       never upward
@@ -9,30 +9,30 @@
 //!     └─► postgres (the embedded default), telemetry
 //! ```
 //!
-//! | room | what it is |
+//! | module | contents |
 //! |---|---|
-//! | [`error`] | the one error; knows nothing of HTTP |
-//! | [`model`] | plain data and its rules; a raw string becomes a type here or nowhere |
-//! | [`repo`] | the only place with SQL; never commits |
-//! | [`app`] | what one running server holds; the key lookup and the meter |
+//! | [`error`] | the crate's one error type; independent of HTTP |
+//! | [`model`] | plain data and its rules; raw strings are parsed into types here only |
+//! | [`repo`] | all SQL; never commits |
+//! | [`app`] | the state of one running server: connections, lookups, limits, the usage meter |
 //! | [`domain`] | the operations; opens and commits transactions |
 //! | [`jobs`] | the worker of queued jobs; mail is one kind |
 //! | [`http`] | routes, guards, wire structs, errors rendered for each family |
 //! | [`server`] | the accept loop: deadlines, connection caps, draining |
-//! | [`config`] | environment variables, all problems at once |
-//! | [`postgres`] | a private cluster of a real Postgres; nothing else knows how it is run |
+//! | [`config`] | settings from environment variables; reports all problems at once |
+//! | [`postgres`] | a private Postgres cluster that the server starts and stops itself |
 //! | [`telemetry`] | logs, metrics, traces |
-//! | [`commands`] | what the binary can be told to do |
+//! | [`commands`] | the commands of the binary |
 //!
-//! # The invariants
+//! # Invariants
 //!
-//! - A plaintext key or token is in the answer that mints it and nowhere else. Below the edge it
+//! - A plaintext key or token appears only in the response that creates it. Inside the process it
 //!   is a [`model::secret::Secret`], and in the database a [`model::secret::Digest`].
-//! - There is no cache of good credentials: a revocation is true everywhere when it commits.
+//! - Valid credentials are not cached: a revocation takes effect on every server when it commits.
 //! - The database decides what is unique and what has expired.
-//! - A change and its audit row are one transaction. The row carries a MAC under a secret that the
-//!   database does not hold, and at the end of the transaction is linked into its organization's
-//!   chain of digests, sealed at its place.
+//! - A change and its audit event are written in one transaction. The event carries a MAC under a
+//!   secret that the database does not contain. When the transaction ends, the event is linked into
+//!   its organization's chain of digests, and its position in the chain is sealed.
 
 pub mod app;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! The binary: what it can be told on its command line.
+//! The binary: parses the command line and runs the command.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ use tenantry::model::plan::Plan;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Everything between a stranger and an authenticated request. Settings are environment
-/// variables; `.env.example` lists them.
+/// Serves signup, accounts, organizations, API keys, limits and an audit log on one Postgres.
+/// Settings are environment variables; `.env.example` lists them.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -28,103 +28,103 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve the API (what happens without a command, too).
+    /// Serve the API. This is the default command.
     Serve,
-    /// Bring the database's schema up to date, and end.
+    /// Apply pending migrations to the database, then exit.
     Migrate,
-    /// Look whether everything that a server needs is as it should be, and say what to do where it
-    /// is not. Nothing is changed.
+    /// Check the configuration, secrets, database and mail, and print what needs attention. Changes
+    /// nothing.
     Doctor,
-    /// Print the description of the API, as `openapi.yaml` holds it.
+    /// Print the OpenAPI description of the API, the contents of `openapi.yaml`.
     Openapi,
-    /// Look at the text of keys, offline.
+    /// Check, count and import API keys.
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Make organizations, and step in where their keys are in wrong hands.
+    /// Create, suspend and reactivate organizations, and replace their keys.
     #[command(subcommand)]
     Org(OrgCommand),
-    /// See to mail that could not be sent.
+    /// Retry mail that could not be delivered.
     #[command(subcommand)]
     Mail(MailCommand),
-    /// Look at the trails of what happened.
+    /// Verify the audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Run a program such as `pg_dump`, `pg_restore` or `psql`, connected to the private Postgres.
     Postgres {
         /// The program.
         program: String,
-        /// What it is to be told.
+        /// The program's arguments.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Move the data of the private Postgres to the newest major version that is installed. The old
-    /// data is kept beside it.
+    /// Upgrade the data of the private Postgres to the newest installed major version. The old data
+    /// directory stays beside the new one.
     PostgresUpgrade {
-        /// The folder of the programs of the Postgres to move to.
+        /// The folder with the programs of the Postgres to upgrade to.
         #[arg(long)]
         to: Option<PathBuf>,
     },
-    /// Stop the private Postgres once nobody uses it.
+    /// Stop the private Postgres when the last process that uses it has exited.
     #[command(hide = true)]
     PostgresJanitor {
-        /// Where the cluster lives.
+        /// The folder of the cluster.
         home: PathBuf,
     },
 }
 
 #[derive(Subcommand)]
 enum KeyCommand {
-    /// Say whether a text is a well-formed key of this deployment.
+    /// Check whether a text is a well-formed key of this deployment. Works offline.
     Check {
-        /// The text; `-` reads it from standard input, which leaves no trace in a shell's history.
+        /// The text; `-` reads standard input, which keeps the key out of the shell's history.
         text: String,
     },
-    /// Print the regular expression that finds keys of this deployment.
+    /// Print a regular expression that matches keys of this deployment, for secret scanners.
     Pattern,
-    /// Count the live keys that each pepper digests.
+    /// Count the live keys and personal access tokens that each pepper digests.
     Peppers,
-    /// Take over keys that were minted elsewhere: all of the file's, or none.
+    /// Import keys that another system created: all keys in the file, or none.
     Import {
-        /// One JSON object a line: `org_id`, `key` or `sha256` (hex), `name`, `scopes`,
-        /// `expires_at`; `-` reads standard input.
+        /// A file with one JSON object per line: `org_id`, `key` or `sha256` (hex), `name`,
+        /// `scopes`, `expires_at`; `-` reads standard input.
         file: PathBuf,
     },
 }
 
 #[derive(Subcommand)]
 enum OrgCommand {
-    /// Make an organization, and print its first key.
+    /// Create an organization and print its first key.
     Create {
-        /// Its id: 1 to 64 letters, digits, hyphens or underscores.
+        /// The organization's id: 1 to 64 letters, digits, hyphens or underscores.
         org_id: String,
-        /// What it is called; its id, where left out.
+        /// The organization's name; defaults to its id.
         #[arg(long)]
         name: Option<String>,
-        /// Its line of business.
+        /// The organization's line of business.
         #[arg(long, default_value = "general",
               value_parser = PossibleValuesParser::new(BusinessDomain::ALL.map(|(_, word)| word)))]
         domain: String,
-        /// What it pays for.
+        /// The organization's plan.
         #[arg(long, default_value = "trial",
               value_parser = PossibleValuesParser::new(Plan::ALL.map(|(_, word)| word)))]
         tier: String,
-        /// Whose pages' scripts may use its keys, separated by commas; anybody's, where left out.
+        /// Browser origins that may use its keys, separated by commas; defaults to every origin.
         #[arg(long)]
         allowed_origins: Option<String>,
     },
-    /// Suspend an organization: its credentials are refused until it is reactivated.
+    /// Suspend an organization. Its credentials are rejected until it is reactivated.
     Suspend {
-        /// Its id.
+        /// The organization's id.
         org_id: String,
     },
-    /// Reactivate a suspended organization: the keys that it had work again.
+    /// Reactivate a suspended organization. Its existing keys work again.
     Reactivate {
-        /// Its id.
+        /// The organization's id.
         org_id: String,
     },
-    /// End every key of an organization, and print a new one.
+    /// Revoke every key of an organization and print a new one.
     Rotate {
-        /// Its id.
+        /// The organization's id.
         org_id: String,
     },
 }
@@ -148,9 +148,9 @@ fn run_org(command: &OrgCommand) -> Result<(), Failure> {
 
 #[derive(Subcommand)]
 enum MailCommand {
-    /// Try mails again that were given up: all, or those of one kind.
+    /// Retry mail whose delivery was given up: all kinds, or one.
     Retry {
-        /// Which kind.
+        /// The kind of mail; defaults to all kinds.
         #[arg(long, value_parser = PossibleValuesParser::new(MailKind::WORDS))]
         kind: Option<String>,
     },
@@ -158,13 +158,14 @@ enum MailCommand {
 
 #[derive(Subcommand)]
 enum AuditCommand {
-    /// Find out whether any event was changed, removed, moved or added past the application.
+    /// Check that no audit event was changed, removed, moved or added outside the application.
     Verify {
-        /// The head that a chain had at some time, `ORG:POSITION:DIGEST`: without one, a chain that
-        /// was cut off at its end looks whole.
+        /// An earlier chain head, `ORG:POSITION:DIGEST`. Without one, the removal of a chain's last
+        /// events is not detected.
         #[arg(long)]
         head: Vec<String>,
-        /// A file with such heads: the log, text or JSON, or a list; `-` reads standard input.
+        /// A file with chain heads: a server log (text or JSON), or one head per line; `-` reads
+        /// standard input.
         #[arg(long)]
         heads: Vec<PathBuf>,
     },

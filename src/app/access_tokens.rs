@@ -1,8 +1,9 @@
-//! Access tokens: JWTs that name a session and are worth no more than it.
+//! Access tokens: JWTs that name a session and are valid only as long as the session is.
 //!
-//! Each key to check them with has its algorithm from the configuration; a token only says which of
-//! the keys it means, never an algorithm. A token proves only that we issued it and that it is not
-//! over; whether its session still is good is asked of the database at each use.
+//! The configuration assigns an algorithm to each verification key. A token selects the key by its
+//! id; the algorithm in its header does not select anything. A token proves only that this
+//! deployment issued it and that it has not expired; whether its session is still valid is looked
+//! up in the database at each use.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -17,27 +18,27 @@ use crate::error::{Error, Result};
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::secret::Secret;
 
-/// How long a person's access token lives (contract §3).
+/// The lifetime of an account's access token (contract §3).
 pub const ACCOUNT_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
-/// For whom the tokens are.
+/// The `aud` claim of every token.
 const AUDIENCE: &str = "tenantry";
-/// What they are.
+/// The `typ` header parameter of every token.
 const TOKEN_TYPE: &str = "JWT";
 
-/// What a token's header says, and all that it may say: another parameter, such as `crit`, `b64` or
-/// `zip`, could change what the rest means (RFC 7515 §4.1.11).
+/// A token's header with all allowed parameters. Another one, such as `crit`, `b64` or `zip`, could
+/// change the meaning of the token, so it is rejected (RFC 7515 §4.1.11).
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenHeader {
     kid: String,
     typ: String,
-    /// Each key has its own algorithm, which decoding compares.
+    /// Allowed here, and compared with the key's algorithm when the token is decoded.
     #[serde(rename = "alg")]
     _alg: IgnoredAny,
 }
 
-/// What a token says (RFC 7519). A claim of another JSON type is a refusal.
+/// A token's claims (RFC 7519). A claim of another JSON type makes the token invalid.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
@@ -46,28 +47,28 @@ struct Claims {
     sid: String,
     iat: i64,
     exp: i64,
-    /// Before when it is not good; ours do not say.
+    /// The time before which the token is not valid. Issued tokens do not contain it.
     #[serde(default, skip_serializing)]
     nbf: i64,
 }
 
-/// Whose session a token names.
+/// The session that a token names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenSession {
-    /// The one that a key was exchanged for.
+    /// A session that an API key was exchanged for.
     Key(SessionId),
-    /// A person's.
+    /// A session of an account.
     Account(SessionId),
 }
 
-/// A key to check tokens with.
+/// A key that tokens are verified with.
 struct VerificationKey {
     kid: String,
     key: DecodingKey,
     validation: Validation,
 }
 
-/// Signs with the newest key, reads with every one.
+/// Signs access tokens with the newest key and verifies them with every configured key.
 pub struct AccessTokens {
     issuer: String,
     key_token_lifetime: TimeDelta,
@@ -77,15 +78,16 @@ pub struct AccessTokens {
 }
 
 impl AccessTokens {
-    /// From the configuration: the newest private key signs, or else the newest secret.
+    /// Creates the keys from the configuration. The newest private key signs; without private keys,
+    /// the newest secret does.
     ///
     /// # Errors
-    /// Internal where there is neither, or a private key can not be used, which the configuration
-    /// excludes.
+    /// Internal if there is neither, or a private key can not be used. The configuration excludes
+    /// both.
     pub fn new(settings: &TokenSettings, public_url: &url::Url) -> Result<Self> {
         let issuer = public_url.as_str().trim_end_matches('/').to_owned();
-        let mut tokens = Vec::new();
-        let mut verifying = Vec::new();
+        let mut signing_keys = Vec::new();
+        let mut verification_keys = Vec::new();
         let mut published = Vec::new();
         for private in &settings.private_keys {
             let key = EncodingKey::from_ed_der(&private.bytes);
@@ -93,40 +95,43 @@ impl AccessTokens {
                 Jwk::from_encoding_key(&key, Algorithm::EdDSA).map_err(Error::internal)?;
             jwk.common.key_id = Some(private.id.clone());
             jwk.common.public_key_use = Some(PublicKeyUse::Signature);
-            let check = DecodingKey::from_jwk(&jwk).map_err(Error::internal)?;
-            verifying.push(verification_key(&private.id, check, Algorithm::EdDSA, &issuer));
-            tokens.push((header(&private.id, Algorithm::EdDSA), key));
+            let public = DecodingKey::from_jwk(&jwk).map_err(Error::internal)?;
+            verification_keys.push(verification_key(
+                &private.id,
+                public,
+                Algorithm::EdDSA,
+                &issuer,
+            ));
+            signing_keys.push((header(&private.id, Algorithm::EdDSA), key));
             published.push(jwk);
         }
         for secret in &settings.secrets {
-            let check = DecodingKey::from_secret(&secret.bytes);
-            verifying.push(verification_key(&secret.id, check, Algorithm::HS256, &issuer));
+            let key = DecodingKey::from_secret(&secret.bytes);
+            verification_keys.push(verification_key(&secret.id, key, Algorithm::HS256, &issuer));
             let key = EncodingKey::from_secret(&secret.bytes);
-            tokens.push((header(&secret.id, Algorithm::HS256), key));
+            signing_keys.push((header(&secret.id, Algorithm::HS256), key));
         }
-        let signing = tokens.into_iter().next();
-        let signing = signing.ok_or_else(|| Error::internal("nothing to sign tokens with"))?;
-        let key_token_lifetime = settings.key_token_lifetime;
-        let published = JwkSet { keys: published };
+        let signing_key = signing_keys.into_iter().next();
         Ok(Self {
             issuer,
-            key_token_lifetime,
-            signing_key: signing,
-            verification_keys: verifying,
-            jwks: published,
+            key_token_lifetime: settings.key_token_lifetime,
+            signing_key: signing_key
+                .ok_or_else(|| Error::internal("no key to sign tokens with"))?,
+            verification_keys,
+            jwks: JwkSet { keys: published },
         })
     }
 
-    /// How long a token for a key's session lives.
+    /// Returns the lifetime of a token for a key's session.
     #[must_use]
     pub const fn key_token_lifetime(&self) -> TimeDelta {
         self.key_token_lifetime
     }
 
-    /// A token for the session that a key of `user` was exchanged for.
+    /// Issues a token for the session that a key of `user` was exchanged for.
     ///
     /// # Errors
-    /// Internal where signing fails.
+    /// Internal if signing fails.
     pub fn issue_for_key_session(
         &self,
         session: SessionId,
@@ -136,10 +141,10 @@ impl AccessTokens {
         self.issue(session, user.to_owned(), (now, now + self.key_token_lifetime))
     }
 
-    /// A token for a person's session.
+    /// Issues a token for an account's session.
     ///
     /// # Errors
-    /// Internal where signing fails.
+    /// Internal if signing fails.
     pub fn issue_for_account(
         &self,
         session: SessionId,
@@ -168,7 +173,7 @@ impl AccessTokens {
         encode(header, &claims, key).map(Secret::new).map_err(Error::internal)
     }
 
-    /// The session of a token that we issued and that is not over.
+    /// Returns the session of a token that this deployment issued and that has not expired.
     #[must_use]
     pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Option<TokenSession> {
         let TokenHeader { kid, .. } = read_header(token).filter(|it| it.typ == TOKEN_TYPE)?;
@@ -178,18 +183,18 @@ impl AccessTokens {
         let is_current = claims.nbf <= now.timestamp() && now.timestamp() < claims.exp;
         let session = SessionId::parse(&claims.sid).filter(|_| is_current)?;
         let is_account = AccountId::parse(&claims.sub).is_some();
-        let of_whom = if is_account { TokenSession::Account } else { TokenSession::Key };
-        Some(of_whom(session))
+        Some(if is_account { TokenSession::Account(session) } else { TokenSession::Key(session) })
     }
 
-    /// What others check our tokens with (RFC 7517): the public keys, never a secret.
+    /// Returns the public keys that other services verify tokens with (RFC 7517). It never contains
+    /// a secret.
     #[must_use]
     pub const fn jwks(&self) -> &JwkSet {
         &self.jwks
     }
 }
 
-/// Whether a text has the form of a token, good or not.
+/// Returns whether a text has the form of a token, valid or not.
 #[must_use]
 pub fn looks_like_jwt(text: &str) -> bool {
     text.matches('.').count() >= 2
@@ -214,7 +219,7 @@ fn verification_key(
     validation.set_issuer(&[issuer]);
     validation.set_audience(&[AUDIENCE]);
     validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-    // Judged by the injected clock, without leeway.
+    // Expiry is checked in `verify`, with the injected clock and without leeway.
     validation.validate_exp = false;
     VerificationKey { kid: kid.to_owned(), key, validation }
 }

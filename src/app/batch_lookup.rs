@@ -1,10 +1,10 @@
-//! Many requests' questions gathered into one statement.
+//! Combines the queries of concurrent requests into one statement.
 //!
-//! There is no cache: a change is seen on every replica the moment it commits. Speed comes from
-//! asking together what is asked at the same time.
+//! There is no cache: every server sees a change as soon as it commits. Speed comes from sending
+//! the queries of concurrent requests together.
 //!
-//! Invariant: a question only ever joins a batch that was not sent yet, so no answer is older
-//! than its question.
+//! Invariant: a query joins only a batch that has not been sent yet, so no answer is older than its
+//! query.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,35 +18,35 @@ use tokio::time::timeout;
 use crate::app::database::{self, Database};
 use crate::error::{Error, Result};
 
-/// How many questions go into one statement.
+/// The maximum number of queries in one statement.
 const BATCH_SIZE: usize = 512;
-/// How many questions may wait; one more is refused.
+/// The number of queries that may wait. Further queries are rejected.
 const QUEUE_SIZE: usize = 16 * BATCH_SIZE;
-/// How long a batch may be under way before the next one does not wait for it.
+/// How long the next batch waits for a running one before it starts beside it.
 const MAX_BATCH_WAIT: Duration = Duration::from_millis(5);
 
-/// What can be asked together.
+/// A query that can be sent in a batch with others of its kind.
 pub trait BatchQuery: Send + Sync + Sized + 'static {
-    /// What one is answered.
+    /// The answer to one query.
     type Answer: Send + 'static;
-    /// What the questions are called in the metrics and the log.
+    /// The kind of query, in the metrics and the log.
     const NAME: &'static str;
 
-    /// Answers many, each in its place; `None` where there is nothing to be found.
+    /// Returns one answer for each query, in the same order; `None` if nothing was found.
     fn answer(
         db: &mut PgConnection,
-        asked: &[Self],
+        queries: &[Self],
     ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>>> + Send;
 }
 
 type AnswerSender<Q> = oneshot::Sender<Result<Option<<Q as BatchQuery>::Answer>>>;
 type QueryReceiver<Q> = Arc<Mutex<mpsc::Receiver<(Q, AnswerSender<Q>)>>>;
 
-/// Asks the database questions of one kind.
+/// Sends queries of one kind to the database in batches.
 pub struct BatchLookup<Q: BatchQuery>(mpsc::Sender<(Q, AnswerSender<Q>)>);
 
 impl<Q: BatchQuery> BatchLookup<Q> {
-    /// Starts so many workers; they end when the lookup is dropped.
+    /// Starts the workers. They stop when the lookup is dropped.
     #[must_use]
     pub fn start(db: &Database, workers: u32) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE_SIZE);
@@ -54,84 +54,83 @@ impl<Q: BatchQuery> BatchLookup<Q> {
         for _ in 0..workers {
             let (db, receiver) = (db.clone(), Arc::clone(&receiver));
             tokio::spawn(async move {
-                // Should a worker ever panic, the next one takes its place.
+                // A worker that panics is replaced.
                 while tokio::spawn(work(db.clone(), Arc::clone(&receiver))).await.is_err() {}
             });
         }
         Self(sender)
     }
 
-    /// The answer; `None` where there is nothing to be found.
+    /// Returns the answer to one query; `None` if nothing was found.
     ///
     /// # Errors
-    /// Unavailable where the database is away or too many questions wait.
-    pub async fn query(&self, question: Q) -> Result<Option<Q::Answer>> {
-        let (answer, answered) = oneshot::channel();
-        let sent = self.0.try_send((question, answer));
-        sent.map_err(|refusal| Error::unavailable(refusal.to_string()))?;
-        answered.await.map_err(Error::unavailable)?
+    /// Unavailable if the database is unreachable or the queue is full.
+    pub async fn query(&self, query: Q) -> Result<Option<Q::Answer>> {
+        let (sender, receiver) = oneshot::channel();
+        let sent = self.0.try_send((query, sender));
+        sent.map_err(|error| Error::unavailable(error.to_string()))?;
+        receiver.await.map_err(Error::unavailable)?
     }
 }
 
-/// Takes what waits, asks it in one go, answers, again. Alone, a question is sent at once; what
-/// comes while a batch is under way becomes the next one.
-async fn work<Q: BatchQuery>(db: Database, waiting: QueryReceiver<Q>) {
-    let (mut questions, mut answers) = (Vec::new(), Vec::<AnswerSender<Q>>::new());
+/// Sends the waiting queries as one batch, distributes the answers, and repeats. A single query is
+/// sent at once; queries that arrive while a batch is running form the next one.
+async fn work<Q: BatchQuery>(db: Database, receiver: QueryReceiver<Q>) {
+    let (mut queries, mut senders) = (Vec::new(), Vec::<AnswerSender<Q>>::new());
     let mut batch = Vec::with_capacity(BATCH_SIZE);
     loop {
-        let mut turn = waiting.lock().await;
-        if turn.recv_many(&mut batch, BATCH_SIZE).await == 0 {
+        let mut receiver_guard = receiver.lock().await;
+        if receiver_guard.recv_many(&mut batch, BATCH_SIZE).await == 0 {
             return;
         }
-        // Requests that have arrived already get to ask, too, before the batch is sent.
+        // Requests that have already arrived can add their queries before the batch is sent.
         tokio::task::yield_now().await;
         while batch.len() < BATCH_SIZE
-            && let Ok(asked) = turn.try_recv()
+            && let Ok(query_and_sender) = receiver_guard.try_recv()
         {
-            batch.push(asked);
+            batch.push(query_and_sender);
         }
-        for (question, answer) in batch.drain(..) {
-            questions.push(question);
-            answers.push(answer);
+        for (query, sender) in batch.drain(..) {
+            queries.push(query);
+            senders.push(sender);
         }
-        #[expect(clippy::cast_precision_loss, reason = "a batch has at most 512 questions")]
-        histogram!("lookup_batch_size", "of" => Q::NAME).record(questions.len() as f64);
-        let mut found = query_batch(&db, &questions, turn).await.map(Vec::into_iter);
-        questions.clear();
-        for answer in answers.drain(..) {
-            // Whoever asked may have gone away.
-            let _ = answer.send(match &mut found {
-                Ok(found) => Ok(found.next().flatten()),
+        #[expect(clippy::cast_precision_loss, reason = "a batch has at most 512 queries")]
+        histogram!("lookup_batch_size", "of" => Q::NAME).record(queries.len() as f64);
+        let mut answers = query_batch(&db, &queries, receiver_guard).await.map(Vec::into_iter);
+        queries.clear();
+        for sender in senders.drain(..) {
+            // The request may have been cancelled.
+            let _ = sender.send(match &mut answers {
+                Ok(answers) => Ok(answers.next().flatten()),
                 Err(_) => Err(Error::unavailable("the lookup failed")),
             });
         }
     }
 }
 
-/// Asks the batch, and lets the next worker take its turn when that is done, or takes long: one
-/// batch of many costs less than two of half as many, but nobody is to wait for a connection that
-/// has fallen silent.
+/// Sends a batch. The guard is dropped, and the next worker may start, when the batch is finished
+/// or takes long: one large batch costs less than two small ones, but no request must wait for a
+/// connection that no longer responds.
 ///
-/// A connection that broke while it lay idle shows itself only now: the question changes nothing,
-/// so it is asked once more on a fresh one. Where time ran out it is not: whoever asked has waited
-/// long enough.
+/// A connection that broke while idle fails only now. The query is read-only, so it is sent once
+/// more on a new connection. After a timeout it is not: the requests have waited long enough.
 async fn query_batch<Q: BatchQuery, T>(
     db: &Database,
-    asked: &[Q],
-    turn: T,
+    queries: &[Q],
+    receiver_guard: T,
 ) -> Result<Vec<Option<Q::Answer>>> {
-    let mut asking = pin!(async {
-        match db.run(async |db| Q::answer(db, asked).await).await {
+    let mut querying = pin!(async {
+        match db.run(async |db| Q::answer(db, queries).await).await {
             Err(error) if database::is_connection_lost(&error) => {
-                db.run(async |db| Q::answer(db, asked).await).await
+                db.run(async |db| Q::answer(db, queries).await).await
             }
-            found => found,
+            answers => answers,
         }
     });
-    let in_time = timeout(MAX_BATCH_WAIT, asking.as_mut()).await;
-    drop(turn);
-    let found = if let Ok(found) = in_time { found } else { asking.await };
-    found.inspect_err(|error| {
+    let in_time = timeout(MAX_BATCH_WAIT, querying.as_mut()).await;
+    drop(receiver_guard);
+    let answers = if let Ok(answers) = in_time { answers } else { querying.await };
+    answers.inspect_err(|error| {
         tracing::error!(of = Q::NAME, cause = %error.cause(), "lookup failed");
     })
 }

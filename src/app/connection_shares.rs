@@ -1,10 +1,10 @@
-//! How many of a pool's connections one organization, or one person, may use at a time. Whoever
-//! changes something in an organization locks its row, so its requests wait for each other; without
-//! a share of its own they would do so on every connection there is, and everybody else's requests
-//! would fail for want of one.
+//! Bounds how many connections of a pool one organization or one account may use at a time.
+//! Requests that change an organization lock its row, so they wait for each other. Without a bound
+//! they would do so on every connection of the pool, and all other requests would fail because no
+//! connection is left.
 //!
-//! Requests beyond the share wait in this process, where they cost no connection and no lock of the
-//! database.
+//! Requests beyond the share wait in this process, where they use no connection and no database
+//! lock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,17 +18,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::ids::OrganizationId;
 use crate::model::rate_limit::LimitSubject;
 
-/// How long a request waits for its caller's other requests.
+/// How long a request waits for connections that its caller's other requests use.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
-    /// Whose share the running request uses.
+    /// The owner of the share that the running request uses.
     static SHARE_OWNER: LimitSubject;
 }
 
-/// Runs a request whose database work uses the share of `payer`.
-pub async fn with_share_owner<T>(payer: LimitSubject, request: impl Future<Output = T>) -> T {
-    SHARE_OWNER.scope(payer, request).await
+/// Runs a request whose database work uses the share of `owner`.
+pub async fn with_share_owner<T>(owner: LimitSubject, request: impl Future<Output = T>) -> T {
+    SHARE_OWNER.scope(owner, request).await
 }
 
 /// The shares of one pool; cheap to clone.
@@ -36,34 +36,35 @@ pub async fn with_share_owner<T>(payer: LimitSubject, request: impl Future<Outpu
 pub struct ConnectionShares(Arc<Inner>);
 
 struct Inner {
-    /// The connections of one share.
+    /// The number of connections in one share.
     size: usize,
     in_use: Mutex<HashMap<LimitSubject, Arc<Semaphore>>>,
 }
 
 impl ConnectionShares {
-    /// Shares of a quarter of the connections each, rounded up.
+    /// Creates shares of a quarter of the connections each, rounded up.
     #[must_use]
     pub fn of(connections: u32) -> Self {
         let size = connections.div_ceil(4).max(1) as usize;
         Self(Arc::new(Inner { size, in_use: Mutex::default() }))
     }
 
-    /// Permits for one connection until they are dropped: of whoever makes the request, and of the
-    /// organization that it is made in. Work that nobody in particular asked for needs none.
+    /// Waits for the permits to use one connection, one from the share of the request's owner and
+    /// one from the organization's share. They are valid until dropped. Work without an owner and
+    /// without an organization needs none.
     ///
     /// # Errors
-    /// Rate limited where the share stays used up.
+    /// Rate limited if no permit becomes free within 10 seconds.
     pub async fn acquire(
         &self,
         organization: Option<OrganizationId>,
     ) -> Result<[Option<SharePermit>; 2]> {
-        let payer = SHARE_OWNER.try_with(|payer| *payer).ok();
+        let owner = SHARE_OWNER.try_with(|owner| *owner).ok();
         let organization =
-            organization.map(|it| LimitSubject::from_id(it.0)).filter(|it| Some(*it) != payer);
-        // The payer's first, everywhere: nobody who has an organization's waits for a payer's.
-        let entering = async { [self.permit(payer).await, self.permit(organization).await] };
-        timeout(MAX_WAIT, entering).await.map_err(|_| {
+            organization.map(|it| LimitSubject::from_id(it.0)).filter(|it| Some(*it) != owner);
+        // Always the owner's first, so that requests can not deadlock on each other's permits.
+        let permits = async { [self.permit(owner).await, self.permit(organization).await] };
+        timeout(MAX_WAIT, permits).await.map_err(|_| {
             counter!("rate_limited_total", "limit" => "connections", "mode" => "enforced")
                 .increment(1);
             let error = Error::new(ErrorKind::RateLimited, "Too many requests at once");
@@ -78,7 +79,7 @@ impl ConnectionShares {
             let share = in_use.entry(subject);
             Arc::clone(share.or_insert_with(|| Arc::new(Semaphore::new(self.0.size))))
         };
-        // Made before it has its permit, so that one that is dropped while it waits is forgotten.
+        // Created before it has its permit, so that dropping it while it waits removes the share.
         let mut permit = SharePermit { shares: self.clone(), subject, semaphore_permit: None };
         permit.semaphore_permit = semaphore.acquire_owned().await.ok();
         Some(permit)
@@ -91,7 +92,7 @@ impl Inner {
     }
 }
 
-/// One connection of a share.
+/// The permit to use one connection of a share.
 pub struct SharePermit {
     shares: ConnectionShares,
     subject: LimitSubject,
@@ -99,7 +100,7 @@ pub struct SharePermit {
 }
 
 impl Drop for SharePermit {
-    /// Forgets shares that nobody uses or waits for.
+    /// Removes the share if no other request uses it or waits for it.
     fn drop(&mut self) {
         drop(self.semaphore_permit.take());
         let mut in_use = self.shares.0.in_use();
@@ -119,36 +120,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_beyond_a_share_waits_and_others_do_not() {
+    async fn requests_beyond_a_share_wait_and_others_do_not() {
         let shares = ConnectionShares::of(10);
         let one = Some(organization(1));
-        let held =
+        let permits =
             [shares.acquire(one).await, shares.acquire(one).await, shares.acquire(one).await];
-        assert!(held.iter().all(Result::is_ok));
-        let refused = shares.acquire(one).await.err().expect("refused");
-        assert_eq!(*refused.kind(), ErrorKind::RateLimited);
+        assert!(permits.iter().all(Result::is_ok));
+        let error = shares.acquire(one).await.err().expect("a rejection");
+        assert_eq!(*error.kind(), ErrorKind::RateLimited);
         assert!(shares.acquire(Some(organization(2))).await.is_ok());
         assert!(shares.acquire(None).await.is_ok());
-        drop(held);
+        drop(permits);
         assert!(shares.acquire(one).await.is_ok());
         assert!(shares.0.in_use().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_person_s_share_is_one_whatever_organizations_they_work_in() {
+    async fn an_account_has_one_share_across_all_organizations() {
         let shares = ConnectionShares::of(4);
-        let person = LimitSubject::from_id(Uuid::from_u128(7));
-        let held = with_share_owner(person, shares.acquire(Some(organization(1))))
+        let account = LimitSubject::from_id(Uuid::from_u128(7));
+        let permits = with_share_owner(account, shares.acquire(Some(organization(1))))
             .await
-            .expect("a permit");
-        assert!(held.iter().all(Option::is_some));
-        assert!(with_share_owner(person, shares.acquire(Some(organization(2)))).await.is_err());
+            .expect("permits");
+        assert!(permits.iter().all(Option::is_some));
+        assert!(with_share_owner(account, shares.acquire(Some(organization(2)))).await.is_err());
         assert!(shares.acquire(Some(organization(1))).await.is_err());
-        drop(held);
-        // Whoever pays for their own organization pays once.
-        let own = LimitSubject::from_id(organization(1).0);
-        let held =
-            with_share_owner(own, shares.acquire(Some(organization(1)))).await.expect("a permit");
-        assert_eq!(held.iter().flatten().count(), 1);
+        drop(permits);
+        // An organization that is the owner itself needs one permit only.
+        let owner = LimitSubject::from_id(organization(1).0);
+        let permits =
+            with_share_owner(owner, shares.acquire(Some(organization(1)))).await.expect("a permit");
+        assert_eq!(permits.iter().flatten().count(), 1);
     }
 }

@@ -1,8 +1,9 @@
 //! Opens the connections of a pool in the background.
 //!
-//! Opening one takes seven round trips with TLS and SCRAM: two seconds over a slow link, which no
-//! request waits for. So a request waits for a while for the next connection that is opened or
-//! given back, and an attempt whose request has gone away is finished for the next request.
+//! Opening one takes seven round trips with TLS and SCRAM: two seconds over a slow link, which is
+//! longer than a request waits. So a request waits for the next connection that is opened or
+//! released, and an attempt to open one continues for later requests after its request has given
+//! up.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -19,29 +20,29 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::repo::connection_settings::{self, SessionSettings};
 
-/// How long opening a connection may take.
+/// The timeout of one attempt to open a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may be on its way before it is no reason not to open another one: over a
-/// link that was cut it never arrives.
+/// The age after which an attempt no longer counts as one that will soon succeed, so that another
+/// one may start. Over a link that was cut, an attempt never finishes.
 const LATE_AFTER: Duration = Duration::from_secs(1);
-/// How long to wait before a database that is just starting is asked again.
+/// How long to wait before connecting again to a database that is starting.
 const RETRY_DELAY: Duration = Duration::from_millis(25);
-/// The longest wait before one that has no connection left is asked again: each question costs it a
-/// process.
-const LONGEST_AGAIN: Duration = Duration::from_secs(1);
-/// How long opening takes over the slowest link that is allowed for. Where the network hung, what
-/// is older is given up for a newer one, which finds out whether it is back; all but the oldest.
-const HOPELESS: Duration = Duration::from_secs(4);
-/// How long one may lie unused before it is asked whether it still lives.
+/// The longest wait before connecting again to a database that has reached its connection limit.
+/// Each attempt costs it a process.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// How long opening takes over the slowest supported link. After a network outage, older attempts
+/// are aborted for newer ones, which can succeed once the network is back; all but the oldest.
+const ABORT_AFTER: Duration = Duration::from_secs(4);
+/// How long a connection may be unused before it is pinged.
 const PING_AFTER: Duration = Duration::from_secs(1);
-/// How long it may take to say so, besides the round trip.
+/// The timeout of a ping, besides the round trip.
 const PING_TIMEOUT: Duration = Duration::from_millis(200);
-/// The longest round trip that is allowed for.
+/// The longest supported round trip.
 const MAX_ROUND_TRIP: Duration = Duration::from_millis(500);
 
 /// An open connection.
 pub struct OpenConnection {
-    /// It.
+    /// The connection itself.
     pub connection: PgConnection,
     /// When it was opened.
     pub opened_at: Instant,
@@ -72,7 +73,7 @@ struct Shared {
     options: PgConnectOptions,
     settings: SessionSettings,
     max_open: usize,
-    /// In microseconds, as the newest connection took it.
+    /// The round trip in microseconds, measured by the newest connection.
     round_trip: AtomicU64,
     open: Arc<AtomicUsize>,
     state: Mutex<State>,
@@ -80,32 +81,33 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Those who wait for a connection.
+    /// The callers that wait for a connection.
     waiting: VecDeque<oneshot::Sender<Result<OpenConnection, sqlx::Error>>>,
-    /// Open connections that no request waited for any more, and since when.
+    /// Open connections that no caller waited for, and since when they are unused.
     unused: Vec<(OpenConnection, Instant)>,
-    /// When each that is being opened was begun, and how to give it up.
+    /// The running attempts to open a connection, by number: when each started, and a handle to
+    /// abort it.
     opening: BTreeMap<u64, (Instant, AbortHandle)>,
     next_number: u64,
 }
 
 impl Connector {
-    /// Opens connections with these settings, and keeps at most `most` open.
+    /// Creates a connector that keeps at most `max_open` connections open.
     #[must_use]
-    pub fn new(options: PgConnectOptions, settings: SessionSettings, most: usize) -> Self {
+    pub fn new(options: PgConnectOptions, settings: SessionSettings, max_open: usize) -> Self {
         let (round_trip, open, state) = (AtomicU64::new(0), Arc::default(), Mutex::default());
-        Self(Arc::new(Shared { options, settings, max_open: most, round_trip, open, state }))
+        Self(Arc::new(Shared { options, settings, max_open, round_trip, open, state }))
     }
 
-    /// The next connection that is opened or handed over. Dropped, it leaves what is being opened
-    /// to others.
+    /// Waits for the next connection that is opened or handed over. If the caller is cancelled, the
+    /// attempt to open one continues for other callers.
     ///
     /// # Errors
-    /// Why none could be opened.
+    /// The reason why no connection could be opened.
     pub async fn next(&self) -> Result<OpenConnection, sqlx::Error> {
-        while let Some((mut opened, since)) = self.unused() {
-            if since.elapsed() < PING_AFTER || self.ping(&mut opened.connection).await {
-                return Ok(opened);
+        while let Some((mut open, since)) = self.unused() {
+            if since.elapsed() < PING_AFTER || self.ping(&mut open.connection).await {
+                return Ok(open);
             }
         }
         let (sender, receiver) = oneshot::channel();
@@ -113,48 +115,51 @@ impl Connector {
             let mut state = self.state();
             state.waiting.retain(|waiting| !waiting.is_closed());
             state.waiting.push_back(sender);
-            let on_time =
-                state.opening.values().filter(|(begun, _)| begun.elapsed() < LATE_AFTER).count();
-            if on_time < state.waiting.len() && state.makes_way(2 * self.0.max_open) {
+            let on_time = state
+                .opening
+                .values()
+                .filter(|(started_at, _)| started_at.elapsed() < LATE_AFTER)
+                .count();
+            if on_time < state.waiting.len() && state.allows_attempt(2 * self.0.max_open) {
                 self.start_attempt(&mut state);
             }
         }
         receiver.await.unwrap_or(Err(sqlx::Error::PoolClosed))
     }
 
-    /// Gives a connection that is not needed any more to a request that waits, or keeps it.
-    pub fn hand_over(&self, opened: OpenConnection) {
+    /// Gives a connection that is no longer needed to a waiting caller, or keeps it for the next.
+    pub fn hand_over(&self, open: OpenConnection) {
         let mut state = self.state();
-        if let Some(Ok(opened)) = state.offer(Ok(opened)) {
-            state.unused.push((opened, Instant::now()));
+        if let Some(Ok(open)) = state.offer(Ok(open)) {
+            state.unused.push((open, Instant::now()));
         }
     }
 
-    /// Whether anybody waits for a connection.
+    /// Returns whether a caller waits for a connection.
     #[must_use]
     pub fn has_waiters(&self) -> bool {
         self.state().waiting.iter().any(|waiting| !waiting.is_closed())
     }
 
-    /// Whether the connection answers.
+    /// Returns whether the connection responds to a ping in time.
     pub async fn ping(&self, connection: &mut PgConnection) -> bool {
-        let patience = PING_TIMEOUT + 2 * self.round_trip();
-        timeout(patience, connection.ping()).await.is_ok_and(|answered| answered.is_ok())
+        let max_wait = PING_TIMEOUT + 2 * self.round_trip();
+        timeout(max_wait, connection.ping()).await.is_ok_and(|response| response.is_ok())
     }
 
-    /// How long a question to the database and its answer are under way.
+    /// Returns the round-trip time to the database, as the newest connection measured it.
     #[must_use]
     pub fn round_trip(&self) -> Duration {
         Duration::from_micros(self.0.round_trip.load(Ordering::Relaxed))
     }
 
-    /// How many connections are open, and how many of them were never used.
+    /// Returns how many connections are open, and how many of them no caller uses or waited for.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         (self.0.open.load(Ordering::Relaxed), self.state().unused.len())
     }
 
-    /// Closes what has lain unused for so long.
+    /// Closes connections that have been unused for `idle` or longer.
     pub fn close_unused(&self, idle: Duration) {
         self.state().unused.retain(|(_, since)| since.elapsed() < idle);
     }
@@ -166,39 +171,39 @@ impl Connector {
     fn start_attempt(&self, state: &mut State) {
         let number = state.next_number;
         state.next_number += 1;
-        let begun = Instant::now();
-        let opening = ConnectAttempt { opener: self.clone(), number, started_at: begun };
+        let started_at = Instant::now();
+        let attempt = ConnectAttempt { connector: self.clone(), number, started_at };
         let task = tokio::spawn(async move {
-            let opened = timeout(CONNECT_TIMEOUT, opening.opener.connect()).await;
-            let late = |_| Err(sqlx::Error::Io(io::Error::from(ErrorKind::TimedOut)));
-            opening.finish(opened.unwrap_or_else(late));
+            let result = timeout(CONNECT_TIMEOUT, attempt.connector.connect()).await;
+            let timed_out = |_| Err(sqlx::Error::Io(io::Error::from(ErrorKind::TimedOut)));
+            attempt.finish(result.unwrap_or_else(timed_out));
         });
-        state.opening.insert(number, (begun, task.abort_handle()));
+        state.opening.insert(number, (started_at, task.abort_handle()));
     }
 
     async fn connect(&self) -> Result<OpenConnection, sqlx::Error> {
         let Shared { options, settings, .. } = &*self.0;
-        let mut refused = 0;
+        let mut rejected = 0;
         let mut connection = loop {
             match options.connect().await {
-                Err(error) if is_starting(&error) && self.has_waiters() => {
-                    refused += u32::from(has_no_room(&error));
-                    sleep(pause(refused, rand::random())).await;
+                Err(error) if is_temporary(&error) && self.has_waiters() => {
+                    rejected += u32::from(is_too_many_connections(&error));
+                    sleep(retry_delay(rejected, rand::random())).await;
                 }
-                opened => break opened?,
+                result => break result?,
             }
         };
         connection_settings::configure(&mut connection, *settings).await?;
-        let asked = Instant::now();
+        let started = Instant::now();
         if !connection_settings::is_configured(&mut connection, *settings).await? {
-            let why = "the connection does not keep its settings: a pooler in transaction mode \
-                       stands before the database";
-            return Err(sqlx::Error::Protocol(why.to_owned()));
+            let message = "the connection does not keep its session settings: the database is \
+                           behind a pooler in transaction mode";
+            return Err(sqlx::Error::Protocol(message.to_owned()));
         }
-        let took = asked.elapsed().min(MAX_ROUND_TRIP).as_micros();
-        self.0.round_trip.store(u64::try_from(took).unwrap_or_default(), Ordering::Relaxed);
-        let counted = CountGuard::new(&self.0.open);
-        Ok(OpenConnection { connection, opened_at: Instant::now(), _count_guard: counted })
+        let elapsed = started.elapsed().min(MAX_ROUND_TRIP).as_micros();
+        self.0.round_trip.store(u64::try_from(elapsed).unwrap_or_default(), Ordering::Relaxed);
+        let count_guard = CountGuard::new(&self.0.open);
+        Ok(OpenConnection { connection, opened_at: Instant::now(), _count_guard: count_guard })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,94 +212,96 @@ impl Connector {
 }
 
 impl State {
-    /// Whether another one may be begun besides those that are being opened. At `most` of them the
-    /// second oldest is given up, where it is hopeless; but one at a time, so that what is begun
-    /// has time. The oldest goes on until it is open or failed: opening may just take that long.
-    fn makes_way(&mut self, most: usize) -> bool {
-        if self.opening.len() < most {
+    /// Returns whether another attempt may start. If `max` attempts are running, the second oldest
+    /// is aborted if it is too old, but only if the newest is late, so that attempts are aborted
+    /// one at a time and new ones have time to succeed. The oldest is never aborted: over a slow
+    /// link, opening may take that long.
+    fn allows_attempt(&mut self, max: usize) -> bool {
+        if self.opening.len() < max {
             return true;
         }
         let is_newest_late = self
             .opening
             .last_key_value()
-            .is_some_and(|(_, (begun, _))| begun.elapsed() > LATE_AFTER);
+            .is_some_and(|(_, (started_at, _))| started_at.elapsed() > LATE_AFTER);
         let second = self.opening.iter().nth(1);
-        let hopeless = second.filter(|(_, (begun, _))| begun.elapsed() > HOPELESS);
-        let Some(number) = hopeless.map(|(number, _)| *number).filter(|_| is_newest_late) else {
+        let too_old = second.filter(|(_, (started_at, _))| started_at.elapsed() > ABORT_AFTER);
+        let Some(number) = too_old.map(|(number, _)| *number).filter(|_| is_newest_late) else {
             return false;
         };
-        if let Some((_, hopeless)) = self.opening.remove(&number) {
-            hopeless.abort();
+        if let Some((_, handle)) = self.opening.remove(&number) {
+            handle.abort();
         }
         true
     }
 
-    /// Gives it to the first who still waits; what nobody took.
+    /// Gives the result to the first caller that still waits. Returns it if no caller does.
     fn offer(
         &mut self,
-        mut opened: Result<OpenConnection, sqlx::Error>,
+        mut result: Result<OpenConnection, sqlx::Error>,
     ) -> Option<Result<OpenConnection, sqlx::Error>> {
         while let Some(waiting) = self.waiting.pop_front() {
-            match waiting.send(opened) {
+            match waiting.send(result) {
                 Ok(()) => return None,
-                Err(untaken) => opened = untaken,
+                Err(unsent) => result = unsent,
             }
         }
-        Some(opened)
+        Some(result)
     }
 }
 
-/// A connection that is being opened; however that ends, it is not counted any more.
+/// A running attempt to open a connection. Dropping it removes it from the running attempts.
 struct ConnectAttempt {
-    opener: Connector,
+    connector: Connector,
     number: u64,
     started_at: Instant,
 }
 
 impl ConnectAttempt {
-    /// Gives the connection to a request that waits, or keeps it for the next. A failure goes to
-    /// those that waited when it was begun: for others, newer attempts are under way.
-    fn finish(self, opened: Result<OpenConnection, sqlx::Error>) {
-        let (shared, is_late) = (&self.opener.0, self.started_at.elapsed() > LATE_AFTER);
-        if let Err(error) = &opened
+    /// Gives the connection to a waiting caller, or keeps it for the next. A failure is reported to
+    /// a waiting caller only if the attempt is not late: newer attempts may still succeed.
+    fn finish(self, result: Result<OpenConnection, sqlx::Error>) {
+        let (shared, is_late) = (&self.connector.0, self.started_at.elapsed() > LATE_AFTER);
+        if let Err(error) = &result
             && is_late
         {
             tracing::warn!(%error, "opening a connection to the database failed");
             return;
         }
-        let mut state = self.opener.state();
-        if let Some(Ok(opened)) = state.offer(opened)
+        let mut state = self.connector.state();
+        if let Some(Ok(open)) = state.offer(result)
             && shared.open.load(Ordering::Relaxed) <= shared.max_open
         {
-            state.unused.push((opened, Instant::now()));
+            state.unused.push((open, Instant::now()));
         }
     }
 }
 
 impl Drop for ConnectAttempt {
     fn drop(&mut self) {
-        self.opener.state().opening.remove(&self.number);
+        self.connector.state().opening.remove(&self.number);
     }
 }
 
-/// How long to wait before the next try, after so many that were refused for lack of room; `part`,
-/// from 0 to 1, keeps those who wait from asking at once.
-fn pause(refused: u32, part: f64) -> Duration {
-    let longest = RETRY_DELAY.saturating_mul(1 << refused.min(10)).min(LONGEST_AGAIN);
-    if refused == 0 { RETRY_DELAY } else { longest.mul_f64(f64::midpoint(1.0, part)) }
+/// Returns how long to wait before the next attempt, after `rejected` attempts that failed because
+/// the database had no connection left. `jitter`, from 0 to 1, spreads the attempts.
+fn retry_delay(rejected: u32, jitter: f64) -> Duration {
+    let longest = RETRY_DELAY.saturating_mul(1 << rejected.min(10)).min(MAX_RETRY_DELAY);
+    if rejected == 0 { RETRY_DELAY } else { longest.mul_f64(f64::midpoint(1.0, jitter)) }
 }
 
-/// Whether the database has no connection left: `too_many_connections`.
-fn has_no_room(error: &sqlx::Error) -> bool {
+/// Returns whether the database has reached its connection limit (`too_many_connections`).
+fn is_too_many_connections(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| code == "53300")
 }
 
-/// Whether the database may well be there in a moment.
-fn is_starting(error: &sqlx::Error) -> bool {
+/// Returns whether connecting may succeed soon: the database is starting or at its connection
+/// limit.
+fn is_temporary(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
-        sqlx::Error::Database(refusal) => refusal.is_transient_in_connect_phase(),
+        sqlx::Error::Database(error) => error.is_transient_in_connect_phase(),
         _ => false,
     }
 }
@@ -310,44 +317,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_without_room_is_asked_less_and_less_often_and_not_by_all_at_once() {
-        assert_eq!(pause(0, 0.5), RETRY_DELAY);
-        let pauses: Vec<_> = (1..40).map(|refused| pause(refused, 0.0)).collect();
-        assert!(pauses.is_sorted());
-        assert_eq!(pauses.last(), Some(&(LONGEST_AGAIN / 2)));
-        assert!((1..40).all(|refused| pause(refused, 0.0) < pause(refused, 0.9)));
-        assert_eq!(pause(40, 1.0), LONGEST_AGAIN);
+    fn retries_at_the_connection_limit_back_off_with_jitter() {
+        assert_eq!(retry_delay(0, 0.5), RETRY_DELAY);
+        let delays: Vec<_> = (1..40).map(|rejected| retry_delay(rejected, 0.0)).collect();
+        assert!(delays.is_sorted());
+        assert_eq!(delays.last(), Some(&(MAX_RETRY_DELAY / 2)));
+        assert!((1..40).all(|rejected| retry_delay(rejected, 0.0) < retry_delay(rejected, 0.9)));
+        assert_eq!(retry_delay(40, 1.0), MAX_RETRY_DELAY);
     }
 
-    fn opener(address: SocketAddr) -> Connector {
+    fn connector(address: SocketAddr) -> Connector {
         let options = PgConnectOptions::new_without_pgpass();
-        let options = options.host("127.0.0.1").port(address.port()).username("u");
+        let options = options.host("127.0.0.1").port(address.port()).username("user");
         Connector::new(options, connection_settings::REQUESTS, 1)
     }
 
-    /// Asks for a connection and goes away when the next one arrives at the database.
-    async fn ask(opener: &Connector, listener: &TcpListener) -> tokio::net::TcpStream {
-        let next = pin!(opener.next());
+    /// Waits for a connection, and gives up when the attempt reaches the listener.
+    async fn start_and_give_up(
+        connector: &Connector,
+        listener: &TcpListener,
+    ) -> tokio::net::TcpStream {
+        let next = pin!(connector.next());
         tokio::select! {
             biased;
-            arrived = listener.accept() => arrived.expect("a connection").0,
-            ended = next => panic!("{:?}", ended.err()),
+            accepted = listener.accept() => accepted.expect("a connection").0,
+            result = next => panic!("{:?}", result.err()),
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_hang_of_the_network_a_new_connection_is_begun_for_one_that_is_hopeless() {
+    async fn after_a_network_outage_an_old_attempt_is_aborted_for_a_new_one() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
-        let opener = opener(listener.local_addr().expect("an address"));
-        // Nothing is ever said on them.
-        let first = ask(&opener, &listener).await;
+        let connector = connector(listener.local_addr().expect("an address"));
+        // The listener never sends anything.
+        let first = start_and_give_up(&connector, &listener).await;
         advance(LATE_AFTER).await;
-        let second = ask(&opener, &listener).await;
-        assert_eq!(opener.state().opening.len(), 2);
-        advance(HOPELESS + LATE_AFTER).await;
-        let third = ask(&opener, &listener).await;
-        // The oldest may be one that just takes long.
-        assert_eq!(opener.state().opening.keys().copied().collect::<Vec<_>>(), [0, 2]);
+        let second = start_and_give_up(&connector, &listener).await;
+        assert_eq!(connector.state().opening.len(), 2);
+        advance(ABORT_AFTER + LATE_AFTER).await;
+        let third = start_and_give_up(&connector, &listener).await;
+        // The oldest is not aborted: it may be slow.
+        assert_eq!(connector.state().opening.keys().copied().collect::<Vec<_>>(), [0, 2]);
         drop((first, second, third));
     }
 }

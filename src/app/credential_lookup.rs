@@ -1,4 +1,5 @@
-//! Who a credential belongs to: the question of the hot path, asked for many requests at once.
+//! Finds the identity that a credential belongs to. Every authenticated request needs this lookup,
+//! so lookups of concurrent requests are batched.
 
 use std::collections::HashMap;
 
@@ -13,46 +14,46 @@ use crate::model::ids::SessionId;
 use crate::model::secret::Digest;
 use crate::repo::{account_callers, callers};
 
-/// How many batches may be under way at once, each on its own connection.
+/// The number of batches that may run at once, each on its own connection.
 pub const CONNECTIONS: u32 = 2;
-/// What is asked of a credential.
+/// A credential to look up.
 pub enum CredentialQuery {
-    /// Whose key has one of these digests (one for each pepper)?
+    /// The API key with one of these digests (one for each pepper).
     Key(Vec<Digest>),
-    /// Whose key was exchanged for this session?
+    /// The session that an API key was exchanged for.
     KeySession(SessionId),
-    /// Whose personal token has one of these digests?
+    /// The personal access token with one of these digests.
     PersonalToken(Vec<Digest>),
-    /// Which person's session is this?
+    /// The session of an account.
     Session(SessionId),
-    /// Which person's session has a token with one of these digests?
+    /// The session of an account whose token has one of these digests.
     SessionToken(Vec<Digest>),
 }
 
-/// Asks the database who is calling.
+/// Looks up credentials in the database, in batches.
 pub struct CredentialLookup(BatchLookup<CredentialQuery>);
 
 impl CredentialLookup {
-    /// Starts the workers; they end when the lookup is dropped.
+    /// Starts the workers. They stop when the lookup is dropped.
     #[must_use]
     pub fn start(db: &Database) -> Self {
         Self(BatchLookup::start(db, CONNECTIONS))
     }
 
-    /// Whose the credential is, good or not; `None` where it is nobody's.
+    /// Returns the status of the credential, valid or rejected; `None` if it is unknown.
     ///
     /// # Errors
-    /// Unavailable where the database is away or too many questions wait.
-    pub async fn find(&self, question: CredentialQuery) -> Result<Option<CredentialStatus>> {
-        let found = self.0.query(question).await;
-        let outcome = match &found {
+    /// Unavailable if the database is unreachable or the queue is full.
+    pub async fn find(&self, query: CredentialQuery) -> Result<Option<CredentialStatus>> {
+        let status = self.0.query(query).await;
+        let outcome = match &status {
             Ok(Some(CredentialStatus::Valid(_))) => "found",
             Ok(Some(CredentialStatus::Rejected(_))) => "refused",
             Ok(None) => "unknown",
             Err(_) => "failed",
         };
         counter!("key_lookups_total", "outcome" => outcome).increment(1);
-        found
+        status
     }
 }
 
@@ -62,24 +63,24 @@ impl BatchQuery for CredentialQuery {
 
     async fn answer(
         db: &mut PgConnection,
-        asked: &[Self],
+        queries: &[Self],
     ) -> Result<Vec<Option<CredentialStatus>>> {
-        let mut kinds = QueryBatch::default();
-        for one in asked {
-            match one {
-                Self::Key(candidates) => kinds.keys.extend_from_slice(candidates),
-                Self::KeySession(session) => kinds.key_sessions.push(*session),
-                Self::PersonalToken(candidates) => kinds.tokens.extend_from_slice(candidates),
-                Self::Session(session) => kinds.sessions.push(*session),
-                Self::SessionToken(candidates) => kinds.cookies.extend_from_slice(candidates),
+        let mut batch = QueryBatch::default();
+        for query in queries {
+            match query {
+                Self::Key(candidates) => batch.keys.extend_from_slice(candidates),
+                Self::KeySession(session) => batch.key_sessions.push(*session),
+                Self::PersonalToken(candidates) => batch.tokens.extend_from_slice(candidates),
+                Self::Session(session) => batch.sessions.push(*session),
+                Self::SessionToken(candidates) => batch.cookies.extend_from_slice(candidates),
             }
         }
-        let found = kinds.find(db).await?;
-        Ok(asked.iter().map(|one| found.get(one).cloned()).collect())
+        let credentials = batch.find(db).await?;
+        Ok(queries.iter().map(|query| credentials.get(query).cloned()).collect())
     }
 }
 
-/// The questions of a batch, each kind for one statement.
+/// The queries of a batch, grouped so that each kind of credential needs one statement.
 #[derive(Default)]
 struct QueryBatch {
     keys: Vec<Digest>,
@@ -91,32 +92,32 @@ struct QueryBatch {
 
 impl QueryBatch {
     async fn find(&self, db: &mut PgConnection) -> Result<FoundCredentials> {
-        let mut found = FoundCredentials::default();
+        let mut credentials = FoundCredentials::default();
         if !self.keys.is_empty() {
-            found.by_digest = callers::find_by_digests(db, &self.keys).await?;
+            credentials.by_digest = callers::find_by_digests(db, &self.keys).await?;
         }
         if !self.key_sessions.is_empty() {
-            found.by_session = callers::find_by_sessions(db, &self.key_sessions).await?;
+            credentials.by_session = callers::find_by_sessions(db, &self.key_sessions).await?;
         }
         if !self.tokens.is_empty() {
-            let people = account_callers::find_by_tokens(db, &self.tokens).await?.into_iter();
-            found
+            let rows = account_callers::find_by_tokens(db, &self.tokens).await?.into_iter();
+            credentials
                 .by_digest
-                .extend(people.map(|(digest, person)| (digest, CredentialStatus::Valid(person))));
+                .extend(rows.map(|(digest, identity)| (digest, CredentialStatus::Valid(identity))));
         }
         if !self.sessions.is_empty() || !self.cookies.is_empty() {
-            for (id, digest, person) in
+            for (id, digest, identity) in
                 account_callers::find_by_sessions(db, &self.sessions, &self.cookies).await?
             {
-                found.by_session.insert(id, CredentialStatus::Valid(person.clone()));
-                found.by_digest.insert(digest, CredentialStatus::Valid(person));
+                credentials.by_session.insert(id, CredentialStatus::Valid(identity.clone()));
+                credentials.by_digest.insert(digest, CredentialStatus::Valid(identity));
             }
         }
-        Ok(found)
+        Ok(credentials)
     }
 }
 
-/// The answers: a digest, or an id, is of one kind of credential only.
+/// The results of a batch. A digest or an id belongs to one kind of credential only.
 #[derive(Default)]
 struct FoundCredentials {
     by_digest: HashMap<Digest, CredentialStatus>,
@@ -124,12 +125,12 @@ struct FoundCredentials {
 }
 
 impl FoundCredentials {
-    fn get(&self, question: &CredentialQuery) -> Option<&CredentialStatus> {
-        match question {
+    fn get(&self, query: &CredentialQuery) -> Option<&CredentialStatus> {
+        match query {
             CredentialQuery::Key(candidates)
             | CredentialQuery::PersonalToken(candidates)
             | CredentialQuery::SessionToken(candidates) => {
-                candidates.iter().find_map(|it| self.by_digest.get(it))
+                candidates.iter().find_map(|digest| self.by_digest.get(digest))
             }
             CredentialQuery::KeySession(session) | CredentialQuery::Session(session) => {
                 self.by_session.get(session)

@@ -1,12 +1,12 @@
-//! A pool of connections with budgets: nothing waits for the database for long, and a connection
-//! whose fate is unknown is never used again.
+//! A pool of database connections with deadlines: no work waits long for the database, and a
+//! connection in an unknown state is never reused.
 //!
-//! Dropping a query's future does not stop the query, and whoever was given such a connection next
-//! would wait for it. So work that is cut off, by its deadline or because its client went away,
+//! Dropping a query's future does not stop the query, and the next user of the connection would
+//! wait for it. So work that is interrupted, by its deadline or because its client disconnected,
 //! closes its connection.
 //!
-//! The one thing to know: what is given back is not asked whether it lives, which would be one more
-//! message for each piece of work. It is asked when it is taken again, if that is not at once.
+//! A released connection is not pinged, which would cost one more round trip for each piece of
+//! work. It is pinged when it is acquired again after more than a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,19 +29,21 @@ use crate::repo;
 use crate::repo::connection_settings::SessionSettings;
 use crate::repo::{connection_settings, rls};
 
-/// How long to wait for a connection. Opening one may take longer, and is finished all the same.
+/// How long to wait for a connection, besides round trips. An attempt to open one that takes longer
+/// continues in the background.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a connection is used at most.
+/// The age after which a connection is not reused.
 const MAX_LIFETIME: Duration = Duration::from_mins(30);
-/// How long after it was last taken it is closed.
+/// The time since its last use after which a connection is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
-/// How long one piece of work may take, commit included, besides its round trips.
+/// The deadline of one piece of work, commit included, besides its round trips.
 const CALL_DEADLINE: Duration = Duration::from_secs(3);
-/// How many round trips a piece of work may take: statements are prepared on each new connection.
+/// The number of round trips that the deadline allows for. Each new connection prepares its
+/// statements first.
 const ROUND_TRIPS: u32 = 30;
-/// How long the work of an operator's command may take.
+/// The deadline for the work of an operator's command.
 const COMMAND_DEADLINE: Duration = Duration::from_hours(1);
-/// How long after it was taken a connection is asked whether it still lives when it is taken again.
+/// The time since its last use after which a connection is pinged before it is reused.
 const PING_AFTER: Duration = Duration::from_secs(1);
 /// A pool of connections; cheap to clone.
 #[derive(Clone)]
@@ -49,21 +51,21 @@ pub struct Database {
     pool: Pool<Connector>,
     shares: ConnectionShares,
     name: &'static str,
-    /// Whether the database's disk was full when something was to be written.
+    /// Whether a write failed because the disk was full, until [`Database::clear_disk_full`].
     is_disk_full: Arc<AtomicBool>,
 }
 
 impl Database {
-    /// A pool of at most `size` connections, opened as they are needed. `name` tells pools apart
-    /// in the metrics.
+    /// Creates a pool of at most `size` connections, which are opened when they are needed. `name`
+    /// identifies the pool in the metrics.
     ///
     /// # Errors
-    /// Internal; only where timeouts are asked of a pool that has no clock.
+    /// Internal if the pool can not be built, which these settings exclude.
     pub fn open(options: PgConnectOptions, size: u32, name: &'static str) -> Result<Self> {
         Self::open_with(options, connection_settings::REQUESTS, size, name)
     }
 
-    /// The same, with other settings for each connection.
+    /// Creates a pool as [`Database::open`] does, with other session settings.
     ///
     /// # Errors
     /// As [`Database::open`].
@@ -74,17 +76,18 @@ impl Database {
         name: &'static str,
     ) -> Result<Self> {
         let opener = Connector::new(options, settings, size as usize);
-        // The one that was used last: the others may be closed when there is less to do.
+        // The last used connection first, so that the others become idle and are closed under
+        // lower load.
         let pool = Pool::builder(opener).max_size(size as usize).queue_mode(QueueMode::Lifo);
         let pool = pool.build().map_err(Error::internal)?;
         Ok(Self { pool, shares: ConnectionShares::of(size), name, is_disk_full: Arc::default() })
     }
 
-    /// Runs `work` on one connection, each statement for itself.
+    /// Runs `work` on one connection without a transaction.
     ///
     /// # Errors
-    /// What `work` says, or unavailable where the database is away or the deadline passed; rate
-    /// limited where the caller's other requests use all of its [share](ConnectionShares).
+    /// The error of `work`; unavailable if the database is unreachable or the deadline passed; rate
+    /// limited if the caller's other requests use all of its [share](ConnectionShares).
     pub async fn run<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
@@ -92,14 +95,14 @@ impl Database {
         let _share = self.shares.acquire(None).await?;
         let mut lease = self.acquire().await?;
         let connection = lease.connection()?;
-        let done = timeout(self.deadline(), async { Ok(work(connection).await) }).await;
-        self.release_or_close(lease, done)
+        let outcome = timeout(self.deadline(), async { Ok(work(connection).await) }).await;
+        self.release_or_close(lease, outcome)
     }
 
     /// Runs `work` in one transaction and commits it; an error rolls it back.
     ///
     /// # Errors
-    /// As [`Database::run`]. After an unavailable commit nobody knows whether it happened.
+    /// As [`Database::run`]. If the commit fails with unavailable, it may or may not have happened.
     pub async fn transaction<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
@@ -107,12 +110,12 @@ impl Database {
         self.run_transaction(self.deadline(), None, work).await
     }
 
-    /// Runs `work` in one transaction of the organization's: by a lesser role, for which rows of
-    /// other organizations are not there, whatever a statement asks.
+    /// Runs `work` in one transaction on behalf of the organization. It uses a restricted database
+    /// role, and row-level security hides the rows of other organizations from every statement.
     ///
-    /// Invariant: whatever is done in an organization's name goes through here or
-    /// [`Database::transaction_for`], so that a statement that forgets its organization finds
-    /// nothing rather than everything.
+    /// Invariant: all work on behalf of an organization goes through this or
+    /// [`Database::transaction_for`], so that a statement that does not filter by its organization
+    /// still sees no other organization's rows.
     ///
     /// # Errors
     /// As [`Database::transaction`].
@@ -124,7 +127,8 @@ impl Database {
         self.run_transaction(self.deadline(), Some(organization), work).await
     }
 
-    /// Runs `work` in one transaction: of the tenant's, where there is one.
+    /// Runs `work` as [`Database::tenant_transaction`] does if there is a tenant, and otherwise as
+    /// [`Database::transaction`] does.
     ///
     /// # Errors
     /// As [`Database::transaction`].
@@ -136,8 +140,7 @@ impl Database {
         self.run_transaction(self.deadline(), tenant, work).await
     }
 
-    /// Runs `work` in one transaction for a command that an operator waits for: it may take its
-    /// time.
+    /// Runs `work` in one transaction for an operator's command, with a deadline of 1 hour.
     ///
     /// # Errors
     /// As [`Database::transaction`].
@@ -172,87 +175,87 @@ impl Database {
                 }
             }
         };
-        let done = timeout(deadline, in_transaction).await;
-        self.release_or_close(lease, done)
+        let outcome = timeout(deadline, in_transaction).await;
+        self.release_or_close(lease, outcome)
     }
 
-    /// How many connections are open, and how many of them idle.
+    /// Returns how many connections are open, and how many of them are idle.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         let (open, unused) = self.pool.manager().connections();
         (open, (self.pool.status().available + unused).min(open))
     }
 
-    /// Whether the database's disk was full when something was to be written.
+    /// Returns whether a write failed because the database's disk was full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         self.is_disk_full.load(Ordering::Relaxed)
     }
 
-    /// Notes that something could be written again.
+    /// Records that the disk is no longer known to be full.
     pub fn clear_disk_full(&self) {
         self.is_disk_full.store(false, Ordering::Relaxed);
     }
 
-    /// How many wait for a connection.
+    /// Returns how many callers wait for a connection.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.pool.status().waiting
     }
 
-    /// What tells this pool from others in the metrics.
+    /// Returns the pool's name in the metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Closes what has lain idle for long.
+    /// Closes connections that have been idle for more than 10 minutes.
     pub fn close_idle(&self) {
         self.pool.retain(|_, metrics| metrics.last_used() < IDLE_TIMEOUT);
         self.pool.manager().close_unused(IDLE_TIMEOUT);
     }
 
-    /// Closes every connection: at once what is idle, the others when their work is done.
+    /// Closes every connection: idle ones at once, the others when their work is done.
     pub fn close(&self) {
         self.pool.close();
         self.pool.manager().close_unused(Duration::ZERO);
     }
 
-    /// How long a piece of work may take.
+    /// Returns the deadline of one piece of work.
     fn deadline(&self) -> Duration {
         CALL_DEADLINE + ROUND_TRIPS * self.pool.manager().round_trip()
     }
 
-    /// Gives the connection back, unless its fate is unknown: after work that did not end in time,
-    /// or whose transaction could not begin or end, or that broke it. What broke one has most
-    /// likely broken those that lie idle, too.
+    /// Releases the connection, unless its state is unknown: after work that passed its deadline,
+    /// whose transaction could not begin or end, or that lost the connection. In the last case all
+    /// idle connections are closed, because they are most likely lost, too.
     fn release_or_close<T>(
         &self,
         lease: Lease,
-        done: Result<Result<Result<T>>, Elapsed>,
+        outcome: Result<Result<Result<T>>, Elapsed>,
     ) -> Result<T> {
-        let ended = done.map_err(Error::unavailable)?;
-        let is_known = ended.is_ok();
-        let result = ended.flatten();
+        let in_time = outcome.map_err(Error::unavailable)?;
+        let is_state_known = in_time.is_ok();
+        let result = in_time.flatten();
         if result.as_ref().is_err_and(|error| driver_error(error).is_some_and(repo::is_disk_full)) {
             self.is_disk_full.store(true, Ordering::Relaxed);
         }
         if result.as_ref().is_err_and(is_connection_lost) {
             self.pool.retain(|_, _| false);
             self.pool.manager().close_unused(Duration::ZERO);
-        } else if is_known {
+        } else if is_state_known {
             lease.release();
         }
         result
     }
 
-    /// A connection for one piece of work.
+    /// Waits for a connection for one piece of work.
     async fn acquire(&self) -> Result<Lease> {
-        let asked = Instant::now();
-        let patience = ACQUIRE_TIMEOUT + 2 * self.pool.manager().round_trip();
-        let leased = timeout(patience, self.pool.get()).await;
-        histogram!("db_pool_wait_seconds", "pool" => self.name).record(asked.elapsed());
-        match leased {
+        let started = Instant::now();
+        let max_wait = ACQUIRE_TIMEOUT + 2 * self.pool.manager().round_trip();
+        let acquired = timeout(max_wait, self.pool.get()).await;
+        histogram!("db_pool_wait_seconds", "pool" => self.name).record(started.elapsed());
+        match acquired {
             Ok(Ok(connection)) => Ok(Lease(Some(connection))),
             Ok(Err(PoolError::Backend(error))) => Err(error.into()),
             Ok(Err(error)) => Err(Error::unavailable(error)),
@@ -265,37 +268,38 @@ impl Manager for Connector {
     type Type = OpenConnection;
     type Error = sqlx::Error;
 
-    /// Whoever waits for it sets the time.
+    /// Has no timeout of its own; the caller sets one.
     async fn create(&self) -> Result<OpenConnection, sqlx::Error> {
-        // Boxed, or all that waits for a connection would be as large as asking one is.
+        // Boxed to keep the futures of all callers small.
         Box::pin(self.next()).await
     }
 
     async fn recycle(
         &self,
-        opened: &mut OpenConnection,
+        open: &mut OpenConnection,
         metrics: &Metrics,
     ) -> RecycleResult<sqlx::Error> {
-        if opened.opened_at.elapsed() > MAX_LIFETIME {
-            return Err(RecycleError::message("old"));
+        if open.opened_at.elapsed() > MAX_LIFETIME {
+            return Err(RecycleError::message("maximum lifetime exceeded"));
         }
-        if metrics.last_used() > PING_AFTER && !Box::pin(self.ping(&mut opened.connection)).await {
-            return Err(RecycleError::message("silent"));
+        if metrics.last_used() > PING_AFTER && !Box::pin(self.ping(&mut open.connection)).await {
+            return Err(RecycleError::message("no response to a ping"));
         }
         Ok(())
     }
 }
 
-/// A connection at work. Dropped before it is settled, its fate is unknown and it is closed.
+/// A connection in use. If it is dropped without [`Lease::release`], its state is unknown and it is
+/// closed.
 struct Lease(Option<Object<Connector>>);
 
 impl Lease {
     fn connection(&mut self) -> Result<&mut PgConnection> {
-        let connection = self.0.as_deref_mut().map(|opened| &mut opened.connection);
-        connection.ok_or_else(|| Error::internal("a connection was settled before its work"))
+        let connection = self.0.as_deref_mut().map(|open| &mut open.connection);
+        connection.ok_or_else(|| Error::internal("a connection was released before its work"))
     }
 
-    /// Gives the connection to whoever waits for one, or back to the pool.
+    /// Hands the connection to a waiting caller, or returns it to the pool.
     fn release(mut self) {
         let Some(object) = self.0.take() else { return };
         if let Some(pool) = Object::pool(&object)
@@ -314,7 +318,7 @@ impl Drop for Lease {
     }
 }
 
-/// Whether the failure is one of the connection, not of what was asked on it or of time.
+/// Returns whether the connection failed, as opposed to the statement or a deadline.
 #[must_use]
 pub fn is_connection_lost(error: &Error) -> bool {
     driver_error(error).is_some_and(repo::is_database_unreachable)

@@ -1,7 +1,7 @@
-//! The pool that hashes passwords: how many run at once, how many wait, and whose memory they use.
+//! The pool that hashes passwords.
 //!
-//! One hash takes 19 MiB and tens of milliseconds of a core. So a bounded number run at once, a
-//! bounded number wait for a bounded time, and later callers are rejected.
+//! One hash takes 19 MiB and tens of milliseconds of a core. So a bounded number of hashes run at
+//! once, a bounded number of callers wait for a bounded time, and further callers are rejected.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// How long a caller waits for a permit.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// Runs hashing work, a bounded number at once.
+/// Runs hashing work with bounded concurrency.
 ///
-/// Invariant: a permit is held as long as its work runs, whether the caller still waits or not.
+/// Invariant: a permit is in use as long as its work runs, even if the caller no longer waits.
 pub struct HashPool {
     permits: Arc<Semaphore>,
     max_running: usize,
@@ -27,18 +27,19 @@ pub struct HashPool {
 }
 
 impl HashPool {
-    /// Runs at most `max_running` at once; at most `max_waiting` more wait for a permit.
+    /// Creates a pool that runs at most `max_running` hashes at once, while at most `max_waiting`
+    /// callers wait for a permit.
     #[must_use]
     pub fn new(max_running: usize, max_waiting: usize) -> Self {
         let queue = Queue { capacity: max_running + max_waiting, state: Mutex::default() };
         Self { permits: Arc::new(Semaphore::new(max_running)), max_running, queue: Arc::new(queue) }
     }
 
-    /// Waits for a permit, then does the work on a thread where it may block.
+    /// Waits for a permit, then runs the work on a thread that may block.
     ///
     /// # Errors
-    /// Unavailable, worth another try after a second, where too many wait or for too long; those
-    /// of the work; internal where the work panics.
+    /// Unavailable, with a retry after 1 second, if the queue is full or the wait takes too long;
+    /// the errors of the work; internal if the work panics.
     pub async fn run<T, W>(&self, work: W) -> Result<T>
     where
         T: Send + 'static,
@@ -48,21 +49,21 @@ impl HashPool {
             counter!("password_hashes_total", "outcome" => "refused").increment(1);
             return Err(busy());
         };
-        // Both permits go with the work, so they outlive a caller that goes away.
+        // The work owns both permits, so they outlive a cancelled caller.
         tokio::task::spawn_blocking(move || {
             let mut blocks = queue_permit.take_blocks();
-            let done = work(&mut blocks);
-            // Before the permit is free: the next work takes these blocks and makes none.
+            let result = work(&mut blocks);
+            // Before the permit is released, so that the next work reuses these blocks.
             queue_permit.return_blocks(blocks);
             drop(permit);
             counter!("password_hashes_total", "outcome" => "done").increment(1);
-            done
+            result
         })
         .await
         .map_err(Error::internal)?
     }
 
-    /// How many are running now, and how many wait for a permit.
+    /// Returns how many hashes are running, and how many callers wait for a permit.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         let count = self.queue.state().count;
@@ -77,17 +78,17 @@ impl HashPool {
     }
 }
 
-/// No failure of ours, so without a cause for the log: the metric counts it.
+/// Returns the error for a full pool. It has no source to log: the metric counts it.
 fn busy() -> Error {
-    Error::new(ErrorKind::Unavailable, "Too many passwords are being checked just now; try again")
+    Error::new(ErrorKind::Unavailable, "Too many passwords are being checked; try again")
         .with_retry_after(Duration::from_secs(1))
 }
 
-/// The callers that run or wait, and the memory that goes from one to the next.
+/// The number of callers that run or wait, and the memory that they reuse.
 ///
-/// Under load blocks are used again and again; the last one out frees them, as 19 MiB a core are
-/// too much for an idle process to keep. There are never more than permits, as new ones are made
-/// only by work that has a permit and finds none left.
+/// Under load, blocks are reused. The last caller to leave frees them, because 19 MiB per core are
+/// too much for an idle process. There are never more allocations than permits, because new blocks
+/// are allocated only by work that has a permit and finds no spare ones.
 struct Queue {
     capacity: usize,
     state: Mutex<QueueState>,
@@ -100,7 +101,7 @@ struct QueueState {
 }
 
 impl Queue {
-    /// A permit to run or wait, unless all are taken.
+    /// Returns a permit to run or wait, unless all are in use.
     fn enter(queue: &Arc<Self>) -> Option<QueuePermit> {
         let mut state = queue.state();
         if state.count >= queue.capacity {
@@ -110,7 +111,7 @@ impl Queue {
         Some(QueuePermit(Arc::clone(queue)))
     }
 
-    /// Nothing that holds this lock can panic halfway, so poison means nothing.
+    /// Ignores poisoning: no code panics halfway through a change under this lock.
     fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -156,13 +157,13 @@ mod tests {
         Arc::new(HashPool::new(max_running, max_waiting))
     }
 
-    /// Work that tells where its blocks are.
+    /// Starts work that returns the address of its blocks.
     fn wait(pool: &Arc<HashPool>) -> Work {
         let pool = Arc::clone(pool);
         tokio::spawn(async move { pool.run(|blocks| Ok(blocks.as_ptr().addr())).await })
     }
 
-    /// Work that runs until it is told to stop.
+    /// Starts work that runs until it receives a stop signal.
     async fn occupy(pool: &Arc<HashPool>) -> (Work, mpsc::Sender<()>) {
         let (stop, stopped) = mpsc::channel();
         let (start, started) = oneshot::channel();
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_the_queue_holds_are_rejected_and_the_rest_succeed() {
+    async fn callers_beyond_the_queue_are_rejected_and_the_others_succeed() {
         let pool = new_pool(2, 3);
         let (one, stop_one) = occupy(&pool).await;
         let (other, stop_other) = occupy(&pool).await;
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_that_goes_away_while_waiting_leaves_the_queue() {
+    async fn a_caller_that_is_cancelled_while_waiting_leaves_the_queue() {
         let pool = new_pool(1, 1);
         let (work, stop) = occupy(&pool).await;
         let waiting = wait(&pool);
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_that_goes_away_frees_its_permit_only_when_the_work_is_done() {
+    async fn the_permit_of_a_cancelled_caller_is_released_only_when_the_work_is_done() {
         let pool = new_pool(1, 0);
         let (work, stop) = occupy(&pool).await;
         work.abort();
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn blocks_go_to_the_next_in_line_and_none_are_kept_when_idle() {
+    async fn blocks_are_reused_by_the_next_caller_and_freed_when_idle() {
         let pool = new_pool(1, 1);
         let (first, stop) = occupy(&pool).await;
         let second = wait(&pool);

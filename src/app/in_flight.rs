@@ -1,8 +1,8 @@
-//! How many requests are under way: in all, so that a server with too many sheds the costly ones
-//! first, and for each who makes them, so that nobody can take all there is.
+//! Bounds the number of requests in flight: in total, so that an overloaded server sheds the costly
+//! requests first, and per subject, so that one caller can not use all of the capacity.
 //!
-//! A request whose body is still arriving is not under way: it costs next to nothing, and how long
-//! it takes is its client's choice. Those have a count of their own for each who makes them.
+//! A request whose body is still arriving is not in flight: it costs almost nothing, and its client
+//! decides how long it takes. Such requests are counted separately, per subject.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,21 +10,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::rate_limit::LimitSubject;
 
-/// What a request costs, the costliest first: that is the order in which they are shed.
+/// The cost of a request, the costliest first. An overloaded server sheds them in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cost {
-    /// Hashes a password, or asks for a mail.
+    /// Hashes a password or sends a mail.
     Hashing,
-    /// Changes something.
+    /// Writes to the database.
     Write,
-    /// Reads something.
+    /// Reads from the database.
     Read,
-    /// Asks whether a credential is good, and whose it is.
+    /// Checks a credential.
     Check,
 }
 
 impl Cost {
-    /// How many percent of the places those of this cost may fill.
+    /// Returns the percentage of the total capacity up to which requests of this cost are accepted.
     const fn share_percent(self) -> usize {
         match self {
             Self::Hashing => 40,
@@ -35,7 +35,7 @@ impl Cost {
     }
 }
 
-/// How many requests are under way; cheap to clone.
+/// Counts the requests in flight; cheap to clone.
 #[derive(Clone)]
 pub struct InFlight(Arc<Counts>);
 
@@ -50,70 +50,67 @@ struct Counts {
 type CountBySubject = HashMap<LimitSubject, usize>;
 
 impl InFlight {
-    /// None yet, of at most `most` in all and `most_of_one` of one who makes them, and as many more
-    /// of theirs whose bodies are arriving.
+    /// Creates the counts, with at most `max_total` requests in flight. Each subject may have
+    /// `max_per_subject` of them, and as many requests more whose bodies are arriving.
     #[must_use]
-    pub fn new(most: usize, most_of_one: usize) -> Self {
-        let now = AtomicUsize::new(0);
-        let (under_way, arriving) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Counts {
-            max_total: most,
-            max_per_subject: most_of_one,
-            running_total: now,
-            running: under_way,
-            arriving,
-        }))
+    pub fn new(max_total: usize, max_per_subject: usize) -> Self {
+        let running_total = AtomicUsize::new(0);
+        let (running, arriving) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Counts { max_total, max_per_subject, running_total, running, arriving }))
     }
 
-    /// A place for a request until it is dropped; `None` where those of its cost have none left.
+    /// Returns a permit for a request, valid until it is dropped; `None` if the capacity for this
+    /// cost is in use.
     #[must_use]
     pub fn acquire(&self, cost: Cost) -> Option<RequestPermit> {
         let before = self.0.running_total.fetch_add(1, Ordering::Relaxed);
-        let place = RequestPermit(self.clone());
-        // At least one, however few there are in all.
-        let most = (self.0.max_total * cost.share_percent() / 100).max(1);
-        (before < most).then_some(place)
+        let permit = RequestPermit(self.clone());
+        // At least one, even if the total is very small.
+        let max = (self.0.max_total * cost.share_percent() / 100).max(1);
+        (before < max).then_some(permit)
     }
 
-    /// A place for a request of the subject's until it is dropped; `None` where it has none left.
+    /// Returns a permit for a request of the subject, valid until it is dropped; `None` if the
+    /// subject has none left.
     #[must_use]
     pub fn acquire_for(&self, subject: LimitSubject) -> Option<SubjectPermit> {
         self.count(subject, |counts| &counts.running)
     }
 
-    /// The same for a request of the subject's whose body is arriving.
+    /// Returns a permit for a request of the subject whose body is arriving, as
+    /// [`InFlight::acquire_for`] does.
     #[must_use]
     pub fn acquire_body_for(&self, subject: LimitSubject) -> Option<SubjectPermit> {
         self.count(subject, |counts| &counts.arriving)
     }
 
-    /// How many bodies are arriving.
+    /// Returns the number of requests whose bodies are arriving.
     #[must_use]
     pub fn arriving(&self) -> usize {
         self.0.arriving.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
-    fn count(&self, subject: LimitSubject, counted: CountSelector) -> Option<SubjectPermit> {
-        let mut of_each = counted(&self.0).lock().unwrap_or_else(PoisonError::into_inner);
-        let count = of_each.entry(subject).or_default();
+    fn count(&self, subject: LimitSubject, selector: CountSelector) -> Option<SubjectPermit> {
+        let mut counts = selector(&self.0).lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(subject).or_default();
         if *count >= self.0.max_per_subject {
             return None;
         }
         *count += 1;
-        Some(SubjectPermit { in_flight: self.clone(), subject, selector: counted })
+        Some(SubjectPermit { in_flight: self.clone(), subject, selector })
     }
 
-    /// How many are under way.
+    /// Returns the number of requests in flight.
     #[must_use]
     pub fn running_total(&self) -> usize {
         self.0.running_total.load(Ordering::Relaxed)
     }
 }
 
-/// Which of the counts.
+/// Selects one of the counts per subject.
 type CountSelector = fn(&Counts) -> &Mutex<CountBySubject>;
 
-/// The place of a request that is under way.
+/// The permit of a request in flight.
 pub struct RequestPermit(InFlight);
 
 impl Drop for RequestPermit {
@@ -122,7 +119,7 @@ impl Drop for RequestPermit {
     }
 }
 
-/// The place of a request among those of its subject.
+/// The permit of a request among those of its subject.
 pub struct SubjectPermit {
     in_flight: InFlight,
     subject: LimitSubject,
@@ -131,12 +128,12 @@ pub struct SubjectPermit {
 
 impl Drop for SubjectPermit {
     fn drop(&mut self) {
-        let of_each = (self.selector)(&self.in_flight.0);
-        let mut of_each = of_each.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = of_each.get_mut(&self.subject) {
+        let counts = (self.selector)(&self.in_flight.0);
+        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.subject) {
             *count -= 1;
             if *count == 0 {
-                of_each.remove(&self.subject);
+                counts.remove(&self.subject);
             }
         }
     }
@@ -148,19 +145,19 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn what_costs_most_is_shed_first_and_a_permit_is_free_again_when_it_is_dropped() {
+    fn the_costliest_requests_are_shed_first_and_a_dropped_permit_is_released() {
         let all = InFlight::new(10, 10);
-        let mut held = Vec::new();
-        for (cost, places) in
+        let mut permits = Vec::new();
+        for (cost, max) in
             [(Cost::Hashing, 4), (Cost::Write, 6), (Cost::Read, 8), (Cost::Check, 10)]
         {
-            while let Some(place) = all.acquire(cost) {
-                held.push(place);
+            while let Some(permit) = all.acquire(cost) {
+                permits.push(permit);
             }
-            assert_eq!(held.len(), places, "{cost:?}");
-            assert_eq!(all.running_total(), places);
+            assert_eq!(permits.len(), max, "{cost:?}");
+            assert_eq!(all.running_total(), max);
         }
-        held.clear();
+        permits.clear();
         assert!(all.acquire(Cost::Hashing).is_some());
         assert_eq!(all.running_total(), 0);
     }
@@ -169,23 +166,23 @@ mod tests {
     fn each_subject_has_permits_of_its_own() {
         let all = InFlight::new(10, 2);
         let [one, other] = [1, 2].map(|id| LimitSubject::from_id(Uuid::from_u128(id)));
-        let held = [all.acquire_for(one), all.acquire_for(one)];
-        assert!(held.iter().all(Option::is_some));
+        let permits = [all.acquire_for(one), all.acquire_for(one)];
+        assert!(permits.iter().all(Option::is_some));
         assert!(all.acquire_for(one).is_none());
         assert!(all.acquire_for(other).is_some());
-        drop(held);
+        drop(permits);
         assert!(all.acquire_for(one).is_some());
         assert!(all.0.running.lock().expect("no panic").is_empty());
     }
 
     #[test]
-    fn requests_whose_bodies_arrive_are_counted_apart_from_those_under_way() {
+    fn requests_whose_bodies_are_arriving_are_counted_separately() {
         let all = InFlight::new(10, 1);
         let subject = LimitSubject::from_id(Uuid::from_u128(1));
-        let waiting = all.acquire_body_for(subject);
-        assert!(waiting.is_some() && all.acquire_body_for(subject).is_none());
+        let arriving = all.acquire_body_for(subject);
+        assert!(arriving.is_some() && all.acquire_body_for(subject).is_none());
         assert!(all.acquire_for(subject).is_some());
-        drop(waiting);
+        drop(arriving);
         assert!(all.acquire_body_for(subject).is_some());
     }
 }

@@ -1,6 +1,6 @@
-//! Counts authenticated requests in memory and writes them down in batches: no request waits for
-//! a write, and one hot key is one row, not one row version a request. After each batch it learns
-//! what the organizations in it have used of their month.
+//! Counts authenticated requests in memory and writes the counts in batches. No request waits for a
+//! write, and a busy key updates its row once per batch, not once per request. After each batch the
+//! meter reads the monthly usage of the organizations in it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,25 +20,25 @@ use crate::model::ids::{KeyId, OrganizationId, SessionId};
 use crate::model::usage::{Period, UsageTally};
 use crate::repo::{personal_tokens, sessions, usage};
 
-/// How far behind the database may be.
+/// How often the counts are written.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// What was used and is not written down yet.
+/// The usage that is not written yet.
 #[derive(Default)]
 struct Pending {
     tallies: HashMap<(KeyId, Option<OrganizationId>, NaiveDate), UsageTally>,
-    /// When each session was last seen.
+    /// When each session was last used.
     seen: HashMap<SessionId, DateTime<Utc>>,
 }
 
-/// What became of a request.
+/// The outcome of a request, as far as it matters for usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
-    /// It was answered, well or not.
+    /// A response was sent, successful or not.
     Answered,
-    /// Its caller may not do it (403). It counts all the same.
+    /// The caller is not permitted to do this (403). It counts as usage.
     Rejected,
-    /// It came too often, or after the quota was spent (429). It does not count as used.
+    /// A rate limit or the quota was exceeded (429). It does not count as usage.
     Throttled,
 }
 
@@ -50,23 +50,24 @@ struct Inner {
     db: Database,
     pending: Mutex<Pending>,
     quotas: Quotas,
-    /// One flush at a time: who waits for it then finds its own requests written.
+    /// Allows one flush at a time, so that a caller that waited for it finds its own requests
+    /// written.
     flushing: tokio::sync::Mutex<()>,
 }
 
 impl Meter {
-    /// A meter that writes to `db`.
+    /// Creates a meter that writes to `db`.
     #[must_use]
     pub fn new(db: Database) -> Self {
         let (pending, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
         Self(Arc::new(Inner { db, pending, quotas: Quotas::default(), flushing }))
     }
 
-    /// Lets in one request of an organization that may make `limit` a month, and counts it against
-    /// that. Whoever is let in is [counted](Self::count) when answered.
+    /// Admits one request of an organization with a quota of `limit` requests per month, and counts
+    /// it against the quota. An admitted request is [counted](Self::count) when it is answered.
     ///
     /// # Errors
-    /// How many were made, where that is as many as there may be.
+    /// The number of requests used, if the quota is used up.
     pub fn admit(
         &self,
         organization: OrganizationId,
@@ -76,13 +77,13 @@ impl Meter {
         self.0.quotas.admit((organization, Period::month_of(now).start), limit)
     }
 
-    /// Counts one request, where it was made: in the organization that its path names, or that its
-    /// credential acts in. What people do in a session is no usage of an organization's: it only
-    /// shows that the session is used.
+    /// Counts one request for the organization that its path names, or otherwise the one that its
+    /// credential acts in. Requests in an account's session are not usage of an organization; they
+    /// only update when the session was last used.
     pub fn count(
         &self,
         identity: &Identity,
-        named: Option<OrganizationId>,
+        path_organization: Option<OrganizationId>,
         (outcome, was_admitted): (RequestOutcome, bool),
         now: DateTime<Utc>,
     ) {
@@ -94,8 +95,8 @@ impl Meter {
             }
             None => return,
         };
-        let organization =
-            named.or_else(|| identity.caller.as_ref().map(|caller| caller.organization));
+        let organization = path_organization
+            .or_else(|| identity.caller.as_ref().map(|caller| caller.organization));
         let counts = outcome != RequestOutcome::Throttled;
         if let Some(organization) = organization {
             let month = (organization, Period::month_of(now).start);
@@ -112,16 +113,16 @@ impl Meter {
         });
     }
 
-    /// Writes down what was counted so far. What could not be written is kept for the next time.
+    /// Writes the counts so far. Counts that could not be written are retried by the next flush.
     ///
-    /// It runs on even if whoever waits for it goes away: a batch that is cut off and counted
-    /// again could be written twice.
+    /// It continues even if the caller is cancelled: an interrupted batch that is counted again
+    /// could be written twice.
     pub async fn flush(&self) -> Result<()> {
         let counts = Arc::clone(&self.0);
         tokio::spawn(async move { counts.write().await }).await.map_err(Error::internal)?
     }
 
-    /// Flushes every few seconds until `stop` is cancelled, and once more then.
+    /// Flushes every 5 seconds until `stop` is cancelled, and then once more.
     pub async fn run(&self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -131,10 +132,10 @@ impl Meter {
         self.flush_and_log().await;
     }
 
-    /// Flushes; a failure is for the log.
+    /// Flushes and logs a failure.
     pub async fn flush_and_log(&self) {
         if let Err(error) = self.flush().await {
-            tracing::warn!(cause = %error.cause(), "usage not written, kept for the next time");
+            tracing::warn!(cause = %error.cause(), "usage not written; will retry");
         }
     }
 }
@@ -145,28 +146,28 @@ impl Inner {
     }
 
     async fn write(&self) -> Result<()> {
-        let _turn = self.flushing.lock().await;
+        let _guard = self.flushing.lock().await;
         let Pending { tallies, seen } = std::mem::take(&mut *self.pending());
         let batch: Vec<UsageTally> = tallies.into_values().collect();
         let seen: Vec<_> = seen.into_iter().collect();
         if batch.is_empty() && seen.is_empty() {
             return Ok(());
         }
-        let written = BatchGuard { batch, seen, to: self };
-        let done = self.db.transaction(async |tx| written.write(tx).await).await;
-        let outcome = if done.is_ok() { "written" } else { "failed" };
+        let guard = BatchGuard { batch, seen, to: self };
+        let written = self.db.transaction(async |tx| guard.write(tx).await).await;
+        let outcome = if written.is_ok() { "written" } else { "failed" };
         counter!("usage_flushes_total", "outcome" => outcome).increment(1);
-        if done.is_ok() {
-            let months = written.months();
-            written.mark_written();
+        if written.is_ok() {
+            let months = guard.months();
+            guard.mark_written();
             self.quotas.record_written(&months);
             self.refresh_quotas(months).await;
         }
-        done
+        written
     }
 
-    /// Asks what the organizations of a batch have used in all. In a transaction of its own: keys
-    /// are held in that of the batch. Where it fails, what was known is counted on from.
+    /// Reads the total usage of the organizations of a batch, after the batch's transaction, which
+    /// locks keys. If that fails, counting continues from the last known totals.
     async fn refresh_quotas(&self, months: HashMap<Month, u64>) {
         let months: Vec<Month> = months.into_keys().collect();
         if months.is_empty() {
@@ -174,12 +175,13 @@ impl Inner {
         }
         match self.db.run(async |db| usage::sum_by_month(db, &months).await).await {
             Ok(totals) => self.quotas.set_totals(&totals),
-            Err(error) => tracing::warn!(cause = %error.cause(), "used quotas not read"),
+            Err(error) => tracing::warn!(cause = %error.cause(), "monthly usage not read"),
         }
     }
 }
 
-/// A batch on its way to the database. Dropped before it arrived, it goes back to the pending ones.
+/// A batch that is being written. If it is dropped before it is written, its counts become pending
+/// again.
 struct BatchGuard<'a> {
     batch: Vec<UsageTally>,
     seen: Vec<(SessionId, DateTime<Utc>)>,
@@ -187,7 +189,7 @@ struct BatchGuard<'a> {
 }
 
 impl BatchGuard<'_> {
-    /// People's sessions and tokens before organizations' keys, as everywhere.
+    /// Writes the batch. Locks sessions and personal access tokens before keys, as all code does.
     async fn write(&self, tx: &mut PgConnection) -> Result<()> {
         if !self.seen.is_empty() {
             sessions::extend_used(tx, &self.seen).await?;
@@ -200,7 +202,7 @@ impl BatchGuard<'_> {
         usage::add(tx, &self.batch).await
     }
 
-    /// The requests of each organization in each month.
+    /// Returns the number of requests per organization and month.
     fn months(&self) -> HashMap<Month, u64> {
         let mut months = HashMap::new();
         for tally in &self.batch {
@@ -233,11 +235,11 @@ impl Drop for BatchGuard<'_> {
 impl Pending {
     fn add(&mut self, tally: UsageTally) {
         match self.tallies.entry((tally.key, tally.organization, tally.day)) {
-            Entry::Vacant(place) => {
-                place.insert(tally);
+            Entry::Vacant(entry) => {
+                entry.insert(tally);
             }
-            Entry::Occupied(mut place) => {
-                let sum = place.get_mut();
+            Entry::Occupied(mut entry) => {
+                let sum = entry.get_mut();
                 sum.requests += tally.requests;
                 sum.rejected += tally.rejected;
                 sum.last_used_at = sum.last_used_at.max(tally.last_used_at);

@@ -1,5 +1,5 @@
-//! What one running server holds: its connections, its clock and chance, its secrets, and the
-//! two machines that keep the hot path short.
+//! The state of one running server: database connections, clock, randomness, secrets, rate limits,
+//! and the batching of lookups and writes that keeps requests fast.
 
 pub mod access_tokens;
 pub mod batch_lookup;
@@ -33,7 +33,7 @@ use crate::app::database::Database;
 use crate::app::in_flight::InFlight;
 use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
-use crate::app::origin_lookup::PageLookup;
+use crate::app::origin_lookup::OriginLookup;
 use crate::app::password_hasher::PasswordHasher;
 use crate::app::peppers::{Peppers, audit_signer};
 use crate::app::rate_limits::RateLimits;
@@ -48,7 +48,7 @@ use crate::error::Result;
 use crate::model::audit_seal::AuditSigner;
 use crate::repo::connection_settings;
 
-/// How many connections there are besides those that requests work on.
+/// The number of connections besides those of the pool for requests.
 pub const LOOKUP_CONNECTIONS: u32 =
     credential_lookup::CONNECTIONS + origin_lookup::CONNECTIONS + readiness::CONNECTIONS;
 
@@ -58,58 +58,57 @@ pub struct App(Arc<Parts>);
 
 /// The parts of an [`App`].
 pub struct Parts {
-    /// What the operator configured.
+    /// The configuration.
     pub config: Config,
     /// The database, for everything but lookups.
     pub db: Database,
-    /// Who a credential belongs to.
+    /// Finds the identity that a credential belongs to.
     pub credential_lookup: CredentialLookup,
-    /// Which pages' scripts may use somebody's keys.
-    pub origin_lookup: PageLookup,
-    /// Whether the database is as it has to be.
+    /// Checks whether a browser origin may use an organization's keys.
+    pub origin_lookup: OriginLookup,
+    /// Checks whether the database is ready for this server.
     pub readiness: Readiness,
-    /// Counts requests.
+    /// Counts authenticated requests.
     pub meter: Meter,
-    /// Tells the trail of credentials that were refused.
+    /// Records rejected credentials in the audit log.
     pub rejected_credentials: RejectedCredentials,
-    /// Sign-ins that failed.
+    /// Records failed sign-ins in the audit log.
     pub sign_in_failures: SignInFailures,
-    /// Tells organizations of requests that were refused.
+    /// Records rejected requests for the organizations that made them.
     pub rejections: Rejections,
-    /// How often who may do what.
+    /// The rate limits.
     pub rate_limits: RateLimits,
-    /// How many requests are under way.
+    /// Bounds the number of requests in flight.
     pub in_flight: InFlight,
     /// Digests secrets.
     pub peppers: Peppers,
     /// Signs audit events.
     pub audit_signer: AuditSigner,
-    /// Signs and reads access tokens.
+    /// Signs and verifies access tokens.
     pub access_tokens: AccessTokens,
     /// Hashes and checks passwords.
     pub password_hasher: PasswordHasher,
     /// Sends mail.
     pub mailer: Mailer,
-    /// Wakes the worker that sends what is queued.
+    /// Wakes the worker of queued jobs.
     pub job_waker: Notify,
-    /// Whether the operator was warned that forwarded client addresses can not be read.
+    /// Logs the warning about unreadable forwarded client addresses only once.
     pub forwarding_warning: Once,
-    /// What time it is.
+    /// The source of the current time.
     pub clock: Arc<dyn Clock>,
-    /// Randomness.
+    /// The source of randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// The database, for what is asked of it for many requests at once: a connection for each batch
-    /// that may be under way.
+    /// The database, for batched lookups: one connection for each batch that may run at once.
     lookups: Database,
     stop: CancellationToken,
 }
 
 impl App {
-    /// Puts a server together. From the moment `stop` is cancelled it says that it is not ready;
-    /// what is under way goes on. No connection is opened before it is needed.
+    /// Creates the state of a server. Once `stop` is cancelled, the server reports that it is not
+    /// ready; running requests continue. Connections are opened when they are first needed.
     ///
     /// # Errors
-    /// Internal where the configuration has nothing to sign tokens with.
+    /// Internal if the configuration has no key to sign tokens with.
     pub fn build(
         config: Config,
         database: sqlx::postgres::PgConnectOptions,
@@ -127,7 +126,7 @@ impl App {
         )?;
         Ok(Self(Arc::new(Parts {
             credential_lookup: CredentialLookup::start(&lookups),
-            origin_lookup: PageLookup::start(&lookups, origin_lookup::CONNECTIONS),
+            origin_lookup: OriginLookup::start(&lookups, origin_lookup::CONNECTIONS),
             readiness: Readiness::start(&lookups, db.clone()),
             meter: Meter::new(db.clone()),
             rejected_credentials: RejectedCredentials::new(db.clone()),
@@ -154,13 +153,13 @@ impl App {
         })))
     }
 
-    /// Whether the server is on its way out.
+    /// Returns whether the server is shutting down.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
     }
 
-    /// Every pool of connections.
+    /// Returns every pool of database connections.
     pub fn pools(&self) -> impl Iterator<Item = &Database> {
         [&self.db, &self.lookups].into_iter()
     }

@@ -1,7 +1,7 @@
 //! The Argon2id hash of a password and the PHC string that it is stored as.
 //!
-//! The memory of the work is the caller's, and always of one size: a stored hash that asks for
-//! more than today's parameters is not computed.
+//! The caller provides the working memory, which always has the same size. A stored hash that needs
+//! more memory than the current parameters is rejected.
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
@@ -10,28 +10,28 @@ use crate::entropy::Entropy;
 use crate::error::{Error, Result};
 use crate::model::secret::Secret;
 
-/// Today's parameters: 19 MiB, two passes, one lane.
+/// The current parameters: 19 MiB, two passes, one lane.
 const CURRENT_PARAMS: Params = Params::DEFAULT;
 const _: () = assert!(
     CURRENT_PARAMS.m_cost() == 19_456
         && CURRENT_PARAMS.t_cost() == 2
         && CURRENT_PARAMS.p_cost() == 1
 );
-/// How many bytes come out.
+/// The length of the hash in bytes.
 const OUTPUT_LENGTH: usize = Params::DEFAULT_OUTPUT_LEN;
-/// How many bytes of salt go in.
+/// The length of the salt in bytes.
 const SALT_LENGTH: usize = argon2::RECOMMENDED_SALT_LEN;
 
-/// The memory for one hash at a time.
+/// Allocates the memory for computing one hash at a time.
 #[must_use]
 pub fn new_blocks() -> Vec<Block> {
     vec![Block::new(); CURRENT_PARAMS.block_count()]
 }
 
-/// A new hash with today's parameters and fresh salt.
+/// Returns a new hash with the current parameters and a random salt.
 ///
 /// # Errors
-/// Internal, where `blocks` are too few.
+/// Internal if there are too few `blocks`.
 pub fn create(blocks: &mut [Block], password: &Secret, entropy: &dyn Entropy) -> Result<String> {
     let mut salt = [0; SALT_LENGTH];
     entropy.fill(&mut salt);
@@ -61,7 +61,7 @@ fn compute(
     Output::new(&output).map_err(Error::internal)
 }
 
-/// A hash as it was stored.
+/// A parsed stored hash.
 pub struct StoredHash {
     argon2: Argon2<'static>,
     is_outdated: bool,
@@ -70,12 +70,13 @@ pub struct StoredHash {
 }
 
 impl StoredHash {
-    /// Reads a stored PHC string: any Argon2 that needs no more memory than today's parameters.
+    /// Parses a stored PHC string of any Argon2 variant that needs no more memory than the current
+    /// parameters.
     ///
     /// # Errors
-    /// Internal for any other text, without the text.
+    /// Internal for any other text. The error does not contain the text.
     pub fn parse(text: &str) -> Result<Self> {
-        Self::read(text).ok_or_else(|| Error::internal("a stored password hash can not be read"))
+        Self::read(text).ok_or_else(|| Error::internal("a stored password hash can not be parsed"))
     }
 
     fn read(text: &str) -> Option<Self> {
@@ -95,10 +96,10 @@ impl StoredHash {
         Some(Self { argon2, is_outdated: !is_current, salt, output })
     }
 
-    /// A hash that costs what today's cost and is of no password.
+    /// Returns a hash that matches no password and costs as much to verify as a current one.
     ///
     /// # Errors
-    /// Internal, should a size above ever be one that Argon2 does not take.
+    /// Internal if Argon2 rejects the lengths of salt or hash, which the constants exclude.
     pub fn dummy() -> Result<Self> {
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, CURRENT_PARAMS);
         let salt = Salt::new(&[0; SALT_LENGTH]).map_err(Error::internal)?;
@@ -106,17 +107,17 @@ impl StoredHash {
         Ok(Self { argon2, is_outdated: false, salt, output })
     }
 
-    /// Whether this is a hash of the password; all of it is compared, whatever differs.
+    /// Returns whether this is the hash of the password. The comparison takes constant time.
     ///
     /// # Errors
-    /// Internal, where `blocks` are too few.
+    /// Internal if there are too few `blocks`.
     pub fn matches(&self, blocks: &mut [Block], password: &Secret) -> Result<bool> {
         let length = self.output.len();
         let computed = compute(&self.argon2, blocks, password, &self.salt, length)?;
         Ok(computed == self.output)
     }
 
-    /// Whether it was made with other parameters than today's.
+    /// Returns whether the hash has other parameters than the current ones.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         self.is_outdated
@@ -136,7 +137,7 @@ mod tests {
         }
     }
 
-    /// A hash of "zq7xv!kw" by another program, with parameters that nobody should choose.
+    /// A hash of "zq7xv!kw" by another program, with weak parameters.
     const WEAK: &str = "$argon2id$v=19$m=64,t=1,p=1$c2l4dGVlbiBieXRlcy4uLg$\
                         KQliFw1L0l9l47oUxZBWaphSKpPc19+zenstMWUHG5k";
 
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_string_names_the_parameters_and_holds_16_bytes_of_salt_and_32_of_hash() {
+    fn the_string_contains_the_parameters_16_bytes_of_salt_and_32_of_hash() {
         let hash = hashed(&Sequence);
         let rest = hash.strip_prefix("$argon2id$v=19$m=19456,t=2,p=1$").unwrap();
         let (salt, output) = rest.split_once('$').unwrap();
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_was_used_before_changes_nothing() {
+    fn reused_memory_does_not_change_the_hash() {
         let mut blocks = new_blocks();
         create(&mut blocks, &secret("another"), &SystemEntropy).unwrap();
         let again = create(&mut blocks, &secret("zq7xv!kw"), &Sequence).unwrap();
@@ -174,8 +175,8 @@ mod tests {
 
     #[test]
     fn other_parameters_than_the_current_ones_are_outdated() {
-        let today = hashed(&Sequence);
-        assert!(!StoredHash::parse(&today).unwrap().is_outdated());
+        let current = hashed(&Sequence);
+        assert!(!StoredHash::parse(&current).unwrap().is_outdated());
         for (part, other) in [
             ("argon2id", "argon2i"),
             ("v=19", "v=16"),
@@ -183,27 +184,27 @@ mod tests {
             ("t=2", "t=1"),
             ("p=1", "p=2"),
         ] {
-            let hash = StoredHash::parse(&today.replace(part, other)).unwrap();
+            let hash = StoredHash::parse(&current.replace(part, other)).unwrap();
             assert!(hash.is_outdated(), "{other}");
         }
     }
 
     #[test]
-    fn a_string_that_is_no_affordable_argon2_hash_is_refused() {
-        let today = hashed(&Sequence);
+    fn a_string_that_is_no_affordable_argon2_hash_is_rejected() {
+        let current = hashed(&Sequence);
         for text in [
             String::new(),
             "plain".to_owned(),
             "$2b$12$abcdefghijklmnopqrstuv".to_owned(),
-            today.replace("argon2id", "scrypt"),
-            today.replace("$v=19", ""),
-            today.replace("v=19", "v=20"),
-            today.replace("m=19456", "m=19460"),
-            today.replace("m=19456", "m=4294967295"),
-            today.replace("t=2", "t=0"),
-            today.replace("p=1", "p=536870912"),
-            today.rsplit_once('$').unwrap().0.to_owned(),
-            format!("{today}$"),
+            current.replace("argon2id", "scrypt"),
+            current.replace("$v=19", ""),
+            current.replace("v=19", "v=20"),
+            current.replace("m=19456", "m=19460"),
+            current.replace("m=19456", "m=4294967295"),
+            current.replace("t=2", "t=0"),
+            current.replace("p=1", "p=536870912"),
+            current.rsplit_once('$').unwrap().0.to_owned(),
+            format!("{current}$"),
         ] {
             assert!(StoredHash::parse(&text).is_err(), "{text:?}");
         }

@@ -1,6 +1,6 @@
-//! Hashes passwords with Argon2id, and checks them, off the threads that serve requests.
+//! Hashes and verifies passwords with Argon2id, outside the threads that serve requests.
 //!
-//! Every call takes a turn, so any number of sign-ins at once take bounded memory and time.
+//! Every call goes through a [`HashPool`], so concurrent sign-ins use bounded memory and time.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -12,56 +12,55 @@ use crate::entropy::Entropy;
 use crate::error::Result;
 use crate::model::secret::Secret;
 
-/// How many may wait for their turn; one more is refused.
+/// The number of calls that may wait. Further calls are rejected.
 const QUEUE_SIZE: usize = 64;
 
-/// What a check of a password found.
+/// The result of verifying a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PasswordCheck {
-    /// It is another password, or there is nobody whose password it could be.
+    /// The password is wrong, or the account does not exist.
     Mismatch,
-    /// It is the password.
+    /// The password is correct.
     Match {
-        /// A new hash to store, where the stored one was not made with today's parameters.
+        /// A new hash to store, if the stored one has outdated parameters.
         rehash: Option<String>,
     },
 }
 
-/// Hashes and checks passwords, as many at once as there are cores.
+/// Hashes and verifies passwords, at most one per core at a time.
 pub struct PasswordHasher {
     entropy: Arc<dyn Entropy>,
     pool: HashPool,
 }
 
 impl PasswordHasher {
-    /// A hasher that takes its salt from `entropy`.
+    /// Creates a hasher that takes its salt from `entropy`.
     #[must_use]
     pub fn new(entropy: Arc<dyn Entropy>) -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
         Self { entropy, pool: HashPool::new(cores, QUEUE_SIZE) }
     }
 
-    /// How many hashes are computed just now, and how many wait for their turn.
+    /// Returns how many hashes are being computed, and how many wait.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         self.pool.load()
     }
 
-    /// A new hash of the password, as a PHC string.
+    /// Returns a new hash of the password, as a PHC string.
     ///
     /// # Errors
-    /// Unavailable, worth another try after a second, where too many wait already.
+    /// Unavailable, with a retry after 1 second, if too many calls wait or the wait is too long.
     pub async fn hash(&self, password: Secret) -> Result<String> {
         let entropy = Arc::clone(&self.entropy);
         self.pool.run(move |blocks| password_hash::create(blocks, &password, &*entropy)).await
     }
 
-    /// Whether this is the password that was stored. `None`, for somebody unknown, takes as long
-    /// as a hash with today's parameters does, and is a mismatch.
+    /// Verifies the password against the stored hash. `None`, for an unknown account, takes as long
+    /// as a hash with the current parameters, and is a mismatch.
     ///
     /// # Errors
-    /// Unavailable as for [`PasswordHasher::hash`]; internal where the stored hash can not be
-    /// read.
+    /// Unavailable as for [`PasswordHasher::hash`]; internal if the stored hash can not be parsed.
     pub async fn verify(&self, password: Secret, stored: Option<String>) -> Result<PasswordCheck> {
         let stored = match stored {
             Some(text) => StoredHash::parse(&text)?,
@@ -91,7 +90,7 @@ mod tests {
         PasswordHasher::new(Arc::new(SystemEntropy))
     }
 
-    /// A hash of "zq7xv!kw" by another program, with parameters that nobody should choose.
+    /// A hash of "zq7xv!kw" by another program, with weak parameters.
     const WEAK: &str = "$argon2id$v=19$m=64,t=1,p=1$c2l4dGVlbiBieXRlcy4uLg$\
                         KQliFw1L0l9l47oUxZBWaphSKpPc19+zenstMWUHG5k";
 
@@ -111,8 +110,8 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_account_is_a_mismatch() {
         for text in ["zq7xv!kw", ""] {
-            let found = hasher().verify(secret(text), None).await.unwrap();
-            assert_eq!(found, PasswordCheck::Mismatch);
+            let check = hasher().verify(secret(text), None).await.unwrap();
+            assert_eq!(check, PasswordCheck::Mismatch);
         }
     }
 
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unreadable_hash_is_our_defect_and_stays_out_of_the_error() {
+    async fn an_unreadable_hash_is_an_internal_error_that_does_not_contain_it() {
         let stored = Some("$argon2id$tampered".to_owned());
         let error = hasher().verify(secret("zq7xv!kw"), stored).await.unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Internal);

@@ -1,4 +1,4 @@
-//! Digests secrets under the deployment's peppers.
+//! Digests secrets with HMAC-SHA-256 under the deployment's peppers.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -9,7 +9,7 @@ use crate::model::audit_seal::AuditSigner;
 use crate::model::rate_limit::LimitSubject;
 use crate::model::secret::Digest;
 
-/// The peppers, newest first: the newest digests what is minted, all of them what is looked up.
+/// The peppers, newest first. The newest digests new secrets; lookups try all of them.
 pub struct Peppers(Vec<Pepper>);
 
 struct Pepper {
@@ -18,44 +18,45 @@ struct Pepper {
 }
 
 impl Peppers {
-    /// From the configuration, which never leaves the list empty.
+    /// Creates the peppers from the configuration, whose list is never empty.
     #[must_use]
     pub fn new(settings: &[NamedSecret]) -> Self {
         let peppers = settings.iter().filter_map(|setting| {
-            let keyed = Hmac::new_from_slice(&setting.bytes).ok()?;
-            Some(Pepper { id: setting.id.clone(), hmac: keyed })
+            let hmac = Hmac::new_from_slice(&setting.bytes).ok()?;
+            Some(Pepper { id: setting.id.clone(), hmac })
         });
         Self(peppers.collect())
     }
 
-    /// The digest to store, and the id of its pepper.
+    /// Returns the digest to store and the id of its pepper.
     #[must_use]
     pub fn digest(&self, text: &str) -> (Digest, &str) {
         let newest = &self.0[0];
         (newest.digest(text), &newest.id)
     }
 
-    /// The id of the newest pepper.
+    /// Returns the id of the newest pepper.
     #[must_use]
     pub fn newest_id(&self) -> &str {
         &self.0[0].id
     }
 
-    /// Whom a limit counts by a text: nobody without the pepper can tell whether it is theirs.
-    /// `what` keeps apart what is counted apart.
+    /// Returns the subject that a rate limit counts for a text, such as an e-mail address. Without
+    /// the pepper, nobody can test which text a subject stands for. Different values of
+    /// `namespace` give separate subjects.
     #[must_use]
-    pub fn subject(&self, what: &str, text: &str) -> LimitSubject {
-        LimitSubject::from_digest(&self.digest(&format!("limit {what} {text}")).0)
+    pub fn subject(&self, namespace: &str, text: &str) -> LimitSubject {
+        LimitSubject::from_digest(&self.digest(&format!("limit {namespace} {text}")).0)
     }
 
-    /// Every digest under which the text may be stored.
+    /// Returns every digest under which the text may be stored, one for each pepper.
     #[must_use]
     pub fn candidates(&self, text: &str) -> Vec<Digest> {
         self.0.iter().map(|pepper| pepper.digest(text)).collect()
     }
 }
 
-/// Signs audit events under keys that are derived from the peppers.
+/// Returns a signer of audit events, whose keys are derived from the peppers.
 #[must_use]
 pub fn audit_signer(settings: &[NamedSecret], entropy: &dyn Entropy) -> AuditSigner {
     let peppers = settings.iter().map(|pepper| (pepper.id.as_str(), &pepper.bytes[..]));

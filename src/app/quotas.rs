@@ -1,13 +1,14 @@
-//! How many of a month's requests organizations have used, as this server knows it: what the
-//! database held when it last wrote there, and what it let in since. So whoever has spent their
-//! quota is refused without a question to the database.
+//! The monthly requests of organizations as this server knows them: the total in the database at
+//! the last write, plus the requests admitted since. So a request beyond the quota is rejected
+//! without a database query.
 //!
-//! Invariant: a request is let in and counted under one lock, so that no two have the last place.
-//! One server lets in no more than the limit. What others let in is in the database within one
-//! interval of the meter's after it was answered, and known here with the next batch that has
-//! requests of the organization. So of several servers, each lets in what reaches it within two
-//! intervals after the quota was spent, at most; and one that has just started, or that the
-//! organization has not asked for a while, what reaches it before its next batch.
+//! Invariant: a request is admitted and counted under one lock, so that two requests can not both
+//! be the last one. One server admits no more than the limit. Requests that other servers admit are
+//! in the database at most one interval of the meter after they were answered, and this server
+//! reads them after its next batch with requests of the organization. So after the quota is used
+//! up, each server admits at most the requests that reach it within two intervals. A server that
+//! has just started, or that had no requests of the organization for a while, admits those that
+//! reach it before its next batch.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,18 +17,18 @@ use chrono::NaiveDate;
 
 use crate::model::ids::OrganizationId;
 
-/// An organization in a month, which is named by its first day.
+/// An organization and the first day of a month.
 pub type Month = (OrganizationId, NaiveDate);
 
-/// What organizations have used; kept for the months that are still written to.
+/// The usage of organizations in the months that are still written to.
 #[derive(Default)]
 pub struct Quotas(Mutex<HashMap<Month, MonthUsage>>);
 
 #[derive(Clone, Copy, Default)]
 struct MonthUsage {
-    /// In the database.
+    /// The requests in the database.
     written: u64,
-    /// Let in or counted here, and not in the database yet.
+    /// The requests that were admitted or counted here and are not in the database yet.
     unwritten: u64,
 }
 
@@ -36,10 +37,10 @@ impl Quotas {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets one request in and counts it.
+    /// Admits one request and counts it.
     ///
     /// # Errors
-    /// How many were used, where that is as many as there may be.
+    /// The number of requests used, if that is `limit` or more.
     pub fn admit(&self, month: Month, limit: u64) -> Result<(), u64> {
         let mut used = self.usage();
         let used = used.entry(month).or_default();
@@ -51,8 +52,8 @@ impl Quotas {
         Ok(())
     }
 
-    /// Corrects the count when a request was answered: one that counts though nobody had to let it
-    /// in, or that was let in and then does not count.
+    /// Corrects the count after a request was answered: adds one that counts and was not admitted
+    /// before, and subtracts one that was admitted and does not count.
     pub fn adjust(&self, month: Month, was_admitted: bool, counts: bool) {
         if was_admitted == counts {
             return;
@@ -62,7 +63,7 @@ impl Quotas {
         *open = if counts { *open + 1 } else { open.saturating_sub(1) };
     }
 
-    /// Takes note of a batch that is in the database now.
+    /// Records that a batch was written to the database.
     pub fn record_written(&self, batch: &HashMap<Month, u64>) {
         let mut used = self.usage();
         for (month, requests) in batch {
@@ -72,8 +73,8 @@ impl Quotas {
         }
     }
 
-    /// Takes over what the database holds for the months of the last batch, other servers' requests
-    /// included, and forgets the months before.
+    /// Sets the totals in the database, other servers' requests included, for the months of the
+    /// last batch, and removes earlier months.
     pub fn set_totals(&self, totals: &[(Month, u64)]) {
         let mut used = self.usage();
         for (month, requests) in totals {
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_let_in_than_the_limit_whatever_was_written_meanwhile() {
+    fn no_more_than_the_limit_are_admitted_whatever_was_written_meanwhile() {
         let (quotas, may) = (Quotas::default(), month(5));
         assert_eq!([(); 3].map(|()| quotas.admit(may, 3)), [Ok(()); 3]);
         assert_eq!(quotas.admit(may, 3), Err(3));
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_count_after_all_makes_room_again() {
+    fn a_request_that_does_not_count_after_all_can_be_used_again() {
         let (quotas, may) = (Quotas::default(), month(5));
         assert_eq!(quotas.admit(may, 1), Ok(()));
         quotas.adjust(may, true, false);
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn months_that_are_over_are_forgotten() {
+    fn past_months_are_removed() {
         let quotas = Quotas::default();
         quotas.set_totals(&[(month(5), 1)]);
         quotas.set_totals(&[(month(6), 1)]);

@@ -1,5 +1,5 @@
-//! Whether the database is as this server needs it: asked for all who want to know at once, since
-//! anybody may, as often as they like.
+//! Checks whether the database is ready for this server. Concurrent checks share one query, because
+//! clients may call the readiness endpoint without a credential and at any rate.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,71 +12,71 @@ use crate::app::database::Database;
 use crate::error::{Error, Result};
 use crate::repo::{catalog, migrations, tenant_access};
 
-/// How many batches may be under way at once.
+/// The number of batches that may run at once.
 pub const CONNECTIONS: u32 = 1;
-/// How long what keeps tenants apart is not looked at again once it was found to be there.
+/// How long the tenant isolation is not checked again after it was found complete.
 const RECHECK_AFTER: Duration = Duration::from_secs(2);
 
-/// How the database stands to this server.
+/// The status of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatabaseStatus {
-    /// As it has to be.
+    /// It accepts reads and writes.
     Ready,
-    /// It answers, and takes no changes: it is read-only, or its disk is full.
+    /// It accepts reads only: it is read-only, or its disk is full.
     ReadOnly,
 }
 
-/// Asks how the database stands to this server.
+/// Checks the status of the database.
 pub struct Readiness {
     lookup: BatchLookup<ReadinessQuery>,
-    /// Whose disk may be full.
+    /// The pool that writes go through, which knows whether the disk is full.
     write_pool: Database,
-    /// When what keeps tenants apart was last found to be there.
+    /// When the tenant isolation was last found complete.
     last_checked: Mutex<Option<Instant>>,
 }
 
 impl Readiness {
-    /// Starts the worker, which ends when this is dropped. `lookups` is asked, `written` is where
-    /// changes go.
+    /// Starts the worker, which stops when this is dropped. Checks query `lookups`; writes go
+    /// through `write_pool`.
     #[must_use]
-    pub fn start(lookups: &Database, written: Database) -> Self {
+    pub fn start(lookups: &Database, write_pool: Database) -> Self {
         let lookup = BatchLookup::start(lookups, CONNECTIONS);
-        Self { lookup, write_pool: written, last_checked: Mutex::default() }
+        Self { lookup, write_pool, last_checked: Mutex::default() }
     }
 
-    /// How the database stands to this server.
+    /// Returns the status of the database.
     ///
     /// # Errors
-    /// Unavailable where the database is away, its schema is not this server's, or the role behind
-    /// row-level security, its policies or privileges are missing.
+    /// Unavailable if the database is unreachable, its schema is not the one that this server
+    /// needs, or the role, policies or privileges of row-level security are missing.
     pub async fn check(&self) -> Result<DatabaseStatus> {
-        let looked = *self.last_checked.lock().unwrap_or_else(PoisonError::into_inner);
-        let access = looked.is_none_or(|at| at.elapsed() > RECHECK_AFTER);
-        let found = self.lookup.query(ReadinessQuery { access }).await?;
-        let found = found.ok_or_else(|| Error::unavailable("no answer"))?;
-        if !found.is_current {
+        let last_checked = *self.last_checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let access = last_checked.is_none_or(|at| at.elapsed() > RECHECK_AFTER);
+        let answer = self.lookup.query(ReadinessQuery { access }).await?;
+        let answer = answer.ok_or_else(|| Error::unavailable("no answer"))?;
+        if !answer.is_current {
             return Err(Error::unavailable("migrations are missing"));
         }
         if access {
-            let is_whole = found.missing.is_empty();
-            let looked = is_whole.then(Instant::now);
-            *self.last_checked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
-            if !is_whole {
-                let missing = found.missing.join("; ");
+            let is_complete = answer.missing.is_empty();
+            let checked = is_complete.then(Instant::now);
+            *self.last_checked.lock().unwrap_or_else(PoisonError::into_inner) = checked;
+            if !is_complete {
+                let missing = answer.missing.join("; ");
                 return Err(Error::unavailable(format!("tenantry migrate is needed: {missing}")));
             }
         }
-        let is_read_only = found.is_read_only || self.write_pool.is_disk_full();
+        let is_read_only = answer.is_read_only || self.write_pool.is_disk_full();
         Ok(if is_read_only { DatabaseStatus::ReadOnly } else { DatabaseStatus::Ready })
     }
 
-    /// Looks whether a disk that was full still is, and counts whether changes are taken.
+    /// Checks whether a full disk still is full, and updates the metric `database_read_only`.
     pub async fn watch(&self) {
         if self.write_pool.is_disk_full() {
             let tried = self.write_pool.transaction(async |tx| catalog::try_write(tx).await).await;
             match tried {
-                Ok(true) => tracing::info!("the database's disk is not full any more"),
-                Ok(false) => tracing::debug!("the next change finds out whether the disk is full"),
+                Ok(true) => tracing::info!("the database's disk is no longer full"),
+                Ok(false) => tracing::debug!("could not test the disk; the next write will"),
                 Err(_) => {}
             }
             if tried.is_ok() {
@@ -88,8 +88,9 @@ impl Readiness {
     }
 }
 
-/// What is asked of the database: whether it is as it has to be, `access` of tenants included.
+/// One readiness check.
 struct ReadinessQuery {
+    /// Whether the tenant isolation is checked, too.
     access: bool,
 }
 
@@ -103,12 +104,15 @@ impl BatchQuery for ReadinessQuery {
     type Answer = ReadinessAnswer;
     const NAME: &'static str = "readiness";
 
-    async fn answer(db: &mut PgConnection, asked: &[Self]) -> Result<Vec<Option<ReadinessAnswer>>> {
+    async fn answer(
+        db: &mut PgConnection,
+        queries: &[Self],
+    ) -> Result<Vec<Option<ReadinessAnswer>>> {
         let (is_current, is_read_only) = migrations::status(db).await?;
-        let access = is_current && asked.iter().any(|it| it.access);
+        let access = is_current && queries.iter().any(|query| query.access);
         let missing = if access { tenant_access::list_missing(db).await? } else { Vec::new() };
-        let found =
+        let answer =
             |_| Some(ReadinessAnswer { is_current, is_read_only, missing: missing.clone() });
-        Ok(asked.iter().map(found).collect())
+        Ok(queries.iter().map(answer).collect())
     }
 }

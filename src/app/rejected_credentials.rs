@@ -1,6 +1,6 @@
-//! Rejected credentials, collected and written to the audit log: at most one event for each of them
-//! and a reason every few seconds, however many requests came, so that a flood of requests is not a
-//! second flood in the table. What could not be written is kept and tried again.
+//! Collects rejected credentials in memory and writes them to the audit log: at most one event per
+//! credential and reason every few seconds, however many requests arrive, so that a flood of
+//! requests does not flood the table. Events that could not be written are retried.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,20 +18,20 @@ use crate::model::master_scope::MasterScope;
 use crate::model::rate_limit::LimitSubject;
 use crate::repo::audit_events;
 
-/// How many kinds of rejections are kept until they are written.
+/// The maximum number of different rejections that wait to be written.
 const MAX_PENDING: usize = 200;
-/// How many of them may be one organization's: one alone can not crowd the others out.
+/// The maximum number of them for one organization, so that it can not displace the others'.
 const MAX_PER_ORGANIZATION: usize = 10;
-/// After how many organizations that fail the others wait for the next flush.
+/// The number of failed organizations after which the others wait for the next flush.
 const MAX_FAILURES: usize = 3;
 
-/// What was refused.
+/// A rejected credential.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RejectedCredential {
-    /// A key that is known: told to its organization's trail.
+    /// A known key; recorded in its organization's audit log.
     Key(RejectedKey),
-    /// A master key that was missing or wrong, or another scope's, from one client or, where there
-    /// is no room for that, from anywhere: told to the deployment's trail.
+    /// A master key that is missing, wrong, or of another scope; recorded in the deployment's audit
+    /// log. It is counted per client, or for all clients together once too many are pending.
     MasterKey(MasterScope, Option<LimitSubject>),
 }
 
@@ -58,7 +58,7 @@ impl RejectedCredential {
         NewAuditEvent { organization, event_type, actor, target, key_display_id, detail, audit }
     }
 
-    /// The public id of what was refused.
+    /// Returns the public id of the credential.
     fn public_id(&self) -> String {
         match self {
             Self::Key(key) => key.key.to_string(),
@@ -81,36 +81,37 @@ pub struct RejectedCredentials(Arc<Inner>);
 struct Inner {
     db: Database,
     pending: Mutex<Pending>,
-    /// One flush at a time: whoever waits for it then finds its own rejections written.
+    /// Allows one flush at a time, so that a caller that waited for it finds its own rejections
+    /// written.
     flushing: tokio::sync::Mutex<()>,
 }
 
-/// What is not written yet: of each rejection the first request, and how many there were.
+/// The rejections that are not written yet, each with its first request and the number of requests.
 type Pending = HashMap<RejectedCredential, (AuditContext, u64)>;
 
 impl RejectedCredentials {
-    /// Rejections that are written to `db`.
+    /// Creates a collector that writes to `db`.
     #[must_use]
     pub fn new(db: Database) -> Self {
         let (pending, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
         Self(Arc::new(Inner { db, pending, flushing }))
     }
 
-    /// Notes one rejection; of several, the first request is recorded.
-    pub fn record(&self, refused: RejectedCredential, audit: impl FnOnce() -> AuditContext) {
-        add(&mut self.0.pending(), refused, audit, 1);
+    /// Records one rejection in memory. The audit event will describe the first request of several.
+    pub fn record(&self, rejected: RejectedCredential, audit: impl FnOnce() -> AuditContext) {
+        add(&mut self.0.pending(), rejected, audit, 1);
     }
 
-    /// Writes what was noted so far. What could not be written is kept for the next time, within
-    /// the same bounds as everything that is noted.
+    /// Writes the pending rejections. Those that could not be written are retried by the next
+    /// flush, within the same bounds as new ones.
     ///
-    /// It runs on even if the caller goes away: a batch that is cut off could be written twice.
+    /// It continues even if the caller is cancelled: an interrupted batch could be written twice.
     pub async fn flush(&self) -> Result<()> {
-        let collected = Arc::clone(&self.0);
-        tokio::spawn(async move { collected.write().await }).await.map_err(Error::internal)?
+        let inner = Arc::clone(&self.0);
+        tokio::spawn(async move { inner.write().await }).await.map_err(Error::internal)?
     }
 
-    /// Flushes; a failure is logged.
+    /// Flushes and logs a failure.
     pub async fn flush_and_log(&self) {
         if let Err(error) = self.flush().await {
             tracing::warn!(cause = %error.cause(), "rejected credentials not written; will retry");
@@ -118,35 +119,36 @@ impl RejectedCredentials {
     }
 }
 
-/// Adds `count` rejections of one kind where there is room for the kind.
+/// Adds `count` rejections of one credential. A new one beyond the bounds is dropped and counted in
+/// the metrics.
 fn add(
     pending: &mut Pending,
-    refused: RejectedCredential,
+    rejected: RejectedCredential,
     audit: impl FnOnce() -> AuditContext,
     count: u64,
 ) {
-    let organization = refused.organization();
-    let of_one = pending.keys().filter(|it| it.organization() == organization).count();
-    let is_full = match refused {
+    let organization = rejected.organization();
+    let in_organization = pending.keys().filter(|it| it.organization() == organization).count();
+    let is_full = match rejected {
         RejectedCredential::Key(_) => {
-            pending.len() >= MAX_PENDING || of_one >= MAX_PER_ORGANIZATION
+            pending.len() >= MAX_PENDING || in_organization >= MAX_PER_ORGANIZATION
         }
-        // Nobody crowds these out, their own kind included: the scopes alone always have room.
+        // A master key's rejection is never dropped: an entry per scope is always possible.
         RejectedCredential::MasterKey(_, client) => {
-            client.is_some() && of_one >= MAX_PER_ORGANIZATION
+            client.is_some() && in_organization >= MAX_PER_ORGANIZATION
         }
     };
-    let refused = match refused {
-        RejectedCredential::MasterKey(scope, _) if is_full && !pending.contains_key(&refused) => {
+    let rejected = match rejected {
+        RejectedCredential::MasterKey(scope, _) if is_full && !pending.contains_key(&rejected) => {
             RejectedCredential::MasterKey(scope, None)
         }
-        refused => refused,
+        rejected => rejected,
     };
-    let is_full = is_full && matches!(refused, RejectedCredential::Key(_));
-    match pending.entry(refused) {
-        Entry::Occupied(mut place) => place.get_mut().1 += count,
-        Entry::Vacant(place) if !is_full => {
-            place.insert((audit(), count));
+    let is_full = is_full && matches!(rejected, RejectedCredential::Key(_));
+    match pending.entry(rejected) {
+        Entry::Occupied(mut entry) => entry.get_mut().1 += count,
+        Entry::Vacant(entry) if !is_full => {
+            entry.insert((audit(), count));
         }
         Entry::Vacant(_) => count_outcome("left_out", 1),
     }
@@ -158,36 +160,35 @@ impl Inner {
     }
 
     async fn write(&self) -> Result<()> {
-        let _turn = self.flushing.lock().await;
-        let noted = std::mem::take(&mut *self.pending());
-        if noted.is_empty() {
+        let _guard = self.flushing.lock().await;
+        let pending = std::mem::take(&mut *self.pending());
+        if pending.is_empty() {
             return Ok(());
         }
-        // In the order of organizations, or two servers could wait for each other's audit logs.
-        let mut batch: Vec<_> = noted.into_iter().collect();
-        batch.sort_unstable_by_key(|(refused, _)| refused.organization().0);
-        let done = self.insert(&batch).await;
-        if done.is_ok() {
+        // Sorted by organization, so that two servers do not deadlock on their audit logs.
+        let mut batch: Vec<_> = pending.into_iter().collect();
+        batch.sort_unstable_by_key(|(rejected, _)| rejected.organization().0);
+        if self.insert(&batch).await.is_ok() {
             count_outcome("written", batch.len());
             return Ok(());
         }
-        // Each organization by itself: what makes one of them fail keeps no other's waiting.
+        // One organization at a time, so that the failure of one does not delay the others.
         let (mut failures, mut outcome) = (0, Ok(()));
-        for part in
+        for of_organization in
             batch.chunk_by(|(one, _), (other, _)| one.organization() == other.organization())
         {
             if failures == MAX_FAILURES {
-                self.requeue(part);
+                self.requeue(of_organization);
                 continue;
             }
-            match self.insert(part).await {
-                Ok(()) => count_outcome("written", part.len()),
+            match self.insert(of_organization).await {
+                Ok(()) => count_outcome("written", of_organization.len()),
                 Err(error) => {
                     failures += 1;
-                    // Only what may succeed another time is worth keeping.
+                    // Only failures that may be temporary are retried.
                     match error.kind() {
-                        ErrorKind::Unavailable => self.requeue(part),
-                        _ => count_outcome("lost", part.len()),
+                        ErrorKind::Unavailable => self.requeue(of_organization),
+                        _ => count_outcome("lost", of_organization.len()),
                     }
                     outcome = Err(error);
                 }
@@ -199,23 +200,24 @@ impl Inner {
     async fn insert(&self, batch: &[(RejectedCredential, (AuditContext, u64))]) -> Result<()> {
         self.db
             .transaction(async |tx| {
-                for (refused, (audit, count)) in batch {
-                    let actor = refused.public_id();
-                    audit_events::insert(tx, &refused.event(&actor, *count, audit)).await?;
+                for (rejected, (audit, count)) in batch {
+                    let actor = rejected.public_id();
+                    audit_events::insert(tx, &rejected.event(&actor, *count, audit)).await?;
                 }
                 Ok(())
             })
             .await
     }
 
-    /// Puts back what could not be written. It came first, so it keeps its place and its request.
+    /// Puts back rejections that could not be written. They are older than the pending ones, so
+    /// they are added first and keep their request.
     fn requeue(&self, batch: &[(RejectedCredential, (AuditContext, u64))]) {
         count_outcome("kept", batch.len());
         let mut pending = self.pending();
         let newer = std::mem::take(&mut *pending);
         let older = batch.iter().cloned();
-        for (refused, (audit, count)) in older.chain(newer) {
-            add(&mut pending, refused, || audit, count);
+        for (rejected, (audit, count)) in older.chain(newer) {
+            add(&mut pending, rejected, || audit, count);
         }
     }
 }

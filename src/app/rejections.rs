@@ -1,6 +1,6 @@
-//! Refused requests, gathered in memory and written down in batches for the organizations that
-//! were refused: no refusal waits for a write, and a flood of them is not a second flood in the
-//! table. What does not fit is counted, not kept.
+//! Collects rejected requests in memory and writes them in batches for the organizations that made
+//! them. No rejection waits for a write, and a flood of requests does not flood the table.
+//! Rejections beyond the bounds are counted and dropped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,23 +13,24 @@ use crate::model::ids::OrganizationId;
 use crate::model::rejection::Rejection;
 use crate::repo::rejections;
 
-/// How many denials are kept between two flushes.
+/// The maximum number of pending rejections between two flushes.
 const MAX_PENDING: usize = 1_000;
-/// How many of them may be one organization's: one alone can not crowd the others out.
+/// The maximum number of them for one organization, so that it can not displace the others'.
 const MAX_PER_ORGANIZATION: usize = 50;
 
-/// Gathers denials; cheap to clone.
+/// Collects rejections; cheap to clone.
 #[derive(Clone)]
 pub struct Rejections(Arc<Inner>);
 
 struct Inner {
     db: Database,
     pending: Mutex<Pending>,
-    /// One flush at a time: who waits for it then finds its own denials written.
+    /// Allows one flush at a time, so that a caller that waited for it finds its own rejections
+    /// written.
     flushing: tokio::sync::Mutex<()>,
 }
 
-/// What is not written down yet.
+/// The rejections that are not written yet.
 #[derive(Default)]
 struct Pending {
     batch: Vec<(OrganizationId, Rejection)>,
@@ -37,31 +38,32 @@ struct Pending {
 }
 
 impl Rejections {
-    /// Denials that are written to `db`.
+    /// Creates a collector that writes to `db`.
     #[must_use]
     pub fn new(db: Database) -> Self {
         let (pending, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
         Self(Arc::new(Inner { db, pending, flushing }))
     }
 
-    /// Notes one refused request of the organization's, where there is room for it.
+    /// Records one rejected request of the organization in memory. A request beyond the bounds is
+    /// counted and dropped.
     pub fn record(&self, organization: OrganizationId, rejection: impl FnOnce() -> Rejection) {
         self.0.pending().add(organization, rejection);
     }
 
-    /// Writes down what was noted so far. What could not be written while the database was away or
-    /// overloaded is kept for the next time, within the same bounds as everything that is noted.
+    /// Writes the pending rejections. If the database is unavailable they are retried by the next
+    /// flush, within the same bounds as new ones; after another failure they are lost.
     ///
-    /// It runs on even if whoever waits for it goes away: others' denials are in the batch, too.
+    /// It continues even if the caller is cancelled: the batch contains other callers' rejections.
     pub async fn flush(&self) -> Result<()> {
-        let noted = Arc::clone(&self.0);
-        tokio::spawn(async move { noted.write().await }).await.map_err(Error::internal)?
+        let inner = Arc::clone(&self.0);
+        tokio::spawn(async move { inner.write().await }).await.map_err(Error::internal)?
     }
 
-    /// Flushes; a failure is for the log.
+    /// Flushes and logs a failure.
     pub async fn flush_and_log(&self) {
         if let Err(error) = self.flush().await {
-            tracing::warn!(cause = %error.cause(), "denials not written; will retry");
+            tracing::warn!(cause = %error.cause(), "rejections not written");
         }
     }
 }
@@ -72,26 +74,26 @@ impl Inner {
     }
 
     async fn write(&self) -> Result<()> {
-        let _turn = self.flushing.lock().await;
-        let Pending { batch, per_organization: of_one } = std::mem::take(&mut *self.pending());
+        let _guard = self.flushing.lock().await;
+        let Pending { batch, per_organization } = std::mem::take(&mut *self.pending());
         if batch.is_empty() {
             return Ok(());
         }
-        let organizations: Vec<_> = of_one.into_keys().collect();
-        let done = self.db.transaction(async |tx| {
+        let organizations: Vec<_> = per_organization.into_keys().collect();
+        let written = self.db.transaction(async |tx| {
             rejections::insert(tx, &batch).await?;
             rejections::trim(tx, &organizations).await
         });
-        let done = done.await.map(|_| ());
-        match &done {
+        let written = written.await.map(|_| ());
+        match &written {
             Ok(()) => count_outcome("written", batch.len()),
             Err(error) if *error.kind() == ErrorKind::Unavailable => self.requeue(batch),
             Err(_) => count_outcome("lost", batch.len()),
         }
-        done
+        written
     }
 
-    /// Puts back what could not be written, before what was noted since.
+    /// Puts back rejections that could not be written, before newer ones.
     fn requeue(&self, batch: Vec<(OrganizationId, Rejection)>) {
         count_outcome("kept", batch.len());
         let mut pending = self.pending();
@@ -104,11 +106,11 @@ impl Inner {
 
 impl Pending {
     fn add(&mut self, organization: OrganizationId, rejection: impl FnOnce() -> Rejection) {
-        let of_one = self.per_organization.get(&organization).copied().unwrap_or(0);
-        if self.batch.len() >= MAX_PENDING || of_one >= MAX_PER_ORGANIZATION {
+        let in_organization = self.per_organization.get(&organization).copied().unwrap_or(0);
+        if self.batch.len() >= MAX_PENDING || in_organization >= MAX_PER_ORGANIZATION {
             return count_outcome("left_out", 1);
         }
-        self.per_organization.insert(organization, of_one + 1);
+        self.per_organization.insert(organization, in_organization + 1);
         self.batch.push((organization, rejection()));
     }
 }

@@ -1,6 +1,6 @@
-//! Sign-ins to accounts that there are which failed, gathered and written to the audit log: at most
-//! one row for an account and a reason every few seconds, with a count. Noting one asks nothing of
-//! the database, so that its time does not tell whether there is such an account.
+//! Collects failed sign-ins to existing accounts in memory and writes them to the audit log: at
+//! most one event per account and reason every few seconds, with a count. Recording one does not
+//! query the database, so that the response time does not reveal whether an account exists.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,17 +13,17 @@ use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::ids::AccountId;
 use crate::repo::{accounts, audit_events};
 
-/// How many are kept between two flushes.
+/// The maximum number of pending entries between two flushes.
 const MAX_PENDING: usize = 500;
 
-/// Why somebody did not get in.
+/// Why a sign-in failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SignInFailureReason {
     /// The password was wrong.
     WrongPassword,
     /// The account is not active.
     AccountInactive,
-    /// The address has to be proven first.
+    /// The e-mail address must be verified first.
     EmailNotVerified,
 }
 
@@ -46,58 +46,53 @@ impl SignInFailureReason {
 
 type PendingFailures = HashMap<(AccountId, SignInFailureReason), (AuditContext, u64)>;
 
-/// Gathers failed sign-ins.
+/// Collects failed sign-ins.
 pub struct SignInFailures {
     db: Database,
     pending: Mutex<PendingFailures>,
 }
 
 impl SignInFailures {
-    /// Failures that are written to `db`.
+    /// Creates a collector that writes to `db`.
     #[must_use]
     pub fn new(db: Database) -> Self {
         Self { db, pending: Mutex::default() }
     }
 
-    /// Notes one; of several, the first request is kept.
+    /// Records one failure in memory. The audit event will describe the first request of several.
     pub fn record(&self, account: AccountId, reason: SignInFailureReason, audit: &AuditContext) {
         let audit = AuditContext { status: Some(reason.status()), ..audit.clone() };
         add(&mut self.pending(), (account, reason), (audit, 1));
     }
 
-    /// Writes what was noted so far to the audit log.
-    ///
-    /// # Errors
-    /// The database's own; what could not be written is kept for the next time.
+    /// Writes the pending failures to the audit log. Those that could not be written are retried by
+    /// the next flush.
     pub async fn flush(&self) -> Result<()> {
-        let noted = std::mem::take(&mut *self.pending());
-        if noted.is_empty() {
+        let batch = std::mem::take(&mut *self.pending());
+        if batch.is_empty() {
             return Ok(());
         }
-        let written = self.write(&noted).await;
+        let written = self.write(&batch).await;
         if written.is_err() {
             let mut pending = self.pending();
-            for (which, (audit, count)) in noted {
-                add(&mut pending, which, (audit, count));
+            for (key, request) in batch {
+                add(&mut pending, key, request);
             }
         }
         written
     }
 
-    async fn write(&self, noted: &PendingFailures) -> Result<()> {
+    async fn write(&self, batch: &PendingFailures) -> Result<()> {
         self.db
             .transaction(async |tx| {
-                let mut logs = Vec::new();
-                for (which, request) in noted {
-                    logs.push((
-                        accounts::find_audit_organization(tx, which.0).await?,
-                        which,
-                        request,
-                    ));
+                let mut events = Vec::new();
+                for (key, request) in batch {
+                    let organization = accounts::find_audit_organization(tx, key.0).await?;
+                    events.push((organization, key, request));
                 }
-                // In the order of organizations, or two servers could wait for each other's logs.
-                logs.sort_unstable_by_key(|(organization, ..)| organization.0);
-                for (organization, (account, reason), (audit, count)) in logs {
+                // Sorted by organization, so that two servers do not deadlock on audit logs.
+                events.sort_unstable_by_key(|(organization, ..)| organization.0);
+                for (organization, (account, reason), (audit, count)) in events {
                     let account = account.to_string();
                     let event = NewAuditEvent {
                         organization,
@@ -120,15 +115,15 @@ impl SignInFailures {
     }
 }
 
-/// Adds to what is noted of an account and a reason; a new one only where there is room.
+/// Adds `count` failures of one account and reason. A new entry beyond the bound is dropped.
 fn add(
-    noted: &mut PendingFailures,
-    which: (AccountId, SignInFailureReason),
+    pending: &mut PendingFailures,
+    key: (AccountId, SignInFailureReason),
     (audit, count): (AuditContext, u64),
 ) {
-    if let Some((_, before)) = noted.get_mut(&which) {
-        *before += count;
-    } else if noted.len() < MAX_PENDING {
-        noted.insert(which, (audit, count));
+    if let Some((_, total)) = pending.get_mut(&key) {
+        *total += count;
+    } else if pending.len() < MAX_PENDING {
+        pending.insert(key, (audit, count));
     }
 }

@@ -32,7 +32,7 @@ struct VerificationInput {
 #[derive(Default)]
 struct FindingCounts {
     findings: u64,
-    /// What can not be told for want of a pepper.
+    /// How many findings lack a pepper to check them with.
     unchecked: u64,
 }
 
@@ -53,26 +53,26 @@ impl FindingCounts {
     }
 }
 
-/// Looks at the audit logs of all organizations, deleted ones and the deployment's own included,
-/// and says of each that it is whole, or what is wrong with it. `heads` and those in `files` (logs,
-/// or lists of heads) say what ends there were.
+/// Verifies the audit logs of all organizations, deleted ones and the deployment's own included,
+/// and prints for each that it is intact, or what is wrong with it. `heads` and those in `files`
+/// (logs, or lists of heads) are compared with the chains.
 ///
 /// # Errors
-/// Where anything is wrong, or can not be checked for want of a pepper; a text that should be a
-/// head and is none; a wrong configuration, a database that does not answer.
+/// Any finding, including one that can not be checked for want of a pepper; a text that is not a
+/// head; an invalid configuration; a database that does not answer.
 pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
     let VerificationInput { heads, signing_starts: since } = read_input(heads, files)?;
     let config = load_config()?;
     with_app(config, async |app| {
         let count = heads.len();
         let mut verification = ChainVerifier::with_known_heads(app.audit_signer.clone(), heads);
-        let mut found = FindingCounts::default();
+        let mut counts = FindingCounts::default();
         let start = audit::signing_start(app).await?;
         if let Some(fault) = signing_start_fault(start.as_ref(), &since) {
             let organization = "system".to_owned();
-            found.report(vec![ChainObservation::Faulty(AuditFinding { organization, fault })])?;
+            counts.report(vec![ChainObservation::Faulty(AuditFinding { organization, fault })])?;
         }
-        verify_all(app, &mut verification, &mut found).await?;
+        verify_all(app, &mut verification, &mut counts).await?;
         let (chains, links) = verification.counts;
         let mut summary =
             format!("{links} events in {chains} chains, {count} heads to compare with");
@@ -83,12 +83,11 @@ pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
         if verification.pruned > 0 {
             let _ = write!(summary, ", {} older ones removed by retention", verification.pruned);
         }
-        summarize(&summary, &found)
+        summarize(&summary, &counts)
     })
 }
 
-/// What is wrong with what the database says of since when events carry MACs, which the log says,
-/// too.
+/// Compares the time since when events are signed in the database with the one in the log.
 fn signing_start_fault(
     start: Option<&(SigningStart, MacCheck)>,
     since: &[DateTime<Utc>],
@@ -105,17 +104,15 @@ fn signing_start_fault(
     }
 }
 
-fn summarize(told: &str, found: &FindingCounts) -> Result<(), Failure> {
-    match found {
-        FindingCounts { findings: 0, unchecked: 0 } => {
-            print(&format!("{told}: all as it was written\n"))
-        }
+fn summarize(summary: &str, counts: &FindingCounts) -> Result<(), Failure> {
+    match counts {
+        FindingCounts { findings: 0, unchecked: 0 } => print(&format!("{summary}: intact\n")),
         FindingCounts { findings: 0, unchecked } => Err(Failure::Message(format!(
-            "{told}: nothing is wrong with what can be checked, but {unchecked} parts can not be: \
+            "{summary}: nothing is wrong with what can be checked, but {unchecked} parts can not be: \
              put the pepper back at the end of KEY_PEPPERS"
         ))),
         FindingCounts { findings: wrong, .. } => Err(Failure::Message(format!(
-            "{told}: {wrong} findings. Somebody with access to the database did this past the \
+            "{summary}: {wrong} findings. Somebody with access to the database did this past the \
              application: keep its logs and this output, and compare with a backup"
         ))),
     }
@@ -134,10 +131,10 @@ fn read_input(heads: &[String], files: &[PathBuf]) -> Result<VerificationInput, 
         for (at, line) in lines(file).map_err(|error| file_error(error.to_string()))?.enumerate() {
             let line = line.map_err(|error| file_error(error.to_string()))?;
             let line = String::from_utf8_lossy(&line);
-            let found = ChainHead::find_in_line(&line);
-            let found =
-                found.map_err(|why| file_error(format!("line {}: a head {why}", at + 1)))?;
-            given.heads.extend(found);
+            let counts = ChainHead::find_in_line(&line);
+            let counts =
+                counts.map_err(|why| file_error(format!("line {}: a head {why}", at + 1)))?;
+            given.heads.extend(counts);
             given.signing_starts.extend(parse_signing_since(&line));
         }
     }
@@ -161,7 +158,7 @@ fn lines(file: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
 async fn verify_all(
     app: &App,
     verification: &mut ChainVerifier,
-    found: &mut FindingCounts,
+    counts: &mut FindingCounts,
 ) -> Result<(), Failure> {
     loop {
         let last = verification.last();
@@ -171,12 +168,12 @@ async fn verify_all(
             break;
         }
         for link in links {
-            found.report(verification.verify_link(&link))?;
+            counts.report(verification.verify_link(&link))?;
         }
     }
     let without_chain =
         app.db.run(async |db| audit_heads::list_heads_without_chain(db).await).await?;
-    found.report(verification.finish(without_chain))?;
+    counts.report(verification.finish(without_chain))?;
     let mut last = i64::MIN;
     loop {
         let page =
@@ -184,7 +181,7 @@ async fn verify_all(
         let (unlinked, seen) = page.await?;
         for (organization, event) in unlinked {
             let fault = AuditFault::UnlinkedEvent(event);
-            found.report(vec![ChainObservation::Faulty(AuditFinding { organization, fault })])?;
+            counts.report(vec![ChainObservation::Faulty(AuditFinding { organization, fault })])?;
         }
         match seen {
             Some(seen) => last = seen,

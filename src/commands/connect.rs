@@ -13,9 +13,9 @@ use crate::commands::Failure;
 use crate::error::Result;
 use crate::repo::{catalog, connection_settings};
 
-/// How long the database may take to say its first word.
+/// How long the database may take to answer for the first time.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait before one that is not there yet is asked again.
+/// How long to wait before connecting to a database that is not up yet is retried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a session may be waited for behind a pooler. One that has none to spare while another
 /// connection does nothing lends each to one client.
@@ -23,7 +23,7 @@ const POOLER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The oldest version that has all that the migrations use.
 pub(super) const MIN_SERVER_VERSION: i32 = 140_000;
 
-/// A connection, and what it goes through.
+/// A connection, and what it passes through.
 pub(super) struct DatabaseConnection {
     pub(super) db: PgConnection,
     /// The pooler before the database, where there is one.
@@ -34,7 +34,7 @@ pub(super) struct DatabaseConnection {
 pub(super) struct Pooler {
     /// What it calls itself, such as `PgBouncer 1.18.0`.
     pub(super) name: String,
-    /// Whether it lends a session to several clients in turn.
+    /// Whether a pooler shares a session between clients.
     pub(super) is_shared: bool,
 }
 
@@ -93,7 +93,7 @@ async fn try_connect(options: &PgConnectOptions) -> Result<(PgConnection, bool),
     Ok(connected.map_err(|_| Failure::DatabaseTimeout(CONNECT_TIMEOUT.as_secs()))??)
 }
 
-/// Whether a pooler does not know what the startup packet asks for.
+/// Whether a pooler rejected a parameter of the startup packet.
 fn is_startup_parameter_error(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|it| it.message().contains("startup parameter"))
 }
@@ -175,8 +175,8 @@ impl Pooler {
     }
 }
 
-/// What is wrong with the database that no connection can set right for itself; each in a sentence
-/// that says what to do.
+/// Returns what is unsuitable about the database and can not be corrected by a connection, each as
+/// a sentence that says what to do.
 pub(super) async fn find_problems(db: &mut PgConnection) -> Result<Vec<String>> {
     let found = catalog::server_properties(db).await?;
     let mut problems = Vec::new();
@@ -212,11 +212,11 @@ pub(super) async fn find_problems(db: &mut PgConnection) -> Result<Vec<String>> 
     Ok(problems)
 }
 
-/// Whether what is sent to the database and back can be read on its way.
+/// Whether traffic to the database could be read in between.
 pub(super) enum ConnectionSecurity {
     /// It stays on this machine.
     Local,
-    /// It is encrypted; `is_verified` is whether the other side had to show who it is.
+    /// It is encrypted; `is_verified` is whether the server's certificate was verified.
     Encrypted { protocol: String, is_verified: bool },
     /// It can be read.
     Unencrypted,
@@ -240,7 +240,7 @@ pub(super) async fn connection_security(
             (false, false) => ConnectionSecurity::Unencrypted,
         });
     }
-    // What the database sees is the pooler's connection, not ours.
+    // The database sees the pooler's connection and not this one.
     let is_loopback = ["localhost", "::1"].contains(&options.get_host());
     let is_encrypted = match options.get_ssl_mode() {
         PgSslMode::Disable | PgSslMode::Allow => false,

@@ -1,13 +1,13 @@
-//! `tenantry postgres-janitor`, hidden: stops the private Postgres once nobody uses it.
+//! `tenantry postgres-janitor`, hidden: stops the private Postgres when no process uses it.
 
 use std::path::Path;
 
 use crate::commands::{Failure, signals};
 use crate::postgres;
 
-/// Waits until nobody uses the Postgres in `home`, stops it, and ends. Signals do not end it
-/// before: those that are meant for the server often reach it too, and Postgres would then run for
-/// ever.
+/// Waits until no process uses the Postgres in `home`, stops it, and returns. Signals do not end it
+/// earlier: those that are meant for the server often reach it, too, and Postgres would then never
+/// be stopped.
 ///
 /// # Errors
 /// Those of the signals and of the janitor.

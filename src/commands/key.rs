@@ -8,10 +8,10 @@ use crate::config::keys::key_format;
 use crate::model::key_format::KeyFormat;
 use crate::repo::keys;
 
-/// Says whether `text` (or, for `-`, standard input) is a well-formed key of this deployment.
+/// Prints whether `text` (or, for `-`, standard input) is a well-formed key of this deployment.
 ///
 /// # Errors
-/// Where it is not, or `KEY_PREFIX` or `PAT_PREFIX` is wrong.
+/// A text that is not; an invalid `KEY_PREFIX` or `PAT_PREFIX`.
 pub fn check(text: &str) -> Result<(), Failure> {
     let mut input = String::new();
     if text == "-" {
@@ -27,7 +27,7 @@ pub fn check(text: &str) -> Result<(), Failure> {
         )));
     };
     print(&format!(
-        "well-formed, display_id {display_id}; whether it is known, only the server can say\n"
+        "well-formed, display_id {display_id}; only the server can check whether it exists\n"
     ))
 }
 

@@ -1,5 +1,5 @@
-//! `tenantry key import`: takes over keys that were minted elsewhere, so that nobody has to be
-//! given a new one.
+//! `tenantry key import`: imports keys that were minted elsewhere, so that their owners can go on
+//! using them.
 
 use std::fmt::Display;
 use std::io::Read;
@@ -17,11 +17,11 @@ use crate::model::scope::ScopeCatalogue;
 use crate::model::timestamp;
 use crate::model::{ValidationError, hex};
 
-/// Takes over the keys of a file: all of them, or none.
+/// Imports the keys of a file: all of them, or none.
 ///
 /// # Errors
-/// Every line that is wrong, by its number and without its text; an unknown organization; a key
-/// or name that is there already.
+/// Every invalid line, by its number and without its text; an unknown organization; a key or name
+/// that exists already.
 pub fn run(file: &Path) -> Result<(), Failure> {
     let config = load_config()?;
     let text = read_file(file)?;

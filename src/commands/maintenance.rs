@@ -1,5 +1,5 @@
-//! What goes on beside the requests: jobs are done, usage, refusals and denials are written down,
-//! the heads of the audit log are published, leftovers are removed, metrics are kept small.
+//! The background work of a server: it runs jobs, writes usage and rejections, publishes the heads of
+//! the audit log, removes what is past its retention, and keeps memory small.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use crate::jobs;
 
 /// How often rows that are past their retention are removed.
 const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
-/// Within what time of its start a server first does so: it may not run for a whole interval.
+/// Within what time of its start a server first does so, since it may not run for an interval.
 const FIRST_SWEEP: Duration = Duration::from_mins(10);
-/// How often refused keys are written to their organizations' trails, and refused requests down.
+/// How often rejected credentials and requests are written to the database.
 const REJECTION_FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the heads of the audit log are published.
 const HEAD_PUBLISH_INTERVAL: Duration = Duration::from_hours(24);
-/// How often memory is tidied.
+/// How often memory is freed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Starts what goes on beside the requests; it ends when `end` is cancelled, with what was only
-/// noted in memory written down.
+/// Starts the background work. It ends when `end` is cancelled, after what was collected in memory
+/// is written.
 pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> Vec<JoinHandle<()>> {
     let (meter_app, meter_end) = (app.clone(), end.clone());
     let retention = end.clone().run_until_cancelled_owned(run_retention(app.clone()));
@@ -46,7 +46,7 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
     ]
 }
 
-/// Tells organizations of their keys and their requests that were refused.
+/// Writes collected rejections to the organizations' lists and audit logs.
 async fn flush_rejections(app: App, end: CancellationToken) {
     let mut ticks = tokio::time::interval(REJECTION_FLUSH_INTERVAL);
     let mut is_running = true;
@@ -78,8 +78,8 @@ async fn publish_audit_heads(app: App) {
     }
 }
 
-/// Folds samples into their histograms, which would pile up where nobody reads them, forgets
-/// addresses that do not try any more, and closes connections that nobody uses.
+/// Aggregates histogram samples, which would accumulate where no metrics are scraped, drops
+/// addresses that are no longer active, and closes idle connections.
 async fn run_upkeep(app: App, metrics: PrometheusHandle) {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
@@ -90,7 +90,7 @@ async fn run_upkeep(app: App, metrics: PrometheusHandle) {
     }
 }
 
-/// Looks whether the database takes changes.
+/// Checks whether the database accepts writes.
 async fn watch_readiness(app: App) {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
@@ -99,8 +99,8 @@ async fn watch_readiness(app: App) {
     }
 }
 
-/// Removes what is past its retention. Servers that were started at once do not sweep at once: each
-/// begins at some time within the first minutes.
+/// Removes what is past its retention. Each server begins at a random time within the first
+/// minutes, so that servers that start together do not sweep together.
 async fn run_retention(app: App) {
     let mut random = [0];
     app.entropy.fill(&mut random);

@@ -26,7 +26,7 @@ use crate::telemetry::Telemetry;
 /// Where in the data directory the private cluster lies.
 pub(super) const CLUSTER_DIR: &str = "postgres";
 
-/// A database to connect to, and what keeps it running if it is ours.
+/// A database to connect to, and the private cluster's handle where it is private.
 pub struct PreparedDatabase {
     /// How to connect.
     pub options: PgConnectOptions,
@@ -64,8 +64,8 @@ pub fn load_config() -> Result<Config, Failure> {
     Ok(Config::read(&mut env)?)
 }
 
-/// Starts the private cluster where no other database is named, brings the schema up to date, and
-/// says since when audit events are signed.
+/// Starts the private cluster where no other database is configured, runs the migrations, and logs
+/// since when audit events are signed.
 ///
 /// # Errors
 /// A database that does not start or answer, a migration that fails.
@@ -80,10 +80,10 @@ pub fn prepare_database(config: &Config) -> Result<PreparedDatabase, Failure> {
     Ok(prepared)
 }
 
-/// Does something with the database, and ends.
+/// Runs `work` with the database, and stops.
 ///
 /// # Errors
-/// A database that does not start or answer, or what `work` says.
+/// A database that does not start or answer; the errors of `work`.
 pub fn with_app<T>(
     config: Config,
     work: impl AsyncFnOnce(&App) -> Result<T, Failure>,
@@ -159,8 +159,8 @@ async fn connect_and_migrate(
     Ok(())
 }
 
-/// Brings the schema up to date, and makes what keeps tenants apart where a restore left it out. A
-/// database that takes no changes will do where there is nothing to change.
+/// Runs the migrations, and creates the row-level security that a restore left out. A read-only
+/// database is accepted where there is nothing to change.
 async fn migrate(
     db: &mut PgConnection,
     allow_newer: bool,
@@ -169,12 +169,12 @@ async fn migrate(
     let progress = migrations::progress(db).await?;
     let is_current = progress.pending.is_empty() && progress.changed.is_empty();
     if migrations::is_read_only(db).await? {
-        tracing::warn!("the database takes no changes (read_only)");
+        tracing::warn!("the database is read-only");
         if is_current && (progress.unknown == 0 || allow_newer) {
             return Ok(());
         }
         let pending = progress.pending.join(", ");
-        let text = format!("the database takes no changes, and migrations are to come: {pending}");
+        let text = format!("the database is read-only, and migrations are pending: {pending}");
         return Err(Failure::UnsuitableDatabase(vec![text]));
     }
     let is_empty = progress.pending.len() == progress.known;
@@ -202,7 +202,7 @@ async fn migrate(
     Ok(())
 }
 
-/// What the database refuses, without advice of ours: it says itself what to do.
+/// An error of the database without advice: it says itself what to do.
 fn database_failure(error: sqlx::Error) -> Failure {
     match error.as_database_error() {
         Some(refusal) => Failure::UnsuitableDatabase(vec![refusal.message().to_owned()]),

@@ -1,4 +1,4 @@
-//! What the binary can be told to do.
+//! The commands of the binary.
 
 pub mod audit;
 mod connect;
@@ -24,7 +24,7 @@ use sqlx::migrate::MigrateError;
 use crate::config::ConfigError;
 use crate::postgres;
 
-/// Why a command ended without success, in words for whoever typed it.
+/// Why a command failed, as a message for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// Variables are wrong.
@@ -39,8 +39,8 @@ pub enum Failure {
     /// The database does not answer, or refuses us.
     #[error("{}; check DATABASE_URL", database_message(.0))]
     Database(#[from] sqlx::Error),
-    /// The database takes the connection and says nothing.
-    #[error("the database said nothing within {0} seconds; check DATABASE_URL")]
+    /// The database accepts the connection and does not answer.
+    #[error("the database did not answer within {0} seconds; check DATABASE_URL")]
     DatabaseTimeout(u64),
     /// The database is not as the code needs it.
     #[error("{}", .0.join("\n  "))]
@@ -72,10 +72,10 @@ pub enum Failure {
     /// Logs, metrics or traces can not be set up.
     #[error("telemetry can not be set up: {0}")]
     Telemetry(#[from] crate::telemetry::SetupError),
-    /// What the database was asked to do failed.
+    /// An operation failed.
     #[error("{}", with_source(.0))]
     Operation(#[from] crate::error::Error),
-    /// A text is not what it was asked to be.
+    /// Any other error, as a message.
     #[error("{0}")]
     Message(String),
     /// Reading from or writing to the terminal, or starting threads, failed.
@@ -83,7 +83,7 @@ pub enum Failure {
     Io(#[from] io::Error),
 }
 
-/// What the database said, or why it did not.
+/// The database's error message, or why it did not answer.
 fn database_message(error: &sqlx::Error) -> String {
     match error.as_database_error() {
         Some(refusal) => format!("the database refuses: {}", refusal.message()),
@@ -108,13 +108,13 @@ fn migration_message(error: &MigrateError) -> String {
     }
 }
 
-/// A failure with what led to it: whoever typed the command is the operator.
+/// An error with its source: commands are run by the operator.
 fn with_source(error: &crate::error::Error) -> String {
     let source = std::error::Error::source(error).map(|source| format!(": {source}"));
     format!("{error}{}", source.unwrap_or_default())
 }
 
-/// Writes to standard output. That nobody reads it any more is no failure.
+/// Writes to standard output. A closed pipe is no error.
 pub fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),

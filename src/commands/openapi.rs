@@ -3,7 +3,7 @@
 use crate::commands::{Failure, print};
 use crate::http::openapi;
 
-/// Prints the description as `openapi.yaml` holds it.
+/// Prints the API description as `openapi.yaml` contains it.
 ///
 /// # Errors
 /// Where it can not be written.

@@ -15,7 +15,7 @@ use crate::model::origin::parse_comma_separated_origins;
 use crate::model::plan::Plan;
 use crate::model::timestamp;
 
-/// Who did it, for the trail.
+/// The actor for the audit log.
 const ACTOR: &str = "command";
 
 /// An organization to be, as it was typed.
@@ -32,10 +32,10 @@ pub struct CreateOrganizationArguments<'a> {
     pub allowed_origins: Option<&'a str>,
 }
 
-/// Makes an organization, and prints its first key: the only time it is shown.
+/// Creates an organization, and prints its first key, which is shown only this once.
 ///
 /// # Errors
-/// Everything that is wrong with what was typed; an id that is taken.
+/// Every invalid argument; an id that is taken.
 pub fn create(typed: &CreateOrganizationArguments<'_>) -> Result<(), Failure> {
     let order = parse_arguments(typed)?;
     let minted = with_app(load_config()?, async |app| {
@@ -46,7 +46,7 @@ pub fn create(typed: &CreateOrganizationArguments<'_>) -> Result<(), Failure> {
         Ok(created.await?)
     })?;
     let key = minted.secret.expose();
-    print(&format!("made {}; its key is shown once:\n{key}\n", order.handle.as_str()))
+    print(&format!("created {}; its key is shown only this once:\n{key}\n", order.handle.as_str()))
 }
 
 fn parse_arguments(typed: &CreateOrganizationArguments<'_>) -> Result<OrganizationSpec, Failure> {
@@ -101,8 +101,8 @@ pub fn reactivate(org_id: &str) -> Result<(), Failure> {
     print(&format!("{} is active\n", standing.handle))
 }
 
-/// Ends every key of an organization, and prints a new one: the only time it is shown. Before it,
-/// the memberships that began by invitations of its keys.
+/// Revokes every key of an organization, and prints a new one, which is shown only this once, and
+/// before it the memberships that began with invitations of the revoked keys.
 ///
 /// # Errors
 /// Not found.
@@ -121,7 +121,9 @@ pub fn rotate(org_id: &str) -> Result<(), Failure> {
         .map(|it| format!("{} ({}) joined by a key\n", it.handle, it.role.as_str()))
         .collect();
     let joined = joined.concat();
-    print(&format!("{joined}every key of {org_id} has ended; its new one is shown once:\n{key}\n"))
+    print(&format!(
+        "{joined}every key of {org_id} is revoked; the new one is shown only this once:\n{key}\n"
+    ))
 }
 
 fn handle(org_id: &str) -> Result<OrgHandle, Failure> {

@@ -65,7 +65,7 @@ fn settings() -> Result<DatabaseSettings, Failure> {
     Ok(settings)
 }
 
-/// Copies everything, while nobody may write.
+/// Copies the whole database, while writes are blocked.
 fn copy_database(old: &Cluster, new: &Cluster, folder: &Path) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let options = |cluster: &Cluster| PgConnectOptions::from_str(&cluster.url("tenantry"));

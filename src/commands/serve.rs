@@ -24,9 +24,9 @@ use crate::telemetry::Telemetry;
 /// How many descriptors are left for other things than connections of clients and to the database.
 const RESERVED_DESCRIPTORS: usize = 256;
 
-/// Serves until told to stop (SIGINT, SIGTERM, SIGQUIT), then finishes what is under way. Told by
-/// an orchestrator, it still takes connections for a while, so that whoever reads its readiness can
-/// turn elsewhere first, and lets idle connections be until they were used once more.
+/// Serves until SIGINT, SIGTERM or SIGQUIT, then finishes the requests in progress. After SIGTERM
+/// or SIGQUIT it accepts connections for a grace period, so that load balancers can notice its
+/// readiness first, and closes idle connections only after one more response.
 ///
 /// # Errors
 /// Whatever keeps the server from starting.
@@ -101,7 +101,7 @@ async fn serve_app(
         drained = server => if let Ok(DrainOutcome::Forced { connections }) = drained {
             tracing::warn!(connections, "connections cut off at the deadline");
         },
-        _ = signals.next() => tracing::warn!("stopping: told again, not waiting"),
+        _ = signals.next() => tracing::warn!("second signal: exiting without draining"),
     }
     end.cancel();
     for task in maintenance
@@ -121,8 +121,8 @@ async fn wait_for_server(server: JoinHandle<DrainOutcome>) {
     let _ = server.await;
 }
 
-/// What clients may take, as the settings say, with fewer connections where the process may not
-/// have so many descriptors: its own limit is raised as far as it may be.
+/// Returns the configured limits for connections, with fewer connections where the process may not
+/// have as many file descriptors. Its own limit is raised as far as possible.
 fn connection_limits(config: &Config) -> ConnectionLimits {
     let settings = &config.http.connections;
     let mut open_files = getrlimit(Resource::Nofile);
@@ -150,7 +150,7 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
     }
 }
 
-/// Takes the address before anything is started for it.
+/// Binds the address before anything else is started.
 fn bind(variable: &'static str, address: SocketAddr) -> Result<StdListener, Failure> {
     let listener = StdListener::bind(address);
     let listener = listener.map_err(|source| Failure::Listen { variable, address, source })?;

@@ -1,4 +1,4 @@
-//! Which signals end a process of ours, and that no other does.
+//! The signals that end a server, and those that are ignored.
 
 use std::io::{self, IsTerminal};
 
@@ -7,8 +7,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::commands::Failure;
 
-/// What would end a process at once, with whatever it had under way, and means nothing to ours:
-/// signals to rotate logs or to read settings anew, timers, a file that became too large.
+/// Signals that would end a process at once and mean nothing to a server: for log rotation or
+/// reloading, timers, a file that became too large.
 const IGNORED: [Known; 8] = [
     Known::USR1,
     Known::USR2,
@@ -20,8 +20,9 @@ const IGNORED: [Known; 8] = [
     Known::XFSZ,
 ];
 
-/// What ends a server: SIGINT (a person at a terminal), SIGTERM and SIGQUIT (an orchestrator), and
-/// SIGHUP where it means that the terminal is gone. The server ignores the others.
+/// The signals that end a server: SIGINT (from a terminal), SIGTERM and SIGQUIT (from an
+/// orchestrator), and SIGHUP where it means that the terminal was closed. The server ignores the
+/// others.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -64,12 +65,12 @@ impl Signals {
     }
 }
 
-/// Has this process, which ends by itself, ignore every signal that can be ignored.
+/// Makes this process, which ends by itself, ignore every signal that can be ignored.
 ///
 /// # Errors
-/// The system's own.
+/// Those of the system.
 pub(super) fn ignore_all() -> Result<(), Failure> {
-    // Whoever listens to a signal does so for the life of the process, but may only begin within
+    // Signal handlers stay installed for the life of the process, but can be installed only within
     // a runtime.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _guard = runtime.enter();

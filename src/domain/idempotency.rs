@@ -1,8 +1,9 @@
-//! One piece of code for every request that may come again: the answer is kept in the
-//! transaction of the change, so that there is never one without the other.
+//! Runs idempotent requests: the response is stored in the transaction of the change, so that
+//! neither exists without the other.
 //!
-//! Only successes are kept: a typo or an outage does not use a key up. Known and accepted: after
-//! a crash between the commit and the answer, the replay shows what was made, but no secret.
+//! Only successful responses are stored: an invalid request or an outage does not use a key up.
+//! Known limitation: after a crash between the commit and the response, a replay reports what was
+//! created, but no secret.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -16,7 +17,7 @@ use crate::model::ids::OrganizationId;
 use crate::model::secret::Digest;
 use crate::repo::idempotency_keys;
 
-/// What a change has to say: for its caller, and for whoever asks again.
+/// The response to the first request, and what is stored for replays.
 pub struct FirstResponse<T> {
     /// For the caller, secrets and all.
     pub response: T,
@@ -55,23 +56,23 @@ pub async fn run_once<T>(
             if !idempotency_keys::try_lock(tx, attempt).await? {
                 return Err(running());
             }
-            if let Some(kept) = idempotency_keys::find(tx, attempt).await? {
-                let is_same = |digest: &Digest| digest.bytes().as_slice() == kept.fingerprint;
+            if let Some(stored) = idempotency_keys::find(tx, attempt).await? {
+                let is_same = |digest: &Digest| digest.bytes().as_slice() == stored.fingerprint;
                 return if attempt.fingerprints.iter().any(is_same) {
-                    Ok(IdempotentOutcome::Replayed(kept))
+                    Ok(IdempotentOutcome::Replayed(stored))
                 } else {
                     Err(reused())
                 };
             }
-            let FirstResponse { response: answer, status, stored_body: kept } = work(tx).await?;
+            let FirstResponse { response, status, stored_body: stored } = work(tx).await?;
             let until = now + attempt.lifetime;
-            idempotency_keys::store(tx, attempt, status, kept.as_ref(), now, until).await?;
-            Ok(IdempotentOutcome::FirstRequest(answer))
+            idempotency_keys::store(tx, attempt, status, stored.as_ref(), now, until).await?;
+            Ok(IdempotentOutcome::FirstRequest(response))
         })
         .await
 }
 
-/// Whether an answer of this name is kept: whatever is asked by it now does nothing anew.
+/// Whether a response is stored for this request: then running it again changes nothing.
 pub async fn is_stored(
     app: &App,
     tenant: Option<OrganizationId>,

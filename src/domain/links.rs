@@ -112,7 +112,7 @@ pub async fn consume(
 pub fn invalid_link() -> Error {
     Error::unauthenticated(
         AuthFailure::InvalidToken,
-        "This link is not valid any more; ask for a new one",
+        "This link is no longer valid; request a new one",
     )
 }
 

@@ -1,4 +1,4 @@
-//! Pages of a list: `limit` and `cursor` read, the next cursor written.
+//! Cursor pagination: parses `limit` and `cursor`, and creates the cursor of the next page.
 
 use uuid::Uuid;
 
@@ -7,22 +7,22 @@ use crate::http::query::{Query, parse_integer};
 use crate::model::ValidationError;
 use crate::model::cursor::{PagedList, decode, encode, matches_seal};
 
-/// How many items a page has where nothing else is asked for, and at most.
+/// The default and the maximum number of items on a page of results.
 const DEFAULT_LIMIT: i64 = 20;
 const MAX_LIMIT: i64 = 100;
 
-/// One page of one organization's list.
+/// A page of results of an organization's list.
 pub struct CursorPage {
     list: PagedList,
     organization: Uuid,
-    /// How many items it has at most.
+    /// The maximum number of items on the page.
     pub limit: i64,
-    /// The last item of the page before.
+    /// The position of the last item of the previous page.
     pub after: Option<u128>,
 }
 
 impl CursorPage {
-    /// Reads `limit` and `cursor`; what is wrong with them is noted in `query`.
+    /// Parses `limit` and `cursor`. Invalid values are recorded as issues in `query`.
     pub fn from_query(query: &mut Query, app: &App, list: PagedList, organization: Uuid) -> Self {
         let limit = query
             .optional("limit", |text| parse_integer(text, 1, MAX_LIMIT))
@@ -31,13 +31,15 @@ impl CursorPage {
         Self { list, organization, limit, after }
     }
 
-    /// How many items to ask for: one more than the page has shows whether there is a next page.
+    /// Returns how many items to query: one more than the limit, to detect whether there is a next
+    /// page.
     #[must_use]
     pub fn fetch_limit(&self) -> i64 {
         self.limit + 1
     }
 
-    /// Cuts what was found to the page's size; the cursor of the next page, if there is one.
+    /// Truncates the queried items to the limit. Returns the cursor of the next page, if there is
+    /// one.
     pub fn truncate<T>(
         &self,
         app: &App,
@@ -55,16 +57,20 @@ impl CursorPage {
     }
 }
 
-/// A cursor's position, where it was sealed for this list of this organization.
+/// Returns the position of a cursor.
+///
+/// # Errors
+/// If the cursor was not sealed for this list of this organization.
 fn open_cursor(
     text: &str,
     app: &App,
     list: PagedList,
     organization: Uuid,
 ) -> Result<u128, ValidationError> {
-    let wrong = || ValidationError::from("is not a cursor of this list");
-    let (position, seal) = decode(text).ok_or_else(wrong)?;
+    let invalid = || ValidationError::from("must be a cursor of this list");
+    let (position, seal) = decode(text).ok_or_else(invalid)?;
     let sealed = list.sealed_text(&organization.to_string(), position);
-    let ours = app.peppers.candidates(&sealed).iter().any(|expected| matches_seal(&seal, expected));
-    if ours { Ok(position) } else { Err(wrong()) }
+    let candidates = app.peppers.candidates(&sealed);
+    let is_valid = candidates.iter().any(|expected| matches_seal(&seal, expected));
+    if is_valid { Ok(position) } else { Err(invalid()) }
 }

@@ -1,4 +1,4 @@
-//! Whether the server lives, and whether it can answer.
+//! Liveness and readiness of the server.
 
 use axum::extract::State;
 use axum::routing::get;
@@ -11,11 +11,11 @@ use crate::app::readiness::DatabaseStatus;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::render::problem::Problem;
 
-/// How a server is.
+/// The status of a server.
 #[derive(Serialize, ToSchema)]
 #[schema(as = health::Health)]
 pub struct Health {
-    /// `ok`; `read_only` where the database takes no changes.
+    /// `ok`, or `read_only` if the database accepts no changes.
     #[schema(examples("ok"))]
     status: &'static str,
 }
@@ -23,28 +23,30 @@ pub struct Health {
 const OK: Json<Health> = Json(Health { status: "ok" });
 const READ_ONLY: Json<Health> = Json(Health { status: "read_only" });
 
-/// The routes outside every family, without a caller and never refused for load.
+/// Returns the health routes. They require no credential and are never rejected because of load.
 pub fn routes() -> Router<App> {
     Router::new().route("/health/live", get(live)).route("/health/ready", get(ready))
 }
 
-/// Whether the process runs.
+/// Check that the process is running.
 ///
-/// Says nothing of the database: a restart would not bring it back.
+/// The database is not checked, since restarting the server would not repair it.
 #[utoipa::path(get, path = "/health/live", operation_id = "getHealthLive", tag = "health",
-    responses((status = 200, description = "It runs.", body = Health)))]
+    responses((status = 200, description = "The process is running.", body = Health)))]
 pub(super) async fn live() -> Json<Health> {
     OK
 }
 
-/// Whether requests can be answered: the server is not stopping, the database answers, its schema
-/// is the one this server was built for, and so are the role, policies and privileges that keep
-/// tenants apart. Where it takes no changes, the status is `read_only` (503 where the operator says
-/// so).
+/// Check that the server is ready for requests.
+///
+/// It is ready if it is not stopping, the database responds, and the database has the schema that
+/// the server was built for and the expected role, policies and privileges for tenant isolation. If
+/// the database accepts no changes, the status is `read_only`; the operator configures whether that
+/// is a 200 or a 503.
 #[utoipa::path(get, path = "/health/ready", operation_id = "getHealthReady", tag = "health",
     responses(
-        (status = 200, description = "They can.", body = Health),
-        (status = 503, description = "They can not, just now.", body = Problem,
+        (status = 200, description = "The server is ready.", body = Health),
+        (status = 503, description = "The server is not ready.", body = Problem,
          content_type = "application/problem+json")))]
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>> {
     if app.is_stopping() {
@@ -56,7 +58,7 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>> {
             Ok(READ_ONLY)
         }
         Ok(DatabaseStatus::ReadOnly) => {
-            Err(Error::new(ErrorKind::Unavailable, "The database takes no changes (read_only)"))
+            Err(Error::new(ErrorKind::Unavailable, "The database accepts no changes (read_only)"))
         }
         Err(error) => Err(Error::unavailable(error)),
     }

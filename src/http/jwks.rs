@@ -1,4 +1,4 @@
-//! `/.well-known/jwks.json`: what others check our access tokens with (RFC 7517).
+//! `/.well-known/jwks.json`: the public keys that verify access tokens (RFC 7517).
 
 use axum::Router;
 use axum::extract::State;
@@ -11,47 +11,48 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::public_document::PublicDocument;
 
-/// The public keys.
+/// The public keys that verify access tokens.
 #[derive(ToSchema)]
 #[schema(as = Jwks)]
-#[expect(dead_code, reason = "only described, in the API document")]
+#[expect(dead_code, reason = "used only in the API description")]
 pub struct PublicKeys {
-    /// One for each private key of `JWT_PRIVATE_KEYS`; none where tokens are signed with a secret.
+    /// One public key for each private key of `JWT_PRIVATE_KEYS`; empty if tokens are signed with a
+    /// shared secret.
     keys: Vec<PublicKey>,
 }
 
 /// A public key (RFC 8037).
 #[derive(ToSchema)]
 #[schema(as = Jwk)]
-#[expect(dead_code, reason = "only described, in the API document")]
+#[expect(dead_code, reason = "used only in the API description")]
 pub struct PublicKey {
     #[schema(examples("OKP"))]
     kty: String,
     #[schema(examples("Ed25519"))]
     crv: String,
-    /// The key.
+    /// The public key itself, in base64url.
     x: String,
     #[schema(examples("EdDSA"))]
     alg: String,
     #[schema(examples("sig"))]
     r#use: String,
-    /// Its id, as in the header of the tokens.
+    /// The id of the key, as in the header of the tokens.
     kid: String,
 }
 
-/// The public keys that access tokens can be checked with.
+/// Show the public keys that verify access tokens.
 ///
-/// A token that is well signed and not over may still be worth nothing: its session may have ended.
-/// Only a request here tells.
+/// A token with a valid signature that has not expired may still be invalid, because its session
+/// has ended. Only a request to this API with the token detects that.
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "getJwks", tag = "health",
     responses((status = 200, description = "The keys.", body = PublicKeys),
-              (status = 304, description = "`If-None-Match` names them: they are the same.")))]
+              (status = 304, description = "The keys have not changed (`If-None-Match`).")))]
 pub(super) async fn show(State(app): State<App>, headers: HeaderMap) -> Result<Response> {
     let keys = serde_json::to_vec(app.access_tokens.jwks()).map_err(Error::internal)?;
     Ok(PublicDocument::new("application/json", keys).respond(&headers))
 }
 
-/// The route.
+/// Returns the route.
 pub fn routes() -> Router<App> {
     Router::new().route("/.well-known/jwks.json", get(show))
 }

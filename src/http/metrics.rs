@@ -1,4 +1,4 @@
-//! Metrics, on a listener of their own: they are for the operator, not for callers.
+//! Metrics for the operator, on a separate listener that callers of the API need not reach.
 
 use axum::Router;
 use axum::extract::State;
@@ -15,7 +15,7 @@ use crate::http::edge::host;
 use crate::model::mail::MailKind;
 use crate::model::rate_limit::RateLimit;
 
-/// `GET /metrics` in Prometheus's text format.
+/// Returns the route `GET /metrics`, in Prometheus's text format.
 pub fn router(app: App, handle: PrometheusHandle) -> Router {
     register();
     let process = Collector::default();
@@ -24,8 +24,8 @@ pub fn router(app: App, handle: PrometheusHandle) -> Router {
     routes.layer(from_fn(host::middleware))
 }
 
-/// Counters of what seldom happens, at zero from the start: an alert on the rate of one that
-/// appears with its first count would miss that.
+/// Registers counters of rare events at zero. If a counter first appeared with its first event, an
+/// alert on its rate would miss that event.
 fn register() {
     for (name, outcomes) in [
         ("key_lookups_total", &["found", "unknown", "refused", "failed"][..]),

@@ -1,5 +1,5 @@
-//! The id in a path. One that can not be read names nothing, so it is *not found* in the family's
-//! words, never the framework's.
+//! Extractors for the ids in a path. A path that cannot be decoded is *not found*, with the error
+//! body of the family instead of the framework's.
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use crate::app::App;
 use crate::error::{Error, Result};
 
-/// The last parameter of a path, as text.
+/// Extracts the last parameter of the path, unparsed.
 pub struct PathId(pub String);
 
 impl FromRequestParts<App> for PathId {
@@ -16,11 +16,11 @@ impl FromRequestParts<App> for PathId {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let params = path_parameters(parts, app).await?;
         let last = params.iter().last().map(|(_, id)| Self(id.to_owned()));
-        last.ok_or_else(|| Error::internal("a path without a parameter"))
+        last.ok_or_else(|| Error::internal("the route has no parameter in its path"))
     }
 }
 
-/// The organization that a path names, as text.
+/// Extracts the path parameter `organizationId`, unparsed.
 pub struct PathOrganization(pub String);
 
 impl FromRequestParts<App> for PathOrganization {
@@ -28,13 +28,13 @@ impl FromRequestParts<App> for PathOrganization {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let params = path_parameters(parts, app).await?;
-        let named = params.iter().find(|(name, _)| *name == "organizationId");
-        let named = named.map(|(_, id)| Self(id.to_owned()));
-        named.ok_or_else(|| Error::internal("a path that names no organization"))
+        let organization = params.iter().find(|(name, _)| *name == "organizationId");
+        let organization = organization.map(|(_, id)| Self(id.to_owned()));
+        organization.ok_or_else(|| Error::internal("the route has no organizationId in its path"))
     }
 }
 
 async fn path_parameters(parts: &mut Parts, app: &App) -> Result<RawPathParams> {
     let params = RawPathParams::from_request_parts(parts, app).await;
-    params.map_err(|_| Error::not_found("There is nothing at this path"))
+    params.map_err(|_| Error::not_found("No route matches this path"))
 }

@@ -1,5 +1,5 @@
-//! A document that is the same for everybody: clients and caches may keep it for `MAX_AGE`
-//! seconds, ask whether theirs is still current (`ETag`, RFC 9110 §8.8.3), and get it compressed.
+//! A document that is the same for all clients. Clients and caches may store it as `MAX_AGE` allows
+//! and revalidate it with its `ETag` (RFC 9110 §8.8.3). It is compressed on request.
 
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
@@ -17,17 +17,17 @@ use crate::model::hex;
 
 const MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-/// The document, compressed when it is first asked for so.
+/// A document. Its compressed form is created at the first request for it.
 pub struct PublicDocument {
     content_type: HeaderValue,
     text: Bytes,
-    /// Weak: the same for the compressed text.
+    /// Weak, since it also applies to the compressed text.
     etag: String,
     gzip: OnceLock<Option<Bytes>>,
 }
 
 impl PublicDocument {
-    /// The document with this text.
+    /// Creates a document with this text.
     pub fn new(content_type: &'static str, text: impl Into<Bytes>) -> Self {
         let text = text.into();
         let digest = hex::encode(&Sha256::digest(&text).into());
@@ -35,25 +35,25 @@ impl PublicDocument {
         Self { content_type, text, etag: format!("W/\"{digest}\""), gzip: OnceLock::new() }
     }
 
-    /// `GET` of the document.
+    /// Returns a `GET` route for the document.
     pub fn route(self) -> MethodRouter<App> {
         let document = Arc::new(self);
         get(async move |headers: HeaderMap| document.respond(&headers))
     }
 
-    /// Returns the document to a request with these headers: 304 where the client has it already.
+    /// Returns the response to a request with these headers: 304 if the client has the document.
     pub fn respond(&self, headers: &HeaderMap) -> Response {
         let mut response = if self.matches_if_none_match(headers) {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             self.body(headers)
         };
-        let named = response.headers_mut();
+        let headers = response.headers_mut();
         if let Ok(etag) = HeaderValue::from_str(&self.etag) {
-            named.insert(header::ETAG, etag);
+            headers.insert(header::ETAG, etag);
         }
-        named.insert(header::CACHE_CONTROL, MAX_AGE);
-        named.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+        headers.insert(header::CACHE_CONTROL, MAX_AGE);
+        headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
         response
     }
 
@@ -62,8 +62,8 @@ impl PublicDocument {
         let mut response = match gzip {
             Some(Some(gzip)) => {
                 let mut response = Body::from(gzip.clone()).into_response();
-                let coding = HeaderValue::from_static("gzip");
-                response.headers_mut().insert(header::CONTENT_ENCODING, coding);
+                let encoding = HeaderValue::from_static("gzip");
+                response.headers_mut().insert(header::CONTENT_ENCODING, encoding);
                 response
             }
             _ => Body::from(self.text.clone()).into_response(),
@@ -72,7 +72,7 @@ impl PublicDocument {
         response
     }
 
-    /// Whether `If-None-Match` names the document, compared weakly.
+    /// Whether `If-None-Match` contains the `ETag` of the document, by weak comparison.
     fn matches_if_none_match(&self, headers: &HeaderMap) -> bool {
         let strong = self.etag.trim_start_matches("W/");
         list_members(headers, &header::IF_NONE_MATCH)
@@ -80,13 +80,13 @@ impl PublicDocument {
     }
 }
 
-/// The members of a header that is a list, separated by commas.
+/// Returns the members of a header that is a comma-separated list.
 fn list_members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Whether `Accept-Encoding` names gzip, and not with the weight 0.
+/// Whether `Accept-Encoding` contains gzip with a weight above 0.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     list_members(headers, &header::ACCEPT_ENCODING).any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
@@ -96,7 +96,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The text in gzip, where that is smaller.
+/// Compresses the text with gzip. Returns `None` if that does not make it smaller.
 fn compress(text: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let compressed = encoder.write_all(text).and_then(|()| encoder.finish()).ok()?;
@@ -112,17 +112,17 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_sent_to_who_accepts_it_and_to_nobody_else() {
+    fn gzip_is_sent_only_to_clients_that_accept_it() {
         for accepted in ["gzip", "GZIP", "deflate, gzip;q=0.5", "br;q=1.0,gzip ; q=1"] {
             assert!(accepts_gzip(&headers(header::ACCEPT_ENCODING, accepted)), "{accepted}");
         }
-        for refused in ["", "identity", "gzip;q=0", "gzip;q=0.0", "br", "gzipped", "gzip;q=x"] {
-            assert!(!accepts_gzip(&headers(header::ACCEPT_ENCODING, refused)), "{refused}");
+        for rejected in ["", "identity", "gzip;q=0", "gzip;q=0.0", "br", "gzipped", "gzip;q=x"] {
+            assert!(!accepts_gzip(&headers(header::ACCEPT_ENCODING, rejected)), "{rejected}");
         }
     }
 
     #[test]
-    fn a_text_that_gzip_makes_no_smaller_is_sent_as_it_is() {
+    fn a_text_that_gzip_does_not_make_smaller_is_not_compressed() {
         assert!(compress(br#"{"keys":[]}"#).is_none());
         assert!(compress(&[b'a'; 1000]).is_some());
     }

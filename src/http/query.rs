@@ -1,8 +1,8 @@
-//! Reads the parameters of a query string, noting everything that is wrong with them.
+//! Parses the parameters of a query string, and collects all issues with them.
 //!
-//! What a route knows is what its description names. A parameter that it does not know is refused
-//! once the request's credential was found good: ignored, it could be one that the caller relies
-//! on, such as a scope to check for.
+//! The known parameters of a route are those of its API description. An unknown parameter is
+//! rejected after the request's credential was verified. It is not ignored, since the caller could
+//! rely on it, for example on a scope to check for.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,21 +17,21 @@ use crate::error::{Error, Issue, Location, Result};
 use crate::http::family::Family;
 use crate::model::ValidationError;
 
-/// The longest reason for a change.
+/// The maximum length of the reason for a change.
 const MAX_REASON_CHARS: usize = 256;
 
-/// How much of a parameter's name is repeated to its caller.
+/// How many characters of an unknown parameter's name an issue contains.
 const MAX_NAME_CHARS: usize = 64;
 
 /// The query parameters of the families' routes, by method and path.
 ///
-/// Routes outside the families are not here, and neither are the pages that mailed links lead to:
-/// load balancers and mail clients append parameters of their own.
+/// It does not contain routes outside the families and routes of HTML pages, since load balancers
+/// and mail clients append parameters to their URLs. Those routes accept unknown parameters.
 #[derive(Default)]
 pub struct KnownParameters(HashMap<String, Vec<(Method, HashSet<String>)>>);
 
 impl KnownParameters {
-    /// What the description names.
+    /// Collects the parameters from the API description.
     #[must_use]
     pub fn from_document(document: &OpenApi) -> Self {
         let paths = document
@@ -56,7 +56,7 @@ impl KnownParameters {
         Self(known.collect())
     }
 
-    /// Leaves the parameters of a request that its route does not know for [`require_known`].
+    /// Records the unknown parameters of a request in its extensions, for [`require_known`].
     pub fn record_unknown(&self, request: &mut Request, route: &str) {
         let Some(query) = request.uri().query() else { return };
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
@@ -77,10 +77,10 @@ impl KnownParameters {
     }
 }
 
-/// Whether it answers with a page for people.
+/// Whether the operation responds with an HTML page.
 fn is_html_page(operation: &Operation) -> bool {
-    let answers = operation.responses.responses.values().filter_map(inline);
-    answers.flat_map(|answer| answer.content.keys()).any(|kind| kind.starts_with("text/html"))
+    let responses = operation.responses.responses.values().filter_map(inline);
+    responses.flat_map(|response| response.content.keys()).any(|kind| kind.starts_with("text/html"))
 }
 
 fn parameters_of(operation: &Operation) -> HashSet<String> {
@@ -89,7 +89,7 @@ fn parameters_of(operation: &Operation) -> HashSet<String> {
     in_query.map(|parameter| parameter.name.clone()).collect()
 }
 
-/// What is described in place.
+/// Returns a value that is described in place, not by reference.
 fn inline<T>(it: &RefOr<T>) -> Option<&T> {
     match it {
         RefOr::T(it) => Some(it),
@@ -97,19 +97,19 @@ fn inline<T>(it: &RefOr<T>) -> Option<&T> {
     }
 }
 
-/// The parameters that a request brings and its route does not know.
+/// The issues of the unknown parameters of a request.
 #[derive(Clone)]
 struct UnknownParameters(Vec<Issue>);
 
-/// Passes a request whose parameters its route knows. Guards ask for it last.
+/// Rejects a request with unknown parameters. Guards must call it after all their other checks.
 ///
 /// # Errors
-/// Malformed, naming each of the others.
+/// Malformed, with an issue for each unknown parameter.
 pub fn require_known(extensions: &Extensions) -> Result<()> {
     match extensions.get::<UnknownParameters>() {
         None => Ok(()),
         Some(UnknownParameters(issues)) => {
-            let message = "The request has query parameters that this route does not know";
+            let message = "Request has unknown query parameters";
             Err(Error::malformed(message).with_issues(issues.clone()))
         }
     }
@@ -122,16 +122,16 @@ pub struct Query {
 }
 
 impl Query {
-    /// The parameter `name` as `parse` reads it; `None` where it is not there, empty or refused.
+    /// Parses the parameter `name`. Returns `None` if it is absent, empty or invalid.
     pub fn optional<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, ValidationError>,
     ) -> Option<T> {
-        let mut values = self.pairs.iter().filter(|(found, _)| found == name);
+        let mut values = self.pairs.iter().filter(|(parameter, _)| parameter == name);
         let (_, value) = values.next()?;
         let parsed = if values.next().is_some() {
-            Err("is there more than once".into())
+            Err("must not be repeated".into())
         } else if value.is_empty() {
             return None;
         } else {
@@ -141,19 +141,19 @@ impl Query {
         parsed.map_err(|ValidationError(why)| self.issues.push(issue(why))).ok()
     }
 
-    /// The same, where it has to be there.
+    /// Parses the required parameter `name`. It is an issue if it is absent or empty.
     pub fn required<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, ValidationError>,
     ) -> Option<T> {
-        if !self.pairs.iter().any(|(found, value)| found == name && !value.is_empty()) {
+        if !self.pairs.iter().any(|(parameter, value)| parameter == name && !value.is_empty()) {
             self.issues.push(Issue::field(name, "is required").with_location(Location::Query));
         }
         self.optional(name, parse)
     }
 
-    /// The parameter `name`, which takes the words `allowed`.
+    /// Parses the optional parameter `name`, whose value must be one of `allowed`.
     pub fn choice<T>(
         &mut self,
         name: &'static str,
@@ -161,14 +161,14 @@ impl Query {
         allowed: fn() -> Vec<&'static str>,
     ) -> Option<T> {
         let before = self.issues.len();
-        let found = self.optional(name, |text| parse(text).ok_or_else(|| "is unknown".into()));
+        let value = self.optional(name, |text| parse(text).ok_or_else(|| "is unknown".into()));
         if let Some(issue) = self.issues.get_mut(before) {
             *issue = Issue::one_of(name, allowed()).with_location(Location::Query);
         }
-        found
+        value
     }
 
-    /// Fails where any issue was met.
+    /// Checks that all parameters were valid.
     ///
     /// # Errors
     /// Invalid, with every issue.
@@ -187,29 +187,29 @@ impl FromRequestParts<App> for Query {
     }
 }
 
-/// Reads a whole number within bounds: digits, and nothing else.
+/// Parses a whole number from `min` to `max` that consists of digits only.
 ///
 /// # Errors
-/// For any other text.
-pub fn parse_integer(text: &str, least: i64, most: i64) -> Result<i64, ValidationError> {
+/// If the text is anything else.
+pub fn parse_integer(text: &str, min: i64, max: i64) -> Result<i64, ValidationError> {
     let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let number = digits.and_then(|text| text.parse().ok());
-    let number = number.filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| format!("must be a number from {least} to {most}").into())
+    let number = number.filter(|number| (min..=max).contains(number));
+    number.ok_or_else(|| format!("must be a number from {min} to {max}").into())
 }
 
-/// Reads `true` or `false`.
+/// Parses `true` or `false`.
 ///
 /// # Errors
-/// For any other text.
+/// If the text is anything else.
 pub fn parse_bool(text: &str) -> Result<bool, ValidationError> {
     text.parse().map_err(|_| "must be true or false".into())
 }
 
-/// Reads why something is done.
+/// Parses the reason for a change.
 ///
 /// # Errors
-/// For more than 256 characters, or control characters.
+/// If the text has more than 256 characters, or control characters.
 pub fn parse_reason(text: &str) -> Result<String, ValidationError> {
     if text.chars().any(char::is_control) {
         return Err("must not contain control characters".into());

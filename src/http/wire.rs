@@ -1,4 +1,4 @@
-//! What the families' wire structs share: how a time is written.
+//! How the wire structs of all families serialize times.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde::{Serialize, Serializer};
@@ -6,14 +6,14 @@ use serde::{Serialize, Serializer};
 use crate::model::timestamp;
 
 /// A time: RFC 3339, UTC, milliseconds.
-// As every family writes it: contract §1, *Times*.
+// Contract §1, *Times*.
 #[derive(Clone, Copy, Debug, utoipa::ToSchema)]
 #[schema(as = Timestamp, value_type = String, format = DateTime,
          examples("2026-05-08T09:56:42.855Z"))]
 pub struct Timestamp(pub DateTime<Utc>);
 
 impl Timestamp {
-    /// The first moment of a UTC day.
+    /// Returns the start of a UTC day.
     #[must_use]
     pub fn start_of(day: NaiveDate) -> Self {
         Self(day.and_time(NaiveTime::MIN).and_utc())

@@ -1,4 +1,4 @@
-//! A person's account: who they are to themselves.
+//! An account: its data, its names, and what can act for it.
 
 use chrono::{DateTime, Utc};
 
@@ -8,45 +8,46 @@ use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId};
 use crate::model::plan::Plan;
 
-/// What is told about an account.
+/// The public data of a account.
 #[derive(Clone, Debug)]
 pub struct Account {
     /// Its id.
     pub id: AccountId,
     /// Its address, in the canonical form.
     pub email: String,
-    /// What the person is called.
+    /// The name of its owner.
     pub name: Option<String>,
-    /// The person's short name, unique in the deployment.
+    /// The account's short name, unique in the deployment.
     pub handle: String,
-    /// When they proved that the address is theirs; before 2026-11-28, by a click alone.
+    /// When the address was verified; before 2026-11-28, by following the mailed link alone.
     pub verified_at: Option<DateTime<Utc>>,
-    /// Whether that was by whoever holds both the mailbox and the password.
+    /// Whether the address was verified together with the password.
     pub is_proven: bool,
-    /// Whether they may sign in.
+    /// Whether it may sign in.
     pub is_active: bool,
-    /// When they last did.
+    /// When it last signed in.
     pub last_login_at: Option<DateTime<Utc>>,
-    /// In how many organizations they have a seat.
+    /// How many memberships it has.
     pub organization_count: i64,
-    /// Whether they are mailed of what concerns the account's security.
+    /// Whether notices about the account's security are mailed.
     pub security_mails: bool,
-    /// What their home organization pays for.
+    /// The plan of its home organization.
     pub plan: Plan,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
 }
 
-/// What an account has that can act for it or let others in, and a reset may end.
+/// What can act for an account or was created by it, and ends with a password reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountAccess {
-    /// Whether the address was proven by whoever knows the password: then only sessions end.
+    /// Whether the address was verified together with the password: then a reset ends only
+    /// sessions.
     pub is_proven: bool,
     /// How many live sessions.
     pub sessions: u64,
-    /// How many live personal tokens.
+    /// How many live personal access tokens.
     pub personal_tokens: u64,
     /// How many live keys its memberships minted.
     pub keys: u64,
@@ -58,21 +59,21 @@ pub struct AccountAccess {
 pub struct NewAccount<'a> {
     /// Its id.
     pub id: AccountId,
-    /// The organization that is made with it.
+    /// The organization that is created with it.
     pub home_organization: OrganizationId,
     /// Its address.
     pub email: &'a Email,
-    /// What the person is called.
+    /// The name of its owner.
     pub name: Option<&'a PersonName>,
-    /// The person's short name.
+    /// The account's short name.
     pub handle: &'a AccountHandle,
     /// The PHC string of the password.
     pub password_hash: &'a str,
-    /// When it is made.
+    /// When it is created.
     pub created_at: DateTime<Utc>,
 }
 
-/// What a person is called: 1 to 256 characters, none of them a control character.
+/// The name of a person: 1 to 256 characters, none of them a control character.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PersonName(String);
 
@@ -80,10 +81,10 @@ impl PersonName {
     /// The longest name, in Unicode scalar values.
     pub const MAX: usize = 256;
 
-    /// Reads a name.
+    /// Parses a name.
     ///
     /// # Errors
-    /// Any other text, in words for the caller.
+    /// Any other text, with a message for the caller.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().any(char::is_control) {
             return Err("must not contain control characters".into());
@@ -97,7 +98,7 @@ impl PersonName {
         }
     }
 
-    /// The same, where an empty name is none.
+    /// Parses a name; an empty one gives `None`.
     ///
     /// # Errors
     /// As [`PersonName::parse`].
@@ -112,22 +113,23 @@ impl PersonName {
     }
 }
 
-/// A person's short name: `^[a-z0-9](-?[a-z0-9]){0,62}$` (contract §6).
+/// An account's short name: `^[a-z0-9](-?[a-z0-9]){0,62}$` (contract §6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountHandle(String);
 
 impl AccountHandle {
-    /// Reads a handle.
+    /// Parses a handle.
     ///
     /// # Errors
-    /// Any other text, in words for the caller.
+    /// Any other text, with a message for the caller.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         require_short_name(text)?;
         Ok(Self(text.to_owned()))
     }
 
-    /// The handle that a name suggests: `yourname` for "Your Name". Chance adds to it where it is
-    /// taken, or makes all of it where a name has no letters of the alphabet.
+    /// Returns the handle that a name suggests: `yourname` for "Your Name". Random characters are
+    /// appended where it is taken; they are all of it where the name has no letters of the
+    /// alphabet.
     pub fn suggest(name: Option<&PersonName>, is_taken: bool, entropy: &dyn Entropy) -> Self {
         let letters = name.map_or("", PersonName::as_str).chars();
         let word: String = letters
@@ -149,10 +151,10 @@ impl AccountHandle {
     }
 }
 
-/// Passes a text of the form that handles and slugs have.
+/// Checks that a text has the form of handles and slugs.
 ///
 /// # Errors
-/// Any other text, in words for the caller.
+/// Any other text, with a message for the caller.
 pub(super) fn require_short_name(text: &str) -> Result<(), ValidationError> {
     let word = |part: &str| {
         !part.is_empty() && part.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
@@ -165,7 +167,7 @@ pub(super) fn require_short_name(text: &str) -> Result<(), ValidationError> {
     }
 }
 
-/// Chance in lower case: about 2^40 possibilities.
+/// Returns 8 random lower-case characters: about 2^40 possibilities.
 pub(super) fn random_lowercase(entropy: &dyn Entropy) -> String {
     random_base62(entropy, 8).to_ascii_lowercase()
 }

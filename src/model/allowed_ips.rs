@@ -9,12 +9,12 @@ use crate::model::ValidationError;
 /// How many networks one key can have.
 const MAX_NETWORKS: usize = 100;
 
-/// Networks, IPv4 and IPv6; none at all is everywhere.
+/// Networks, IPv4 and IPv6. An empty list allows every address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedIps(Vec<IpNet>);
 
 impl AllowedIps {
-    /// Reads a list of networks in CIDR notation; an address alone is a network of one.
+    /// Parses a list of networks in CIDR notation; an address alone is a network of one.
     ///
     /// # Errors
     /// A text that is neither, or a list that is too long.
@@ -26,13 +26,13 @@ impl AllowedIps {
         networks.map(Self).ok_or("must be networks such as 203.0.113.0/24 or 2001:db8::/32".into())
     }
 
-    /// What the database holds.
+    /// Creates the list from the database's column.
     #[must_use]
     pub fn from_stored(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
-    /// What the database is to hold.
+    /// Returns the value of the database's column.
     #[must_use]
     pub fn as_stored(&self) -> &[IpNet] {
         &self.0
@@ -44,7 +44,7 @@ impl AllowedIps {
         self.0.iter().map(IpNet::to_string).collect()
     }
 
-    /// Whether a key with the networks of `other` may be used only from where one with these may.
+    /// Whether every address that `other` allows is allowed by these networks.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
         // Two halves of a network are the network.
@@ -62,7 +62,7 @@ impl AllowedIps {
     }
 }
 
-/// A network, with what is IPv4 in IPv6 clothes (`::ffff:203.0.113.0/120`) undressed.
+/// Parses a network. An IPv4-mapped one (`::ffff:203.0.113.0/120`) becomes IPv4.
 fn network(text: &str) -> Option<IpNet> {
     let parsed: IpNet = match text.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().into(),

@@ -1,4 +1,4 @@
-//! A key as it may be shown: everything but its text.
+//! An API key without its text.
 
 use chrono::{DateTime, Utc};
 
@@ -9,12 +9,12 @@ use crate::model::metadata::Metadata;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 
-/// What is told about a key after it was minted.
+/// The data of a key.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     /// Its id.
     pub id: KeyId,
-    /// The seat that it acts for.
+    /// The membership that it acts for.
     pub membership: MembershipId,
     /// What its text starts with.
     pub prefix: String,
@@ -34,22 +34,22 @@ pub struct ApiKey {
     pub last_used_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// Why, in the words of whoever did it.
+    /// The reason that was given for revoking it.
     pub revoked_reason: Option<String>,
-    /// Whether it may be used while it lives.
+    /// Whether it may be used while it is live.
     pub enabled: bool,
     /// Where it may be used from.
     pub allowed_ips: AllowedIps,
-    /// What its organization notes down about it.
+    /// The metadata that its organization stores with it.
     pub metadata: Metadata,
-    /// The key that this one took over from.
+    /// The key that this one replaced.
     pub rotated_from: Option<KeyId>,
-    /// The key that took over from this one.
+    /// The key that replaced this one.
     pub rotated_to: Option<KeyId>,
 }
 
 impl ApiKey {
-    /// What the contract calls live: neither revoked nor expired nor rotated away.
+    /// Whether the key is live (contract §1): neither revoked nor expired nor superseded.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.is_active && self.rotated_to.is_none()
@@ -60,9 +60,9 @@ impl ApiKey {
 pub struct NewApiKey<'a> {
     /// Its id.
     pub id: KeyId,
-    /// Whose it is.
+    /// The organization that owns it.
     pub organization: OrganizationId,
-    /// The seat that minted it.
+    /// The membership that minted it.
     pub membership: MembershipId,
     /// The digest of its text.
     pub digest: Digest,
@@ -82,10 +82,10 @@ pub struct NewApiKey<'a> {
     pub expires_at: Option<DateTime<Utc>>,
     /// Where it may be used from.
     pub allowed_ips: &'a AllowedIps,
-    /// What its organization notes down about it.
+    /// The metadata that its organization stores with it.
     pub metadata: &'a Metadata,
     /// Whether it may be used.
     pub enabled: bool,
-    /// The key that it takes over from.
+    /// The key that it replaces.
     pub rotated_from: Option<KeyId>,
 }

@@ -1,4 +1,4 @@
-//! What is written down about a change.
+//! Audit events: their types, their context, and how they are written and read.
 
 use std::net::IpAddr;
 
@@ -7,27 +7,27 @@ use chrono::{DateTime, Utc};
 use crate::model::audit_seal::{AuditSigner, CanonicalJson, EventSeal};
 use crate::model::ids::OrganizationId;
 
-/// The request that a change came with, as plain data.
+/// The context of an audit event: the request that caused it, as plain data.
 #[derive(Clone, Debug)]
 pub struct AuditContext {
     /// The request's method.
     pub method: String,
     /// The request's path, without the query.
     pub path: String,
-    /// What it was answered with; `None` where it is no request of HTTP's.
+    /// The status of the response; `None` outside HTTP.
     pub status: Option<u16>,
-    /// Where it came from.
+    /// The client's address.
     pub address: Option<IpAddr>,
     /// Its id.
     pub request_id: String,
-    /// When it came.
+    /// When it arrived.
     pub at: DateTime<Utc>,
-    /// What signs the events that come of it.
+    /// Signs the events.
     pub signer: AuditSigner,
 }
 
 impl AuditContext {
-    /// What was asked for on the command line, or came by itself: no request of HTTP's.
+    /// The context of a command, or of a job that no request started.
     #[must_use]
     pub fn for_command(
         name: &str,
@@ -40,10 +40,10 @@ impl AuditContext {
     }
 }
 
-/// Declares [`EventType`]: each type with the word that the log and its filters have for it.
+/// Declares [`EventType`]: each type with its word in the log and its filters.
 macro_rules! event_types {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
-        /// What happened.
+        /// The type of an audit event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum EventType {
             $($(#[$doc])* $name,)*
@@ -65,19 +65,19 @@ macro_rules! event_types {
 }
 
 event_types! {
-    /// An organization was made by open signup.
+    /// An organization was created by open signup.
     OrganizationSignedUp = "organization.signed_up",
-    /// An organization was made with a person's account.
+    /// An organization was created with an account.
     AccountSignedUp = "account.signed_up",
-    /// Somebody signed up with the address of a pending sign-up, and took its place.
+    /// A pending sign-up was replaced by a later sign-up with the same address.
     SignUpReplaced = "account.sign_up_replaced",
-    /// A person made another organization.
+    /// An account created another organization.
     OrganizationCreated = "organization.created",
     /// An organization's settings were changed.
     OrganizationUpdated = "organization.updated",
     /// An organization was deleted.
     OrganizationDeleted = "organization.deleted",
-    /// The operator made an organization.
+    /// The operator created an organization.
     OrganizationProvisioned = "organization.provisioned",
     /// The operator suspended an organization.
     OrganizationSuspended = "organization.suspended",
@@ -87,11 +87,11 @@ event_types! {
     OrganizationPlanChanged = "organization.plan_changed",
     /// The operator ended all keys of an organization.
     KeysForceRevoked = "api_keys.force_revoked",
-    /// The operator gave an organization a new key.
+    /// The operator replaced all keys of an organization by a new one.
     KeysForceRotated = "api_keys.force_rotated",
-    /// Somebody paid for an organization that is not known to be theirs.
+    /// A paid checkout names an organization that it can not be applied to.
     CheckoutUnfulfilled = "checkout.unfulfilled",
-    /// A master key was missing or wrong, once or many times.
+    /// A master key was missing or wrong, once or several times.
     MasterKeyRejected = "AUTH_FAIL_MASTER_KEY",
     /// A member's role was changed.
     MemberRoleChanged = "member.role_changed",
@@ -101,27 +101,27 @@ event_types! {
     InviteCreated = "invite.created",
     /// An invitation was mailed again.
     InviteResent = "invite.resent",
-    /// An invitation was taken back.
+    /// An invitation was revoked.
     InviteRevoked = "invite.revoked",
     /// An invitation was accepted.
     InviteAccepted = "invite.accepted",
-    /// A person proved that their address is theirs.
+    /// The owner of an account verified its address.
     EmailVerified = "account.email_verified",
-    /// A person changed their password.
+    /// An account's password was changed.
     PasswordChanged = "account.password_changed",
-    /// A person chose a new password by a mailed link.
+    /// An account's password was reset with a mailed link.
     PasswordReset = "account.password_reset",
-    /// A person changed what they are called.
+    /// An account's name or handle was changed.
     AccountUpdated = "account.updated",
-    /// A person deleted their account.
+    /// An account was deleted.
     AccountDeleted = "account.deleted",
-    /// A personal token was made.
+    /// A personal access token was created.
     PersonalTokenCreated = "personal_token.created",
-    /// A personal token's settings were changed.
+    /// A personal access token's settings were changed.
     PersonalTokenUpdated = "personal_token.updated",
-    /// A personal token was ended.
+    /// A personal access token was revoked.
     PersonalTokenRevoked = "personal_token.revoked",
-    /// A project was made.
+    /// A project was created.
     ProjectCreated = "project.created",
     /// A project was changed.
     ProjectUpdated = "project.updated",
@@ -135,19 +135,19 @@ event_types! {
     KeyUpdated = "api_key.updated",
     /// A key was replaced by a newer one.
     KeyRotated = "api_key.rotated",
-    /// Keys were taken over from elsewhere.
+    /// Keys were imported.
     KeyImported = "api_key.imported",
-    /// A known key was refused, once or many times.
+    /// A known key was rejected, once or several times.
     KeyRejected = "api_key.refused",
-    /// A key was exchanged for a session, or a person signed in.
+    /// A key was exchanged for a session, or an account signed in.
     SessionCreated = "session.created",
-    /// Somebody did not get in to an account that there is, once or many times.
+    /// Signing in to an existing account failed, once or several times.
     SignInFailed = "SIGN_IN_FAILED",
-    /// A person ended a session: their own or another one.
+    /// An account ended one of its sessions.
     SessionRevoked = "session.revoked",
-    /// A person ended several sessions at once.
+    /// An account ended several of its sessions.
     SessionsRevoked = "sessions.revoked",
-    /// A used refresh token came again, and its session was ended.
+    /// A refresh token was used again, and its session was ended.
     SessionRevokedByReuse = "session.revoked_by_reuse",
 }
 
@@ -165,7 +165,7 @@ impl EventType {
     }
 }
 
-/// Which rows of a trail are wanted; what is `None` does not matter.
+/// Which events of an audit log are listed; `None` matches every event.
 #[derive(Clone, Default)]
 pub struct AuditEventFilter {
     /// Of this type.
@@ -176,27 +176,27 @@ pub struct AuditEventFilter {
     pub until: Option<DateTime<Utc>>,
 }
 
-/// One row of the trail, as it is read.
+/// An audit event, as it is read.
 pub struct RecordedEvent {
-    /// Its place in the trail.
+    /// Its row's id, which orders the audit log.
     pub id: i64,
     /// What happened.
     pub event_type: String,
-    /// Who did it.
+    /// The public id of the actor.
     pub actor: String,
-    /// What it was done to.
+    /// The public id of the target.
     pub target: String,
     /// The request's method.
     pub method: String,
     /// The request's path.
     pub path: String,
-    /// What it was answered with.
+    /// The status of the response.
     pub status: Option<u16>,
-    /// Where the request came from.
+    /// The client's address.
     pub address: Option<String>,
-    /// The request.
+    /// The request's id.
     pub request_id: String,
-    /// The key that it came with, as it may be shown.
+    /// The display id of the key that the request presented.
     pub key_display_id: Option<String>,
     /// What changed.
     pub detail: serde_json::Value,
@@ -204,22 +204,22 @@ pub struct RecordedEvent {
     pub created_at: DateTime<Utc>,
 }
 
-/// One row of the trail, as it is written.
+/// An audit event, as it is written.
 #[derive(Clone)]
 pub struct NewAuditEvent<'a> {
-    /// Whose trail.
+    /// The organization in whose audit log it is written.
     pub organization: OrganizationId,
     /// What happened.
     pub event_type: EventType,
-    /// Who did it: the public id of a seat, a key, a session or an account.
+    /// The public id of the actor: a membership, a key, a session or an account.
     pub actor: &'a str,
-    /// What it was done to: the public id.
+    /// The public id of the target.
     pub target: &'a str,
-    /// The key the request came with, as it may be shown.
+    /// The display id of the key that the request presented.
     pub key_display_id: Option<&'a str>,
     /// What changed; never a secret.
     pub detail: serde_json::Value,
-    /// The request.
+    /// The audit context.
     pub audit: &'a AuditContext,
 }
 

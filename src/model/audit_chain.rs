@@ -1,8 +1,8 @@
-//! The seal on the trails: one chain of digests for each organization, and what is wrong with it.
+//! Verifies the chains of digests, one for each organization, that seal the audit logs.
 //!
-//! Nothing here is the database's own judgement: it hands over rows, and their digests, MACs and
-//! seals are computed here. A chain finds out what was changed within it, not that its end was cut
-//! off. Its head does, where it was written down elsewhere: in the log, or by hand.
+//! The database's own results are not trusted: it returns rows, and their digests, MACs and seals
+//! are computed here. A chain shows what was changed within it, but not that its end was cut off. A
+//! published head shows that: one that was recorded in a log or by hand.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,7 +14,7 @@ use crate::model::audit_head::ChainHead;
 use crate::model::audit_seal::{AuditSigner, MacCheck, PrunedPrefix, SignedHead};
 use crate::model::ids::OrganizationId;
 
-/// One link, as the database holds it.
+/// A link of a chain, as it is stored.
 pub struct ChainLink {
     /// Whose chain.
     pub organization: OrganizationId,
@@ -22,15 +22,15 @@ pub struct ChainLink {
     pub handle: String,
     /// The head that was published last.
     pub head: Option<SignedHead>,
-    /// Its place in the chain.
+    /// Its position in the chain.
     pub position: i64,
     /// Its digest.
     pub digest: [u8; 32],
     /// Its seal; `None` where it has none.
     pub seal: Option<[u8; 32]>,
-    /// The place of its event in the table.
+    /// The id of its event's row.
     pub event_id: i64,
-    /// Its event; `None` where it is gone.
+    /// Its event; `None` where the row does not exist.
     pub stored: Option<AuditEventRow>,
 }
 
@@ -78,7 +78,7 @@ struct Chain {
     head: ChainHead,
     /// Up to which position events may lack a MAC.
     unsigned_until: i64,
-    /// Whether that can not be told for want of a pepper.
+    /// The pepper without which that can not be checked.
     lacks_pepper: Option<String>,
     /// Up to which position retention removed events, by a head that can not be checked.
     unproven: i64,
@@ -87,7 +87,7 @@ struct Chain {
     run: Option<FaultRun>,
 }
 
-/// From, to, and what is wrong with all of them.
+/// The first and the last position, and the fault that all of them have.
 struct FaultRun(i64, i64, RunFault);
 
 #[derive(PartialEq, Eq)]
@@ -97,7 +97,7 @@ enum RunFault {
 }
 
 impl ChainVerifier {
-    /// One that also compares what it sees to these heads.
+    /// Creates a verifier that also compares the chain to these heads.
     #[must_use]
     pub fn with_known_heads(
         signer: AuditSigner,
@@ -204,7 +204,7 @@ impl ChainVerifier {
         fault.map(|fault| faulty(&link.handle, fault))
     }
 
-    /// What is wrong with a link, and what it ends of what was wrong before.
+    /// Returns the faults of a link, and those of earlier links that it completes.
     fn faults(&mut self, chain: &mut Chain, link: &ChainLink) -> Vec<AuditFault> {
         let (position, before) = (link.position, chain.head.position);
         let mut faults = Vec::new();
@@ -245,7 +245,7 @@ impl ChainVerifier {
         event: &AuditEventRow,
     ) -> Option<Result<RunFault, AuditFault>> {
         let (position, row) = (link.position, link.event_id);
-        // Behind a gap nothing is known of what a link was made from.
+        // Behind a gap nothing is known of what a link was created from.
         let is_next = position == chain.head.position + 1;
         let fits = !is_next || link_digest(chain.head.digest, position, event) == link.digest;
         if !fits || event.organization != link.organization {
@@ -283,7 +283,7 @@ impl ChainVerifier {
         None
     }
 
-    /// Whether an event with this nonce, whose MAC is good, was not seen before.
+    /// Whether an event with this nonce, whose MAC is valid, was not seen before.
     fn is_new(&mut self, nonce: Uuid) -> bool {
         let (process, number) = nonce.as_u64_pair();
         let bits = self.nonces.entry(process.to_be_bytes()).or_default();

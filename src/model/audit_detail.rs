@@ -1,10 +1,9 @@
-//! What an audit event holds beside who did what to what: what changed, and never more than
-//! [`MAX_BYTES`], whatever callers send. Audit events are kept for long, and nothing may fill the
-//! disk by changing one thing over and over.
+//! The detail of an audit event: what changed, in at most [`MAX_BYTES`] whatever callers send.
+//! Audit events are stored for long, and repeated changes must not fill the disk.
 
 use serde_json::{Map, Value, json};
 
-/// The most that a detail takes up, in bytes of JSON.
+/// The largest detail, in bytes of JSON.
 pub const MAX_BYTES: usize = 2048;
 /// What is kept of a long text, in characters, where the detail is too large.
 const MAX_TEXT_CHARS: usize = 100;

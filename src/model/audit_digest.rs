@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::model::ids::OrganizationId;
 
-/// An event as the database holds it.
+/// An event, as it is stored.
 #[expect(missing_docs, reason = "columns of these names")]
 pub struct AuditEventRow {
     /// Its id.
@@ -30,8 +30,8 @@ pub struct AuditEventRow {
     pub seal: Option<(Uuid, String, [u8; 32])>,
 }
 
-/// The digest of a link: of the one before it (zeros before the first), the place and every column
-/// of the event, as the database's own function `audit_digest` finds it.
+/// Returns the digest of a link: over the digest before it (zeros before the first), the position
+/// and every column of the event, as the database's function `audit_digest` computes it.
 #[must_use]
 pub fn link_digest(before: [u8; 32], position: i64, event: &AuditEventRow) -> [u8; 32] {
     let quoted = |text: &str| Value::from(text).to_string();

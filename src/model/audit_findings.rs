@@ -22,7 +22,7 @@ pub enum AuditFault {
     Missing(i64, i64),
     /// The event of the link at a position is missing.
     MissingEvent(i64, i64),
-    /// The event at a position, or its link, is not what was written.
+    /// The event at a position, or its link, was changed after it was written.
     Changed(i64, i64),
     /// The event at a position has a MAC that is not of its content.
     Forged(i64, i64),
@@ -44,13 +44,13 @@ pub enum AuditFault {
     Rewritten(i64),
     /// There is a head, and no chain.
     MissingChain,
-    /// The head that the database holds is not one that was published.
+    /// The stored head is not one that was published.
     ForgedHead,
-    /// Events carry MACs since later than the log says.
+    /// The stored time since when events are signed is later than the log's.
     SigningStartMismatch(DateTime<Utc>),
     /// The MACs from one position to another can not be checked without this pepper.
     UnknownPepper(i64, i64, String),
-    /// The MAC of the head that the database holds can not be checked without this pepper.
+    /// The MAC of the stored head can not be checked without this pepper.
     UnknownHeadPepper(String),
     /// Since when events carry MACs is not what the application wrote.
     ForgedSigningStart,
@@ -59,7 +59,7 @@ pub enum AuditFault {
 }
 
 impl AuditFault {
-    /// Whether it only says that something can not be checked.
+    /// Whether the finding only reports that something can not be checked.
     #[must_use]
     pub const fn is_unchecked(&self) -> bool {
         matches!(
@@ -77,7 +77,7 @@ impl fmt::Display for AuditFinding {
     }
 }
 
-/// Writes what is wrong with the event of a row at a position.
+/// Writes the finding about an event's row at a position.
 fn fmt_event(f: &mut fmt::Formatter<'_>, at: i64, row: i64, what: &str) -> fmt::Result {
     write!(f, "position {at}: the event {} (row {row}){what}", event_id(row))
 }
@@ -134,7 +134,7 @@ impl fmt::Display for AuditFault {
                  was cut off"
             ),
             Self::Rewritten(at) => {
-                write!(f, "position {at} is not what its head says: the chain was made anew")
+                write!(f, "position {at} does not match its published head: the chain was replaced")
             }
             Self::MissingChain => f.write_str(
                 "there is no chain of this name, but a head: the chain was removed, or renamed",

@@ -1,4 +1,5 @@
-//! Heads of the audit log's chains, and since when events carry MACs, as the log's lines hold them.
+//! Heads of the audit log's chains, and the time since when events are signed, as log lines contain
+//! them.
 
 use std::fmt;
 
@@ -9,13 +10,13 @@ use crate::model::{ValidationError, hex};
 /// What a head begins with where it stands in a longer text.
 const HEAD_PREFIX: &str = "audit head ";
 
-/// The target of the log lines that hold heads: no filter leaves them out, since they are evidence.
+/// The target of log lines that contain heads. No log filter drops them, since they are evidence.
 pub const LOG_TARGET: &str = "tenantry::audit_heads";
 
 /// What stands in the log before the time since when events carry MACs.
 pub const SIGNING_SINCE_PREFIX: &str = "audit events are signed since ";
 
-/// The time since when events carry MACs, where a line of a log says it.
+/// Returns the time since when events are signed, where a line of a log contains it.
 #[must_use]
 pub fn parse_signing_since(line: &str) -> Option<DateTime<Utc>> {
     let (_, said) = line.split_once(SIGNING_SINCE_PREFIX)?;
@@ -23,7 +24,7 @@ pub fn parse_signing_since(line: &str) -> Option<DateTime<Utc>> {
     said[..end].parse().ok()
 }
 
-/// Where a chain ended when it was looked at. `Display` writes it with its mark, as logs hold it.
+/// The head of a chain at some time. `Display` writes it with its mark, as log lines contain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainHead {
     /// The organization's handle.
@@ -52,10 +53,10 @@ impl ChainHead {
         parts().ok_or("must be ORG:POSITION:DIGEST, as the log has it".into())
     }
 
-    /// The head that a line of a log (text or JSON) or of a list holds; `None` where it holds none.
+    /// Returns the head in a line of a log (text or JSON) or of a list; `None` without one.
     ///
     /// # Errors
-    /// A line with the mark of a head, and none behind it.
+    /// A line with the mark of a head that no head follows.
     pub fn find_in_line(line: &str) -> Result<Option<Self>, ValidationError> {
         let Some((_, marked)) = line.split_once(HEAD_PREFIX) else {
             return Ok(Self::parse(line.trim()).ok());

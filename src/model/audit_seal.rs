@@ -1,11 +1,11 @@
-//! What proves that an audit event was written by this application, with this content and at this
-//! place of its chain: MACs under keys that are derived from the deployment's peppers, which the
-//! database does not hold.
+//! Proves that an audit event was written by this application, with this content and at this
+//! position of its chain: MACs under keys that are derived from the deployment's peppers, which the
+//! database does not have.
 //!
-//! An event's MAC is made here, before the database sees the event. Its place is known only when
-//! the transaction commits, so the database seals the link, under a key of that event alone, which
-//! it holds for no longer than the transaction. A key that is overheard can seal a link of its own
-//! event at another place; it can not make an event, nor move another.
+//! The event's MAC is computed before the database receives the event. Its position is known only
+//! when the transaction commits, so the database seals the link, with a key of that event alone
+//! that it keeps no longer than the transaction. Somebody who reads such a key can seal a link of
+//! its own event at another position, but can neither create an event nor move another one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,7 +38,7 @@ pub struct AuditSigner(Arc<SignerState>);
 struct SignerState {
     /// With the ids of their peppers, newest first.
     by_pepper: Vec<(String, DerivedKeys)>,
-    /// Together they make nonces that nobody else makes.
+    /// Together they make nonces that are unique among all servers.
     nonce_prefix: [u8; 8],
     nonce_counter: AtomicU64,
 }
@@ -56,39 +56,39 @@ impl fmt::Debug for AuditSigner {
     }
 }
 
-/// What goes into the database with an event.
+/// What is stored with an event.
 pub struct EventSeal {
-    /// Of no other event.
+    /// Unique to the event.
     pub nonce: Uuid,
     /// The pepper that the keys are derived from.
     pub pepper_id: String,
     /// The event's MAC.
     pub mac: [u8; 32],
-    /// What the database seals the event's link with, and forgets when the transaction ends.
+    /// The key with which the database seals the event's link; it is not stored.
     pub link_key: [u8; 32],
 }
 
-/// Whether a MAC is what it has to be.
+/// The result of checking a MAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MacCheck {
-    /// It is.
+    /// It is correct.
     Valid,
-    /// It is not, or there is none.
+    /// It is wrong or missing.
     Invalid,
     /// It can not be checked: this pepper is not configured.
     UnknownPepper(String),
 }
 
-/// The end of a chain, as it was published.
+/// The head of a chain, as it was published.
 #[derive(Clone, Debug)]
 pub struct SignedHead {
-    /// Its place.
+    /// Its position.
     pub position: i64,
     /// The digest there.
     pub digest: [u8; 32],
-    /// Events up to this place may lack a MAC: they are older than MACs.
+    /// Events up to this position may lack a MAC: they are older than signing.
     pub unsigned_until: i64,
-    /// What retention removed.
+    /// What retention removed before it.
     pub pruned: PrunedPrefix,
     /// The pepper that the key is derived from.
     pub pepper_id: String,
@@ -96,21 +96,21 @@ pub struct SignedHead {
     pub mac: [u8; 32],
 }
 
-/// The beginning of a chain that retention removed; the default removed nothing.
+/// The beginning of a chain that retention removed; nothing by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrunedPrefix {
-    /// Its last place; 0 where nothing was removed.
+    /// The last removed position; 0 where nothing was removed.
     pub until: i64,
-    /// The digest there, from which the chain goes on.
+    /// The digest at that position, from which the chain continues.
     pub digest: [u8; 32],
 }
 
-/// Since when events carry MACs.
+/// Since when events are signed.
 #[derive(Clone, Debug)]
 pub struct SigningStart {
-    /// When the first server that signs came.
+    /// When the first server that signs started.
     pub started_at: DateTime<Utc>,
-    /// Until when servers of the version before it may add events without.
+    /// Until when servers of the version before it may add unsigned events.
     pub unsigned_until: DateTime<Utc>,
     /// The pepper that the key is derived from.
     pub pepper_id: String,
@@ -119,7 +119,7 @@ pub struct SigningStart {
 }
 
 impl AuditSigner {
-    /// Signs under the first of the peppers (id and bytes), and checks under all of them.
+    /// Signs with the first of the peppers (id and bytes), and checks with all of them.
     pub fn new<'a>(
         peppers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         entropy: &dyn Entropy,
@@ -136,8 +136,8 @@ impl AuditSigner {
         }))
     }
 
-    /// Signs content that includes the nonce that it is given. `None` only where there is no pepper,
-    /// which no configuration allows.
+    /// Signs content that includes the nonce that it is given. `None` only where there is no
+    /// pepper, which no configuration allows.
     pub(super) fn seal<C: Serialize>(
         &self,
         content: impl FnOnce(String) -> C,
@@ -157,7 +157,7 @@ impl AuditSigner {
         Uuid::from_bytes(nonce)
     }
 
-    /// Whether the application wrote an event with this content.
+    /// Checks whether the application wrote an event with this content.
     #[must_use]
     pub fn check_event(&self, event: &AuditEventRow) -> MacCheck {
         let (Some((nonce, pepper_id, stored_mac)), Ok(detail)) =
@@ -183,8 +183,8 @@ impl AuditSigner {
         self.check(pepper_id, stored_mac, |key| mac(&key.event, &content))
     }
 
-    /// Whether a link with this digest was made for the event with this nonce, in a transaction of
-    /// the application's.
+    /// Checks whether a link with this digest was sealed for the event with this nonce, in a
+    /// transaction of the application.
     #[must_use]
     pub fn check_link(
         &self,
@@ -198,7 +198,7 @@ impl AuditSigner {
         })
     }
 
-    /// Signs the end of a chain; `None` as of [`AuditSigner::seal`].
+    /// Signs the head of a chain; `None` as for [`AuditSigner::seal`].
     #[must_use]
     pub fn sign_head(
         &self,
@@ -214,13 +214,13 @@ impl AuditSigner {
         Some(head)
     }
 
-    /// Whether the application signed this end of the organization's chain.
+    /// Checks whether the application signed this head of the organization's chain.
     #[must_use]
     pub fn check_head(&self, organization: OrganizationId, head: &SignedHead) -> MacCheck {
         self.check(&head.pepper_id, &head.mac, |key| head_mac(key, organization, head))
     }
 
-    /// Signs since when events carry MACs; `None` as of [`AuditSigner::seal`].
+    /// Signs since when events are signed; `None` as for [`AuditSigner::seal`].
     #[must_use]
     pub fn sign_start(
         &self,
@@ -234,13 +234,13 @@ impl AuditSigner {
         Some(start)
     }
 
-    /// Whether the application signed that.
+    /// Checks whether the application signed that.
     #[must_use]
     pub fn check_start(&self, start: &SigningStart) -> MacCheck {
         self.check(&start.pepper_id, &start.mac, |key| start_mac(key, start))
     }
 
-    /// Whether what was signed under a pepper would be signed under another one now.
+    /// Whether a signature under this pepper would now be made under a newer one.
     #[must_use]
     pub fn is_outdated(&self, pepper_id: &str) -> bool {
         self.0.by_pepper.first().is_none_or(|(newest, _)| newest != pepper_id)
@@ -261,7 +261,7 @@ impl AuditSigner {
 }
 
 impl DerivedKeys {
-    /// HMAC-SHA-256 takes keys of every length.
+    /// HMAC-SHA-256 accepts keys of any length.
     fn derive(pepper: &[u8]) -> Option<Self> {
         let derive = |label: &[u8]| {
             let derived = bytes(Hmac::<Sha256>::new_from_slice(pepper).ok()?.chain_update(label));
@@ -284,7 +284,7 @@ fn start_mac(key: &DerivedKeys, start: &SigningStart) -> [u8; 32] {
     mac(&key.signing, &(started, until))
 }
 
-/// Of the content as JSON. What can not be written as JSON has a MAC that nothing fits.
+/// The MAC of content as JSON. Content that can not be serialized gets a MAC that nothing matches.
 fn mac(key: &Hmac<Sha256>, content: &impl Serialize) -> [u8; 32] {
     let text = serde_json::to_vec(content).unwrap_or_default();
     bytes(key.clone().chain_update(text))
@@ -294,9 +294,9 @@ fn bytes(mac: Hmac<Sha256>) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// A value whose members are written in one order, whatever order the database keeps them in.
+/// A value that is serialized with its members in one order, whatever order the database returns.
 ///
-/// Invariant: details hold no fractions, which the database writes in other ways than we do.
+/// Invariant: details contain no fractions, which the database formats differently.
 pub(super) struct CanonicalJson<'a>(pub(super) &'a Value);
 
 impl Serialize for CanonicalJson<'_> {

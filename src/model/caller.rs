@@ -1,8 +1,8 @@
-//! Who is calling: what one lookup says of a good credential.
+//! Identities and callers: the result of looking up a valid credential.
 //!
-//! A credential is an organization's (its keys) or a person's (sessions, personal tokens). The
-//! same request can be judged as a [`Caller`], who acts in one organization, and as a [`Person`],
-//! who acts for themselves; which of the two there is depends on the credential.
+//! A credential belongs to an organization (its keys) or to an account (sessions, personal access
+//! tokens). Depending on the credential, a request has a [`Caller`], which acts in one
+//! organization, a [`Person`], which acts for its account, or both.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::model::rate_limit::LimitSubject;
 use crate::model::role::{Permission, Role};
 use crate::model::scope::ScopeSet;
 
-/// What a good credential makes of a request; cheap to clone.
+/// The owner of a valid credential; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Who acts in an organization; `None` for a personal token that is pinned to none, and for a
-    /// person whose organization is gone.
+    /// The caller in an organization; `None` for a personal access token that is pinned to none,
+    /// and for an account whose home organization is deleted.
     pub caller: Option<Arc<Caller>>,
-    /// Who acts for themselves; `None` for an organization's key.
+    /// The account; `None` for an organization's key.
     pub person: Option<Arc<Person>>,
 }
 
@@ -35,8 +35,8 @@ impl Identity {
         of_caller.or_else(|| self.person.as_ref().map(|person| &person.credential))
     }
 
-    /// Whose requests are counted together while they are under way: those of an organization's
-    /// keys, or of a person.
+    /// Whose concurrent requests are counted together: those of an organization's keys, or of an
+    /// account.
     #[must_use]
     pub fn share_owner(&self) -> Option<LimitSubject> {
         let of_person =
@@ -46,82 +46,83 @@ impl Identity {
     }
 }
 
-/// Somebody who acts in one organization.
+/// A caller who acts in one organization.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The organization, inside.
+    /// The organization's internal id.
     pub organization: OrganizationId,
-    /// The organization, as callers see it.
+    /// The organization's public id.
     pub organization_handle: String,
     /// The organization's name.
     pub organization_name: String,
-    /// What it pays for.
+    /// The organization's plan.
     pub plan: Plan,
-    /// Whether the operator has suspended it: nothing is done in its name then.
+    /// Whether the organization is suspended: then nothing can be done in its name.
     pub is_suspended: bool,
-    /// The seat that minted the key, or the person's own, inside.
+    /// The membership that minted the key, or the account's own; internal id.
     pub membership: MembershipId,
-    /// The seat, as callers see it.
+    /// The membership's public id.
     pub membership_handle: String,
-    /// The person's role; `None` for the organization's own keys, which need scopes alone.
+    /// The account's role; `None` for the organization's own keys, which need scopes alone.
     pub role: Option<Role>,
-    /// What the seat is that the key was minted from; `None` where that was given up.
+    /// The role of the membership that minted the key; `None` where that membership has ended.
     pub minter_role: Option<Role>,
-    /// What the credential may do.
+    /// The credential's scopes.
     pub scopes: ScopeSet,
-    /// How they proved it.
+    /// The presented credential.
     pub credential: Credential,
 }
 
-/// Somebody who acts for themselves.
+/// An account that acts for itself.
 #[derive(Clone, Debug)]
 pub struct Person {
-    /// Whose account it is.
+    /// The account.
     pub account: AccountId,
-    /// The organization that the account was made with.
+    /// The organization that was created with the account.
     pub home_organization: OrganizationId,
-    /// The organization that a personal token is pinned to: it works in no other, and in none once
-    /// the seat is given up that it was pinned with.
+    /// The organization that a personal access token is pinned to: it works in no other, and
+    /// nowhere once the membership that it was pinned with has ended.
     pub pinned_to: Option<OrganizationId>,
-    /// What the credential may do.
+    /// The credential's scopes.
     pub scopes: ScopeSet,
-    /// How they proved it.
+    /// The presented credential.
     pub credential: Credential,
 }
 
-/// What a request was proved with.
+/// A presented credential that is valid.
 #[derive(Clone, Debug)]
 pub enum Credential {
-    /// An organization's key, or an access token that it was exchanged for in a session.
+    /// An organization's key, or an access token of the session that it was exchanged for.
     Key(KeyDetails, Option<SessionId>),
     /// A personal access token.
     PersonalToken(AccountId, KeyDetails),
-    /// A person's session, by its cookie or an access token.
+    /// An account's session, by its cookie or an access token.
     Session(AccountId, SessionId),
 }
 
-/// What is known of a key or personal token that was used.
+/// The details of a key or personal access token that was presented.
 #[derive(Clone, Debug)]
 pub struct KeyDetails {
     /// Its id.
     pub id: KeyId,
     /// What its text starts with.
     pub prefix: String,
-    /// The 8 characters that may be shown of it.
+    /// The first 8 characters after the prefix, which may be displayed.
     pub display_id: String,
-    /// The pepper that it is digested under.
+    /// The pepper that it is hashed with.
     pub pepper_id: String,
-    /// Where it may be used from.
+    /// The networks that it may be used from.
     pub allowed_ips: AllowedIps,
-    /// Which pages' scripts may use it: all, where empty.
+    /// The origins that may use it; all where empty.
     pub allowed_origins: Vec<String>,
-    /// When it ends; `None` is never.
+    /// When it expires; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl KeyDetails {
-    /// Whether the scripts of a page may use the key: ours, and those of its organization's list
-    /// where there is one (contract §1, *CORS*). What comes from no page may always.
+    /// Whether a browser's request from this origin may use the key: trusted origins, and those of
+    /// the organization's list where it has one (contract §1, *CORS*). A request without an origin
+    /// always may.
     #[must_use]
     pub fn allows_origin(&self, origin: Option<&str>, trusted: &TrustedOrigins) -> bool {
         let Some(origin) = origin.filter(|_| !self.allowed_origins.is_empty()) else {
@@ -134,7 +135,7 @@ impl KeyDetails {
 }
 
 impl Credential {
-    /// The key or personal token, where it is not a person's session.
+    /// The key or personal access token; `None` for a session.
     #[must_use]
     pub const fn key(&self) -> Option<&KeyDetails> {
         match self {
@@ -143,7 +144,7 @@ impl Credential {
         }
     }
 
-    /// The session, a person's own or the one that a key was exchanged for.
+    /// The session: an account's own, or the one that a key was exchanged for.
     #[must_use]
     pub const fn session(&self) -> Option<SessionId> {
         match self {
@@ -153,8 +154,8 @@ impl Credential {
         }
     }
 
-    /// Whose requests count as one's own when they come again (contract §1, *Idempotency-Key*): the
-    /// organization's key, or the account. Also whom the log names.
+    /// The principal of idempotent requests (contract §1, *Idempotency-Key*) and of the access log:
+    /// the organization's key, or the account.
     #[must_use]
     pub fn principal(&self) -> String {
         match self {
@@ -164,34 +165,34 @@ impl Credential {
     }
 }
 
-/// Whose a credential is, good or not.
+/// The result of looking up a credential that exists.
 #[derive(Clone, Debug)]
 pub enum CredentialStatus {
-    /// It is good.
+    /// It is valid.
     Valid(Identity),
-    /// It was good once, or is not just now.
+    /// It has ended, or is disabled.
     Rejected(RejectedKey),
 }
 
-/// A key that is known and not good.
+/// A known key that is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RejectedKey {
-    /// Whose trail tells of it.
+    /// The organization in whose audit log the rejection is recorded.
     pub organization: OrganizationId,
     /// The key.
     pub key: KeyId,
-    /// The 8 characters that may be shown of the key.
+    /// The first 8 characters of the key after its prefix, which may be displayed.
     pub key_display_id: String,
-    /// Why it is not good.
+    /// Why it is rejected.
     pub reason: KeyRejectionReason,
 }
 
-/// Why a known key is not good.
+/// Why a known key is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyRejectionReason {
     /// It was revoked.
     Revoked,
-    /// It is over.
+    /// It has expired.
     Expired,
     /// It is disabled.
     Disabled,
@@ -199,9 +200,9 @@ pub enum KeyRejectionReason {
     SessionEnded,
     /// Its organization was deleted.
     OrganizationDeleted,
-    /// It may not be used from there.
+    /// The client's address is not allowed.
     Address,
-    /// It may not be used by a script of that page.
+    /// The request's origin is not allowed.
     Origin,
 }
 
@@ -216,7 +217,7 @@ impl KeyRejectionReason {
         Self::Origin,
     ];
 
-    /// Reads a reason's word.
+    /// Parses a reason's word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
@@ -238,7 +239,7 @@ impl KeyRejectionReason {
 }
 
 impl Caller {
-    /// Passes a caller whose organization the operator has not suspended.
+    /// Checks that the caller's organization is not suspended.
     ///
     /// # Errors
     /// [`ErrorKind::OrganizationSuspended`].
@@ -249,17 +250,17 @@ impl Caller {
         Ok(())
     }
 
-    /// Passes a caller whose credential holds `scope`, and whose role goes with it.
+    /// Checks that the credential has `scope`, and the account the role that the scope requires.
     ///
     /// # Errors
-    /// [`ErrorKind::MissingScopes`], naming the scope; [`ErrorKind::MissingRole`], naming the least
-    /// role.
+    /// [`ErrorKind::MissingScopes`], naming the scope; [`ErrorKind::MissingRole`], naming the
+    /// lowest sufficient role.
     pub fn authorize(&self, scope: &'static str) -> Result<()> {
         require_scope(&self.scopes, scope)?;
         self.require_role(Role::required_for(scope))
     }
 
-    /// Passes a caller whose credential holds `scope`, whatever their role.
+    /// Checks that the credential has `scope`, whatever the account's role.
     ///
     /// # Errors
     /// [`ErrorKind::MissingScopes`], naming the scope.
@@ -267,7 +268,7 @@ impl Caller {
         require_scope(&self.scopes, scope)
     }
 
-    /// Passes a caller who has at least this role, or who is no person: an organization's own key
+    /// Checks that the account has at least this role. An organization's own key has no role and
     /// needs scopes alone.
     ///
     /// # Errors
@@ -276,8 +277,9 @@ impl Caller {
         if self.role.is_none_or(|role| role >= needed) { Ok(()) } else { Err(missing_role(needed)) }
     }
 
-    /// Passes whoever may make, change and remove owners: an owner, or a key that an owner minted.
-    /// Here scopes alone are not enough for a key: an admin could mint one and become an owner.
+    /// Checks that the caller may add, change and remove owners: an owner, or a key that an owner
+    /// minted. Scopes alone are not sufficient for a key here: an admin could mint one and become
+    /// an owner.
     ///
     /// # Errors
     /// [`ErrorKind::MissingRole`].
@@ -289,8 +291,7 @@ impl Caller {
         }
     }
 
-    /// The public id of whoever did something, for the trail: the organization's key, or the
-    /// person's seat.
+    /// The public id of the actor for the audit log: the organization's key, or the membership.
     #[must_use]
     pub fn actor(&self) -> String {
         match &self.credential {
@@ -301,7 +302,7 @@ impl Caller {
 }
 
 impl Person {
-    /// Passes a person whose credential holds `scope`.
+    /// Checks that the credential has `scope`.
     ///
     /// # Errors
     /// [`ErrorKind::MissingScopes`], naming the scope.
@@ -310,7 +311,7 @@ impl Person {
     }
 }
 
-/// The rejection of what is done in the name of a suspended organization.
+/// The error for a request in the name of a suspended organization.
 #[must_use]
 pub fn organization_suspended() -> Error {
     Error::new(ErrorKind::OrganizationSuspended, "This organization is suspended")

@@ -1,40 +1,41 @@
-//! Where a page of a list ends: opaque to callers, bound to its list and its organization.
+//! Cursors: where a page of results ends. Opaque to callers, and bound to a list and an
+//! organization.
 //!
-//! A cursor names the last item that was shown, not a count, so what is added or removed between
-//! two pages neither repeats nor hides anything else.
+//! A cursor names the last item of the page, not a count, so that items which are added or removed
+//! between two pages neither repeat nor hide others.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::model::secret::Digest;
 
-/// How many bytes the position takes.
+/// How many bytes the position has.
 const POSITION_BYTES: usize = 16;
-/// How many bytes of the seal are sent: enough that nobody guesses one.
+/// How many bytes of the seal are sent: enough that it can not be guessed.
 const SEAL_BYTES: usize = 16;
 
-/// A list that can be read in pages, as its cursors are bound to it.
+/// A list with cursors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PagedList {
     /// The live keys of an organization.
     LiveKeys,
     /// All keys of an organization.
     AllKeys,
-    /// The trail of an organization.
+    /// The audit log of an organization.
     AuditEvents,
-    /// What an organization was refused.
+    /// The rejected requests of an organization.
     Denials,
 }
 
 impl PagedList {
-    /// What a cursor's seal is taken over.
+    /// Returns the text that a cursor's seal is computed over.
     #[must_use]
     pub fn sealed_text(self, organization: &str, position: u128) -> String {
         format!("cursor {self:?} {organization} {position:032x}")
     }
 }
 
-/// Writes a cursor.
+/// Encodes a cursor.
 #[must_use]
 pub fn encode(position: u128, seal: &Digest) -> String {
     let mut bytes = position.to_be_bytes().to_vec();
@@ -42,7 +43,7 @@ pub fn encode(position: u128, seal: &Digest) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Reads a cursor's position and the seal that has to be compared; `None` for anything else.
+/// Decodes a cursor's position, and the seal that has to be compared; `None` for any other text.
 #[must_use]
 pub fn decode(text: &str) -> Option<(u128, Vec<u8>)> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
@@ -53,7 +54,7 @@ pub fn decode(text: &str) -> Option<(u128, Vec<u8>)> {
     Some((u128::from_be_bytes(*position), seal.to_vec()))
 }
 
-/// Whether the sent seal is the beginning of `expected`.
+/// Whether the seal of a cursor is the beginning of `expected`.
 #[must_use]
 pub fn matches_seal(sent: &[u8], expected: &Digest) -> bool {
     subtle::ConstantTimeEq::ct_eq(sent, &expected.bytes()[..SEAL_BYTES]).into()

@@ -1,14 +1,15 @@
-//! An e-mail address in the one form that stands for it everywhere.
+//! An e-mail address in its canonical form.
 //!
-//! Two texts that reach the same mailbox as far as we can tell become the same [`Email`]: lower
-//! case before the `@`, A-labels after it. What could be read in two ways is refused, not mended.
+//! Two texts that reach the same mailbox, as far as can be known, become the same [`Email`]: lower
+//! case before the `@`, A-labels after it. A text that could be read in two ways is rejected and
+//! not corrected.
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use unicode_normalization::is_nfkc;
 
 use crate::model::ValidationError;
 
-/// What else than letters and digits an atom may hold (RFC 5322 §3.2.3).
+/// The characters besides letters and digits that an atom may contain (RFC 5322 §3.2.3).
 const ATEXT: &[u8] = b"!#$%&'*+-/=?^_`{|}~";
 
 /// A canonical e-mail address: ASCII, lower case, at most [`Email::MAX`] characters.
@@ -18,14 +19,14 @@ const ATEXT: &[u8] = b"!#$%&'*+-/=?^_`{|}~";
 pub struct Email(String);
 
 impl Email {
-    /// The longest address there is, as sent and as held, in Unicode scalar values.
+    /// The longest address, as sent and as stored, in Unicode scalar values.
     pub const MAX: usize = 256;
 
-    /// Reads an address: an ASCII dot-atom, one `@` and a domain name of at least two labels,
+    /// Parses an address: an ASCII dot-atom, one `@` and a domain name of at least two labels,
     /// which may be an internationalized one.
     ///
     /// # Errors
-    /// Any other text, in words for the caller.
+    /// Any other text, with a message for the caller.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().nth(Self::MAX).is_some() {
             return Err(too_long());
@@ -52,7 +53,7 @@ impl Email {
         &self.0
     }
 
-    /// The address as people write it: its domain without A-labels.
+    /// The address as it is displayed: its domain without A-labels.
     #[must_use]
     pub fn to_unicode(&self) -> String {
         let (local, domain) = self.0.split_once('@').unwrap_or((&self.0, ""));
@@ -91,8 +92,8 @@ fn domain_name(text: &str) -> Result<String, ValidationError> {
     }
 }
 
-/// Whether the way to A-labels would drop this character without a word (a zero-width space) or
-/// take it for a dot: nobody is to be sent mail at a domain that reads like another.
+/// Whether the conversion to A-labels would silently drop this character (a zero-width space) or
+/// treat it as a dot: no mail may go to a domain that only looks like another.
 fn is_ignored_or_dot(character: char) -> bool {
     if character.is_ascii() {
         return false;
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn an_address_has_one_canonical_form() {
-        for (sent, held) in [
+        for (sent, locked) in [
             ("a@b.co", "a@b.co"),
             ("Ada.Lovelace+x@Example.COM", "ada.lovelace+x@example.com"),
             ("!#$%&'*+-/=?^_`{|}~@example.com", "!#$%&'*+-/=?^_`{|}~@example.com"),
@@ -127,7 +128,7 @@ mod tests {
             ("ada@faß.de", "ada@xn--fa-hia.de"),
             ("ada@例え.テスト", "ada@xn--r8jz45g.xn--zckzah"),
         ] {
-            assert_eq!(canonical(sent), held);
+            assert_eq!(canonical(sent), locked);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Requests that may come again (contract §1, *Idempotency-Key*).
+//! Idempotent requests (contract §1, *Idempotency-Key*).
 
 use chrono::TimeDelta;
 use serde_json::Value;
@@ -8,16 +8,16 @@ use crate::model::ValidationError;
 use crate::model::ids::OrganizationId;
 use crate::model::secret::Digest;
 
-/// How long an answer is kept (contract §1).
+/// How long a response is stored (contract §1).
 pub const RESPONSE_LIFETIME: TimeDelta = TimeDelta::hours(24);
-/// How long an answer to the operator is kept.
+/// How long a response to the operator is stored.
 pub const OPERATOR_RESPONSE_LIFETIME: TimeDelta = TimeDelta::days(30);
 
-/// The caller's name for a request: 1 to 256 printable ASCII characters.
+/// The client's key for a request: 1 to 256 printable ASCII characters.
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
-    /// Reads the header.
+    /// Parses the header.
     ///
     /// # Errors
     /// Any other text.
@@ -30,22 +30,22 @@ impl IdempotencyKey {
         }
     }
 
-    /// The name as text.
+    /// The key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What the database holds of it: the text could be anything, a secret included.
+    /// Returns what is stored of it: the text could contain anything, even a secret.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }
 }
 
-/// One request that may come again.
+/// An idempotent request.
 pub struct IdempotentRequest {
-    /// Whose data it is about.
+    /// The organization whose data it concerns.
     pub organization: OrganizationId,
     /// Who makes it.
     pub principal: String,
@@ -55,14 +55,14 @@ pub struct IdempotentRequest {
     pub lifetime: TimeDelta,
     /// The digest of the caller's name for it.
     pub key_digest: [u8; 32],
-    /// The digests of all that it says, under each pepper, the newest first: it may say a
-    /// password, which no plain hash would hide.
+    /// The digests of its content under each pepper, newest first: the content may include a
+    /// password, which a plain hash would not protect.
     pub fingerprints: Vec<Digest>,
 }
 
 impl IdempotentRequest {
-    /// What the record's place is held under: two that differ share one by an accident of 2^-64,
-    /// and then take turns.
+    /// The advisory lock of the record. Two different records have the same lock with a probability
+    /// of 2^-64, and then only wait for each other.
     #[must_use]
     pub fn advisory_lock_key(&self) -> i64 {
         let mut hash = Sha256::new();

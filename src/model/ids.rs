@@ -15,7 +15,7 @@ const WIDTH: usize = 22;
 
 /// Prefix of an organization id that the caller did not choose; 10 characters follow.
 const ORGANIZATION_PREFIX: &str = "org_";
-/// Prefix of a seat's id; 16 characters follow.
+/// Prefix of a membership's id; 16 characters follow.
 const MEMBERSHIP_PREFIX: &str = "user_";
 /// Prefix of an event's id; 11 characters follow.
 const EVENT_PREFIX: &str = "evt_";
@@ -34,13 +34,13 @@ macro_rules! public_id {
                 Self(new_uuid(now, entropy))
             }
 
-            /// The id that the database holds as `uuid`.
+            /// Creates the id from the database's column.
             #[must_use]
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
             }
 
-            /// What the database holds.
+            /// Returns the value of the database's column.
             #[must_use]
             pub const fn uuid(self) -> Uuid {
                 self.0
@@ -89,7 +89,7 @@ public_id! {
     PaymentId, "pay_"
 }
 public_id! {
-    /// A request that an organization was refused.
+    /// A request that an organization was rejected.
     RejectionId, "den_"
 }
 
@@ -108,7 +108,7 @@ impl OrganizationId {
     }
 }
 
-/// A seat inside; callers see its handle.
+/// A membership inside; callers see its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MembershipId(pub Uuid);
 
@@ -125,12 +125,12 @@ pub fn new_organization_handle(entropy: &dyn Entropy) -> String {
     format!("{ORGANIZATION_PREFIX}{}", random_base62(entropy, 10))
 }
 
-/// The public id of a new seat.
+/// The public id of a new membership.
 pub fn new_membership_handle(entropy: &dyn Entropy) -> String {
     format!("{MEMBERSHIP_PREFIX}{}", random_base62(entropy, 16))
 }
 
-/// Whether a text can be the public id of a seat.
+/// Whether a text can be the public id of a membership.
 #[must_use]
 pub fn is_membership_handle(text: &str) -> bool {
     text.strip_prefix(MEMBERSHIP_PREFIX).is_some_and(|rest| {
@@ -138,7 +138,7 @@ pub fn is_membership_handle(text: &str) -> bool {
     })
 }
 
-/// The public id of a row of a trail: its place in it.
+/// The public id of an audit event, from its row's id.
 #[must_use]
 pub fn event_id(place: i64) -> String {
     format!("{EVENT_PREFIX}{:0>11}", base62::encode(place.unsigned_abs()))

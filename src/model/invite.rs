@@ -42,7 +42,7 @@ impl InviteStatus {
     }
 }
 
-/// What is told about an invitation.
+/// The public data of a invitation.
 #[derive(Clone, Debug)]
 pub struct Invite {
     /// Its id.
@@ -55,9 +55,9 @@ pub struct Invite {
     pub status: InviteStatus,
     /// When it ends.
     pub expires_at: DateTime<Utc>,
-    /// The seat that it came from, as callers see it.
+    /// The membership that it came from, as callers see it.
     pub invited_by: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
 }
 
@@ -71,10 +71,10 @@ pub struct NewInvite<'a> {
     pub email: &'a Email,
     /// What they are to be.
     pub role: Role,
-    /// The seat that it comes from.
+    /// The membership that it comes from.
     pub invited_by: MembershipId,
-    /// The organization's key that it is made with, if it is one.
+    /// The organization's key that it is created with, if it is one.
     pub key: Option<KeyId>,
-    /// When it is made.
+    /// When it is created.
     pub created_at: DateTime<Utc>,
 }

@@ -1,7 +1,7 @@
 //! The text of a key (contract §1, *Keys*): `<prefix><43 base62><6 base62 checksum>`.
 //!
 //! The checksum is the CRC-32 of everything before it, so that a scanner, a typo check and the
-//! server can refuse garbage without a database. It guards against accidents, not attackers.
+//! server can reject garbage without a database. It guards against accidents, not attackers.
 
 use crate::entropy::{Entropy, random_base62};
 use crate::model::secret::Secret;
@@ -11,11 +11,10 @@ use crate::model::{ValidationError, hex};
 const RANDOM_LENGTH: usize = 43;
 /// 62^6 > 2^32: this many characters carry a CRC-32.
 const CHECKSUM_LENGTH: usize = 6;
-/// How many characters after the prefix may be shown to tell keys apart.
+/// How many characters after the prefix may be displayed, to distinguish keys.
 const DISPLAY_ID_LENGTH: usize = 8;
 
-/// What stands in the place of a prefix for keys that were minted elsewhere: their own text says
-/// nothing that this deployment knows.
+/// The stored prefix of imported keys, whose text has no prefix that this deployment knows.
 pub const IMPORTED_PREFIX: &str = "imported_";
 
 /// What is digested for a key that was minted elsewhere: not its text but the SHA-256 of it, which
@@ -58,7 +57,7 @@ impl KeyFormat {
         Self { prefix: "tnt_pat_".to_owned() }
     }
 
-    /// The format of the tokens of people's sessions, which their cookies hold.
+    /// The format of session tokens, which cookies contain.
     #[must_use]
     pub fn session_token() -> Self {
         Self { prefix: "tnt_session_".to_owned() }
@@ -107,7 +106,8 @@ impl KeyFormat {
                 == text[text.len() - CHECKSUM_LENGTH..]
     }
 
-    /// The 8 characters after the prefix, which may be shown; `None` for garbage.
+    /// Returns the 8 characters after the prefix, which may be displayed; `None` for malformed
+    /// text.
     #[must_use]
     pub fn display_id<'a>(&self, text: &'a str) -> Option<&'a str> {
         let recognised = self.matches(text);

@@ -1,4 +1,4 @@
-//! The label that people give a key.
+//! The name of a key.
 
 use crate::model::ValidationError;
 
@@ -10,10 +10,10 @@ impl KeyName {
     /// The longest name there is, in Unicode scalar values.
     pub const MAX: usize = 255;
 
-    /// Reads a name of 1 to `max` characters ([`KeyName::MAX`], or less where a route says so).
+    /// Parses a name of 1 to `max` characters ([`KeyName::MAX`], or fewer for some routes).
     ///
     /// # Errors
-    /// Any other text, in words for the caller.
+    /// Any other text, with a message for the caller.
     pub fn parse(text: &str, max: usize) -> Result<Self, ValidationError> {
         if text.chars().any(char::is_control) {
             return Err("must not contain control characters".into());

@@ -4,10 +4,10 @@ use chrono::TimeDelta;
 
 use crate::model::ids::{InviteId, OrganizationId};
 
-/// What a mailed link proves of whoever follows it.
+/// The purpose of a mailed link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkPurpose {
-    /// That the address is theirs.
+    /// Verifying the address.
     VerifyEmail,
     /// The same, and that they may choose a new password.
     ResetPassword,
@@ -33,14 +33,14 @@ impl LinkPurpose {
     }
 }
 
-/// What an account's person is told of, unless they do not want to be.
+/// Notices about an account, unless its owner has switched them off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecurityNotice {
-    /// Somebody signed in from a place where nobody did in the 30 days before.
+    /// A sign-in from a network from which there was none in the last 30 days.
     NewSignIn,
     /// The password was changed, or another chosen by a mailed link.
     PasswordChanged,
-    /// A personal access token was made.
+    /// A personal access token was created.
     TokenCreated,
     /// These mails were turned off.
     NoticesDisabled,
@@ -68,15 +68,15 @@ impl SecurityNotice {
 pub enum MailKind {
     /// It carries a link.
     Link(LinkPurpose),
-    /// Somebody tried to sign up with an address that has an account.
+    /// A sign-up with an address that already has an account.
     AlreadyRegistered,
-    /// It tells the account's person what was done with the account.
+    /// A notice about an account.
     Notice(SecurityNotice),
     /// It carries the link of an invitation.
     Invite(InviteId),
     /// It carries the link to the first key of an organization that was paid for.
     ClaimKey(OrganizationId),
-    /// Somebody paid for an organization that is not known to be theirs.
+    /// A paid checkout names an organization that it can not be applied to.
     CheckoutUnfulfilled,
 }
 

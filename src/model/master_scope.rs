@@ -1,6 +1,6 @@
-//! What a master key is for: each route of the operator's has a secret of its own (contract §5).
+//! Master scopes: each operator route has a master key of its own (contract §5).
 
-/// One scope of the operator's.
+/// A master scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MasterScope {
     /// Making organizations.
@@ -34,7 +34,7 @@ impl MasterScope {
         Self::BillingPlan,
     ];
 
-    /// The scope's word, in the trail and in the names of variables.
+    /// The scope's word, in the audit log and in the names of variables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl MasterScope {
         format!("master:{}", self.as_str())
     }
 
-    /// The variable that holds the scope's secrets.
+    /// The variable that contains the scope's master keys.
     #[must_use]
     pub const fn variable(self) -> &'static str {
         match self {

@@ -1,16 +1,16 @@
-//! Seats in an organization, as its people see them.
+//! Memberships of an organization, as its members see them.
 
 use chrono::{DateTime, Utc};
 
 use crate::model::ids::{AccountId, MembershipId, OrganizationId};
 use crate::model::role::Role;
 
-/// Somebody's seat; nobody's, where open signup made it and no person has claimed it yet.
+/// A membership. One that open signup created has no account until it is claimed.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// The seat, inside.
+    /// The membership, inside.
     pub id: MembershipId,
-    /// The seat, as callers see it.
+    /// The membership, as callers see it.
     pub handle: String,
     /// Whose it is.
     pub account: Option<AccountId>,
@@ -27,7 +27,7 @@ pub struct Member {
 /// A membership that began by an invitation of a key.
 #[derive(Clone, Debug)]
 pub struct KeyInvitedMembership {
-    /// The seat, as callers see it.
+    /// The membership, as callers see it.
     pub handle: String,
     /// The role that it has now.
     pub role: Role,
@@ -35,18 +35,18 @@ pub struct KeyInvitedMembership {
     pub joined_at: DateTime<Utc>,
 }
 
-/// A seat about to be stored.
+/// A membership about to be stored.
 pub struct NewMembership<'a> {
     /// Where it is.
     pub organization: OrganizationId,
-    /// The seat, inside.
+    /// The membership, inside.
     pub id: MembershipId,
-    /// The seat, as callers see it.
+    /// The membership, as callers see it.
     pub handle: &'a str,
     /// What its person is.
     pub role: Role,
-    /// Whose it is; nobody's yet where open signup makes it.
+    /// The account; `None` until it is claimed.
     pub account: Option<AccountId>,
-    /// When it is made.
+    /// When it is created.
     pub created_at: DateTime<Utc>,
 }

@@ -1,10 +1,10 @@
-//! What an organization notes down about a key: strings under names.
+//! A key's metadata: string members that its organization stores with it.
 
 use std::collections::BTreeMap;
 
 use crate::model::ValidationError;
 
-/// The most that one key's notes may take up, in bytes of JSON.
+/// The largest metadata of a key, in bytes of JSON.
 const MAX_BYTES: usize = 4096;
 
 /// Strings under names.
@@ -12,10 +12,10 @@ const MAX_BYTES: usize = 4096;
 pub struct Metadata(BTreeMap<String, String>);
 
 impl Metadata {
-    /// Takes strings under names.
+    /// Validates metadata.
     ///
     /// # Errors
-    /// A blank name, more than 4 KiB, or a NUL, which the database can not hold.
+    /// A blank name, more than 4 KiB, or a NUL character, which Postgres can not store.
     pub fn parse(members: BTreeMap<String, String>) -> Result<Self, ValidationError> {
         if members.keys().any(|name| name.trim().is_empty()) {
             return Err("must not contain an empty name".into());
@@ -49,13 +49,13 @@ impl Metadata {
         Self::checked(members)
     }
 
-    /// What the database holds.
+    /// Creates metadata from the database's column.
     #[must_use]
     pub fn from_stored(value: serde_json::Value) -> Self {
         Self(serde_json::from_value(value).unwrap_or_default())
     }
 
-    /// What the database is to hold, and callers see.
+    /// Returns the value of the database's column, which callers see, too.
     #[must_use]
     pub fn to_stored(&self) -> serde_json::Value {
         serde_json::json!(self.0)

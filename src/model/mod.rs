@@ -49,7 +49,7 @@ pub mod usage;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Why a text was refused, in words that tell the caller what to change.
+/// Why a text is invalid, as a message for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidationError(pub Cow<'static, str>);
 

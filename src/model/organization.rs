@@ -1,4 +1,4 @@
-//! An organization as one of its people sees it.
+//! Organizations, and their status.
 
 use chrono::{DateTime, Utc};
 
@@ -21,7 +21,7 @@ impl OrganizationName {
     /// Reads a name.
     ///
     /// # Errors
-    /// Any other text, in words for the caller.
+    /// Any other text, with a message for the caller.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().any(char::is_control) {
             return Err("must not contain control characters".into());
@@ -93,16 +93,16 @@ pub struct NewOrganization<'a> {
     pub name: &'a str,
     /// What it pays for.
     pub plan: Plan,
-    /// Its line of business, where the operator says.
+    /// Its line of business, where the operator has set it.
     pub domain: Option<BusinessDomain>,
     /// Whose pages' scripts may use its keys; anybody's, where empty.
     pub allowed_origins: &'a [Origin],
-    /// When it is made.
+    /// When it is created.
     pub created_at: DateTime<Utc>,
 }
 
 impl<'a> NewOrganization<'a> {
-    /// One as people make it: on the plan that all start on.
+    /// Creates an organization on the trial plan.
     #[must_use]
     pub fn on_trial(
         id: OrganizationId,
@@ -127,7 +127,7 @@ pub struct OrganizationStatus {
     pub suspended_at: Option<DateTime<Utc>>,
     /// Who suspended it, where that is known.
     pub suspended_by: Option<String>,
-    /// Whether some person's account was made with it.
+    /// Whether some person's account was created with it.
     pub is_home_organization: bool,
 }
 
@@ -142,13 +142,13 @@ impl OrganizationStatus {
 /// Who decides for a payment: Stripe's events.
 pub const STRIPE_ACTOR: &str = "stripe";
 
-/// Whether somebody decides by what was paid: Stripe's events, or a billing worker.
+/// Whether the actor suspends and reactivates by payment: Stripe's events, or a billing worker.
 #[must_use]
 pub fn is_billing_actor(by: &str) -> bool {
     by == STRIPE_ACTOR || by.strip_prefix("master:") == Some(MasterScope::BillingSuspend.as_str())
 }
 
-/// An organization, and the role of whoever looks at it.
+/// An organization, with the caller's role.
 #[derive(Clone, Debug)]
 pub struct Organization {
     /// Its id, as callers see it.
@@ -157,13 +157,13 @@ pub struct Organization {
     pub name: String,
     /// What it pays for.
     pub plan: Plan,
-    /// The role of whoever looks; `None` for the organization's own keys.
+    /// The caller's role; `None` for the organization's own keys.
     pub role: Option<Role>,
     /// Whether the operator has suspended it.
     pub is_suspended: bool,
     /// Whose pages' scripts may use its keys; anybody's, where empty.
     pub allowed_origins: Vec<String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,

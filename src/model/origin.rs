@@ -6,7 +6,7 @@ use url::{Host, Url};
 
 use crate::model::ValidationError;
 
-/// The longest text that can be an origin: a host of 253 characters in Unicode, with room to spare.
+/// The longest text that can be an origin: a host of 253 Unicode characters, with a margin.
 const MAX_LENGTH: usize = 1_024;
 
 /// One origin, in its one spelling: scheme, host and port, where it is not the scheme's own.
@@ -17,14 +17,15 @@ impl Origin {
     /// Reads `https://host[:port]`; `http` is for this machine only. No path, no wildcard.
     ///
     /// # Errors
-    /// Any other text, in words for the caller.
+    /// Any other text, with a message for the caller.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let wrong = || {
             ValidationError::from(
                 "must be https://host or https://host:port (http:// for localhost only)",
             )
         };
-        // What a parser would decode or drop is nobody's host; nor is one longer than DNS knows.
+        // A host contains no character that a parser would decode or drop, and is no longer than
+        // DNS allows.
         let is_plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '%';
         if text.len() > MAX_LENGTH || !text.chars().all(is_plain) {
             return Err(wrong());
@@ -117,7 +118,7 @@ impl TrustedOrigins {
         Self { api_url: own, all }
     }
 
-    /// Whether a request that says it comes from `origin` comes from one of them.
+    /// Whether `origin` is one of them.
     #[must_use]
     pub fn contains(&self, origin: &str) -> bool {
         self.all.iter().any(|trusted| trusted.as_str() == origin)
@@ -126,7 +127,7 @@ impl TrustedOrigins {
     /// Reads where a person is to go on to: a URL of a trusted origin, or a path of our own.
     ///
     /// # Errors
-    /// Any other text, in words for the caller.
+    /// Any other text, with a message for the caller.
     pub fn parse_callback(&self, text: &str) -> Result<String, ValidationError> {
         let url = self.api_url.join(text).ok().filter(|_| text.len() <= 2048);
         let url = url.filter(|url| self.contains(Origin::from_url(url).as_str()));

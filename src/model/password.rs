@@ -1,7 +1,7 @@
-//! The password that a person chooses, and the one that a person shows.
+//! New passwords and presented ones.
 //!
-//! Both are brought to one form first (RFC 8265 §4.2: every space a plain one, then NFC), so
-//! that the same password typed on two keyboards is the same bytes. Case and all else stay.
+//! Both are normalized first (RFC 8265 §4.2: every space becomes U+0020, then NFC), so that the
+//! same password typed on two keyboards has the same bytes. Case is preserved.
 //!
 //! The common passwords are gathered from Django (BSD-3-Clause, after Royce Williams' list)
 //! and zxcvbn (MIT).
@@ -23,7 +23,7 @@ const MAX: usize = 128;
 static COMMON: LazyLock<Vec<&str>> =
     LazyLock::new(|| include_str!("common_passwords.txt").lines().collect());
 
-/// A password that somebody chooses.
+/// A new password.
 ///
 /// Invariant: 8 to 128 characters, none a control character, and no common password.
 pub struct NewPassword(Secret);
@@ -70,8 +70,7 @@ impl NewPassword {
     }
 }
 
-/// The password that somebody shows, in the form that was hashed. `None` where it is too long to
-/// be anybody's.
+/// Normalizes a presented password as it was hashed. `None` where it is longer than any password.
 #[must_use]
 pub fn normalize_presented(text: &str) -> Option<Secret> {
     normalize(text).map(Secret::new)
@@ -178,10 +177,10 @@ mod tests {
 
     #[test]
     fn two_keyboards_give_the_same_password() {
-        let held = held("cafe\u{301} cre\u{300}me").unwrap();
-        assert_eq!(held, "café crème");
+        let locked = held("cafe\u{301} cre\u{300}me").unwrap();
+        assert_eq!(locked, "café crème");
         for shown in ["café crème", "cafe\u{301}\u{a0}crème", "café\u{3000}cre\u{300}me"] {
-            assert_eq!(normalize_presented(shown).unwrap().expose(), held);
+            assert_eq!(normalize_presented(shown).unwrap().expose(), locked);
         }
     }
 
@@ -233,10 +232,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_password_that_was_taken_can_be_shown_again(text in "\\PC{0,140}") {
-            if let Ok(held) = held(&text) {
-                for shown in [&text, &held] {
+            if let Ok(locked) = held(&text) {
+                for shown in [&text, &locked] {
                     let shown = normalize_presented(shown).unwrap();
-                    prop_assert_eq!(shown.expose(), &held);
+                    prop_assert_eq!(shown.expose(), &locked);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What was paid for an organization, and what was not.
+//! Payments for organizations, and checkouts that could not be fulfilled.
 
 use chrono::{DateTime, Utc};
 
@@ -47,7 +47,7 @@ pub struct Charge {
 pub enum UnfulfilledReason {
     /// Its organization is there, and its customer is not known to pay for it.
     BelongsToAnother,
-    /// It says that its organization is there, and it is not.
+    /// The metadata states that the organization exists, and it does not.
     DoesNotExist,
     /// Its organization was deleted; the id is not given out again.
     Deleted,
@@ -55,7 +55,7 @@ pub enum UnfulfilledReason {
     PlanNotForHome,
     /// Its subscription has ended.
     SubscriptionEnded,
-    /// It lacks what is needed to know what for, or for whom.
+    /// Data is missing that is needed to fulfill it.
     Incomplete,
 }
 
@@ -73,7 +73,7 @@ impl UnfulfilledReason {
         }
     }
 
-    /// What the operator, whom Stripe shows the answer, is to know.
+    /// The message for the operator, whom Stripe displays the response.
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
@@ -81,9 +81,7 @@ impl UnfulfilledReason {
                 "The organization exists and this customer is not known to pay for it; a checkout \
                  for an organization of the buyer's needs metadata.mode=existing"
             }
-            Self::DoesNotExist => {
-                "The organization does not exist, and metadata.mode=existing says that it does"
-            }
+            Self::DoesNotExist => "The organization does not exist, but metadata.mode is existing",
             Self::Deleted => "The organization was deleted, and its id is not given out again",
             Self::PlanNotForHome => "The plan is not for a person's home organization",
             Self::SubscriptionEnded => "The checkout's subscription has ended",
@@ -98,17 +96,17 @@ pub struct NewPayment<'a> {
     pub id: PaymentId,
     /// What for.
     pub organization: OrganizationId,
-    /// What told of it.
+    /// The id of the event that reported it.
     pub event: &'a str,
     /// How much.
     pub charge: &'a Charge,
     /// What became of it.
     pub status: PaymentStatus,
-    /// When it was made, or failed.
+    /// When it was created, or failed.
     pub created_at: DateTime<Utc>,
 }
 
-/// What is told about a payment.
+/// The public data of a payment.
 pub struct Payment {
     /// Its id.
     pub id: PaymentId,
@@ -120,6 +118,6 @@ pub struct Payment {
     pub status: PaymentStatus,
     /// What for, in words.
     pub description: Option<String>,
-    /// When it was made, or failed.
+    /// When it was created, or failed.
     pub created_at: DateTime<Utc>,
 }

@@ -1,4 +1,4 @@
-//! A personal access token as it may be shown: everything but its text.
+//! A personal access token without its text.
 
 use chrono::{DateTime, Utc};
 
@@ -7,7 +7,7 @@ use crate::model::key_name::KeyName;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 
-/// What is told about a personal token after it was made.
+/// The public data of a personal access token after it was created.
 #[derive(Clone, Debug)]
 pub struct PersonalToken {
     /// Its id.
@@ -26,20 +26,20 @@ pub struct PersonalToken {
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was last used, up to 10 seconds behind.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
 }
 
-/// A personal token about to be stored.
+/// A personal access token about to be stored.
 pub struct NewPersonalToken<'a> {
     /// Its id.
     pub id: KeyId,
     /// Whose it is.
     pub account: AccountId,
-    /// The organization that it is to work in, and its person's seat there, which it ends with;
-    /// `None` in none in particular.
+    /// The organization that it is to work in, and its person's membership there, which it ends
+    /// with; `None` in none in particular.
     pub pinned_to: Option<(OrganizationId, MembershipId)>,
     /// The digest of its text.
     pub digest: Digest,
@@ -53,7 +53,7 @@ pub struct NewPersonalToken<'a> {
     pub name: &'a KeyName,
     /// What it may do.
     pub scopes: &'a ScopeSet,
-    /// When it is made.
+    /// When it is created.
     pub created_at: DateTime<Utc>,
     /// When it ends; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,

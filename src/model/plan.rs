@@ -1,4 +1,4 @@
-//! What an organization pays for. How much of it a plan holds is configured (`config::plans`).
+//! Plans. Their limits are configured (`config::plans`).
 
 /// A plan (contract §1, *Rate limits*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Plan {
     }
 }
 
-/// What a plan holds; what is `None` is without limit.
+/// The limits of a plan; `None` is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanLimits {
     /// Requests per minute.

@@ -1,4 +1,4 @@
-//! What an organization's people and keys work on.
+//! Projects of an organization.
 
 use chrono::{DateTime, Utc};
 
@@ -10,7 +10,7 @@ use crate::model::ids::{MembershipId, OrganizationId, ProjectId};
 /// How many characters of a name its slug keeps.
 const MAX_SUGGESTED_CHARS: usize = 40;
 
-/// What is told about a project.
+/// The public data of a project.
 #[derive(Clone, Debug)]
 pub struct Project {
     /// Its id.
@@ -21,9 +21,9 @@ pub struct Project {
     pub slug: String,
     /// What it is about.
     pub description: Option<String>,
-    /// The seat of whoever made it, as callers see it.
+    /// The public id of the membership that created it.
     pub created_by: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
@@ -41,13 +41,13 @@ pub struct NewProject<'a> {
     pub slug: &'a Slug,
     /// What it is about.
     pub description: Option<&'a Description>,
-    /// The seat of whoever makes it.
+    /// The membership that creates it.
     pub created_by: MembershipId,
-    /// When it is made.
+    /// When it is created.
     pub created_at: DateTime<Utc>,
 }
 
-/// What is to change of a project; what is `None` stays.
+/// Changes to a project; `None` leaves a field unchanged.
 pub struct ProjectChanges {
     /// What it is called.
     pub name: Option<ProjectName>,
@@ -68,7 +68,7 @@ impl ProjectName {
     /// Reads a name.
     ///
     /// # Errors
-    /// Any other text, in words for the caller.
+    /// Any other text, with a message for the caller.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().any(char::is_control) {
             return Err("must not contain control characters".into());
@@ -98,7 +98,7 @@ impl Slug {
     /// Reads a slug.
     ///
     /// # Errors
-    /// Any other text, in words for the caller.
+    /// Any other text, with a message for the caller.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         require_short_name(text)?;
         Ok(Self(text.to_owned()))
@@ -119,7 +119,7 @@ impl Slug {
         (!slug.is_empty()).then(|| Self(slug.to_owned()))
     }
 
-    /// A slug that chance makes of one that is taken, or from nothing.
+    /// Returns a random slug, based on one that is taken, if any.
     pub fn random(taken: Option<&Self>, entropy: &dyn Entropy) -> Self {
         let word = taken.map_or("project", Self::as_str);
         Self(format!("{word}-{}", random_lowercase(entropy)))
@@ -144,7 +144,7 @@ impl Description {
     /// Reads a description.
     ///
     /// # Errors
-    /// Any other text, in words for the caller.
+    /// Any other text, with a message for the caller.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().any(|it| it.is_control() && it != '\n' && it != '\t') {
             return Err("must not contain control characters but newlines and tabs".into());

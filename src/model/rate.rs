@@ -1,5 +1,5 @@
-//! How often something may be done: the generic cell rate algorithm (GCRA). A bucket of `quota`
-//! tries fills at a steady pace, from empty to full in one window; a refused try takes nothing.
+//! The generic cell rate algorithm (GCRA). A bucket of `quota` permits refills steadily, from empty
+//! to full in one window; a rejected attempt takes nothing.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Rate {
     /// How many; at least 1.
     pub quota: u32,
-    /// How long the bucket takes to fill.
+    /// How long the bucket takes to refill completely.
     pub window: Duration,
 }
 
@@ -19,14 +19,14 @@ impl Rate {
         Self { quota, window: Duration::from_secs(seconds) }
     }
 
-    /// How long one try takes to come back.
+    /// How long one permit takes to refill.
     #[must_use]
     pub fn interval(&self) -> Duration {
         self.window / self.quota.max(1)
     }
 
-    /// Judges a try, where the bucket takes `until_full` from now to be full again. With the time
-    /// that it takes after the try, if that is let through.
+    /// Decides on an attempt, where the bucket takes `until_full` from now to be full again.
+    /// Returns how long it takes after the attempt, if that is allowed.
     #[must_use]
     pub fn check(&self, until_full: Duration) -> (RateOutcome, Option<Duration>) {
         let after = until_full + self.interval();
@@ -36,7 +36,7 @@ impl Rate {
         (self.rejected(until_full), None)
     }
 
-    /// The verdict on a try that was let through, and left the bucket this long from full.
+    /// The outcome of an allowed attempt that left the bucket this long from full.
     #[must_use]
     pub fn allowed(&self, until_full: Duration) -> RateOutcome {
         let free = self.window.saturating_sub(until_full).as_nanos();
@@ -45,7 +45,7 @@ impl Rate {
         RateOutcome { rate: *self, remaining, until_full, retry_after: None }
     }
 
-    /// The verdict on a try that was refused, with the bucket this long from full.
+    /// The verdict on a try that was rejected, with the bucket this long from full.
     #[must_use]
     pub fn rejected(&self, until_full: Duration) -> RateOutcome {
         let wait = (until_full + self.interval()).saturating_sub(self.window);
@@ -56,18 +56,18 @@ impl Rate {
 /// What became of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateOutcome {
-    /// What it was judged by.
+    /// The rate that was applied.
     pub rate: Rate,
     /// How many more there are now.
     pub remaining: u32,
     /// How long until all are there again.
     pub until_full: Duration,
-    /// Where it was refused, how long until one would be let through.
+    /// After a rejection, how long until an attempt is allowed.
     pub retry_after: Option<Duration>,
 }
 
 impl RateOutcome {
-    /// Whether the try was refused.
+    /// Whether the try was rejected.
     #[must_use]
     pub const fn is_rejected(&self) -> bool {
         self.retry_after.is_some()
@@ -99,8 +99,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, and when, no window lets more than twice the quota through, and a
-        /// refusal pushes nothing on.
+        /// No window allows more than twice the quota, and a rejection delays nothing.
         #[test]
         fn no_window_lets_more_through_than_the_bucket_and_what_flows_in(
             quota in 1_u32..50, seconds in 1_u64..100,

@@ -1,4 +1,4 @@
-//! What is limited, and how each limit is told apart in answers, settings and metrics.
+//! The rate limits, and their names in responses, settings and metrics.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ pub enum RateLimit {
     Address,
     /// Requests about one's own account, for each person.
     Account,
-    /// Credentials that are not good, for each client address.
+    /// Credentials that are not valid, for each client address.
     UnknownKeys,
     /// Signing up and in, for each client address.
     SignIn,
@@ -24,17 +24,17 @@ pub enum RateLimit {
     /// Showing the password of an account in a session of it, or with a link that was mailed to it;
     /// success clears it.
     OwnPassword,
-    /// Mails of one kind that are asked for to one e-mail address.
+    /// Mails of one kind to one e-mail address.
     MailAddress,
-    /// Mails that one client address asks for.
+    /// Mails that one client address causes.
     MailClient,
-    /// Tokens of mailed links that are shown, for each client address.
+    /// Uses of tokens of mailed links, for each client address.
     TokenChecks,
     /// Keys that are minted for each organization, and tokens for each person.
     KeyMint,
     /// Organizations that one person makes.
     Organizations,
-    /// Changes that people make, for each organization.
+    /// Changes by accounts, for each organization.
     Changes,
     /// Wrong master keys, for each client address.
     MasterFailures,
@@ -82,14 +82,14 @@ impl RateLimit {
         }
     }
 
-    /// Whether those who are counted are those who ask. What is left of another's limit would tell
-    /// what that other did, and that they have an account.
+    /// Whether the caller is the subject of the limit. What remains of another subject's limit
+    /// would reveal what that subject did, and that it has an account.
     #[must_use]
     pub const fn is_reported_to_caller(self) -> bool {
         !matches!(self, Self::SignInFailures | Self::MailAddress)
     }
 
-    /// What holds where the operator says nothing: kind to a person who tries things.
+    /// The rate where the operator sets none: generous enough for trying the product out.
     #[must_use]
     pub const fn default_rate(self) -> Rate {
         match self {
@@ -109,7 +109,7 @@ impl RateLimit {
         }
     }
 
-    /// What holds under `LIMITS_PROFILE=strict`, for a front door that strangers lean on.
+    /// The rate under `LIMITS_PROFILE=strict`, for deployments that strangers can reach.
     #[must_use]
     pub const fn strict_rate(self) -> Rate {
         match self {
@@ -134,7 +134,7 @@ impl RateLimit {
 pub struct LimitSubject(u128);
 
 impl LimitSubject {
-    /// A client's address. Who calls from no known address shares one place, which is no address.
+    /// A client's address. Clients whose address is unknown share one subject.
     #[must_use]
     pub fn from_address(address: Option<IpAddr>) -> Self {
         match address.map(client_network) {
@@ -144,7 +144,7 @@ impl LimitSubject {
         }
     }
 
-    /// All that there is no room for.
+    /// The subject that is shared beyond the capacity of the table.
     pub const SHARED: Self = Self(u128::MAX);
 
     /// A number that differs for most.
@@ -160,7 +160,7 @@ impl LimitSubject {
         Self(id.as_u128())
     }
 
-    /// The same, told apart by a number.
+    /// The same subject with a number, to count its requests apart.
     #[must_use]
     pub const fn with_number(self, number: u64) -> Self {
         Self(self.0 ^ (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
@@ -173,15 +173,15 @@ impl LimitSubject {
         Self(digest.bytes().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes)))
     }
 
-    /// As the database holds it.
+    /// The value of the database's column.
     #[must_use]
     pub const fn uuid(self) -> Uuid {
         Uuid::from_u128(self.0)
     }
 }
 
-/// What counts as one client: an IPv6 client has all of its /64 to call from; an IPv4 address in
-/// IPv6 clothes is itself.
+/// The network that counts as one client: the /64 of an IPv6 address; an IPv4-mapped address is
+/// IPv4.
 #[must_use]
 pub fn client_network(address: IpAddr) -> IpNet {
     match address.to_canonical() {

@@ -1,18 +1,18 @@
-//! What an organization is told of a request that it was refused.
+//! A rejected request, as its organization sees it.
 
 use chrono::{DateTime, Utc};
 
 use crate::model::ids::RejectionId;
 
-/// How many of an organization's denials are kept: the newest.
+/// How many of an organization's rejections are kept: the newest.
 pub const RETAINED_PER_ORGANIZATION: i64 = 1_000;
 
-/// A refused request of somebody who was known.
+/// A rejected request of a known caller.
 #[derive(Clone, Debug)]
 pub struct Rejection {
     /// Its id, later than those before it.
     pub id: RejectionId,
-    /// The key that the request came with, as it may be shown; `None` for a person's session.
+    /// The display id of the key that the request presented; `None` for a session.
     pub key_display_id: Option<String>,
     /// The request's method.
     pub method: String,
@@ -23,7 +23,7 @@ pub struct Rejection {
     pub status: u16,
     /// The word for the kind of failure.
     pub code: String,
-    /// Why: what was missing or spent.
+    /// Why: what was missing or exceeded.
     pub detail: String,
     /// Where the request came from.
     pub address: Option<String>,

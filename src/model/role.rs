@@ -1,7 +1,7 @@
-//! Roles: what a person may do in an organization, whatever their credential's scopes say.
+//! Roles: what an account may do in an organization, in addition to its credential's scopes.
 //!
-//! The one table of it is [`PERMISSIONS`]. An organization's own keys have no role: they need the
-//! scope alone, but for owners.
+//! [`PERMISSIONS`] is the table. An organization's own keys have no role: they need the scope
+//! alone, except for changes of owners.
 
 /// A person's role in one organization, from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,8 +31,8 @@ impl Role {
         }
     }
 
-    /// The least role whose person may use `scope`, where no line of its own says otherwise: that
-    /// of the scope's first. What the table does not know is for owners.
+    /// The lowest role that may use `scope`, where no permission of its own applies: that of the
+    /// first permission with the scope. Owner for an unknown scope.
     #[must_use]
     pub fn required_for(scope: &str) -> Self {
         let right = PERMISSIONS.iter().find(|right| right.scopes.contains(&scope));
@@ -40,14 +40,14 @@ impl Role {
     }
 }
 
-/// A line of the table: what scopes open in an organization, and for whom.
+/// A row of the table: what scopes permit in an organization, and for which role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission {
     /// Any of these is needed, for reading or for writing.
     pub scopes: &'static [&'static str],
     /// What they open.
     pub description: &'static str,
-    /// The least role that goes with them; `None` for what is one's own.
+    /// The lowest sufficient role; `None` for one's own membership.
     pub role: Option<Role>,
     /// Whether it is for sessions only.
     pub session_only: bool,
@@ -59,12 +59,12 @@ impl Permission {
         session_only: true,
         ..Self::new(&["organization:write"], "deleting it", Role::Owner)
     };
-    /// Seeing whom it invites.
+    /// Listing invitations.
     pub const READ_INVITES: Self = Self::new(&["members:read"], "invitations", Role::Admin);
     /// What changes who owns it. Here scopes alone are not enough for a key.
     pub const CHANGE_OWNERS: Self =
         Self::new(&["members:write"], "making, changing and removing owners", Role::Owner);
-    /// Giving up one's own seat.
+    /// Giving up one's own membership.
     pub const LEAVE: Self = Self::new(&["members:write"], "leaving", Role::Member);
 
     const fn new(scopes: &'static [&'static str], opens: &'static str, role: Role) -> Self {
@@ -90,7 +90,7 @@ pub const PERMISSIONS: [Permission; 14] = [
     Permission::CHANGE_OWNERS,
     Permission::LEAVE,
     Permission::new(&["api-keys:read", "api-keys:write"], "the organization's keys", Role::Admin),
-    Permission::new(&["audit:read"], "the trail", Role::Admin),
+    Permission::new(&["audit:read"], "the audit log", Role::Admin),
     Permission::new(&["billing:read"], "payments, `/v1/organization/usage`", Role::Admin),
     Permission::new(&["usage:read"], "usage on a dashboard", Role::Member),
     Permission::new(&["projects:read", "projects:write"], "projects", Role::Member),
@@ -102,7 +102,7 @@ pub const PERMISSIONS: [Permission; 14] = [
     },
 ];
 
-/// The table as people read it, in Markdown.
+/// The table in Markdown, for the API document.
 #[must_use]
 pub fn markdown_table() -> String {
     let head = "| scope | what it opens in an organization | least role |\n|---|---|---|\n";

@@ -55,7 +55,7 @@ impl Scope {
         &self.0
     }
 
-    /// Whether who holds `self` holds `other`.
+    /// Whether `self` grants `other`.
     #[must_use]
     pub fn covers(&self, other: &str) -> bool {
         let (this, subject) = (self.0.as_str(), other.split(':').next());
@@ -84,13 +84,13 @@ impl ScopeSet {
         Self(vec![Scope("*".to_owned())])
     }
 
-    /// What the database holds. A word that does not parse grants nothing.
+    /// Creates a set from the database's column. A word that does not parse grants nothing.
     #[must_use]
     pub fn from_stored(words: &[String]) -> Self {
         Self(words.iter().filter_map(|word| Scope::parse(word).ok()).collect())
     }
 
-    /// What the database is to hold.
+    /// Returns the value of the database's column.
     #[must_use]
     pub fn to_stored(&self) -> Vec<String> {
         self.0.iter().map(|scope| scope.0.clone()).collect()
@@ -99,7 +99,7 @@ impl ScopeSet {
     /// Whether a holder of this set may do what `scope` names.
     #[must_use]
     pub fn grants(&self, scope: &str) -> bool {
-        self.0.iter().any(|held| held.covers(scope))
+        self.0.iter().any(|locked| locked.covers(scope))
     }
 
     /// Those of `other` that this set does not cover.
@@ -187,7 +187,7 @@ mod tests {
         ScopeCatalogue::new(&[]).0
     }
 
-    /// A few scopes: with many, nearly every set would hold everything.
+    /// A few scopes: with many, nearly every set would grant everything.
     fn any_set() -> impl Strategy<Value = ScopeSet> {
         let catalogue = ScopeCatalogue::new(&[Scope::parse("trademarks:read").expect("a scope")]);
         let words: Vec<String> = catalogue.0;

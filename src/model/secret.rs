@@ -9,7 +9,7 @@ use std::fmt;
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a plaintext in.
+    /// Wraps a plaintext.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
@@ -22,7 +22,7 @@ impl Secret {
     }
 }
 
-/// HMAC-SHA-256 of a secret under a pepper: what the database holds and what is looked up.
+/// The HMAC-SHA-256 of a secret under a pepper: what is stored and looked up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -33,7 +33,7 @@ impl Digest {
         Self(bytes)
     }
 
-    /// What the database holds.
+    /// Returns the value of the database's column.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 32] {
         &self.0

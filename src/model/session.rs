@@ -9,21 +9,21 @@ use crate::model::secret::Digest;
 
 /// How long a session lives after it was last used (contract §1, *Cookies*).
 pub const IDLE_LIFETIME: TimeDelta = TimeDelta::days(7);
-/// How long a place is known where its person signed in.
+/// How long a network is known after an account signed in from it.
 pub const KNOWN_NETWORK_LIFETIME: TimeDelta = TimeDelta::days(30);
 /// How long it lives at most.
 pub const ABSOLUTE_LIFETIME: TimeDelta = TimeDelta::days(30);
 
-/// The client that a session is used from, as it may be shown to its owner.
+/// The client of a session, as the list of sessions shows it.
 #[derive(Clone, Debug)]
 pub struct SessionClient {
     /// Where it is.
     pub address: Option<IpAddr>,
-    /// What it says it is.
+    /// Its `User-Agent` header.
     pub user_agent: Option<String>,
 }
 
-/// What is told about a session.
+/// The public data of a session.
 pub struct Session {
     /// Its id.
     pub id: SessionId,

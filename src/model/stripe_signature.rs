@@ -18,7 +18,7 @@ pub const TOLERANCE: TimeDelta = TimeDelta::seconds(300);
 
 /// The header, read.
 pub struct StripeSignature<'a> {
-    /// The time as it was sent, which is what was signed.
+    /// The time as it was sent, since that text was signed.
     time: &'a str,
     at: DateTime<Utc>,
     candidates: Vec<[u8; 32]>,
@@ -39,22 +39,24 @@ impl<'a> StripeSignature<'a> {
                 _ => {}
             }
         }
-        let [time] = times[..] else { return Err("must say once when it was made (t=…)".into()) };
+        let [time] = times[..] else {
+            return Err("must contain one time of signing (t=…)".into());
+        };
         let is_plain = time.bytes().all(|byte| byte.is_ascii_digit());
         let at = time.parse().ok().filter(|_| is_plain);
         let at = at.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-        let at = at.ok_or("must say when it was made in seconds (t=…)")?;
+        let at = at.ok_or("must contain the time of signing in Unix seconds (t=…)")?;
         if candidates.is_empty() {
-            return Err("must hold a signature (v1=…)".into());
+            return Err("must contain a signature (v1=…)".into());
         }
         Ok(Self { time, at, candidates })
     }
 
-    /// Passes a body that was signed with one of the secrets, not long ago. Every signature is
-    /// compared under every secret, in constant time.
+    /// Verifies that a body was recently signed with one of the secrets. Every signature is
+    /// compared with that of every secret, in constant time.
     ///
     /// # Errors
-    /// Where it was not, in words that say nothing of a secret.
+    /// Otherwise, with a message that reveals nothing of a secret.
     pub fn verify(
         &self,
         body: &[u8],

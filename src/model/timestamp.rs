@@ -4,11 +4,11 @@ use chrono::{DateTime, Datelike, SecondsFormat, SubsecRound, Timelike, Utc};
 
 use crate::model::ValidationError;
 
-/// Reads a time with a zone; what is finer than a millisecond is dropped.
+/// Parses a time with a zone, truncated to milliseconds.
 ///
 /// # Errors
-/// For any other text, a year that has not four digits in UTC, and a leap second, which the
-/// database does not know.
+/// Any other text, a year that has not four digits in UTC, and a leap second, which Postgres does
+/// not support.
 pub fn parse(text: &str) -> Result<DateTime<Utc>, ValidationError> {
     let parsed = DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.to_utc());
     let parsed = parsed.filter(|moment| {

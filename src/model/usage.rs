@@ -7,10 +7,10 @@ use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, Utc};
 use crate::model::ValidationError;
 use crate::model::ids::{KeyId, OrganizationId};
 
-/// Requests of one key or personal token on one UTC day that are not in the database yet.
+/// Requests of one key or personal access token on one UTC day that are not in the database yet.
 #[derive(Clone, Debug)]
 pub struct UsageTally {
-    /// Where it was used; `None` for a personal token that is pinned nowhere.
+    /// Where it was used; `None` for a personal access token that is pinned nowhere.
     pub organization: Option<OrganizationId>,
     /// The key.
     pub key: KeyId,
@@ -37,16 +37,16 @@ pub struct DayUsage {
     pub rejected: u64,
 }
 
-/// How much one key or personal token was used.
+/// How much one key or personal access token was used.
 #[derive(Clone, Debug)]
 pub struct KeyUsage {
     /// The key.
     pub key: KeyId,
-    /// Its label; `None` also for a personal token, whose label is its owner's business.
+    /// Its label; `None` also for a personal access token, whose label is its owner's business.
     pub name: Option<String>,
-    /// How many requests were made with it.
+    /// How many requests were created with it.
     pub requests: u64,
-    /// The last of them, where that may be told.
+    /// When the last of them was, where the caller may see it.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
@@ -79,7 +79,7 @@ impl Period {
         Self::month_from(day.with_day(1).unwrap_or(day))
     }
 
-    /// How long it goes on from `now`; nothing where it is over.
+    /// How long the period lasts from `now`; zero where it has ended.
     #[must_use]
     pub fn remaining(self, now: DateTime<Utc>) -> Duration {
         let end = self.end.and_time(NaiveTime::MIN).and_utc();

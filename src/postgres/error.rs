@@ -1,7 +1,7 @@
-//! What can go wrong with the embedded Postgres.
+//! Errors of the private Postgres.
 //!
-//! These are read by a person at a terminal, so each message is complete in itself (no hidden
-//! source) and says what to do next.
+//! The operator reads them at a terminal, so each message is complete (no hidden source) and says
+//! what to do next.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ pub enum Error {
     #[error("{0}")]
     NotFound(PostgresNotFound),
 
-    /// Running as root, with nobody to run Postgres as.
+    /// Running as root, without another user to run Postgres as.
     #[error(
         "Postgres refuses to run as root, and there is no user `postgres` or `nobody` to run it \
          as. Run Tenantry as an ordinary user, or add one: useradd --system postgres"
     )]
     NoUnprivilegedUser,
 
-    /// The cluster was made by somebody else.
+    /// The cluster belongs to another user.
     #[error(
         "the Postgres cluster in {} belongs to {owner}, but this program runs as {me}. Run it as \
          {owner}, or set DATA_DIR to another folder", home.display()
@@ -45,14 +45,14 @@ pub enum Error {
     )]
     DanglingLink { link: PathBuf },
 
-    /// Somebody uses the cluster.
+    /// Another process uses the cluster.
     #[error(
         "a server, or another command, uses the Postgres cluster in {}: stop it first",
         home.display()
     )]
     InUse { home: PathBuf },
 
-    /// A path that Postgres's own files cannot hold.
+    /// A path that Postgres's own files can not contain.
     #[error("{home:?} has a line break in it, which Postgres cannot cope with: set DATA_DIR")]
     LineBreak { home: PathBuf },
 
@@ -72,24 +72,24 @@ pub enum Error {
     )]
     HalfUpgraded { data: PathBuf, kept: PathBuf },
 
-    /// The socket's folder was made by somebody else, or is open to others.
+    /// The socket's folder belongs to another user, or is open to others.
     #[error(
         "{} must be a folder of the user that Postgres runs as, with mode 0700: anybody else could \
          answer in it. Remove it and start again", folder.display()
     )]
     SocketFolder { folder: PathBuf },
 
-    /// `initdb` or Postgres itself gave up.
+    /// `initdb` or Postgres itself failed.
     #[error(
         "{program} failed ({outcome}). The end of its log, {}:\n{tail}", log.display()
     )]
     Failed { program: String, outcome: String, log: PathBuf, tail: String },
 
-    /// The operating system said no.
+    /// An error of the operating system.
     #[error("cannot {action} {}: {cause}", path.display())]
     Io { action: &'static str, path: PathBuf, cause: io::Error },
 
-    /// The operating system said that we may not.
+    /// The operating system denied access.
     #[error(
         "cannot {action} {}: permission denied. Give it to the user Tenantry runs as, or set \
          DATA_DIR to another folder", path.display()

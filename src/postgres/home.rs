@@ -1,9 +1,9 @@
-//! Where the cluster lies, and what its files are called.
+//! Where the cluster is, and the names of its files.
 //!
-//! The one thing to know: when we are root and Postgres's lesser user cannot get to the place asked
-//! for (a checkout under a 0700 home folder), the cluster goes to `/var/lib/tenantry`, and a
-//! symbolic link takes its place. So the place asked for always leads to the data: later starts
-//! just follow it, and removing `.tenantry` still means an empty database.
+//! When the process runs as root and Postgres's unprivileged user can not reach the requested
+//! folder (a checkout under a 0700 home folder), the cluster is created in `/var/lib/tenantry`, and
+//! the requested folder becomes a symbolic link to it. So the requested path always leads to the
+//! data: later starts follow it, and removing `.tenantry` still means an empty database.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
@@ -18,7 +18,7 @@ use super::privileges::{ProcessUsers, set_mode};
 /// Part of the socket's name; nothing listens on a network port.
 pub(super) const PORT: u16 = 5432;
 
-/// The longest socket path that every system takes.
+/// The longest socket path that every system accepts.
 const SOCKET_PATH_LIMIT: usize = 100;
 
 /// Names the socket's folder where the home's own path is too long for a socket.
@@ -27,7 +27,7 @@ const USERS_LOCK: &str = "users.lock";
 const START_LOCK: &str = "start.lock";
 const JANITOR_LOCK: &str = "janitor.lock";
 
-/// For clusters that cannot lie where they were asked for.
+/// For clusters that can not be in the requested folder.
 const FALLBACK_DIR: &str = "/var/lib/tenantry";
 
 /// The folder of one cluster.
@@ -74,7 +74,7 @@ impl ClusterHome {
         &self.path
     }
 
-    /// A name no other cluster has, which Postgres shows in the title of its processes.
+    /// A name that no other cluster has. Postgres shows it in the titles of its processes.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -109,8 +109,8 @@ impl ClusterHome {
         self.socket_folder().map(|folder| PathBuf::from(socket_path(&folder)))
     }
 
-    /// Writes down where the socket lies, for everybody else who uses this home. Only under the
-    /// start lock.
+    /// Records where the socket is, for other processes that use this home. Only under the start
+    /// lock.
     pub(super) fn record_socket_folder(&self, folder: &str) -> Result<(), Error> {
         if self.socket_folder().as_deref() == Some(folder) {
             return Ok(());
@@ -166,17 +166,17 @@ impl ClusterHome {
         Ok(())
     }
 
-    /// Held shared by everyone who uses Postgres, exclusively by whoever stops it.
+    /// Locked shared by every process that uses Postgres, exclusively to stop it.
     pub(super) fn open_users_lock(&self) -> Result<File, Error> {
         self.open_lock(USERS_LOCK)
     }
 
-    /// Held around the question "is it running?" and everything that follows from a no.
+    /// Locked around checking whether Postgres runs and, if not, starting it.
     pub(super) fn open_start_lock(&self) -> Result<File, Error> {
         self.open_lock(START_LOCK)
     }
 
-    /// Held by the one janitor on duty.
+    /// Locked by the active janitor.
     pub(super) fn open_janitor_lock(&self) -> Result<File, Error> {
         self.open_lock(JANITOR_LOCK)
     }
@@ -207,7 +207,7 @@ fn cluster_name(home: &Path) -> String {
     format!("tenantry-{start:016x}")
 }
 
-/// Makes a new home where it was asked for, or elsewhere with a link in its place.
+/// Creates a new home where it was requested, or elsewhere with a link in its place.
 fn create_home(asked: &Path, identity: &ProcessUsers) -> Result<PathBuf, Error> {
     if asked.is_symlink() {
         return Err(Error::DanglingLink { link: asked.to_owned() });
@@ -221,7 +221,7 @@ fn create_home(asked: &Path, identity: &ProcessUsers) -> Result<PathBuf, Error> 
         return create_in_fallback(asked, identity);
     };
     match made {
-        // Somebody else started at the same moment.
+        // Another process started at the same moment.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
         made => made.map_err(|e| Error::io("create", asked, e))?,
     }
@@ -238,15 +238,15 @@ fn create_in_fallback(asked: &Path, identity: &ProcessUsers) -> Result<PathBuf, 
             asked = %asked.display(), home = %home.display(), user = identity.name(),
             "Postgres's user cannot reach the data folder, so its data lies elsewhere",
         ),
-        // Somebody else started at the same moment, and their link stands.
+        // Another process started at the same moment, and its link is kept.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => drop(fs::remove_dir(&home)),
         Err(e) => return Err(Error::io("link", asked, e)),
     }
     fs::canonicalize(asked).map_err(|e| Error::io("open", asked, e))
 }
 
-/// An older folder of the same name belongs to a home that was removed to begin anew: it is neither
-/// used nor touched.
+/// An older folder of the same name belongs to a home that was removed to begin with an empty
+/// database: it is neither used nor changed.
 fn create_unique(base: &Path, name: &str) -> Result<PathBuf, Error> {
     let mut home = base.join(name);
     let mut number = 1;

@@ -1,7 +1,7 @@
-//! Making a new cluster, all or nothing.
+//! Creating a cluster, completely or not at all.
 //!
-//! The one thing to know: it is made in a folder of another name, with its role and database, and
-//! moved into place when complete. A folder called `data` is therefore always a whole cluster.
+//! It is created in a folder of another name, with its role and database, and renamed when
+//! complete. A folder called `data` is therefore always a complete cluster.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -14,7 +14,7 @@ use super::log::PostgresLog;
 use super::privileges::ProcessUsers;
 use super::{Durability, Error, ROLE_AND_DATABASE};
 
-/// What the folder is called until it is complete, before the pid of whoever makes it.
+/// The name of the folder until it is complete, before the pid of the process that creates it.
 const UNFINISHED_PREFIX: &str = "data.new-";
 
 /// What a new cluster is made of.
@@ -44,7 +44,7 @@ pub(super) fn initialise(cluster: &NewCluster<'_>, log: &PostgresLog) -> Result<
 }
 
 /// Removes what earlier attempts left, as far as possible: a killed one may have left an `initdb`
-/// that still writes. Only under the start lock, or with the users lock held exclusively.
+/// that is still writing. Only under the start lock, or with the users lock locked exclusively.
 pub(super) fn remove_unfinished(home: &Path) {
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED_PREFIX) {
@@ -90,7 +90,7 @@ fn run_program(
     let failed = |e| Error::io("run", &program, e);
     let mut child = command.stdin(Stdio::piped()).stderr(log.writer()?).spawn().map_err(failed)?;
     if let Some(mut pipe) = child.stdin.take() {
-        // One that ends without reading has said why in the log.
+        // A program that ends without reading has logged why.
         drop(pipe.write_all(input.as_bytes()));
     }
     let status = child.wait().map_err(failed)?;

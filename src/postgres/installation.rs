@@ -1,7 +1,7 @@
-//! Which installed Postgres to use.
+//! Selecting an installed Postgres.
 //!
-//! The one thing to know: a data folder belongs to one major version for ever, so an existing
-//! cluster asks for exactly its own; a new one takes the newest there is.
+//! A data folder belongs to one major version, so an existing cluster needs exactly its own; a new
+//! one uses the newest.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -21,8 +21,7 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// Takes `bin_dir` if given, else the best of the usual places. A pinned download could come
-    /// between the search and the error.
+    /// Uses `bin_dir` if given, otherwise the best of the usual folders.
     pub(super) fn find(
         bin_dir: Option<&Path>,
         major: Option<u32>,
@@ -55,7 +54,7 @@ impl Binaries {
         self.folder.join(name)
     }
 
-    /// Asks for the version as the user who will run it, who may not be let into the folder.
+    /// Reads the version as the user that will run it, who may lack access to the folder.
     fn probe(folder: PathBuf, identity: &ProcessUsers) -> Option<Self> {
         if !folder.join("initdb").is_file() {
             return None;
@@ -128,7 +127,7 @@ fn default_folders() -> Vec<PathBuf> {
     folders
 }
 
-/// The folders that exist for a place with at most one `*`.
+/// Returns the existing folders for a pattern with at most one `*`.
 fn expand_pattern(place: &str) -> Vec<PathBuf> {
     let Some((before, after)) = place.split_once('*') else {
         return vec![PathBuf::from(place)];

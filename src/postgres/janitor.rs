@@ -1,8 +1,8 @@
-//! The janitor: a small detached process that stops Postgres once nobody uses it.
+//! The janitor: a small detached process that stops Postgres when no process uses it.
 //!
-//! The one thing to know: it needs no message from anybody. The users lock becomes free when its
-//! last holder ends, in whatever way, and the janitor holds that lock itself while Postgres stops,
-//! so nobody can start using what is going down.
+//! It needs no message from another process. The users lock becomes free when the last process that
+//! has it ends, however it ends, and the janitor has that lock exclusively while it stops Postgres,
+//! so no process can start using it meanwhile.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::process::CommandExt;
@@ -22,13 +22,12 @@ const SUB_COMMAND: &str = "postgres-janitor";
 const GRACE_CHECKS: u32 = 30;
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The body of the hidden sub-command `postgres-janitor <home>`. Blocks until nobody has used the
-/// Postgres in `home` for some three seconds, then stops it. Returns at once if another janitor is
-/// on duty.
+/// The hidden command `postgres-janitor <home>`. Blocks until no process has used the Postgres in
+/// `home` for some three seconds, then stops it. Returns at once if another janitor is active.
 ///
 /// # Errors
 ///
-/// The lock files in `home` cannot be used.
+/// The lock files in `home` can not be used.
 pub fn janitor(home: &Path) -> Result<(), Error> {
     let home = ClusterHome::at(home.to_owned());
     let janitor_lock = home.open_janitor_lock()?;
@@ -37,19 +36,20 @@ pub fn janitor(home: &Path) -> Result<(), Error> {
         return Ok(());
     }
     wait_until_unused(&users).map_err(|e| Error::io("lock", home.path(), e))?;
-    // A home that was removed and made again has users whom this lock knows nothing of.
+    // A home that was removed and created again has users that this lock does not cover.
     if home.is_own_users_lock(&users) || !home.path().exists() {
         process::stop(&home);
         process::kill_orphans(&home);
         initialise::remove_unfinished(home.path());
     }
-    // In this order: whoever gets the users lock must find the duty free and hire a new janitor.
+    // In this order: a process that gets the users lock must find the janitor lock free and start a
+    // new janitor.
     drop(janitor_lock);
     drop(users);
     Ok(())
 }
 
-/// Whether somebody will stop Postgres when it is no longer used.
+/// Whether a janitor is active.
 pub(super) fn is_running(home: &ClusterHome) -> Result<bool, Error> {
     Ok(home.open_janitor_lock()?.try_lock_shared().is_err())
 }
@@ -62,7 +62,7 @@ pub(super) fn spawn(program: &Path, home: &ClusterHome) -> Result<Child, Error> 
     command.spawn().map_err(|e| Error::io("run", program, e))
 }
 
-/// Tries for a while: those who ask [`is_running`] hold the lock for an instant.
+/// Retries for a while: callers of [`is_running`] have the lock for an instant.
 fn try_lock_janitor(duty: &File) -> bool {
     (0..10).any(|_| {
         let taken = duty.try_lock().is_ok();
@@ -73,7 +73,7 @@ fn try_lock_janitor(duty: &File) -> bool {
     })
 }
 
-/// Returns with the lock held exclusively.
+/// Returns with the exclusive lock.
 fn wait_until_unused(users: &File) -> std::io::Result<()> {
     loop {
         users.lock()?;

@@ -1,7 +1,7 @@
-//! Adopting the running Postgres, or starting one.
+//! Uses the running Postgres, or starts one.
 //!
-//! The one thing to know: everything from the question "is it running?" to "it takes connections"
-//! happens under the start lock, so of several that come at once one starts it and the rest adopt.
+//! Checking whether Postgres runs and starting it both happen under the start lock, so of several
+//! processes that come at once one starts it and the others use it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -23,7 +23,7 @@ use crate::entropy::{SystemEntropy, random_base62};
 /// Recovery after a crash replays at most some minutes of work; beyond this something is wrong.
 const START_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Everything it takes to bring Postgres up, as often as needed.
+/// What is needed to start Postgres, repeatedly if necessary.
 #[derive(Debug)]
 pub(super) struct Launcher {
     pub(super) home: ClusterHome,
@@ -51,8 +51,8 @@ impl Launcher {
         }
     }
 
-    /// Returns once Postgres takes connections, with the process if it was started just now.
-    /// Never makes a cluster: whoever removes one under a running server wants an error.
+    /// Returns when Postgres accepts connections, with the process if it was started now. Never
+    /// creates a cluster: if one was removed under a running server, that is an error.
     pub(super) fn ensure_running(&self) -> Result<Option<Child>, Error> {
         let _turn = self.lock_start()?;
         if self.adopt()? {
@@ -102,8 +102,9 @@ impl Launcher {
         Ok(false)
     }
 
-    /// The socket is asked first: it also answers for a Postgres in another container on the same
-    /// files, whose pid means nothing here. In a folder that is not private anybody could answer.
+    /// The socket is tried first: it also answers for a Postgres in another container on the same
+    /// files, whose pid means nothing here. In a folder that is not private, any process could
+    /// answer.
     fn is_alive(&self) -> bool {
         let folder = self.home.socket_folder();
         let is_private = folder.is_some_and(|it| self.identity.is_private(Path::new(&it)));
@@ -121,8 +122,8 @@ impl Launcher {
         self.record_socket_folder(&folder)
     }
 
-    /// Socket access is all the access control there is, so the folder must be what we think it is:
-    /// in the home, or under `/tmp` by a name that nobody could know before.
+    /// Access to the socket is the only access control, so its folder must be private: in the home,
+    /// or under `/tmp` with a name that could not be known before.
     fn prepare_socket_folder(&self) -> Result<(), Error> {
         if let Some(near) = self.home.home_socket_folder() {
             self.identity.make_private(Path::new(near))?;
@@ -201,8 +202,8 @@ impl Launcher {
     }
 }
 
-/// Only what an operator of Postgres needs: a failed statement is our own log's business, and would
-/// let callers fill the disk and leave what they typed in a file.
+/// Only what an operator of Postgres needs: failed statements are logged by the server itself, and
+/// here would let callers fill the disk and leave their input in a file.
 const LOG_SETTINGS: [&str; 7] = [
     "log_timezone=UTC",
     "log_destination=stderr",

@@ -35,20 +35,20 @@ impl PostgresLog {
         Ok(Self { path, start_offset: begins })
     }
 
-    /// The log of a Postgres that somebody else started.
+    /// The log of a Postgres that another process started.
     pub(super) fn of_running(home: &ClusterHome) -> Self {
         Self { path: home.log(), start_offset: 0 }
     }
 
-    /// For a program's output. A file and never a pipe: Postgres keeps it open for as long as it
-    /// lives, and whoever reads a pipe would wait that long.
+    /// For a program's output. A file and not a pipe: Postgres keeps it open as long as it runs,
+    /// and a reader of a pipe would wait that long.
     pub(super) fn writer(&self) -> Result<Stdio, Error> {
         let mut options = OpenOptions::new();
         let file = options.append(true).create(true).mode(0o600).open(&self.path);
         file.map(Stdio::from).map_err(|e| Error::io("open", &self.path, e))
     }
 
-    /// The error for a program that gave up, with what it had to say.
+    /// The error of a program that failed, with its output.
     pub(super) fn failure(&self, program: &str, outcome: &str) -> Error {
         let tail = match self.read() {
             Ok(text) if text.trim().is_empty() => "(empty: is the disk full?)".to_owned(),

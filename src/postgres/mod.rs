@@ -1,20 +1,21 @@
-//! The embedded default: a private cluster of a real Postgres, found on the machine, run for us.
+//! The private Postgres: a cluster of a real Postgres that is installed on the machine, started and
+//! stopped by this program.
 //!
-//! The one thing to know: nobody "owns" the running Postgres. Every process that needs it holds a
-//! shared lock on `users.lock` for life, and the kernel frees that lock however the process dies.
-//! Whoever comes first starts Postgres, the others adopt it, and a small detached janitor stops it
-//! once the lock has been free for a few seconds.
+//! No process owns the running Postgres. Every process that needs it has a shared lock on
+//! `users.lock` as long as it runs, and the kernel frees that lock however the process ends. The
+//! first process starts Postgres, the others use it, and a small detached janitor stops it when the
+//! lock has been free for a few seconds.
 //!
-//! | file | what it knows |
+//! | file | what it does |
 //! |---|---|
-//! | `find` | which installed Postgres to use |
-//! | `privileges` | whom Postgres runs as: root must not, so root lends it a lesser user |
-//! | `home` | where the cluster lies, what its files are called |
-//! | `initialise` | making a new cluster, all or nothing |
-//! | `start` | adopting the running Postgres, or starting one |
-//! | `process` | what is alive, and clearing away what is not |
-//! | `upgrade` | moving a cluster to another major version |
-//! | `janitor`, `keeper` | the two that watch: one stops Postgres, one keeps both running |
+//! | `installation` | selects an installed Postgres |
+//! | `privileges` | selects the user that Postgres runs as, which must not be root |
+//! | `home` | knows where the cluster is, and the names of its files |
+//! | `initialise` | creates a cluster, completely or not at all |
+//! | `launcher` | uses the running Postgres, or starts one |
+//! | `process` | knows which processes are alive, and removes what dead ones left |
+//! | `upgrade` | moves a cluster to another major version |
+//! | `janitor`, `supervisor` | stops an unused Postgres; restarts both |
 
 mod error;
 mod home;
@@ -52,7 +53,7 @@ pub struct ClusterSettings {
     pub home: PathBuf,
     /// The folder of the Postgres programs (`PG_BIN_DIR`); absent, the usual places are searched.
     pub bin_dir: Option<PathBuf>,
-    /// What a crash of the machine may cost. Counts for whoever starts Postgres, not who adopts it.
+    /// What a crash of the machine may lose. Applies to the process that starts Postgres.
     pub durability: Durability,
     /// The program whose hidden sub-command `postgres-janitor <home>` calls [`janitor()`].
     pub janitor_program: PathBuf,
@@ -77,13 +78,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Adopts the Postgres that runs in `settings.home`, or starts one there, making or repairing
-    /// the cluster as needed. When this returns, Postgres takes connections. Blocks.
+    /// Uses the Postgres that runs in `settings.home`, or starts one there, creating or repairing
+    /// the cluster as needed. When this returns, Postgres accepts connections. Blocks.
     ///
     /// # Errors
     ///
-    /// No usable Postgres on this machine, a cluster of another user or version, or a Postgres
-    /// that does not start. Every message says what to do next.
+    /// No usable Postgres on this machine, a cluster of another user or version, or a Postgres that
+    /// does not start. Every message says what to do next.
     pub fn start(settings: &ClusterSettings) -> Result<Self, Error> {
         let identity = ProcessUsers::current()?;
         let home = ClusterHome::prepare(&settings.home, &identity)?;
@@ -157,15 +158,14 @@ impl Cluster {
         self.home.log()
     }
 
-    /// Stops Postgres and removes the cluster with all that is in it, once nobody else uses it.
-    /// Blocks.
+    /// Stops Postgres and removes the cluster with its data, when no other process uses it. Blocks.
     ///
     /// # Errors
     /// What can not be locked or removed.
     pub fn remove(self) -> Result<(), Error> {
         let Self { home, supervisor: keeper, .. } = self;
         let users = home.open_users_lock()?;
-        // Its thread lets go of the lock.
+        // Its thread releases the lock.
         drop(keeper);
         users.lock().map_err(|e| Error::io("lock", home.path(), e))?;
         process::stop(&home);

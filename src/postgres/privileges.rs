@@ -1,8 +1,8 @@
-//! Whom Postgres runs as.
+//! The user that Postgres runs as.
 //!
-//! The one thing to know: Postgres refuses to run as root. When we are root, Postgres alone runs
-//! as a lesser user, and only `data` and the socket folder are given to that user: the home around
-//! them stays ours, so nothing in there can be swapped under root's hands.
+//! Postgres refuses to run as root. When this process runs as root, Postgres alone runs as an
+//! unprivileged user, and only `data` and the socket folder belong to that user: the home around
+//! them stays root's, so nothing in it can be replaced by that user.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -51,8 +51,8 @@ impl ProcessUsers {
         self
     }
 
-    /// A command that runs as Postgres's user, away from our folder, our terminal's input and our
-    /// environment, which may hold secrets.
+    /// A command that runs as Postgres's user, outside this process's working folder, terminal and
+    /// environment, which may contain secrets.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = clean_command(program);
         if let Some(user) = &self.postgres_user {
@@ -85,7 +85,8 @@ impl ProcessUsers {
         chown(path, Some(user.uid), Some(user.gid)).map_err(|e| Error::io("give away", path, e))
     }
 
-    /// Sees to it that the home is ours, and that Postgres's user can pass through it.
+    /// Ensures that the home belongs to this process's user, and that Postgres's user can pass
+    /// through it.
     pub(super) fn secure_home(&self, home: &Path) -> Result<(), Error> {
         let owner = fs::metadata(home).map_err(|e| Error::io("read", home, e))?.uid();
         if owner != self.own_uid {
@@ -95,8 +96,8 @@ impl ProcessUsers {
         set_mode(home, if self.postgres_user.is_some() { 0o711 } else { 0o700 })
     }
 
-    /// Whether Postgres's user can enter the folder. Asked of the kernel, which alone knows about
-    /// access lists and mounts.
+    /// Whether Postgres's user can enter the folder. The kernel decides, since only it knows access
+    /// lists and mounts.
     pub(super) fn can_enter(&self, folder: &Path) -> bool {
         self.postgres_user.is_none()
             || self
@@ -129,7 +130,8 @@ pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
     fs::set_permissions(path, permissions).map_err(|e| Error::io("set the mode of", path, e))
 }
 
-/// Asks `id`, which knows every source of users; the standard library does not even know ours.
+/// Runs `id`, which knows every source of users; the standard library does not even know the
+/// current one.
 fn lookup_id(what: &str, user: Option<&str>) -> Option<u32> {
     run_id(what, user)?.parse().ok()
 }

@@ -1,8 +1,8 @@
-//! What is alive, and clearing away what is not.
+//! Finding living processes of Postgres, and removing what dead ones left.
 //!
-//! The one thing to know: a pid proves nothing. It may be reused by another program, or be a zombie
-//! that Postgres itself takes for a living server. A process counts only if its command line shows
-//! the name of our cluster, which a zombie's does not.
+//! A pid proves nothing: another program may have it by now, or it is a zombie that Postgres itself
+//! takes for a living server. A process counts only if its command line contains the cluster's
+//! name, which a zombie's does not.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -23,17 +23,17 @@ pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Which line of the pid file names the folder of the socket.
 const SOCKET_FOLDER_LINE: usize = 4;
 
-/// How often to ask a Postgres whether it is there: each question costs it a process.
+/// How often to check whether Postgres accepts connections: each check costs it a process.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a killed process may take to be gone, or a Postgres that is not used to end.
+/// How long a killed process may take to end, or an unused Postgres.
 pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A living postmaster: Postgres's main process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Postmaster {
     pid: u32,
-    /// Whether it takes connections.
+    /// Whether it accepts connections.
     pub(super) is_ready: bool,
 }
 
@@ -46,13 +46,13 @@ pub(super) fn postmaster(home: &ClusterHome) -> Option<Postmaster> {
     is_running.then_some(Postmaster { pid, is_ready: has_ready_line(&text) })
 }
 
-/// Whether the pid file says that its postmaster, dead or alive, takes connections.
+/// Whether the pid file states that its postmaster, dead or alive, accepts connections.
 pub(super) fn is_marked_ready(home: &ClusterHome) -> bool {
     fs::read(home.pid_file()).is_ok_and(|text| has_ready_line(&text))
 }
 
-/// Asks the living postmaster for a fast shutdown and waits for its end, however long that takes:
-/// it is writing down what was committed.
+/// Sends the postmaster a fast shutdown and waits for its end, however long that takes: it is
+/// writing committed data.
 pub(super) fn stop(home: &ClusterHome) {
     let Some(Postmaster { pid, .. }) = postmaster(home) else {
         return;
@@ -63,13 +63,13 @@ pub(super) fn stop(home: &ClusterHome) {
     }
 }
 
-/// Whether a Postgres takes connections where that of this home does, in whatever container it is.
+/// Whether a Postgres accepts connections on this home's socket, in whatever container it runs.
 pub(super) fn answers(home: &ClusterHome) -> bool {
     home.socket().is_some_and(|socket| UnixStream::connect(socket).is_ok())
 }
 
-/// Waits until a Postgres that is not used, and that only a janitor in another container can stop,
-/// takes no connections any more.
+/// Waits until an unused Postgres, which only a janitor in another container can stop, accepts no
+/// connections any more.
 pub(super) fn wait_for_silence(home: &ClusterHome) -> Result<(), Error> {
     let started = Instant::now();
     while answers(home) {
@@ -84,7 +84,7 @@ pub(super) fn wait_for_silence(home: &ClusterHome) -> Result<(), Error> {
 /// Removes a home whose Postgres has ended, with the folder of its socket.
 pub(super) fn remove(home: &ClusterHome) -> Result<(), Error> {
     if let (None, Some(folder)) = (home.home_socket_folder(), home.socket_folder()) {
-        // Fails where there is more in it, which is not ours.
+        // Fails where the folder contains anything else, which is kept.
         drop((remove_socket(home), fs::remove_dir(folder)));
     }
     fs::remove_dir_all(home.path()).map_err(|e| Error::io("remove", home.path(), e))
@@ -96,8 +96,8 @@ pub(super) fn socket_folder(home: &ClusterHome) -> Option<String> {
     text.lines().nth(SOCKET_FOLDER_LINE).map(ToOwned::to_owned)
 }
 
-/// Clears away what a dead postmaster left, so that a new one can start. Only under the start
-/// lock, or with the users lock held exclusively, and with a socket folder that is private.
+/// Removes what a dead postmaster left, so that a new one can start. Only under the start lock, or
+/// with the users lock locked exclusively, and with a private socket folder.
 pub(super) fn remove_stale_files(home: &ClusterHome, identity: &ProcessUsers) -> Result<(), Error> {
     kill_orphans(home);
     invalidate_pid_file(home, identity)?;
@@ -113,10 +113,10 @@ fn remove_socket(home: &ClusterHome) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends what outlived its postmaster, for while one back end is busy no new postmaster starts. What
-/// it had committed is safe, and the rest its client will be told was lost.
+/// Ends processes that outlived their postmaster: while one back end is busy no new postmaster
+/// starts. What it committed is safe; its client gets an error for the rest.
 pub(super) fn kill_orphans(home: &ClusterHome) {
-    // Told to quit, a postmaster whose files were removed still gives its shared memory back.
+    // After SIGQUIT, a postmaster whose files were removed still releases its shared memory.
     for (signal_name, patience) in [("QUIT", Duration::from_secs(1)), ("KILL", KILL_TIMEOUT)] {
         let found = orphans(home);
         if found.is_empty() {
@@ -130,8 +130,8 @@ pub(super) fn kill_orphans(home: &ClusterHome) {
     }
 }
 
-/// Takes the dead pid out of `postmaster.pid`, which may by now be a zombie's or another program's.
-/// The file must stay: its shared-memory line is how Postgres notices back ends that live on.
+/// Removes the dead pid from `postmaster.pid`, which another program or a zombie may have by now.
+/// The file must stay: its shared-memory line is how Postgres notices back ends that still run.
 fn invalidate_pid_file(home: &ClusterHome, identity: &ProcessUsers) -> Result<(), Error> {
     let path = home.pid_file();
     let Ok(text) = fs::read(&path) else {
@@ -179,8 +179,8 @@ fn orphans(home: &ClusterHome) -> Vec<u32> {
     named.map(|(pid, _)| pid).filter(|pid| may_belong_to(*pid, home)).collect()
 }
 
-/// Whether a process runs as the owner of the data: anybody can call theirs what they like. Where
-/// the data is gone, nobody knows.
+/// Whether a process runs as the owner of the data: any user can give a process this name. Unknown
+/// where the data does not exist.
 fn may_belong_to(pid: u32, home: &ClusterHome) -> bool {
     fs::metadata(home.data()).map_or(true, |data| owner(pid) == Some(data.uid()))
 }
@@ -200,7 +200,7 @@ fn signal(name: &str, pids: &[u32]) {
     let mut command = clean_command(Path::new("/bin/sh"));
     command.args(["-c", "kill -s \"$0\" \"$@\"", name]);
     command.args(pids.iter().map(ToString::to_string));
-    // A pid that is gone already is what we want.
+    // A pid that has ended already is no error.
     drop(command.stdout(Stdio::null()).stderr(Stdio::null()).status());
 }
 

@@ -24,8 +24,8 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Brings up the janitor and Postgres, and keeps them up. The janitor comes first: from then on
-    /// no death of ours can leave a Postgres that nobody stops.
+    /// Starts the janitor and Postgres, and restarts them when they end. The janitor comes first:
+    /// from then on no crash of this process can leave a Postgres that is never stopped.
     pub(super) fn start(engine: Launcher, janitor: &Path, users: File) -> Result<Self, Error> {
         let janitor = std::path::absolute(janitor).map_err(|e| Error::io("run", janitor, e))?;
         let mut watch = SupervisorLoop { engine, janitor, children: Vec::new(), _users: users };
@@ -46,7 +46,7 @@ struct SupervisorLoop {
     engine: Launcher,
     janitor: PathBuf,
     children: Vec<Child>,
-    /// Held shared, here and not in the cluster: whoever may start Postgres also uses it.
+    /// Locked shared, here and not in the cluster: a process that may start Postgres also uses it.
     _users: File,
 }
 
@@ -65,7 +65,7 @@ impl SupervisorLoop {
     }
 
     fn check(&mut self) -> Result<(), Error> {
-        // Asking also buries: a dead child stays a zombie until its parent has asked.
+        // Checking also reaps: a dead child stays a zombie until its parent has waited for it.
         self.children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
         self.ensure_janitor()?;
         self.ensure_postgres()

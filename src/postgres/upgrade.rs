@@ -1,10 +1,10 @@
 //! Moving a cluster to another major version of Postgres.
 //!
-//! The one thing to know: the old data is copied, never converted. The new cluster is made beside
-//! it and takes its place when it is complete; until then nothing of the old one has changed, and
-//! after that it is still there under another name. Meanwhile the old data runs from a home of its
-//! own, where no program looks for it and whose socket lies in a folder with mode 0700, and who
-//! wants to use the real home waits: no write can be lost between the copy and the exchange.
+//! The old data is copied, never converted. The new cluster is created beside it and replaces it
+//! when it is complete; until then the old one is unchanged, and afterwards it is still there under
+//! another name. Meanwhile the old data runs from a home of its own, where no program looks for it
+//! and whose socket is in a folder with mode 0700, and processes that want the real home wait: no
+//! write can be lost between the copy and the exchange.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -34,11 +34,11 @@ pub struct UpgradeOutcome {
 
 /// Moves the cluster of `settings` to the programs in `to`, or to the newest that are installed.
 /// `copy` copies everything from the first cluster to the second, and may use the private folder.
-/// Nothing happens (`None`) where the data is of that version already. Blocks.
+/// Does nothing (`None`) where the data is of that version already. Blocks.
 ///
 /// # Errors
-/// A cluster that is in use, either Postgres missing, or what `copy` says; the old data is as it
-/// was.
+/// A cluster that is in use, a missing Postgres of either version, or the error of `copy`; the old
+/// data is unchanged.
 pub fn upgrade<E: From<Error>>(
     settings: &ClusterSettings,
     to: Option<&Path>,
@@ -54,7 +54,7 @@ pub fn upgrade<E: From<Error>>(
         return Ok(None);
     }
     home.create_locks()?;
-    // Held to the end.
+    // Locked to the end.
     let _users = take_over(&home)?;
     if home.major()? != Some(major) {
         // Another upgrade was faster.
@@ -111,7 +111,7 @@ fn create_folder(path: &Path) -> Result<(), Error> {
     DirBuilder::new().mode(0o700).create(path).map_err(|e| Error::io("create", path, e))
 }
 
-/// Puts the new data in the place of the old.
+/// Replaces the old data by the new.
 fn replace_data(data: &Path, kept: &Path, new: &Path) -> Result<(), Error> {
     let rename =
         |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| Error::io("move", from, e));
@@ -132,7 +132,7 @@ fn take_over(home: &ClusterHome) -> Result<File, Error> {
     }
     drop(users);
     process::wait_for_silence(home)?;
-    // Its janitor holds it until the last of it has ended.
+    // Its janitor has the lock until the last process of it has ended.
     let users = lock_exclusively(home, process::KILL_TIMEOUT)?;
     if process::answers(home) {
         return Err(Error::InUse { home: home.path().to_owned() });
@@ -140,7 +140,7 @@ fn take_over(home: &ClusterHome) -> Result<File, Error> {
     Ok(users)
 }
 
-/// Stops the Postgres of a cluster that nobody uses any more, and keeps others from using it.
+/// Stops the Postgres of a cluster that no process uses, and prevents others from using it.
 fn stop_and_lock(home: &ClusterHome) -> Result<File, Error> {
     let users = lock_exclusively(home, RELEASE_TIMEOUT)?;
     process::stop(home);
@@ -165,7 +165,7 @@ fn remove_home(home: &ClusterHome) -> Result<(), Error> {
     if !home.path().exists() {
         return Ok(());
     }
-    // Whoever keeps its Postgres running has to be gone first.
+    // The process that keeps its Postgres running has to end first.
     let _users = lock_exclusively(home, RELEASE_TIMEOUT);
     process::stop(home);
     process::kill_orphans(home);

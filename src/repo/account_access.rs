@@ -1,4 +1,4 @@
-//! What an account made that can act for it or let others in.
+//! What can act for an account or was created by it.
 
 use sqlx::PgConnection;
 
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::account::AccountAccess;
 use crate::model::ids::AccountId;
 
-/// Counts the live sessions and personal tokens of the account, and the live keys and open
+/// Counts the live sessions and personal access tokens of the account, and the live keys and open
 /// invitations of its memberships.
 pub async fn count(db: &mut PgConnection, account: AccountId) -> Result<AccountAccess> {
     let row = sqlx::query!(

@@ -1,8 +1,7 @@
-//! Who a person's credential belongs to: sessions and personal tokens. The other half of the hot
-//! path's one question.
+//! Looks up the owners of accounts' credentials: sessions and personal access tokens.
 //!
-//! What is not good is not found: a person whose session has ended has no trail to be told of it
-//! in.
+//! A credential that is not valid is not returned: an account whose session has ended has no audit
+//! log in which that would be recorded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +20,8 @@ use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 
-/// The seat that the credential acts from: in the organization that it is pinned to, or at home.
+/// The membership that the credential acts from: in the organization that it is pinned to, or at
+/// home.
 struct MembershipRow {
     organization_id: Option<Uuid>,
     organization_handle: Option<String>,
@@ -34,7 +34,7 @@ struct MembershipRow {
 }
 
 impl MembershipRow {
-    /// The person in this seat; `None` where their token is pinned elsewhere.
+    /// The person in this membership; `None` where their token is pinned elsewhere.
     fn into_caller(self, person: &Person) -> Option<Arc<Caller>> {
         let pin = person.pinned_to.map(|pin| pin.0);
         if pin.is_some() && pin != self.organization_id {
@@ -63,7 +63,7 @@ impl MembershipRow {
 fn identity(
     account: AccountId,
     (home, pinned_to): (Uuid, Option<Uuid>),
-    seat: MembershipRow,
+    membership: MembershipRow,
     (scopes, credential): (ScopeSet, Credential),
 ) -> Identity {
     let person = Person {
@@ -73,7 +73,7 @@ fn identity(
         scopes: scopes.clone(),
         credential: credential.clone(),
     };
-    Identity { caller: seat.caller(scopes, credential), person: Some(Arc::new(person)) }
+    Identity { caller: membership.caller(scopes, credential), person: Some(Arc::new(person)) }
 }
 
 struct SessionRow {
@@ -95,7 +95,7 @@ impl From<SessionRow> for Identity {
     fn from(row: SessionRow) -> Self {
         let account = AccountId::from_uuid(row.account_id);
         let credential = Credential::Session(account, SessionId::from_uuid(row.session_id));
-        let seat = MembershipRow {
+        let membership = MembershipRow {
             organization_id: row.organization_id,
             organization_handle: row.organization_handle,
             organization_name: row.organization_name,
@@ -105,12 +105,17 @@ impl From<SessionRow> for Identity {
             user_handle: row.user_handle,
             role: row.role,
         };
-        identity(account, (row.home_organization_id, None), seat, (ScopeSet::all(), credential))
+        identity(
+            account,
+            (row.home_organization_id, None),
+            membership,
+            (ScopeSet::all(), credential),
+        )
     }
 }
 
-/// The people whose sessions have these ids, or tokens with these digests; only those that are
-/// good now, by the database's clock.
+/// Returns the owners of the sessions with these ids, or tokens with these digests, that are valid
+/// now by the database's clock.
 pub async fn find_by_sessions(
     db: &mut PgConnection,
     ids: &[SessionId],
@@ -178,7 +183,7 @@ impl From<TokenRow> for Identity {
             allowed_origins: Vec::new(),
             expires_at: row.expires_at,
         };
-        let seat = MembershipRow {
+        let membership = MembershipRow {
             organization_id: row.organization_id,
             organization_handle: row.organization_handle,
             organization_name: row.organization_name,
@@ -188,18 +193,18 @@ impl From<TokenRow> for Identity {
             user_handle: row.user_handle,
             role: row.role,
         };
-        // Pinned to a seat that was given up, it is pinned to where nobody has one: its person may
-        // have another seat by now, and it does not become an unpinned one.
-        let nowhere = OrganizationId::SYSTEM.0;
-        let pinned_to = row.pinned_to.map(|_| row.organization_id.unwrap_or(nowhere));
+        // A token whose pinned membership has ended stays pinned, to no organization: its account
+        // may have another membership by now, and the token must not become an unpinned one.
+        let no_organization = OrganizationId::SYSTEM.0;
+        let pinned_to = row.pinned_to.map(|_| row.organization_id.unwrap_or(no_organization));
         let credential = Credential::PersonalToken(account, facts);
         let scopes = ScopeSet::from_stored(&row.scopes);
-        identity(account, (row.home_organization_id, pinned_to), seat, (scopes, credential))
+        identity(account, (row.home_organization_id, pinned_to), membership, (scopes, credential))
     }
 }
 
-/// The people whose personal tokens have these digests; only those that are good now, by the
-/// database's clock. A token acts from the seat that it is pinned to, as long as its person has it.
+/// Returns the owners of the personal access tokens with these digests that are valid now by the
+/// database's clock. A token acts from the membership that it is pinned to while that lasts.
 pub async fn find_by_tokens(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -232,12 +237,11 @@ pub async fn find_by_tokens(
     Ok(found.collect())
 }
 
-/// The person of a session as the database knows them in this transaction: the session, and the
-/// `seat` of an account in an organization, held against change until then.
+/// Reads the owner of a session in this transaction, and locks the session and the `membership` of
+/// the account in an organization until the transaction ends.
 ///
 /// # Errors
-/// Forbidden where there is no such seat any more; else unauthenticated where the session is not
-/// good any more.
+/// Forbidden where the membership has ended; otherwise unauthenticated where the session has ended.
 pub async fn lock_and_confirm_session(
     db: &mut PgConnection,
     membership: Option<(AccountId, OrganizationId)>,
@@ -246,15 +250,15 @@ pub async fn lock_and_confirm_session(
     sqlx::query!("select id from sessions where id = $1 for no key update", session.uuid())
         .fetch_optional(&mut *db)
         .await?;
-    if let Some(seat) = membership {
-        lock_membership(db, seat).await?;
+    if let Some(membership) = membership {
+        lock_membership(db, membership).await?;
     }
     let found = find_by_sessions(db, &[session], &[]).await?.into_iter().next();
     let found = found.map(|(_, _, identity)| identity);
     found.ok_or_else(|| Error::unauthenticated(AuthFailure::InvalidToken, "This session has ended"))
 }
 
-/// The same of a personal token.
+/// The same of a personal access token.
 ///
 /// # Errors
 /// As [`lock_and_confirm_session`].
@@ -278,7 +282,7 @@ pub async fn lock_and_confirm_token(
 }
 
 /// The person in the organization with this handle, in whatever case; `None` where they have no
-/// seat there, or their token is pinned elsewhere.
+/// membership there, or their token is pinned elsewhere.
 pub async fn find_caller_by_handle(
     db: &mut PgConnection,
     person: &Person,
@@ -324,13 +328,13 @@ pub async fn find_caller_in(
     Ok(row.and_then(|row| row.into_caller(person)))
 }
 
-/// Asked before whether the credential is good: behind an organization's walls, those of people
-/// without a seat are not there.
+/// Called before the credential is confirmed: with an organization's row-level security set,
+/// accounts without a membership in it are not visible.
 async fn lock_membership(
     db: &mut PgConnection,
     (account, organization): (AccountId, OrganizationId),
 ) -> Result<()> {
-    let held = sqlx::query!(
+    let locked = sqlx::query!(
         "select id from users
          where account_id = $2 and (organization_id = $1) is true and removed_at is null
          for no key update",
@@ -339,6 +343,6 @@ async fn lock_membership(
     )
     .fetch_optional(db)
     .await?;
-    let no_seat = || Error::forbidden("You have no seat in this organization any more");
-    held.map(|_| ()).ok_or_else(no_seat)
+    let not_a_member = || Error::forbidden("You are no longer a member of this organization");
+    locked.map(|_| ()).ok_or_else(not_a_member)
 }

@@ -1,4 +1,4 @@
-//! People's accounts.
+//! Accounts.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -10,7 +10,7 @@ use crate::model::ids::{AccountId, KeyId, OrganizationId};
 use crate::model::plan::Plan;
 use crate::repo::{MapConstraintViolations, violated_constraint};
 
-/// What the database says when a handle is taken.
+/// The unique constraint on handles, and its message.
 pub(super) const HANDLE_TAKEN: (&str, &str) =
     ("accounts_handle_key", "Another account has this handle");
 
@@ -19,7 +19,7 @@ pub(super) const HANDLE_TAKEN: (&str, &str) =
 /// # Errors
 /// E-mail taken; conflict where the handle is.
 pub async fn insert(db: &mut PgConnection, account: &NewAccount<'_>) -> Result<()> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "insert into accounts (id, home_organization_id, email, name, handle, password_hash,
                                last_login_at, created_at, updated_at)
          values ($1, $2, $3, $4, $5, $6, null, $7, $7)",
@@ -33,15 +33,16 @@ pub async fn insert(db: &mut PgConnection, account: &NewAccount<'_>) -> Result<(
     )
     .execute(db)
     .await;
-    if done.as_ref().is_err_and(|error| violated_constraint(error) == Some("accounts_email_key")) {
+    if result.as_ref().is_err_and(|error| violated_constraint(error) == Some("accounts_email_key"))
+    {
         return Err(Error::new(ErrorKind::EmailTaken, "An account with this email already exists"));
     }
-    done.map_constraint_violations(&[HANDLE_TAKEN])?;
+    result.map_constraint_violations(&[HANDLE_TAKEN])?;
     Ok(())
 }
 
-/// The key that the account's person was given at signup, the account held against change until the
-/// transaction ends. Behind the walls of the home organization, too.
+/// Returns the default key that the account was given at signup, and locks the account until the
+/// transaction ends. Works with row-level security set to the home organization, too.
 pub async fn lock_default_key(db: &mut PgConnection, id: AccountId) -> Result<Option<KeyId>> {
     let key = sqlx::query_scalar!(
         "select default_key_id from accounts where id = $1 for no key update",
@@ -52,21 +53,21 @@ pub async fn lock_default_key(db: &mut PgConnection, id: AccountId) -> Result<Op
     Ok(key.flatten().map(KeyId::from_uuid))
 }
 
-/// Notes the key that the account's person was given at signup.
+/// Stores the default key that the account was given at signup.
 ///
 /// # Errors
-/// Internal where the account is not there.
+/// Internal where the account does not exist.
 pub async fn set_default_key(db: &mut PgConnection, id: AccountId, key: KeyId) -> Result<()> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update accounts set default_key_id = $2 where id = $1",
         id.uuid(),
         key.uuid(),
     )
     .execute(db)
     .await?;
-    match done.rows_affected() {
+    match result.rows_affected() {
         1 => Ok(()),
-        _ => Err(Error::internal("the account of a default key is not there")),
+        _ => Err(Error::internal("the account of a default key does not exist")),
     }
 }
 
@@ -125,7 +126,7 @@ pub async fn find(db: &mut PgConnection, id: AccountId) -> Result<Option<Account
     Ok(row.map(Account::from))
 }
 
-/// What signing in, and everything about passwords, is judged by.
+/// What signing in and password operations check.
 pub struct AccountCredentials {
     /// The account.
     pub id: AccountId,
@@ -137,9 +138,9 @@ pub struct AccountCredentials {
     pub password_version: i32,
     /// Whether its person may sign in.
     pub is_active: bool,
-    /// Whether its address is verified: nobody signs in before, where that is required.
+    /// Whether its address is verified: required for signing in, where it is configured so.
     pub is_verified: bool,
-    /// Whether that was by whoever holds both the mailbox and the password.
+    /// Whether the address was verified together with the password.
     pub is_proven: bool,
     /// The key that it was given at signup.
     pub default_key: Option<KeyId>,
@@ -189,9 +190,9 @@ pub async fn find_by_email(
     Ok(row.map(AccountCredentials::from))
 }
 
-/// The account, held against change until the transaction ends.
+/// Locks the account until the transaction ends.
 ///
-/// Invariant: accounts are held first of all ([`super::organizations::lock`]).
+/// Invariant: accounts are locked before everything else ([`super::organizations::lock`]).
 ///
 /// # Errors
 /// Not found where it was deleted.
@@ -209,7 +210,7 @@ pub async fn lock(db: &mut PgConnection, id: AccountId) -> Result<AccountCredent
     row.map(AccountCredentials::from).ok_or_else(|| Error::not_found("There is no such account"))
 }
 
-/// The account with this address, held as by [`lock`], if there is one.
+/// Locks the account with this address like [`lock`]; `None` without one.
 pub async fn lock_by_email(
     db: &mut PgConnection,
     email: &str,
@@ -227,8 +228,9 @@ pub async fn lock_by_email(
     Ok(row.map(AccountCredentials::from))
 }
 
-/// Where it is written down what the account's person does with it: in the trail of the home
-/// organization as long as they have a seat there and it is there; then in the deployment's own.
+/// Where it is recorded what the account's person does with it: in the audit log of the home
+/// organization as long as they have a membership there and it is there; then in the deployment's
+/// own.
 pub async fn find_audit_organization(
     db: &mut PgConnection,
     id: AccountId,
@@ -245,7 +247,7 @@ pub async fn find_audit_organization(
     Ok(home.map_or(OrganizationId::SYSTEM, OrganizationId))
 }
 
-/// Notes that the account's person signed in.
+/// Records that the account signed in.
 pub async fn record_sign_in(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!("update accounts set last_login_at = $2 where id = $1", id.uuid(), at)
         .execute(db)
@@ -280,7 +282,7 @@ pub async fn mark_email_proven(
     id: AccountId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update accounts
          set verified_at = coalesce(verified_at, $2), proven_at = $2, updated_at = $2
          where id = $1 and proven_at is null and deleted_at is null",
@@ -289,10 +291,10 @@ pub async fn mark_email_proven(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Changes whether the account's person is told by mail of what concerns its security.
+/// Switches security notices to the account on or off.
 pub async fn set_security_mails(
     db: &mut PgConnection,
     id: AccountId,
@@ -337,7 +339,7 @@ pub async fn update(
     Ok(())
 }
 
-/// Deletes the person from the account: what is left is a row that nobody can be known by.
+/// Deletes the personal data of the account: the row that is left identifies nobody.
 pub async fn delete(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
         "update accounts
@@ -353,9 +355,9 @@ pub async fn delete(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> 
 }
 
 /// Removes up to 1,000 rows of accounts that were deleted more than this many days ago and that
-/// nothing refers to; how many. Nobody is known by them.
+/// nothing refers to; returns how many.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from accounts where id = any(array(
              select a.id from accounts a
              where a.deleted_at < now() - make_interval(days => $1)
@@ -368,5 +370,5 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

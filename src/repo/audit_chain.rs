@@ -38,13 +38,13 @@ impl<'r> Decode<'r, Postgres> for Micros {
     }
 }
 
-/// 32 bytes as the database holds them. What is of another length is none of ours, and fits
-/// nothing.
+/// Converts a stored digest. One of another length was not written by this application, and becomes
+/// zeros, which match nothing.
 pub(super) fn to_digest(bytes: Vec<u8>) -> [u8; 32] {
     bytes.try_into().unwrap_or_default()
 }
 
-/// A published head as the database holds it, where there is one.
+/// Converts the stored columns of a published head, where there is one.
 pub(super) fn to_signed_head(
     (position, end): (Option<i64>, Option<Vec<u8>>),
     unsigned_until: Option<i64>,
@@ -175,9 +175,9 @@ pub async fn list_links(
     Ok(rows.into_iter().map(ChainLink::from).collect())
 }
 
-/// Which of the next `limit` events after the place `after` have no link in their organization's
-/// chain, behind what retention removed: their organizations' handles and their places; and the
-/// place of the last event that was looked at, if any was.
+/// Returns which of the next `limit` events after the row id `after` have no link in their
+/// organization's chain, except those that retention removed: their organizations' handles and
+/// their row ids; and the row id of the last event that was checked.
 pub async fn list_unlinked_events(
     db: &mut PgConnection,
     after: i64,

@@ -1,4 +1,4 @@
-//! The trail: rows are added here, in the transaction of the change, and never changed.
+//! The audit log: rows are added here, in the transaction of the change, and never changed.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -8,14 +8,14 @@ use crate::model::audit::{AuditEventFilter, EventType, NewAuditEvent, RecordedEv
 use crate::model::audit_detail;
 use crate::model::ids::OrganizationId;
 
-/// Adds one row, with its MAC. When the transaction commits, the database adds its link to the
-/// organization's chain, which one transaction after the other does, and seals it with the
-/// event's key, which it is given here and forgets then.
+/// Inserts an event with its MAC. When the transaction commits, the database appends its link to
+/// the organization's chain, one transaction after the other, and seals it with the event's key,
+/// which it does not store.
 ///
-/// Invariant: who adds to several organizations' trails does so in the order of their ids, so that
-/// nobody who has the turn in one waits for who has it in the other.
+/// Invariant: a transaction that writes to several organizations' audit logs does so in the order
+/// of their ids; otherwise two could wait for each other.
 pub async fn insert(db: &mut PgConnection, event: &NewAuditEvent<'_>) -> Result<()> {
-    // What is signed is what is stored.
+    // The signed content is the stored content.
     let detail = audit_detail::bounded(&event.detail);
     let event = &NewAuditEvent { detail, ..event.clone() };
     let seal = event.seal();
@@ -94,8 +94,8 @@ impl From<Row> for RecordedEvent {
     }
 }
 
-/// At most `limit` rows of the organization's trail, newest first: those before the place
-/// `after`, or the newest.
+/// Returns at most `limit` events of the organization's audit log, newest first: those before the
+/// row id `after`, or the newest.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -127,8 +127,8 @@ pub async fn list(
     Ok(rows.into_iter().map(RecordedEvent::from).collect())
 }
 
-/// A part of the organization's trail, those rows whose type, actor or target contains `search`,
-/// newest first, and how many there are in all.
+/// A part of the organization's audit log, those rows whose type, actor or target contains
+/// `search`, newest first, and how many there are in all.
 pub async fn list_page(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -1,5 +1,5 @@
-//! The ends of the audit log's chains as they were published, and since when events carry MACs.
-//! Both are signed by the application: what the database says of itself proves nothing.
+//! The published heads of the audit log's chains, and since when events are signed. Both are signed
+//! by the application: what the database itself returns proves nothing.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -11,7 +11,7 @@ use crate::model::audit_seal::{SignedHead, SigningStart};
 use crate::model::ids::OrganizationId;
 use crate::repo::audit_chain::{to_digest, to_signed_head};
 
-/// A chain's end, and what is known of it.
+/// The head of a chain, with its published head.
 pub struct ChainEnd {
     /// Whose chain.
     pub organization: OrganizationId,
@@ -21,7 +21,7 @@ pub struct ChainEnd {
     pub published_head: Option<SignedHead>,
     /// The digest that the chain has now where that end was.
     pub digest_at_published: Option<[u8; 32]>,
-    /// The place of the last link without a seal, where it was asked for; else 0.
+    /// The position of the last link without a seal, where that was requested; otherwise 0.
     pub last_unsealed: i64,
 }
 
@@ -77,9 +77,8 @@ pub async fn list_chain_ends(
     Ok(ends.collect())
 }
 
-/// Keeps the ends that were published, in place of those before. Where two servers do so at once,
-/// the later end stays, and one that does not know of what retention removed or another server
-/// vouched for meanwhile is passed over.
+/// Stores published heads in place of the earlier ones. When two servers do so at once, the later
+/// head is kept; one that lacks what retention removed or another server vouched for is ignored.
 pub async fn store_published(
     db: &mut PgConnection,
     heads: &[(OrganizationId, SignedHead)],
@@ -134,7 +133,7 @@ pub async fn list_heads_without_chain(db: &mut PgConnection) -> Result<Vec<Strin
     Ok(handles.fetch_all(db).await?)
 }
 
-/// Since when events carry MACs; `None` where nobody said so yet.
+/// Returns since when events are signed; `None` where that is not recorded yet.
 pub async fn find_signing_start(db: &mut PgConnection) -> Result<Option<SigningStart>> {
     let row = sqlx::query!(
         "select started_at, unsigned_until, pepper_id, mac from audit_signing
@@ -162,8 +161,8 @@ pub async fn has_events(db: &mut PgConnection) -> Result<(bool, bool)> {
     Ok((row.any, row.signed))
 }
 
-/// Keeps since when events carry MACs. Of servers that start together, the first says it; `renewed`
-/// writes what is there anew.
+/// Records since when events are signed. Of servers that start together, the first decides;
+/// `renewed` replaces the stored record.
 pub async fn store_signing_start(
     db: &mut PgConnection,
     start: &SigningStart,

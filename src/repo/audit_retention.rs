@@ -13,7 +13,7 @@ use crate::repo::audit_chain::to_signed_head;
 pub struct PruningCandidate {
     /// Whose chain.
     pub organization: OrganizationId,
-    /// Whether its first event that is left is older than asked, and a later head was published.
+    /// Whether its first remaining event is older than requested, and a later head was published.
     pub is_due: bool,
     /// Whether events without a MAC are left.
     pub has_unsigned: bool,
@@ -74,8 +74,8 @@ pub async fn lock_head(
     }))
 }
 
-/// Removes these events, and the links up to where `head`, which is locked, says that they were
-/// removed. The first link stays, since transactions take turns there.
+/// Removes these events, and the links up to the position that `head`, which is locked, records as
+/// removed. The first link stays, since transactions lock it to append.
 pub async fn remove(
     tx: &mut PgConnection,
     organization: OrganizationId,

@@ -29,7 +29,7 @@ impl BillingCustomer {
     }
 }
 
-/// Who an event says pays.
+/// The payer that an event names.
 pub struct BillingPayer<'a> {
     /// The customer; `None` for a guest.
     pub customer: Option<&'a str>,
@@ -75,7 +75,7 @@ pub async fn find(
     Ok(row)
 }
 
-/// Writes down who bought what the organization is, in the place of whoever did before.
+/// Records who bought the organization, in place of an earlier buyer.
 pub async fn upsert_buyer(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -102,7 +102,7 @@ pub async fn upsert_buyer(
     Ok(())
 }
 
-/// Writes down who pays for the organization since. What the event does not say stays.
+/// Records who pays for the organization from now on. Fields that the event lacks are unchanged.
 pub async fn upsert_payer(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -1,9 +1,9 @@
-//! Who an organization's key belongs to: the one question of the hot path. People's credentials
-//! are asked for in [`super::account_callers`].
+//! Looks up the owners of organizations' credentials, in the one statement of the hot path.
+//! Accounts' credentials are looked up in [`super::account_callers`].
 //!
-//! Both questions are asked for many callers at once and answered from indexes. What is not good
-//! is told apart here, by the database's clock, so that the holder's trail can say why; the
-//! caller learns nothing of it.
+//! Both statements take many credentials at once and use indexes only. Why a known credential is
+//! rejected is decided here, by the database's clock, for the audit log of its organization; the
+//! caller does not see the reason.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,9 +41,9 @@ struct Row {
     scopes: Vec<String>,
     allowed_ips: Vec<IpNet>,
     expires_at: Option<DateTime<Utc>>,
-    /// Why the credential is not good: a word of [`KeyRejectionReason`].
+    /// Why the credential is not valid: a word of [`KeyRejectionReason`].
     refusal: Option<String>,
-    /// What was asked for: a digest's bytes or a session's id.
+    /// What was looked up: a digest's bytes or a session's id.
     digest: Option<Vec<u8>>,
     session_id: Option<Uuid>,
 }
@@ -119,11 +119,11 @@ pub async fn find_by_digests(
     )
     .fetch_all(db)
     .await?;
-    let found = rows.into_iter().filter_map(|mut row| {
+    let identities = rows.into_iter().filter_map(|mut row| {
         let digest = Digest::new(row.digest.take()?.try_into().ok()?);
         Some((digest, row.into_status()?))
     });
-    Ok(found.collect())
+    Ok(identities.collect())
 }
 
 /// The holders of these sessions.
@@ -156,17 +156,17 @@ pub async fn find_by_sessions(
     )
     .fetch_all(db)
     .await?;
-    let found = rows.into_iter().filter_map(|row| {
+    let identities = rows.into_iter().filter_map(|row| {
         let session = SessionId::from_uuid(row.session_id?);
         Some((session, row.into_status()?))
     });
-    Ok(found.collect())
+    Ok(identities.collect())
 }
 
-/// Holds the session that a key was exchanged for until the transaction ends.
+/// Locks the session that a key was exchanged for until the transaction ends.
 ///
-/// Invariant: sessions are held before keys, everywhere, so that nobody who holds one of each
-/// waits for the other.
+/// Invariant: sessions are locked before keys, everywhere, so that no two transactions wait for
+/// each other.
 pub async fn lock_session(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -183,12 +183,12 @@ pub async fn lock_session(
     Ok(())
 }
 
-/// The holder of a key of the organization as the database knows it in this transaction, the key
-/// held against revocation and narrowing until the transaction ends. It is held by one at a time,
-/// in turn: a lock that many could share would let a stolen key keep its own revocation waiting.
+/// Reads the owner of a key of the organization in this transaction, and locks the key against
+/// revocation and narrowing until the transaction ends. The lock is exclusive: a shared one would
+/// let a stolen key delay its own revocation.
 ///
 /// # Errors
-/// Unauthenticated where the credential is not good any more.
+/// Unauthenticated where the credential has ended.
 pub async fn lock_and_confirm(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -1,5 +1,4 @@
-//! What the database says of itself and of what the migrations left in it, for whoever wants to
-//! know whether it is fit to be used.
+//! Reads Postgres's catalog and settings, to check that a database is suitable.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -42,7 +41,7 @@ pub struct ServerProperties {
     pub folds_ascii: bool,
     /// Whether there is a schema to make tables in.
     pub has_schema: bool,
-    /// Which triggers fire: `origin`, or not ours.
+    /// Which triggers fire: `origin`, or not the product's.
     pub replication_role: String,
 }
 
@@ -73,7 +72,7 @@ pub async fn disabled_durability_settings(db: &mut PgConnection) -> Result<Vec<S
     Ok(risky.fetch_all(db).await?)
 }
 
-/// How many connections the server takes from roles like ours.
+/// Returns how many connections the server accepts from ordinary roles.
 pub async fn max_connections(db: &mut PgConnection) -> Result<i32> {
     let connections = sqlx::query_scalar!(
         r#"select sum(case name when 'max_connections' then 1 else -1 end * setting::int)::int
@@ -85,10 +84,10 @@ pub async fn max_connections(db: &mut PgConnection) -> Result<i32> {
     Ok(connections.fetch_one(db).await?)
 }
 
-/// Writes some pages into a table that is gone at once: a disk that is full refuses. In our own
-/// schema, since a role may lack the right to make temporary tables. A role that may not create
-/// tables there either finds nothing out (`false`), and learns by its next change whether the disk
-/// is full.
+/// Writes some pages into a table that is dropped at once: a full disk fails here. The table is in
+/// the product's schema, since a role may lack the right to create temporary tables. Returns false
+/// where the role may not create tables at all; then the next change shows whether the disk is
+/// full.
 pub async fn try_write(db: &mut PgConnection) -> Result<bool> {
     let write = "create unlogged table tenantry_disk_probe as
                  select n, (select string_agg(md5(n::text || m::text), '')
@@ -103,7 +102,7 @@ pub async fn try_write(db: &mut PgConnection) -> Result<bool> {
     }
 }
 
-/// Keeps everybody from writing to any table for the rest of the transaction.
+/// Blocks writes to every table until the transaction ends.
 pub async fn lock_tables(db: &mut PgConnection) -> Result<()> {
     let lock = "do $$ declare held text; begin
                     for held in select format('%I', relname) from pg_class
@@ -117,7 +116,7 @@ pub async fn lock_tables(db: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// How many rows there are of people, keys and events.
+/// Returns the numbers of accounts, keys and events.
 pub async fn count_rows(db: &mut PgConnection) -> Result<[i64; 4]> {
     let rows = sqlx::query!(
         r#"select (select count(*) from organizations) as "organizations!",
@@ -130,7 +129,7 @@ pub async fn count_rows(db: &mut PgConnection) -> Result<[i64; 4]> {
     Ok([rows.organizations, rows.accounts, rows.keys, rows.links])
 }
 
-/// What lies between the database and whoever is connected to it.
+/// What lies between the database and its client.
 pub struct ConnectionTransport {
     /// Whether it is encrypted.
     pub is_encrypted: bool,
@@ -164,22 +163,23 @@ pub async fn current_time(db: &mut PgConnection) -> Result<DateTime<Utc>> {
 /// Whether the role behind the walls may do more than it should: it is a superuser, or passes them.
 /// `None` where there is no such role.
 pub async fn tenant_role_bypasses_rls(db: &mut PgConnection) -> Result<Option<bool>> {
-    let mighty = sqlx::query_scalar!(
+    let bypasses_rls = sqlx::query_scalar!(
         r#"select rolsuper or rolbypassrls as "mighty!" from pg_roles
            where rolname = 'tenantry_tenant'"#,
     )
     .fetch_optional(db)
     .await?;
-    Ok(mighty)
+    Ok(bypasses_rls)
 }
 
-/// Whether there is any organization, as far as whoever asks may see.
+/// Returns whether any organization is visible to the current role.
 pub async fn can_see_organizations(db: &mut PgConnection) -> Result<bool> {
     let sees = sqlx::query_scalar!(r#"select exists (select from organizations) as "sees!""#);
     Ok(sees.fetch_one(db).await?)
 }
 
-/// Tables of ours whose owner is neither the role that asks nor one that it is a member of.
+/// Returns tables of the product whose owner is neither the current role nor one that it is a
+/// member of.
 pub async fn list_tables_of_other_owners(db: &mut PgConnection) -> Result<Vec<String>> {
     let tables = sqlx::query_scalar!(
         r#"select c.relname::text as "table!" from pg_class c

@@ -1,12 +1,12 @@
-//! What each connection of ours is set to, and what is asked of a connection before it is trusted.
+//! The settings of each database connection, and the checks of a connection before it is used.
 //!
-//! Settings are made by statements, not by the startup packet, which poolers do not pass on. All
-//! of it goes as simple queries: behind a pooler in transaction mode a prepared statement may
-//! belong to somebody else.
+//! Settings are made by statements and not by the startup packet, which poolers do not pass on. All
+//! of them are simple queries: behind a pooler in transaction mode a prepared statement may belong
+//! to another client.
 
 use sqlx::{Connection, PgConnection, Row};
 
-/// Settings of a session: the statement that makes them, and the one that says whether they hold.
+/// Settings of a session: the statement that makes them, and the one that checks them.
 #[derive(Clone, Copy)]
 pub struct SessionSettings {
     set: &'static str,
@@ -25,8 +25,8 @@ macro_rules! settings {
     };
 }
 
-/// What the database holds each connection to, should we be gone, and what the code relies on,
-/// whatever the settings of the role and the database are.
+/// Limits that the database enforces even if this process stalls, and settings that the code relies
+/// on whatever the role and the database configure.
 pub const REQUESTS: SessionSettings = settings! {
     "statement_timeout" = "5s",
     "lock_timeout" = "1s",
@@ -37,8 +37,8 @@ pub const REQUESTS: SessionSettings = settings! {
     "transform_null_equals" = "off",
 };
 
-/// The same, with lookups planned once, since planning one anew takes ten times what it does; and
-/// by indexes, whatever the size of the tables at that time.
+/// The same for lookups: their plans are cached, since planning takes ten times as long as running
+/// them, and they use indexes whatever the size of the tables was at planning.
 pub const LOOKUPS: SessionSettings = settings! {
     "statement_timeout" = "5s",
     "lock_timeout" = "1s",
@@ -64,7 +64,7 @@ pub const MIGRATIONS: SessionSettings = settings! {
     "transform_null_equals" = "off",
 };
 
-/// For whoever only looks: nothing changes, and nothing is waited for.
+/// For commands that only read: nothing can change, and no lock is waited for.
 pub const READ_ONLY: SessionSettings = settings! {
     "default_transaction_read_only" = "on",
     "statement_timeout" = "10s",
@@ -79,8 +79,8 @@ pub async fn configure(
     Ok(())
 }
 
-/// Whether the settings hold, asked in a message of its own: behind a pooler in transaction mode
-/// that may be another session.
+/// Checks the settings in a message of its own: behind a pooler in transaction mode that may be
+/// another session.
 pub async fn is_configured(
     db: &mut PgConnection,
     settings: SessionSettings,
@@ -88,8 +88,8 @@ pub async fn is_configured(
     sqlx::raw_sql(settings.check).fetch_one(db).await?.try_get(0)
 }
 
-/// The startup parameter by which a pooler is recognized: Postgres takes it, and a pooler refuses
-/// or drops it.
+/// The startup parameter that detects a pooler: Postgres accepts it, and a pooler rejects or drops
+/// it.
 pub const POOLER_PROBE: (&str, &str) = ("tenantry.pooler_probe", "on");
 
 /// Whether [`POOLER_PROBE`] arrived, so that nothing stands between us and Postgres.
@@ -98,9 +98,9 @@ pub async fn is_direct(db: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::raw_sql(arrived).fetch_one(db).await?.try_get(0)
 }
 
-/// Whether a pooler lends a session to several clients in turn, seen with two connections: a
-/// pooler that lends the one that was used last lends it to the other, and one that takes turns
-/// changes it from one transaction to the next.
+/// Detects, with two connections, a pooler that shares a session between clients: one that reuses
+/// the last session gives it to the other connection, and one that rotates sessions changes it
+/// between two transactions.
 pub async fn is_transaction_pooled(
     one: &mut PgConnection,
     other: &mut PgConnection,
@@ -109,7 +109,7 @@ pub async fn is_transaction_pooled(
     if session_id(one).await? != first {
         return Ok(true);
     }
-    // While the transaction lasts, its session is nobody else's.
+    // While the transaction lasts, no other client has its session.
     let mut transaction = other.begin().await?;
     let others = session_id(&mut transaction).await?;
     let second = session_id(one).await?;
@@ -121,10 +121,7 @@ async fn session_id(db: &mut PgConnection) -> Result<i32, sqlx::Error> {
     sqlx::raw_sql("select pg_backend_pid()").fetch_one(db).await?.try_get(0)
 }
 
-/// What a pooler's own database says that it is, such as `PgBouncer 1.18.0`.
-///
-/// # Errors
-/// The pooler's own.
+/// Returns the version that a pooler's own database reports, such as `PgBouncer 1.18.0`.
 pub async fn pooler_version(db: &mut PgConnection) -> Result<String, sqlx::Error> {
     sqlx::raw_sql("show version").fetch_one(db).await?.try_get(0)
 }

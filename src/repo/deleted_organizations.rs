@@ -25,17 +25,17 @@ pub async fn list(db: &mut PgConnection, days: i32) -> Result<Vec<(OrganizationI
 macro_rules! first_that_removes {
     ($db:ident, $organization:ident: $($sql:literal),* $(,)?) => {{
         $(
-            let done = sqlx::query!($sql, $organization.0).execute(&mut *$db).await?;
-            if done.rows_affected() > 0 {
-                return Ok(done.rows_affected());
+            let result = sqlx::query!($sql, $organization.0).execute(&mut *$db).await?;
+            if result.rows_affected() > 0 {
+                return Ok(result.rows_affected());
             }
         )*
         Ok(0)
     }};
 }
 
-/// Removes a batch of what names people who are no members: invitations, claims and their mails.
-/// How many rows.
+/// Removes a batch of addresses of people who are no members: invitations, claims and their mails.
+/// Returns how many rows.
 pub async fn remove_addresses(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     first_that_removes!(db, organization:
         "delete from outbox where ctid = any(array(
@@ -94,8 +94,8 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
     )
 }
 
-/// Empties the organization's own row of what it was called and notes that everything else is gone;
-/// not where a batch left something behind that was locked.
+/// Removes the organization's name from its row and records that everything else is removed; not
+/// where a batch skipped a locked row.
 pub async fn mark_purged(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
     sqlx::query!(
         "update organizations set name = '', allowed_origins = '{}', purged_at = now()

@@ -1,4 +1,4 @@
-//! Subscriptions of organizations that ended, as Stripe told.
+//! Subscriptions of organizations that have ended, as Stripe reported.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -46,7 +46,7 @@ pub async fn find(
 
 /// Removes up to 1,000 ends of a month ago that no organization was known to pay by; how many.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from ended_subscriptions
          where organization_id = $1 and subscription_id = any(array(
              select subscription_id from ended_subscriptions
@@ -56,5 +56,5 @@ pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

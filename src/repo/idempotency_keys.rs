@@ -8,15 +8,16 @@ use crate::error::{Error, Result};
 use crate::model::idempotency::{IdempotentRequest, StoredResponse};
 use crate::model::ids::AccountId;
 
-/// Holds the record's place until the transaction ends; false where somebody else holds it.
+/// Locks the record until the transaction ends; returns false where another transaction has the
+/// lock.
 pub async fn try_lock(db: &mut PgConnection, attempt: &IdempotentRequest) -> Result<bool> {
-    let held = sqlx::query_scalar!(
+    let locked = sqlx::query_scalar!(
         r#"select pg_try_advisory_xact_lock($1) as "held!""#,
         attempt.advisory_lock_key(),
     )
     .fetch_one(db)
     .await?;
-    Ok(held)
+    Ok(locked)
 }
 
 /// The kept answer that is not over yet.
@@ -42,10 +43,10 @@ pub async fn find(
     }))
 }
 
-/// Keeps an answer, in the place of one that is over.
+/// Stores a response, in place of an expired one.
 ///
 /// # Errors
-/// Internal where one is there that is not over: whoever keeps holds the place.
+/// Internal where one exists that has not expired: the caller has the record's lock.
 pub async fn store(
     db: &mut PgConnection,
     attempt: &IdempotentRequest,
@@ -54,7 +55,7 @@ pub async fn store(
     created_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
 ) -> Result<()> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "insert into idempotency_keys as i
              (organization_id, principal, endpoint, key_digest, fingerprint, status, body,
               created_at, expires_at)
@@ -75,13 +76,13 @@ pub async fn store(
     )
     .execute(db)
     .await?;
-    match done.rows_affected() {
+    match result.rows_affected() {
         1 => Ok(()),
-        _ => Err(Error::internal("an answer's place was taken while it was held")),
+        _ => Err(Error::internal("a response was stored although its record was locked")),
     }
 }
 
-/// Removes what was answered to a person, in every organization that they had a seat in.
+/// Removes the responses to an account, in every organization that it has or had a membership in.
 pub async fn remove_for_account(
     db: &mut PgConnection,
     account: AccountId,
@@ -100,15 +101,14 @@ pub async fn remove_for_account(
     Ok(())
 }
 
-/// Removes up to 1,000 answers that are over; how many. No tenant's data is read: what is over is
-/// over for all.
+/// Removes up to 1,000 expired responses of all tenants; returns how many.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from idempotency_keys where ctid = any(array(
              select ctid from idempotency_keys where expires_at <= now()
              limit 1000 for update skip locked))",
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

@@ -19,7 +19,7 @@ pub async fn revoke(
     at: DateTime<Utc>,
 ) -> Result<u64> {
     let keys = uuids(keys);
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update invites set revoked_at = $3 where id = any(array(
              select id from invites
              where organization_id = $1
@@ -35,7 +35,7 @@ pub async fn revoke(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
 /// The memberships that began by an invitation of these keys, as [`revoke`] means it, or with

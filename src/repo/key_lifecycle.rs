@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::model::ids::{KeyId, MembershipId, OrganizationId};
 use crate::model::key_format::IMPORTED_PREFIX;
 
-/// The key and those that took over from it, one after the other.
+/// Returns the key and its successors, in order.
 pub async fn list_successors(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -29,7 +29,7 @@ pub async fn list_successors(
     Ok(ids.into_iter().map(KeyId::from_uuid).collect())
 }
 
-/// The key and those that it took over from, one after the other.
+/// Returns the key and its predecessors, in order.
 pub async fn list_predecessors(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -52,8 +52,8 @@ pub async fn list_predecessors(
     Ok(ids.into_iter().map(KeyId::from_uuid).collect())
 }
 
-/// Lets a key serve out its grace: it gives its name up and ends `grace_seconds` from now by the
-/// database's clock, or earlier where it would have anyway.
+/// Starts a key's grace period: the key gives up its name and expires `grace_seconds` from now by
+/// the database's clock, or at its own expiry if that is earlier.
 pub async fn supersede(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -84,7 +84,7 @@ pub async fn revoke(
     by: &str,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update api_keys set revoked_at = $3, name_held = false, revoked_reason = $4,
                 revoked_by = $5
          where id = $2 and (organization_id = $1) is true and revoked_at is null",
@@ -96,11 +96,11 @@ pub async fn revoke(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Ends every key of the organization that has not ended or expired; how many. A key that somebody
-/// is minting just now is not among them: ask again until there is none.
+/// Revokes every key of the organization that has not ended; returns how many. A key that another
+/// transaction is minting is not among them: repeat until the result is 0.
 pub async fn revoke_all(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -108,7 +108,7 @@ pub async fn revoke_all(
     by: &str,
     at: DateTime<Utc>,
 ) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update api_keys
          set revoked_at = $4, name_held = false, revoked_reason = $2, revoked_by = $3
          where id = any(array(
@@ -124,12 +124,11 @@ pub async fn revoke_all(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
-/// Makes up to 1,000 rows forget a key that ended more than this many days ago: keys that took over
-/// from it, and accounts whose default key it was. How many. No tenant's data is read: what is over
-/// is over for all.
+/// Clears up to 1,000 references to keys that ended more than this many days ago, in their
+/// successors and in accounts whose default key they were; returns how many. Works on all tenants.
 pub async fn clear_references(db: &mut PgConnection, days: i32) -> Result<u64> {
     let keys = sqlx::query!(
         "update api_keys set rotated_from = null where id = any(array(
@@ -156,13 +155,13 @@ pub async fn clear_references(db: &mut PgConnection, days: i32) -> Result<u64> {
     Ok(keys.rows_affected() + accounts.rows_affected())
 }
 
-/// Removes up to 1,000 keys that ended more than this many days ago and that nothing refers to; how
-/// many. No tenant's data is read: what is over is over for all.
+/// Removes up to 1,000 keys that ended more than this many days ago and that nothing refers to;
+/// returns how many. Works on all tenants.
 ///
-/// Invariant: imported keys stay. Their texts are known elsewhere, and what tells that one was
-/// revoked is its row: without it, it could be imported again.
+/// Invariant: imported keys stay. Their texts are known elsewhere, and only the row shows that one
+/// was revoked: without it, it could be imported again.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from api_keys where id = any(array(
              select k.id from api_keys k
              where (k.revoked_at is not null or k.expires_at is not null)
@@ -184,11 +183,11 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
-/// Ends every key that a membership minted and that has not ended or expired: those that did. A key
-/// that somebody is minting just now is not among them: ask again until there is none.
+/// Revokes every key that a membership minted and that has not ended; returns them. A key that
+/// another transaction is minting is not among them: repeat until there is none.
 pub async fn revoke_minted_by(
     db: &mut PgConnection,
     (organization, membership): (OrganizationId, MembershipId),

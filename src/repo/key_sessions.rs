@@ -52,7 +52,8 @@ pub async fn insert_refresh_token(
     Ok(())
 }
 
-/// The organization and the session of the refresh token with one of these digests; not held.
+/// Returns the organization and the session of the refresh token with one of these digests, without
+/// locking them.
 pub async fn find_presented(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -67,7 +68,7 @@ pub async fn find_presented(
     Ok(row.map(|row| (OrganizationId(row.organization_id), SessionId::from_uuid(row.session_id))))
 }
 
-/// A refresh token that somebody showed.
+/// A refresh token that was presented.
 pub struct PresentedRefreshToken {
     /// Whose.
     pub organization: OrganizationId,
@@ -77,7 +78,7 @@ pub struct PresentedRefreshToken {
     pub key: KeyId,
     /// Whether it was used before, or its session has ended.
     pub is_spent: bool,
-    /// Whether it is over, by the database's clock.
+    /// Whether it has expired, by the database's clock.
     pub is_expired: bool,
 }
 
@@ -112,14 +113,14 @@ pub async fn lock_refresh_token(
 /// Marks the unused refresh token of a session as used.
 ///
 /// # Errors
-/// Internal where there is none: the caller holds its lock.
+/// Internal where there is none: the caller has its lock.
 pub async fn consume_refresh_token(
     db: &mut PgConnection,
     organization: OrganizationId,
     session: SessionId,
     at: DateTime<Utc>,
 ) -> Result<()> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update refresh_tokens set used_at = $3
          where organization_id = $1 and session_id = $2 and used_at is null",
         organization.0,
@@ -128,7 +129,7 @@ pub async fn consume_refresh_token(
     )
     .execute(db)
     .await?;
-    match done.rows_affected() {
+    match result.rows_affected() {
         1 => Ok(()),
         rows => Err(Error::internal(format!("{rows} unused refresh tokens in one session"))),
     }
@@ -141,7 +142,7 @@ pub async fn revoke(
     id: SessionId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update key_sessions set revoked_at = $3
          where id = $2 and (organization_id = $1) is true and revoked_at is null",
         organization.0,
@@ -150,11 +151,11 @@ pub async fn revoke(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Removes up to 1,000 refresh tokens that are over, and the sessions that have none left; how many
-/// tokens. No tenant's data is read: what is over is over for all.
+/// Removes up to 1,000 expired refresh tokens of all tenants, and the sessions that have none left;
+/// returns how many tokens.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let sessions: Vec<Uuid> = sqlx::query_scalar!(
         "delete from refresh_tokens

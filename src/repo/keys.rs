@@ -1,4 +1,4 @@
-//! Keys: made, listed, changed, ended. Who is calling is asked in [`super::callers`].
+//! API keys: created, listed, updated, ended. Callers are looked up in [`super::callers`].
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
@@ -15,11 +15,11 @@ use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 use crate::repo::MapConstraintViolations;
 
-/// What the database says when a name is taken.
+/// The unique constraint on names, and its message.
 const NAME_TAKEN: (&str, &str) =
     ("api_keys_held_name_key", "A live key of this organization already has this name");
 
-/// A key's row. `is_active` is judged by the database's clock.
+/// A key's row. `is_active` is decided by the database's clock.
 struct Row {
     id: Uuid,
     user_id: Uuid,
@@ -64,11 +64,11 @@ impl From<Row> for ApiKey {
     }
 }
 
-/// Stores a new key. A name held by an expired key is free again.
+/// Stores a new key. A name that only an expired key has is free.
 ///
 /// # Errors
-/// Conflict where a live key of the organization has the name, chance drew a taken digest, or
-/// the key that this one takes over from was rotated already.
+/// Conflict where a live key of the organization has the name, a random digest is taken, or the key
+/// that this one replaces was rotated already.
 pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<()> {
     if try_insert(db, key).await? {
         return Ok(());
@@ -82,7 +82,7 @@ pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<()> {
 /// Stores a new key unless another one has its name; whether it did. The index of names decides,
 /// which costs the same however many keys there are.
 async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix, display_id,
                                name, name_held, scopes, created_at, expires_at, allowed_ips,
                                metadata, enabled, rotated_from)
@@ -108,14 +108,14 @@ async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<bool> 
     .execute(db)
     .await
     .map_constraint_violations(&[
-        ("api_keys_digest_key", "A key with this text is there already"),
+        ("api_keys_digest_key", "A key with this text already exists"),
         ("api_keys_rotated_from_key", "This key was rotated already"),
     ])?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Takes a name from the expired key that holds it, if one does. Where somebody else is at that
-/// key just now the name stays taken: waiting here, with other keys held, could be a deadlock.
+/// Releases a name from the expired key that has it, if any. Where another transaction has that
+/// key's lock, the name stays taken: waiting here, with locks of other keys, could deadlock.
 async fn release_name(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -241,8 +241,8 @@ pub async fn find(
     Ok(row.map(ApiKey::from))
 }
 
-/// Keys of the organization, held against change until the transaction ends. They are taken in
-/// the order of their ids, so that two who want the same keys can not wait for each other.
+/// Locks keys of the organization until the transaction ends, in the order of their ids, so that no
+/// two transactions wait for each other.
 pub async fn lock(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -260,11 +260,11 @@ pub async fn lock(
     Ok(())
 }
 
-/// Writes a live key's changed settings.
+/// Stores a live key's changed settings.
 ///
 /// # Errors
-/// Conflict where another live key has the name; internal where the key is not there: the caller
-/// holds its lock.
+/// Conflict where another live key has the name; internal where the key does not exist: the caller
+/// has its lock.
 pub async fn update(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -274,7 +274,7 @@ pub async fn update(
     if let Some(name) = name {
         release_name(db, organization, name).await?;
     }
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update api_keys set name = $3::text, name_held = $3::text is not null, scopes = $4,
                 expires_at = $5, metadata = $6, allowed_ips = $7, enabled = $8
          where id = $2 and (organization_id = $1) is true",
@@ -290,21 +290,21 @@ pub async fn update(
     .execute(db)
     .await
     .map_constraint_violations(&[NAME_TAKEN])?;
-    match done.rows_affected() {
+    match result.rows_affected() {
         1 => Ok(()),
-        _ => Err(Error::internal("a locked key is not there")),
+        _ => Err(Error::internal("a locked key does not exist")),
     }
 }
 
-/// Makes a key that an owner minted another seat's; whether it was one, and an owner still is in
-/// the seat.
+/// Makes a key that an owner minted another membership's; whether it was one, and an owner still is
+/// in the membership.
 pub async fn reassign_from_owner(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: KeyId,
     user: MembershipId,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update api_keys k set user_id = $3
          from users u
          where k.id = $2 and (k.organization_id = $1) is true
@@ -316,10 +316,10 @@ pub async fn reassign_from_owner(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Digests a key anew, under the newest pepper. Whoever did so first wins; nothing is lost.
+/// Stores a key's digest under the newest pepper. Of two at once the first takes effect.
 pub async fn rehash(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -353,8 +353,8 @@ pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Resul
     u64::try_from(count).map_err(Error::internal)
 }
 
-/// How many live keys and personal tokens each pepper digests, for an operator who wants to take
-/// one away.
+/// How many live keys and personal access tokens each pepper digests, for an operator who wants to
+/// take one away.
 pub async fn count_per_pepper(db: &mut PgConnection) -> Result<Vec<(String, i64)>> {
     let rows = sqlx::query!(
         r#"select pepper_id as "pepper_id!", count(*) as "count!"

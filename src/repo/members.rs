@@ -1,4 +1,4 @@
-//! The people of an organization.
+//! Members of an organization.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -72,7 +72,7 @@ pub async fn list(
     Ok((rows.into_iter().filter_map(Row::into_member).collect(), total))
 }
 
-/// One member of the organization, by the seat as callers see it.
+/// One member of the organization, by the membership as callers see it.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -92,7 +92,7 @@ pub async fn find(
     Ok(row.and_then(Row::into_member))
 }
 
-/// Holds a seat of the organization against change until the transaction ends.
+/// Locks a membership of the organization until the transaction ends.
 pub async fn lock(db: &mut PgConnection, organization: OrganizationId, handle: &str) -> Result<()> {
     sqlx::query!(
         "select id from users
@@ -106,7 +106,7 @@ pub async fn lock(db: &mut PgConnection, organization: OrganizationId, handle: &
     Ok(())
 }
 
-/// Whether the person with this address has a seat in the organization.
+/// Whether the person with this address has a membership in the organization.
 pub async fn has_email(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -125,8 +125,8 @@ pub async fn has_email(
     Ok(found)
 }
 
-/// How many people own the organization beside the one in this seat. Whoever decides by it holds
-/// the organization.
+/// Returns how many owners the organization has besides this membership. A caller that decides by
+/// it has the organization's lock.
 pub async fn count_other_owners(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -144,7 +144,7 @@ pub async fn count_other_owners(
     Ok(count)
 }
 
-/// How many seats the organization has that were not given up, claimed or not.
+/// How many memberships the organization has that were not given up, claimed or not.
 pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from users
@@ -156,7 +156,7 @@ pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Resul
     u64::try_from(count).map_err(Error::internal)
 }
 
-/// Whether there is an owner's seat that nobody has claimed: see [`claim`].
+/// Returns whether the organization has an unclaimed owner's membership: see [`claim`].
 pub async fn has_unclaimed_owner(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -172,14 +172,14 @@ pub async fn has_unclaimed_owner(
     Ok(found)
 }
 
-/// Changes a seat's role; whether it is there.
+/// Changes a membership's role; whether it is there.
 pub async fn set_role(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: MembershipId,
     role: Role,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update users set role = $3
          where id = $2 and (organization_id = $1) is true and removed_at is null",
         organization.0,
@@ -188,17 +188,17 @@ pub async fn set_role(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Takes a seat away; whether it was there.
+/// Ends a membership; returns whether it existed.
 pub async fn remove(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: MembershipId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update users set removed_at = $3
          where id = $2 and (organization_id = $1) is true and removed_at is null",
         organization.0,
@@ -207,11 +207,11 @@ pub async fn remove(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
-/// Whether nothing is left to prove of whose seat this is: their address is proven, or nobody has
-/// claimed the seat, or its person has left it.
+/// Returns whether nothing is left to prove of whose membership this is: the account's address is
+/// proven, the membership is unclaimed, or it has ended.
 pub async fn is_proven(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -230,8 +230,8 @@ pub async fn is_proven(
     Ok(is_proven.unwrap_or(false))
 }
 
-/// Gives a person the owner's seat that open signup made and nobody has claimed yet; that seat, if
-/// there is one.
+/// Gives an account the unclaimed owner's membership that open signup created; returns it, if there
+/// is one.
 pub async fn claim(
     db: &mut PgConnection,
     organization: OrganizationId,

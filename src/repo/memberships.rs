@@ -1,4 +1,4 @@
-//! Seats in organizations.
+//! Memberships in organizations.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -10,32 +10,32 @@ use crate::model::org_handle::OrgHandle;
 use crate::model::role::Role;
 use crate::repo::MapConstraintViolations;
 
-/// Stores a new seat.
+/// Stores a new membership.
 ///
 /// # Errors
-/// Conflict where the handle is taken, which chance makes once in 62^16, or the person has a seat
-/// in the organization already.
-pub async fn insert(db: &mut PgConnection, seat: &NewMembership<'_>) -> Result<()> {
+/// Conflict where the random handle is taken, or the account has a membership in the organization
+/// already.
+pub async fn insert(db: &mut PgConnection, membership: &NewMembership<'_>) -> Result<()> {
     sqlx::query!(
         "insert into users (id, organization_id, handle, role, account_id, created_at)
          values ($1, $2, $3, $4, $5, $6)",
-        seat.id.0,
-        seat.organization.0,
-        seat.handle,
-        seat.role.as_str(),
-        seat.account.map(AccountId::uuid),
-        seat.created_at,
+        membership.id.0,
+        membership.organization.0,
+        membership.handle,
+        membership.role.as_str(),
+        membership.account.map(AccountId::uuid),
+        membership.created_at,
     )
     .execute(db)
     .await
     .map_constraint_violations(&[
-        ("users_handle_key", "The new seat's id collided with another; try again"),
+        ("users_handle_key", "The new membership's id collided with another; try again"),
         ("users_account_id_organization_id_key", "This person is a member already"),
     ])?;
     Ok(())
 }
 
-/// The organization with this handle, in whatever case, and its first owner's seat.
+/// The organization with this handle, in whatever case, and its first owner's membership.
 pub async fn find_owner(
     db: &mut PgConnection,
     organization: &OrgHandle,
@@ -53,8 +53,8 @@ pub async fn find_owner(
     Ok(row.map(|row| (OrganizationId(row.organization_id), MembershipId(row.id))))
 }
 
-/// Holds every seat of the organization until the transaction ends: no person mints or changes
-/// anything there meanwhile.
+/// Locks every membership of the organization until the transaction ends: no member mints or
+/// changes anything there meanwhile.
 pub async fn lock_all(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
     sqlx::query!(
         "select id from users where organization_id = $1 and removed_at is null
@@ -66,7 +66,7 @@ pub async fn lock_all(db: &mut PgConnection, organization: OrganizationId) -> Re
     Ok(())
 }
 
-/// A person's seat in an organization.
+/// A person's membership in an organization.
 pub struct Membership {
     /// Where it is.
     pub organization: OrganizationId,
@@ -74,20 +74,20 @@ pub struct Membership {
     pub organization_handle: String,
     /// Whether the operator has suspended that.
     pub is_suspended: bool,
-    /// The seat.
+    /// The membership.
     pub id: MembershipId,
-    /// The seat, as callers see it.
+    /// The membership, as callers see it.
     pub handle: String,
     /// What its person is there.
     pub role: Role,
-    /// Whether there is another seat, claimed or not.
+    /// Whether there is another membership, claimed or not.
     pub is_shared: bool,
-    /// Whether there are other people, and this is the only one of them who is an owner.
+    /// Whether there are other members, and this is the only owner.
     pub is_last_owner: bool,
 }
 
-/// The account's seats, with their organizations held until the transaction ends: who counts
-/// owners takes turns.
+/// Returns the account's memberships, and locks their organizations until the transaction ends:
+/// transactions that count owners run one after the other.
 pub async fn lock_of_account(db: &mut PgConnection, account: AccountId) -> Result<Vec<Membership>> {
     sqlx::query!(
         "select o.id from organizations o
@@ -114,7 +114,7 @@ pub async fn lock_of_account(db: &mut PgConnection, account: AccountId) -> Resul
     )
     .fetch_all(db)
     .await?;
-    let seats = rows.into_iter().filter_map(|row| {
+    let memberships = rows.into_iter().filter_map(|row| {
         Some(Membership {
             organization: OrganizationId(row.organization_id),
             organization_handle: row.organization_handle,
@@ -126,10 +126,10 @@ pub async fn lock_of_account(db: &mut PgConnection, account: AccountId) -> Resul
             is_last_owner: row.is_last_owner,
         })
     });
-    Ok(seats.collect())
+    Ok(memberships.collect())
 }
 
-/// Gives up the account's seats.
+/// Gives up the account's memberships.
 pub async fn remove_of_account(
     db: &mut PgConnection,
     account: AccountId,
@@ -145,10 +145,10 @@ pub async fn remove_of_account(
     Ok(())
 }
 
-/// Removes up to 1,000 seats that were given up more than this many days ago and that nothing
-/// refers to; how many. No tenant's data is read: what is over is over for all.
+/// Removes up to 1,000 memberships that ended more than this many days ago and that nothing refers
+/// to; returns how many. Works on all tenants.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from users where id = any(array(
              select u.id from users u
              where u.removed_at < now() - make_interval(days => $1)
@@ -165,5 +165,5 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

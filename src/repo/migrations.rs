@@ -9,7 +9,7 @@ use crate::error::Result;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// Whether the database takes no changes.
+/// Returns whether the database is read-only.
 pub async fn is_read_only(db: &mut PgConnection) -> Result<bool> {
     let is_read_only = sqlx::query_scalar!(
         r#"select current_setting('transaction_read_only')::boolean as "is_read_only!""#
@@ -17,7 +17,7 @@ pub async fn is_read_only(db: &mut PgConnection) -> Result<bool> {
     Ok(is_read_only.fetch_one(db).await?)
 }
 
-/// Whether every migration this binary knows has run, and whether the database takes no changes.
+/// Returns whether every migration of this binary has run, and whether the database is read-only.
 pub async fn status(db: &mut PgConnection) -> Result<(bool, bool)> {
     let known: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
     let found = sqlx::query!(

@@ -1,8 +1,9 @@
 //! The only place with SQL: one file per table or aggregate.
 //!
-//! Functions take the connection first and never commit; on a tenant's data they take the
-//! organization (or a digest that only its holder can have) and put it in the `where`. Whether
-//! something is unique is the database's decision, told by the name of the constraint.
+//! Functions take the connection first and never commit. On a tenant's data they take the
+//! organization's id (or a digest that only the owner of a secret can have) and put it in the
+//! `where`. The database decides what is unique: a violated constraint, by its name, becomes a
+//! conflict.
 
 pub mod account_access;
 pub mod account_callers;
@@ -84,7 +85,7 @@ pub fn is_disk_full(error: &sqlx::Error) -> bool {
 }
 
 /// Whether the database gave up on the statement because of load or time: a lock or statement
-/// time-out, a deadlock, a serialization failure, no connection left.
+/// timeout, a deadlock, a serialization failure, no free connection.
 fn is_overloaded(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| {
@@ -102,18 +103,17 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// The name of the constraint that refused a statement.
+/// The name of the constraint that rejected a statement.
 fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
     error.as_database_error().and_then(|refusal| refusal.constraint())
 }
 
-/// Turns the refusals of named constraints into conflicts that the caller can act on.
+/// Converts violations of named constraints into conflicts that the caller can act on.
 pub trait MapConstraintViolations<T> {
-    /// If a constraint of the list refused the statement, a conflict with its message; any other
-    /// failure as it is.
+    /// Returns a conflict with the constraint's message where one of the list was violated.
     ///
     /// # Errors
-    /// The failure.
+    /// The conflict, or the original error.
     fn map_constraint_violations(self, conflicts: &[(&str, &'static str)]) -> Result<T, Error>;
 }
 

@@ -1,9 +1,9 @@
-//! Runs migrations beside servers that go on working.
+//! Runs migrations while other servers go on working.
 //!
-//! What takes a lock gives up soon and is tried again: while it waits, everybody who comes later
-//! waits behind it. What takes long is in files whose first line is `-- no-transaction`, as
-//! statements that keep nobody from writing. These are sent one by one, and each may be repeated:
-//! a file that was cut off runs again from its start.
+//! A statement that needs a strong lock gives up soon and is retried: while it waits, every later
+//! statement queues behind it. Statements that take long are in files whose first line is `--
+//! no-transaction`, and do not block writes. They are sent one by one, and each can be repeated: a
+//! file that was interrupted runs again from its start.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use super::migrations::MIGRATIONS;
 const RECORDS: &str = "_sqlx_migrations";
 /// How long a statement waits for a lock for which others would queue behind it.
 const LOCK_TIMEOUT: &str = "set lock_timeout = '250ms'";
-/// For statements that nobody queues behind.
+/// For statements that no other statement queues behind.
 const NO_LOCK_TIMEOUT: &str = "set lock_timeout = 0";
-/// How long a statement that gave up waits before it is tried again, at first and at most: others
-/// have most of the time.
+/// How long a statement that gave up waits before it is retried, at first and at most: other
+/// statements get most of the time.
 const TRY_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// How often it is logged that a migration still waits.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
-/// How often another program that migrates is asked whether it is done.
+/// How often the migration lock of another program is polled.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Brings the schema up to date while other servers go on working. Programs that start together run
@@ -66,8 +66,8 @@ async fn run_exclusively(db: &mut PgConnection, takes_newer: bool) -> Result<(),
     ran.and(ended.map(|_| ()).map_err(MigrateError::from))
 }
 
-/// Polls for the lock: a session that waits for one has a snapshot, which `create index concurrently`
-/// waits for.
+/// Polls for the lock: a session that waits for one has a snapshot, which `create index
+/// concurrently` waits for.
 async fn lock_migrations(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut is_logged = false;
     loop {
@@ -117,7 +117,7 @@ async fn applied(db: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
     sqlx::query_scalar!("select version from _sqlx_migrations").fetch_all(db).await
 }
 
-/// The same migration for tables that nobody else uses, as part of a transaction.
+/// Returns the migration for tables without other users, as a part of a transaction.
 fn in_transaction(migration: &Migration) -> Migration {
     let mut migration = migration.clone();
     if migration.no_tx {
@@ -217,14 +217,14 @@ where
                     logged = Some(Instant::now());
                 }
             }
-            done => return done,
+            result => return result,
         }
         sleep(pause).await;
         pause = longest.min(pause * 2);
     }
 }
 
-/// Whether others held what was needed: `lock_not_available`, `deadlock_detected`.
+/// Whether another transaction had the lock: `lock_not_available`, `deadlock_detected`.
 fn is_busy(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| ["55P03", "40P01"].contains(&&*code))

@@ -1,4 +1,4 @@
-//! How organizations stand with the operator: what they pay for, and whether they are suspended.
+//! The statuses of organizations: their plans, and whether they are suspended.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -9,9 +9,9 @@ use crate::model::org_handle::OrgHandle;
 use crate::model::organization::OrganizationStatus;
 use crate::model::plan::Plan;
 
-/// How the organization with this handle stands, in whatever case, and it held until the
-/// transaction ends: see the invariant of [`super::organizations::lock`]. `None` where there is
-/// none, or it was deleted.
+/// Locks the organization with this handle, in any case, until the transaction ends, and returns
+/// its status: see the invariant of [`super::organizations::lock`]. `None` where it does not exist
+/// or was deleted.
 pub async fn lock(db: &mut PgConnection, handle: &OrgHandle) -> Result<Option<OrganizationStatus>> {
     let row = sqlx::query!(
         r#"select o.id, o.handle, o.plan, o.suspended_at, o.suspended_by,
@@ -36,7 +36,7 @@ pub async fn lock(db: &mut PgConnection, handle: &OrgHandle) -> Result<Option<Or
     }))
 }
 
-/// Suspends the organization since a time, by somebody; or with `None` ends that.
+/// Suspends the organization since a time, with the actor; `None` reactivates it.
 pub async fn set_suspended(
     db: &mut PgConnection,
     id: OrganizationId,

@@ -66,9 +66,9 @@ impl Row {
     }
 }
 
-/// A part of the organizations in which the account has a seat (or of the one that is `only`),
-/// those whose names or ids contain `search`, in the order of their names, and how many there are
-/// in all.
+/// A part of the organizations in which the account has a membership (or of the one that is
+/// `only`), those whose names or ids contain `search`, in the order of their names, and how many
+/// there are in all.
 pub async fn list_for_account(
     db: &mut PgConnection,
     account: AccountId,
@@ -112,17 +112,17 @@ pub async fn list_for_account(
     Ok((rows.into_iter().filter_map(Row::into_organization).collect(), total))
 }
 
-/// A seat of an account, and where it is.
+/// A membership of an account, and where it is.
 pub struct AccountMembership {
     /// The organization.
     pub organization: OrganizationId,
     /// Whether the operator has suspended that.
     pub is_suspended: bool,
-    /// The seat.
+    /// The membership.
     pub id: MembershipId,
 }
 
-/// The account's seat in the organization with this handle, in whatever case.
+/// The account's membership in the organization with this handle, in whatever case.
 pub async fn find_membership(
     db: &mut PgConnection,
     account: AccountId,
@@ -145,7 +145,7 @@ pub async fn find_membership(
     }))
 }
 
-/// An organization that is held.
+/// A locked organization.
 pub struct LockedOrganization {
     /// What it pays for now.
     pub plan: Plan,
@@ -153,11 +153,11 @@ pub struct LockedOrganization {
     pub is_suspended: bool,
 }
 
-/// The organization as it is now, held until the transaction ends: who counts
-/// what a plan limits, and who changes who is in it, takes turns. `None` where it was deleted.
+/// Locks the organization until the transaction ends: transactions that count what a plan limits,
+/// or change its members, run one after the other. `None` where it was deleted.
 ///
-/// Invariant: accounts are held before organizations, and those before sessions and tokens, seats,
-/// and keys, everywhere, so that nobody who holds one of each waits for the other.
+/// Invariant: accounts are locked before organizations, and those before sessions and tokens,
+/// memberships, and keys, everywhere, so that no two transactions wait for each other.
 pub async fn lock(db: &mut PgConnection, id: OrganizationId) -> Result<Option<LockedOrganization>> {
     let row = sqlx::query!(
         r#"select plan, suspended_at is not null as "is_suspended!" from organizations
@@ -171,7 +171,7 @@ pub async fn lock(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Lo
     }))
 }
 
-/// An organization that was not deleted, as nobody in particular sees it.
+/// Returns an organization that is not deleted, without a caller's role.
 pub async fn find(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Organization>> {
     let row = sqlx::query_as!(
         Row,
@@ -231,8 +231,8 @@ fn to_strings(origins: &[Origin]) -> Vec<String> {
     origins.iter().map(|origin| origin.as_str().to_owned()).collect()
 }
 
-/// Deletes an organization: its keys are rejected from now on. Its handle is never given out again,
-/// and takes the place of its name, which may be a person's.
+/// Deletes an organization: its keys are rejected from now on. Its handle is never reused, and
+/// replaces its name, which may be a person's.
 pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
         "update organizations set deleted_at = $2, updated_at = $2, name = handle

@@ -1,4 +1,4 @@
-//! Payments, as they were told of.
+//! Payments, as Stripe reported them.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::model::ids::{OrganizationId, PaymentId};
 use crate::model::payment::{NewPayment, Payment, PaymentStatus};
 
-/// Stores a payment, unless it is known: what is paid is paid once, however often it is told of.
+/// Stores a payment; one that is stored already is ignored.
 pub async fn insert(db: &mut PgConnection, payment: &NewPayment<'_>) -> Result<()> {
     sqlx::query!(
         "insert into payments (id, organization_id, event_id, reference, amount, currency, status,
@@ -82,10 +82,10 @@ pub async fn list(
     Ok((payments.collect(), total))
 }
 
-/// Removes up to 1,000 payments of more than this many days ago; how many. No tenant's data is
-/// read: what is over is over for all.
+/// Removes up to 1,000 payments of more than this many days ago; returns how many. Works on all
+/// tenants.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from payments where id = any(array(
              select id from payments where created_at < now() - make_interval(days => $1)
              limit 1000 for update skip locked))",
@@ -93,5 +93,5 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

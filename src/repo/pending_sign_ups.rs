@@ -9,14 +9,14 @@ use crate::model::ids::{AccountId, OrganizationId};
 use crate::repo::MapConstraintViolations;
 use crate::repo::accounts::HANDLE_TAKEN;
 
-/// Gives an account whose address is not verified to whoever signed up with it last; its home
-/// organization.
+/// Replaces a pending sign-up by a later one with the same address; returns the home organization.
 ///
-/// Mails to the address are held first: changing the handle makes their worker wait for this
+/// Mails to the address are locked first: changing the handle makes their worker wait for this
 /// account.
 ///
 /// # Errors
-/// Conflict where another account has the handle; internal where the account is verified or gone.
+/// Conflict where another account has the handle; internal where the account is verified or
+/// deleted.
 pub async fn replace(
     db: &mut PgConnection,
     id: AccountId,
@@ -39,6 +39,6 @@ pub async fn replace(
     .fetch_optional(db)
     .await
     .map_constraint_violations(&[HANDLE_TAKEN])?;
-    let gone = || Error::internal("the account of a pending sign-up is not there");
-    home.map(OrganizationId).ok_or_else(gone)
+    let not_found = || Error::internal("the account of a pending sign-up does not exist");
+    home.map(OrganizationId).ok_or_else(not_found)
 }

@@ -1,4 +1,4 @@
-//! Personal access tokens: made, listed, changed, ended. Who is calling with one is asked in
+//! Personal access tokens: created, listed, updated, ended. Callers are looked up in
 //! [`super::account_callers`].
 
 use chrono::{DateTime, Utc};
@@ -47,7 +47,7 @@ impl From<Row> for PersonalToken {
 /// Stores a new token.
 ///
 /// # Errors
-/// Conflict where chance drew a taken digest.
+/// Conflict where a random digest is taken.
 pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Result<()> {
     sqlx::query!(
         "insert into personal_tokens (id, account_id, pinned_to, digest, pepper_id, prefix,
@@ -65,13 +65,13 @@ pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Resu
         &token.scopes.to_stored(),
         token.created_at,
         token.expires_at,
-        token.pinned_to.map(|(_, seat)| seat.0),
+        token.pinned_to.map(|(_, membership)| membership.0),
     )
     .execute(db)
     .await
     .map_constraint_violations(&[(
         "personal_tokens_digest_key",
-        "A token with this text is there already",
+        "A token with this text already exists",
     )])?;
     Ok(())
 }
@@ -142,7 +142,7 @@ pub async fn update(
     at: DateTime<Utc>,
 ) -> Result<bool> {
     let scopes = scopes.map(ScopeSet::to_stored);
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update personal_tokens
          set name = coalesce($3, name), scopes = coalesce($4, scopes), updated_at = $5
          where account_id = $1 and id = $2 and revoked_at is null",
@@ -154,7 +154,7 @@ pub async fn update(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
 /// Ends a token; whether there was such a token.
@@ -164,7 +164,7 @@ pub async fn revoke(
     id: KeyId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update personal_tokens set revoked_at = $3
          where account_id = $1 and id = $2 and revoked_at is null",
         account.uuid(),
@@ -173,7 +173,7 @@ pub async fn revoke(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
 /// Ends every token of the account; how many.
@@ -182,7 +182,7 @@ pub async fn revoke_all(
     account: AccountId,
     at: DateTime<Utc>,
 ) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "with held as (
              select id from personal_tokens where account_id = $1 and revoked_at is null
              order by id
@@ -194,7 +194,7 @@ pub async fn revoke_all(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
 /// Removes every token of the account, with the labels that its person chose.
@@ -209,7 +209,7 @@ pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()>
     Ok(())
 }
 
-/// Digests a token anew, under the newest pepper. Whoever did so first wins; nothing is lost.
+/// Stores a token's digest under the newest pepper. Of two at once the first takes effect.
 pub async fn rehash(
     db: &mut PgConnection,
     account: AccountId,
@@ -253,10 +253,10 @@ pub async fn record_use(db: &mut PgConnection, tallies: &[UsageTally]) -> Result
     Ok(())
 }
 
-/// Removes up to 1,000 tokens that ended more than this many days ago; how many. Nobody's data is
-/// read: what is over is over for all.
+/// Removes up to 1,000 tokens that ended more than this many days ago; returns how many. Works on
+/// all tenants.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from personal_tokens where id = any(array(
              select id from personal_tokens
              where (revoked_at is not null or expires_at is not null)
@@ -266,5 +266,5 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

@@ -158,7 +158,7 @@ pub async fn update(
     at: DateTime<Utc>,
 ) -> Result<bool> {
     let description = changes.description.as_ref();
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update projects
          set name = coalesce($3, name), slug = coalesce($4, slug),
              description = case when $5 then $6 else description end, updated_at = $7
@@ -174,7 +174,7 @@ pub async fn update(
     .execute(db)
     .await
     .map_constraint_violations(&[SLUG_TAKEN])?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
 /// Deletes a project; whether there was such a project.
@@ -183,12 +183,12 @@ pub async fn delete(
     organization: OrganizationId,
     id: ProjectId,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from projects where id = $2 and (organization_id = $1) is true",
         organization.0,
         id.uuid(),
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }

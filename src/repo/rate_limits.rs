@@ -1,7 +1,7 @@
-//! Limits that mean the same on every server: one row a bucket, which says when it is full again.
-//! The database judges, by its own clock, in the statement that counts.
+//! Rate limits that are shared by all servers: one row for each bucket, with the time when it is
+//! full again. The statement that counts decides, by the database's clock.
 //!
-//! Its clock tells microseconds apart. Paces are whole ones, rounded down, or the last tries of a
+//! The clock has microseconds. Intervals are whole ones, rounded down, or the last permits of a
 //! quota would be lost.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::model::rate::{Rate, RateOutcome};
 
-/// Judges one try, and counts it where it is let through.
+/// Decides on an attempt, and counts it where it is allowed.
 pub async fn check_and_count(
     db: &mut PgConnection,
     name: &str,
@@ -99,12 +99,12 @@ pub async fn refill(db: &mut PgConnection, name: &str, subject: Uuid) -> Result<
 
 /// Removes up to 1,000 buckets that are full; how many.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from rate_limits where ctid = any(array(
              select ctid from rate_limits where full_at <= now()
              limit 1000 for update skip locked))",
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

@@ -1,4 +1,4 @@
-//! Requests that organizations were refused: added in batches, bounded, read newest first.
+//! Requests that organizations were rejected: added in batches, bounded, read newest first.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -46,11 +46,11 @@ pub async fn insert(db: &mut PgConnection, batch: &[(OrganizationId, Rejection)]
     Ok(())
 }
 
-/// Removes all but the newest [`RETAINED_PER_ORGANIZATION`] of each of these organizations; how
-/// many. Those that somebody else is removing are left to them.
+/// Removes all but the newest [`RETAINED_PER_ORGANIZATION`] of each of these organizations; returns
+/// how many. Rows that another transaction is removing are skipped.
 pub async fn trim(db: &mut PgConnection, organizations: &[OrganizationId]) -> Result<u64> {
     let organizations: Vec<Uuid> = organizations.iter().map(|it| it.0).collect();
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from denials where ctid = any(array(
              select old.ctid
              from unnest($1::uuid[]) as o (organization_id)
@@ -65,13 +65,13 @@ pub async fn trim(db: &mut PgConnection, organizations: &[OrganizationId]) -> Re
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
-/// Removes up to 1,000 denials of more than this many days ago; how many. Nobody's data is read:
-/// what is over is over for all.
+/// Removes up to 1,000 rejections of more than this many days ago; returns how many. Works on all
+/// tenants.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from denials where ctid = any(array(
              select ctid from denials where created_at < now() - make_interval(days => $1)
              limit 1000 for update skip locked))",
@@ -79,10 +79,10 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
-/// At most `limit` of the organization's denials, newest first: those before `after`, or the
+/// At most `limit` of the organization's rejections, newest first: those before `after`, or the
 /// newest.
 pub async fn list(
     db: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! The second wall between tenants: row-level security, and the role that it holds for.
+//! Row-level security: the second isolation layer between tenants, and the role that it applies to.
 
 use sqlx::PgConnection;
 
@@ -21,7 +21,7 @@ pub async fn set_tenant(db: &mut PgConnection, organization: OrganizationId) -> 
     Ok(())
 }
 
-/// Ends that within the transaction, for what is left to do in nobody's name.
+/// Clears the tenant for the rest of the transaction.
 pub async fn clear_tenant(db: &mut PgConnection) -> Result<()> {
     sqlx::query!(
         "select set_config('role', 'none', true) as role,

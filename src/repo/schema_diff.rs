@@ -1,7 +1,7 @@
 //! Whether functions, triggers, policies, constraints, columns, owners and privileges are what the
 //! migrations of this version make of them.
 //!
-//! The one thing to know: what they make is not written down twice. They are run once more, into a
+//! What they make is not recorded twice. They are run once more, into a
 //! schema of their own, in a transaction that is rolled back, and the catalog's descriptions of
 //! both are compared: whatever the version of Postgres, it describes both in the same words.
 
@@ -22,7 +22,7 @@ const REFERENCE: &str = "tenantry_reference";
 pub async fn differences(db: &mut PgConnection) -> Result<Vec<String>> {
     let schema = sqlx::query_scalar!(r#"select current_schema()::text as "schema!""#);
     let schema = schema.fetch_one(&mut *db).await?;
-    // A connection that only looks may still make what it then takes back.
+    // A read-only connection may still make changes that it rolls back.
     let mut tx = db.begin_with("begin read write").await?;
     sqlx::raw_sql("create schema tenantry_reference").execute(&mut *tx).await?;
     search_path(&mut tx, REFERENCE).await?;
@@ -30,8 +30,8 @@ pub async fn differences(db: &mut PgConnection) -> Result<Vec<String>> {
     // Names are then written with their schemas, wherever they are.
     search_path(&mut tx, "pg_catalog").await?;
     let expected = describe(&mut tx, REFERENCE).await?;
-    let found = describe(&mut tx, &schema).await?;
-    let mut differences = compare(&expected, &found);
+    let actual = describe(&mut tx, &schema).await?;
+    let mut differences = compare(&expected, &actual);
     differences.extend(list_unenforced(&mut tx, &schema).await?);
     differences.extend(list_shadowing(&mut tx, &schema).await?);
     tx.rollback().await?;
@@ -47,13 +47,14 @@ async fn search_path(db: &mut PgConnection, schema: &str) -> Result<()> {
 /// What a thing belongs to, its kind and name, and its description.
 type Descriptions = BTreeMap<(String, String), String>;
 
-/// Differences of what should be there and what is. What others put beside it is not our business
-/// where it is on no table of ours, and no function of a name of ours.
-fn compare(expected: &Descriptions, found: &Descriptions) -> Vec<String> {
+/// Returns the differences between the expected schema and the current one. Objects that others
+/// added are ignored, unless they are on a table of the product or have the name of one of its
+/// functions.
+fn compare(expected: &Descriptions, actual: &Descriptions) -> Vec<String> {
     let owners: BTreeSet<_> = expected.keys().map(|(owner, _)| owner).collect();
     let mut differences = Vec::new();
     for (key, description) in expected {
-        match found.get(key) {
+        match actual.get(key) {
             None => differences.push(format!("{} is missing", key.1)),
             Some(other) if other != description => {
                 differences.push(format!("{} is not as it was created", key.1));
@@ -61,7 +62,7 @@ fn compare(expected: &Descriptions, found: &Descriptions) -> Vec<String> {
             Some(_) => {}
         }
     }
-    let added = found.keys().filter(|key| owners.contains(&key.0) && !expected.contains_key(*key));
+    let added = actual.keys().filter(|key| owners.contains(&key.0) && !expected.contains_key(*key));
     differences.extend(added.map(|(_, name)| format!("{name} was added")));
     differences
 }
@@ -163,7 +164,7 @@ async fn tables(db: &mut PgConnection, schema: &str) -> Result<Descriptions> {
 
 /// Tables whose foreign keys are not enforced, and whether triggers fire at all.
 async fn list_unenforced(db: &mut PgConnection, schema: &str) -> Result<Vec<String>> {
-    let found = sqlx::query_scalar!(
+    let actual = sqlx::query_scalar!(
         r#"select 'foreign keys of ' || c.relname || ' are not enforced' as "found!"
            from pg_class c
            where c.relnamespace = $1::text::regnamespace and exists (
@@ -176,12 +177,12 @@ async fn list_unenforced(db: &mut PgConnection, schema: &str) -> Result<Vec<Stri
            order by 1"#,
         schema,
     );
-    Ok(found.fetch_all(db).await?)
+    Ok(actual.fetch_all(db).await?)
 }
 
 /// Functions and operators that could be taken for those of the system.
 async fn list_shadowing(db: &mut PgConnection, schema: &str) -> Result<Vec<String>> {
-    let found = sqlx::query_scalar!(
+    let actual = sqlx::query_scalar!(
         r#"select 'function ' || p.proname || ' has the name of one of the system' as "found!"
            from pg_proc p
            where p.pronamespace = $1::text::regnamespace
@@ -198,11 +199,11 @@ async fn list_shadowing(db: &mut PgConnection, schema: &str) -> Result<Vec<Strin
            order by 1"#,
         schema,
     );
-    Ok(found.fetch_all(db).await?)
+    Ok(actual.fetch_all(db).await?)
 }
 
-/// Who else may create in our schema: nobody should. Its owner, and the roles (`public` is
-/// everybody).
+/// Returns the owner of the product's schema, and the roles that may create objects in it (`public`
+/// is every role). There should be none.
 pub async fn list_schema_creators(db: &mut PgConnection) -> Result<(String, Vec<String>)> {
     let row = sqlx::query!(
         r#"select pg_get_userbyid(n.nspowner)::text as "owner!",

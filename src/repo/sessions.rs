@@ -1,4 +1,4 @@
-//! People's sessions: started, used, listed, ended.
+//! Sessions of accounts: started, used, listed, ended.
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
@@ -29,8 +29,8 @@ pub async fn insert(db: &mut PgConnection, session: &NewSession<'_>) -> Result<(
     Ok(())
 }
 
-/// Moves the ends of sessions on that were used, forward only and never past their last day. To
-/// spare the table, one that was seen in the minute before is left as it is.
+/// Extends sessions that were used, forward only and never past their last day. To write less, a
+/// session that was seen in the last minute is not changed.
 pub async fn extend_used(db: &mut PgConnection, seen: &[(SessionId, DateTime<Utc>)]) -> Result<()> {
     let ids: Vec<Uuid> = seen.iter().map(|(id, _)| id.uuid()).collect();
     let times: Vec<DateTime<Utc>> = seen.iter().map(|(_, at)| *at).collect();
@@ -94,7 +94,7 @@ pub async fn list(db: &mut PgConnection, account: AccountId) -> Result<Vec<Sessi
     Ok(rows.into_iter().map(Session::from).collect())
 }
 
-/// One session of the account, if it is good.
+/// One session of the account, if it is valid.
 pub async fn find(
     db: &mut PgConnection,
     account: AccountId,
@@ -129,8 +129,8 @@ pub async fn is_remembered(
     Ok(is_remembered.unwrap_or_default())
 }
 
-/// Whether whoever has this e-mail address signed in from the network since then, as far as
-/// sessions are kept.
+/// Returns whether the account with this e-mail address signed in from the network since then, as
+/// far as sessions are stored.
 pub async fn signed_in_from(
     db: &mut PgConnection,
     email: &str,
@@ -178,7 +178,7 @@ pub async fn revoke(
     id: SessionId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update sessions set revoked_at = $3
          where account_id = $1 and id = $2 and revoked_at is null and expires_at > now()",
         account.uuid(),
@@ -187,7 +187,7 @@ pub async fn revoke(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
 /// Ends every session of the account but `kept`; how many.
@@ -197,7 +197,7 @@ pub async fn revoke_all(
     except: Option<SessionId>,
     at: DateTime<Utc>,
 ) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "with held as (
              select id from sessions
              where account_id = $1 and revoked_at is null and id is distinct from $2
@@ -211,7 +211,7 @@ pub async fn revoke_all(
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }
 
 /// Removes every session of the account, with the addresses that they were used from; how many were
@@ -231,10 +231,10 @@ pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<i64
     Ok(ended)
 }
 
-/// Removes up to 1,000 sessions that were over this many days ago; how many. Nobody's data is read:
-/// what is over is over for all.
+/// Removes up to 1,000 sessions that ended this many days ago; returns how many. Works on all
+/// tenants.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from sessions
          where id = any(array(
              select id from sessions where expires_at < now() - make_interval(days => $1)
@@ -243,5 +243,5 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

@@ -20,30 +20,30 @@ const ROLE_STATEMENTS: [&str; 3] = [
     "grant usage on schema to tenantry_tenant",
 ];
 
-/// The statements of what is missing. The text of a policy's conditions is not compared: another
-/// version of Postgres writes it in another way.
+/// Returns the statements that create what is missing. The text of a policy's conditions is not
+/// compared: versions of Postgres print it differently.
 pub async fn list_missing(db: &mut PgConnection) -> Result<Vec<&'static str>> {
-    let there = sqlx::query_file_scalar!("src/repo/sql/tenant_access.sql").fetch_all(db).await?;
-    let there: HashSet<&str> = there.iter().map(|statement| head(statement)).collect();
-    Ok(expected().filter(|statement| !there.contains(head(statement))).collect())
+    let existing = sqlx::query_file_scalar!("src/repo/sql/tenant_access.sql").fetch_all(db).await?;
+    let existing: HashSet<&str> = existing.iter().map(|statement| head(statement)).collect();
+    Ok(expected().filter(|statement| !existing.contains(head(statement))).collect())
 }
 
-/// Whether the role, or our right to become it, is among what is missing.
+/// Whether the role, or the right to become it, is among what is missing.
 #[must_use]
 pub fn concerns_role(missing: &[&str]) -> bool {
     missing.iter().any(|statement| ROLE_STATEMENTS.contains(statement))
 }
 
-/// Makes the role, as far as we may.
+/// Creates the role, as far as the current role is allowed to.
 ///
 /// # Errors
-/// Where an administrator is needed, with what they have to run.
+/// Where an administrator is needed, with the statements to run.
 pub async fn create_role(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(include_str!("sql/tenant_role.sql")).execute(db).await?;
     Ok(())
 }
 
-/// Makes all of it anew; to be called in a transaction.
+/// Creates all of it; call this in a transaction.
 pub async fn create(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     // Of servers that start together, one at a time.
     sqlx::raw_sql("select pg_advisory_xact_lock(7305016120412480870)").execute(&mut *db).await?;
@@ -54,8 +54,8 @@ pub async fn create(db: &mut PgConnection) -> Result<(), sqlx::Error> {
 
 /// What has to be there, without what makes way for it.
 fn expected() -> impl Iterator<Item = &'static str> {
-    let made = EXPECTED.lines().map(|line| line.trim_end_matches(';'));
-    ROLE_STATEMENTS.into_iter().chain(made.filter(|line| !line.starts_with("drop policy")))
+    let statements = EXPECTED.lines().map(|line| line.trim_end_matches(';'));
+    ROLE_STATEMENTS.into_iter().chain(statements.filter(|line| !line.starts_with("drop policy")))
 }
 
 /// The part of a statement before a policy's conditions.

@@ -1,5 +1,5 @@
-//! Paid checkouts that could not be fulfilled. Stripe sends each again for days; its row says that
-//! the buyer was mailed.
+//! Paid checkouts that could not be fulfilled. Stripe sends each again for days; its row records
+//! that the buyer was mailed.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -11,9 +11,9 @@ use crate::model::payment::UnfulfilledReason;
 
 /// A paid checkout that could not be fulfilled.
 pub struct UnfulfilledCheckout<'a> {
-    /// The event that told of it.
+    /// The id of the event that reported it.
     pub event: &'a str,
-    /// The organization that was to be, as it is called there.
+    /// The handle that the checkout names.
     pub handle: &'a str,
     /// Who paid; `None` for a guest.
     pub customer: Option<&'a str>,
@@ -87,7 +87,7 @@ pub async fn find_newest(db: &mut PgConnection) -> Result<Option<(i64, String, S
 
 /// Removes up to 1,000 that Stripe has not sent for a month; how many.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from unfulfilled_checkouts where event_id = any(array(
              select event_id from unfulfilled_checkouts
              where delivered_at < now() - interval '30 days'
@@ -95,5 +95,5 @@ pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

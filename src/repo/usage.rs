@@ -127,9 +127,9 @@ pub async fn list_by_day(
     Ok(days.collect())
 }
 
-/// At most `limit` of the keys and personal tokens that were used in the organization within the
-/// period, the most used first. Of a personal token that works elsewhere too, nothing is told that
-/// could have happened there.
+/// Returns at most `limit` of the keys and personal access tokens that were used in the
+/// organization within the period, the most used first. Of a personal access token that works
+/// elsewhere, too, only its use here is returned.
 pub async fn list_by_key(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -164,10 +164,10 @@ pub async fn list_by_key(
     Ok(keys.collect())
 }
 
-/// Removes up to 1,000 sums of days more than this many days ago; how many. No tenant's data is
-/// read: what is over is over for all.
+/// Removes up to 1,000 daily sums of more than this many days ago; returns how many. Works on all
+/// tenants.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "delete from usage_daily where ctid = any(array(
              select ctid from usage_daily where day < current_date - $1::int
              limit 1000 for update skip locked))",
@@ -175,5 +175,5 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(result.rows_affected())
 }

@@ -1,7 +1,7 @@
-//! What is left of a request's body once the request is answered.
+//! Drains the rest of a request's body after the response.
 //!
-//! The one thing to know: a connection that is closed with bytes unread is reset, and a reset may
-//! overtake the answer. A proxy then has no answer, says 502, and takes the server for dead.
+//! The one thing to know: a connection that is closed with unread bytes is reset, and the reset may
+//! overtake the response. A proxy then gets no response, reports 502 and considers the server dead.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,79 +14,78 @@ use tokio::time::timeout;
 
 use super::timer::{ConnectionTimer, DRAIN_TIMEOUT};
 
-/// How much of a body is drained, in bytes (contract §1, *Proxies*).
+/// The maximum number of bytes that are drained of a body (contract §1, *Proxies*).
 pub(super) const MAX_DRAIN_BYTES: u64 = 1024 * 1024;
 
-/// Where a body is put that its handler did not read to its end.
+/// Where [`TrackedBody`] leaves a body that its handler did not read to the end.
 type Slot = Arc<Mutex<Option<UnreadBody>>>;
 
-/// A body that was not read to its end.
+/// A body that was not read to the end.
 struct UnreadBody {
     body: Incoming,
-    /// Whether the handler has asked for any of it; a client that expects `100 Continue` was then
-    /// sent it.
-    was_asked_for: bool,
+    /// Whether the handler has polled it. If so, a client that expects `100 Continue` was sent it.
+    was_polled: bool,
 }
 
-/// What has become of a body that was lent to a handler; `None` where there was none.
+/// Gives access to what the handler left unread of a body; `None` if the request has no body.
 pub(super) struct BodyTracker(Option<(Slot, Arc<ConnectionTimer>)>);
 
-/// Hands a body out in a way that what is left of it comes back.
-pub(super) fn track_body(body: Incoming, pace: &Arc<ConnectionTimer>) -> (Body, BodyTracker) {
+/// Wraps a body for a handler, such that the unread rest can be drained afterwards.
+pub(super) fn track_body(body: Incoming, timer: &Arc<ConnectionTimer>) -> (Body, BodyTracker) {
     if body.is_end_stream() {
         return (Body::empty(), BodyTracker(None));
     }
     let slot = Slot::default();
-    let lent = TrackedBody {
+    let tracked = TrackedBody {
         body: Some(body),
-        was_asked_for: false,
-        pace: Arc::clone(pace),
+        was_polled: false,
+        timer: Arc::clone(timer),
         slot: Arc::clone(&slot),
     };
-    (Body::new(lent), BodyTracker(Some((slot, Arc::clone(pace)))))
+    (Body::new(tracked), BodyTracker(Some((slot, Arc::clone(timer)))))
 }
 
 impl BodyTracker {
-    /// Drains what is left of the body, within bounds; whether nothing is left to come.
+    /// Drains the rest of the body within the bounds above. Returns whether the body has ended.
     pub(super) async fn drain_rest(self, expects_continue: bool) -> bool {
-        let Some((slot, pace)) = self.0 else { return true };
-        let left = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match left {
+        let Some((slot, timer)) = self.0 else { return true };
+        let remaining = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match remaining {
             None => true,
-            // To ask for the body now would make the client send it.
-            Some(left) if expects_continue && !left.was_asked_for => false,
-            Some(left) => {
-                pace.set_waiting_for_body(true);
-                let has_all = drain(left.body).await;
-                pace.set_waiting_for_body(false);
-                has_all
+            // Polling the body now would make the client send it.
+            Some(remaining) if expects_continue && !remaining.was_polled => false,
+            Some(remaining) => {
+                timer.set_waiting_for_body(true);
+                let has_ended = drain(remaining.body).await;
+                timer.set_waiting_for_body(false);
+                has_ended
             }
         }
     }
 }
 
 async fn drain(mut body: Incoming) -> bool {
-    let mut left = MAX_DRAIN_BYTES;
-    if body.size_hint().lower() > left {
+    let mut remaining = MAX_DRAIN_BYTES;
+    if body.size_hint().lower() > remaining {
         return false;
     }
     let draining = async {
         while let Some(Ok(frame)) = body.frame().await {
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-            let Some(rest) = left.checked_sub(length) else { return false };
-            left = rest;
+            let Some(rest) = remaining.checked_sub(length) else { return false };
+            remaining = rest;
         }
         true
     };
     timeout(DRAIN_TIMEOUT, draining).await.unwrap_or(false)
 }
 
-/// A body in the hands of a handler.
+/// A body that a handler reads.
 struct TrackedBody {
     /// `None` once it has ended.
     body: Option<Incoming>,
-    was_asked_for: bool,
-    pace: Arc<ConnectionTimer>,
+    was_polled: bool,
+    timer: Arc<ConnectionTimer>,
     slot: Slot,
 }
 
@@ -100,8 +99,8 @@ impl HttpBody for TrackedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = Pin::new(body).poll_frame(cx);
-        self.was_asked_for = true;
-        self.pace.set_waiting_for_body(frame.is_pending());
+        self.was_polled = true;
+        self.timer.set_waiting_for_body(frame.is_pending());
         if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
             self.body = None;
         }
@@ -119,9 +118,9 @@ impl HttpBody for TrackedBody {
 
 impl Drop for TrackedBody {
     fn drop(&mut self) {
-        self.pace.set_waiting_for_body(false);
+        self.timer.set_waiting_for_body(false);
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
-        let unread = UnreadBody { body, was_asked_for: self.was_asked_for };
+        let unread = UnreadBody { body, was_polled: self.was_polled };
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(unread);
     }
 }

@@ -1,4 +1,4 @@
-//! One connection from its first byte to its last.
+//! Serves one connection.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -26,15 +26,15 @@ use super::connections::{ConnectionLimiter, ConnectionPermit};
 use super::io::{ActiveRequest, ResponseBody, TimedStream};
 use super::timer::ConnectionTimer;
 
-/// hyper refuses a smaller buffer than this, and panics while doing so.
+/// The minimum size of hyper's buffer; hyper panics if it is configured with less.
 const SMALLEST_BUFFER: usize = 8192;
 
-/// What all connections share.
+/// The state that all connections share.
 pub(super) struct ConnectionServer {
     http: http1::Builder,
     router: Router,
     pub(super) connections: Arc<ConnectionLimiter>,
-    /// Whether every answer is its connection's last.
+    /// Whether every response carries `Connection: close`.
     announces_close: AtomicBool,
 }
 
@@ -44,71 +44,71 @@ impl ConnectionServer {
         http.header_read_timeout(None)
             .max_header_size(limits.header_bytes)
             .max_buf_size(limits.header_bytes.max(SMALLEST_BUFFER));
-        // Without `with_state`, axum would build the routes' services anew for each request.
+        // Without `with_state`, axum would build the routes' services for each request.
         let router = router.with_state(());
-        let room = Arc::new(ConnectionLimiter::new(limits));
-        Self { http, router, connections: room, announces_close: AtomicBool::new(false) }
+        let limiter = Arc::new(ConnectionLimiter::new(limits));
+        Self { http, router, connections: limiter, announces_close: AtomicBool::new(false) }
     }
 
-    /// Has every answer from here on say `Connection: close`.
+    /// Adds `Connection: close` to every response from now on.
     pub(super) fn announce_close(&self) {
         self.announces_close.store(true, Relaxed);
     }
 
-    /// Serves a connection, where there is room for it.
+    /// Serves a connection, unless its address has too many.
     pub(super) fn accept(
-        host: &Arc<Self>,
+        server: &Arc<Self>,
         open: &mut JoinSet<()>,
         stream: TcpStream,
         peer: SocketAddr,
         limits: ConnectionLimits,
     ) {
-        let pace = Arc::new(ConnectionTimer::new(limits));
-        let Some(seat) = host.connections.acquire(peer.ip(), &pace) else {
-            return tracing::debug!(%peer, "connection closed: its address has too many");
+        let timer = Arc::new(ConnectionTimer::new(limits));
+        let Some(permit) = server.connections.acquire(peer.ip(), &timer) else {
+            return tracing::debug!(%peer, "connection rejected: address has too many connections");
         };
-        open.spawn(Arc::clone(host).serve_connection(stream, peer, pace, seat));
+        open.spawn(Arc::clone(server).serve_connection(stream, peer, timer, permit));
     }
 
-    /// Serves one connection until it ends by itself or a deadline cuts it.
+    /// Serves one connection until it ends or a deadline cuts it.
     async fn serve_connection(
         self: Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
-        pace: Arc<ConnectionTimer>,
-        _seat: ConnectionPermit,
+        timer: Arc<ConnectionTimer>,
+        _permit: ConnectionPermit,
     ) {
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "TCP_NODELAY refused");
+            tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
         }
         let service =
-            service_fn(|request| self.handle(request, peer, ActiveRequest::start(&pace), &pace));
-        let io = TokioIo::new(TimedStream::new(stream, &pace));
+            service_fn(|request| self.handle(request, peer, ActiveRequest::start(&timer), &timer));
+        let io = TokioIo::new(TimedStream::new(stream, &timer));
         let mut connection = pin!(self.http.serve_connection(io, service));
-        let mut end = pin!(pace.shutdown.cancelled());
-        let mut alarm = pin!(pace.alarm());
+        let mut end = pin!(timer.shutdown.cancelled());
+        let mut alarm = pin!(timer.alarm());
         let mut is_ending = false;
         let ended = poll_fn(|cx| {
             while connection.as_mut().poll(cx)?.is_pending() {
                 if !is_ending && end.as_mut().poll(cx).is_ready() {
-                    if pace.is_evicted() && pace.waiting_since().is_some() {
-                        return Poll::Ready(Ok(Some("room for another")));
+                    if timer.is_evicted() && timer.waiting_since().is_some() {
+                        return Poll::Ready(Ok(Some("capacity")));
                     }
-                    // hyper would drop a half-read head at once. It ends at its own deadline, or
-                    // becomes a request, whose connection then ends with the answer.
-                    if !pace.is_reading_head() {
+                    // hyper would drop a partial head immediately. Instead, wait: it either exceeds
+                    // its deadline or becomes a request, and the connection ends after it.
+                    if !timer.is_reading_head() {
                         connection.as_mut().graceful_shutdown();
                         is_ending = true;
                         continue;
                     }
                 }
-                return pace.poll_deadline(alarm.as_mut(), cx).map(|limit| Ok(Some(limit)));
+                return timer.poll_deadline(alarm.as_mut(), cx).map(|limit| Ok(Some(limit)));
             }
             Poll::Ready(Ok::<_, hyper::Error>(None))
         });
         match ended.await {
             Ok(None) => {}
-            Ok(Some(limit)) => tracing::debug!(%peer, limit, "connection cut"),
+            Ok(Some(limit)) => tracing::debug!(%peer, limit, "connection closed: limit exceeded"),
             Err(error) => tracing::debug!(%peer, %error, "connection failed"),
         }
     }
@@ -117,23 +117,23 @@ impl ConnectionServer {
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
-        turn: ActiveRequest,
-        pace: &Arc<ConnectionTimer>,
+        active_request: ActiveRequest,
+        timer: &Arc<ConnectionTimer>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let expects_continue = request.headers().contains_key(EXPECT);
         let (parts, body) = request.into_parts();
-        let (body, lender) = track_body(body, pace);
+        let (body, tracker) = track_body(body, timer);
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(ConnectInfo(peer));
         let mut response = self.router.clone().call(request).await?;
-        let has_all = lender.drain_rest(expects_continue).await;
-        if !has_all {
-            pace.set_unread();
+        let body_has_ended = tracker.drain_rest(expects_continue).await;
+        if !body_has_ended {
+            timer.set_unread();
         }
-        if !has_all || self.announces_close.load(Relaxed) {
+        if !body_has_ended || self.announces_close.load(Relaxed) {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        Ok(response.map(|body| turn.attach_to(body)))
+        Ok(response.map(|body| active_request.attach_to(body)))
     }
 }

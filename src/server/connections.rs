@@ -1,4 +1,4 @@
-//! Which connections are open, and which one makes room for the next.
+//! Tracks open connections, and evicts the longest waiting ones when a limit is reached.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,70 +21,71 @@ pub(super) struct ConnectionLimiter {
 struct OpenConnections {
     by_subject: HashMap<LimitSubject, HashMap<u64, Arc<ConnectionTimer>>>,
     total: usize,
-    /// How many of them were told to make room and have not ended yet.
+    /// How many of them are evicted but have not ended yet.
     evicting: usize,
     next_id: u64,
 }
 
 impl ConnectionLimiter {
     pub(super) fn new(limits: ConnectionLimits) -> Self {
-        let open = metrics::gauge!("http_connections");
-        Self { limits, connections: Mutex::default(), open_gauge: open }
+        let open_gauge = metrics::gauge!("http_connections");
+        Self { limits, connections: Mutex::default(), open_gauge }
     }
 
-    /// Enters a connection, until the seat is dropped. Where there are too many of its address or
-    /// in all, those that have waited longest for their clients make room; `None` where its address
-    /// has too many and none of them waits.
+    /// Registers a connection until the permit is dropped. If its address or the server has too
+    /// many connections, those that have waited longest for their clients are evicted. Returns
+    /// `None` if its address has too many and none of them waits for its client.
     pub(super) fn acquire(
         self: &Arc<Self>,
         address: IpAddr,
-        pace: &Arc<ConnectionTimer>,
+        timer: &Arc<ConnectionTimer>,
     ) -> Option<ConnectionPermit> {
         let subject = LimitSubject::from_address(Some(address));
-        let most = self.limits.connections_per_address;
+        let max = self.limits.connections_per_address;
         let mut guard = self.lock();
-        let seats = &mut *guard;
-        if let Some(own) = seats.by_subject.get(&subject).filter(|own| own.len() >= most) {
-            let staying = own.values().filter(|pace| !pace.is_evicted()).count();
-            if staying >= most {
-                let evicted = evict(own.values(), most / 128 + 1);
+        let open = &mut *guard;
+        let of_subject = open.by_subject.get(&subject).filter(|it| it.len() >= max);
+        if let Some(of_subject) = of_subject {
+            let staying = of_subject.values().filter(|timer| !timer.is_evicted()).count();
+            if staying >= max {
+                let evicted = evict(of_subject.values(), max / 128 + 1);
                 if evicted == 0 {
                     counter!("http_connections_rejected_total").increment(1);
                     return None;
                 }
-                seats.evicting += evicted;
+                open.evicting += evicted;
             }
         }
-        if seats.total - seats.evicting >= self.limits.connections {
-            seats.evicting += evict(seats.all(), self.limits.spare());
+        if open.total - open.evicting >= self.limits.connections {
+            open.evicting += evict(open.all(), self.limits.spare());
         }
-        let id = seats.next_id;
-        seats.next_id += 1;
-        seats.total += 1;
-        seats.by_subject.entry(subject).or_default().insert(id, Arc::clone(pace));
+        let id = open.next_id;
+        open.next_id += 1;
+        open.total += 1;
+        open.by_subject.entry(subject).or_default().insert(id, Arc::clone(timer));
         drop(guard);
         self.open_gauge.increment(1.0);
-        Some(ConnectionPermit { room: Arc::clone(self), subject, id })
+        Some(ConnectionPermit { limiter: Arc::clone(self), subject, id })
     }
 
-    /// Has connections beyond the cap make room, where any has come to wait meanwhile.
+    /// Evicts connections beyond the cap, if any of them now waits for its client.
     pub(super) fn evict_excess(&self) {
-        let mut seats = self.lock();
-        let excess = (seats.total - seats.evicting).saturating_sub(self.limits.connections);
+        let mut open = self.lock();
+        let excess = (open.total - open.evicting).saturating_sub(self.limits.connections);
         if excess > 0 {
-            let evicted = evict(seats.all(), excess);
-            seats.evicting += evicted;
+            let evicted = evict(open.all(), excess);
+            open.evicting += evicted;
         }
     }
 
-    /// Closes idle connections, and the others after the request that they are at.
+    /// Closes idle connections immediately, and the others after their current request.
     pub(super) fn close_idle(&self) {
-        self.lock().all().for_each(|pace| pace.shutdown.cancel());
+        self.lock().all().for_each(|timer| timer.shutdown.cancel());
     }
 
-    /// How many connections are at a request.
+    /// Returns how many connections have an unanswered request.
     pub(super) fn active_requests(&self) -> usize {
-        self.lock().all().filter(|pace| pace.has_active_request()).count()
+        self.lock().all().filter(|timer| timer.has_active_request()).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, OpenConnections> {
@@ -98,39 +99,41 @@ impl OpenConnections {
     }
 }
 
-/// Has up to `count` connections make room, those that have waited longest; how many there were.
-fn evict<'a>(paces: impl Iterator<Item = &'a Arc<ConnectionTimer>>, count: usize) -> usize {
-    let staying = paces.filter(|pace| !pace.is_evicted());
+/// Evicts up to `count` connections, those that have waited longest for their clients. Returns how
+/// many it evicted.
+fn evict<'a>(timers: impl Iterator<Item = &'a Arc<ConnectionTimer>>, count: usize) -> usize {
+    let staying = timers.filter(|timer| !timer.is_evicted());
     let mut waiting: Vec<_> =
-        staying.filter_map(|pace| Some((pace.waiting_since()?, pace))).collect();
+        staying.filter_map(|timer| Some((timer.waiting_since()?, timer))).collect();
     let count = count.min(waiting.len());
     if count > 0 {
         waiting.select_nth_unstable_by_key(count - 1, |(since, _)| *since);
     }
-    for (_, pace) in &waiting[..count] {
-        pace.evict();
+    for (_, timer) in &waiting[..count] {
+        timer.evict();
     }
     counter!("http_connections_evicted_total").increment(count as u64);
     count
 }
 
-/// One open connection, also in the gauge; a guard, so that a panic or an abort counts down too.
+/// The registration of an open connection. Dropping it, also after a panic or an abort, removes the
+/// connection from the limits and the gauge.
 pub(super) struct ConnectionPermit {
-    room: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     subject: LimitSubject,
     id: u64,
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.room.open_gauge.decrement(1.0);
-        let mut seats = self.room.lock();
-        let Some(own) = seats.by_subject.get_mut(&self.subject) else { return };
-        let Some(pace) = own.remove(&self.id) else { return };
-        if own.is_empty() {
-            seats.by_subject.remove(&self.subject);
+        self.limiter.open_gauge.decrement(1.0);
+        let mut open = self.limiter.lock();
+        let Some(of_subject) = open.by_subject.get_mut(&self.subject) else { return };
+        let Some(timer) = of_subject.remove(&self.id) else { return };
+        if of_subject.is_empty() {
+            open.by_subject.remove(&self.subject);
         }
-        seats.total -= 1;
-        seats.evicting -= usize::from(pace.is_evicted());
+        open.total -= 1;
+        open.evicting -= usize::from(timer.is_evicted());
     }
 }

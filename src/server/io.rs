@@ -1,4 +1,5 @@
-//! What hyper is handed of a connection, so that its pace is known: the socket, and the answers.
+//! Wraps the socket and the response bodies that hyper handles, to report the progress of a
+//! connection to its [`ConnectionTimer`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,26 +14,26 @@ use tokio::net::TcpStream;
 use super::body_drain::MAX_DRAIN_BYTES;
 use super::timer::ConnectionTimer;
 
-/// The connection's socket, telling its [`ConnectionTimer`] what passes.
+/// The connection's socket. It reports reads and writes to its [`ConnectionTimer`].
 pub(super) struct TimedStream {
     stream: TcpStream,
-    pace: Arc<ConnectionTimer>,
-    /// How much came after the last answer.
+    timer: Arc<ConnectionTimer>,
+    /// How many bytes were discarded after the last response.
     discarded: u64,
 }
 
 impl TimedStream {
-    pub(super) fn new(stream: TcpStream, pace: &Arc<ConnectionTimer>) -> Self {
-        Self { stream, pace: Arc::clone(pace), discarded: 0 }
+    pub(super) fn new(stream: TcpStream, timer: &Arc<ConnectionTimer>) -> Self {
+        Self { stream, timer: Arc::clone(timer), discarded: 0 }
     }
 
     fn record_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.pace.on_write(written.is_ready());
+        self.timer.on_write(written.is_ready());
         written
     }
 
-    /// Reads what still comes, up to a bound, until the client closes the connection. The pace ends
-    /// it where the client does not.
+    /// Reads and discards bytes, up to [`MAX_DRAIN_BYTES`], until the client closes the connection.
+    /// If it does not, the timer cuts the connection.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut buffer = [0; 4096];
         while self.discarded < MAX_DRAIN_BYTES {
@@ -56,7 +57,7 @@ impl AsyncRead for TimedStream {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.pace.on_read();
+            self.timer.on_read();
         }
         read
     }
@@ -91,17 +92,17 @@ impl AsyncWrite for TimedStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-        if self.pace.should_linger() { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
+        if self.timer.should_linger() { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 
-/// One request being served; the client is idle when it is dropped.
+/// A request being served. When it is dropped, the connection becomes idle.
 pub(super) struct ActiveRequest(Arc<ConnectionTimer>);
 
 impl ActiveRequest {
-    pub(super) fn start(pace: &Arc<ConnectionTimer>) -> Self {
-        pace.start_request();
-        Self(Arc::clone(pace))
+    pub(super) fn start(timer: &Arc<ConnectionTimer>) -> Self {
+        timer.start_request();
+        Self(Arc::clone(timer))
     }
 
     pub(super) fn attach_to(self, body: Body) -> ResponseBody {
@@ -115,7 +116,7 @@ impl Drop for ActiveRequest {
     }
 }
 
-/// An answer's body, which holds its turn until hyper has all of it and drops it.
+/// The body of a response. It keeps its request active until hyper has read all of it and drops it.
 pub(super) struct ResponseBody {
     body: Body,
     _request: ActiveRequest,

@@ -1,9 +1,9 @@
 //! The server's own accept loop: HTTP/1.1 on hyper, with a deadline on everything a client can
 //! delay. TLS and HTTP/2 end at the proxy in front.
 //!
-//! The one thing to know: time is kept by `pace`, not by hyper. hyper's `header_read_timeout`
-//! runs from the moment it begins to *wait* for a head, so it would close idle connections after
-//! `headers` instead of `idle`, and it makes a boxed timer for every request.
+//! The one thing to know: deadlines are enforced by `timer`, not by hyper. hyper's
+//! `header_read_timeout` starts when hyper begins to *wait* for a head, so it would close idle
+//! connections after `headers` instead of `idle`, and it allocates a timer for every request.
 
 mod body_drain;
 mod connection;
@@ -24,44 +24,44 @@ use tokio_util::sync::CancellationToken;
 
 use self::connection::ConnectionServer;
 
-/// How long to leave `accept` alone after it failed for want of descriptors or memory, and how
-/// often to look for a connection to close while there is room for none.
+/// How long to wait after `accept` failed for lack of descriptors or memory, and how often to look
+/// for a connection to evict while all capacity is in use.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
-/// How long cut connections get to run their destructors before [`serve`] returns without them,
-/// and how long a connection that came as the last one may stay silent.
+/// How long [`serve`] waits for the destructors of dropped connections, and how long a connection
+/// from the backlog of the closed listener may stay silent.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// Serves `router` until `stop` says so, then drains.
+/// Serves `router` until `stop` is signalled, then drains.
 ///
-/// Guarantees: every request carries [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo); a
-/// client that delays is cut as [`ConnectionLimits`] says, while the time a handler takes counts
-/// against no limit; a failing `accept` neither ends the loop nor spins. At the connection cap, and
-/// at that of one address, the connection that has waited longest for its client is closed and the
-/// new one served; only where all of an address's requests are being worked on is its next
-/// connection closed, and only where all of everybody's are do the next ones wait in the kernel's
-/// backlog.
+/// Guarantees: every request carries [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo). A
+/// client that exceeds [`ConnectionLimits`] is cut, while the time that a handler takes counts
+/// against no limit. A failing `accept` neither ends the loop nor spins. At the connection cap, and
+/// at the cap of one address, the connection that has waited longest for its client is closed, and
+/// the new one is served. A new connection is rejected only if all connections of its address have
+/// a request being handled. New connections wait in the kernel's backlog only if all connections
+/// have one.
 ///
-/// A request that is answered before its body was read has the rest of it drained, or its
-/// connection closed in a way that lets the answer arrive.
+/// If a request is answered before its body was read, the rest of the body is drained, or the
+/// connection is closed in a way that lets the response arrive.
 ///
-/// Once stopped: the listener is closed, with nothing left in its backlog; a request whose first
-/// byte had arrived is still answered, with `Connection: close`; whatever is open after
-/// [`ConnectionLimits::drain`] is dropped. Idle connections are closed at once, unless `stop` was
-/// announced before: then they are closed after their next answer, or when they have been idle for
-/// [`ConnectionLimits::idle`], since whoever holds them may just be sending a request. Dropping
-/// this future drops every connection.
+/// After `stop`: the listener is closed, and the connections in its backlog are accepted. A request
+/// whose first byte had arrived is still answered, with `Connection: close`. Connections that are
+/// open after [`ConnectionLimits::drain`] are dropped. Idle connections are closed immediately,
+/// unless `stop` was announced before: then they are closed after their next response, or after
+/// [`ConnectionLimits::idle`], since their clients may be sending a request. Dropping this future
+/// drops every connection.
 ///
-/// The metrics recorder must be installed before: the gauge `http_connections` is taken from it
-/// once.
+/// The metrics recorder must be installed before the call, which obtains the gauge
+/// `http_connections` from it.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
     stop: ShutdownSignal,
 ) -> DrainOutcome {
-    let host = Arc::new(ConnectionServer::new(router, limits));
+    let server = Arc::new(ConnectionServer::new(router, limits));
     let mut open = JoinSet::new();
-    let most = limits.connections + limits.spare();
+    let max_open = limits.connections + limits.spare();
     let mut is_announced = false;
     loop {
         tokio::select! {
@@ -69,62 +69,65 @@ pub async fn serve(
             () = stop.close.cancelled() => break,
             () = stop.announce.cancelled(), if !is_announced => {
                 is_announced = true;
-                host.announce_close();
+                server.announce_close();
             }
             Some(_) = open.join_next() => {}
-            accepted = listener.accept(), if open.len() < most => match accepted {
-                Ok((stream, peer)) => ConnectionServer::accept(&host, &mut open, stream, peer,
+            accepted = listener.accept(), if open.len() < max_open => match accepted {
+                Ok((stream, peer)) => ConnectionServer::accept(&server, &mut open, stream, peer,
                 limits),
                 Err(error) => pause_after_accept_error(&error, &stop.close).await,
             },
-            () = sleep(ACCEPT_PAUSE), if open.len() >= most => host.connections.evict_excess(),
+            () = sleep(ACCEPT_PAUSE), if open.len() >= max_open => {
+                server.connections.evict_excess();
+            }
         }
     }
-    host.announce_close();
+    server.announce_close();
     let mut last = limits;
     if !stop.announce.is_cancelled() {
-        host.connections.close_idle();
+        server.connections.close_idle();
         last.first_byte = last.first_byte.min(CUT_GRACE);
     }
     for (stream, peer) in take_backlog(listener) {
-        ConnectionServer::accept(&host, &mut open, stream, peer, last);
+        ConnectionServer::accept(&server, &mut open, stream, peer, last);
     }
-    drain(&host, open, limits.drain).await
+    drain(&server, open, limits.drain).await
 }
 
-/// How [`serve`] is told to stop.
+/// Signals [`serve`] to stop.
 #[derive(Clone, Default)]
 pub struct ShutdownSignal {
-    /// Every answer says `Connection: close` from here on; connections are still accepted.
+    /// From now on, every response carries `Connection: close`. Connections are still accepted.
     pub announce: CancellationToken,
-    /// No connection is accepted from here on.
+    /// From now on, no connection is accepted.
     pub close: CancellationToken,
 }
 
-/// What a client may take. The time a handler takes counts against none of these.
+/// The limits of clients and connections. The time that a handler takes counts against none.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// From accept to the first byte.
     pub first_byte: Duration,
     /// From the first byte of a request to the end of its head.
     pub headers: Duration,
-    /// Request line and header fields together; more is refused with 431.
+    /// Bytes of the request line and header fields; a larger head is rejected with 431.
     pub header_bytes: usize,
-    /// From the end of an answer to the first byte of the next request.
+    /// From the end of a response to the first byte of the next request.
     pub idle: Duration,
-    /// How long the client may leave an answer unread before its connection is cut.
+    /// How long the client may leave a response unread.
     pub stall: Duration,
-    /// Open connections. Must stay well below the descriptor limit of the process.
+    /// The maximum number of open connections. Must be well below the process's descriptor limit.
     pub connections: usize,
-    /// Those of one client address (IPv6: of one /64).
+    /// The maximum number of open connections of one client address (IPv6: of one /64).
     pub connections_per_address: usize,
-    /// From stop until what is still open is dropped.
+    /// From the stop until the connections that are still open are dropped.
     pub drain: Duration,
 }
 
 impl ConnectionLimits {
-    /// How many connections there may be beyond the cap while others are closed for them, and how
-    /// many are closed together, so that a full server does not look through all for each.
+    /// Returns how many connections may be open beyond the cap while others are being evicted, and
+    /// how many are evicted together, so that a full server does not search all connections for
+    /// each new one.
     const fn spare(&self) -> usize {
         self.connections / 128 + 1
     }
@@ -151,17 +154,17 @@ impl Default for ConnectionLimits {
 pub enum DrainOutcome {
     /// Every request was answered.
     Clean,
-    /// Some were not at the drain deadline, and their connections were dropped.
+    /// At the drain deadline some requests were not answered, and their connections were dropped.
     Forced {
-        /// How many.
+        /// The number of these connections.
         connections: usize,
     },
 }
 
-/// Lets go of `accept` for a moment when the next try would fail the same way.
+/// Waits before the next `accept` if it would probably fail with the same error.
 async fn pause_after_accept_error(error: &Error, stop: &CancellationToken) {
     use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    // These are about the one client, which has gone away.
+    // These errors concern a single client, which has disconnected.
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         return tracing::debug!(%error, "connection lost before it was accepted");
     }
@@ -169,8 +172,8 @@ async fn pause_after_accept_error(error: &Error, stop: &CancellationToken) {
     stop.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
 }
 
-/// The connections that the kernel has accepted and nobody has taken yet. It would reset them when
-/// the listener is closed, together with the requests that may have been sent on them.
+/// Accepts the connections in the kernel's backlog. The kernel would reset them when the listener
+/// is closed, and lose the requests that may have been sent on them.
 fn take_backlog(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     let Ok(listener) = listener.into_std() else { return Vec::new() };
     let mut accepted = Vec::new();
@@ -181,14 +184,14 @@ fn take_backlog(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     accepted
 }
 
-async fn drain(host: &ConnectionServer, mut open: JoinSet<()>, limit: Duration) -> DrainOutcome {
+async fn drain(server: &ConnectionServer, mut open: JoinSet<()>, limit: Duration) -> DrainOutcome {
     let ended = async { while open.join_next().await.is_some() {} };
     if timeout(limit, ended).await.is_ok() {
         return DrainOutcome::Clean;
     }
-    let connections = host.connections.active_requests();
+    let connections = server.connections.active_requests();
     if timeout(CUT_GRACE, open.shutdown()).await.is_err() {
-        tracing::debug!("a handler blocks its thread and was left behind");
+        tracing::debug!("a handler blocks its thread; exiting without it");
     }
     if connections == 0 { DrainOutcome::Clean } else { DrainOutcome::Forced { connections } }
 }

@@ -1,9 +1,9 @@
-//! The clock of one connection: whose move it is, until when, and the ways of noticing.
+//! The timer of one connection: which phase it is in, and when that phase must end.
 //!
-//! The one thing to know: hyper shows neither its state nor its IO while it runs, so the state is
-//! seen from the edges: a [`TimedStream`](super::io::TimedStream) notices bytes read and writes
-//! that stall, an [`ActiveRequest`](super::io::ActiveRequest) a request that begins and ends, and
-//! `body_drain` a body that is waited for.
+//! The one thing to know: hyper exposes neither its state nor its IO while it runs, so the phase is
+//! derived from the outside: a [`TimedStream`](super::io::TimedStream) reports reads and stalled
+//! writes, an [`ActiveRequest`](super::io::ActiveRequest) the start and the end of a request, and
+//! `body_drain` the wait for a body.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -17,57 +17,57 @@ use super::ConnectionLimits;
 
 /// How long draining the rest of a body may take.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// A due time that never comes.
+/// The value of a deadline that is not set.
 const NEVER: u64 = u64::MAX;
-/// How far ahead the alarm is put when nothing is due; it is brought forward when something is.
+/// How far ahead the alarm is set while no deadline is set. A deadline moves it forward.
 const MAX_ALARM_DELAY: Duration = Duration::from_mins(1);
 
-/// What a connection waits for and until when.
+/// What a connection waits for, and until when.
 ///
-/// It is changed inside the connection's own task, and looked at from others to choose one that
-/// makes room; what they see may be a moment old, so `Relaxed` will do. Times are milliseconds
-/// after `accepted`.
+/// Only the connection's own task changes it. Other tasks read it to choose a connection to evict;
+/// they may see a slightly outdated state, so `Relaxed` suffices. Times are milliseconds after
+/// `accepted`.
 ///
-/// Known and bounded: the start of a head that arrived in one piece with the request before it
-/// counts as idle until its next byte.
+/// Known inaccuracy: if the start of a head arrives in the same read as the previous request, the
+/// connection counts as idle until the next byte.
 pub(super) struct ConnectionTimer {
     accepted: Instant,
     limits: ConnectionLimits,
     phase: AtomicU8,
-    /// When the phase began, where it is the client's move.
+    /// When the phase began, if it waits for the client.
     phase_started: AtomicU64,
-    /// When the phase ends the connection.
+    /// When the connection is cut because the phase has not ended.
     deadline: AtomicU64,
-    /// When the write that is stuck ends it.
+    /// When the connection is cut because a write is stalled.
     stall_deadline: AtomicU64,
-    /// Whether the client is still sending what nobody will read.
+    /// Whether the client may still be sending a body that will not be read.
     is_unread: AtomicBool,
     is_evicted: AtomicBool,
-    /// Ends the connection: at once where it is idle, else after the request that it is at.
+    /// Ends the connection: immediately if it is idle, otherwise after the current request.
     pub(super) shutdown: CancellationToken,
 }
 
-/// Whose move it is.
+/// The phase of a connection.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Phase {
-    /// The client's, which has never sent a byte.
+    /// Waits for the first byte from the client.
     Silent,
-    /// The client's, which is sending the head of a request.
+    /// Waits for the client to send the rest of a request head.
     Head,
-    /// Ours: from the end of a head until the whole answer is handed to hyper.
+    /// Handles a request: from the end of its head until the whole response is passed to hyper.
     Busy,
-    /// The client's, which is sending the body of a request.
+    /// Waits for the client to send the body of a request.
     Body,
-    /// The client's, which has its answer.
+    /// Waits for the next request after a response.
     Idle,
-    /// The client's, which has its last answer and may not have read it.
+    /// Waits for the client to read the last response and close the connection.
     Lingering,
 }
 
 impl ConnectionTimer {
     pub(super) fn new(limits: ConnectionLimits) -> Self {
-        let pace = Self {
+        let timer = Self {
             accepted: Instant::now(),
             limits,
             phase: AtomicU8::new(Phase::Silent as u8),
@@ -78,11 +78,11 @@ impl ConnectionTimer {
             is_evicted: AtomicBool::new(false),
             shutdown: CancellationToken::new(),
         };
-        pace.enter_phase(Phase::Silent, Some(limits.first_byte));
-        pace
+        timer.enter_phase(Phase::Silent, Some(limits.first_byte));
+        timer
     }
 
-    /// The timer to hand to [`ConnectionTimer::poll_deadline`].
+    /// Returns the alarm to pass to [`ConnectionTimer::poll_deadline`].
     pub(super) fn alarm(&self) -> Sleep {
         sleep_until(
             self.to_instant(self.deadline.load(Relaxed))
@@ -90,12 +90,12 @@ impl ConnectionTimer {
         )
     }
 
-    /// Whether a head has begun to arrive and has not ended.
+    /// Whether a head has arrived in part.
     pub(super) fn is_reading_head(&self) -> bool {
         self.is(Phase::Head)
     }
 
-    /// Whether a request has begun to arrive and is not answered.
+    /// Whether a request has arrived at least in part, and its response is not sent.
     pub(super) fn has_active_request(&self) -> bool {
         self.is(Phase::Head)
             || self.is(Phase::Body)
@@ -103,16 +103,18 @@ impl ConnectionTimer {
             || self.is_write_stalled()
     }
 
-    /// Since when it is the client's move; `None` where it is ours.
+    /// Returns since when the connection waits for the client; `None` while the server handles a
+    /// request.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
-        let stuck = self.stall_deadline.load(Relaxed);
-        if stuck != NEVER {
-            return self.to_instant(stuck.saturating_sub(milliseconds(self.limits.stall)));
+        let stalled = self.stall_deadline.load(Relaxed);
+        if stalled != NEVER {
+            return self.to_instant(stalled.saturating_sub(milliseconds(self.limits.stall)));
         }
         (!self.is(Phase::Busy)).then(|| self.to_instant(self.phase_started.load(Relaxed)))?
     }
 
-    /// Has the connection make room for another, at once where it is the client's move.
+    /// Ends the connection to free capacity: immediately if it waits for the client, otherwise
+    /// after the current request.
     pub(super) fn evict(&self) {
         self.is_evicted.store(true, Relaxed);
         self.shutdown.cancel();
@@ -122,10 +124,11 @@ impl ConnectionTimer {
         self.is_evicted.load(Relaxed)
     }
 
-    /// Ready, with the name of the limit, once the connection has to be cut.
+    /// Returns `Ready` with the name of the exceeded limit once the connection must be cut.
     ///
-    /// To be asked after every poll of the connection. The alarm is brought forward at once but put
-    /// back only when it rings, so a connection in steady use never touches the timer.
+    /// Must be called after every poll of the connection. The alarm is moved forward immediately,
+    /// but moved back only when it fires, so a connection in steady use never touches the timer of
+    /// the runtime.
     pub(super) fn poll_deadline(
         &self,
         mut alarm: Pin<&mut Sleep>,
@@ -161,32 +164,33 @@ impl ConnectionTimer {
         }
     }
 
-    /// Bytes arrived.
+    /// Records that bytes arrived.
     pub(super) fn on_read(&self) {
         if self.is(Phase::Silent) || self.is(Phase::Idle) {
             self.enter_phase(Phase::Head, Some(self.limits.headers));
         }
     }
 
-    /// A write went through, or could not because the client does not read.
+    /// Records whether a write went through, or is stalled because the client does not read.
     pub(super) fn on_write(&self, through: bool) {
-        let was_stuck = self.is_write_stalled();
-        if through == was_stuck {
-            let due = if was_stuck { NEVER } else { self.now() + milliseconds(self.limits.stall) };
-            self.stall_deadline.store(due, Relaxed);
+        let was_stalled = self.is_write_stalled();
+        if through == was_stalled {
+            let limit = milliseconds(self.limits.stall);
+            let deadline = if was_stalled { NEVER } else { self.now() + limit };
+            self.stall_deadline.store(deadline, Relaxed);
             if self.is(Phase::Idle) {
                 self.start_idle();
             }
         }
     }
 
-    /// A request begins.
+    /// Records that a request starts.
     pub(super) fn start_request(&self) {
         self.phase.store(Phase::Busy as u8, Relaxed);
         self.deadline.store(NEVER, Relaxed);
     }
 
-    /// A handler waits for the body of its request, or has got more of it.
+    /// Records whether a handler waits for the body of its request.
     pub(super) fn set_waiting_for_body(&self, waits: bool) {
         if waits && self.is(Phase::Busy) {
             self.enter_phase(Phase::Body, None);
@@ -195,18 +199,19 @@ impl ConnectionTimer {
         }
     }
 
-    /// The client's idle time starts; not yet while it still has to read.
+    /// Records that the connection is idle. Its idle time starts when no write is stalled.
     pub(super) fn start_idle(&self) {
         self.enter_phase(Phase::Idle, (!self.is_write_stalled()).then_some(self.limits.idle));
     }
 
-    /// The last answer is given before the whole request has come.
+    /// Records that the last response is sent before the whole request was received.
     pub(super) fn set_unread(&self) {
         self.is_unread.store(true, Relaxed);
     }
 
-    /// Nothing more is sent. Whether the client may be sending still, so that the connection has to
-    /// stay open for a while: closed at once, it would be reset, and the answer could be lost.
+    /// Returns whether the connection must stay open for a while after the last response, because
+    /// the client may still be sending: closing it immediately would reset it, and the response
+    /// could be lost.
     pub(super) fn should_linger(&self) -> bool {
         if self.is(Phase::Lingering) {
             return true;
@@ -226,7 +231,7 @@ impl ConnectionTimer {
         self.stall_deadline.load(Relaxed) != NEVER
     }
 
-    /// It is the client's move from now on, for this long at most.
+    /// Enters a phase that waits for the client, at most for `limit`.
     fn enter_phase(&self, phase: Phase, limit: Option<Duration>) {
         let now = self.now();
         self.phase.store(phase as u8, Relaxed);
@@ -243,7 +248,7 @@ impl ConnectionTimer {
     }
 }
 
-/// As good as for ever where it is more than there is room for.
+/// Converts a duration to milliseconds, capped far below [`NEVER`].
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(NEVER / 4).min(NEVER / 4)
 }

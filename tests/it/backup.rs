@@ -49,7 +49,7 @@ async fn what_an_owner_dumps_is_restored_under_another_with_the_lines_of_the_rea
         let here = app.database_settings()[0].1;
         let folder = tempfile::tempdir().unwrap();
         let lines = script(
-            "### Backups",
+            "### Back up and restore your own Postgres",
             &[
                 ("\"$DATABASE_URL\"", "\"$HERE\""),
                 ("\"$NEW_DATABASE_URL\"", "\"$THERE\""),
@@ -105,7 +105,7 @@ fn a_private_postgres_is_dumped_and_restored_with_the_lines_of_the_readme() {
     let server = place.start(&[]);
     let key = server.sign_up();
     let binary = ("target/release/tenantry", env!("CARGO_BIN_EXE_tenantry"));
-    let dump = script("**A private Postgres is dumped**", &[binary]);
+    let dump = script("### Back up the private Postgres", &[binary]);
     let done = run_script(&dump, place.path(), &[]);
     assert!(done.status.success(), "{}", output_text(&done));
     let mode = place.path().join("backup/tenantry.dump").metadata().unwrap().permissions().mode();
@@ -118,7 +118,7 @@ fn a_private_postgres_is_dumped_and_restored_with_the_lines_of_the_readme() {
     let mut copy = Command::new("cp");
     copy.arg("-r").arg(place.path().join("backup")).arg(elsewhere.path());
     assert!(copy.status().unwrap().success());
-    let restore = script("**and restored**", &[binary]);
+    let restore = script("### Restore the private Postgres", &[binary]);
     let done = run_script(&restore, elsewhere.path(), &[("METRICS_ADDR", "off")]);
     assert!(done.status.success(), "{}", output_text(&done));
     let server = elsewhere.start(&[]);

@@ -318,7 +318,7 @@ fn a_database_that_says_nothing_is_given_up_on() {
     let done = place.command(&settings).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(
-        output_text(&done).contains("said nothing within 10 seconds"),
+        output_text(&done).contains("did not answer within 10 seconds"),
         "{}",
         output_text(&done)
     );

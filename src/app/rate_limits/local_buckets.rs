@@ -1,5 +1,5 @@
-//! The wall: buckets in this process, by subject. Whoever is over a limit is refused here, and the
-//! database is not asked.
+//! Rate limit buckets in this process, by subject. A subject that is over its limit is rejected
+//! here, without a database query.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crate::model::rate::{Rate, RateOutcome};
 use crate::model::rate_limit::LimitSubject;
 
-/// How many parts the buckets are in, so that requests seldom wait for each other.
+/// The number of shards, each with its own lock, so that requests seldom wait for each other.
 const SHARDS: usize = 16;
-/// How many buckets there are in a part, at most: some 10 MB for all of a limit's. What comes from
-/// more subjects than that, before the full ones are forgotten, is a crowd.
+/// The maximum number of buckets in a shard: about 10 MB for all buckets of one limit. Until full
+/// buckets are removed, further subjects share one bucket per shard.
 const MAX_PER_SHARD: usize = 10_000;
 
-/// Buckets by subject: each is kept as the time when it is full again.
+/// Token buckets by subject. Each is stored as the time at which it will be full.
 pub struct LocalBuckets([Mutex<Shard>; SHARDS]);
 
 type Shard = HashMap<LimitSubject, Instant>;
@@ -26,13 +26,14 @@ impl Default for LocalBuckets {
 }
 
 impl LocalBuckets {
-    /// Judges one try of the subject; where there is no room for it, of the crowd.
+    /// Counts one attempt against the subject's bucket; if there is no capacity for one, against
+    /// the shared bucket.
     pub fn take(&self, subject: LimitSubject, rate: &Rate, now: Instant) -> RateOutcome {
         let own = self.try_take(subject, rate, now);
         own.unwrap_or_else(|| self.take_shared(subject, rate, now))
     }
 
-    /// Judges one try of the subject; `None` where there is no room for it.
+    /// Counts one attempt against the subject's bucket; `None` if there is no capacity for one.
     pub fn try_take(
         &self,
         subject: LimitSubject,
@@ -43,12 +44,12 @@ impl LocalBuckets {
         has_capacity(&shard, subject).then(|| take(&mut shard, subject, rate, now))
     }
 
-    /// Judges one try of all those whom there is no room for.
+    /// Counts one attempt against the bucket that the subjects of a full shard share.
     pub fn take_shared(&self, subject: LimitSubject, rate: &Rate, now: Instant) -> RateOutcome {
         take(&mut self.shard(subject), LimitSubject::SHARED, rate, now)
     }
 
-    /// Makes the subject's bucket as full as somebody knows it is who knows better.
+    /// Sets the subject's bucket to be full after `until_full`, as the shared table reported it.
     pub fn set(&self, subject: LimitSubject, until_full: Duration, now: Instant) {
         let mut shard = self.shard(subject);
         if has_capacity(&shard, subject) {
@@ -56,14 +57,14 @@ impl LocalBuckets {
         }
     }
 
-    /// Gives the subject one try back.
+    /// Returns one attempt to the subject's bucket.
     pub fn give_back(&self, subject: LimitSubject, rate: &Rate) {
         if let Some(full_at) = self.shard(subject).get_mut(&subject) {
             *full_at = full_at.checked_sub(rate.interval()).unwrap_or(*full_at);
         }
     }
 
-    /// The verdict that one try of the subject would get.
+    /// Returns the outcome that one attempt of the subject would have, without counting it.
     pub fn peek(&self, subject: LimitSubject, rate: &Rate, now: Instant) -> RateOutcome {
         let full_at = self.shard(subject).get(&subject).copied();
         let until_full = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
@@ -75,7 +76,7 @@ impl LocalBuckets {
         self.shard(subject).remove(&subject);
     }
 
-    /// Forgets buckets that are full.
+    /// Removes buckets that are full.
     pub fn forget_full(&self, now: Instant) {
         for shard in &self.0 {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +93,8 @@ impl LocalBuckets {
     }
 }
 
-/// Looking for more room would make each request of a flood as slow as all of them.
+/// Returns whether the shard has, or can add, a bucket for the subject. Full buckets are not
+/// removed here: a scan for each request of a flood would be too slow.
 fn has_capacity(shard: &Shard, subject: LimitSubject) -> bool {
     shard.len() < MAX_PER_SHARD || shard.contains_key(&subject)
 }
@@ -100,11 +102,11 @@ fn has_capacity(shard: &Shard, subject: LimitSubject) -> bool {
 fn take(shard: &mut Shard, subject: LimitSubject, rate: &Rate, now: Instant) -> RateOutcome {
     let full_at = shard.get(&subject).copied();
     let until_full = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-    let (verdict, after) = rate.check(until_full);
+    let (outcome, after) = rate.check(until_full);
     if let Some(after) = after {
         shard.insert(subject, now + after);
     }
-    verdict
+    outcome
 }
 
 #[cfg(test)]
@@ -117,62 +119,63 @@ mod tests {
 
     #[test]
     fn each_subject_has_a_bucket_of_its_own_which_fills_again() {
-        let (wall, rate, now) = (LocalBuckets::default(), Rate::new(2, 10), Instant::now());
+        let (buckets, rate, now) = (LocalBuckets::default(), Rate::new(2, 10), Instant::now());
         let [one, other] = [1, 2].map(subject);
-        let refusals = |subject, at| wall.take(subject, &rate, at).is_rejected();
-        assert_eq!([0, 1, 2].map(|_| refusals(one, now)), [false, false, true]);
-        assert!(!refusals(other, now));
-        assert!(!refusals(one, now + Duration::from_secs(5)));
-        assert!(refusals(one, now + Duration::from_secs(5)));
-        wall.refill(one);
-        assert!(!refusals(one, now + Duration::from_secs(5)));
+        let is_rejected = |subject, at| buckets.take(subject, &rate, at).is_rejected();
+        assert_eq!([0, 1, 2].map(|_| is_rejected(one, now)), [false, false, true]);
+        assert!(!is_rejected(other, now));
+        assert!(!is_rejected(one, now + Duration::from_secs(5)));
+        assert!(is_rejected(one, now + Duration::from_secs(5)));
+        buckets.refill(one);
+        assert!(!is_rejected(one, now + Duration::from_secs(5)));
     }
 
     #[test]
-    fn a_try_that_is_given_back_is_there_again_and_no_bucket_holds_more_than_its_quota() {
-        let (wall, rate, now) = (LocalBuckets::default(), Rate::new(2, 10), Instant::now());
-        let take = || !wall.take(subject(1), &rate, now).is_rejected();
+    fn an_attempt_that_is_given_back_can_be_used_and_no_bucket_exceeds_its_quota() {
+        let (buckets, rate, now) = (LocalBuckets::default(), Rate::new(2, 10), Instant::now());
+        let take = || !buckets.take(subject(1), &rate, now).is_rejected();
         assert_eq!([0, 1, 2].map(|_| take()), [true, true, false]);
-        wall.give_back(subject(1), &rate);
+        buckets.give_back(subject(1), &rate);
         assert_eq!([0, 1].map(|_| take()), [true, false]);
-        (0..5).for_each(|_| wall.give_back(subject(1), &rate));
+        (0..5).for_each(|_| buckets.give_back(subject(1), &rate));
         assert_eq!([0, 1, 2].map(|_| take()), [true, true, false]);
     }
 
     #[test]
-    fn a_bucket_that_is_set_is_as_full_as_that() {
-        let (wall, rate, now) = (LocalBuckets::default(), Rate::new(2, 10), Instant::now());
-        wall.set(subject(1), Duration::from_secs(8), now);
-        let verdict = wall.take(subject(1), &rate, now);
-        assert_eq!(verdict.retry_after, Some(Duration::from_secs(3)));
-        wall.set(subject(1), Duration::ZERO, now);
-        assert_eq!(wall.take(subject(1), &rate, now).remaining, 1);
+    fn a_bucket_that_is_set_continues_from_that_level() {
+        let (buckets, rate, now) = (LocalBuckets::default(), Rate::new(2, 10), Instant::now());
+        buckets.set(subject(1), Duration::from_secs(8), now);
+        let outcome = buckets.take(subject(1), &rate, now);
+        assert_eq!(outcome.retry_after, Some(Duration::from_secs(3)));
+        buckets.set(subject(1), Duration::ZERO, now);
+        assert_eq!(buckets.take(subject(1), &rate, now).remaining, 1);
     }
 
     #[test]
-    fn steady_refused_traffic_pushes_nothing_on() {
-        let (wall, rate, start) = (LocalBuckets::default(), Rate::new(1, 10), Instant::now());
-        let passed = (0..100).filter(|second| {
+    fn rejected_attempts_do_not_postpone_the_next_accepted_one() {
+        let (buckets, rate, start) = (LocalBuckets::default(), Rate::new(1, 10), Instant::now());
+        let accepted = (0..100).filter(|second| {
             let now = start + Duration::from_secs(*second);
-            !wall.take(subject(1), &rate, now).is_rejected()
+            !buckets.take(subject(1), &rate, now).is_rejected()
         });
-        assert_eq!(passed.count(), 10);
+        assert_eq!(accepted.count(), 10);
     }
 
     #[test]
-    fn more_subjects_than_there_is_room_for_share_one_bucket_and_no_more_memory() {
-        let (wall, rate, now) = (LocalBuckets::default(), Rate::new(1, 3_600), Instant::now());
+    fn subjects_beyond_the_capacity_share_one_bucket_per_shard_and_use_no_more_memory() {
+        let (buckets, rate, now) = (LocalBuckets::default(), Rate::new(1, 3_600), Instant::now());
         let many = u32::try_from(SHARDS * MAX_PER_SHARD * 2).expect("a number");
-        let passed = (0..many)
-            .filter(|number| !wall.take(subject((*number).into()), &rate, now).is_rejected());
-        assert!(passed.count() <= SHARDS * (MAX_PER_SHARD + 1));
-        // One who is known still has their own, and one who is not has none.
-        assert!(wall.try_take(subject(0), &rate, now).is_some());
-        assert_eq!(wall.try_take(subject(many.into()), &rate, now), None);
-        let kept: usize = wall.0.iter().map(|shard| shard.lock().expect("no panic").len()).sum();
-        assert!(kept <= SHARDS * (MAX_PER_SHARD + 1));
-        wall.forget_full(now + Duration::from_hours(2));
-        let kept: usize = wall.0.iter().map(|shard| shard.lock().expect("no panic").len()).sum();
-        assert_eq!(kept, 0);
+        let accepted = (0..many)
+            .filter(|number| !buckets.take(subject((*number).into()), &rate, now).is_rejected());
+        assert!(accepted.count() <= SHARDS * (MAX_PER_SHARD + 1));
+        // A subject with a bucket keeps it, and a new one gets none.
+        assert!(buckets.try_take(subject(0), &rate, now).is_some());
+        assert_eq!(buckets.try_take(subject(many.into()), &rate, now), None);
+        let count = || -> usize {
+            buckets.0.iter().map(|shard| shard.lock().expect("no panic").len()).sum()
+        };
+        assert!(count() <= SHARDS * (MAX_PER_SHARD + 1));
+        buckets.forget_full(now + Duration::from_hours(2));
+        assert_eq!(count(), 0);
     }
 }

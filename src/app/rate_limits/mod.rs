@@ -1,6 +1,6 @@
-//! How often who may do what. Every limit has a wall in this process; those that have to mean the
-//! same on every server are asked of a table, too, behind the wall. Where that can not be reached,
-//! the wall alone holds: never nothing.
+//! Rate limits. Every limit has buckets in this process. Limits that all servers share are also
+//! counted in a database table, after the local buckets. If the database is unreachable, the local
+//! buckets alone apply, so that a limit is never off.
 
 mod local_buckets;
 mod outage;
@@ -20,21 +20,21 @@ use crate::model::rate::{Rate, RateOutcome};
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 use crate::repo::rate_limits;
 
-/// The name of the limit that each plan has of its own.
+/// The name of the limit whose rate depends on the organization's plan.
 const PLAN_LIMIT: &str = "org";
 
-/// A limit that a request was judged by, for its answer.
+/// The decision of one rate limit on a request, for the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimitDecision {
     /// The limit's name.
     pub name: &'static str,
-    /// Whether the answer tells of it where nobody is refused.
+    /// Whether the response reports the limit even if the request is accepted.
     pub is_reported: bool,
-    /// The verdict.
+    /// The outcome.
     pub verdict: RateOutcome,
 }
 
-/// How often who may do what.
+/// The rate limits of one server.
 pub struct RateLimits {
     db: Database,
     is_on: bool,
@@ -44,22 +44,20 @@ pub struct RateLimits {
 }
 
 impl RateLimits {
-    /// Full buckets for everybody.
+    /// Creates the rate limits, with full buckets.
     #[must_use]
     pub fn new(db: Database, settings: &RateLimitSettings) -> Self {
-        let walls = std::array::from_fn(|_| LocalBuckets::default());
-        let outage = Outage::new(Instant::now());
         Self {
             db,
             is_on: settings.is_on,
-            buckets: walls,
+            buckets: std::array::from_fn(|_| LocalBuckets::default()),
             plan_buckets: LocalBuckets::default(),
-            outage,
+            outage: Outage::new(Instant::now()),
         }
     }
 
-    /// Counts one request of an organization against what its plan holds in a minute. `None` where
-    /// that is without limit.
+    /// Counts one request of an organization against its plan's requests per minute. `None` if the
+    /// plan has no such limit or rate limits are off.
     #[must_use]
     pub fn count_request(
         &self,
@@ -68,13 +66,13 @@ impl RateLimits {
     ) -> Option<RateLimitDecision> {
         let quota = quota.filter(|_| self.is_on)?;
         let rate = Rate::new(u32::try_from(quota.max(1)).unwrap_or(u32::MAX), 60);
-        // Another plan's bucket is another bucket, or it would hold only when this one is full.
+        // Each quota has its own bucket, so that a change of plan takes effect at once.
         let subject = LimitSubject::from_id(organization.0).with_number(quota);
         let verdict = self.plan_buckets.take(subject, &rate, Instant::now());
         Some(record((PLAN_LIMIT, true), verdict, false))
     }
 
-    /// Counts one try against a limit that is this server's own.
+    /// Counts one attempt against a limit that each server counts alone.
     #[must_use]
     pub fn count_locally(
         &self,
@@ -87,8 +85,8 @@ impl RateLimits {
         Some(record((limit.as_str(), limit.is_reported_to_caller()), verdict, only_observed))
     }
 
-    /// The refusal that a try would get now, against a limit that is this server's own. Nothing is
-    /// counted.
+    /// Returns the rejection that an attempt would get now from a limit that each server counts
+    /// alone, without counting the attempt. `None` if it would be accepted.
     #[must_use]
     pub fn peek_rejection(
         &self,
@@ -98,11 +96,11 @@ impl RateLimits {
     ) -> Option<RateLimitDecision> {
         let RateLimitSetting { rate, only_observed } = self.setting(settings, limit)?;
         let verdict = self.buckets[limit as usize].peek(subject, &rate, Instant::now());
-        let is_refused = verdict.is_rejected() && !only_observed;
-        is_refused.then(|| record((limit.as_str(), limit.is_reported_to_caller()), verdict, false))
+        let is_rejected = verdict.is_rejected() && !only_observed;
+        is_rejected.then(|| record((limit.as_str(), limit.is_reported_to_caller()), verdict, false))
     }
 
-    /// Counts one try against a limit that all servers share.
+    /// Counts one attempt against a limit that all servers share.
     pub async fn count(
         &self,
         settings: &RateLimitSettings,
@@ -112,8 +110,9 @@ impl RateLimits {
         self.count_with_fallback(settings, limit, subject, async { None }).await.0
     }
 
-    /// The same, where whoever finds the bucket empty may have one of their own, which then
-    /// decides. With the one that decided.
+    /// Counts one attempt as [`RateLimits::count`] does. If that rejects it and `own` yields a
+    /// second subject, the bucket of that subject decides instead. Returns the decision and the
+    /// subject whose bucket made it.
     pub async fn count_with_fallback(
         &self,
         settings: &RateLimitSettings,
@@ -124,26 +123,24 @@ impl RateLimits {
         let Some(RateLimitSetting { rate, only_observed }) = self.setting(settings, limit) else {
             return (None, subject);
         };
-        let mut judged = (self.decide(limit, subject, &rate).await, subject);
-        if judged.0.is_rejected()
+        let (mut verdict, mut decided_by) = (self.decide(limit, subject, &rate).await, subject);
+        if verdict.is_rejected()
             && let Some(own) = own.await
         {
-            judged = (self.decide(limit, own, &rate).await, own);
+            (verdict, decided_by) = (self.decide(limit, own, &rate).await, own);
         }
-        (
-            Some(record((limit.as_str(), limit.is_reported_to_caller()), judged.0, only_observed)),
-            judged.1,
-        )
+        let limit = (limit.as_str(), limit.is_reported_to_caller());
+        (Some(record(limit, verdict, only_observed)), decided_by)
     }
 
-    /// Judges one try: at the wall first, so that whom that knows to be over the limit reaches no
-    /// table. What the table says then holds at the wall, too. Whom the wall has no room for, the
-    /// table has.
+    /// Decides on one attempt: first in the local bucket, so that a subject that is known to be
+    /// over the limit causes no query, then in the table. The local bucket is set to the table's
+    /// result. Subjects beyond the capacity of the local buckets are decided by the table alone.
     async fn decide(&self, limit: RateLimit, subject: LimitSubject, rate: &Rate) -> RateOutcome {
-        let (wall, now) = (&self.buckets[limit as usize], Instant::now());
-        let here = wall.try_take(subject, rate, now);
-        if let Some(refused) = here.filter(RateOutcome::is_rejected) {
-            return refused;
+        let (buckets, now) = (&self.buckets[limit as usize], Instant::now());
+        let local = buckets.try_take(subject, rate, now);
+        if let Some(rejection) = local.filter(RateOutcome::is_rejected) {
+            return rejection;
         }
         let (name, id) = (limit.as_str(), subject.uuid());
         match self
@@ -151,14 +148,15 @@ impl RateLimits {
             .await
         {
             Some(verdict) => {
-                wall.set(subject, verdict.until_full, Instant::now());
+                buckets.set(subject, verdict.until_full, Instant::now());
                 verdict
             }
-            None => here.unwrap_or_else(|| wall.take_shared(subject, rate, now)),
+            None => local.unwrap_or_else(|| buckets.take_shared(subject, rate, now)),
         }
     }
 
-    /// Fills a subject's bucket, here and in the table; elsewhere the walls fill by themselves.
+    /// Fills a subject's bucket, locally and in the table. Local buckets of other servers fill at
+    /// their usual rate.
     pub async fn refill(&self, limit: RateLimit, subject: LimitSubject) {
         if !self.is_on {
             return;
@@ -168,7 +166,7 @@ impl RateLimits {
         self.query_table(limit, async |db| rate_limits::refill(db, name, id).await).await;
     }
 
-    /// Gives a try back that was counted, and came to nothing by no fault of whoever made it.
+    /// Gives back an attempt that was counted and then failed through no fault of the caller.
     pub async fn give_back(
         &self,
         settings: &RateLimitSettings,
@@ -185,8 +183,8 @@ impl RateLimits {
         self.is_on.then(|| settings.of(limit))
     }
 
-    /// Asks the table. Where it did not answer a moment ago it is not asked, since every request
-    /// would wait for it.
+    /// Queries the table. Returns `None` without a query for a second after a failure, because
+    /// otherwise every request would wait for an unreachable database.
     async fn query_table<T>(
         &self,
         limit: RateLimit,
@@ -195,7 +193,7 @@ impl RateLimits {
         if !self.outage.is_ongoing(Instant::now()) {
             match self.db.run(work).await {
                 Ok(answer) => return Some(answer),
-                // The table is there; the caller has too much under way to ask it.
+                // Not an outage: the caller's other requests use all of its connections.
                 Err(error) if *error.kind() == ErrorKind::RateLimited => {}
                 Err(_) => self.outage.record(Instant::now()),
             }
@@ -204,29 +202,31 @@ impl RateLimits {
         None
     }
 
-    /// Forgets buckets that are full.
+    /// Removes local buckets that are full.
     pub fn forget_full(&self) {
         let now = Instant::now();
-        self.buckets.iter().chain([&self.plan_buckets]).for_each(|wall| wall.forget_full(now));
+        let all = self.buckets.iter().chain([&self.plan_buckets]);
+        all.for_each(|buckets| buckets.forget_full(now));
     }
 }
 
 impl RateLimitDecision {
-    /// Passes what was let through.
+    /// Returns an error if the request is rejected.
     ///
     /// # Errors
-    /// Rate limited, with when to try again.
+    /// Rate limited, with the time to wait before a retry.
     pub fn require(&self) -> Result<()> {
         let Some(wait) = self.verdict.retry_after else { return Ok(()) };
-        let message = format!("Too many requests for now (limit: {})", self.name);
+        let message = format!("Too many requests (limit: {})", self.name);
         let wait = wait.max(Duration::from_secs(1));
         Err(Error::new(ErrorKind::RateLimited, message).with_retry_after(wait))
     }
 }
 
-/// Counts a refusal, and takes it back where the limit is only observed.
+/// Counts a rejection in the metrics, and turns it into an acceptance if the limit is only
+/// observed.
 fn record(
-    (name, is_told): (&'static str, bool),
+    (name, is_reported): (&'static str, bool),
     verdict: RateOutcome,
     only_observed: bool,
 ) -> RateLimitDecision {
@@ -235,9 +235,5 @@ fn record(
         counter!("rate_limited_total", "limit" => name, "mode" => mode).increment(1);
     }
     let retry_after = verdict.retry_after.filter(|_| !only_observed);
-    RateLimitDecision {
-        name,
-        is_reported: is_told,
-        verdict: RateOutcome { retry_after, ..verdict },
-    }
+    RateLimitDecision { name, is_reported, verdict: RateOutcome { retry_after, ..verdict } }
 }

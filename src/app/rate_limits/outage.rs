@@ -1,31 +1,31 @@
-//! Remembers for a moment that the table of limits did not answer, so that not every request waits
-//! for a database that is away.
+//! Remembers for a second that a query of the rate limit table failed, so that not every request
+//! waits for an unreachable database.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long nobody asks again.
+/// How long the table is not queried after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Whether the table is worth asking.
+/// The last outage of the rate limit table.
 pub struct Outage {
     start: Instant,
-    /// In milliseconds after the start.
+    /// The end of the pause, in milliseconds after the start.
     until: AtomicU64,
 }
 
 impl Outage {
-    /// None so far.
+    /// Creates the state without an outage.
     pub fn new(start: Instant) -> Self {
         Self { start, until: AtomicU64::new(0) }
     }
 
-    /// Notes that the table did not answer.
+    /// Records that a query failed.
     pub fn record(&self, now: Instant) {
         self.until.store(self.milliseconds(now + PAUSE), Ordering::Relaxed);
     }
 
-    /// Whether it did not answer a moment ago.
+    /// Returns whether a query failed within the last second.
     pub fn is_ongoing(&self, now: Instant) -> bool {
         self.milliseconds(now) < self.until.load(Ordering::Relaxed)
     }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_did_not_answer_is_left_alone_for_a_second_and_then_asked_again() {
+    fn an_outage_lasts_one_second_after_a_failure() {
         let start = Instant::now();
         let (outage, failed) = (Outage::new(start), start + Duration::from_mins(1));
         assert!(!outage.is_ongoing(start));

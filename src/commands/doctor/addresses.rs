@@ -1,4 +1,4 @@
-//! Whether callers reach us where we say that we are.
+//! Checks the public address and the trusted proxies.
 
 use url::{Host, Url};
 
@@ -8,7 +8,7 @@ use super::settings::DoctorSettings;
 const PUBLIC_URL: &str = "PUBLIC_URL";
 const HOPS: &str = "TRUSTED_PROXY_HOPS";
 
-/// What is to be said of the address that callers use, and of the proxies before us.
+/// Returns the checks of the address that callers use, and of the proxies in front of the server.
 pub(super) fn checks(settings: &DoctorSettings) -> Vec<Check> {
     let http = &settings.config.http;
     if settings.is_broken(PUBLIC_URL) || settings.is_broken("LISTEN_ADDR") {

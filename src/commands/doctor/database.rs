@@ -93,7 +93,7 @@ async fn run_checks(settings: &DoctorSettings, options: &PgConnectOptions) -> Ve
             checks.push(or_problem("keys", check_peppers(settings, db).await));
         }
         checks.push(or_problem("outbox", check_dead_mail(db).await));
-        // Before its migration there is no table to ask.
+        // Before the first migration the table does not exist.
         if progress.pending.is_empty() {
             checks.push(or_problem("checkouts", check_unfulfilled_checkouts(db).await));
         }
@@ -141,10 +141,8 @@ async fn check_foundations(settings: &DoctorSettings, db: &mut PgConnection) -> 
     }
     let risky = catalog::disabled_durability_settings(db).await?;
     if !risky.is_empty() {
-        let text = format!(
-            "{} off: a crash loses what callers were told was done; set it on",
-            risky.join(" and ")
-        );
+        let text =
+            format!("{} off: a crash loses acknowledged changes; set it on", risky.join(" and "));
         return Ok(Check::warning("foundations", text));
     }
     let needed = settings.config.database.max_connections + LOOKUP_CONNECTIONS;
@@ -179,7 +177,7 @@ async fn check_server(db: &mut PgConnection, started: Instant) -> Result<Check> 
         return Ok(Check::problem("database", text));
     }
     if server.is_standby {
-        let text = "only follows another one, and takes no changes: set DATABASE_URL to that";
+        let text = "is a read-only standby: set DATABASE_URL to its primary";
         return Ok(Check::problem("database", text));
     }
     let text = format!("Postgres {version} answered {} in {took} ms", server.role);
@@ -200,7 +198,7 @@ fn check_clock_difference(
 ) -> Check {
     let off = (before - there).max(there - after).max(TimeDelta::zero());
     let text = format!("{:.1} s from the database's", off.as_seconds_f64());
-    let advice = "keys expire by that one, tokens and links are dated by ours: let both follow NTP";
+    let advice = "keys expire by the database's clock, tokens and links by this machine's: synchronize both with NTP";
     match off.num_milliseconds() {
         ..=1000 => Check::ok("clock", text),
         1001..=30_000 => Check::warning("clock", format!("{text}: {advice}")),

@@ -1,4 +1,5 @@
-//! Whether what the migrations created is as they created it, and nobody else creates beside it.
+//! Checks that the schema is as the migrations created it, and that no other role can create
+//! objects in it.
 
 use sqlx::PgConnection;
 
@@ -9,12 +10,12 @@ use crate::repo::{catalog, schema_diff};
 /// How many differences are named.
 const MAX_LISTED: usize = 20;
 
-/// Whether others may create functions and operators where ours are, which are then taken for the
-/// system's where they fit better.
+/// Checks whether other roles may create functions and operators in the schema: such a function
+/// could be called in place of a system function where its argument types match better.
 pub(super) async fn check_creators(db: &mut PgConnection) -> Result<Check> {
     let (owner, creators) = schema_diff::list_schema_creators(db).await?;
     if creators.is_empty() {
-        return Ok(Check::ok("schema", "nobody else may create in it"));
+        return Ok(Check::ok("schema", "no other role may create objects in it"));
     }
     let text = format!(
         "others may create in it ({}), so their functions could run in our name: have {owner} run \
@@ -24,8 +25,8 @@ pub(super) async fn check_creators(db: &mut PgConnection) -> Result<Check> {
     Ok(Check::problem("schema", text))
 }
 
-/// Whether functions, triggers, policies, constraints, columns, owners and privileges are those of
-/// this version. Where they are another role's, that is said elsewhere, and we could not tell.
+/// Checks that functions, triggers, policies, constraints, columns, owners and privileges are those
+/// of this version. Skipped where another role owns them, which another check reports.
 pub(super) async fn check_definitions(db: &mut PgConnection) -> Result<Check> {
     if !catalog::list_tables_of_other_owners(db).await?.is_empty() {
         return Ok(Check::warning("definitions", "not compared: the tables are another role's"));

@@ -7,13 +7,13 @@ use crate::app::mailer::{MailDestination, Mailer};
 
 const SUBJECT: &str = "mail";
 
-/// Asks the mail server whether it would take our mail. None is sent.
+/// Checks whether the mail server would accept mail, without sending any.
 pub(super) async fn check(mailer: &Mailer, has_server: bool) -> Check {
     match mailer.check_connection().await {
         Ok(MailDestination::Smtp) => Check::ok(SUBJECT, "the server of SMTP_URL is at our service"),
         Ok(MailDestination::Folder(folder)) => {
             let text = format!(
-                "is written to {}, and nobody gets any: set SMTP_URL to a server that sends it",
+                "is written to {}, and none is sent: set SMTP_URL to a mail server",
                 folder.display()
             );
             Check::warning(SUBJECT, text)

@@ -55,10 +55,10 @@ impl fmt::Display for Check {
     }
 }
 
-/// Checks everything that can be checked, and says of each what was found and what to do.
+/// Runs every check, and prints what was found and what to do.
 ///
 /// # Errors
-/// Where there is a problem; warnings alone are none.
+/// Any problem; warnings alone are no error.
 pub fn run() -> Result<(), Failure> {
     let (settings, checks) = settings::read_settings();
     let mut summary = CheckSummary::default();

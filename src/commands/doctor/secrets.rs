@@ -9,7 +9,7 @@ use crate::config::named_secret::NamedSecret;
 /// 32 random bytes have about 30 different values, and next to never as few as this.
 const WEAK_DISTINCT_BYTES: usize = 10;
 
-/// What is to be said of the peppers and of the secrets that sign access tokens.
+/// Returns the checks of the peppers and of the secrets that sign access tokens.
 pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
     let (keys, tokens) = (&settings.config.keys, &settings.config.tokens);
     let of_tokens = match tokens.private_keys.first() {

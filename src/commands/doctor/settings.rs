@@ -23,14 +23,15 @@ pub(super) struct DoctorSettings {
 }
 
 impl DoctorSettings {
-    /// Whether the variable is wrong, or not made up yet: nothing can be said of what it is about.
+    /// Whether the variable is invalid, or its secret not generated yet: then nothing that depends
+    /// on it can be checked.
     pub fn is_broken(&self, variable: &str) -> bool {
         self.broken.contains(variable)
     }
 }
 
-/// Reads the configuration, and says of each broken variable what is wrong with it. Secrets that
-/// would be made up at the first start are not made.
+/// Reads the configuration, and returns a check for each invalid variable. Secrets that the first
+/// start would generate are not generated.
 pub(super) fn read_settings() -> (DoctorSettings, Vec<Check>) {
     let mut env = Env::from_process();
     let is_private = !env.is_set("DATABASE_URL");
@@ -48,7 +49,7 @@ pub(super) fn read_settings() -> (DoctorSettings, Vec<Check>) {
         let unset = ["KEY_PEPPERS", "JWT_SECRETS"].into_iter().filter(|it| !env.is_set(it));
         let unset = unset.collect();
         env = env.with_defaults(secrets.unwrap_or_else(|| {
-            // Something in their place, or their absence would look like an error.
+            // Placeholders, or their absence would be reported as an error.
             absent = unset;
             secrets_file::generate(&SystemEntropy)
         }));

@@ -44,7 +44,7 @@ impl PasswordProof {
         account: AccountId,
     ) -> Result<AccountCredentials> {
         match self {
-            Self::Password(proven) => proven.lock_account(tx).await,
+            Self::Password(verified) => verified.lock_account(tx).await,
             Self::Session(session) => {
                 let account = accounts::lock(tx, account).await.map_err(|_| invalid_link())?;
                 account_callers::lock_and_confirm_session(tx, None, *session).await?;

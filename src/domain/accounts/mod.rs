@@ -1,4 +1,4 @@
-//! People's accounts: made with an organization of their own, changed, deleted.
+//! Accounts: created with an organization of their own, updated, deleted.
 
 pub mod email_verification;
 pub mod events;
@@ -41,12 +41,12 @@ use crate::repo::{
     organizations,
 };
 
-/// How often ids and handles are drawn anew where they were taken.
+/// How often random ids and handles are drawn again where they are taken.
 pub const MAX_ATTEMPTS: usize = 3;
 /// What the key is called that an account is given at signup.
 const DEFAULT_KEY: &str = "default";
 
-/// Somebody who wants an account.
+/// The details of a sign-up.
 pub struct SignUpDetails {
     /// Their address, not proven yet.
     pub email: Email,
@@ -81,7 +81,7 @@ pub struct SignedUpAccount {
     pub session: Option<StartedSession>,
 }
 
-/// Somebody who wants an account, their password hashed.
+/// The details of a sign-up, with the password hashed.
 pub struct HashedSignUp {
     /// Their address, not proven yet.
     pub email: Email,
@@ -103,7 +103,7 @@ impl HashedSignUp {
     }
 }
 
-/// Hashes the password of somebody who wants an account.
+/// Hashes the password of a sign-up.
 ///
 /// # Errors
 /// Unavailable where too many passwords wait to be hashed.
@@ -113,20 +113,21 @@ pub async fn hash_password(app: &App, person: SignUpDetails) -> Result<HashedSig
     Ok(HashedSignUp { email, password_hash, name, callback_url })
 }
 
-/// Makes an account, its home organization and the owner's seat in it, with a key and a session
-/// where they are wanted; the mail that proves the address is queued. All of it, or nothing.
+/// Creates an account, its home organization and the owner's membership in it, with a key and a
+/// session where `options` ask for them, and queues the mail that verifies the address. All of it,
+/// or nothing.
 ///
 /// # Errors
-/// E-mail taken, whoever asks at the same moment; conflict where chance drew taken ids again and
-/// again; unavailable where too many passwords wait to be hashed.
+/// E-mail taken, also by a concurrent sign-up; conflict where random ids are taken repeatedly;
+/// unavailable where too many passwords wait to be hashed.
 pub async fn sign_up(
     app: &App,
     person: SignUpDetails,
-    with: SignUpOptions,
+    options: SignUpOptions,
     client: &SessionClient,
     audit: &AuditContext,
 ) -> Result<SignedUpAccount> {
-    sign_up_hashed(app, &hash_password(app, person).await?, with, client, audit).await
+    sign_up_hashed(app, &hash_password(app, person).await?, options, client, audit).await
 }
 
 /// The same, where the password is hashed already.
@@ -136,7 +137,7 @@ pub async fn sign_up(
 pub async fn sign_up_hashed(
     app: &App,
     person: &HashedSignUp,
-    with: SignUpOptions,
+    options: SignUpOptions,
     client: &SessionClient,
     audit: &AuditContext,
 ) -> Result<SignedUpAccount> {
@@ -151,11 +152,11 @@ pub async fn sign_up_hashed(
             password_hash: &person.password_hash,
             created_at: audit.at,
         };
-        let made = app.db.transaction(async |tx| {
+        let created = app.db.transaction(async |tx| {
             let callback_url = person.callback_url.as_deref();
-            create_account(app, tx, &account, with, callback_url, client, audit).await
+            create_account(app, tx, &account, options, callback_url, client, audit).await
         });
-        match made.await {
+        match created.await {
             Err(error) if attempt < MAX_ATTEMPTS && *error.kind() == ErrorKind::Conflict => {}
             done => {
                 app.job_waker.notify_one();
@@ -170,14 +171,14 @@ async fn create_account(
     app: &App,
     tx: &mut PgConnection,
     new: &NewAccount<'_>,
-    with: SignUpOptions,
+    options: SignUpOptions,
     callback_url: Option<&str>,
     client: &SessionClient,
     audit: &AuditContext,
 ) -> Result<SignedUpAccount> {
     let (user, user_handle) = create_home_organization(app, tx, new).await?;
     let mut key = None;
-    if with.creates_key {
+    if options.creates_key {
         let name = KeyName::parse(DEFAULT_KEY, KeyName::MAX).ok();
         let spec = KeySpec::plain(name, ScopeSet::all(), None);
         let minted = mint(app, tx, (new.home_organization, user), spec, audit.at).await?;
@@ -195,8 +196,9 @@ async fn create_account(
     };
     audit_events::insert(tx, &event).await?;
     let mut session = None;
-    if with.starts_session {
-        session = Some(start_session(app, tx, new.id, (client, with.is_remembered), audit).await?);
+    if options.starts_session {
+        session =
+            Some(start_session(app, tx, new.id, (client, options.is_remembered), audit).await?);
         accounts::record_sign_in(tx, new.id, audit.at).await?;
     }
     let mail = (MailKind::Link(LinkPurpose::VerifyEmail), new.email.as_str());
@@ -210,7 +212,7 @@ async fn create_account(
     Ok(SignedUpAccount { account, organization, key, session })
 }
 
-/// The organization, the account and the owner's seat.
+/// Creates the organization, the account and the owner's membership.
 async fn create_home_organization(
     app: &App,
     tx: &mut PgConnection,
@@ -228,7 +230,7 @@ async fn create_home_organization(
     accounts::insert(tx, new).await?;
     let user = MembershipId(new_uuid(at, &*app.entropy));
     let user_handle = new_membership_handle(&*app.entropy);
-    let seat = NewMembership {
+    let membership = NewMembership {
         organization: new.home_organization,
         id: user,
         handle: &user_handle,
@@ -236,11 +238,11 @@ async fn create_home_organization(
         account: Some(new.id),
         created_at: at,
     };
-    memberships::insert(tx, &seat).await?;
+    memberships::insert(tx, &membership).await?;
     Ok((user, user_handle))
 }
 
-/// What a person changes of their account; what is `None` stays.
+/// Changes to an account; `None` leaves a field unchanged.
 pub struct AccountChanges {
     /// What they are called.
     pub name: Option<PersonName>,
@@ -250,10 +252,10 @@ pub struct AccountChanges {
     pub security_mails: Option<bool>,
 }
 
-/// Changes an account's settings. Whoever turns the security mails off causes a last one.
+/// Updates an account's settings. Switching the security notices off sends a last one.
 ///
 /// # Errors
-/// Conflict where another account has the handle; not found where the account is gone.
+/// Conflict where another account has the handle; not found where the account is deleted.
 pub async fn update(
     app: &App,
     tx: &mut PgConnection,
@@ -297,44 +299,46 @@ pub async fn find(tx: &mut PgConnection, id: AccountId) -> Result<Account> {
     account.ok_or_else(|| Error::not_found("There is no such account"))
 }
 
-/// Deletes a person's account: their sessions and tokens end, their seats are given up with the
-/// invitations that came from them, and the organizations that nobody else has a seat in are
-/// deleted. The address is free again, and nothing personal is left outside the audit log.
+/// Deletes an account: its sessions and tokens end, its memberships end with the invitations that
+/// they created, and organizations without another member are deleted. The address is free again,
+/// and no personal data is left outside the audit log.
 ///
 /// # Errors
-/// Conflict where they are the last owner of an organization that other people are in; suspended
-/// where one that nobody else is in is; unauthenticated where the password was changed meanwhile.
+/// Conflict where it is the last owner of an organization with other members; suspended where an
+/// organization without other members is; unauthenticated where the password was changed meanwhile.
 pub async fn delete(
     app: &App,
     person: &Person,
-    proven: &VerifiedPassword,
+    verified: &VerifiedPassword,
     audit: &AuditContext,
 ) -> Result<()> {
     app.db
         .transaction(async |tx| {
-            let account = proven.lock_account(tx).await?;
-            let seats = memberships::lock_of_account(tx, person.account).await?;
-            if seats.iter().any(|seat| seat.is_last_owner) {
+            let account = verified.lock_account(tx).await?;
+            let memberships = memberships::lock_of_account(tx, person.account).await?;
+            if memberships.iter().any(|membership| membership.is_last_owner) {
                 let message = "You are the last owner of an organization that others are in";
                 return Err(Error::conflict(message));
             }
             // What is suspended stays for the operator to decide about.
-            if seats.iter().any(|seat| !seat.is_shared && seat.is_suspended) {
+            if memberships.iter().any(|membership| !membership.is_shared && membership.is_suspended)
+            {
                 let message = "An organization that only you are in is suspended";
                 return Err(Error::new(ErrorKind::OrganizationSuspended, message));
             }
             remove_personal_data(tx, person, &account.email).await?;
             // Audit events are added in the order of their organizations.
             let home = accounts::find_audit_organization(tx, person.account).await?;
-            let before_home = seats.partition_point(|seat| seat.organization.0 < home.0);
-            for seat in &seats[..before_home] {
-                leave_organization(tx, seat, audit).await?;
+            let before_home =
+                memberships.partition_point(|membership| membership.organization.0 < home.0);
+            for membership in &memberships[..before_home] {
+                leave_organization(tx, membership, audit).await?;
             }
             let target = person.account.to_string();
             let event = EventType::AccountDeleted;
             record_account_event(tx, person.account, event, &target, json!({}), audit).await?;
-            for seat in &seats[before_home..] {
-                leave_organization(tx, seat, audit).await?;
+            for membership in &memberships[before_home..] {
+                leave_organization(tx, membership, audit).await?;
             }
             memberships::remove_of_account(tx, person.account, audit.at).await?;
             accounts::delete(tx, person.account, audit.at).await
@@ -342,7 +346,7 @@ pub async fn delete(
         .await
 }
 
-/// Removes what says of a person where they were, what they are called and how they are reached.
+/// Removes the account's addresses, names and locations.
 async fn remove_personal_data(tx: &mut PgConnection, person: &Person, email: &str) -> Result<()> {
     let account = person.account;
     repo::sessions::remove_all(tx, account).await?;
@@ -353,35 +357,34 @@ async fn remove_personal_data(tx: &mut PgConnection, person: &Person, email: &st
     idempotency_keys::remove_for_account(tx, account, &person.credential.principal()).await
 }
 
-/// Ends what came from a seat that is about to be given up, and with the last seat its
-/// organization.
+/// Ends what a membership created before it ends, and the organization with its last member.
 async fn leave_organization(
     tx: &mut PgConnection,
-    seat: &Membership,
+    membership: &Membership,
     audit: &AuditContext,
 ) -> Result<()> {
-    let organization = seat.organization;
-    let (event_type, target) = if seat.is_shared {
-        invites::revoke_by_inviter(tx, organization, seat.id, false, audit.at).await?;
-        (EventType::MemberRemoved, &seat.handle)
+    let organization = membership.organization;
+    let (event_type, target) = if membership.is_shared {
+        invites::revoke_by_inviter(tx, organization, membership.id, false, audit.at).await?;
+        (EventType::MemberRemoved, &membership.handle)
     } else {
         invites::revoke_all(tx, organization, audit.at).await?;
         organizations::delete(tx, organization, audit.at).await?;
-        (EventType::OrganizationDeleted, &seat.organization_handle)
+        (EventType::OrganizationDeleted, &membership.organization_handle)
     };
     let event = NewAuditEvent {
         organization,
         event_type,
-        actor: &seat.handle,
+        actor: &membership.handle,
         target,
         key_display_id: None,
-        detail: json!({ "role": seat.role.as_str() }),
+        detail: json!({ "role": membership.role.as_str() }),
         audit,
     };
     audit_events::insert(tx, &event).await
 }
 
-/// Takes back the mails to an address that were not sent yet.
+/// Cancels unsent mails to an address.
 pub async fn withdraw_mails(tx: &mut PgConnection, address: &str) -> Result<()> {
     for purpose in [LinkPurpose::VerifyEmail, LinkPurpose::ResetPassword] {
         mails::cancel(tx, MailKind::Link(purpose), address).await?;

@@ -1,7 +1,7 @@
-//! Passwords: signing in with one, changing it, and asking for a link to choose another.
+//! Passwords: signing in with one, changing it, and requesting a link to reset it.
 //!
-//! Nothing is hashed inside a transaction, and what a password proved is asked again inside it: a
-//! password that was changed meanwhile proves nothing.
+//! Nothing is hashed inside a transaction, and the result is checked again inside it: a password
+//! that was changed meanwhile proves nothing.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -30,12 +30,13 @@ use crate::model::secret::Secret;
 use crate::model::session::{KNOWN_NETWORK_LIFETIME, SessionClient};
 use crate::repo::{accounts, email_tokens, mails, sessions};
 
-/// Signs a person in: a new session, whoever has others, with or without a cookie that outlives the
-/// browser's.
+/// Signs an account in with a new session, with a cookie that outlives the browser's session or
+/// not.
 ///
 /// # Errors
-/// Unauthenticated, in one text and at one cost for an unknown address and a wrong password; where
-/// the password is right, but the account not active; e-mail not verified where it has to be.
+/// Unauthenticated, with one message and at one cost for an unknown address and a wrong password;
+/// where the password is correct, but the account is not active; e-mail not verified where that is
+/// required.
 pub async fn sign_in(
     app: &App,
     (email, password): (&Email, Secret),
@@ -45,13 +46,13 @@ pub async fn sign_in(
 ) -> Result<(Account, StartedSession)> {
     let known = app.db.run(async |db| accounts::find_by_email(db, email.as_str()).await).await?;
     let id = known.as_ref().map(|account| account.id);
-    let proven = verify_password(app, known, password).await;
-    let proven = proven.inspect_err(|error| {
+    let verified = verify_password(app, known, password).await;
+    let verified = verified.inspect_err(|error| {
         if let (Some(id), ErrorKind::Unauthenticated(_)) = (id, error.kind()) {
             app.sign_in_failures.record(id, SignInFailureReason::WrongPassword, audit);
         }
     })?;
-    let account = proven.account();
+    let account = verified.account();
     if !account.is_active {
         app.sign_in_failures.record(account.id, SignInFailureReason::AccountInactive, audit);
         let message = "This account is not active";
@@ -65,7 +66,7 @@ pub async fn sign_in(
         return Err(Error::new(ErrorKind::EmailNotVerified, message));
     }
     let signing_in = app.db.transaction(async |tx| {
-        let account = proven.lock_account(tx).await?;
+        let account = verified.lock_account(tx).await?;
         queue_new_sign_in_notice(app, tx, account.id, audit).await?;
         accounts::record_sign_in(tx, account.id, audit.at).await?;
         let session = start_session(app, tx, account.id, client, audit).await?;
@@ -107,8 +108,8 @@ pub async fn prepare_change(
     old: Secret,
     new: NewPassword,
 ) -> Result<(VerifiedPassword, String)> {
-    let proven = reauthenticate(app, person.account, old).await?;
-    Ok((proven, hash_new_password(app, person.account, new).await?))
+    let verified = reauthenticate(app, person.account, old).await?;
+    Ok((verified, hash_new_password(app, person.account, new).await?))
 }
 
 /// The hash of a new password for the person.
@@ -123,8 +124,8 @@ pub async fn hash_new_password(
     let account = app.db.run(async |db| people::find(db, account).await).await?;
     let email =
         Email::parse(&account.email).map_err(|ValidationError(why)| Error::internal(why))?;
-    let refused = |ValidationError(why)| Error::invalid(vec![Issue::field("newPassword", why)]);
-    password.differs_from(&email).map_err(refused)?;
+    let invalid = |ValidationError(why)| Error::invalid(vec![Issue::field("newPassword", why)]);
+    password.differs_from(&email).map_err(invalid)?;
     app.password_hasher.hash(password.into_secret()).await
 }
 
@@ -137,20 +138,20 @@ pub async fn hash_new_password(
 pub async fn change(
     app: &App,
     tx: &mut PgConnection,
-    (proven, hash): (&VerifiedPassword, &str),
+    (verified, hash): (&VerifiedPassword, &str),
     (this, ends_others): (SessionId, bool),
     client: &SessionClient,
     audit: &AuditContext,
 ) -> Result<(Account, StartedSession)> {
-    let account = proven.lock_account(tx).await?;
+    let account = verified.lock_account(tx).await?;
     accounts::set_password(tx, account.id, hash).await?;
     if ends_others {
         sessions::revoke_all(tx, account.id, None, audit.at).await?;
     } else {
         sessions::revoke(tx, account.id, this, audit.at).await?;
     }
-    // Of an unproven account, the links to reset are the mailbox's owner's, and who changes the
-    // password may be somebody else, who would keep the account for ever by changing it again.
+    // Reset links of an unproven account are for the mailbox's owner. A password change may come
+    // from another person, who must not be able to cancel them by changing it again.
     if account.is_proven {
         mails::cancel(tx, MailKind::Link(LinkPurpose::ResetPassword), &account.email).await?;
         email_tokens::remove(tx, (account.id, LinkPurpose::ResetPassword)).await?;
@@ -165,8 +166,8 @@ pub async fn change(
     Ok((people::find(tx, account.id).await?, session))
 }
 
-/// Queues a mail with a link to an address, whether anybody has an account there or not: that is
-/// asked when the mail is written, so that nobody learns it from the answer or its time.
+/// Queues a mail with a link to an address, whether or not it has an account: that is decided when
+/// the mail is rendered, so that neither the response nor its time reveals it.
 pub async fn request_link(
     app: &App,
     purpose: LinkPurpose,

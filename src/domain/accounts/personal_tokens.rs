@@ -38,9 +38,9 @@ pub struct TokenSpec {
 
 /// A new personal access token and its text, which is stored nowhere.
 pub struct CreatedToken {
-    /// The text, shown to the caller once.
+    /// The text, which the response shows once.
     pub secret: Secret,
-    /// What may be shown at any time.
+    /// Its data.
     pub token: PersonalToken,
 }
 

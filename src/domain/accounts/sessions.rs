@@ -1,4 +1,4 @@
-//! People's sessions: started by signing in or up, and ended, one by one or all.
+//! Sessions of accounts: started by signing in or up, and ended, one or all.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -14,7 +14,7 @@ use crate::model::secret::Secret;
 use crate::model::session::{NewSession, SessionClient};
 use crate::repo::{account_callers, accounts, sessions};
 
-/// A session just started, and the only place its secrets ever are.
+/// A session that was just started, with its secrets, which are nowhere else.
 pub struct StartedSession {
     /// The session.
     pub id: SessionId,
@@ -26,7 +26,7 @@ pub struct StartedSession {
     pub token: Secret,
 }
 
-/// Starts a session. Whose it is was proven by whoever asks.
+/// Starts a session. The caller has verified the account's credential.
 pub async fn start_session(
     app: &App,
     tx: &mut PgConnection,
@@ -45,7 +45,7 @@ pub async fn start_session(
     Ok(StartedSession { id, cookie, is_remembered, token })
 }
 
-/// Ends the session that asks; one that is over already stays as it is.
+/// Ends the current session; one that has ended already is left unchanged.
 pub async fn sign_out(
     tx: &mut PgConnection,
     person: &Person,
@@ -55,11 +55,11 @@ pub async fn sign_out(
     revoke_and_record(tx, person, this, audit).await.map(|_| ())
 }
 
-/// Ends one of the person's sessions at once; `this` is the one that asks.
+/// Ends one of the account's sessions; `this` is the current one.
 ///
 /// # Errors
-/// Not found where it is none of theirs, or over; unauthenticated where the one that asks ended
-/// meanwhile.
+/// Not found where it is not the account's, or has ended; unauthenticated where the current one
+/// ended meanwhile.
 pub async fn revoke_session(
     tx: &mut PgConnection,
     (person, this): (&Person, SessionId),
@@ -87,8 +87,8 @@ async fn revoke_and_record(
     Ok(is_ended)
 }
 
-/// The session that asks is good still. Its account is held first: of two sessions that end each
-/// other, one does.
+/// Confirms that the current session is still valid. Its account is locked first: of two sessions
+/// that end each other, one succeeds.
 async fn lock_and_confirm_session(
     tx: &mut PgConnection,
     person: &Person,
@@ -98,7 +98,7 @@ async fn lock_and_confirm_session(
     account_callers::lock_and_confirm_session(tx, None, this).await.map(|_| ())
 }
 
-/// Ends every session of the person but the one that asks.
+/// Ends every session of the account except the current one.
 ///
 /// # Errors
 /// Unauthenticated where that one ended meanwhile.

@@ -1,5 +1,5 @@
-//! Revokes what an account created before its e-mail address was proven: whoever signed up may not
-//! be the owner of the mailbox.
+//! Revokes what an account created before its e-mail address was proven: the person who signed up
+//! may not be the owner of the mailbox.
 //!
 //! Invariant: inviting members and creating organizations need a proven address, so nothing here
 //! ends another account's membership or keys.
@@ -45,7 +45,7 @@ pub async fn revoke_access(
     memberships: &[Membership],
     audit: &AuditContext,
 ) -> Result<RevokedAccess> {
-    // Whoever turned the security notices off may not be the owner of the address.
+    // The person who switched the security notices off may not be the owner of the address.
     accounts::set_security_mails(tx, account, true, audit.at).await?;
     let mut revoked = RevokedAccess {
         sessions: sessions::remove_all(tx, account).await?,

@@ -1,6 +1,5 @@
 //! Applies Stripe's billing events: an organization is created for a buyer, suspended when a
-//! payment fails or its subscription ends (as configured), and reactivated when it is paid for
-//! again.
+//! payment fails or its subscription ends (as configured), and reactivated when it is paid.
 //!
 //! Stripe delivers events in any order and more than once. [`super::idempotency`] ensures that each
 //! is applied once. An event that is older than the last applied one changes nothing; plans and
@@ -138,7 +137,7 @@ pub async fn apply(
             match update_suspension(app, tx, event, named_organization.as_ref(), audit).await {
                 Err(error)
                     if *error.kind() == ErrorKind::NotFound
-                        && store_unmatched_end(tx, event).await? =>
+                        && store_early_end(tx, event).await? =>
                 {
                     Ok(AppliedEvent::Unused)
                 }
@@ -148,7 +147,7 @@ pub async fn apply(
     }
 }
 
-/// Gives the buyer what was bought: a new organization, or a plan for an existing one.
+/// Fulfills a purchase: a new organization, or a plan for an existing one.
 async fn fulfil(
     app: &App,
     tx: &mut PgConnection,
@@ -158,9 +157,9 @@ async fn fulfil(
 ) -> Result<AppliedEvent> {
     let subscription = event.subscription.as_deref();
     let effect = if let Some(status) = organization_statuses::lock(tx, &spec.handle).await? {
-        let customer_record = billing_customers::find(tx, status.id).await?;
+        let record = billing_customers::find(tx, status.id).await?;
         if !is_existing
-            && !customer_record
+            && !record
                 .as_ref()
                 .is_some_and(|record| record.is_payer_of(&event.customer, &event.subscription))
         {
@@ -168,12 +167,12 @@ async fn fulfil(
         }
         // A checkout that is older than the last one changes nothing, whether its subscription has
         // ended or not.
-        let last = customer_record.as_ref().and_then(|record| record.last_checkout_at);
+        let last = record.as_ref().and_then(|record| record.last_checkout_at);
         let is_older = last.is_some_and(|last| event.at < last);
         if !is_older && ended_subscriptions::find(tx, status.id, subscription).await?.is_some() {
             return Ok(conflicting(UnfulfilledReason::SubscriptionEnded));
         }
-        match set_plan(app, tx, event, (&status, customer_record), spec, audit).await {
+        match set_plan(app, tx, event, (&status, record), spec, audit).await {
             Err(error) if *error.kind() == ErrorKind::Invalid => {
                 return Ok(AppliedEvent::Unfulfilled(UnfulfilledReason::PlanNotForHome, error));
             }
@@ -209,8 +208,7 @@ fn email_required() -> Issue {
     Issue { path, ..Issue::body(needed) }
 }
 
-/// Creates the organization that was bought, without a key: the buyer receives a link to it by
-/// mail.
+/// Creates the organization that was bought, without a key: the buyer is mailed a link to it.
 async fn provision(
     app: &App,
     tx: &mut PgConnection,
@@ -235,18 +233,17 @@ async fn set_plan(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
-    (status, customer_record): (&OrganizationStatus, Option<BillingCustomer>),
+    (status, record): (&OrganizationStatus, Option<BillingCustomer>),
     spec: &OrganizationSpec,
     audit: &AuditContext,
 ) -> Result<BillingEffect> {
     record_payment(app, tx, event, status.id, audit).await?;
-    let last = customer_record.as_ref().and_then(|record| record.last_checkout_at);
+    let last = record.as_ref().and_then(|record| record.last_checkout_at);
     if last.is_some_and(|last| event.at < last) {
         return Ok(BillingEffect::Recorded);
     }
     status::change_plan(tx, &spec.handle, spec.plan, STRIPE_ACTOR, audit).await?;
-    let is_newest =
-        customer_record.is_none_or(|customer_record| event.at >= customer_record.last_event_at);
+    let is_newest = record.is_none_or(|record| event.at >= record.last_event_at);
     if is_newest && status.is_suspended_for_billing() {
         status::reactivate_locked(tx, status, STRIPE_ACTOR, audit).await?;
     }
@@ -254,8 +251,7 @@ async fn set_plan(
     Ok(BillingEffect::PlanSet)
 }
 
-/// Suspends or reactivates the organization that a payment, a failed payment or the end of a
-/// subscription concerns.
+/// Suspends or reactivates the organization that a payment or the end of a subscription concerns.
 async fn update_suspension(
     app: &App,
     tx: &mut PgConnection,
@@ -263,7 +259,7 @@ async fn update_suspension(
     named_organization: Option<&NamedOrganization>,
     audit: &AuditContext,
 ) -> Result<BillingEffect> {
-    let (status, customer_record) = find_paid_for(tx, event, named_organization).await?;
+    let (status, record) = find_paid_for(tx, event, named_organization).await?;
     record_payment(app, tx, event, status.id, audit).await?;
     let policy = app.config.stripe.suspend_on;
     let suspends = match event.kind {
@@ -279,9 +275,7 @@ async fn update_suspension(
     {
         ended_subscriptions::put(tx, status.id, subscription, event.at).await?;
     }
-    if !determines_status(event, customer_record.as_ref(), may_be_new, ended_at)
-        || !(pays || suspends)
-    {
+    if !determines_status(event, record.as_ref(), may_be_new, ended_at) || !(pays || suspends) {
         return Ok(BillingEffect::Recorded);
     }
     let payer = payer_of(event);
@@ -299,26 +293,25 @@ async fn update_suspension(
 
 /// Returns whether an event determines the organization's status: it is not older than the last one
 /// that did, and concerns the subscription that pays for the organization. The first invoice of
-/// another subscription, if it names the organization, makes that the paying subscription; later
-/// invoices do not, or the last invoices of a canceled subscription would. An event without a
-/// subscription determines nothing.
+/// another subscription that names the organization makes that the paying one; later invoices do
+/// not, or the last ones of a canceled subscription would.
 ///
-/// Of an ended subscription, only a payment or failed payment from before its end counts, and only
-/// while no other subscription has replaced it.
+/// An event without a subscription determines nothing. Of an ended subscription, only a payment or
+/// failed payment from before its end counts, and only while no other one has replaced it.
 fn determines_status(
     event: &BillingEvent,
-    customer_record: Option<&BillingCustomer>,
+    record: Option<&BillingCustomer>,
     may_be_new: bool,
     ended_at: Option<DateTime<Utc>>,
 ) -> bool {
     let Some(subscription) = &event.subscription else { return false };
-    let Some(customer_record) = customer_record else { return ended_at.is_none() };
-    let is_same = match &customer_record.subscription {
+    let Some(record) = record else { return ended_at.is_none() };
+    let is_same = match &record.subscription {
         Some(current) => current == subscription,
-        None => !customer_record.pays_once && ended_at.is_none(),
+        None => !record.pays_once && ended_at.is_none(),
     };
     match event.kind {
-        BillingEventKind::SubscriptionEnded(_) if customer_record.subscription.is_some() => is_same,
+        BillingEventKind::SubscriptionEnded(_) if record.subscription.is_some() => is_same,
         BillingEventKind::Paid(_) | BillingEventKind::PaymentFailed(_)
             if ended_at.is_some_and(|ended_at| ended_at <= event.at) =>
         {
@@ -326,7 +319,7 @@ fn determines_status(
         }
         _ => {
             let may_be_new = may_be_new && ended_at.is_none();
-            event.at >= customer_record.last_event_at && (is_same || may_be_new)
+            event.at >= record.last_event_at && (is_same || may_be_new)
         }
     }
 }
@@ -350,19 +343,19 @@ async fn find_paid_for(
         (None, None) => return Err(none()),
     };
     let status = status::lock_organization(tx, &handle).await?;
-    let customer_record = billing_customers::find(tx, status.id).await?;
-    let is_payer = match &customer_record {
-        Some(customer_record) if customer_record.customer.is_some() => {
-            customer_record.is_payer_of(&event.customer, &event.subscription)
+    let record = billing_customers::find(tx, status.id).await?;
+    let is_payer = match &record {
+        Some(record) if record.customer.is_some() => {
+            record.is_payer_of(&event.customer, &event.subscription)
         }
         _ => named_organization.is_none_or(|named| named.is_existing),
     };
-    if is_payer { Ok((status, customer_record)) } else { Err(none()) }
+    if is_payer { Ok((status, record)) } else { Err(none()) }
 }
 
 /// Stores the end of a subscription that belongs to no organization yet, because its checkout may
 /// be delivered later. Returns whether the event is such an end.
-async fn store_unmatched_end(tx: &mut PgConnection, event: &BillingEvent) -> Result<bool> {
+async fn store_early_end(tx: &mut PgConnection, event: &BillingEvent) -> Result<bool> {
     let (Some(subscription), BillingEventKind::SubscriptionEnded(_)) =
         (&event.subscription, &event.kind)
     else {

@@ -1,6 +1,6 @@
-//! Open invitations end with the key that sent them: whoever stole a key could otherwise join the
-//! organization later. A key that created an invitation chose its address, and a key that resent it
-//! caused its link to be mailed; the end of either revokes the invitation.
+//! Open invitations end with the key that sent them: a person who stole a key could otherwise join
+//! the organization later. A key that created an invitation chose its address, and a key that
+//! resent it caused its link to be mailed; the end of either revokes the invitation.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;

@@ -38,9 +38,9 @@ use crate::repo::{account_callers, audit_events, callers, key_lifecycle, keys, o
 
 /// A new key and its text, which is stored nowhere.
 pub struct CreatedKey {
-    /// The text, shown to the caller once.
+    /// The text, which the response shows once.
     pub secret: Secret,
-    /// What may be shown at any time.
+    /// Its data.
     pub key: ApiKey,
 }
 

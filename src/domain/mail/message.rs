@@ -1,7 +1,7 @@
-//! What our mails say.
+//! The texts of mails.
 //!
-//! Nothing that anybody typed is ever in them, no name either: a stranger could sign somebody
-//! else's address up and have us send them their words.
+//! Nothing that a caller typed is ever in them, not even a name: a stranger could otherwise sign up
+//! with another person's address and have the product send them a text of their own.
 
 use chrono::{DateTime, Utc};
 use url::Url;
@@ -16,31 +16,31 @@ pub enum Message<'a> {
         /// Confirms the address: once, within 24 hours.
         link: &'a Url,
     },
-    /// To somebody who forgot their password: choose another.
+    /// For an account that requested a password reset.
     ResetPassword {
         /// Leads to a new password: once, within 1 hour.
         link: &'a Url,
     },
     /// To an address that was invited to an organization: accept.
     Invite {
-        /// Leads to a button that accepts, for whoever is signed in: once, within 7 days.
+        /// Leads to a button that accepts, for the account that is signed in: once, within 7 days.
         link: &'a Url,
     },
-    /// To whoever paid for an organization: take its first key.
+    /// For the buyer of an organization: claim its first key.
     ClaimKey {
         /// Leads to a button that shows the key: once, within 7 days.
         link: &'a Url,
     },
     /// To an address that was signed up and has an account already: nothing changed.
     AlreadyRegistered,
-    /// To an account's person: what was done with the account, and when.
+    /// For an account: what was done with it, and when.
     Notice {
         /// What was done.
         notice: SecurityNotice,
         /// When.
         at: DateTime<Utc>,
     },
-    /// To whoever paid for an organization that is not known to be theirs: nothing changed.
+    /// For the buyer of a checkout that could not be fulfilled: nothing changed.
     CheckoutUnfulfilled,
 }
 
@@ -125,7 +125,7 @@ impl Message<'_> {
     fn fill_notice(&self, template: &str) -> String {
         let Self::Notice { notice, at } = self else { return template.to_owned() };
         let what = match notice {
-            SecurityNotice::NewSignIn => "Somebody signed in to your account from a new place",
+            SecurityNotice::NewSignIn => "A sign-in to your account from a new place",
             SecurityNotice::PasswordChanged => "The password of your account was changed",
             SecurityNotice::TokenCreated => "A personal access token of your account was created",
             SecurityNotice::NoticesDisabled => {
@@ -154,7 +154,7 @@ impl Message<'_> {
     }
 }
 
-/// The text as HTML shows it, in an attribute too.
+/// Escapes a text for HTML, also within an attribute.
 fn escape_html(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for character in text.chars() {
@@ -246,7 +246,7 @@ mod tests {
     fn a_notice_says_what_was_done_and_when_and_how_to_turn_it_off() {
         let at = "2036-05-08T09:56:42Z".parse().expect("a time");
         for (notice, what) in [
-            (SecurityNotice::NewSignIn, "Somebody signed in to your account from a new place, at"),
+            (SecurityNotice::NewSignIn, "A sign-in to your account from a new place, at"),
             (SecurityNotice::PasswordChanged, "The password of your account was changed, at"),
             (
                 SecurityNotice::TokenCreated,

@@ -233,7 +233,8 @@ async fn revoke_all_keys(
     Ok(revoked.memberships)
 }
 
-/// Adds an owner's membership without an account; whoever accepts an invitation as owner claims it.
+/// Adds an owner's membership without an account; the account that accepts an invitation as owner
+/// claims it.
 async fn add_unclaimed_owner(
     app: &App,
     tx: &mut PgConnection,

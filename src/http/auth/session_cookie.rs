@@ -1,4 +1,4 @@
-//! The cookie of a person's session (contract §1, *Cookies*).
+//! The session cookie (contract §1, *Cookies*).
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::{Cookie, SameSite};
@@ -7,21 +7,22 @@ use crate::app::App;
 use crate::domain::accounts::sessions::StartedSession;
 use crate::model::session::ABSOLUTE_LIFETIME;
 
-/// Its name where callers reach us over TLS: the prefix keeps other hosts and other schemes from
-/// setting one of this name (RFC 6265bis §4.1.3.2).
+/// The cookie's name if callers use TLS. The prefix prevents other hosts and schemes from setting a
+/// cookie of this name (RFC 6265bis §4.1.3.2).
 const SECURE_NAME: &str = "__Host-tenantry_session";
-/// Its name without TLS, for development.
+/// The cookie's name without TLS, for development.
 const PLAIN_NAME: &str = "tenantry_session";
 
-/// Its name in this deployment.
+/// Returns the cookie's name in this deployment.
 fn cookie_name(app: &App) -> &'static str {
     if app.config.http.is_https() { SECURE_NAME } else { PLAIN_NAME }
 }
 
-/// The values of the session's cookie in a request, in its order; one that is no text is empty.
+/// Returns the values of the session cookie in a request, in their order. A value that is not UTF-8
+/// is returned as an empty string.
 ///
-/// Browsers compare names as bytes, and so does this, with nothing stripped but the white space of
-/// RFC 6265 §5.2: a name that only looks like ours is not kept from other hosts by its prefix.
+/// Names are compared as bytes, as browsers do, after removing only the white space of RFC 6265
+/// §5.2: the protection of the `__Host-` prefix applies to the exact name only.
 pub fn values<'a>(headers: &'a HeaderMap, app: &App) -> impl Iterator<Item = &'a str> {
     let name = cookie_name(app).as_bytes();
     let lines = headers.get_all(header::COOKIE).iter();
@@ -33,7 +34,7 @@ pub fn values<'a>(headers: &'a HeaderMap, app: &App) -> impl Iterator<Item = &'a
     })
 }
 
-/// The text without the spaces and tabs around it.
+/// Removes spaces and tabs at both ends.
 fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;
@@ -41,8 +42,9 @@ fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// Sets the session's cookie. Where it is not to be remembered, the browser forgets it when it
-/// closes; otherwise it keeps it for as long as a session can live, and we judge how long it does.
+/// Returns the `Set-Cookie` header of a session. If the session is not remembered, the browser
+/// discards the cookie when it closes. Otherwise the cookie lasts for the maximum lifetime of a
+/// session; the server decides when the session itself ends.
 #[must_use]
 pub fn set_cookie_header(app: &App, session: &StartedSession) -> HeaderValue {
     let cookie = cookie_builder(app, session.cookie.expose());
@@ -54,7 +56,7 @@ pub fn set_cookie_header(app: &App, session: &StartedSession) -> HeaderValue {
     to_header_value(&cookie.build())
 }
 
-/// Takes the cookie away.
+/// Returns the `Set-Cookie` header that removes the cookie.
 #[must_use]
 pub fn clear_cookie_header(app: &App) -> HeaderValue {
     to_header_value(&cookie_builder(app, "").max_age(cookie::time::Duration::ZERO).build())

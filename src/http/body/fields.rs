@@ -1,4 +1,4 @@
-//! The members of a body, taken out one by one; what is wrong with any is noted, not thrown.
+//! Takes the members out of a body one by one, and collects the issues of all of them.
 
 use chrono::{DateTime, Utc};
 
@@ -8,24 +8,25 @@ use crate::http::body::{JsonNode, text};
 use crate::model::ValidationError;
 use crate::model::timestamp;
 
-/// What fields are judged by beside their own form: what is configured, and what time it is.
+/// What fields are validated against: the configuration and the time.
 #[derive(Clone, Copy)]
 pub struct FieldContext<'a> {
-    /// What the operator configured.
+    /// The configuration.
     pub config: &'a Config,
-    /// When the request came.
+    /// When the request was received.
     pub now: DateTime<Utc>,
 }
 
-/// A wire struct that a body is read into.
+/// A wire struct that a body is parsed into.
 pub trait FromFields: Sized {
-    /// Takes every field the route knows; `None` where one was refused, which is noted.
+    /// Takes every field that the route knows. Returns `None` if one is invalid, after recording an
+    /// issue.
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self>;
 }
 
-/// The members of a body that were not taken yet, and the issues met so far.
+/// The members of a body that were not taken yet, and the issues so far.
 pub struct Fields<'a> {
-    /// What fields are judged by beside their own form.
+    /// What fields are validated against.
     pub context: FieldContext<'a>,
     members: Vec<(String, JsonNode)>,
     issues: Vec<Issue>,
@@ -33,14 +34,14 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The members of a body.
+    /// Creates the state from all members of a body.
     #[must_use]
-    pub fn new(members: Vec<(String, JsonNode)>, rules: FieldContext<'a>) -> Self {
-        Self { context: rules, members, issues: Vec::new(), deferred: Vec::new() }
+    pub fn new(members: Vec<(String, JsonNode)>, context: FieldContext<'a>) -> Self {
+        Self { context, members, issues: Vec::new(), deferred: Vec::new() }
     }
 
-    /// The optional field `name` of something new, as `parse` reads it. `None` where it is left
-    /// out, null, or refused. For fields of an update: [`Self::non_null`], [`Self::nullable`].
+    /// Parses the optional field `name` of an object to create. Returns `None` if the field is
+    /// absent, null or invalid. For fields of an update: [`Self::non_null`], [`Self::nullable`].
     pub fn optional<T>(
         &mut self,
         name: &'static str,
@@ -49,8 +50,8 @@ impl<'a> Fields<'a> {
         self.nullable(name, parse).flatten()
     }
 
-    /// The field `name` of an update, as `parse` reads it. `None` where it is left out or refused.
-    /// Null is refused like any value of a wrong type: what it would clear can not be cleared.
+    /// Parses the field `name` of an update whose value cannot be cleared. Returns `None` if the
+    /// field is absent or invalid. Null is invalid.
     pub fn non_null<T>(
         &mut self,
         name: &'static str,
@@ -60,8 +61,8 @@ impl<'a> Fields<'a> {
         self.parse(name, node, parse)
     }
 
-    /// The field `name` of an update, as `parse` reads it; `Some(None)` where it is null, which
-    /// says that there is to be none.
+    /// Parses the field `name` of an update whose value can be cleared. Returns `Some(None)` for
+    /// null, which clears it, and `None` if the field is absent or invalid.
     pub fn nullable<T>(
         &mut self,
         name: &'static str,
@@ -73,15 +74,16 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The time `name`, which must be after the request's own. That it has passed is a late issue:
-    /// a request that comes again after a while is still the same request.
+    /// Parses the optional time `name`, which must be in the future. A time in the past is a
+    /// deferred issue: the time may have passed when the request is repeated, which must still be
+    /// answered with the stored response.
     pub fn future_time(&mut self, name: &'static str) -> Option<DateTime<Utc>> {
         let time = self.optional(name, text(timestamp::parse));
         self.defer_if_past(name, time);
         time
     }
 
-    /// The same, where null says that there is to be none.
+    /// Like [`Self::future_time`], for an update: `Some(None)` for null, which clears the time.
     pub fn nullable_future_time(&mut self, name: &'static str) -> Option<Option<DateTime<Utc>>> {
         let time = self.nullable(name, text(timestamp::parse));
         self.defer_if_past(name, time.flatten());
@@ -94,24 +96,24 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether there is no member at all.
+    /// Whether all members were taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Notes an issue of one field that shows only beside others.
+    /// Records an issue of a field, after the field was parsed.
     pub fn add_issue(&mut self, name: &'static str, ValidationError(why): ValidationError) {
         self.issues.push(Issue::field(name, why));
     }
 
-    /// Notes an issue of the body as a whole.
+    /// Records an issue of the body as a whole.
     pub fn add_body_issue(&mut self, message: &'static str) {
         self.issues.push(Issue::body(message));
     }
 
-    /// The field `name` as `parse` reads it. `None` where it was refused or is not there, which
-    /// is an issue.
+    /// Parses the required field `name`. Returns `None` if it is absent or invalid, after recording
+    /// an issue.
     pub fn required<T>(
         &mut self,
         name: &'static str,
@@ -124,7 +126,7 @@ impl<'a> Fields<'a> {
         None
     }
 
-    /// The required field `name`: one of these words.
+    /// Parses the required field `name`, whose value must be one of `choices`.
     pub fn required_choice<T: Copy>(
         &mut self,
         name: &'static str,
@@ -139,11 +141,11 @@ impl<'a> Fields<'a> {
         chosen.map(|(chosen, _)| *chosen)
     }
 
-    /// Fails where any issue was met, or members are left that no field is for. Late issues alone
-    /// are given back: they are judged when it is known that the request is not a repetition.
+    /// Returns the deferred issues, which must be checked once it is known that the request is not
+    /// a repetition.
     ///
     /// # Errors
-    /// Invalid, with every issue.
+    /// Invalid, with every issue, if there are others or members that no field took.
     pub fn finish(mut self) -> Result<Vec<Issue>> {
         for (name, _) in self.members {
             let name: String = name.chars().take(64).collect();
@@ -165,14 +167,14 @@ impl<'a> Fields<'a> {
         parse(node).map_err(|ValidationError(why)| self.issues.push(Issue::field(name, why))).ok()
     }
 
-    /// Takes the field out; one that is there twice is an issue.
+    /// Removes the member `name` and returns it. A repeated member is an issue.
     fn take(&mut self, name: &'static str) -> Option<JsonNode> {
-        let at = self.members.iter().position(|(found, _)| found == name)?;
+        let at = self.members.iter().position(|(member, _)| member == name)?;
         let (_, node) = self.members.remove(at);
-        let others = self.members.len();
-        self.members.retain(|(found, _)| found != name);
-        if self.members.len() < others {
-            self.issues.push(Issue::field(name, "is there more than once"));
+        let remaining = self.members.len();
+        self.members.retain(|(member, _)| member != name);
+        if self.members.len() < remaining {
+            self.issues.push(Issue::field(name, "must not be repeated"));
         }
         Some(node)
     }

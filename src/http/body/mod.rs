@@ -1,6 +1,6 @@
-//! Reads a JSON body: one of the right type and size, not too deep, every field of it known.
+//! Reads a JSON body: checks its media type, size and depth, and rejects unknown fields.
 //!
-//! Everything that is wrong with the fields is found before anything is answered.
+//! All issues of the fields are collected before the request is rejected.
 
 mod fields;
 mod nesting;
@@ -31,38 +31,39 @@ use crate::error::{Error, ErrorKind, Issue, Result};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::shedding;
 
-/// The largest body, in bytes (contract §1, *Bad input*).
+/// The size limit of a body, in bytes (contract §1, *Bad input*).
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// How deep a body may be nested.
+/// The maximum depth of nested arrays and objects.
 const MAX_DEPTH: usize = 32;
-/// After this long a body has to arrive at [`MIN_BYTES_PER_SECOND`] at least.
+/// How long a body may take in addition to the time at [`MIN_BYTES_PER_SECOND`].
 const GRACE: Duration = Duration::from_secs(5);
-/// The least that a body has to bring on average, in bytes a second.
+/// The minimum average rate of a body, in bytes per second.
 const MIN_BYTES_PER_SECOND: u64 = 240;
 
-/// A body read as `T`. No body at all is read as `{}`.
+/// Extracts a JSON body as `T`. A missing or empty body is read as `{}`.
 pub struct JsonBody<T> {
-    /// What was read.
+    /// The parsed body.
     pub value: T,
-    /// What else is known of it.
+    /// The digest of the body, for idempotency.
     pub fingerprint: RequestFingerprint,
 }
 
-/// What is known of a body beside its fields.
+/// Identifies the content of a request, so that a repetition can be recognized.
 pub struct RequestFingerprint {
-    /// The digest of all that the body says, however it is spelt.
+    /// The digest of the body in canonical form: without white space, members sorted by name.
     pub digest: [u8; 32],
+    /// Issues that depend on the time of the request. They do not apply to a replay.
     deferred: Vec<Issue>,
 }
 
 impl RequestFingerprint {
-    /// For routes that read no body.
+    /// The fingerprint for routes that read no body.
     pub const NOTHING: Self = Self { digest: [0; 32], deferred: Vec::new() };
 
-    /// Judges what depends on when the request came.
+    /// Checks the conditions that depend on the time of the request.
     ///
     /// # Errors
-    /// Invalid, with every late issue.
+    /// Invalid, with every deferred issue.
     pub fn check_deferred(self) -> Result<()> {
         if self.deferred.is_empty() { Ok(()) } else { Err(Error::invalid(self.deferred)) }
     }
@@ -72,25 +73,25 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
-        let rules = FieldContext { config: &app.config, now: app.clock.now() };
+        let context = FieldContext { config: &app.config, now: app.clock.now() };
         if request.body().is_end_stream() {
-            return parse_fields(JsonNode::Object(Vec::new()), rules);
+            return parse_fields(JsonNode::Object(Vec::new()), context);
         }
         require_json(request.headers())?;
         let bytes = read_body(app, request, MAX_BODY_BYTES).await?;
         let json = without_byte_order_mark(&bytes);
         if json.is_empty() {
-            return parse_fields(JsonNode::Object(Vec::new()), rules);
+            return parse_fields(JsonNode::Object(Vec::new()), context);
         }
         let body = serde_json::from_slice(json);
-        parse_fields(body.map_err(|error| invalid_json(json, &error))?, rules)
+        parse_fields(body.map_err(|error| invalid_json(json, &error))?, context)
     }
 }
 
-/// The whole body as it was sent, given up on as soon as it is larger than `limit` or too deep.
+/// Reads the whole body as bytes. Stops as soon as it exceeds `limit` bytes or the maximum depth.
 ///
 /// # Errors
-/// Too large; malformed where it is too deep, breaks off or takes too long; those of
+/// Too large; malformed if it is nested too deep, ends early or arrives too slowly; the errors of
 /// [`shedding::await_body`].
 pub async fn read_body(app: &App, request: Request, limit: usize) -> Result<Bytes> {
     let length = request.headers().get(header::CONTENT_LENGTH);
@@ -100,23 +101,23 @@ pub async fn read_body(app: &App, request: Request, limit: usize) -> Result<Byte
     }
     let context = request.extensions().get::<RequestContext>().cloned();
     let timeout = app.config.http.connections.body_timeout;
-    let mut arriving = pin!(collect(request.into_body(), limit, timeout));
-    match (poll_available(arriving.as_mut()).await, context) {
+    let mut body = pin!(collect(request.into_body(), limit, timeout));
+    match (poll_available(body.as_mut()).await, context) {
         (Some(body), _) => body,
-        (None, Some(context)) => shedding::await_body(app, &context, arriving).await,
-        (None, None) => arriving.await,
+        (None, Some(context)) => shedding::await_body(app, &context, body).await,
+        (None, None) => body.await,
     }
 }
 
-/// What is there without waiting for the client: the first poll asks the connection for the body,
-/// and the second one has what came together with the head.
-async fn poll_available<T>(mut arriving: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    let mut has_asked = false;
-    poll_fn(|cx| match arriving.as_mut().poll(cx) {
+/// Returns the body if it has already arrived, without waiting for the client. The first poll asks
+/// the connection for the body, and the second one receives what arrived together with the head.
+async fn poll_available<T>(mut body: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let mut was_polled = false;
+    poll_fn(|cx| match body.as_mut().poll(cx) {
         Poll::Ready(body) => Poll::Ready(Some(body)),
-        Poll::Pending if has_asked => Poll::Ready(None),
+        Poll::Pending if was_polled => Poll::Ready(None),
         Poll::Pending => {
-            has_asked = true;
+            was_polled = true;
             cx.waker().wake_by_ref();
             Poll::Pending
         }
@@ -124,46 +125,47 @@ async fn poll_available<T>(mut arriving: Pin<&mut impl Future<Output = T>>) -> O
     .await
 }
 
-fn parse_fields<T: FromFields>(body: JsonNode, rules: FieldContext<'_>) -> Result<JsonBody<T>> {
-    let fingerprint = Sha256::digest(body.canonical().to_string()).into();
+fn parse_fields<T: FromFields>(body: JsonNode, context: FieldContext<'_>) -> Result<JsonBody<T>> {
+    let digest = Sha256::digest(body.canonical().to_string()).into();
     let JsonNode::Object(members) = body else {
-        return Err(Error::invalid(vec![Issue::body("The body must be a JSON object")]));
+        return Err(Error::invalid(vec![Issue::body("Request body must be a JSON object")]));
     };
-    let mut fields = Fields::new(members, rules);
+    let mut fields = Fields::new(members, context);
     let value = T::from_fields(&mut fields);
-    let late = fields.finish()?;
-    let value = value.ok_or_else(|| Error::internal("a field was refused without an issue"))?;
-    Ok(JsonBody { value, fingerprint: RequestFingerprint { digest: fingerprint, deferred: late } })
+    let deferred = fields.finish()?;
+    let value = value.ok_or_else(|| Error::internal("a field was rejected without an issue"))?;
+    Ok(JsonBody { value, fingerprint: RequestFingerprint { digest, deferred } })
 }
 
-/// Takes `application/json`, with the charset utf-8 or none, not compressed.
+/// Requires an uncompressed `application/json` body with no charset or utf-8.
 fn require_json(headers: &HeaderMap) -> Result<()> {
-    let refused = |message| Error::new(ErrorKind::UnsupportedMediaType, message);
+    let unsupported = |message| Error::new(ErrorKind::UnsupportedMediaType, message);
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if encodings.any(|encoding| encoding != "identity") {
-        return Err(refused("Content-Encoding is not supported; send the body uncompressed"));
+        return Err(unsupported("Content-Encoding is not supported; send the body uncompressed"));
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    let sent = types
-        .next()
-        .ok_or_else(|| refused("Content-Type header is required and must be application/json"))?;
+    let media_type = types.next().ok_or_else(|| {
+        unsupported("Content-Type header is required and must be application/json")
+    })?;
     if types.next().is_some() {
-        return Err(refused("Content-Type header is there twice; send it once"));
+        return Err(unsupported("Content-Type header must not be repeated"));
     }
-    let sent = sent.to_str().ok().and_then(|sent| sent.parse::<mime::Mime>().ok());
-    let is_json = |sent: &mime::Mime| sent.essence_str() == mime::APPLICATION_JSON.essence_str();
-    let sent = sent.filter(is_json);
-    let sent = sent.ok_or_else(|| refused("Content-Type must be application/json"))?;
-    match sent.get_param(mime::CHARSET) {
+    let media_type = media_type.to_str().ok().and_then(|text| text.parse::<mime::Mime>().ok());
+    let is_json = |it: &mime::Mime| it.essence_str() == mime::APPLICATION_JSON.essence_str();
+    let media_type = media_type.filter(is_json);
+    let media_type =
+        media_type.ok_or_else(|| unsupported("Content-Type must be application/json"))?;
+    match media_type.get_param(mime::CHARSET) {
         Some(charset) if charset != mime::UTF_8 => {
-            Err(refused("The charset of Content-Type must be utf-8"))
+            Err(unsupported("Charset of Content-Type must be utf-8"))
         }
         _ => Ok(()),
     }
 }
 
-/// JSON without the byte order mark that some systems write before it (RFC 8259 §8.1 lets a reader
-/// ignore it).
+/// Removes the byte order mark that some systems write before JSON (RFC 8259 §8.1 allows a reader
+/// to ignore it).
 #[must_use]
 pub fn without_byte_order_mark(json: &[u8]) -> &[u8] {
     json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json)
@@ -176,15 +178,15 @@ async fn collect(mut body: Body, limit: usize, timeout: Duration) -> Result<Byte
     loop {
         let due = started + timeout.min(GRACE + time_at_min_rate(bytes.len()));
         let frame = timeout_at(due, body.frame()).await;
-        let frame = frame.map_err(|_| Error::malformed("The body did not arrive in time"))?;
+        let frame = frame.map_err(|_| Error::malformed("Request body did not arrive in time"))?;
         let Some(frame) = frame else { break };
-        let frame = frame.map_err(|_| Error::malformed("The body broke off"))?;
+        let frame = frame.map_err(|_| Error::malformed("Request body ended early"))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
             return Err(too_large(limit));
         }
         if nesting.max_depth_in(&data) > MAX_DEPTH {
-            let message = format!("The body is nested deeper than {MAX_DEPTH} levels");
+            let message = format!("Request body must be nested at most {MAX_DEPTH} levels deep");
             return Err(Error::malformed(message));
         }
         bytes.extend_from_slice(&data);
@@ -192,21 +194,22 @@ async fn collect(mut body: Body, limit: usize, timeout: Duration) -> Result<Byte
     Ok(bytes.into())
 }
 
-/// How long so many bytes may take at the least pace.
+/// Returns how long so many bytes take at the minimum rate.
 fn time_at_min_rate(bytes: usize) -> Duration {
     Duration::from_millis(bytes as u64 * 1_000 / MIN_BYTES_PER_SECOND)
 }
 
 fn too_large(limit: usize) -> Error {
-    Error::new(ErrorKind::TooLarge, format!("The body is larger than {limit} bytes"))
+    Error::new(ErrorKind::TooLarge, format!("Request body must be at most {limit} bytes"))
 }
 
-/// Where the JSON breaks, in our words: the parser's could repeat a piece of it.
+/// Describes where the JSON is invalid. The parser's own message is not used, since it could quote
+/// the body.
 #[must_use]
 pub fn invalid_json(json: &[u8], error: &serde_json::Error) -> Error {
     if std::str::from_utf8(json).is_err() {
-        return Error::malformed("The body must be UTF-8");
+        return Error::malformed("Request body must be UTF-8");
     }
     let (line, column) = (error.line(), error.column());
-    Error::malformed(format!("The body is not valid JSON (line {line}, column {column})"))
+    Error::malformed(format!("Request body is not valid JSON (line {line}, column {column})"))
 }

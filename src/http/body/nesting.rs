@@ -1,6 +1,6 @@
-//! How deep JSON is nested, told while it arrives.
+//! Counts how deep JSON is nested, while it arrives in chunks.
 
-/// The state between two pieces of a body.
+/// The state between two chunks of a body.
 #[derive(Default)]
 pub struct NestingCounter {
     depth: usize,
@@ -9,10 +9,10 @@ pub struct NestingCounter {
 }
 
 impl NestingCounter {
-    /// The deepest level that the next piece of the body reaches.
-    pub fn max_depth_in(&mut self, piece: &[u8]) -> usize {
+    /// Returns the deepest level that the next chunk of the body reaches.
+    pub fn max_depth_in(&mut self, chunk: &[u8]) -> usize {
         let mut deepest = self.depth;
-        for byte in piece {
+        for byte in chunk {
             match byte {
                 _ if self.escaped => self.escaped = false,
                 b'\\' if self.in_string => self.escaped = true,
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_are_counted_across_pieces_and_not_in_strings() {
+    fn levels_are_counted_across_chunks_and_not_in_strings() {
         let mut nesting = NestingCounter::default();
         assert_eq!(nesting.max_depth_in(br#"{"a":[{},"[[[["#), 3);
         assert_eq!(nesting.max_depth_in(br#"[\"[", ["#), 3);

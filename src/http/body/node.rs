@@ -1,4 +1,4 @@
-//! JSON as it was sent: members in their order, those of one name side by side.
+//! A JSON value that keeps the order of members and members of the same name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::model::ValidationError;
 
-/// A JSON value. Unlike `serde_json::Value` it does not lose the first of two equal names.
+/// A JSON value. Unlike `serde_json::Value`, it keeps all members of the same name, so that they
+/// can be rejected.
 pub enum JsonNode {
     /// `null`
     Null,
@@ -25,10 +26,10 @@ pub enum JsonNode {
 }
 
 impl JsonNode {
-    /// The string that this is.
+    /// Returns the string.
     ///
     /// # Errors
-    /// For a value of another type.
+    /// If the value has another type.
     pub fn into_string(self) -> Result<String, ValidationError> {
         match self {
             Self::String(text) => Ok(text),
@@ -36,10 +37,10 @@ impl JsonNode {
         }
     }
 
-    /// The boolean that this is.
+    /// Returns the boolean.
     ///
     /// # Errors
-    /// For a value of another type.
+    /// If the value has another type.
     pub fn into_bool(self) -> Result<bool, ValidationError> {
         match self {
             Self::Bool(value) => Ok(value),
@@ -47,32 +48,32 @@ impl JsonNode {
         }
     }
 
-    /// The whole number within `range` that this is.
+    /// Returns the whole number, which must be within `range`.
     ///
     /// # Errors
-    /// For another number or a value of another type.
+    /// If the value is another number or has another type.
     pub fn into_integer(self, range: RangeInclusive<i32>) -> Result<i32, ValidationError> {
         let number = match &self {
             Self::Number(number) => number.as_i64().and_then(|number| number.try_into().ok()),
             _ => None,
         };
-        let (least, most) = (range.start(), range.end());
-        let message = || format!("must be a whole number from {least} to {most}").into();
+        let (min, max) = (range.start(), range.end());
+        let message = || format!("must be a whole number from {min} to {max}").into();
         number.filter(|number| range.contains(number)).ok_or_else(message)
     }
 
-    /// The members of the object that this is, each there once.
+    /// Returns the members of the object.
     ///
     /// # Errors
-    /// For a value of another type, or a member that is there twice.
+    /// If the value has another type, or a member is repeated.
     pub fn into_object(self) -> Result<BTreeMap<String, Self>, ValidationError> {
         let Self::Object(members) = self else { return Err("must be an object".into()) };
         let count = members.len();
         let members: BTreeMap<String, Self> = members.into_iter().collect();
-        if members.len() < count { Err("has a member twice".into()) } else { Ok(members) }
+        if members.len() < count { Err("must not repeat a member".into()) } else { Ok(members) }
     }
 
-    /// The value in one spelling: members in the order of their names, no white space.
+    /// Returns the value in canonical form: members sorted by name.
     #[must_use]
     pub fn canonical(&self) -> serde_json::Value {
         use serde_json::Value;
@@ -89,17 +90,17 @@ impl JsonNode {
         }
     }
 
-    /// The strings that this is a list of.
+    /// Returns the list of strings.
     ///
     /// # Errors
-    /// For a value of another type.
+    /// If the value has another type.
     pub fn into_strings(self) -> Result<Vec<String>, ValidationError> {
-        let wrong = || ValidationError::from("must be a list of strings");
+        let invalid = || ValidationError::from("must be a list of strings");
         match self {
             Self::Array(items) => {
-                items.into_iter().map(|item| item.into_string().map_err(|_| wrong())).collect()
+                items.into_iter().map(|item| item.into_string().map_err(|_| invalid())).collect()
             }
-            _ => Err(wrong()),
+            _ => Err(invalid()),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The `Host` header: a request that lacks it, or says two, is one that two servers could read
-//! differently (RFC 9112 §3.2).
+//! Validates the `Host` header. Servers could interpret a request differently if the header is
+//! missing or repeated (RFC 9112 §3.2).
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, Version, header};
@@ -8,17 +8,17 @@ use axum::response::{IntoResponse, Response};
 
 use crate::error::{Error, Result};
 
-/// Passes a request with one `Host` header that can be one; with none only before HTTP/1.1.
+/// Requires exactly one valid `Host` header; it may be missing before HTTP/1.1.
 ///
 /// # Errors
-/// Malformed.
+/// Malformed otherwise.
 pub fn require(request: &Request) -> Result<()> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if request.version() == Version::HTTP_11 => {
             Err(Error::malformed("Host header is required"))
         }
-        (_, Some(_)) => Err(Error::malformed("Host header must be sent once")),
+        (_, Some(_)) => Err(Error::malformed("Host header must not be repeated")),
         (Some(host), None) if !is_host(host) => {
             Err(Error::malformed("Host header must be a host name or address and a port"))
         }
@@ -26,7 +26,7 @@ pub fn require(request: &Request) -> Result<()> {
     }
 }
 
-/// The same as a middleware, for listeners without a boundary.
+/// Middleware that applies [`require`], for listeners without the API's middleware.
 pub async fn middleware(request: Request, next: Next) -> Response {
     match require(&request) {
         Ok(()) => next.run(request).await,
@@ -34,8 +34,9 @@ pub async fn middleware(request: Request, next: Next) -> Response {
     }
 }
 
-/// What RFC 3986 §3.2 lets a host and a port be made of.
+/// Whether the value contains only the characters that RFC 3986 §3.2 allows in a host and a port.
 fn is_host(host: &HeaderValue) -> bool {
-    let is_one = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
-    host.as_bytes().iter().all(is_one)
+    let is_allowed =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
+    host.as_bytes().iter().all(is_allowed)
 }

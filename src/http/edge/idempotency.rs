@@ -1,4 +1,5 @@
-//! `Idempotency-Key` (contract §1): the header, and how a kept answer is given again.
+//! The `Idempotency-Key` header (contract §1): the first response to a change is stored, and
+//! replayed if the request is repeated.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -35,12 +36,13 @@ use crate::model::timestamp;
 const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// The header, as the API document describes it.
+/// The header, for the API description.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only described, in the API document")]
+#[expect(dead_code, reason = "used only in the API description")]
 pub struct IdempotencyHeader {
-    /// The caller's name for this request: sent again within 24 hours, it is answered again.
+    /// Identifies this request. If it is repeated within 24 hours, the stored response is sent
+    /// again.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,
@@ -50,11 +52,11 @@ pub struct IdempotencyHeader {
     key: Option<String>,
 }
 
-fn header_issue(why: impl Into<Cow<'static, str>>) -> Issue {
-    Issue::field("Idempotency-Key", why).with_location(Location::Header)
+fn header_issue(message: impl Into<Cow<'static, str>>) -> Issue {
+    Issue::field("Idempotency-Key", message).with_location(Location::Header)
 }
 
-/// A request that may come again, if its caller gave it a name.
+/// Extracts the optional idempotency key of a request.
 pub struct Idempotency {
     key: Option<IdempotencyKey>,
     target: String,
@@ -69,11 +71,11 @@ impl FromRequestParts<App> for Idempotency {
         let parse = |value: &HeaderValue| {
             let text = value.to_str().unwrap_or_default();
             IdempotencyKey::parse(text)
-                .map_err(|ValidationError(why)| Error::invalid(vec![header_issue(why)]))
+                .map_err(|ValidationError(message)| Error::invalid(vec![header_issue(message)]))
         };
         let key = values.next().map(parse).transpose()?;
         if values.next().is_some() {
-            return Err(Error::invalid(vec![header_issue("is there more than once")]));
+            return Err(Error::invalid(vec![header_issue("must not be repeated")]));
         }
         let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let context = RequestContext::from_request_parts(parts, app).await?;
@@ -82,22 +84,23 @@ impl FromRequestParts<App> for Idempotency {
 }
 
 impl Idempotency {
-    /// Whether the request has a name.
+    /// Whether the request has an idempotency key.
     #[must_use]
     pub const fn has_key(&self) -> bool {
         self.key.is_some()
     }
 
-    /// Whether this is its name.
+    /// Whether the idempotency key of the request is `text`.
     #[must_use]
     pub fn key_equals(&self, text: &str) -> bool {
         self.key.as_ref().is_some_and(|key| key.as_str() == text)
     }
 
-    /// Makes a change of the caller's in one transaction, once for each name that the caller gives.
+    /// Runs `work` in one transaction, once for each idempotency key of the caller. A repetition of
+    /// the request gets the stored response.
     ///
     /// # Errors
-    /// Those of `work`, and those of [`run_once`].
+    /// The errors of `work` and of [`run_once`].
     pub async fn run<T: Serialize>(
         self,
         app: &App,
@@ -106,16 +109,17 @@ impl Idempotency {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<ChangeResponse<T>>,
     ) -> Result<Response> {
         match self.execute(app, caller.into(), fingerprint, work).await? {
-            IdempotentOutcome::FirstRequest(reply) => Ok(reply.into_response()),
-            IdempotentOutcome::Replayed(kept) => Ok(replay(kept, &self.context)),
+            IdempotentOutcome::FirstRequest(response) => Ok(response.into_response()),
+            IdempotentOutcome::Replayed(stored) => Ok(replay(stored, &self.context)),
         }
     }
 
-    /// The same for a change that needs more of its caller than the route's guard asks for: whether
-    /// they still have it, `check` says before a stored answer is given again.
+    /// Like [`Self::run`], for a change that requires more of its caller than the route's guard
+    /// checks. `work` checks these requirements for the first request, and `check` does before a
+    /// replay, since the caller may have lost them.
     ///
     /// # Errors
-    /// Those of `check`, and as [`Self::run`].
+    /// The errors of `check` and of [`Self::run`].
     pub async fn run_checked<T: Serialize>(
         self,
         app: &App,
@@ -127,10 +131,10 @@ impl Idempotency {
         let caller: IdempotencyOwner = caller.into();
         let tenant = caller.tenant();
         match self.execute(app, caller, fingerprint, work).await? {
-            IdempotentOutcome::FirstRequest(reply) => Ok(reply.into_response()),
-            IdempotentOutcome::Replayed(kept) => {
+            IdempotentOutcome::FirstRequest(response) => Ok(response.into_response()),
+            IdempotentOutcome::Replayed(stored) => {
                 app.db.transaction_for(tenant, check).await?;
-                Ok(replay(kept, &self.context))
+                Ok(replay(stored, &self.context))
             }
         }
     }
@@ -144,20 +148,21 @@ impl Idempotency {
     ) -> Result<IdempotentOutcome<ChangeResponse<T>>> {
         let tenant = caller.tenant();
         let attempt = self.attempt(app, caller, fingerprint.digest);
-        let keeps = attempt.is_some();
+        let stores = attempt.is_some();
         run_once(app, tenant, attempt.as_ref(), self.context.received_at, async |tx| {
             fingerprint.check_deferred()?;
-            let reply = work(tx).await?;
-            let kept = if keeps { reply.stored_body()? } else { None };
-            Ok(FirstResponse { status: reply.status.as_u16(), stored_body: kept, response: reply })
+            let response = work(tx).await?;
+            let stored_body = if stores { response.stored_body()? } else { None };
+            Ok(FirstResponse { status: response.status.as_u16(), stored_body, response })
         })
         .await
     }
 
-    /// The same for what is limited: `count` is not asked of a repetition, which does nothing anew.
+    /// Like [`Self::run`], for a change that is rate limited: `count` is awaited first, unless the
+    /// response is a replay.
     ///
     /// # Errors
-    /// Those of `count`, and as [`Self::run`].
+    /// The errors of `count` and of [`Self::run`].
     pub async fn run_rate_limited<T: Serialize>(
         self,
         app: &App,
@@ -170,10 +175,10 @@ impl Idempotency {
         self.run(app, caller, fingerprint, work).await
     }
 
-    /// Counts a request by `count`, where it is no repetition.
+    /// Awaits `count`, unless the request will be answered with a stored response.
     ///
     /// # Errors
-    /// Those of `count`, and the database's own.
+    /// The errors of `count`.
     pub async fn count_unless_replay(
         &self,
         app: &App,
@@ -184,7 +189,7 @@ impl Idempotency {
         if self.is_replay(app, caller, fingerprint).await? { Ok(()) } else { count.await }
     }
 
-    /// Whether the request is a repetition, of which the answer is kept.
+    /// Whether there is a stored response to the request.
     pub async fn is_replay(
         &self,
         app: &App,
@@ -217,13 +222,15 @@ impl Idempotency {
     }
 }
 
-/// Whose requests of one name are the same request, and whose data it is about.
+/// The scope of idempotency keys: two requests with the same key are repetitions only if their
+/// owners are equal.
 pub struct IdempotencyOwner {
     organization: OrganizationId,
-    /// Whether they act in it, and not for themselves.
+    /// Whether the change is made inside the organization; false for changes to an account and for
+    /// those of the operator.
     in_organization: bool,
     principal: String,
-    /// How long they may come again.
+    /// How long responses are stored.
     lifetime: TimeDelta,
 }
 
@@ -235,11 +242,11 @@ impl IdempotencyOwner {
 
 impl From<&Arc<Caller>> for IdempotencyOwner {
     fn from(caller: &Arc<Caller>) -> Self {
-        let name = caller.credential.principal();
+        let principal = caller.credential.principal();
         Self {
             organization: caller.organization,
             in_organization: true,
-            principal: name,
+            principal,
             lifetime: RESPONSE_LIFETIME,
         }
     }
@@ -247,83 +254,83 @@ impl From<&Arc<Caller>> for IdempotencyOwner {
 
 impl From<&Arc<Person>> for IdempotencyOwner {
     fn from(person: &Arc<Person>) -> Self {
-        let name = person.credential.principal();
+        let principal = person.credential.principal();
         Self {
             organization: person.home_organization,
             in_organization: false,
-            principal: name,
+            principal,
             lifetime: RESPONSE_LIFETIME,
         }
     }
 }
 
 impl From<MasterScope> for IdempotencyOwner {
-    /// The scope, not the secret: a request that comes again after the secret was replaced is the
-    /// same request.
+    /// Uses the scope and not the secret, so that a request can be repeated after the secret was
+    /// replaced.
     fn from(scope: MasterScope) -> Self {
-        let name = scope.as_str().to_owned();
+        let principal = scope.as_str().to_owned();
         let organization = OrganizationId::SYSTEM;
         Self {
             organization,
             in_organization: false,
-            principal: name,
+            principal,
             lifetime: OPERATOR_RESPONSE_LIFETIME,
         }
     }
 }
 
-/// An answer to a change.
+/// A response to a change.
 ///
-/// Invariant: what it shows once is a [`Secret`] beside its body until the answer is written, and
-/// so in nothing that is kept.
+/// Invariant: a secret that is shown once is not part of `body` until the response is written. It
+/// is therefore never stored.
 pub struct ChangeResponse<T> {
     status: StatusCode,
-    /// `None` has no body.
+    /// `None` for a response without a body.
     body: Option<T>,
-    /// What a repetition is answered, where that is not `body`.
+    /// The body of a replay, if it differs from `body`.
     replay_body: Option<T>,
-    /// What this answer alone shows, and where in its body.
+    /// The secret that only this response contains, and its field in the body.
     secret: Option<(Secret, SecretField<T>)>,
 }
 
-/// Where a secret is shown in a body.
+/// Selects the field of a secret in a body.
 type SecretField<T> = fn(&mut T) -> &mut Option<String>;
 
 impl<T> ChangeResponse<T> {
-    /// 200 with a body.
+    /// Creates a 200 response with a body.
     #[must_use]
     pub const fn ok(body: T) -> Self {
         Self { status: StatusCode::OK, body: Some(body), replay_body: None, secret: None }
     }
 
-    /// 201 with a body.
+    /// Creates a 201 response with a body.
     #[must_use]
     pub const fn created(body: T) -> Self {
         let status = StatusCode::CREATED;
         Self { status, body: Some(body), replay_body: None, secret: None }
     }
 
-    /// 204 without one.
+    /// Creates a 204 response, which has no body.
     #[must_use]
     pub const fn no_content() -> Self {
         Self { status: StatusCode::NO_CONTENT, body: None, replay_body: None, secret: None }
     }
 
-    /// The same, where a repetition is answered with another body.
+    /// Sets a different body for replays.
     #[must_use]
     pub fn with_replay_body(self, body: T) -> Self {
         Self { replay_body: Some(body), ..self }
     }
 
-    /// The same, with a secret that only this answer shows.
+    /// Adds a secret that only this response contains, not a replay.
     #[must_use]
-    pub fn with_secret(self, secret: Secret, place: SecretField<T>) -> Self {
-        Self { secret: Some((secret, place)), ..self }
+    pub fn with_secret(self, secret: Secret, field: SecretField<T>) -> Self {
+        Self { secret: Some((secret, field)), ..self }
     }
 }
 
 impl<T: Serialize> ChangeResponse<T> {
-    /// What is kept of it.
+    /// Returns the body to store.
     fn stored_body(&self) -> Result<Option<Value>> {
         let body = self.replay_body.as_ref().or(self.body.as_ref());
         body.map(|body| serde_json::to_value(body).map_err(Error::internal)).transpose()
@@ -331,21 +338,21 @@ impl<T: Serialize> ChangeResponse<T> {
 
     fn into_response(self) -> Response {
         let Some(mut body) = self.body else { return self.status.into_response() };
-        if let Some((secret, place)) = self.secret {
-            *place(&mut body) = Some(secret.expose().to_owned());
+        if let Some((secret, field)) = self.secret {
+            *field(&mut body) = Some(secret.expose().to_owned());
         }
         (self.status, Json(body)).into_response()
     }
 }
 
-/// A kept answer, with the id and the time of the request that asks again.
+/// Renders a stored response, with the id and the time of the repeated request.
 #[must_use]
-pub fn replay(kept: StoredResponse, context: &RequestContext) -> Response {
-    let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
-    let mut body = kept.body;
-    let fresh =
+pub fn replay(stored: StoredResponse, context: &RequestContext) -> Response {
+    let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
+    let mut body = stored.body;
+    let updated =
         [("request_id", context.id.clone()), ("timestamp", timestamp::format(context.received_at))];
-    for (name, value) in fresh {
+    for (name, value) in updated {
         let member = body.as_mut().and_then(|body| body.get_mut(name));
         if let Some(member) = member {
             *member = Value::String(value);

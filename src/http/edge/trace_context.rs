@@ -1,4 +1,4 @@
-//! W3C trace context: the span of a request continues the trace that its caller names.
+//! W3C trace context: the span of a request continues the trace of its caller.
 
 use axum::http::HeaderMap;
 use opentelemetry::propagation::TextMapPropagator;
@@ -10,8 +10,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 const TRACEPARENT: &str = "traceparent";
 
-/// Makes a span, before it is entered, a child of the one that `traceparent` names. A header that
-/// is there twice or can not be read names none.
+/// Makes a span a child of the span in the `traceparent` header. Must be called before the span is
+/// entered. A repeated or invalid header is ignored.
 pub fn continue_trace(span: &Span, headers: &HeaderMap) {
     if headers.get_all(TRACEPARENT).iter().count() != 1 {
         return;

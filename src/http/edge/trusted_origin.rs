@@ -1,5 +1,5 @@
-//! Requests that a browser may have been made to send: what changes something in a session's name,
-//! or starts a session, must come from a page that we trust (contract §1, *Cookies*).
+//! Protection against cross-site requests: a request that changes something in a session, or starts
+//! a session, must not come from an untrusted origin (contract §1, *Cookies*).
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether a request of this method changes nothing (RFC 9110 §9.2.1).
+/// Whether the method is safe, that is, changes nothing (RFC 9110 §9.2.1).
 #[must_use]
 pub fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Passes a request from a trusted page, or from no page at all.
+/// Accepts a request from a trusted origin, and a request that does not come from a web page.
 ///
 /// # Errors
 /// Forbidden otherwise.
@@ -27,10 +27,11 @@ pub fn check(headers: &HeaderMap, app: &App) -> Result<()> {
     let is_trusted = |origin: &HeaderValue| {
         origin.to_str().is_ok_and(|origin| trusted.contains(origin)) && another.is_none()
     };
-    // Of a page that hides where it is, a frame in a sandbox, whatever else is said of it.
-    let is_hidden = headers.get_all(header::ORIGIN).iter().any(|origin| origin == "null");
+    // The opaque origin `null`, which browsers send from sandboxed frames for example, is never
+    // trusted, whatever the other headers are.
+    let is_opaque = headers.get_all(header::ORIGIN).iter().any(|origin| origin == "null");
     let passes = match (origin, headers.get(FETCH_SITE)) {
-        _ if is_hidden => false,
+        _ if is_opaque => false,
         (Some(origin), _) if is_trusted(origin) => true,
         (_, Some(site)) => site == "same-origin" || site == "none",
         (origin, None) => origin.is_none(),
@@ -42,7 +43,7 @@ pub fn check(headers: &HeaderMap, app: &App) -> Result<()> {
     }
 }
 
-/// Guard: a request from a trusted page, or from no page at all.
+/// Guard that applies [`check`] to the request.
 pub struct FromTrustedOrigin;
 
 impl FromRequestParts<App> for FromTrustedOrigin {

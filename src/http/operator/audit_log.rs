@@ -1,4 +1,4 @@
-//! `GET /v1/admin/audit-log` and `/export`: an organization's trail, for its own key.
+//! `GET /v1/admin/audit-log` and `/export`: an organization's audit log, for its own key.
 
 use std::sync::Arc;
 
@@ -22,44 +22,44 @@ use crate::http::render::operator::key_errors::{
     BadRequest, Forbidden, Unauthorized, Unavailable, Unprocessable,
 };
 use crate::http::wire::Timestamp;
-use crate::model::ValidationError as Refused;
+use crate::model::ValidationError;
 use crate::model::audit::{AuditEventFilter, EventType, RecordedEvent};
 use crate::model::caller::Caller;
 use crate::model::ids::OrganizationId;
 use crate::model::timestamp;
 use crate::repo::audit_events;
 
-/// How many events there are where nothing else is asked for, and at most.
+/// The default and the maximum number of events in a response.
 const DEFAULT_LIMIT: i64 = 100;
 const MAX_LIMIT: i64 = 500;
-/// How many events of an export are in memory at once.
+/// How many events of an export are read at a time.
 const EXPORT_BATCH: i64 = 500;
 
-/// One row of the trail.
+/// An event of the audit log.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Event)]
 pub struct AuditLogEntry {
-    /// Its place in the trail.
+    /// The id of the event. Later events have higher ids.
     #[schema(examples(42))]
     id: i64,
     timestamp: Timestamp,
     #[schema(examples("api_key.created"))]
     event_type: String,
-    /// The 8 characters of the key that did it; empty where it was none.
+    /// The 8 characters after the prefix of the key that caused the event; empty if no key did.
     #[schema(examples("a1b2c3d4"))]
     api_key_prefix: String,
     #[schema(examples("/v1/organization/api-keys"))]
     path: String,
     #[schema(examples("POST"))]
     method: String,
-    /// What the request was answered with; 0 where it was none of HTTP's.
+    /// The HTTP status of the response; 0 if the event was not caused by an HTTP request.
     #[schema(examples(201))]
     status: u16,
     request_id: String,
-    /// What changed: the text of a JSON object.
+    /// Details of the event: a JSON object, serialized as a string.
     #[schema(examples(r#"{"name":"ci"}"#))]
     detail: String,
-    /// The same, as the object.
+    /// The same as `detail`, as a JSON object.
     #[schema(value_type = Object)]
     detail_object: serde_json::Value,
 }
@@ -81,7 +81,7 @@ impl From<RecordedEvent> for AuditLogEntry {
     }
 }
 
-/// What was asked for.
+/// The filters of the request.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::EventFilters)]
 pub struct EventFilters {
@@ -95,27 +95,27 @@ pub struct EventFilters {
     limit: i64,
 }
 
-/// A part of the trail, newest first.
+/// Events of the audit log, newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Events)]
 pub struct AuditLogResponse {
     events: Vec<AuditLogEntry>,
-    /// How many are in this answer.
+    /// The number of events in this response.
     count: usize,
     filters: EventFilters,
     #[serde(flatten)]
     stamp: ResponseMeta,
 }
 
-/// Show the newest rows of the organization's trail.
+/// List the newest events of the organization's audit log.
 #[utoipa::path(get, path = "/v1/admin/audit-log", operation_id = "listAdminAuditLog",
     tag = "operator",
     params(("event_type" = Option<String>, Query, description = "Only events of this type."),
-           ("since" = Option<String>, Query, description = "Only events from this time on."),
+           ("since" = Option<String>, Query, description = "Only events at or after this time."),
            ("until" = Option<String>, Query, description = "Only events before this time."),
-           ("limit" = Option<i64>, Query, description = "1 to 500; 100 where left out.")),
+           ("limit" = Option<i64>, Query, description = "1 to 500. Default: 100.")),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The newest that match.", body = AuditLogResponse),
+    responses((status = 200, description = "The matching events.", body = AuditLogResponse),
               BadRequest,
               Unauthorized, Forbidden, Unprocessable, Unavailable))]
 pub(super) async fn list(
@@ -128,8 +128,8 @@ pub(super) async fn list(
     let limit = query.optional("limit", parse_limit).unwrap_or(DEFAULT_LIMIT);
     query.finish()?;
     let organization = caller.organization;
-    let found = list_events(&app, organization, &filter, None, limit).await?;
-    let events: Vec<_> = found.into_iter().map(AuditLogEntry::from).collect();
+    let rows = list_events(&app, organization, &filter, None, limit).await?;
+    let events: Vec<_> = rows.into_iter().map(AuditLogEntry::from).collect();
     let filters = EventFilters {
         event_type: filter.event_type.map(EventType::as_str),
         since: filter.since.map(Timestamp),
@@ -140,16 +140,17 @@ pub(super) async fn list(
     Ok(Json(AuditLogResponse { count: events.len(), events, filters, stamp }))
 }
 
-/// Read all of the organization's trail that matches, newest first, one JSON object a line.
+/// Export all matching events of the organization's audit log.
 ///
-/// An answer that breaks off was cut short by a failure: it has no end.
+/// The response contains one JSON object per line, newest first. If the export fails midway, the
+/// response ends incomplete, which clients report as a transfer error.
 #[utoipa::path(get, path = "/v1/admin/audit-log/export", operation_id = "exportAdminAuditLog",
     tag = "operator",
     params(("event_type" = Option<String>, Query, description = "Only events of this type."),
-           ("since" = Option<String>, Query, description = "Only events from this time on."),
+           ("since" = Option<String>, Query, description = "Only events at or after this time."),
            ("until" = Option<String>, Query, description = "Only events before this time.")),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The events, as in the list, one a line.",
+    responses((status = 200, description = "The events, as in the list, one per line.",
                body = String, content_type = "application/x-ndjson"),
               BadRequest, Unauthorized, Forbidden, Unprocessable, Unavailable))]
 pub(super) async fn export(
@@ -160,29 +161,30 @@ pub(super) async fn export(
 ) -> Result<Response> {
     let filter = parse_filter(&mut query);
     query.finish()?;
-    // The first part is read before the answer begins, so that a failure can still be told.
+    // The first batch is read before the response starts, so that a failure still gets an error
+    // status.
     let first = list_events(&app, caller.organization, &filter, None, EXPORT_BATCH).await?;
-    let asking = Arc::new((app, caller, context, filter));
-    let parts = stream::try_unfold(Some(first), move |part| {
-        let asking = Arc::clone(&asking);
+    let request = Arc::new((app, caller, context, filter));
+    let batches = stream::try_unfold(Some(first), move |batch| {
+        let request = Arc::clone(&request);
         async move {
-            let Some(part) = part else { return Ok(None) };
-            let next = next_batch(&asking, &part).await?;
-            Ok::<_, Error>(Some((to_ndjson(part)?, next)))
+            let Some(batch) = batch else { return Ok(None) };
+            let next = next_batch(&request, &batch).await?;
+            Ok::<_, Error>(Some((to_ndjson(batch)?, next)))
         }
     });
-    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((kind, Body::from_stream(parts)).into_response())
+    let content_type = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((content_type, Body::from_stream(batches)).into_response())
 }
 
-/// The part after this one; `None` where this is the last. Whoever asks is confirmed again: an
-/// export does not outlive its key, however slowly it is read.
+/// Reads the batch after `batch`; `None` if that was the last one. Confirms the caller again, so
+/// that an export does not outlive its key, however slowly the client reads it.
 async fn next_batch(
     (app, caller, context, filter): &(App, Arc<Caller>, RequestContext, AuditEventFilter),
-    part: &[RecordedEvent],
+    batch: &[RecordedEvent],
 ) -> Result<Option<Vec<RecordedEvent>>> {
-    let is_full = i64::try_from(part.len()).is_ok_and(|length| length == EXPORT_BATCH);
-    let Some(last) = part.last().filter(|_| is_full) else { return Ok(None) };
+    let is_full = i64::try_from(batch.len()).is_ok_and(|length| length == EXPORT_BATCH);
+    let Some(last) = batch.last().filter(|_| is_full) else { return Ok(None) };
     let (organization, audit) = (caller.organization, context.audit_context());
     let next = app.db.tenant_transaction(organization, async |tx| {
         keys::confirm_caller(tx, caller, &audit).await?.authorize("audit:read")?;
@@ -190,14 +192,14 @@ async fn next_batch(
     });
     let next = next.await;
     let next = next.inspect_err(|error| {
-        tracing::error!(cause = %error.cause(), "an export was cut short");
+        tracing::error!(cause = %error.cause(), "audit log export failed midway");
     });
     next.map(Some)
 }
 
-fn to_ndjson(part: Vec<RecordedEvent>) -> Result<Bytes> {
+fn to_ndjson(batch: Vec<RecordedEvent>) -> Result<Bytes> {
     let mut text = Vec::new();
-    for event in part {
+    for event in batch {
         serde_json::to_writer(&mut text, &AuditLogEntry::from(event)).map_err(Error::internal)?;
         text.push(b'\n');
     }
@@ -211,8 +213,8 @@ async fn list_events(
     after: Option<i64>,
     limit: i64,
 ) -> Result<Vec<RecordedEvent>> {
-    let read = async |db: &mut _| audit_events::list(db, organization, filter, after, limit).await;
-    app.db.tenant_transaction(organization, read).await
+    let list = async |db: &mut _| audit_events::list(db, organization, filter, after, limit).await;
+    app.db.tenant_transaction(organization, list).await
 }
 
 fn parse_filter(query: &mut Query) -> AuditEventFilter {
@@ -223,7 +225,7 @@ fn parse_filter(query: &mut Query) -> AuditEventFilter {
     }
 }
 
-fn parse_limit(text: &str) -> Result<i64, Refused> {
+fn parse_limit(text: &str) -> Result<i64, ValidationError> {
     let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
     limit.ok_or_else(|| format!("must be a number from 1 to {MAX_LIMIT}").into())
 }

@@ -22,14 +22,14 @@ use crate::http::render::operator::{
 };
 use crate::model::plan::Plan;
 
-/// Suspend an organization that does not pay.
+/// Suspend an organization for missing payment.
 #[utoipa::path(post, path = "/v1/admin/billing/org/{id}/suspend",
     operation_id = "suspendOrganizationForBilling", tag = "operator",
-    request_body(content = Option<EmptyBody>, description = "May be left out."),
+    request_body(content = Option<EmptyBody>, description = "Optional."),
     params(("id" = String, Path, description = "The organization's id."),
            RequiredIdempotencyHeader),
     security(("master_key" = [])),
-    responses((status = 200, description = "It is suspended.", body = SuspendedOrganization),
+    responses((status = 200, description = "Suspended.", body = SuspendedOrganization),
               BadRequest,
               Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
               RateLimited, Unavailable))]
@@ -38,20 +38,22 @@ pub(super) async fn suspend(
     change: OrganizationChange<BillingSuspend, EmptyBody>,
 ) -> Result<Response> {
     change
-        .run(&app, async |tx, _, on, context| {
-            let (standing, since) = status::suspend(tx, &on.handle, &on.actor, &on.audit).await?;
-            Ok(SuspendedOrganization::new(standing.handle, since, context))
+        .run(&app, async |tx, _, change, context| {
+            let (organization, since) =
+                status::suspend(tx, &change.handle, &change.actor, &change.audit).await?;
+            Ok(SuspendedOrganization::new(organization.handle, since, context))
         })
         .await
 }
 
-/// Give an organization that pays again a new key, end every other one, and reactivate it where it
-/// was suspended for want of payment: by `BILLING_SUSPEND` or by Stripe's events.
+/// Reactivate an organization after payment: create a new key and revoke all its other keys.
 ///
-/// What `ORG_SUSPEND` or the command line suspended stays suspended.
+/// The organization is reactivated only if it was suspended for missing payment, that is, with the
+/// master key `BILLING_SUSPEND` or by an event from Stripe. If it was suspended with `ORG_SUSPEND`
+/// or on the command line, it stays suspended.
 #[utoipa::path(post, path = "/v1/admin/billing/org/{id}/rotate",
     operation_id = "rotateKeysForBilling", tag = "operator",
-    request_body(content = Option<EmptyBody>, description = "May be left out."),
+    request_body(content = Option<EmptyBody>, description = "Optional."),
     params(("id" = String, Path, description = "The organization's id."),
            RequiredIdempotencyHeader),
     security(("master_key" = [])),
@@ -63,24 +65,24 @@ pub(super) async fn rotate(
     change: OrganizationChange<BillingRotate, EmptyBody>,
 ) -> Result<Response> {
     change
-        .run_with_secret(&app, async |tx, _, on, context| {
-            let (handle, by, audit) = (&on.handle, on.actor.as_str(), &on.audit);
-            let rotated = provisioning::force_rotate(&app, tx, handle, by, audit).await?;
-            // What support suspended is not lifted by a payment (contract §5).
+        .run_with_secret(&app, async |tx, _, change, context| {
+            let (handle, actor, audit) = (&change.handle, change.actor.as_str(), &change.audit);
+            let rotated = provisioning::force_rotate(&app, tx, handle, actor, audit).await?;
+            // A payment must not lift a suspension that has another reason (contract §5).
             if rotated.standing.is_suspended_for_billing() {
-                status::reactivate_locked(tx, &rotated.standing, by, audit).await?;
+                status::reactivate_locked(tx, &rotated.standing, actor, audit).await?;
             }
             Ok(ForceRotateResponse::response(rotated, context))
         })
         .await
 }
 
-/// The plan to be.
+/// The new plan.
 #[derive(ToSchema)]
 #[schema(as = operator::ChangePlanRequest)]
 pub struct ChangePlanRequest {
-    /// `trial`, `starter`, `standard`, `pro`, `scale` or `enterprise`; the organization that a
-    /// person's account was made with takes neither `standard` nor `enterprise`.
+    /// `trial`, `starter`, `standard`, `pro`, `scale` or `enterprise`. The home organization of an
+    /// account cannot have `standard` or `enterprise`.
     #[schema(value_type = String, examples("pro"))]
     tier: Plan,
 }
@@ -94,7 +96,7 @@ impl FromFields for ChangePlanRequest {
 
 impl OrganizationChangeBody for ChangePlanRequest {}
 
-/// What an organization pays for now, and did before.
+/// The new and the previous plan of an organization.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::ChangedPlan)]
 pub struct ChangedPlan {
@@ -108,13 +110,13 @@ pub struct ChangedPlan {
     stamp: ResponseMeta,
 }
 
-/// Move an organization to another plan, whose limits hold from its next request on.
+/// Change the plan of an organization. Its limits apply from the next request on.
 #[utoipa::path(post, path = "/v1/admin/billing/org/{id}/plan", operation_id = "changePlan",
     tag = "operator", request_body = ChangePlanRequest,
     params(("id" = String, Path, description = "The organization's id."),
            RequiredIdempotencyHeader),
     security(("master_key" = [])),
-    responses((status = 200, description = "Moved.", body = ChangedPlan), BadRequest,
+    responses((status = 200, description = "Changed.", body = ChangedPlan), BadRequest,
               Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
               RateLimited, Unavailable))]
 pub(super) async fn change_plan(
@@ -122,9 +124,9 @@ pub(super) async fn change_plan(
     change: OrganizationChange<BillingPlan, ChangePlanRequest>,
 ) -> Result<Response> {
     change
-        .run(&app, async |tx, request, on, context| {
-            let (handle, by, audit) = (&on.handle, on.actor.as_str(), &on.audit);
-            let before = status::change_plan(tx, handle, request.tier, by, audit).await?;
+        .run(&app, async |tx, request, change, context| {
+            let (handle, actor, audit) = (&change.handle, change.actor.as_str(), &change.audit);
+            let before = status::change_plan(tx, handle, request.tier, actor, audit).await?;
             Ok(ChangedPlan {
                 org_id: before.handle,
                 tier: request.tier.as_str(),

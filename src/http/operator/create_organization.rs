@@ -1,4 +1,4 @@
-//! `POST /v1/admin/org/create`: an organization and its first key, once for each name.
+//! `POST /v1/admin/org/create`: creates an organization and its first key.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -26,24 +26,25 @@ use crate::model::origin::{Origin, parse_comma_separated_origins};
 use crate::model::plan::Plan;
 use axum::http::StatusCode;
 
-/// An organization to be.
+/// The attributes of an organization to create.
 #[derive(ToSchema)]
 #[schema(as = operator::CreateOrganizationRequest)]
 pub struct CreateOrganizationRequest {
-    /// The organization's id. No two differ in case only.
+    /// The organization's id. Ids are unique regardless of case.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9_-]{1,64}$",
              examples("org_acme_2026_example"))]
     org_id: OrgHandle,
     #[schema(value_type = String, min_length = 1, max_length = 128, examples("Acme Corp"))]
     name: OrganizationName,
-    /// Its line of business: `general`, `healthcare`, `financial`, `employment`, `education`,
+    /// Its business sector: `general`, `healthcare`, `financial`, `employment`, `education`,
     /// `housing`, `insurance` or `government`.
     #[schema(value_type = String, examples("general"))]
     domain: BusinessDomain,
-    /// What it pays for: `trial`, `starter`, `standard`, `pro`, `scale` or `enterprise`.
+    /// Its plan: `trial`, `starter`, `standard`, `pro`, `scale` or `enterprise`.
     #[schema(value_type = String, examples("starter"))]
     tier: Plan,
-    /// Whose pages' scripts may use its keys: 1 to 50 origins, separated by commas.
+    /// The origins whose scripts may use the organization's keys in browsers: 1 to 50, separated by
+    /// commas.
     #[schema(value_type = String, examples("https://acme.example.com"))]
     allowed_origins: Vec<Origin>,
 }
@@ -66,23 +67,23 @@ impl FromFields for CreateOrganizationRequest {
     }
 }
 
-/// An organization just made.
+/// A new organization.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::CreatedOrganization)]
 pub struct CreatedOrganization {
     #[schema(examples("org_acme_2026_example"))]
     org_id: String,
-    /// The key's text: in the first answer, and never again.
+    /// The key's text. Only the first response contains it; a replay does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("tnt_live_a1b2c3d4…"))]
     api_key: Option<String>,
-    /// The 8 characters of the key that may be shown.
+    /// The 8 characters after the prefix of the key's text, to tell keys apart.
     #[schema(examples("a1b2c3d4"))]
     prefix: String,
     created_at: Timestamp,
     #[schema(examples("This API key is shown ONCE. Store it securely."))]
     warning: &'static str,
-    /// In the answer to a repetition.
+    /// True in a replayed response; absent in the first one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     already_provisioned: Option<bool>,
@@ -90,14 +91,14 @@ pub struct CreatedOrganization {
     stamp: ResponseMeta,
 }
 
-/// Make an organization and its first key, which may do everything in it.
+/// Create an organization and its first key, which has all scopes.
 ///
-/// The key's text is in this answer and nowhere else. The owner's seat is nobody's until somebody
-/// is invited as an owner.
+/// Only the first response contains the key's text. The owner's membership belongs to no account
+/// until one accepts an invitation as an owner.
 #[utoipa::path(post, path = "/v1/admin/org/create", operation_id = "provisionOrganization",
     tag = "operator", request_body = CreateOrganizationRequest, params(RequiredIdempotencyHeader),
     security(("master_key" = [])),
-    responses((status = 201, description = "Made, now or by the first request of this name.",
+    responses((status = 201, description = "Created by this request or the one it repeats.",
                body = CreatedOrganization),
               BadRequest, Unauthorized, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
               RateLimited, Unavailable))]
@@ -109,7 +110,7 @@ pub(super) async fn create(
     JsonBody { value: request, fingerprint }: JsonBody<CreateOrganizationRequest>,
 ) -> Result<Response> {
     let CreateOrganizationRequest { org_id, name, domain, tier, allowed_origins } = request;
-    let order = OrganizationSpec {
+    let spec = OrganizationSpec {
         handle: org_id,
         name,
         domain: Some(domain),
@@ -119,10 +120,10 @@ pub(super) async fn create(
     idempotency
         .run(&app, scope, fingerprint, async |tx| {
             let audit = context.audit_context_for(StatusCode::CREATED);
-            let minted = provisioning::provision(&app, tx, &order, &scope.actor(), &audit).await?;
-            let CreatedKey { secret, key } = minted;
-            let envelope = |already_provisioned| CreatedOrganization {
-                org_id: order.handle.as_str().to_owned(),
+            let created = provisioning::provision(&app, tx, &spec, &scope.actor(), &audit).await?;
+            let CreatedKey { secret, key } = created;
+            let response = |already_provisioned| CreatedOrganization {
+                org_id: spec.handle.as_str().to_owned(),
                 api_key: None,
                 prefix: key.display_id.clone(),
                 created_at: Timestamp(audit.at),
@@ -131,7 +132,7 @@ pub(super) async fn create(
                 stamp: ResponseMeta::from(&context),
             };
             let first =
-                ChangeResponse::created(envelope(None)).with_replay_body(envelope(Some(true)));
+                ChangeResponse::created(response(None)).with_replay_body(response(Some(true)));
             Ok(first.with_secret(secret, |body| &mut body.api_key))
         })
         .await

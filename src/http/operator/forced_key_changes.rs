@@ -1,5 +1,5 @@
-//! `POST /v1/admin/org/{id}/force-rotate` and `/force-revoke`: the operator steps in where an
-//! organization's keys are in wrong hands.
+//! `POST /v1/admin/org/{id}/force-rotate` and `/force-revoke`: the operator replaces or revokes the
+//! keys of an organization, for example when they have leaked.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -30,16 +30,16 @@ pub struct ForceRotateResponse {
     rotated: bool,
     #[schema(examples("org_acme_2026_example"))]
     org_id: String,
-    /// The key's text: in the first answer, and never again.
+    /// The key's text. Only the first response contains it; a replay does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("tnt_live_a1b2c3d4…"))]
     new_api_key: Option<String>,
-    /// The 8 characters of the key that may be shown.
+    /// The 8 characters after the prefix of the key's text, to tell keys apart.
     #[schema(examples("a1b2c3d4"))]
     prefix: String,
     rotated_at: Timestamp,
-    /// The memberships that began by invitations of the organization's keys, the newest 500. They
-    /// go on; the invitations that were open have ended.
+    /// The newest 500 memberships that were created by accepting invitations of the organization's
+    /// keys. They continue; the keys' open invitations are revoked.
     memberships: Vec<JoinedMembership>,
     warning: &'static str,
     #[serde(flatten)]
@@ -47,7 +47,7 @@ pub struct ForceRotateResponse {
 }
 
 impl ForceRotateResponse {
-    /// What is told of an organization's new key.
+    /// Describes the result of a forced rotation.
     pub fn response(rotated: ForceRotation, context: &RequestContext) -> ChangeResponse<Self> {
         let CreatedKey { secret, key } = rotated.minted;
         let body = Self {
@@ -64,11 +64,11 @@ impl ForceRotateResponse {
     }
 }
 
-/// Give an organization a new key, and end every other one at once.
+/// Create a new key of an organization, and revoke all its other keys.
 ///
-/// The open invitations that its keys made or sent again last end, too, and the answer names the
-/// memberships that began by the others. The key's text is in this answer and nowhere else. The
-/// organization stays suspended where it is.
+/// The open invitations that its keys were the last to send are revoked, too. The response lists
+/// the memberships that were created by accepting invitations of its keys. Only the first response
+/// contains the new key's text. A suspended organization stays suspended.
 #[utoipa::path(post, path = "/v1/admin/org/{id}/force-rotate", operation_id = "forceRotateKeys",
     tag = "operator", request_body = Confirmation,
     params(("id" = String, Path, description = "The organization's id."),
@@ -82,15 +82,15 @@ pub(super) async fn rotate(
     change: OrganizationChange<OrgForceRotate, Confirmation>,
 ) -> Result<Response> {
     change
-        .run_with_secret(&app, async |tx, _, on, context| {
-            let (handle, by, audit) = (&on.handle, on.actor.as_str(), &on.audit);
-            let rotated = provisioning::force_rotate(&app, tx, handle, by, audit).await?;
+        .run_with_secret(&app, async |tx, _, change, context| {
+            let (handle, actor, audit) = (&change.handle, change.actor.as_str(), &change.audit);
+            let rotated = provisioning::force_rotate(&app, tx, handle, actor, audit).await?;
             Ok(ForceRotateResponse::response(rotated, context))
         })
         .await
 }
 
-/// That an organization has no live key any more, or that a key has ended.
+/// Confirms that the key, or all keys of the organization, are revoked.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Revoked)]
 pub struct RevokeKeysResponse {
@@ -98,15 +98,15 @@ pub struct RevokeKeysResponse {
     #[schema(examples("org_acme_2026_example"))]
     org_id: String,
     revoked_at: Timestamp,
-    /// The memberships that began by invitations of what ended, the newest 500. They go on; the
-    /// invitations that were open have ended.
+    /// The newest 500 memberships that were created by accepting invitations of these keys. They
+    /// continue; the keys' open invitations are revoked.
     memberships: Vec<JoinedMembership>,
     #[serde(flatten)]
     stamp: ResponseMeta,
 }
 
 impl RevokeKeysResponse {
-    /// What is told of what ended in the organization `org_id`.
+    /// Describes the revocation of keys of the organization `org_id`.
     pub fn new(
         org_id: String,
         joined: Vec<KeyInvitedMembership>,
@@ -118,16 +118,16 @@ impl RevokeKeysResponse {
     }
 }
 
-/// End every key of an organization at once, with the open invitations of its keys.
+/// Revoke all keys of an organization, effective immediately.
 ///
-/// Those are what the keys made or sent again last. The answer names the memberships that began by
-/// the others.
+/// The open invitations that the keys were the last to send are revoked, too. The response lists
+/// the memberships that were created by accepting invitations of the keys.
 #[utoipa::path(post, path = "/v1/admin/org/{id}/force-revoke", operation_id = "forceRevokeKeys",
     tag = "operator", request_body = Confirmation,
     params(("id" = String, Path, description = "The organization's id."),
            RequiredIdempotencyHeader),
     security(("master_key" = [])),
-    responses((status = 200, description = "They have ended.", body = RevokeKeysResponse),
+    responses((status = 200, description = "The keys are revoked.", body = RevokeKeysResponse),
               BadRequest,
               Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
               RateLimited, Unavailable))]
@@ -136,10 +136,11 @@ pub(super) async fn revoke(
     change: OrganizationChange<OrgForceRevoke, Confirmation>,
 ) -> Result<Response> {
     change
-        .run(&app, async |tx, _, on, context| {
-            let (standing, joined) =
-                provisioning::force_revoke(tx, &on.handle, &on.actor, &on.audit).await?;
-            Ok(RevokeKeysResponse::new(standing.handle, joined, context))
+        .run(&app, async |tx, _, change, context| {
+            let (organization, joined) =
+                provisioning::force_revoke(tx, &change.handle, &change.actor, &change.audit)
+                    .await?;
+            Ok(RevokeKeysResponse::new(organization.handle, joined, context))
         })
         .await
 }

@@ -1,6 +1,6 @@
-//! The `operator` family (contract §5): the operator's workers make organizations and step in where
-//! they have to, each route with a master key of its own; and an organization's key looks after
-//! itself. Bare objects with `request_id` and `timestamp`.
+//! The `operator` family (contract §5): the operator creates, changes and suspends organizations,
+//! with a separate master key for each kind of change; and an organization key manages itself.
+//! Responses are bare objects with `request_id` and `timestamp`.
 
 mod audit_log;
 mod billing;

@@ -1,5 +1,5 @@
-//! What the operator changes of an organization that the path names: proved by the route's master
-//! key, under a name, once.
+//! Changes that the operator makes to the organization in the path: authenticated by the route's
+//! master key, and executed once for each `Idempotency-Key`.
 
 use std::marker::PhantomData;
 
@@ -20,22 +20,23 @@ use crate::model::audit::AuditContext;
 use crate::model::master_scope::MasterScope;
 use crate::model::org_handle::OrgHandle;
 
-/// A body that is about an organization.
+/// The body of a change to an organization.
 pub trait OrganizationChangeBody: FromFields {
-    /// Passes a body that means the organization `id`, under this name; one that says neither does.
+    /// Checks that the body confirms the organization `id` of the path and the idempotency key of
+    /// the header. A body without these fields always passes.
     ///
     /// # Errors
-    /// Invalid.
-    fn check_target(&self, _id: &str, _name: &Idempotency) -> Result<()> {
+    /// Invalid if one of them differs.
+    fn check_target(&self, _id: &str, _idempotency: &Idempotency) -> Result<()> {
         Ok(())
     }
 }
 
-/// Guard and body of a change: by the scope `S`, read as `T`.
+/// Extracts a change: requires the master key of scope `S`, and parses the body as `T`.
 pub struct OrganizationChange<S, T> {
-    /// What the body says.
+    /// The parsed body.
     pub body: T,
-    /// The request.
+    /// The context of the request.
     pub context: RequestContext,
     id: String,
     scope: MasterScope,
@@ -44,13 +45,13 @@ pub struct OrganizationChange<S, T> {
     guard: PhantomData<S>,
 }
 
-/// The organization that is changed, and by whom, for the trail.
+/// The target and the actor of a change.
 pub struct ChangeContext {
-    /// The organization, as the path names it.
+    /// The organization's id in the path.
     pub handle: OrgHandle,
-    /// Who changes it.
+    /// The master scope that makes the change, as the audit log records it.
     pub actor: String,
-    /// The request.
+    /// The audit context of the request.
     pub audit: AuditContext,
 }
 
@@ -64,37 +65,35 @@ impl<S: RequiredMasterScope + Send, T: OrganizationChangeBody> FromRequest<App>
         let MasterKeyGuard(scope, guard) =
             MasterKeyGuard::<S>::from_request_parts(&mut parts, app).await?;
         let context = RequestContext::from_request_parts(&mut parts, app).await?;
-        let RequireIdempotencyKey(name) =
+        let RequireIdempotencyKey(idempotency) =
             RequireIdempotencyKey::from_request_parts(&mut parts, app).await?;
         let PathId(id) = PathId::from_request_parts(&mut parts, app).await?;
         let request = Request::from_parts(parts, body);
         let JsonBody { value: body, fingerprint } =
             JsonBody::<T>::from_request(request, app).await?;
-        body.check_target(&id, &name)?;
-        Ok(Self { body, context, id, scope, idempotency: name, fingerprint, guard })
+        body.check_target(&id, &idempotency)?;
+        Ok(Self { body, context, id, scope, idempotency, fingerprint, guard })
     }
 }
 
 impl<S, T> OrganizationChange<S, T> {
-    /// Makes the change in one transaction, once for its name.
+    /// Runs `work` in one transaction, once for the idempotency key; a repetition gets the stored
+    /// response.
     ///
     /// # Errors
-    /// Not found where the path can name no organization; those of `work`.
+    /// Not found if the path contains no valid organization id; the errors of `work`.
     pub async fn run<A: Serialize>(
         self,
         app: &App,
         work: impl AsyncFnOnce(&mut PgConnection, &T, &ChangeContext, &RequestContext) -> Result<A>,
     ) -> Result<Response> {
-        self.run_with_secret(app, async |tx, body, on, context| {
-            Ok(ChangeResponse::ok(work(tx, body, on, context).await?))
+        self.run_with_secret(app, async |tx, body, change, context| {
+            Ok(ChangeResponse::ok(work(tx, body, change, context).await?))
         })
         .await
     }
 
-    /// The same for an answer that shows a secret.
-    ///
-    /// # Errors
-    /// As [`Self::run`].
+    /// Like [`Self::run`], for a response that contains a secret.
     pub async fn run_with_secret<A: Serialize>(
         self,
         app: &App,
@@ -105,21 +104,21 @@ impl<S, T> OrganizationChange<S, T> {
             &RequestContext,
         ) -> Result<ChangeResponse<A>>,
     ) -> Result<Response> {
-        let Self { body, context, id, scope, idempotency: name, fingerprint, .. } = self;
-        let on = ChangeContext {
+        let Self { body, context, id, scope, idempotency, fingerprint, .. } = self;
+        let change = ChangeContext {
             handle: parse_organization_id(&id)?,
             actor: scope.actor(),
             audit: context.audit_context(),
         };
-        let work = async |tx: &mut _| work(tx, &body, &on, &context).await;
-        name.run(app, scope, fingerprint, work).await
+        let work = async |tx: &mut _| work(tx, &body, &change, &context).await;
+        idempotency.run(app, scope, fingerprint, work).await
     }
 }
 
-/// The organization that a path names.
+/// Parses the organization's id in a path.
 ///
 /// # Errors
-/// Not found where the text can be no organization's id.
+/// Not found if the text is not a valid id.
 pub fn parse_organization_id(id: &str) -> Result<OrgHandle> {
     OrgHandle::parse(id).map_err(|_| Error::not_found("There is no such organization"))
 }

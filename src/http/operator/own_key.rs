@@ -1,4 +1,4 @@
-//! `POST /v1/admin/key/rotate` and `/revoke`: an organization's key replaces or ends itself.
+//! `POST /v1/admin/key/rotate` and `/revoke`: an organization key rotates or revokes itself.
 
 use axum::Json;
 use axum::extract::State;
@@ -24,14 +24,14 @@ use crate::http::wire::Timestamp;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
 
-/// The key that takes the place of the calling one.
+/// The key that replaces the key of the request.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::RotatedKey)]
 pub struct RotatedKey {
-    /// The key's text: in this answer, and never again.
+    /// The key's text. Only this response contains it.
     #[schema(examples("tnt_live_a1b2c3d4…"))]
     new_api_key: String,
-    /// The 8 characters of the key that may be shown.
+    /// The 8 characters after the prefix of the key's text, to tell keys apart.
     #[schema(examples("a1b2c3d4"))]
     prefix: String,
     rotated_at: Timestamp,
@@ -40,12 +40,12 @@ pub struct RotatedKey {
     stamp: ResponseMeta,
 }
 
-/// Replace the calling key by a new one with the same name and settings.
+/// Replace the key of the request by a new one with the same name and settings.
 ///
-/// The calling key has ended when this is answered, so the request can not come again under an
-/// `Idempotency-Key`.
+/// The old key is revoked by the time the response is sent, so the request cannot be repeated, not
+/// even with an `Idempotency-Key`.
 #[utoipa::path(post, path = "/v1/admin/key/rotate", operation_id = "rotateOwnKey",
-    tag = "operator", request_body(content = Option<EmptyBody>, description = "May be left out."),
+    tag = "operator", request_body(content = Option<EmptyBody>, description = "Optional."),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The new key.", body = RotatedKey), BadRequest,
               Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
@@ -59,26 +59,26 @@ pub(super) async fn rotate(
 ) -> Result<Json<RotatedKey>> {
     rate_limits::count_key_creation(&app, &context, caller.organization).await?;
     let (id, audit) = (own_key_id(&caller)?, context.audit_context());
-    let minted = app
+    let created = app
         .db
         .tenant_transaction(caller.organization, async |tx| {
             changes::rotate(&app, tx, &caller, id, 0, &audit).await
         })
         .await?;
     Ok(Json(RotatedKey {
-        new_api_key: minted.secret.expose().to_owned(),
-        prefix: minted.key.display_id,
+        new_api_key: created.secret.expose().to_owned(),
+        prefix: created.key.display_id,
         rotated_at: Timestamp(context.received_at),
         warning: KEY_WARNING,
         stamp: ResponseMeta::from(&context),
     }))
 }
 
-/// End the calling key at once, with the open invitations that it made or sent again last.
+/// Revoke the key of the request and the open invitations that it was the last to send.
 #[utoipa::path(post, path = "/v1/admin/key/revoke", operation_id = "revokeOwnKey",
-    tag = "operator", request_body(content = Option<EmptyBody>, description = "May be left out."),
+    tag = "operator", request_body(content = Option<EmptyBody>, description = "Optional."),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "It has ended.", body = RevokeKeysResponse), BadRequest,
+    responses((status = 200, description = "Revoked.", body = RevokeKeysResponse), BadRequest,
               Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unprocessable, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
@@ -95,8 +95,8 @@ pub(super) async fn revoke(
     Ok(Json(RevokeKeysResponse::new(caller.organization_handle.clone(), joined, &context)))
 }
 
-/// The calling key.
+/// Returns the id of the key of the request.
 fn own_key_id(caller: &Caller) -> Result<KeyId> {
     let key = caller.credential.key().map(|key| key.id);
-    key.ok_or_else(|| Error::internal("a session in the operator's family"))
+    key.ok_or_else(|| Error::internal("the operator family accepted a session"))
 }

@@ -20,37 +20,37 @@ use crate::http::render::operator::{
 };
 use crate::http::wire::Timestamp;
 
-/// That an organization is suspended.
+/// Confirms that the organization is suspended.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Suspended)]
 pub struct SuspendedOrganization {
     suspended: bool,
     #[schema(examples("org_acme_2026_example"))]
     org_id: String,
-    /// Since when; a second time changes nothing.
+    /// Since when it is suspended. Suspending it again does not change this.
     suspended_at: Timestamp,
     #[serde(flatten)]
     stamp: ResponseMeta,
 }
 
 impl SuspendedOrganization {
-    /// What is told of the organization `org_id`.
+    /// Describes the suspension of the organization `org_id`.
     pub fn new(org_id: String, since: DateTime<Utc>, context: &RequestContext) -> Self {
         let suspended_at = Timestamp(since);
         Self { suspended: true, org_id, suspended_at, stamp: ResponseMeta::from(context) }
     }
 }
 
-/// Suspend an organization: its keys, and its people's sessions and tokens there, are refused (403)
-/// from now on.
+/// Suspend an organization.
 ///
-/// Its keys survive, and work again once it is reactivated.
+/// From the next request on, its keys are rejected with 403, and so are its members' sessions and
+/// tokens in this organization. The keys are not revoked: they work again after a reactivation.
 #[utoipa::path(post, path = "/v1/admin/org/{id}/suspend", operation_id = "suspendOrganization",
     tag = "operator", request_body = Confirmation,
     params(("id" = String, Path, description = "The organization's id."),
            RequiredIdempotencyHeader),
     security(("master_key" = [])),
-    responses((status = 200, description = "It is suspended.", body = SuspendedOrganization),
+    responses((status = 200, description = "Suspended.", body = SuspendedOrganization),
               BadRequest,
               Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
               RateLimited, Unavailable))]
@@ -59,14 +59,15 @@ pub(super) async fn suspend(
     change: OrganizationChange<OrgSuspend, Confirmation>,
 ) -> Result<Response> {
     change
-        .run(&app, async |tx, _, on, context| {
-            let (standing, since) = status::suspend(tx, &on.handle, &on.actor, &on.audit).await?;
-            Ok(SuspendedOrganization::new(standing.handle, since, context))
+        .run(&app, async |tx, _, change, context| {
+            let (organization, since) =
+                status::suspend(tx, &change.handle, &change.actor, &change.audit).await?;
+            Ok(SuspendedOrganization::new(organization.handle, since, context))
         })
         .await
 }
 
-/// That an organization is active again.
+/// Confirms that the organization is active.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Reactivated)]
 pub struct ReactivatedOrganization {
@@ -78,13 +79,13 @@ pub struct ReactivatedOrganization {
     stamp: ResponseMeta,
 }
 
-/// Reactivate a suspended organization: the keys that it had work again.
+/// Reactivate a suspended organization. The keys that were valid before work again.
 #[utoipa::path(post, path = "/v1/admin/org/{id}/reactivate",
     operation_id = "reactivateOrganization", tag = "operator", request_body = Confirmation,
     params(("id" = String, Path, description = "The organization's id."),
            RequiredIdempotencyHeader),
     security(("master_key" = [])),
-    responses((status = 200, description = "It is active.", body = ReactivatedOrganization),
+    responses((status = 200, description = "Reactivated.", body = ReactivatedOrganization),
               BadRequest,
               Unauthorized, NotFound, Conflict, TooLarge, UnsupportedMediaType, Unprocessable,
               RateLimited, Unavailable))]
@@ -93,11 +94,12 @@ pub(super) async fn reactivate(
     change: OrganizationChange<OrgSuspend, Confirmation>,
 ) -> Result<Response> {
     change
-        .run(&app, async |tx, _, on, context| {
-            let standing = status::reactivate(tx, &on.handle, &on.actor, &on.audit).await?;
+        .run(&app, async |tx, _, change, context| {
+            let organization =
+                status::reactivate(tx, &change.handle, &change.actor, &change.audit).await?;
             Ok(ReactivatedOrganization {
                 reactivated: true,
-                org_id: standing.handle,
+                org_id: organization.handle,
                 reactivated_at: Timestamp(context.received_at),
                 stamp: ResponseMeta::from(context),
             })

@@ -18,7 +18,7 @@ use crate::http::wire::Timestamp;
 use crate::model::usage::Period;
 use crate::repo;
 
-/// The parts of a limit at which an operator may want to write to a customer.
+/// The utilization ratios that are reported as thresholds, highest first.
 const THRESHOLDS: [f64; 3] = [1.0, 0.9, 0.8];
 
 /// How much of its plan an organization has used this month.
@@ -29,21 +29,21 @@ pub struct Usage {
     org_id: String,
     #[schema(examples("starter"))]
     tier: &'static str,
-    /// Whether it is not suspended.
+    /// Whether the organization is active, that is, not suspended.
     active: bool,
     /// Requests this month (UTC).
     #[schema(examples(812_345))]
     interaction_count_current_period: u64,
     period_start: Timestamp,
-    /// The first moment after it.
+    /// The end of the period, exclusive.
     period_end: Timestamp,
-    /// How many requests a month the plan holds; null is without limit.
+    /// How many requests the plan allows in a month; null means no limit.
     #[schema(required, examples(1_000_000))]
     tier_limit: Option<u64>,
-    /// The used part of the limit; null without one.
+    /// The used fraction of the limit; null if there is no limit.
     #[schema(required, examples(0.812_345))]
     utilization_ratio: Option<f64>,
-    /// The largest of 0.8, 0.9 and 1.0 that the ratio has reached, if any.
+    /// The highest of 0.8, 0.9 and 1.0 that the ratio has reached, if any.
     #[schema(required, examples(0.8))]
     threshold_crossed: Option<f64>,
     #[serde(flatten)]
@@ -65,18 +65,18 @@ pub(super) async fn show(
 ) -> Result<Json<Usage>> {
     let (handle, period) = (parse_organization_id(&id)?, Period::month_of(context.received_at));
     app.meter.flush_and_log().await;
-    let read = app.db.transaction(async |tx| {
-        let standing = status::lock_organization(tx, &handle).await?;
-        let used = repo::usage::sum_requests(tx, standing.id, period).await?;
-        Ok((standing, used))
+    let reading = app.db.transaction(async |tx| {
+        let organization = status::lock_organization(tx, &handle).await?;
+        let used = repo::usage::sum_requests(tx, organization.id, period).await?;
+        Ok((organization, used))
     });
-    let (standing, used) = read.await?;
-    let limit = app.config.plans.of(standing.plan).requests_per_month;
+    let (organization, used) = reading.await?;
+    let limit = app.config.plans.of(organization.plan).requests_per_month;
     let ratio = limit.map(|limit| usage_ratio(used, limit));
     Ok(Json(Usage {
-        org_id: standing.handle,
-        tier: standing.plan.as_str(),
-        active: standing.suspended_at.is_none(),
+        org_id: organization.handle,
+        tier: organization.plan.as_str(),
+        active: organization.suspended_at.is_none(),
         interaction_count_current_period: used,
         period_start: Timestamp::start_of(period.start),
         period_end: Timestamp::start_of(period.end),
@@ -88,7 +88,7 @@ pub(super) async fn show(
     }))
 }
 
-/// The used part of a limit. A plan that holds nothing is used up.
+/// Returns the used fraction of a limit. A limit of zero counts as fully used.
 #[expect(clippy::cast_precision_loss, reason = "both are far below 2^53")]
 fn usage_ratio(used: u64, limit: u64) -> f64 {
     if limit == 0 { 1.0 } else { used as f64 / limit as f64 }

@@ -1,4 +1,4 @@
-//! What several of this family's routes read and send.
+//! Types that several of this family's routes share.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,11 +11,11 @@ use crate::http::operator::organization_change::OrganizationChangeBody;
 use crate::http::wire::Timestamp;
 use crate::model::member::KeyInvitedMembership;
 
-/// What an answer with a key says of it.
+/// The warning in every response that contains a key.
 pub const KEY_WARNING: &str =
     "This API key is shown ONCE. Store it securely. It cannot be retrieved later.";
 
-/// What is at the end of every answer.
+/// The fields that every response of this family ends with.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Stamp)]
 pub struct ResponseMeta {
@@ -31,13 +31,13 @@ impl From<&RequestContext> for ResponseMeta {
     }
 }
 
-/// A membership that began by an invitation of a key.
+/// A membership that was created by accepting an invitation of a key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::JoinedMembership)]
 pub struct JoinedMembership {
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     user_id: String,
-    /// The role that it has now: `owner`, `admin` or `member`.
+    /// The current role: `owner`, `admin` or `member`.
     #[schema(examples("admin"))]
     role: &'static str,
     joined_at: Timestamp,
@@ -50,14 +50,14 @@ impl From<KeyInvitedMembership> for JoinedMembership {
     }
 }
 
-/// The proof that it is meant.
+/// Confirms the target of a change.
 #[derive(ToSchema)]
 #[schema(as = operator::Confirmation)]
 pub struct Confirmation {
-    /// The id of the path, once more.
+    /// Must equal the organization's id in the path.
     #[schema(examples("org_acme_2026_example"))]
     confirm_org_id: String,
-    /// The text of `Idempotency-Key`, once more.
+    /// Must equal the `Idempotency-Key` header.
     #[schema(examples("evt_1RkQ2eLkdIwHu7ix"))]
     idempotency_key: String,
 }
@@ -71,13 +71,13 @@ impl FromFields for Confirmation {
 }
 
 impl OrganizationChangeBody for Confirmation {
-    fn check_target(&self, id: &str, name: &Idempotency) -> Result<()> {
+    fn check_target(&self, id: &str, idempotency: &Idempotency) -> Result<()> {
         let mut issues = Vec::new();
         if self.confirm_org_id != id {
-            issues.push(Issue::field("confirm_org_id", "must be the id in the path"));
+            issues.push(Issue::field("confirm_org_id", "must equal the id in the path"));
         }
-        if !name.key_equals(&self.idempotency_key) {
-            issues.push(Issue::field("idempotency_key", "must be the text of Idempotency-Key"));
+        if !idempotency.key_equals(&self.idempotency_key) {
+            issues.push(Issue::field("idempotency_key", "must equal the Idempotency-Key header"));
         }
         if issues.is_empty() { Ok(()) } else { Err(Error::invalid(issues)) }
     }

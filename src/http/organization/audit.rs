@@ -68,7 +68,7 @@ impl From<RecordedEvent> for AuditLogEntry {
     params(("event_type" = Option<String>, Query, description = "Only events of this type."),
            ("since" = Option<String>, Query, description = "Only events from this time on."),
            ("until" = Option<String>, Query, description = "Only events before this time."),
-           ("limit" = Option<i64>, Query, description = "1 to 100. Default: 20."),
+           ("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
            ("cursor" = Option<String>, Query, description = "The previous page's `cursor`.")),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "A page of audit events.",

@@ -157,7 +157,7 @@ pub(super) async fn create(
 /// List the organization's keys, newest first.
 #[utoipa::path(get, path = "/v1/organization/api-keys", operation_id = "listApiKeys",
     tag = "organization",
-    params(("limit" = Option<i64>, Query, description = "1 to 100. Default: 20."),
+    params(("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
            ("cursor" = Option<String>, Query, description = "The previous page's `cursor`."),
            ("include_revoked" = Option<bool>, Query,
             description = "Whether to include revoked and expired keys.")),

@@ -75,7 +75,7 @@ impl From<Rejection> for RejectedRequest {
 /// time, only some of them are recorded. Rejections by other servers appear within 10 seconds.
 #[utoipa::path(get, path = "/v1/organization/denials", operation_id = "listDenials",
     tag = "organization",
-    params(("limit" = Option<i64>, Query, description = "1 to 100. Default: 20."),
+    params(("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
            ("cursor" = Option<String>, Query, description = "The previous page's `cursor`.")),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "A page of rejected requests.",

@@ -11,17 +11,17 @@ use crate::http::edge::context::RequestContext;
 use crate::http::render::details::ErrorDetails;
 use crate::http::render::kinds::status_invalid_as_422;
 
-/// A problem document.
+/// A problem document (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct Problem {
-    /// Always `about:blank`: the title says what the status means.
+    /// Always `about:blank`: `title` is the meaning of the status.
     r#type: &'static str,
-    /// The status in words.
+    /// The reason phrase of the HTTP status.
     title: &'static str,
-    /// The status.
+    /// The HTTP status.
     status: u16,
-    /// What went wrong this time.
+    /// What is wrong with this request.
     detail: String,
     /// The id of the request.
     request_id: String,
@@ -43,7 +43,7 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
         details: ErrorDetails::from(error),
     };
     let mut response = (status, Json(problem)).into_response();
-    let kind = HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    let content_type = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }

@@ -26,10 +26,10 @@ use crate::http::user::wire::User;
 use crate::model::account::{AccountHandle, PersonName};
 use crate::model::secret::Secret;
 
-/// Show the person whose credential it is.
+/// Show the account of the credential.
 #[utoipa::path(get, path = "/api/user/me", operation_id = "getUser", tag = "user",
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The person.", body = Success<User>), BadRequest,
+    responses((status = 200, description = "The account.", body = Success<User>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn show(
     State(app): State<App>,
@@ -39,7 +39,7 @@ pub(super) async fn show(
     Ok(Json(Success::ok("User fetched successfully", account.into())))
 }
 
-/// What to change of one's account, at least one thing; what is left out stays.
+/// The attributes of the account to change, at least one. Omitted attributes keep their values.
 #[derive(ToSchema)]
 #[schema(as = user::UpdateUserRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
@@ -51,7 +51,7 @@ pub struct UpdateUserRequest {
     #[schema(value_type = Option<String>, nullable = false,
              pattern = "^[a-z0-9](-?[a-z0-9]){0,62}$", examples("yourname"))]
     handle: Option<AccountHandle>,
-    /// Whether the person is mailed of a sign-in from a new place, another password and a new
+    /// Whether to send mails about a sign-in from a new network, a password change and a new
     /// personal token.
     #[schema(nullable = false)]
     securityMails: Option<bool>,
@@ -69,7 +69,7 @@ impl FromFields for UpdateUserRequest {
     }
 }
 
-/// Change what the person is called, and whether they are mailed of what concerns their account.
+/// Change the account's name, handle and mail settings.
 #[utoipa::path(put, path = "/api/user/me", operation_id = "updateUser", tag = "user",
     request_body = UpdateUserRequest, params(IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
@@ -91,12 +91,12 @@ pub(super) async fn update(
         let body = Success::ok("User updated", User::from(account));
         Ok(ChangeResponse::ok(body))
     });
-    let answer = updating.await;
+    let response = updating.await;
     app.job_waker.notify_one();
-    answer
+    response
 }
 
-/// The proof that whoever has the session is its person.
+/// The password, which confirms the deletion.
 #[derive(ToSchema)]
 #[schema(as = user::DeleteUserRequest)]
 pub struct DeleteUserRequest {
@@ -111,10 +111,10 @@ impl FromFields for DeleteUserRequest {
     }
 }
 
-/// Delete the account: sessions, tokens, and the organizations that nobody else is in.
+/// Delete the account, its sessions and tokens, and the organizations that have no other member.
 ///
-/// Their keys stop at once, and their ids are never given out again. Nothing personal is kept
-/// outside the audit log.
+/// The keys of those organizations become invalid immediately, and their ids are never reused. No
+/// personal data is kept outside the audit log.
 #[utoipa::path(delete, path = "/api/user/me", operation_id = "deleteUser", tag = "user",
     request_body = DeleteUserRequest, security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "Deleted.", body = Success<Done>), BadRequest,
@@ -126,9 +126,10 @@ pub(super) async fn delete(
     _: Idempotency,
     JsonBody { value: request, .. }: JsonBody<DeleteUserRequest>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Success<Done>)> {
-    let proving = reauthenticate(&app, person.account, request.password);
-    let proven = rate_limits::with_password_limit(&app, &context, person.account, proving).await?;
-    accounts::delete(&app, &person, &proven, &context.audit_context()).await?;
+    let verifying = reauthenticate(&app, person.account, request.password);
+    let verified =
+        rate_limits::with_password_limit(&app, &context, person.account, verifying).await?;
+    accounts::delete(&app, &person, &verified, &context.audit_context()).await?;
     let cookie = session_cookie::clear_cookie_header(&app);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Account deleted", DONE)))
 }

@@ -1,4 +1,4 @@
-//! `/api/user/organizations/{organizationId}/api-keys/{id}`: changed, rotated, revoked.
+//! `/api/user/organizations/{organizationId}/api-keys/{id}`: update, rotate and revoke a key.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -34,7 +34,7 @@ use crate::model::member::KeyInvitedMembership;
 use crate::model::metadata::MetadataChanges;
 use crate::model::scope::ScopeSet;
 
-/// The settings to change, at least one; what is left out stays.
+/// The settings to change, at least one. Omitted settings keep their values.
 #[derive(ToSchema)]
 #[schema(as = user::UpdateOrganizationKeyRequest)]
 #[expect(non_snake_case, reason = "the contract's names")]
@@ -43,23 +43,23 @@ pub struct UpdateOrganizationKeyRequest {
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 255,
              examples("ci"))]
     name: Option<KeyName>,
-    /// What it may do, within what the caller may.
+    /// The scopes of the key, within the caller's own.
     #[schema(value_type = Option<Vec<String>>, nullable = false, min_items = 1,
              examples("usage:read"))]
     scopes: Option<ScopeSet>,
-    /// When it ends; null is never.
+    /// When the key expires; null means never.
     #[schema(value_type = Option<String>, format = DateTime, examples("2036-01-01T00:00:00Z"))]
     #[expect(clippy::option_option, reason = "absent, null and a time are three things")]
     expiresAt: Option<Option<DateTime<Utc>>>,
-    /// Strings to add or replace; null removes one.
+    /// Strings to add or replace by name; null removes an entry.
     #[schema(value_type = Option<Object>, nullable = false,
              examples(json!({ "team": "ops", "owner": null })))]
     metadata: Option<MetadataChanges>,
-    /// The networks it may be used from; an empty list is everywhere.
+    /// The networks that the key may be used from; an empty list means any.
     #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 100,
              examples("2001:db8::/32"))]
     allowedIps: Option<AllowedIps>,
-    /// Whether it may be used.
+    /// Whether the key may be used.
     #[schema(nullable = false)]
     enabled: Option<bool>,
 }
@@ -83,9 +83,8 @@ impl FromFields for UpdateOrganizationKeyRequest {
 
 /// Change a key's settings.
 ///
-/// What the key was and what it becomes lie within the caller's own scopes, expiry and
-/// addresses. A key that
-/// is revoked, expired or rotated away stays as it is.
+/// The key must be within the caller's own scopes, expiry and allowed addresses, both before and
+/// after the change. A key that is revoked, expired or replaced by a rotation cannot be changed.
 #[utoipa::path(put, path = "/api/user/organizations/{organizationId}/api-keys/{id}",
     operation_id = "updateOrganizationKey", tag = "user",
     request_body = UpdateOrganizationKeyRequest,
@@ -125,24 +124,24 @@ pub(super) async fn update(
         .await
 }
 
-/// What came of the invitations of a key that is revoked.
+/// The memberships that a revoked key has led to.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::RevokedOrganizationKey)]
 pub struct RevokedKey {
     success: bool,
-    /// The memberships that began by invitations of the key, or of one that it took over from, the
-    /// newest 500. They go on; the invitations that were open have ended.
+    /// The newest 500 memberships that were created by accepting invitations of this key, or of a
+    /// key that it replaced. They continue; the key's open invitations are revoked.
     memberships: Vec<JoinedMembership>,
 }
 
-/// A membership that began by an invitation of a key.
+/// A membership that was created by accepting an invitation of a key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::JoinedMembership)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinedMembership {
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     user_id: String,
-    /// The role that it has now: `owner`, `admin` or `member`.
+    /// The current role: `owner`, `admin` or `member`.
     #[schema(examples("admin"))]
     role: &'static str,
     joined_at: Timestamp,
@@ -155,18 +154,19 @@ impl From<KeyInvitedMembership> for JoinedMembership {
     }
 }
 
-/// Revoke a key at once. A second time changes nothing. Any key may revoke itself.
+/// Revoke a key, effective immediately.
 ///
-/// The open invitations that it made or sent again last end, too. The key stays in the list of all
-/// keys, with the time.
+/// Revoking it again changes nothing. Any key may revoke itself. The open invitations that the key
+/// was the last to send are revoked, too. The key stays in the list with `includeRevoked=true`,
+/// with the time of its revocation.
 #[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/api-keys/{id}",
     operation_id = "revokeOrganizationKey", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
            ("id" = String, Path, description = "The key's id."),
-           ("reason" = Option<String>, Query, description = "Why, in at most 256 characters."),
+           ("reason" = Option<String>, Query, description = "At most 256 characters."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "It is revoked.", body = Success<RevokedKey>),
+    responses((status = 200, description = "The key is revoked.", body = Success<RevokedKey>),
               BadRequest, Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused,
               Unavailable))]
 pub(super) async fn revoke(
@@ -192,12 +192,12 @@ pub(super) async fn revoke(
         .await
 }
 
-/// How a key is to be rotated.
+/// The options of a rotation.
 #[derive(ToSchema)]
 #[schema(as = user::RotateOrganizationKeyRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
 pub struct RotateOrganizationKeyRequest {
-    /// For how many seconds the old key still works; not at all, where left out.
+    /// How many seconds the old key remains valid. Default: 0.
     #[schema(value_type = Option<i32>, minimum = 0, maximum = 604_800,
              examples(3600))]
     gracePeriod: Option<i32>,
@@ -210,13 +210,13 @@ impl FromFields for RotateOrganizationKeyRequest {
     }
 }
 
-/// Rotate a key: a new one with the same name and settings takes over.
+/// Rotate a key: replace it by a new key with the same name and settings.
 ///
-/// The old key works for the grace period, and never longer than it would have. The new key's text
-/// is in this answer and nowhere else.
+/// The old key remains valid for the grace period, but not beyond its own expiry. Only this
+/// response contains the new key's text.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/api-keys/{id}/rotate",
     operation_id = "rotateOrganizationKey", tag = "user",
-    request_body(content = Option<RotateOrganizationKeyRequest>, description = "May be left out."),
+    request_body(content = Option<RotateOrganizationKeyRequest>, description = "Optional."),
     params(("organizationId" = String, Path, description = "The organization's id."),
            ("id" = String, Path, description = "The key's id."), IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),

@@ -1,4 +1,4 @@
-//! `/api/user/organizations/{organizationId}/api-keys`: an organization's keys, made and listed.
+//! `/api/user/organizations/{organizationId}/api-keys`: create and list an organization's keys.
 
 use axum::Json;
 use axum::extract::State;
@@ -34,7 +34,7 @@ use crate::model::metadata::Metadata;
 use crate::model::scope::ScopeSet;
 use crate::repo;
 
-/// An organization's key.
+/// An organization key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::OrganizationKey)]
 #[serde(rename_all = "camelCase")]
@@ -43,11 +43,11 @@ pub struct OrganizationKey {
     id: String,
     #[schema(required, examples("Analytics Dashboard"))]
     name: Option<String>,
-    /// The key's text: in the answer that mints it and never again, not even in a replay.
+    /// The key's text. Only the response that creates the key contains it; a replay does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     pub(super) key: Option<String>,
-    /// What its text starts with: the prefix and 4 characters.
+    /// The start of its text: the prefix and 4 characters.
     #[schema(examples("tnt_live_LfbR"))]
     start: String,
     #[schema(examples("usage:read", "billing:read"))]
@@ -56,22 +56,22 @@ pub struct OrganizationKey {
     organization_id: String,
     #[schema(required)]
     expires_at: Option<Timestamp>,
-    /// Whether it has no end: in the answer that makes it.
+    /// Whether it never expires. Only the response that creates the key contains this.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     never_expires: Option<bool>,
-    /// Up to 10 seconds behind.
+    /// When it was last used, up to 10 seconds behind.
     #[schema(required)]
     last_used_at: Option<Timestamp>,
     created_at: Timestamp,
-    /// Whether it may be used while it lives.
+    /// Whether it may be used until it expires or is revoked.
     enabled: bool,
     #[schema(required)]
     revoked_at: Option<Timestamp>,
 }
 
 impl OrganizationKey {
-    /// A key of the caller's organization, without its text.
+    /// Describes a key of the caller's organization, without its text.
     pub(super) fn new(caller: &Caller, key: ApiKey) -> Self {
         Self {
             id: key.id.to_string(),
@@ -89,13 +89,13 @@ impl OrganizationKey {
         }
     }
 
-    /// A key just made, without its text.
+    /// Describes a key that was just created, without its text.
     fn created(caller: &Caller, key: ApiKey) -> Self {
         Self { never_expires: Some(key.expires_at.is_none()), ..Self::new(caller, key) }
     }
 }
 
-/// What a key is to be.
+/// The attributes of a key to create.
 #[derive(ToSchema)]
 #[schema(as = user::CreateOrganizationKeyRequest)]
 #[expect(non_snake_case, reason = "the contract's names")]
@@ -104,18 +104,18 @@ pub struct CreateOrganizationKeyRequest {
     #[schema(value_type = String, min_length = 1, max_length = 255,
              examples("Analytics Dashboard"))]
     name: KeyName,
-    /// What it may do, within what the caller may.
+    /// The scopes of the key, within the caller's own.
     #[schema(value_type = Vec<String>, min_items = 1,
              examples("usage:read", "billing:read"))]
     scopes: ScopeSet,
-    /// When it ends, no later than the caller's own key or token; never, where left out.
+    /// When it expires, no later than the caller's own key or token. Default: never.
     #[schema(value_type = Option<String>, format = DateTime,
              examples("2036-01-01T00:00:00Z"))]
     expiresAt: Option<DateTime<Utc>>,
-    /// Strings, together at most 4 KiB.
+    /// Strings by name, at most 4 KiB in total.
     #[schema(value_type = Option<Object>, examples(json!({ "team": "data" })))]
     metadata: Option<Metadata>,
-    /// The networks it may be used from; everywhere, where left out.
+    /// The networks that the key may be used from. Default: any.
     #[schema(value_type = Option<Vec<String>>, max_items = 100,
              examples("203.0.113.0/24"))]
     allowedIps: Option<AllowedIps>,
@@ -139,16 +139,16 @@ impl FromFields for CreateOrganizationKeyRequest {
     }
 }
 
-/// Make a key of the organization, within the caller's own scopes, expiry and addresses.
+/// Create a key of the organization, within the caller's own scopes, expiry and allowed addresses.
 ///
-/// The key's text is in this answer and nowhere else.
+/// Only this response contains the key's text.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/api-keys",
     operation_id = "createOrganizationKey", tag = "user",
     request_body = CreateOrganizationKeyRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 201, description = "Made.", body = Success<OrganizationKey>), BadRequest,
+    responses((status = 201, description = "Created.", body = Success<OrganizationKey>), BadRequest,
               Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
 pub(super) async fn create(
@@ -166,8 +166,8 @@ pub(super) async fn create(
     };
     let count = rate_limits::count_key_creation(&app, &context, caller.organization);
     idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
-    let reach = spec.permissions();
-    let check = async |_: &mut _| reach.require_within(&caller);
+    let permissions = spec.permissions();
+    let check = async |_: &mut _| permissions.require_within(&caller);
     idempotency
         .run_checked(&app, &caller, fingerprint, check, async |tx| {
             let audit = context.audit_context_for(StatusCode::CREATED);
@@ -183,11 +183,11 @@ pub(super) async fn create(
 #[utoipa::path(get, path = "/api/user/organizations/{organizationId}/api-keys",
     operation_id = "listOrganizationKeys", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
-           ("offset" = Option<i64>, Query, description = "How many to pass over."),
-           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
-           ("q" = Option<String>, Query, description = "What the name has to contain."),
+           ("offset" = Option<i64>, Query, description = "How many items to skip. Default: 0."),
+           ("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
+           ("q" = Option<String>, Query, description = "Text that the name must contain."),
            ("includeRevoked" = Option<bool>, Query,
-            description = "Also the revoked and expired ones.")),
+            description = "Whether to include revoked and expired keys.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The keys.", body = OffsetList<OrganizationKey>),
               BadRequest,
@@ -197,22 +197,25 @@ pub(super) async fn list(
     OrganizationScoped(caller, _): OrganizationScoped<ApiKeysRead>,
     mut query: Query,
 ) -> Result<Json<OffsetList<OrganizationKey>>> {
-    let part = OffsetPage::from_query(&mut query);
-    let all = query.optional("includeRevoked", parse_bool).unwrap_or(false);
+    let page = OffsetPage::from_query(&mut query);
+    let include_revoked = query.optional("includeRevoked", parse_bool).unwrap_or(false);
     query.finish()?;
     let (organization, search, window) =
-        (caller.organization, part.search.as_deref(), part.offset_and_limit());
-    let (found, total) = app
+        (caller.organization, page.search.as_deref(), page.offset_and_limit());
+    let (rows, total) = app
         .db
         .tenant_transaction(caller.organization, async |db| {
-            repo::keys::list_page(db, organization, all, search, window).await
+            repo::keys::list_page(db, organization, include_revoked, search, window).await
         })
         .await?;
-    let found = found.into_iter().map(|key| OrganizationKey::new(&caller, key)).collect();
-    Ok(Json(OffsetList::ok("API keys fetched", found, part.meta(total))))
+    let items = rows.into_iter().map(|key| OrganizationKey::new(&caller, key)).collect();
+    Ok(Json(OffsetList::ok("API keys fetched", items, page.meta(total))))
 }
 
-/// Reads the id in a path; what is no id of a key names no key.
+/// Parses the id in a path.
+///
+/// # Errors
+/// Not found if the text is not the id of a key.
 pub(super) fn parse_id(text: &str) -> Result<KeyId> {
     KeyId::parse(text).ok_or_else(|| Error::not_found("There is no such key"))
 }

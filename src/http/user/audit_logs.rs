@@ -1,4 +1,4 @@
-//! `GET /api/user/organizations/{organizationId}/audit-logs`: the organization's trail.
+//! `GET /api/user/organizations/{organizationId}/audit-logs`: the organization's audit log.
 
 use axum::Json;
 use axum::extract::State;
@@ -18,7 +18,7 @@ use crate::model::ids::event_id;
 use crate::model::timestamp;
 use crate::repo::audit_events;
 
-/// One row of the trail.
+/// An event of the audit log.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::AuditEvent)]
 #[serde(rename_all = "camelCase")]
@@ -27,18 +27,18 @@ pub struct AuditLogEntry {
     id: String,
     #[schema(examples("api_key.created"))]
     event_type: String,
-    /// Who did it: the id of a seat or a key.
+    /// Who caused it: the id of a membership or a key.
     #[schema(examples("user_4fTq0kXyT1hJc8ZB"))]
     actor: String,
-    /// What it was done to: an id.
+    /// What it affected: an id.
     #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     target: String,
-    /// Where the request came from.
+    /// The client's address.
     #[schema(required, examples("203.0.113.9"))]
     ip_address: Option<String>,
     #[schema(examples("req_4fTq0kXyT1hJc8ZB"))]
     request_id: String,
-    /// What changed.
+    /// Details of the event, such as the changed fields.
     #[schema(value_type = Object)]
     detail: serde_json::Value,
     created_at: Timestamp,
@@ -59,17 +59,17 @@ impl From<RecordedEvent> for AuditLogEntry {
     }
 }
 
-/// List the organization's trail, newest first.
+/// List the events of the organization's audit log, newest first.
 #[utoipa::path(get, path = "/api/user/organizations/{organizationId}/audit-logs",
     operation_id = "listAuditLogs", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
            ("eventType" = Option<String>, Query, description = "Only events of this type."),
-           ("since" = Option<String>, Query, description = "Only events from this time on."),
+           ("since" = Option<String>, Query, description = "Only events at or after this time."),
            ("until" = Option<String>, Query, description = "Only events before this time."),
-           ("offset" = Option<i64>, Query, description = "How many to pass over."),
-           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
+           ("offset" = Option<i64>, Query, description = "How many items to skip. Default: 0."),
+           ("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
            ("q" = Option<String>, Query,
-            description = "Only those whose type, actor or target contains this.")),
+            description = "Text that the type, the actor or the target must contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The events.", body = OffsetList<AuditLogEntry>),
               BadRequest,
@@ -84,15 +84,15 @@ pub(super) async fn list(
         since: query.optional("since", timestamp::parse),
         until: query.optional("until", timestamp::parse),
     };
-    let part = OffsetPage::from_query(&mut query);
+    let page = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
-    let (found, total) = app
+    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
+    let (rows, total) = app
         .db
         .tenant_transaction(caller.organization, async |db| {
             audit_events::list_page(db, caller.organization, &filter, search, window).await
         })
         .await?;
-    let found = found.into_iter().map(AuditLogEntry::from).collect();
-    Ok(Json(OffsetList::ok("Audit logs fetched", found, part.meta(total))))
+    let items = rows.into_iter().map(AuditLogEntry::from).collect();
+    Ok(Json(OffsetList::ok("Audit logs fetched", items, page.meta(total))))
 }

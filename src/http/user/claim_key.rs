@@ -1,4 +1,4 @@
-//! `/api/auth/claim-key`: the first key of an organization that was paid for.
+//! `/api/auth/claim-key`: the first key of an organization that was bought through Stripe.
 
 use axum::Json;
 use axum::extract::State;
@@ -20,12 +20,13 @@ use crate::http::user::html_pages::{self, HtmlPage};
 use crate::http::user::responses::Success;
 use crate::model::secret::Secret;
 
-/// The page that the mailed link leads to: a button, since mail scanners follow links.
+/// Show the HTML page that the mailed link opens: a button, since mail scanners follow links.
 ///
-/// It asks nothing of the server before the button is pressed.
+/// The key is not created until the button is pressed.
 #[utoipa::path(get, path = "/api/auth/claim-key", operation_id = "showClaimKeyPage",
-    tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
-    responses((status = 200, description = "The page.", body = String,
+    tag = "user",
+    params(("token" = Option<String>, Query, description = "The token from the mailed link.")),
+    responses((status = 200, description = "The HTML page.", body = String,
                content_type = "text/html; charset=utf-8")))]
 pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
     html_pages::CLAIM_KEY
@@ -51,12 +52,12 @@ impl FromFields for ClaimKeyRequest {
 #[schema(as = user::ClaimedKey)]
 pub struct ClaimedKey {
     organization: ClaimedKeyOrganization,
-    /// The key's text: in this answer, and never again.
+    /// The key's text. Only this response contains it.
     #[schema(examples("tnt_live_a1b2c3d4…"))]
     key: String,
 }
 
-/// The organization that a key is of.
+/// The organization of the key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::KeyedOrganization)]
 pub struct ClaimedKeyOrganization {
@@ -66,13 +67,13 @@ pub struct ClaimedKeyOrganization {
     name: String,
 }
 
-/// Claim the first key of an organization that was paid for, by the token of the mailed link.
+/// Claim the first key of an organization that was bought, with the token of the mailed link.
 ///
-/// The token is good once, for 7 days; not while the organization is suspended, and not after its
-/// keys were ended by the operator.
+/// The token can be used once and expires after 7 days. It is rejected while the organization is
+/// suspended, and becomes invalid if the operator revokes the organization's keys.
 #[utoipa::path(post, path = "/api/auth/claim-key", operation_id = "claimKey", tag = "user",
     request_body = ClaimKeyRequest,
-    responses((status = 200, description = "The key, which may do everything in it.",
+    responses((status = 200, description = "The key, which has all scopes.",
                body = Success<ClaimedKey>),
               BadRequest, Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn claim(
@@ -83,10 +84,10 @@ pub(super) async fn claim(
     JsonBody { value: request, .. }: JsonBody<ClaimKeyRequest>,
 ) -> Result<Json<Success<ClaimedKey>>> {
     let claimed = claims::claim_key(&app, &request.token, &context.audit_context()).await?;
-    let (organization, minted) = claimed;
+    let (organization, created) = claimed;
     let data = ClaimedKey {
         organization: ClaimedKeyOrganization { id: organization.handle, name: organization.name },
-        key: minted.secret.expose().to_owned(),
+        key: created.secret.expose().to_owned(),
     };
     Ok(Json(Success::ok("This is your key. It is shown once: store it now", data)))
 }

@@ -1,4 +1,4 @@
-//! `/api/user/organizations/{organizationId}/invites`, and accepting one.
+//! `/api/user/organizations/{organizationId}/invites`, and accepting an invitation.
 
 use axum::Json;
 use axum::extract::State;
@@ -35,7 +35,7 @@ use crate::model::role::Role;
 use crate::model::secret::Secret;
 use crate::repo;
 
-/// The kind of mail that these routes send, where mails are limited.
+/// The kind of mail that these routes send, for the rate limits of mails.
 const MAIL_KIND: &str = "invite";
 
 /// An invitation to an organization.
@@ -47,14 +47,14 @@ pub struct Invite {
     id: String,
     #[schema(format = Email, examples("you@example.com"))]
     email: String,
-    /// What they are to be: `owner`, `admin` or `member`.
+    /// The role of the membership: `owner`, `admin` or `member`.
     #[schema(examples("member"))]
     role: &'static str,
     /// `pending`, `accepted`, `revoked` or `expired`.
     #[schema(examples("pending"))]
     status: &'static str,
     expires_at: Timestamp,
-    /// The seat that it came from.
+    /// The id of the membership that sent it.
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     invited_by: String,
     created_at: Timestamp,
@@ -78,9 +78,9 @@ impl From<model::invite::Invite> for Invite {
 #[utoipa::path(get, path = "/api/user/organizations/{organizationId}/invites",
     operation_id = "listInvites", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
-           ("offset" = Option<i64>, Query, description = "How many to pass over."),
-           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
-           ("q" = Option<String>, Query, description = "What the address has to contain.")),
+           ("offset" = Option<i64>, Query, description = "How many items to skip. Default: 0."),
+           ("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
+           ("q" = Option<String>, Query, description = "Text that the address must contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The invitations.", body = OffsetList<Invite>),
               BadRequest,
@@ -90,26 +90,26 @@ pub(super) async fn list(
     OrganizationScoped(caller, _): OrganizationScoped<InvitesRead>,
     mut query: Query,
 ) -> Result<Json<OffsetList<Invite>>> {
-    let part = OffsetPage::from_query(&mut query);
+    let page = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
-    let (found, total) = app
+    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
+    let (rows, total) = app
         .db
         .tenant_transaction(caller.organization, async |db| {
             repo::invites::list(db, caller.organization, search, window).await
         })
         .await?;
-    let found = found.into_iter().map(Invite::from).collect();
-    Ok(Json(OffsetList::ok("Invitations fetched", found, part.meta(total))))
+    let items = rows.into_iter().map(Invite::from).collect();
+    Ok(Json(OffsetList::ok("Invitations fetched", items, page.meta(total))))
 }
 
-/// Who is to be invited.
+/// The address to invite, and the role.
 #[derive(ToSchema)]
 #[schema(as = user::CreateInviteRequest)]
 pub struct CreateInviteRequest {
     #[schema(value_type = String, format = Email, max_length = 256, examples("you@example.com"))]
     email: Email,
-    /// What they are to be: `owner`, `admin` or `member`.
+    /// The role of the membership: `owner`, `admin` or `member`.
     #[schema(value_type = String, examples("member"))]
     role: Role,
 }
@@ -122,10 +122,11 @@ impl FromFields for CreateInviteRequest {
     }
 }
 
-/// Invite an address: a mail with a link is sent to it, good once within 7 days.
+/// Invite an e-mail address: send it a mail with a link that can be used once, within 7 days.
 ///
-/// An open invitation of the same address is replaced. Only owners invite owners; whoever is
-/// invited as one claims the owner's seat that open signup made, if nobody has.
+/// It replaces an open invitation of the same address. Only owners may invite owners. The first
+/// account that accepts an invitation as an owner claims the owner's membership that open signup
+/// created, if it has no account yet.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/invites",
     operation_id = "createInvite", tag = "user", request_body = CreateInviteRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),
@@ -141,33 +142,33 @@ pub(super) async fn create(
     idempotency: Idempotency,
     JsonBody { value: request, fingerprint }: JsonBody<CreateInviteRequest>,
 ) -> Result<Response> {
-    let is_kept = idempotency.is_replay(&app, &caller, &fingerprint).await?;
-    let to = (MAIL_KIND, Some(request.email.as_str()).filter(|_| !is_kept));
+    let is_replay = idempotency.is_replay(&app, &caller, &fingerprint).await?;
+    let to = (MAIL_KIND, Some(request.email.as_str()).filter(|_| !is_replay));
     let check = async |_: &mut _| members::require_role_for(&caller, request.role);
     let inviting = idempotency.run_checked(&app, &caller, fingerprint, check, async |tx| {
-        let (whom, audit) =
+        let (invitee, audit) =
             ((&request.email, request.role), context.audit_context_for(StatusCode::CREATED));
-        let invite = invites::create(&app, tx, &caller, whom, &audit).await?;
+        let invite = invites::create(&app, tx, &caller, invitee, &audit).await?;
         let body = Success::created("Invitation sent", Invite::from(invite));
         Ok(ChangeResponse::created(body))
     });
-    let answer = rate_limits::with_mail_limit(&app, &context, to, Box::pin(inviting)).await;
+    let response = rate_limits::with_mail_limit(&app, &context, to, Box::pin(inviting)).await;
     app.job_waker.notify_one();
-    answer
+    response
 }
 
 fn parse_id(text: &str) -> Result<InviteId> {
     InviteId::parse(text).ok_or_else(|| Error::not_found("There is no such invitation"))
 }
 
-/// Take an invitation back at once.
+/// Revoke an invitation, effective immediately.
 #[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/invites/{id}",
     operation_id = "revokeInvite", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
            ("id" = String, Path, description = "The invitation's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "Taken back.", body = Success<Done>), BadRequest,
+    responses((status = 200, description = "Revoked.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
@@ -186,7 +187,7 @@ pub(super) async fn revoke(
         .await
 }
 
-/// Mail an invitation again, good for another 7 days; the links mailed before are dead.
+/// Send an invitation again, valid for another 7 days. It invalidates the links sent before.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/invites/{id}/resend",
     operation_id = "resendInvite", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
@@ -216,7 +217,7 @@ pub(super) async fn resend(
             let body = Success::ok("Invitation sent again", Invite::from(invite));
             Ok(ChangeResponse::ok(body))
         });
-    let answer = rate_limits::with_mail_limit(
+    let response = rate_limits::with_mail_limit(
         &app,
         &context,
         (MAIL_KIND, to.as_deref()),
@@ -224,25 +225,29 @@ pub(super) async fn resend(
     )
     .await;
     app.job_waker.notify_one();
-    answer
+    response
 }
 
-/// The page that the mailed link leads to: a button, for whoever is signed in.
+/// Show the HTML page that the mailed link opens: a button to accept the invitation.
 #[utoipa::path(get, path = "/api/user/invites/{token}/accept", operation_id = "showInvitePage",
-    tag = "user", params(("token" = String, Path, description = "From the mailed link.")),
-    responses((status = 200, description = "The page.", body = String,
+    tag = "user",
+    params(("token" = String, Path, description = "The token from the mailed link.")),
+    responses((status = 200, description = "The HTML page.", body = String,
                content_type = "text/html; charset=utf-8")))]
 pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
     html_pages::ACCEPT_INVITE
 }
 
-/// Accept an invitation, in a session of whom it is for: the invited address has to be the
-/// account's, and verified.
+/// Accept an invitation.
+///
+/// The request must be made in a session of the invited account: its e-mail address must be the
+/// invited one, and verified.
 #[utoipa::path(post, path = "/api/user/invites/{token}/accept", operation_id = "acceptInvite",
     tag = "user",
-    params(("token" = String, Path, description = "From the mailed link."), IdempotencyHeader),
+    params(("token" = String, Path, description = "The token from the mailed link."),
+           IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "The organization, with the role in it.",
+    responses((status = 200, description = "The organization, with the account's role.",
                body = Success<Organization>),
               BadRequest, Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused,
               Unavailable))]
@@ -254,13 +259,13 @@ pub(super) async fn accept(
     PathId(token): PathId,
 ) -> Result<Response> {
     let token = Secret::new(token);
-    // The path contains the token, so the audit log shows the route instead.
+    // The path contains the token, so the audit log records the route instead.
     let audit = AuditContext { path: context.route.clone(), ..context.audit_context() };
     let count = rate_limits::count_token_check(&app, &context);
     idempotency
         .run_rate_limited(&app, &person, RequestFingerprint::NOTHING, count, async |tx| {
-            let whose = (&*person, session);
-            let organization = invites::accept(&app, tx, whose, &token, &audit).await?;
+            let actor = (&*person, session);
+            let organization = invites::accept(&app, tx, actor, &token, &audit).await?;
             let body = Success::ok("Invitation accepted", Organization::from(organization));
             Ok(ChangeResponse::ok(body))
         })

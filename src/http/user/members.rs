@@ -1,4 +1,4 @@
-//! `/api/user/organizations/{organizationId}/members`, and one's own membership.
+//! `/api/user/organizations/{organizationId}/members`, and the caller's own membership.
 
 use axum::Json;
 use axum::extract::State;
@@ -29,14 +29,14 @@ use crate::model::ids::AccountId;
 use crate::model::role::Role;
 use crate::repo;
 
-/// Somebody's seat in an organization.
+/// A membership in an organization.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Member)]
 #[serde(rename_all = "camelCase")]
 pub struct Member {
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     id: String,
-    /// Null where open signup made the seat and nobody has claimed it yet.
+    /// Null for a membership that open signup created, until an account claims it.
     #[schema(required, examples("acc_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     account_id: Option<String>,
     #[schema(required, examples("you@example.com"))]
@@ -62,35 +62,36 @@ impl From<model::member::Member> for Member {
     }
 }
 
-/// Show the caller's own seat; for an organization's key, the seat that minted it.
+/// Show the caller's own membership; for an organization key, the membership that created it.
 #[utoipa::path(get, path = "/api/user/organizations/{organizationId}/my-membership",
     operation_id = "getMyMembership", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "The seat.", body = Success<Member>), BadRequest,
+    responses((status = 200, description = "The membership.", body = Success<Member>), BadRequest,
               Unauthorized, Forbidden, NotFound, Unavailable))]
 pub(super) async fn my_membership(
     State(app): State<App>,
     OrganizationScoped(caller, _): OrganizationScoped<OrganizationRead>,
 ) -> Result<Json<Success<Member>>> {
-    let (organization, own) = (caller.organization, &caller.membership_handle);
-    let found = app
+    let (organization, handle) = (caller.organization, &caller.membership_handle);
+    let member = app
         .db
         .tenant_transaction(caller.organization, async |db| {
-            repo::members::find(db, organization, own).await
+            repo::members::find(db, organization, handle).await
         })
         .await?;
-    let found = found.ok_or_else(|| Error::not_found("There is no such member"))?;
-    Ok(Json(Success::ok("Membership fetched", found.into())))
+    let member = member.ok_or_else(|| Error::not_found("There is no such member"))?;
+    Ok(Json(Success::ok("Membership fetched", member.into())))
 }
 
 /// List an organization's members.
 #[utoipa::path(get, path = "/api/user/organizations/{organizationId}/members",
     operation_id = "listMembers", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
-           ("offset" = Option<i64>, Query, description = "How many to pass over."),
-           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
-           ("q" = Option<String>, Query, description = "What name or address has to contain.")),
+           ("offset" = Option<i64>, Query, description = "How many items to skip. Default: 0."),
+           ("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
+           ("q" = Option<String>, Query,
+            description = "Text that the name or the address must contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The members.", body = OffsetList<Member>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
@@ -99,20 +100,20 @@ pub(super) async fn list(
     OrganizationScoped(caller, _): OrganizationScoped<MembersRead>,
     mut query: Query,
 ) -> Result<Json<OffsetList<Member>>> {
-    let part = OffsetPage::from_query(&mut query);
+    let page = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
-    let (found, total) = app
+    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
+    let (rows, total) = app
         .db
         .tenant_transaction(caller.organization, async |db| {
             repo::members::list(db, caller.organization, search, window).await
         })
         .await?;
-    let found = found.into_iter().map(Member::from).collect();
-    Ok(Json(OffsetList::ok("Members fetched", found, part.meta(total))))
+    let items = rows.into_iter().map(Member::from).collect();
+    Ok(Json(OffsetList::ok("Members fetched", items, page.meta(total))))
 }
 
-/// The role to be.
+/// The new role.
 #[derive(ToSchema)]
 #[schema(as = user::ChangeRoleRequest)]
 pub struct ChangeRoleRequest {
@@ -128,11 +129,13 @@ impl FromFields for ChangeRoleRequest {
     }
 }
 
-/// Give a member another role. Only owners make or change owners; the last one stays one.
+/// Change the role of a member.
+///
+/// Only owners may grant or change the role `owner`. The last owner cannot be demoted.
 #[utoipa::path(put, path = "/api/user/organizations/{organizationId}/members/{userId}/role",
     operation_id = "changeMemberRole", tag = "user", request_body = ChangeRoleRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),
-           ("userId" = String, Path, description = "The seat's id."),
+           ("userId" = String, Path, description = "The membership's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Changed.", body = Success<Member>), BadRequest,
@@ -158,13 +161,14 @@ pub(super) async fn change_role(
         .await
 }
 
-/// Remove a member, or leave: sessions and tokens do nothing more here from the next request on.
+/// Remove a member, or leave the organization.
 ///
-/// Only owners remove owners; the last one stays.
+/// From the next request on, the account's sessions and tokens have no access to the organization.
+/// Only owners may remove owners. The last owner cannot be removed.
 #[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/members/{userId}",
     operation_id = "removeMember", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
-           ("userId" = String, Path, description = "The seat's id."),
+           ("userId" = String, Path, description = "The membership's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "Removed.", body = Success<Done>), BadRequest,

@@ -1,5 +1,5 @@
-//! The `user` family (contract §6): browsers and personal access tokens.
-//! `{success, status, code, message, data, meta}`, camelCase.
+//! The `user` family (contract §6): browser sessions, personal access tokens and organization keys.
+//! Responses are `{success, status, code, message, data, meta}` in `camelCase`.
 
 mod account;
 mod api_key_changes;

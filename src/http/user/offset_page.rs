@@ -1,27 +1,27 @@
-//! Parts of a list: `offset`, `limit` and `q` read, and what is told of the part.
+//! Offset pagination: parses `offset`, `limit` and `q`, and describes the page of results.
 
 use crate::http::query::{Query, parse_integer};
 use crate::http::user::responses::OffsetListMeta;
 use crate::model::ValidationError;
 
-/// How many items a part has where nothing else is asked for, and at most.
+/// The default and the maximum number of items on a page of results.
 const DEFAULT_LIMIT: i64 = 20;
 const MAX_LIMIT: i64 = 100;
-/// How many items can be passed over.
+/// The maximum number of items to skip.
 const MAX_OFFSET: i64 = 1_000_000;
-/// The longest text to search for.
+/// The maximum length of the search text.
 const MAX_SEARCH_CHARS: usize = 256;
 
-/// Which part of a list is wanted.
+/// The page of results that the caller requests.
 pub struct OffsetPage {
     offset: i64,
     limit: i64,
-    /// What names, or what else the list is known by, have to contain.
+    /// The text that an item's name or other searchable fields must contain.
     pub search: Option<String>,
 }
 
 impl OffsetPage {
-    /// Reads `offset`, `limit` and `q`; what is wrong with them is noted in `query`.
+    /// Parses `offset`, `limit` and `q`. Invalid values are recorded as issues in `query`.
     pub fn from_query(query: &mut Query) -> Self {
         let offset =
             query.optional("offset", |text| parse_integer(text, 0, MAX_OFFSET)).unwrap_or(0);
@@ -31,13 +31,13 @@ impl OffsetPage {
         Self { offset, limit, search: query.optional("q", parse_search) }
     }
 
-    /// How many items to pass over, and how many to take.
+    /// Returns how many items to skip and how many to return.
     #[must_use]
     pub const fn offset_and_limit(&self) -> (i64, i64) {
         (self.offset, self.limit)
     }
 
-    /// What is told of the part, of a list that has `total` items.
+    /// Describes this page of a list that has `total` items.
     #[must_use]
     pub const fn meta(&self, total: i64) -> OffsetListMeta {
         let has_more = self.offset + self.limit < total;

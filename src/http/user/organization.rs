@@ -34,14 +34,14 @@ pub(super) async fn show(
     OrganizationScoped(caller, _): OrganizationScoped<OrganizationRead>,
 ) -> Result<Json<Success<Organization>>> {
     let (id, role) = (caller.organization, caller.role);
-    let found = app
+    let organization = app
         .db
         .tenant_transaction(caller.organization, async |db| organizations::find(db, id, role).await)
         .await?;
-    Ok(Json(Success::ok("Organization fetched", found.into())))
+    Ok(Json(Success::ok("Organization fetched", organization.into())))
 }
 
-/// The settings to change, at least one; what is left out stays.
+/// The settings to change, at least one. Omitted settings keep their values.
 #[derive(ToSchema)]
 #[schema(as = user::UpdateOrganizationRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
@@ -49,7 +49,8 @@ pub struct UpdateOrganizationRequest {
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 128,
              examples("Acme"))]
     name: Option<OrganizationName>,
-    /// Whose pages' scripts may use its keys, beside our own; an empty list is anybody's.
+    /// The origins whose scripts may use the organization's keys in browsers, in addition to the
+    /// deployment's trusted origins; an empty list means any.
     #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 50,
              examples("https://app.example.com"))]
     allowedOrigins: Option<Vec<Origin>>,
@@ -66,7 +67,7 @@ impl FromFields for UpdateOrganizationRequest {
     }
 }
 
-/// Reads origins, each once.
+/// Parses a list of origins and removes duplicates.
 fn parse_origins(node: JsonNode) -> Result<Vec<Origin>, ValidationError> {
     parse_origin_list(node.into_strings()?.iter().map(String::as_str))
 }
@@ -90,15 +91,16 @@ pub(super) async fn update(
     let UpdateOrganizationRequest { name, allowedOrigins } = request;
     idempotency
         .run(&app, &caller, fingerprint, async |tx| {
-            let what = (name.as_ref(), allowedOrigins.as_deref());
-            let after = organizations::update(tx, &caller, what, &context.audit_context()).await?;
-            let body = Success::ok("Organization updated", Organization::from(after));
+            let changes = (name.as_ref(), allowedOrigins.as_deref());
+            let organization =
+                organizations::update(tx, &caller, changes, &context.audit_context()).await?;
+            let body = Success::ok("Organization updated", Organization::from(organization));
             Ok(ChangeResponse::ok(body))
         })
         .await
 }
 
-/// The proof that it is meant.
+/// Confirms which organization to delete.
 #[derive(ToSchema)]
 #[schema(as = user::DeleteOrganizationRequest)]
 pub struct DeleteOrganizationRequest {
@@ -114,9 +116,9 @@ impl FromFields for DeleteOrganizationRequest {
     }
 }
 
-/// Delete an organization: its keys, its people's access and its invitations end at once.
+/// Delete an organization. Its keys, memberships and invitations end immediately.
 ///
-/// Its id is never given out again.
+/// Its id is never reused.
 #[utoipa::path(delete, path = "/api/user/organizations/{organizationId}",
     operation_id = "deleteOrganization", tag = "user", request_body = DeleteOrganizationRequest,
     params(("organizationId" = String, Path, description = "The organization's id.")),

@@ -26,14 +26,15 @@ use crate::model::org_handle::OrgHandle;
 use crate::model::organization::OrganizationName;
 use crate::repo::organizations;
 
-/// List the organizations that the person has a seat in, with their role in each.
+/// List the organizations that the account is a member of, with its role in each.
 ///
-/// A token that is pinned to an organization sees that one only.
+/// With a token that is pinned to an organization, the list contains only that one.
 #[utoipa::path(get, path = "/api/user/organizations", operation_id = "listOrganizations",
     tag = "user",
-    params(("offset" = Option<i64>, Query, description = "How many to pass over."),
-           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
-           ("q" = Option<String>, Query, description = "What the name or id has to contain.")),
+    params(("offset" = Option<i64>, Query, description = "How many items to skip. Default: 0."),
+           ("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
+           ("q" = Option<String>, Query,
+            description = "Text that the name or the id must contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The organizations.", body = OffsetList<Organization>),
               BadRequest, Unauthorized, Forbidden, Unavailable))]
@@ -42,27 +43,27 @@ pub(super) async fn list(
     AuthenticatedPerson(person): AuthenticatedPerson,
     mut query: Query,
 ) -> Result<Json<OffsetList<Organization>>> {
-    let part = OffsetPage::from_query(&mut query);
+    let page = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
-    let (found, total) = app
+    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
+    let (rows, total) = app
         .db
         .run(async |db| {
             organizations::list_for_account(db, person.account, person.pinned_to, search, window)
                 .await
         })
         .await?;
-    let found = found.into_iter().map(Organization::from).collect();
-    Ok(Json(OffsetList::ok("Organizations fetched", found, part.meta(total))))
+    let items = rows.into_iter().map(Organization::from).collect();
+    Ok(Json(OffsetList::ok("Organizations fetched", items, page.meta(total))))
 }
 
-/// An organization to be.
+/// The attributes of an organization to create.
 #[derive(ToSchema)]
 #[schema(as = user::CreateOrganizationRequest)]
 pub struct CreateOrganizationRequest {
     #[schema(value_type = String, min_length = 1, max_length = 128, examples("Acme"))]
     name: OrganizationName,
-    /// The organization's id; made up where it is left out. No two differ in case only.
+    /// The organization's id. Default: a random id. Ids are unique regardless of case.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{1,64}$",
              examples("acme"))]
     id: Option<OrgHandle>,
@@ -76,11 +77,11 @@ impl FromFields for CreateOrganizationRequest {
     }
 }
 
-/// Make an organization; the caller is its owner.
+/// Create an organization. The caller becomes its owner.
 #[utoipa::path(post, path = "/api/user/organizations", operation_id = "createOrganization",
     tag = "user", request_body = CreateOrganizationRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 201, description = "Made.", body = Success<Organization>), BadRequest,
+    responses((status = 201, description = "Created.", body = Success<Organization>), BadRequest,
               Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
 pub(super) async fn create(
@@ -94,10 +95,11 @@ pub(super) async fn create(
     let count = rate_limits::count_organization_creation(&app, &context, person.account);
     idempotency
         .run_rate_limited(&app, &person, fingerprint, count, async |tx| {
-            let (whose, what) = ((&*person, session), (&name, id.as_ref()));
+            let (actor, attributes) = ((&*person, session), (&name, id.as_ref()));
             let audit = context.audit_context_for(StatusCode::CREATED);
-            let made = domain::organizations::create(&app, tx, whose, what, &audit).await?;
-            let body = Success::created("Organization created", Organization::from(made));
+            let created =
+                domain::organizations::create(&app, tx, actor, attributes, &audit).await?;
+            let body = Success::created("Organization created", Organization::from(created));
             Ok(ChangeResponse::created(body))
         })
         .await

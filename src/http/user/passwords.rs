@@ -34,14 +34,14 @@ use crate::model::mail::LinkPurpose;
 use crate::model::password::NewPassword;
 use crate::model::secret::Secret;
 
-/// Somebody who forgot their password.
+/// The account whose password is to be reset.
 #[derive(ToSchema)]
 #[schema(as = user::RequestPasswordResetRequest)]
-#[expect(non_snake_case, reason = "the name that clients have")]
+#[expect(non_snake_case, reason = "the contract's name")]
 pub struct RequestPasswordResetRequest {
     #[schema(value_type = String, format = Email, examples("you@example.com"))]
     email: Email,
-    /// Where to go on to after choosing the password: here, or one of the dashboards.
+    /// Where to redirect after the reset: a path of this API or a URL of a trusted origin.
     #[schema(nullable = false, max_length = 2048, examples("/welcome"))]
     redirectTo: Option<String>,
 }
@@ -55,12 +55,12 @@ impl FromFields for RequestPasswordResetRequest {
     }
 }
 
-/// Ask for a mail with a link to choose a new password.
+/// Request a mail with a link to reset the password.
 ///
-/// The answer is the same whether anybody has an account with this address or not.
+/// The response is the same whether the address has an account or not.
 #[utoipa::path(post, path = "/api/auth/request-password-reset",
     operation_id = "requestPasswordReset", tag = "user", request_body = RequestPasswordResetRequest,
-    responses((status = 200, description = "If there is such an account, a mail will be sent.",
+    responses((status = 200, description = "A mail will be sent if the account exists.",
                body = Success<Done>),
               BadRequest, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn request_reset(
@@ -72,19 +72,20 @@ pub(super) async fn request_reset(
 ) -> Result<Json<Success<Done>>> {
     let (purpose, audit) = (LinkPurpose::ResetPassword, context.audit_context());
     let redirect_to = request.redirectTo.as_deref();
-    let asking = passwords::request_link(&app, purpose, &request.email, redirect_to, &audit);
+    let requesting = passwords::request_link(&app, purpose, &request.email, redirect_to, &audit);
     let to = (purpose.as_str(), Some(request.email.as_str()));
-    rate_limits::with_mail_limit(&app, &context, to, asking).await?;
+    rate_limits::with_mail_limit(&app, &context, to, requesting).await?;
     let message = "If this address has an account, a mail with a link will be sent";
     Ok(Json(Success::ok(message, DONE)))
 }
 
-/// The page that the mailed link leads to: a form for the new password, and what that will end.
+/// Show the HTML page that the mailed link opens: a form for the new password.
 ///
-/// Nothing changes before the button is pressed.
+/// The page also lists what the reset will revoke. Nothing changes until the form is submitted.
 #[utoipa::path(get, path = "/api/auth/reset-password", operation_id = "showResetPasswordPage",
-    tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
-    responses((status = 200, description = "The page.", body = String,
+    tag = "user",
+    params(("token" = Option<String>, Query, description = "The token from the mailed link.")),
+    responses((status = 200, description = "The HTML page.", body = String,
                content_type = "text/html; charset=utf-8"), BadRequest, Unavailable))]
 pub(super) async fn show_page(
     State(app): State<App>,
@@ -100,14 +101,14 @@ pub(super) async fn show_page(
     Ok(html_pages::reset_password(holdings))
 }
 
-/// The token of a mailed link, and the password to be.
+/// The token of a mailed link, and the new password.
 #[derive(ToSchema)]
 #[schema(as = user::ResetPasswordRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
 pub struct ResetPasswordRequest {
     #[schema(value_type = String)]
     token: Secret,
-    /// None of the commonest passwords, and not made of the address.
+    /// Must not be a common password or derived from the address.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128,
              examples("another-long-passphrase"))]
     newPassword: NewPassword,
@@ -121,27 +122,28 @@ impl FromFields for ResetPasswordRequest {
     }
 }
 
-/// That a password was chosen.
+/// Confirms that the password was reset.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::ResetPassword)]
 #[expect(non_snake_case, reason = "the contract's name for such a URL")]
 pub struct ResetPasswordResponse {
     /// Always true.
     success: bool,
-    /// Where to go on to, if that was said when the mail was asked for.
+    /// Where to redirect, if `redirectTo` was sent with the request for the mail.
     #[schema(required, examples("https://app.example.com/welcome"))]
     callbackURL: Option<String>,
 }
 
-/// Choose a new password, by the token of the mailed link. Every session ends.
+/// Reset the password with the token of the mailed link. All sessions end.
 ///
-/// The token is good once, for an hour, until a newer one is mailed. Using it proves the address,
-/// too; where it was not proven before, by the mailbox and the password, the account's personal
-/// tokens, the keys that its memberships minted and their open invitations end as well: whoever
-/// made them may have been somebody else.
+/// The token can be used once, expires after an hour, and is invalidated by a newer mail. The reset
+/// also verifies the address. If the address had not been verified before, with access to both the
+/// mailbox and the password, then the account's personal tokens, the keys that its memberships
+/// created and their open invitations are revoked as well, since they may have been created by
+/// someone other than the owner of the address.
 #[utoipa::path(post, path = "/api/auth/reset-password", operation_id = "resetPassword",
     tag = "user", request_body = ResetPasswordRequest,
-    responses((status = 200, description = "Sign in with it.",
+    responses((status = 200, description = "The password is reset; sign in with it.",
               body = Success<ResetPasswordResponse>),
               BadRequest, Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn reset(
@@ -155,21 +157,21 @@ pub(super) async fn reset(
     let audit = context.audit_context();
     let callback_url = password_resets::reset(&app, &token, newPassword, &audit).await?;
     let data = ResetPasswordResponse { success: true, callbackURL: callback_url };
-    Ok(Json(Success::ok("Password changed; sign in with it", data)))
+    Ok(Json(Success::ok("Password changed; sign in with the new password", data)))
 }
 
-/// The password that is, and the one to be.
+/// The current password and the new one.
 #[derive(ToSchema)]
 #[schema(as = user::ChangePasswordRequest)]
 #[expect(non_snake_case, reason = "the contract's names")]
 pub struct ChangePasswordRequest {
     #[schema(value_type = String, format = Password, examples("a-long-secure-passphrase"))]
     currentPassword: Secret,
-    /// None of the commonest passwords, and not made of the address.
+    /// Must not be a common password or derived from the address.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128,
              examples("another-long-passphrase"))]
     newPassword: NewPassword,
-    /// Whether the other sessions end; they do, where left out.
+    /// Whether all other sessions end. Default: true.
     revokeOtherSessions: Option<bool>,
 }
 
@@ -177,16 +179,19 @@ impl FromFields for ChangePasswordRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let current_password = fields.required("currentPassword", parse_presented_password);
         let new_password = take_new_password(fields, "newPassword", None);
-        let others = fields.optional("revokeOtherSessions", JsonNode::into_bool);
+        let revoke_others = fields.optional("revokeOtherSessions", JsonNode::into_bool);
         Some(Self {
             currentPassword: current_password?,
             newPassword: new_password?,
-            revokeOtherSessions: others,
+            revokeOtherSessions: revoke_others,
         })
     }
 }
 
-/// Change one's password. This session is followed by a new one, and the others end.
+/// Change the account's password.
+///
+/// A new session replaces the current one. All other sessions end, unless `revokeOtherSessions` is
+/// false.
 #[utoipa::path(post, path = "/api/auth/change-password", operation_id = "changePassword",
     tag = "user", request_body = ChangePasswordRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
@@ -203,30 +208,30 @@ pub(super) async fn change(
     JsonBody { value: request, fingerprint }: JsonBody<ChangePasswordRequest>,
 ) -> Result<Response> {
     let ChangePasswordRequest { currentPassword, newPassword, revokeOtherSessions } = request;
-    let ends_others = revokeOtherSessions.unwrap_or(true);
-    // Hashed before the transaction; a repetition is answered whatever comes of it, and its
-    // password, which is the old one by now, is no try.
-    let mut prepared = Err(Error::unavailable("the kept answer was forgotten meanwhile"));
+    let revokes_others = revokeOtherSessions.unwrap_or(true);
+    // Hashing happens before the transaction. A replay skips it: its `currentPassword` is outdated
+    // by now, and must not count as a failed attempt.
+    let mut prepared = Err(Error::unavailable("the stored response expired during the request"));
     if !idempotency.is_replay(&app, &person, &fingerprint).await? {
         let preparing = passwords::prepare_change(&app, &person, currentPassword, newPassword);
         prepared =
             rate_limits::with_password_limit(&app, &context, person.account, preparing).await;
     }
     let mut cookie = None;
-    let answer = idempotency.run(&app, &person, fingerprint, async |tx| {
-        let (proven, hash) = prepared?;
-        let (what, which) = ((&proven, hash.as_str()), (session, ends_others));
+    let response = idempotency.run(&app, &person, fingerprint, async |tx| {
+        let (verified, hash) = prepared?;
+        let (change, sessions) = ((&verified, hash.as_str()), (session, revokes_others));
         let audit = context.audit_context();
-        let changed = passwords::change(&app, tx, what, which, &client, &audit).await?;
+        let changed = passwords::change(&app, tx, change, sessions, &client, &audit).await?;
         let (account, session) = changed;
         cookie = Some(session_cookie::set_cookie_header(&app, &session));
         let body = Success::ok("Password changed", SignInResponse::without_token(account));
         Ok(ChangeResponse::ok(body).with_secret(session.token, |body| &mut body.data.token))
     });
-    let mut answer = answer.await?;
+    let mut response = response.await?;
     app.job_waker.notify_one();
     if let Some(cookie) = cookie {
-        answer.headers_mut().insert(header::SET_COOKIE, cookie);
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
-    Ok(answer)
+    Ok(response)
 }

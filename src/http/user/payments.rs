@@ -1,4 +1,4 @@
-//! `GET /api/user/organizations/{organizationId}/payments`: what was paid for the organization.
+//! `GET /api/user/organizations/{organizationId}/payments`: the organization's payments.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,14 +16,14 @@ use crate::http::wire::Timestamp;
 use crate::model;
 use crate::repo;
 
-/// Something that was paid for an organization, or was not.
+/// A payment for an organization, successful or failed.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Payment)]
 #[serde(rename_all = "camelCase")]
 pub struct Payment {
     #[schema(examples("pay_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     id: String,
-    /// In the currency's smallest unit: cents, where it has them.
+    /// The amount in the currency's smallest unit, such as cents.
     #[schema(examples(2900))]
     amount: i64,
     /// The currency (ISO 4217), in lower case.
@@ -50,13 +50,14 @@ impl From<model::payment::Payment> for Payment {
     }
 }
 
-/// List what was paid for an organization, and what was not, newest first.
+/// List the payments of an organization, including failed ones, newest first.
 #[utoipa::path(get, path = "/api/user/organizations/{organizationId}/payments",
     operation_id = "listPayments", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
-           ("offset" = Option<i64>, Query, description = "How many to pass over."),
-           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
-           ("q" = Option<String>, Query, description = "What the description has to contain.")),
+           ("offset" = Option<i64>, Query, description = "How many items to skip. Default: 0."),
+           ("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
+           ("q" = Option<String>, Query,
+            description = "Text that the description must contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The payments.", body = OffsetList<Payment>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
@@ -65,15 +66,15 @@ pub(super) async fn list(
     OrganizationScoped(caller, _): OrganizationScoped<BillingRead>,
     mut query: Query,
 ) -> Result<Json<OffsetList<Payment>>> {
-    let part = OffsetPage::from_query(&mut query);
+    let page = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
-    let (found, total) = app
+    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
+    let (rows, total) = app
         .db
         .tenant_transaction(caller.organization, async |db| {
             repo::payments::list(db, caller.organization, search, window).await
         })
         .await?;
-    let found = found.into_iter().map(Payment::from).collect();
-    Ok(Json(OffsetList::ok("Payments fetched", found, part.meta(total))))
+    let items = rows.into_iter().map(Payment::from).collect();
+    Ok(Json(OffsetList::ok("Payments fetched", items, page.meta(total))))
 }

@@ -1,4 +1,4 @@
-//! `/api/auth/api-key/…`: personal access tokens, in a session only.
+//! `/api/auth/api-key/…`: manage personal access tokens. All routes require a session.
 
 use axum::Json;
 use axum::extract::State;
@@ -32,37 +32,38 @@ use crate::model::personal_token::PersonalToken;
 use crate::model::scope::ScopeSet;
 use crate::repo;
 
-/// The longest label.
+/// The maximum length of a label.
 const MAX_NAME_CHARS: usize = 64;
-/// The shortest and the longest life of a token, in seconds.
+/// The shortest and the longest lifetime of a token, in seconds.
 const LIFETIME_SECONDS: std::ops::RangeInclusive<i32> = 60..=31_536_000;
 
-/// What a token is to be.
+/// The attributes of a token to create.
 #[derive(ToSchema)]
 #[schema(as = user::CreateTokenRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
 pub struct CreateTokenRequest {
     #[schema(value_type = String, min_length = 1, max_length = 64, examples("CI deploy bot"))]
     name: KeyName,
-    /// In how many seconds it ends; never, where left out, unless the operator demands an end.
+    /// The lifetime in seconds. Default: no expiry. Required if the deployment limits the lifetime
+    /// of tokens.
     #[schema(value_type = Option<i32>, minimum = 60, maximum = 31_536_000,
              examples(2_592_000))]
     expiresIn: Option<TimeDelta>,
-    /// What it may do.
+    /// The scopes of the token.
     #[schema(value_type = Vec<String>, min_items = 1,
              examples("user:read", "projects:read", "projects:write"))]
     scopes: ScopeSet,
-    /// Where it may do it: an organization that it is pinned to.
+    /// The organization to pin the token to. Default: none.
     #[schema(value_type = Option<TokenMetadata>)]
     metadata: Option<TokenMetadata>,
 }
 
-/// Where a token works.
+/// The organization that a token is to be pinned to.
 #[derive(ToSchema)]
 #[schema(as = user::TokenMetadata)]
 #[expect(non_snake_case, reason = "the contract's name")]
 pub struct TokenMetadata {
-    /// The organization that it is pinned to.
+    /// The organization's id.
     #[schema(examples("org_79d0fHwDRh"))]
     organizationId: Option<String>,
 }
@@ -70,15 +71,16 @@ pub struct TokenMetadata {
 impl FromFields for CreateTokenRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let config = fields.context.config;
-        let longest = config.accounts.token_lifetime;
-        let most = longest.and_then(|days| i32::try_from(days.num_seconds()).ok());
-        let most = most.unwrap_or(*LIFETIME_SECONDS.end());
-        let life = |node: JsonNode| node.into_integer(*LIFETIME_SECONDS.start()..=most);
+        let max_lifetime = config.accounts.token_lifetime;
+        let max_seconds = max_lifetime.and_then(|days| i32::try_from(days.num_seconds()).ok());
+        let max_seconds = max_seconds.unwrap_or(*LIFETIME_SECONDS.end());
+        let parse_lifetime =
+            |node: JsonNode| node.into_integer(*LIFETIME_SECONDS.start()..=max_seconds);
         let name = fields.required("name", text(|it| KeyName::parse(it, MAX_NAME_CHARS)));
-        let expires_in = if longest.is_some() {
-            fields.required("expiresIn", life).map(Some)
+        let expires_in = if max_lifetime.is_some() {
+            fields.required("expiresIn", parse_lifetime).map(Some)
         } else {
-            Some(fields.optional("expiresIn", life))
+            Some(fields.optional("expiresIn", parse_lifetime))
         };
         let scopes = |node: JsonNode| config.keys.scopes.parse(&node.into_strings()?);
         let scopes = fields.required("scopes", scopes);
@@ -96,30 +98,30 @@ fn parse_token_metadata(node: JsonNode) -> Result<TokenMetadata, ValidationError
     let mut members = node.into_object()?;
     let organization = members.remove("organizationId").filter(|it| !matches!(it, JsonNode::Null));
     let organization = organization.map(JsonNode::into_string).transpose();
-    let organization = organization.map_err(|_| "has an organizationId that is no string")?;
+    let organization = organization.map_err(|_| "must contain a string as organizationId")?;
     if members.is_empty() {
         Ok(TokenMetadata { organizationId: organization })
     } else {
-        Err("takes organizationId and nothing else".into())
+        Err("must contain no field but organizationId".into())
     }
 }
 
-/// A token just made, with its text.
+/// A new token, with its text.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::MintedToken)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateTokenResponse {
     #[serde(flatten)]
     token: Token,
-    /// The token's text. It is shown here and never again, not even in a replay.
+    /// The token's text. Only the response that creates the token contains it; a replay does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("tnt_pat_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     key: Option<String>,
-    /// Whether it has no end.
+    /// Whether it never expires.
     never_expires: bool,
 }
 
-/// What is told about a token: everything but its text.
+/// A personal access token, without its text.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Token)]
 #[serde(rename_all = "camelCase")]
@@ -128,35 +130,35 @@ pub struct Token {
     id: String,
     #[schema(examples("CI deploy bot"))]
     name: String,
-    /// What its text starts with: the prefix and 4 characters.
+    /// The start of its text: the prefix and 4 characters.
     #[schema(examples("tnt_pat_a1b2"))]
     start: String,
     #[schema(examples("user:read"))]
     scopes: Vec<String>,
-    /// What the text of every personal token starts with.
+    /// The prefix of the text of every personal access token.
     #[schema(examples("tnt_pat_"))]
     prefix: String,
-    /// Always true: what is listed was not deleted.
+    /// Always true: deleted tokens are not listed.
     enabled: bool,
-    /// Whose it is.
+    /// The id of the account.
     #[schema(examples("acc_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     user_id: String,
-    /// The organization that it is pinned to.
+    /// The id of the organization that it is pinned to, if any.
     #[schema(required, examples("org_79d0fHwDRh"))]
     organization_id: Option<String>,
-    /// The same, as it was asked for; null where it is pinned to none.
+    /// The same in the form of the request; null if it is not pinned.
     #[schema(required)]
     metadata: Option<TokenPin>,
     #[schema(required)]
     expires_at: Option<Timestamp>,
-    /// Up to 10 seconds behind.
+    /// When it was last used, up to 10 seconds behind.
     #[schema(required)]
     last_used_at: Option<Timestamp>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
 
-/// Where a token works.
+/// The organization that a token is pinned to.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::TokenPin)]
 #[serde(rename_all = "camelCase")]
@@ -185,14 +187,14 @@ impl Token {
     }
 }
 
-/// Make a personal access token.
+/// Create a personal access token.
 ///
-/// It acts as its person, within its scopes; pinned to an organization, it works there only. The
-/// token's text is in this answer and nowhere else. Tokens make no tokens.
+/// It acts as its account, within its scopes. If it is pinned to an organization, it is valid there
+/// only. Only this response contains the token's text. Tokens cannot create tokens.
 #[utoipa::path(post, path = "/api/auth/api-key/create", operation_id = "createToken",
     tag = "user", request_body = CreateTokenRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "Made.", body = Success<CreateTokenResponse>),
+    responses((status = 200, description = "Created.", body = Success<CreateTokenResponse>),
               BadRequest,
               Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
@@ -204,7 +206,8 @@ pub(super) async fn create(
     JsonBody { value: request, fingerprint }: JsonBody<CreateTokenRequest>,
 ) -> Result<Response> {
     let CreateTokenRequest { name, expiresIn, scopes, metadata } = request;
-    let expires_at: Option<DateTime<Utc>> = expiresIn.map(|life| context.received_at + life);
+    let expires_at: Option<DateTime<Utc>> =
+        expiresIn.map(|lifetime| context.received_at + lifetime);
     let organization = metadata.and_then(|it| it.organizationId);
     let pin = organization.clone();
     let organization = organization.map(|handle| OrgHandle::parse(&handle));
@@ -216,9 +219,9 @@ pub(super) async fn create(
         personal_tokens::find_pinned_organization(tx, &person, pin.as_ref()).await.map(|_| ())
     };
     let creating = idempotency.run_checked(&app, &person, fingerprint, check, async |tx| {
-        let whose = (&*person, session);
+        let actor = (&*person, session);
         let CreatedToken { secret, token } =
-            personal_tokens::create(&app, tx, whose, spec, &context.audit_context()).await?;
+            personal_tokens::create(&app, tx, actor, spec, &context.audit_context()).await?;
         let never_expires = token.expires_at.is_none();
         let data = CreateTokenResponse {
             token: Token::new(person.account, token),
@@ -228,16 +231,16 @@ pub(super) async fn create(
         let body = Success::ok("API key created", data);
         Ok(ChangeResponse::ok(body).with_secret(secret, |body| &mut body.data.key))
     });
-    let answer = creating.await;
+    let response = creating.await;
     app.job_waker.notify_one();
-    answer
+    response
 }
 
-/// List the person's tokens, newest first.
+/// List the account's tokens, newest first.
 #[utoipa::path(get, path = "/api/auth/api-key/list", operation_id = "listTokens", tag = "user",
-    params(("offset" = Option<i64>, Query, description = "How many to pass over."),
-           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
-           ("q" = Option<String>, Query, description = "What the name has to contain.")),
+    params(("offset" = Option<i64>, Query, description = "How many items to skip. Default: 0."),
+           ("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
+           ("q" = Option<String>, Query, description = "Text that the name must contain.")),
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "The tokens.", body = OffsetList<Token>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
@@ -246,18 +249,18 @@ pub(super) async fn list(
     InSession { person, .. }: InSession,
     mut query: Query,
 ) -> Result<Json<OffsetList<Token>>> {
-    let part = OffsetPage::from_query(&mut query);
+    let page = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
+    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
     let (tokens, total) = app
         .db
         .run(async |db| repo::personal_tokens::list(db, person.account, search, window).await)
         .await?;
     let tokens = tokens.into_iter().map(|token| Token::new(person.account, token)).collect();
-    Ok(Json(OffsetList::ok("API keys fetched", tokens, part.meta(total))))
+    Ok(Json(OffsetList::ok("API keys fetched", tokens, page.meta(total))))
 }
 
-/// Show one of the person's tokens.
+/// Show one of the account's tokens.
 #[utoipa::path(get, path = "/api/auth/api-key/get", operation_id = "getToken", tag = "user",
     params(("id" = String, Query, description = "The token's id.")),
     security(("session" = []), ("bearer" = [])),
@@ -279,7 +282,7 @@ fn parse_id(text: &str) -> Result<KeyId> {
     KeyId::parse(text).ok_or_else(|| Error::not_found("There is no such token"))
 }
 
-/// What to change of a token, at least one thing; what is left out stays.
+/// The attributes to change, at least one. Omitted attributes keep their values.
 #[derive(ToSchema)]
 #[schema(as = user::UpdateTokenRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
@@ -290,7 +293,7 @@ pub struct UpdateTokenRequest {
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 64,
              examples("CI deploy bot"))]
     name: Option<KeyName>,
-    /// What it may do from now on.
+    /// The new scopes of the token.
     #[schema(value_type = Option<Vec<String>>, nullable = false, min_items = 1,
              examples("user:read"))]
     scopes: Option<ScopeSet>,
@@ -328,16 +331,16 @@ pub(super) async fn update(
     let id = parse_id(&keyId)?;
     idempotency
         .run(&app, &person, fingerprint, async |tx| {
-            let (whose, what) = ((&*person, session), (name.as_ref(), scopes.as_ref()));
+            let (actor, changes) = ((&*person, session), (name.as_ref(), scopes.as_ref()));
             let token =
-                personal_tokens::update(tx, whose, id, what, &context.audit_context()).await?;
+                personal_tokens::update(tx, actor, id, changes, &context.audit_context()).await?;
             let body = Success::ok("API key updated", Token::new(person.account, token));
             Ok(ChangeResponse::ok(body))
         })
         .await
 }
 
-/// The token to end.
+/// The token to delete.
 #[derive(ToSchema)]
 #[schema(as = user::DeleteTokenRequest)]
 #[expect(non_snake_case, reason = "the contract's name")]
@@ -354,11 +357,11 @@ impl FromFields for DeleteTokenRequest {
     }
 }
 
-/// End a token at once.
+/// Delete a token, effective immediately.
 #[utoipa::path(post, path = "/api/auth/api-key/delete", operation_id = "deleteToken",
     tag = "user", request_body = DeleteTokenRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "It has ended.", body = Success<Done>), BadRequest,
+    responses((status = 200, description = "Deleted.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
               IdempotencyReused,
               Unavailable))]

@@ -42,7 +42,7 @@ pub struct Project {
     slug: String,
     #[schema(required, examples("What we are working on"))]
     description: Option<String>,
-    /// The seat of whoever made it; for a key, the seat that the key was minted from.
+    /// The membership that created it; if a key did, the membership that created the key.
     #[schema(examples("user_4fTq0kXyT1hJc8ZB"))]
     created_by: String,
     created_at: Timestamp,
@@ -63,7 +63,10 @@ impl From<model::project::Project> for Project {
     }
 }
 
-/// Reads the id in a path; what is no id of a project names no project.
+/// Parses the id in a path.
+///
+/// # Errors
+/// Not found if the text is not the id of a project.
 fn parse_id(text: &str) -> Result<ProjectId> {
     ProjectId::parse(text).ok_or_else(no_such_project)
 }
@@ -72,9 +75,10 @@ fn parse_id(text: &str) -> Result<ProjectId> {
 #[utoipa::path(get, path = "/api/user/organizations/{organizationId}/projects",
     operation_id = "listProjects", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),
-           ("offset" = Option<i64>, Query, description = "How many to pass over."),
-           ("limit" = Option<i64>, Query, description = "How many at most: 1 to 100."),
-           ("q" = Option<String>, Query, description = "What the name or slug has to contain.")),
+           ("offset" = Option<i64>, Query, description = "How many items to skip. Default: 0."),
+           ("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
+           ("q" = Option<String>, Query,
+            description = "Text that the name or the slug must contain.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The projects.", body = OffsetList<Project>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
@@ -83,17 +87,17 @@ pub(super) async fn list(
     OrganizationScoped(caller, _): OrganizationScoped<ProjectsRead>,
     mut query: Query,
 ) -> Result<Json<OffsetList<Project>>> {
-    let part = OffsetPage::from_query(&mut query);
+    let page = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (part.search.as_deref(), part.offset_and_limit());
-    let (found, total) = app
+    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
+    let (rows, total) = app
         .db
         .tenant_transaction(caller.organization, async |db| {
             repo::projects::list(db, caller.organization, search, window).await
         })
         .await?;
-    let found = found.into_iter().map(Project::from).collect();
-    Ok(Json(OffsetList::ok("Projects fetched", found, part.meta(total))))
+    let items = rows.into_iter().map(Project::from).collect();
+    Ok(Json(OffsetList::ok("Projects fetched", items, page.meta(total))))
 }
 
 /// Show a project of the organization.
@@ -117,13 +121,13 @@ pub(super) async fn show(
     Ok(Json(Success::ok("Project fetched", project.into())))
 }
 
-/// What a project is to be.
+/// The attributes of a project to create.
 #[derive(ToSchema)]
 #[schema(as = user::CreateProjectRequest)]
 pub struct CreateProjectRequest {
     #[schema(value_type = String, min_length = 1, max_length = 128, examples("My Project"))]
     name: ProjectName,
-    /// A short name, unique in the organization; suggested by the name where left out.
+    /// A short name, unique in the organization. Default: derived from `name`.
     #[schema(value_type = Option<String>,
              pattern = "^[a-z0-9](-?[a-z0-9]){0,62}$", examples("my-project"))]
     slug: Option<Slug>,
@@ -141,13 +145,13 @@ impl FromFields for CreateProjectRequest {
     }
 }
 
-/// Make a project, within what the organization's plan allows.
+/// Create a project, if the organization's plan allows another one.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/projects",
     operation_id = "createProject", tag = "user", request_body = CreateProjectRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 201, description = "Made.", body = Success<Project>), BadRequest,
+    responses((status = 201, description = "Created.", body = Success<Project>), BadRequest,
               Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
 pub(super) async fn create(
@@ -175,7 +179,7 @@ pub(super) async fn create(
         .await
 }
 
-/// What to change of a project, at least one thing; what is left out stays.
+/// The attributes to change, at least one. Omitted attributes keep their values.
 #[derive(ToSchema)]
 #[schema(as = user::UpdateProjectRequest)]
 pub struct UpdateProjectRequest {
@@ -186,7 +190,7 @@ pub struct UpdateProjectRequest {
     #[schema(value_type = Option<String>, nullable = false,
              pattern = "^[a-z0-9](-?[a-z0-9]){0,62}$", examples("my-project"))]
     slug: Option<Slug>,
-    /// Null takes it away.
+    /// Null removes it.
     #[schema(value_type = Option<String>, max_length = 1024, examples("What we are working on"))]
     #[expect(clippy::option_option, reason = "absent, null and a text are three things")]
     description: Option<Option<Description>>,
@@ -235,7 +239,7 @@ pub(super) async fn update(
         .await
 }
 
-/// Delete a project; its slug is free again.
+/// Delete a project. Its slug becomes available again.
 #[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/projects/{id}",
     operation_id = "deleteProject", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),

@@ -22,7 +22,7 @@ use crate::http::user::wire::Session;
 use crate::model::ids::SessionId;
 use crate::repo;
 
-/// List the person's sessions, newest first.
+/// List the account's sessions, newest first.
 #[utoipa::path(get, path = "/api/auth/list-sessions", operation_id = "listSessions", tag = "user",
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "The sessions.", body = Success<Vec<Session>>),
@@ -31,20 +31,20 @@ pub(super) async fn list(
     State(app): State<App>,
     InSession { person, session, .. }: InSession,
 ) -> Result<Json<Success<Vec<Session>>>> {
-    let found = app.db.run(async |db| repo::sessions::list(db, person.account).await).await?;
-    let asking = (person.account, session);
-    let shown = found.into_iter().map(|found| Session::new(found, asking)).collect();
-    Ok(Json(Success::ok("Sessions fetched", shown)))
+    let sessions = app.db.run(async |db| repo::sessions::list(db, person.account).await).await?;
+    let current = (person.account, session);
+    let sessions = sessions.into_iter().map(|session| Session::new(session, current)).collect();
+    Ok(Json(Success::ok("Sessions fetched", sessions)))
 }
 
-/// A session to end.
+/// The session to end. Either field names it.
 #[derive(ToSchema)]
 #[schema(as = user::RevokeSessionRequest)]
 pub struct RevokeSessionRequest {
-    /// Its id; `token` is another name for it.
+    /// The session's id.
     #[schema(nullable = false, examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     id: Option<String>,
-    /// The session's `token`, which is its id.
+    /// The session's `token`, which equals its id.
     #[schema(nullable = false, examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     token: Option<String>,
 }
@@ -58,17 +58,17 @@ impl FromFields for RevokeSessionRequest {
         }
         let id = fields.optional("id", JsonNode::into_string);
         if id.is_some() && id != token {
-            fields.add_body_issue("`id` and `token` name different sessions");
+            fields.add_body_issue("`id` and `token` must refer to the same session");
         }
         Some(Self { id, token })
     }
 }
 
-/// End one of the person's sessions at once.
+/// End one of the account's sessions, effective immediately.
 #[utoipa::path(post, path = "/api/auth/revoke-session", operation_id = "revokeSession",
     tag = "user", request_body = RevokeSessionRequest, params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "It has ended.", body = Success<Done>), BadRequest,
+    responses((status = 200, description = "Session ended.", body = Success<Done>), BadRequest,
               Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
               IdempotencyReused,
               Unavailable))]
@@ -90,7 +90,7 @@ pub(super) async fn revoke(
         .await
 }
 
-/// How many sessions have ended.
+/// The number of sessions that have ended.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::RevokedSessions)]
 pub struct RevokedSessions {
@@ -98,11 +98,11 @@ pub struct RevokedSessions {
     count: u64,
 }
 
-/// End every session of the person but the one that asks.
+/// End all sessions of the account except the current one.
 #[utoipa::path(post, path = "/api/auth/revoke-other-sessions",
     operation_id = "revokeOtherSessions", tag = "user", params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "They have ended.", body = Success<RevokedSessions>),
+    responses((status = 200, description = "Sessions ended.", body = Success<RevokedSessions>),
               BadRequest, Unauthorized, Forbidden, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn revoke_others(
     State(app): State<App>,

@@ -28,7 +28,7 @@ use crate::model::email::Email;
 use crate::model::secret::Secret;
 use crate::repo;
 
-/// Somebody who has an account.
+/// The credentials to sign in with.
 #[derive(ToSchema)]
 #[schema(as = user::SignInRequest)]
 #[expect(non_snake_case, reason = "the contract's names")]
@@ -37,9 +37,10 @@ pub struct SignInRequest {
     email: Email,
     #[schema(value_type = String, format = Password, examples("a-long-secure-passphrase"))]
     password: Secret,
-    /// Whether the browser is to keep the cookie when it closes; it is, where left out.
+    /// Whether the cookie persists when the browser is closed. Default: true.
     rememberMe: Option<bool>,
-    /// Where to go on to after proving the address, if that is to be done first.
+    /// Where to redirect after the address is verified, if it must be verified before the first
+    /// sign-in: a path of this API or a URL of a trusted origin.
     #[schema(max_length = 2048, examples("/welcome"))]
     callbackURL: Option<String>,
 }
@@ -60,11 +61,11 @@ impl FromFields for SignInRequest {
     }
 }
 
-/// Sign in with email and password: a new session, and its cookie.
+/// Sign in with e-mail address and password: start a session and set its cookie.
 ///
-/// An unknown address and a wrong password get the same answer, at the same cost. A session ends 7
-/// days after it was last used, and 30 days after it was started. Sessions of other accounts whose
-/// cookies the request brings end.
+/// The response to an unknown address and to a wrong password is the same, and takes the same time.
+/// A session ends 7 days after its last use, and at the latest 30 days after its start. If the
+/// request carries session cookies of other accounts, those sessions end.
 #[utoipa::path(post, path = "/api/auth/sign-in/email", operation_id = "signInEmail", tag = "user",
     request_body = SignInRequest,
     responses((status = 200, description = "Signed in; the session's cookie is set.",
@@ -79,10 +80,10 @@ pub(super) async fn sign_in(
     JsonBody { value: request, .. }: JsonBody<SignInRequest>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Success<SignInResponse>)> {
     let SignInRequest { email, password, rememberMe, callbackURL } = request;
-    let (shown, callback_url) = ((&email, password), callbackURL.as_deref());
+    let (presented, callback_url) = ((&email, password), callbackURL.as_deref());
     let audit = context.audit_context();
     let client = (&client, rememberMe.unwrap_or(true));
-    let signing_in = passwords::sign_in(&app, shown, callback_url, client, &audit);
+    let signing_in = passwords::sign_in(&app, presented, callback_url, client, &audit);
     let (account, session) =
         rate_limits::with_sign_in_limit(&app, &context, &email, signing_in).await?;
     end_sessions_of_other_accounts(&app, &context, account.id).await?;
@@ -91,7 +92,7 @@ pub(super) async fn sign_in(
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed in", data)))
 }
 
-/// Sign out: the session and its tokens stop at once, and the cookie is taken away.
+/// Sign out: the session and its tokens become invalid immediately, and the cookie is removed.
 #[utoipa::path(post, path = "/api/auth/sign-out", operation_id = "signOut", tag = "user",
     security(("session" = []), ("bearer" = [])),
     responses((status = 200, description = "Signed out.", body = Success<Done>), BadRequest,
@@ -107,7 +108,7 @@ pub(super) async fn sign_out(
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed out", DONE)))
 }
 
-/// The session that asks, and whose it is.
+/// The current session and its account.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::CurrentSession)]
 pub struct CurrentSession {
@@ -115,50 +116,50 @@ pub struct CurrentSession {
     user: User,
 }
 
-/// An answer about the session that asks.
+/// The response about the current session.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::MaybeSession)]
 pub struct GetSessionResponse {
     success: bool,
-    /// The status of the answer.
+    /// The HTTP status.
     #[schema(examples(200))]
     status: u16,
     #[schema(examples("OK"))]
     code: &'static str,
     message: &'static str,
-    /// Null where nobody is signed in.
+    /// Null if the request has no valid session.
     #[schema(required)]
     data: Option<CurrentSession>,
 }
 
-/// Show the session that asks; null where nobody is signed in.
+/// Show the current session; `data` is null if the request has no valid session.
 #[utoipa::path(get, path = "/api/auth/get-session", operation_id = "getSession", tag = "user",
-    params(("disableCookieCache" = Option<bool>, Query, description = "Changes nothing."),
-           ("disableRefresh" = Option<bool>, Query, description = "Changes nothing.")),
+    params(("disableCookieCache" = Option<bool>, Query, description = "Has no effect."),
+           ("disableRefresh" = Option<bool>, Query, description = "Has no effect.")),
     security((), ("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "The session, if there is one.",
+    responses((status = 200, description = "The session, or null.",
               body = GetSessionResponse),
               BadRequest, Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn get_session(
     State(app): State<App>,
-    MaybeInSession(asking): MaybeInSession,
+    MaybeInSession(caller_session): MaybeInSession,
     mut query: Query,
 ) -> Result<axum::Json<GetSessionResponse>> {
-    // Nothing is cached that these could ask to pass over.
+    // Clients send these to bypass a cache or a refresh that this server does not have.
     query.optional("disableCookieCache", parse_bool);
     query.optional("disableRefresh", parse_bool);
     query.finish()?;
     let mut data = None;
-    if let Some(InSession { person, session, .. }) = asking {
+    if let Some(InSession { person, session, .. }) = caller_session {
         data = app
             .db
             .run(async |db| {
-                let found = repo::sessions::find(db, person.account, session).await?;
+                let current = repo::sessions::find(db, person.account, session).await?;
                 let account = accounts::find(db, person.account).await?;
                 let user = User::from(account);
-                let asking = (person.account, session);
-                let shown = found.map(|found| Session::new(found, asking));
-                Ok(shown.map(|session| CurrentSession { session, user }))
+                let ids = (person.account, session);
+                let current = current.map(|current| Session::new(current, ids));
+                Ok(current.map(|session| CurrentSession { session, user }))
             })
             .await?;
     }

@@ -28,32 +28,33 @@ use crate::model::email::Email;
 use crate::model::mail::LinkPurpose;
 use crate::model::password::NewPassword;
 
-/// The longest URL of an image.
+/// The maximum length of the URL of an image.
 const MAX_IMAGE_URL_CHARS: usize = 2048;
 
-/// Somebody who wants an account.
+/// The attributes of an account to create.
 #[derive(ToSchema)]
 #[schema(as = user::SignUpRequest)]
 #[expect(non_snake_case, reason = "the contract's names")]
 pub struct SignUpRequest {
-    /// The address, in whatever case.
+    /// The e-mail address, in any case.
     #[schema(value_type = String, format = Email, max_length = 256, examples("you@example.com"))]
     email: Email,
-    /// None of the commonest passwords, and not made of the address.
+    /// Must not be a common password or derived from the address.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128,
              examples("a-long-secure-passphrase"))]
     password: NewPassword,
     #[schema(value_type = String, min_length = 1, max_length = 256, examples("Your Name"))]
     name: PersonName,
-    /// Where to go on to after proving the address: here, or one of the dashboards.
+    /// Where to redirect after the address is verified: a path of this API or a URL of a trusted
+    /// origin.
     #[schema(max_length = 2048, examples("/welcome"))]
     callbackURL: Option<String>,
-    /// Whether the browser is to keep the cookie when it closes; it is, where left out.
+    /// Whether the cookie persists when the browser is closed. Default: true.
     #[schema(nullable = false)]
     rememberMe: Option<bool>,
-    /// Taken from clients that send one; no images are kept.
+    /// Accepted for compatibility with clients, and ignored: images are not stored.
     #[schema(nullable = false, max_length = 2048)]
-    #[expect(dead_code, reason = "read, and not used")]
+    #[expect(dead_code, reason = "validated, but not used")]
     image: Option<String>,
 }
 
@@ -84,7 +85,7 @@ fn parse_image_url(text: &str) -> Result<String, ValidationError> {
     Ok(text.to_owned())
 }
 
-/// A new account; all null where its address has to be proven first.
+/// The new account. All fields are null if the address must be verified first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::SignedUp)]
 pub struct SignUpResponse {
@@ -93,19 +94,19 @@ pub struct SignUpResponse {
     /// The account's home organization.
     #[schema(required)]
     organization: Option<Organization>,
-    /// For `Authorization: Bearer`; a day, or until the session ends.
+    /// The token for `Authorization: Bearer`, valid for a day or until the session ends.
     #[schema(required)]
     token: Option<String>,
 }
 
-/// Sign up with email and password: an account, its organization and a session.
+/// Sign up with e-mail address and password: create an account, its organization and a session.
 ///
-/// A mail is sent to the address, with a link to prove that it is its owner's. Where addresses have
-/// to be proven first, the answer is the same for known and unknown addresses, and the mail says
-/// the rest; a newer sign-up of an address takes the place of one whose address is not proven yet.
+/// A mail with a link to verify the address is sent to it. If addresses must be verified before the
+/// first sign-in, the account cannot be used until then, and the response is the same for known and
+/// unknown addresses. A newer sign-up with the same address replaces one that is not verified yet.
 #[utoipa::path(post, path = "/api/auth/sign-up/email", operation_id = "signUpEmail", tag = "user",
     params(("X-Signup-Token" = Option<String>, Header,
-            description = "Where signup is gated: the operator's token.")),
+            description = "The operator's token, required if signup is gated.")),
     request_body = SignUpRequest,
     responses((status = 200, description = "Signed up; the session's cookie is set.",
                body = Success<SignUpResponse>),
@@ -125,26 +126,26 @@ pub(super) async fn sign_up(
         request;
     let to = email.as_str().to_owned();
     let to = (LinkPurpose::VerifyEmail.as_str(), Some(to.as_str()));
-    let person = SignUpDetails { email, password, name: Some(name), callback_url };
+    let details = SignUpDetails { email, password, name: Some(name), callback_url };
     let audit = context.audit_context();
     if app.config.accounts.require_email_verification {
-        let making = Box::pin(pending_sign_ups::sign_up(&app, person, &client, &audit));
-        rate_limits::with_mail_limit(&app, &context, to, making).await?;
+        let signing_up = Box::pin(pending_sign_ups::sign_up(&app, details, &client, &audit));
+        rate_limits::with_mail_limit(&app, &context, to, signing_up).await?;
         let data = SignUpResponse { user: None, organization: None, token: None };
         return Ok(Success::ok("Follow the link in the mail we sent", data).into_response());
     }
     let is_remembered = rememberMe.unwrap_or(true);
-    let with = SignUpOptions { creates_key: false, starts_session: true, is_remembered };
-    let making = Box::pin(accounts::sign_up(&app, person, with, &client, &audit));
-    let made = rate_limits::with_mail_limit(&app, &context, to, making).await?;
-    end_sessions_of_other_accounts(&app, &context, made.account.id).await?;
-    let cookie = made.session.as_ref().map(|it| session_cookie::set_cookie_header(&app, it));
+    let options = SignUpOptions { creates_key: false, starts_session: true, is_remembered };
+    let signing_up = Box::pin(accounts::sign_up(&app, details, options, &client, &audit));
+    let created = rate_limits::with_mail_limit(&app, &context, to, signing_up).await?;
+    end_sessions_of_other_accounts(&app, &context, created.account.id).await?;
+    let cookie = created.session.as_ref().map(|it| session_cookie::set_cookie_header(&app, it));
     let data = SignUpResponse {
-        user: Some(made.account.into()),
-        organization: Some(made.organization.into()),
-        token: made.session.map(|session| session.token.expose().to_owned()),
+        user: Some(created.account.into()),
+        organization: Some(created.organization.into()),
+        token: created.session.map(|session| session.token.expose().to_owned()),
     };
-    let mut answer = Success::ok("Signed up", data).into_response();
-    answer.headers_mut().extend(cookie.map(|value| (header::SET_COOKIE, value)));
-    Ok(answer)
+    let mut response = Success::ok("Signed up", data).into_response();
+    response.headers_mut().extend(cookie.map(|value| (header::SET_COOKIE, value)));
+    Ok(response)
 }

@@ -1,4 +1,4 @@
-//! `GET /api/user/organizations/{organizationId}/usage`: this month, by day and by key.
+//! `GET /api/user/organizations/{organizationId}/usage`: this month's usage, by day and by key.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,47 +15,48 @@ use crate::http::wire::Timestamp;
 use crate::model::usage::{DayUsage, KeyUsage, Period};
 use crate::repo;
 
-/// How many keys are told of at most.
+/// The maximum number of keys in a response.
 const MAX_KEYS: i64 = 100;
 
-/// How much the organization was used this month.
+/// The organization's usage of this month.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Usage)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
-    /// The first moment of the month (UTC).
+    /// The start of the month (UTC).
     period_start: Timestamp,
-    /// The first moment after it.
+    /// The end of the month, exclusive.
     period_end: Timestamp,
     requests: Requests,
-    /// The days that had any requests, oldest first.
+    /// The days with requests, oldest first.
     daily: Vec<DailyUsage>,
-    /// The keys and personal tokens that were used, the most used first, at most 100.
+    /// The keys and personal access tokens that were used, most used first, at most 100.
     keys: Vec<UsedKey>,
 }
 
-/// Requests of the month.
+/// The requests of the month.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Requests)]
 pub struct Requests {
     #[schema(examples(42))]
     used: u64,
-    /// How many the plan holds; null is without limit.
+    /// How many requests the plan allows; null means no limit.
     #[schema(required, examples(100_000))]
     limit: Option<u64>,
 }
 
-/// Requests of one day.
+/// The requests of one day.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::DailyUsage)]
 pub struct DailyUsage {
     /// The day (UTC).
     #[schema(format = Date, examples("2026-05-08"))]
     day: String,
-    /// How many requests were made with a good credential, and not turned away with 429.
+    /// Requests with a valid credential, except those that were rejected with 429.
     #[schema(examples(42))]
     requests: u64,
-    /// How many of them were denied with 403, and how many others turned away.
+    /// Requests that were rejected: those with 403, which `requests` includes, and those with 429,
+    /// which it does not.
     #[schema(examples(1))]
     denied: u64,
 }
@@ -72,16 +73,17 @@ impl From<DayUsage> for DailyUsage {
 #[schema(as = user::UsedKey)]
 #[serde(rename_all = "camelCase")]
 pub struct UsedKey {
-    /// The id of the organization's key, or of a personal token.
+    /// The id of an organization key or a personal access token.
     #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     id: String,
-    /// Its label; null for a personal token, too.
+    /// The label of the key; always null for a personal access token.
     #[schema(required, examples("Analytics Dashboard"))]
     name: Option<String>,
-    /// How many requests were made with it in this organization.
+    /// Requests with the key in this organization.
     #[schema(examples(42))]
     requests: u64,
-    /// When it was last used; null for a personal token that works elsewhere, too.
+    /// When it was last used; null for a personal access token that is not pinned to this
+    /// organization.
     #[schema(required)]
     last_used_at: Option<Timestamp>,
 }
@@ -97,9 +99,9 @@ impl From<KeyUsage> for UsedKey {
     }
 }
 
-/// Show this month's requests (UTC), by day and by key, and how many the plan holds.
+/// Show this month's requests (UTC), by day and by key, and how many the plan allows.
 ///
-/// What people do in a session is not counted.
+/// Requests in a session are not counted.
 #[utoipa::path(get, path = "/api/user/organizations/{organizationId}/usage",
     operation_id = "getDashboardUsage", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id.")),

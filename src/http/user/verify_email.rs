@@ -30,25 +30,26 @@ use crate::http::user::responses::{DONE, Done, Success};
 use crate::model::mail::{LinkPurpose, MailKind};
 use crate::model::secret::Secret;
 
-/// The page that the mailed link leads to: a button, since mail scanners follow links.
+/// Show the HTML page that the mailed link opens: a button, since mail scanners follow links.
 ///
-/// It asks nothing of the server before the button is pressed, and then for the password where
-/// there is no session of the account.
+/// Nothing is verified until the button is pressed. Without a session of the account, the page then
+/// asks for the password.
 #[utoipa::path(get, path = "/api/auth/verify-email", operation_id = "showVerifyEmailPage",
-    tag = "user", params(("token" = Option<String>, Query, description = "From the mailed link.")),
-    responses((status = 200, description = "The page.", body = String,
+    tag = "user",
+    params(("token" = Option<String>, Query, description = "The token from the mailed link.")),
+    responses((status = 200, description = "The HTML page.", body = String,
                content_type = "text/html; charset=utf-8")))]
 pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
     html_pages::VERIFY_EMAIL
 }
 
-/// The token of a mailed link, and the password of its account where there is no session of it.
+/// The token of a mailed link, and the password of its account.
 #[derive(ToSchema)]
 #[schema(as = user::VerifyEmailRequest)]
 pub struct VerifyEmailRequest {
     #[schema(value_type = String)]
     token: Secret,
-    /// Needed where the request comes in no session of the account.
+    /// Required unless the request is made in a session of the account.
     #[schema(value_type = Option<String>, nullable = false, format = Password,
              examples("a-long-secure-passphrase"))]
     password: Option<Secret>,
@@ -62,43 +63,43 @@ impl FromFields for VerifyEmailRequest {
     }
 }
 
-/// That an address is proven.
+/// Confirms that the address is verified.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::VerifiedEmail)]
 #[expect(non_snake_case, reason = "the contract's name for such a URL")]
 pub struct VerifiedEmail {
-    /// Where to go on to, if that was said at signup.
+    /// Where to redirect, if `callbackURL` was sent at sign-up.
     #[schema(required, examples("https://app.example.com/welcome"))]
     callbackURL: Option<String>,
 }
 
-/// Prove that an address is its account's person's, by the token of the mailed link.
+/// Verify the e-mail address of an account with the token of the mailed link.
 ///
-/// Whoever reads the mailbox has to know the account's password, too: in a session of the account,
-/// or with `password`; without either this is a 401, and the link stays good. The token is good
-/// once, for 24 hours, until a newer one is mailed. Nothing else changes.
+/// In addition to the token, the request must be made in a session of the account or contain its
+/// `password`. Otherwise it is rejected with 401, and the token remains valid. The token can be
+/// used once, expires after 24 hours, and is invalidated by a newer mail.
 #[utoipa::path(post, path = "/api/auth/verify-email", operation_id = "verifyEmail", tag = "user",
     security((), ("session" = []), ("bearer" = [])),
     request_body = VerifyEmailRequest,
-    responses((status = 200, description = "Proven.", body = Success<VerifiedEmail>), BadRequest,
+    responses((status = 200, description = "Verified.", body = Success<VerifiedEmail>), BadRequest,
               Unauthorized, Forbidden, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn verify(
     State(app): State<App>,
     _: FromTrustedOrigin,
     _: RateLimitByAddress<TokenCheckLimit>,
-    MaybeInSession(asking): MaybeInSession,
+    MaybeInSession(caller_session): MaybeInSession,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<VerifyEmailRequest>,
 ) -> Result<Json<Success<VerifiedEmail>>> {
     let VerifyEmailRequest { token, password } = request;
     let account = links::find_account(&app, LinkPurpose::VerifyEmail, &token).await?;
-    let own = asking.filter(|asking| asking.person.account == account);
-    let proof = match (own, password) {
-        (Some(own), _) => PasswordProof::Session(own.session),
+    let own_session = caller_session.filter(|session| session.person.account == account);
+    let proof = match (own_session, password) {
+        (Some(own_session), _) => PasswordProof::Session(own_session.session),
         (None, Some(password)) => {
-            let proving = reauthenticate(&app, account, password);
-            let proving = rate_limits::with_password_limit(&app, &context, account, proving);
-            PasswordProof::Password(proving.await?)
+            let checking = reauthenticate(&app, account, password);
+            let checking = rate_limits::with_password_limit(&app, &context, account, checking);
+            PasswordProof::Password(checking.await?)
         }
         (None, None) => return Err(email_verification::password_required()),
     };
@@ -108,11 +109,11 @@ pub(super) async fn verify(
     Ok(Json(Success::ok("E-mail address verified", data)))
 }
 
-/// Mail the link to prove one's address again; the one before stops working.
+/// Send another mail with a link to verify the address. It invalidates the previous link.
 #[utoipa::path(post, path = "/api/auth/send-verification-email",
     operation_id = "sendVerificationEmail", tag = "user", params(IdempotencyHeader),
     security(("session" = []), ("bearer" = [])),
-    responses((status = 200, description = "A mail will be sent, unless the address is proven.",
+    responses((status = 200, description = "A mail is sent unless the address is verified.",
                body = Success<Done>),
               BadRequest, Unauthorized, Forbidden, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn resend(
@@ -134,7 +135,7 @@ pub(super) async fn resend(
             mail::queue(&app, tx, mail, None, context.received_at).await?;
         }
         let message = if account.is_proven {
-            "This address is verified already"
+            "This address is already verified"
         } else {
             "A mail with a link will be sent"
         };
@@ -142,7 +143,7 @@ pub(super) async fn resend(
         Ok(ChangeResponse::ok(body))
     });
     let to = (purpose.as_str(), to.as_deref());
-    let answer = rate_limits::with_mail_limit(&app, &context, to, sending).await;
+    let response = rate_limits::with_mail_limit(&app, &context, to, sending).await;
     app.job_waker.notify_one();
-    answer
+    response
 }

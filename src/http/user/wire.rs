@@ -1,4 +1,4 @@
-//! What several of this family's routes send.
+//! Types that several of this family's routes share.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,7 +9,7 @@ use crate::model;
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::role::Role;
 
-/// A person, to themselves.
+/// An account, as its owner sees it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::User)]
 #[serde(rename_all = "camelCase")]
@@ -25,7 +25,7 @@ pub struct User {
     /// A short name, unique in the deployment.
     #[schema(examples("yourname"))]
     handle: String,
-    /// Whether the address is proven.
+    /// Whether the e-mail address is verified.
     is_verified: bool,
     #[schema(required)]
     verified_at: Option<Timestamp>,
@@ -34,17 +34,17 @@ pub struct User {
     last_login_at: Option<Timestamp>,
     #[schema(examples("user"))]
     role: &'static str,
-    /// In how many organizations the person has a seat.
+    /// The number of organizations that the account is a member of.
     #[schema(examples(1))]
     organization_count: i64,
-    /// Whether the person is mailed of what concerns the account's security.
+    /// Whether the account receives mails about its security.
     security_mails: bool,
-    /// As `fullName`; empty where there is none.
+    /// The same as `fullName`, but empty instead of null.
     #[schema(examples("Your Name"))]
     name: String,
-    /// As `isVerified`.
+    /// The same as `isVerified`.
     email_verified: bool,
-    /// Always null: no images are kept.
+    /// Always null: images are not stored.
     #[schema(required)]
     image: Option<String>,
     created_at: Timestamp,
@@ -74,7 +74,7 @@ impl From<model::account::Account> for User {
     }
 }
 
-/// An organization, to one of its people.
+/// An organization, as one of its members sees it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Organization)]
 #[serde(rename_all = "camelCase")]
@@ -88,10 +88,10 @@ pub struct Organization {
     /// `active`, or `suspended` by the operator.
     #[schema(examples("active"))]
     status: &'static str,
-    /// What the caller is in it: `owner`, `admin` or `member`; null for its own keys.
+    /// The caller's role: `owner`, `admin` or `member`; null for an organization key.
     #[schema(required, examples("owner"))]
     role: Option<&'static str>,
-    /// Whose pages' scripts may use its keys; anybody's, where empty.
+    /// The origins whose scripts may use the organization's keys in browsers; empty means any.
     allowed_origins: Vec<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -112,42 +112,42 @@ impl From<model::organization::Organization> for Organization {
     }
 }
 
-/// A person's session.
+/// A session of an account.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Session)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     #[schema(examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     id: String,
-    /// Whether it is the one that asks.
+    /// Whether it is the session of this request.
     current: bool,
     #[schema(required, examples("192.0.2.7"))]
     ip_address: Option<String>,
     #[schema(required, examples("curl/8.5.0"))]
     user_agent: Option<String>,
     created_at: Timestamp,
-    /// Up to a minute behind.
+    /// When it was last used, up to a minute behind.
     last_seen_at: Timestamp,
     updated_at: Timestamp,
-    /// When it ends if it is not used.
+    /// When it expires if it is not used until then.
     expires_at: Timestamp,
-    /// Whose it is.
+    /// The id of the account.
     #[schema(examples("acc_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     user_id: String,
-    /// As `id`, for `revoke-session`: no secret, and good for nothing else.
+    /// The same as `id`, for `revoke-session`. It is not a secret and authenticates nothing.
     #[schema(examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     token: String,
 }
 
 impl Session {
-    /// How a session of `account` is shown to whoever asks in the session `asking`.
+    /// Describes a session of `account` to a caller in the session `current`.
     pub fn new(
         session: model::session::Session,
-        (account, asking): (AccountId, SessionId),
+        (account, current): (AccountId, SessionId),
     ) -> Self {
         Self {
             id: session.id.to_string(),
-            current: session.id == asking,
+            current: session.id == current,
             ip_address: session.address,
             user_agent: session.user_agent,
             created_at: Timestamp(session.created_at),
@@ -160,32 +160,33 @@ impl Session {
     }
 }
 
-/// A session just started: who, and what to show from now on beside the cookie.
+/// A new session: its account, and a bearer token to use instead of the cookie.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::SignedIn)]
 pub struct SignInResponse {
     user: User,
-    /// Always false: the client stays where it is.
+    /// Always false: the client must not redirect.
     redirect: bool,
-    /// For `Authorization: Bearer`; a day, or until the session ends. Not in a replay.
+    /// The token for `Authorization: Bearer`, valid for a day or until the session ends. A replayed
+    /// response does not contain it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
 
 impl SignInResponse {
-    /// The person and the token of the session that was started.
+    /// Describes a session that was just started, with its token.
     pub fn new(account: model::account::Account, session: &StartedSession) -> Self {
         let token = Some(session.token.expose().to_owned());
         Self { token, ..Self::without_token(account) }
     }
 
-    /// The person, for an answer that is stored.
+    /// Describes it without the token, for a response that is stored.
     pub fn without_token(account: model::account::Account) -> Self {
         Self { user: account.into(), redirect: false, token: None }
     }
 }
 
-/// What a key's or token's text starts with, to tell them apart: the prefix and 4 characters.
+/// Returns the start of a key's or token's text, which identifies it: the prefix and 4 characters.
 pub fn key_start(prefix: &str, display_id: &str) -> String {
     format!("{prefix}{}", display_id.get(..4).unwrap_or(display_id))
 }
