@@ -16,6 +16,7 @@
 //! | [`repo`] | all SQL; never commits |
 //! | [`app`] | the state of one running server: connections, lookups, limits, the usage meter |
 //! | [`domain`] | the operations; opens and commits transactions |
+//! | [`jobs`] | the worker of queued jobs; mail is one kind |
 //! | [`http`] | routes, guards, wire structs, errors rendered for each family |
 //! | [`server`] | the accept loop: deadlines, connection caps, draining |
 //! | [`config`] | settings from environment variables; reports all problems at once |
@@ -41,6 +42,7 @@ pub mod domain;
 pub mod entropy;
 pub mod error;
 pub mod http;
+pub mod jobs;
 pub mod model;
 pub mod postgres;
 pub mod repo;

@@ -90,8 +90,8 @@ pub struct Parts {
     pub password_hasher: PasswordHasher,
     /// Sends mail.
     pub mailer: Mailer,
-    /// Wakes the worker that sends queued mail.
-    pub mail_waker: Notify,
+    /// Wakes the worker of queued jobs.
+    pub job_waker: Notify,
     /// Logs the warning about unreadable forwarded client addresses only once.
     pub forwarding_warning: Once,
     /// The source of the current time.
@@ -142,7 +142,7 @@ impl App {
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &budget.data_dir),
-            mail_waker: Notify::new(),
+            job_waker: Notify::new(),
             forwarding_warning: Once::new(),
             clock,
             entropy,

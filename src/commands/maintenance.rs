@@ -1,5 +1,5 @@
-//! What goes on beside the requests: mail is sent, usage, refusals and denials are written down,
-//! the heads of the audit log are published, leftovers are removed, metrics are kept small.
+//! The background work of a server: it runs jobs, writes usage and rejections, publishes the heads of
+//! the audit log, removes what is past its retention, and keeps memory small.
 
 use std::time::Duration;
 
@@ -11,22 +11,18 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::app::database::Database;
 use crate::domain::audit;
-use crate::domain::mail;
 use crate::domain::retention;
+use crate::jobs;
 
 /// How often rows that are past their retention are removed.
 const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
-/// Within what time of its start a server first does so: it may not run for a whole interval.
+/// Within what time of its start a server first does so, since it may not run for an interval.
 const FIRST_SWEEP: Duration = Duration::from_mins(10);
-/// How often refused keys are written to their organizations' trails, and refused requests down.
+/// How often rejected credentials and requests are written to the database.
 const REJECTION_FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the heads of the audit log are published.
 const HEAD_PUBLISH_INTERVAL: Duration = Duration::from_hours(24);
-/// How long a mail that another server queued, and did not send, waits at most.
-const MAIL_POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it waits at least, whatever is due.
-const MIN_MAIL_WAIT: Duration = Duration::from_millis(100);
-/// How often memory is tidied.
+/// How often memory is freed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts the background work. It ends when `end` is cancelled, after what was collected in memory
@@ -36,37 +32,18 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
     let retention = end.clone().run_until_cancelled_owned(run_retention(app.clone()));
     let (flush_app, tell_end) = (app.clone(), end.clone());
     let upkeep = end.clone().run_until_cancelled_owned(run_upkeep(app.clone(), metrics));
-    let mail = end.clone().run_until_cancelled_owned(send_mail(app.clone()));
+    let jobs = end.clone().run_until_cancelled_owned(jobs::run(app.clone()));
     let heads = end.clone().run_until_cancelled_owned(publish_audit_heads(app.clone()));
     let readiness = end.clone().run_until_cancelled_owned(watch_readiness(app.clone()));
     vec![
         tokio::spawn(async { readiness.await.unwrap_or_default() }),
         tokio::spawn(async { heads.await.unwrap_or_default() }),
-        tokio::spawn(async { mail.await.unwrap_or_default() }),
+        tokio::spawn(async { jobs.await.unwrap_or_default() }),
         tokio::spawn(async move { meter_app.meter.run(meter_end).await }),
         tokio::spawn(async { retention.await.unwrap_or_default() }),
         tokio::spawn(async move { flush_rejections(flush_app, tell_end).await }),
         tokio::spawn(async { upkeep.await.unwrap_or_default() }),
     ]
-}
-
-/// Sends queued mail: at once where this server queued it, and when it is due again where it
-/// failed. A mail whose worker was cut off can be leased by any server when its lease ends.
-async fn send_mail(app: App) {
-    loop {
-        let tried = mail::deliver_due(&app).await;
-        let due = match tried {
-            Ok(_) => mail::next_due(&app).await,
-            Err(error) => Err(error),
-        };
-        let due = due.unwrap_or_else(|error| {
-            tracing::warn!(cause = %error.cause(), "looking for mail failed, tried again");
-            None
-        });
-        let wait =
-            due.map_or(MAIL_POLL_INTERVAL, |due| due.clamp(MIN_MAIL_WAIT, MAIL_POLL_INTERVAL));
-        let _ = tokio::time::timeout(wait, app.mail_waker.notified()).await;
-    }
 }
 
 /// Writes collected rejections to the organizations' lists and audit logs.

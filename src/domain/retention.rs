@@ -11,14 +11,14 @@ use crate::error::Result;
 use crate::model::ids::OrganizationId;
 use crate::repo::{
     accounts, deleted_organizations, email_tokens, ended_subscriptions, idempotency_keys, invites,
-    key_claims, key_lifecycle, key_sessions, memberships, outbox, payments, personal_tokens,
+    jobs, key_claims, key_lifecycle, key_sessions, memberships, payments, personal_tokens,
     rate_limits, rejections, sessions, unfulfilled_checkouts, usage,
 };
 
 /// The rows that one statement deletes.
 #[derive(Clone, Copy)]
 enum SweepTarget {
-    Mails,
+    Jobs,
     EmailTokens,
     Sessions,
     KeySessions,
@@ -42,7 +42,7 @@ enum SweepTarget {
 
 /// The order of a sweep: rows that refer to others are deleted before those.
 const SWEEP_ORDER: [SweepTarget; 18] = [
-    SweepTarget::Mails,
+    SweepTarget::Jobs,
     SweepTarget::EmailTokens,
     SweepTarget::Sessions,
     SweepTarget::KeySessions,
@@ -66,7 +66,7 @@ impl SweepTarget {
     /// Its name in metrics.
     const fn as_str(self) -> &'static str {
         match self {
-            Self::Mails => "outbox",
+            Self::Jobs => "outbox",
             Self::EmailTokens => "email_tokens",
             Self::Sessions => "sessions",
             Self::KeySessions => "key_sessions",
@@ -90,7 +90,7 @@ impl SweepTarget {
     /// Deletes a batch and returns the number of rows.
     async fn remove(self, tx: &mut PgConnection, retention: RetentionSettings) -> Result<u64> {
         match self {
-            Self::Mails => outbox::sweep(tx, retention.mail).await,
+            Self::Jobs => jobs::sweep(tx, retention.mail).await,
             Self::EmailTokens => email_tokens::sweep(tx).await,
             Self::Sessions => sessions::sweep(tx, retention.sessions).await,
             Self::KeySessions => key_sessions::sweep(tx).await,

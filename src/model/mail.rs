@@ -1,7 +1,6 @@
 //! What is mailed, and what a mailed link proves.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use uuid::Uuid;
+use chrono::TimeDelta;
 
 use crate::model::ids::{InviteId, OrganizationId};
 
@@ -142,18 +141,12 @@ impl MailKind {
     }
 }
 
-/// A mail that is to be sent.
+/// A mail to send.
 pub struct QueuedMail {
-    /// Its id in the queue.
-    pub id: Uuid,
     /// What it is about.
     pub kind: MailKind,
     /// The recipient.
     pub address: String,
-    /// Where the person is to go on to after following the link.
+    /// Where following the link leads afterwards.
     pub callback_url: Option<String>,
-    /// How often it was tried, this time included.
-    pub attempts: i32,
-    /// When it was queued.
-    pub created_at: DateTime<Utc>,
 }

@@ -20,6 +20,7 @@ pub mod hex;
 pub mod idempotency;
 pub mod ids;
 pub mod invite;
+pub mod job;
 pub mod key_format;
 pub mod key_name;
 pub mod mail;

@@ -1,4 +1,4 @@
-//! What mailed links prove: tokens that are good once.
+//! Tokens of the links that are mailed to accounts. Each works once.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -8,8 +8,8 @@ use crate::model::ids::AccountId;
 use crate::model::mail::LinkPurpose;
 use crate::model::secret::Digest;
 
-/// Stores the token of a link; an older one of the same purpose stops working. Without a callback
-/// URL, that of the older one is kept.
+/// Stores the token of a link in place of an older one of the same purpose. Without a callback URL,
+/// the older one's remains.
 pub async fn replace(
     db: &mut PgConnection,
     (account, purpose): (AccountId, LinkPurpose),
@@ -37,7 +37,7 @@ pub async fn replace(
     Ok(())
 }
 
-/// Whose token has one of these digests, if it is valid; it stays so.
+/// Returns the account whose unexpired token has one of these digests.
 pub async fn find(
     db: &mut PgConnection,
     purpose: LinkPurpose,
@@ -55,7 +55,7 @@ pub async fn find(
     Ok(account.map(AccountId::from_uuid))
 }
 
-/// Whether a link for this purpose is valid, or a mail with one waits to be sent to the address.
+/// Whether a link of this purpose is valid, or a mail with one is queued for the address.
 pub async fn is_pending(
     db: &mut PgConnection,
     (account, purpose): (AccountId, LinkPurpose),
@@ -75,15 +75,15 @@ pub async fn is_pending(
     Ok(is_pending)
 }
 
-/// Uses a token of the account up: where it was to lead (nowhere in particular), or `None` where it
-/// is unknown, over or used. Of several who use one token at once, one does.
+/// Uses up a token of the account and returns its callback URL, if it has one; the outer `None`
+/// means that the token is unknown, expired or used. Of several concurrent uses, one succeeds.
 pub async fn consume(
     db: &mut PgConnection,
     (account, purpose): (AccountId, LinkPurpose),
     digests: &[Digest],
 ) -> Result<Option<Option<String>>> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
-    let spent = sqlx::query_scalar!(
+    let callback_url = sqlx::query_scalar!(
         "delete from email_tokens
          where account_id = $1 and purpose = $2 and digest = any($3) and expires_at > now()
          returning callback_url",
@@ -93,7 +93,7 @@ pub async fn consume(
     )
     .fetch_optional(db)
     .await?;
-    Ok(spent)
+    Ok(callback_url)
 }
 
 /// Removes the account's token for one purpose.
@@ -119,7 +119,7 @@ pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()>
     Ok(())
 }
 
-/// Removes up to 1,000 tokens that are over; how many.
+/// Removes up to 1,000 expired tokens, and returns how many.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let result = sqlx::query!(
         "delete from email_tokens where ctid = any(array(

@@ -1,5 +1,4 @@
-//! Invitations: created, listed, ended. Whether one has expired is decided when it is read, by the
-//! database's clock, without a cleanup.
+//! Invitations. They expire by the database's clock when they are read; no job changes a status.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -11,7 +10,7 @@ use crate::model::invite::{INVITE_LIFETIME, Invite, InviteStatus, NewInvite};
 use crate::model::role::Role;
 use crate::model::secret::Digest;
 
-/// Stores a new invitation, in place of an open one of the same address.
+/// Inserts an invitation, and revokes an open one of the same address.
 pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<()> {
     sqlx::query!(
         "update invites set revoked_at = $3
@@ -65,8 +64,8 @@ impl Row {
     }
 }
 
-/// A part of the organization's invitations, those whose addresses contain `search`, the newest
-/// first, and how many there are in all.
+/// Returns a page of the organization's invitations whose addresses contain `search`, the newest
+/// first, and their total count.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -103,7 +102,7 @@ pub async fn list(
     Ok((rows.into_iter().filter_map(Row::into_invite).collect(), total))
 }
 
-/// One invitation of the organization.
+/// Returns an invitation of the organization.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -127,8 +126,8 @@ pub async fn find(
     Ok(row.and_then(Row::into_invite))
 }
 
-/// Makes an invitation that was neither accepted nor taken back good for another while, and the
-/// links mailed for it dead; whether there is one. The next one is mailed for `key`, if it is one.
+/// Extends an invitation that was neither accepted nor revoked, and invalidates the links mailed for
+/// it; false if there is none. `key` is recorded as the key that resent it.
 pub async fn extend(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -149,7 +148,7 @@ pub async fn extend(
     Ok(result.rows_affected() == 1)
 }
 
-/// Revokes an invitation; returns whether it was open.
+/// Revokes an invitation; false if it was accepted or revoked before.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -169,7 +168,7 @@ pub async fn revoke(
     Ok(result.rows_affected() == 1)
 }
 
-/// Revokes the open invitations that a membership created: all of them, or those of owners.
+/// Revokes the open invitations of a membership: all of them, or those to become an owner.
 pub async fn revoke_by_inviter(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -214,8 +213,8 @@ pub async fn revoke_all(
     Ok(result.rows_affected())
 }
 
-/// Stores the token of an open invitation's next mail. Returns the handle of its organization, or
-/// `None` where no mail is to be sent any more.
+/// Stores the token of the next mail in place of an older one, and returns the organization's
+/// handle, `None` if the invitation is not open or the organization was deleted.
 pub async fn set_token(
     db: &mut PgConnection,
     id: InviteId,
@@ -238,15 +237,15 @@ pub async fn set_token(
 pub struct PresentedInvite {
     /// The invitation.
     pub id: InviteId,
-    /// Where to.
+    /// The organization to join.
     pub organization: OrganizationId,
-    /// Who is invited.
+    /// The invited address.
     pub email: String,
-    /// What they are to be.
+    /// The role in the organization.
     pub role: Role,
 }
 
-/// Returns the open invitation whose token has one of these digests, without locking it.
+/// Returns the open invitation whose token has one of these digests. Locks nothing.
 pub async fn find_presented(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -262,7 +261,8 @@ pub async fn find_presented(
     .fetch_optional(db)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let role = Role::parse(&row.role).ok_or_else(|| Error::internal("a role without a meaning"))?;
+    let role = Role::parse(&row.role)
+        .ok_or_else(|| Error::internal("an invitation has an unknown role"))?;
     Ok(Some(PresentedInvite {
         id: InviteId::from_uuid(row.id),
         organization: OrganizationId(row.organization_id),
@@ -271,8 +271,8 @@ pub async fn find_presented(
     }))
 }
 
-/// Uses an invitation up; false where it is not open any more. Of several who accept one at once,
-/// one does.
+/// Marks an invitation as accepted; false if it is not open. Of several concurrent calls, one
+/// succeeds.
 pub async fn accept(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -293,8 +293,8 @@ pub async fn accept(
     Ok(result.rows_affected() == 1)
 }
 
-/// Removes up to 1,000 invitations that expired more than this many days ago; returns how many.
-/// Works on all tenants.
+/// Removes up to 1,000 invitations that expired more than this many days ago, and returns how many.
+/// Applies to all organizations.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let result = sqlx::query!(
         "delete from invites where id = any(array(
@@ -328,7 +328,7 @@ pub async fn record_membership(
     Ok(())
 }
 
-/// Removes the invitations that the account accepted, with their mails: they contain its address.
+/// Removes the invitations that the account accepted, and their mails: they contain its address.
 pub async fn remove_accepted_by(
     db: &mut PgConnection,
     account: AccountId,

@@ -1,5 +1,5 @@
-//! Claims to the first key of a purchased organization: created, mailed, used, ended. Whether one
-//! has expired is decided by the database's clock.
+//! Claims to the first key of an organization that was paid for. They expire by the database's
+//! clock.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
@@ -15,7 +15,7 @@ const LIFETIME: TimeDelta = TimeDelta::days(7);
 /// Stores a claim to the organization's first key.
 ///
 /// # Errors
-/// The database's own: an organization has one in its life.
+/// Internal if the organization has or had one.
 pub async fn insert(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -35,8 +35,8 @@ pub async fn insert(
     Ok(())
 }
 
-/// Stores the token of an open claim's next mail. Returns the handle of its organization, or `None`
-/// where no mail is to be sent any more.
+/// Stores the token of the next mail in place of an older one, and returns the organization's
+/// handle, `None` if the claim is not open or the organization was deleted.
 pub async fn set_token(
     db: &mut PgConnection,
     id: OrganizationId,
@@ -55,8 +55,8 @@ pub async fn set_token(
     Ok(handle)
 }
 
-/// Returns the organization whose open claim has a token with one of these digests, and its handle,
-/// without locking them.
+/// Returns the organization whose open claim has a token with one of these digests, and its handle.
+/// Locks nothing.
 pub async fn find_presented(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -74,8 +74,8 @@ pub async fn find_presented(
     Ok(row.map(|row| (OrganizationId(row.id), row.handle)))
 }
 
-/// Uses the organization's claim up; false where it is not open any more, or its token is another
-/// by now. Of several who use one at once, one does.
+/// Uses up the organization's claim; false if it is not open or its token was replaced. Of several
+/// concurrent uses, one succeeds.
 pub async fn consume(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -96,7 +96,7 @@ pub async fn consume(
     Ok(result.rows_affected() == 1)
 }
 
-/// Ends the organization's claim, where it has an open one; whether it did.
+/// Revokes the organization's open claim; false if it has none.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -113,8 +113,8 @@ pub async fn revoke(
     Ok(result.rows_affected() == 1)
 }
 
-/// Removes up to 1,000 claims that expired more than this many days ago; returns how many. Works on
-/// all tenants.
+/// Removes up to 1,000 claims that expired more than this many days ago, and returns how many.
+/// Applies to all organizations.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let result = sqlx::query!(
         "delete from key_claims where organization_id = any(array(

@@ -46,7 +46,7 @@ fn assert_nowhere(places: &[String], what: &str) {
 }
 
 /// Which floors each floor may stand on. What is not named may be used by all.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("error", &[]),
     ("clock", &[]),
     ("entropy", &[]),
@@ -55,6 +55,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("config", &["model"]),
     ("app", &["model", "repo", "config"]),
     ("domain", &["model", "repo", "config", "app"]),
+    ("jobs", &["model", "repo", "config", "app", "domain"]),
     ("http", &["model", "repo", "config", "app", "domain"]),
     ("server", &["model"]),
 ];

@@ -20,8 +20,7 @@ use crate::commands::migrate::{PreparedDatabase, start_cluster};
 use crate::error::{Error, Result};
 use crate::model::ids::OrganizationId;
 use crate::repo::{
-    catalog, connection_settings, keys, migrations, outbox, rls, tenant_access,
-    unfulfilled_checkouts,
+    catalog, connection_settings, jobs, keys, migrations, rls, tenant_access, unfulfilled_checkouts,
 };
 
 /// Checks the database, if there is one.
@@ -325,7 +324,7 @@ async fn check_peppers(settings: &DoctorSettings, db: &mut PgConnection) -> Resu
 }
 
 async fn check_dead_mail(db: &mut PgConnection) -> Result<Check> {
-    let dead = outbox::count_dead(db).await?;
+    let dead = jobs::count_dead(db).await?;
     if dead == 0 {
         return Ok(Check::ok("outbox", "no mail was given up"));
     }

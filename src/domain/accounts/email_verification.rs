@@ -1,7 +1,7 @@
-//! Verifying an address: by the token of a mailed link, together with the account's password.
+//! E-mail verification: needs the token of a mailed link, and a proof of the account's password.
 //!
-//! The link alone only proves access to the mailbox. The account may have been created by another
-//! person, who waits for the mailbox's owner to follow the link.
+//! The link alone proves only that a reader of the mailbox followed it. The account may have been
+//! created by a stranger who waits for the owner of the mailbox to press the button.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::accounts::events::record_account_event;
 use crate::domain::accounts::verified_password::VerifiedPassword;
-use crate::domain::links::{candidate_digests, invalid_link};
+use crate::domain::links::{self, invalid_link};
 use crate::domain::mail;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::model::audit::{AuditContext, EventType};
@@ -21,7 +21,7 @@ use crate::repo::{account_callers, accounts, email_tokens};
 
 const PURPOSE: LinkPurpose = LinkPurpose::VerifyEmail;
 
-/// The proof, besides the link, that the account's password is known.
+/// The proof, beside the link, that the client knows the account's password.
 pub enum PasswordProof {
     /// A session of the account.
     Session(SessionId),
@@ -37,7 +37,7 @@ impl PasswordProof {
         }
     }
 
-    /// Locks the account until the transaction ends, if the proof is still valid.
+    /// Locks the account until the transaction ends, and checks that the proof is still valid.
     async fn lock_account(
         &self,
         tx: &mut PgConnection,
@@ -54,11 +54,11 @@ impl PasswordProof {
     }
 }
 
-/// Proves the account's address. Nothing else changes. Where the person is to go on to.
+/// Marks the account's address as proven and changes nothing else. Returns the link's callback URL.
 ///
 /// # Errors
-/// Unauthenticated where the link's token is unknown, expired or used, or where the session ended
-/// or the password was changed meanwhile; the link stays good then.
+/// Unauthenticated if the link's token is unknown, expired or used, or if the session ended or the
+/// password was changed meanwhile; the link remains valid then.
 pub async fn verify(
     app: &App,
     account: AccountId,
@@ -66,12 +66,10 @@ pub async fn verify(
     proof: &PasswordProof,
     audit: &AuditContext,
 ) -> Result<Option<String>> {
-    let digests = candidate_digests(app, token)?;
     app.db
         .transaction(async |tx| {
             let account = proof.lock_account(tx, account).await?;
-            let spent = email_tokens::consume(tx, (account.id, PURPOSE), &digests).await?;
-            let callback_url = spent.ok_or_else(invalid_link)?;
+            let callback_url = links::consume(app, tx, (account.id, PURPOSE), token).await?;
             if accounts::mark_email_proven(tx, account.id, audit.at).await? {
                 let (event, target) = (EventType::EmailVerified, account.id.to_string());
                 let detail = json!({ "proof": proof.as_str() });
@@ -82,16 +80,16 @@ pub async fn verify(
         .await
 }
 
-/// The error for a link that is presented without the password.
+/// Returns the error for a link that is presented without a proof of the password.
 #[must_use]
 pub fn password_required() -> Error {
     let message = "`password` is required where there is no session of the account";
     Error::unauthenticated(AuthFailure::MissingCredential, message)
 }
 
-/// Mails an account's link again, but only when the last one has expired: a person who knows the
-/// password could otherwise choose the moment at which the mailbox's owner receives one. Beyond the
-/// mail limits, none is sent.
+/// Mails an account's link again, but only if the last one has expired: a client that knows the
+/// password could otherwise choose the moment at which one is mailed. Beyond the rate limit no mail
+/// is sent, and no error is returned.
 pub async fn resend_link(
     app: &App,
     account: &AccountCredentials,
@@ -103,7 +101,7 @@ pub async fn resend_link(
         return Ok(());
     }
     let mailing = app.db.transaction(async |tx| {
-        // Locked, so that of two concurrent requests one sends a mail.
+        // Locked, so that of two concurrent requests one mails.
         let account = accounts::lock(tx, account.id).await?;
         if account.is_proven || email_tokens::is_pending(tx, link, to).await? {
             return Ok(());
@@ -114,11 +112,11 @@ pub async fn resend_link(
     let mailed =
         mail::with_rate_limits(app, audit.address, mail, |decision| decision.require(), mailing)
             .await;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     match mailed {
         Err(error) if matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::NotFound) => {
             Ok(())
         }
-        done => done,
+        result => result,
     }
 }

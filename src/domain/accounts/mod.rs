@@ -37,8 +37,8 @@ use crate::model::session::SessionClient;
 use crate::repo;
 use crate::repo::memberships::Membership;
 use crate::repo::{
-    accounts, audit_events, email_tokens, idempotency_keys, invites, memberships, organizations,
-    outbox,
+    accounts, audit_events, email_tokens, idempotency_keys, invites, mails, memberships,
+    organizations,
 };
 
 /// How often random ids and handles are drawn again where they are taken.
@@ -159,7 +159,7 @@ pub async fn sign_up_hashed(
         match created.await {
             Err(error) if attempt < MAX_ATTEMPTS && *error.kind() == ErrorKind::Conflict => {}
             done => {
-                app.mail_waker.notify_one();
+                app.job_waker.notify_one();
                 return done;
             }
         }
@@ -351,7 +351,7 @@ async fn remove_personal_data(tx: &mut PgConnection, person: &Person, email: &st
     let account = person.account;
     repo::sessions::remove_all(tx, account).await?;
     repo::personal_tokens::remove_all(tx, account).await?;
-    outbox::remove_about_account(tx, email).await?;
+    mails::remove_about_account(tx, email).await?;
     email_tokens::remove_all(tx, account).await?;
     invites::remove_accepted_by(tx, account, email).await?;
     idempotency_keys::remove_for_account(tx, account, &person.credential.principal()).await
@@ -387,7 +387,7 @@ async fn leave_organization(
 /// Cancels unsent mails to an address.
 pub async fn withdraw_mails(tx: &mut PgConnection, address: &str) -> Result<()> {
     for purpose in [LinkPurpose::VerifyEmail, LinkPurpose::ResetPassword] {
-        outbox::cancel(tx, MailKind::Link(purpose), address).await?;
+        mails::cancel(tx, MailKind::Link(purpose), address).await?;
     }
     Ok(())
 }

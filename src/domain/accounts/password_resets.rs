@@ -1,4 +1,4 @@
-//! Choosing another password by a mailed link.
+//! Password resets by a mailed link.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::domain::accounts::events::record_account_event;
 use crate::domain::accounts::passwords::hash_new_password;
 use crate::domain::accounts::unproven;
 use crate::domain::accounts::withdraw_mails;
-use crate::domain::links::{candidate_digests, find_account, invalid_link};
+use crate::domain::links::{self, candidate_digests, find_account, invalid_link};
 use crate::domain::mail;
 use crate::error::Result;
 use crate::model::account::AccountAccess;
@@ -19,13 +19,13 @@ use crate::repo::{account_access, accounts, email_tokens, memberships, sessions}
 
 const PURPOSE: LinkPurpose = LinkPurpose::ResetPassword;
 
-/// Sets a new password with a mailed link. Every session ends. The owner of the mailbox knows the
-/// password then, so the address is proven; where it was not before, what the account created ends:
-/// see [`unproven`]. Returns the callback URL.
+/// Sets a new password by a mailed link, and ends every session. A reader of the mailbox knows the
+/// password then, so the address is proven; if it was not before, the access that the account gave
+/// is revoked: see [`unproven`]. Returns the link's callback URL.
 ///
 /// # Errors
-/// Unauthenticated where the link's token is unknown, expired or used; invalid where the password
-/// is the e-mail address.
+/// Unauthenticated if the link's token is unknown, expired or used; invalid if the password is the
+/// e-mail address.
 pub async fn reset(
     app: &App,
     token: &Secret,
@@ -33,14 +33,12 @@ pub async fn reset(
     audit: &AuditContext,
 ) -> Result<Option<String>> {
     let account = find_account(app, PURPOSE, token).await?;
-    let digests = candidate_digests(app, token)?;
     let hash = hash_new_password(app, account, password).await?;
     app.db
         .transaction(async |tx| {
             let account = accounts::lock(tx, account).await.map_err(|_| invalid_link())?;
             withdraw_mails(tx, &account.email).await?;
-            let spent = email_tokens::consume(tx, (account.id, PURPOSE), &digests).await?;
-            let callback_url = spent.ok_or_else(invalid_link)?;
+            let callback_url = links::consume(app, tx, (account.id, PURPOSE), token).await?;
             accounts::set_password(tx, account.id, &hash).await?;
             accounts::mark_email_proven(tx, account.id, audit.at).await?;
             // Locked before sessions, as everywhere.
@@ -54,25 +52,24 @@ pub async fn reset(
                 let ended = sessions::revoke_all(tx, account.id, None, audit.at).await?;
                 detail["sessions_ended"] = json!(ended);
             } else {
-                unproven::revoke_access(tx, account.id, &memberships, audit)
-                    .await?
-                    .add_to(&mut detail);
+                let revoked = unproven::revoke_access(tx, account.id, &memberships, audit).await?;
+                revoked.add_to(&mut detail);
             }
             let target = account.id.to_string();
             record_account_event(tx, account.id, EventType::PasswordReset, &target, detail, audit)
                 .await?;
             mail::queue_notice(app, tx, (SecurityNotice::PasswordChanged, account.id), audit.at)
                 .await?;
-            app.mail_waker.notify_one();
+            app.job_waker.notify_one();
             Ok(callback_url)
         })
         .await
 }
 
-/// What the account has of which setting a new password by this link ends some; `None` where the
-/// link is not good.
+/// Returns the access that the link's account has, some of which a reset ends; `None` if the link
+/// is not valid.
 pub async fn holdings(app: &App, token: &Secret) -> Result<Option<AccountAccess>> {
-    let Ok(digests) = candidate_digests(app, token) else { return Ok(None) };
+    let Some(digests) = candidate_digests(app, token) else { return Ok(None) };
     app.db
         .run(async |db| match email_tokens::find(db, PURPOSE, &digests).await? {
             Some(account) => account_access::count(db, account).await.map(Some),

@@ -28,7 +28,7 @@ use crate::model::password::NewPassword;
 use crate::model::rate_limit::client_network;
 use crate::model::secret::Secret;
 use crate::model::session::{KNOWN_NETWORK_LIFETIME, SessionClient};
-use crate::repo::{accounts, email_tokens, outbox, sessions};
+use crate::repo::{accounts, email_tokens, mails, sessions};
 
 /// Signs an account in with a new session, with a cookie that outlives the browser's session or
 /// not.
@@ -73,7 +73,7 @@ pub async fn sign_in(
         Ok((people::find(tx, account.id).await?, session))
     });
     let done = signing_in.await;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     done
 }
 
@@ -153,7 +153,7 @@ pub async fn change(
     // Reset links of an unproven account are for the mailbox's owner. A password change may come
     // from another person, who must not be able to cancel them by changing it again.
     if account.is_proven {
-        outbox::cancel(tx, MailKind::Link(LinkPurpose::ResetPassword), &account.email).await?;
+        mails::cancel(tx, MailKind::Link(LinkPurpose::ResetPassword), &account.email).await?;
         email_tokens::remove(tx, (account.id, LinkPurpose::ResetPassword)).await?;
     }
     let target = account.id.to_string();
@@ -180,6 +180,6 @@ pub async fn request_link(
         .db
         .transaction(async |tx| mail::queue(app, tx, mail, callback_url, audit.at).await)
         .await;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     queued
 }

@@ -19,7 +19,7 @@ use crate::model::mail::{LinkPurpose, MailKind};
 use crate::model::role::Role;
 use crate::model::session::SessionClient;
 use crate::repo::accounts::AccountCredentials;
-use crate::repo::{accounts, email_tokens, memberships, organizations, outbox, pending_sign_ups};
+use crate::repo::{accounts, email_tokens, mails, memberships, organizations, pending_sign_ups};
 
 /// The outcome of a sign-up for an address that is taken.
 enum TakenAddress {
@@ -56,7 +56,7 @@ pub async fn sign_up(
             .transaction(async |tx| handle_taken_address(app, tx, &details, &handle, audit).await);
         match handled.await {
             Ok(TakenAddress::Handled) => {
-                app.mail_waker.notify_one();
+                app.job_waker.notify_one();
                 return Ok(());
             }
             Ok(TakenAddress::Free) => {}
@@ -104,7 +104,7 @@ async fn replace_pending_account(
 ) -> Result<()> {
     let (id, link) = (account.id, MailKind::Link(LinkPurpose::VerifyEmail));
     // Before the token is removed, so that this waits for a worker that is rendering the mail.
-    outbox::cancel(tx, link, &account.email).await?;
+    mails::cancel(tx, link, &account.email).await?;
     email_tokens::remove(tx, (id, LinkPurpose::VerifyEmail)).await?;
     let memberships = memberships::lock_of_account(tx, id).await?;
     let revoked = unproven::revoke_access(tx, id, &memberships, audit).await?;

@@ -1,10 +1,11 @@
-//! The first key of a purchased organization: the buyer is mailed a link, and the key is minted
-//! when it is claimed there, so that it exists nowhere before.
+//! Claims to the first key of an organization that was paid for. The buyer is mailed a link, and
+//! the key is minted when it is claimed there, so that nobody has it before.
 
 use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::keys::CreatedKey;
+use crate::domain::links::candidate_digests;
 use crate::domain::mail;
 use crate::domain::organizations::provisioning::{create_first_key, find_or_add_owner};
 use crate::domain::organizations::status;
@@ -12,17 +13,16 @@ use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::model::audit::AuditContext;
 use crate::model::email::Email;
 use crate::model::ids::OrganizationId;
-use crate::model::key_format::KeyFormat;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::Organization;
 use crate::model::secret::Secret;
 use crate::repo::{key_claims, organizations, rls};
 
-/// The actor of the minted key for the audit log: the mailed link.
+/// Who minted the key, for the audit log: a client with the mailed link.
 const BY_CLAIM: &str = "key_claim";
 
-/// Lets the owner of an address claim the organization's first key. After the commit, the caller
-/// wakes the worker that mails the link.
+/// Creates the claim to the organization's first key for a reader of the address, and queues the
+/// mail with its link. `job_waker` must be notified after the commit.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -34,38 +34,33 @@ pub async fn create(
     mail::queue_claim(app, tx, organization, email.as_str(), audit.at).await
 }
 
-/// Mints an organization's first key for the mailed link: once, however many requests are made at
-/// once.
+/// Mints an organization's first key by the mailed link. Of several concurrent claims, one succeeds.
 ///
 /// # Errors
-/// Unauthenticated where the link's token is unknown, expired or used, or the operator has revoked
-/// the organization's keys meanwhile; suspended while the organization is, and the link stays
-/// valid.
+/// Unauthenticated if the link's token is unknown, expired or used, or if the operator has revoked
+/// the organization's keys meanwhile; suspended while the organization is: the link remains valid.
 pub async fn claim_key(
     app: &App,
     token: &Secret,
     audit: &AuditContext,
 ) -> Result<(Organization, CreatedKey)> {
-    if !KeyFormat::link_token().matches(token.expose()) {
-        return Err(invalid_link());
-    }
-    let digests = app.peppers.candidates(token.expose());
+    let digests = candidate_digests(app, token).ok_or_else(invalid_link)?;
     app.db
         .transaction(async |tx| {
-            let found = key_claims::find_presented(tx, &digests).await?;
-            let (organization, handle) = found.ok_or_else(invalid_link)?;
+            let claim = key_claims::find_presented(tx, &digests).await?;
+            let (organization, handle) = claim.ok_or_else(invalid_link)?;
             rls::set_tenant(tx, organization).await?;
             let handle = OrgHandle::parse(&handle).map_err(|_| invalid_link())?;
-            let status =
+            let locked =
                 status::lock_organization(tx, &handle).await.map_err(not_found_to_invalid_link)?;
-            if status.suspended_at.is_some() {
+            if locked.suspended_at.is_some() {
                 let message = "This organization is suspended; the link works when it is not";
                 return Err(Error::new(ErrorKind::OrganizationSuspended, message));
             }
             if !key_claims::consume(tx, organization, &digests, audit.at).await? {
                 return Err(invalid_link());
             }
-            let owner = find_or_add_owner(app, tx, &status, audit).await?;
+            let owner = find_or_add_owner(app, tx, &locked, audit).await?;
             let minted = create_first_key(app, tx, (organization, owner), BY_CLAIM, audit).await?;
             let organization = organizations::find(tx, organization).await?;
             Ok((organization.ok_or_else(invalid_link)?, minted))
@@ -73,7 +68,7 @@ pub async fn claim_key(
         .await
 }
 
-/// An organization that was deleted meanwhile has no first key.
+/// Replaces the error for an organization that was deleted meanwhile.
 fn not_found_to_invalid_link(error: Error) -> Error {
     if *error.kind() == ErrorKind::NotFound { invalid_link() } else { error }
 }

@@ -1,4 +1,4 @@
-//! Invitations: an address is invited into an organization by mail, and an account that has proven
+//! Invitations: an address is invited to an organization by mail, and an account that has proven
 //! the address accepts.
 
 use serde_json::json;
@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::keys::{confirm_caller, record_caller_event};
+use crate::domain::links::candidate_digests;
 use crate::domain::mail;
 use crate::domain::organizations::members::require_role_for;
 use crate::domain::organizations::plan_limits::{LimitedResource, check_plan_limit};
@@ -17,11 +18,11 @@ use crate::model::ids::{
     InviteId, KeyId, MembershipId, SessionId, new_membership_handle, new_uuid,
 };
 use crate::model::invite::{Invite, NewInvite};
-use crate::model::key_format::KeyFormat;
 use crate::model::member::NewMembership;
 use crate::model::organization::Organization;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
+use crate::model::secret::Secret;
 use crate::repo::accounts::AccountCredentials;
 use crate::repo::invites::PresentedInvite;
 use crate::repo::organizations::LockedOrganization;
@@ -29,11 +30,11 @@ use crate::repo::{
     account_callers, accounts, audit_events, invites, members, memberships, organizations, rls,
 };
 
-/// Invites an address; an open invitation of it is replaced. Whether the plan allows another member
-/// is checked here early, and decided when the invitation is accepted.
+/// Invites an address, and replaces its open invitation. The plan limit is checked here already, and
+/// again when the invitation is accepted.
 ///
 /// # Errors
-/// Conflict where the address belongs to a member; missing role: only an owner invites owners; plan
+/// Conflict if the address belongs to a member; missing role: only an owner invites owners; plan
 /// limit.
 pub async fn create(
     app: &App,
@@ -73,7 +74,7 @@ pub async fn create(
     find(tx, &caller, new.id).await
 }
 
-/// The organization's key that invites or sends an invitation again, if it is one.
+/// Returns the organization's key that invites or resends, `None` for other credentials.
 fn inviting_key(caller: &Caller) -> Option<KeyId> {
     match &caller.credential {
         Credential::Key(key, _) => Some(key.id),
@@ -81,8 +82,9 @@ fn inviting_key(caller: &Caller) -> Option<KeyId> {
     }
 }
 
-/// Checks that the caller's account has a proven address, or, for a key, the account that minted
-/// it: a key must not be a way around. An unclaimed membership of open signup has no account.
+/// Checks that the account behind the caller's membership has a proven address. That applies to keys
+/// minted by the membership too, which could otherwise bypass it. A membership that open sign-up
+/// created belongs to no account.
 async fn require_proven(tx: &mut PgConnection, caller: &Caller) -> Result<()> {
     if members::is_proven(tx, caller.organization, caller.membership).await? {
         return Ok(());
@@ -101,10 +103,11 @@ fn no_such_invite() -> Error {
     Error::not_found("There is no such invitation")
 }
 
-/// Mails an invitation again, good for another while; the links mailed before are dead.
+/// Mails an invitation again and extends it; the links mailed before stop working.
 ///
 /// # Errors
-/// Not found where it is none of the organization's, was accepted or taken back; missing role.
+/// Not found if the organization has no such invitation, or it was accepted or revoked; missing
+/// role.
 pub async fn resend(
     app: &App,
     tx: &mut PgConnection,
@@ -120,7 +123,7 @@ pub async fn resend(
     if invite.role == Role::Owner {
         caller.require_owner()?;
     }
-    // Mails are locked before what they are about, as by the worker that renders them.
+    // Mails are locked before what they are about, as in the worker that renders them.
     mail::queue_invite(app, tx, id, &invite.email, audit.at).await?;
     if !invites::extend(tx, caller.organization, (id, inviting_key(&caller)), audit.at).await? {
         return Err(no_such_invite());
@@ -130,7 +133,7 @@ pub async fn resend(
     find(tx, &caller, id).await
 }
 
-/// Checks that the caller may mail an invitation again, even if it has expired.
+/// Checks that the caller may resend an invitation, which may have ended.
 ///
 /// # Errors
 /// Missing scope or role.
@@ -146,7 +149,7 @@ pub async fn require_right_to_resend(
 /// Revokes an open invitation.
 ///
 /// # Errors
-/// Not found where it is not the organization's, was accepted or revoked.
+/// Not found if the organization has no such invitation, or it was accepted or revoked.
 pub async fn revoke(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -163,29 +166,30 @@ pub async fn revoke(
         .await
 }
 
-/// Accepts an invitation, by the token of the mailed link, in a session of the invited account. An
-/// existing membership is kept.
+/// Accepts an invitation by the token of the mailed link, in a session of the invited account. An
+/// existing membership is not changed.
 ///
 /// # Errors
-/// Not found where the token is unknown, expired or used, or the invitation was revoked; forbidden
-/// where the account has not proven the invited address; suspended where the organization is, and
-/// the link stays valid; plan limit.
+/// Not found if the token is unknown, expired or used, or the invitation was revoked; forbidden
+/// unless the session's account has verified the invited address; suspended if the organization is:
+/// the link remains valid; plan limit.
 pub async fn accept(
     app: &App,
     tx: &mut PgConnection,
     (person, session): (&Person, SessionId),
-    token: &str,
+    token: &Secret,
     audit: &AuditContext,
 ) -> Result<Organization> {
-    let invite = find_by_token(app, tx, token).await?;
+    let presented = find_by_token(app, tx, token).await?;
     let account = accounts::lock(tx, person.account).await?;
-    let locked = organizations::lock(tx, invite.organization).await?.ok_or_else(no_such_invite)?;
+    let locked = organizations::lock(tx, presented.organization).await?;
+    let locked = locked.ok_or_else(no_such_invite)?;
     account_callers::lock_and_confirm_session(tx, None, session).await?;
-    // Only now: with row-level security set to the organization, an account without a membership is
-    // not visible.
-    rls::set_tenant(tx, invite.organization).await?;
-    let organization = accept_locked(app, tx, person, (&account, &invite, &locked), audit).await?;
-    // The stored response belongs to the account, in its home organization.
+    // Only now: within the tenant, an account that is no member yet is not visible.
+    rls::set_tenant(tx, presented.organization).await?;
+    let organization =
+        accept_locked(app, tx, person, (&account, &presented, &locked), audit).await?;
+    // The response for a retry is stored in the account's home organization.
     rls::clear_tenant(tx).await?;
     Ok(organization)
 }
@@ -194,10 +198,10 @@ async fn accept_locked(
     app: &App,
     tx: &mut PgConnection,
     person: &Person,
-    (account, invite, locked): (&AccountCredentials, &PresentedInvite, &LockedOrganization),
+    (account, presented, locked): (&AccountCredentials, &PresentedInvite, &LockedOrganization),
     audit: &AuditContext,
 ) -> Result<Organization> {
-    if account.email != invite.email || !account.is_verified {
+    if account.email != presented.email || !account.is_verified {
         return Err(Error::forbidden(
             "This invitation is for another address, or yours is not verified yet",
         ));
@@ -205,61 +209,62 @@ async fn accept_locked(
     if locked.is_suspended {
         return Err(organization_suspended());
     }
-    if !invites::accept(tx, invite.organization, invite.id, audit.at).await? {
+    if !invites::accept(tx, presented.organization, presented.id, audit.at).await? {
         return Err(no_such_invite());
     }
-    if let Some(membership) = add_membership(app, tx, person, (invite, locked.plan), audit).await? {
-        invites::record_membership(tx, invite.organization, invite.id, membership).await?;
+    if let Some(added) = add_membership(app, tx, person, (presented, locked.plan), audit).await? {
+        invites::record_membership(tx, presented.organization, presented.id, added).await?;
     }
-    let membership = account_callers::find_caller_in(tx, person, invite.organization).await?;
-    let membership = membership
-        .ok_or_else(|| Error::internal("a membership that was just added does not exist"))?;
+    let member = account_callers::find_caller_in(tx, person, presented.organization).await?;
+    let member =
+        member.ok_or_else(|| Error::internal("a membership that was just added was not found"))?;
     let event = NewAuditEvent {
-        organization: invite.organization,
+        organization: presented.organization,
         event_type: EventType::InviteAccepted,
-        actor: &membership.membership_handle,
-        target: &invite.id.to_string(),
+        actor: &member.membership_handle,
+        target: &presented.id.to_string(),
         key_display_id: None,
-        detail: json!({ "role": membership.role.map(Role::as_str) }),
+        detail: json!({ "role": member.role.map(Role::as_str) }),
         audit,
     };
     audit_events::insert(tx, &event).await?;
-    crate::domain::organizations::find(tx, invite.organization, membership.role).await
+    crate::domain::organizations::find(tx, presented.organization, member.role).await
 }
 
-async fn find_by_token(app: &App, tx: &mut PgConnection, token: &str) -> Result<PresentedInvite> {
-    if !KeyFormat::link_token().matches(token) {
-        return Err(no_such_invite());
-    }
-    let found = invites::find_presented(tx, &app.peppers.candidates(token)).await?;
-    found.ok_or_else(no_such_invite)
+async fn find_by_token(
+    app: &App,
+    tx: &mut PgConnection,
+    token: &Secret,
+) -> Result<PresentedInvite> {
+    let digests = candidate_digests(app, token).ok_or_else(no_such_invite)?;
+    invites::find_presented(tx, &digests).await?.ok_or_else(no_such_invite)
 }
 
-/// Adds a membership for the account: the unclaimed owner's, or a new one. `None` where it has one
-/// already.
+/// Gives the account a membership: the owner's that nobody has claimed, or a new one. Returns `None`
+/// if the account is a member already.
 async fn add_membership(
     app: &App,
     tx: &mut PgConnection,
     person: &Person,
-    (invite, plan): (&PresentedInvite, Plan),
+    (presented, plan): (&PresentedInvite, Plan),
     audit: &AuditContext,
 ) -> Result<Option<MembershipId>> {
-    if account_callers::find_caller_in(tx, person, invite.organization).await?.is_some() {
+    if account_callers::find_caller_in(tx, person, presented.organization).await?.is_some() {
         return Ok(None);
     }
-    if invite.role == Role::Owner {
-        let claimed = members::claim(tx, invite.organization, person.account).await?;
+    if presented.role == Role::Owner {
+        let claimed = members::claim(tx, presented.organization, person.account).await?;
         if claimed.is_some() {
             return Ok(claimed);
         }
     }
-    check_plan_limit(app, tx, (invite.organization, plan), LimitedResource::Seats).await?;
+    check_plan_limit(app, tx, (presented.organization, plan), LimitedResource::Seats).await?;
     let id = MembershipId(new_uuid(audit.at, &*app.entropy));
     let membership = NewMembership {
-        organization: invite.organization,
+        organization: presented.organization,
         id,
         handle: &new_membership_handle(&*app.entropy),
-        role: invite.role,
+        role: presented.role,
         account: Some(person.account),
         created_at: audit.at,
     };

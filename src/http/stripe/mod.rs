@@ -211,7 +211,7 @@ async fn apply_event(
         count_event("unfulfilled");
         let audit = context.audit_context_for(status_invalid_as_422(error.kind()));
         unfulfilled_checkouts::record_unfulfilled(app, event, reason, &audit).await?;
-        app.mail_waker.notify_one();
+        app.job_waker.notify_one();
         return Err(error);
     }
     let response = match outcome {
@@ -236,7 +236,7 @@ async fn apply_event(
             return Err(error);
         }
     };
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     Ok(response)
 }
 

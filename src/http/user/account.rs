@@ -92,7 +92,7 @@ pub(super) async fn update(
         Ok(ChangeResponse::ok(body))
     });
     let response = updating.await;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     response
 }
 

@@ -32,6 +32,7 @@ use crate::model::audit::AuditContext;
 use crate::model::email::Email;
 use crate::model::ids::InviteId;
 use crate::model::role::Role;
+use crate::model::secret::Secret;
 use crate::repo;
 
 /// The kind of mail that these routes send, for the rate limits of mails.
@@ -152,7 +153,7 @@ pub(super) async fn create(
         Ok(ChangeResponse::created(body))
     });
     let response = rate_limits::with_mail_limit(&app, &context, to, Box::pin(inviting)).await;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     response
 }
 
@@ -223,7 +224,7 @@ pub(super) async fn resend(
         Box::pin(inviting),
     )
     .await;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     response
 }
 
@@ -257,6 +258,7 @@ pub(super) async fn accept(
     idempotency: Idempotency,
     PathId(token): PathId,
 ) -> Result<Response> {
+    let token = Secret::new(token);
     // The path contains the token, so the audit log records the route instead.
     let audit = AuditContext { path: context.route.clone(), ..context.audit_context() };
     let count = rate_limits::count_token_check(&app, &context);

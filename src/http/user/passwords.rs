@@ -229,7 +229,7 @@ pub(super) async fn change(
         Ok(ChangeResponse::ok(body).with_secret(session.token, |body| &mut body.data.token))
     });
     let mut response = response.await?;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     if let Some(cookie) = cookie {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }

@@ -232,7 +232,7 @@ pub(super) async fn create(
         Ok(ChangeResponse::ok(body).with_secret(secret, |body| &mut body.data.key))
     });
     let response = creating.await;
-    app.mail_waker.notify_one();
+    app.job_waker.notify_one();
     response
 }
 

@@ -26,7 +26,7 @@ use tenantry::model::secret::Digest;
 use tenantry::model::usage::Period;
 use tenantry::repo::{
     account_callers, accounts, audit_events, callers, idempotency_keys, invites, key_claims,
-    key_invites, key_lifecycle, key_sessions, keys, members, memberships, organizations, outbox,
+    key_invites, key_lifecycle, key_sessions, keys, mails, members, memberships, organizations,
     payments, projects, rejections, usage,
 };
 use uuid::Uuid;
@@ -91,8 +91,8 @@ pub const STATEMENTS: [&str; 75] = [
     "organizations::find",
     "organizations::lock",
     "organizations::update",
-    "outbox::insert",
-    "outbox::cancel",
+    "mails::insert",
+    "mails::cancel",
     "payments::list",
     "account_callers::find_caller_in",
     "account_callers::lock_and_confirm_session",
@@ -148,7 +148,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "key_claims::insert",
         "key_claims::revoke",
         "organizations::is_deleted",
-        "outbox::insert_claim",
+        "mails::insert_claim",
         "payments::insert",
         "unfulfilled_checkouts::find_newest",
         "unfulfilled_checkouts::upsert",
@@ -195,7 +195,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "migrations::is_read_only",
         "migrations::progress",
         "migrations::status",
-        "outbox::count_dead",
+        "jobs::count_dead",
     ],
     // An organization is made, and is nobody's until it is.
     &["organizations::insert"],
@@ -225,8 +225,8 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "invites::remove_accepted_by",
         "organizations::find_membership",
         "organizations::list_for_account",
-        "outbox::insert_notice",
-        "outbox::remove_about_account",
+        "mails::insert_notice",
+        "mails::remove_about_account",
         "pending_sign_ups::replace",
         "personal_tokens::find",
         "personal_tokens::insert",
@@ -251,12 +251,12 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     &[
         "invites::set_token",
         "key_claims::set_token",
-        "outbox::mark_dead",
-        "outbox::lock",
-        "outbox::next_due",
-        "outbox::reschedule",
-        "outbox::remove",
-        "outbox::lease_due",
+        "jobs::mark_dead",
+        "jobs::lock",
+        "jobs::next_due",
+        "jobs::reschedule",
+        "jobs::remove",
+        "jobs::lease_due",
     ],
     // What was used, and what was refused, is gathered and written for all at once.
     &[
@@ -282,7 +282,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "key_lifecycle::sweep",
         "key_lifecycle::clear_references",
         "key_sessions::sweep",
-        "outbox::sweep",
+        "jobs::sweep",
         "payments::sweep",
         "personal_tokens::sweep",
         "sessions::sweep",
@@ -306,7 +306,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "keys::count_per_pepper",
         "online_migrations::run",
         "online_migrations::run_ignoring_newer",
-        "outbox::retry_dead",
+        "jobs::retry_dead",
     ],
 ];
 
@@ -571,12 +571,12 @@ async fn inserts(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         }
         "keys::lock" => keys::lock(tx, organization, &[it.key]).await?,
         "members::lock" => members::lock(tx, organization, &it.membership_handle).await?,
-        "outbox::insert" => {
+        "mails::insert" => {
             let mail = (MailKind::Invite(it.invite), it.email.as_str());
-            outbox::insert(tx, id, mail, None, now).await?;
+            mails::insert(tx, id, mail, None, now).await?;
         }
-        "outbox::cancel" => {
-            outbox::cancel(tx, MailKind::Invite(it.invite), &it.queued_address).await?;
+        "mails::cancel" => {
+            mails::cancel(tx, MailKind::Invite(it.invite), &it.queued_address).await?;
         }
         "account_callers::lock_and_confirm_session" => {
             let seat = (it.account, organization);

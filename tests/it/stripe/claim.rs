@@ -212,7 +212,7 @@ async fn a_mail_that_is_tried_again_has_a_link_that_works_and_the_one_before_is_
         assert_eq!(app.count(waiting).await, 1);
         let folder = app.app.config.database.data_dir.join("mail");
         std::fs::write(&folder, "in the way").unwrap();
-        assert_eq!(tenantry::domain::mail::deliver_due(&app.app).await.unwrap(), 1);
+        assert_eq!(tenantry::jobs::run_due(&app.app).await.unwrap(), 1);
         std::fs::remove_file(&folder).unwrap();
         app.execute("update outbox set due_at = now()").await;
         let token = app.mailed_token().await;

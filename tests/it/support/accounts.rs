@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tenantry::domain::mail::deliver_due;
+use tenantry::jobs::run_due;
 
 use super::TestApp;
 use super::app::{CreatedKey, text};
@@ -131,7 +131,7 @@ impl TestApp {
     }
 
     async fn all_mails(&self) -> Vec<TestMail> {
-        deliver_due(&self.app).await.expect("mail is sent");
+        run_due(&self.app).await.expect("mail is sent");
         let folder = self.app.config.database.data_dir.join("mail");
         let Ok(entries) = fs::read_dir(&folder) else { return Vec::new() };
         let mut files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
-use tenantry::domain::mail::deliver_due;
+use tenantry::jobs::run_due;
 
 use crate::support::accounts::PASSWORD;
 use crate::support::smtp_sink::MailSink;
@@ -15,7 +15,7 @@ const SMTP: [(&str, &str); 2] =
 /// Tries what waits, whenever it is due.
 async fn deliver_again(app: &TestApp) {
     app.execute("update outbox set due_at = now()").await;
-    deliver_due(&app.app).await.unwrap();
+    run_due(&app.app).await.unwrap();
 }
 
 /// The flow of a person: sign up, read the mail, follow the link, sign in, sign out.
@@ -28,7 +28,7 @@ async fn a_person_signs_up_reads_the_mail_follows_the_link_signs_in_and_out() {
             let request =
                 json!({ "email": "ann@example.com", "password": PASSWORD, "name": "Ann" });
             app.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
-            deliver_due(&app.app).await.unwrap();
+            run_due(&app.app).await.unwrap();
             let mail = sink.next().await;
             assert_eq!(mail.hello, "api.example.com");
             assert_eq!(mail.from, "no-reply@example.com");
@@ -64,13 +64,13 @@ async fn a_dead_mail_server_delays_no_request_and_the_mail_is_tried_again() {
     with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
         .run(async |app| {
             app.sign_up_for_mail("ann@example.com").await;
-            assert_eq!(deliver_due(&app.app).await.unwrap(), 1);
+            assert_eq!(run_due(&app.app).await.unwrap(), 1);
             let waits = "select count(*) from outbox where attempts = 1 and dead_at is null
                          and due_at > now() and last_failure like 'the mail could not be sent%'";
             assert_eq!(app.count(waits).await, 1);
             // It is not due yet.
-            assert_eq!(deliver_due(&app.app).await.unwrap(), 0);
-            let due = tenantry::domain::mail::next_due(&app.app).await.unwrap().unwrap();
+            assert_eq!(run_due(&app.app).await.unwrap(), 0);
+            let due = tenantry::jobs::next_due(&app.app).await.unwrap().unwrap();
             assert!((25..=30).contains(&due.as_secs()), "{due:?}");
             for _ in 2..16 {
                 deliver_again(app).await;
@@ -79,7 +79,7 @@ async fn a_dead_mail_server_delays_no_request_and_the_mail_is_tried_again() {
             deliver_again(app).await;
             let dead = "select count(*) from outbox where dead_at is not null and attempts = 16";
             assert_eq!(app.count(dead).await, 1);
-            assert_eq!(deliver_due(&app.app).await.unwrap(), 0);
+            assert_eq!(run_due(&app.app).await.unwrap(), 0);
         })
         .await;
 }
@@ -90,7 +90,7 @@ async fn an_address_that_the_server_refuses_is_given_up_at_once() {
     with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &sink.url)])
         .run(async |app| {
             app.sign_up_for_mail("nobody@refused.test").await;
-            deliver_due(&app.app).await.unwrap();
+            run_due(&app.app).await.unwrap();
             let dead = "select count(*) from outbox where dead_at is not null and attempts = 1";
             assert_eq!(app.count(dead).await, 1);
             assert!(sink.is_empty());
@@ -107,7 +107,7 @@ async fn a_daily_limit_of_the_server_ends_no_mail_and_it_goes_out_when_the_limit
     with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
         .run(async |app| {
             app.sign_up_for_mail("ann@limited.test").await;
-            deliver_due(&app.app).await.unwrap();
+            run_due(&app.app).await.unwrap();
             let waits = "select count(*) from outbox where attempts = 1 and dead_at is null
                          and last_failure like '%5.4.5 Daily sending limit exceeded%'";
             assert_eq!(app.count(waits).await, 1);
@@ -160,7 +160,7 @@ async fn mail_retry_brings_back_what_was_given_up_but_not_what_was_replaced_sinc
             assert_eq!(retry(&[]), "2 mails are tried again\n");
             assert_eq!(retry(&[]), "0 mails are tried again\n");
             sink.is_limited.store(false, std::sync::atomic::Ordering::Relaxed);
-            assert_eq!(deliver_due(&app.app).await.unwrap(), 3);
+            assert_eq!(run_due(&app.app).await.unwrap(), 3);
             let mut to: Vec<_> = [sink.next().await, sink.next().await, sink.next().await].into();
             to.sort_by(|one, other| one.to.cmp(&other.to));
             assert_eq!(to[2].to, ["buyer@limited.test"]);
@@ -181,7 +181,7 @@ async fn a_mail_that_fails_after_it_was_replaced_leaves_the_newer_link_alone() {
             app.sign_up_for_mail("ann@held.test").await;
             let first = tokio::spawn({
                 let app = app.app.clone();
-                async move { deliver_due(&app).await.unwrap() }
+                async move { run_due(&app).await.unwrap() }
             });
             let first_is_held = sink.next_pending().await;
             let token = sign_in_token(app, "ann@held.test").await;
@@ -189,7 +189,7 @@ async fn a_mail_that_fails_after_it_was_replaced_leaves_the_newer_link_alone() {
             again.post("/api/auth/send-verification-email", json!({})).await.assert_status(200);
             let second = tokio::spawn({
                 let app = app.app.clone();
-                async move { deliver_due(&app).await.unwrap() }
+                async move { run_due(&app).await.unwrap() }
             });
             sink.next_pending().await.send(true).unwrap();
             assert_eq!(second.await.unwrap(), 1);
@@ -253,7 +253,7 @@ async fn a_mail_that_was_tried_again_has_a_token_that_works() {
         // A folder in the way of the first attempt.
         let folder = app.app.config.database.data_dir.join("mail");
         std::fs::write(&folder, "in the way").unwrap();
-        deliver_due(&app.app).await.unwrap();
+        run_due(&app.app).await.unwrap();
         assert_eq!(app.count("select count(*) from outbox where attempts = 1").await, 1);
         std::fs::remove_file(&folder).unwrap();
         app.execute("update outbox set due_at = now()").await;
@@ -270,7 +270,7 @@ async fn a_mail_that_was_tried_again_has_a_token_that_works() {
 async fn without_a_server_mail_is_in_files_that_their_owner_alone_reads_and_the_log_names() {
     run(async |app| {
         app.sign_up_account("ann@example.com").await;
-        deliver_due(&app.app).await.unwrap();
+        run_due(&app.app).await.unwrap();
         let folder = app.app.config.database.data_dir.join("mail");
         let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|it| it.unwrap()).collect();
         assert_eq!(files.len(), 1);
@@ -289,7 +289,7 @@ async fn several_servers_share_the_work_and_each_mail_is_sent_once() {
             app.sign_up_account(&format!("person{number}@example.com")).await;
         }
         let replica = app.replica();
-        let (one, other) = tokio::join!(deliver_due(&app.app), deliver_due(&replica.app));
+        let (one, other) = tokio::join!(run_due(&app.app), run_due(&replica.app));
         assert_eq!(one.unwrap() + other.unwrap(), 25);
         assert_eq!(app.mails().await.len(), 25);
         replica.close();
@@ -304,7 +304,7 @@ async fn a_worker_that_dies_over_a_mail_leaves_it_to_the_next() {
         // Taken, and nothing heard of it since.
         let lease = std::time::Duration::from_mins(2);
         let take = async |tx: &mut sqlx::PgConnection| {
-            tenantry::repo::outbox::lease_due(tx, 10, lease).await
+            tenantry::repo::jobs::lease_due(tx, 10, lease).await
         };
         assert_eq!(app.app.db.transaction(take).await.unwrap().len(), 1);
         assert!(app.mails().await.is_empty());
@@ -341,13 +341,13 @@ async fn a_mail_of_a_kind_that_is_not_known_here_is_left_alone() {
                      now() - interval '1 hour')",
         )
         .await;
-        assert_eq!(deliver_due(&app.app).await.unwrap(), 0);
+        assert_eq!(run_due(&app.app).await.unwrap(), 0);
         let untouched = "select count(*) from outbox where attempts = 0 and dead_at is null";
         assert_eq!(app.count(untouched).await, 1);
         // Nor is the worker woken for it, again and again.
-        assert_eq!(tenantry::domain::mail::next_due(&app.app).await.unwrap(), None);
+        assert_eq!(tenantry::jobs::next_due(&app.app).await.unwrap(), None);
         app.sign_up_for_mail("ben@example.com").await;
-        assert_eq!(deliver_due(&app.app).await.unwrap(), 1);
+        assert_eq!(run_due(&app.app).await.unwrap(), 1);
     })
     .await;
 }

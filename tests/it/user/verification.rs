@@ -194,7 +194,7 @@ async fn what_nobody_can_use_any_more_is_swept_away() {
             Ok((
                 tenantry::repo::email_tokens::sweep(tx).await?,
                 tenantry::repo::sessions::sweep(tx, 30).await?,
-                tenantry::repo::outbox::sweep(tx, 30).await?,
+                tenantry::repo::jobs::sweep(tx, 30).await?,
             ))
         };
         assert_eq!(app.app.db.transaction(sweep).await.unwrap(), (1, 0, 0));

@@ -1,0 +1,136 @@
+//! The worker of queued jobs. Several servers share one queue.
+//!
+//! A worker leases a job, attempts it, and removes it when it is done. After a failure it is retried
+//! with a growing delay, and after the last attempt it is dead: it stays for the operator. A job
+//! whose worker dies is attempted again when its lease ends, so a job may be done twice.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::app::App;
+use crate::domain::mail;
+use crate::error::Result;
+use crate::model::job::{Job, JobKind, JobOutcome};
+use crate::repo::jobs;
+
+/// How many jobs a worker does concurrently.
+const BATCH_SIZE: i64 = 10;
+/// For how long a worker leases a job: longer than one attempt may take.
+const LEASE: Duration = Duration::from_mins(2);
+/// The delay between the first failure and the second attempt; each later delay is twice as long.
+const FIRST_DELAY: Duration = Duration::from_secs(30);
+/// The longest delay between two attempts.
+const MAX_DELAY: Duration = Duration::from_hours(1);
+/// How many attempts a job gets, in about 9 hours, before it is dead.
+const MAX_ATTEMPTS: i32 = 16;
+/// How many characters of a failure are stored.
+const MAX_FAILURE_LENGTH: usize = 500;
+/// The longest wait between two looks for jobs that another server queued.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// The shortest wait between two looks.
+const MIN_WAIT: Duration = Duration::from_millis(100);
+
+/// Runs jobs without end: at once if this server queued them, otherwise when they are due and the
+/// next look finds them. Cancelling it leaves leased jobs to the next worker.
+pub async fn run(app: App) {
+    loop {
+        let due = match run_due(&app).await {
+            Ok(_) => next_due(&app).await,
+            Err(error) => Err(error),
+        };
+        let due = due.unwrap_or_else(|error| {
+            tracing::warn!(cause = %error.cause(), "due jobs could not be read; will retry");
+            None
+        });
+        let wait = due.map_or(POLL_INTERVAL, |due| due.clamp(MIN_WAIT, POLL_INTERVAL));
+        let _ = tokio::time::timeout(wait, app.job_waker.notified()).await;
+    }
+}
+
+/// Attempts every job that is due, [`BATCH_SIZE`] at a time, and returns how many were attempted.
+///
+/// # Errors
+/// If the due jobs cannot be read. A failed job is logged and not returned.
+pub async fn run_due(app: &App) -> Result<usize> {
+    let mut attempted = 0;
+    loop {
+        let due =
+            app.db.transaction(async |tx| jobs::lease_due(tx, BATCH_SIZE, LEASE).await).await?;
+        if due.is_empty() {
+            return Ok(attempted);
+        }
+        attempted += due.len();
+        let mut attempts = JoinSet::new();
+        for job in due {
+            let app = app.clone();
+            attempts.spawn(async move {
+                if let Err(error) = attempt(&app, &job).await {
+                    let (job, kind, cause) = (job.id, job.kind.as_str(), error.cause());
+                    tracing::warn!(%job, kind, %cause, "job interrupted; will retry");
+                }
+            });
+        }
+        attempts.join_all().await;
+    }
+}
+
+/// Returns in how long the next job is due, `None` if none is queued.
+pub async fn next_due(app: &App) -> Result<Option<Duration>> {
+    app.db.run(async |db| jobs::next_due(db).await).await
+}
+
+async fn attempt(app: &App, job: &Job) -> Result<()> {
+    let outcome = match &job.kind {
+        JobKind::Mail(queued) => mail::deliver(app, job, queued).await?,
+    };
+    match outcome {
+        JobOutcome::Done => app.db.run(async |db| jobs::remove(db, job.id).await).await,
+        JobOutcome::Failed { failure, is_permanent } => {
+            let failure: String = failure.chars().take(MAX_FAILURE_LENGTH).collect();
+            record_failure(app, job, &failure, is_permanent).await
+        }
+    }
+}
+
+async fn record_failure(app: &App, job: &Job, failure: &str, is_permanent: bool) -> Result<()> {
+    let is_dead = is_permanent || job.attempts >= MAX_ATTEMPTS;
+    let (id, kind, attempts) = (job.id, job.kind.as_str(), job.attempts);
+    tracing::warn!(job = %id, kind, attempts, is_dead, failure, "job failed");
+    let now = app.clock.now();
+    app.db
+        .transaction(async |tx| {
+            if !is_dead {
+                return jobs::reschedule(tx, id, delay_after(attempts), failure).await;
+            }
+            // A job that a newer one has replaced has nothing of its own left to clean up.
+            if jobs::mark_dead(tx, id, failure, now).await? {
+                match &job.kind {
+                    JobKind::Mail(queued) => mail::discard(tx, queued).await?,
+                }
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// Returns the delay after the given number of attempts.
+fn delay_after(attempts: i32) -> Duration {
+    let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
+    FIRST_DELAY.saturating_mul(1 << doublings).min(MAX_DELAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_back_off_to_an_hour_and_give_up_after_some_hours() {
+        let delays: Vec<_> = (1..MAX_ATTEMPTS).map(delay_after).collect();
+        assert_eq!(delays[0], Duration::from_secs(30));
+        assert_eq!(delays[1], Duration::from_mins(1));
+        assert_eq!(delays.last(), Some(&MAX_DELAY));
+        let whole: Duration = delays.iter().sum();
+        assert!((8..=10).contains(&(whole.as_secs() / 3600)), "{whole:?}");
+    }
+}

@@ -1,0 +1,165 @@
+//! Queued jobs, in the table `outbox`. Several servers share it: a job belongs to one worker until
+//! its lease ends, and then to any.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::ids::{InviteId, OrganizationId};
+use crate::model::job::{Job, JobKind};
+use crate::model::mail::{MailKind, QueuedMail};
+
+struct Row {
+    id: Uuid,
+    kind: String,
+    address: String,
+    callback_url: Option<String>,
+    invite_id: Option<Uuid>,
+    claim_of: Option<Uuid>,
+    attempts: i32,
+    created_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn into_job(self) -> Option<Job> {
+        let invite = self.invite_id.map(InviteId::from_uuid);
+        let kind = MailKind::parse(&self.kind, invite, self.claim_of.map(OrganizationId))?;
+        let mail = QueuedMail { kind, address: self.address, callback_url: self.callback_url };
+        Some(Job {
+            id: self.id,
+            kind: JobKind::Mail(mail),
+            attempts: self.attempts,
+            created_at: self.created_at,
+        })
+    }
+}
+
+/// Leases up to `limit` due jobs. Leasing counts as an attempt, so a job that kills its worker is
+/// not attempted for ever. Jobs of unknown kinds are left to servers of a newer version.
+pub async fn lease_due(db: &mut PgConnection, limit: i64, lease: Duration) -> Result<Vec<Job>> {
+    let rows = sqlx::query_as!(
+        Row,
+        "update outbox o set attempts = o.attempts + 1, due_at = now() + make_interval(secs => $2)
+         where o.id = any(array(
+             select id from outbox
+             where dead_at is null and due_at <= now() and kind = any($3)
+             order by due_at limit $1 for update skip locked))
+         returning o.id, o.kind, o.address, o.callback_url, o.invite_id, o.claim_of,
+                   o.attempts, o.created_at",
+        limit,
+        lease.as_secs_f64(),
+        &JobKind::WORDS.map(str::to_owned),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().filter_map(Row::into_job).collect())
+}
+
+/// Locks a job until the transaction ends; false if it was removed.
+///
+/// Invariant: jobs are locked before the tokens of links and before invitations and claims, so that
+/// two transactions that lock one of each cannot deadlock.
+pub async fn lock(db: &mut PgConnection, id: Uuid) -> Result<bool> {
+    let row = sqlx::query!("select id from outbox where id = $1 for update", id)
+        .fetch_optional(db)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Returns in how long the next job is due that [`lease_due`] would lease, `None` if there is none.
+pub async fn next_due(db: &mut PgConnection) -> Result<Option<Duration>> {
+    let seconds = sqlx::query_scalar!(
+        r#"select extract(epoch from min(due_at) - now())::float8 from outbox
+           where dead_at is null and kind = any($1)"#,
+        &JobKind::WORDS.map(str::to_owned),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+}
+
+/// Removes a job that is done.
+pub async fn remove(db: &mut PgConnection, id: Uuid) -> Result<()> {
+    sqlx::query!("delete from outbox where id = $1", id).execute(db).await?;
+    Ok(())
+}
+
+/// Schedules the next attempt at a failed job.
+pub async fn reschedule(
+    db: &mut PgConnection,
+    id: Uuid,
+    delay: Duration,
+    failure: &str,
+) -> Result<()> {
+    sqlx::query!(
+        "update outbox set due_at = now() + make_interval(secs => $2), last_failure = $3
+         where id = $1",
+        id,
+        delay.as_secs_f64(),
+        failure,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Marks a failed job as dead; false if it was removed, as when a newer one replaced it.
+pub async fn mark_dead(
+    db: &mut PgConnection,
+    id: Uuid,
+    failure: &str,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let result = sqlx::query!(
+        "update outbox set dead_at = $2, last_failure = $3 where id = $1",
+        id,
+        at,
+        failure,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Queues dead jobs of one kind or of all kinds again, with as many attempts as new ones, and
+/// returns how many. A mail that a newer one of its kind to its address has replaced stays dead.
+pub async fn retry_dead(db: &mut PgConnection, kind: Option<&str>) -> Result<u64> {
+    let result = sqlx::query!(
+        "update outbox o set dead_at = null, attempts = 0, due_at = now()
+         where o.dead_at is not null and ($1::text is null or o.kind = $1)
+           and not exists (
+               select from outbox n
+               where n.kind = o.kind and n.address = o.address
+                 and n.invite_id is not distinct from o.invite_id
+                 and n.claim_of is not distinct from o.claim_of
+                 and (n.dead_at is null or (n.created_at, n.id) > (o.created_at, o.id)))",
+        kind,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Returns the number of dead jobs.
+pub async fn count_dead(db: &mut PgConnection) -> Result<i64> {
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from outbox where dead_at is not null"#,
+    );
+    Ok(count.fetch_one(db).await?)
+}
+
+/// Removes up to 1,000 jobs that died more than this many days ago, and returns how many.
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
+    let result = sqlx::query!(
+        "delete from outbox where id = any(array(
+             select id from outbox where dead_at < now() - make_interval(days => $1)
+             limit 1000 for update skip locked))",
+        days,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}

@@ -1,0 +1,110 @@
+//! Mails in the table `outbox`, in which every job is queued (see [`super::jobs`]).
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::ids::{AccountId, InviteId, OrganizationId};
+use crate::model::mail::{MailKind, SecurityNotice};
+
+/// Queues a mail in place of one of the same kind to the same address that was not sent yet.
+pub async fn insert(
+    db: &mut PgConnection,
+    id: Uuid,
+    (kind, address): (MailKind, &str),
+    callback_url: Option<&str>,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    cancel(db, kind, address).await?;
+    sqlx::query!(
+        "insert into outbox (id, kind, address, callback_url, created_at, due_at, invite_id)
+         values ($1, $2, $3, $4, $5, now(), $6)",
+        id,
+        kind.as_str(),
+        address,
+        callback_url,
+        at,
+        kind.invite().map(InviteId::uuid),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Queues the mail of the claim to an organization's first key.
+pub async fn insert_claim(
+    db: &mut PgConnection,
+    id: Uuid,
+    (claim_of, address): (OrganizationId, &str),
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into outbox (id, kind, address, created_at, due_at, claim_of)
+         values ($1, $2, $3, $4, now(), $5)",
+        id,
+        MailKind::ClaimKey(claim_of).as_str(),
+        address,
+        at,
+        claim_of.0,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Queues a notice to the account, if its address is verified, it has not opted out, and no notice
+/// of the same kind waits for its first attempt.
+pub async fn insert_notice(
+    db: &mut PgConnection,
+    id: Uuid,
+    (notice, account): (SecurityNotice, AccountId),
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into outbox (id, kind, address, created_at, due_at)
+         select $1, $2, a.email, $4, now() from accounts a
+         where a.id = $3 and a.security_mails and a.verified_at is not null
+           and not exists (select from outbox o
+                           where o.address = a.email and o.kind = $2 and o.dead_at is null
+                             and o.attempts = 0)",
+        id,
+        notice.as_str(),
+        account.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes the mails of a kind to an address that were not sent yet.
+pub async fn cancel(db: &mut PgConnection, kind: MailKind, address: &str) -> Result<()> {
+    sqlx::query!(
+        "delete from outbox where id = any(array(
+             select id from outbox
+             where kind = $1 and address = $2 and invite_id is not distinct from $3
+               and dead_at is null
+             order by id for update))",
+        kind.as_str(),
+        address,
+        kind.invite().map(InviteId::uuid),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes the queued and the dead mails about an account that are addressed to it.
+pub async fn remove_about_account(db: &mut PgConnection, address: &str) -> Result<()> {
+    sqlx::query!(
+        "delete from outbox where id = any(array(
+             select id from outbox
+             where address = $1 and invite_id is null and claim_of is null
+             order by id for update))",
+        address,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
