@@ -348,6 +348,6 @@ fn a_private_database_is_looked_at_and_not_made() {
     std::fs::remove_file(place.path().join(".tenantry/secrets")).unwrap();
     let (code, told) = run_doctor_in(&place, &none);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("secrets: is not there, but its data is"), "{told}");
+    assert!(told.contains("secrets: does not exist, but the database does"), "{told}");
     assert!(!place.path().join(".tenantry/secrets").exists());
 }
