@@ -1,16 +1,12 @@
-//! `tenantry postgres-janitor`, hidden: stops the private Postgres once nobody uses it.
+//! `tenantry postgres-janitor`, hidden: stops the private Postgres when no process uses it.
 
 use std::path::Path;
 
 use crate::commands::{Failure, signals};
 use crate::postgres;
 
-/// Waits until nobody uses the Postgres in `home`, stops it, and ends. Signals do not end it
-/// before: those that are meant for the server often reach it too, and Postgres would then run for
-/// ever.
-///
-/// # Errors
-/// Those of the signals and of the janitor.
+/// Waits until no process uses the Postgres in `home`, then stops it. Signals are ignored: those
+/// for the server often reach this process, too, and Postgres would then never be stopped.
 pub fn run(home: &Path) -> Result<(), Failure> {
     signals::ignore_all()?;
     Ok(postgres::janitor(home)?)

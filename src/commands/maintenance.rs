@@ -1,5 +1,5 @@
-//! What goes on beside the requests: mail is sent, usage, refusals and denials are written down,
-//! the heads of the audit log are published, leftovers are removed, metrics are kept small.
+//! The background tasks of a server: they send mail, write usage and rejections, publish the heads
+//! of the audit log, delete data past its retention, watch the database and free memory.
 
 use std::time::Duration;
 
@@ -12,27 +12,29 @@ use crate::app::App;
 use crate::app::database::Database;
 use crate::domain::{audit, mails, retention};
 
-/// How often rows that are past their retention are removed.
+/// How often rows past their retention are deleted.
 const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
-/// Within what time of its start a server first does so: it may not run for a whole interval.
+/// The time after its start within which a server first deletes them, because it may not run for a
+/// whole interval.
 const FIRST_SWEEP: Duration = Duration::from_mins(10);
-/// How often refused keys are written to their organizations' trails, and refused requests down.
+/// How often pending rejections are written.
 const REJECTION_FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the heads of the audit log are published.
 const HEAD_PUBLISH_INTERVAL: Duration = Duration::from_hours(24);
-/// How long a mail that another server queued, and did not send, waits at most.
+/// The longest time between two looks at the queue, and so the longest time that a mail waits which
+/// another server queued and did not send.
 const MAIL_POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it waits at least, whatever is due.
+/// The shortest time between two looks at the queue.
 const MIN_MAIL_WAIT: Duration = Duration::from_millis(100);
-/// How often memory is tidied.
+/// How often memory is freed and the database is watched.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Starts what goes on beside the requests; it ends when `end` is cancelled, with what was only
-/// noted in memory written down.
+/// Starts the background tasks. They end when `end` is cancelled, after pending usage and
+/// rejections are written.
 pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> Vec<JoinHandle<()>> {
     let (meter_app, meter_end) = (app.clone(), end.clone());
     let retention = end.clone().run_until_cancelled_owned(run_retention(app.clone()));
-    let (flush_app, tell_end) = (app.clone(), end.clone());
+    let (flush_app, flush_end) = (app.clone(), end.clone());
     let upkeep = end.clone().run_until_cancelled_owned(run_upkeep(app.clone(), metrics));
     let mail = end.clone().run_until_cancelled_owned(send_mail(app.clone()));
     let heads = end.clone().run_until_cancelled_owned(publish_audit_heads(app.clone()));
@@ -43,22 +45,22 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
         tokio::spawn(async { mail.await.unwrap_or_default() }),
         tokio::spawn(async move { meter_app.meter.run(meter_end).await }),
         tokio::spawn(async { retention.await.unwrap_or_default() }),
-        tokio::spawn(async move { flush_rejections(flush_app, tell_end).await }),
+        tokio::spawn(async move { flush_rejections(flush_app, flush_end).await }),
         tokio::spawn(async { upkeep.await.unwrap_or_default() }),
     ]
 }
 
-/// Sends what is queued: at once where this server queued it, when it is due again where it failed.
-/// A mail that is cut off is anybody's again when its lease is over.
+/// Sends queued mail: at once if this server queued it, and when a retry is due. If sending is
+/// interrupted, any server may send the mail again when its lease has expired.
 async fn send_mail(app: App) {
     loop {
-        let tried = mails::deliver_due(&app).await;
-        let due = match tried {
+        let delivered = mails::deliver_due(&app).await;
+        let due = match delivered {
             Ok(_) => mails::next_due(&app).await,
             Err(error) => Err(error),
         };
         let due = due.unwrap_or_else(|error| {
-            tracing::warn!(cause = %error.cause(), "looking for mail failed, tried again");
+            tracing::warn!(cause = %error.cause(), "mail queue not read; will retry");
             None
         });
         let wait =
@@ -67,7 +69,7 @@ async fn send_mail(app: App) {
     }
 }
 
-/// Tells organizations of their keys and their requests that were refused.
+/// Writes rejected credentials, failed sign-ins and rejected requests.
 async fn flush_rejections(app: App, end: CancellationToken) {
     let mut ticks = tokio::time::interval(REJECTION_FLUSH_INTERVAL);
     let mut is_running = true;
@@ -81,8 +83,8 @@ async fn flush_rejections(app: App, end: CancellationToken) {
     }
 }
 
-/// Publishes the heads of the audit log's chains: at the start and daily, and more often while
-/// servers of a version before MACs may add events.
+/// Publishes the heads of the audit log's chains at the start and daily, and hourly while servers
+/// of a version without signed events may add events.
 async fn publish_audit_heads(app: App) {
     let mut ticks = tokio::time::interval(HEAD_PUBLISH_INTERVAL);
     loop {
@@ -92,15 +94,15 @@ async fn publish_audit_heads(app: App) {
             Ok(_) => {}
             Err(error) => {
                 let cause = error.cause();
-                tracing::warn!(%cause, "audit heads not published; will retry in an hour");
+                tracing::warn!(%cause, "could not publish audit chain heads; retrying in 1 h");
                 ticks.reset_after(CLEANUP_INTERVAL);
             }
         }
     }
 }
 
-/// Folds samples into their histograms, which would pile up where nobody reads them, forgets
-/// addresses that do not try any more, and closes connections that nobody uses.
+/// Frees memory: aggregates the samples of histograms, which would accumulate while no client reads
+/// the metrics, removes full rate limit buckets, and closes idle database connections.
 async fn run_upkeep(app: App, metrics: PrometheusHandle) {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
@@ -111,7 +113,7 @@ async fn run_upkeep(app: App, metrics: PrometheusHandle) {
     }
 }
 
-/// Looks whether the database takes changes.
+/// Checks regularly whether the database accepts writes.
 async fn watch_readiness(app: App) {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
@@ -120,8 +122,8 @@ async fn watch_readiness(app: App) {
     }
 }
 
-/// Removes what is past its retention. Servers that were started at once do not sweep at once: each
-/// begins at some time within the first minutes.
+/// Deletes rows past their retention. The first run is at a random time within 10 minutes, so that
+/// servers that were started together do not run it together.
 async fn run_retention(app: App) {
     let mut random = [0];
     app.entropy.fill(&mut random);

@@ -1,7 +1,8 @@
-//! Making a new cluster, all or nothing.
+//! Creates a new cluster atomically.
 //!
-//! The one thing to know: it is made in a folder of another name, with its role and database, and
-//! moved into place when complete. A folder called `data` is therefore always a whole cluster.
+//! The cluster is created in a folder with a temporary name, with its role and database, and
+//! renamed when it is complete. So a folder with the name `data` always contains a complete
+//! cluster.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,29 +13,30 @@ use super::launcher::Launcher;
 use super::log::PostgresLog;
 use super::{Durability, Error, ROLE_AND_DATABASE};
 
-/// What the folder is called until it is complete, before the pid of whoever makes it.
+/// The name of the folder until it is complete. The pid of the creating process follows.
 const UNFINISHED_PREFIX: &str = "data.new-";
 
-/// Makes the cluster of an [`Launcher`]. Only under the start lock.
-pub(super) fn initialise(engine: &Launcher, log: &PostgresLog) -> Result<(), Error> {
-    let (home, data) = (engine.home.path(), engine.home.data());
+/// Creates the cluster of a [`Launcher`]. The caller must have acquired the start lock.
+pub(super) fn initialise(launcher: &Launcher, log: &PostgresLog) -> Result<(), Error> {
+    let (home, data) = (launcher.home.path(), launcher.home.data());
     let unfinished = home.join(format!("{UNFINISHED_PREFIX}{}", std::process::id()));
-    engine.identity.make_private(&unfinished)?;
-    let created = run_initdb(engine, log, &unfinished)
-        .and_then(|()| create_database(engine, log, &unfinished))
+    launcher.identity.make_private(&unfinished)?;
+    let created = run_initdb(launcher, log, &unfinished)
+        .and_then(|()| create_database(launcher, log, &unfinished))
         .and_then(|()| fs::rename(&unfinished, &data).map_err(|e| Error::io("create", &data, e)))
-        // The new name must be on the disk before anything that is committed under it.
+        // The new name must be on the disk before any transaction commits.
         .and_then(|()| sync_folder(home));
     if created.is_err() {
         remove_unfinished(home);
     } else {
-        tracing::info!(data = %data.display(), "made a new Postgres cluster");
+        tracing::info!(data = %data.display(), "created a new Postgres cluster");
     }
     created
 }
 
-/// Removes what earlier attempts left, as far as possible: a killed one may have left an `initdb`
-/// that still writes. Only under the start lock, or with the users lock held exclusively.
+/// Removes the folders of unfinished attempts, as far as possible: an `initdb` that a killed
+/// process started may still write to one. The caller must have acquired the start lock, or the
+/// users lock exclusively.
 pub(super) fn remove_unfinished(home: &Path) {
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED_PREFIX) {
@@ -43,25 +45,28 @@ pub(super) fn remove_unfinished(home: &Path) {
     }
 }
 
-/// Trust is safe because only Postgres's user and root can enter the socket's folder.
-fn run_initdb(engine: &Launcher, log: &PostgresLog, fresh: &Path) -> Result<(), Error> {
-    let mut command = engine.identity.command(&engine.binaries.program("initdb"));
-    command.arg("-D").arg(fresh).args(["-U", ROLE_AND_DATABASE, "--encoding=UTF8", "--locale=C"]);
+/// Runs `initdb`. Local connections need no password (`trust`), which is safe because only
+/// Postgres's user and root can enter the socket's folder.
+fn run_initdb(launcher: &Launcher, log: &PostgresLog, unfinished: &Path) -> Result<(), Error> {
+    let mut command = launcher.identity.command(&launcher.binaries.program("initdb"));
+    command.arg("-D").arg(unfinished);
+    command.args(["-U", ROLE_AND_DATABASE, "--encoding=UTF8", "--locale=C"]);
     command.args(["--auth-local=trust", "--auth-host=reject", "--no-instructions"]);
-    if engine.durability == Durability::Throwaway {
+    if launcher.durability == Durability::Throwaway {
         command.arg("--no-sync");
     }
     run_program("initdb", command.stdout(log.writer()?), log, "")
 }
 
-/// Through the single-user mode, for only `initdb` and `postgres` are sure to be installed.
-fn create_database(engine: &Launcher, log: &PostgresLog, fresh: &Path) -> Result<(), Error> {
-    let mut command = engine.identity.command(&engine.binaries.program("postgres"));
+/// Creates the database in the single-user mode, because only `initdb` and `postgres` are certain
+/// to be installed.
+fn create_database(launcher: &Launcher, log: &PostgresLog, unfinished: &Path) -> Result<(), Error> {
+    let mut command = launcher.identity.command(&launcher.binaries.program("postgres"));
     command.args(["--single", "-c", "exit_on_error=on"]);
-    if engine.durability == Durability::Throwaway {
+    if launcher.durability == Durability::Throwaway {
         command.args(["-c", "fsync=off"]);
     }
-    command.arg("-D").arg(fresh).arg("postgres").stdout(Stdio::null());
+    command.arg("-D").arg(unfinished).arg("postgres").stdout(Stdio::null());
     run_program(
         "postgres --single",
         &mut command,
@@ -80,7 +85,7 @@ fn run_program(
     let failed = |e| Error::io("run", &program, e);
     let mut child = command.stdin(Stdio::piped()).stderr(log.writer()?).spawn().map_err(failed)?;
     if let Some(mut pipe) = child.stdin.take() {
-        // One that ends without reading has said why in the log.
+        // If the program ends without reading, the log contains the reason.
         drop(pipe.write_all(input.as_bytes()));
     }
     let status = child.wait().map_err(failed)?;

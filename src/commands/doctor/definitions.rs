@@ -1,4 +1,5 @@
-//! Whether what the migrations created is as they created it, and nobody else creates beside it.
+//! Checks that the schema's definitions are those of the migrations, and that no other role may
+//! create objects in the schema.
 
 use sqlx::PgConnection;
 
@@ -6,29 +7,31 @@ use super::Check;
 use crate::error::Result;
 use crate::repo::{catalog, schema_diff};
 
-/// How many differences are named.
+/// The maximum number of differences in the output.
 const MAX_LISTED: usize = 20;
 
-/// Whether others may create functions and operators where ours are, which are then taken for the
-/// system's where they fit better.
+/// Checks that no other role may create functions and operators in the schema. Postgres could call
+/// those instead of the system's if their types match better.
 pub(super) async fn check_creators(db: &mut PgConnection) -> Result<Check> {
     let (owner, creators) = schema_diff::list_schema_creators(db).await?;
     if creators.is_empty() {
-        return Ok(Check::ok("schema", "nobody else may create in it"));
+        return Ok(Check::ok("schema", "no other role may create objects in it"));
     }
     let text = format!(
-        "others may create in it ({}), so their functions could run in our name: have {owner} run \
-         revoke create on schema … from …",
+        "other roles may create objects in it ({}), so their functions could run with this role's \
+         privileges: have {owner} run revoke create on schema … from …",
         creators.join(", ")
     );
     Ok(Check::problem("schema", text))
 }
 
-/// Whether functions, triggers, policies, constraints, columns, owners and privileges are those of
-/// this version. Where they are another role's, that is said elsewhere, and we could not tell.
+/// Checks that functions, triggers, policies, constraints, columns, owners and privileges are those
+/// of this version. If another role owns the tables, they can not be compared; the check of the
+/// owner reports that.
 pub(super) async fn check_definitions(db: &mut PgConnection) -> Result<Check> {
     if !catalog::list_tables_of_other_owners(db).await?.is_empty() {
-        return Ok(Check::warning("definitions", "not compared: the tables are another role's"));
+        let text = "not compared, because another role owns the tables";
+        return Ok(Check::warning("definitions", text));
     }
     let differences = schema_diff::differences(db).await?;
     if differences.is_empty() {
@@ -39,11 +42,11 @@ pub(super) async fn check_definitions(db: &mut PgConnection) -> Result<Check> {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let named =
+    let listed =
         differences.iter().take(MAX_LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
     let text = format!(
-        "{named}{more}: put them back as the migrations create them, then look what was done with \
-         tenantry audit verify"
+        "{listed}{more}: restore them to what the migrations create, then run tenantry audit \
+         verify to find out whether audit events were changed"
     );
     Ok(Check::problem("definitions", text))
 }
