@@ -1,6 +1,6 @@
 """A mixed load on servers of one database, for .ci/rolling-upgrade: SECONDS ADDRESS...
 
-Each request goes to the next server in turn. Prints how many there were, and fails where one failed."""
+Each request goes to the next server in turn. Prints the number of requests. Fails if one failed."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ counted, failed, lock = Counter(), Counter(), threading.Lock()
 
 
 def client(number):
-    """One client: what it makes by one server it uses by the next."""
+    """One client: what it creates on one server it uses on the next."""
     servers = cycle(addresses[number % len(addresses):] + addresses[:number % len(addresses)])
 
     def ask(what, expected, method, path, body=None, key=None):
@@ -42,11 +42,11 @@ def client(number):
     while time.monotonic() < end:
         key = ask("signup", 201, "POST", "/signup", {}).get("api_key")
         keys = "/v1/organization/api-keys"
-        made = ask("mint", 201, "POST", keys, {"name": "k", "scopes": ["*"]}, key)
-        ask("check", 200, "GET", "/me", key=made.get("key"))
+        created = ask("mint", 201, "POST", keys, {"name": "k", "scopes": ["*"]}, key)
+        ask("check", 200, "GET", "/me", key=created.get("key"))
         ask("check", 200, "GET", "/v1/organization/me", key=key)
-        ask("revoke", 200, "DELETE", f"{keys}/{made.get('id')}", key=key)
-        ask("check revoked", 401, "GET", "/me", key=made.get("key"))
+        ask("revoke", 200, "DELETE", f"{keys}/{created.get('id')}", key=key)
+        ask("check revoked", 401, "GET", "/me", key=created.get("key"))
         email, password = f"{uuid.uuid4()}@example.com", "a-long-secure-passphrase"
         person = {"email": email, "password": password, "name": "Ann"}
         ask("account", 200, "POST", "/api/auth/sign-up/email", person)

@@ -1,5 +1,5 @@
-// Sends requests through a proxy on connections that are kept, with pauses between them, and counts
-// what comes back: node load.mjs URL COUNT KEY..., a worker for each key.
+// Sends requests through a proxy on keep-alive connections, with pauses, and counts the results:
+// node load.mjs URL COUNT KEY... (one worker for each key).
 import http from "node:http";
 
 const [url, count, ...keys] = process.argv.slice(2);
@@ -14,7 +14,7 @@ function ask(key, method, path, body) {
   return new Promise((resolve) => {
     const request = http.request(url + path, { agent, method, headers }, (response) => {
       response.resume();
-      // What a server says has an id; what a proxy says in its place has none.
+      // A server's response has a request id. A response that the proxy generates has none.
       const by = response.headers["x-request-id"] ? "" : " by the proxy";
       response.on("end", () => resolve(`${method} ${response.statusCode}${by}`));
       response.on("error", (error) => resolve(`${method} ${error.code}`));

@@ -1,4 +1,4 @@
-//! `tenantry audit …`: whether the audit logs are as they were written.
+//! `tenantry audit verify`: checks that the audit logs are unchanged.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -17,22 +17,22 @@ use crate::model::audit_head::{ChainHead, parse_signing_since};
 use crate::model::audit_seal::{MacCheck, SigningStart};
 use crate::repo::{audit_chain, audit_heads};
 
-/// How many rows are read at once.
+/// The number of rows that are read at once.
 const PAGE_SIZE: i64 = 1000;
 
-/// What there is to compare the database with: from the command line, and from the log.
+/// The evidence to compare the database with, from the command line and from files.
 #[derive(Default)]
 struct VerificationInput {
     heads: Vec<ChainHead>,
-    /// Since when events carry MACs, as the log has it.
+    /// The times since when events are signed, as the log states them.
     signing_starts: Vec<DateTime<Utc>>,
 }
 
-/// How much was found.
+/// The number of findings.
 #[derive(Default)]
 struct FindingCounts {
     findings: u64,
-    /// How many findings lack a pepper to check them with.
+    /// The parts that could not be checked because a pepper is not configured.
     unchecked: u64,
 }
 
@@ -54,12 +54,12 @@ impl FindingCounts {
 }
 
 /// Verifies the audit logs of all organizations, deleted ones and the deployment's own included,
-/// and prints for each that it is intact, or what is wrong with it. `heads` and those in `files`
-/// (logs, or lists of heads) are compared with the chains.
+/// and prints the head of each intact chain and every finding. `heads` and those in `files` (logs,
+/// or lists of heads) are earlier ends of chains to compare with.
 ///
 /// # Errors
-/// Any finding, including one that can not be checked for want of a pepper; a text that is not a
-/// head; an invalid configuration; a database that does not answer.
+/// There are findings, or parts could not be checked because a pepper is not configured; a head is
+/// malformed; the configuration is invalid, or the database does not respond.
 pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
     let VerificationInput { heads, signing_starts: since } = read_input(heads, files)?;
     let config = load_config()?;
@@ -87,12 +87,14 @@ pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
     })
 }
 
-/// Compares the time since when events are signed in the database with the one in the log.
+/// Returns the fault of the database's record since when events are signed, if any: its MAC does
+/// not match, or it is later than the log states.
 fn signing_start_fault(
     start: Option<&(SigningStart, MacCheck)>,
     since: &[DateTime<Utc>],
 ) -> Option<AuditFault> {
-    let is_later = |said: &&DateTime<Utc>| start.is_none_or(|(start, _)| start.started_at > **said);
+    let is_later =
+        |logged: &&DateTime<Utc>| start.is_none_or(|(start, _)| start.started_at > **logged);
     match start {
         Some((_, MacCheck::Invalid)) => Some(AuditFault::ForgedSigningStart),
         Some((_, MacCheck::UnknownPepper(pepper))) => {
@@ -106,43 +108,44 @@ fn signing_start_fault(
 
 fn summarize(summary: &str, counts: &FindingCounts) -> Result<(), Failure> {
     match counts {
-        FindingCounts { findings: 0, unchecked: 0 } => print(&format!("{summary}: intact\n")),
+        FindingCounts { findings: 0, unchecked: 0 } => {
+            print(&format!("{summary}: all events are unchanged\n"))
+        }
         FindingCounts { findings: 0, unchecked } => Err(Failure::Message(format!(
-            "{summary}: nothing is wrong with what can be checked, but {unchecked} parts can not \
-             be: put the pepper back at the end of KEY_PEPPERS"
+            "{summary}: no findings, but {unchecked} parts can not be checked: add the pepper \
+             again at the end of KEY_PEPPERS"
         ))),
-        FindingCounts { findings: wrong, .. } => Err(Failure::Message(format!(
-            "{summary}: {wrong} findings. Somebody with access to the database did this past the \
-             application: keep its logs and this output, and compare with a backup"
+        FindingCounts { findings, .. } => Err(Failure::Message(format!(
+            "{summary}: {findings} findings. A user with access to the database made these changes \
+             outside the application: save its logs and this output, and compare with a backup"
         ))),
     }
 }
 
-/// What was given, on the command line and in files.
+/// Reads the evidence from the command line and from files.
 fn read_input(heads: &[String], files: &[PathBuf]) -> Result<VerificationInput, Failure> {
     let heads = heads.iter().map(|text| {
         let head = ChainHead::find_in_line(text).ok().flatten();
-        head.ok_or_else(|| Failure::Message(format!("{text}: a head is ORG:POSITION:DIGEST")))
+        head.ok_or_else(|| Failure::Message(format!("{text}: a head must be ORG:POSITION:DIGEST")))
     });
-    let mut given =
+    let mut input =
         VerificationInput { heads: heads.collect::<Result<_, _>>()?, signing_starts: Vec::new() };
     for file in files {
         let file_error = |why: String| Failure::Message(format!("{}: {why}", file.display()));
         for (at, line) in lines(file).map_err(|error| file_error(error.to_string()))?.enumerate() {
             let line = line.map_err(|error| file_error(error.to_string()))?;
             let line = String::from_utf8_lossy(&line);
-            let counts = ChainHead::find_in_line(&line);
-            let counts =
-                counts.map_err(|why| file_error(format!("line {}: a head {why}", at + 1)))?;
-            given.heads.extend(counts);
-            given.signing_starts.extend(parse_signing_since(&line));
+            let head = ChainHead::find_in_line(&line);
+            let head = head.map_err(|why| file_error(format!("line {}: a head {why}", at + 1)))?;
+            input.heads.extend(head);
+            input.signing_starts.extend(parse_signing_since(&line));
         }
     }
-    if given.heads.is_empty() && !files.is_empty() {
+    if input.heads.is_empty() && !files.is_empty() {
         let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-        return Err(Failure::Message(format!("{}: there is no head in any", files.join(", "))));
+        return Err(Failure::Message(format!("no head found in {}", files.join(", "))));
     }
-    Ok(given)
+    Ok(input)
 }
 
 fn lines(file: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
@@ -154,7 +157,7 @@ fn lines(file: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
     Ok(source.split(b'\n'))
 }
 
-/// Looks at everything, a page at a time.
+/// Verifies all chains, and finds events that are in no chain.
 async fn verify_all(
     app: &App,
     verification: &mut ChainVerifier,
@@ -176,15 +179,15 @@ async fn verify_all(
     counts.report(verification.finish(without_chain))?;
     let mut last = i64::MIN;
     loop {
-        let page =
+        let batch =
             app.db.run(async |db| audit_chain::list_unlinked_events(db, last, PAGE_SIZE).await);
-        let (unlinked, seen) = page.await?;
+        let (unlinked, next) = batch.await?;
         for (organization, event) in unlinked {
             let fault = AuditFault::UnlinkedEvent(event);
             counts.report(vec![ChainObservation::Faulty(AuditFinding { organization, fault })])?;
         }
-        match seen {
-            Some(seen) => last = seen,
+        match next {
+            Some(next) => last = next,
             None => return Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! The first connection to the database: waited for, and looked at before anything relies on it.
+//! The first connection to the database: waits for the database, and checks that it is suitable.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -13,35 +13,35 @@ use crate::commands::Failure;
 use crate::error::Result;
 use crate::repo::{catalog, connection_settings};
 
-/// How long the database may take to answer for the first time.
+/// The timeout of one attempt to connect.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait before connecting to a database that is not up yet is retried.
+/// How long to wait before the next attempt.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// How long a session may be waited for behind a pooler. One that has none to spare while another
-/// connection does nothing lends each to one client.
+/// How long to wait for a session behind a pooler. If the pooler has none left while another
+/// connection is idle, it does not share sessions between clients.
 const POOLER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The oldest version that has all that the migrations use.
+/// The oldest server version that supports what the migrations use: 14.
 pub(super) const MIN_SERVER_VERSION: i32 = 140_000;
 
-/// A connection, and what it passes through.
+/// A connection, and the pooler that it goes through.
 pub(super) struct DatabaseConnection {
     pub(super) db: PgConnection,
-    /// The pooler before the database, where there is one.
+    /// The pooler in front of the database, if there is one.
     pub(super) pooler: Option<Pooler>,
 }
 
-/// A pooler before the database.
+/// A connection pooler in front of the database.
 pub(super) struct Pooler {
-    /// What it calls itself, such as `PgBouncer 1.18.0`.
+    /// The name that it reports, such as `PgBouncer 1.18.0`.
     pub(super) name: String,
-    /// Whether a pooler shares a session between clients.
+    /// Whether several clients share a session in turn.
     pub(super) is_shared: bool,
 }
 
-/// Connects, waiting as long as `wait` for a database that is not there yet.
+/// Connects, and waits up to `wait` for a database that is not reachable yet.
 ///
 /// # Errors
-/// A database that does not answer, or refuses us.
+/// The database does not respond, or rejects the connection.
 pub(super) async fn connect(
     options: &PgConnectOptions,
     wait: Duration,
@@ -49,8 +49,8 @@ pub(super) async fn connect(
     let started = Instant::now();
     let mut last_failure = String::new();
     loop {
-        let failure = match connect_and_look(options).await {
-            Ok(connected) => return Ok(connected),
+        let failure = match connect_and_detect_pooler(options).await {
+            Ok(connection) => return Ok(connection),
             Err(failure) => failure,
         };
         if !is_retryable(&failure) || started.elapsed() + RETRY_INTERVAL > wait {
@@ -68,13 +68,15 @@ pub(super) async fn connect(
     }
 }
 
-async fn connect_and_look(options: &PgConnectOptions) -> Result<DatabaseConnection, Failure> {
+async fn connect_and_detect_pooler(
+    options: &PgConnectOptions,
+) -> Result<DatabaseConnection, Failure> {
     let (mut db, is_direct) = try_connect(options).await?;
     let pooler = if is_direct { None } else { Some(detect_pooler(options, &mut db).await?) };
     Ok(DatabaseConnection { db, pooler })
 }
 
-/// A connection, and whether nothing stands between us and the database.
+/// Returns a connection, and whether it reaches the database without a pooler.
 async fn try_connect(options: &PgConnectOptions) -> Result<(PgConnection, bool), Failure> {
     let probing = options.clone().options([connection_settings::POOLER_PROBE]);
     let connected = async {
@@ -93,32 +95,32 @@ async fn try_connect(options: &PgConnectOptions) -> Result<(PgConnection, bool),
     Ok(connected.map_err(|_| Failure::DatabaseTimeout(CONNECT_TIMEOUT.as_secs()))??)
 }
 
-/// Whether a pooler rejected a parameter of the startup packet.
+/// Returns whether a pooler rejected an unknown parameter in the startup packet.
 fn is_startup_parameter_error(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|it| it.message().contains("startup parameter"))
 }
 
-/// Whether a pooler refuses a transaction of several statements.
-fn is_of_pool_mode(refusal: &dyn DatabaseError) -> bool {
-    refusal.message().contains("statement pooling mode")
+/// Returns whether a pooler in statement mode rejected a transaction of several statements.
+fn is_of_pool_mode(error: &dyn DatabaseError) -> bool {
+    error.message().contains("statement pooling mode")
 }
 
-/// Whether the database may well be there in a moment.
+/// Returns whether another attempt may succeed soon.
 fn is_retryable(failure: &Failure) -> bool {
     match failure {
         Failure::DatabaseTimeout(_) => true,
         Failure::Database(sqlx::Error::Io(error)) => error.kind() != ErrorKind::PermissionDenied,
-        Failure::Database(sqlx::Error::Database(refusal)) => {
+        Failure::Database(sqlx::Error::Database(error)) => {
             // A pooler whose server is down, too many connections, no such database, shutting down.
-            let absent = ["08", "53", "3D", "57P"];
-            let code = refusal.code().unwrap_or_default();
-            absent.iter().any(|class| code.starts_with(class))
+            let temporary = ["08", "53", "3D", "57P"];
+            let code = error.code().unwrap_or_default();
+            temporary.iter().any(|class| code.starts_with(class))
         }
         _ => false,
     }
 }
 
-/// Finds out who stands before the database, and whether it lends sessions to several clients.
+/// Finds out which pooler is in front of the database, and whether its clients share sessions.
 async fn detect_pooler(
     options: &PgConnectOptions,
     db: &mut PgConnection,
@@ -129,8 +131,8 @@ async fn detect_pooler(
     };
     let name = match timeout(POOLER_TIMEOUT, name).await {
         Ok(Ok(version)) => version,
-        // PgBouncer has such a database, for its administrators alone.
-        Ok(Err(sqlx::Error::Database(refusal))) if refusal.message() == "not allowed" => {
+        // PgBouncer's database of that name, which only its administrators may use.
+        Ok(Err(sqlx::Error::Database(error))) if error.message() == "not allowed" => {
             "PgBouncer".to_owned()
         }
         _ => "a connection pooler".to_owned(),
@@ -143,8 +145,8 @@ async fn detect_pooler(
         };
         is_shared = match timeout(POOLER_TIMEOUT, probe).await {
             Ok(Ok(is_shared)) => is_shared,
-            // In statement mode.
-            Ok(Err(sqlx::Error::Database(refusal))) if is_of_pool_mode(&*refusal) => true,
+            // The pooler is in statement mode.
+            Ok(Err(sqlx::Error::Database(error))) if is_of_pool_mode(&*error) => true,
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => false,
         };
@@ -156,75 +158,75 @@ async fn detect_pooler(
 }
 
 impl Pooler {
-    /// What it is and does, for the log and the doctor.
+    /// Returns the pooler's name and mode, for the log and `tenantry doctor`.
     pub(super) fn description(&self) -> String {
         let mode = if self.is_shared { "transaction or statement" } else { "session" };
         format!("{} in {mode} mode", self.name)
     }
 
-    /// Why we can not work behind it, if so.
+    /// Returns why Tenantry can not use this pooler, and what to do; `None` if it can.
     pub(super) fn problem(&self) -> Option<String> {
-        let words = self.description();
+        let pooler = self.description();
         self.is_shared.then(|| {
             format!(
-                "DATABASE_URL leads to {words}, behind which settings and prepared statements \
-                 reach other clients' sessions: set pool_mode = session there, or connect to \
-                 Postgres itself"
+                "DATABASE_URL leads to {pooler}, in which clients share sessions and would receive \
+                 each other's settings and prepared statements: set pool_mode = session there, or \
+                 connect to Postgres directly"
             )
         })
     }
 }
 
-/// Returns what is unsuitable about the database and can not be corrected by a connection, each as
-/// a sentence that says what to do.
+/// Returns the problems of the database that a connection's settings can not solve. Each states
+/// what to do.
 pub(super) async fn find_problems(db: &mut PgConnection) -> Result<Vec<String>> {
-    let found = catalog::server_properties(db).await?;
+    let server = catalog::server_properties(db).await?;
     let mut problems = Vec::new();
-    if found.version_number < MIN_SERVER_VERSION {
-        let major = found.version_number / 10_000;
-        problems.push(format!("Postgres {major} is too old: 14 is the oldest that will do"));
+    if server.version_number < MIN_SERVER_VERSION {
+        let major = server.version_number / 10_000;
+        problems.push(format!("Postgres {major} is too old: use version 14 or newer"));
     }
-    if found.encoding != "UTF8" {
+    if server.encoding != "UTF8" {
         problems.push(format!(
-            "the database's encoding is {}, which does not hold every text: create it anew with \
-             encoding 'UTF8' template template0",
-            found.encoding
+            "the database's encoding is {}, which can not represent every text: create it again \
+             with encoding 'UTF8' template template0",
+            server.encoding
         ));
     }
-    if !found.folds_ascii {
+    if !server.folds_ascii {
         let text = "the database's collation does not fold the case of ASCII letters, so names \
-                    that differ in case alone would not be equal: create it anew with locale 'C' \
+                    that differ only in case would not be equal: create it again with locale 'C' \
                     template template0";
         problems.push(text.to_owned());
     }
-    if !found.has_schema {
-        let text = "there is no schema in the search_path to make tables in: create schema public, \
-                    or alter role … set search_path";
+    if !server.has_schema {
+        let text = "the search_path contains no schema to create tables in: run create schema \
+                    public, or alter role … set search_path";
         problems.push(text.to_owned());
     }
-    if found.replication_role != "origin" {
+    if server.replication_role != "origin" {
         problems.push(format!(
-            "session_replication_role is {}, so no trigger seals the audit log: alter role … reset \
-             session_replication_role",
-            found.replication_role
+            "session_replication_role is {}, so no trigger seals the audit log: run alter role … \
+             reset session_replication_role",
+            server.replication_role
         ));
     }
     Ok(problems)
 }
 
-/// Whether traffic to the database could be read in between.
+/// How the connection to the database is protected against eavesdropping.
 pub(super) enum ConnectionSecurity {
-    /// It stays on this machine.
+    /// The connection stays on this machine.
     Local,
-    /// It is encrypted; `is_verified` is whether the server's certificate was verified.
+    /// The connection is encrypted; `is_verified` states whether the certificate was verified.
     Encrypted { protocol: String, is_verified: bool },
-    /// It can be read.
+    /// The connection is not encrypted.
     Unencrypted,
 }
 
-/// How private the way to the database is; the first part of it, behind a pooler.
+/// Returns how the connection is protected. Behind a pooler, this is the connection to the pooler.
 pub(super) async fn connection_security(
-    connected: &mut DatabaseConnection,
+    connection: &mut DatabaseConnection,
     options: &PgConnectOptions,
 ) -> Result<ConnectionSecurity> {
     let is_verified = matches!(options.get_ssl_mode(), PgSslMode::VerifyCa | PgSslMode::VerifyFull);
@@ -232,15 +234,15 @@ pub(super) async fn connection_security(
     if options.get_socket().is_some() || options.get_host().starts_with('/') {
         return Ok(ConnectionSecurity::Local);
     }
-    let transport = catalog::connection_transport(&mut connected.db).await?;
-    if connected.pooler.is_none() {
+    let transport = catalog::connection_transport(&mut connection.db).await?;
+    if connection.pooler.is_none() {
         return Ok(match (transport.is_encrypted, transport.is_local) {
             (true, _) => encrypted(transport.protocol.unwrap_or_else(|| "TLS".to_owned())),
             (false, true) => ConnectionSecurity::Local,
             (false, false) => ConnectionSecurity::Unencrypted,
         });
     }
-    // The database sees the pooler's connection and not this one.
+    // Behind a pooler, the database reports on the pooler's connection instead.
     let is_loopback = ["localhost", "::1"].contains(&options.get_host());
     let is_encrypted = match options.get_ssl_mode() {
         PgSslMode::Disable | PgSslMode::Allow => false,

@@ -5,12 +5,8 @@ use std::path::Path;
 use crate::commands::{Failure, signals};
 use crate::postgres;
 
-/// Waits until no process uses the Postgres in `home`, stops it, and returns. Signals do not end it
-/// earlier: those that are meant for the server often reach it, too, and Postgres would then never
-/// be stopped.
-///
-/// # Errors
-/// Those of the signals and of the janitor.
+/// Waits until no process uses the Postgres in `home`, then stops it. Signals are ignored: those
+/// for the server often reach this process, too, and Postgres would then never be stopped.
 pub fn run(home: &Path) -> Result<(), Failure> {
     signals::ignore_all()?;
     Ok(postgres::janitor(home)?)

@@ -1,4 +1,4 @@
-//! `tenantry key …`: looks at the text of keys, and at what digests them.
+//! `tenantry key check`, `pattern` and `peppers`: the format of keys, and the use of peppers.
 
 use crate::commands::migrate::{load_config, with_app};
 use crate::commands::{Failure, print};
@@ -8,10 +8,10 @@ use crate::config::keys::key_format;
 use crate::model::key_format::KeyFormat;
 use crate::repo::keys;
 
-/// Prints whether `text` (or, for `-`, standard input) is a well-formed key of this deployment.
+/// Checks whether `text` (or, for `-`, standard input) is a well-formed key of this deployment.
 ///
 /// # Errors
-/// A text that is not; an invalid `KEY_PREFIX` or `PAT_PREFIX`.
+/// It is not, or `KEY_PREFIX` or `PAT_PREFIX` is invalid.
 pub fn check(text: &str) -> Result<(), Failure> {
     let mut input = String::new();
     if text == "-" {
@@ -22,45 +22,47 @@ pub fn check(text: &str) -> Result<(), Failure> {
     let Some(display_id) = formats.iter().find_map(|format| format.display_id(text)) else {
         let [keys, tokens] = formats.each_ref().map(KeyFormat::prefix);
         return Err(Failure::Message(format!(
-            "not a key of this deployment: a key is {keys} or {tokens} and 49 letters and digits, \
-             the last 6 of which are a checksum of the rest"
+            "not a key of this deployment: a key is {keys} or {tokens} followed by 49 letters and \
+             digits, the last 6 of which are a checksum of the others"
         )));
     };
     print(&format!(
-        "well-formed, display_id {display_id}; only the server can check whether it exists\n"
+        "well-formed, display_id {display_id}; whether the key exists is not checked offline\n"
     ))
 }
 
-/// Prints the regular expression for secret scanners: of keys, and of personal tokens.
+/// Prints a regular expression for secret scanners, which matches keys and personal access tokens.
 ///
 /// # Errors
-/// Where `KEY_PREFIX` or `PAT_PREFIX` is wrong.
+/// `KEY_PREFIX` or `PAT_PREFIX` is invalid.
 pub fn pattern() -> Result<(), Failure> {
     print(&format!("{}\n", KeyFormat::pattern(&formats()?)))
 }
 
-/// Counts the live keys and personal tokens that each pepper digests. One that digests none can be
-/// taken out of `KEY_PEPPERS`.
+/// Prints the number of live keys and personal access tokens that each pepper digests. A pepper
+/// that digests none can be removed from `KEY_PEPPERS`.
 ///
 /// # Errors
-/// A wrong configuration, a database that does not answer.
+/// The configuration is invalid, or the database does not respond.
 pub fn peppers() -> Result<(), Failure> {
     let config = load_config()?;
-    let known: Vec<String> = config.keys.peppers.iter().map(|it| it.id.clone()).collect();
+    let configured: Vec<String> = config.keys.peppers.iter().map(|it| it.id.clone()).collect();
     let counts = with_app(config, async |app| {
         Ok(app.db.run(async |db| keys::count_per_pepper(db).await).await?)
     })?;
-    for id in &known {
-        let count = counts.iter().find(|(counted, _)| counted == id).map_or(0, |(_, count)| *count);
+    for id in &configured {
+        let count = counts.iter().find(|(other, _)| other == id).map_or(0, |(_, count)| *count);
         print(&format!("{id}: {count} live keys\n"))?;
     }
-    for (id, count) in counts.iter().filter(|(id, _)| !known.contains(id)) {
-        print(&format!("{id}: {count} live keys that can not be checked: it is not configured\n"))?;
+    for (id, count) in counts.iter().filter(|(id, _)| !configured.contains(id)) {
+        print(&format!(
+            "{id}: {count} live keys that can not be verified, because KEY_PEPPERS lacks {id}\n"
+        ))?;
     }
     Ok(())
 }
 
-/// The formats of keys and of personal tokens.
+/// Returns the formats of keys and of personal access tokens.
 fn formats() -> Result<[KeyFormat; 2], Failure> {
     let mut env = Env::from_process();
     let formats = [key_format(&mut env), token_format(&mut env)];

@@ -1,5 +1,5 @@
-//! `tenantry key import`: imports keys that were minted elsewhere, so that their owners can go on
-//! using them.
+//! `tenantry key import`: imports keys that another system created, so that clients need no new
+//! ones.
 
 use std::fmt::Display;
 use std::io::Read;
@@ -20,8 +20,8 @@ use crate::model::{ValidationError, hex};
 /// Imports the keys of a file: all of them, or none.
 ///
 /// # Errors
-/// Every invalid line, by its number and without its text; an unknown organization; a key or name
-/// that exists already.
+/// Lines are invalid (all are listed by number, without their text); an organization does not
+/// exist; a key or name exists already.
 pub fn run(file: &Path) -> Result<(), Failure> {
     let config = load_config()?;
     let text = read_file(file)?;
@@ -31,12 +31,12 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     with_app(config, async |app| Ok(import(app, keys).await?))?;
     print(&format!("imported {count} keys\n"))?;
     if !enabled {
-        print("they are looked up once KEY_IMPORT=on is set\n")?;
+        print("set KEY_IMPORT=on to accept them\n")?;
     }
     Ok(())
 }
 
-/// The file's text, without the byte order mark that some systems write before it.
+/// Returns the file's text, without a byte order mark.
 fn read_file(file: &Path) -> Result<String, Failure> {
     let file_error = |why: &dyn Display| Failure::Message(format!("{}: {why}", file.display()));
     let mut bytes = Vec::new();
@@ -77,10 +77,10 @@ fn parse_line(
     line: &str,
     catalogue: &ScopeCatalogue,
 ) -> Result<ImportedKey, ValidationError> {
-    // serde's own words could repeat the key.
+    // The error of serde is not included, because it could contain the key.
     let line: ImportLine = serde_json::from_str(line).map_err(|error| {
         let column = error.column();
-        ValidationError::from(format!("is not an object of the known fields (column {column})"))
+        ValidationError::from(format!("must be an object with known fields (column {column})"))
     })?;
     let sha256 = match (line.key, line.sha256) {
         (Some(key), None) if !key.trim().is_empty() => Sha256::digest(key.trim()).into(),

@@ -1,14 +1,14 @@
-//! `tenantry mail …`: what the operator does about mail that could not be sent.
+//! `tenantry mail retry`: retries mail whose delivery was given up.
 
 use crate::commands::migrate::{load_config, with_app};
 use crate::commands::{Failure, print};
 use crate::repo::jobs;
 
-/// Brings back mails that were given up, those of one kind or all: a running server sends them
-/// within half a minute, with new links. Prints how many.
+/// Queues mail again whose delivery was given up, of one kind or all, and prints how many. A
+/// running server sends it within half a minute, with new links.
 pub fn retry(kind: Option<&str>) -> Result<(), Failure> {
     let count = with_app(load_config()?, async |app| {
         Ok(app.db.run(async |db| jobs::retry_dead(db, kind).await).await?)
     })?;
-    print(&format!("{count} mails are tried again\n"))
+    print(&format!("{count} mails queued again\n"))
 }

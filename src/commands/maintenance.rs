@@ -1,5 +1,5 @@
-//! The background work of a server: it runs jobs, writes usage and rejections, publishes the heads of
-//! the audit log, removes what is past its retention, and keeps memory small.
+//! The background tasks of a server: they send mail, write usage and rejections, publish the heads
+//! of the audit log, delete data past its retention, watch the database and free memory.
 
 use std::time::Duration;
 
@@ -14,23 +14,24 @@ use crate::domain::audit;
 use crate::domain::retention;
 use crate::jobs;
 
-/// How often rows that are past their retention are removed.
+/// How often rows past their retention are deleted.
 const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
-/// Within what time of its start a server first does so, since it may not run for an interval.
+/// The time after its start within which a server first deletes them, because it may not run for a
+/// whole interval.
 const FIRST_SWEEP: Duration = Duration::from_mins(10);
-/// How often rejected credentials and requests are written to the database.
+/// How often pending rejections are written.
 const REJECTION_FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the heads of the audit log are published.
 const HEAD_PUBLISH_INTERVAL: Duration = Duration::from_hours(24);
-/// How often memory is freed.
+/// How often memory is freed and the database is watched.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Starts the background work. It ends when `end` is cancelled, after what was collected in memory
-/// is written.
+/// Starts the background tasks. They end when `end` is cancelled, after pending usage and
+/// rejections are written.
 pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> Vec<JoinHandle<()>> {
     let (meter_app, meter_end) = (app.clone(), end.clone());
     let retention = end.clone().run_until_cancelled_owned(run_retention(app.clone()));
-    let (flush_app, tell_end) = (app.clone(), end.clone());
+    let (flush_app, flush_end) = (app.clone(), end.clone());
     let upkeep = end.clone().run_until_cancelled_owned(run_upkeep(app.clone(), metrics));
     let jobs = end.clone().run_until_cancelled_owned(jobs::run(app.clone()));
     let heads = end.clone().run_until_cancelled_owned(publish_audit_heads(app.clone()));
@@ -41,12 +42,12 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
         tokio::spawn(async { jobs.await.unwrap_or_default() }),
         tokio::spawn(async move { meter_app.meter.run(meter_end).await }),
         tokio::spawn(async { retention.await.unwrap_or_default() }),
-        tokio::spawn(async move { flush_rejections(flush_app, tell_end).await }),
+        tokio::spawn(async move { flush_rejections(flush_app, flush_end).await }),
         tokio::spawn(async { upkeep.await.unwrap_or_default() }),
     ]
 }
 
-/// Writes collected rejections to the organizations' lists and audit logs.
+/// Writes rejected credentials, failed sign-ins and rejected requests.
 async fn flush_rejections(app: App, end: CancellationToken) {
     let mut ticks = tokio::time::interval(REJECTION_FLUSH_INTERVAL);
     let mut is_running = true;
@@ -60,8 +61,8 @@ async fn flush_rejections(app: App, end: CancellationToken) {
     }
 }
 
-/// Publishes the heads of the audit log's chains: at the start and daily, and more often while
-/// servers of a version before MACs may add events.
+/// Publishes the heads of the audit log's chains at the start and daily, and hourly while servers
+/// of a version without signed events may add events.
 async fn publish_audit_heads(app: App) {
     let mut ticks = tokio::time::interval(HEAD_PUBLISH_INTERVAL);
     loop {
@@ -71,15 +72,15 @@ async fn publish_audit_heads(app: App) {
             Ok(_) => {}
             Err(error) => {
                 let cause = error.cause();
-                tracing::warn!(%cause, "audit heads not published; will retry in an hour");
+                tracing::warn!(%cause, "could not publish audit chain heads; retrying in 1 h");
                 ticks.reset_after(CLEANUP_INTERVAL);
             }
         }
     }
 }
 
-/// Aggregates histogram samples, which would accumulate where no metrics are scraped, drops
-/// addresses that are no longer active, and closes idle connections.
+/// Frees memory: aggregates the samples of histograms, which would accumulate while no client reads
+/// the metrics, removes full rate limit buckets, and closes idle database connections.
 async fn run_upkeep(app: App, metrics: PrometheusHandle) {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
@@ -90,7 +91,7 @@ async fn run_upkeep(app: App, metrics: PrometheusHandle) {
     }
 }
 
-/// Checks whether the database accepts writes.
+/// Checks regularly whether the database accepts writes.
 async fn watch_readiness(app: App) {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
@@ -99,8 +100,8 @@ async fn watch_readiness(app: App) {
     }
 }
 
-/// Removes what is past its retention. Each server begins at a random time within the first
-/// minutes, so that servers that start together do not sweep together.
+/// Deletes rows past their retention. The first run is at a random time within 10 minutes, so that
+/// servers that were started together do not run it together.
 async fn run_retention(app: App) {
     let mut random = [0];
     app.entropy.fill(&mut random);

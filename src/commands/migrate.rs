@@ -1,5 +1,5 @@
-//! `tenantry migrate`, and what `serve` shares with it: the configuration and a database whose
-//! schema is up to date.
+//! `tenantry migrate`, and what other commands share with it: loading the configuration, and
+//! preparing a database with an up-to-date schema.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -23,21 +23,21 @@ use crate::postgres::{Cluster, ClusterSettings, Durability};
 use crate::repo::{connection_settings, migrations, online_migrations, tenant_access};
 use crate::telemetry::Telemetry;
 
-/// Where in the data directory the private cluster lies.
+/// The folder of the private cluster in the data directory.
 pub(super) const CLUSTER_DIR: &str = "postgres";
 
-/// A database to connect to, and the private cluster's handle where it is private.
+/// A database to connect to, and the private cluster that it is in, if any.
 pub struct PreparedDatabase {
-    /// How to connect.
+    /// The connection options.
     pub options: PgConnectOptions,
-    /// The private cluster, kept running for as long as this lives.
+    /// The private cluster, which runs as long as this value exists.
     pub cluster: Option<Cluster>,
 }
 
-/// Brings the schema up to date and ends.
+/// Applies pending migrations.
 ///
 /// # Errors
-/// A wrong configuration, a database that does not answer, a migration that fails.
+/// The configuration is invalid, the database does not respond, or a migration fails.
 pub fn run() -> Result<(), Failure> {
     let config = load_config()?;
     let telemetry = Telemetry::start(&config.telemetry)?;
@@ -47,11 +47,11 @@ pub fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the configuration. Without a `DATABASE_URL`, secrets that are not set are made up once
-/// and kept.
+/// Reads the configuration. Without a `DATABASE_URL`, secrets that are not set are generated once
+/// and stored.
 ///
 /// # Errors
-/// Every problem of the configuration at once.
+/// All problems of the configuration.
 pub fn load_config() -> Result<Config, Failure> {
     let mut env = Env::from_process();
     if !env.is_set("DATABASE_URL") {
@@ -64,11 +64,11 @@ pub fn load_config() -> Result<Config, Failure> {
     Ok(Config::read(&mut env)?)
 }
 
-/// Starts the private cluster where no other database is configured, runs the migrations, and logs
-/// since when audit events are signed.
+/// Starts the private cluster if there is no `DATABASE_URL`, applies pending migrations, and
+/// records since when audit events are signed.
 ///
 /// # Errors
-/// A database that does not start or answer, a migration that fails.
+/// The database does not start or respond, or a migration fails.
 pub fn prepare_database(config: &Config) -> Result<PreparedDatabase, Failure> {
     let prepared = match &config.database.url {
         Some(url) => PreparedDatabase { options: url.clone(), cluster: None },
@@ -80,10 +80,10 @@ pub fn prepare_database(config: &Config) -> Result<PreparedDatabase, Failure> {
     Ok(prepared)
 }
 
-/// Runs `work` with the database, and stops.
+/// Prepares the database, and runs `work` with the state of a server.
 ///
 /// # Errors
-/// A database that does not start or answer; the errors of `work`.
+/// The database does not start or respond, or `work` fails.
 pub fn with_app<T>(
     config: Config,
     work: impl AsyncFnOnce(&App) -> Result<T, Failure>,
@@ -102,20 +102,17 @@ pub fn with_app<T>(
     })
 }
 
-/// Starts the private cluster, or adopts the one that runs.
-///
-/// # Errors
-/// What keeps it from running.
+/// Starts the private cluster, or uses the running one.
 pub(super) fn start_cluster(settings: &DatabaseSettings) -> Result<PreparedDatabase, Failure> {
     let cluster = Cluster::start(&cluster_settings(settings)?)?;
     let options = PgConnectOptions::from_str(&cluster.url("tenantry"))?;
     Ok(PreparedDatabase { options, cluster: Some(cluster) })
 }
 
-/// How the private cluster is to be run.
+/// Returns the settings of the private cluster.
 ///
 /// # Errors
-/// Where this program can not be found.
+/// The path of this program can not be determined.
 pub(super) fn cluster_settings(settings: &DatabaseSettings) -> Result<ClusterSettings, Failure> {
     Ok(ClusterSettings {
         home: settings.data_dir.join(CLUSTER_DIR),
@@ -129,38 +126,39 @@ fn current_executable() -> Result<PathBuf, Failure> {
     Ok(std::env::current_exe()?)
 }
 
-/// On a connection without budgets: a migration may take its time. Connecting may not.
+/// Connects, checks the database, and applies pending migrations. Connecting has a timeout;
+/// migrations have none.
 async fn connect_and_migrate(
     options: &PgConnectOptions,
     settings: &DatabaseSettings,
     signer: &AuditSigner,
 ) -> Result<(), Failure> {
-    let mut connected = connect::connect(options, settings.wait).await?;
-    if let Some(problem) = connected.pooler.as_ref().and_then(connect::Pooler::problem) {
+    let mut connection = connect::connect(options, settings.wait).await?;
+    if let Some(problem) = connection.pooler.as_ref().and_then(connect::Pooler::problem) {
         return Err(Failure::UnsuitableDatabase(vec![problem]));
     }
-    let problems = connect::find_problems(&mut connected.db).await?;
+    let problems = connect::find_problems(&mut connection.db).await?;
     if !problems.is_empty() {
         return Err(Failure::UnsuitableDatabase(problems));
     }
-    let privacy = connect::connection_security(&mut connected, options).await?;
+    let security = connect::connection_security(&mut connection, options).await?;
     let pooler =
-        connected.pooler.as_ref().map_or_else(|| "none".to_owned(), connect::Pooler::description);
-    tracing::info!(connection = %privacy, pooler, "connected to the database");
-    if matches!(privacy, connect::ConnectionSecurity::Unencrypted) {
+        connection.pooler.as_ref().map_or_else(|| "none".to_owned(), connect::Pooler::description);
+    tracing::info!(connection = %security, pooler, "connected to the database");
+    if matches!(security, connect::ConnectionSecurity::Unencrypted) {
         tracing::warn!(
             "the connection to the database is not encrypted; set sslmode in DATABASE_URL"
         );
     }
-    let mut db = connected.db;
+    let mut db = connection.db;
     connection_settings::configure(&mut db, connection_settings::MIGRATIONS).await?;
     migrate(&mut db, settings.allow_newer_schema, signer).await?;
     db.close().await?;
     Ok(())
 }
 
-/// Runs the migrations, and creates the row-level security that a restore left out. A read-only
-/// database is accepted where there is nothing to change.
+/// Applies pending migrations, and creates the role, policies and privileges of row-level security
+/// again if a restore lacked them. A read-only database is accepted if nothing has to change.
 async fn migrate(
     db: &mut PgConnection,
     allow_newer: bool,
@@ -184,7 +182,7 @@ async fn migrate(
     if allow_newer {
         online_migrations::run_ignoring_newer(db).await?;
         if progress.unknown > 0 {
-            tracing::warn!(migrations = progress.unknown, "the schema is a newer version's");
+            tracing::warn!(migrations = progress.unknown, "the schema is of a newer version");
             return Ok(());
         }
     } else {
@@ -196,16 +194,17 @@ async fn migrate(
         tenant_access::create(&mut transaction).await.map_err(database_failure)?;
         transaction.commit().await?;
         let missing = missing.join("; ");
-        tracing::warn!(missing, "what keeps tenants apart was missing, and is made again");
+        tracing::warn!(missing, "row-level security was incomplete and has been restored");
     }
     audit::begin_signing(db, signer, SystemClock.now()).await?;
     Ok(())
 }
 
-/// An error of the database without advice: it says itself what to do.
+/// Returns the message of the database's error without further advice, because these messages state
+/// what to do.
 fn database_failure(error: sqlx::Error) -> Failure {
     match error.as_database_error() {
-        Some(refusal) => Failure::UnsuitableDatabase(vec![refusal.message().to_owned()]),
+        Some(error) => Failure::UnsuitableDatabase(vec![error.message().to_owned()]),
         None => error.into(),
     }
 }

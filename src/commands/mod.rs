@@ -24,49 +24,49 @@ use sqlx::migrate::MigrateError;
 use crate::config::ConfigError;
 use crate::postgres;
 
-/// Why a command failed, as a message for the operator.
+/// Why a command failed, with a message for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Variables are wrong.
+    /// Environment variables are invalid.
     #[error("{0}")]
     Config(#[from] ConfigError),
-    /// The made-up secrets can not be kept.
-    #[error("the secrets can not be read or made: {0}; DATA_DIR names their folder")]
+    /// The generated secrets can not be read or stored.
+    #[error("the secrets can not be read or created: {0}; DATA_DIR is their folder")]
     Secrets(#[source] io::Error),
     /// The private Postgres does not run.
     #[error("{0}")]
     Postgres(#[from] postgres::Error),
-    /// The database does not answer, or refuses us.
+    /// The database does not respond, or rejects the connection or a statement.
     #[error("{}; check DATABASE_URL", database_message(.0))]
     Database(#[from] sqlx::Error),
-    /// The database accepts the connection and does not answer.
-    #[error("the database did not answer within {0} seconds; check DATABASE_URL")]
+    /// The database does not respond in time.
+    #[error("the database did not respond within {0} seconds; check DATABASE_URL")]
     DatabaseTimeout(u64),
-    /// The database is not as the code needs it.
+    /// The database lacks properties that the code needs.
     #[error("{}", .0.join("\n  "))]
     UnsuitableDatabase(Vec<String>),
-    /// The schema can not be brought up to date.
+    /// The migrations can not be applied.
     #[error("{}", migration_message(.0))]
     Migrate(#[from] MigrateError),
-    /// An address can not be listened on.
+    /// The server can not listen on an address.
     #[error("{variable}: can not listen on {address}: {source}; set it to another address")]
     Listen {
-        /// The variable that names the address.
+        /// The variable with the address.
         variable: &'static str,
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Mail goes to files, and can not be written there.
+    /// Mail is written to files, and the folder is not writable.
     #[error(
-        "mail can not be written to {}: {cause}; make DATA_DIR a folder that can be written, or \
-         set SMTP_URL", folder.display()
+        "mail can not be written to {}: {cause}; set DATA_DIR to a writable folder, or set \
+         SMTP_URL", folder.display()
     )]
     MailFolder {
-        /// Where it would go.
+        /// The folder.
         folder: PathBuf,
-        /// Why it can not.
+        /// The cause.
         cause: io::Error,
     },
     /// Logs, metrics or traces can not be set up.
@@ -75,7 +75,7 @@ pub enum Failure {
     /// An operation failed.
     #[error("{}", with_source(.0))]
     Operation(#[from] crate::error::Error),
-    /// Any other error, as a message.
+    /// Another failure, such as an invalid argument.
     #[error("{0}")]
     Message(String),
     /// Reading from or writing to the terminal, or starting threads, failed.
@@ -83,38 +83,38 @@ pub enum Failure {
     Io(#[from] io::Error),
 }
 
-/// The database's error message, or why it did not answer.
+/// Returns the message of the database's error, or of the failure to reach it.
 fn database_message(error: &sqlx::Error) -> String {
     match error.as_database_error() {
-        Some(refusal) => format!("the database refuses: {}", refusal.message()),
-        None => format!("the database does not answer: {error}"),
+        Some(error) => format!("the database reports an error: {}", error.message()),
+        None => format!("the database can not be reached: {error}"),
     }
 }
 
-/// Why the schema can not be brought up to date, and what to do about it.
+/// Returns why the migrations can not be applied, and what to do.
 fn migration_message(error: &MigrateError) -> String {
     match error {
         MigrateError::VersionMissing(_) => {
-            "the schema of this database is a newer Tenantry's: run that one; to go back to this \
-             version for a while, set ALLOW_NEWER_SCHEMA=on (it works one version back)"
+            "the schema of this database is of a newer version of Tenantry: run that version; to \
+             return to this version temporarily, set ALLOW_NEWER_SCHEMA=on (it works for one \
+             version back)"
                 .to_owned()
         }
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => format!(
-            "the schema can not be brought up to date: {}; the role of DATABASE_URL has to own \
-             the database",
+            "the migrations can not be applied: {}; the role in DATABASE_URL must own the database",
             database_message(error)
         ),
-        error => format!("the schema can not be brought up to date: {error}"),
+        error => format!("the migrations can not be applied: {error}"),
     }
 }
 
-/// An error with its source: commands are run by the operator.
+/// Returns the message of an error and its source, which the operator may see.
 fn with_source(error: &crate::error::Error) -> String {
     let source = std::error::Error::source(error).map(|source| format!(": {source}"));
     format!("{error}{}", source.unwrap_or_default())
 }
 
-/// Writes to standard output. A closed pipe is no error.
+/// Writes to standard output. A closed pipe is not a failure.
 pub fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),

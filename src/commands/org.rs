@@ -1,4 +1,4 @@
-//! `tenantry org …`: what the operator's routes do, for who sits at the machine.
+//! `tenantry org …`: the operations of the operator's endpoints, as commands.
 
 use crate::app::App;
 use crate::commands::migrate::{load_config, with_app};
@@ -15,51 +15,53 @@ use crate::model::origin::parse_comma_separated_origins;
 use crate::model::plan::Plan;
 use crate::model::timestamp;
 
-/// The actor for the audit log.
+/// The actor of these commands in the audit log.
 const ACTOR: &str = "command";
 
-/// An organization to be, as it was typed.
+/// The arguments of `tenantry org create`, as they were typed.
 pub struct CreateOrganizationArguments<'a> {
-    /// Its id.
+    /// The organization's id.
     pub org_id: &'a str,
-    /// What it is called; its id, where that is left out.
+    /// The organization's name; `None` uses its id.
     pub name: Option<&'a str>,
-    /// Its line of business.
+    /// The organization's line of business.
     pub domain: &'a str,
-    /// What it pays for.
+    /// The organization's plan.
     pub tier: &'a str,
-    /// Whose pages' scripts may use its keys, separated by commas; anybody's, where left out.
+    /// The browser origins that may use its keys, separated by commas; `None` allows every origin.
     pub allowed_origins: Option<&'a str>,
 }
 
-/// Creates an organization, and prints its first key, which is shown only this once.
+/// Creates an organization and prints its first key. The key can not be shown again.
 ///
 /// # Errors
-/// Every invalid argument; an id that is taken.
-pub fn create(typed: &CreateOrganizationArguments<'_>) -> Result<(), Failure> {
-    let order = parse_arguments(typed)?;
+/// All invalid arguments, or another organization has this id.
+pub fn create(arguments: &CreateOrganizationArguments<'_>) -> Result<(), Failure> {
+    let spec = parse_arguments(arguments)?;
     let minted = with_app(load_config()?, async |app| {
         let audit = audit_context(app, "org create");
         let created = app
             .db
-            .transaction(async |tx| provisioning::provision(app, tx, &order, ACTOR, &audit).await);
+            .transaction(async |tx| provisioning::provision(app, tx, &spec, ACTOR, &audit).await);
         Ok(created.await?)
     })?;
     let key = minted.secret.expose();
-    print(&format!("created {}; its key is shown only this once:\n{key}\n", order.handle.as_str()))
+    print(&format!("created {}; its key is shown only once:\n{key}\n", spec.handle.as_str()))
 }
 
-fn parse_arguments(typed: &CreateOrganizationArguments<'_>) -> Result<OrganizationSpec, Failure> {
+fn parse_arguments(
+    arguments: &CreateOrganizationArguments<'_>,
+) -> Result<OrganizationSpec, Failure> {
     let mut problems = Vec::new();
     let mut add_problem = |field: &str, ValidationError(why): ValidationError| {
         problems.push(format!("{field} {why}"));
     };
-    let handle = OrgHandle::parse(typed.org_id).map_err(|why| add_problem("org_id", why)).ok();
-    let name = OrganizationName::parse(typed.name.unwrap_or(typed.org_id));
+    let handle = OrgHandle::parse(arguments.org_id).map_err(|why| add_problem("org_id", why)).ok();
+    let name = OrganizationName::parse(arguments.name.unwrap_or(arguments.org_id));
     let name = name.map_err(|why| add_problem("--name", why)).ok();
-    let domain = BusinessDomain::ALL.into_iter().find(|(_, word)| *word == typed.domain);
-    let plan = Plan::parse(typed.tier);
-    let origins = typed.allowed_origins.map(parse_comma_separated_origins).transpose();
+    let domain = BusinessDomain::ALL.into_iter().find(|(_, word)| *word == arguments.domain);
+    let plan = Plan::parse(arguments.tier);
+    let origins = arguments.allowed_origins.map(parse_comma_separated_origins).transpose();
     let origins = origins.map_err(|why| add_problem("--allowed-origins", why)).ok();
     match (handle, name, plan, origins) {
         (Some(handle), Some(name), Some(plan), Some(origins)) => Ok(OrganizationSpec {
@@ -73,62 +75,61 @@ fn parse_arguments(typed: &CreateOrganizationArguments<'_>) -> Result<Organizati
     }
 }
 
-/// Suspends an organization: its credentials are refused until it is reactivated.
+/// Suspends an organization. Its credentials are rejected until it is reactivated.
 ///
 /// # Errors
-/// Not found.
+/// The organization does not exist.
 pub fn suspend(org_id: &str) -> Result<(), Failure> {
     let handle = handle(org_id)?;
-    let (standing, since) = with_app(load_config()?, async |app| {
+    let (status, since) = with_app(load_config()?, async |app| {
         let audit = audit_context(app, "org suspend");
         Ok(app.db.transaction(async |tx| status::suspend(tx, &handle, ACTOR, &audit).await).await?)
     })?;
-    print(&format!("{} is suspended since {}\n", standing.handle, timestamp::format(since)))
+    print(&format!("{} has been suspended since {}\n", status.handle, timestamp::format(since)))
 }
 
 /// Reactivates an organization.
 ///
 /// # Errors
-/// Not found.
+/// The organization does not exist.
 pub fn reactivate(org_id: &str) -> Result<(), Failure> {
     let handle = handle(org_id)?;
-    let standing = with_app(load_config()?, async |app| {
+    let status = with_app(load_config()?, async |app| {
         let audit = audit_context(app, "org reactivate");
-        let done =
+        let reactivated =
             app.db.transaction(async |tx| status::reactivate(tx, &handle, ACTOR, &audit).await);
-        Ok(done.await?)
+        Ok(reactivated.await?)
     })?;
-    print(&format!("{} is active\n", standing.handle))
+    print(&format!("{} is active\n", status.handle))
 }
 
-/// Revokes every key of an organization, and prints a new one, which is shown only this once, and
-/// before it the memberships that began with invitations of the revoked keys.
+/// Revokes every key of an organization and prints a new one, which can not be shown again. Before
+/// it, the memberships whose accounts were invited by a key are listed.
 ///
 /// # Errors
-/// Not found.
+/// The organization does not exist.
 pub fn rotate(org_id: &str) -> Result<(), Failure> {
     let handle = handle(org_id)?;
     let rotated = with_app(load_config()?, async |app| {
         let audit = audit_context(app, "org rotate");
-        let done = app.db.transaction(async |tx| {
+        let rotated = app.db.transaction(async |tx| {
             provisioning::force_rotate(app, tx, &handle, ACTOR, &audit).await
         });
-        Ok(done.await?)
+        Ok(rotated.await?)
     })?;
     let key = rotated.minted.secret.expose();
-    let joined = rotated.memberships.iter();
-    let joined: Vec<_> = joined
-        .map(|it| format!("{} ({}) joined by a key\n", it.handle, it.role.as_str()))
+    let memberships = rotated.memberships.iter();
+    let memberships: Vec<_> = memberships
+        .map(|it| format!("{} ({}) was invited by a key\n", it.handle, it.role.as_str()))
         .collect();
-    let joined = joined.concat();
+    let memberships = memberships.concat();
     print(&format!(
-        "{joined}every key of {org_id} is revoked; the new one is shown only this once:\n{key}\n"
+        "{memberships}every key of {org_id} is revoked; the new one is shown only once:\n{key}\n"
     ))
 }
 
 fn handle(org_id: &str) -> Result<OrgHandle, Failure> {
-    OrgHandle::parse(org_id)
-        .map_err(|_| Failure::Message("There is no such organization".to_owned()))
+    OrgHandle::parse(org_id).map_err(|_| Failure::Message("no such organization".to_owned()))
 }
 
 fn audit_context(app: &App, name: &str) -> AuditContext {

@@ -1,5 +1,5 @@
-//! `tenantry postgres` and `tenantry postgres-upgrade`: programs of the private Postgres, and its
-//! next major version.
+//! `tenantry postgres` and `tenantry postgres-upgrade`: run programs of the private Postgres, and
+//! upgrade it to another major version.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::repo::{catalog, migrations, tenant_access};
 /// Runs a program such as `pg_dump`, `pg_restore` or `psql`, connected to the private database.
 ///
 /// # Errors
-/// Where there is no private database, or the program fails.
+/// There is no private database, or the program fails.
 pub fn run(program: &str, arguments: &[OsString]) -> Result<(), Failure> {
     let settings = settings()?;
     let prepared = start_cluster(&settings)?;
@@ -27,20 +27,21 @@ pub fn run(program: &str, arguments: &[OsString]) -> Result<(), Failure> {
     run_to_completion(cluster.client(program, cluster).args(arguments))
 }
 
-/// Moves the private database to the newest Postgres that is installed, or to the one in `to`.
+/// Upgrades the private database to the newest installed Postgres, or to the one in `to`.
 ///
 /// # Errors
-/// Where there is none, a server uses it, or it can not be copied; it is as it was then.
+/// There is no private database, a server uses it, or it can not be copied. It is then unchanged.
 pub fn upgrade(to: Option<&Path>) -> Result<(), Failure> {
     let settings = settings()?;
     let upgraded = upgrade_cluster(&cluster_settings(&settings)?, to, copy_database)?;
     print(&match upgraded {
-        None => "the data is of the newest Postgres that is installed already\n".to_owned(),
-        Some(done) => format!(
-            "the data was of Postgres {} and is of {} now; once all is well, remove {}\n",
-            done.from,
-            done.to,
-            done.old_data.display()
+        None => "the data already has the version of the newest installed Postgres\n".to_owned(),
+        Some(outcome) => format!(
+            "upgraded the data from Postgres {} to {}; after checking it, remove the old data in \
+             {}\n",
+            outcome.from,
+            outcome.to,
+            outcome.old_data.display()
         ),
     })
 }
@@ -57,7 +58,7 @@ fn settings() -> Result<DatabaseSettings, Failure> {
     if !has_cluster(&home) {
         let home = std::path::absolute(home)?;
         let text = format!(
-            "there is no private Postgres in {} yet: tenantry migrate makes one, with its secrets",
+            "there is no private Postgres in {}: tenantry migrate creates one, with its secrets",
             home.display()
         );
         return Err(Failure::Message(text));
@@ -65,7 +66,7 @@ fn settings() -> Result<DatabaseSettings, Failure> {
     Ok(settings)
 }
 
-/// Copies the whole database, while writes are blocked.
+/// Copies the database with `pg_dump` and `pg_restore`, while its tables are locked against writes.
 fn copy_database(old: &Cluster, new: &Cluster, folder: &Path) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let options = |cluster: &Cluster| PgConnectOptions::from_str(&cluster.url("tenantry"));
@@ -88,7 +89,9 @@ fn copy_database(old: &Cluster, new: &Cluster, folder: &Path) -> Result<(), Fail
         let after = migrations::progress(&mut target).await?;
         let rows = catalog::count_rows(&mut transaction).await?;
         if before.pending != after.pending || rows != catalog::count_rows(&mut target).await? {
-            return Err(Failure::Message("the copy is not whole; nothing was changed".to_owned()));
+            return Err(Failure::Message(
+                "the copy is incomplete; the old data is unchanged".to_owned(),
+            ));
         }
         target.close().await?;
         transaction.rollback().await?;
@@ -100,7 +103,7 @@ fn copy_database(old: &Cluster, new: &Cluster, folder: &Path) -> Result<(), Fail
 fn run_to_completion(command: &mut Command) -> Result<(), Failure> {
     let program = command.get_program().display().to_string();
     let status = command.status().map_err(|error| {
-        Failure::Message(format!("{program} can not be run ({error}); is it installed?"))
+        Failure::Message(format!("could not run {program} ({error}); check that it is installed"))
     })?;
     if status.success() { Ok(()) } else { Err(Failure::Message(format!("{program}: {status}"))) }
 }

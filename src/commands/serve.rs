@@ -1,4 +1,4 @@
-//! `tenantry serve`: everything from the first setting to the last connection.
+//! `tenantry serve`: starts the server, and shuts it down gracefully.
 
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -21,15 +21,17 @@ use crate::http::{metrics, router};
 use crate::server::{ConnectionLimits, DrainOutcome, ShutdownSignal, serve};
 use crate::telemetry::Telemetry;
 
-/// How many descriptors are left for other things than connections of clients and to the database.
+/// The number of file descriptors for other purposes than connections of clients and to the
+/// database.
 const RESERVED_DESCRIPTORS: usize = 256;
 
-/// Serves until SIGINT, SIGTERM or SIGQUIT, then finishes the requests in progress. After SIGTERM
-/// or SIGQUIT it accepts connections for a grace period, so that load balancers can notice its
-/// readiness first, and closes idle connections only after one more response.
+/// Serves until a signal to stop (SIGINT, SIGTERM, SIGQUIT), then finishes running requests. If an
+/// orchestrator sent the signal, the server still accepts connections for a while, so that load
+/// balancers that check its readiness can use other servers first, and an idle connection may
+/// serve one more request.
 ///
 /// # Errors
-/// Whatever keeps the server from starting.
+/// The server could not start.
 pub fn run() -> Result<(), Failure> {
     let config = load_config()?;
     let telemetry = Telemetry::start(&config.telemetry)?;
@@ -40,9 +42,9 @@ pub fn run() -> Result<(), Failure> {
         Some(cluster) => {
             let (home, version) = (cluster.home().display(), cluster.version());
             let secrets = std::path::absolute(config.database.data_dir.join("secrets"))?;
-            format!("{home} (Postgres {version} of our own), secrets in {}", secrets.display())
+            format!("{home} (private Postgres {version}), secrets in {}", secrets.display())
         }
-        None => "the database of DATABASE_URL".to_owned(),
+        None => "the database in DATABASE_URL".to_owned(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
@@ -64,16 +66,16 @@ async fn serve_app(
     data: &str,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let tried = app.mailer.check_writable().await;
-    tried.map_err(|(folder, cause)| Failure::MailFolder { folder, cause })?;
+    let is_writable = app.mailer.check_writable().await;
+    is_writable.map_err(|(folder, cause)| Failure::MailFolder { folder, cause })?;
     let listener = TcpListener::from_std(listener)?;
     let metrics_listener = metrics_listener.map(TcpListener::from_std).transpose()?;
     print(&welcome(listener.local_addr()?, local_addr(metrics_listener.as_ref()), data))?;
 
     if !app.config.rate_limits.is_on {
-        tracing::warn!("LIMITS_PROFILE=off: no rate is limited; for load tests only");
+        tracing::warn!("LIMITS_PROFILE=off: rate limits are off; use it for load tests only");
         if app.config.rate_limits.has_overrides {
-            tracing::warn!("LIMITS is set, and changes nothing while LIMITS_PROFILE is off");
+            tracing::warn!("LIMITS is set but has no effect while LIMITS_PROFILE is off");
         }
     }
     let (server_stop, end) = (ShutdownSignal::default(), CancellationToken::new());
@@ -90,16 +92,16 @@ async fn serve_app(
     let is_graceful = signals.next().await;
     stop.cancel();
     if is_graceful {
-        tracing::info!("stopping: not ready any more, still answering");
+        tracing::info!("stopping: reporting not ready, still accepting requests");
         server_stop.announce.cancel();
         let grace = app.config.http.connections.shutdown_grace;
         let _ = tokio::time::timeout(grace, signals.next()).await;
     }
     server_stop.close.cancel();
-    tracing::info!("stopping: finishing what is under way");
+    tracing::info!("stopping: finishing running requests");
     tokio::select! {
         drained = server => if let Ok(DrainOutcome::Forced { connections }) = drained {
-            tracing::warn!(connections, "connections cut off at the deadline");
+            tracing::warn!(connections, "connections closed at the shutdown deadline");
         },
         _ = signals.next() => tracing::warn!("second signal: exiting without draining"),
     }
@@ -121,8 +123,8 @@ async fn wait_for_server(server: JoinHandle<DrainOutcome>) {
     let _ = server.await;
 }
 
-/// Returns the configured limits for connections, with fewer connections where the process may not
-/// have as many file descriptors. Its own limit is raised as far as possible.
+/// Returns the configured limits of connections, with fewer connections if the process may not open
+/// that many file descriptors. Its soft limit is raised to the hard limit first.
 fn connection_limits(config: &Config) -> ConnectionLimits {
     let settings = &config.http.connections;
     let mut open_files = getrlimit(Resource::Nofile);
@@ -135,7 +137,7 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
     if connections < settings.max_connections {
         tracing::warn!(connections, "the limit of open files allows fewer than MAX_CONNECTIONS");
     }
-    // Behind a proxy, all connections are the proxy's.
+    // Behind a proxy, all connections have the proxy's address.
     let is_direct = config.http.trusted_proxy_hops == 0;
     let per_address = settings.max_per_address.min((connections / 2).max(1));
     ConnectionLimits {
@@ -150,7 +152,7 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
     }
 }
 
-/// Binds the address before anything else is started.
+/// Binds the address, so that an address in use is reported before the database is started.
 fn bind(variable: &'static str, address: SocketAddr) -> Result<StdListener, Failure> {
     let listener = StdListener::bind(address);
     let listener = listener.map_err(|source| Failure::Listen { variable, address, source })?;
@@ -164,7 +166,7 @@ fn bind_metrics(setting: MetricsListener) -> Result<Option<StdListener>, Failure
         MetricsListener::Address(address) => bind("METRICS_ADDR", address).map(Some),
         MetricsListener::Default(address) => match bind("METRICS_ADDR", address) {
             Err(failure) => {
-                tracing::warn!("no metrics: {failure}");
+                tracing::warn!("metrics are not served: {failure}");
                 Ok(None)
             }
             bound => bound.map(Some),
@@ -176,7 +178,7 @@ fn local_addr(listener: Option<&TcpListener>) -> Option<SocketAddr> {
     listener.and_then(|listener| listener.local_addr().ok())
 }
 
-/// What a new user reads first: where everything is, and what to paste.
+/// Returns the text that is printed at start: the addresses, the data, and a first command to try.
 fn welcome(api: SocketAddr, metrics: Option<SocketAddr>, data: &str) -> String {
     let mut text = format!(
         "Tenantry {}\n  API      http://{api}  (docs at http://{api}/docs)\n",

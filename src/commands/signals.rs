@@ -1,27 +1,27 @@
-//! The signals that end a server, and those that are ignored.
+//! The signals that stop a server, and those that it ignores.
 
 use std::io::{self, IsTerminal};
 
-use rustix::process::Signal as Known;
+use rustix::process::Signal as SignalNumber;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::commands::Failure;
 
-/// Signals that would end a process at once and mean nothing to a server: for log rotation or
-/// reloading, timers, a file that became too large.
-const IGNORED: [Known; 8] = [
-    Known::USR1,
-    Known::USR2,
-    Known::ALARM,
-    Known::VTALARM,
-    Known::PROF,
-    Known::IO,
-    Known::XCPU,
-    Known::XFSZ,
+/// Signals that would by default end a process at once, and that have no meaning for the server:
+/// requests to rotate logs or reload settings, timers, a file that became too large.
+const IGNORED: [SignalNumber; 8] = [
+    SignalNumber::USR1,
+    SignalNumber::USR2,
+    SignalNumber::ALARM,
+    SignalNumber::VTALARM,
+    SignalNumber::PROF,
+    SignalNumber::IO,
+    SignalNumber::XCPU,
+    SignalNumber::XFSZ,
 ];
 
-/// The signals that end a server: SIGINT (from a terminal), SIGTERM and SIGQUIT (from an
-/// orchestrator), and SIGHUP where it means that the terminal was closed. The server ignores the
+/// The signals that stop a server: SIGINT (a user at a terminal), SIGTERM and SIGQUIT (an
+/// orchestrator), and SIGHUP if it means that the terminal was closed. The server ignores the
 /// others.
 pub(super) struct Signals {
     interrupt: Signal,
@@ -32,10 +32,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
-    ///
-    /// # Errors
-    /// The system's own.
+    /// Starts to listen to the signals.
     pub(super) fn listen() -> Result<Self, Failure> {
         ignore(&IGNORED)?;
         Ok(Self {
@@ -47,7 +44,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one that ends the server; whether it came from an orchestrator.
+    /// Waits for the next signal that stops the server. Returns whether an orchestrator sent it.
     pub(super) async fn next(&mut self) -> bool {
         loop {
             tokio::select! {
@@ -65,22 +62,18 @@ impl Signals {
     }
 }
 
-/// Makes this process, which ends by itself, ignore every signal that can be ignored.
-///
-/// # Errors
-/// Those of the system.
+/// Ignores every signal that can be ignored, in a process that ends without one.
 pub(super) fn ignore_all() -> Result<(), Failure> {
-    // Signal handlers stay installed for the life of the process, but can be installed only within
-    // a runtime.
+    // A listener must be created within a runtime. Its effect lasts as long as the process.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _guard = runtime.enter();
     ignore(&IGNORED)?;
-    ignore(&[Known::HUP, Known::INT, Known::QUIT, Known::TERM])
+    ignore(&[SignalNumber::HUP, SignalNumber::INT, SignalNumber::QUIT, SignalNumber::TERM])
 }
 
-fn ignore(signals: &[Known]) -> Result<(), Failure> {
-    for ignored in signals {
-        drop(signal(SignalKind::from_raw(ignored.as_raw()))?);
+fn ignore(signals: &[SignalNumber]) -> Result<(), Failure> {
+    for number in signals {
+        drop(signal(SignalKind::from_raw(number.as_raw()))?);
     }
     Ok(())
 }

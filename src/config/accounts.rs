@@ -1,4 +1,4 @@
-//! What people's accounts and personal tokens are held to.
+//! The settings for accounts and personal access tokens.
 
 use chrono::TimeDelta;
 
@@ -7,13 +7,14 @@ use crate::config::keys::parse_switch;
 use crate::model::ValidationError;
 use crate::model::key_format::KeyFormat;
 
-/// What people's accounts and personal tokens are held to.
+/// The settings for accounts and personal access tokens.
 pub struct AccountSettings {
-    /// Whether nobody signs in before they proved that their address is theirs.
+    /// Whether an account can sign in only after its e-mail address is verified.
     pub require_email_verification: bool,
     /// The format of personal access tokens.
     pub token_format: KeyFormat,
-    /// How long a personal token may live; `None` demands no end, and takes up to a year.
+    /// The maximum lifetime of a personal access token. With `None`, a token needs no expiry, and
+    /// an expiry may be up to a year away.
     pub token_lifetime: Option<TimeDelta>,
 }
 
@@ -21,10 +22,11 @@ impl AccountSettings {
     pub(super) fn read(env: &mut Env<'_>, key_format: &KeyFormat) -> Self {
         let required = env.optional("REQUIRE_EMAIL_VERIFICATION", parse_switch);
         let token_format = token_format(env);
-        // One text must not be of both kinds.
+        // So that no text has both formats.
         let (one, other) = (token_format.prefix(), key_format.prefix());
         if one.starts_with(other) || other.starts_with(one) {
-            env.add_problem("PAT_PREFIX", "must not begin like KEY_PREFIX, or that like this");
+            let problem = "must not begin with the value of KEY_PREFIX, nor KEY_PREFIX with this";
+            env.add_problem("PAT_PREFIX", problem);
         }
         Self {
             require_email_verification: required.unwrap_or(false),
@@ -34,7 +36,7 @@ impl AccountSettings {
     }
 }
 
-/// The format of personal tokens, which checking one offline needs.
+/// Reads `PAT_PREFIX`, the setting that an offline check of a personal access token needs.
 pub fn token_format(env: &mut Env<'_>) -> KeyFormat {
     env.optional("PAT_PREFIX", KeyFormat::parse).unwrap_or_else(KeyFormat::personal_token)
 }

@@ -1,30 +1,30 @@
-//! How many connections there may be, and how long each waits for its client.
+//! The limits and timeouts of HTTP connections.
 
 use std::time::Duration;
 
 use crate::config::env::Env;
 use crate::model::ValidationError;
 
-/// How many connections there may be, and how long each waits for its client.
+/// The limits and timeouts of HTTP connections.
 #[derive(Clone, Copy)]
 pub struct ConnectionSettings {
-    /// How many connections may be open at once.
+    /// The maximum number of open connections.
     pub max_connections: usize,
-    /// How many of them from one client address.
+    /// The maximum number of them from one client address.
     pub max_per_address: usize,
-    /// How long a connection may be idle, before its first request as between two.
+    /// How long a connection may be idle, before its first request and between requests.
     pub keep_alive: Duration,
     /// How long the head of a request may take to arrive.
     pub header_timeout: Duration,
-    /// How long its body may take.
+    /// How long the body of a request may take to arrive.
     pub body_timeout: Duration,
-    /// How long a request may take from its head to its answer.
+    /// How long a request may take from its head to its response.
     pub request_timeout: Duration,
-    /// How long a client may leave an answer unread.
+    /// How long a client may leave a response unread.
     pub send_timeout: Duration,
-    /// How long connections are still accepted once the server is told to stop.
+    /// How long new connections are still accepted after the signal to stop.
     pub shutdown_grace: Duration,
-    /// How long requests and idle connections have to end after that.
+    /// How long requests and idle connections may continue after that.
     pub shutdown_drain: Duration,
 }
 
@@ -39,18 +39,18 @@ impl ConnectionSettings {
         let (body_timeout, request_timeout) =
             (seconds("BODY_TIMEOUT_SECONDS", 15), seconds("REQUEST_TIMEOUT_SECONDS", 20));
         let send_timeout = seconds("SEND_TIMEOUT_SECONDS", 30);
-        let mut seconds_or_none = |name, default| {
+        let mut seconds_or_zero = |name, default| {
             let set = env.optional(name, |text| parse_seconds(text, 0));
             set.unwrap_or(Duration::from_secs(default))
         };
-        let shutdown_grace = seconds_or_none("SHUTDOWN_GRACE_SECONDS", 3);
-        let shutdown_drain = seconds_or_none("SHUTDOWN_DRAIN_SECONDS", 25);
-        let most = env.optional("MAX_CONNECTIONS", parse_connections).unwrap_or(10_000);
-        let most_per_address =
+        let shutdown_grace = seconds_or_zero("SHUTDOWN_GRACE_SECONDS", 3);
+        let shutdown_drain = seconds_or_zero("SHUTDOWN_DRAIN_SECONDS", 25);
+        let max_connections = env.optional("MAX_CONNECTIONS", parse_connections).unwrap_or(10_000);
+        let max_per_address =
             env.optional("MAX_CONNECTIONS_PER_ADDRESS", parse_connections).unwrap_or(1_000);
         Self {
-            max_connections: most,
-            max_per_address: most_per_address,
+            max_connections,
+            max_per_address,
             keep_alive,
             header_timeout,
             body_timeout,

@@ -1,4 +1,5 @@
-//! Where the database is: somebody's, named by a URL, or a private one of ours.
+//! The database settings: an existing Postgres, named by a URL, or a private one that the server
+//! runs itself.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,31 +11,31 @@ use crate::config::env::Env;
 use crate::config::keys::parse_switch;
 use crate::model::ValidationError;
 
-/// The most connections that a private Postgres is asked for: it takes 100, some for itself.
+/// The maximum number of connections to a private Postgres, which allows 100 and reserves some.
 const MAX_PRIVATE_CONNECTIONS: u32 = 90;
-/// How long a database that is not there yet is waited for.
+/// The default of `DATABASE_WAIT_SECONDS`.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 
-/// Where the database is.
+/// The database settings.
 pub struct DatabaseSettings {
-    /// Somebody's database; `None` is a private one.
+    /// The connection to an existing database; `None` for a private one.
     pub url: Option<PgConnectOptions>,
-    /// How many connections to it, those for lookups not counted.
+    /// The maximum number of connections, besides those for lookups.
     pub max_connections: u32,
-    /// How long a database that is not there yet is waited for at start.
+    /// How long to wait at start for a database that is not reachable yet.
     pub wait: Duration,
-    /// Whether a server is ready while its database takes no changes.
+    /// Whether the server reports that it is ready while its database is read-only.
     pub is_ready_when_read_only: bool,
-    /// Whether a schema of a newer version is worked with.
+    /// Whether the server works with a schema of a newer version.
     pub allow_newer_schema: bool,
-    /// Where a private database and our own secrets lie.
+    /// The folder of a private database, generated secrets and mail files.
     pub data_dir: PathBuf,
-    /// Which Postgres to run; `None` looks in the usual places.
+    /// The folder of the Postgres programs; `None` searches the usual folders.
     pub pg_bin_dir: Option<PathBuf>,
 }
 
 impl DatabaseSettings {
-    /// Reads them from `env`.
+    /// Reads the settings from `env`.
     pub fn read(env: &mut Env<'_>) -> Self {
         let max_connections =
             env.optional("DATABASE_MAX_CONNECTIONS", parse_connections).unwrap_or(10);
@@ -43,13 +44,13 @@ impl DatabaseSettings {
                 format!("must be at most {MAX_PRIVATE_CONNECTIONS} for a private Postgres");
             env.add_problem("DATABASE_MAX_CONNECTIONS", problem);
         }
-        // The driver takes it for `prefer` where it is misspelt.
+        // Checked here because the driver reads a misspelt mode as `prefer`.
         let ssl_mode = env.optional("PGSSLMODE", database_url::parse_ssl_mode);
         let has_root_certificate = env.optional("PGSSLROOTCERT", |_| Ok(())).is_some();
-        let around = Surroundings { ssl_mode: ssl_mode.as_deref(), has_root_certificate };
+        let defaults = Surroundings { ssl_mode: ssl_mode.as_deref(), has_root_certificate };
         let wait = env.optional("DATABASE_WAIT_SECONDS", parse_wait);
         Self {
-            url: env.optional("DATABASE_URL", |text| database_url::parse(text, around)),
+            url: env.optional("DATABASE_URL", |text| database_url::parse(text, defaults)),
             max_connections,
             wait: wait.unwrap_or(DEFAULT_WAIT),
             is_ready_when_read_only: env
@@ -62,7 +63,7 @@ impl DatabaseSettings {
     }
 }
 
-/// Where the data of a server without a `DATABASE_URL` lies.
+/// Reads `DATA_DIR`, the folder for the data of a server without a `DATABASE_URL`.
 pub fn data_dir(env: &mut Env<'_>) -> PathBuf {
     let set = env.optional("DATA_DIR", |text| Ok(PathBuf::from(text)));
     set.unwrap_or_else(|| PathBuf::from(".tenantry"))

@@ -1,7 +1,8 @@
-//! `DATABASE_URL`, read strictly.
+//! Parses `DATABASE_URL` strictly.
 //!
-//! The driver ignores what it does not know, so that a misspelt `sslmode` would be a connection in
-//! plain text. Here every parameter is known or refused, by its name and never by its value.
+//! The driver ignores unknown parameters, so that a misspelt `sslmode` would lead to an unencrypted
+//! connection. Here unknown parameters are rejected. Messages contain the name of a parameter and
+//! never its value.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -11,7 +12,7 @@ use url::{Host, Url};
 
 use crate::model::ValidationError;
 
-/// The parameters that the driver takes, beside `options[name]`.
+/// The parameters that the driver supports, besides `options[name]`.
 const PARAMETERS: [&str; 18] = [
     "application_name",
     "dbname",
@@ -32,42 +33,42 @@ const PARAMETERS: [&str; 18] = [
     "statement-cache-capacity",
     "user",
 ];
-/// How a connection may be encrypted. The driver treats `allow` as `disable`.
+/// The supported values of `sslmode`. `allow` is missing because the driver treats it as `disable`.
 const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
-/// The names of the parameter that names the certificate authority.
+/// The names of the parameter for the certificate authority.
 const ROOT_CERTIFICATE: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
 
-/// What the driver takes from the environment where the URL does not say it.
+/// The environment variables that the driver uses if the URL lacks the parameter.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Surroundings<'a> {
     /// `PGSSLMODE`.
     pub ssl_mode: Option<&'a str>,
-    /// Whether there is a `PGSSLROOTCERT`.
+    /// Whether `PGSSLROOTCERT` is set.
     pub has_root_certificate: bool,
 }
 
-/// Reads a `DATABASE_URL` beside what the environment says.
+/// Parses a `DATABASE_URL`, with the environment's `defaults`.
 ///
 /// # Errors
-/// Where it is not a URL of a Postgres, or has a parameter that is unknown, given twice or
-/// malformed. The words hold no value: one of them may be a password.
-pub fn parse(text: &str, around: Surroundings<'_>) -> Result<PgConnectOptions, ValidationError> {
-    let wrong = "must be a URL such as postgres://user:password@host:5432/tenantry, with what is \
-                 special percent-encoded";
-    let url = Url::parse(text).map_err(|_| wrong)?;
-    // A password with `?` or `&` in it ends up among the parameters.
+/// The text is not a URL of a Postgres, or a parameter is unknown, repeated or malformed. The
+/// message contains no value, because it may be a password.
+pub fn parse(text: &str, defaults: Surroundings<'_>) -> Result<PgConnectOptions, ValidationError> {
+    let message = "must be a URL such as postgres://user:password@host:5432/tenantry, with special \
+                   characters percent-encoded";
+    let url = Url::parse(text).map_err(|_| message)?;
+    // Part of a password that contains `?` or `&` would be parsed as parameters.
     let is_unambiguous =
         url.fragment().is_none() && url.query_pairs().all(|(name, _)| is_parameter_name(&name));
     if !matches!(url.scheme(), "postgres" | "postgresql") || !is_unambiguous {
-        return Err(wrong.into());
+        return Err(message.into());
     }
     check_names(&url)?;
-    // Over a socket there is no TLS to verify anything with.
-    let has_root_certificate =
-        around.has_root_certificate && !is_socket(&url) || value(&url, &ROOT_CERTIFICATE).is_some();
-    let around = Surroundings { has_root_certificate, ..around };
-    let mode = check_ssl(&url, around)?;
-    let mut options = PgConnectOptions::from_str(text).map_err(|_| wrong)?;
+    // A Unix socket has no TLS, so the environment's certificate does not matter.
+    let has_root_certificate = defaults.has_root_certificate && !is_socket(&url)
+        || value(&url, &ROOT_CERTIFICATE).is_some();
+    let defaults = Surroundings { has_root_certificate, ..defaults };
+    let mode = check_ssl(&url, defaults)?;
+    let mut options = PgConnectOptions::from_str(text).map_err(|_| message)?;
     options = options.extra_float_digits(None);
     if let Some(Host::Ipv6(address)) = url.host()
         && value(&url, &["host", "hostaddr"]).is_none()
@@ -80,19 +81,19 @@ pub fn parse(text: &str, around: Surroundings<'_>) -> Result<PgConnectOptions, V
     }
     if let Some(mode) = &mode {
         let mode = match mode.as_str() {
-            // As libpq does; the driver would encrypt and not verify.
+            // As libpq does. The driver would encrypt without verifying the certificate.
             "require" if has_root_certificate => "verify-ca",
             mode => mode,
         };
-        options = options.ssl_mode(mode.parse().map_err(|_| wrong)?);
+        options = options.ssl_mode(mode.parse().map_err(|_| message)?);
     }
     Ok(options)
 }
 
-/// Checks an `sslmode`, as `DATABASE_URL` or the variable `PGSSLMODE` gives it.
+/// Parses an `sslmode`, from `DATABASE_URL` or the variable `PGSSLMODE`.
 ///
 /// # Errors
-/// Where it is none.
+/// The text is not a supported mode.
 pub fn parse_ssl_mode(text: &str) -> Result<String, ValidationError> {
     let known = SSL_MODES.iter().find(|mode| mode.eq_ignore_ascii_case(text));
     known
@@ -107,50 +108,53 @@ fn check_names(url: &Url) -> Result<(), ValidationError> {
         if !is_option && !PARAMETERS.contains(&&*name) {
             let known = PARAMETERS.join(", ");
             return Err(format!(
-                "must not have the parameter `{name}`, which is unknown; known are {known} and \
+                "must not have the unknown parameter `{name}`; supported are {known} and \
                  options[…]"
             )
             .into());
         }
         if !seen.insert(name.clone()) {
-            return Err(format!("must have the parameter `{name}` once, not twice").into());
+            return Err(format!("must not repeat the parameter `{name}`").into());
         }
     }
     Ok(())
 }
 
-/// The `sslmode` that holds, if there is one and it is sound.
-fn check_ssl(url: &Url, around: Surroundings<'_>) -> Result<Option<String>, ValidationError> {
+/// Returns the `sslmode` of the URL or the environment, if there is one.
+///
+/// # Errors
+/// The mode is not supported, or it would ignore the configured certificate authority.
+fn check_ssl(url: &Url, defaults: Surroundings<'_>) -> Result<Option<String>, ValidationError> {
     let mode = value(url, &["sslmode", "ssl-mode"]);
     let mode = mode.map(|mode| parse_ssl_mode(&mode)).transpose();
-    let mode = mode.map_err(|ValidationError(why)| format!("has an `sslmode`, which {why}"))?;
-    let mode = mode.or_else(|| around.ssl_mode.map(ToOwned::to_owned));
+    let mode = mode.map_err(|ValidationError(why)| format!("has an `sslmode` that {why}"))?;
+    let mode = mode.or_else(|| defaults.ssl_mode.map(ToOwned::to_owned));
     let verifies = mode.as_deref().is_some_and(|mode| !matches!(mode, "disable" | "prefer"));
-    if around.has_root_certificate && !verifies {
+    if defaults.has_root_certificate && !verifies {
         return Err(
-            "must have sslmode=verify-full beside `sslrootcert` or PGSSLROOTCERT (unset it \
-                    where it is not meant), or PGSSLMODE=verify-full: the certificate is not \
-                    looked at otherwise"
+            "must have sslmode=verify-full, or PGSSLMODE=verify-full must be set, because \
+                    the certificate authority in `sslrootcert` or PGSSLROOTCERT is ignored \
+                    otherwise; remove that setting if it is not needed"
                 .into(),
         );
     }
     Ok(mode)
 }
 
-/// Whether the database is reached over a Unix socket, whose folder stands in the host's place.
+/// Returns whether the host is the folder of a Unix socket.
 fn is_socket(url: &Url) -> bool {
     let host = value(url, &["host", "hostaddr"]).or_else(|| url.host_str().map(str::to_owned));
     host.is_some_and(|host| host.starts_with('/') || host.to_lowercase().starts_with("%2f"))
 }
 
-/// The value of the first parameter with one of these names.
+/// Returns the value of the first parameter with one of these names.
 fn value(url: &Url, names: &[&str]) -> Option<String> {
     let mut pairs = url.query_pairs();
     pairs.find(|(name, _)| names.contains(&&**name)).map(|(_, value)| value.into_owned())
 }
 
-/// Whether the text may be repeated: it looks like the name of a parameter, not like the rest of a
-/// password.
+/// Returns whether the text looks like the name of a parameter. Otherwise it may be part of a
+/// password and must not appear in a message.
 fn is_parameter_name(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
     (1..=64).contains(&text.len()) && text.chars().all(is_plain)
@@ -161,30 +165,30 @@ mod tests {
     use super::*;
 
     fn parse_error(text: &str) -> String {
-        parse(text, Surroundings::default()).expect_err("refused").0.into_owned()
+        parse(text, Surroundings::default()).expect_err("an error").0.into_owned()
     }
 
     #[test]
-    fn an_unknown_parameter_is_refused_by_its_name() {
+    fn an_unknown_parameter_is_rejected_by_its_name() {
         for name in ["ssl_mode", "sslmod", "SSLMODE", "schema", "channel_binding"] {
-            let told = parse_error(&format!("postgres://u:hunter2@localhost/db?{name}=hunter2"));
-            assert!(told.contains(&format!("`{name}`")), "{told}");
-            assert!(told.contains("sslmode") && !told.contains("hunter2"), "{told}");
+            let message = parse_error(&format!("postgres://u:hunter2@localhost/db?{name}=hunter2"));
+            assert!(message.contains(&format!("`{name}`")), "{message}");
+            assert!(message.contains("sslmode") && !message.contains("hunter2"), "{message}");
         }
     }
 
     #[test]
-    fn a_parameter_given_twice_or_malformed_is_refused() {
-        let twice = parse_error("postgres://localhost/db?sslmode=verify-full&sslmode=disable");
-        assert!(twice.contains("once"), "{twice}");
+    fn a_repeated_or_malformed_parameter_is_rejected() {
+        let message = parse_error("postgres://localhost/db?sslmode=verify-full&sslmode=disable");
+        assert!(message.contains("must not repeat"), "{message}");
         for mode in ["requires", "allow", "on", ""] {
-            let told = parse_error(&format!("postgres://localhost/db?sslmode={mode}"));
-            assert!(told.contains("`sslmode`, which must be one of disable"), "{told}");
+            let message = parse_error(&format!("postgres://localhost/db?sslmode={mode}"));
+            assert!(message.contains("`sslmode` that must be one of disable"), "{message}");
         }
     }
 
     #[test]
-    fn a_password_that_is_not_encoded_is_not_repeated() {
+    fn the_message_does_not_contain_a_password_that_is_not_encoded() {
         for text in ["postgres://u:12?hunter2&hunter2@localhost/db", "postgres://u:1#hunter2@h/db"]
         {
             assert!(!parse_error(text).contains("hunter2"), "{text}");
@@ -194,68 +198,68 @@ mod tests {
     #[test]
     fn an_address_in_brackets_is_an_address() {
         for text in ["postgres://u:p@[::1]:5433/db", "postgres:///db?host=[::1]&port=5433&user=u"] {
-            let options = parse(text, Surroundings::default()).expect("good");
+            let options = parse(text, Surroundings::default()).expect("options");
             assert_eq!((options.get_host(), options.get_port()), ("::1", 5433), "{text}");
         }
         let text = "postgres://u:p@[::1]/db?host=example.com";
-        let options = parse(text, Surroundings::default()).expect("good");
+        let options = parse(text, Surroundings::default()).expect("options");
         assert_eq!(options.get_host(), "example.com");
     }
 
     #[test]
     fn a_certificate_authority_is_never_ignored() {
-        let mode_beside = |text: &str, ssl_mode: Option<&str>| {
-            let around = Surroundings { ssl_mode, ..Surroundings::default() };
-            parse(text, around).map(|options| format!("{:?}", options.get_ssl_mode()))
+        let mode_with = |text: &str, ssl_mode: Option<&str>| {
+            let defaults = Surroundings { ssl_mode, ..Surroundings::default() };
+            parse(text, defaults).map(|options| format!("{:?}", options.get_ssl_mode()))
         };
-        let mode = |text: &str| mode_beside(text, None).expect("good");
+        let mode = |text: &str| mode_with(text, None).expect("a mode");
         let root = "sslrootcert=/etc/ca.crt";
         assert_eq!(mode(&format!("postgres://h/db?sslmode=require&{root}")), "VerifyCa");
         assert_eq!(mode(&format!("postgres://h/db?sslmode=verify-full&{root}")), "VerifyFull");
         for without in ["", "&sslmode=prefer", "&sslmode=disable"] {
-            let told = parse_error(&format!("postgres://h/db?{root}{without}"));
-            assert!(told.contains("sslmode=verify-full"), "{told}");
+            let message = parse_error(&format!("postgres://h/db?{root}{without}"));
+            assert!(message.contains("sslmode=verify-full"), "{message}");
         }
-        // The mode may come from PGSSLMODE; that of the URL is stronger.
+        // The mode may come from PGSSLMODE; the URL's takes precedence.
         let url = format!("postgres://h/db?{root}");
-        for (usual, found) in
+        for (variable, expected) in
             [("verify-full", "VerifyFull"), ("verify-ca", "VerifyCa"), ("require", "VerifyCa")]
         {
-            assert_eq!(mode_beside(&url, Some(usual)).expect("good"), found);
+            assert_eq!(mode_with(&url, Some(variable)).expect("a mode"), expected);
         }
-        for refused in ["prefer", "disable"] {
-            mode_beside(&url, Some(refused)).expect_err("refused");
+        for variable in ["prefer", "disable"] {
+            mode_with(&url, Some(variable)).expect_err("an error");
         }
         let weaker = format!("{url}&sslmode=prefer");
-        mode_beside(&weaker, Some("verify-full")).expect_err("refused");
-        let plain = mode_beside("postgres://h/db", Some("require"));
-        assert_eq!(plain.expect("good"), "Require");
+        mode_with(&weaker, Some("verify-full")).expect_err("an error");
+        let plain = mode_with("postgres://h/db", Some("require"));
+        assert_eq!(plain.expect("a mode"), "Require");
     }
 
     #[test]
     fn a_certificate_authority_of_the_environment_is_never_ignored() {
         let mode = |text: &str, ssl_mode: Option<&str>| {
-            let around = Surroundings { ssl_mode, has_root_certificate: true };
-            parse(text, around).map(|options| format!("{:?}", options.get_ssl_mode()))
+            let defaults = Surroundings { ssl_mode, has_root_certificate: true };
+            parse(text, defaults).map(|options| format!("{:?}", options.get_ssl_mode()))
         };
-        for (given, found) in
+        for (text, expected) in
             [("require", "VerifyCa"), ("verify-ca", "VerifyCa"), ("verify-full", "VerifyFull")]
         {
-            let of_url = mode(&format!("postgres://h/db?sslmode={given}"), None);
-            assert_eq!(of_url.expect("good"), found);
-            assert_eq!(mode("postgres://h/db", Some(given)).expect("good"), found);
+            let of_url = mode(&format!("postgres://h/db?sslmode={text}"), None);
+            assert_eq!(of_url.expect("a mode"), expected);
+            assert_eq!(mode("postgres://h/db", Some(text)).expect("a mode"), expected);
         }
-        for refused in ["postgres://h/db", "postgres://h/db?sslmode=prefer"] {
-            let ValidationError(told) = mode(refused, None).expect_err("refused");
-            assert!(told.contains("PGSSLROOTCERT"), "{told}");
+        for url in ["postgres://h/db", "postgres://h/db?sslmode=prefer"] {
+            let ValidationError(message) = mode(url, None).expect_err("an error");
+            assert!(message.contains("PGSSLROOTCERT"), "{message}");
         }
     }
 
     #[test]
-    fn what_the_driver_takes_is_taken() {
+    fn the_parameters_that_the_driver_supports_are_accepted() {
         let text = "postgresql:///db?host=/run/postgresql&port=5433&user=a&dbname=b&\
                     application_name=t&options[search_path]=x&statement-cache-capacity=50";
-        let options = parse(text, Surroundings::default()).expect("good");
+        let options = parse(text, Surroundings::default()).expect("options");
         assert_eq!(options.get_database(), Some("b"));
         assert_eq!(options.get_username(), "a");
     }

@@ -1,4 +1,4 @@
-//! Reads variables and remembers what was wrong with them.
+//! Reads environment variables and collects the problems with them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use crate::model::ValidationError;
 
 type Source<'a> = Box<dyn Fn(&str) -> Option<String> + 'a>;
 
-/// A source of variables, and the problems met so far.
+/// A source of variables, and the problems found so far.
 pub struct Env<'a> {
     source: Source<'a>,
     defaults: HashMap<String, String>,
@@ -16,14 +16,14 @@ pub struct Env<'a> {
 }
 
 impl<'a> Env<'a> {
-    /// The environment of this process.
+    /// Reads variables from the environment of this process.
     #[must_use]
     pub fn from_process() -> Self {
-        // What is no UTF-8 is set all the same: to something that no setting takes.
+        // A value that is not UTF-8 counts as set. It becomes a text that no setting accepts.
         Self::from_source(|name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
-    /// Variables from anywhere.
+    /// Reads variables from `source`.
     pub fn from_source(source: impl Fn(&str) -> Option<String> + 'a) -> Self {
         Self {
             source: Box::new(source),
@@ -33,14 +33,15 @@ impl<'a> Env<'a> {
         }
     }
 
-    /// Values for variables that are not set.
+    /// Adds values for variables that are not set.
     #[must_use]
     pub fn with_defaults(mut self, defaults: HashMap<String, String>) -> Self {
         self.defaults = defaults;
         self
     }
 
-    /// The variable as `parse` reads it; `None` where it is not set, or broken (then noted).
+    /// Returns the parsed variable; `None` if it is not set or invalid. An invalid value is
+    /// recorded as a problem.
     pub fn optional<T>(
         &mut self,
         name: &'static str,
@@ -52,26 +53,26 @@ impl<'a> Env<'a> {
         parsed.map_err(|ValidationError(why)| self.add_problem(name, why)).ok()
     }
 
-    /// Whether the variable is set to anything.
+    /// Returns whether the variable is set and not empty.
     pub fn is_set(&mut self, name: &'static str) -> bool {
         self.lookup(name).is_some()
     }
 
-    /// Notes a problem with a variable.
+    /// Records a problem with a variable.
     pub fn add_problem(&mut self, name: &'static str, problem: impl Into<String>) {
         self.problems.push((name, problem.into()));
     }
 
-    /// Every variable that was asked for.
+    /// Returns the name of every variable that was looked up.
     #[must_use]
     pub fn names(&self) -> &BTreeSet<&'static str> {
         &self.names
     }
 
-    /// Fails where any problem was noted.
+    /// Returns the recorded problems as an error, if there are any.
     ///
     /// # Errors
-    /// All of them.
+    /// All recorded problems, which are then cleared.
     pub fn check_problems(&mut self) -> Result<(), ConfigError> {
         if self.problems.is_empty() {
             return Ok(());
@@ -86,20 +87,20 @@ impl<'a> Env<'a> {
     }
 }
 
-const QUOTED_MESSAGE: &str = "must not be in quotes: docker --env-file and kubectl \
-                              --from-env-file keep them as a part of the value";
+const QUOTED_MESSAGE: &str = "must not be in quotes, because docker --env-file and kubectl \
+                              --from-env-file make them part of the value";
 const QUOTES: [char; 2] = ['"', '\''];
 
-/// Whether the whole text stands in quotes.
+/// Returns whether the whole text is in quotes.
 fn is_quoted(text: &str) -> bool {
     QUOTES.iter().any(|quote| text.len() > 1 && text.starts_with(*quote) && text.ends_with(*quote))
 }
 
-/// Reads a secret that callers send, or that a signature is made with.
+/// Checks that a secret does not begin or end with a quote.
 ///
 /// # Errors
-/// A secret that begins or ends with a quote, which is a part of no generated one: it was written
-/// around it, and would never match.
+/// The secret begins or ends with a quote. Generated secrets contain none, so the quotes were
+/// written around it, and it would never match.
 pub fn check_unquoted(secret: &str) -> Result<&str, ValidationError> {
     if secret.starts_with(QUOTES) || secret.ends_with(QUOTES) {
         return Err(QUOTED_MESSAGE.into());

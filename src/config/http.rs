@@ -1,4 +1,4 @@
-//! Where and how we listen.
+//! The settings of the HTTP server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -9,21 +9,22 @@ use crate::config::env::Env;
 use crate::model::ValidationError;
 use crate::model::origin::{Origin, TrustedOrigins};
 
-/// Where and how we listen.
+/// The settings of the HTTP server.
 pub struct HttpSettings {
-    /// The API's address.
+    /// The address that the server listens on.
     pub listen_addr: SocketAddr,
-    /// The API's address as the world sees it.
+    /// The public base URL of the API.
     pub public_url: Url,
-    /// The origins whose pages may act for who signed in there.
+    /// The browser origins that may use the session cookie of a signed-in account.
     pub trusted_origins: TrustedOrigins,
-    /// How many proxies stand in front and add to `X-Forwarded-For`; 0 reads none of it.
+    /// The number of trusted proxies that append to `X-Forwarded-For`; with 0 the header is
+    /// ignored.
     pub trusted_proxy_hops: usize,
-    /// How many requests may be under way at once.
+    /// The maximum number of requests in flight.
     pub max_in_flight: usize,
-    /// How many of them of one key, one person, or one address without a credential.
+    /// The maximum number of them for one key, one account, or one address without a credential.
     pub max_in_flight_per_caller: usize,
-    /// How many connections there may be, and how long each waits for its client.
+    /// The limits and timeouts of connections.
     pub connections: ConnectionSettings,
 }
 
@@ -48,14 +49,14 @@ impl HttpSettings {
         }
     }
 
-    /// Whether callers reach us over TLS.
+    /// Returns whether callers use TLS, according to the public URL.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.public_url.scheme() == "https"
     }
 }
 
-/// Reads `address:port`.
+/// Parses `address:port`.
 pub(super) fn parse_addr(text: &str) -> Result<SocketAddr, ValidationError> {
     text.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080".into())
 }
@@ -83,8 +84,8 @@ fn parse_hops(text: &str) -> Result<usize, ValidationError> {
 }
 
 fn parse_in_flight(text: &str) -> Result<usize, ValidationError> {
-    let places = text.parse().ok().filter(|places| (1..=1_000_000).contains(places));
-    places.ok_or("must be a number from 1 to 1000000".into())
+    let requests = text.parse().ok().filter(|requests| (1..=1_000_000).contains(requests));
+    requests.ok_or("must be a number from 1 to 1000000".into())
 }
 
 fn default_public_url(addr: SocketAddr) -> Url {

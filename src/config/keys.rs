@@ -1,4 +1,4 @@
-//! What keys look like, how they are digested, and what they can be allowed.
+//! The settings for API keys: format, peppers and scopes.
 
 use crate::config::env::Env;
 use crate::config::named_secret::{NamedSecret, parse_named_secrets};
@@ -6,15 +6,15 @@ use crate::model::ValidationError;
 use crate::model::key_format::KeyFormat;
 use crate::model::scope::{Scope, ScopeCatalogue};
 
-/// What keys look like, how they are digested, and what they can be allowed.
+/// The settings for API keys.
 pub struct KeySettings {
     /// The format of organization keys.
     pub format: KeyFormat,
-    /// What keys are digested under, newest first; never empty.
+    /// The peppers that keys are digested with, newest first. Never empty in a valid configuration.
     pub peppers: Vec<NamedSecret>,
-    /// What keys can be allowed.
+    /// The scopes that keys can have.
     pub scopes: ScopeCatalogue,
-    /// Whether texts of another format are looked up among the imported keys.
+    /// Whether credentials of another format are looked up among the imported keys.
     pub is_import_enabled: bool,
 }
 
@@ -22,7 +22,7 @@ impl KeySettings {
     pub(super) fn read(env: &mut Env<'_>) -> Self {
         let peppers = env.optional("KEY_PEPPERS", parse_named_secrets);
         if !env.is_set("KEY_PEPPERS") {
-            env.add_problem("KEY_PEPPERS", "must be set when DATABASE_URL is");
+            env.add_problem("KEY_PEPPERS", "must be set when DATABASE_URL is set");
         }
         let scopes = env.optional("SCOPES", parse_scopes).unwrap_or_default();
         Self {
@@ -34,12 +34,12 @@ impl KeySettings {
     }
 }
 
-/// The format of organization keys, the only setting that checking a key offline needs.
+/// Reads `KEY_PREFIX`, the setting that an offline check of an organization key needs.
 pub fn key_format(env: &mut Env<'_>) -> KeyFormat {
     env.optional("KEY_PREFIX", KeyFormat::parse).unwrap_or_default()
 }
 
-/// Reads `on` or `off`.
+/// Parses `on` or `off`.
 pub(super) fn parse_switch(text: &str) -> Result<bool, ValidationError> {
     match text {
         "on" => Ok(true),

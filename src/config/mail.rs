@@ -1,7 +1,7 @@
-//! How mail is sent, and as whom.
+//! The mail settings: the SMTP server and the sender.
 //!
-//! `SMTP_URL` holds a password: it is read into a connection's recipe here, and its text is
-//! neither kept nor repeated, not even where it is wrong.
+//! `SMTP_URL` contains a password. It is parsed into a transport builder here, and its text is
+//! neither stored nor included in messages, even if it is invalid.
 
 use lettre::message::Mailbox;
 use lettre::transport::smtp::AsyncSmtpTransportBuilder;
@@ -12,15 +12,16 @@ use url::{Host, Url};
 use crate::config::env::Env;
 use crate::model::ValidationError;
 
-/// How mail is sent, and as whom.
+/// The mail settings.
 pub struct MailSettings {
-    /// The server that takes our mail; `None` writes it to files.
+    /// The SMTP server that mail is sent through; `None` writes mail to files.
     pub smtp: Option<SmtpSettings>,
-    /// Who every mail is from.
+    /// The sender of every mail.
     pub from: Mailbox,
 }
 
-/// The server that takes our mail and what we show it. It can not be printed.
+/// The SMTP server and the credentials for it. It does not implement `Debug`, so that it can not be
+/// printed.
 pub struct SmtpSettings(AsyncSmtpTransportBuilder);
 
 impl MailSettings {
@@ -28,12 +29,12 @@ impl MailSettings {
         let smtp = env.optional("SMTP_URL", |text| SmtpSettings::parse(text, public_url));
         let from = env.optional("MAIL_FROM", parse_from);
         if env.is_set("SMTP_URL") && !env.is_set("MAIL_FROM") {
-            env.add_problem("MAIL_FROM", "must be set when SMTP_URL is");
+            env.add_problem("MAIL_FROM", "must be set when SMTP_URL is set");
         }
         if env.is_set("SMTP_URL") && !env.is_set("PUBLIC_URL") {
             env.add_problem(
                 "PUBLIC_URL",
-                "must be set when SMTP_URL is: links in mails lead there",
+                "must be set when SMTP_URL is set, because links in mail point to it",
             );
         }
         Self { smtp, from: from.unwrap_or_else(default_sender) }
@@ -41,30 +42,31 @@ impl MailSettings {
 }
 
 impl SmtpSettings {
-    /// Reads an `SMTP_URL`. Without a name in its path, we greet the server as `public_url`'s host.
+    /// Parses an `SMTP_URL`. If its path has no name for the SMTP greeting (`EHLO`), the name is
+    /// the host of `public_url`.
     ///
     /// # Errors
-    /// Where the URL is wrong or unclear, in words that do not repeat it.
+    /// The URL is invalid or ambiguous. The message does not contain it.
     pub fn parse(text: &str, public_url: &Url) -> Result<Self, ValidationError> {
-        let wrong = "must be smtps://user:password@host:port, or smtp:// with ?tls=required or \
-                     without TLS; user and password percent-encoded, or left out";
-        let url = Url::parse(text).ok().filter(is_unambiguous).ok_or(wrong)?;
-        let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(text).map_err(|_| wrong)?;
+        let message = "must be smtps://user:password@host:port, or smtp:// with ?tls=required or \
+                       without TLS, with user and password percent-encoded or omitted";
+        let url = Url::parse(text).ok().filter(is_unambiguous).ok_or(message)?;
+        let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(text).map_err(|_| message)?;
         if url.path().trim_matches('/').is_empty() {
             return Ok(Self(builder.hello_name(hello_name(public_url))));
         }
         Ok(Self(builder))
     }
 
-    /// A recipe for connections. Nothing is connected yet.
+    /// Returns a builder of transports. Nothing is connected yet.
     #[must_use]
     pub fn builder(&self) -> AsyncSmtpTransportBuilder {
         self.0.clone()
     }
 }
 
-/// Whether nothing in the URL would be passed over in silence: a misspelt `tls` must not turn into
-/// a password sent in the clear, nor a lone user into no sign-in at all.
+/// Returns whether the transport uses every part of the URL. With a misspelt `tls` the password
+/// would be sent unencrypted, and with a user but no password there would be no authentication.
 fn is_unambiguous(url: &Url) -> bool {
     url.host_str().is_some_and(|host| !host.is_empty())
         && url.username().is_empty() == url.password().is_none_or(str::is_empty)
@@ -104,8 +106,8 @@ mod tests {
             if name == "PUBLIC_URL" {
                 return Some("https://auth.example.com".to_owned());
             }
-            let found = variables.iter().find(|(known, _)| *known == name);
-            found.map(|(_, text)| (*text).to_owned())
+            let variable = variables.iter().find(|(other, _)| *other == name);
+            variable.map(|(_, text)| (*text).to_owned())
         };
         let mut env = Env::from_source(find);
         let public_url = Url::parse("https://auth.example.com/").expect("a URL");
@@ -119,13 +121,13 @@ mod tests {
 
     #[test]
     fn without_settings_mail_goes_to_files() {
-        let settings = read(&[]).expect("good");
+        let settings = read(&[]).expect("settings");
         assert!(settings.smtp.is_none());
         assert_eq!(settings.from.to_string(), "Tenantry <no-reply@localhost>");
     }
 
     #[test]
-    fn every_way_to_a_server_is_taken() {
+    fn every_form_of_the_url_is_accepted() {
         for url in [
             "smtp://localhost:2525",
             "smtp://127.0.0.1",
@@ -141,20 +143,20 @@ mod tests {
     }
 
     #[test]
-    fn we_greet_as_our_public_host_unless_told_otherwise() {
+    fn the_smtp_greeting_is_the_public_host_unless_the_path_names_another() {
         let public_url = Url::parse("https://auth.example.com/").expect("a URL");
         let hello = |text| {
-            let settings = SmtpSettings::parse(text, &public_url).expect("good");
+            let settings = SmtpSettings::parse(text, &public_url).expect("settings");
             format!("{:?}", settings.builder())
         };
         assert!(hello("smtp://mail:25").contains("auth.example.com"));
         assert!(hello("smtp://mail:25/").contains("auth.example.com"));
-        let told = hello("smtp://mail:25/our.name");
-        assert!(told.contains("our.name") && !told.contains("auth.example.com"));
+        let named = hello("smtp://mail:25/our.name");
+        assert!(named.contains("our.name") && !named.contains("auth.example.com"));
     }
 
     #[test]
-    fn a_wrong_server_is_refused_without_repeating_it() {
+    fn an_invalid_url_is_rejected_and_the_message_does_not_contain_it() {
         for url in [
             "hunter2",
             "https://user:hunter2@mail.example.com",
@@ -168,21 +170,21 @@ mod tests {
             "smtp://hunter2@mail.example.com",
             "smtp://:hunter2@mail.example.com",
         ] {
-            let found = problems(&[("SMTP_URL", url), ("MAIL_FROM", "a@example.com")]);
-            assert_eq!(found.len(), 1, "{url}");
-            assert_eq!(found[0].0, "SMTP_URL");
-            assert!(!found[0].1.contains("hunter2"), "{url}");
+            let problems = problems(&[("SMTP_URL", url), ("MAIL_FROM", "a@example.com")]);
+            assert_eq!(problems.len(), 1, "{url}");
+            assert_eq!(problems[0].0, "SMTP_URL");
+            assert!(!problems[0].1.contains("hunter2"), "{url}");
         }
     }
 
     #[test]
     fn a_server_needs_a_sender() {
-        let found = problems(&[("SMTP_URL", "smtp://localhost:2525")]);
-        assert_eq!(found, [("MAIL_FROM", "must be set when SMTP_URL is".to_owned())]);
+        let problems = problems(&[("SMTP_URL", "smtp://localhost:2525")]);
+        assert_eq!(problems, [("MAIL_FROM", "must be set when SMTP_URL is set".to_owned())]);
     }
 
     #[test]
-    fn a_sender_that_could_break_a_header_is_refused() {
+    fn a_sender_that_could_break_a_header_is_rejected() {
         for from in [
             "nobody",
             "Tenantry <nobody>",
@@ -191,8 +193,8 @@ mod tests {
             "a@example.com, b@example.com",
             "pelé@example.com",
         ] {
-            let found = problems(&[("MAIL_FROM", from)]);
-            assert_eq!(found[0].0, "MAIL_FROM", "{from}");
+            let problems = problems(&[("MAIL_FROM", from)]);
+            assert_eq!(problems[0].0, "MAIL_FROM", "{from}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The operator's own secrets: one list for each scope, so that one can follow another without a
-//! break.
+//! The operator's master keys: one list for each scope, so that a key can be rotated without
+//! downtime.
 
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -8,10 +8,10 @@ use crate::config::env::{Env, check_unquoted};
 use crate::model::ValidationError;
 use crate::model::master_scope::MasterScope;
 
-/// The shortest secret, in bytes.
+/// The minimum length of a master key in bytes.
 const MIN_LENGTH: usize = 32;
 
-/// The operator's secrets. Only their digests are kept.
+/// The operator's master keys. Only their digests are stored.
 pub struct MasterKeys(Vec<(MasterScope, [u8; 32])>);
 
 impl MasterKeys {
@@ -24,15 +24,15 @@ impl MasterKeys {
         Self(keys)
     }
 
-    /// Whether `text` is a secret of `scope`. Every secret of every scope is compared, in constant
-    /// time; a scope without a secret admits nobody.
+    /// Returns whether `text` is a master key of `scope`. It is compared with the keys of all
+    /// scopes, in constant time. A scope without a key rejects every text.
     #[must_use]
     pub fn verify(&self, scope: MasterScope, text: &str) -> bool {
         let presented: [u8; 32] = Sha256::digest(text).into();
-        let found = self.0.iter().fold(Choice::from(0), |found, (of, digest)| {
-            found | (digest.ct_eq(&presented) & Choice::from(u8::from(*of == scope)))
+        let is_match = self.0.iter().fold(Choice::from(0), |is_match, (key_scope, digest)| {
+            is_match | (digest.ct_eq(&presented) & Choice::from(u8::from(*key_scope == scope)))
         });
-        found.into()
+        is_match.into()
     }
 }
 
@@ -60,14 +60,14 @@ mod tests {
     const NEW: &str = "new-0123456789012345678901234567890123456789";
 
     fn keys(value: &str) -> Result<MasterKeys, crate::config::ConfigError> {
-        let named = |name: &str| name == "MASTER_ADMIN_KEY_ORG_CREATE";
-        let mut env = Env::from_source(|name: &str| named(name).then(|| value.to_owned()));
+        let is_set = |name: &str| name == "MASTER_ADMIN_KEY_ORG_CREATE";
+        let mut env = Env::from_source(|name: &str| is_set(name).then(|| value.to_owned()));
         let keys = MasterKeys::read(&mut env);
         env.check_problems().map(|()| keys)
     }
 
     #[test]
-    fn each_secret_of_a_scope_is_good_for_that_scope_alone() {
+    fn each_key_of_a_scope_is_valid_for_that_scope_only() {
         let keys = keys(&format!("{NEW}, {OLD}")).expect("two secrets");
         assert!(keys.verify(MasterScope::OrgCreate, OLD));
         assert!(keys.verify(MasterScope::OrgCreate, NEW));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_secret_or_an_empty_place_in_the_list_is_a_problem() {
+    fn a_short_key_or_an_empty_item_in_the_list_is_a_problem() {
         for value in ["short", &NEW[..31], &format!("{NEW},"), &format!("{NEW} {OLD}")] {
             assert!(keys(value).is_err(), "{value:?}");
         }

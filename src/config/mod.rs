@@ -1,7 +1,7 @@
-//! What the operator configured: environment variables, read once at start.
+//! The configuration, read from environment variables once at start.
 //!
-//! Every problem is collected and reported under its variable's name before anything starts; a
-//! variable that is set but empty counts as not set.
+//! All problems are collected and reported under the names of their variables before the server
+//! starts. A variable that is set but empty counts as not set.
 
 pub mod accounts;
 pub mod connections;
@@ -42,33 +42,33 @@ use crate::config::stripe::StripeSettings;
 use crate::config::telemetry::TelemetrySettings;
 use crate::config::tokens::TokenSettings;
 
-/// Everything that can be configured.
+/// All settings.
 pub struct Config {
-    /// Where the database is.
+    /// The database.
     pub database: DatabaseSettings,
-    /// Where and how we listen.
+    /// The HTTP listener.
     pub http: HttpSettings,
-    /// What keys look like and how they are digested.
+    /// The format, peppers and scopes of keys.
     pub keys: KeySettings,
-    /// How access tokens are signed.
+    /// The signing of access tokens.
     pub tokens: TokenSettings,
-    /// What people's accounts and personal tokens are held to.
+    /// The rules for accounts and personal access tokens.
     pub accounts: AccountSettings,
-    /// How mail is sent.
+    /// The sending of mail.
     pub mail: MailSettings,
     /// Who may sign up.
     pub signup: SignupSettings,
-    /// What the operator's requests are proved with.
+    /// The keys of the operator's endpoints.
     pub master_keys: MasterKeys,
-    /// What each plan holds.
+    /// The limits of each plan.
     pub plans: Plans,
-    /// How Stripe's webhooks are taken.
+    /// Stripe's webhooks.
     pub stripe: StripeSettings,
-    /// How often things may be done.
+    /// The rate limits.
     pub rate_limits: RateLimitSettings,
-    /// How long what is over is kept.
+    /// How long data is stored after it has ended.
     pub retention: RetentionSettings,
-    /// What is logged, counted and traced, and where to.
+    /// Logs, metrics and traces.
     pub telemetry: TelemetrySettings,
 }
 
@@ -76,15 +76,15 @@ impl Config {
     /// Reads every setting from `env`.
     ///
     /// # Errors
-    /// Every problem there is, not just the first.
+    /// All problems, not only the first.
     pub fn read(env: &mut Env<'_>) -> Result<Self, ConfigError> {
         let config = Self::read_leniently(env);
         env.check_problems()?;
         Ok(config)
     }
 
-    /// Reads what can be read, to look at: what is broken or missing is as if it were not set. The
-    /// problems are left with `env`.
+    /// Reads every setting, for inspection only: an invalid variable is treated as not set. The
+    /// problems stay in `env`.
     pub fn read_leniently(env: &mut Env<'_>) -> Self {
         let database = DatabaseSettings::read(env);
         let http = HttpSettings::read(env);
@@ -96,7 +96,7 @@ impl Config {
         let master_keys = MasterKeys::read(env);
         let plans = Plans::read(env);
         let stripe = StripeSettings::read(env);
-        let limits = RateLimitSettings::read(env);
+        let rate_limits = RateLimitSettings::read(env);
         let retention = RetentionSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
         Self {
@@ -110,14 +110,14 @@ impl Config {
             master_keys,
             plans,
             stripe,
-            rate_limits: limits,
+            rate_limits,
             retention,
             telemetry,
         }
     }
 }
 
-/// Why the server refuses to start: every variable that is wrong, and what is wrong with it.
+/// The reason why the server does not start: every invalid variable, and what is wrong with it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError(pub Vec<(&'static str, String)>);
 

@@ -1,27 +1,27 @@
-//! A list of secrets with ids, newest first, so that one can follow another without a break.
+//! A list of secrets with ids, newest first, so that a secret can be rotated without downtime.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::model::ValidationError;
 
-/// Bytes to sign or digest with, under the id that goes with what was made with them.
+/// A secret for signatures or digests, and its id.
 pub struct NamedSecret {
-    /// Stored, or sent, beside what the bytes made.
+    /// The id, which is stored or sent with each signature or digest.
     pub id: String,
-    /// At least 32 of them.
+    /// The secret itself: at least 32 bytes.
     pub bytes: Vec<u8>,
 }
 
 /// Reads `id:base64[,id:base64…]`.
 ///
 /// # Errors
-/// Anything else, in words that do not repeat the text.
+/// Any other text. The error does not contain the text.
 pub fn parse_named_secrets(text: &str) -> Result<Vec<NamedSecret>, ValidationError> {
     let list = text.split(',').map(|item| parse(item.trim())).collect::<Result<Vec<_>, _>>()?;
     let is_duplicate = |at: usize| list[..at].iter().any(|other| other.id == list[at].id);
     if (0..list.len()).any(is_duplicate) {
-        return Err("names one id twice".into());
+        return Err("must not repeat an id".into());
     }
     Ok(list)
 }
@@ -29,17 +29,17 @@ pub fn parse_named_secrets(text: &str) -> Result<Vec<NamedSecret>, ValidationErr
 fn parse(item: &str) -> Result<NamedSecret, ValidationError> {
     let (id, encoded) = item
         .split_once(':')
-        .ok_or("must be a list of id:base64, the newest first, separated by commas")?;
+        .ok_or("must be a list of id:base64, separated by commas, the newest first")?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if !(1..=32).contains(&id.len()) || !id.bytes().all(allowed) {
-        return Err("has an id that is not 1 to 32 letters, digits, - or _".into());
+        return Err("must have ids of 1 to 32 letters, digits, - or _".into());
     }
     let bytes = BASE64_STANDARD
         .decode(encoded)
-        .map_err(|_| format!("has a secret that is not base64, under the id {id}"))?;
+        .map_err(|_| format!("must have a base64 secret under the id {id}"))?;
     if bytes.len() < 32 {
         let count = bytes.len();
-        return Err(format!("has only {count} bytes under the id {id}; it needs 32").into());
+        return Err(format!("must have at least 32 bytes under the id {id}; it has {count}").into());
     }
     Ok(NamedSecret { id: id.to_owned(), bytes })
 }

@@ -1,35 +1,35 @@
-//! Whether a file or folder is this program's own: whoever else owns it, or may write to it,
-//! decides what is read there.
+//! Checks that a file or folder belongs to this program's user and is not open to others. Another
+//! user who owns it, or may write to it, could decide what the program reads there.
 
 use std::fs::Metadata;
 use std::io::{Error, Result};
 use std::os::unix::fs::MetadataExt;
 
-/// Others may neither read nor write.
+/// The mode bits that let the group or others read, write or execute.
 pub const OTHERS_MASK: u32 = 0o077;
-/// Others may not write; a group may, since an operator chose it.
+/// The mode bit that lets others write. The group may write, because an operator chose the group.
 pub const OTHERS_WRITE_MASK: u32 = 0o002;
 
-/// Passes what belongs to the user that this program runs as, with none of the mode bits of
-/// `denied`.
+/// Checks that the file belongs to the user that this program runs as and has none of
+/// `forbidden_bits` in its mode.
 ///
 /// # Errors
-/// Where it belongs to another user or is open to others; says what to do.
+/// The file belongs to another user or is open to others. The message states how to fix it.
 pub fn check_file(metadata: &Metadata, forbidden_bits: u32) -> Result<()> {
-    let (me, owner) = (rustix::process::geteuid().as_raw(), metadata.uid());
-    if owner != me {
-        let text = format!(
-            "belongs to another user (uid {owner}; this program runs as uid {me}); if it is yours, \
-             give it to uid {me} with chown"
+    let (current_user, owner) = (rustix::process::geteuid().as_raw(), metadata.uid());
+    if owner != current_user {
+        let message = format!(
+            "belongs to another user (uid {owner}; this program runs as uid {current_user}); if \
+             you trust its contents, run chown {current_user} on it"
         );
-        return Err(Error::other(text));
+        return Err(Error::other(message));
     }
     if metadata.mode() & forbidden_bits != 0 {
-        let (can, how) = match forbidden_bits {
+        let (access, command) = match forbidden_bits {
             OTHERS_MASK => ("read", "chmod go="),
             _ => ("write to", "chmod o-w"),
         };
-        return Err(Error::other(format!("others can {can} it; close it with {how}")));
+        return Err(Error::other(format!("other users can {access} it; run {command} on it")));
     }
     Ok(())
 }

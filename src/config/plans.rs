@@ -1,4 +1,4 @@
-//! What each plan holds: the contract's table, and what the operator changes of it.
+//! The limits of each plan: the contract's table, and the operator's changes to it.
 
 use serde_json::Value;
 
@@ -7,12 +7,12 @@ use crate::config::unique_object::UniqueObject;
 use crate::model::ValidationError;
 use crate::model::plan::{Plan, PlanLimits};
 
-/// What each plan holds, in the order of [`Plan::ALL`].
+/// The limits of each plan, in the order of [`Plan::ALL`].
 #[derive(Debug)]
 pub struct Plans([PlanLimits; 6]);
 
 impl Default for Plans {
-    /// The table of contract §1, *Rate limits*.
+    /// Returns the table of contract §1, *Rate limits*.
     fn default() -> Self {
         let row = |per_minute, per_month, keys, projects, seats| PlanLimits {
             requests_per_minute: Some(per_minute),
@@ -44,37 +44,42 @@ impl Plans {
         env.optional("PLANS", parse).unwrap_or_default()
     }
 
-    /// What a plan holds.
+    /// Returns the limits of a plan.
     #[must_use]
     pub fn of(&self, plan: Plan) -> &PlanLimits {
         &self.0[plan as usize]
     }
 }
 
-/// Reads `{"starter":{"keys":500,"seats":null}}`: what is named is changed, and null is without
-/// limit.
+/// Parses changes such as `{"starter":{"keys":500,"seats":null}}`. Limits that are not named keep
+/// their defaults, and null means unlimited.
 fn parse(text: &str) -> Result<Plans, ValidationError> {
     let expected = r#"must be JSON such as {"starter":{"keys":500,"seats":null}}"#;
     let overrides: UniqueObject<UniqueObject<Value>> =
         serde_json::from_str(text).map_err(|error| format!("{expected}: {error}"))?;
     let mut plans = Plans::default();
     for (word, UniqueObject(limits)) in &overrides.0 {
-        let plan = Plan::parse(word).ok_or_else(|| format!("names the plan {word:?}: none"))?;
+        let plan =
+            Plan::parse(word).ok_or_else(|| format!("must not name the unknown plan {word:?}"))?;
         for (name, limit) in limits {
-            let limit_field = limit_mut(&mut plans.0[plan as usize], name)
-                .ok_or_else(|| format!("names a limit {name:?} of {word}; {LIMIT_NAMES}"))?;
-            *limit_field =
-                match limit {
-                    Value::Null => None,
-                    limit => Some(limit.as_u64().filter(|limit| *limit <= MAX_LIMIT).ok_or_else(
-                        || format!("has a limit {name} of {word} that is no whole number or null"),
-                    )?),
-                };
+            let limit_field = limit_mut(&mut plans.0[plan as usize], name).ok_or_else(|| {
+                format!("must not name the unknown limit {name:?} of {word}; {LIMIT_NAMES}")
+            })?;
+            let invalid =
+                || format!("must set {name} of {word} to null or a whole number up to {MAX_LIMIT}");
+            *limit_field = match limit {
+                Value::Null => None,
+                limit => {
+                    let limit = limit.as_u64().filter(|limit| *limit <= MAX_LIMIT);
+                    Some(limit.ok_or_else(invalid)?)
+                }
+            };
         }
         let per_minute = plans.of(plan).requests_per_minute;
         if per_minute.is_some_and(|limit| !(1..=MAX_PER_MINUTE).contains(&limit)) {
             return Err(format!(
-                "has a limit requests_per_minute of {word} that is not 1 to {MAX_PER_MINUTE}"
+                "must set requests_per_minute of {word} to null or a number from 1 to \
+                 {MAX_PER_MINUTE}"
             )
             .into());
         }
@@ -82,13 +87,14 @@ fn parse(text: &str) -> Result<Plans, ValidationError> {
     Ok(plans)
 }
 
-/// The most requests in a minute. None is no rate: that is what suspending is for.
+/// The maximum of requests per minute. The minimum is 1: to reject all requests, an operator
+/// suspends the organization.
 const MAX_PER_MINUTE: u64 = u32::MAX as u64;
 
-/// The largest limit: whole numbers in JSON are exact up to here.
+/// The largest limit: the whole numbers up to here are exact in JSON.
 const MAX_LIMIT: u64 = 1 << 53;
 const LIMIT_NAMES: &str =
-    "there are requests_per_minute, requests_per_month, keys, projects and seats";
+    "the limits are requests_per_minute, requests_per_month, keys, projects and seats";
 
 fn limit_mut<'a>(limits: &'a mut PlanLimits, name: &str) -> Option<&'a mut Option<u64>> {
     match name {
@@ -106,19 +112,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_named_is_changed_and_the_rest_stays() {
+    fn named_limits_are_changed_and_the_others_stay() {
         let plans = parse(r#"{"starter":{"keys":500,"seats":null},"trial":{"projects":0}}"#);
         let plans = plans.expect("changes");
         let starter = plans.of(Plan::Starter);
         assert_eq!((starter.keys, starter.seats, starter.projects), (Some(500), None, Some(50)));
         assert_eq!(plans.of(Plan::Trial).projects, Some(0));
         assert_eq!(plans.of(Plan::Pro), plans.of(Plan::Standard));
-        let most = parse(r#"{"trial":{"requests_per_minute":4294967295,"requests_per_month":0}}"#);
-        assert_eq!(most.expect("changes").of(Plan::Trial).requests_per_month, Some(0));
+        let max = parse(r#"{"trial":{"requests_per_minute":4294967295,"requests_per_month":0}}"#);
+        assert_eq!(max.expect("changes").of(Plan::Trial).requests_per_month, Some(0));
     }
 
     #[test]
-    fn a_plan_or_limit_that_is_none_is_a_problem() {
+    fn an_unknown_plan_or_an_invalid_limit_is_a_problem() {
         for text in [
             "",
             "[]",

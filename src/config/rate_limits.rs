@@ -1,4 +1,4 @@
-//! How often things may be done: a profile, and what the operator changes of it.
+//! The rate limit settings: a profile, and the operator's changes to it.
 
 use serde_json::Value;
 
@@ -8,23 +8,23 @@ use crate::model::ValidationError;
 use crate::model::rate::Rate;
 use crate::model::rate_limit::RateLimit;
 
-/// What is done about one limit.
+/// The setting of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimitSetting {
-    /// How often.
+    /// The rate.
     pub rate: Rate,
-    /// Whether who is over it is only counted, and let through.
+    /// Whether requests beyond the rate are accepted and only counted in the metrics.
     pub only_observed: bool,
 }
 
-/// What is done about every limit.
+/// The settings of all limits.
 #[derive(Debug)]
 pub struct RateLimitSettings {
-    /// Whether rates are limited at all.
+    /// Whether rate limits apply at all.
     pub is_on: bool,
-    /// Whether the operator changed single limits.
+    /// Whether the operator changed individual limits.
     pub has_overrides: bool,
-    /// In the order of [`RateLimit::ALL`].
+    /// The settings, in the order of [`RateLimit::ALL`].
     settings: [RateLimitSetting; RateLimit::ALL.len()],
 }
 
@@ -46,13 +46,13 @@ impl RateLimitSettings {
             };
             RateLimitSetting { rate, only_observed: false }
         });
-        let changed = env.optional("LIMITS", |text| apply_overrides(text, settings));
+        let overridden = env.optional("LIMITS", |text| apply_overrides(text, settings));
         let is_on = !matches!(profile, Profile::Off);
-        let is_changed = changed.is_some();
-        Self { is_on, has_overrides: is_changed, settings: changed.unwrap_or(settings) }
+        let has_overrides = overridden.is_some();
+        Self { is_on, has_overrides, settings: overridden.unwrap_or(settings) }
     }
 
-    /// What is done about a limit.
+    /// Returns the setting of one limit.
     #[must_use]
     pub fn of(&self, limit: RateLimit) -> RateLimitSetting {
         self.settings[limit as usize]
@@ -75,7 +75,7 @@ const MAX_WINDOW_SECONDS: u64 = 31 * 24 * 3_600;
 /// The largest quota.
 const MAX_QUOTA: u64 = 1_000_000_000;
 
-/// The profile's settings with the operator's changes.
+/// Returns the profile's settings with the operator's changes.
 fn apply_overrides(
     text: &str,
     mut settings: [RateLimitSetting; RateLimit::ALL.len()],
@@ -86,11 +86,11 @@ fn apply_overrides(
         let limit = RateLimit::ALL.into_iter().find(|limit| limit.as_str() == name);
         let limit = limit.ok_or_else(|| {
             let names = RateLimit::ALL.map(RateLimit::as_str).join(", ");
-            format!("names a limit {name:?}; there are {names}")
+            format!("must not name the unknown limit {name:?}; the limits are {names}")
         })?;
         let setting = &mut settings[limit as usize];
         for (field, value) in change {
-            let whole = |most: u64| value.as_u64().filter(|number| (1..=most).contains(number));
+            let whole = |max: u64| value.as_u64().filter(|number| (1..=max).contains(number));
             match field.as_str() {
                 "quota" => {
                     let quota = whole(MAX_QUOTA).and_then(|quota| u32::try_from(quota).ok());
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_is_changed_and_the_rest_is_the_profile_s() {
+    fn named_limits_are_changed_and_the_others_are_the_profile_s() {
         let changes = r#"{"sign_in":{"quota":7},"key_mint":{"window_s":60,"only_observed":true}}"#;
         let settings =
             read(&[("LIMITS", changes), ("LIMITS_PROFILE", "strict")]).expect("settings");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_or_setting_that_is_none_is_a_problem() {
+    fn an_unknown_limit_or_setting_is_a_problem() {
         for changes in [
             "[]",
             r#"{"never":{}}"#,

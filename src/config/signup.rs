@@ -6,11 +6,11 @@ use crate::model::secret::Secret;
 
 /// Who may sign up.
 pub enum SignupSettings {
-    /// Anyone.
+    /// Anyone may sign up.
     Open,
-    /// Nobody.
+    /// No one may sign up.
     Closed,
-    /// Whoever sends this token: an operator's own checks, in front of ours.
+    /// Only requests with this token, which the operator's own service sends after its checks.
     Gated(Secret),
 }
 
@@ -26,7 +26,7 @@ impl SignupSettings {
         if token.is_some() && !env.is_set("SIGNUP_MODE") {
             env.add_problem(
                 "SIGNUP_MODE",
-                "must be set when SIGNUP_TOKEN is: gated, to ask for it",
+                "must be set when SIGNUP_TOKEN is set; gated requires the token",
             );
         }
         match (env.optional("SIGNUP_MODE", parse_mode), token) {

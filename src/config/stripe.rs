@@ -1,26 +1,27 @@
-//! What Stripe signs its webhooks with, and what a payment that does not come leads to.
+//! The settings for Stripe's webhooks: the signing secrets, and which events suspend an
+//! organization.
 
 use crate::config::env::{Env, check_unquoted};
 use crate::model::ValidationError;
 use crate::model::secret::Secret;
 
-/// The shortest secret, in characters.
+/// The minimum length of a secret in characters.
 const MIN_SECRET_LENGTH: usize = 16;
 
-/// How Stripe's webhooks are taken.
+/// The settings for Stripe's webhooks.
 pub struct StripeSettings {
-    /// What they may be signed with; none are taken where there is nothing.
+    /// The secrets that webhooks may be signed with. Without any, webhooks are not accepted.
     pub secrets: Vec<Secret>,
-    /// What suspends an organization.
+    /// The events that suspend an organization.
     pub suspend_on: SuspendOn,
 }
 
-/// What suspends an organization.
+/// The events that suspend an organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SuspendOn {
-    /// That a payment failed.
+    /// A payment failed.
     pub payment_failed: bool,
-    /// That the subscription ended.
+    /// The subscription was deleted.
     pub subscription_deleted: bool,
 }
 
@@ -37,7 +38,7 @@ impl StripeSettings {
         Self { secrets, suspend_on }
     }
 
-    /// Whether webhooks are taken at all.
+    /// Returns whether webhooks are accepted.
     #[must_use]
     pub const fn is_enabled(&self) -> bool {
         !self.secrets.is_empty()
@@ -71,8 +72,8 @@ fn parse_policy(text: &str) -> Result<SuspendOn, ValidationError> {
             "payment_failed" => policy.payment_failed = true,
             "subscription_deleted" => policy.subscription_deleted = true,
             _ => {
-                return Err("must be payment_failed, subscription_deleted or both, separated by \
-                             a comma, or never"
+                return Err("must be payment_failed, subscription_deleted, both separated by a \
+                            comma, or never"
                     .into());
             }
         }
@@ -85,13 +86,13 @@ mod tests {
     use super::*;
 
     fn read(name: &str, value: &str) -> Result<StripeSettings, crate::config::ConfigError> {
-        let mut env = Env::from_source(|asked: &str| (asked == name).then(|| value.to_owned()));
+        let mut env = Env::from_source(|other: &str| (other == name).then(|| value.to_owned()));
         let settings = StripeSettings::read(&mut env);
         env.check_problems().map(|()| settings)
     }
 
     #[test]
-    fn one_secret_may_follow_another_and_none_is_none() {
+    fn several_secrets_are_accepted_and_none_disables_webhooks() {
         let two = read("STRIPE_WEBHOOK_SECRET", "whsec_0123456789, whsec_9876543210");
         let two = two.unwrap_or_else(|problems| panic!("{problems}"));
         let texts: Vec<_> = two.secrets.iter().map(Secret::expose).collect();
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_suspends_is_both_one_or_nothing() {
+    fn the_events_that_suspend_are_both_one_or_none() {
         let policy = |value| read("STRIPE_SUSPEND_ON", value).ok().map(|it| it.suspend_on);
         let on = |payment_failed, subscription_deleted| {
             Some(SuspendOn { payment_failed, subscription_deleted })

@@ -1,4 +1,4 @@
-//! What is logged, counted and traced, and where to.
+//! The settings for logs, metrics and traces.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -12,37 +12,37 @@ use crate::config::traces::TraceSettings;
 use crate::model::ValidationError;
 use crate::model::audit_head::LOG_TARGET;
 
-/// What is logged, counted and traced, and where to.
+/// The settings for logs, metrics and traces.
 pub struct TelemetrySettings {
-    /// How log lines look.
+    /// The format of log lines.
     pub log_format: LogFormat,
-    /// Which log lines there are.
+    /// The log levels, by part of the program.
     pub log_filter: Targets,
-    /// Whether the access log names the client's address.
+    /// Whether the access log contains the client's address.
     pub log_client_address: bool,
-    /// Where metrics are served.
+    /// The address that serves metrics.
     pub metrics: MetricsListener,
-    /// Where traces are sent; `None` sends none.
+    /// The export of traces; `None` disables it.
     pub traces: Option<TraceSettings>,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Where metrics are served.
+/// The address that serves metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricsListener {
-    /// The default address; where it is taken, nowhere, with a warning.
+    /// The default address. If it is in use, the server logs a warning and serves no metrics.
     Default(SocketAddr),
-    /// This address, or the server does not start.
+    /// A configured address. If it is in use, the server does not start.
     Address(SocketAddr),
-    /// Nowhere.
+    /// Metrics are not served.
     Off,
 }
 
@@ -67,17 +67,18 @@ fn parse_format(text: &str) -> Result<LogFormat, ValidationError> {
     }
 }
 
-/// Heads of the audit log are logged whatever is left out: they are evidence, and logged once.
+/// Parses the log levels. Heads of the audit log are always logged, whatever the filter is, because
+/// they are evidence and logged only once.
 fn parse_filter(text: &str) -> Result<Targets, ValidationError> {
     let filter = text.parse().map(|filter: Targets| filter.with_target(LOG_TARGET, Level::INFO));
     filter.map_err(|_| {
-        "must be a level (error, warn, info, debug, trace), or levels of parts of the program, \
-         such as info,sqlx=warn"
+        "must be a level (error, warn, info, debug, trace), or levels by part of the program, such \
+         as info,sqlx=warn"
             .into()
     })
 }
 
-/// What is logged where nothing else is asked for.
+/// Returns the log levels without `LOG_FILTER`.
 fn default_filter() -> Targets {
     Targets::new().with_default(Level::INFO).with_target("sqlx", Level::WARN)
 }

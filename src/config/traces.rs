@@ -1,8 +1,7 @@
-//! Where traces are sent, by the standard variables of OpenTelemetry.
+//! The trace settings, from the standard variables of OpenTelemetry.
 //!
-//! What is read here is checked at start, by name. The SDK reads the rest of the standard by
-//! itself: `OTEL_RESOURCE_ATTRIBUTES`, the arguments of samplers, `OTEL_BSP_*` and
-//! `OTEL_SPAN_*_LIMIT`.
+//! The variables that are read here are checked at start. The SDK itself reads the others:
+//! `OTEL_RESOURCE_ATTRIBUTES`, the arguments of samplers, `OTEL_BSP_*` and `OTEL_SPAN_*_LIMIT`.
 
 use std::fs;
 use std::time::Duration;
@@ -12,9 +11,9 @@ use url::Url;
 use crate::config::env::Env;
 use crate::model::ValidationError;
 
-/// How long one export may take where nothing is set, as the standard has it.
+/// The standard's default timeout of one export.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The samplers that the SDK knows.
+/// The samplers that the SDK supports.
 const SAMPLERS: [&str; 6] = [
     "always_on",
     "always_off",
@@ -24,24 +23,24 @@ const SAMPLERS: [&str; 6] = [
     "parentbased_traceidratio",
 ];
 
-/// Where traces are sent.
+/// The settings for the export of traces.
 #[derive(Clone)]
 pub struct TraceSettings {
-    /// The whole URL that spans are posted to.
+    /// The complete URL that spans are posted to.
     pub endpoint: Url,
-    /// The certificates of the authorities that are trusted besides the system's (PEM).
+    /// The certificates (PEM) of certificate authorities to trust besides the system's.
     pub certificate: Option<Vec<u8>>,
-    /// How long one export may take.
+    /// The timeout of one export.
     pub timeout: Duration,
-    /// What we are called in traces; `None` where the resource attributes say.
+    /// The service name in traces; `None` if the resource attributes contain it.
     pub service_name: Option<String>,
-    /// Whether a request's span continues the trace that its caller names.
+    /// Whether a request's span continues the trace in its `traceparent` header.
     pub continues_trace: bool,
 }
 
 impl TraceSettings {
     pub(super) fn read(env: &mut Env<'_>) -> Option<Self> {
-        // The standard reads anything but `true` as false.
+        // By the standard, any value but `true` means false.
         let is_off = env.optional("OTEL_SDK_DISABLED", |it| Ok(it.eq_ignore_ascii_case("true")));
         let is_exporting = env.optional("OTEL_TRACES_EXPORTER", parse_exporter).unwrap_or(true);
         let traces_endpoint = env.optional("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", parse_endpoint);
@@ -73,7 +72,7 @@ impl TraceSettings {
     }
 }
 
-/// Where traces go at a collector that takes every signal.
+/// Returns the URL for traces at a collector that receives all signals.
 fn traces_url(base: &Url) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/v1/traces", base.path().trim_end_matches('/')));
@@ -89,8 +88,8 @@ fn parse_endpoint(text: &str) -> Result<Url, ValidationError> {
     };
     let url = Url::parse(text).ok().filter(is_plain);
     url.ok_or(
-        "must be an http:// or https:// URL, such as http://127.0.0.1:4318; what is secret \
-         belongs into OTEL_EXPORTER_OTLP_HEADERS, not into the URL"
+        "must be an http:// or https:// URL, such as http://127.0.0.1:4318, without user, \
+         password or query; put secrets into OTEL_EXPORTER_OTLP_HEADERS"
             .into(),
     )
 }
@@ -106,11 +105,12 @@ fn parse_exporter(text: &str) -> Result<bool, ValidationError> {
 fn parse_protocol(text: &str) -> Result<(), ValidationError> {
     match text {
         "http/protobuf" => Ok(()),
-        _ => Err("must be http/protobuf: a collector takes it on port 4318".into()),
+        _ => Err("must be http/protobuf, which a collector accepts on port 4318".into()),
     }
 }
 
-/// Reads `name=value,…`, as W3C baggage. The values may be secrets, and are not repeated.
+/// Checks headers of the form `name=value,…` (W3C baggage). The values may be secrets, so messages
+/// do not contain them.
 fn parse_headers(text: &str) -> Result<(), ValidationError> {
     let is_header = |item: &str| {
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -133,8 +133,7 @@ fn parse_timeout(text: &str) -> Result<Duration, ValidationError> {
 }
 
 fn parse_certificate(text: &str) -> Result<Vec<u8>, ValidationError> {
-    let pem =
-        fs::read(text).map_err(|error| format!("names a file that can not be read: {error}"))?;
+    let pem = fs::read(text).map_err(|error| format!("must name a readable file: {error}"))?;
     let is_pem = String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----");
     if is_pem { Ok(pem) } else { Err("must name a file with certificates in PEM".into()) }
 }
@@ -145,7 +144,7 @@ fn parse_sampler(text: &str) -> Result<(), ValidationError> {
     is_known.then_some(()).ok_or_else(known)
 }
 
-/// Whether the W3C trace context is among the ways that a trace goes on.
+/// Returns whether the propagators include the W3C trace context.
 fn parse_propagators(text: &str) -> Result<bool, ValidationError> {
     let words: Vec<_> = text.split(',').map(str::trim).collect();
     if words.iter().all(|word| matches!(*word, "tracecontext" | "baggage" | "none")) {
@@ -154,7 +153,7 @@ fn parse_propagators(text: &str) -> Result<bool, ValidationError> {
     Err("must be tracecontext, baggage, both separated by a comma, or none".into())
 }
 
-/// Whether the attributes name the service.
+/// Returns whether the attributes contain the service name.
 fn parse_attributes(text: &str) -> Result<bool, ValidationError> {
     let mut items = text.split(',').map(|item| item.split_once('='));
     if items.clone().any(|item| item.is_none()) {

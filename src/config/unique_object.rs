@@ -1,12 +1,12 @@
-//! A JSON object that names nothing twice: of two equal names, serde keeps the last and says
-//! nothing.
+//! A JSON object without repeated member names. By default, serde silently uses the last of two
+//! members with one name.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-/// The members of an object, in its order.
+/// The members of a JSON object, in their order.
 pub(super) struct UniqueObject<T>(pub(super) Vec<(String, T)>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for UniqueObject<T> {
@@ -28,7 +28,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for UniqueObjectVisitor<T> {
         let mut members: Vec<(String, T)> = Vec::new();
         while let Some((name, value)) = map.next_entry::<String, T>()? {
             if members.iter().any(|(other, _)| *other == name) {
-                return Err(A::Error::custom(format!("{name:?} is there twice")));
+                return Err(A::Error::custom(format!("{name:?} must not be repeated")));
             }
             members.push((name, value));
         }

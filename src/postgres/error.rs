@@ -1,23 +1,23 @@
-//! Errors of the private Postgres.
+//! The errors of the private Postgres.
 //!
-//! The operator reads them at a terminal, so each message is complete (no hidden source) and says
-//! what to do next.
+//! An operator reads them at a terminal, so each message is complete (it needs no source) and
+//! states what to do next.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::installation::PostgresNotFound;
 
-/// Why there is no running Postgres.
+/// The reason why Postgres does not run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "each message says what its fields are")]
+#[expect(missing_docs, reason = "each message explains its fields")]
 pub enum Error {
-    /// No Postgres that could be used was found.
+    /// No usable Postgres is installed.
     #[error("{0}")]
     NotFound(PostgresNotFound),
 
-    /// Running as root, without another user to run Postgres as.
+    /// The program runs as root, and there is no unprivileged user to run Postgres as.
     #[error(
         "Postgres refuses to run as root, and there is no user `postgres` or `nobody` to run it \
          as. Run Tenantry as an ordinary user, or add one: useradd --system postgres"
@@ -26,73 +26,76 @@ pub enum Error {
 
     /// The cluster belongs to another user.
     #[error(
-        "the Postgres cluster in {} belongs to {owner}, but this program runs as {me}. Run it as \
-         {owner}, or set DATA_DIR to another folder", home.display()
+        "the Postgres cluster in {} belongs to {owner}, but this program runs as {current_user}. \
+         Run it as {owner}, or set DATA_DIR to another folder", home.display()
     )]
-    WrongOwner { home: PathBuf, owner: String, me: String },
+    WrongOwner { home: PathBuf, owner: String, current_user: String },
 
-    /// The cluster is there, but Postgres's user cannot get to it.
+    /// Postgres's user can not access the folder of the cluster.
     #[error(
-        "Postgres runs as the user `{user}`, who cannot reach the cluster in {}. Make the folders \
-         above it searchable (chmod o+x), or set DATA_DIR to another folder", home.display()
+        "Postgres runs as the user `{user}`, who can not access the cluster in {}. Make the \
+         folders above it searchable (chmod o+x), or set DATA_DIR to another folder", home.display()
     )]
     Unreachable { home: PathBuf, user: String },
 
-    /// The link that was left when the cluster was put elsewhere leads nowhere.
+    /// The link to a cluster in another folder is broken.
     #[error(
-        "{} leads to a Postgres cluster that is gone. Put that back, or remove the link to begin \
-         with an empty database", link.display()
+        "{} is a link to a Postgres cluster that does not exist. Restore the cluster, or remove \
+         the link to start with an empty database", link.display()
     )]
     DanglingLink { link: PathBuf },
 
     /// Another process uses the cluster.
     #[error(
-        "a server, or another command, uses the Postgres cluster in {}: stop it first",
+        "a server or another command uses the Postgres cluster in {}. Stop it first",
         home.display()
     )]
     InUse { home: PathBuf },
 
-    /// A path that Postgres's own files can not contain.
-    #[error("{home:?} has a line break in it, which Postgres cannot cope with: set DATA_DIR")]
+    /// The path contains a line break, which Postgres's own files can not represent.
+    #[error(
+        "the path {home:?} contains a line break, which Postgres does not support. Set DATA_DIR to \
+         another folder"
+    )]
     LineBreak { home: PathBuf },
 
-    /// Something else lies where the data should be.
+    /// The data folder does not contain a cluster.
     #[error(
-        "{} holds no Postgres cluster (it has no readable PG_VERSION). Restore it, or move it \
-         away to begin with an empty database", data.display()
+        "{} contains no Postgres cluster (it has no readable PG_VERSION). Restore it, or move it \
+         away to start with an empty database", data.display()
     )]
     NotACluster { data: PathBuf },
 
-    /// An upgrade was cut off between its last two steps.
+    /// An upgrade was interrupted between its last two steps.
     #[error(
-        "{} is missing, and an upgrade that was cut off, or an earlier one, left the old data in \
-         {}. Put that back (mv {} {}) and run tenantry postgres-upgrade again, or move it out of \
-         its folder to begin with an empty database",
-        data.display(), kept.display(), kept.display(), data.display()
+        "{} is missing, and an interrupted or earlier upgrade left the old data in {}. Restore it \
+         (mv {} {}) and run tenantry postgres-upgrade again, or move it to another folder to start \
+         with an empty database",
+        data.display(), old_data.display(), old_data.display(), data.display()
     )]
-    HalfUpgraded { data: PathBuf, kept: PathBuf },
+    HalfUpgraded { data: PathBuf, old_data: PathBuf },
 
-    /// The socket's folder belongs to another user, or is open to others.
+    /// The socket's folder belongs to another user or is open to others.
     #[error(
-        "{} must be a folder of the user that Postgres runs as, with mode 0700: anybody else could \
-         answer in it. Remove it and start again", folder.display()
+        "{} must be a folder of the user that Postgres runs as, with mode 0700, because another \
+         user could imitate Postgres in it. Remove it and start again", folder.display()
     )]
     SocketFolder { folder: PathBuf },
 
-    /// `initdb` or Postgres itself failed.
+    /// `initdb` or Postgres failed.
     #[error(
         "{program} failed ({outcome}). The end of its log, {}:\n{tail}", log.display()
     )]
     Failed { program: String, outcome: String, log: PathBuf, tail: String },
 
-    /// An error of the operating system.
-    #[error("cannot {action} {}: {cause}", path.display())]
+    /// A system call failed.
+    #[error("can not {action} {}: {cause}", path.display())]
     Io { action: &'static str, path: PathBuf, cause: io::Error },
 
-    /// The operating system denied access.
+    /// A system call failed because permission was denied.
     #[error(
-        "cannot {action} {}: permission denied. Give it to the user Tenantry runs as, or set \
-         DATA_DIR to another folder", path.display()
+        "can not {action} {}: permission denied. Make the user that Tenantry runs as its owner, or \
+         set DATA_DIR to another folder", path.display()
     )]
     PermissionDenied { action: &'static str, path: PathBuf },
 }

@@ -1,9 +1,10 @@
-//! Where the cluster is, and the names of its files.
+//! The folder of the cluster, and the names of its files.
 //!
-//! When the process runs as root and Postgres's unprivileged user can not reach the requested
-//! folder (a checkout under a 0700 home folder), the cluster is created in `/var/lib/tenantry`, and
-//! the requested folder becomes a symbolic link to it. So the requested path always leads to the
-//! data: later starts follow it, and removing `.tenantry` still means an empty database.
+//! If this program runs as root and Postgres's unprivileged user can not access the requested
+//! folder (such as a checkout under a home folder with mode 0700), the cluster is created in
+//! `/var/lib/tenantry`, and the requested path becomes a symbolic link to it. So the requested path
+//! always leads to the data: later starts follow the link, and removing `.tenantry` still results
+//! in an empty database.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
@@ -15,19 +16,19 @@ use sha2::{Digest, Sha256};
 use super::Error;
 use super::privileges::{ProcessUsers, set_mode};
 
-/// Part of the socket's name; nothing listens on a network port.
+/// Part of the socket's name. Postgres does not listen on a network port.
 pub(super) const PORT: u16 = 5432;
 
-/// The longest socket path that every system accepts.
+/// The longest socket path that every system supports.
 const SOCKET_PATH_LIMIT: usize = 100;
 
-/// Names the socket's folder where the home's own path is too long for a socket.
+/// The file with the path of the socket's folder, if the home's path is too long for a socket.
 const SOCKET_FOLDER_FILE: &str = "socket-folder";
 const USERS_LOCK: &str = "users.lock";
 const START_LOCK: &str = "start.lock";
 const JANITOR_LOCK: &str = "janitor.lock";
 
-/// For clusters that can not be in the requested folder.
+/// The parent folder of clusters that can not be in the requested folder.
 const FALLBACK_DIR: &str = "/var/lib/tenantry";
 
 /// The folder of one cluster.
@@ -35,38 +36,41 @@ const FALLBACK_DIR: &str = "/var/lib/tenantry";
 pub(super) struct ClusterHome {
     path: PathBuf,
     name: String,
-    /// The socket's folder in the home, where its path is short enough.
+    /// The socket's folder in the home, if its path is short enough.
     home_socket_folder: Option<String>,
 }
 
 impl ClusterHome {
-    /// Makes the folder if absent, and sees to it that we own it and Postgres can reach it.
-    pub(super) fn prepare(asked: &Path, identity: &ProcessUsers) -> Result<Self, Error> {
-        let asked = std::path::absolute(asked).map_err(|e| Error::io("resolve", asked, e))?;
-        let home = match fs::canonicalize(&asked) {
+    /// Creates the folder if absent, and checks that this program's user owns it and Postgres's
+    /// user can enter it.
+    pub(super) fn prepare(requested: &Path, identity: &ProcessUsers) -> Result<Self, Error> {
+        let requested =
+            std::path::absolute(requested).map_err(|e| Error::io("resolve", requested, e))?;
+        let home = match fs::canonicalize(&requested) {
             Ok(home) => home,
-            Err(e) if e.kind() == ErrorKind::NotFound => create_home(&asked, identity)?,
-            Err(e) => return Err(Error::io("open", &asked, e)),
+            Err(e) if e.kind() == ErrorKind::NotFound => create_home(&requested, identity)?,
+            Err(e) => return Err(Error::io("open", &requested, e)),
         };
         if home.as_os_str().as_encoded_bytes().contains(&b'\n') {
             return Err(Error::LineBreak { home });
         }
         identity.secure_home(&home)?;
         if !identity.can_enter(&home) {
-            // An empty folder is no cluster yet, and may still be put elsewhere.
-            if fs::remove_dir(&asked).is_ok() {
-                return Self::prepare(&asked, identity);
+            // An empty folder contains no cluster yet, so the cluster may be created elsewhere.
+            if fs::remove_dir(&requested).is_ok() {
+                return Self::prepare(&requested, identity);
             }
             return Err(Error::Unreachable { home, user: identity.name() });
         }
         Ok(Self::at(home))
     }
 
-    /// The home at this path, which has been settled before.
+    /// Returns the home at this path, which was prepared before.
     pub(super) fn at(path: PathBuf) -> Self {
         let name = cluster_name(&path);
-        let near = path.join("socket").to_str().map(ToOwned::to_owned);
-        let home_socket_folder = near.filter(|near| socket_path(near).len() <= SOCKET_PATH_LIMIT);
+        let folder = path.join("socket").to_str().map(ToOwned::to_owned);
+        let home_socket_folder =
+            folder.filter(|folder| socket_path(folder).len() <= SOCKET_PATH_LIMIT);
         Self { path, name, home_socket_folder }
     }
 
@@ -74,7 +78,7 @@ impl ClusterHome {
         &self.path
     }
 
-    /// A name that no other cluster has. Postgres shows it in the titles of its processes.
+    /// Returns the unique name of the cluster, which Postgres shows in the titles of its processes.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -91,13 +95,13 @@ impl ClusterHome {
         self.path.join("postgres.log")
     }
 
-    /// The socket's folder in the home; none where its path would be too long.
+    /// Returns the socket's folder in the home; `None` if its path would be too long.
     pub(super) fn home_socket_folder(&self) -> Option<&str> {
         self.home_socket_folder.as_deref()
     }
 
-    /// Where the socket lies: in the home, or in the folder that the home names. None where there
-    /// is no such folder yet.
+    /// Returns the socket's folder: in the home, or the recorded one. `None` if none is recorded
+    /// yet.
     pub(super) fn socket_folder(&self) -> Option<String> {
         self.home_socket_folder.clone().or_else(|| {
             let recorded = fs::read_to_string(self.path.join(SOCKET_FOLDER_FILE)).ok()?;
@@ -109,7 +113,7 @@ impl ClusterHome {
         self.socket_folder().map(|folder| PathBuf::from(socket_path(&folder)))
     }
 
-    /// Records where the socket is, for other processes that use this home. Only under the start
+    /// Records the socket's folder for other processes. The caller must have acquired the start
     /// lock.
     pub(super) fn record_socket_folder(&self, folder: &str) -> Result<(), Error> {
         if self.socket_folder().as_deref() == Some(folder) {
@@ -122,17 +126,17 @@ impl ClusterHome {
         fs::rename(&temporary, &path).map_err(|e| Error::io("replace", &path, e))
     }
 
-    /// Where an upgrade makes the new cluster.
+    /// Returns the home in which an upgrade creates the new cluster.
     pub(super) fn of_upgrade(&self) -> Self {
         Self::at(PathBuf::from(format!("{}.upgrade", self.path.display())))
     }
 
-    /// Where an upgrade runs the old data from.
+    /// Returns the home from which an upgrade runs the old data.
     pub(super) fn of_upgraded(&self) -> Self {
         Self::at(PathBuf::from(format!("{}.upgrade-from", self.path.display())))
     }
 
-    /// What an upgrade kept of the data, the newest where there are several.
+    /// Returns the old data that an upgrade left, the newest if there are several.
     fn kept(&self) -> Option<PathBuf> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -140,13 +144,16 @@ impl ClusterHome {
         majors.max().map(|major| self.path.join(format!("data.{major}")))
     }
 
-    /// The major version that wrote the data; none if there is no data yet. An error where an
-    /// upgrade was cut off after it had moved the old data away: that is not an empty database.
+    /// Returns the major version of the data; `None` if there is no data yet.
+    ///
+    /// # Errors
+    /// An upgrade was interrupted after it had moved the old data away, or the folder contains no
+    /// cluster. Neither must be treated as an empty database.
     pub(super) fn major(&self) -> Result<Option<u32>, Error> {
         let data = self.data();
         if fs::symlink_metadata(&data).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
             return match self.kept() {
-                Some(kept) => Err(Error::HalfUpgraded { data, kept }),
+                Some(old_data) => Err(Error::HalfUpgraded { data, old_data }),
                 None => Ok(None),
             };
         }
@@ -154,40 +161,41 @@ impl ClusterHome {
         text.trim().parse().map(Some).map_err(|_| Error::NotACluster { data })
     }
 
-    /// Makes the lock files. Only at the start of a program: later, a missing one means that the
-    /// home was removed, and must not be brought back.
+    /// Creates the lock files. It is called only at the start of a program: later, a missing file
+    /// means that the home was removed, and it must not be created again.
     pub(super) fn create_locks(&self) -> Result<(), Error> {
         for name in [USERS_LOCK, START_LOCK, JANITOR_LOCK] {
             let path = self.path.join(name);
             let mut options = OpenOptions::new();
-            let made = options.append(true).create(true).mode(0o600).open(&path);
-            made.map_err(|e| Error::io("create", &path, e))?;
+            let created = options.append(true).create(true).mode(0o600).open(&path);
+            created.map_err(|e| Error::io("create", &path, e))?;
         }
         Ok(())
     }
 
-    /// Locked shared by every process that uses Postgres, exclusively to stop it.
+    /// Opens the lock that every user of Postgres locks shared, and a process that stops it locks
+    /// exclusively.
     pub(super) fn open_users_lock(&self) -> Result<File, Error> {
         self.open_lock(USERS_LOCK)
     }
 
-    /// Locked around checking whether Postgres runs and, if not, starting it.
+    /// Opens the lock for the check whether Postgres runs, and for starting it.
     pub(super) fn open_start_lock(&self) -> Result<File, Error> {
         self.open_lock(START_LOCK)
     }
 
-    /// Locked by the active janitor.
+    /// Opens the lock that the running janitor has exclusively.
     pub(super) fn open_janitor_lock(&self) -> Result<File, Error> {
         self.open_lock(JANITOR_LOCK)
     }
 
-    /// Whether `users` is still the lock of this home, not of a removed one at the same path.
+    /// Returns whether `users` is the lock of this home, and not of a removed one at the same path.
     pub(super) fn is_own_users_lock(&self, users: &File) -> bool {
-        let same = fs::metadata(self.path.join(USERS_LOCK)).and_then(|there| {
-            let here = users.metadata()?;
-            Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
+        let is_same = fs::metadata(self.path.join(USERS_LOCK)).and_then(|current| {
+            let open = users.metadata()?;
+            Ok((open.dev(), open.ino()) == (current.dev(), current.ino()))
         });
-        same.unwrap_or(false)
+        is_same.unwrap_or(false)
     }
 
     fn open_lock(&self, name: &str) -> Result<File, Error> {
@@ -207,46 +215,44 @@ fn cluster_name(home: &Path) -> String {
     format!("tenantry-{start:016x}")
 }
 
-/// Creates a new home where it was requested, or elsewhere with a link in its place.
-fn create_home(asked: &Path, identity: &ProcessUsers) -> Result<PathBuf, Error> {
-    if asked.is_symlink() {
-        return Err(Error::DanglingLink { link: asked.to_owned() });
+/// Creates a new home at the requested path, or in the fallback folder with a link to it.
+fn create_home(requested: &Path, identity: &ProcessUsers) -> Result<PathBuf, Error> {
+    if requested.is_symlink() {
+        return Err(Error::DanglingLink { link: requested.to_owned() });
     }
-    let parent = asked.parent().unwrap_or(asked);
+    let parent = requested.parent().unwrap_or(requested);
     fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
     let parent = fs::canonicalize(parent).map_err(|e| Error::io("open", parent, e))?;
-    let made = if identity.can_enter(&parent) {
-        DirBuilder::new().mode(0o700).create(asked)
-    } else {
-        return create_in_fallback(asked, identity);
-    };
-    match made {
-        // Another process started at the same moment.
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-        made => made.map_err(|e| Error::io("create", asked, e))?,
+    if !identity.can_enter(&parent) {
+        return create_in_fallback(requested, identity);
     }
-    fs::canonicalize(asked).map_err(|e| Error::io("open", asked, e))
+    match DirBuilder::new().mode(0o700).create(requested) {
+        // Another process started at the same moment and created it.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+        created => created.map_err(|e| Error::io("create", requested, e))?,
+    }
+    fs::canonicalize(requested).map_err(|e| Error::io("open", requested, e))
 }
 
-fn create_in_fallback(asked: &Path, identity: &ProcessUsers) -> Result<PathBuf, Error> {
+fn create_in_fallback(requested: &Path, identity: &ProcessUsers) -> Result<PathBuf, Error> {
     let base = Path::new(FALLBACK_DIR);
     fs::create_dir_all(base).map_err(|e| Error::io("create", base, e))?;
     set_mode(base, 0o755)?;
-    let home = create_unique(base, &cluster_name(asked))?;
-    match symlink(&home, asked) {
+    let home = create_unique(base, &cluster_name(requested))?;
+    match symlink(&home, requested) {
         Ok(()) => tracing::warn!(
-            asked = %asked.display(), home = %home.display(), user = identity.name(),
-            "Postgres's user cannot reach the data folder, so its data lies elsewhere",
+            requested = %requested.display(), home = %home.display(), user = identity.name(),
+            "Postgres's user can not access the data folder; its data is in another folder",
         ),
-        // Another process started at the same moment, and its link is kept.
+        // Another process started at the same moment, and its link is used.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => drop(fs::remove_dir(&home)),
-        Err(e) => return Err(Error::io("link", asked, e)),
+        Err(e) => return Err(Error::io("link", requested, e)),
     }
-    fs::canonicalize(asked).map_err(|e| Error::io("open", asked, e))
+    fs::canonicalize(requested).map_err(|e| Error::io("open", requested, e))
 }
 
-/// An older folder of the same name belongs to a home that was removed to begin with an empty
-/// database: it is neither used nor changed.
+/// Creates a new folder with this name, or with a number appended. An existing folder is not
+/// touched: it belongs to a home that was removed to start with an empty database.
 fn create_unique(base: &Path, name: &str) -> Result<PathBuf, Error> {
     let mut home = base.join(name);
     let mut number = 1;
@@ -265,34 +271,35 @@ mod tests {
     use super::ClusterHome;
 
     #[test]
-    fn data_that_an_upgrade_kept_without_putting_the_new_in_its_place_is_no_empty_database() {
+    fn old_data_of_an_interrupted_upgrade_is_not_treated_as_an_empty_database() {
         let folder = tempfile::tempdir().expect("a folder");
         let home = ClusterHome::at(folder.path().to_owned());
-        std::fs::create_dir(folder.path().join("data.new-7")).expect("made");
+        std::fs::create_dir(folder.path().join("data.new-7")).expect("created");
         assert_eq!(home.major().expect("no data"), None);
-        for kept in ["data.9", "data.15"] {
-            std::fs::create_dir(folder.path().join(kept)).expect("made");
+        for old_data in ["data.9", "data.15"] {
+            std::fs::create_dir(folder.path().join(old_data)).expect("created");
         }
-        let told = home.major().expect_err("refused").to_string();
-        let [data, kept] = ["data", "data.15"].map(|it| folder.path().join(it));
-        assert!(told.starts_with(&format!("{} is missing", data.display())), "{told}");
-        assert!(told.contains(&format!("mv {} {}", kept.display(), data.display())), "{told}");
-        std::fs::create_dir(&data).expect("made");
+        let message = home.major().expect_err("an error").to_string();
+        let [data, old_data] = ["data", "data.15"].map(|it| folder.path().join(it));
+        assert!(message.starts_with(&format!("{} is missing", data.display())), "{message}");
+        let restore = format!("mv {} {}", old_data.display(), data.display());
+        assert!(message.contains(&restore), "{message}");
+        std::fs::create_dir(&data).expect("created");
         std::fs::write(data.join("PG_VERSION"), "17\n").expect("written");
         assert_eq!(home.major().expect("data"), Some(17));
     }
 
     #[test]
-    fn a_long_home_has_the_socket_folder_that_it_names_and_none_that_could_be_guessed() {
-        let near = ClusterHome::at("/data/.tenantry/postgres".into());
-        assert_eq!(near.socket_folder().as_deref(), Some("/data/.tenantry/postgres/socket"));
+    fn a_home_with_a_long_path_has_only_the_recorded_socket_folder() {
+        let short = ClusterHome::at("/data/.tenantry/postgres".into());
+        assert_eq!(short.socket_folder().as_deref(), Some("/data/.tenantry/postgres/socket"));
 
         let folder = tempfile::tempdir().expect("a folder");
         let long = folder.path().join("long/".repeat(30));
-        std::fs::create_dir_all(&long).expect("made");
+        std::fs::create_dir_all(&long).expect("created");
         let long = ClusterHome::at(long);
         assert_eq!(long.socket_folder(), None);
-        long.record_socket_folder("/tmp/tenantry-x").expect("noted");
+        long.record_socket_folder("/tmp/tenantry-x").expect("recorded");
         assert_eq!(long.socket_folder().as_deref(), Some("/tmp/tenantry-x"));
     }
 }

@@ -1,7 +1,8 @@
-//! Creating a cluster, completely or not at all.
+//! Creates a new cluster atomically.
 //!
-//! It is created in a folder of another name, with its role and database, and renamed when
-//! complete. A folder called `data` is therefore always a complete cluster.
+//! The cluster is created in a folder with a temporary name, with its role and database, and
+//! renamed when it is complete. So a folder with the name `data` always contains a complete
+//! cluster.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -14,7 +15,7 @@ use super::log::PostgresLog;
 use super::privileges::ProcessUsers;
 use super::{Durability, Error, ROLE_AND_DATABASE};
 
-/// The name of the folder until it is complete, before the pid of the process that creates it.
+/// The name of the folder until it is complete. The pid of the creating process follows.
 const UNFINISHED_PREFIX: &str = "data.new-";
 
 /// What a new cluster is made of.
@@ -25,7 +26,7 @@ pub(super) struct NewCluster<'a> {
     pub(super) durability: Durability,
 }
 
-/// Creates the cluster. Only under the start lock.
+/// Creates the cluster. The caller must have acquired the start lock.
 pub(super) fn initialise(cluster: &NewCluster<'_>, log: &PostgresLog) -> Result<(), Error> {
     let (home, data) = (cluster.home.path(), cluster.home.data());
     let unfinished = home.join(format!("{UNFINISHED_PREFIX}{}", std::process::id()));
@@ -33,18 +34,19 @@ pub(super) fn initialise(cluster: &NewCluster<'_>, log: &PostgresLog) -> Result<
     let created = run_initdb(cluster, log, &unfinished)
         .and_then(|()| create_database(cluster, log, &unfinished))
         .and_then(|()| fs::rename(&unfinished, &data).map_err(|e| Error::io("create", &data, e)))
-        // The new name must be on the disk before anything that is committed under it.
+        // The new name must be on the disk before any transaction commits.
         .and_then(|()| sync_folder(home));
     if created.is_err() {
         remove_unfinished(home);
     } else {
-        tracing::info!(data = %data.display(), "made a new Postgres cluster");
+        tracing::info!(data = %data.display(), "created a new Postgres cluster");
     }
     created
 }
 
-/// Removes what earlier attempts left, as far as possible: a killed one may have left an `initdb`
-/// that is still writing. Only under the start lock, or with the users lock locked exclusively.
+/// Removes the folders of unfinished attempts, as far as possible: an `initdb` that a killed
+/// process started may still write to one. The caller must have acquired the start lock, or the
+/// users lock exclusively.
 pub(super) fn remove_unfinished(home: &Path) {
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED_PREFIX) {
@@ -53,10 +55,12 @@ pub(super) fn remove_unfinished(home: &Path) {
     }
 }
 
-/// Trust is safe because only Postgres's user and root can enter the socket's folder.
-fn run_initdb(cluster: &NewCluster<'_>, log: &PostgresLog, fresh: &Path) -> Result<(), Error> {
+/// Runs `initdb`. Local connections need no password (`trust`), which is safe because only
+/// Postgres's user and root can enter the socket's folder.
+fn run_initdb(cluster: &NewCluster<'_>, log: &PostgresLog, unfinished: &Path) -> Result<(), Error> {
     let mut command = cluster.identity.command(&cluster.binaries.program("initdb"));
-    command.arg("-D").arg(fresh).args(["-U", ROLE_AND_DATABASE, "--encoding=UTF8", "--locale=C"]);
+    command.arg("-D").arg(unfinished);
+    command.args(["-U", ROLE_AND_DATABASE, "--encoding=UTF8", "--locale=C"]);
     command.args(["--auth-local=trust", "--auth-host=reject", "--no-instructions"]);
     if cluster.durability == Durability::Throwaway {
         command.arg("--no-sync");
@@ -64,14 +68,19 @@ fn run_initdb(cluster: &NewCluster<'_>, log: &PostgresLog, fresh: &Path) -> Resu
     run_program("initdb", command.stdout(log.writer()?), log, "")
 }
 
-/// Through the single-user mode, for only `initdb` and `postgres` are sure to be installed.
-fn create_database(cluster: &NewCluster<'_>, log: &PostgresLog, fresh: &Path) -> Result<(), Error> {
+/// Creates the database in the single-user mode, because only `initdb` and `postgres` are certain
+/// to be installed.
+fn create_database(
+    cluster: &NewCluster<'_>,
+    log: &PostgresLog,
+    unfinished: &Path,
+) -> Result<(), Error> {
     let mut command = cluster.identity.command(&cluster.binaries.program("postgres"));
     command.args(["--single", "-c", "exit_on_error=on"]);
     if cluster.durability == Durability::Throwaway {
         command.args(["-c", "fsync=off"]);
     }
-    command.arg("-D").arg(fresh).arg("postgres").stdout(Stdio::null());
+    command.arg("-D").arg(unfinished).arg("postgres").stdout(Stdio::null());
     run_program(
         "postgres --single",
         &mut command,
@@ -90,7 +99,7 @@ fn run_program(
     let failed = |e| Error::io("run", &program, e);
     let mut child = command.stdin(Stdio::piped()).stderr(log.writer()?).spawn().map_err(failed)?;
     if let Some(mut pipe) = child.stdin.take() {
-        // A program that ends without reading has logged why.
+        // If the program ends without reading, the log contains the reason.
         drop(pipe.write_all(input.as_bytes()));
     }
     let status = child.wait().map_err(failed)?;

@@ -1,7 +1,7 @@
-//! Selecting an installed Postgres.
+//! Finds the installed Postgres programs.
 //!
-//! A data folder belongs to one major version, so an existing cluster needs exactly its own; a new
-//! one uses the newest.
+//! A data folder belongs to one major version, so an existing cluster needs the programs of exactly
+//! that version. A new cluster uses the newest installed version.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -21,20 +21,21 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// Uses `bin_dir` if given, otherwise the best of the usual folders.
+    /// Finds the newest usable programs, of version `major` if given: in `bin_dir` if given,
+    /// otherwise in the usual folders.
     pub(super) fn find(
         bin_dir: Option<&Path>,
         major: Option<u32>,
         identity: &ProcessUsers,
     ) -> Result<Self, Error> {
-        let (looked, folders) = if let Some(folder) = bin_dir {
-            let looked = format!("{} (PG_BIN_DIR)", folder.display());
-            (vec![looked], vec![folder.to_owned()])
+        let (searched, folders) = if let Some(folder) = bin_dir {
+            let searched = format!("{} (PG_BIN_DIR)", folder.display());
+            (vec![searched], vec![folder.to_owned()])
         } else {
-            let places = SEARCH_PATHS.iter().chain(&["the folders on PATH"]);
-            (places.map(ToString::to_string).collect(), default_folders())
+            let patterns = SEARCH_PATHS.iter().chain(&["the folders on PATH"]);
+            (patterns.map(ToString::to_string).collect(), default_folders())
         };
-        // The same folder often goes by several names.
+        // The same folder may have several names.
         let real: BTreeSet<_> = folders.iter().filter_map(|it| it.canonicalize().ok()).collect();
         let found = real.into_iter().filter_map(|folder| Self::probe(folder, identity));
         let mut found: Vec<Self> = found.collect();
@@ -43,7 +44,7 @@ impl Binaries {
             return Ok(found.swap_remove(best));
         }
         let user = identity.name();
-        Err(Error::NotFound(PostgresNotFound { major, searched: looked, found, user }))
+        Err(Error::NotFound(PostgresNotFound { major, searched, found, user }))
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -54,7 +55,8 @@ impl Binaries {
         self.folder.join(name)
     }
 
-    /// Reads the version as the user that will run it, who may lack access to the folder.
+    /// Runs `postgres --version` as the user that Postgres will run as, who may lack access to the
+    /// folder.
     fn probe(folder: PathBuf, identity: &ProcessUsers) -> Option<Self> {
         if !folder.join("initdb").is_file() {
             return None;
@@ -78,7 +80,7 @@ impl Version {
         self.major
     }
 
-    /// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, `… 18beta1`, `… 17devel`.
+    /// Parses `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, `… 18beta1`, `… 17devel`.
     fn parse(text: &str) -> Option<Self> {
         let word =
             text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
@@ -98,7 +100,7 @@ impl fmt::Display for Version {
 
 const MIN_MAJOR: u32 = 14;
 
-/// Where packages put the programs; `*` stands for any text within one name.
+/// The folders that packages install the programs in; `*` stands for any text within one name.
 const SEARCH_PATHS: [&str; 9] = [
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
@@ -117,9 +119,9 @@ fn is_compatible(version: Version, wanted: Option<u32>) -> bool {
 
 fn default_folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> =
-        SEARCH_PATHS.iter().flat_map(|place| expand_pattern(place)).collect();
+        SEARCH_PATHS.iter().flat_map(|pattern| expand_pattern(pattern)).collect();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // The real folder: packages link `postgres` alone into PATH and leave `initdb` where it is.
+    // Links are resolved, because some packages link only `postgres` into PATH, not `initdb`.
     let on_path = std::env::split_paths(&path).map(|folder| folder.join("postgres"));
     let real =
         on_path.filter_map(|program| Some(fs::canonicalize(program).ok()?.parent()?.to_owned()));
@@ -127,10 +129,11 @@ fn default_folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Returns the existing folders for a pattern with at most one `*`.
-fn expand_pattern(place: &str) -> Vec<PathBuf> {
-    let Some((before, after)) = place.split_once('*') else {
-        return vec![PathBuf::from(place)];
+/// Returns the folders that match a pattern with at most one `*`. Without one, it is the pattern
+/// itself, whether it exists or not.
+fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
+    let Some((before, after)) = pattern.split_once('*') else {
+        return vec![PathBuf::from(pattern)];
     };
     let (parent, start) = before.rsplit_once('/').unwrap_or(("", before));
     let rest = after.trim_start_matches('/');
@@ -139,7 +142,8 @@ fn expand_pattern(place: &str) -> Vec<PathBuf> {
     matching.map(|entry| entry.path().join(rest)).collect()
 }
 
-/// The one message for a machine without a usable Postgres.
+/// The error for a machine without a usable Postgres. Its message lists what was searched and how
+/// to install Postgres.
 #[derive(Debug)]
 pub struct PostgresNotFound {
     major: Option<u32>,
@@ -151,26 +155,26 @@ pub struct PostgresNotFound {
 impl fmt::Display for PostgresNotFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (apt, brew) = if let Some(major) = self.major {
-            writeln!(f, "the data was written by Postgres {major}, which was not found.")?;
+            writeln!(f, "the data needs Postgres {major}, which is not installed.")?;
             (format!("-{major}"), major)
         } else {
-            writeln!(f, "no Postgres of version {MIN_MAJOR} or newer was found.")?;
+            writeln!(f, "Postgres {MIN_MAJOR} or newer is not installed.")?;
             (String::new(), 17)
         };
-        writeln!(f, "Looked for `initdb` and `postgres` that the user `{}` can run:", self.user)?;
-        for place in &self.searched {
-            writeln!(f, "  {place}")?;
+        writeln!(f, "Searched for `initdb` and `postgres`, executable by user `{}`:", self.user)?;
+        for pattern in &self.searched {
+            writeln!(f, "  {pattern}")?;
         }
         for Binaries { folder, version } in &self.found {
-            writeln!(f, "Found, but of another version: {version} in {}", folder.display())?;
+            writeln!(f, "Found only another version: {version} in {}", folder.display())?;
         }
         if let Some(major) = self.major {
             writeln!(
                 f,
-                "Systems of another age lack postgresql-{major}; its makers have it for all: \
-                 sudo apt install postgresql-common, then \
+                "If your system has no package postgresql-{major}, add the packages of \
+                 postgresql.org: sudo apt install postgresql-common, then \
                  sudo /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh\n\
-                 Once both are installed, tenantry postgres-upgrade moves the data to the newer."
+                 With both versions installed, tenantry postgres-upgrade upgrades the data."
             )?;
         }
         write!(
@@ -179,7 +183,7 @@ impl fmt::Display for PostgresNotFound {
              apt:  sudo apt install postgresql{apt}\n  \
              dnf:  sudo dnf install postgresql-server\n  \
              brew: brew install postgresql@{brew}\n\
-             Or set PG_BIN_DIR to the folder of its programs, or DATABASE_URL to a server of yours."
+             Or set PG_BIN_DIR to the folder of its programs, or DATABASE_URL to your own server."
         )
     }
 }
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_version_is_read() {
+    fn every_spelling_of_a_version_is_parsed() {
         for (text, expected) in [
             ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some(version(15, 18))),
             ("postgres (PostgreSQL) 18beta1", Some(version(18, 0))),
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_cluster_takes_its_own_major_and_a_new_one_any_supported() {
+    fn an_existing_cluster_needs_its_own_major_version_and_a_new_one_any_supported() {
         assert!(is_compatible(version(14, 0), None));
         assert!(!is_compatible(version(13, 9), None));
         assert!(is_compatible(version(15, 1), Some(15)));
@@ -222,13 +226,13 @@ mod tests {
     }
 
     #[test]
-    fn a_place_without_a_star_is_itself_and_an_absent_one_is_nothing() {
+    fn a_pattern_without_a_star_is_itself_and_one_without_a_match_is_nothing() {
         assert_eq!(expand_pattern("/a/b"), [std::path::PathBuf::from("/a/b")]);
         assert!(expand_pattern("/no/such/place-*/bin").is_empty());
     }
 
     #[test]
-    fn the_message_lists_what_was_looked_for_and_how_to_install_it() {
+    fn the_message_lists_what_was_searched_and_how_to_install_it() {
         let missing = PostgresNotFound {
             major: None,
             searched: vec!["/x/*/bin".to_owned()],

@@ -1,8 +1,8 @@
 //! The janitor: a small detached process that stops Postgres when no process uses it.
 //!
-//! It needs no message from another process. The users lock becomes free when the last process that
-//! has it ends, however it ends, and the janitor has that lock exclusively while it stops Postgres,
-//! so no process can start using it meanwhile.
+//! It needs no message from other processes. The users lock becomes free when the last user ends,
+//! in whatever way. The janitor has that lock exclusively while Postgres stops, so that no process
+//! can use a Postgres that is stopping.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::process::CommandExt;
@@ -18,12 +18,14 @@ use super::{Error, initialise, process};
 /// The hidden sub-command that runs [`janitor`].
 const SUB_COMMAND: &str = "postgres-janitor";
 
-/// How long Postgres stays unused before it is stopped: a restarted server finds it running.
+/// The number of checks for which Postgres must be unused before it is stopped, so that a restarted
+/// server finds it running.
 const GRACE_CHECKS: u32 = 30;
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The hidden command `postgres-janitor <home>`. Blocks until no process has used the Postgres in
-/// `home` for some three seconds, then stops it. Returns at once if another janitor is active.
+/// Runs the hidden sub-command `postgres-janitor <home>`. Blocks until no process has used the
+/// Postgres in `home` for about three seconds, then stops it. Returns at once if another janitor is
+/// running.
 ///
 /// # Errors
 ///
@@ -36,25 +38,24 @@ pub fn janitor(home: &Path) -> Result<(), Error> {
         return Ok(());
     }
     wait_until_unused(&users).map_err(|e| Error::io("lock", home.path(), e))?;
-    // A home that was removed and created again has users that this lock does not cover.
+    // If the home was removed and created again, its users have another lock file.
     if home.is_own_users_lock(&users) || !home.path().exists() {
         process::stop(&home);
         process::kill_orphans(&home);
         initialise::remove_unfinished(home.path());
     }
-    // In this order: a process that gets the users lock must find the janitor lock free and start a
-    // new janitor.
+    // In this order, so that the next user finds the janitor's lock free and starts a new janitor.
     drop(janitor_lock);
     drop(users);
     Ok(())
 }
 
-/// Whether a janitor is active.
+/// Returns whether a janitor is running.
 pub(super) fn is_running(home: &ClusterHome) -> Result<bool, Error> {
     Ok(home.open_janitor_lock()?.try_lock_shared().is_err())
 }
 
-/// Starts a janitor that outlives us and our terminal.
+/// Starts a janitor that outlives this process and its terminal.
 pub(super) fn spawn(program: &Path, home: &ClusterHome) -> Result<Child, Error> {
     let mut command = clean_command(program);
     command.arg(SUB_COMMAND).arg(home.path()).process_group(0);
@@ -62,18 +63,18 @@ pub(super) fn spawn(program: &Path, home: &ClusterHome) -> Result<Child, Error> 
     command.spawn().map_err(|e| Error::io("run", program, e))
 }
 
-/// Retries for a while: callers of [`is_running`] have the lock for an instant.
-fn try_lock_janitor(duty: &File) -> bool {
+/// Tries for a second to lock, because [`is_running`] has the lock for an instant.
+fn try_lock_janitor(janitor_lock: &File) -> bool {
     (0..10).any(|_| {
-        let taken = duty.try_lock().is_ok();
-        if !taken {
+        let is_locked = janitor_lock.try_lock().is_ok();
+        if !is_locked {
             sleep(CHECK_INTERVAL);
         }
-        taken
+        is_locked
     })
 }
 
-/// Returns with the exclusive lock.
+/// Waits until Postgres has been unused long enough. The lock is then locked exclusively.
 fn wait_until_unused(users: &File) -> std::io::Result<()> {
     loop {
         users.lock()?;

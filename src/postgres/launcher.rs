@@ -1,7 +1,7 @@
 //! Uses the running Postgres, or starts one.
 //!
-//! Checking whether Postgres runs and starting it both happen under the start lock, so of several
-//! processes that come at once one starts it and the others use it.
+//! Everything from the check whether Postgres runs until it accepts connections happens under the
+//! start lock. So if several processes start at once, one starts Postgres and the others use it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -20,10 +20,10 @@ use super::process::{self, POLL_INTERVAL};
 use super::{Durability, Error, initialise};
 use crate::entropy::{SystemEntropy, random_base62};
 
-/// Recovery after a crash replays at most some minutes of work; beyond this something is wrong.
+/// How long Postgres may take to start. Recovery after a crash takes at most some minutes.
 const START_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// What is needed to start Postgres, repeatedly if necessary.
+/// Starts the Postgres of one cluster, as often as needed.
 #[derive(Debug)]
 pub(super) struct Launcher {
     pub(super) home: ClusterHome,
@@ -33,9 +33,9 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// Makes the cluster if there is none.
+    /// Creates the cluster if there is none.
     pub(super) fn ensure_initialised(&self) -> Result<(), Error> {
-        let _turn = self.lock_start()?;
+        let _lock = self.lock_start()?;
         initialise::remove_unfinished(self.home.path());
         match self.home.major()? {
             Some(_) => Ok(()),
@@ -51,10 +51,11 @@ impl Launcher {
         }
     }
 
-    /// Returns when Postgres accepts connections, with the process if it was started now. Never
-    /// creates a cluster: if one was removed under a running server, that is an error.
+    /// Waits until Postgres accepts connections, and starts it if needed. Returns the process if
+    /// this call started it. Never creates a cluster: if one is removed under a running server, an
+    /// error is better than an empty database.
     pub(super) fn ensure_running(&self) -> Result<Option<Child>, Error> {
-        let _turn = self.lock_start()?;
+        let _lock = self.lock_start()?;
         if self.adopt()? {
             return Ok(None);
         }
@@ -68,12 +69,12 @@ impl Launcher {
         self.launch(&log).map(Some)
     }
 
-    /// Ends the Postgres that an upgrade which was killed left running on this data.
+    /// Stops the Postgres that a killed upgrade left running on this data.
     fn end_upgrade(&self) -> Result<(), Error> {
-        let apart = self.home.of_upgraded();
-        process::stop(&apart);
-        process::kill_orphans(&apart);
-        process::wait_for_silence(&apart)
+        let old_home = self.home.of_upgraded();
+        process::stop(&old_home);
+        process::kill_orphans(&old_home);
+        process::wait_for_silence(&old_home)
     }
 
     fn lock_start(&self) -> Result<File, Error> {
@@ -82,14 +83,14 @@ impl Launcher {
         Ok(lock)
     }
 
-    /// Waits for a Postgres that lives to be ready; false if there is none, or it ends meanwhile.
+    /// Waits until a running Postgres is ready. Returns false if none runs or it ends meanwhile.
     fn adopt(&self) -> Result<bool, Error> {
         let started = Instant::now();
         while self.is_alive() {
-            // Whose pid is in the file does not matter: it may be one of another container.
+            // The pid in the file is not compared: it may be one of another container.
             if process::is_marked_ready(&self.home) {
                 self.adopt_socket_folder()?;
-                tracing::debug!(home = %self.home.path().display(), "adopted the running Postgres");
+                tracing::debug!(home = %self.home.path().display(), "using the running Postgres");
                 return Ok(true);
             }
             if started.elapsed() > START_TIMEOUT {
@@ -102,37 +103,38 @@ impl Launcher {
         Ok(false)
     }
 
-    /// The socket is tried first: it also answers for a Postgres in another container on the same
-    /// files, whose pid means nothing here. In a folder that is not private, any process could
-    /// answer.
+    /// Returns whether Postgres runs. The socket is tried first, because it also finds a Postgres
+    /// in another container on the same files, whose pid is not valid here. A socket in a folder
+    /// that is not private is ignored, because any user could listen there.
     fn is_alive(&self) -> bool {
         let folder = self.home.socket_folder();
         let is_private = folder.is_some_and(|it| self.identity.is_private(Path::new(&it)));
         is_private && process::answers(&self.home) || process::postmaster(&self.home).is_some()
     }
 
-    /// Where the running Postgres listens: a previous version put the socket under a name that can
-    /// be guessed.
+    /// Checks and records the socket folder of the running Postgres. A previous version may have
+    /// started it with a folder of another name.
     fn adopt_socket_folder(&self) -> Result<(), Error> {
-        let near = self.home.home_socket_folder().map(ToOwned::to_owned);
-        let Some(folder) = near.or_else(|| process::socket_folder(&self.home)) else {
+        let home_socket = self.home.home_socket_folder().map(ToOwned::to_owned);
+        let Some(folder) = home_socket.or_else(|| process::socket_folder(&self.home)) else {
             return Ok(());
         };
         self.check_private(&folder)?;
         self.record_socket_folder(&folder)
     }
 
-    /// Access to the socket is the only access control, so its folder must be private: in the home,
-    /// or under `/tmp` with a name that could not be known before.
+    /// Creates and checks the socket folder: in the home, or under `/tmp` with an unpredictable
+    /// name. Access to the socket is the only access control of the database, so the folder must be
+    /// private.
     fn prepare_socket_folder(&self) -> Result<(), Error> {
-        if let Some(near) = self.home.home_socket_folder() {
-            self.identity.make_private(Path::new(near))?;
-            return self.check_private(near);
+        if let Some(folder) = self.home.home_socket_folder() {
+            self.identity.make_private(Path::new(folder))?;
+            return self.check_private(folder);
         }
-        // Clients know the last one by its name, also where it was cleaned away.
-        if let Some(known) = self.home.socket_folder() {
-            self.identity.make_private(Path::new(&known))?;
-            if self.identity.is_private(Path::new(&known)) {
+        // The recorded folder is used again even if it was deleted, because clients know its name.
+        if let Some(recorded) = self.home.socket_folder() {
+            self.identity.make_private(Path::new(&recorded))?;
+            if self.identity.is_private(Path::new(&recorded)) {
                 return Ok(());
             }
         }
@@ -159,13 +161,13 @@ impl Launcher {
     fn launch(&self, log: &PostgresLog) -> Result<Child, Error> {
         let program = self.binaries.program("postgres");
         let mut command = self.identity.command(&program);
-        // A process group of its own keeps the terminal's Ctrl-C away from it.
+        // In its own process group it does not receive the terminal's Ctrl-C.
         command.args(self.arguments()).process_group(0);
         command.stdout(log.writer()?).stderr(log.writer()?);
         let mut child = command.spawn().map_err(|e| Error::io("run", &program, e))?;
         let started = Instant::now();
         while !process::postmaster(&self.home).is_some_and(|it| it.is_ready) {
-            let ended = child.try_wait().map_err(|e| Error::io("watch", &program, e))?;
+            let ended = child.try_wait().map_err(|e| Error::io("wait for", &program, e))?;
             if let Some(status) = ended {
                 return Err(log.failure("postgres", &status.to_string()));
             }
@@ -181,8 +183,8 @@ impl Launcher {
         Ok(child)
     }
 
-    /// Settings on the command line outrank every file. The name comes first: `process` knows
-    /// Postgres by it.
+    /// Returns the arguments for `postgres`. Settings on the command line take precedence over
+    /// every file. The name comes first, because `process` recognises Postgres by it.
     fn arguments(&self) -> Vec<OsString> {
         let folder = self.home.socket_folder().unwrap_or_default().replace('"', "\"\"");
         let mut settings = vec![
@@ -202,8 +204,8 @@ impl Launcher {
     }
 }
 
-/// Only what an operator of Postgres needs: failed statements are logged by the server itself, and
-/// here would let callers fill the disk and leave their input in a file.
+/// Log only what an operator of Postgres needs. Failed statements are not logged: Tenantry logs the
+/// error itself, and callers could fill the disk and leave personal data in the file.
 const LOG_SETTINGS: [&str; 7] = [
     "log_timezone=UTC",
     "log_destination=stderr",

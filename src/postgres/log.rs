@@ -1,4 +1,4 @@
-//! Postgres's own log file, which `initdb` and Postgres write to directly.
+//! The log file that `initdb` and Postgres write to directly.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -9,13 +9,14 @@ use std::process::Stdio;
 use super::Error;
 use super::home::ClusterHome;
 
-/// Beyond this, the next start begins a new file and keeps this one as `postgres.log.1`.
+/// The size in bytes beyond which the next start renames the file to `postgres.log.1` and begins a
+/// new one.
 const SIZE_LIMIT: u64 = 1 << 20;
 
-/// How much of the end of it an error quotes.
+/// The number of lines at the end of the log that an error quotes.
 const QUOTED_LINES: usize = 12;
 
-/// The log, and where this start's part of it begins.
+/// The log file, and the offset at which the part of the current start begins.
 #[derive(Debug)]
 pub(super) struct PostgresLog {
     path: PathBuf,
@@ -23,32 +24,33 @@ pub(super) struct PostgresLog {
 }
 
 impl PostgresLog {
-    /// Only while no Postgres runs, for it would go on writing to the old file.
+    /// Opens the log, and rotates it if it is too large. No Postgres may be running, because it
+    /// would continue to write to the old file.
     pub(super) fn open(home: &ClusterHome) -> Result<Self, Error> {
         let path = home.log();
-        let mut begins = fs::metadata(&path).map_or(0, |it| it.len());
-        if begins > SIZE_LIMIT {
+        let mut start_offset = fs::metadata(&path).map_or(0, |it| it.len());
+        if start_offset > SIZE_LIMIT {
             let old = path.with_extension("log.1");
             fs::rename(&path, old).map_err(|e| Error::io("rotate", &path, e))?;
-            begins = 0;
+            start_offset = 0;
         }
-        Ok(Self { path, start_offset: begins })
+        Ok(Self { path, start_offset })
     }
 
-    /// The log of a Postgres that another process started.
+    /// Returns the log of a Postgres that another process started.
     pub(super) fn of_running(home: &ClusterHome) -> Self {
         Self { path: home.log(), start_offset: 0 }
     }
 
-    /// For a program's output. A file and not a pipe: Postgres keeps it open as long as it runs,
-    /// and a reader of a pipe would wait that long.
+    /// Returns the file for a program's output. It is never a pipe: Postgres keeps it open as long
+    /// as it runs, and the reader of a pipe would wait that long.
     pub(super) fn writer(&self) -> Result<Stdio, Error> {
         let mut options = OpenOptions::new();
         let file = options.append(true).create(true).mode(0o600).open(&self.path);
         file.map(Stdio::from).map_err(|e| Error::io("open", &self.path, e))
     }
 
-    /// The error of a program that failed, with its output.
+    /// Returns the error for a program that failed, with the end of the log.
     pub(super) fn failure(&self, program: &str, outcome: &str) -> Error {
         let tail = match self.read() {
             Ok(text) if text.trim().is_empty() => "(empty: is the disk full?)".to_owned(),

@@ -1,21 +1,23 @@
-//! The private Postgres: a cluster of a real Postgres that is installed on the machine, started and
-//! stopped by this program.
+//! The private Postgres: a cluster that Tenantry runs itself, with the Postgres programs that are
+//! installed on the machine.
 //!
-//! No process owns the running Postgres. Every process that needs it has a shared lock on
-//! `users.lock` as long as it runs, and the kernel frees that lock however the process ends. The
-//! first process starts Postgres, the others use it, and a small detached janitor stops it when the
-//! lock has been free for a few seconds.
+//! No process owns the running Postgres. Every process that uses it has a shared lock on
+//! `users.lock` as long as it runs, and the kernel releases the lock however the process ends. The
+//! first process starts Postgres, the others use the running one, and a small detached janitor
+//! process stops it once the lock has been free for a few seconds.
 //!
-//! | file | what it does |
+//! | module | responsibility |
 //! |---|---|
-//! | `installation` | selects an installed Postgres |
-//! | `privileges` | selects the user that Postgres runs as, which must not be root |
-//! | `home` | knows where the cluster is, and the names of its files |
-//! | `initialise` | creates a cluster, completely or not at all |
+//! | `installation` | finds the installed Postgres programs |
+//! | `privileges` | the user that Postgres runs as, which must not be root |
+//! | `home` | the folder of the cluster and the names of its files |
+//! | `initialise` | creates a new cluster atomically |
 //! | `launcher` | uses the running Postgres, or starts one |
-//! | `process` | knows which processes are alive, and removes what dead ones left |
-//! | `upgrade` | moves a cluster to another major version |
-//! | `janitor`, `supervisor` | stops an unused Postgres; restarts both |
+//! | `process` | finds, stops and cleans up after Postgres processes |
+//! | `log` | the log file of Postgres |
+//! | `upgrade` | upgrades a cluster to another major version |
+//! | `supervisor` | keeps Postgres and the janitor running |
+//! | `janitor` | stops Postgres when no process uses it |
 
 mod error;
 mod home;
@@ -43,32 +45,32 @@ use launcher::Launcher;
 use privileges::ProcessUsers;
 use supervisor::Supervisor;
 
-/// The role (a superuser) and the database that every cluster has.
+/// The name of the role (a superuser) and of the database that every cluster has.
 const ROLE_AND_DATABASE: &str = "tenantry";
 
-/// How the cluster is to be run.
+/// The settings of a cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterSettings {
-    /// Where the cluster lives, for example `.tenantry/postgres`. Made if absent.
+    /// The folder of the cluster, for example `.tenantry/postgres`. It is created if absent.
     pub home: PathBuf,
-    /// The folder of the Postgres programs (`PG_BIN_DIR`); absent, the usual places are searched.
+    /// The folder of the Postgres programs (`PG_BIN_DIR`); `None` searches the usual folders.
     pub bin_dir: Option<PathBuf>,
-    /// What a crash of the machine may lose. Applies to the process that starts Postgres.
+    /// The durability of commits. It has no effect on a Postgres that is already running.
     pub durability: Durability,
     /// The program whose hidden sub-command `postgres-janitor <home>` calls [`janitor()`].
     pub janitor_program: PathBuf,
 }
 
-/// What a crash of the machine may cost.
+/// The durability of commits if the machine crashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Nothing that was committed.
+    /// No committed data is lost.
     Durable,
-    /// Everything: for tests, which want speed and many connections.
+    /// All data may be lost. For tests, which need speed and many connections.
     Throwaway,
 }
 
-/// A running Postgres, kept running for as long as this value lives.
+/// A running Postgres. It keeps running as long as this value exists.
 #[derive(Debug)]
 pub struct Cluster {
     home: ClusterHome,
@@ -78,37 +80,37 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Uses the Postgres that runs in `settings.home`, or starts one there, creating or repairing
+    /// Uses the Postgres that runs in `settings.home`, or starts one there, and creates or repairs
     /// the cluster as needed. When this returns, Postgres accepts connections. Blocks.
     ///
     /// # Errors
     ///
-    /// No usable Postgres on this machine, a cluster of another user or version, or a Postgres that
-    /// does not start. Every message says what to do next.
+    /// No usable Postgres is installed, the cluster belongs to another user or version, or Postgres
+    /// does not start. Every message states what to do next.
     pub fn start(settings: &ClusterSettings) -> Result<Self, Error> {
         let identity = ProcessUsers::current()?;
         let home = ClusterHome::prepare(&settings.home, &identity)?;
         home.create_locks()?;
         let users = home.open_users_lock()?;
         if users.try_lock_shared().is_err() {
-            tracing::info!("waiting for Postgres to end its shutdown, or for its upgrade");
+            tracing::info!("waiting for the shutdown or upgrade of Postgres to finish");
             users.lock_shared().map_err(|e| Error::io("lock", home.path(), e))?;
         }
-        // Only now: an upgrade gives the data another version, and maybe another owner.
+        // After the lock, because an upgrade changes the version of the data, and maybe its owner.
         let identity = identity.for_existing_data(&home.data());
         let binaries = Binaries::find(settings.bin_dir.as_deref(), home.major()?, &identity)?;
         let version = binaries.version.to_string();
         let durability = settings.durability;
-        let engine =
+        let launcher =
             Launcher { home: home.clone(), identity, binaries: binaries.clone(), durability };
-        let keeper = Supervisor::start(engine, &settings.janitor_program, users)?;
-        Ok(Self { home, binaries, version, supervisor: keeper })
+        let supervisor = Supervisor::start(launcher, &settings.janitor_program, users)?;
+        Ok(Self { home, binaries, version, supervisor })
     }
 
-    /// The address of one of its databases. `tenantry` always exists.
+    /// Returns the connection URL of a database in the cluster. `tenantry` always exists.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        // Port and sslmode are spelt out because a client would take them from PGPORT, PGSSLMODE.
+        // Port and sslmode are explicit so that a client does not use PGPORT and PGSSLMODE.
         format!(
             "postgres:///{}?host={}&port={}&user={ROLE_AND_DATABASE}&sslmode=disable",
             percent_encode(database),
@@ -117,26 +119,27 @@ impl Cluster {
         )
     }
 
-    /// Where the data really lies. Not `Settings::home` when that was out of Postgres's reach.
+    /// Returns the real folder of the cluster. It differs from [`ClusterSettings::home`] if
+    /// Postgres's user could not reach that folder.
     #[must_use]
     pub fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// The version of the Postgres programs in use, such as `15.18`.
+    /// Returns the version of the Postgres programs in use, such as `15.18`.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Where a program of the Postgres in use would be, such as `pgbench`.
+    /// Returns the path of a program of the Postgres in use, such as `pgbench`. It may not exist.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
         self.binaries.program(name)
     }
 
-    /// A program of the Postgres of `programs` (or on `PATH`, where that lacks it), to be connected
-    /// to this one.
+    /// Returns a command that runs a client program, connected to this cluster. The program is the
+    /// one of the Postgres that `programs` uses; if that lacks it, the one on `PATH`.
     #[must_use]
     pub fn client(&self, name: &str, programs: &Self) -> Command {
         let own = Some(programs.program(name)).filter(|program| program.is_file());
@@ -152,21 +155,22 @@ impl Cluster {
         command
     }
 
-    /// Postgres's own log.
+    /// Returns the path of Postgres's log file.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.home.log()
     }
 
-    /// Stops Postgres and removes the cluster with its data, when no other process uses it. Blocks.
+    /// Stops Postgres and removes the cluster with all of its data. Blocks until no other process
+    /// uses the cluster.
     ///
     /// # Errors
-    /// What can not be locked or removed.
+    /// The cluster can not be locked or removed.
     pub fn remove(self) -> Result<(), Error> {
-        let Self { home, supervisor: keeper, .. } = self;
+        let Self { home, supervisor, .. } = self;
         let users = home.open_users_lock()?;
-        // Its thread releases the lock.
-        drop(keeper);
+        // Its thread then releases the shared lock.
+        drop(supervisor);
         users.lock().map_err(|e| Error::io("lock", home.path(), e))?;
         process::stop(&home);
         process::kill_orphans(&home);
@@ -174,13 +178,13 @@ impl Cluster {
     }
 }
 
-/// Whether there is a cluster in this home, or what an interrupted upgrade left of one.
+/// Returns whether the folder contains a cluster, or the remains of an interrupted upgrade.
 #[must_use]
 pub fn has_cluster(home: &Path) -> bool {
     !matches!(ClusterHome::at(home.to_owned()).major(), Ok(None))
 }
 
-/// Percent-encodes everything that could mean something in a URL.
+/// Percent-encodes every character that may have a meaning in a URL.
 fn percent_encode(text: &str) -> String {
     let quoted = text.bytes().map(|byte| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
@@ -196,7 +200,7 @@ mod tests {
     use super::percent_encode;
 
     #[test]
-    fn a_url_part_keeps_nothing_with_a_meaning() {
+    fn every_character_with_a_meaning_in_a_url_is_encoded() {
         assert_eq!(percent_encode("tenantry_1-2.x~"), "tenantry_1-2.x~");
         assert_eq!(percent_encode("/a b?c&d=%é"), "%2Fa%20b%3Fc%26d%3D%25%C3%A9");
     }

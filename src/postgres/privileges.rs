@@ -1,8 +1,8 @@
 //! The user that Postgres runs as.
 //!
-//! Postgres refuses to run as root. When this process runs as root, Postgres alone runs as an
-//! unprivileged user, and only `data` and the socket folder belong to that user: the home around
-//! them stays root's, so nothing in it can be replaced by that user.
+//! Postgres refuses to run as root. If this program runs as root, Postgres runs as an unprivileged
+//! user, who owns only `data` and the socket folder. The home folder around them belongs to root,
+//! so that the unprivileged user can not replace files that root uses.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use super::Error;
 
-/// Who we are, and who Postgres is.
+/// The user of this program, and the user of Postgres if that is another one.
 #[derive(Debug, Clone)]
 pub(super) struct ProcessUsers {
     own_uid: u32,
@@ -28,20 +28,21 @@ struct SystemUser {
 
 impl ProcessUsers {
     pub(super) fn current() -> Result<Self, Error> {
-        let me = lookup_id("-u", None).ok_or(Error::NoUnprivilegedUser)?;
-        if me != 0 {
-            return Ok(Self { own_uid: me, postgres_user: None });
+        let own_uid = lookup_id("-u", None).ok_or(Error::NoUnprivilegedUser)?;
+        if own_uid != 0 {
+            return Ok(Self { own_uid, postgres_user: None });
         }
-        let known = ["postgres", "nobody"].into_iter().find_map(|name| {
+        let postgres_user = ["postgres", "nobody"].into_iter().find_map(|name| {
             Some(SystemUser {
                 uid: lookup_id("-u", Some(name))?,
                 gid: lookup_id("-g", Some(name))?,
             })
         });
-        Ok(Self { own_uid: me, postgres_user: Some(known.ok_or(Error::NoUnprivilegedUser)?) })
+        Ok(Self { own_uid, postgres_user: Some(postgres_user.ok_or(Error::NoUnprivilegedUser)?) })
     }
 
-    /// An existing cluster keeps its user, also when a better one has been installed since.
+    /// Uses the owner of existing data as Postgres's user, even if a user `postgres` was added
+    /// since the cluster was created.
     pub(super) fn for_existing_data(mut self, data: &Path) -> Self {
         if let (Some(user), Ok(data)) = (&mut self.postgres_user, fs::metadata(data))
             && data.uid() != 0
@@ -51,8 +52,8 @@ impl ProcessUsers {
         self
     }
 
-    /// A command that runs as Postgres's user, outside this process's working folder, terminal and
-    /// environment, which may contain secrets.
+    /// Returns a command that runs as Postgres's user, without this process's working folder,
+    /// standard input and environment, which may contain secrets.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = clean_command(program);
         if let Some(user) = &self.postgres_user {
@@ -62,16 +63,17 @@ impl ProcessUsers {
         command
     }
 
-    /// Makes a folder that only Postgres's user (and root) may enter.
+    /// Creates a folder that only Postgres's user (and root) may enter. An existing one is left as
+    /// it is.
     pub(super) fn make_private(&self, folder: &Path) -> Result<(), Error> {
         match fs::DirBuilder::new().mode(0o700).create(folder) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-            made => made.map_err(|e| Error::io("create", folder, e))?,
+            created => created.map_err(|e| Error::io("create", folder, e))?,
         }
         self.transfer_ownership(folder)
     }
 
-    /// Whether the path is a real folder that only Postgres's user may enter.
+    /// Returns whether the path is a folder, not a link, that only Postgres's user may enter.
     pub(super) fn is_private(&self, folder: &Path) -> bool {
         let uid = self.postgres_user.as_ref().map_or(self.own_uid, |user| user.uid);
         fs::symlink_metadata(folder)
@@ -82,22 +84,23 @@ impl ProcessUsers {
         let Some(user) = &self.postgres_user else {
             return Ok(());
         };
-        chown(path, Some(user.uid), Some(user.gid)).map_err(|e| Error::io("give away", path, e))
+        chown(path, Some(user.uid), Some(user.gid))
+            .map_err(|e| Error::io("change the owner of", path, e))
     }
 
-    /// Ensures that the home belongs to this process's user, and that Postgres's user can pass
-    /// through it.
+    /// Checks that the home belongs to the user of this program, and sets a mode that lets
+    /// Postgres's user traverse it.
     pub(super) fn secure_home(&self, home: &Path) -> Result<(), Error> {
         let owner = fs::metadata(home).map_err(|e| Error::io("read", home, e))?.uid();
         if owner != self.own_uid {
-            let (owner, me) = (user_name(owner), user_name(self.own_uid));
-            return Err(Error::WrongOwner { home: home.to_owned(), owner, me });
+            let (owner, current_user) = (user_name(owner), user_name(self.own_uid));
+            return Err(Error::WrongOwner { home: home.to_owned(), owner, current_user });
         }
         set_mode(home, if self.postgres_user.is_some() { 0o711 } else { 0o700 })
     }
 
-    /// Whether Postgres's user can enter the folder. The kernel decides, since only it knows access
-    /// lists and mounts.
+    /// Returns whether Postgres's user can enter the folder. It is tried in a process of that user,
+    /// because access lists and mounts matter, too.
     pub(super) fn can_enter(&self, folder: &Path) -> bool {
         self.postgres_user.is_none()
             || self
@@ -108,13 +111,14 @@ impl ProcessUsers {
                 .is_ok_and(|status| status.success())
     }
 
-    /// The name of Postgres's user, for messages.
+    /// Returns the name of Postgres's user, for messages.
     pub(super) fn name(&self) -> String {
         user_name(self.postgres_user.as_ref().map_or(self.own_uid, |user| user.uid))
     }
 }
 
-/// A command with none of our environment, and a folder that can be neither lost nor forbidden.
+/// Returns a command without this process's environment, whose working folder `/` always exists and
+/// is accessible.
 pub(super) fn clean_command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().current_dir("/").stdin(Stdio::null());
@@ -130,8 +134,7 @@ pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
     fs::set_permissions(path, permissions).map_err(|e| Error::io("set the mode of", path, e))
 }
 
-/// Runs `id`, which knows every source of users; the standard library does not even know the
-/// current one.
+/// Runs `id`, which supports every source of users. The standard library has no such function.
 fn lookup_id(what: &str, user: Option<&str>) -> Option<u32> {
     run_id(what, user)?.parse().ok()
 }
@@ -143,6 +146,6 @@ fn user_name(uid: u32) -> String {
 fn run_id(what: &str, user: Option<&str>) -> Option<String> {
     let mut command = clean_command(Path::new("id"));
     let output = command.arg(what).args(user).stderr(Stdio::null()).output().ok()?;
-    let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    (output.status.success() && !answer.is_empty()).then_some(answer)
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
 }

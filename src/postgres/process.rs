@@ -1,8 +1,8 @@
-//! Finding living processes of Postgres, and removing what dead ones left.
+//! Finds and stops Postgres processes, and removes the files of ended ones.
 //!
-//! A pid proves nothing: another program may have it by now, or it is a zombie that Postgres itself
-//! takes for a living server. A process counts only if its command line contains the cluster's
-//! name, which a zombie's does not.
+//! A pid alone proves nothing: it may have been reused by another program, or be a zombie, which
+//! Postgres itself regards as a running server. A process counts only if its command line contains
+//! the name of the cluster, which a zombie's does not.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,19 +17,19 @@ use super::Error;
 use super::home::{ClusterHome, PORT};
 use super::privileges::{ProcessUsers, clean_command};
 
-/// How often to look again where the system offers no event to wait for.
+/// How often to poll if there is no event to wait for.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Which line of the pid file names the folder of the socket.
+/// The index of the line in the pid file that contains the folder of the socket.
 const SOCKET_FOLDER_LINE: usize = 4;
 
-/// How often to check whether Postgres accepts connections: each check costs it a process.
+/// How often to try to connect to a Postgres. Each connection costs it a process.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a killed process may take to end, or an unused Postgres.
+/// How long a killed process, or an unused Postgres, may take to end.
 pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A living postmaster: Postgres's main process.
+/// A running postmaster: Postgres's main process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Postmaster {
     pid: u32,
@@ -37,22 +37,23 @@ pub(super) struct Postmaster {
     pub(super) is_ready: bool,
 }
 
-/// The living postmaster of this home, if there is one.
+/// Returns the running postmaster of this home, if there is one.
 pub(super) fn postmaster(home: &ClusterHome) -> Option<Postmaster> {
-    // Read once: the next moment the file may be another postmaster's.
+    // Read once, because another postmaster may replace the file at any moment.
     let text = fs::read(home.pid_file()).ok()?;
     let pid = parse_pid(&text)?;
     let is_running = is_postmaster(&command_line(pid), home.name()) && may_belong_to(pid, home);
     is_running.then_some(Postmaster { pid, is_ready: has_ready_line(&text) })
 }
 
-/// Whether the pid file states that its postmaster, dead or alive, accepts connections.
+/// Returns whether the pid file states that its postmaster accepts connections. That postmaster may
+/// have ended.
 pub(super) fn is_marked_ready(home: &ClusterHome) -> bool {
     fs::read(home.pid_file()).is_ok_and(|text| has_ready_line(&text))
 }
 
-/// Sends the postmaster a fast shutdown and waits for its end, however long that takes: it is
-/// writing committed data.
+/// Sends the running postmaster the signal for a fast shutdown and waits until it has ended,
+/// however long that takes, because it writes committed data to the disk.
 pub(super) fn stop(home: &ClusterHome) {
     let Some(Postmaster { pid, .. }) = postmaster(home) else {
         return;
@@ -63,13 +64,14 @@ pub(super) fn stop(home: &ClusterHome) {
     }
 }
 
-/// Whether a Postgres accepts connections on this home's socket, in whatever container it runs.
+/// Returns whether a Postgres accepts connections on the socket of this home. It may run in another
+/// container.
 pub(super) fn answers(home: &ClusterHome) -> bool {
     home.socket().is_some_and(|socket| UnixStream::connect(socket).is_ok())
 }
 
-/// Waits until an unused Postgres, which only a janitor in another container can stop, accepts no
-/// connections any more.
+/// Waits until no Postgres accepts connections on the socket of this home. For one in another
+/// container, which only the janitor there can stop.
 pub(super) fn wait_for_silence(home: &ClusterHome) -> Result<(), Error> {
     let started = Instant::now();
     while answers(home) {
@@ -81,23 +83,24 @@ pub(super) fn wait_for_silence(home: &ClusterHome) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes a home whose Postgres has ended, with the folder of its socket.
+/// Removes a home whose Postgres has ended, and the folder of its socket.
 pub(super) fn remove(home: &ClusterHome) -> Result<(), Error> {
     if let (None, Some(folder)) = (home.home_socket_folder(), home.socket_folder()) {
-        // Fails where the folder contains anything else, which is kept.
+        // The folder stays if it contains other files.
         drop((remove_socket(home), fs::remove_dir(folder)));
     }
     fs::remove_dir_all(home.path()).map_err(|e| Error::io("remove", home.path(), e))
 }
 
-/// The socket folder that the pid file names.
+/// Returns the socket folder that the pid file contains.
 pub(super) fn socket_folder(home: &ClusterHome) -> Option<String> {
     let text = fs::read_to_string(home.pid_file()).ok()?;
     text.lines().nth(SOCKET_FOLDER_LINE).map(ToOwned::to_owned)
 }
 
-/// Removes what a dead postmaster left, so that a new one can start. Only under the start lock, or
-/// with the users lock locked exclusively, and with a private socket folder.
+/// Removes the processes and files that an ended postmaster left, so that a new one can start. The
+/// caller must have acquired the start lock, or the users lock exclusively, and the socket folder
+/// must be private.
 pub(super) fn remove_stale_files(home: &ClusterHome, identity: &ProcessUsers) -> Result<(), Error> {
     kill_orphans(home);
     invalidate_pid_file(home, identity)?;
@@ -113,25 +116,25 @@ fn remove_socket(home: &ClusterHome) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends processes that outlived their postmaster: while one back end is busy no new postmaster
-/// starts. What it committed is safe; its client gets an error for the rest.
+/// Ends the processes that outlived their postmaster, because no new postmaster starts while one of
+/// them runs. Committed data is safe; clients of uncommitted work receive an error.
 pub(super) fn kill_orphans(home: &ClusterHome) {
-    // After SIGQUIT, a postmaster whose files were removed still releases its shared memory.
-    for (signal_name, patience) in [("QUIT", Duration::from_secs(1)), ("KILL", KILL_TIMEOUT)] {
-        let found = orphans(home);
-        if found.is_empty() {
+    // After QUIT, a postmaster whose files were removed still releases its shared memory.
+    for (signal_name, max_wait) in [("QUIT", Duration::from_secs(1)), ("KILL", KILL_TIMEOUT)] {
+        let pids = orphans(home);
+        if pids.is_empty() {
             return;
         }
-        signal(signal_name, &found);
+        signal(signal_name, &pids);
         let started = Instant::now();
-        while !orphans(home).is_empty() && started.elapsed() < patience {
+        while !orphans(home).is_empty() && started.elapsed() < max_wait {
             sleep(POLL_INTERVAL);
         }
     }
 }
 
-/// Removes the dead pid from `postmaster.pid`, which another program or a zombie may have by now.
-/// The file must stay: its shared-memory line is how Postgres notices back ends that still run.
+/// Replaces the pid in `postmaster.pid`, which may now belong to a zombie or another program. The
+/// file itself must stay: by its shared-memory line Postgres detects back ends that still run.
 fn invalidate_pid_file(home: &ClusterHome, identity: &ProcessUsers) -> Result<(), Error> {
     let path = home.pid_file();
     let Ok(text) = fs::read(&path) else {
@@ -140,15 +143,15 @@ fn invalidate_pid_file(home: &ClusterHome, identity: &ProcessUsers) -> Result<()
     let Some(text) = with_invalid_pid(&text) else {
         return remove_file(&path);
     };
-    // Written beside and moved, so that the file is whole at any moment and a link is not followed.
+    // Written to a temporary file and renamed, which is atomic and does not follow a link.
     let temporary = home.path().join("postmaster.pid.new");
     fs::write(&temporary, text).map_err(|e| Error::io("write", &temporary, e))?;
     identity.transfer_ownership(&temporary)?;
     fs::rename(&temporary, &path).map_err(|e| Error::io("replace", &path, e))
 }
 
-/// The pid file with a pid that no process can have; none if it is not even a pid file, such as
-/// the empty one that a full disk leaves.
+/// Returns the pid file with a pid that no process can have; `None` if the text is not a pid file,
+/// such as the empty file that a full disk leaves.
 fn with_invalid_pid(text: &[u8]) -> Option<Vec<u8>> {
     parse_pid(text)?;
     let rest = text.iter().position(|byte| *byte == b'\n').map_or(&[][..], |end| &text[end..]);
@@ -171,36 +174,37 @@ fn remove_file(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Every process of the cluster.
+/// Returns the pid of every process of the cluster.
 fn orphans(home: &ClusterHome) -> Vec<u32> {
     let name = home.name();
     let processes = processes().into_iter();
-    let named = processes.filter(|(_, line)| is_postmaster(line, name) || is_backend(line, name));
-    named.map(|(pid, _)| pid).filter(|pid| may_belong_to(*pid, home)).collect()
+    let of_cluster =
+        processes.filter(|(_, line)| is_postmaster(line, name) || is_backend(line, name));
+    of_cluster.map(|(pid, _)| pid).filter(|pid| may_belong_to(*pid, home)).collect()
 }
 
-/// Whether a process runs as the owner of the data: any user can give a process this name. Unknown
-/// where the data does not exist.
+/// Returns whether a process runs as the owner of the data, because other users can imitate the
+/// command line. True if the data does not exist, so that its owner is unknown.
 fn may_belong_to(pid: u32, home: &ClusterHome) -> bool {
     fs::metadata(home.data()).map_or(true, |data| owner(pid) == Some(data.uid()))
 }
 
-/// Our own way of starting it, see `start`.
+/// Returns whether the command line is the one that `launcher` starts a postmaster with.
 fn is_postmaster(line: &str, name: &str) -> bool {
     line.contains(&format!(" -c cluster_name={name} "))
 }
 
-/// The title that Postgres gives its other processes.
+/// Returns whether the command line is the title that Postgres sets for its other processes.
 fn is_backend(line: &str, name: &str) -> bool {
     line.starts_with(&format!("postgres: {name}: "))
 }
 
-/// Sends a signal through the shell: the standard library has no call for it.
+/// Sends a signal with the shell's `kill`, because the standard library has no function for it.
 fn signal(name: &str, pids: &[u32]) {
     let mut command = clean_command(Path::new("/bin/sh"));
     command.args(["-c", "kill -s \"$0\" \"$@\"", name]);
     command.args(pids.iter().map(ToString::to_string));
-    // A pid that has ended already is no error.
+    // A failure means that a process has already ended, as intended.
     drop(command.stdout(Stdio::null()).stderr(Stdio::null()).status());
 }
 
@@ -231,8 +235,8 @@ fn processes() -> Vec<(u32, String)> {
 
 #[cfg(not(target_os = "linux"))]
 fn command_line(pid: u32) -> String {
-    let found = processes().into_iter().find(|(other, _)| *other == pid);
-    found.map_or_else(String::new, |(_, line)| line)
+    let process = processes().into_iter().find(|(other, _)| *other == pid);
+    process.map_or_else(String::new, |(_, line)| line)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -249,7 +253,7 @@ mod tests {
     use super::{has_ready_line, is_backend, is_postmaster, with_invalid_pid};
 
     #[test]
-    fn repairing_the_pid_file_changes_the_pid_alone() {
+    fn repairing_the_pid_file_changes_only_the_pid() {
         let before = b"123\n/data\n1690000000\n5432\n/socket\n\n  786 0\nready   \n";
         let after = b"2147483647\n/data\n1690000000\n5432\n/socket\n\n  786 0\nready   \n";
         assert_eq!(with_invalid_pid(before).as_deref(), Some(&after[..]));
@@ -261,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn only_postgres_itself_is_taken_for_postgres() {
+    fn only_processes_of_the_cluster_are_recognised() {
         let postmaster = "/usr/lib/postgresql/15/bin/postgres -c cluster_name=tenantry-1 -D /x ";
         assert!(is_postmaster(postmaster, "tenantry-1"));
         assert!(!is_postmaster(postmaster, "tenantry-11"));

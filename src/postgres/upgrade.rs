@@ -1,10 +1,10 @@
-//! Moving a cluster to another major version of Postgres.
+//! Upgrades a cluster to another major version of Postgres.
 //!
 //! The old data is copied, never converted. The new cluster is created beside it and replaces it
-//! when it is complete; until then the old one is unchanged, and afterwards it is still there under
-//! another name. Meanwhile the old data runs from a home of its own, where no program looks for it
-//! and whose socket is in a folder with mode 0700, and processes that want the real home wait: no
-//! write can be lost between the copy and the exchange.
+//! when it is complete. Until then the old data is unchanged, and afterwards it still exists under
+//! another name. During the copy, the old data runs from a separate home, which no other program
+//! uses and whose socket is in a folder with mode 0700. Processes that want to use the real home
+//! wait. So no write can be lost between the copy and the replacement.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -18,27 +18,27 @@ use super::privileges::ProcessUsers;
 use super::process::{self, POLL_INTERVAL};
 use super::{Cluster, ClusterSettings, Error};
 
-/// How long our own use of a cluster may take to end.
+/// How long this process may take to release a cluster that it used.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What an upgrade did.
+/// The result of an upgrade.
 #[derive(Debug)]
 pub struct UpgradeOutcome {
-    /// The version that the data had.
+    /// The previous version of the data.
     pub from: String,
-    /// The version that it has.
+    /// The new version of the data.
     pub to: String,
-    /// Where the old data is kept.
+    /// The folder of the old data.
     pub old_data: PathBuf,
 }
 
-/// Moves the cluster of `settings` to the programs in `to`, or to the newest that are installed.
-/// `copy` copies everything from the first cluster to the second, and may use the private folder.
-/// Does nothing (`None`) where the data is of that version already. Blocks.
+/// Upgrades the cluster of `settings` to the version of the programs in `to`, or to the newest
+/// installed version. `copy` copies everything from the first cluster to the second, and may use
+/// the private folder. Returns `None` if the data already has that version or a newer one. Blocks.
 ///
 /// # Errors
-/// A cluster that is in use, a missing Postgres of either version, or the error of `copy`; the old
-/// data is unchanged.
+/// The cluster is in use, the programs of either version are not installed, or `copy` failed. The
+/// old data is then unchanged.
 pub fn upgrade<E: From<Error>>(
     settings: &ClusterSettings,
     to: Option<&Path>,
@@ -54,18 +54,18 @@ pub fn upgrade<E: From<Error>>(
         return Ok(None);
     }
     home.create_locks()?;
-    // Locked to the end.
+    // Locked until the end of this function.
     let _users = take_over(&home)?;
     if home.major()? != Some(major) {
-        // Another upgrade was faster.
+        // Another upgrade finished meanwhile.
         return Err(Error::InUse { home: home.path().to_owned() }.into());
     }
-    let (new_home, apart) = (home.of_upgrade(), home.of_upgraded());
+    let (new_home, old_home) = (home.of_upgrade(), home.of_upgraded());
     remove_home(&new_home)?;
-    remove_home(&apart)?;
+    remove_home(&old_home)?;
 
-    let copied = copy_beside(settings, [&home, &apart, &new_home], &newest, copy);
-    remove_home(&apart)?;
+    let copied = copy_beside(settings, [&home, &old_home, &new_home], &newest, copy);
+    remove_home(&old_home)?;
     let (from, to) = match copied {
         Ok(versions) => versions,
         Err(failure) => {
@@ -73,37 +73,37 @@ pub fn upgrade<E: From<Error>>(
             return Err(failure);
         }
     };
-    let kept = home.path().join(format!("data.{major}"));
-    replace_data(&home.data(), &kept, &new_home.data())?;
+    let old_data = home.path().join(format!("data.{major}"));
+    replace_data(&home.data(), &old_data, &new_home.data())?;
     remove_home(&new_home)?;
-    Ok(Some(UpgradeOutcome { from, to, old_data: kept }))
+    Ok(Some(UpgradeOutcome { from, to, old_data }))
 }
 
-/// Copies the data of `home`, run from `apart`, to a new cluster in `beside`, and stops both. The
-/// versions of both.
+/// Copies the data of `home`, which runs from `old_home`, to a new cluster in `new_home`, and stops
+/// both. Returns their versions.
 fn copy_beside<E: From<Error>>(
     settings: &ClusterSettings,
-    [home, apart, beside]: [&ClusterHome; 3],
+    [home, old_home, new_home]: [&ClusterHome; 3],
     newest: &Binaries,
     copy: impl FnOnce(&Cluster, &Cluster, &Path) -> Result<(), E>,
 ) -> Result<(String, String), E> {
-    create_folder(apart.path())?;
-    let linked = symlink(home.data(), apart.data());
-    linked.map_err(|e| Error::io("link", &apart.data(), e))?;
+    create_folder(old_home.path())?;
+    let linked = symlink(home.data(), old_home.data());
+    linked.map_err(|e| Error::io("link", &old_home.data(), e))?;
     let old =
-        Cluster::start(&ClusterSettings { home: apart.path().to_owned(), ..settings.clone() })?;
+        Cluster::start(&ClusterSettings { home: old_home.path().to_owned(), ..settings.clone() })?;
     let new_settings = ClusterSettings {
-        home: beside.path().to_owned(),
+        home: new_home.path().to_owned(),
         bin_dir: Some(newest.folder().to_owned()),
         ..settings.clone()
     };
     let new = Cluster::start(&new_settings)?;
-    let folder = beside.path().join("copy");
+    let folder = new_home.path().join("copy");
     create_folder(&folder)?;
     let versions = (old.version().to_owned(), new.version().to_owned());
     let copied = copy(&old, &new, &folder);
     drop((old, new));
-    let _ended = [stop_and_lock(apart)?, stop_and_lock(beside)?];
+    let _locks = [stop_and_lock(old_home)?, stop_and_lock(new_home)?];
     copied.map(|()| versions)
 }
 
@@ -111,18 +111,19 @@ fn create_folder(path: &Path) -> Result<(), Error> {
     DirBuilder::new().mode(0o700).create(path).map_err(|e| Error::io("create", path, e))
 }
 
-/// Replaces the old data by the new.
-fn replace_data(data: &Path, kept: &Path, new: &Path) -> Result<(), Error> {
+/// Renames the current data to `old_data`, and the new data to `data`.
+fn replace_data(data: &Path, old_data: &Path, new: &Path) -> Result<(), Error> {
     let rename =
         |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| Error::io("move", from, e));
-    rename(data, kept)?;
-    rename(new, data).inspect_err(|_| drop(fs::rename(kept, data)))?;
+    rename(data, old_data)?;
+    rename(new, data).inspect_err(|_| drop(fs::rename(old_data, data)))?;
     let home = data.parent().unwrap_or(data);
     File::open(home).and_then(|it| it.sync_all()).map_err(|e| Error::io("write", home, e))
 }
 
-/// Stops the Postgres of a cluster and keeps others from using it. One in another container on the
-/// same files has no pid that means anything here: its janitor stops it, which needs the lock.
+/// Stops the Postgres of a cluster, and locks the cluster so that no other process uses it. The pid
+/// of a Postgres in another container on the same files is not valid here; the janitor there stops
+/// it, and needs the lock for that.
 fn take_over(home: &ClusterHome) -> Result<File, Error> {
     let users = lock_exclusively(home, Duration::ZERO)?;
     process::stop(home);
@@ -132,7 +133,7 @@ fn take_over(home: &ClusterHome) -> Result<File, Error> {
     }
     drop(users);
     process::wait_for_silence(home)?;
-    // Its janitor has the lock until the last process of it has ended.
+    // That janitor has the lock until all processes of its Postgres have ended.
     let users = lock_exclusively(home, process::KILL_TIMEOUT)?;
     if process::answers(home) {
         return Err(Error::InUse { home: home.path().to_owned() });
@@ -140,7 +141,8 @@ fn take_over(home: &ClusterHome) -> Result<File, Error> {
     Ok(users)
 }
 
-/// Stops the Postgres of a cluster that no process uses, and prevents others from using it.
+/// Stops the Postgres of a cluster that this process no longer uses, and locks the cluster so that
+/// no other process uses it.
 fn stop_and_lock(home: &ClusterHome) -> Result<File, Error> {
     let users = lock_exclusively(home, RELEASE_TIMEOUT)?;
     process::stop(home);
@@ -148,11 +150,11 @@ fn stop_and_lock(home: &ClusterHome) -> Result<File, Error> {
     Ok(users)
 }
 
-fn lock_exclusively(home: &ClusterHome, patience: Duration) -> Result<File, Error> {
+fn lock_exclusively(home: &ClusterHome, timeout: Duration) -> Result<File, Error> {
     let users = home.open_users_lock()?;
     let started = Instant::now();
     while users.try_lock().is_err() {
-        if started.elapsed() > patience {
+        if started.elapsed() > timeout {
             return Err(Error::InUse { home: home.path().to_owned() });
         }
         sleep(POLL_INTERVAL);
@@ -160,12 +162,12 @@ fn lock_exclusively(home: &ClusterHome, patience: Duration) -> Result<File, Erro
     Ok(users)
 }
 
-/// Removes a home that is not used any more, such as one that an upgrade left that was cut off.
+/// Removes a home that is no longer used, such as one that an interrupted upgrade left.
 fn remove_home(home: &ClusterHome) -> Result<(), Error> {
     if !home.path().exists() {
         return Ok(());
     }
-    // The process that keeps its Postgres running has to end first.
+    // The process that keeps its Postgres running must end first.
     let _users = lock_exclusively(home, RELEASE_TIMEOUT);
     process::stop(home);
     process::kill_orphans(home);

@@ -1,7 +1,7 @@
-//! Where log lines go: to standard error, but those of some milliseconds together. A write for each
-//! line is a good part of what a request costs.
+//! Writes log lines to standard error in batches of some milliseconds, because one write per line
+//! would be a considerable part of a request's cost.
 //!
-//! What is lost when the process is killed is what it logged in its last milliseconds.
+//! If the process is killed, the lines of its last milliseconds are lost.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,16 +10,16 @@ use std::time::Duration;
 
 /// How long a line waits for others.
 const BATCH_DELAY: Duration = Duration::from_millis(10);
-/// How many bytes wait at most; whoever logs more writes them down first.
+/// The maximum size of the buffer. A thread whose line exceeds it writes the buffer itself.
 const MAX_BUFFERED_BYTES: usize = 256 * 1024;
 
-/// Takes lines; cheap to clone.
+/// Buffers log lines; cheap to clone.
 pub struct LogWriter<W: Write>(Arc<Shared<W>>);
 
 struct Shared<W> {
     buffer: Mutex<LineBuffer>,
     changed: Condvar,
-    /// Held before lines are taken, so that they are written in their order.
+    /// Locked before lines are taken from the buffer, so that they are written in order.
     out: Mutex<W>,
 }
 
@@ -29,17 +29,17 @@ struct LineBuffer {
     is_closed: bool,
 }
 
-/// The thread that writes lines down. Dropped, it has written all of them; later ones are written
-/// by whoever logs them.
+/// The thread that writes the buffered lines. Dropping it writes all of them; later lines are
+/// written by the threads that log them.
 pub struct LogThread<W: Write> {
     shared: Arc<Shared<W>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts writing to `out`.
+/// Starts a thread that writes to `out`.
 ///
 /// # Errors
-/// The system's own, where it has no thread left.
+/// The system could not start a thread.
 pub fn start<W: Write + Send + 'static>(out: W) -> io::Result<(LogWriter<W>, LogThread<W>)> {
     let shared = Shared { buffer: Mutex::default(), changed: Condvar::new(), out: Mutex::new(out) };
     let shared = Arc::new(shared);
@@ -55,21 +55,20 @@ impl<W: Write> Shared<W> {
 
     fn run(&self) {
         loop {
-            let waiting = self
+            let buffer = self
                 .changed
                 .wait_while(self.lock_buffer(), |it| it.lines.is_empty() && !it.is_closed);
-            let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
-            let gathered =
-                self.changed.wait_timeout_while(waiting, BATCH_DELAY, |it| !it.is_closed);
-            let has_ended = gathered.unwrap_or_else(PoisonError::into_inner).0.is_closed;
+            let buffer = buffer.unwrap_or_else(PoisonError::into_inner);
+            let buffer = self.changed.wait_timeout_while(buffer, BATCH_DELAY, |it| !it.is_closed);
+            let is_closed = buffer.unwrap_or_else(PoisonError::into_inner).0.is_closed;
             self.write_buffered();
-            if has_ended {
+            if is_closed {
                 return;
             }
         }
     }
 
-    /// Writes down what waits. Nobody is told where that fails: where should it be said?
+    /// Writes the buffered lines. A failure is ignored, because it could not be logged.
     fn write_buffered(&self) {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = std::mem::take(&mut self.lock_buffer().lines);
@@ -85,11 +84,11 @@ impl<W: Write> Clone for LogWriter<W> {
 
 impl<W: Write> Write for LogWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut waiting = self.0.lock_buffer();
-        let was_empty = waiting.lines.is_empty();
-        waiting.lines.extend_from_slice(line);
-        let must_write = waiting.lines.len() > MAX_BUFFERED_BYTES || waiting.is_closed;
-        drop(waiting);
+        let mut buffer = self.0.lock_buffer();
+        let was_empty = buffer.lines.is_empty();
+        buffer.lines.extend_from_slice(line);
+        let must_write = buffer.lines.len() > MAX_BUFFERED_BYTES || buffer.is_closed;
+        drop(buffer);
         if must_write {
             self.0.write_buffered();
         } else if was_empty {
@@ -98,7 +97,7 @@ impl<W: Write> Write for LogWriter<W> {
         Ok(line.len())
     }
 
-    /// Writes down what waits, now.
+    /// Writes the buffered lines at once.
     fn flush(&mut self) -> io::Result<()> {
         self.0.write_buffered();
         Ok(())
@@ -118,7 +117,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    /// Tells of each part that is written.
+    /// Sends each written part to a channel.
     struct ChannelWriter(mpsc::Sender<Vec<u8>>);
 
     impl Write for ChannelWriter {
@@ -133,34 +132,35 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_written_while_nothing_follows_it() {
-        let (tell, told) = mpsc::channel();
-        let (mut writer, _writing) = start(ChannelWriter(tell)).expect("a thread");
+    fn a_line_is_written_even_if_no_other_follows() {
+        let (sender, receiver) = mpsc::channel();
+        let (mut writer, _log_thread) = start(ChannelWriter(sender)).expect("a thread");
         for line in ["one\n", "two\n"] {
-            writer.write_all(line.as_bytes()).expect("taken");
-            assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(line.as_bytes().to_vec()));
+            writer.write_all(line.as_bytes()).expect("buffered");
+            let part = receiver.recv_timeout(Duration::from_secs(30));
+            assert_eq!(part, Ok(line.as_bytes().to_vec()));
         }
     }
 
     #[test]
-    fn every_line_is_written_once_and_each_thread_s_in_their_order() {
-        let (tell, told) = mpsc::channel();
-        let (writer, writing) = start(ChannelWriter(tell)).expect("a thread");
+    fn every_line_is_written_once_and_the_lines_of_each_thread_in_order() {
+        let (sender, receiver) = mpsc::channel();
+        let (writer, log_thread) = start(ChannelWriter(sender)).expect("a thread");
         thread::scope(|scope| {
             for thread in 0..4 {
                 let mut writer = writer.clone();
                 scope.spawn(move || {
                     for number in 0..20_000 {
                         let line = format!("{thread} {number:05} {}\n", "x".repeat(20));
-                        writer.write_all(line.as_bytes()).expect("taken");
+                        writer.write_all(line.as_bytes()).expect("buffered");
                     }
                 });
             }
         });
-        drop(writing);
+        drop(log_thread);
         let mut late = writer;
-        late.write_all(b"4 late\n").expect("taken");
-        let parts: Vec<Vec<u8>> = told.try_iter().collect();
+        late.write_all(b"4 late\n").expect("written");
+        let parts: Vec<Vec<u8>> = receiver.try_iter().collect();
         assert!(parts.len() < 2_000, "{} parts", parts.len());
         let text = String::from_utf8(parts.concat()).expect("text");
         assert!(text.ends_with("\n4 late\n"));

@@ -1,7 +1,7 @@
 //! Logs, metrics and traces of this process.
 //!
-//! The log goes to standard error, one line a request and one a failure of ours; metrics are
-//! read from their own listener; traces are sent only where an endpoint is configured.
+//! The log goes to standard error, with one line per request and one per internal error. Metrics
+//! are served by their own listener. Traces are exported only if an endpoint is configured.
 
 mod log_writer;
 mod traces;
@@ -22,27 +22,27 @@ use crate::config::telemetry::{LogFormat, TelemetrySettings};
 /// Upper bounds of the duration histograms, in seconds.
 const DURATION_BUCKETS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-/// Upper bounds of the batch size histogram, in questions.
+/// Upper bounds of the batch size histogram, in queries.
 const BATCH_SIZE_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 512.0];
 
 /// Why telemetry can not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The metrics recorder.
+    /// The metrics recorder could not be installed.
     #[error("metrics: {0}")]
     Metrics(#[from] BuildError),
-    /// The exporter of traces.
+    /// The exporter of traces could not be started.
     #[error("traces: {0}")]
     Traces(String),
-    /// The thread that writes the log.
+    /// The thread that writes the log could not be started.
     #[error("logs: {0}")]
     Thread(#[from] io::Error),
-    /// Something in this process logs already.
+    /// This process already has a global logger.
     #[error("logs: {0}")]
     Logs(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// What is to be ended when the process ends.
+/// The telemetry of this process. Dropping it writes the buffered log lines.
 pub struct Telemetry {
     metrics: PrometheusHandle,
     traces: traces::TraceExporter,
@@ -50,10 +50,8 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Sets everything up for this process. Call it once, outside of any async runtime.
-    ///
-    /// # Errors
-    /// What can not be set up.
+    /// Sets up logs, metrics and traces for this process. Call it once, outside of any async
+    /// runtime.
     pub fn start(settings: &TelemetrySettings) -> Result<Self, SetupError> {
         let filter = settings.log_filter.clone();
         let (writer, log_thread) = log_writer::start(stderr())?;
@@ -62,7 +60,7 @@ impl Telemetry {
         tracing_subscriber::registry().with(log).with(traces.layer()).try_init()?;
         std::panic::set_hook(Box::new(move |panic| {
             log_panic(panic);
-            // It may be the last line there is.
+            // It may be the last line of this process.
             let _ = writer.clone().flush();
         }));
         let metrics = PrometheusBuilder::new()
@@ -72,13 +70,13 @@ impl Telemetry {
         Ok(Self { metrics, traces, _log: log_thread })
     }
 
-    /// Reads the metrics.
+    /// Returns the handle that renders the metrics.
     #[must_use]
     pub fn metrics(&self) -> PrometheusHandle {
         self.metrics.clone()
     }
 
-    /// Sends what was not sent yet. Call it outside of any async runtime.
+    /// Exports the remaining traces. Call it outside of any async runtime.
     pub fn finish(self) {
         self.traces.finish();
     }
@@ -95,9 +93,9 @@ fn log_layer<S: Subscriber + for<'a> LookupSpan<'a>>(
     }
 }
 
-/// A panic's place and message: ours, not the caller's.
+/// Logs the location and message of a panic.
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = panic.payload_as_str().unwrap_or("no message");
-    tracing::error!(place, message, "panicked");
+    tracing::error!(location, message, "panicked");
 }

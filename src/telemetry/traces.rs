@@ -1,5 +1,5 @@
-//! Traces over OTLP/HTTP. An export that fails is counted, and logged with its cause, at most once
-//! a minute: a collector that is down makes no flood of lines.
+//! Exports traces over OTLP/HTTP. Failed exports are counted in the metrics and logged with their
+//! cause at most once a minute, so that an unreachable collector does not flood the log.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -23,17 +23,17 @@ use tracing_subscriber::registry::LookupSpan;
 use super::SetupError;
 use crate::config::traces::TraceSettings;
 
-/// How often failures are logged at most.
+/// The minimum interval between log lines about failures.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Sends spans, if an endpoint is configured.
+/// Exports spans, if an endpoint is configured.
 pub struct TraceExporter(Option<SdkTracerProvider>);
 
 impl TraceExporter {
-    /// Starts the thread that sends spans; nothing is sent yet.
+    /// Starts the thread that exports spans. Nothing is sent yet.
     ///
     /// # Errors
-    /// Certificates that can not be read, or a client that can not be made.
+    /// The certificates can not be parsed, or the HTTP client can not be created.
     pub fn start(settings: Option<&TraceSettings>) -> Result<Self, SetupError> {
         let Some(settings) = settings else { return Ok(Self(None)) };
         let setup_error = |error: &dyn Error| SetupError::Traces(error_chain(error));
@@ -59,7 +59,7 @@ impl TraceExporter {
         Ok(Self(Some(provider)))
     }
 
-    /// What hands spans to the exporter.
+    /// Returns the layer that passes spans to the exporter.
     pub fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
     where
         S: tracing::Subscriber + for<'a> LookupSpan<'a>,
@@ -69,10 +69,10 @@ impl TraceExporter {
         Some(layer.with_filter(LevelFilter::INFO))
     }
 
-    /// Sends what was not sent yet.
+    /// Exports the remaining spans.
     pub fn finish(self) {
         if let Some(Err(error)) = self.0.map(|provider| provider.shutdown()) {
-            tracing::warn!(%error, "the last traces were not sent");
+            tracing::warn!(%error, "last traces not exported at shutdown");
         }
     }
 }
@@ -80,7 +80,7 @@ impl TraceExporter {
 fn client(settings: &TraceSettings) -> Result<Client, reqwest::Error> {
     let mut client = Client::builder().timeout(settings.timeout).redirect(redirect::Policy::none());
     if settings.endpoint.scheme() == "http" {
-        // The system's certificates are not needed, and need not be there.
+        // The system's certificates are not needed and may not exist.
         client = client.tls_certs_only([]);
     } else if let Some(pem) = &settings.certificate {
         client = client.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
@@ -88,7 +88,7 @@ fn client(settings: &TraceSettings) -> Result<Client, reqwest::Error> {
     client.build()
 }
 
-/// Sends requests, and notes why one was not answered, which the exporter keeps to itself.
+/// Sends requests and records the cause of a failure, which the exporter's error does not contain.
 #[derive(Debug)]
 struct CauseRecordingClient {
     client: Client,
@@ -105,15 +105,15 @@ impl HttpClient for CauseRecordingClient {
         Self: 'sending,
     {
         Box::pin(async move {
-            let sent = self.client.send_bytes(request).await;
-            let cause = sent.as_ref().err().map(|error| error_chain(error.as_ref()));
+            let response = self.client.send_bytes(request).await;
+            let cause = response.as_ref().err().map(|error| error_chain(error.as_ref()));
             *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause;
-            sent
+            response
         })
     }
 }
 
-/// An exporter whose failures are counted and logged.
+/// An exporter that counts and logs its failures.
 #[derive(Debug)]
 struct CountingExporter {
     exporter: SpanExporter,
@@ -121,7 +121,7 @@ struct CountingExporter {
     failure_log: Mutex<FailureLog>,
 }
 
-/// When failures were logged last, and how many there were since.
+/// When a failure was last logged, and how many failures occurred since.
 #[derive(Debug, Default)]
 struct FailureLog {
     last_logged: Option<Instant>,
@@ -171,7 +171,7 @@ impl CountingExporter {
     }
 }
 
-/// An error with all that led to it.
+/// Returns an error and its chain of sources in one line.
 fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

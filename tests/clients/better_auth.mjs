@@ -1,5 +1,5 @@
-// The stock client of better-auth, with the one line of the README that unwraps our envelope,
-// against the server at TENANTRY_URL; the mails are in MAILS, a page of a dashboard is PAGE.
+// Calls the server at TENANTRY_URL with the stock client of better-auth, and the line of the README that
+// unwraps the response envelope. MAILS is the folder of mails; PAGE is a URL of a dashboard.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -12,7 +12,7 @@ const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8")
 const [line] = readme.match(/^const unwrap = .*$/m);
 const jsonParser = new Function(`${line}; return unwrap;`)();
 
-// A browser's cookie jar, which fetch has none of here.
+// A client with a cookie jar, because fetch in Node has none.
 function browser() {
   const jar = new Map();
   const customFetchImpl = async (input, init) => {
@@ -30,13 +30,13 @@ function browser() {
   return createAuthClient({ baseURL: url, fetchOptions: { jsonParser, customFetchImpl } });
 }
 
-async function good(call) {
+async function succeeds(call) {
   const { data, error } = await call;
   assert.equal(error, null, JSON.stringify(error));
   return data;
 }
 
-async function refused(call, status, code) {
+async function fails(call, status, code) {
   const { data, error } = await call;
   assert.equal(data, null);
   assert.equal(error.status, status, JSON.stringify(error));
@@ -49,78 +49,78 @@ const email = "ann@example.com";
 const password = "a-long-secure-passphrase";
 const client = browser();
 
-// Nobody is signed in: what every guard of a page asks.
-assert.equal(await good(client.getSession()), null);
-assert.equal(await good(client.getSession({ query: { disableCookieCache: true } })), null);
-await refused(client.signIn.email({ email, password }), 401, "INVALID_EMAIL_OR_PASSWORD");
+// Without a session, as a front end checks whether a user is signed in.
+assert.equal(await succeeds(client.getSession()), null);
+assert.equal(await succeeds(client.getSession({ query: { disableCookieCache: true } })), null);
+await fails(client.signIn.email({ email, password }), 401, "INVALID_EMAIL_OR_PASSWORD");
 
 const image = "https://example.com/ann.png";
 const callbackURL = process.env.PAGE;
-const made = await good(
+const created = await succeeds(
   client.signUp.email({ email, password, name: "Ann Example", image, callbackURL }),
 );
-assert.equal(made.user.email, email);
-assert.equal(made.user.name, "Ann Example");
-assert.equal(made.user.emailVerified, false);
-assert.equal(made.user.image, null);
-assert.ok(made.user.createdAt instanceof Date && made.user.updatedAt instanceof Date);
-assert.equal(typeof made.token, "string");
+assert.equal(created.user.email, email);
+assert.equal(created.user.name, "Ann Example");
+assert.equal(created.user.emailVerified, false);
+assert.equal(created.user.image, null);
+assert.ok(created.user.createdAt instanceof Date && created.user.updatedAt instanceof Date);
+assert.equal(typeof created.token, "string");
 const again = await client.signUp.email({ email, password, name: "Ann Example" });
 assert.equal(again.error.code, "USER_ALREADY_EXISTS");
 
-const { session, user } = await good(client.getSession());
-assert.deepEqual(user, made.user);
+const { session, user } = await succeeds(client.getSession());
+assert.deepEqual(user, created.user);
 assert.equal(session.userId, user.id);
 assert.equal(session.token, session.id);
 assert.ok(session.expiresAt > new Date() && session.createdAt <= new Date());
 assert.deepEqual([typeof session.ipAddress, typeof session.userAgent], ["string", "string"]);
 
-// A second browser signs in, and the first ends its session by the token that it lists.
+// A second browser signs in, and the first one revokes its session by the listed token.
 const other = browser();
-const signedIn = await good(other.signIn.email({ email, password, rememberMe: false }));
+const signedIn = await succeeds(other.signIn.email({ email, password, rememberMe: false }));
 assert.equal(signedIn.redirect, false);
 assert.equal(signedIn.user.id, user.id);
-const listed = await good(client.listSessions());
+const listed = await succeeds(client.listSessions());
 assert.equal(listed.length, 2);
-const theirs = listed.find((it) => it.token !== session.token);
-assert.equal((await good(client.revokeSession({ token: theirs.token }))).success, true);
-assert.equal(await good(other.getSession()), null);
-await refused(client.revokeSession({ token: theirs.token }), 404, "NOT_FOUND");
-await refused(client.revokeSession({ token: theirs.token, id: session.id }), 400, "VALIDATION_ERROR");
-assert.equal((await good(client.revokeOtherSessions())).count, 0);
+const otherSession = listed.find((it) => it.token !== session.token);
+assert.equal((await succeeds(client.revokeSession({ token: otherSession.token }))).success, true);
+assert.equal(await succeeds(other.getSession()), null);
+await fails(client.revokeSession({ token: otherSession.token }), 404, "NOT_FOUND");
+await fails(client.revokeSession({ token: otherSession.token, id: session.id }), 400, "VALIDATION_ERROR");
+assert.equal((await succeeds(client.revokeOtherSessions())).count, 0);
 
 // Personal access tokens.
 const scopes = ["user:read"];
-const key = await good(client.apiKey.create({ name: "ci", scopes, expiresIn: 3600 }));
+const key = await succeeds(client.apiKey.create({ name: "ci", scopes, expiresIn: 3600 }));
 assert.ok(key.key.startsWith(key.prefix) && key.key.startsWith(key.start));
 assert.equal(key.userId, user.id);
 assert.equal(key.enabled, true);
 assert.equal(key.metadata, null);
 assert.ok(key.expiresAt instanceof Date);
-// What is answered at its making alone: the secret, and whether it runs out.
+// Only the response that creates a token contains the secret and whether it expires.
 const { key: secret, neverExpires, ...shown } = key;
 assert.equal(neverExpires, false);
-assert.deepEqual(await good(client.apiKey.get({ query: { id: key.id } })), shown);
-assert.deepEqual(await good(client.apiKey.list()), [shown]);
-const renamed = await good(client.apiKey.update({ keyId: key.id, name: "cd" }));
+assert.deepEqual(await succeeds(client.apiKey.get({ query: { id: key.id } })), shown);
+assert.deepEqual(await succeeds(client.apiKey.list()), [shown]);
+const renamed = await succeeds(client.apiKey.update({ keyId: key.id, name: "cd" }));
 assert.equal(renamed.name, "cd");
 const organizations = await fetch(`${url}/api/user/organizations`, {
   headers: { "x-api-key": secret },
 });
 const organizationId = (await organizations.json()).data[0].id;
 const metadata = { organizationId };
-const pinned = await good(client.apiKey.create({ name: "pinned", scopes, metadata }));
+const pinned = await succeeds(client.apiKey.create({ name: "pinned", scopes, metadata }));
 assert.deepEqual(pinned.metadata, metadata);
-assert.equal((await good(client.apiKey.delete({ keyId: key.id }))).success, true);
-await refused(client.apiKey.get({ query: { id: key.id } }), 404, "NOT_FOUND");
+assert.equal((await succeeds(client.apiKey.delete({ keyId: key.id }))).success, true);
+await fails(client.apiKey.get({ query: { id: key.id } }), 404, "NOT_FOUND");
 
 // Passwords.
 const changed = "another-long-passphrase";
 const wrong = { currentPassword: changed, newPassword: changed };
 assert.equal((await client.changePassword(wrong)).error.code, "INVALID_EMAIL_OR_PASSWORD");
 const right = { currentPassword: password, newPassword: changed, revokeOtherSessions: true };
-assert.equal((await good(client.changePassword(right))).user.id, user.id);
-assert.equal((await good(client.getSession())).user.id, user.id);
+assert.equal((await succeeds(client.changePassword(right))).user.id, user.id);
+assert.equal((await succeeds(client.getSession())).user.id, user.id);
 
 const mails = () => {
   try {
@@ -130,9 +130,9 @@ const mails = () => {
   }
 };
 const redirectTo = process.env.PAGE;
-const stranger = "https://evil.example/";
-await refused(client.requestPasswordReset({ email, redirectTo: stranger }), 400, "VALIDATION_ERROR");
-assert.equal((await good(client.requestPasswordReset({ email, redirectTo }))).success, true);
+const untrusted = "https://evil.example/";
+await fails(client.requestPasswordReset({ email, redirectTo: untrusted }), 400, "VALIDATION_ERROR");
+assert.equal((await succeeds(client.requestPasswordReset({ email, redirectTo }))).success, true);
 let token;
 for (let tries = 0; tries < 300 && !token; tries++) {
   await sleep(100);
@@ -140,14 +140,14 @@ for (let tries = 0; tries < 300 && !token; tries++) {
   token = mail?.replaceAll("=\r\n", "").match(/tnt_link_[0-9A-Za-z]+/)?.[0];
 }
 assert.ok(token, "no mail came");
-const reset = await good(client.resetPassword({ token, newPassword: password }));
+const reset = await succeeds(client.resetPassword({ token, newPassword: password }));
 assert.equal(reset.success, true);
 assert.equal(reset.callbackURL, redirectTo);
-await refused(client.resetPassword({ token, newPassword: password }), 401, "INVALID_OR_EXPIRED_TOKEN");
+await fails(client.resetPassword({ token, newPassword: password }), 401, "INVALID_OR_EXPIRED_TOKEN");
 
-assert.equal(await good(client.getSession()), null);
-await good(client.signIn.email({ email, password }));
-assert.equal((await good(client.sendVerificationEmail({ email, callbackURL }))).success, true);
-assert.equal((await good(client.signOut())).success, true);
-assert.equal(await good(client.getSession()), null);
-await refused(client.listSessions(), 401, "AUTHENTICATION_REQUIRED");
+assert.equal(await succeeds(client.getSession()), null);
+await succeeds(client.signIn.email({ email, password }));
+assert.equal((await succeeds(client.sendVerificationEmail({ email, callbackURL }))).success, true);
+assert.equal((await succeeds(client.signOut())).success, true);
+assert.equal(await succeeds(client.getSession()), null);
+await fails(client.listSessions(), 401, "AUTHENTICATION_REQUIRED");

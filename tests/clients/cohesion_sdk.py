@@ -1,4 +1,4 @@
-"""Every call of cohesion-sdk's client, against the server at TENANTRY_URL."""
+"""Makes every call of cohesion-sdk's client to the server at TENANTRY_URL."""
 
 import json
 import os
@@ -18,7 +18,7 @@ URL = os.environ["TENANTRY_URL"]
 
 
 def ask(method, path, key, body=None, **headers):
-    """A request without the client; the body of the answer."""
+    """Sends a request without the client, and returns the body of the response."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"X-API-Key": key, "Content-Type": "application/json", **headers}
     request = urllib.request.Request(URL + path, data, headers, method=method)
@@ -27,7 +27,7 @@ def ask(method, path, key, body=None, **headers):
 
 
 def raised(call, *kinds):
-    """The error of one of these kinds that a call raises."""
+    """Returns the error that the call raises, which must be one of these kinds."""
     try:
         answer = call()
     except kinds as error:
@@ -49,24 +49,24 @@ organization = {
 }
 master = os.environ["MASTER_ADMIN_KEY_ORG_CREATE"]
 named = {"Idempotency-Key": "evt_1"}
-made = json.loads(ask("POST", "/v1/admin/org/create", master, organization, **named))
-first = made["api_key"]
+created = json.loads(ask("POST", "/v1/admin/org/create", master, organization, **named))
+first = created["api_key"]
 client = client_of(first)
 
-# What the operator did is in the log, and what a person, a key and the command line do.
+# The audit log contains the operator's changes and those of a key.
 minted = json.loads(ask("POST", "/me/api-keys", first, {"name": "ci"}))
 events = client.admin_audit_log()
 assert all(isinstance(event, AuditEvent) for event in events), events
 newest, oldest = events[0], events[-1]
 assert newest.event_type == "api_key.created", events
 assert oldest.event_type == "organization.provisioned", events
-assert newest.api_key_prefix == made["prefix"], newest
+assert newest.api_key_prefix == created["prefix"], newest
 assert (newest.method, newest.path, newest.status) == ("POST", "/me/api-keys", 201), newest
 assert json.loads(newest.detail)["name"] == "ci", newest
 assert oldest.api_key_prefix == "", oldest
 assert json.loads(oldest.detail), oldest
 
-# The filters, and what each that is not taken says.
+# The filters, and the error for each invalid one.
 assert client.admin_audit_log(event_type="api_key.created")[0] == newest
 assert client.admin_audit_log(until=oldest.timestamp) == []
 assert client.admin_audit_log(since=oldest.timestamp, limit=500) == events
@@ -80,7 +80,7 @@ wrong = raised(lambda: client.admin_audit_log(since="yesterday"), ValidationErro
 assert wrong.field == "since" and not wrong.allowed_values, vars(wrong)
 raised(lambda: client.admin_audit_log(limit=501), ValidationError)
 
-# The models that the client has for what it does not call.
+# The client's models of responses that it does not request.
 listed = json.loads(ask("GET", "/v1/admin/audit-log", first))
 assert AuditLogResponse.model_validate(listed).filters.limit == 100
 assert json.loads(listed["events"][0]["detail"]) == listed["events"][0]["detail_object"]
@@ -89,7 +89,7 @@ exported = [AuditLogExportEvent.model_validate_json(line) for line in exported]
 assert [event.detail for event in exported] == [event.detail for event in events]
 assert all(isinstance(event.status, int) for event in exported)
 
-# A key replaces itself, and the newer one ends itself.
+# A key rotates itself, and the new one revokes itself.
 rotated = client.admin_key_rotate()
 assert rotated.new_api_key.startswith(rotated.new_api_key[:9] + rotated.prefix), rotated
 assert raised(lambda: client.admin_audit_log(), AuthenticationError).status_code == 401
@@ -100,7 +100,7 @@ assert revoked.revoked and revoked.org_id == "acme", revoked
 ended = raised(lambda: newer.admin_key_rotate(), AuthenticationError)
 assert ended.request_id.startswith("req_") and ended.error_code == "UNAUTHORIZED", vars(ended)
 
-# What belongs to the product behind the keys is not served here, and the client says so.
+# Calls to the product behind the keys are not served here, and the client reports that.
 third = client_of(minted["api_key"])
 third.admin_audit_log()
 interaction = {

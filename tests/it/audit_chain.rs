@@ -86,7 +86,7 @@ async fn every_event_of_a_busy_world_is_chained_without_gaps() {
         assert!(is_fine, "{told}");
         let chains = app.count("select count(distinct organization_id) from audit_events").await;
         let summary =
-            format!("{events} events in {chains} chains, 0 heads to compare with: all as");
+            format!("{events} events in {chains} chains, 0 heads to compare with: all events");
         assert!(told.contains(&summary), "{told}");
         for head in heads(app).await {
             assert!(told.contains(&head), "{head} is not in {told}");
@@ -331,13 +331,15 @@ async fn what_should_be_a_head_and_is_none_is_refused() {
         let place = WorkDir::new();
         let file = place.path().join("log");
         let path = file.to_str().unwrap();
-        for (text, told) in [("", "there is no head"), ("audit head acme:1", "line 1: a head must")]
+        for (text, told) in [("", "no head found in"), ("audit head acme:1", "line 1: a head must")]
         {
             std::fs::write(&file, text).unwrap();
             let (is_fine, said) = verify(app, &["--heads", path]);
             assert!(!is_fine && said.contains(told), "{said}");
         }
-        assert!(verify(app, &["--head", "acme:1"]).1.contains("a head is ORG:POSITION:DIGEST"));
+        assert!(
+            verify(app, &["--head", "acme:1"]).1.contains("a head must be ORG:POSITION:DIGEST")
+        );
     })
     .await;
 }

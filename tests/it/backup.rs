@@ -61,7 +61,11 @@ async fn what_an_owner_dumps_is_restored_under_another_with_the_lines_of_the_rea
             [("HERE", here), ("THERE", &there), peppers, secrets, ("METRICS_ADDR", "off")];
         let done = run_script(&lines, folder.path(), &settings);
         assert!(done.status.success(), "{}", output_text(&done));
-        assert!(output_text(&done).contains("made again"), "{}", output_text(&done));
+        assert!(
+            output_text(&done).contains("row-level security was incomplete and has been restored"),
+            "{}",
+            output_text(&done)
+        );
         let place = WorkDir::new();
         let settings = [("DATABASE_URL", there.as_str()), peppers, secrets];
         let server = place.start(&settings);

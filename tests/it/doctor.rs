@@ -157,7 +157,7 @@ async fn a_configuration_that_is_broken_is_told_of_by_variable_and_the_database_
         let mut settings = settings(app);
         settings.insert("SIGNUP_MODE".to_owned(), "ajar".to_owned());
         settings.insert("KEY_PEPPERS".to_owned(), "p1:c2hvcnQ=".to_owned());
-        let expected = [("SIGNUP_MODE", "open, closed or gated"), ("KEY_PEPPERS", "only 5 bytes")];
+        let expected = [("SIGNUP_MODE", "open, closed or gated"), ("KEY_PEPPERS", "it has 5")];
         assert_problems(&settings, &expected);
         let (_, told) = run_doctor(&settings);
         assert!(told.contains("ok        database") && !told.contains("configuration"), "{told}");
@@ -177,7 +177,7 @@ async fn secrets_that_can_be_guessed_are_told_of_by_id() {
         assert_problems(&settings, &[("KEY_PEPPERS", "p0: not random")]);
         settings.insert("JWT_SECRETS".to_owned(), zeros);
         assert_problems(&settings, &[("KEY_PEPPERS", "p0"), ("JWT_SECRETS", "p0")]);
-        assert!(run_doctor(&settings).1.contains("p1, p0: a pepper too"));
+        assert!(run_doctor(&settings).1.contains("p1, p0: also used in KEY_PEPPERS"));
     })
     .await;
 }
@@ -196,20 +196,20 @@ async fn migrations_to_come_from_elsewhere_or_changed_are_told_of_and_not_run() 
     run(async |app| {
         let settings = settings(app);
         tamper(app, "update _sqlx_migrations set checksum = '\\x' where version = 1").await;
-        assert_problems(&settings, &[("migrations", "another wording: 0001 organizations")]);
+        assert_problems(&settings, &[("migrations", "another text: 0001 organizations")]);
         tamper(app, "delete from _sqlx_migrations where version = 1").await;
-        assert_problems(&settings, &[("migrations", "to come: 0001 organizations")]);
+        assert_problems(&settings, &[("migrations", "pending: 0001 organizations")]);
         let ran = "select count(*) from _sqlx_migrations where version = 1";
         assert_eq!(app.count(ran).await, 0);
         let newer = "insert into _sqlx_migrations
                      select 9999, description, installed_on, success, checksum, execution_time
                      from _sqlx_migrations where version = 2";
         tamper(app, newer).await;
-        assert_problems(&settings, &[("migrations", "1 are of a newer Tenantry")]);
+        assert_problems(&settings, &[("migrations", "1 belong to a newer version of Tenantry")]);
         tamper(app, "drop table _sqlx_migrations").await;
         let (code, told) = run_doctor(&settings);
         assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("warning   migrations          none has run"), "{told}");
+        assert!(told.contains("warning   migrations          none is applied"), "{told}");
     })
     .await;
 }
@@ -287,7 +287,7 @@ async fn a_schema_that_others_may_create_in_is_told_of() {
     run(async |app| {
         let settings = settings(app);
         tamper(app, "grant create on schema public to public").await;
-        assert_problems(&settings, &[("schema", "others may create in it (public)")]);
+        assert_problems(&settings, &[("schema", "other roles may create objects in it (public)")]);
         tamper(app, "revoke create on schema public from public").await;
         assert!(run_doctor(&settings).1.contains("ok        schema"));
     })
@@ -324,7 +324,7 @@ async fn a_mail_server_that_can_not_be_reached_is_told_of() {
         drop(taken);
         let mut settings = settings(app);
         settings.insert("SMTP_URL".to_owned(), format!("smtp://{address}"));
-        assert_problems(&settings, &[("mail", "does not take our mail")]);
+        assert_problems(&settings, &[("mail", "does not accept mail")]);
     })
     .await;
 }
@@ -334,7 +334,7 @@ fn a_private_database_is_looked_at_and_not_made() {
     let (place, none) = (WorkDir::new(), HashMap::new());
     let (code, told) = run_doctor_in(&place, &none);
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("none yet: the first start makes"), "{told}");
+    assert!(told.contains("none yet: the first start creates"), "{told}");
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing is made");
 
     let server = place.start(&[]);
@@ -343,11 +343,11 @@ fn a_private_database_is_looked_at_and_not_made() {
     eventually("Postgres ends", || place.postgres().is_none());
     let (code, told) = run_doctor_in(&place, &none);
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("answered tenantry in"), "{told}");
-    assert!(told.contains("all 1 live ones can be checked"), "{told}");
+    assert!(told.contains("responded to tenantry in"), "{told}");
+    assert!(told.contains("all 1 live keys can be verified"), "{told}");
     std::fs::remove_file(place.path().join(".tenantry/secrets")).unwrap();
     let (code, told) = run_doctor_in(&place, &none);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("secrets: is not there, but its data is"), "{told}");
+    assert!(told.contains("secrets: does not exist, but the database does"), "{told}");
     assert!(!place.path().join(".tenantry/secrets").exists());
 }

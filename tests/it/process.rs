@@ -151,7 +151,7 @@ fn told_to_stop_it_says_so_on_connections_that_are_kept_and_closes_them_by_an_an
     };
     assert!(!ask().contains("connection: close"));
     signal("TERM", server.pid());
-    eventually("it is stopping", || server.log().contains("finishing what is under way"));
+    eventually("it is stopping", || server.log().contains("finishing running requests"));
     assert!(ask().contains("connection: close"));
     assert_eq!(server.wait().code(), Some(0));
 }
@@ -243,7 +243,7 @@ fn a_second_ctrl_c_does_not_wait() {
     write!(slow, "POST /signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n").unwrap();
     write!(slow, "content-length: 100\r\n\r\n{{").unwrap();
     signal("INT", server.pid());
-    eventually("it is stopping", || server.log().contains("finishing what is under way"));
+    eventually("it is stopping", || server.log().contains("finishing running requests"));
     assert_eq!(server.signal_and_wait("INT").code(), Some(0));
 }
 
@@ -318,7 +318,7 @@ fn a_database_that_says_nothing_is_given_up_on() {
     let done = place.command(&settings).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(
-        output_text(&done).contains("did not answer within 10 seconds"),
+        output_text(&done).contains("did not respond within 10 seconds"),
         "{}",
         output_text(&done)
     );

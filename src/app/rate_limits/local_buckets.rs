@@ -93,8 +93,8 @@ impl LocalBuckets {
     }
 }
 
-/// Returns whether the shard has, or can add, a bucket for the subject. Full buckets are not
-/// removed here: a scan for each request of a flood would be too slow.
+/// Returns whether the shard has a bucket for the subject or can add one. It does not remove full
+/// buckets first: a scan for each request of a flood would be too slow.
 fn has_capacity(shard: &Shard, subject: LimitSubject) -> bool {
     shard.len() < MAX_PER_SHARD || shard.contains_key(&subject)
 }

@@ -223,8 +223,7 @@ impl RateLimitDecision {
     }
 }
 
-/// Counts a rejection in the metrics, and turns it into an acceptance if the limit is only
-/// observed.
+/// Counts a rejection in the metrics. If the limit is only observed, the request is accepted.
 fn record(
     (name, is_reported): (&'static str, bool),
     verdict: RateOutcome,

@@ -1,4 +1,4 @@
-//! Checks the public address and the trusted proxies.
+//! Checks the public URL and the number of trusted proxies.
 
 use url::{Host, Url};
 
@@ -8,7 +8,7 @@ use super::settings::DoctorSettings;
 const PUBLIC_URL: &str = "PUBLIC_URL";
 const HOPS: &str = "TRUSTED_PROXY_HOPS";
 
-/// Returns the checks of the address that callers use, and of the proxies in front of the server.
+/// Checks the address that callers use, and the proxies in front of the server.
 pub(super) fn checks(settings: &DoctorSettings) -> Vec<Check> {
     let http = &settings.config.http;
     if settings.is_broken(PUBLIC_URL) || settings.is_broken("LISTEN_ADDR") {
@@ -21,29 +21,31 @@ pub(super) fn checks(settings: &DoctorSettings) -> Vec<Check> {
         checks.push(match (http.trusted_proxy_hops, http.is_https()) {
             (0, true) => Check::warning(
                 HOPS,
-                "is 0, but PUBLIC_URL is https, which takes a proxy: every caller has its address; \
-                 set it to the number of proxies that add to X-Forwarded-For",
+                "is 0, but PUBLIC_URL is https, which needs a proxy, so all callers appear to have \
+                 the proxy's address: set it to the number of proxies that append to \
+                 X-Forwarded-For",
             ),
-            (0, false) => Check::ok(HOPS, "callers' addresses are those of their connections"),
-            (hops, _) => Check::ok(HOPS, format!("{hops} proxies add to X-Forwarded-For")),
+            (0, false) => Check::ok(HOPS, "a caller's address is that of its connection"),
+            (hops, _) => Check::ok(HOPS, format!("{hops} proxies append to X-Forwarded-For")),
         });
     }
     checks
 }
 
-/// `is_set` by the operator; `is_open` to other machines.
-fn check_public_url(url: &Url, is_set: bool, is_open: bool) -> Check {
-    if !is_set && is_open {
+/// Checks the public URL. `is_set` states whether the operator set it, and `is_reachable` whether
+/// other machines can reach the server.
+fn check_public_url(url: &Url, is_set: bool, is_reachable: bool) -> Check {
+    if !is_set && is_reachable {
         let text = format!(
-            "is not set, so links and access tokens name {url}, which is nobody's address: set it \
-             to the one that callers use"
+            "is not set, so links and access tokens contain {url}, which callers can not use: set \
+             it to the address that callers use"
         );
         return Check::problem(PUBLIC_URL, text);
     }
     if url.scheme() != "https" && !is_loopback(url) {
         let text = format!(
-            "{url} is not https, so keys and passwords can be read on their way: put a proxy with \
-             TLS in front, and set it to that one's address"
+            "{url} is not https, so keys and passwords can be intercepted: put a proxy with TLS in \
+             front, and set it to the proxy's address"
         );
         return Check::problem(PUBLIC_URL, text);
     }
@@ -63,14 +65,14 @@ fn is_loopback(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    fn check_text(url: &str, is_set: bool, is_open: bool) -> String {
-        check_public_url(&url.parse().unwrap(), is_set, is_open).to_string()
+    fn check_text(url: &str, is_set: bool, is_reachable: bool) -> String {
+        check_public_url(&url.parse().unwrap(), is_set, is_reachable).to_string()
     }
 
     #[test]
-    fn an_address_is_https_or_of_this_machine_and_somebody_s() {
-        for fine in ["https://api.example.com", "http://127.0.0.1:8080", "http://localhost/"] {
-            assert!(check_text(fine, true, true).starts_with("ok"), "{fine}");
+    fn a_public_url_must_be_https_or_loopback_and_set_if_reachable() {
+        for accepted in ["https://api.example.com", "http://127.0.0.1:8080", "http://localhost/"] {
+            assert!(check_text(accepted, true, true).starts_with("ok"), "{accepted}");
         }
         assert!(check_text("http://127.0.0.1:8080", false, false).starts_with("ok"));
         assert!(check_text("http://0.0.0.0:8080", false, true).contains("is not set"));

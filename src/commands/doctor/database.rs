@@ -1,4 +1,4 @@
-//! Whether the database answers, and is as the migrations leave it.
+//! Checks that the database responds and is in the state that the migrations create.
 
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,7 @@ use crate::repo::{
     catalog, connection_settings, jobs, keys, migrations, rls, tenant_access, unfulfilled_checkouts,
 };
 
-/// Checks the database, if there is one.
-///
-/// # Errors
-/// What has nothing to do with it.
+/// Checks the database, if there is one. Failures of the database itself are checks, not errors.
 pub(super) fn checks(settings: &DoctorSettings, runtime: &Runtime) -> Result<Vec<Check>, Failure> {
     if settings.is_broken("DATABASE_URL") {
         return Ok(Vec::new());
@@ -34,8 +31,8 @@ pub(super) fn checks(settings: &DoctorSettings, runtime: &Runtime) -> Result<Vec
     if settings.uses_private_postgres && !settings.has_data {
         let dir = std::path::absolute(&settings.config.database.data_dir)?;
         let text = format!(
-            "none yet: the first start makes a private Postgres and secrets in {}; set \
-             DATABASE_URL to use another one",
+            "none yet: the first start creates a private Postgres and secrets in {}; set \
+             DATABASE_URL to use another Postgres",
             dir.display()
         );
         return Ok(vec![Check::ok("database", text)]);
@@ -52,19 +49,19 @@ pub(super) fn checks(settings: &DoctorSettings, runtime: &Runtime) -> Result<Vec
 
 async fn run_checks(settings: &DoctorSettings, options: &PgConnectOptions) -> Vec<Check> {
     let started = Instant::now();
-    let mut connected = match connect::connect(options, Duration::ZERO).await {
-        Ok(connected) => connected,
+    let mut connection = match connect::connect(options, Duration::ZERO).await {
+        Ok(connection) => connection,
         Err(failure) => return vec![Check::problem("database", failure.to_string())],
     };
     let mut checks =
-        vec![or_problem("encryption", check_encryption(&mut connected, options).await)];
-    if let Some(pooler) = &connected.pooler {
+        vec![or_problem("encryption", check_encryption(&mut connection, options).await)];
+    if let Some(pooler) = &connection.pooler {
         checks.push(check_pool_mode(pooler));
         if pooler.is_shared {
             return checks;
         }
     }
-    let db = &mut connected.db;
+    let db = &mut connection.db;
     if let Err(error) = connection_settings::configure(db, connection_settings::READ_ONLY).await {
         return vec![Check::problem("database", error.to_string())];
     }
@@ -93,34 +90,34 @@ async fn run_checks(settings: &DoctorSettings, options: &PgConnectOptions) -> Ve
             checks.push(or_problem("keys", check_peppers(settings, db).await));
         }
         checks.push(or_problem("outbox", check_dead_mail(db).await));
-        // Before the first migration the table does not exist.
+        // Before its migration, the table does not exist.
         if progress.pending.is_empty() {
             checks.push(or_problem("checkouts", check_unfulfilled_checkouts(db).await));
         }
     }
-    let _ = connected.db.close().await;
+    let _ = connection.db.close().await;
     checks
 }
 
 async fn check_encryption(
-    connected: &mut DatabaseConnection,
+    connection: &mut DatabaseConnection,
     options: &PgConnectOptions,
 ) -> Result<Check> {
-    let privacy = connect::connection_security(connected, options).await?;
-    let text = format!("the connection: {privacy}");
-    Ok(match privacy {
+    let security = connect::connection_security(connection, options).await?;
+    let text = format!("the connection: {security}");
+    Ok(match security {
         ConnectionSecurity::Unencrypted => Check::warning(
             "encryption",
             format!(
-                "{text}, so keys' digests and addresses can be read on their way: set \
-                     sslmode=verify-full in DATABASE_URL"
+                "{text}, so key digests and e-mail addresses can be intercepted: set \
+                 sslmode=verify-full in DATABASE_URL"
             ),
         ),
         ConnectionSecurity::Encrypted { is_verified: false, .. } => Check::warning(
             "encryption",
             format!(
-                "{text}, so another could pass for the database: set sslmode=verify-full in \
-                     DATABASE_URL"
+                "{text}, so another server could imitate the database: set sslmode=verify-full in \
+                 DATABASE_URL"
             ),
         ),
         _ => Check::ok("encryption", text),
@@ -141,26 +138,25 @@ async fn check_foundations(settings: &DoctorSettings, db: &mut PgConnection) -> 
     }
     let risky = catalog::disabled_durability_settings(db).await?;
     if !risky.is_empty() {
-        let text =
-            format!("{} off: a crash loses acknowledged changes; set it on", risky.join(" and "));
+        let text = format!(
+            "{} off: a crash loses changes that callers received a success response for; set it on",
+            risky.join(" and ")
+        );
         return Ok(Check::warning("foundations", text));
     }
     let needed = settings.config.database.max_connections + LOOKUP_CONNECTIONS;
     let allowed = catalog::max_connections(db).await?;
     if i64::from(allowed) < i64::from(needed) {
         let text = format!(
-            "the server takes {allowed} connections and each of ours asks for {needed}: raise its \
-             max_connections, or lower DATABASE_MAX_CONNECTIONS"
+            "Postgres allows {allowed} connections, and each server opens up to {needed}: raise \
+             max_connections of Postgres, or lower DATABASE_MAX_CONNECTIONS"
         );
         return Ok(Check::warning("foundations", text));
     }
-    Ok(Check::ok(
-        "foundations",
-        "encoding, collation, schema and durability are as they have to be",
-    ))
+    Ok(Check::ok("foundations", "encoding, collation, schema and durability are suitable"))
 }
 
-/// A check that could not be made is a problem, too.
+/// Turns a check that failed to run into a problem.
 fn or_problem(subject: &'static str, checked: Result<Check>) -> Check {
     checked.unwrap_or_else(|error: Error| {
         Check::problem(subject, format!("can not be checked: {}", error.cause()))
@@ -169,18 +165,17 @@ fn or_problem(subject: &'static str, checked: Result<Check>) -> Check {
 
 async fn check_server(db: &mut PgConnection, started: Instant) -> Result<Check> {
     let server = catalog::server_info(db).await?;
-    let took = started.elapsed().as_millis();
+    let elapsed = started.elapsed().as_millis();
     let version = server.version;
     if server.version_number < MIN_SERVER_VERSION {
-        let text =
-            format!("is Postgres {version}, which is too old: 14 is the oldest that will do");
+        let text = format!("Postgres {version} is too old: use version 14 or newer");
         return Ok(Check::problem("database", text));
     }
     if server.is_standby {
-        let text = "is a read-only standby: set DATABASE_URL to its primary";
+        let text = "is a standby, which is read-only: set DATABASE_URL to the primary";
         return Ok(Check::problem("database", text));
     }
-    let text = format!("Postgres {version} answered {} in {took} ms", server.role);
+    let text = format!("Postgres {version} responded to {} in {elapsed} ms", server.role);
     Ok(Check::ok("database", text))
 }
 
@@ -190,95 +185,104 @@ async fn check_clock(db: &mut PgConnection) -> Result<Check> {
     Ok(check_clock_difference(before, database_time, SystemClock.now()))
 }
 
-/// The database looked at its clock between `before` and `after`, or the clocks differ.
+/// Compares the clocks. The database read its clock between `before` and `after` on this machine's
+/// clock; only a difference that this interval can not explain counts.
 fn check_clock_difference(
     before: DateTime<Utc>,
-    there: DateTime<Utc>,
+    database_time: DateTime<Utc>,
     after: DateTime<Utc>,
 ) -> Check {
-    let off = (before - there).max(there - after).max(TimeDelta::zero());
-    let text = format!("{:.1} s from the database's", off.as_seconds_f64());
-    let advice = "keys expire by the database's clock, tokens and links by this machine's: \
-                  synchronize both with NTP";
-    match off.num_milliseconds() {
+    let difference = (before - database_time).max(database_time - after).max(TimeDelta::zero());
+    let text = format!(
+        "this machine's clock differs by {:.1} s from the database's",
+        difference.as_seconds_f64()
+    );
+    let advice = "keys expire by the database's clock, and tokens and links are dated by this \
+                  machine's, so synchronize both with NTP";
+    match difference.num_milliseconds() {
         ..=1000 => Check::ok("clock", text),
         1001..=30_000 => Check::warning("clock", format!("{text}: {advice}")),
         _ => Check::problem("clock", format!("{text}: {advice}")),
     }
 }
 
-fn check_migrations(progress: &migrations::MigrationProgress, takes_newer: bool) -> Check {
+fn check_migrations(progress: &migrations::MigrationProgress, allow_newer: bool) -> Check {
     let migrations::MigrationProgress { known, pending, unknown, changed } = progress;
     let problem = |text: String| Check::problem("migrations", text);
-    if *unknown > 0 && takes_newer && pending.is_empty() && changed.is_empty() {
+    if *unknown > 0 && allow_newer && pending.is_empty() && changed.is_empty() {
         return Check::warning(
             "migrations",
-            format!("all {known} have run, and {unknown} of a newer Tenantry: go back to that one"),
+            format!(
+                "all {known} are applied, and {unknown} of a newer version of Tenantry: return to \
+                 that version"
+            ),
         );
     }
     if *unknown > 0 {
         return problem(format!(
-            "{unknown} are of a newer Tenantry, whose database this is: run that one"
+            "{unknown} belong to a newer version of Tenantry: run that version"
         ));
     }
     if !changed.is_empty() {
         let names = changed.join(", ");
         return problem(format!(
-            "ran in another wording: {names}; run the Tenantry that made them"
+            "were applied with another text: {names}; run the version of Tenantry that applied them"
         ));
     }
     match pending.len() {
-        0 => Check::ok("migrations", format!("all {known} have run")),
+        0 => Check::ok("migrations", format!("all {known} are applied")),
         all if all == *known => Check::warning(
             "migrations",
-            "none has run, the database is empty: tenantry migrate, or the first start, makes all",
+            "none is applied, because the database is empty: tenantry migrate, or the first start, \
+             applies all",
         ),
         _ => {
             let names = pending.join(", ");
-            problem(format!("to come: {names}; run tenantry migrate, or start the new version"))
+            problem(format!("pending: {names}; run tenantry migrate, or start the new version"))
         }
     }
 }
 
-/// Becomes the lesser role, which is the only proof that we may, and looks around.
+/// Switches to the restricted role, which proves that this is permitted, and checks what it sees.
 async fn check_role(db: &mut PgConnection) -> Result<Check> {
     let problem = |text: String| Ok(Check::problem("role", text));
     match catalog::tenant_role_bypasses_rls(db).await? {
         None => {
             return problem(
-                "tenantry_tenant is missing: have an administrator run create role tenantry_tenant \
-                 nologin"
+                "tenantry_tenant does not exist: have an administrator run create role \
+                 tenantry_tenant nologin"
                     .to_owned(),
             );
         }
         Some(true) => {
             return problem(
-                "tenantry_tenant passes row-level security, so it keeps nobody apart: have an \
-                 administrator run alter role tenantry_tenant nosuperuser nobypassrls"
+                "tenantry_tenant bypasses row-level security, so tenants are not isolated by it: \
+                 have an administrator run alter role tenantry_tenant nosuperuser nobypassrls"
                     .to_owned(),
             );
         }
         Some(false) => {}
     }
-    let own = catalog::server_info(db).await?.role;
+    let role = catalog::server_info(db).await?.role;
     let mut tx = db.begin().await?;
     let unknown_organization = OrganizationId(Uuid::max());
     if let Err(error) = rls::set_tenant(&mut tx, unknown_organization).await {
         let cause = error.cause();
         return problem(format!(
-            "we may not become tenantry_tenant ({cause}): have an administrator run grant \
-             tenantry_tenant to \"{own}\""
+            "{role} may not set role tenantry_tenant ({cause}): have an administrator run grant \
+             tenantry_tenant to \"{role}\""
         ));
     }
     if catalog::can_see_organizations(&mut tx).await? {
         return problem(
-            "tenantry_tenant sees organizations that are not its own: have an administrator take \
-             its memberships in other roles away"
+            "tenantry_tenant sees rows of other organizations: have an administrator revoke its \
+             memberships in other roles"
                 .to_owned(),
         );
     }
     tx.rollback().await?;
-    Ok(Check::ok("role", "we may become tenantry_tenant, which sees its own organization alone"))
+    let text = format!("{role} may set role tenantry_tenant, which sees only its own organization");
+    Ok(Check::ok("role", text))
 }
 
 async fn check_privileges(db: &mut PgConnection) -> Result<Check> {
@@ -286,22 +290,22 @@ async fn check_privileges(db: &mut PgConnection) -> Result<Check> {
     let grants = missing.into_iter().filter(|it| it.starts_with("grant ") && it.contains(" on "));
     let grants: Vec<_> = grants.collect();
     if grants.is_empty() {
-        return Ok(Check::ok("privileges", "tenantry_tenant has those that it needs"));
+        return Ok(Check::ok("privileges", "tenantry_tenant has all required privileges"));
     }
     let text = format!("missing: {}; run tenantry migrate", grants.join("; "));
     Ok(Check::problem("privileges", text))
 }
 
 async fn check_owner(db: &mut PgConnection) -> Result<Check> {
-    let own = catalog::server_info(db).await?.role;
-    let foreign = catalog::list_tables_of_other_owners(db).await?;
-    if foreign.is_empty() {
-        return Ok(Check::ok("owner", format!("{own} owns the tables")));
+    let role = catalog::server_info(db).await?.role;
+    let tables = catalog::list_tables_of_other_owners(db).await?;
+    if tables.is_empty() {
+        return Ok(Check::ok("owner", format!("{role} owns the tables")));
     }
     let text = format!(
-        "{own} does not own {}: use the role in DATABASE_URL that ran the migrations, or have an \
-         administrator run alter table … owner to \"{own}\"",
-        foreign.join(", ")
+        "{role} does not own {}: set DATABASE_URL to the role that applied the migrations, or have \
+         an administrator run alter table … owner to \"{role}\"",
+        tables.join(", ")
     );
     Ok(Check::problem("owner", text))
 }
@@ -314,10 +318,10 @@ async fn check_peppers(settings: &DoctorSettings, db: &mut PgConnection) -> Resu
     let lost: Vec<_> = lost.map(|(id, count)| format!("{count} under {id}")).collect();
     if lost.is_empty() {
         let count: i64 = counts.iter().map(|(_, count)| count).sum();
-        return Ok(Check::ok("keys", format!("all {count} live ones can be checked")));
+        return Ok(Check::ok("keys", format!("all {count} live keys can be verified")));
     }
     let text = format!(
-        "some can not be checked, since KEY_PEPPERS lacks their pepper ({}): put it back",
+        "some can not be verified, because KEY_PEPPERS lacks their pepper ({}): add it again",
         lost.join(", ")
     );
     Ok(Check::problem("keys", text))
@@ -326,23 +330,23 @@ async fn check_peppers(settings: &DoctorSettings, db: &mut PgConnection) -> Resu
 async fn check_dead_mail(db: &mut PgConnection) -> Result<Check> {
     let dead = jobs::count_dead(db).await?;
     if dead == 0 {
-        return Ok(Check::ok("outbox", "no mail was given up"));
+        return Ok(Check::ok("outbox", "no mail could not be delivered"));
     }
     let text = format!(
-        "{dead} mails were given up: select address, kind, last_failure from outbox where dead_at \
-         is not null; tenantry mail retry has them tried again"
+        "{dead} mails could not be delivered: see select address, kind, last_failure from outbox \
+         where dead_at is not null, then run tenantry mail retry"
     );
     Ok(Check::warning("outbox", text))
 }
 
 async fn check_unfulfilled_checkouts(db: &mut PgConnection) -> Result<Check> {
     let Some((count, event, handle, reason)) = unfulfilled_checkouts::find_newest(db).await? else {
-        return Ok(Check::ok("checkouts", "every paid one was fulfilled"));
+        return Ok(Check::ok("checkouts", "every paid checkout is fulfilled"));
     };
     let text = format!(
         "{count} paid checkouts can not be fulfilled, the newest {event} for the organization \
-         {handle:?} ({reason}): refund the buyer or have them check out again, with \
-         metadata.mode=existing where the organization is theirs"
+         {handle:?} ({reason}): refund the buyer, or let them check out again, with \
+         metadata.mode=existing if the organization is theirs"
     );
     Ok(Check::warning("checkouts", text))
 }
@@ -352,12 +356,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_differ_by_no_less_than_the_answer_can_explain() {
+    fn only_a_difference_that_the_response_time_can_not_explain_is_reported() {
         let at = |millis: i64| DateTime::from_timestamp_millis(millis).unwrap();
-        let check_text = |before, there, after| {
-            check_clock_difference(at(before), at(there), at(after)).to_string()
+        let check_text = |before, database_time, after| {
+            check_clock_difference(at(before), at(database_time), at(after)).to_string()
         };
-        assert!(check_text(0, 5000, 5000).starts_with("ok"), "the answer took 5 s");
+        assert!(check_text(0, 5000, 5000).starts_with("ok"), "the response took 5 s");
         assert!(check_text(0, 6001, 5000).starts_with("warning"));
         assert!(check_text(6001, 5000, 7000).starts_with("warning"));
         assert!(check_text(0, 31_000, 0).starts_with("problem"));

@@ -1,5 +1,5 @@
-//! Checks that the schema is as the migrations created it, and that no other role can create
-//! objects in it.
+//! Checks that the schema's definitions are those of the migrations, and that no other role may
+//! create objects in the schema.
 
 use sqlx::PgConnection;
 
@@ -7,29 +7,31 @@ use super::Check;
 use crate::error::Result;
 use crate::repo::{catalog, schema_diff};
 
-/// How many differences are named.
+/// The maximum number of differences in the output.
 const MAX_LISTED: usize = 20;
 
-/// Checks whether other roles may create functions and operators in the schema: such a function
-/// could be called in place of a system function where its argument types match better.
+/// Checks that no other role may create functions and operators in the schema. Postgres could call
+/// those instead of the system's if their types match better.
 pub(super) async fn check_creators(db: &mut PgConnection) -> Result<Check> {
     let (owner, creators) = schema_diff::list_schema_creators(db).await?;
     if creators.is_empty() {
         return Ok(Check::ok("schema", "no other role may create objects in it"));
     }
     let text = format!(
-        "others may create in it ({}), so their functions could run in our name: have {owner} run \
-         revoke create on schema … from …",
+        "other roles may create objects in it ({}), so their functions could run with this role's \
+         privileges: have {owner} run revoke create on schema … from …",
         creators.join(", ")
     );
     Ok(Check::problem("schema", text))
 }
 
 /// Checks that functions, triggers, policies, constraints, columns, owners and privileges are those
-/// of this version. Skipped where another role owns them, which another check reports.
+/// of this version. If another role owns the tables, they can not be compared; the check of the
+/// owner reports that.
 pub(super) async fn check_definitions(db: &mut PgConnection) -> Result<Check> {
     if !catalog::list_tables_of_other_owners(db).await?.is_empty() {
-        return Ok(Check::warning("definitions", "not compared: the tables are another role's"));
+        let text = "not compared, because another role owns the tables";
+        return Ok(Check::warning("definitions", text));
     }
     let differences = schema_diff::differences(db).await?;
     if differences.is_empty() {
@@ -40,11 +42,11 @@ pub(super) async fn check_definitions(db: &mut PgConnection) -> Result<Check> {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let named =
+    let listed =
         differences.iter().take(MAX_LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
     let text = format!(
-        "{named}{more}: put them back as the migrations create them, then look what was done with \
-         tenantry audit verify"
+        "{listed}{more}: restore them to what the migrations create, then run tenantry audit \
+         verify to find out whether audit events were changed"
     );
     Ok(Check::problem("definitions", text))
 }

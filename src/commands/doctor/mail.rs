@@ -1,4 +1,4 @@
-//! Whether mail can be sent.
+//! Checks whether mail can be sent.
 
 use std::error::Error;
 
@@ -7,13 +7,13 @@ use crate::app::mailer::{MailDestination, Mailer};
 
 const SUBJECT: &str = "mail";
 
-/// Checks whether the mail server would accept mail, without sending any.
+/// Connects to the mail server, and checks whether it accepts mail. Sends none.
 pub(super) async fn check(mailer: &Mailer, has_server: bool) -> Check {
     match mailer.check_connection().await {
-        Ok(MailDestination::Smtp) => Check::ok(SUBJECT, "the server of SMTP_URL is at our service"),
+        Ok(MailDestination::Smtp) => Check::ok(SUBJECT, "the server in SMTP_URL accepts mail"),
         Ok(MailDestination::Folder(folder)) => {
             let text = format!(
-                "is written to {}, and none is sent: set SMTP_URL to a mail server",
+                "is written to files in {} and not sent: set SMTP_URL to a mail server",
                 folder.display()
             );
             Check::warning(SUBJECT, text)
@@ -21,7 +21,7 @@ pub(super) async fn check(mailer: &Mailer, has_server: bool) -> Check {
         Err(error) if !has_server => {
             let why = error.source().map(ToString::to_string).unwrap_or_default();
             let text = format!(
-                "can not be written to the folder mail in DATA_DIR ({why}), so a server does not \
+                "can not be written to the folder mail in DATA_DIR ({why}), so the server will not \
                  start: make it writable, or set SMTP_URL"
             );
             Check::problem(SUBJECT, text)
@@ -29,8 +29,8 @@ pub(super) async fn check(mailer: &Mailer, has_server: bool) -> Check {
         Err(error) => {
             let why = error.source().map(ToString::to_string).unwrap_or_default();
             let text = format!(
-                "the server of SMTP_URL does not take our mail ({why}): check its host, port, \
-                 password and TLS, and that it can be reached from here"
+                "the server in SMTP_URL does not accept mail ({why}): check host, port, password \
+                 and TLS, and that this machine can reach it"
             );
             Check::problem(SUBJECT, text)
         }

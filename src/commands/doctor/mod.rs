@@ -1,5 +1,5 @@
-//! `tenantry doctor`: whether everything that a server needs is as it should be, and what to do
-//! where it is not. It looks, and changes nothing.
+//! `tenantry doctor`: checks everything that a server needs, and prints what to do about problems.
+//! It changes nothing.
 
 mod addresses;
 mod database;
@@ -13,20 +13,20 @@ use std::fmt;
 use crate::app::mailer::Mailer;
 use crate::commands::{Failure, print};
 
-/// What one check came to; `Display` is its line.
+/// The result of one check. `Display` is its line of the output.
 pub(super) struct Check {
     subject: &'static str,
     verdict: Verdict,
-    /// What was found, and where that is not as it should be, what to do.
+    /// The result in words, and for warnings and problems, what to do.
     text: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Ok,
-    /// It works, and not as well or as safely as it could.
+    /// It works, but less reliably or safely than it could.
     Warning,
-    /// It does not work, or not safely.
+    /// It does not work, or is not safe.
     Problem,
 }
 
@@ -55,10 +55,10 @@ impl fmt::Display for Check {
     }
 }
 
-/// Runs every check, and prints what was found and what to do.
+/// Runs all checks and prints their results.
 ///
 /// # Errors
-/// Any problem; warnings alone are no error.
+/// There is at least one problem. Warnings are not errors.
 pub fn run() -> Result<(), Failure> {
     let (settings, checks) = settings::read_settings();
     let mut summary = CheckSummary::default();
@@ -75,7 +75,7 @@ pub fn run() -> Result<(), Failure> {
     summary.finish()
 }
 
-/// How much was found.
+/// The numbers of warnings and problems.
 #[derive(Default)]
 struct CheckSummary {
     warnings: usize,
@@ -95,7 +95,7 @@ impl CheckSummary {
     fn finish(&self) -> Result<(), Failure> {
         let Self { warnings, problems } = self;
         match (problems, warnings) {
-            (0, 0) => print("all is well\n"),
+            (0, 0) => print("no problems\n"),
             (0, _) => print(&format!("no problems, {warnings} warnings\n")),
             _ => Err(Failure::Message(format!("{problems} problems, {warnings} warnings"))),
         }

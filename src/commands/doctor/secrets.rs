@@ -1,4 +1,4 @@
-//! Whether the secrets are hard to guess.
+//! Checks whether the secrets are hard to guess.
 
 use std::collections::BTreeSet;
 
@@ -6,34 +6,35 @@ use super::Check;
 use super::settings::DoctorSettings;
 use crate::config::named_secret::NamedSecret;
 
-/// 32 random bytes have about 30 different values, and next to never as few as this.
+/// The number of distinct byte values up to which a secret counts as weak. 32 random bytes have
+/// about 30 distinct values, and practically never as few as this.
 const WEAK_DISTINCT_BYTES: usize = 10;
 
-/// Returns the checks of the peppers and of the secrets that sign access tokens.
+/// Checks the peppers, and the secrets that sign access tokens.
 pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
     let (keys, tokens) = (&settings.config.keys, &settings.config.tokens);
     let of_tokens = match tokens.private_keys.first() {
         Some(newest) => format!("the Ed25519 key {} signs access tokens", newest.id),
         None => describe_signing_secret(&tokens.secrets),
     };
-    let minting = keys.peppers.first().map_or("", |newest| &newest.id);
-    let of_keys = format!("{} in the list, of which {minting} mints", keys.peppers.len());
+    let newest = keys.peppers.first().map_or("", |newest| &newest.id);
+    let of_keys = format!("{} in the list; {newest} digests new keys", keys.peppers.len());
     let lists = [
-        ("KEY_PEPPERS", &keys.peppers, of_keys, "is replaced as the README says"),
-        ("JWT_SECRETS", &tokens.secrets, of_tokens, "follows: put it first, then drop the old one"),
+        ("KEY_PEPPERS", &keys.peppers, of_keys, "rotate it as the README describes"),
+        ("JWT_SECRETS", &tokens.secrets, of_tokens, "put it first, then remove the old one"),
     ];
     let mut checks = Vec::new();
-    for (variable, secrets, fine, how) in lists {
+    for (variable, secrets, description, how_to_rotate) in lists {
         if settings.is_broken(variable) {
             continue;
         }
         let weak = join_ids(secrets.iter().filter(|secret| is_weak(&secret.bytes)));
         checks.push(if weak.is_empty() {
-            Check::ok(variable, fine)
+            Check::ok(variable, description)
         } else {
             let text = format!(
-                "{weak}: not random bytes, so it can be guessed; one made with openssl rand \
-                 -base64 32 {how}"
+                "{weak}: not random bytes, so it can be guessed; create a new one with openssl \
+                 rand -base64 32, and {how_to_rotate}"
             );
             Check::problem(variable, text)
         });
@@ -41,7 +42,9 @@ pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
     let is_pepper = |secret: &&NamedSecret| keys.peppers.iter().any(|it| it.bytes == secret.bytes);
     let shared = join_ids(tokens.secrets.iter().filter(is_pepper));
     if !shared.is_empty() {
-        let text = format!("{shared}: a pepper too, so that one leak is two; make another one");
+        let text = format!(
+            "{shared}: also used in KEY_PEPPERS, so that one leak exposes both; create a new one"
+        );
         checks.push(Check::warning("JWT_SECRETS", text));
     }
     checks
@@ -49,14 +52,14 @@ pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
 
 fn describe_signing_secret(secrets: &[NamedSecret]) -> String {
     let newest = secrets.first().map_or("", |newest| &newest.id);
-    format!("{} in the list, of which {newest} signs access tokens", secrets.len())
+    format!("{} in the list; {newest} signs access tokens", secrets.len())
 }
 
 fn join_ids<'a>(secrets: impl Iterator<Item = &'a NamedSecret>) -> String {
     secrets.map(|secret| secret.id.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether the bytes are of few values, or count up or down.
+/// Returns whether the bytes have few distinct values, or count up or down.
 fn is_weak(bytes: &[u8]) -> bool {
     let values: BTreeSet<_> = bytes.iter().collect();
     let steps: BTreeSet<_> = bytes.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
@@ -69,7 +72,7 @@ mod tests {
     use crate::entropy::{Entropy, SystemEntropy};
 
     #[test]
-    fn what_a_person_thinks_up_is_weak_and_what_chance_draws_is_not() {
+    fn invented_secrets_are_weak_and_random_ones_are_not() {
         let counting: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap());
         let weak: [&[u8]; 4] = [
             &[0; 64],

@@ -1,4 +1,4 @@
-//! Whether the configuration can be read, and what can be read of it.
+//! Reads the configuration, and reports invalid variables.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +9,13 @@ use crate::config::env::Env;
 use crate::config::{Config, ConfigError, secrets_file};
 use crate::entropy::SystemEntropy;
 
-/// The configuration, as far as it can be read.
+/// The configuration, with defaults for invalid variables.
 pub(super) struct DoctorSettings {
-    /// What is broken is as if it were not set.
+    /// The configuration. Invalid variables are treated as not set.
     pub config: Config,
-    /// Whether no database is named, so that a private one is used.
+    /// Whether `DATABASE_URL` is not set, so that a private Postgres is used.
     pub uses_private_postgres: bool,
-    /// Whether that has been made already.
+    /// Whether the private Postgres has data already.
     pub has_data: bool,
     /// Whether `PUBLIC_URL` is set.
     pub has_public_url: bool,
@@ -23,14 +23,14 @@ pub(super) struct DoctorSettings {
 }
 
 impl DoctorSettings {
-    /// Whether the variable is invalid, or its secret not generated yet: then nothing that depends
-    /// on it can be checked.
+    /// Returns whether the variable is invalid, or a secret that is not generated yet, so that
+    /// checks that depend on it are skipped.
     pub fn is_broken(&self, variable: &str) -> bool {
         self.broken.contains(variable)
     }
 }
 
-/// Reads the configuration, and returns a check for each invalid variable. Secrets that the first
+/// Reads the configuration, and returns a problem for each invalid variable. Secrets that the first
 /// start would generate are not generated.
 pub(super) fn read_settings() -> (DoctorSettings, Vec<Check>) {
     let mut env = Env::from_process();
@@ -49,7 +49,7 @@ pub(super) fn read_settings() -> (DoctorSettings, Vec<Check>) {
         let unset = ["KEY_PEPPERS", "JWT_SECRETS"].into_iter().filter(|it| !env.is_set(it));
         let unset = unset.collect();
         env = env.with_defaults(secrets.unwrap_or_else(|| {
-            // Placeholders, or their absence would be reported as an error.
+            // Placeholders, so that missing secrets are not reported as problems.
             absent = unset;
             secrets_file::generate(&SystemEntropy)
         }));
@@ -59,7 +59,7 @@ pub(super) fn read_settings() -> (DoctorSettings, Vec<Check>) {
         env.check_problems().err().map_or_else(Vec::new, |ConfigError(problems)| problems);
     let broken = problems.iter().map(|(variable, _)| *variable).chain(absent).collect();
     if problems.is_empty() {
-        checks.push(Check::ok("configuration", "every variable that is set can be read"));
+        checks.push(Check::ok("configuration", "every variable that is set is valid"));
     }
     checks.extend(problems.into_iter().map(|(variable, why)| Check::problem(variable, why)));
     let has_public_url = env.is_set("PUBLIC_URL");
