@@ -1,5 +1,5 @@
-//! The background work of a server: it runs jobs, writes usage and rejections, publishes the heads of
-//! the audit log, removes what is past its retention, and keeps memory small.
+//! The background work of a server: it runs jobs, writes usage and rejections, publishes the heads
+//! of the audit log, removes what is past its retention, and keeps memory small.
 
 use std::time::Duration;
 

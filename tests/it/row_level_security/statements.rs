@@ -371,7 +371,9 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "rejections::list" => !rejections::list(tx, organization, None, 100).await?.is_empty(),
         "invites::find" => invites::find(tx, organization, it.invite).await?.is_some(),
         "invites::list" => invites::list(tx, organization, None, all).await?.1 > 0,
-        "invites::extend" => invites::extend(tx, organization, (it.invite, None), now).await?,
+        "invites::extend" => {
+            invites::extend(tx, organization, (it.invite, None), now).await?.is_some()
+        }
         "invites::revoke" => invites::revoke(tx, organization, it.invite, now).await?,
         "invites::revoke_all" => invites::revoke_all(tx, organization, now).await? > 0,
         "key_lifecycle::revoke" => {
@@ -418,7 +420,7 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "projects::update" => {
             let name = ProjectName::parse("renamed").unwrap();
             let changes = ProjectChanges { name: Some(name), slug: None, description: None };
-            projects::update(tx, organization, it.project, &changes, now).await?
+            projects::update(tx, organization, it.project, &changes, now).await?.is_some()
         }
         "projects::delete" => projects::delete(tx, organization, it.project).await?,
         "usage::list_by_day" => !usage::list_by_day(tx, organization, month).await?.is_empty(),
