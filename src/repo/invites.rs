@@ -24,8 +24,8 @@ pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<Inv
     .await?;
     let row = sqlx::query_as!(
         Row,
-        r#"insert into invites (id, organization_id, email, role, invited_by, created_at, expires_at,
-                              key_id)
+        r#"insert into invites (id, organization_id, email, role, invited_by, created_at,
+                                expires_at, key_id)
          values ($1, $2, $3, $4, $5, $6, $7, $8)
          returning id, email, role, expires_at,
                    (select handle from users

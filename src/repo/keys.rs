@@ -84,9 +84,9 @@ pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<ApiKey
 async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<Option<ApiKey>> {
     let row = sqlx::query_as!(
         Row,
-        r#"insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix, display_id,
-                               name, name_held, scopes, created_at, expires_at, allowed_ips,
-                               metadata, enabled, rotated_from)
+        r#"insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix,
+                                 display_id, name, name_held, scopes, created_at, expires_at,
+                                 allowed_ips, metadata, enabled, rotated_from)
          values ($1, $2, $3, $4, $5, $6, $7, $8::text, $8::text is not null, $9, $10, $11, $12,
                  $13, $14, $15)
          on conflict (organization_id, name) where name_held do nothing
