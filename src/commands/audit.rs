@@ -108,8 +108,8 @@ fn summarize(summary: &str, counts: &FindingCounts) -> Result<(), Failure> {
     match counts {
         FindingCounts { findings: 0, unchecked: 0 } => print(&format!("{summary}: intact\n")),
         FindingCounts { findings: 0, unchecked } => Err(Failure::Message(format!(
-            "{summary}: nothing is wrong with what can be checked, but {unchecked} parts can not be: \
-             put the pepper back at the end of KEY_PEPPERS"
+            "{summary}: nothing is wrong with what can be checked, but {unchecked} parts can not \
+             be: put the pepper back at the end of KEY_PEPPERS"
         ))),
         FindingCounts { findings: wrong, .. } => Err(Failure::Message(format!(
             "{summary}: {wrong} findings. Somebody with access to the database did this past the \

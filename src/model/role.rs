@@ -57,32 +57,36 @@ impl Permission {
     /// Deleting the organization.
     pub const DELETE_ORGANIZATION: Self = Self {
         session_only: true,
-        ..Self::new(&["organization:write"], "deleting it", Role::Owner)
+        ..Self::new(&["organization:write"], "deleting the organization", Role::Owner)
     };
     /// Listing invitations.
     pub const READ_INVITES: Self = Self::new(&["members:read"], "invitations", Role::Admin);
-    /// What changes who owns it. Here scopes alone are not enough for a key.
+    /// Changing owners. Scopes alone are not sufficient for a key.
     pub const CHANGE_OWNERS: Self =
-        Self::new(&["members:write"], "making, changing and removing owners", Role::Owner);
-    /// Giving up one's own membership.
+        Self::new(&["members:write"], "adding, changing and removing owners", Role::Owner);
+    /// Ending one's own membership.
     pub const LEAVE: Self = Self::new(&["members:write"], "leaving", Role::Member);
 
     const fn new(scopes: &'static [&'static str], opens: &'static str, role: Role) -> Self {
         Self { scopes, description: opens, role: Some(role), session_only: false }
     }
 
-    /// The least role that goes with it.
+    /// Returns the lowest sufficient role.
     #[must_use]
     pub fn minimum_role(&self) -> Role {
         self.role.unwrap_or(Role::Member)
     }
 }
 
-/// Who may do what in an organization (contract §6, the tenant routes). A scope's first line is the
+/// The permissions in an organization (contract §6, the tenant routes). A scope's first row is its
 /// usual one.
 pub const PERMISSIONS: [Permission; 14] = [
-    Permission::new(&["organization:read"], "the organization, one's own membership", Role::Member),
-    Permission::new(&["organization:write"], "its name and allowed origins", Role::Admin),
+    Permission::new(
+        &["organization:read"],
+        "reading the organization and one's own membership",
+        Role::Member,
+    ),
+    Permission::new(&["organization:write"], "changing its name and allowed origins", Role::Admin),
     Permission::DELETE_ORGANIZATION,
     Permission::new(&["members:read"], "members", Role::Member),
     Permission::READ_INVITES,
@@ -105,7 +109,7 @@ pub const PERMISSIONS: [Permission; 14] = [
 /// The table in Markdown, for the API document.
 #[must_use]
 pub fn markdown_table() -> String {
-    let head = "| scope | what it opens in an organization | least role |\n|---|---|---|\n";
+    let head = "| scope | what it allows in an organization | lowest role |\n|---|---|---|\n";
     let lines = PERMISSIONS.iter().map(|right| {
         let scopes: Vec<_> = right.scopes.iter().map(|scope| format!("`{scope}`")).collect();
         let where_to = if right.session_only { ", in a session" } else { "" };

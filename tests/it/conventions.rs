@@ -57,7 +57,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("domain", &["model", "repo", "config", "app"]),
     ("jobs", &["model", "repo", "config", "app", "domain"]),
     ("http", &["model", "repo", "config", "app", "domain"]),
-    ("server", &[]),
+    ("server", &["model"]),
 ];
 
 /// What every floor may use.

@@ -135,7 +135,7 @@ async fn a_key_bound_to_networks_is_told_where_its_request_has_no_known_address(
             let bound = json!({ "name": "bound", "scopes": ["*"], "allowed_ips": ["203.0.113.9"] });
             let made = app.key(&acme.api_key).post("/v1/organization/api-keys", bound).await;
             let bound = crate::support::app::text(&made.assert_status(201).body["key"]);
-            let unknown = "The client address of this request is not known";
+            let unknown = "The client address of this request is unknown";
             for forwarded in ["", "unknown", "_hidden"] {
                 let actor = app.key(&bound).with("x-forwarded-for", forwarded);
                 let answer = actor.get("/me").await.assert_error(403, "forbidden");

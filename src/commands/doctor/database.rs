@@ -198,7 +198,8 @@ fn check_clock_difference(
 ) -> Check {
     let off = (before - there).max(there - after).max(TimeDelta::zero());
     let text = format!("{:.1} s from the database's", off.as_seconds_f64());
-    let advice = "keys expire by the database's clock, tokens and links by this machine's: synchronize both with NTP";
+    let advice = "keys expire by the database's clock, tokens and links by this machine's: \
+                  synchronize both with NTP";
     match off.num_milliseconds() {
         ..=1000 => Check::ok("clock", text),
         1001..=30_000 => Check::warning("clock", format!("{text}: {advice}")),

@@ -12,12 +12,14 @@
 //! must be recorded for the organization, or the metadata must contain `mode=existing`. Only the
 //! subscription that pays for the organization suspends or reactivates it.
 
+pub mod event;
 pub mod unfulfilled_checkouts;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::app::App;
+use crate::domain::billing::event::{BillingEvent, BillingEventKind, NamedOrganization};
 use crate::domain::keys::claims;
 use crate::domain::organizations::provisioning::{self, OrganizationSpec};
 use crate::domain::organizations::status;
@@ -27,68 +29,12 @@ use crate::model::email::Email;
 use crate::model::ids::{OrganizationId, PaymentId};
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{OrganizationStatus, STRIPE_ACTOR};
-use crate::model::payment::{Charge, NewPayment, PaymentStatus, UnfulfilledReason};
+use crate::model::payment::{NewPayment, PaymentStatus, UnfulfilledReason};
 use crate::repo;
 use crate::repo::billing_customers::{BillingCustomer, BillingPayer};
 use crate::repo::{
     billing_customers, ended_subscriptions, organization_statuses, organizations, payments,
 };
-
-/// An event about a payment or a subscription.
-pub struct BillingEvent {
-    /// Its id: the same in every delivery.
-    pub id: String,
-    /// When it happened.
-    pub at: DateTime<Utc>,
-    /// The customer who pays; `None` for a guest.
-    pub customer: Option<String>,
-    /// The subscription, if the payment belongs to one.
-    pub subscription: Option<String>,
-    /// The amount, if one was charged.
-    pub charge: Option<Charge>,
-    /// What happened.
-    pub kind: BillingEventKind,
-}
-
-/// What happened.
-pub enum BillingEventKind {
-    /// A customer bought a new organization, or a plan for an existing one.
-    Bought {
-        /// The organization and plan that were bought.
-        spec: Box<OrganizationSpec>,
-        /// The buyer's e-mail address.
-        email: Option<Email>,
-        /// Whether this is a single payment without a subscription.
-        pays_once: bool,
-        /// Whether the metadata states that the organization exists and is the buyer's.
-        is_existing: bool,
-    },
-    /// A customer bought an organization, and the event lacks data that is needed to create it.
-    BoughtIncomplete {
-        /// The id of the organization, shortened if it is not valid.
-        handle: String,
-        /// The buyer's e-mail address.
-        email: Option<Email>,
-        /// What is missing or wrong.
-        issues: Vec<Issue>,
-    },
-    /// An invoice was paid, for the organization that the metadata names, if any.
-    Paid(Option<NamedOrganization>),
-    /// The payment of an invoice failed.
-    PaymentFailed(Option<NamedOrganization>),
-    /// The subscription ended.
-    SubscriptionEnded(Option<NamedOrganization>),
-}
-
-/// An organization that metadata name.
-pub struct NamedOrganization {
-    /// Its id.
-    pub handle: OrgHandle,
-    /// Whether the metadata states that it exists and is the payer's.
-    pub is_existing: bool,
-    /// Whether this is the first invoice of its subscription.
-    pub is_first_invoice: bool,
-}
 
 /// The result of applying an event.
 pub enum AppliedEvent {

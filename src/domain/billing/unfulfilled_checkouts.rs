@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::app::App;
-use crate::domain::billing::{BillingEvent, BillingEventKind};
+use crate::domain::billing::event::{BillingEvent, BillingEventKind};
 use crate::domain::mail;
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};

@@ -4,7 +4,7 @@
 use chrono::DateTime;
 use serde_json::Value;
 
-use crate::domain::billing::{BillingEvent, BillingEventKind, NamedOrganization};
+use crate::domain::billing::event::{BillingEvent, BillingEventKind, NamedOrganization};
 use crate::domain::organizations::provisioning::OrganizationSpec;
 use crate::error::{Error, Issue, Result};
 use crate::model::ValidationError;

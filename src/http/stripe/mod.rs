@@ -17,8 +17,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::billing::event::BillingEvent;
 use crate::domain::billing::unfulfilled_checkouts;
-use crate::domain::billing::{self, AppliedEvent, BillingEffect, BillingEvent};
+use crate::domain::billing::{self, AppliedEvent, BillingEffect};
 use crate::domain::idempotency::{FirstResponse, IdempotentOutcome, run_once};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::body::{invalid_json, read_body, without_byte_order_mark};
