@@ -413,13 +413,12 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "projects::count" => projects::count(tx, organization).await? > 0,
         "projects::find" => projects::find(tx, organization, it.project).await?.is_some(),
         "projects::has_slug" => {
-            let slug = Slug::parse("one").unwrap();
-            projects::has_slug(tx, organization, &slug).await?
+            projects::has_slug(tx, organization, &Slug::parse("one").unwrap()).await?
         }
         "projects::list" => projects::list(tx, organization, None, all).await?.1 > 0,
         "projects::update" => {
-            let name = ProjectName::parse("renamed").unwrap();
-            let changes = ProjectChanges { name: Some(name), slug: None, description: None };
+            let name = ProjectName::parse("renamed").ok();
+            let changes = ProjectChanges { name, slug: None, description: None };
             projects::update(tx, organization, it.project, &changes, now).await?.is_some()
         }
         "projects::delete" => projects::delete(tx, organization, it.project).await?,
