@@ -19,28 +19,28 @@ use crate::repo::idempotency_keys;
 
 /// The response to the first request, and what is stored for replays.
 pub struct FirstResponse<T> {
-    /// For the caller, secrets and all.
+    /// For the caller, with secrets.
     pub response: T,
     /// The status.
     pub status: u16,
-    /// The answer's body without secrets.
+    /// The body without secrets.
     pub stored_body: Option<Value>,
 }
 
-/// Which of the two it was.
+/// Whether the change was made by this request.
 pub enum IdempotentOutcome<T> {
-    /// The change was made now.
+    /// This request made the change.
     FirstRequest(T),
-    /// It was made before.
+    /// An earlier request made it.
     Replayed(StoredResponse),
 }
 
-/// Makes a change in one transaction, behind the walls of the `tenant` that it is made in, once for
-/// each attempt of the same name; without a name, each time.
+/// Runs a change in one transaction within the `tenant`: once for each idempotency key, or each
+/// time if the request has none.
 ///
 /// # Errors
-/// Those of `work`; idempotency reused where the name was for another request, processing where
-/// the first request of this name still runs.
+/// The errors of `work`; idempotency key reused if the key was sent with another request; in use if
+/// the first request with this key is still running.
 pub async fn run_once<T>(
     app: &App,
     tenant: Option<OrganizationId>,
@@ -56,30 +56,28 @@ pub async fn run_once<T>(
             if !idempotency_keys::try_lock(tx, attempt).await? {
                 return Err(running());
             }
-            if let Some(stored) = idempotency_keys::find(tx, attempt).await? {
-                let is_same = |digest: &Digest| digest.bytes().as_slice() == stored.fingerprint;
-                return if attempt.fingerprints.iter().any(is_same) {
-                    Ok(IdempotentOutcome::Replayed(stored))
-                } else {
-                    Err(reused())
-                };
+            if let Some(stored) = find_stored(tx, attempt).await? {
+                return Ok(IdempotentOutcome::Replayed(stored));
             }
-            let FirstResponse { response, status, stored_body: stored } = work(tx).await?;
+            let FirstResponse { response, status, stored_body } = work(tx).await?;
             let until = now + attempt.lifetime;
-            idempotency_keys::store(tx, attempt, status, stored.as_ref(), now, until).await?;
+            idempotency_keys::store(tx, attempt, status, stored_body.as_ref(), now, until).await?;
             Ok(IdempotentOutcome::FirstRequest(response))
         })
         .await
 }
 
-/// Whether a response is stored for this request: then running it again changes nothing.
-pub async fn is_stored(
-    app: &App,
-    tenant: Option<OrganizationId>,
+/// Returns the stored response to a request, if it was made before.
+///
+/// # Errors
+/// Idempotency key reused if the key was sent with another request.
+pub async fn find_stored(
+    tx: &mut PgConnection,
     attempt: &IdempotentRequest,
-) -> Result<bool> {
-    let find = async |tx: &mut PgConnection| idempotency_keys::find(tx, attempt).await;
-    Ok(app.db.transaction_for(tenant, find).await?.is_some())
+) -> Result<Option<StoredResponse>> {
+    let Some(stored) = idempotency_keys::find(tx, attempt).await? else { return Ok(None) };
+    let is_same = |digest: &Digest| digest.bytes().as_slice() == stored.fingerprint;
+    if attempt.fingerprints.iter().any(is_same) { Ok(Some(stored)) } else { Err(reused()) }
 }
 
 fn running() -> Error {

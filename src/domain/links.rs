@@ -67,6 +67,7 @@ pub async fn create(
 }
 
 /// Whether a text, such as a mail server's response, contains the token of the link, in any case.
+#[must_use]
 pub fn contains_token(text: &str, link: &Url) -> bool {
     let text = text.to_lowercase();
     let tokens = link.query_pairs().filter(|(name, _)| name == "token");
@@ -77,6 +78,7 @@ pub fn contains_token(text: &str, link: &Url) -> bool {
 
 /// Returns the digests that a token may be stored under, `None` if the text cannot be a token of a
 /// link.
+#[must_use]
 pub fn candidate_digests(app: &App, token: &Secret) -> Option<Vec<Digest>> {
     let is_link_token = KeyFormat::link_token().matches(token.expose());
     is_link_token.then(|| app.peppers.candidates(token.expose()))

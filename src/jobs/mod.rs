@@ -1,8 +1,8 @@
 //! The worker of queued jobs. Several servers share one queue.
 //!
-//! A worker leases a job, attempts it, and removes it when it is done. After a failure it is retried
-//! with a growing delay, and after the last attempt it is dead: it stays for the operator. A job
-//! whose worker dies is attempted again when its lease ends, so a job may be done twice.
+//! A worker leases a job, attempts it, and removes it when it is done. After a failure it is
+//! retried with a growing delay, and after the last attempt it is dead: it stays for the operator.
+//! A job whose worker dies is attempted again when its lease ends, so a job may be done twice.
 
 use std::time::Duration;
 

@@ -10,8 +10,8 @@ use crate::model::invite::{INVITE_LIFETIME, Invite, InviteStatus, NewInvite};
 use crate::model::role::Role;
 use crate::model::secret::Digest;
 
-/// Inserts an invitation, and revokes an open one of the same address.
-pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<()> {
+/// Inserts an invitation and returns it. Revokes an open one of the same address.
+pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<Invite> {
     sqlx::query!(
         "update invites set revoked_at = $3
          where organization_id = $1 and email = $2
@@ -22,10 +22,17 @@ pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<()>
     )
     .execute(&mut *db)
     .await?;
-    sqlx::query!(
-        "insert into invites (id, organization_id, email, role, invited_by, created_at, expires_at,
-                              key_id)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+    let row = sqlx::query_as!(
+        Row,
+        r#"insert into invites (id, organization_id, email, role, invited_by, created_at,
+                                expires_at, key_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
+         returning id, email, role, expires_at,
+                   (select handle from users
+                    where organization_id = invites.organization_id and id = invited_by)
+                       as "invited_by!",
+                   created_at,
+                   case when expires_at <= now() then 'expired' else 'pending' end as "status!""#,
         invite.id.uuid(),
         invite.organization.0,
         invite.email.as_str(),
@@ -35,9 +42,9 @@ pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<()>
         invite.created_at + INVITE_LIFETIME,
         invite.key.map(KeyId::uuid),
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(())
+    row.into_invite().ok_or_else(|| Error::internal("an invitation has an unknown role"))
 }
 
 struct Row {
@@ -126,26 +133,33 @@ pub async fn find(
     Ok(row.and_then(Row::into_invite))
 }
 
-/// Extends an invitation that was neither accepted nor revoked, and invalidates the links mailed for
-/// it; false if there is none. `key` is recorded as the key that resent it.
+/// Extends an invitation that was neither accepted nor revoked, and invalidates the links mailed
+/// for it. Returns it, `None` if there is none. `key` is recorded as the key that resent it.
 pub async fn extend(
     db: &mut PgConnection,
     organization: OrganizationId,
     (id, key): (InviteId, Option<KeyId>),
     at: DateTime<Utc>,
-) -> Result<bool> {
-    let result = sqlx::query!(
-        "update invites set expires_at = $3, digest = null, resent_key_id = $4
+) -> Result<Option<Invite>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"update invites set expires_at = $3, digest = null, resent_key_id = $4
          where id = $2 and (organization_id = $1) is true
-           and accepted_at is null and revoked_at is null",
+           and accepted_at is null and revoked_at is null
+         returning id, email, role, expires_at,
+                   (select handle from users
+                    where organization_id = invites.organization_id and id = invited_by)
+                       as "invited_by!",
+                   created_at,
+                   case when expires_at <= now() then 'expired' else 'pending' end as "status!""#,
         organization.0,
         id.uuid(),
         at + INVITE_LIFETIME,
         key.map(KeyId::uuid),
     )
-    .execute(db)
+    .fetch_optional(db)
     .await?;
-    Ok(result.rows_affected() == 1)
+    Ok(row.and_then(Row::into_invite))
 }
 
 /// Revokes an invitation; false if it was accepted or revoked before.

@@ -64,31 +64,36 @@ impl From<Row> for ApiKey {
     }
 }
 
-/// Stores a new key. A name that only an expired key has is free.
+/// Stores a new key and returns it. A name that only an expired key has is free.
 ///
 /// # Errors
 /// Conflict where a live key of the organization has the name, a random digest is taken, or the key
 /// that this one replaces was rotated already.
-pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<()> {
-    if try_insert(db, key).await? {
-        return Ok(());
+pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<ApiKey> {
+    if let Some(inserted) = try_insert(db, key).await? {
+        return Ok(inserted);
     }
     if let Some(name) = key.name {
         release_name(db, key.organization, name).await?;
     }
-    if try_insert(db, key).await? { Ok(()) } else { Err(Error::conflict(NAME_TAKEN.1)) }
+    try_insert(db, key).await?.ok_or_else(|| Error::conflict(NAME_TAKEN.1))
 }
 
-/// Stores a new key unless another one has its name; whether it did. The index of names decides,
+/// Stores a new key, or returns `None` if another one has its name. The index of names decides,
 /// which costs the same however many keys there are.
-async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<bool> {
-    let result = sqlx::query!(
-        "insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix, display_id,
-                               name, name_held, scopes, created_at, expires_at, allowed_ips,
-                               metadata, enabled, rotated_from)
+async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<Option<ApiKey>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix,
+                                 display_id, name, name_held, scopes, created_at, expires_at,
+                                 allowed_ips, metadata, enabled, rotated_from)
          values ($1, $2, $3, $4, $5, $6, $7, $8::text, $8::text is not null, $9, $10, $11, $12,
                  $13, $14, $15)
-         on conflict (organization_id, name) where name_held do nothing",
+         on conflict (organization_id, name) where name_held do nothing
+         returning id, user_id, prefix, display_id, name, scopes, created_at, expires_at,
+                   last_used_at, revoked_at, revoked_reason, enabled, allowed_ips, metadata,
+                   rotated_from, null::uuid as rotated_to,
+                   (expires_at is null or expires_at > now()) as "is_active!""#,
         key.id.uuid(),
         key.organization.0,
         key.membership.0,
@@ -105,13 +110,13 @@ async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<bool> 
         key.enabled,
         key.rotated_from.map(KeyId::uuid),
     )
-    .execute(db)
+    .fetch_optional(db)
     .await
     .map_constraint_violations(&[
         ("api_keys_digest_key", "A key with this text already exists"),
         ("api_keys_rotated_from_key", "This key was rotated already"),
     ])?;
-    Ok(result.rows_affected() == 1)
+    Ok(row.map(ApiKey::from))
 }
 
 /// Releases a name from the expired key that has it, if any. Where another transaction has that

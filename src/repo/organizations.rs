@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ids::{AccountId, MembershipId, OrganizationId};
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{BusinessDomain, NewOrganization, Organization, OrganizationName};
@@ -14,15 +14,18 @@ use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::repo::MapConstraintViolations;
 
-/// Stores a new organization.
+/// Stores a new organization and returns it, without a caller's role.
 ///
 /// # Errors
 /// Conflict where the handle is taken, in whatever case.
-pub async fn insert(db: &mut PgConnection, new: &NewOrganization<'_>) -> Result<()> {
-    sqlx::query!(
-        "insert into organizations (id, handle, name, plan, domain, allowed_origins, created_at,
+pub async fn insert(db: &mut PgConnection, new: &NewOrganization<'_>) -> Result<Organization> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"insert into organizations (id, handle, name, plan, domain, allowed_origins, created_at,
                                     updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $7)",
+         values ($1, $2, $3, $4, $5, $6, $7, $7)
+         returning handle, name, plan, null::text as role, false as "is_suspended!",
+                   allowed_origins, created_at, updated_at"#,
         new.id.0,
         new.handle.as_str(),
         new.name,
@@ -31,13 +34,13 @@ pub async fn insert(db: &mut PgConnection, new: &NewOrganization<'_>) -> Result<
         &to_strings(new.allowed_origins),
         new.created_at,
     )
-    .execute(db)
+    .fetch_one(db)
     .await
     .map_constraint_violations(&[(
         "organizations_handle_key",
         "An organization with this org_id already exists",
     )])?;
-    Ok(())
+    row.into_organization().ok_or_else(|| Error::internal("an organization has an unknown plan"))
 }
 
 struct Row {

@@ -44,16 +44,20 @@ impl From<Row> for PersonalToken {
     }
 }
 
-/// Stores a new token.
+/// Stores a new token and returns it.
 ///
 /// # Errors
 /// Conflict where a random digest is taken.
-pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Result<()> {
-    sqlx::query!(
-        "insert into personal_tokens (id, account_id, pinned_to, digest, pepper_id, prefix,
+pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Result<PersonalToken> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"insert into personal_tokens (id, account_id, pinned_to, digest, pepper_id, prefix,
                                       display_id, name, scopes, created_at, updated_at, expires_at,
                                       pinned_seat)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)",
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)
+         returning id, name, prefix, display_id, scopes,
+                   (select handle from organizations where id = pinned_to) as organization_handle,
+                   expires_at, last_used_at, created_at, updated_at"#,
         token.id.uuid(),
         token.account.uuid(),
         token.pinned_to.map(|(organization, _)| organization.0),
@@ -67,13 +71,13 @@ pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Resu
         token.expires_at,
         token.pinned_to.map(|(_, membership)| membership.0),
     )
-    .execute(db)
+    .fetch_one(db)
     .await
     .map_constraint_violations(&[(
         "personal_tokens_digest_key",
         "A token with this text already exists",
     )])?;
-    Ok(())
+    Ok(row.into())
 }
 
 /// A part of the account's tokens whose names contain `search`, newest first, and how many there
@@ -133,28 +137,33 @@ pub async fn find(
     Ok(row.map(PersonalToken::from))
 }
 
-/// Changes a token's label and scopes, where they are given; whether there is such a token.
+/// Changes a token's label and scopes, where they are given, and returns it; `None` if there is no
+/// such token.
 pub async fn update(
     db: &mut PgConnection,
     account: AccountId,
     id: KeyId,
     (name, scopes): (Option<&KeyName>, Option<&ScopeSet>),
     at: DateTime<Utc>,
-) -> Result<bool> {
+) -> Result<Option<PersonalToken>> {
     let scopes = scopes.map(ScopeSet::to_stored);
-    let result = sqlx::query!(
-        "update personal_tokens
+    let row = sqlx::query_as!(
+        Row,
+        r#"update personal_tokens
          set name = coalesce($3, name), scopes = coalesce($4, scopes), updated_at = $5
-         where account_id = $1 and id = $2 and revoked_at is null",
+         where account_id = $1 and id = $2 and revoked_at is null
+         returning id, name, prefix, display_id, scopes,
+                   (select handle from organizations where id = pinned_to) as organization_handle,
+                   expires_at, last_used_at, created_at, updated_at"#,
         account.uuid(),
         id.uuid(),
         name.map(KeyName::as_str),
         scopes.as_deref(),
         at,
     )
-    .execute(db)
+    .fetch_optional(db)
     .await?;
-    Ok(result.rows_affected() == 1)
+    Ok(row.map(PersonalToken::from))
 }
 
 /// Ends a token; whether there was such a token.

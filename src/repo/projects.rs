@@ -36,15 +36,21 @@ impl From<Row> for Project {
     }
 }
 
-/// Stores a new project.
+/// Stores a new project and returns it.
 ///
 /// # Errors
 /// Conflict where another one of the organization has the slug.
-pub async fn insert(db: &mut PgConnection, project: &NewProject<'_>) -> Result<()> {
-    sqlx::query!(
-        "insert into projects (id, organization_id, name, slug, description, created_by,
+pub async fn insert(db: &mut PgConnection, project: &NewProject<'_>) -> Result<Project> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"insert into projects (id, organization_id, name, slug, description, created_by,
                                created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $7)",
+         values ($1, $2, $3, $4, $5, $6, $7, $7)
+         returning id, name, slug, description,
+                   (select handle from users
+                    where organization_id = projects.organization_id and id = created_by)
+                       as "created_by!",
+                   created_at, updated_at"#,
         project.id.uuid(),
         project.organization.0,
         project.name.as_str(),
@@ -53,10 +59,10 @@ pub async fn insert(db: &mut PgConnection, project: &NewProject<'_>) -> Result<(
         project.created_by.0,
         project.created_at,
     )
-    .execute(db)
+    .fetch_one(db)
     .await
     .map_constraint_violations(&[SLUG_TAKEN])?;
-    Ok(())
+    Ok(row.into())
 }
 
 /// A part of the organization's projects whose names or slugs contain `search`, newest first, and
@@ -146,7 +152,7 @@ pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Resul
     u64::try_from(count).map_err(Error::internal)
 }
 
-/// Changes a project where changes are given; whether there is such a project.
+/// Changes a project where changes are given, and returns it; `None` if there is no such project.
 ///
 /// # Errors
 /// Conflict where another one of the organization has the slug.
@@ -156,13 +162,19 @@ pub async fn update(
     id: ProjectId,
     changes: &ProjectChanges,
     at: DateTime<Utc>,
-) -> Result<bool> {
+) -> Result<Option<Project>> {
     let description = changes.description.as_ref();
-    let result = sqlx::query!(
-        "update projects
+    let row = sqlx::query_as!(
+        Row,
+        r#"update projects
          set name = coalesce($3, name), slug = coalesce($4, slug),
              description = case when $5 then $6 else description end, updated_at = $7
-         where id = $2 and (organization_id = $1) is true",
+         where id = $2 and (organization_id = $1) is true
+         returning id, name, slug, description,
+                   (select handle from users
+                    where organization_id = projects.organization_id and id = created_by)
+                       as "created_by!",
+                   created_at, updated_at"#,
         organization.0,
         id.uuid(),
         changes.name.as_ref().map(ProjectName::as_str),
@@ -171,10 +183,10 @@ pub async fn update(
         description.and_then(|it| it.as_ref()).map(Description::as_str),
         at,
     )
-    .execute(db)
+    .fetch_optional(db)
     .await
     .map_constraint_violations(&[SLUG_TAKEN])?;
-    Ok(result.rows_affected() == 1)
+    Ok(row.map(Project::from))
 }
 
 /// Deletes a project; whether there was such a project.

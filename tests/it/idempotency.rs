@@ -240,13 +240,14 @@ async fn while_the_first_request_runs_the_second_is_told_to_wait() {
     run(async |app| {
         let acme = app.sign_up().await;
         let actor = with_idempotency_key(app, &acme.api_key, "one");
-        // The first request's place, held by somebody who has not committed yet.
+        // The first request has its lock and has not committed, so there is no record of it yet.
         let mut holder = app.sql().await;
         actor.post(KEYS, request("a")).await.assert_status(201);
-        let digest: Vec<u8> = sqlx::query_scalar("select key_digest from idempotency_keys")
-            .fetch_one(&mut holder)
-            .await
-            .unwrap();
+        let digest: Vec<u8> =
+            sqlx::query_scalar("delete from idempotency_keys returning key_digest")
+                .fetch_one(&mut holder)
+                .await
+                .unwrap();
         let organization: uuid::Uuid =
             sqlx::query_scalar("select id from organizations where handle <> 'system'")
                 .fetch_one(&mut holder)

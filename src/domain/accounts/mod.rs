@@ -176,7 +176,7 @@ async fn create_account(
     client: &SessionClient,
     audit: &AuditContext,
 ) -> Result<SignedUpAccount> {
-    let (user, user_handle) = create_home_organization(app, tx, new).await?;
+    let (organization, user, user_handle) = create_home_organization(app, tx, new).await?;
     let mut key = None;
     if options.creates_key {
         let name = KeyName::parse(DEFAULT_KEY, KeyName::MAX).ok();
@@ -203,12 +203,7 @@ async fn create_account(
     }
     let mail = (MailKind::Link(LinkPurpose::VerifyEmail), new.email.as_str());
     mail::queue(app, tx, mail, callback_url, audit.at).await?;
-    let account = accounts::find(tx, new.id).await?;
-    let organization =
-        organizations::list_for_account(tx, new.id, None, None, (0, 1)).await?.0.pop();
-    let (Some(account), Some(organization)) = (account, organization) else {
-        return Err(Error::internal("an account just stored is not there"));
-    };
+    let account = find(tx, new.id).await?;
     Ok(SignedUpAccount { account, organization, key, session })
 }
 
@@ -217,16 +212,14 @@ async fn create_home_organization(
     app: &App,
     tx: &mut PgConnection,
     new: &NewAccount<'_>,
-) -> Result<(MembershipId, String)> {
+) -> Result<(Organization, MembershipId, String)> {
     let at = new.created_at;
     let handle = OrgHandle::generate(&*app.entropy);
     let name = new.name.map_or(handle.as_str(), PersonName::as_str);
     let name: String = name.chars().take(OrganizationName::MAX).collect();
-    organizations::insert(
-        tx,
-        &NewOrganization::on_trial(new.home_organization, &handle, &name, at),
-    )
-    .await?;
+    let organization = NewOrganization::on_trial(new.home_organization, &handle, &name, at);
+    let organization = organizations::insert(tx, &organization).await?;
+    let organization = Organization { role: Some(Role::Owner), ..organization };
     accounts::insert(tx, new).await?;
     let user = MembershipId(new_uuid(at, &*app.entropy));
     let user_handle = new_membership_handle(&*app.entropy);
@@ -239,7 +232,7 @@ async fn create_home_organization(
         created_at: at,
     };
     memberships::insert(tx, &membership).await?;
-    Ok((user, user_handle))
+    Ok((organization, user, user_handle))
 }
 
 /// Changes to an account; `None` leaves a field unchanged.

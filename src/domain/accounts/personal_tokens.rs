@@ -74,8 +74,7 @@ pub async fn create(
         created_at: audit.at,
         expires_at: spec.expires_at,
     };
-    personal_tokens::insert(tx, &new).await?;
-    let token = find(tx, person, new.id).await?;
+    let token = personal_tokens::insert(tx, &new).await?;
     let detail = json!({
         "display_id": token.display_id,
         "name": token.name,
@@ -132,10 +131,8 @@ pub async fn update(
 ) -> Result<PersonalToken> {
     account_callers::lock_and_confirm_session(tx, None, session).await?;
     let before = find(tx, person, id).await?;
-    if !personal_tokens::update(tx, person.account, id, (name, scopes), audit.at).await? {
-        return Err(no_such_token());
-    }
-    let token = find(tx, person, id).await?;
+    let token = personal_tokens::update(tx, person.account, id, (name, scopes), audit.at).await?;
+    let token = token.ok_or_else(no_such_token)?;
     let mut detail = diff(audited_fields(&before), audited_fields(&token));
     detail["display_id"] = json!(token.display_id);
     record_token_event(tx, person, EventType::PersonalTokenUpdated, id, detail, audit).await?;

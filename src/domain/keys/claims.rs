@@ -34,7 +34,8 @@ pub async fn create(
     mail::queue_claim(app, tx, organization, email.as_str(), audit.at).await
 }
 
-/// Mints an organization's first key by the mailed link. Of several concurrent claims, one succeeds.
+/// Mints an organization's first key by the mailed link. Of several concurrent claims, one
+/// succeeds.
 ///
 /// # Errors
 /// Unauthenticated if the link's token is unknown, expired or used, or if the operator has revoked

@@ -115,10 +115,7 @@ pub async fn mint(
         enabled: spec.enabled,
         rotated_from: spec.rotated_from,
     };
-    keys::insert(tx, &new).await?;
-    let id = new.id;
-    let key = keys::find(tx, organization, id).await?;
-    let key = key.ok_or_else(|| Error::internal("a key that was just inserted was not found"))?;
+    let key = keys::insert(tx, &new).await?;
     Ok(CreatedKey { secret, key })
 }
 

@@ -30,8 +30,8 @@ use crate::repo::{
     account_callers, accounts, audit_events, invites, members, memberships, organizations, rls,
 };
 
-/// Invites an address, and replaces its open invitation. The plan limit is checked here already, and
-/// again when the invitation is accepted.
+/// Invites an address, and replaces its open invitation. The plan limit is checked here already,
+/// and again when the invitation is accepted.
 ///
 /// # Errors
 /// Conflict if the address belongs to a member; missing role: only an owner invites owners; plan
@@ -66,12 +66,12 @@ pub async fn create(
         key: inviting_key(&caller),
         created_at: audit.at,
     };
-    invites::insert(tx, &new).await?;
+    let invite = invites::insert(tx, &new).await?;
     mail::queue_invite(app, tx, new.id, email.as_str(), audit.at).await?;
     let detail = json!({ "role": role.as_str() });
     record_caller_event(tx, &caller, EventType::InviteCreated, &new.id.to_string(), detail, audit)
         .await?;
-    find(tx, &caller, new.id).await
+    Ok(invite)
 }
 
 /// Returns the organization's key that invites or resends, `None` for other credentials.
@@ -82,9 +82,9 @@ fn inviting_key(caller: &Caller) -> Option<KeyId> {
     }
 }
 
-/// Checks that the account behind the caller's membership has a proven address. That applies to keys
-/// minted by the membership too, which could otherwise bypass it. A membership that open sign-up
-/// created belongs to no account.
+/// Checks that the account behind the caller's membership has a proven address. That applies to
+/// keys minted by the membership too, which could otherwise bypass it. A membership that open
+/// sign-up created belongs to no account.
 async fn require_proven(tx: &mut PgConnection, caller: &Caller) -> Result<()> {
     if members::is_proven(tx, caller.organization, caller.membership).await? {
         return Ok(());
@@ -125,12 +125,12 @@ pub async fn resend(
     }
     // Mails are locked before what they are about, as in the worker that renders them.
     mail::queue_invite(app, tx, id, &invite.email, audit.at).await?;
-    if !invites::extend(tx, caller.organization, (id, inviting_key(&caller)), audit.at).await? {
-        return Err(no_such_invite());
-    }
+    let by = inviting_key(&caller);
+    let invite = invites::extend(tx, caller.organization, (id, by), audit.at).await?;
+    let invite = invite.ok_or_else(no_such_invite)?;
     let target = id.to_string();
     record_caller_event(tx, &caller, EventType::InviteResent, &target, json!({}), audit).await?;
-    find(tx, &caller, id).await
+    Ok(invite)
 }
 
 /// Checks that the caller may resend an invitation, which may have ended.
@@ -240,8 +240,8 @@ async fn find_by_token(
     invites::find_presented(tx, &digests).await?.ok_or_else(no_such_invite)
 }
 
-/// Gives the account a membership: the owner's that nobody has claimed, or a new one. Returns `None`
-/// if the account is a member already.
+/// Gives the account a membership: the unclaimed owner's, or a new one. Returns `None` if the
+/// account is a member already.
 async fn add_membership(
     app: &App,
     tx: &mut PgConnection,

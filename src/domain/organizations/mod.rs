@@ -50,7 +50,7 @@ pub async fn create(
     let organization = OrganizationId(new_uuid(audit.at, &*app.entropy));
     let handle = chosen.cloned().unwrap_or_else(|| OrgHandle::generate(&*app.entropy));
     let new = NewOrganization::on_trial(organization, &handle, name.as_str(), audit.at);
-    organizations::insert(tx, &new).await?;
+    let created = organizations::insert(tx, &new).await?;
     let user_handle = new_membership_handle(&*app.entropy);
     let membership = NewMembership {
         organization,
@@ -71,7 +71,7 @@ pub async fn create(
         audit,
     };
     audit_events::insert(tx, &event).await?;
-    find(tx, organization, Some(Role::Owner)).await
+    Ok(Organization { role: Some(Role::Owner), ..created })
 }
 
 /// Returns the organization as seen by a caller with this role.

@@ -56,8 +56,7 @@ pub async fn create(
         created_by: caller.membership,
         created_at: audit.at,
     };
-    projects::insert(tx, &new).await?;
-    let project = find(tx, &caller, new.id).await?;
+    let project = projects::insert(tx, &new).await?;
     let detail = json!({ "name": project.name, "slug": project.slug });
     record_caller_event(tx, &caller, EventType::ProjectCreated, project.id, detail, audit).await?;
     Ok(project)
@@ -77,10 +76,8 @@ pub async fn update(
 ) -> Result<Project> {
     let (caller, _) = lock_and_confirm_caller(tx, caller, audit).await?;
     let before = find(tx, &caller, id).await?;
-    if !projects::update(tx, caller.organization, id, changes, audit.at).await? {
-        return Err(no_such_project());
-    }
-    let project = find(tx, &caller, id).await?;
+    let project = projects::update(tx, caller.organization, id, changes, audit.at).await?;
+    let project = project.ok_or_else(no_such_project)?;
     let mut detail = diff(audited_fields(&before), audited_fields(&project));
     if before.description != project.description {
         // Records that the description changed, not its text.

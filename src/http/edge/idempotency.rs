@@ -2,7 +2,7 @@
 //! replayed if the request is repeated.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Json;
 use axum::extract::FromRequestParts;
@@ -18,7 +18,7 @@ use sqlx::PgConnection;
 use utoipa::IntoParams;
 
 use crate::app::App;
-use crate::domain::idempotency::{FirstResponse, IdempotentOutcome, is_stored, run_once};
+use crate::domain::idempotency::{FirstResponse, IdempotentOutcome, find_stored, run_once};
 use crate::error::{Error, Issue, Location, Result};
 use crate::http::body::RequestFingerprint;
 use crate::http::edge::context::RequestContext;
@@ -61,6 +61,8 @@ pub struct Idempotency {
     key: Option<IdempotencyKey>,
     target: String,
     context: RequestContext,
+    /// The response to replay, if [`Self::is_replay`] has read it.
+    stored: OnceLock<StoredResponse>,
 }
 
 impl FromRequestParts<App> for Idempotency {
@@ -79,7 +81,7 @@ impl FromRequestParts<App> for Idempotency {
         }
         let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let context = RequestContext::from_request_parts(parts, app).await?;
-        Ok(Self { key, target, context })
+        Ok(Self { key, target, context, stored: OnceLock::new() })
     }
 }
 
@@ -102,7 +104,7 @@ impl Idempotency {
     /// # Errors
     /// The errors of `work` and of [`run_once`].
     pub async fn run<T: Serialize>(
-        self,
+        mut self,
         app: &App,
         caller: impl Into<IdempotencyOwner>,
         fingerprint: RequestFingerprint,
@@ -121,7 +123,7 @@ impl Idempotency {
     /// # Errors
     /// The errors of `check` and of [`Self::run`].
     pub async fn run_checked<T: Serialize>(
-        self,
+        mut self,
         app: &App,
         caller: impl Into<IdempotencyOwner>,
         fingerprint: RequestFingerprint,
@@ -140,12 +142,15 @@ impl Idempotency {
     }
 
     async fn execute<T: Serialize>(
-        &self,
+        &mut self,
         app: &App,
         caller: IdempotencyOwner,
         fingerprint: RequestFingerprint,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<ChangeResponse<T>>,
     ) -> Result<IdempotentOutcome<ChangeResponse<T>>> {
+        if let Some(stored) = self.stored.take() {
+            return Ok(IdempotentOutcome::Replayed(stored));
+        }
         let tenant = caller.tenant();
         let attempt = self.attempt(app, caller, fingerprint.digest);
         let stores = attempt.is_some();
@@ -189,7 +194,10 @@ impl Idempotency {
         if self.is_replay(app, caller, fingerprint).await? { Ok(()) } else { count.await }
     }
 
-    /// Whether there is a stored response to the request.
+    /// Whether there is a stored response to the request, which is then read only once.
+    ///
+    /// # Errors
+    /// Idempotency key reused if the key was sent with another request.
     pub async fn is_replay(
         &self,
         app: &App,
@@ -199,7 +207,11 @@ impl Idempotency {
         let caller: IdempotencyOwner = caller.into();
         let tenant = caller.tenant();
         let Some(attempt) = self.attempt(app, caller, fingerprint.digest) else { return Ok(false) };
-        is_stored(app, tenant, &attempt).await
+        let find = async |tx: &mut PgConnection| find_stored(tx, &attempt).await;
+        match app.db.transaction_for(tenant, find).await? {
+            Some(stored) => Ok(self.stored.set(stored).is_ok()),
+            None => Ok(false),
+        }
     }
 
     fn attempt(

@@ -217,8 +217,9 @@ async fn a_key_s_name_costs_the_same_in_an_organization_with_20_000_keys() {
             [("new", MAX_ROWS), ("ci", MAX_ROWS), ("large_20000", 2 * 20_000 + MAX_ROWS)]
         {
             let name = KeyName::parse(name, KeyName::MAX).unwrap();
-            let minted =
-                async |tx: &mut PgConnection| keys::insert(tx, &new_key(&acme, &name, &all)).await;
+            let minted = async |tx: &mut PgConnection| {
+                keys::insert(tx, &new_key(&acme, &name, &all)).await.map(drop)
+            };
             let read = rows_read(app, &acme, minted).await;
             assert!(read <= most, "minting {name:?} reads {read} rows");
             let text = Some(name.as_str().to_owned());
