@@ -20,7 +20,7 @@ const UNFINISHED_PREFIX: &str = "data.new-";
 pub(super) fn initialise(launcher: &Launcher, log: &PostgresLog) -> Result<(), Error> {
     let (home, data) = (launcher.home.path(), launcher.home.data());
     let unfinished = home.join(format!("{UNFINISHED_PREFIX}{}", std::process::id()));
-    launcher.identity.make_private(&unfinished)?;
+    launcher.process_users.make_private(&unfinished)?;
     let created = run_initdb(launcher, log, &unfinished)
         .and_then(|()| create_database(launcher, log, &unfinished))
         .and_then(|()| fs::rename(&unfinished, &data).map_err(|e| Error::io("create", &data, e)))
@@ -48,7 +48,7 @@ pub(super) fn remove_unfinished(home: &Path) {
 /// Runs `initdb`. Local connections need no password (`trust`), which is safe because only
 /// Postgres's user and root can enter the socket's folder.
 fn run_initdb(launcher: &Launcher, log: &PostgresLog, unfinished: &Path) -> Result<(), Error> {
-    let mut command = launcher.identity.command(&launcher.binaries.program("initdb"));
+    let mut command = launcher.process_users.command(&launcher.binaries.program("initdb"));
     command.arg("-D").arg(unfinished);
     command.args(["-U", ROLE_AND_DATABASE, "--encoding=UTF8", "--locale=C"]);
     command.args(["--auth-local=trust", "--auth-host=reject", "--no-instructions"]);
@@ -61,7 +61,7 @@ fn run_initdb(launcher: &Launcher, log: &PostgresLog, unfinished: &Path) -> Resu
 /// Creates the database in the single-user mode, because only `initdb` and `postgres` are certain
 /// to be installed.
 fn create_database(launcher: &Launcher, log: &PostgresLog, unfinished: &Path) -> Result<(), Error> {
-    let mut command = launcher.identity.command(&launcher.binaries.program("postgres"));
+    let mut command = launcher.process_users.command(&launcher.binaries.program("postgres"));
     command.args(["--single", "-c", "exit_on_error=on"]);
     if launcher.durability == Durability::Throwaway {
         command.args(["-c", "fsync=off"]);
