@@ -137,7 +137,7 @@ impl ClusterHome {
     }
 
     /// Returns the old data that an upgrade left, the newest if there are several.
-    fn kept(&self) -> Option<PathBuf> {
+    fn find_old_data(&self) -> Option<PathBuf> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let majors = names.filter_map(|name| name.strip_prefix("data.")?.parse::<u32>().ok());
@@ -152,7 +152,7 @@ impl ClusterHome {
     pub(super) fn major(&self) -> Result<Option<u32>, Error> {
         let data = self.data();
         if fs::symlink_metadata(&data).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
-            return match self.kept() {
+            return match self.find_old_data() {
                 Some(old_data) => Err(Error::HalfUpgraded { data, old_data }),
                 None => Ok(None),
             };
