@@ -153,7 +153,7 @@ impl Connector {
         Duration::from_micros(self.0.round_trip.load(Ordering::Relaxed))
     }
 
-    /// Returns how many connections are open, and how many of them no caller uses or waited for.
+    /// Returns how many connections are open, and how many of them wait here for a first caller.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         (self.0.open.load(Ordering::Relaxed), self.state().unused.len())
@@ -265,7 +265,7 @@ impl ConnectAttempt {
         if let Err(error) = &result
             && is_late
         {
-            tracing::warn!(%error, "opening a connection to the database failed");
+            tracing::warn!(%error, "could not open a database connection");
             return;
         }
         let mut state = self.connector.state();

@@ -16,6 +16,7 @@ use crate::repo::{account_callers, callers};
 
 /// The number of batches that may run at once, each on its own connection.
 pub const CONNECTIONS: u32 = 2;
+
 /// A credential to look up.
 pub enum CredentialQuery {
     /// The API key with one of these digests (one for each pepper).

@@ -45,6 +45,7 @@ const ROUND_TRIPS: u32 = 30;
 const COMMAND_DEADLINE: Duration = Duration::from_hours(1);
 /// The time since its last use after which a connection is pinged before it is reused.
 const PING_AFTER: Duration = Duration::from_secs(1);
+
 /// A pool of connections; cheap to clone.
 #[derive(Clone)]
 pub struct Database {

@@ -73,13 +73,14 @@ impl Readiness {
     /// Checks whether a full disk still is full, and updates the metric `database_read_only`.
     pub async fn watch(&self) {
         if self.write_pool.is_disk_full() {
-            let tried = self.write_pool.transaction(async |tx| catalog::try_write(tx).await).await;
-            match tried {
+            let written =
+                self.write_pool.transaction(async |tx| catalog::try_write(tx).await).await;
+            match written {
                 Ok(true) => tracing::info!("the database's disk is no longer full"),
                 Ok(false) => tracing::debug!("could not test the disk; the next write will"),
                 Err(_) => {}
             }
-            if tried.is_ok() {
+            if written.is_ok() {
                 self.write_pool.clear_disk_full();
             }
         }

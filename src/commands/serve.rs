@@ -66,8 +66,8 @@ async fn serve_app(
     data: &str,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let is_writable = app.mailer.check_writable().await;
-    is_writable.map_err(|(folder, cause)| Failure::MailFolder { folder, cause })?;
+    let writable = app.mailer.check_writable().await;
+    writable.map_err(|(folder, cause)| Failure::MailFolder { folder, cause })?;
     let listener = TcpListener::from_std(listener)?;
     let metrics_listener = metrics_listener.map(TcpListener::from_std).transpose()?;
     print(&welcome(listener.local_addr()?, local_addr(metrics_listener.as_ref()), data))?;

@@ -95,9 +95,8 @@ pub fn parse(text: &str, defaults: Surroundings<'_>) -> Result<PgConnectOptions,
 /// # Errors
 /// The text is not a supported mode.
 pub fn parse_ssl_mode(text: &str) -> Result<String, ValidationError> {
-    let known = SSL_MODES.iter().find(|mode| mode.eq_ignore_ascii_case(text));
-    known
-        .map(ToString::to_string)
+    let mode = SSL_MODES.iter().find(|mode| mode.eq_ignore_ascii_case(text));
+    mode.map(ToString::to_string)
         .ok_or_else(|| format!("must be one of {}", SSL_MODES.join(", ")).into())
 }
 
@@ -106,9 +105,9 @@ fn check_names(url: &Url) -> Result<(), ValidationError> {
     for (name, _) in url.query_pairs() {
         let is_option = name.starts_with("options[") && name.ends_with(']');
         if !is_option && !PARAMETERS.contains(&&*name) {
-            let known = PARAMETERS.join(", ");
+            let supported = PARAMETERS.join(", ");
             return Err(format!(
-                "must not have the unknown parameter `{name}`; supported are {known} and \
+                "must not have the unknown parameter `{name}`; supported are {supported} and \
                  options[…]"
             )
             .into());

@@ -59,8 +59,10 @@ fn parse(text: &str) -> Result<Plans, ValidationError> {
         serde_json::from_str(text).map_err(|error| format!("{expected}: {error}"))?;
     let mut plans = Plans::default();
     for (word, UniqueObject(limits)) in &overrides.0 {
-        let plan =
-            Plan::parse(word).ok_or_else(|| format!("must not name the unknown plan {word:?}"))?;
+        let plan = Plan::parse(word).ok_or_else(|| {
+            let plans = Plan::ALL.map(|(_, word)| word).join(", ");
+            format!("must not name the unknown plan {word:?}; the plans are {plans}")
+        })?;
         for (name, limit) in limits {
             let limit_field = limit_mut(&mut plans.0[plan as usize], name).ok_or_else(|| {
                 format!("must not name the unknown limit {name:?} of {word}; {LIMIT_NAMES}")

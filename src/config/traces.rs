@@ -140,8 +140,8 @@ fn parse_certificate(text: &str) -> Result<Vec<u8>, ValidationError> {
 
 fn parse_sampler(text: &str) -> Result<(), ValidationError> {
     let is_known = SAMPLERS.contains(&text);
-    let known = || format!("must be one of {}", SAMPLERS.join(", ")).into();
-    is_known.then_some(()).ok_or_else(known)
+    let invalid = || format!("must be one of {}", SAMPLERS.join(", ")).into();
+    is_known.then_some(()).ok_or_else(invalid)
 }
 
 /// Returns whether the propagators include the W3C trace context.

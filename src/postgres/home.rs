@@ -43,24 +43,24 @@ pub(super) struct ClusterHome {
 impl ClusterHome {
     /// Creates the folder if absent, and checks that this program's user owns it and Postgres's
     /// user can enter it.
-    pub(super) fn prepare(requested: &Path, identity: &ProcessUsers) -> Result<Self, Error> {
+    pub(super) fn prepare(requested: &Path, process_users: &ProcessUsers) -> Result<Self, Error> {
         let requested =
             std::path::absolute(requested).map_err(|e| Error::io("resolve", requested, e))?;
         let home = match fs::canonicalize(&requested) {
             Ok(home) => home,
-            Err(e) if e.kind() == ErrorKind::NotFound => create_home(&requested, identity)?,
+            Err(e) if e.kind() == ErrorKind::NotFound => create_home(&requested, process_users)?,
             Err(e) => return Err(Error::io("open", &requested, e)),
         };
         if home.as_os_str().as_encoded_bytes().contains(&b'\n') {
             return Err(Error::LineBreak { home });
         }
-        identity.secure_home(&home)?;
-        if !identity.can_enter(&home) {
+        process_users.secure_home(&home)?;
+        if !process_users.can_enter(&home) {
             // An empty folder contains no cluster yet, so the cluster may be created elsewhere.
             if fs::remove_dir(&requested).is_ok() {
-                return Self::prepare(&requested, identity);
+                return Self::prepare(&requested, process_users);
             }
-            return Err(Error::Unreachable { home, user: identity.name() });
+            return Err(Error::Unreachable { home, user: process_users.name() });
         }
         Ok(Self::at(home))
     }
@@ -137,7 +137,7 @@ impl ClusterHome {
     }
 
     /// Returns the old data that an upgrade left, the newest if there are several.
-    fn kept(&self) -> Option<PathBuf> {
+    fn find_old_data(&self) -> Option<PathBuf> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let majors = names.filter_map(|name| name.strip_prefix("data.")?.parse::<u32>().ok());
@@ -152,7 +152,7 @@ impl ClusterHome {
     pub(super) fn major(&self) -> Result<Option<u32>, Error> {
         let data = self.data();
         if fs::symlink_metadata(&data).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
-            return match self.kept() {
+            return match self.find_old_data() {
                 Some(old_data) => Err(Error::HalfUpgraded { data, old_data }),
                 None => Ok(None),
             };
@@ -216,15 +216,15 @@ fn cluster_name(home: &Path) -> String {
 }
 
 /// Creates a new home at the requested path, or in the fallback folder with a link to it.
-fn create_home(requested: &Path, identity: &ProcessUsers) -> Result<PathBuf, Error> {
+fn create_home(requested: &Path, process_users: &ProcessUsers) -> Result<PathBuf, Error> {
     if requested.is_symlink() {
         return Err(Error::DanglingLink { link: requested.to_owned() });
     }
     let parent = requested.parent().unwrap_or(requested);
     fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
     let parent = fs::canonicalize(parent).map_err(|e| Error::io("open", parent, e))?;
-    if !identity.can_enter(&parent) {
-        return create_in_fallback(requested, identity);
+    if !process_users.can_enter(&parent) {
+        return create_in_fallback(requested, process_users);
     }
     match DirBuilder::new().mode(0o700).create(requested) {
         // Another process started at the same moment and created it.
@@ -234,14 +234,14 @@ fn create_home(requested: &Path, identity: &ProcessUsers) -> Result<PathBuf, Err
     fs::canonicalize(requested).map_err(|e| Error::io("open", requested, e))
 }
 
-fn create_in_fallback(requested: &Path, identity: &ProcessUsers) -> Result<PathBuf, Error> {
+fn create_in_fallback(requested: &Path, process_users: &ProcessUsers) -> Result<PathBuf, Error> {
     let base = Path::new(FALLBACK_DIR);
     fs::create_dir_all(base).map_err(|e| Error::io("create", base, e))?;
     set_mode(base, 0o755)?;
     let home = create_unique(base, &cluster_name(requested))?;
     match symlink(&home, requested) {
         Ok(()) => tracing::warn!(
-            requested = %requested.display(), home = %home.display(), user = identity.name(),
+            requested = %requested.display(), home = %home.display(), user = process_users.name(),
             "Postgres's user can not access the data folder; its data is in another folder",
         ),
         // Another process started at the same moment, and its link is used.

@@ -21,7 +21,7 @@ const UNFINISHED_PREFIX: &str = "data.new-";
 /// What a new cluster is made of.
 pub(super) struct NewCluster<'a> {
     pub(super) home: &'a ClusterHome,
-    pub(super) identity: &'a ProcessUsers,
+    pub(super) process_users: &'a ProcessUsers,
     pub(super) binaries: &'a Binaries,
     pub(super) durability: Durability,
 }
@@ -30,7 +30,7 @@ pub(super) struct NewCluster<'a> {
 pub(super) fn initialise(cluster: &NewCluster<'_>, log: &PostgresLog) -> Result<(), Error> {
     let (home, data) = (cluster.home.path(), cluster.home.data());
     let unfinished = home.join(format!("{UNFINISHED_PREFIX}{}", std::process::id()));
-    cluster.identity.make_private(&unfinished)?;
+    cluster.process_users.make_private(&unfinished)?;
     let created = run_initdb(cluster, log, &unfinished)
         .and_then(|()| create_database(cluster, log, &unfinished))
         .and_then(|()| fs::rename(&unfinished, &data).map_err(|e| Error::io("create", &data, e)))
@@ -58,7 +58,7 @@ pub(super) fn remove_unfinished(home: &Path) {
 /// Runs `initdb`. Local connections need no password (`trust`), which is safe because only
 /// Postgres's user and root can enter the socket's folder.
 fn run_initdb(cluster: &NewCluster<'_>, log: &PostgresLog, unfinished: &Path) -> Result<(), Error> {
-    let mut command = cluster.identity.command(&cluster.binaries.program("initdb"));
+    let mut command = cluster.process_users.command(&cluster.binaries.program("initdb"));
     command.arg("-D").arg(unfinished);
     command.args(["-U", ROLE_AND_DATABASE, "--encoding=UTF8", "--locale=C"]);
     command.args(["--auth-local=trust", "--auth-host=reject", "--no-instructions"]);
@@ -75,7 +75,7 @@ fn create_database(
     log: &PostgresLog,
     unfinished: &Path,
 ) -> Result<(), Error> {
-    let mut command = cluster.identity.command(&cluster.binaries.program("postgres"));
+    let mut command = cluster.process_users.command(&cluster.binaries.program("postgres"));
     command.args(["--single", "-c", "exit_on_error=on"]);
     if cluster.durability == Durability::Throwaway {
         command.args(["-c", "fsync=off"]);

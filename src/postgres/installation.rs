@@ -26,7 +26,7 @@ impl Binaries {
     pub(super) fn find(
         bin_dir: Option<&Path>,
         major: Option<u32>,
-        identity: &ProcessUsers,
+        process_users: &ProcessUsers,
     ) -> Result<Self, Error> {
         let (searched, folders) = if let Some(folder) = bin_dir {
             let searched = format!("{} (PG_BIN_DIR)", folder.display());
@@ -37,13 +37,13 @@ impl Binaries {
         };
         // The same folder may have several names.
         let real: BTreeSet<_> = folders.iter().filter_map(|it| it.canonicalize().ok()).collect();
-        let found = real.into_iter().filter_map(|folder| Self::probe(folder, identity));
+        let found = real.into_iter().filter_map(|folder| Self::probe(folder, process_users));
         let mut found: Vec<Self> = found.collect();
         found.sort_by_key(|it| Reverse(it.version));
         if let Some(best) = found.iter().position(|it| is_compatible(it.version, major)) {
             return Ok(found.swap_remove(best));
         }
-        let user = identity.name();
+        let user = process_users.name();
         Err(Error::NotFound(PostgresNotFound { major, searched, found, user }))
     }
 
@@ -57,11 +57,11 @@ impl Binaries {
 
     /// Runs `postgres --version` as the user that Postgres will run as, who may lack access to the
     /// folder.
-    fn probe(folder: PathBuf, identity: &ProcessUsers) -> Option<Self> {
+    fn probe(folder: PathBuf, process_users: &ProcessUsers) -> Option<Self> {
         if !folder.join("initdb").is_file() {
             return None;
         }
-        let mut command = identity.command(&folder.join("postgres"));
+        let mut command = process_users.command(&folder.join("postgres"));
         let output = command.arg("--version").stderr(Stdio::null()).output().ok()?;
         let version = Version::parse(&String::from_utf8_lossy(&output.stdout))?;
         Some(Self { folder, version })

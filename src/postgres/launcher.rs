@@ -27,7 +27,7 @@ const START_TIMEOUT: Duration = Duration::from_mins(5);
 #[derive(Debug)]
 pub(super) struct Launcher {
     pub(super) home: ClusterHome,
-    pub(super) identity: ProcessUsers,
+    pub(super) process_users: ProcessUsers,
     pub(super) binaries: Binaries,
     pub(super) durability: Durability,
 }
@@ -42,7 +42,7 @@ impl Launcher {
             None => {
                 let cluster = NewCluster {
                     home: &self.home,
-                    identity: &self.identity,
+                    process_users: &self.process_users,
                     binaries: &self.binaries,
                     durability: self.durability,
                 };
@@ -65,7 +65,7 @@ impl Launcher {
         let log = PostgresLog::open(&self.home)?;
         self.prepare_socket_folder()?;
         self.end_upgrade()?;
-        process::remove_stale_files(&self.home, &self.identity)?;
+        process::remove_stale_files(&self.home, &self.process_users)?;
         self.launch(&log).map(Some)
     }
 
@@ -108,7 +108,7 @@ impl Launcher {
     /// that is not private is ignored, because any user could listen there.
     fn is_alive(&self) -> bool {
         let folder = self.home.socket_folder();
-        let is_private = folder.is_some_and(|it| self.identity.is_private(Path::new(&it)));
+        let is_private = folder.is_some_and(|it| self.process_users.is_private(Path::new(&it)));
         is_private && process::answers(&self.home) || process::postmaster(&self.home).is_some()
     }
 
@@ -128,24 +128,24 @@ impl Launcher {
     /// private.
     fn prepare_socket_folder(&self) -> Result<(), Error> {
         if let Some(folder) = self.home.home_socket_folder() {
-            self.identity.make_private(Path::new(folder))?;
+            self.process_users.make_private(Path::new(folder))?;
             return self.check_private(folder);
         }
         // The recorded folder is used again even if it was deleted, because clients know its name.
         if let Some(recorded) = self.home.socket_folder() {
-            self.identity.make_private(Path::new(&recorded))?;
-            if self.identity.is_private(Path::new(&recorded)) {
+            self.process_users.make_private(Path::new(&recorded))?;
+            if self.process_users.is_private(Path::new(&recorded)) {
                 return Ok(());
             }
         }
         let folder = format!("/tmp/tenantry-{}", random_base62(&SystemEntropy, 16));
-        self.identity.make_private(Path::new(&folder))?;
+        self.process_users.make_private(Path::new(&folder))?;
         self.check_private(&folder)?;
         self.record_socket_folder(&folder)
     }
 
     fn check_private(&self, folder: &str) -> Result<(), Error> {
-        if self.identity.is_private(Path::new(folder)) {
+        if self.process_users.is_private(Path::new(folder)) {
             return Ok(());
         }
         Err(Error::SocketFolder { folder: folder.into() })
@@ -160,7 +160,7 @@ impl Launcher {
 
     fn launch(&self, log: &PostgresLog) -> Result<Child, Error> {
         let program = self.binaries.program("postgres");
-        let mut command = self.identity.command(&program);
+        let mut command = self.process_users.command(&program);
         // In its own process group it does not receive the terminal's Ctrl-C.
         command.args(self.arguments()).process_group(0);
         command.stdout(log.writer()?).stderr(log.writer()?);

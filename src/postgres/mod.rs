@@ -88,8 +88,8 @@ impl Cluster {
     /// No usable Postgres is installed, the cluster belongs to another user or version, or Postgres
     /// does not start. Every message states what to do next.
     pub fn start(settings: &ClusterSettings) -> Result<Self, Error> {
-        let identity = ProcessUsers::current()?;
-        let home = ClusterHome::prepare(&settings.home, &identity)?;
+        let process_users = ProcessUsers::current()?;
+        let home = ClusterHome::prepare(&settings.home, &process_users)?;
         home.create_locks()?;
         let users = home.open_users_lock()?;
         if users.try_lock_shared().is_err() {
@@ -97,12 +97,12 @@ impl Cluster {
             users.lock_shared().map_err(|e| Error::io("lock", home.path(), e))?;
         }
         // After the lock, because an upgrade changes the version of the data, and maybe its owner.
-        let identity = identity.for_existing_data(&home.data());
-        let binaries = Binaries::find(settings.bin_dir.as_deref(), home.major()?, &identity)?;
+        let process_users = process_users.for_existing_data(&home.data());
+        let binaries = Binaries::find(settings.bin_dir.as_deref(), home.major()?, &process_users)?;
         let version = binaries.version.to_string();
         let durability = settings.durability;
         let launcher =
-            Launcher { home: home.clone(), identity, binaries: binaries.clone(), durability };
+            Launcher { home: home.clone(), process_users, binaries: binaries.clone(), durability };
         let supervisor = Supervisor::start(launcher, &settings.janitor_program, users)?;
         Ok(Self { home, binaries, version, supervisor })
     }

@@ -101,9 +101,12 @@ pub(super) fn socket_folder(home: &ClusterHome) -> Option<String> {
 /// Removes the processes and files that an ended postmaster left, so that a new one can start. The
 /// caller must have acquired the start lock, or the users lock exclusively, and the socket folder
 /// must be private.
-pub(super) fn remove_stale_files(home: &ClusterHome, identity: &ProcessUsers) -> Result<(), Error> {
+pub(super) fn remove_stale_files(
+    home: &ClusterHome,
+    process_users: &ProcessUsers,
+) -> Result<(), Error> {
     kill_orphans(home);
-    invalidate_pid_file(home, identity)?;
+    invalidate_pid_file(home, process_users)?;
     remove_socket(home)
 }
 
@@ -135,7 +138,7 @@ pub(super) fn kill_orphans(home: &ClusterHome) {
 
 /// Replaces the pid in `postmaster.pid`, which may now belong to a zombie or another program. The
 /// file itself must stay: by its shared-memory line Postgres detects back ends that still run.
-fn invalidate_pid_file(home: &ClusterHome, identity: &ProcessUsers) -> Result<(), Error> {
+fn invalidate_pid_file(home: &ClusterHome, process_users: &ProcessUsers) -> Result<(), Error> {
     let path = home.pid_file();
     let Ok(text) = fs::read(&path) else {
         return Ok(());
@@ -146,7 +149,7 @@ fn invalidate_pid_file(home: &ClusterHome, identity: &ProcessUsers) -> Result<()
     // Written to a temporary file and renamed, which is atomic and does not follow a link.
     let temporary = home.path().join("postmaster.pid.new");
     fs::write(&temporary, text).map_err(|e| Error::io("write", &temporary, e))?;
-    identity.transfer_ownership(&temporary)?;
+    process_users.transfer_ownership(&temporary)?;
     fs::rename(&temporary, &path).map_err(|e| Error::io("replace", &path, e))
 }
 

@@ -44,12 +44,12 @@ pub fn upgrade<E: From<Error>>(
     to: Option<&Path>,
     copy: impl FnOnce(&Cluster, &Cluster, &Path) -> Result<(), E>,
 ) -> Result<Option<UpgradeOutcome>, E> {
-    let identity = ProcessUsers::current()?;
-    let home = ClusterHome::prepare(&settings.home, &identity)?;
+    let process_users = ProcessUsers::current()?;
+    let home = ClusterHome::prepare(&settings.home, &process_users)?;
     let Some(major) = home.major()? else {
         return Err(Error::NotACluster { data: home.data() }.into());
     };
-    let newest = Binaries::find(to, None, &identity.for_existing_data(&home.data()))?;
+    let newest = Binaries::find(to, None, &process_users.for_existing_data(&home.data()))?;
     if newest.version.major() <= major {
         return Ok(None);
     }

@@ -165,10 +165,8 @@ async fn the_log_and_the_doctor_say_whether_the_connection_is_encrypted() {
             format!("postgres://admin:{PASSWORD}@127.0.0.1:{port}/encrypted?ssl_mode=require");
         let done = place.command(&settings(&wrong)).output().unwrap();
         assert_eq!(done.status.code(), Some(1));
-        assert!(
-            output_text(&done)
-                .contains("DATABASE_URL must not have the unknown parameter `ssl_mode`")
-        );
+        let message = "DATABASE_URL must not have the unknown parameter `ssl_mode`";
+        assert!(output_text(&done).contains(message));
     })
     .await
     .unwrap();

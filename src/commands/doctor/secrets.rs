@@ -20,7 +20,7 @@ pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
     let newest = keys.peppers.first().map_or("", |newest| &newest.id);
     let of_keys = format!("{} in the list; {newest} digests new keys", keys.peppers.len());
     let lists = [
-        ("KEY_PEPPERS", &keys.peppers, of_keys, "rotate it as the README describes"),
+        ("KEY_PEPPERS", &keys.peppers, of_keys, "rotate to it as the README describes"),
         ("JWT_SECRETS", &tokens.secrets, of_tokens, "put it first, then remove the old one"),
     ];
     let mut checks = Vec::new();
