@@ -198,7 +198,8 @@ impl AuditSigner {
         })
     }
 
-    /// Signs the head of a chain; `None` as for [`AuditSigner::seal`].
+    /// Signs the head of a chain; `None` as for
+    /// [`NewAuditEvent::seal`](crate::model::audit::NewAuditEvent::seal).
     #[must_use]
     pub fn sign_head(
         &self,
@@ -220,7 +221,8 @@ impl AuditSigner {
         self.check(&head.pepper_id, &head.mac, |key| head_mac(key, organization, head))
     }
 
-    /// Signs since when events are signed; `None` as for [`AuditSigner::seal`].
+    /// Signs since when events are signed; `None` as for
+    /// [`NewAuditEvent::seal`](crate::model::audit::NewAuditEvent::seal).
     #[must_use]
     pub fn sign_start(
         &self,

@@ -37,18 +37,16 @@ impl Launcher {
     pub(super) fn ensure_initialised(&self) -> Result<(), Error> {
         let _lock = self.lock_start()?;
         initialise::remove_unfinished(self.home.path());
-        match self.home.major()? {
-            Some(_) => Ok(()),
-            None => {
-                let cluster = NewCluster {
-                    home: &self.home,
-                    process_users: &self.process_users,
-                    binaries: &self.binaries,
-                    durability: self.durability,
-                };
-                initialise::initialise(&cluster, &PostgresLog::open(&self.home)?)
-            }
+        if self.home.major()?.is_some() {
+            return Ok(());
         }
+        let cluster = NewCluster {
+            home: &self.home,
+            process_users: &self.process_users,
+            binaries: &self.binaries,
+            durability: self.durability,
+        };
+        initialise::initialise(&cluster, &PostgresLog::open(&self.home)?)
     }
 
     /// Waits until Postgres accepts connections, and starts it if needed. Returns the process if

@@ -23,7 +23,7 @@ const PAGE_SIZE: i64 = 1000;
 
 /// Records since when events carry MACs, unless that is recorded already. Existing events without a
 /// MAC are accepted by this call, once; those that servers of the previous version add within
-/// [`UPGRADE_WINDOW`] are accepted by [`publish_heads`].
+/// `UPGRADE_WINDOW` are accepted by [`publish_heads`].
 ///
 /// Invariant: signing never begins again if any event carries a MAC. Otherwise events inserted
 /// directly into the database could pass for events from before MACs.

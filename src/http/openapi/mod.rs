@@ -108,12 +108,11 @@ pub struct ApiDescription {
 /// Describes routes.
 #[must_use]
 pub fn describe(routes: Routes) -> ApiDescription {
-    let Routes { router, table } = routes;
-    let (router, described) = router.split_for_parts();
+    let (router, operations) = routes.router.split_for_parts();
     let mut document = ApiDocument::openapi();
-    document.merge(described);
-    describe_rate_limits(&mut document, &table);
-    ApiDescription { router, table, document }
+    document.merge(operations);
+    describe_rate_limits(&mut document, &routes.table);
+    ApiDescription { router, table: routes.table, document }
 }
 
 /// Every route is rate limited except the health checks: describes its 429 in the shape of its

@@ -1,7 +1,7 @@
 //! The details of an error that every family reports beside its code and message, defined once.
 //!
-//! A new detail is a field of [`DetailValues`], a line of its `from`, and a field of the macro
-//! [`with_error_details`], which puts it into every family's wire struct.
+//! A new detail is a field of `DetailValues`, a line of its `from`, and a field of the macro
+//! `with_error_details`, which puts it into every family's wire struct.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -58,6 +58,7 @@ impl From<&ErrorKind> for DetailValues {
 }
 
 /// Whether an error has issues or other details.
+#[must_use]
 pub fn has_details(error: &Error) -> bool {
     !error.issues().is_empty() || DetailValues::from(error.kind()) != DetailValues::default()
 }
