@@ -32,6 +32,7 @@ mod families;
 mod forwarded_addresses;
 mod guards;
 mod idempotency;
+mod import_cycles;
 mod invalid_input;
 mod isolation;
 mod key_invites;

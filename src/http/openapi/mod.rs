@@ -107,12 +107,12 @@ pub struct ApiDescription {
 
 /// Describes routes.
 #[must_use]
-pub fn describe(routes: Routes) -> ApiDescription {
-    let (router, operations) = routes.router.split_for_parts();
+pub fn describe(declared: Routes) -> ApiDescription {
+    let (router, operations) = declared.router.split_for_parts();
     let mut document = ApiDocument::openapi();
     document.merge(operations);
-    describe_rate_limits(&mut document, &routes.table);
-    ApiDescription { router, table: routes.table, document }
+    describe_rate_limits(&mut document, &declared.table);
+    ApiDescription { router, table: declared.table, document }
 }
 
 /// Every route is rate limited except the health checks: describes its 429 in the shape of its

@@ -1,0 +1,153 @@
+//! No two source files import each other, directly or in a circle, except a module and its own
+//! children. A file in a circle can not be read, moved or tested without the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::conventions::{Source, sources};
+
+/// A module's path below the crate, such as `["http", "auth"]`.
+type ModulePath = Vec<String>;
+
+/// Which files each file imports, other than its parent and its children.
+type Imports = BTreeMap<String, BTreeSet<String>>;
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let imports = imports();
+    assert!(imports.len() > 150, "only {} files import another", imports.len());
+    let circles: Vec<String> = imports.keys().filter_map(|file| circle(file, &imports)).collect();
+    assert!(circles.is_empty(), "circles of imports:\n  {}", circles.join("\n  "));
+}
+
+#[test]
+fn authentication_imports_no_family() {
+    let families = ["onboarding", "account", "organization", "operator", "user", "stripe"];
+    let imports = imports();
+    let of_auth = imports.iter().filter(|(file, _)| file.starts_with("src/http/auth/"));
+    let mut checked = 0;
+    for (file, imported) in of_auth {
+        checked += 1;
+        for family in families {
+            let folder = format!("src/http/{family}/");
+            assert!(!imported.iter().any(|it| it.starts_with(&folder)), "{file} imports {family}");
+        }
+    }
+    assert!(checked > 5, "only {checked} files of authentication import another");
+}
+
+/// The shortest way from a file back to itself, if there is one.
+fn circle(start: &str, imports: &Imports) -> Option<String> {
+    let mut ways = vec![vec![start.to_owned()]];
+    let mut seen = BTreeSet::new();
+    let mut next = 0;
+    while next < ways.len() {
+        let way = ways[next].clone();
+        next += 1;
+        for imported in imports.get(way.last()?).into_iter().flatten() {
+            if imported == start {
+                return Some(format!("{} → {start}", way.join(" → ")));
+            }
+            if seen.insert(imported.clone()) {
+                ways.push([way.clone(), vec![imported.clone()]].concat());
+            }
+        }
+    }
+    None
+}
+
+fn imports() -> Imports {
+    let sources = sources("src");
+    let library = sources.iter().filter(|it| !it.path.starts_with("src/bin/"));
+    let library: Vec<&Source> = library.filter(|it| it.path != "src/main.rs").collect();
+    let modules: BTreeMap<ModulePath, &str> =
+        library.iter().map(|source| (module_path(&source.path), source.path.as_str())).collect();
+    let files = library.iter().map(|source| {
+        let own = module_path(&source.path);
+        let paths = imported_paths(source.code(), &own);
+        let found = paths.into_iter().map(|path| file_of(&path, &modules));
+        let apart = found.filter(|(module, _)| !is_family_of_modules(&own, module));
+        (source.path.clone(), apart.map(|(_, file)| file.to_owned()).collect())
+    });
+    files.filter(|(_, imported): &(_, BTreeSet<_>)| !imported.is_empty()).collect()
+}
+
+fn module_path(file: &str) -> ModulePath {
+    let path = file.trim_start_matches("src/").trim_end_matches(".rs");
+    let path = path.trim_end_matches("/mod");
+    path.split('/').filter(|it| *it != "lib").map(str::to_owned).collect()
+}
+
+/// The file that defines the longest module that a path names.
+fn file_of<'a>(path: &[String], modules: &BTreeMap<ModulePath, &'a str>) -> (ModulePath, &'a str) {
+    (0..=path.len())
+        .rev()
+        .find_map(|length| {
+            let module = path[..length].to_vec();
+            modules.get(&module).map(|file| (module, *file))
+        })
+        .expect("lib.rs")
+}
+
+/// Whether one is the other, or its parent.
+fn is_family_of_modules(one: &[String], other: &[String]) -> bool {
+    let is_parent = |parent: &[String], child: &[String]| {
+        child.len() == parent.len() + 1 && child.starts_with(parent)
+    };
+    one == other || is_parent(one, other) || is_parent(other, one)
+}
+
+/// Every path that begins with `crate`, `self` or `super`, from the crate's root.
+fn imported_paths(code: &str, own: &[String]) -> Vec<ModulePath> {
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = lines.collect::<Vec<_>>().join("\n");
+    let mut paths = Vec::new();
+    for part in code.split("use ").skip(1) {
+        let tree = part.split(';').next().unwrap_or_default();
+        expand(tree, &[], &mut paths);
+    }
+    for root in ["crate::", "super::", "self::"] {
+        for (at, _) in code.match_indices(root) {
+            let path = code[at..].split(|it: char| !it.is_alphanumeric() && !"_:".contains(it));
+            paths.push(segments(path.clone().next().unwrap_or_default()));
+        }
+    }
+    paths.iter().filter_map(|path| absolute(path, own)).collect()
+}
+
+fn segments(path: &str) -> ModulePath {
+    path.split("::").map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
+}
+
+/// Writes out a tree such as `crate::{a, b::{c, d}}`.
+fn expand(tree: &str, prefix: &[String], paths: &mut Vec<ModulePath>) {
+    let Some((before, rest)) = tree.split_once('{') else {
+        let name = tree.split(" as ").next().unwrap_or_default();
+        return paths.push([prefix, &segments(name)].concat());
+    };
+    let prefix = [prefix, &segments(before)].concat();
+    let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
+    let (mut depth, mut start) = (0, 0);
+    for (at, character) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                expand(&inner[start..at], &prefix, paths);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn absolute(path: &[String], own: &[String]) -> Option<ModulePath> {
+    match path.first()?.as_str() {
+        "crate" => Some(path[1..].to_vec()),
+        "self" => Some([own, &path[1..]].concat()),
+        "super" => {
+            let up = path.iter().take_while(|it| *it == "super").count();
+            Some([&own[..own.len().checked_sub(up)?], &path[up..]].concat())
+        }
+        _ => None,
+    }
+}
