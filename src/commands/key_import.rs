@@ -1,6 +1,7 @@
 //! `tenantry key import`: imports keys that another system created, so that clients need no new
 //! ones.
 
+use hex::FromHex;
 use std::fmt::Display;
 use std::io::Read;
 use std::path::Path;
@@ -11,11 +12,11 @@ use sha2::{Digest, Sha256};
 use crate::commands::migrate::{load_config, with_app};
 use crate::commands::{Failure, print};
 use crate::domain::keys::import::{ImportedKey, import};
+use crate::model::ValidationError;
 use crate::model::key_name::KeyName;
 use crate::model::org_handle::OrgHandle;
 use crate::model::scope::ScopeCatalogue;
 use crate::model::timestamp;
-use crate::model::{ValidationError, hex};
 
 /// Imports the keys of a file: all of them, or none.
 ///
@@ -84,9 +85,8 @@ fn parse_line(
     })?;
     let sha256 = match (line.key, line.sha256) {
         (Some(key), None) if !key.trim().is_empty() => Sha256::digest(key.trim()).into(),
-        (None, Some(text)) => {
-            hex::decode(&text).ok_or("sha256 must be 64 hexadecimal digits".to_owned())?
-        }
+        (None, Some(text)) => <[u8; 32]>::from_hex(&text)
+            .map_err(|_| "sha256 must be 64 hexadecimal digits".to_owned())?,
         _ => return Err("must have either a key or a sha256".into()),
     };
     let field_error = |field: &str, ValidationError(why): ValidationError| {

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use zeroize::Zeroizing;
 
 use crate::model::ValidationError;
 
@@ -9,8 +10,8 @@ use crate::model::ValidationError;
 pub struct NamedSecret {
     /// The id, which is stored or sent with each signature or digest.
     pub id: String,
-    /// The secret itself: at least 32 bytes.
-    pub bytes: Vec<u8>,
+    /// The secret itself: at least 32 bytes, overwritten when it is dropped.
+    pub bytes: Zeroizing<Vec<u8>>,
 }
 
 /// Reads `id:base64[,id:base64…]`.
@@ -41,5 +42,5 @@ fn parse(item: &str) -> Result<NamedSecret, ValidationError> {
         let count = bytes.len();
         return Err(format!("must have at least 32 bytes under the id {id}; it has {count}").into());
     }
-    Ok(NamedSecret { id: id.to_owned(), bytes })
+    Ok(NamedSecret { id: id.to_owned(), bytes: Zeroizing::new(bytes) })
 }

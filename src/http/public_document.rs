@@ -13,7 +13,6 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
-use crate::model::hex;
 
 const MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
@@ -30,7 +29,7 @@ impl PublicDocument {
     /// Creates a document with this text.
     pub fn new(content_type: &'static str, text: impl Into<Bytes>) -> Self {
         let text = text.into();
-        let digest = hex::encode(&Sha256::digest(&text).into());
+        let digest = hex::encode(Sha256::digest(&text));
         let content_type = HeaderValue::from_static(content_type);
         Self { content_type, text, etag: format!("W/\"{digest}\""), gzip: OnceLock::new() }
     }

@@ -1,11 +1,12 @@
 //! Heads of the audit log's chains, and the time since when events are signed, as log lines contain
 //! them.
 
+use hex::FromHex;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::{ValidationError, hex};
+use crate::model::ValidationError;
 
 /// What a head begins with where it stands in a longer text.
 const HEAD_PREFIX: &str = "audit head ";
@@ -48,7 +49,11 @@ impl ChainHead {
             let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
             let is_handle = !organization.is_empty() && organization.bytes().all(is_name);
             let organization = organization.to_owned();
-            is_handle.then_some(Self { organization, position, digest: hex::decode(digest)? })
+            is_handle.then_some(Self {
+                organization,
+                position,
+                digest: <[u8; 32]>::from_hex(digest).ok()?,
+            })
         };
         parts().ok_or("must be ORG:POSITION:DIGEST, as the log has it".into())
     }

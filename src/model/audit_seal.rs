@@ -22,7 +22,6 @@ use uuid::Uuid;
 
 use crate::entropy::Entropy;
 use crate::model::audit_digest::AuditEventRow;
-use crate::model::hex;
 use crate::model::ids::OrganizationId;
 
 /// What the keys are derived for; another text is another key.
@@ -275,7 +274,7 @@ impl DerivedKeys {
 }
 
 fn head_mac(key: &DerivedKeys, organization: OrganizationId, head: &SignedHead) -> [u8; 32] {
-    let [digest, pruned] = [head.digest, head.pruned.digest].map(|digest| hex::encode(&digest));
+    let [digest, pruned] = [head.digest, head.pruned.digest].map(|digest| hex::encode(digest));
     let organization = organization.0.to_string();
     let pruned = (head.pruned.until, pruned);
     mac(&key.head, &(organization, head.position, digest, head.unsigned_until, pruned))

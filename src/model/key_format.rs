@@ -4,8 +4,8 @@
 //! server can reject garbage without a database. It guards against accidents, not attackers.
 
 use crate::entropy::{Entropy, random_base62};
+use crate::model::ValidationError;
 use crate::model::secret::Secret;
-use crate::model::{ValidationError, hex};
 
 /// 62^43 > 2^256: this many characters carry 256 random bits.
 const RANDOM_LENGTH: usize = 43;

@@ -16,7 +16,6 @@ pub mod audit_seal;
 pub mod caller;
 pub mod cursor;
 pub mod email;
-pub mod hex;
 pub mod idempotency;
 pub mod ids;
 pub mod invite;

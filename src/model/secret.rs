@@ -2,17 +2,20 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 /// A key, token or other plaintext.
 ///
 /// Invariant: it can be neither printed, copied nor serialized; only [`Secret::expose`] reads it,
-/// so a search for that word finds every place that does.
-pub struct Secret(String);
+/// so a search for that word finds every place that does. Its memory is overwritten when it is
+/// dropped.
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Wraps a plaintext.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self(Zeroizing::new(text))
     }
 
     /// The plaintext: to digest it, or to hand it to its owner once.

@@ -5,12 +5,12 @@
 //! for each secret that Stripe signs with just then. Other schemes (`v0`) prove nothing.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use hex::FromHex;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::model::ValidationError;
-use crate::model::hex;
 use crate::model::secret::Secret;
 
 /// How far the time of signing may be from now, either way.
@@ -35,7 +35,7 @@ impl<'a> StripeSignature<'a> {
         for (name, value) in pairs {
             match name {
                 "t" => times.push(value),
-                "v1" => candidates.extend(hex::decode(value)),
+                "v1" => candidates.extend(<[u8; 32]>::from_hex(value).ok()),
                 _ => {}
             }
         }

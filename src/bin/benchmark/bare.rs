@@ -1,6 +1,7 @@
 //! `benchmark serve-bare`, hidden: serves bare handlers behind the product's accept loop, in a
 //! process of their own as the server is.
 
+use hex::FromHex;
 use std::io::Read;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -14,7 +15,6 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 
 use tenantry::commands::{Failure, print};
-use tenantry::model::hex;
 use tenantry::model::secret::Digest;
 use tenantry::repo::callers;
 use tenantry::server::{ConnectionLimits, ShutdownSignal, serve};
@@ -56,7 +56,7 @@ fn router(pool: PgPool) -> Router {
 
 /// Looks up the key with this digest: one statement for each request, on a pooled connection.
 async fn select(State(pool): State<PgPool>, Path(digest): Path<String>) -> StatusCode {
-    let Some(digest) = hex::decode(&digest) else { return StatusCode::BAD_REQUEST };
+    let Some(digest) = <[u8; 32]>::from_hex(&digest).ok() else { return StatusCode::BAD_REQUEST };
     let Ok(mut db) = pool.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE };
     match callers::find_by_digests(&mut db, &[Digest::new(digest)]).await {
         Ok(rows) if rows.len() == 1 => StatusCode::OK,

@@ -12,7 +12,6 @@ use tenantry::commands::{Failure, print};
 use tenantry::config::env::Env;
 use tenantry::config::{Config, secrets_file};
 use tenantry::entropy::{SystemEntropy, random_base62};
-use tenantry::model::hex;
 use tenantry::postgres::Cluster;
 
 /// How the servers are set up: as they come, behind a proxy that says who calls; and with limits
