@@ -8,6 +8,7 @@ use crate::domain::organizations::status;
 use crate::error::Result;
 use crate::model::ValidationError;
 use crate::model::audit::AuditContext;
+use crate::model::decider::Decider;
 use crate::model::ids::new_request_id;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{BusinessDomain, OrganizationName};
@@ -16,7 +17,7 @@ use crate::model::plan::Plan;
 use crate::model::timestamp;
 
 /// The actor of these commands in the audit log.
-const ACTOR: &str = "command";
+const ACTOR: Decider = Decider::Command;
 
 /// The arguments of `tenantry org create`, as they were typed.
 pub struct CreateOrganizationArguments<'a> {

@@ -49,12 +49,6 @@ impl MasterScope {
         }
     }
 
-    /// The actor of an audit event that a master key of this scope caused.
-    #[must_use]
-    pub fn actor(self) -> String {
-        format!("master:{}", self.as_str())
-    }
-
     /// The variable that contains the scope's master keys.
     #[must_use]
     pub const fn variable(self) -> &'static str {

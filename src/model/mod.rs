@@ -15,6 +15,7 @@ pub mod audit_head;
 pub mod audit_seal;
 pub mod caller;
 pub mod cursor;
+pub mod decider;
 pub mod email;
 pub mod idempotency;
 pub mod ids;

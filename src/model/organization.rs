@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use crate::model::ValidationError;
+use crate::model::decider::Decider;
 use crate::model::ids::OrganizationId;
-use crate::model::master_scope::MasterScope;
 use crate::model::org_handle::OrgHandle;
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
@@ -126,7 +126,7 @@ pub struct OrganizationStatus {
     /// Since when it is suspended; `None` where it is not.
     pub suspended_at: Option<DateTime<Utc>>,
     /// Who suspended it, where that is known.
-    pub suspended_by: Option<String>,
+    pub suspended_by: Option<Decider>,
     /// Whether some person's account was created with it.
     pub is_home_organization: bool,
 }
@@ -135,17 +135,8 @@ impl OrganizationStatus {
     /// Whether it is suspended for want of a payment, and for nothing else: a payment ends that.
     #[must_use]
     pub fn is_suspended_for_billing(&self) -> bool {
-        self.suspended_at.is_some() && self.suspended_by.as_deref().is_some_and(is_billing_actor)
+        self.suspended_at.is_some() && self.suspended_by.is_some_and(Decider::is_for_billing)
     }
-}
-
-/// Who decides for a payment: Stripe's events.
-pub const STRIPE_ACTOR: &str = "stripe";
-
-/// Whether the actor suspends and reactivates by payment: Stripe's events, or a billing worker.
-#[must_use]
-pub fn is_billing_actor(by: &str) -> bool {
-    by == STRIPE_ACTOR || by.strip_prefix("master:") == Some(MasterScope::BillingSuspend.as_str())
 }
 
 /// An organization, with the caller's role.

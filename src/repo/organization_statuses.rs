@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::Result;
+use crate::model::decider::Decider;
 use crate::model::ids::OrganizationId;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::OrganizationStatus;
@@ -30,17 +31,17 @@ pub async fn lock(db: &mut PgConnection, handle: &OrgHandle) -> Result<Option<Or
             handle: row.handle,
             plan: Plan::parse(&row.plan)?,
             suspended_at: row.suspended_at,
-            suspended_by: row.suspended_by,
+            suspended_by: row.suspended_by.as_deref().and_then(Decider::from_stored),
             is_home_organization: row.is_home,
         })
     }))
 }
 
-/// Suspends the organization since a time, with the actor; `None` reactivates it.
+/// Suspends the organization since a time, with who decided it; `None` reactivates it.
 pub async fn set_suspended(
     db: &mut PgConnection,
     id: OrganizationId,
-    suspended: Option<(DateTime<Utc>, &str)>,
+    suspended: Option<(DateTime<Utc>, Decider)>,
     at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
@@ -48,7 +49,7 @@ pub async fn set_suspended(
          where id = $1 and deleted_at is null",
         id.0,
         suspended.map(|(since, _)| since),
-        suspended.map(|(_, by)| by),
+        suspended.map(|(_, decider)| decider.as_str()),
         at,
     )
     .execute(db)

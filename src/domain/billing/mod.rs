@@ -25,10 +25,11 @@ use crate::domain::organizations::provisioning::{self, OrganizationSpec};
 use crate::domain::organizations::status;
 use crate::error::{Error, ErrorKind, Issue, Result};
 use crate::model::audit::AuditContext;
+use crate::model::decider::Decider;
 use crate::model::email::Email;
 use crate::model::ids::{OrganizationId, PaymentId};
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{OrganizationStatus, STRIPE_ACTOR};
+use crate::model::organization::OrganizationStatus;
 use crate::model::payment::{NewPayment, PaymentStatus, UnfulfilledReason};
 use crate::repo;
 use crate::repo::billing_customers::{BillingCustomer, BillingPayer};
@@ -162,7 +163,8 @@ async fn provision(
     (spec, email): (&OrganizationSpec, &Email),
     audit: &AuditContext,
 ) -> Result<BillingEffect> {
-    let provisioned = provisioning::create_organization(app, tx, spec, STRIPE_ACTOR, audit).await?;
+    let provisioned =
+        provisioning::create_organization(app, tx, spec, Decider::Stripe, audit).await?;
     let payer = payer_of(event);
     billing_customers::upsert_buyer(tx, provisioned.organization, &payer, audit.at).await?;
     record_payment(app, tx, event, provisioned.organization, audit).await?;
@@ -188,10 +190,10 @@ async fn set_plan(
     if last.is_some_and(|last| event.at < last) {
         return Ok(BillingEffect::Recorded);
     }
-    status::change_plan(tx, &spec.handle, spec.plan, STRIPE_ACTOR, audit).await?;
+    status::change_plan(tx, &spec.handle, spec.plan, Decider::Stripe, audit).await?;
     let is_newest = record.is_none_or(|record| event.at >= record.last_event_at);
     if is_newest && status.is_suspended_for_billing() {
-        status::reactivate_locked(tx, status, STRIPE_ACTOR, audit).await?;
+        status::reactivate_locked(tx, status, Decider::Stripe, audit).await?;
     }
     billing_customers::upsert_buyer(tx, status.id, &payer_of(event), audit.at).await?;
     Ok(BillingEffect::PlanSet)
@@ -227,11 +229,11 @@ async fn update_suspension(
     let payer = payer_of(event);
     billing_customers::upsert_payer(tx, status.id, &payer, audit.at).await?;
     if suspends && status.suspended_at.is_none() {
-        status::suspend_locked(tx, &status, STRIPE_ACTOR, audit).await?;
+        status::suspend_locked(tx, &status, Decider::Stripe, audit).await?;
         return Ok(BillingEffect::Suspended);
     }
     if pays && status.is_suspended_for_billing() {
-        status::reactivate_locked(tx, &status, STRIPE_ACTOR, audit).await?;
+        status::reactivate_locked(tx, &status, Decider::Stripe, audit).await?;
         return Ok(BillingEffect::Reactivated);
     }
     Ok(BillingEffect::Recorded)

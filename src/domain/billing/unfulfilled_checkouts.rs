@@ -8,9 +8,9 @@ use crate::domain::billing::event::{BillingEvent, BillingEventKind};
 use crate::domain::mail;
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::decider::Decider;
 use crate::model::ids::OrganizationId;
 use crate::model::mail::MailKind;
-use crate::model::organization::STRIPE_ACTOR;
 use crate::model::payment::UnfulfilledReason;
 use crate::repo::audit_events;
 use crate::repo::unfulfilled_checkouts::{UnfulfilledCheckout, upsert};
@@ -45,7 +45,7 @@ pub async fn record_unfulfilled(
             let audited = NewAuditEvent {
                 organization: OrganizationId::SYSTEM,
                 event_type: EventType::CheckoutUnfulfilled,
-                actor: STRIPE_ACTOR,
+                actor: Decider::Stripe.as_str(),
                 target: handle,
                 key_display_id: None,
                 detail: json!({

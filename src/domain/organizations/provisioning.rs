@@ -12,6 +12,7 @@ use crate::domain::keys::{CreatedKey, KeySpec, mint};
 use crate::domain::organizations::status::{lock_organization, record_operator_event};
 use crate::error::Result;
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::decider::Decider;
 use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
 use crate::model::member::{KeyInvitedMembership, NewMembership};
 use crate::model::org_handle::OrgHandle;
@@ -54,12 +55,12 @@ pub async fn provision(
     app: &App,
     tx: &mut PgConnection,
     spec: &OrganizationSpec,
-    actor: &str,
+    actor: Decider,
     audit: &AuditContext,
 ) -> Result<CreatedKey> {
     let ProvisionedOrganization { organization, owner } =
         create_organization(app, tx, spec, actor, audit).await?;
-    create_first_key(app, tx, (organization, owner), actor, audit).await
+    create_first_key(app, tx, (organization, owner), actor.as_str(), audit).await
 }
 
 /// Creates an organization without a key.
@@ -70,7 +71,7 @@ pub async fn create_organization(
     app: &App,
     tx: &mut PgConnection,
     spec: &OrganizationSpec,
-    actor: &str,
+    actor: Decider,
     audit: &AuditContext,
 ) -> Result<ProvisionedOrganization> {
     let organization = OrganizationId(new_uuid(audit.at, &*app.entropy));
@@ -88,7 +89,7 @@ pub async fn create_organization(
     let event = NewAuditEvent {
         organization,
         event_type: EventType::OrganizationProvisioned,
-        actor,
+        actor: actor.as_str(),
         target: spec.handle.as_str(),
         key_display_id: None,
         detail: json!({
@@ -144,7 +145,7 @@ async fn mint_first_key(
 pub async fn force_revoke(
     tx: &mut PgConnection,
     handle: &OrgHandle,
-    actor: &str,
+    actor: Decider,
     audit: &AuditContext,
 ) -> Result<(OrganizationStatus, Vec<KeyInvitedMembership>)> {
     let status = lock_organization(tx, handle).await?;
@@ -170,7 +171,7 @@ pub async fn force_rotate(
     app: &App,
     tx: &mut PgConnection,
     handle: &OrgHandle,
-    actor: &str,
+    actor: Decider,
     audit: &AuditContext,
 ) -> Result<ForceRotation> {
     let status = lock_organization(tx, handle).await?;
@@ -212,7 +213,7 @@ pub async fn find_or_add_owner(
 async fn revoke_all_keys(
     tx: &mut PgConnection,
     status: &OrganizationStatus,
-    actor: &str,
+    actor: Decider,
     audit: &AuditContext,
 ) -> Result<Vec<KeyInvitedMembership>> {
     key_claims::revoke(tx, status.id, audit.at).await?;
@@ -221,7 +222,7 @@ async fn revoke_all_keys(
     let mut revoked_keys = 0;
     // A key that is being minted becomes visible only after the lock on its parent was acquired.
     loop {
-        match key_lifecycle::revoke_all(tx, status.id, reason, actor, audit.at).await? {
+        match key_lifecycle::revoke_all(tx, status.id, reason, actor.as_str(), audit.at).await? {
             0 => break,
             some => revoked_keys += some,
         }

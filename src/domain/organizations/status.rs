@@ -8,8 +8,9 @@ use sqlx::PgConnection;
 
 use crate::error::{Error, Issue, Result};
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::decider::Decider;
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{OrganizationStatus, is_billing_actor};
+use crate::model::organization::OrganizationStatus;
 use crate::model::plan::Plan;
 use crate::repo::{audit_events, organization_statuses};
 
@@ -22,7 +23,7 @@ use crate::repo::{audit_events, organization_statuses};
 pub async fn suspend(
     tx: &mut PgConnection,
     handle: &OrgHandle,
-    actor: &str,
+    actor: Decider,
     audit: &AuditContext,
 ) -> Result<(OrganizationStatus, DateTime<Utc>)> {
     let status = lock_organization(tx, handle).await?;
@@ -38,17 +39,17 @@ pub async fn suspend(
 pub async fn suspend_locked(
     tx: &mut PgConnection,
     status: &OrganizationStatus,
-    actor: &str,
+    actor: Decider,
     audit: &AuditContext,
 ) -> Result<DateTime<Utc>> {
-    let outranks = status.is_suspended_for_billing() && !is_billing_actor(actor);
+    let outranks = status.is_suspended_for_billing() && !actor.is_for_billing();
     if let Some(since) = status.suspended_at.filter(|_| !outranks) {
         return Ok(since);
     }
     let since = status.suspended_at.unwrap_or(audit.at);
     organization_statuses::set_suspended(tx, status.id, Some((since, actor)), audit.at).await?;
     let detail = match &status.suspended_by {
-        Some(before) if outranks => json!({ "suspended_before_by": before }),
+        Some(before) if outranks => json!({ "suspended_before_by": before.as_str() }),
         _ => json!({}),
     };
     record_operator_event(tx, status, EventType::OrganizationSuspended, actor, detail, audit)
@@ -64,7 +65,7 @@ pub async fn suspend_locked(
 pub async fn reactivate(
     tx: &mut PgConnection,
     handle: &OrgHandle,
-    actor: &str,
+    actor: Decider,
     audit: &AuditContext,
 ) -> Result<OrganizationStatus> {
     let status = lock_organization(tx, handle).await?;
@@ -76,7 +77,7 @@ pub async fn reactivate(
 pub async fn reactivate_locked(
     tx: &mut PgConnection,
     status: &OrganizationStatus,
-    actor: &str,
+    actor: Decider,
     audit: &AuditContext,
 ) -> Result<()> {
     if status.suspended_at.is_some() {
@@ -104,7 +105,7 @@ pub async fn change_plan(
     tx: &mut PgConnection,
     handle: &OrgHandle,
     plan: Plan,
-    actor: &str,
+    actor: Decider,
     audit: &AuditContext,
 ) -> Result<OrganizationStatus> {
     let status = lock_organization(tx, handle).await?;
@@ -146,14 +147,14 @@ pub async fn record_operator_event(
     tx: &mut PgConnection,
     status: &OrganizationStatus,
     event_type: EventType,
-    actor: &str,
+    actor: Decider,
     detail: Value,
     audit: &AuditContext,
 ) -> Result<()> {
     let event = NewAuditEvent {
         organization: status.id,
         event_type,
-        actor,
+        actor: actor.as_str(),
         target: &status.handle,
         key_display_id: None,
         detail,

@@ -40,7 +40,7 @@ pub(super) async fn suspend(
     change
         .run(&app, async |tx, _, change, context| {
             let (organization, since) =
-                status::suspend(tx, &change.handle, &change.actor, &change.audit).await?;
+                status::suspend(tx, &change.handle, change.actor, &change.audit).await?;
             Ok(SuspendedOrganization::new(organization.handle, since, context))
         })
         .await
@@ -66,7 +66,7 @@ pub(super) async fn rotate(
 ) -> Result<Response> {
     change
         .run_with_secret(&app, async |tx, _, change, context| {
-            let (handle, actor, audit) = (&change.handle, change.actor.as_str(), &change.audit);
+            let (handle, actor, audit) = (&change.handle, change.actor, &change.audit);
             let rotated = provisioning::force_rotate(&app, tx, handle, actor, audit).await?;
             // A payment must not lift a suspension that has another reason (contract §5).
             if rotated.standing.is_suspended_for_billing() {
@@ -125,7 +125,7 @@ pub(super) async fn change_plan(
 ) -> Result<Response> {
     change
         .run(&app, async |tx, request, change, context| {
-            let (handle, actor, audit) = (&change.handle, change.actor.as_str(), &change.audit);
+            let (handle, actor, audit) = (&change.handle, change.actor, &change.audit);
             let before = status::change_plan(tx, handle, request.tier, actor, audit).await?;
             Ok(ChangedPlan {
                 org_id: before.handle,

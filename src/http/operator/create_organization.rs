@@ -20,6 +20,7 @@ use crate::http::render::operator::{
     UnsupportedMediaType,
 };
 use crate::http::wire::Timestamp;
+use crate::model::decider::Decider;
 use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{BusinessDomain, OrganizationName};
 use crate::model::origin::{Origin, parse_comma_separated_origins};
@@ -120,7 +121,8 @@ pub(super) async fn create(
     idempotency
         .run(&app, scope, fingerprint, async |tx| {
             let audit = context.audit_context_for(StatusCode::CREATED);
-            let created = provisioning::provision(&app, tx, &spec, &scope.actor(), &audit).await?;
+            let created =
+                provisioning::provision(&app, tx, &spec, Decider::Master(scope), &audit).await?;
             let CreatedKey { secret, key } = created;
             let response = |already_provisioned| CreatedOrganization {
                 org_id: spec.handle.as_str().to_owned(),

@@ -83,7 +83,7 @@ pub(super) async fn rotate(
 ) -> Result<Response> {
     change
         .run_with_secret(&app, async |tx, _, change, context| {
-            let (handle, actor, audit) = (&change.handle, change.actor.as_str(), &change.audit);
+            let (handle, actor, audit) = (&change.handle, change.actor, &change.audit);
             let rotated = provisioning::force_rotate(&app, tx, handle, actor, audit).await?;
             Ok(ForceRotateResponse::response(rotated, context))
         })
@@ -138,8 +138,7 @@ pub(super) async fn revoke(
     change
         .run(&app, async |tx, _, change, context| {
             let (organization, joined) =
-                provisioning::force_revoke(tx, &change.handle, &change.actor, &change.audit)
-                    .await?;
+                provisioning::force_revoke(tx, &change.handle, change.actor, &change.audit).await?;
             Ok(RevokeKeysResponse::new(organization.handle, joined, context))
         })
         .await

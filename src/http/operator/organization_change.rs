@@ -17,6 +17,7 @@ use crate::http::edge::idempotency::{ChangeResponse, Idempotency};
 use crate::http::operator::idempotency::RequireIdempotencyKey;
 use crate::http::path::PathId;
 use crate::model::audit::AuditContext;
+use crate::model::decider::Decider;
 use crate::model::master_scope::MasterScope;
 use crate::model::org_handle::OrgHandle;
 
@@ -50,7 +51,7 @@ pub struct ChangeContext {
     /// The organization's id in the path.
     pub handle: OrgHandle,
     /// The master scope that makes the change, as the audit log records it.
-    pub actor: String,
+    pub actor: Decider,
     /// The audit context of the request.
     pub audit: AuditContext,
 }
@@ -107,7 +108,7 @@ impl<S, T> OrganizationChange<S, T> {
         let Self { body, context, id, scope, idempotency, fingerprint, .. } = self;
         let change = ChangeContext {
             handle: parse_organization_id(&id)?,
-            actor: scope.actor(),
+            actor: Decider::Master(scope),
             audit: context.audit_context(),
         };
         let work = async |tx: &mut _| work(tx, &body, &change, &context).await;

@@ -61,7 +61,7 @@ pub(super) async fn suspend(
     change
         .run(&app, async |tx, _, change, context| {
             let (organization, since) =
-                status::suspend(tx, &change.handle, &change.actor, &change.audit).await?;
+                status::suspend(tx, &change.handle, change.actor, &change.audit).await?;
             Ok(SuspendedOrganization::new(organization.handle, since, context))
         })
         .await
@@ -96,7 +96,7 @@ pub(super) async fn reactivate(
     change
         .run(&app, async |tx, _, change, context| {
             let organization =
-                status::reactivate(tx, &change.handle, &change.actor, &change.audit).await?;
+                status::reactivate(tx, &change.handle, change.actor, &change.audit).await?;
             Ok(ReactivatedOrganization {
                 reactivated: true,
                 org_id: organization.handle,
