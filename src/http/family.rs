@@ -110,7 +110,7 @@ pub struct RouteKind {
     /// quota: what shows the usage, and what ends a key.
     pub is_quota_exempt: bool,
     /// Whether it counts against the rate limit of changes. Deleting, revoking and signing out do
-    /// not: nobody may be kept from ending a credential by what a colleague does.
+    /// not: ending a credential must not be delayed by what a colleague does.
     pub is_change: bool,
 }
 

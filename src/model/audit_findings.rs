@@ -100,7 +100,7 @@ impl fmt::Display for AuditFault {
             }
             Self::Forged(at, row) => {
                 let what =
-                    " was changed, or not written by Tenantry: its MAC is not of its content";
+                    " was changed, or not written by Tenantry: its MAC does not match its content";
                 fmt_event(f, *at, *row, what)
             }
             Self::Unsigned(at, row) => {
@@ -137,7 +137,7 @@ impl fmt::Display for AuditFault {
                 write!(f, "position {at} does not match its published head: the chain was replaced")
             }
             Self::MissingChain => f.write_str(
-                "there is no chain of this name, but a head: the chain was removed, or renamed",
+                "a head exists, but no chain of this name: the chain was removed or renamed",
             ),
             Self::ForgedHead
             | Self::SigningStartMismatch(_)
@@ -153,8 +153,8 @@ impl AuditFault {
     fn fmt_signature_fault(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SigningStartMismatch(logged) => {
-                let said = logged.to_rfc3339_opts(SecondsFormat::Micros, true);
-                write!(f, "the log says that events are signed since {said}, and the database ")?;
+                let since = logged.to_rfc3339_opts(SecondsFormat::Micros, true);
+                write!(f, "the log states that events are signed since {since}, and the database ")?;
                 f.write_str("does not: MACs were removed, and older events may be forged")
             }
             Self::UnknownPepper(from, to, pepper) => {
@@ -170,7 +170,7 @@ impl AuditFault {
                 write!(f, "the pepper {pepper} is not configured (KEY_PEPPERS)")
             }
             Self::ForgedSigningStart => f.write_str(
-                "since when events are signed (audit_signing) was changed: its MAC is not of its \
+                "since when events are signed (audit_signing) was changed: its MAC does not match its \
                  content",
             ),
             _ => f.write_str("the head in audit_heads was changed: its MAC is not of its content"),

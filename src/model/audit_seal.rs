@@ -274,7 +274,7 @@ impl DerivedKeys {
 }
 
 fn head_mac(key: &DerivedKeys, organization: OrganizationId, head: &SignedHead) -> [u8; 32] {
-    let [digest, pruned] = [head.digest, head.pruned.digest].map(|digest| hex::encode(digest));
+    let [digest, pruned] = [head.digest, head.pruned.digest].map(hex::encode);
     let organization = organization.0.to_string();
     let pruned = (head.pruned.until, pruned);
     mac(&key.head, &(organization, head.position, digest, head.unsigned_until, pruned))

@@ -104,7 +104,7 @@ async fn old_events_from_before_macs_are_kept_where_their_published_head_does_no
             tamper_and_recompute(app, &change).await;
             retention::sweep(&app.app).await;
             assert_eq!(app.count(EVENTS).await, 5);
-            assert_findings(app, &[], &[": position 5 is not what its head says"]);
+            assert_findings(app, &[], &[": position 5 does not match its published head"]);
             let back = change.replace("'x'", &format!("'{}'", old_actor(app).await));
             tamper_and_recompute(app, &back).await;
             retention::sweep(&app.app).await;

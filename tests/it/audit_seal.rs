@@ -123,7 +123,7 @@ async fn a_changed_event_is_named_where_all_digests_were_made_anew() {
         let findings =
             [": position 2: the event evt_", ": positions 3 to 5: their events were not"];
         assert_findings(app, &[], &findings);
-        assert!(verify(app, &[]).1.contains("its MAC is not of its content"));
+        assert!(verify(app, &[]).1.contains("its MAC does not match its content"));
     })
     .await;
 }
@@ -233,7 +233,7 @@ async fn an_event_under_a_pepper_that_is_not_configured_can_not_be_checked_and_i
             acme.org_id
         );
         assert!(told.contains(&unchecked), "{told}");
-        assert!(told.contains("nothing is wrong with what can be checked, but 1 parts"), "{told}");
+        assert!(told.contains("no findings, but 1 parts can not be checked"), "{told}");
         assert_eq!(done.status.code(), Some(1), "what can not be checked is not proven");
         let changed = "update audit_events set actor = 'x' where id in (
                            select event_id from audit_links where position = 2)";
@@ -318,12 +318,12 @@ async fn an_old_event_that_is_changed_in_a_chain_made_anew_is_found_by_its_publi
         let change = "update audit_events set actor = 'x' where id in (
                           select event_id from audit_links where position = 2)";
         tamper_and_recompute(app, change).await;
-        assert_findings(app, &[], &[": position 5 is not what its head says"]);
+        assert_findings(app, &[], &[": position 5 does not match its published head"]);
         // Events that follow do not take the evidence away.
         let organization = organizations(app).await[0];
         app.app.db.transaction(async |tx| record_event(app, tx, organization).await).await.unwrap();
         audit::publish_heads(&app.app).await.unwrap();
-        assert_findings(app, &[], &[": position 5 is not what its head says"]);
+        assert_findings(app, &[], &[": position 5 does not match its published head"]);
     })
     .await;
 }
@@ -377,7 +377,7 @@ async fn a_log_that_says_since_when_events_are_signed_shows_that_macs_were_remov
         app.clock.advance(TimeDelta::hours(1));
         app.execute("delete from audit_signing").await;
         begin_signing(app).await;
-        assert_findings(app, &arguments, &["the log says that events are signed since 2036-"]);
+        assert_findings(app, &arguments, &["the log states that events are signed since 2036-"]);
     })
     .await;
 }

@@ -1,7 +1,7 @@
-//! A folder for the mail of a server that has no SMTP server: `mail` beside its data.
+//! The folder that receives the mail of a server without an SMTP server: `mail` beside its data.
 //!
-//! Each mail is one `.eml` file that its owner alone can read, and that appears whole or not at
-//! all: such mail holds links that open accounts.
+//! Each mail is an `.eml` file that only its owner can read, and that appears complete or not at
+//! all: such mail contains links that give access to accounts.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::config::ownership;
 
-/// Tells unfinished files apart.
+/// Distinguishes unfinished files.
 static FILE_COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// A folder for mail.
@@ -54,10 +54,10 @@ impl MailFolder {
         Ok(access(there, Access::WRITE_OK | Access::EXEC_OK)?)
     }
 
-    /// Writes a finished mail down, in place of any other with this id, and says where.
+    /// Writes a mail, in place of any other with this id, and returns its path.
     ///
     /// # Errors
-    /// The file system's own.
+    /// Those of the file system.
     pub(super) async fn store(&self, id: Uuid, mail: Vec<u8>) -> io::Result<PathBuf> {
         let folder = self.0.clone();
         let written = spawn_blocking(move || write(&folder, id, &mail)).await;
@@ -72,8 +72,8 @@ fn write(folder: &Path, id: Uuid, mail: &[u8]) -> io::Result<PathBuf> {
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let named = |error| io::Error::other(format!("{}: {error}", folder.display()));
-    // Whoever may write here can take a mail away or put one there, and not read any: so may a
-    // group that the folder was given to, as volumes of containers are.
+    // A user who may write here can remove or add mails, but not read them: so may a group that
+    // owns the folder, as with volumes of containers.
     ownership::check_file(&fs::metadata(folder)?, ownership::OTHERS_WRITE_MASK).map_err(named)?;
     let path = folder.join(format!("{id}.eml"));
     let nth = FILE_COUNTER.fetch_add(1, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// The longest line that a mail may have.
 const MAX_LINE_LENGTH: usize = 998;
 
-/// One mail. It can not be printed: what it says may open an account.
+/// A mail. It can not be printed: its content may give access to an account.
 pub struct Mail<'a> {
     /// Names this mail for good: in its `Message-ID`, and in the name of its file.
     pub id: Uuid,
@@ -23,17 +23,17 @@ pub struct Mail<'a> {
     pub to: &'a str,
     /// Its subject.
     pub subject: &'a str,
-    /// What it says, in plain text.
+    /// The content, as plain text.
     pub text: &'a str,
-    /// What it says, in HTML.
+    /// The content, as HTML.
     pub html: &'a str,
 }
 
 impl Mail<'_> {
-    /// The mail as it is sent.
+    /// Builds the mail as it is sent.
     ///
     /// # Errors
-    /// Where `to` is no address.
+    /// An invalid recipient address.
     pub(super) fn build_message(
         &self,
         from: &Mailbox,
@@ -68,7 +68,8 @@ fn part(content_type: ContentType, text: &str) -> SinglePart {
     SinglePart::builder().header(content_type).body(encode_body(text))
 }
 
-/// The text as it is where a mail may hold it so: a link in a file can then be copied.
+/// Encodes a text without quoting where a mail may contain it so: a link in a file can then be
+/// copied.
 fn encode_body(text: &str) -> Body {
     let is_plain = |line: &str| {
         line.len() <= MAX_LINE_LENGTH

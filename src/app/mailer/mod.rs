@@ -40,7 +40,7 @@ enum Transport {
 /// Where a mail went.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// The SMTP server took it.
+    /// The SMTP server accepted it.
     Smtp,
     /// It is in this file.
     File(PathBuf),
@@ -49,20 +49,20 @@ pub enum Delivery {
 /// Where mail would go.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MailDestination {
-    /// To an SMTP server, which took our greeting and our password.
+    /// To an SMTP server, which accepted the greeting and the password.
     Smtp,
     /// To files in this folder.
     Folder(PathBuf),
 }
 
-/// Why a mail was not sent. `Display` says only which of the two it is; the source is what the
-/// server or the system answered.
+/// Why a mail was not sent. `Display` only says which of the two it is; the source is the response
+/// of the server or the system.
 #[derive(Debug)]
 pub enum MailError {
     /// It never will be: its address is none, or the server knows no such recipient.
     Permanent(Box<dyn StdError + Send + Sync>),
-    /// It may be later: nobody answered, something broke, the server takes no more of our mail for
-    /// now, or we may not use it as we are configured.
+    /// It may be sent later: no answer, a failure, a limit of the server, or a wrong configuration
+    /// of this one.
     Transient(Box<dyn StdError + Send + Sync>),
 }
 
@@ -133,10 +133,10 @@ impl Mailer {
     }
 }
 
-/// Tells a recipient that can not be mailed from everything else that may be mended: a limit that
-/// was reached, a block, our password, our own address.
+/// Distinguishes a recipient that can not be mailed from everything that may be corrected: a limit,
+/// a block, the password, the sender's address.
 fn classify(error: SmtpError) -> MailError {
-    // The address is not ASCII, and the server takes no such addresses.
+    // The address is not ASCII, and the server accepts no such addresses.
     let is_untakable = error.is_client() && error.to_string().contains("SMTPUTF8");
     let words = error.source().map(ToString::to_string).unwrap_or_default();
     if is_untakable || (error.is_permanent() && is_about_recipient(&words)) {
@@ -196,7 +196,7 @@ mod tests {
         Mail { id: Uuid::nil(), written_at, to, subject: "Hello", text: BODY, html: BODY }
     }
 
-    /// The URL of a server that says yes to everything but the command in `no`.
+    /// Returns the URL of a server that accepts everything except the command in `no`.
     async fn server(no: (&'static str, &'static str)) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();

@@ -12,21 +12,21 @@ use crate::script::Recording;
 use crate::server::Server;
 use tenantry::commands::Failure;
 
-/// How many ask at once, where it is not more.
+/// The smaller number of concurrent connections.
 pub(crate) const FEW_CONNECTIONS: usize = 32;
 /// Where it is many. There are as many organizations, and each connection has a key of its own.
 pub(crate) const MANY_CONNECTIONS: usize = 256;
-/// Everybody's password.
+/// The password of every account.
 const PASSWORD: &str = "a-long-secure-passphrase";
 
 /// Something that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum BenchmarkCase {
-    /// A handler that says a word, asked over so many connections.
+    /// A bare handler that returns a constant, over so many connections.
     Bare(usize),
     /// A request with a key, which no more is read for than whose key it is.
     Authenticated(usize),
-    /// A bare handler that asks the database one question.
+    /// A bare handler that runs one statement.
     Select(usize),
     /// Signing up.
     SignUp,
@@ -43,7 +43,7 @@ pub(crate) enum BenchmarkCase {
 }
 
 impl BenchmarkCase {
-    /// In the order in which they are measured: what is compared lies side by side.
+    /// In the order in which they are measured: cases that are compared follow each other.
     pub(crate) const ALL: [Self; 12] = [
         Self::Bare(FEW_CONNECTIONS),
         Self::Authenticated(FEW_CONNECTIONS),
@@ -67,14 +67,14 @@ pub(crate) struct Setup {
     bare: Server,
     /// A key of each of [`MANY_CONNECTIONS`] organizations.
     keys: Vec<String>,
-    /// What the database holds of them.
+    /// The digests of the keys, as they are stored.
     digests: Vec<String>,
-    /// Two that are asked by pgbench, where it is installed.
+    /// The two cases that pgbench measures, where it is installed.
     pgbench: Option<[Pgbench; 2]>,
 }
 
 impl Setup {
-    /// Makes organizations and people, and records what a server says to the database.
+    /// Creates organizations and accounts, and records which statements a server sends.
     ///
     /// # Errors
     /// What keeps servers from starting or answering.
@@ -98,10 +98,10 @@ impl Setup {
         Ok(Self { server, bare: place.start_bare()?, keys, digests, pgbench })
     }
 
-    /// Measures a subject; `None` where that takes what is not installed.
+    /// Measures a case; `None` where it needs a program that is not installed.
     ///
     /// # Errors
-    /// An answer that is not what it has to be.
+    /// An unexpected response.
     pub(crate) async fn measure(
         &self,
         subject: BenchmarkCase,
@@ -184,7 +184,7 @@ fn parse_key(body: &[u8]) -> Option<String> {
     Some(body.get("api_key")?.as_str()?.to_owned())
 }
 
-/// What signing up and making a key say to the database, as scripts.
+/// Records the statements of signing up and of creating a key, as scripts.
 async fn record(place: &BenchmarkEnvironment, keys: &[String]) -> Result<[Pgbench; 2], Failure> {
     let mut recorder = Recorder::start(place).await?;
     let twice = recorder.record(&sign_up()).await?;
@@ -196,7 +196,7 @@ async fn record(place: &BenchmarkEnvironment, keys: &[String]) -> Result<[Pgbenc
     recorder.stop()?;
     let clients = minted.iter().map(|[once, _]| once.clone()).collect();
     let Some(twice) = minted.into_iter().next() else {
-        return Err(Failure::Message("nobody to make keys for".to_owned()));
+        return Err(Failure::Message("no organization was created".to_owned()));
     };
     let minting = Recording { same_client: twice, each_client: clients };
     Ok([

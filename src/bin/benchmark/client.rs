@@ -13,8 +13,8 @@ use tenantry::commands::Failure;
 
 /// Numbers that no two requests of this process share.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
-/// How many client addresses the proxy that we play says there are: so many that no limit for one
-/// address is reached, and few enough that they come again.
+/// How many client addresses the simulated proxy reports: so many that no limit for one address is
+/// reached, and few enough that each comes again.
 const ADDRESS_COUNT: u64 = 4096;
 
 /// A request, to be sent any number of times.
@@ -22,7 +22,7 @@ const ADDRESS_COUNT: u64 = 4096;
 pub(crate) struct Request {
     /// The request line and fixed fields.
     head: String,
-    /// Whether it comes through a proxy, which says a client's address.
+    /// Whether it comes through a proxy, which reports a client's address.
     is_forwarded: bool,
     /// The body; `{n}` in it becomes another number each time.
     body: Option<String>,

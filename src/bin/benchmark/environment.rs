@@ -14,8 +14,8 @@ use tenantry::config::{Config, secrets_file};
 use tenantry::entropy::{SystemEntropy, random_base62};
 use tenantry::postgres::Cluster;
 
-/// How the servers are set up: as they come, behind a proxy that says who calls; and with limits
-/// that are kept, each request counted, but never reached.
+/// The settings of the servers: the defaults, behind a proxy that reports client addresses, and
+/// with rate limits that are counted for each request, but never reached.
 const SETTINGS: [(&str, &str); 5] = [
     ("LISTEN_ADDR", "127.0.0.1:0"),
     ("METRICS_ADDR", "127.0.0.1:0"),
@@ -71,7 +71,7 @@ impl BenchmarkEnvironment {
         &self.folder.0
     }
 
-    /// What the database holds of a key, in hexadecimal digits.
+    /// Returns the stored digest of a key, in hexadecimal digits.
     pub(crate) fn digest(&self, key: &str) -> String {
         hex::encode(self.peppers.digest(key).0.bytes())
     }
@@ -98,7 +98,7 @@ impl BenchmarkEnvironment {
         Server::start(command, &self.path().join("recorded.log"))
     }
 
-    /// The bare handlers that the product is held against.
+    /// Starts the bare handlers that the product is compared with.
     ///
     /// # Errors
     /// As [`BenchmarkEnvironment::start_server`].
@@ -148,8 +148,8 @@ impl Drop for TempFolder {
     }
 }
 
-/// Where temporary files are asked for, else where they are on a disk: `/tmp` is often in memory,
-/// where nothing that is written has to be waited for.
+/// Returns `TMPDIR` where it is set, otherwise a folder on a disk: `/tmp` is often in memory, where
+/// no write has to be waited for.
 fn temp_dir_on_disk() -> PathBuf {
     if std::env::var_os("TMPDIR").is_some() {
         return std::env::temp_dir();

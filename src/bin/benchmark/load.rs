@@ -23,12 +23,12 @@ pub(crate) struct MeasurementWindow {
 pub(crate) struct Measurement {
     /// How many were done a second.
     pub(crate) per_second: f64,
-    /// How long each took, in microseconds, the shortest first.
+    /// The durations in microseconds, the shortest first.
     pub(crate) micros: Vec<u32>,
 }
 
 impl Measurement {
-    /// From how long each took of those that ended within the window.
+    /// Creates a measurement from the durations of requests that ended within the window.
     pub(crate) fn new(mut micros: Vec<u32>, window: Duration) -> Self {
         micros.sort_unstable();
         #[expect(clippy::cast_precision_loss, reason = "there are less than 2^52")]
@@ -36,14 +36,14 @@ impl Measurement {
         Self { per_second, micros }
     }
 
-    /// What so many of a hundred took at most, in milliseconds.
+    /// Returns a percentile of the durations, in milliseconds.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let at = (self.micros.len() * percent / 100).min(self.micros.len().saturating_sub(1));
         f64::from(self.micros.get(at).copied().unwrap_or_default()) / 1000.0
     }
 }
 
-/// Notes what ends within a window.
+/// Records requests that end within a window.
 pub(crate) struct LatencyRecorder {
     begin: Instant,
     end: Instant,
@@ -57,7 +57,7 @@ impl LatencyRecorder {
         Self { begin, end: begin + span.duration, micros: Vec::new() }
     }
 
-    /// Notes what began then and ends now; whether the span goes on.
+    /// Records a request that ends now; returns whether the window goes on.
     pub(crate) fn record(&mut self, began: Instant) -> bool {
         let ended = Instant::now();
         if ended >= self.begin && ended < self.end {
@@ -67,16 +67,16 @@ impl LatencyRecorder {
         ended < self.end
     }
 
-    /// What was noted.
+    /// Returns the recorded durations.
     pub(crate) fn micros(self) -> Vec<u32> {
         self.micros
     }
 }
 
-/// Sends the requests, each again and again on a connection of its own.
+/// Sends each of the requests repeatedly on a connection of its own.
 ///
 /// # Errors
-/// The first answer that is not what it has to be: then nothing was measured.
+/// The first unexpected response: then nothing was measured.
 pub(crate) async fn run_load(
     address: SocketAddr,
     requests: Vec<Request>,
@@ -106,10 +106,10 @@ pub(crate) async fn run_load(
     Ok(Measurement::new(micros, span.duration))
 }
 
-/// Sends each request once, over so many connections; the bodies of the answers, in no order.
+/// Sends each request once, over so many connections, and returns the bodies in any order.
 ///
 /// # Errors
-/// The first answer that is not what it has to be.
+/// The first unexpected response.
 pub(crate) async fn execute_all(
     address: SocketAddr,
     requests: Vec<Request>,

@@ -6,8 +6,7 @@
 //! | `environment` | a temporary Postgres, and the processes that use it |
 //! | `server`, `bare` | the product as a user runs it; bare handlers in a process of their own |
 //! | `client`, `load` | connections that send the next request when the last is answered |
-//! | `recorder`, `script`, `pgbench` | pgbench, with the statements that the server was recorded to
-//! send |
+//! | `recorder`, `script`, `pgbench` | pgbench with recorded statements |
 //! | `hashing` | how many passwords the cores can hash |
 //! | `cases` | the cases that are measured, and their setup |
 //! | `report` | the table |

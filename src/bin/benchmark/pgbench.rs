@@ -1,4 +1,4 @@
-//! `pgbench`, which comes with Postgres, saying what the server says.
+//! Runs `pgbench`, which comes with Postgres, with the recorded statements.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -48,10 +48,10 @@ impl Pgbench {
         Ok(Self { program, url: place.cluster.url("tenantry"), script, folder, clients })
     }
 
-    /// Runs it for so long, for the so-many-th time. Blocks.
+    /// Runs it for a time; `run` numbers the runs. Blocks.
     ///
     /// # Errors
-    /// What it said where it failed.
+    /// Its output where it failed.
     pub(crate) fn run(&self, run: usize, span: MeasurementWindow) -> Result<Measurement, Failure> {
         let whole = (span.warm_up + span.duration).as_secs_f64().ceil().max(1.0);
         let _ = fs::remove_dir_all(&self.folder);
@@ -77,7 +77,7 @@ impl Pgbench {
     }
 }
 
-/// A transaction of pgbench's log: when it ended, since 1970, and how long it took.
+/// Parses a line of pgbench's log: when the transaction ended, since 1970, and how long it took.
 fn parse_line(line: &str) -> Option<(Duration, u32)> {
     let mut fields = line.split(' ').skip(2);
     let took = fields.next()?.parse().ok()?;

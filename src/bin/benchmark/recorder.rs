@@ -1,5 +1,5 @@
-//! What a request makes a server say to the database: taken from Postgres's own log, so that it is
-//! what is sent and not what somebody believes to be.
+//! Records the statements of a request from Postgres's own log, so that they are what the server
+//! really sends.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,10 +10,10 @@ use crate::environment::BenchmarkEnvironment;
 use crate::server::Server;
 use tenantry::commands::Failure;
 
-/// How often a request is sent again until nothing else was said meanwhile.
+/// How often a request is repeated until its statements are the same twice.
 const ATTEMPTS: usize = 10;
 
-/// A statement and what was sent with it.
+/// A statement and its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Statement {
     /// The statement, with `$1` for the first value.
@@ -40,11 +40,12 @@ impl Recorder {
         Ok(Self { server, client, log: place.cluster.log() })
     }
 
-    /// What the request makes it say. The first of a kind says more than later ones, and now and
-    /// then a server says something of its own accord: it is sent until it twice says the same.
+    /// Records the statements of the request. The first request of a kind sends more than later
+    /// ones, and sometimes a background task sends a statement: the request is repeated until its
+    /// statements are the same twice.
     ///
     /// # Errors
-    /// An answer that is not what it has to be; a request that never says the same twice.
+    /// An unexpected response; a request whose statements are never the same twice.
     pub(crate) async fn record(
         &mut self,
         request: &Request,

@@ -1,4 +1,4 @@
-//! The table: what was measured, beside what, and whether it is within its budget.
+//! The table of results, with the ratios and their budgets.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::load::Measurement;
 use tenantry::clock::{Clock, SystemClock};
 use tenantry::model::timestamp;
 
-/// What is held against what, and the least ratio that it should come to.
+/// Which case is compared with which, and the lowest ratio of its budget.
 const COMPARISONS: [(BenchmarkCase, BenchmarkCase, f64); 7] = [
     (BenchmarkCase::Authenticated(FEW_CONNECTIONS), BenchmarkCase::Bare(FEW_CONNECTIONS), 0.40),
     (BenchmarkCase::Authenticated(MANY_CONNECTIONS), BenchmarkCase::Bare(MANY_CONNECTIONS), 0.55),
@@ -34,7 +34,7 @@ pub(crate) struct ServerStart {
     pub(crate) memory: Option<f64>,
 }
 
-/// How many others used the machine in the last minute, on average; `None` where it does not tell.
+/// Returns the load average of the last minute; `None` where the system does not report it.
 pub(crate) fn load_average() -> Option<String> {
     let text = fs::read_to_string("/proc/loadavg").ok()?;
     text.split(' ').next().map(ToOwned::to_owned)
@@ -125,7 +125,10 @@ impl fmt::Display for Report {
         writeln!(f, "{}: {} cores{memory}, Postgres {}", self.date, cores(), self.postgres)?;
         writeln!(f, "The load average before was {load}. All run on the same cores.")?;
         if cfg!(debug_assertions) {
-            writeln!(f, "THIS IS A DEBUG BUILD, which says nothing: cargo run --release")?;
+            writeln!(
+                f,
+                "THIS IS A DEBUG BUILD, whose figures mean nothing: cargo build --release"
+            )?;
         }
         writeln!(f, "\n| what | a second | ratio | p50 ms | p99 ms | budget | met |")?;
         writeln!(f, "|---|---|---|---|---|---|---|")?;

@@ -1,8 +1,8 @@
-//! A script for pgbench that says what a server said, with other values each time.
+//! Makes a pgbench script of recorded statements, with other values each time.
 //!
-//! Which values those are is seen by comparing what was recorded: what two requests of one client
-//! have in common and those of other clients have not was given to the client (its organization,
-//! its key); what differs between two requests of one client is made anew for each.
+//! Which values change is found by comparing recordings: values that two requests of one client
+//! share and those of other clients do not belong to the client (its organization, its key); values
+//! that differ between two requests of one client are generated anew for each.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -10,11 +10,11 @@ use std::fmt::Write;
 use crate::recorder::{Statement, shape};
 use tenantry::commands::Failure;
 
-/// What a kind of request was recorded to say.
+/// The recordings of a kind of request.
 pub(crate) struct Recording {
     /// Two requests of one client.
     pub(crate) same_client: [Vec<Statement>; 2],
-    /// One of each client, if they differ in what they were given.
+    /// One for each client, if they differ.
     pub(crate) each_client: Vec<Vec<Statement>>,
 }
 
@@ -50,7 +50,7 @@ impl Recording {
 /// What stands for the values that differ.
 #[derive(Default)]
 struct Substitutions {
-    /// What stands for one that is made anew, by the one of the first recording.
+    /// The expressions that generate values, by the value of the first recording.
     generated: HashMap<String, String>,
     /// Those that clients were given, each for all clients.
     per_client: Vec<Vec<String>>,
@@ -80,7 +80,7 @@ impl Substitutions {
         format!(":given_{number}")
     }
 
-    /// Each client learns once what it was given: later it costs nothing.
+    /// Each client selects its own values once, at no cost for later transactions.
     fn client_setup(&self) -> String {
         if self.per_client.is_empty() {
             return String::new();
@@ -117,7 +117,7 @@ fn generated_expression(one: &str, other: &str, number: usize) -> String {
     let prefix = one[..common].rfind('_').map_or("", |end| &one[..=end]);
     let width = (one.len() - prefix.len()).clamp(8, 16);
     let prefix = literal(prefix);
-    // Backwards, the numbers of one moment lie far apart in an index, as chance would put them.
+    // Reversed, consecutive numbers are far apart in an index, as random ones would be.
     format!("({prefix} || reverse(lpad(to_hex(:u::bigint), {width}, '0')))")
 }
 

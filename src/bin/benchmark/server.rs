@@ -10,12 +10,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use tenantry::commands::Failure;
 
-/// A server that has said where it listens. Dropped, it is killed.
+/// A running server whose address is known. It is killed when dropped.
 pub(crate) struct Server {
     child: Child,
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// Held, or it could not say more; and so that it sees its end when we end.
+    /// Kept open, so that it can write, and sees the end of input when this process ends.
     _pipes: (Option<ChildStdin>, BufReader<ChildStdout>),
 }
 
@@ -23,7 +23,7 @@ impl Server {
     /// Starts it, with its log in a file, and waits for its address.
     ///
     /// # Errors
-    /// What it said instead.
+    /// Its output, where it did not start.
     pub(crate) fn start(mut command: Command, log: &Path) -> Result<Self, Failure> {
         let file = File::options().create(true).append(true).open(log)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
@@ -48,7 +48,7 @@ impl Server {
         }
     }
 
-    /// How much memory it has, in MiB; `None` where this system does not tell.
+    /// Returns its memory, in MiB; `None` where the system does not report it.
     pub(crate) fn memory(&self) -> Option<f64> {
         let status = PathBuf::from(format!("/proc/{}/status", self.child.id()));
         let status = fs::read_to_string(status).ok()?;

@@ -156,7 +156,7 @@ pub async fn force_revoke(
 /// The result of [`force_rotate`].
 pub struct ForceRotation {
     /// The organization's status.
-    pub standing: OrganizationStatus,
+    pub status: OrganizationStatus,
     /// Its new key.
     pub minted: CreatedKey,
     /// The memberships from accepted invitations of its former keys.
@@ -183,7 +183,7 @@ pub async fn force_rotate(
         "display_id": minted.key.display_id,
     });
     record_operator_event(tx, &status, EventType::KeysForceRotated, actor, detail, audit).await?;
-    Ok(ForceRotation { standing: status, minted, memberships })
+    Ok(ForceRotation { status, minted, memberships })
 }
 
 /// Returns the first owner's membership of an organization that is locked, and adds an unclaimed

@@ -1,8 +1,8 @@
-//! Which pages' scripts may read our answers (contract §1, *CORS*): our own and the dashboards',
-//! with credentials; and those of some organization's list, without.
+//! CORS (contract §1, *CORS*): which origins may read responses. The product's own and the trusted
+//! ones may, with credentials; those on the list of an organization may, without.
 //!
-//! A preflight carries no key, so whose page it comes from can not be told yet: the request that
-//! follows is judged by its key's organization (`caller::holder`).
+//! A preflight carries no key, so the organization is not known yet: the request that follows is
+//! checked against the list of its key's organization.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -25,7 +25,7 @@ use crate::http::family::Family;
 use crate::http::render::ErrorExtension;
 use crate::model::origin::{Origin, TrustedOrigins};
 
-/// How long a browser may remember what a preflight said.
+/// How long a browser may cache a preflight.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_mins(10);
 
 /// What answers preflights, and names the origin in answers to the pages that may read them. For
@@ -74,13 +74,14 @@ fn is_trusted_origin(trusted: &TrustedOrigins, origin: &HeaderValue) -> bool {
     origin.to_str().is_ok_and(|origin| trusted.contains(origin))
 }
 
-/// Whether a page may read an answer, where that is known without asking who lists it.
+/// Whether an origin may read a response, where that is known without looking up which
+/// organizations list it.
 #[derive(Clone, Copy)]
 struct KnownCorsDecision(bool);
 
-/// Answers a preflight, or has the request answered, and tells the browser whether the page may
-/// read that. Who lists the page is asked last, and not at all where its key says so, or where
-/// nobody knows who it is and it has to come again: that is one more question to the database.
+/// Answers a preflight, or runs the request, and adds the headers that let the origin read the
+/// response. Which organizations list the origin is looked up last, and not at all where the key
+/// shows it, or where the caller is unknown and has to retry: it costs one more query.
 pub async fn handle<F: Future<Output = Response>>(
     (app, cors): (&App, &CorsLayer),
     context: &RequestContext,
@@ -92,7 +93,7 @@ pub async fn handle<F: Future<Output = Response>>(
     *asked.uri_mut() = request.uri().clone();
     *asked.headers_mut() = request.headers().clone();
     let answer = if request.method() == Method::OPTIONS {
-        // Nobody else counts it.
+        // It is counted nowhere else.
         count_anonymous(app, context, request.headers()).err().map(IntoResponse::into_response)
     } else {
         Some(handler(request).await)
@@ -133,7 +134,7 @@ fn is_retryable(answer: &Response) -> bool {
     })
 }
 
-/// Whether some active organization lists the page. Where the database does not say so, none does.
+/// Whether an active organization lists the origin; false where the database does not answer.
 async fn is_allowed_by_any_organization(app: &App, origin: &HeaderValue) -> bool {
     let Some(origin) = origin.to_str().ok().and_then(|origin| Origin::parse(origin).ok()) else {
         return false;

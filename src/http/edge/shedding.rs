@@ -52,7 +52,7 @@ pub fn acquire_caller_permit(
 }
 
 /// Awaits the body of a request, which gives its permits back meanwhile and acquires them again
-/// once the body is complete: a client that sends slowly, or nothing, blocks nobody else.
+/// once the body is complete: a client that sends slowly, or nothing, blocks no other client.
 ///
 /// # Errors
 /// Rate limited where too many bodies of the same caller are awaited, or too many of its requests

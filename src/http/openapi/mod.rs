@@ -21,15 +21,15 @@ use crate::model::role;
     info(
         title = "Tenantry",
         description = "Everything between a stranger and an authenticated request: signup, \
-                       organizations, API keys, usage, a trail."
+                       organizations, API keys, usage, an audit log."
     ),
     tags(
         (name = "onboarding", description = "A stranger's script, later its key."),
-        (name = "account", description = "A dashboard front end signs people up and in."),
+        (name = "account", description = "A dashboard front end: sign-up and sign-in of accounts."),
         (name = "organization", description = "An organization's own automation."),
         (name = "operator", description = "The operator's workers: billing, support."),
         (name = "user", description = "Browsers and personal access tokens."),
-        (name = "webhooks", description = "What other services tell us."),
+        (name = "webhooks", description = "Events from other services."),
         (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
     ),
     paths(health::live, health::ready, jwks::show, stripe::receive),
@@ -77,7 +77,7 @@ impl Modify for SecuritySchemes {
     }
 }
 
-/// Who may do what is told where it is asked for: with the routes of an organization's people.
+/// Adds the table of roles to the description of the user family.
 struct RoleTable;
 
 impl Modify for RoleTable {
@@ -151,7 +151,7 @@ fn describe_rate_limits(document: &mut Document, table: &RouteTable) {
     }
 }
 
-/// The description as the committed file holds it.
+/// Returns the description as `openapi.yaml` contains it.
 ///
 /// # Errors
 /// Where it can not be written as YAML.

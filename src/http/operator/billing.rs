@@ -69,8 +69,8 @@ pub(super) async fn rotate(
             let (handle, actor, audit) = (&change.handle, change.actor, &change.audit);
             let rotated = provisioning::force_rotate(&app, tx, handle, actor, audit).await?;
             // A payment must not lift a suspension that has another reason (contract §5).
-            if rotated.standing.is_suspended_for_billing() {
-                status::reactivate_locked(tx, &rotated.standing, actor, audit).await?;
+            if rotated.status.is_suspended_for_billing() {
+                status::reactivate_locked(tx, &rotated.status, actor, audit).await?;
             }
             Ok(ForceRotateResponse::response(rotated, context))
         })

@@ -52,7 +52,7 @@ impl ForceRotateResponse {
         let CreatedKey { secret, key } = rotated.minted;
         let body = Self {
             rotated: true,
-            org_id: rotated.standing.handle,
+            org_id: rotated.status.handle,
             new_api_key: None,
             prefix: key.display_id,
             rotated_at: Timestamp(context.received_at),
