@@ -35,7 +35,7 @@ enum Command {
     /// Check the configuration, secrets, database and mail, and print what needs attention. Changes
     /// nothing.
     Doctor,
-    /// Print the OpenAPI description of the API, the contents of `openapi.yaml`.
+    /// Print the description of the API, the contents of `openapi.yaml`.
     Openapi,
     /// Check, count and import API keys.
     #[command(subcommand)]
