@@ -154,8 +154,8 @@ impl AuditFault {
         match self {
             Self::SigningStartMismatch(logged) => {
                 let since = logged.to_rfc3339_opts(SecondsFormat::Micros, true);
-                write!(f, "the log states that events are signed since {since}, and the database ")?;
-                f.write_str("does not: MACs were removed, and older events may be forged")
+                write!(f, "the log states that events are signed since {since}, and the ")?;
+                f.write_str("database does not: MACs were removed, and older events may be forged")
             }
             Self::UnknownPepper(from, to, pepper) => {
                 write!(f, "positions {from} to {to} can not be checked: ")?;
@@ -170,10 +170,12 @@ impl AuditFault {
                 write!(f, "the pepper {pepper} is not configured (KEY_PEPPERS)")
             }
             Self::ForgedSigningStart => f.write_str(
-                "since when events are signed (audit_signing) was changed: its MAC does not match its \
-                 content",
+                "since when events are signed (audit_signing) was changed: its MAC does not match \
+                 its content",
             ),
-            _ => f.write_str("the head in audit_heads was changed: its MAC is not of its content"),
+            _ => f.write_str(
+                "the head in audit_heads was changed: its MAC does not match its content",
+            ),
         }
     }
 }
