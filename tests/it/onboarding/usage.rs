@@ -114,7 +114,7 @@ async fn last_use_is_written_down_and_never_goes_back() {
 }
 
 #[tokio::test]
-async fn requests_are_counted_once_even_if_the_client_disconnects() {
+async fn requests_are_counted_once_even_if_a_flush_is_cancelled() {
     run(async |app| {
         let acme = app.sign_up().await;
         for _ in 0..20 {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::run;
 
 #[tokio::test]
-async fn the_audit_log_contains_each_request_with_the_operator_s_reason() {
+async fn the_audit_log_lists_each_request_in_the_admin_api_s_format() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.mint(&acme.api_key, json!({ "name": "ci" })).await;

@@ -62,8 +62,7 @@ async fn a_repetition_is_known_after_the_secret_was_replaced() {
 }
 
 #[tokio::test]
-async fn a_different_request_with_the_same_idempotency_key_is_rejected_and_another_route_has_its_own_keys()
- {
+async fn an_idempotency_key_is_rejected_with_another_request_and_accepted_on_another_route() {
     run(async |app| {
         provision(app, "evt_1", create_request()).await.assert_status(201);
         let other = provision(app, "evt_1", create_request_with("tier", "pro")).await;

@@ -469,7 +469,7 @@ async fn what_two_servers_refuse_at_once_is_in_one_list() {
 }
 
 #[tokio::test]
-async fn a_disconnected_reader_loses_no_rejections_and_an_unavailable_table_delays_no_response() {
+async fn a_cancelled_flush_loses_no_rejections_and_an_unavailable_table_fails_no_response() {
     run(async |app| {
         let acme = app.sign_up().await;
         let narrow = app.key(&restricted_key(app, &acme.api_key).await.api_key);

@@ -30,8 +30,7 @@ async fn events_of_other_types_are_received_and_leave_nothing() {
 }
 
 #[tokio::test]
-async fn an_event_of_an_unrelated_customer_is_received_and_logged_without_personal_data_and_may_be_sent_again()
- {
+async fn an_unrelated_customer_s_event_is_logged_without_personal_data_and_can_be_sent_again() {
     run(async |app| {
         let id = format!("evt_of_{}", std::process::id());
         let event = with_field(
@@ -131,7 +130,7 @@ fn one_off(mut event: Value) -> Value {
 }
 
 #[tokio::test]
-async fn an_invoice_of_another_subscription_suspends_and_reactivates_no_organization() {
+async fn an_invoice_without_the_subscription_suspends_and_reactivates_no_organization() {
     run(async |app| {
         buy(app, "acme").await;
         assert_unused(app, &one_off(later(invoice_payment_failed("evt_2", "acme"), 10))).await;

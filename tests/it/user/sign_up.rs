@@ -116,7 +116,7 @@ async fn signing_out_ends_the_session_and_takes_the_cookie_away() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_credential_has_no_session_and_an_invalid_credential_is_rejected() {
+async fn a_request_without_a_credential_has_no_session_and_an_invalid_bearer_token_is_rejected() {
     run(async |app| {
         let session = app.anonymous().get("/api/auth/get-session").await.assert_status(200);
         assert_eq!(session.body["data"], Value::Null);
