@@ -15,8 +15,8 @@ async fn regenerate(app: &TestApp, token: &str) -> TestResponse {
 async fn the_key_before_stops_at_once_and_no_other() {
     run(async |app| {
         let request = json!({ "email": "dev@example.com", "password": PASSWORD });
-        let made = app.anonymous().post("/auth/signup", request).await.assert_status(201);
-        let data = &made.body["data"];
+        let created = app.anonymous().post("/auth/signup", request).await.assert_status(201);
+        let data = &created.body["data"];
         let (first, token) = (text(&data["api_key"]), text(&data["token"]));
         let other = app.mint(&first, json!({ "name": "other" })).await;
         app.clock.advance(chrono::TimeDelta::seconds(1));
@@ -37,8 +37,8 @@ async fn where_there_is_no_default_key_this_makes_the_first() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         assert_eq!(app.count("select count(*) from api_keys").await, 0);
-        let made = app.session(&ann.cookie).post("/auth/api-key/regenerate", json!({})).await;
-        let key = text(&made.assert_status(200).body["data"]["api_key"]);
+        let created = app.session(&ann.cookie).post("/auth/api-key/regenerate", json!({})).await;
+        let key = text(&created.assert_status(200).body["data"]["api_key"]);
         let me = app.key(&key).get("/me").await.assert_status(200);
         assert_eq!(me.body["org_id"], ann.org_id);
     })
@@ -49,8 +49,8 @@ async fn where_there_is_no_default_key_this_makes_the_first() {
 async fn the_keys_that_took_over_from_the_default_key_stop_too() {
     run(async |app| {
         let request = json!({ "email": "dev@example.com", "password": PASSWORD });
-        let made = app.anonymous().post("/auth/signup", request).await.assert_status(201);
-        let data = &made.body["data"];
+        let created = app.anonymous().post("/auth/signup", request).await.assert_status(201);
+        let data = &created.body["data"];
         let (mut key, token) = (text(&data["api_key"]), text(&data["token"]));
         let mut keys = vec![key.clone()];
         for _ in 0..2 {
@@ -80,10 +80,10 @@ async fn of_many_regenerations_at_once_one_key_is_left() {
         regenerate(app, &ann.token).await.assert_status(200);
         let mut attempts = tokio::task::JoinSet::new();
         for _ in 0..10 {
-            let actor = app.bearer(&ann.token);
+            let client = app.bearer(&ann.token);
             attempts.spawn(async move {
-                let answer = actor.post("/auth/api-key/regenerate", json!({})).await;
-                answer.assert_status(200).body["data"]["api_key"].as_str().unwrap().to_owned()
+                let response = client.post("/auth/api-key/regenerate", json!({})).await;
+                response.assert_status(200).body["data"]["api_key"].as_str().unwrap().to_owned()
             });
         }
         let mut good = 0;

@@ -16,10 +16,10 @@ async fn log_in(app: &TestApp, email: &str, password: &str) -> TestResponse {
 async fn signing_in_starts_a_session_of_its_own() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
-        let answer = log_in(app, "ANN@example.com", PASSWORD).await.assert_status(200);
-        let token = text(&answer.body["data"]["token"]);
+        let response = log_in(app, "ANN@example.com", PASSWORD).await.assert_status(200);
+        let token = text(&response.body["data"]["token"]);
         assert_ne!(token, ann.token);
-        assert_eq!(answer.body["data"]["account"]["id"], ann.id);
+        assert_eq!(response.body["data"]["account"]["id"], ann.id);
         for token in [&token, &ann.token] {
             app.bearer(token).get("/auth/me").await.assert_status(200);
         }
@@ -30,7 +30,7 @@ async fn signing_in_starts_a_session_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_unknown_address_and_a_wrong_password_get_one_answer() {
+async fn an_unknown_address_and_a_wrong_password_get_the_same_response() {
     run(async |app| {
         app.sign_up_account("ann@example.com").await;
         let wrong = log_in(app, "ann@example.com", "another-passphrase").await;
@@ -81,18 +81,18 @@ async fn an_account_that_is_disabled_neither_signs_in_nor_goes_on() {
         app.bearer(&ann.token).get("/auth/me").await.assert_status(401);
         app.session(&ann.cookie).get("/auth/me").await.assert_status(401);
         app.key(&key).get("/api/user/me").await.assert_error(401, "INVALID_API_KEY");
-        let answer = app.sign_in(&ann.email, PASSWORD).await;
-        answer.assert_error(401, "USER_NOT_ACTIVE");
+        let response = app.sign_in(&ann.email, PASSWORD).await;
+        response.assert_error(401, "USER_NOT_ACTIVE");
         // Who does not know the password learns nothing.
-        let answer = app.sign_in(&ann.email, "another-passphrase").await;
-        answer.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
+        let response = app.sign_in(&ann.email, "another-passphrase").await;
+        response.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
         log_in(app, &ann.email, PASSWORD).await.assert_error(401, "AUTHENTICATION_ERROR");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_hash_with_older_parameters_is_renewed_when_its_password_is_shown() {
+async fn a_hash_with_older_parameters_is_renewed_at_the_next_sign_in() {
     run(async |app| {
         app.sign_up_account("ann@example.com").await;
         app.execute(
@@ -116,11 +116,11 @@ async fn a_hash_with_older_parameters_is_renewed_when_its_password_is_shown() {
 async fn what_is_missing_is_named() {
     run(async |app| {
         for path in ["/auth/login", "/api/auth/sign-in/email"] {
-            let answer = app.anonymous().post(path, json!({})).await.assert_status(400);
-            assert_eq!(answer.invalid_fields(), ["email", "password"]);
+            let response = app.anonymous().post(path, json!({})).await.assert_status(400);
+            assert_eq!(response.invalid_fields(), ["email", "password"]);
             let request = json!({ "email": "a@example.com", "password": "x".repeat(129) });
-            let answer = app.anonymous().post(path, request).await.assert_status(400);
-            assert_eq!(answer.invalid_fields(), ["password"]);
+            let response = app.anonymous().post(path, request).await.assert_status(400);
+            assert_eq!(response.invalid_fields(), ["password"]);
         }
     })
     .await;
@@ -140,15 +140,15 @@ async fn of_200_sign_ins_at_once_the_excess_is_put_off_and_other_routes_answer()
             let stranger = app.anonymous();
             attempts.spawn(async move {
                 let request = json!({ "email": email, "password": "another-passphrase" });
-                let answer = stranger.post("/api/auth/sign-in/email", request).await;
-                let is_served = match answer.status.as_u16() {
+                let response = stranger.post("/api/auth/sign-in/email", request).await;
+                let is_served = match response.status.as_u16() {
                     401 => true,
                     503 => {
-                        let answer = answer.assert_error(503, "SERVICE_UNAVAILABLE");
-                        assert_eq!(answer.header("retry-after"), "1");
+                        let response = response.assert_error(503, "SERVICE_UNAVAILABLE");
+                        assert_eq!(response.header("retry-after"), "1");
                         false
                     }
-                    other => panic!("{other}: {}", answer.text),
+                    other => panic!("{other}: {}", response.text),
                 };
                 (is_known, is_served)
             });
@@ -158,8 +158,8 @@ async fn of_200_sign_ins_at_once_the_excess_is_put_off_and_other_routes_answer()
         let outcomes = attempts.join_all().await;
         for is_known in [true, false] {
             for is_served in [true, false] {
-                let found = outcomes.contains(&(is_known, is_served));
-                assert!(found, "known: {is_known}, served: {is_served}");
+                let has_outcome = outcomes.contains(&(is_known, is_served));
+                assert!(has_outcome, "known: {is_known}, served: {is_served}");
             }
         }
     })

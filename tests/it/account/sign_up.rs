@@ -14,10 +14,10 @@ fn request(email: &str) -> Value {
 #[tokio::test]
 async fn a_signup_gives_a_token_a_key_and_an_account() {
     run(async |app| {
-        let answer = app.anonymous().post("/auth/signup", request("Dev@Example.com")).await;
-        let answer = answer.assert_status(201);
-        assert_eq!(answer.cookie(), None);
-        let data = &answer.body["data"];
+        let response = app.anonymous().post("/auth/signup", request("Dev@Example.com")).await;
+        let response = response.assert_status(201);
+        assert_eq!(response.cookie(), None);
+        let data = &response.body["data"];
         assert_eq!(data["account"]["email"], "dev@example.com");
         assert_eq!(data["account"]["name"], "Jane Developer");
         assert_eq!(data["account"]["plan"], "trial");
@@ -37,8 +37,8 @@ async fn a_signup_leaves_a_session_an_audit_row_and_a_mail() {
     run(async |app| {
         app.anonymous().post("/auth/signup", request("dev@example.com")).await.assert_status(201);
         assert_eq!(app.count("select count(*) from sessions").await, 1);
-        let told = "select count(*) from audit_events where event_type = 'account.signed_up'";
-        assert_eq!(app.count(told).await, 1);
+        let events = "select count(*) from audit_events where event_type = 'account.signed_up'";
+        assert_eq!(app.count(events).await, 1);
         let mails = app.mails().await;
         assert_eq!(mails.len(), 1);
         assert_eq!(mails[0].header("To"), "dev@example.com");
@@ -56,8 +56,8 @@ async fn a_name_may_be_left_out_empty_or_null() {
             if let Some(name) = name {
                 request["name"] = name;
             }
-            let answer = app.anonymous().post("/auth/signup", request).await.assert_status(201);
-            assert_eq!(answer.body["data"]["account"]["name"], Value::Null);
+            let response = app.anonymous().post("/auth/signup", request).await.assert_status(201);
+            assert_eq!(response.body["data"]["account"]["name"], Value::Null);
         }
     })
     .await;
@@ -68,12 +68,12 @@ async fn an_address_has_one_account_in_whatever_case_and_spelling() {
     run(async |app| {
         app.sign_up_account("dev@xn--bcher-kva.example").await;
         for email in ["dev@xn--bcher-kva.example", "DEV@bücher.example", "Dev@BÜCHER.example"] {
-            let answer = app.anonymous().post("/auth/signup", request(email)).await;
-            let answer = answer.assert_error(409, "CONFLICT");
-            let message = &answer.body["error"]["message"];
+            let response = app.anonymous().post("/auth/signup", request(email)).await;
+            let response = response.assert_error(409, "CONFLICT");
+            let message = &response.body["error"]["message"];
             assert_eq!(message, "An account with this email already exists");
-            let answer = app.anonymous().post("/api/auth/sign-up/email", request(email)).await;
-            answer.assert_error(422, "USER_ALREADY_EXISTS");
+            let response = app.anonymous().post("/api/auth/sign-up/email", request(email)).await;
+            response.assert_error(422, "USER_ALREADY_EXISTS");
         }
         assert_eq!(app.count("select count(*) from accounts").await, 1);
     })
@@ -105,7 +105,7 @@ async fn of_20_signups_of_one_address_at_once_through_both_families_one_is_serve
 }
 
 #[tokio::test]
-async fn what_is_no_address_is_refused_by_name() {
+async fn an_invalid_address_is_rejected_by_name() {
     run(async |app| {
         let long = format!("{}@example.com", "a".repeat(245));
         assert_eq!(long.len(), 257);
@@ -130,9 +130,9 @@ async fn what_is_no_address_is_refused_by_name() {
             for email in &wrong {
                 let mut request = request("");
                 request["email"] = email.clone();
-                let answer = app.anonymous().post(path, request).await;
-                let answer = answer.assert_error(400, "VALIDATION_ERROR");
-                assert_eq!(answer.invalid_fields(), ["email"], "{email}");
+                let response = app.anonymous().post(path, request).await;
+                let response = response.assert_error(400, "VALIDATION_ERROR");
+                assert_eq!(response.invalid_fields(), ["email"], "{email}");
             }
         }
         assert_eq!(app.count("select count(*) from outbox").await, 0);
@@ -143,21 +143,21 @@ async fn what_is_no_address_is_refused_by_name() {
 async fn password(app: &TestApp, password: &str) -> u16 {
     let email = "dev.example@example.com";
     let request = json!({ "email": email, "password": password });
-    let answer = app.anonymous().post("/auth/signup", request).await;
-    if answer.status == 400 {
-        assert_eq!(answer.invalid_fields(), ["password"]);
+    let response = app.anonymous().post("/auth/signup", request).await;
+    if response.status == 400 {
+        assert_eq!(response.invalid_fields(), ["password"]);
     } else {
         // For the next one.
-        let token = text(&answer.body["data"]["token"]);
+        let token = text(&response.body["data"]["token"]);
         let request = json!({ "password": password }).to_string();
-        let actor = app.bearer(&token).with("content-type", "application/json");
-        actor.send("DELETE", "/api/user/me", request).await.assert_status(200);
+        let client = app.bearer(&token).with("content-type", "application/json");
+        client.send("DELETE", "/api/user/me", request).await.assert_status(200);
     }
-    answer.status.as_u16()
+    response.status.as_u16()
 }
 
 #[tokio::test]
-async fn a_password_that_can_be_guessed_is_refused_and_any_other_is_kept_as_it_is() {
+async fn a_guessable_password_is_rejected_and_any_other_is_used_unchanged() {
     run(async |app| {
         let five_kib = "x".repeat(5 * 1024);
         let bad = [
@@ -184,16 +184,16 @@ async fn a_password_that_can_be_guessed_is_refused_and_any_other_is_kept_as_it_i
 }
 
 #[tokio::test]
-async fn what_must_not_be_smuggled_in_is_refused_by_name() {
+async fn fields_that_a_caller_must_not_set_are_rejected_by_name() {
     run(async |app| {
         for path in ["/auth/signup", "/api/auth/sign-up/email"] {
             let mut request = request("dev@example.com");
             request["emailVerified"] = json!(true);
             request["role"] = json!("admin");
             request["plan"] = json!("scale");
-            let answer =
+            let response =
                 app.anonymous().post(path, request).await.assert_error(400, "VALIDATION_ERROR");
-            let mut fields = answer.invalid_fields();
+            let mut fields = response.invalid_fields();
             fields.sort_unstable();
             assert_eq!(fields, ["emailVerified", "plan", "role"]);
         }
@@ -206,8 +206,8 @@ async fn every_broken_field_is_named_at_once() {
     run(async |app| {
         let request = json!({ "email": "dev", "password": "short", "name": 7 });
         for path in ["/auth/signup", "/api/auth/sign-up/email"] {
-            let answer = app.anonymous().post(path, request.clone()).await.assert_status(400);
-            assert_eq!(answer.invalid_fields(), ["email", "password", "name"]);
+            let response = app.anonymous().post(path, request.clone()).await.assert_status(400);
+            assert_eq!(response.invalid_fields(), ["email", "password", "name"]);
         }
     })
     .await;
@@ -221,8 +221,8 @@ async fn a_mode_governs_every_signup() {
             for (path, email) in
                 [("/auth/signup", "a@example.com"), ("/api/auth/sign-up/email", "b@example.com")]
             {
-                let refused = app.anonymous().post(path, request(email)).await;
-                refused.assert_error(403, "forbidden");
+                let rejected = app.anonymous().post(path, request(email)).await;
+                rejected.assert_error(403, "forbidden");
                 let good = app.anonymous().with("x-signup-token", token);
                 assert!(good.post(path, request(email)).await.status.is_success());
             }
@@ -231,8 +231,8 @@ async fn a_mode_governs_every_signup() {
     with_settings(&[("SIGNUP_MODE", "closed")])
         .run(async |app| {
             for path in ["/auth/signup", "/api/auth/sign-up/email"] {
-                let refused = app.anonymous().post(path, request("a@example.com")).await;
-                refused.assert_error(403, "forbidden");
+                let rejected = app.anonymous().post(path, request("a@example.com")).await;
+                rejected.assert_error(403, "forbidden");
             }
         })
         .await;
@@ -242,9 +242,9 @@ async fn a_mode_governs_every_signup() {
 async fn where_addresses_have_to_be_proven_this_door_names_the_other() {
     with_settings(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
         .run(async |app| {
-            let answer = app.anonymous().post("/auth/signup", request("dev@example.com")).await;
-            let answer = answer.assert_error(403, "AUTHORIZATION_ERROR");
-            assert!(answer.text.contains("/api/auth/sign-up/email"), "{}", answer.text);
+            let response = app.anonymous().post("/auth/signup", request("dev@example.com")).await;
+            let response = response.assert_error(403, "AUTHORIZATION_ERROR");
+            assert!(response.text.contains("/api/auth/sign-up/email"), "{}", response.text);
             assert_eq!(app.count("select count(*) from accounts").await, 0);
         })
         .await;

@@ -40,7 +40,7 @@ async fn a_token_names_its_account_and_session_and_lives_a_day() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_ours_is_refused_whatever_its_header_says() {
+async fn a_foreign_token_is_rejected_whatever_its_header_contains() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let claims = part(&ann.token, 1);
@@ -58,8 +58,8 @@ async fn a_token_that_is_not_ours_is_refused_whatever_its_header_says() {
             format!("{}.", ann.token.rsplit_once('.').unwrap().0),
         ];
         for token in forged {
-            let answer = app.bearer(&token).get("/api/user/me").await;
-            answer.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
+            let response = app.bearer(&token).get("/api/user/me").await;
+            response.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         }
         let huge = format!("{}{}", ann.token, "x".repeat(1024 * 1024));
         app.bearer(&huge).get("/auth/me").await.assert_status(401);

@@ -17,7 +17,7 @@ async fn assert_closed_cleanly(mut client: Client) {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_read_is_drained_and_the_connection_goes_on() {
+async fn an_unread_body_is_drained_and_the_connection_stays_usable() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
     let body = "x".repeat(1 << 20);
@@ -28,9 +28,9 @@ async fn a_body_that_nobody_read_is_drained_and_the_connection_goes_on() {
     for (head, body) in [(sized, body), (chunked, chunks)] {
         client.send(&head).await;
         client.send(&body).await;
-        let answer = client.read_response().await;
-        assert_eq!(answer.status, 401);
-        assert!(!answer.head.contains("connection: close"), "{}", answer.head);
+        let response = client.read_response().await;
+        assert_eq!(response.status, 401);
+        assert!(!response.head.contains("connection: close"), "{}", response.head);
     }
     assert_eq!(client.request(HELLO).await.status, 200);
 }
@@ -41,9 +41,9 @@ async fn a_body_that_stops_coming_is_drained_for_a_while_and_its_connection_clos
     let mut client = server.connect().await;
     client.send(&unread_request("content-length: 1000")).await;
     client.send("x").await;
-    let answer = client.read_response().await;
-    assert_eq!(answer.status, 401);
-    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+    let response = client.read_response().await;
+    assert_eq!(response.status, 401);
+    assert!(response.head.contains("connection: close"), "{}", response.head);
     client.send("still sending").await;
     assert_closed_cleanly(client).await;
 }
@@ -54,21 +54,21 @@ async fn a_body_over_the_bound_is_not_read_and_the_answer_arrives_while_it_is_se
     let mut client = server.connect().await;
     client.send(&unread_request("content-length: 3000000")).await;
     client.send(&"x".repeat(100_000)).await;
-    let answer = client.read_response().await;
-    assert_eq!(answer.status, 401);
-    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+    let response = client.read_response().await;
+    assert_eq!(response.status, 401);
+    assert!(response.head.contains("connection: close"), "{}", response.head);
     client.send(&"x".repeat(100_000)).await;
     assert_closed_cleanly(client).await;
 }
 
 #[tokio::test]
-async fn a_client_that_asks_before_it_sends_is_not_asked_for_a_body_that_nobody_reads() {
+async fn a_client_that_expects_100_continue_is_not_asked_for_a_body_that_is_not_read() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
     client.send(&unread_request("content-length: 1000\r\nexpect: 100-continue")).await;
-    let answer = client.read_response().await;
-    assert_eq!(answer.status, 401);
-    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+    let response = client.read_response().await;
+    assert_eq!(response.status, 401);
+    assert!(response.head.contains("connection: close"), "{}", response.head);
     assert_closed_cleanly(client).await;
 }
 

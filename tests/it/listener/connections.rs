@@ -21,7 +21,7 @@ async fn at_the_connection_cap_the_longest_idle_connection_is_closed_for_a_new_o
 }
 
 #[tokio::test]
-async fn whoever_keeps_a_connection_waiting_makes_room_at_whatever_point() {
+async fn a_connection_that_keeps_the_server_waiting_is_closed_for_a_new_one_at_any_point() {
     let started =
         ["", "GET /hello HT", &format!("{POST}bo"), "GET /flood HTTP/1.1\r\nhost: t\r\n\r\n"];
     for started in started {
@@ -63,7 +63,7 @@ async fn where_every_request_is_worked_on_a_client_waits_until_one_is_answered()
 }
 
 #[tokio::test]
-async fn one_address_makes_room_for_its_own_connections_and_for_nobody_else_s() {
+async fn an_address_s_connections_are_closed_only_for_that_address() {
     let server = Server::start(|limits| limits.connections_per_address = 1).await;
     let mut other = server.connect_from([127, 0, 0, 2]).await;
     assert_eq!(other.request(HELLO).await.status, 200);

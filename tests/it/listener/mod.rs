@@ -46,8 +46,8 @@ const HELLO: &str = "GET /hello HTTP/1.1\r\nhost: t\r\n\r\n";
 async fn a_request_carries_the_address_of_its_client() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
-    let answer = client.request("GET /address HTTP/1.1\r\nhost: t\r\n\r\n").await;
-    assert_eq!(answer.body, client.0.local_addr().unwrap().to_string());
+    let response = client.request("GET /address HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    assert_eq!(response.body, client.0.local_addr().unwrap().to_string());
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn a_later_head_sent_a_byte_at_a_time_is_closed() {
 }
 
 #[tokio::test]
-async fn a_head_over_the_size_limit_is_refused_before_it_ends() {
+async fn a_head_over_the_size_limit_is_rejected_before_it_ends() {
     let server = Server::start(|limits| limits.header_bytes = 1024).await;
     let mut client = server.connect().await;
     client.send(&format!("GET /hello HTTP/1.1\r\nhost: t\r\nfiller: {}", "x".repeat(1024))).await;
@@ -92,12 +92,13 @@ async fn a_head_over_the_size_limit_is_refused_before_it_ends() {
 }
 
 #[tokio::test]
-async fn a_complete_head_over_the_size_limit_is_refused() {
+async fn a_complete_head_over_the_size_limit_is_rejected() {
     let server = Server::start(|limits| limits.header_bytes = 1024).await;
     let mut client = server.connect().await;
     let filler = "x".repeat(1024);
-    let answer = client.request(&format!("GET /hello HTTP/1.1\r\nfiller: {filler}\r\n\r\n")).await;
-    assert_eq!(answer.status, 431);
+    let response =
+        client.request(&format!("GET /hello HTTP/1.1\r\nfiller: {filler}\r\n\r\n")).await;
+    assert_eq!(response.status, 431);
     assert_eq!(client.read_to_end().await, "");
 }
 

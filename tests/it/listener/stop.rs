@@ -16,9 +16,9 @@ async fn from_the_announcement_of_a_stop_on_every_answer_says_close_and_connecti
     server.stop.announce.cancel();
     before.stays_silent().await;
     for mut client in [before, server.connect().await] {
-        let answer = client.request(HELLO).await;
-        assert_eq!(answer.status, 200);
-        assert!(answer.head.contains("connection: close"), "{}", answer.head);
+        let response = client.request(HELLO).await;
+        assert_eq!(response.status, 200);
+        assert!(response.head.contains("connection: close"), "{}", response.head);
         assert_eq!(client.read_to_end().await, "");
     }
     server.stop.close.cancel();
@@ -36,9 +36,9 @@ async fn after_an_announced_stop_an_idle_connection_is_closed_by_its_next_answer
     silent.stays_silent().await;
     assert!(TcpStream::connect(server.address).await.is_err());
     for mut client in [idle, silent] {
-        let answer = client.request(HELLO).await;
-        assert_eq!(answer.status, 200);
-        assert!(answer.head.contains("connection: close"), "{}", answer.head);
+        let response = client.request(HELLO).await;
+        assert_eq!(response.status, 200);
+        assert!(response.head.contains("connection: close"), "{}", response.head);
         assert_eq!(client.read_to_end().await, "");
     }
     assert_eq!(server.drained().await, DrainOutcome::Clean);
@@ -68,16 +68,16 @@ async fn an_idle_connection_that_outlasts_the_drain_is_no_request_that_was_cut_o
 
 /// The tests run on one thread, so nothing is accepted before they wait for something.
 #[tokio::test]
-async fn a_request_on_a_connection_that_nobody_has_accepted_yet_is_answered() {
+async fn a_request_on_a_connection_not_yet_accepted_is_answered() {
     let mut server = Server::start(|_| {}).await;
     server.wait_until_processed().await;
     let mut client = std::net::TcpStream::connect(server.address).unwrap();
     client.write_all(HELLO.as_bytes()).unwrap();
     server.stop.close.cancel();
     assert_eq!(server.drained().await, DrainOutcome::Clean);
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
 }
 
 #[tokio::test]
@@ -96,9 +96,9 @@ async fn a_stop_closes_idle_connections_at_once_and_lets_requests_finish() {
     assert!(!server.serving.is_finished());
 
     server.release.notify_one();
-    let answer = busy.read_response().await;
-    assert_eq!(answer.body, "slow");
-    assert!(answer.head.contains("connection: close"));
+    let response = busy.read_response().await;
+    assert_eq!(response.body, "slow");
+    assert!(response.head.contains("connection: close"));
     assert_eq!(busy.read_to_end().await, "");
     assert_eq!(server.drained().await, DrainOutcome::Clean);
     assert!(TcpStream::connect(server.address).await.is_err());
@@ -115,9 +115,9 @@ async fn a_request_begun_before_the_stop_is_answered() {
 
     server.stop.close.cancel();
     client.stays_silent().await;
-    let answer = client.request(end).await;
-    assert_eq!(answer.status, 200);
-    assert!(answer.head.contains("connection: close"));
+    let response = client.request(end).await;
+    assert_eq!(response.status, 200);
+    assert!(response.head.contains("connection: close"));
     assert_eq!(server.drained().await, DrainOutcome::Clean);
 }
 

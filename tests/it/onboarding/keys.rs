@@ -9,8 +9,8 @@ use crate::support::app::CreatedKey;
 use crate::support::{TestApp, run};
 
 async fn listed(app: &TestApp, key: &str, query: &str) -> Vec<Value> {
-    let answer = app.key(key).get(&format!("/me/api-keys{query}")).await.assert_status(200);
-    answer.body.as_array().unwrap().clone()
+    let response = app.key(key).get(&format!("/me/api-keys{query}")).await.assert_status(200);
+    response.body.as_array().unwrap().clone()
 }
 
 async fn revoke(app: &TestApp, key: &str, id: &str, status: u16) {
@@ -48,13 +48,13 @@ async fn the_list_holds_the_live_keys_and_on_request_the_others_too() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_is_no_boolean_is_refused_by_name() {
+async fn a_parameter_that_is_not_a_boolean_is_rejected_by_name() {
     run(async |app| {
         let acme = app.sign_up().await;
         for query in ["include_revoked=maybe", "include_revoked=true&include_revoked=false"] {
-            let answer = app.key(&acme.api_key).get(&format!("/me/api-keys?{query}")).await;
-            let answer = answer.assert_error(422, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["include_revoked"]);
+            let response = app.key(&acme.api_key).get(&format!("/me/api-keys?{query}")).await;
+            let response = response.assert_error(422, "validation_error");
+            assert_eq!(response.invalid_fields(), ["include_revoked"]);
         }
     })
     .await;
@@ -65,23 +65,25 @@ async fn listing_needs_the_scope_and_the_refusal_names_it() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
-        let answer = app.key(&ci.api_key).get("/me/api-keys").await.assert_error(403, "forbidden");
-        assert_eq!(answer.body["details"]["missing_scopes"], json!(["api-keys:read"]));
+        let response =
+            app.key(&ci.api_key).get("/me/api-keys").await.assert_error(403, "forbidden");
+        assert_eq!(response.body["details"]["missing_scopes"], json!(["api-keys:read"]));
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_minted_key_works_and_is_what_was_asked_for() {
+async fn a_created_key_works_and_has_the_requested_settings() {
     run(async |app| {
         let acme = app.sign_up().await;
         let request = json!({
             "name": "ci", "scopes": ["api-keys:*", "trademarks:read"],
             "expires_at": "2036-06-01T02:00:00+02:00",
         });
-        let answer = app.key(&acme.api_key).post("/me/api-keys", request).await.assert_status(201);
-        insta::assert_json_snapshot!(answer.body);
-        let ci = CreatedKey::from(&answer.body);
+        let response =
+            app.key(&acme.api_key).post("/me/api-keys", request).await.assert_status(201);
+        insta::assert_json_snapshot!(response.body);
+        let ci = CreatedKey::from(&response.body);
         app.key(&ci.api_key).get("/me/api-keys").await.assert_status(200);
     })
     .await;
@@ -93,9 +95,10 @@ async fn a_key_minted_without_wishes_may_what_its_maker_may() {
         let acme = app.sign_up().await;
         let part = json!({ "scopes": ["api-keys:write", "usage:read"] });
         let ci = app.mint(&acme.api_key, part).await;
-        let answer = app.key(&ci.api_key).send("POST", "/me/api-keys", "").await.assert_status(201);
-        assert_eq!(answer.body["key"]["scopes"], json!(["api-keys:write", "usage:read"]));
-        assert_eq!(answer.body["key"]["name"], Value::Null);
+        let response =
+            app.key(&ci.api_key).send("POST", "/me/api-keys", "").await.assert_status(201);
+        assert_eq!(response.body["key"]["scopes"], json!(["api-keys:write", "usage:read"]));
+        assert_eq!(response.body["key"]["name"], Value::Null);
     })
     .await;
 }
@@ -105,9 +108,9 @@ async fn minting_needs_the_scope() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["api-keys:read"] })).await;
-        let answer = app.key(&ci.api_key).post("/me/api-keys", json!({})).await;
-        let answer = answer.assert_error(403, "forbidden");
-        assert_eq!(answer.body["details"]["missing_scopes"], json!(["api-keys:write"]));
+        let response = app.key(&ci.api_key).post("/me/api-keys", json!({})).await;
+        let response = response.assert_error(403, "forbidden");
+        assert_eq!(response.body["details"]["missing_scopes"], json!(["api-keys:write"]));
     })
     .await;
 }
@@ -118,10 +121,10 @@ async fn a_key_mints_nothing_beyond_its_own_scopes() {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["api-keys:manage"] })).await;
         for scopes in [json!(["*"]), json!(["api-keys:*"]), json!(["projects:read"])] {
-            let answer =
+            let response =
                 app.key(&ci.api_key).post("/me/api-keys", json!({ "scopes": scopes })).await;
-            let answer = answer.assert_error(403, "forbidden");
-            assert_eq!(answer.body["details"]["missing_scopes"], scopes);
+            let response = response.assert_error(403, "forbidden");
+            assert_eq!(response.body["details"]["missing_scopes"], scopes);
         }
         app.mint(&ci.api_key, json!({ "scopes": ["api-keys:write"] })).await;
     })
@@ -134,8 +137,8 @@ async fn a_key_mints_nothing_that_outlives_it() {
         let acme = app.sign_up().await;
         let brief = expiring(app, &acme).await;
         for request in [json!({}), json!({ "expires_at": "2036-05-08T11:00:00.001Z" })] {
-            let answer = app.key(&brief.api_key).post("/me/api-keys", request).await;
-            answer.assert_error(403, "forbidden");
+            let response = app.key(&brief.api_key).post("/me/api-keys", request).await;
+            response.assert_error(403, "forbidden");
         }
         app.mint(&brief.api_key, json!({ "expires_at": "2036-05-08T11:00:00Z" })).await;
     })
@@ -166,9 +169,9 @@ async fn of_20_that_want_one_name_at_once_one_gets_it() {
         let acme = app.sign_up().await;
         let mut attempts = tokio::task::JoinSet::new();
         for _ in 0..20 {
-            let actor = app.key(&acme.api_key);
+            let client = app.key(&acme.api_key);
             attempts.spawn(async move {
-                actor.post("/me/api-keys", json!({ "name": "ci" })).await.status.as_u16()
+                client.post("/me/api-keys", json!({ "name": "ci" })).await.status.as_u16()
             });
         }
         let mut statuses = attempts.join_all().await;
@@ -189,17 +192,17 @@ async fn every_broken_field_of_a_key_to_be_is_named_at_once() {
             "expires_at": 1,
             "expires_ad": 1,
         });
-        let answer = app.key(&acme.api_key).post("/me/api-keys", request).await;
-        let answer = answer.assert_error(422, "validation_error");
-        assert_eq!(answer.invalid_fields(), ["name", "scopes", "expires_at", "expires_ad"]);
-        let told = answer.body["details"]["issues"][1]["message"].as_str().unwrap();
-        assert!(told.contains("trademarks:read") && told.contains("projects:*"), "{told}");
+        let response = app.key(&acme.api_key).post("/me/api-keys", request).await;
+        let response = response.assert_error(422, "validation_error");
+        assert_eq!(response.invalid_fields(), ["name", "scopes", "expires_at", "expires_ad"]);
+        let events = response.body["details"]["issues"][1]["message"].as_str().unwrap();
+        assert!(events.contains("trademarks:read") && events.contains("projects:*"), "{events}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_is_no_list_of_known_scopes_or_no_future_time_is_refused() {
+async fn unknown_scopes_and_past_expiries_are_rejected() {
     run(async |app| {
         let acme = app.sign_up().await;
         let many: Vec<String> = (0..1000).map(|number| format!("a{number}:read")).collect();
@@ -222,9 +225,10 @@ async fn what_is_no_list_of_known_scopes_or_no_future_time_is_refused() {
             ("name", json!(["ci"])),
         ];
         for (field, value) in wrong {
-            let answer = app.key(&acme.api_key).post("/me/api-keys", json!({ field: value })).await;
-            let answer = answer.assert_error(422, "validation_error");
-            assert_eq!(answer.invalid_fields(), [field], "{value}");
+            let response =
+                app.key(&acme.api_key).post("/me/api-keys", json!({ field: value })).await;
+            let response = response.assert_error(422, "validation_error");
+            assert_eq!(response.invalid_fields(), [field], "{value}");
         }
         assert_eq!(app.count("select count(*) from api_keys").await, 1);
     })
@@ -232,7 +236,7 @@ async fn what_is_no_list_of_known_scopes_or_no_future_time_is_refused() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_refused_from_then_on() {
+async fn a_revoked_key_is_rejected_from_then_on() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({})).await;
@@ -240,8 +244,8 @@ async fn a_revoked_key_is_refused_from_then_on() {
         revoke(app, &acme.api_key, &ci.key_id, 204).await;
         app.key(&ci.api_key).get("/me").await.assert_error(401, "unauthorized");
         revoke(app, &acme.api_key, &ci.key_id, 204).await;
-        let told = "select count(*) from audit_events where event_type = 'api_key.revoked'";
-        assert_eq!(app.count(told).await, 1);
+        let events = "select count(*) from audit_events where event_type = 'api_key.revoked'";
+        assert_eq!(app.count(events).await, 1);
     })
     .await;
 }
@@ -276,16 +280,18 @@ async fn a_key_revokes_nothing_beyond_its_own_scopes_or_expiry() {
 async fn a_foreign_key_looks_as_if_it_did_not_exist() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
-        let actor = app.key(&acme.api_key);
-        let never = actor.delete("/me/api-keys/key_0000000000000000000000").await;
+        let client = app.key(&acme.api_key);
+        let never = client.delete("/me/api-keys/key_0000000000000000000000").await;
         let never = never.assert_error(404, "not_found").body_without_request();
-        let seat = acme.user_id.as_str();
-        for id in [other.key_id.as_str(), seat, "key_", "sess_0000000000000000000000", "\0", "é"] {
+        let membership = acme.user_id.as_str();
+        for id in
+            [other.key_id.as_str(), membership, "key_", "sess_0000000000000000000000", "\0", "é"]
+        {
             let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
-            let answer = actor.delete(&format!("/me/api-keys/{id}")).await;
-            assert_eq!(answer.assert_error(404, "not_found").body_without_request(), never);
+            let response = client.delete(&format!("/me/api-keys/{id}")).await;
+            assert_eq!(response.assert_error(404, "not_found").body_without_request(), never);
         }
-        let unreadable = actor.delete("/me/api-keys/%ff").await;
+        let unreadable = client.delete("/me/api-keys/%ff").await;
         unreadable.assert_error(404, "not_found");
         app.key(&other.api_key).get("/me").await.assert_status(200);
     })
@@ -345,8 +351,8 @@ async fn keys_that_revoke_each_other_at_once_get_an_answer() {
             let (first_path, second_path) =
                 (format!("/me/api-keys/{}", other.key_id), format!("/me/api-keys/{}", one.key_id));
             let (a, b) = tokio::join!(first.delete(&first_path), second.delete(&second_path));
-            for answer in [a, b] {
-                assert!([204, 401].contains(&answer.status.as_u16()), "{}", answer.text);
+            for response in [a, b] {
+                assert!([204, 401].contains(&response.status.as_u16()), "{}", response.text);
             }
         }
     })

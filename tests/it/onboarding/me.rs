@@ -11,11 +11,11 @@ async fn a_key_an_access_token_and_a_key_as_bearer_all_answer() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (token, _) = app.exchange(&acme.api_key).await;
-        for actor in [app.key(&acme.api_key), app.bearer(&acme.api_key), app.bearer(&token)] {
-            let answer = actor.get("/me").await.assert_status(200);
-            assert_eq!(answer.body["org_id"], acme.org_id);
-            assert_eq!(answer.body["user_id"], acme.user_id);
-            assert_eq!(answer.body["api_keys"][0]["id"], acme.key_id);
+        for client in [app.key(&acme.api_key), app.bearer(&acme.api_key), app.bearer(&token)] {
+            let response = client.get("/me").await.assert_status(200);
+            assert_eq!(response.body["org_id"], acme.org_id);
+            assert_eq!(response.body["user_id"], acme.user_id);
+            assert_eq!(response.body["api_keys"][0]["id"], acme.key_id);
         }
     })
     .await;
@@ -46,8 +46,8 @@ async fn without_the_scope_a_key_sees_only_itself() {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         let (token, _) = app.exchange(&ci.api_key).await;
-        for actor in [app.key(&ci.api_key), app.bearer(&token)] {
-            let body = actor.get("/me").await.assert_status(200).body;
+        for client in [app.key(&ci.api_key), app.bearer(&token)] {
+            let body = client.get("/me").await.assert_status(200).body;
             let keys = body["api_keys"].as_array().unwrap();
             assert_eq!(keys.len(), 1);
             assert_eq!(keys[0]["id"], ci.key_id);
@@ -57,7 +57,7 @@ async fn without_the_scope_a_key_sees_only_itself() {
 }
 
 #[tokio::test]
-async fn what_is_no_good_key_gets_one_and_the_same_401() {
+async fn every_invalid_key_gets_the_same_401() {
     run(async |app| {
         let acme = app.sign_up().await;
         let revoked = app.mint(&acme.api_key, json!({})).await;
@@ -84,15 +84,15 @@ async fn what_is_no_good_key_gets_one_and_the_same_401() {
         let expected = app.key("x").get("/me").await.assert_error(401, "unauthorized");
         assert_eq!(expected.header("www-authenticate"), r#"Bearer realm="tenantry""#);
         for key in bad {
-            for actor in [app.key(&key), app.bearer(&key)] {
-                let answer = actor.get("/me").await.assert_error(401, "unauthorized");
-                assert_eq!(answer.body_without_request(), expected.body_without_request());
+            for client in [app.key(&key), app.bearer(&key)] {
+                let response = client.get("/me").await.assert_error(401, "unauthorized");
+                assert_eq!(response.body_without_request(), expected.body_without_request());
             }
         }
         // What can not even be read as a key is refused in other words: nothing is learned by them.
         for key in ["", "é"] {
-            for actor in [app.key(key), app.bearer(key)] {
-                actor.get("/me").await.assert_error(401, "unauthorized");
+            for client in [app.key(key), app.bearer(key)] {
+                client.get("/me").await.assert_error(401, "unauthorized");
             }
         }
     })
@@ -119,7 +119,7 @@ async fn garbage_never_reaches_the_database() {
 }
 
 #[tokio::test]
-async fn two_credentials_at_once_are_refused_and_one_sent_twice_is_not() {
+async fn two_different_credentials_are_rejected_and_one_sent_twice_is_accepted() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let both =

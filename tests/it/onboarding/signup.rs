@@ -7,10 +7,10 @@ use crate::support::app::COUNT_ORGANIZATIONS;
 use crate::support::{TestApp, run, with_settings};
 
 #[tokio::test]
-async fn a_stranger_gets_an_organization_a_seat_and_a_key_that_may_do_everything() {
+async fn a_signup_returns_an_organization_a_membership_and_a_key_with_every_scope() {
     run(async |app| {
-        let answer = app.anonymous().post("/signup", json!({ "name": "acme corp" })).await;
-        insta::assert_json_snapshot!(answer.assert_status(201).body);
+        let response = app.anonymous().post("/signup", json!({ "name": "acme corp" })).await;
+        insta::assert_json_snapshot!(response.assert_status(201).body);
     })
     .await;
 }
@@ -20,17 +20,17 @@ async fn an_empty_or_absent_body_is_fine() {
     run(async |app| {
         app.anonymous().post("/signup", json!({})).await.assert_status(201);
         app.anonymous().send("POST", "/signup", "").await.assert_status(201);
-        let answer = app.anonymous().post("/signup", json!({ "org_id": null, "name": "" })).await;
-        assert_eq!(answer.assert_status(201).body["key"]["name"], Value::Null);
+        let response = app.anonymous().post("/signup", json!({ "org_id": null, "name": "" })).await;
+        assert_eq!(response.assert_status(201).body["key"]["name"], Value::Null);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_chosen_id_is_kept_as_it_is_spelt() {
+async fn a_chosen_id_is_stored_as_spelled() {
     run(async |app| {
-        let answer = app.anonymous().post("/signup", json!({ "org_id": "Acme_Corp-1" })).await;
-        assert_eq!(answer.assert_status(201).body["org_id"], "Acme_Corp-1");
+        let response = app.anonymous().post("/signup", json!({ "org_id": "Acme_Corp-1" })).await;
+        assert_eq!(response.assert_status(201).body["org_id"], "Acme_Corp-1");
     })
     .await;
 }
@@ -40,8 +40,8 @@ async fn an_id_is_taken_in_every_case() {
     run(async |app| {
         app.anonymous().post("/signup", json!({ "org_id": "acme" })).await.assert_status(201);
         for org_id in ["acme", "ACME"] {
-            let answer = app.anonymous().post("/signup", json!({ "org_id": org_id })).await;
-            answer.assert_error(409, "conflict");
+            let response = app.anonymous().post("/signup", json!({ "org_id": org_id })).await;
+            response.assert_error(409, "conflict");
         }
         assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
     })
@@ -55,8 +55,8 @@ async fn of_40_that_want_one_id_at_once_one_gets_it() {
         for _ in 0..40 {
             let anon = app.anonymous();
             attempts.spawn(async move {
-                let answer = anon.post("/signup", json!({ "org_id": "acme" })).await;
-                answer.status.as_u16()
+                let response = anon.post("/signup", json!({ "org_id": "acme" })).await;
+                response.status.as_u16()
             });
         }
         let mut statuses = attempts.join_all().await;
@@ -115,10 +115,10 @@ async fn what_chance_draws_twice_again_and_again_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn an_id_that_breaks_the_rule_is_refused_by_name() {
+async fn an_invalid_id_is_rejected_by_name() {
     run(async |app| {
         let long = "a".repeat(65);
-        let refused = [
+        let rejected = [
             json!("a b"),
             json!("a/b"),
             json!("a.b"),
@@ -134,10 +134,10 @@ async fn an_id_that_breaks_the_rule_is_refused_by_name() {
             json!("admin"),
             json!("Well-Known"),
         ];
-        for org_id in refused {
-            let answer = app.anonymous().post("/signup", json!({ "org_id": org_id })).await;
-            let answer = answer.assert_error(422, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["org_id"], "{org_id}");
+        for org_id in rejected {
+            let response = app.anonymous().post("/signup", json!({ "org_id": org_id })).await;
+            let response = response.assert_error(422, "validation_error");
+            assert_eq!(response.invalid_fields(), ["org_id"], "{org_id}");
         }
         assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
     })
@@ -148,15 +148,15 @@ async fn an_id_that_breaks_the_rule_is_refused_by_name() {
 async fn every_broken_field_is_named_at_once() {
     run(async |app| {
         let body = json!({ "org_id": 1, "name": "x".repeat(65), "role": "owner" });
-        let answer = app.anonymous().post("/signup", body).await;
-        let answer = answer.assert_error(422, "validation_error");
-        assert_eq!(answer.invalid_fields(), ["org_id", "name", "role"]);
+        let response = app.anonymous().post("/signup", body).await;
+        let response = response.assert_error(422, "validation_error");
+        assert_eq!(response.invalid_fields(), ["org_id", "name", "role"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn closed_signup_takes_nobody() {
+async fn closed_signup_rejects_every_request() {
     with_settings(&[("SIGNUP_MODE", "closed")])
         .run(async |app| {
             app.anonymous().post("/signup", json!({})).await.assert_error(403, "forbidden");
@@ -165,7 +165,7 @@ async fn closed_signup_takes_nobody() {
 }
 
 #[tokio::test]
-async fn gated_signup_takes_whoever_has_the_token() {
+async fn gated_signup_requires_the_token() {
     let token = "front-door-token-1";
     with_settings(&[("SIGNUP_MODE", "gated"), ("SIGNUP_TOKEN", token)])
         .run(async |app| {
@@ -179,7 +179,7 @@ async fn gated_signup_takes_whoever_has_the_token() {
 }
 
 #[tokio::test]
-async fn a_signup_leaves_one_row_in_the_trail() {
+async fn a_signup_leaves_one_row_in_the_audit_log() {
     run(async |app| {
         app.sign_up().await;
         let row = "select to_jsonb(e) - '{id,organization_id,nonce,pepper_id,mac}'::text[]

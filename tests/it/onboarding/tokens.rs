@@ -20,10 +20,10 @@ async fn a_key_is_exchanged_for_tokens_that_live_fifteen_minutes() {
     run(async |app| {
         let acme = app.sign_up().await;
         let body = json!({ "api_key": acme.api_key });
-        let answer = app.anonymous().post("/auth/token-exchange", body).await.assert_status(200);
-        assert_eq!(answer.body["token_type"], "bearer");
-        assert_eq!(answer.body["expires_in"], 900);
-        let token = text(&answer.body["access_token"]);
+        let response = app.anonymous().post("/auth/token-exchange", body).await.assert_status(200);
+        assert_eq!(response.body["token_type"], "bearer");
+        assert_eq!(response.body["expires_in"], 900);
+        let token = text(&response.body["access_token"]);
         let verified = app.bearer(&token).get("/auth/verify").await.assert_status(200).body;
         assert_eq!(verified["valid"], true);
         assert_eq!(verified["tenant"]["org_id"], acme.org_id);
@@ -42,24 +42,24 @@ async fn a_key_is_exchanged_for_tokens_that_live_fifteen_minutes() {
 async fn a_key_itself_is_verified_without_a_session() {
     run(async |app| {
         let acme = app.sign_up().await;
-        for actor in [app.key(&acme.api_key), app.bearer(&acme.api_key)] {
-            let answer = actor.get("/auth/verify").await.assert_status(200);
-            assert_eq!(answer.body["tenant"]["session_id"], Value::Null);
+        for client in [app.key(&acme.api_key), app.bearer(&acme.api_key)] {
+            let response = client.get("/auth/verify").await.assert_status(200);
+            assert_eq!(response.body["tenant"]["session_id"], Value::Null);
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_key_that_is_not_good_is_not_exchanged() {
+async fn an_invalid_key_is_not_exchanged() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({})).await;
         app.key(&acme.api_key).delete(&format!("/me/api-keys/{}", ci.key_id)).await;
         for key in ["garbage", "", ci.api_key.as_str()] {
-            let answer =
+            let response =
                 app.anonymous().post("/auth/token-exchange", json!({ "api_key": key })).await;
-            answer.assert_error(401, "unauthorized");
+            response.assert_error(401, "unauthorized");
         }
     })
     .await;
@@ -72,9 +72,9 @@ async fn the_token_routes_name_what_is_missing() {
             [("/auth/token-exchange", "api_key"), ("/auth/refresh", "refresh_token")]
         {
             for body in [json!({}), json!({ field: 1 }), json!({ field: null })] {
-                let answer =
+                let response =
                     app.anonymous().post(path, body).await.assert_error(422, "validation_error");
-                assert_eq!(answer.invalid_fields(), [field]);
+                assert_eq!(response.invalid_fields(), [field]);
             }
         }
     })
@@ -86,9 +86,9 @@ async fn a_refresh_token_gives_the_next_pair_of_the_same_session() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (access, first) = app.exchange(&acme.api_key).await;
-        let answer = refresh(app, &first).await.assert_status(200);
+        let response = refresh(app, &first).await.assert_status(200);
         let (next, second) =
-            (text(&answer.body["access_token"]), text(&answer.body["refresh_token"]));
+            (text(&response.body["access_token"]), text(&response.body["refresh_token"]));
         assert_ne!(first, second);
         let session = async |token: &str| {
             let body = app.bearer(token).get("/auth/verify").await.assert_status(200).body;
@@ -105,9 +105,9 @@ async fn a_refresh_token_that_comes_again_ends_the_session_for_all_its_tokens() 
     run(async |app| {
         let acme = app.sign_up().await;
         let (access, first) = app.exchange(&acme.api_key).await;
-        let answer = refresh(app, &first).await.assert_status(200);
+        let response = refresh(app, &first).await.assert_status(200);
         let (next, second) =
-            (text(&answer.body["access_token"]), text(&answer.body["refresh_token"]));
+            (text(&response.body["access_token"]), text(&response.body["refresh_token"]));
         refresh(app, &first).await.assert_error(401, "unauthorized");
         for token in [&access, &next] {
             app.bearer(token).get("/me").await.assert_error(401, "unauthorized");
@@ -115,9 +115,9 @@ async fn a_refresh_token_that_comes_again_ends_the_session_for_all_its_tokens() 
         refresh(app, &second).await.assert_error(401, "unauthorized");
         // The key itself was not stolen, and one row tells what happened.
         app.key(&acme.api_key).get("/me").await.assert_status(200);
-        let told =
+        let events =
             "select count(*) from audit_events where event_type = 'session.revoked_by_reuse'";
-        assert_eq!(app.count(told).await, 1);
+        assert_eq!(app.count(events).await, 1);
     })
     .await;
 }
@@ -184,7 +184,7 @@ async fn garbage_is_no_refresh_token_and_neither_is_a_key() {
 }
 
 #[tokio::test]
-async fn what_nobody_can_use_any_more_is_swept_away_and_nothing_else() {
+async fn only_sessions_that_can_no_longer_be_used_are_swept() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (_, over) = app.exchange(&acme.api_key).await;
@@ -233,7 +233,7 @@ fn claims_of(token: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_forged_or_altered_token_is_refused() {
+async fn a_forged_or_altered_token_is_rejected() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (token, _) = app.exchange(&acme.api_key).await;
@@ -263,7 +263,7 @@ async fn a_forged_or_altered_token_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_with_a_claim_missing_or_of_a_wrong_type_is_refused() {
+async fn a_token_with_a_missing_or_wrongly_typed_claim_is_rejected() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (token, _) = app.exchange(&acme.api_key).await;
@@ -294,7 +294,7 @@ async fn a_token_with_a_claim_missing_or_of_a_wrong_type_is_refused() {
 
 /// RFC 7515 §4.1.11: what is not understood must not be ignored.
 #[tokio::test]
-async fn a_token_whose_header_says_more_than_ours_do_is_refused_however_well_signed() {
+async fn a_token_with_additional_header_parameters_is_rejected_even_if_correctly_signed() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (token, _) = app.exchange(&acme.api_key).await;
@@ -318,29 +318,29 @@ async fn a_token_whose_header_says_more_than_ours_do_is_refused_however_well_sig
         for (name, value) in more {
             let mut header = good.clone();
             header[name] = value;
-            let answer = app.bearer(&sign_with(&header, &claims)).get("/me").await;
-            assert_eq!(answer.status, 401, "{header}");
+            let response = app.bearer(&sign_with(&header, &claims)).get("/me").await;
+            assert_eq!(response.status, 401, "{header}");
         }
         for typ in
             [json!("at+jwt"), json!("dpop+jwt"), json!("JWE"), json!(""), json!(1), json!(null)]
         {
             let mut header = good.clone();
             header["typ"] = typ;
-            let answer = app.bearer(&sign_with(&header, &claims)).get("/me").await;
-            assert_eq!(answer.status, 401, "{header}");
+            let response = app.bearer(&sign_with(&header, &claims)).get("/me").await;
+            assert_eq!(response.status, 401, "{header}");
         }
         for name in ["typ", "alg", "kid"] {
             let mut header = good.clone();
             header.as_object_mut().unwrap().remove(name);
-            let answer = app.bearer(&sign_with(&header, &claims)).get("/me").await;
-            assert_eq!(answer.status, 401, "{header}");
+            let response = app.bearer(&sign_with(&header, &claims)).get("/me").await;
+            assert_eq!(response.status, 401, "{header}");
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_token_is_refused_before_its_time() {
+async fn a_token_is_rejected_before_its_validity_begins() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (token, _) = app.exchange(&acme.api_key).await;
@@ -368,12 +368,13 @@ async fn the_operator_chooses_how_long_exchanged_tokens_live() {
         .run(async |app| {
             let acme = app.sign_up().await;
             let body = json!({ "api_key": acme.api_key });
-            let answer =
+            let response =
                 app.anonymous().post("/auth/token-exchange", body).await.assert_status(200);
-            assert_eq!(answer.body["expires_in"], 24 * 60 * 60);
-            let next = refresh(app, &text(&answer.body["refresh_token"])).await.assert_status(200);
+            assert_eq!(response.body["expires_in"], 24 * 60 * 60);
+            let next =
+                refresh(app, &text(&response.body["refresh_token"])).await.assert_status(200);
             assert_eq!(next.body["expires_in"], 24 * 60 * 60);
-            let token = text(&answer.body["access_token"]);
+            let token = text(&response.body["access_token"]);
             app.clock.advance(TimeDelta::hours(24) - TimeDelta::seconds(1));
             app.bearer(&token).get("/me").await.assert_status(200);
             app.clock.advance(TimeDelta::seconds(1));

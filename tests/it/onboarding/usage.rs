@@ -71,13 +71,14 @@ async fn a_day_and_a_month_end_at_midnight_utc() {
 }
 
 #[tokio::test]
-async fn what_is_no_month_is_refused_by_name() {
+async fn an_invalid_month_is_rejected_by_name() {
     run(async |app| {
         let acme = app.sign_up().await;
         for month in ["2036-13", "may", "2036-5", "2036-05&month=2036-06"] {
-            let answer = app.key(&acme.api_key).get(&format!("/usage/summary?month={month}")).await;
-            let answer = answer.assert_error(422, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["month"]);
+            let response =
+                app.key(&acme.api_key).get(&format!("/usage/summary?month={month}")).await;
+            let response = response.assert_error(422, "validation_error");
+            assert_eq!(response.invalid_fields(), ["month"]);
         }
     })
     .await;
@@ -113,7 +114,7 @@ async fn last_use_is_written_down_and_never_goes_back() {
 }
 
 #[tokio::test]
-async fn requests_are_counted_once_even_if_whoever_reads_the_sum_goes_away() {
+async fn requests_are_counted_once_even_if_a_flush_is_cancelled() {
     run(async |app| {
         let acme = app.sign_up().await;
         for _ in 0..20 {
@@ -128,7 +129,7 @@ async fn requests_are_counted_once_even_if_whoever_reads_the_sum_goes_away() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_written_is_kept_for_the_next_time() {
+async fn counts_that_could_not_be_written_are_written_later() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.key(&acme.api_key).get("/me").await.assert_status(200);

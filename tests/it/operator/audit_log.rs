@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::run;
 
 #[tokio::test]
-async fn the_trail_tells_of_each_request_in_the_operator_s_words() {
+async fn the_audit_log_lists_each_request_in_the_admin_api_s_format() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.mint(&acme.api_key, json!({ "name": "ci" })).await;
@@ -26,9 +26,10 @@ async fn filters_choose_by_type_and_by_time_the_first_moment_included_and_the_la
         app.mint(&acme.api_key, json!({ "name": "ci" })).await;
         let later = "2036-05-08T09:57:42.855Z";
         let count = async |query: &str| {
-            let answer = key.get(&format!("/v1/admin/audit-log?{query}")).await.assert_status(200);
-            let count = answer.body["count"].as_u64().unwrap();
-            assert_eq!(answer.body["events"].as_array().unwrap().len() as u64, count);
+            let response =
+                key.get(&format!("/v1/admin/audit-log?{query}")).await.assert_status(200);
+            let count = response.body["count"].as_u64().unwrap();
+            assert_eq!(response.body["events"].as_array().unwrap().len() as u64, count);
             count
         };
         assert_eq!(count("").await, 2);
@@ -52,15 +53,15 @@ async fn filters_choose_by_type_and_by_time_the_first_moment_included_and_the_la
 }
 
 #[tokio::test]
-async fn an_event_type_that_there_is_not_is_refused_with_those_that_there_are() {
+async fn an_unknown_event_type_is_rejected_with_the_list_of_known_ones() {
     run(async |app| {
         let acme = app.sign_up().await;
         let key = app.key(&acme.api_key);
         for path in ["/v1/admin/audit-log", "/v1/admin/audit-log/export"] {
-            let answer = key.get(&format!("{path}?event_type=score.created")).await;
-            let answer = answer.assert_error(422, "validation_error");
-            assert_eq!(answer.error()["field"], "event_type");
-            let allowed = answer.error()["allowed_values"].as_array().unwrap();
+            let response = key.get(&format!("{path}?event_type=score.created")).await;
+            let response = response.assert_error(422, "validation_error");
+            assert_eq!(response.error()["field"], "event_type");
+            let allowed = response.error()["allowed_values"].as_array().unwrap();
             for word in ["api_key.created", "AUTH_FAIL_MASTER_KEY", "session.created"] {
                 assert!(allowed.contains(&json!(word)), "{allowed:?}");
                 key.get(&format!("{path}?event_type={word}")).await.assert_status(200);
@@ -100,23 +101,25 @@ async fn an_event_has_the_types_of_the_published_client_whatever_did_it() {
 }
 
 #[tokio::test]
-async fn the_trail_needs_its_scope_and_shows_one_organization_s_rows_only() {
+async fn the_audit_log_requires_its_scope_and_returns_one_organization_s_rows_only() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let small = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         for path in ["/v1/admin/audit-log", "/v1/admin/audit-log/export"] {
-            let answer = app.key(&small.api_key).get(path).await.assert_status(403);
-            assert_eq!(answer.body["error"]["code"], "FORBIDDEN");
-            assert_eq!(answer.body["error"]["missing_scopes"], json!(["audit:read"]));
-            let shown = app.key(&other.api_key).get(path).await.assert_status(200);
-            assert!(!shown.text.contains(&acme.org_id) && !shown.text.contains(&small.key_id));
+            let response = app.key(&small.api_key).get(path).await.assert_status(403);
+            assert_eq!(response.body["error"]["code"], "FORBIDDEN");
+            assert_eq!(response.body["error"]["missing_scopes"], json!(["audit:read"]));
+            let presented = app.key(&other.api_key).get(path).await.assert_status(200);
+            assert!(
+                !presented.text.contains(&acme.org_id) && !presented.text.contains(&small.key_id)
+            );
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_export_is_the_whole_trail_a_line_an_event_newest_first() {
+async fn an_export_is_the_whole_audit_log_with_one_event_per_line_newest_first() {
     run(async |app| {
         let acme = app.sign_up().await;
         // More than are read at once, and not a whole number of those.

@@ -17,7 +17,7 @@ async fn post_billing(
 }
 
 #[tokio::test]
-async fn who_does_not_pay_is_suspended_and_who_pays_again_gets_a_new_key() {
+async fn an_unpaid_organization_is_suspended_and_gets_a_new_key_after_payment() {
     run(async |app| {
         let acme = app.sign_up().await;
         let id = acme.org_id.as_str();
@@ -117,17 +117,17 @@ async fn another_plan_s_limits_hold_from_the_next_request_on() {
 }
 
 #[tokio::test]
-async fn a_person_s_home_takes_neither_standard_nor_enterprise() {
+async fn a_home_organization_cannot_have_the_standard_or_enterprise_plan() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let id = ann.org_id.as_str();
         for tier in ["standard", "enterprise"] {
-            let answer =
+            let response =
                 post_billing(app, "BILLING_PLAN", (id, "plan"), tier, json!({ "tier": tier }));
-            let answer = answer.await.assert_error(422, "validation_error");
-            assert_eq!(answer.body["field"], "tier");
+            let response = response.await.assert_error(422, "validation_error");
+            assert_eq!(response.body["field"], "tier");
             let allowed = json!(["trial", "starter", "pro", "scale"]);
-            assert_eq!(answer.body["allowed_values"], allowed);
+            assert_eq!(response.body["allowed_values"], allowed);
         }
         let pro =
             post_billing(app, "BILLING_PLAN", (id, "plan"), "evt", json!({ "tier": "pro" })).await;

@@ -16,7 +16,7 @@ fn key_in(printed: &str) -> &str {
 }
 
 #[test]
-fn an_organization_is_made_suspended_reactivated_and_rotated_under_a_running_server() {
+fn an_organization_is_created_suspended_reactivated_and_rotated_under_a_running_server() {
     let place = WorkDir::new();
     let server = place.start(&[]);
     let create = [
@@ -30,8 +30,8 @@ fn an_organization_is_made_suspended_reactivated_and_rotated_under_a_running_ser
         "--allowed-origins",
         "https://acme.example.com",
     ];
-    let (made, printed) = run(&place, &create);
-    assert!(made, "{printed}");
+    let (created, printed) = run(&place, &create);
+    assert!(created, "{printed}");
     let key = key_in(&printed).to_owned();
     assert_eq!(server.status_with(&key), 200);
     let header = format!("X-Api-Key: {key}");
@@ -63,16 +63,16 @@ fn an_organization_is_made_suspended_reactivated_and_rotated_under_a_running_ser
 }
 
 #[test]
-fn what_is_wrong_with_a_command_is_named_all_of_it_and_nothing_is_made() {
+fn every_invalid_argument_of_a_command_is_named_and_nothing_is_created() {
     let place = WorkDir::new();
-    let (made, printed) =
+    let (created, printed) =
         run(&place, &["org", "create", "a b", "--name", "", "--allowed-origins", "*"]);
-    assert!(!made);
+    assert!(!created);
     for field in ["org_id", "--name", "--allowed-origins"] {
         assert!(printed.contains(field), "{printed}");
     }
-    let (made, printed) = run(&place, &["org", "create", "acme", "--tier", "gold"]);
-    assert!(!made && printed.contains("enterprise"), "{printed}");
+    let (created, printed) = run(&place, &["org", "create", "acme", "--tier", "gold"]);
+    assert!(!created && printed.contains("enterprise"), "{printed}");
     for what in ["suspend", "reactivate", "rotate"] {
         let (done, printed) = run(&place, &["org", what, "nobody"]);
         assert!(!done && printed.contains("no such organization"), "{printed}");

@@ -35,7 +35,7 @@ fn answer(output: &std::process::Output) -> Value {
 }
 
 #[test]
-fn whoever_asks_again_after_a_kill_has_one_organization_and_saw_at_most_one_key() {
+fn a_repeated_request_after_a_kill_leaves_one_organization_and_returns_at_most_one_key() {
     let place = WorkDir::new();
     let secret = master_key("ORG_CREATE");
     let settings = [("MASTER_ADMIN_KEY_ORG_CREATE", secret.as_str())];

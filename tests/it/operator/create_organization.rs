@@ -9,10 +9,10 @@ use crate::support::{run, with_settings};
 #[tokio::test]
 async fn the_operator_gets_an_organization_and_its_first_key() {
     run(async |app| {
-        let answer = provision(app, "evt_1", create_request()).await.assert_status(201);
-        let key = text(&answer.body["api_key"]);
-        assert_eq!(key[9..17], text(&answer.body["prefix"]));
-        insta::assert_json_snapshot!(answer.body);
+        let response = provision(app, "evt_1", create_request()).await.assert_status(201);
+        let key = text(&response.body["api_key"]);
+        assert_eq!(key[9..17], text(&response.body["prefix"]));
+        insta::assert_json_snapshot!(response.body);
         let me = app.key(&key).get("/me").await.assert_status(200);
         assert_eq!(me.body["org_id"], "org_acme_2026_example");
         assert_eq!(me.body["api_keys"][0]["scopes"], json!(["*"]));
@@ -38,9 +38,9 @@ async fn a_repetition_gets_the_same_envelope_without_the_key_for_thirty_days() {
         assert_ne!(again.body["request_id"], first.body["request_id"]);
         assert_ne!(again.body["timestamp"], first.body["timestamp"]);
         assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
-        let kept = "select count(*) from idempotency_keys
+        let stored = "select count(*) from idempotency_keys
                     where expires_at = created_at + interval '30 days'";
-        assert_eq!(app.count(kept).await, 1);
+        assert_eq!(app.count(stored).await, 1);
     })
     .await;
 }
@@ -62,7 +62,7 @@ async fn a_repetition_is_known_after_the_secret_was_replaced() {
 }
 
 #[tokio::test]
-async fn another_request_of_the_same_name_is_refused_and_another_route_is_another_name() {
+async fn an_idempotency_key_is_rejected_with_another_request_and_accepted_on_another_route() {
     run(async |app| {
         provision(app, "evt_1", create_request()).await.assert_status(201);
         let other = provision(app, "evt_1", create_request_with("tier", "pro")).await;
@@ -78,7 +78,7 @@ async fn another_request_of_the_same_name_is_refused_and_another_route_is_anothe
 }
 
 #[tokio::test]
-async fn an_id_that_is_there_is_a_conflict_in_whatever_case_and_stays_one_after_deletion() {
+async fn an_existing_id_is_a_conflict_in_any_case_and_remains_one_after_deletion() {
     run(async |app| {
         provision(app, "evt_1", create_request()).await.assert_status(201);
         for (name, id) in [("a", "org_acme_2026_example"), ("b", "ORG_ACME_2026_example")] {
@@ -102,14 +102,14 @@ async fn twenty_workers_at_once_make_one_organization_and_see_one_key() {
             let operator = app.master_with_idempotency_key("ORG_CREATE", "evt_1");
             operator.post("/v1/admin/org/create", create_request()).await
         });
-        let answers = futures_util::future::join_all(asked).await;
-        let with_key = answers.iter().filter(|it| it.body.get("api_key").is_some()).count();
+        let responses = futures_util::future::join_all(asked).await;
+        let with_key = responses.iter().filter(|it| it.body.get("api_key").is_some()).count();
         assert_eq!(with_key, 1);
-        for answer in answers {
-            match answer.status.as_u16() {
+        for response in responses {
+            match response.status.as_u16() {
                 201 => {}
-                409 => assert!(!answer.header("retry-after").is_empty()),
-                _ => panic!("{}", answer.text),
+                409 => assert!(!response.header("retry-after").is_empty()),
+                _ => panic!("{}", response.text),
             }
         }
         assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
@@ -127,9 +127,9 @@ async fn without_a_name_of_the_right_form_the_request_is_malformed() {
         assert_eq!(unnamed.body["error"], "VALIDATION_FAILED");
         assert_eq!(unnamed.body["field"], "Idempotency-Key");
         for name in ["", &"x".repeat(257), "é"] {
-            let answer =
+            let response =
                 provision(app, name, create_request()).await.assert_error(400, "malformed");
-            assert_eq!(answer.invalid_fields(), ["Idempotency-Key"], "{name:?}");
+            assert_eq!(response.invalid_fields(), ["Idempotency-Key"], "{name:?}");
         }
         let twice = app.master_with_idempotency_key("ORG_CREATE", "a").with("idempotency-key", "b");
         twice.post("/v1/admin/org/create", create_request()).await.assert_error(400, "malformed");
@@ -139,13 +139,13 @@ async fn without_a_name_of_the_right_form_the_request_is_malformed() {
 }
 
 #[tokio::test]
-async fn every_broken_field_is_named_and_a_choice_says_what_there_is() {
+async fn every_invalid_field_is_named_with_its_allowed_values() {
     run(async |app| {
         let all = json!({ "org_id": "a b", "name": "", "domain": "gaming", "tier": "gold" });
-        let answer = provision(app, "a", all).await.assert_error(422, "validation_error");
+        let response = provision(app, "a", all).await.assert_error(422, "validation_error");
         let fields = ["org_id", "name", "domain", "tier", "allowed_origins"];
-        assert_eq!(answer.invalid_fields(), fields);
-        assert_eq!(answer.body["field"], "org_id");
+        assert_eq!(response.invalid_fields(), fields);
+        assert_eq!(response.body["field"], "org_id");
         let tier =
             provision(app, "a", create_request_with("tier", "gold")).await.assert_status(422);
         insta::assert_json_snapshot!(tier.body_without_request());
@@ -153,12 +153,12 @@ async fn every_broken_field_is_named_and_a_choice_says_what_there_is() {
         assert_eq!(domain.body["field"], "domain");
         assert_eq!(domain.body["allowed_values"].as_array().unwrap().len(), 8);
         for reserved in ["admin", "SYSTEM", "well-known"] {
-            let answer = provision(app, "a", create_request_with("org_id", reserved)).await;
-            assert_eq!(answer.assert_status(422).invalid_fields(), ["org_id"]);
+            let response = provision(app, "a", create_request_with("org_id", reserved)).await;
+            assert_eq!(response.assert_status(422).invalid_fields(), ["org_id"]);
         }
         for (field, long) in [("org_id", 65), ("name", 129)] {
-            let answer = provision(app, "a", create_request_with(field, "x".repeat(long))).await;
-            assert_eq!(answer.assert_status(422).invalid_fields(), [field]);
+            let response = provision(app, "a", create_request_with(field, "x".repeat(long))).await;
+            assert_eq!(response.assert_status(422).invalid_fields(), [field]);
         }
         assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
     })
@@ -187,14 +187,18 @@ async fn allowed_origins_are_one_to_fifty_exact_origins() {
             json!(many(51)),
             json!(many(1_000)),
         ] {
-            let answer =
+            let response =
                 provision(app, "a", create_request_with("allowed_origins", wrong.clone())).await;
-            assert_eq!(answer.assert_status(422).invalid_fields(), ["allowed_origins"], "{wrong}");
+            assert_eq!(
+                response.assert_status(422).invalid_fields(),
+                ["allowed_origins"],
+                "{wrong}"
+            );
         }
         let mut without = create_request();
         without.as_object_mut().unwrap().remove("allowed_origins");
-        let answer = provision(app, "a", without).await.assert_status(422);
-        assert_eq!(answer.invalid_fields(), ["allowed_origins"]);
+        let response = provision(app, "a", without).await.assert_status(422);
+        assert_eq!(response.invalid_fields(), ["allowed_origins"]);
         provision(app, "a", create_request_with("allowed_origins", many(50)))
             .await
             .assert_status(201);
@@ -213,7 +217,7 @@ async fn allowed_origins_are_one_to_fifty_exact_origins() {
 }
 
 #[tokio::test]
-async fn what_was_made_is_in_the_organization_s_trail() {
+async fn the_creation_is_in_the_organization_s_audit_log() {
     run(async |app| {
         let key = text(
             &provision(app, "evt_1", create_request()).await.assert_status(201).body["api_key"],
@@ -227,7 +231,7 @@ async fn what_was_made_is_in_the_organization_s_trail() {
 }
 
 #[tokio::test]
-async fn the_owner_s_seat_is_whoever_s_is_invited_as_an_owner() {
+async fn the_owner_s_membership_is_claimed_by_an_account_invited_as_owner() {
     run(async |app| {
         let key = text(
             &provision(app, "evt_1", create_request()).await.assert_status(201).body["api_key"],
@@ -241,9 +245,10 @@ async fn the_owner_s_seat_is_whoever_s_is_invited_as_an_owner() {
         app.session(&ann.cookie).post(&accept, json!({})).await.assert_status(200);
         let own = app.session(&ann.cookie).get(&format!("{organization}/my-membership")).await;
         assert_eq!(own.assert_status(200).body["data"]["role"], "owner");
-        let seats = "select count(*) from users u join organizations o on o.id = u.organization_id
+        let memberships =
+            "select count(*) from users u join organizations o on o.id = u.organization_id
                      where o.handle = 'org_acme_2026_example'";
-        assert_eq!(app.count(seats).await, 1);
+        assert_eq!(app.count(memberships).await, 1);
     })
     .await;
 }

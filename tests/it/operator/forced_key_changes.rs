@@ -7,7 +7,7 @@ use crate::support::app::text;
 use crate::support::run;
 
 #[tokio::test]
-async fn rotating_ends_every_key_for_good_and_gives_one_that_may_do_everything() {
+async fn rotating_ends_every_key_permanently_and_returns_one_with_every_scope() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let ci = app.mint(&acme.api_key, json!({ "name": "ci" })).await;
@@ -38,15 +38,15 @@ async fn rotating_ends_every_key_for_good_and_gives_one_that_may_do_everything()
 }
 
 #[tokio::test]
-async fn revoking_ends_every_key_and_people_can_mint_again() {
+async fn revoking_ends_every_key_and_members_can_create_new_ones() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let key = app.create_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;
-        let answer =
+        let response =
             send_confirmed(app, "ORG_FORCE_REVOKE", &ann.org_id, "force-revoke", "evt_1").await;
-        let answer = answer.assert_status(200);
-        assert_eq!(answer.body["revoked"], true);
-        assert_eq!(answer.body["revoked_at"], answer.body["timestamp"]);
+        let response = response.assert_status(200);
+        assert_eq!(response.body["revoked"], true);
+        assert_eq!(response.body["revoked_at"], response.body["timestamp"]);
         app.key(&key.api_key).get("/me").await.assert_error(401, "unauthorized");
         app.create_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;
     })
@@ -60,26 +60,26 @@ async fn no_key_that_is_minted_at_the_same_moment_survives() {
         let parent = app.create_key(&ann, json!({ "name": "parent", "scopes": ["*"] })).await;
         let path = format!("/api/user/organizations/{}/api-keys", ann.org_id);
         let mint = |number: usize| {
-            let actor = if number.is_multiple_of(2) {
+            let client = if number.is_multiple_of(2) {
                 app.session(&ann.cookie)
             } else {
                 app.key(&parent.api_key)
             };
             let request = json!({ "name": format!("key {number}"), "scopes": ["*"] });
             let path = path.clone();
-            async move { actor.post(&path, request).await }
+            async move { client.post(&path, request).await }
         };
         let revoke = async {
-            let answer =
+            let response =
                 send_confirmed(app, "ORG_FORCE_REVOKE", &ann.org_id, "force-revoke", "evt_1").await;
-            answer.assert_status(200);
+            response.assert_status(200);
         };
         let minted = futures_util::future::join_all((0..20).map(mint));
         let (minted, ()) = tokio::join!(minted, revoke);
-        for answer in minted {
-            let Some(key) = answer.body["data"]["key"].as_str() else { continue };
+        for response in minted {
+            let Some(key) = response.body["data"]["key"].as_str() else { continue };
             // Whatever was recorded before the revocation has ended with it.
-            let id = answer.body["data"]["id"].as_str().unwrap();
+            let id = response.body["data"]["id"].as_str().unwrap();
             let before: bool = sqlx::query_scalar(
                 "select min(case when event_type = 'api_key.created' then id end)
                         < min(case when event_type = 'api_keys.force_revoked' then id end)
@@ -149,11 +149,12 @@ async fn a_confirmation_that_differs_changes_nothing() {
             let path = format!("/v1/admin/org/{}/{what}", acme.org_id);
             let operator = app.master_with_idempotency_key(scope, "evt_1");
             let request = json!({ "confirm_org_id": other.org_id, "idempotency_key": "evt_2" });
-            let answer = operator.post(&path, request).await.assert_error(422, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["confirm_org_id", "idempotency_key"]);
-            let answer =
+            let response =
+                operator.post(&path, request).await.assert_error(422, "validation_error");
+            assert_eq!(response.invalid_fields(), ["confirm_org_id", "idempotency_key"]);
+            let response =
                 operator.post(&path, json!({})).await.assert_error(422, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["confirm_org_id", "idempotency_key"]);
+            assert_eq!(response.invalid_fields(), ["confirm_org_id", "idempotency_key"]);
         }
         for key in [&acme.api_key, &other.api_key] {
             app.key(key).get("/me").await.assert_status(200);
@@ -163,7 +164,7 @@ async fn a_confirmation_that_differs_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_organization_that_is_not_there_is_a_404() {
+async fn an_unknown_organization_is_a_404() {
     run(async |app| {
         let gone = app.sign_up_account("ann@example.com").await;
         let delete = format!("/api/user/organizations/{}", gone.org_id);

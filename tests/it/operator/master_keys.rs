@@ -32,8 +32,8 @@ async fn only_a_secret_of_the_route_s_scope_in_its_own_header_is_taken() {
             app.bearer(&right),
             app.anonymous().with("cookie", &format!("tenantry_session={right}")),
         ] {
-            let answer = create(&stranger, "a", "made").await.assert_error(401, "unauthorized");
-            assert_eq!(answer.body["error"], "UNAUTHORIZED");
+            let response = create(&stranger, "a", "made").await.assert_error(401, "unauthorized");
+            assert_eq!(response.body["error"], "UNAUTHORIZED");
         }
         let both = app.key(&right).with("authorization", &format!("Bearer {}", acme.api_key));
         create(&both, "a", "made").await.assert_status(400);
@@ -43,7 +43,7 @@ async fn only_a_secret_of_the_route_s_scope_in_its_own_header_is_taken() {
 }
 
 #[tokio::test]
-async fn a_scope_without_a_secret_takes_nobody() {
+async fn a_scope_without_a_secret_accepts_no_caller() {
     with_settings(&[("MASTER_ADMIN_KEY_ORG_CREATE", "")])
         .run(async |app| {
             for key in ["", &master_key("ORG_CREATE")] {
@@ -83,20 +83,21 @@ async fn rejected_credentials(
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_told_to_the_deployment_s_trail_once_with_its_scope_and_a_count() {
+async fn a_wrong_secret_is_recorded_once_in_the_deployment_s_audit_log_with_its_scope_and_a_count()
+{
     run(async |app| {
         create(&app.anonymous(), "a", "made").await.assert_status(401);
         create(&app.key("wrong"), "a", "made").await.assert_status(401);
         let usage = "/v1/admin/org/made/usage";
         app.master("ORG_CREATE").get(usage).await.assert_error(401, "unauthorized");
-        let mut told = rejected_credentials(app).await;
-        told.sort_by_key(|it| it.1["scope"].to_string());
+        let mut events = rejected_credentials(app).await;
+        events.sort_by_key(|it| it.1["scope"].to_string());
         let address = Some("192.0.2.7".to_owned());
         let event = |scope: &str, count: u32| {
             let detail = json!({ "scope": scope, "count": count });
             ("AUTH_FAIL_MASTER_KEY".to_owned(), detail, address.clone(), 401)
         };
-        assert_eq!(told, [event("ORG_CREATE", 2), event("ORG_USAGE", 1)]);
+        assert_eq!(events, [event("ORG_CREATE", 2), event("ORG_USAGE", 1)]);
     })
     .await;
 }
@@ -106,15 +107,15 @@ async fn wrong_secrets_are_limited_and_a_right_one_behind_the_same_address_is_no
     with_settings(&[("LIMITS_PROFILE", "usual")])
         .run(async |app| {
             let wrong = app.key("wrong");
-            let mut refused = 0;
+            let mut rejected = 0;
             let limited = loop {
-                let answer = create(&wrong, "a", "made").await;
-                if answer.status == 429 {
-                    break answer;
+                let response = create(&wrong, "a", "made").await;
+                if response.status == 429 {
+                    break response;
                 }
-                answer.assert_error(401, "unauthorized");
-                refused += 1;
-                assert!(refused < 1_000, "wrong secrets are not limited");
+                response.assert_error(401, "unauthorized");
+                rejected += 1;
+                assert!(rejected < 1_000, "wrong secrets are not limited");
             };
             assert_eq!(limited.body["error"], "RATE_LIMITED");
             assert!(limited.header("retry-after").parse::<u32>().unwrap() >= 1);
@@ -122,30 +123,30 @@ async fn wrong_secrets_are_limited_and_a_right_one_behind_the_same_address_is_no
             provision(app, "a", create_request()).await.assert_status(201);
             create(&wrong, "a", "made").await.assert_status(429);
             // The trail's count goes on where the answers are only refusals.
-            let told: Vec<_> =
+            let events: Vec<_> =
                 rejected_credentials(app).await.into_iter().map(|(_, detail, ..)| detail).collect();
-            let count = json!({ "scope": "ORG_CREATE", "count": refused + 2 });
-            assert!(told.contains(&count), "{told:?}");
+            let count = json!({ "scope": "ORG_CREATE", "count": rejected + 2 });
+            assert!(events.contains(&count), "{events:?}");
         })
         .await;
 }
 
 #[tokio::test]
-async fn two_secrets_of_a_scope_are_both_good() {
+async fn both_secrets_of_a_scope_are_valid() {
     let (old, new) =
         ("old-0123456789abcdef0123456789abcdef", "new-0123456789abcdef0123456789abcdef");
     with_settings(&[("MASTER_ADMIN_KEY_ORG_CREATE", &format!("{new}, {old}"))])
         .run(async |app| {
             for (secret, id) in [(old, "one"), (new, "two")] {
-                let made = create(&app.key(secret), id, id).await.assert_status(201);
-                assert!(text(&made.body["api_key"]).starts_with("tnt_live_"));
+                let created = create(&app.key(secret), id, id).await.assert_status(201);
+                assert!(text(&created.body["api_key"]).starts_with("tnt_live_"));
             }
         })
         .await;
 }
 
 #[tokio::test]
-async fn no_flood_of_refused_keys_or_of_addresses_keeps_a_wrong_secret_out_of_the_trail() {
+async fn no_flood_of_rejected_keys_or_addresses_keeps_a_wrong_secret_out_of_the_audit_log() {
     with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
             for _ in 0..25 {
@@ -161,16 +162,16 @@ async fn no_flood_of_refused_keys_or_of_addresses_keeps_a_wrong_secret_out_of_th
                 let actor = app.key("wrong").with("x-forwarded-for", &format!("192.0.2.{client}"));
                 create(&actor, "a", "made").await.assert_status(401);
             }
-            let told = rejected_credentials(app).await;
-            let counted = told.iter().map(|it| it.1["count"].as_u64().unwrap());
+            let events = rejected_credentials(app).await;
+            let counted = events.iter().map(|it| it.1["count"].as_u64().unwrap());
             assert_eq!(counted.sum::<u64>(), 30);
-            assert!(told.len() <= 11, "{}", told.len());
+            assert!(events.len() <= 11, "{}", events.len());
         })
         .await;
 }
 
 #[tokio::test]
-async fn wrong_secrets_are_recorded_once_the_audit_log_takes_writes_again_and_none_is_lost() {
+async fn wrong_secrets_are_recorded_once_the_audit_log_accepts_writes_again_and_none_is_lost() {
     run(async |app| {
         let mut holder = app.superuser().await;
         sqlx::raw_sql("begin; lock table audit_events").execute(&mut holder).await.unwrap();
@@ -207,7 +208,7 @@ async fn a_rejection_that_can_never_be_written_keeps_no_other_one_waiting() {
 }
 
 #[tokio::test]
-async fn what_is_kept_while_the_audit_log_takes_no_writes_is_bounded() {
+async fn the_events_buffered_while_the_audit_log_accepts_no_writes_are_bounded() {
     with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
             let mut holder = app.superuser().await;

@@ -50,11 +50,11 @@ async fn of_twenty_rotations_at_once_one_gets_a_key() {
         let asked = (0..20).map(|_| async {
             app.key(&acme.api_key).post("/v1/admin/key/rotate", json!({})).await
         });
-        let answers = futures_util::future::join_all(asked).await;
-        let (good, bad): (Vec<_>, Vec<_>) = answers.into_iter().partition(|it| it.status == 200);
+        let responses = futures_util::future::join_all(asked).await;
+        let (good, bad): (Vec<_>, Vec<_>) = responses.into_iter().partition(|it| it.status == 200);
         assert_eq!(good.len(), 1);
-        for answer in bad {
-            assert!([401, 409].contains(&answer.status.as_u16()), "{}", answer.text);
+        for response in bad {
+            assert!([401, 409].contains(&response.status.as_u16()), "{}", response.text);
         }
         app.key(&text(&good[0].body["new_api_key"])).get("/me").await.assert_status(200);
     })
@@ -70,18 +70,18 @@ async fn only_an_organization_s_key_itself_is_taken() {
         let pinned = json!({ "name": "t", "scopes": ["*"],
                              "metadata": { "organizationId": ann.org_id } });
         let (pinned, _) = app.create_token(&ann.cookie, pinned).await;
-        for actor in [
+        for client in [
             app.bearer(&access),
             app.key(&pinned),
             app.session(&ann.cookie),
             app.bearer(&ann.token),
         ] {
             for path in ["/v1/admin/key/rotate", "/v1/admin/key/revoke"] {
-                let answer = actor.post(path, json!({})).await.assert_status(403);
-                assert_eq!(answer.body["error"]["code"], "FORBIDDEN");
-                assert_eq!(answer.body["error"]["request_id"], answer.body["request_id"]);
+                let response = client.post(path, json!({})).await.assert_status(403);
+                assert_eq!(response.body["error"]["code"], "FORBIDDEN");
+                assert_eq!(response.body["error"]["request_id"], response.body["request_id"]);
             }
-            actor.get("/v1/admin/audit-log").await.assert_status(403);
+            client.get("/v1/admin/audit-log").await.assert_status(403);
         }
         let odd = app.key(&acme.api_key).post("/v1/admin/key/rotate", json!({ "a": 1 })).await;
         assert_eq!(odd.assert_status(422).body["error"]["field"], "a");

@@ -7,7 +7,7 @@ use crate::support::app::text;
 use crate::support::run;
 
 #[tokio::test]
-async fn a_suspended_organization_s_credentials_are_refused_with_the_right_403_and_come_back() {
+async fn a_suspended_organization_s_credentials_get_the_right_403_and_work_again_after_it() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let key = app.create_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;
@@ -26,12 +26,12 @@ async fn a_suspended_organization_s_credentials_are_refused_with_the_right_403_a
         let suspended = send_confirmed(app, "ORG_SUSPEND", &ann.org_id, "suspend", "evt_1").await;
         let suspended = suspended.assert_status(200);
         assert_eq!(suspended.body["suspended"], true);
-        for (actor, routes) in &callers {
+        for (client, routes) in &callers {
             for path in *routes {
                 let is_user_s = path.starts_with("/api");
                 let code =
                     if is_user_s { "ORGANIZATION_SUSPENDED" } else { "organization_suspended" };
-                actor.get(path).await.assert_error(403, code);
+                client.get(path).await.assert_error(403, code);
             }
         }
         let own = app.key(&key.api_key).get("/v1/admin/audit-log").await.assert_status(403);
@@ -53,20 +53,20 @@ async fn a_suspended_organization_s_credentials_are_refused_with_the_right_403_a
 
         let active = send_confirmed(app, "ORG_SUSPEND", &ann.org_id, "reactivate", "evt_2").await;
         assert_eq!(active.assert_status(200).body["reactivated"], true);
-        for (actor, routes) in &callers {
+        for (client, routes) in &callers {
             for path in *routes {
-                actor.get(path).await.assert_status(200);
+                client.get(path).await.assert_status(200);
             }
         }
         app.anonymous().post("/auth/refresh", refreshing).await.assert_status(200);
-        let shown = app.session(&ann.cookie).get(&organization).await.assert_status(200);
-        assert_eq!(shown.body["data"]["status"], "active");
+        let presented = app.session(&ann.cookie).get(&organization).await.assert_status(200);
+        assert_eq!(presented.body["data"]["status"], "active");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_person_goes_on_in_other_organizations() {
+async fn an_account_continues_to_work_in_its_other_organizations() {
     run(async |app| {
         let (ann, ben) = (
             app.verified_account("ann@example.com").await,
@@ -87,7 +87,7 @@ async fn a_person_goes_on_in_other_organizations() {
 
 /// Nothing is done in its name meanwhile: nobody joins it, and nothing is made that acts in it.
 #[tokio::test]
-async fn nobody_joins_a_suspended_organization_and_no_token_is_pinned_to_it() {
+async fn no_account_joins_a_suspended_organization_and_no_token_is_pinned_to_it() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -124,7 +124,7 @@ async fn nobody_joins_a_suspended_organization_and_no_token_is_pinned_to_it() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_standing_is_told_to_who_has_no_business_there() {
+async fn the_status_of_an_organization_is_not_revealed_to_outsiders() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up_account("eve@example.com").await);
         let there = format!("/api/user/organizations/{}", acme.org_id);
@@ -181,8 +181,8 @@ async fn a_suspension_is_true_on_every_server_when_it_is_answered() {
             send_confirmed(app, "ORG_SUSPEND", &acme.org_id, "suspend", &off)
                 .await
                 .assert_status(200);
-            let refused = replica.key(&acme.api_key).get("/me").await;
-            refused.assert_error(403, "organization_suspended");
+            let rejected = replica.key(&acme.api_key).get("/me").await;
+            rejected.assert_error(403, "organization_suspended");
             send_confirmed(app, "ORG_SUSPEND", &acme.org_id, "reactivate", &on)
                 .await
                 .assert_status(200);
@@ -203,14 +203,14 @@ async fn who_deletes_their_account_does_not_delete_a_suspended_organization_with
             .assert_status(200);
         let json = app.session(&ann.cookie).with("content-type", "application/json");
         let password = json!({ "password": crate::support::accounts::PASSWORD }).to_string();
-        let refused = json.send("DELETE", "/api/user/me", password.clone()).await;
-        refused.assert_error(403, "ORGANIZATION_SUSPENDED");
+        let rejected = json.send("DELETE", "/api/user/me", password.clone()).await;
+        rejected.assert_error(403, "ORGANIZATION_SUSPENDED");
         send_confirmed(app, "ORG_SUSPEND", &ann.org_id, "reactivate", "evt_2")
             .await
             .assert_status(200);
         json.send("DELETE", "/api/user/me", password).await.assert_status(200);
-        let told = "select count(*) from audit_events where event_type = 'organization.deleted'";
-        assert_eq!(app.count(told).await, 1);
+        let events = "select count(*) from audit_events where event_type = 'organization.deleted'";
+        assert_eq!(app.count(events).await, 1);
     })
     .await;
 }

@@ -17,19 +17,19 @@ fn types(events: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn every_change_leaves_exactly_one_row_and_a_refused_change_none() {
+async fn every_change_leaves_exactly_one_row_and_a_rejected_change_none() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
-        let actor = app.key(&acme.api_key);
-        actor.patch(&path(&ci.key_id), json!({ "name": "cd" })).await.assert_status(200);
-        actor.patch(&path(&ci.key_id), json!({ "nom": "cd" })).await.assert_status(400);
+        let client = app.key(&acme.api_key);
+        client.patch(&path(&ci.key_id), json!({ "name": "cd" })).await.assert_status(200);
+        client.patch(&path(&ci.key_id), json!({ "nom": "cd" })).await.assert_status(400);
         let rotate = format!("{}/rotate", path(&ci.key_id));
         let grace = json!({ "grace_period": 60 });
-        actor.post(&rotate, grace.clone()).await.assert_status(200);
-        actor.post(&rotate, grace).await.assert_status(409);
-        actor.delete(&path(&ci.key_id)).await.assert_status(200);
-        actor.delete(&path(&ci.key_id)).await.assert_status(200);
+        client.post(&rotate, grace.clone()).await.assert_status(200);
+        client.post(&rotate, grace).await.assert_status(409);
+        client.delete(&path(&ci.key_id)).await.assert_status(200);
+        client.delete(&path(&ci.key_id)).await.assert_status(200);
         let events = events(app, &acme.api_key, "").await;
         let expected = [
             "api_key.revoked",
@@ -45,57 +45,58 @@ async fn every_change_leaves_exactly_one_row_and_a_refused_change_none() {
 }
 
 #[tokio::test]
-async fn the_trail_is_read_by_type_by_time_and_in_pages() {
+async fn the_audit_log_is_filtered_by_type_and_time_and_read_in_pages() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.clock.advance(TimeDelta::seconds(1));
         create_named(app, &acme.api_key, "a").await;
         app.clock.advance(TimeDelta::seconds(1));
         create_named(app, &acme.api_key, "b").await;
-        let made = events(app, &acme.api_key, "event_type=api_key.created").await;
-        assert_eq!(made.len(), 2);
+        let created = events(app, &acme.api_key, "event_type=api_key.created").await;
+        assert_eq!(created.len(), 2);
         let (second, third) = ("2036-05-08T09:56:43.855Z", "2036-05-08T09:56:44.855Z");
         let since = events(app, &acme.api_key, &format!("since={second}")).await;
-        assert_eq!(since, made);
+        assert_eq!(since, created);
         let within = events(app, &acme.api_key, &format!("since={second}&until={third}")).await;
-        assert_eq!(within, made[1..]);
+        assert_eq!(within, created[1..]);
         let page = app.key(&acme.api_key).get("/v1/organization/audit-log?limit=1").await;
         let cursor = page.body["pagination"]["cursor"].as_str().unwrap().to_owned();
         let next = events(app, &acme.api_key, &format!("limit=1&cursor={cursor}")).await;
-        assert_eq!(next, made[1..]);
+        assert_eq!(next, created[1..]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_organization_reads_its_own_trail_only_and_with_the_scope() {
+async fn an_organization_reads_only_its_own_audit_log_and_needs_the_scope() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         create_named(app, &other.api_key, "theirs").await;
         assert_eq!(types(&events(app, &acme.api_key, "").await), ["organization.signed_up"]);
         let ci =
             create(app, &acme.api_key, json!({ "name": "ci", "scopes": ["usage:read"] })).await;
-        let answer = app.key(&ci.api_key).get("/v1/organization/audit-log").await;
-        let answer = answer.assert_error(403, "forbidden");
-        assert_eq!(answer.error()["missing_scopes"], json!(["audit:read"]));
+        let response = app.key(&ci.api_key).get("/v1/organization/audit-log").await;
+        let response = response.assert_error(403, "forbidden");
+        assert_eq!(response.error()["missing_scopes"], json!(["audit:read"]));
     })
     .await;
 }
 
 #[tokio::test]
-async fn filters_that_are_none_are_all_refused_by_name() {
+async fn every_invalid_filter_is_rejected_by_name() {
     run(async |app| {
         let acme = app.sign_up().await;
         let query = "event_type=never.was&since=yesterday&until=2036-05-08&limit=0";
         let path = format!("/v1/organization/audit-log?{query}");
-        let answer = app.key(&acme.api_key).get(&path).await.assert_error(400, "validation_error");
-        assert_eq!(answer.invalid_fields(), ["event_type", "since", "until", "limit"]);
+        let response =
+            app.key(&acme.api_key).get(&path).await.assert_error(400, "validation_error");
+        assert_eq!(response.invalid_fields(), ["event_type", "since", "until", "limit"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_known_key_that_is_refused_is_told_of_once_however_often_it_came() {
+async fn a_rejected_known_key_is_recorded_once_however_often_it_is_presented() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
@@ -119,9 +120,9 @@ async fn an_event_holds_what_changed_and_never_more_than_2_kib() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
-        let actor = app.key(&acme.api_key);
+        let client = app.key(&acme.api_key);
         let change = async |change: Value| {
-            actor.patch(&path(&ci.key_id), change).await.assert_status(200);
+            client.patch(&path(&ci.key_id), change).await.assert_status(200);
             events(app, &acme.api_key, "limit=1").await[0]["detail"].clone()
         };
         let detail = change(json!({ "metadata": { "team": "ops" } })).await;

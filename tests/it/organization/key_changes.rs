@@ -14,7 +14,7 @@ use crate::support::client::TestClient;
 use crate::support::run;
 
 #[tokio::test]
-async fn settings_change_as_they_are_told_to_and_the_others_stay() {
+async fn only_the_requested_settings_change() {
     run(async |app| {
         let acme = app.sign_up().await;
         let request = json!({
@@ -27,25 +27,25 @@ async fn settings_change_as_they_are_told_to_and_the_others_stay() {
             "metadata": { "team": "ops", "owner": null, "tier": "1" },
             "allowed_ips": ["10.0.0.0/8"],
         });
-        let answer = app.key(&acme.api_key).patch(&path(&ci.key_id), changes).await;
-        insta::assert_json_snapshot!(answer.assert_status(200).body);
+        let response = app.key(&acme.api_key).patch(&path(&ci.key_id), changes).await;
+        insta::assert_json_snapshot!(response.assert_status(200).body);
         let again = json!({ "allowed_ips": [] });
-        let answer =
+        let response =
             app.key(&acme.api_key).patch(&path(&ci.key_id), again).await.assert_status(200);
-        assert_eq!(answer.body["name"], "cd");
-        assert_eq!(answer.body["metadata"], json!({ "team": "ops", "tier": "1" }));
+        assert_eq!(response.body["name"], "cd");
+        assert_eq!(response.body["metadata"], json!({ "team": "ops", "tier": "1" }));
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_change_of_nothing_is_refused() {
+async fn an_empty_change_is_rejected() {
     run(async |app| {
         let acme = app.sign_up().await;
         for body in ["{}", ""] {
-            let actor = app.key(&acme.api_key).with("content-type", "application/json");
-            let answer = actor.send("PATCH", &path(&acme.key_id), body).await;
-            answer.assert_error(400, "validation_error");
+            let client = app.key(&acme.api_key).with("content-type", "application/json");
+            let response = client.send("PATCH", &path(&acme.key_id), body).await;
+            response.assert_error(400, "validation_error");
         }
     })
     .await;
@@ -59,25 +59,25 @@ async fn every_broken_field_of_a_change_is_named_at_once() {
             "name": "", "scopes": [], "expires_at": "soon", "metadata": { "a": 1 },
             "allowed_ips": [1], "enabled": "yes", "key": "x",
         });
-        let answer = app.key(&acme.api_key).patch(&path(&acme.key_id), changes).await;
-        let answer = answer.assert_error(400, "validation_error");
+        let response = app.key(&acme.api_key).patch(&path(&acme.key_id), changes).await;
+        let response = response.assert_error(400, "validation_error");
         let expected =
             ["name", "scopes", "expires_at", "metadata", "allowed_ips", "enabled", "key"];
-        assert_eq!(answer.invalid_fields(), expected);
+        assert_eq!(response.invalid_fields(), expected);
     })
     .await;
 }
 
 #[tokio::test]
-async fn notes_that_grow_beyond_4_kib_together_are_refused() {
+async fn metadata_over_4_kib_in_total_is_rejected() {
     run(async |app| {
         let acme = app.sign_up().await;
         let change = |name: &str| json!({ "metadata": { name: "x".repeat(3000) } });
-        let actor = app.key(&acme.api_key);
-        actor.patch(&path(&acme.key_id), change("a")).await.assert_status(200);
-        let answer = actor.patch(&path(&acme.key_id), change("b")).await;
-        let answer = answer.assert_error(400, "validation_error");
-        assert_eq!(answer.invalid_fields(), ["metadata"]);
+        let client = app.key(&acme.api_key);
+        client.patch(&path(&acme.key_id), change("a")).await.assert_status(200);
+        let response = client.patch(&path(&acme.key_id), change("b")).await;
+        let response = response.assert_error(400, "validation_error");
+        assert_eq!(response.invalid_fields(), ["metadata"]);
     })
     .await;
 }
@@ -86,20 +86,20 @@ async fn notes_that_grow_beyond_4_kib_together_are_refused() {
 async fn metadata_takes_no_empty_name_and_gives_up_one_that_is_there() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let actor = app.key(&acme.api_key);
+        let client = app.key(&acme.api_key);
         let change = async |metadata: serde_json::Value| {
-            actor.patch(&path(&acme.key_id), json!({ "metadata": metadata })).await
+            client.patch(&path(&acme.key_id), json!({ "metadata": metadata })).await
         };
         for empty in [json!({ "": "data" }), json!({ "\u{a0}": "data", "team": null })] {
-            let answer = change(empty).await.assert_error(400, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["metadata"]);
+            let response = change(empty).await.assert_error(400, "validation_error");
+            assert_eq!(response.invalid_fields(), ["metadata"]);
         }
         // One that was taken before.
         app.execute(r#"update api_keys set metadata = '{"": "old"}'"#).await;
-        let answer = change(json!({ "team": "data" })).await.assert_status(200);
-        assert_eq!(answer.body["metadata"], json!({ "": "old", "team": "data" }));
-        let answer = change(json!({ "": null })).await.assert_status(200);
-        assert_eq!(answer.body["metadata"], json!({ "team": "data" }));
+        let response = change(json!({ "team": "data" })).await.assert_status(200);
+        assert_eq!(response.body["metadata"], json!({ "": "old", "team": "data" }));
+        let response = change(json!({ "": null })).await.assert_status(200);
+        assert_eq!(response.body["metadata"], json!({ "team": "data" }));
     })
     .await;
 }
@@ -110,14 +110,15 @@ async fn a_name_that_another_live_key_has_is_a_conflict() {
         let acme = app.sign_up().await;
         create_named(app, &acme.api_key, "ci").await;
         let cd = create_named(app, &acme.api_key, "cd").await;
-        let answer = app.key(&acme.api_key).patch(&path(&cd.key_id), json!({ "name": "ci" })).await;
-        answer.assert_error(409, "conflict");
+        let response =
+            app.key(&acme.api_key).patch(&path(&cd.key_id), json!({ "name": "ci" })).await;
+        response.assert_error(409, "conflict");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_disabled_key_and_its_tokens_are_refused_until_it_is_enabled() {
+async fn a_disabled_key_and_its_tokens_are_rejected_until_it_is_enabled() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
@@ -144,7 +145,7 @@ async fn a_key_changes_nothing_beyond_its_own_scopes_or_expiry() {
             "name": "part", "scopes": ["api-keys:manage"], "expires_at": "2036-06-01T00:00:00Z",
         });
         let part = create(app, &acme.api_key, part).await;
-        let actor = app.key(&part.api_key);
+        let client = app.key(&part.api_key);
         // Of a key beyond it, nothing at all; of itself, nothing that would widen it.
         for (id, change) in [
             (&acme.key_id, json!({ "enabled": false })),
@@ -153,11 +154,11 @@ async fn a_key_changes_nothing_beyond_its_own_scopes_or_expiry() {
             (&part.key_id, json!({ "expires_at": null })),
             (&part.key_id, json!({ "expires_at": "2036-06-01T00:00:01Z" })),
         ] {
-            actor.patch(&path(id), change).await.assert_error(403, "forbidden");
+            client.patch(&path(id), change).await.assert_error(403, "forbidden");
         }
         let narrower =
             json!({ "scopes": ["api-keys:write"], "expires_at": "2036-05-31T00:00:00Z" });
-        actor.patch(&path(&part.key_id), narrower).await.assert_status(200);
+        client.patch(&path(&part.key_id), narrower).await.assert_status(200);
     })
     .await;
 }
@@ -183,8 +184,8 @@ async fn a_key_narrowed_to_other_addresses_while_its_request_arrives_mints_nothi
         let ci = create_named(app, &acme.api_key, "ci").await;
         let (pieces, body) = mpsc::channel::<Result<&str, String>>(1);
         let body = Body::from_stream(ReceiverStream::new(body));
-        let actor = app.key(&ci.api_key).with("content-type", "application/json");
-        let minting = actor.send("POST", KEYS, body);
+        let client = app.key(&ci.api_key).with("content-type", "application/json");
+        let minting = client.send("POST", KEYS, body);
         let narrowing = async {
             pieces.send(Ok(r#"{"name":"late","#)).await.unwrap();
             // There is room for this one when the first was taken: by then the guard has passed.
@@ -194,26 +195,26 @@ async fn a_key_narrowed_to_other_addresses_while_its_request_arrives_mints_nothi
             pieces.send(Ok(r#"["usage:read"]}"#)).await.unwrap();
             drop(pieces);
         };
-        let (answer, ()) = tokio::join!(minting, narrowing);
-        answer.assert_error(403, "forbidden");
+        let (response, ()) = tokio::join!(minting, narrowing);
+        response.assert_error(403, "forbidden");
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whoever_makes_and_changes_keys_at_once_with_one_token_gets_every_answer() {
+async fn concurrent_key_creations_and_changes_with_one_token_all_get_a_response() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (token, _) = app.exchange(&acme.api_key).await;
         let mut requests = JoinSet::new();
         for number in 0..40 {
-            let actor = app.bearer(&token);
+            let client = app.bearer(&token);
             let own = path(&acme.key_id);
             requests.spawn(async move {
-                let made = json!({ "name": number.to_string(), "scopes": ["usage:read"] });
+                let created = json!({ "name": number.to_string(), "scopes": ["usage:read"] });
                 match number % 2 {
-                    0 => actor.post(KEYS, made).await.assert_status(201),
-                    _ => actor.patch(&own, json!({ "enabled": true })).await.assert_status(200),
+                    0 => client.post(KEYS, created).await.assert_status(201),
+                    _ => client.patch(&own, json!({ "enabled": true })).await.assert_status(200),
                 }
             });
         }
@@ -223,7 +224,7 @@ async fn whoever_makes_and_changes_keys_at_once_with_one_token_gets_every_answer
 }
 
 #[tokio::test]
-async fn what_is_not_live_stays_as_it_is() {
+async fn a_key_that_is_not_active_cannot_be_changed() {
     run(async |app| {
         let acme = app.sign_up().await;
         let revoked = create_named(app, &acme.api_key, "revoked").await;
@@ -232,11 +233,11 @@ async fn what_is_not_live_stays_as_it_is() {
         app.execute("update api_keys set expires_at = now() where name = 'expired'").await;
         for key in [&revoked, &expired] {
             let change = json!({ "expires_at": null, "enabled": true });
-            let answer = app.key(&acme.api_key).patch(&path(&key.key_id), change).await;
-            answer.assert_error(409, "conflict");
+            let response = app.key(&acme.api_key).patch(&path(&key.key_id), change).await;
+            response.assert_error(409, "conflict");
             let rotate = format!("{}/rotate", path(&key.key_id));
-            let answer = app.key(&acme.api_key).post(&rotate, json!({})).await;
-            answer.assert_error(409, "conflict");
+            let response = app.key(&acme.api_key).post(&rotate, json!({})).await;
+            response.assert_error(409, "conflict");
         }
     })
     .await;
@@ -252,9 +253,9 @@ async fn a_revoked_key_leaves_a_tombstone_with_time_reason_and_actor() {
         let second = app.key(&acme.api_key).delete(&path(&ci.key_id)).await.assert_status(200);
         assert_eq!(first.body_without_request(), second.body_without_request());
         assert_eq!(first.body["deleted"], true);
-        let shown = app.key(&acme.api_key).get(&path(&ci.key_id)).await.assert_status(200).body;
-        assert_eq!(shown["revoked_at"], "2036-05-08T09:56:42.855Z");
-        assert_eq!(shown["revoked_reason"], "leaked in a log");
+        let presented = app.key(&acme.api_key).get(&path(&ci.key_id)).await.assert_status(200).body;
+        assert_eq!(presented["revoked_at"], "2036-05-08T09:56:42.855Z");
+        assert_eq!(presented["revoked_reason"], "leaked in a log");
         let by: String = sqlx::query_scalar("select revoked_by from api_keys where name = 'ci'")
             .fetch_one(&mut app.sql().await)
             .await
@@ -266,14 +267,14 @@ async fn a_revoked_key_leaves_a_tombstone_with_time_reason_and_actor() {
 }
 
 #[tokio::test]
-async fn a_reason_that_is_too_long_is_refused_by_name() {
+async fn an_overlong_reason_is_rejected_by_name() {
     run(async |app| {
         let acme = app.sign_up().await;
         for reason in ["x".repeat(257), "a%00b".to_owned(), "a&reason=b".to_owned()] {
             let path = format!("{}?reason={reason}", path(&acme.key_id));
-            let answer = app.key(&acme.api_key).delete(&path).await;
-            let answer = answer.assert_error(400, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["reason"]);
+            let response = app.key(&acme.api_key).delete(&path).await;
+            let response = response.assert_error(400, "validation_error");
+            assert_eq!(response.invalid_fields(), ["reason"]);
         }
     })
     .await;
@@ -310,18 +311,18 @@ async fn a_revocation_that_was_answered_is_true_on_every_server() {
 
 /// Uses a key until it is refused in a request that began after the revocation was answered.
 async fn use_until_rejected(
-    actor: TestClient,
+    client: TestClient,
     answered: Arc<AtomicBool>,
     let_in: mpsc::Sender<()>,
 ) {
-    let mut told = false;
+    let mut is_announced = false;
     loop {
         let after = answered.load(Ordering::SeqCst);
-        let status = actor.get("/v1/organization/me").await.status.as_u16();
+        let status = client.get("/v1/organization/me").await.status.as_u16();
         match (after, status) {
-            (false, 200) if !told => {
+            (false, 200) if !is_announced => {
                 let_in.send(()).await.unwrap();
-                told = true;
+                is_announced = true;
             }
             (false, 200 | 401) => {}
             (true, 401) => return,

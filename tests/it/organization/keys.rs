@@ -6,7 +6,7 @@ use super::{KEYS, create, create_named, path};
 use crate::support::{run, with_settings};
 
 #[tokio::test]
-async fn a_key_is_made_as_it_was_asked_for() {
+async fn a_created_key_has_the_requested_settings() {
     run(async |app| {
         let acme = app.sign_up().await;
         let request = json!({
@@ -15,12 +15,12 @@ async fn a_key_is_made_as_it_was_asked_for() {
             "metadata": { "team": "data" },
             "allowed_ips": ["192.0.2.0/24", "2001:db8::/32", "::ffff:203.0.113.9"],
         });
-        let made = app.key(&acme.api_key).post(KEYS, request).await.assert_status(201);
-        insta::assert_json_snapshot!(made.body);
-        let id = made.body["id"].as_str().unwrap();
-        let shown = app.key(&acme.api_key).get(&path(id)).await.assert_status(200);
-        insta::assert_json_snapshot!(shown.body);
-        let key = made.body["key"].as_str().unwrap();
+        let created = app.key(&acme.api_key).post(KEYS, request).await.assert_status(201);
+        insta::assert_json_snapshot!(created.body);
+        let id = created.body["id"].as_str().unwrap();
+        let presented = app.key(&acme.api_key).get(&path(id)).await.assert_status(200);
+        insta::assert_json_snapshot!(presented.body);
+        let key = created.body["key"].as_str().unwrap();
         let me = app.bearer(key).get("/v1/organization/me").await.assert_status(200);
         insta::assert_json_snapshot!(me.body);
     })
@@ -35,14 +35,14 @@ async fn every_broken_field_is_named_at_once() {
             "name": "", "scopes": [], "expires_at": "2020-01-01T00:00:00Z", "metadata": 1,
             "allowed_ips": ["everywhere"], "organization_id": "x",
         });
-        let answer = app.key(&acme.api_key).post(KEYS, request).await;
-        let answer = answer.assert_error(400, "validation_error");
+        let response = app.key(&acme.api_key).post(KEYS, request).await;
+        let response = response.assert_error(400, "validation_error");
         let expected =
             ["name", "scopes", "metadata", "allowed_ips", "organization_id", "expires_at"];
-        assert_eq!(answer.invalid_fields(), expected);
-        let answer = app.key(&acme.api_key).post(KEYS, json!({})).await;
+        assert_eq!(response.invalid_fields(), expected);
+        let response = app.key(&acme.api_key).post(KEYS, json!({})).await;
         assert_eq!(
-            answer.assert_error(400, "validation_error").invalid_fields(),
+            response.assert_error(400, "validation_error").invalid_fields(),
             ["name", "scopes"]
         );
     })
@@ -50,7 +50,7 @@ async fn every_broken_field_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn each_bad_value_is_refused_by_its_field() {
+async fn every_invalid_value_is_rejected_by_field() {
     run(async |app| {
         let acme = app.sign_up().await;
         let many: Vec<String> = (0..1000).map(|number| format!("a{number}:read")).collect();
@@ -77,9 +77,9 @@ async fn each_bad_value_is_refused_by_its_field() {
         for (field, value) in wrong {
             let mut request = json!({ "name": "ci", "scopes": ["usage:read"] });
             request[field] = value.clone();
-            let answer = app.key(&acme.api_key).post(KEYS, request).await;
-            let answer = answer.assert_error(400, "validation_error");
-            assert_eq!(answer.invalid_fields(), [field], "{value}");
+            let response = app.key(&acme.api_key).post(KEYS, request).await;
+            let response = response.assert_error(400, "validation_error");
+            assert_eq!(response.invalid_fields(), [field], "{value}");
         }
         assert_eq!(app.count("select count(*) from api_keys").await, 1);
     })
@@ -105,15 +105,16 @@ async fn making_and_showing_need_their_scopes_and_the_refusal_names_them() {
         let acme = app.sign_up().await;
         let request = json!({ "name": "ci", "scopes": ["usage:read"] });
         let ci = create(app, &acme.api_key, request.clone()).await;
-        let answer = app.key(&ci.api_key).post(KEYS, request).await.assert_error(403, "forbidden");
-        assert_eq!(answer.error()["missing_scopes"], json!(["api-keys:write"]));
+        let response =
+            app.key(&ci.api_key).post(KEYS, request).await.assert_error(403, "forbidden");
+        assert_eq!(response.error()["missing_scopes"], json!(["api-keys:write"]));
         for path in [KEYS, &path(&acme.key_id)] {
-            let answer = app.key(&ci.api_key).get(path).await.assert_error(403, "forbidden");
-            assert_eq!(answer.error()["missing_scopes"], json!(["api-keys:read"]));
+            let response = app.key(&ci.api_key).get(path).await.assert_error(403, "forbidden");
+            assert_eq!(response.error()["missing_scopes"], json!(["api-keys:read"]));
         }
-        let answer = app.key(&ci.api_key).get("/v1/organization/usage").await;
-        let answer = answer.assert_error(403, "forbidden");
-        assert_eq!(answer.error()["missing_scopes"], json!(["billing:read"]));
+        let response = app.key(&ci.api_key).get("/v1/organization/usage").await;
+        let response = response.assert_error(403, "forbidden");
+        assert_eq!(response.error()["missing_scopes"], json!(["billing:read"]));
     })
     .await;
 }
@@ -143,7 +144,7 @@ async fn a_key_makes_nothing_beyond_its_own_scopes_or_expiry() {
 async fn a_foreign_key_looks_as_if_it_did_not_exist() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
-        let actor = app.key(&acme.api_key);
+        let client = app.key(&acme.api_key);
         let never = path("key_0000000000000000000000");
         let foreign = path(&other.key_id);
         let wrong = [foreign, path(&acme.user_id), path("key_"), path("%00"), path("sess_1")];
@@ -153,10 +154,10 @@ async fn a_foreign_key_looks_as_if_it_did_not_exist() {
             ("DELETE", "", ""),
             ("POST", "/rotate", "{}"),
         ] {
-            let actor = actor.with("content-type", "application/json");
+            let client = client.with("content-type", "application/json");
             let send = async |path: &str| {
-                let answer = actor.send(method, &format!("{path}{suffix}"), body).await;
-                answer.assert_error(404, "not_found").body_without_request()
+                let response = client.send(method, &format!("{path}{suffix}"), body).await;
+                response.assert_error(404, "not_found").body_without_request()
             };
             let expected = send(&never).await;
             for path in &wrong {
@@ -192,8 +193,8 @@ async fn a_refresh_token_is_not_spent_from_where_its_key_may_not_be_used() {
         let (_, token) = app.exchange(&acme.api_key).await;
         let refresh = json!({ "refresh_token": token });
         app.execute("update api_keys set allowed_ips = '{203.0.113.0/24}'").await;
-        let refused = app.anonymous().post("/auth/refresh", refresh.clone()).await;
-        refused.assert_error(403, "forbidden");
+        let rejected = app.anonymous().post("/auth/refresh", refresh.clone()).await;
+        rejected.assert_error(403, "forbidden");
         app.execute("update api_keys set allowed_ips = '{192.0.2.0/24}'").await;
         app.anonymous().post("/auth/refresh", refresh).await.assert_status(200);
     })
@@ -217,7 +218,7 @@ async fn behind_a_trusted_proxy_the_address_is_the_one_that_it_saw() {
 }
 
 #[tokio::test]
-async fn usage_tells_the_month_and_the_plan_s_limits() {
+async fn usage_reports_the_month_and_the_plan_s_limits() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.key(&acme.api_key).get("/v1/organization/me").await.assert_status(200);

@@ -78,7 +78,7 @@ async fn revoked_keys_are_listed_on_request() {
 }
 
 #[tokio::test]
-async fn a_cursor_is_good_only_as_it_was_given_and_for_its_own_list() {
+async fn a_cursor_is_valid_only_unaltered_and_for_its_own_list() {
     run(async |app| {
         let (acme, _) = with_keys(app, 2).await;
         let (other, _) = with_keys(app, 2).await;
@@ -95,23 +95,23 @@ async fn a_cursor_is_good_only_as_it_was_given_and_for_its_own_list() {
             format!("/v1/organization/audit-log?cursor={cursor}"),
         ];
         for path in wrong {
-            let answer = app.key(&acme.api_key).get(&path).await;
-            let answer = answer.assert_error(400, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["cursor"], "{path}");
+            let response = app.key(&acme.api_key).get(&path).await;
+            let response = response.assert_error(400, "validation_error");
+            assert_eq!(response.invalid_fields(), ["cursor"], "{path}");
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn parameters_that_are_none_are_all_refused_by_name() {
+async fn every_invalid_parameter_is_rejected_by_name() {
     run(async |app| {
         let acme = app.sign_up().await;
         for limit in ["0", "101", "abc", "-1", "1.5", "99999999999999999999"] {
             let path = format!("{KEYS}?limit={limit}&cursor=x&include_revoked=y");
-            let answer = app.key(&acme.api_key).get(&path).await;
-            let answer = answer.assert_error(400, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["include_revoked", "limit", "cursor"]);
+            let response = app.key(&acme.api_key).get(&path).await;
+            let response = response.assert_error(400, "validation_error");
+            assert_eq!(response.invalid_fields(), ["include_revoked", "limit", "cursor"]);
         }
     })
     .await;

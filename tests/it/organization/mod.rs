@@ -22,12 +22,12 @@ fn path(id: &str) -> String {
 
 /// A key made in this family, with what it was asked to be.
 async fn create(app: &TestApp, key: &str, request: Value) -> CreatedKey {
-    let answer = app.key(key).post(KEYS, request).await.assert_status(201);
+    let response = app.key(key).post(KEYS, request).await.assert_status(201);
     CreatedKey {
         org_id: String::new(),
         user_id: String::new(),
-        api_key: text(&answer.body["key"]),
-        key_id: text(&answer.body["id"]),
+        api_key: text(&response.body["key"]),
+        key_id: text(&response.body["id"]),
     }
 }
 

@@ -34,15 +34,15 @@ async fn a_key_of_an_old_pepper_is_digested_under_the_new_one_at_its_next_use() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_key_that_is_digested_anew_is_good_all_the_while() {
+async fn a_key_stays_valid_while_it_is_rehashed() {
     with_settings(&[("KEY_PEPPERS", OLD)])
         .run(async |app| {
             let acme = app.sign_up().await;
             let both = app.replica_with(&[("KEY_PEPPERS", BOTH)]);
             let mut uses = tokio::task::JoinSet::new();
             for _ in 0..40 {
-                let actor = both.key(&acme.api_key);
-                uses.spawn(async move { actor.get("/me").await.status.as_u16() });
+                let client = both.key(&acme.api_key);
+                uses.spawn(async move { client.get("/me").await.status.as_u16() });
             }
             assert!(uses.join_all().await.into_iter().all(|status| status == 200));
             both.close();
@@ -77,8 +77,8 @@ async fn a_key_from_elsewhere_works_once_importing_is_on() {
         let listed = listed["data"].as_array().unwrap();
         let of_part = listed.iter().filter(|key| key["scopes"] == json!(["usage:read"]));
         assert_eq!(of_part.count(), 2);
-        let told = "select count(*) from audit_events where event_type = 'api_key.imported'";
-        assert_eq!(app.count(told).await, 2);
+        let events = "select count(*) from audit_events where event_type = 'api_key.imported'";
+        assert_eq!(app.count(events).await, 2);
     })
     .await;
 }
@@ -105,18 +105,18 @@ async fn an_import_adds_to_the_audit_logs_in_the_order_of_their_organizations() 
         let keys = file.iter().enumerate();
         let keys = keys.map(|(line, (of, text))| imported(app, line + 1, &of.org_id, text));
         import(&app.app, keys.collect()).await.unwrap();
-        let told: Vec<String> = sqlx::query_scalar(
+        let events: Vec<String> = sqlx::query_scalar(
             "select o.handle from audit_events e join organizations o on o.id = e.organization_id
              where e.event_type = 'api_key.imported' order by e.id",
         )
         .fetch_all(&mut app.sql().await)
         .await
         .unwrap();
-        assert_eq!(told, [older.org_id, younger.org_id.clone(), younger.org_id]);
+        assert_eq!(events, [older.org_id, younger.org_id.clone(), younger.org_id]);
         // Which line is wrong is said by its number, as before.
         let wrong = vec![imported(app, 7, "org_0000000000", "four")];
-        let refused = import(&app.app, wrong).await.unwrap_err();
-        assert_eq!(refused.message(), "line 7: there is no such organization");
+        let rejected = import(&app.app, wrong).await.unwrap_err();
+        assert_eq!(rejected.message(), "line 7: there is no such organization");
     })
     .await;
 }
@@ -132,8 +132,8 @@ async fn an_imported_key_that_was_revoked_long_ago_can_not_be_imported_again() {
                      where prefix = 'imported_'";
         app.execute(ended).await;
         tenantry::domain::retention::sweep(&app.app).await;
-        let refused = import(&app.app, key()).await.unwrap_err();
-        assert_eq!(refused.message(), "line 1: this key already exists");
+        let rejected = import(&app.app, key()).await.unwrap_err();
+        assert_eq!(rejected.message(), "line 1: this key already exists");
     })
     .await;
 }

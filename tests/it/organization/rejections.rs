@@ -41,19 +41,19 @@ fn display_id(key: &str) -> &str {
 }
 
 #[tokio::test]
-async fn a_denial_tells_who_asked_for_what_and_why_it_was_refused() {
+async fn a_rejection_records_the_caller_the_request_and_the_reason() {
     run(async |app| {
         let acme = app.sign_up().await;
         let narrow = restricted_key(app, &acme.api_key).await;
-        let actor = app.key(&narrow.api_key).with("x-request-id", "request-of-this-test");
-        let refused = actor.get(&path(&acme.key_id)).await.assert_error(403, "forbidden");
+        let client = app.key(&narrow.api_key).with("x-request-id", "request-of-this-test");
+        let rejected = client.get(&path(&acme.key_id)).await.assert_error(403, "forbidden");
         let body = page(app, &acme.api_key, "").await;
         insta::assert_json_snapshot!(body["data"][0]);
         assert_eq!(body["object"], "list");
         assert_eq!(body["data"].as_array().unwrap().len(), 1);
         let rejection = &body["data"][0];
         assert_eq!(rejection["api_key_prefix"], display_id(&narrow.api_key));
-        assert!(refused.text.contains(rejection["detail"].as_str().unwrap()), "{}", refused.text);
+        assert!(rejected.text.contains(rejection["detail"].as_str().unwrap()), "{}", rejected.text);
     })
     .await;
 }
@@ -88,7 +88,7 @@ async fn each_kind_of_refusal_leaves_one_row_with_the_reason_that_the_refusal_gi
             let narrow = app.key(&restricted_key(app, &reader).await.api_key);
             let exchange = json!({ "api_key": elsewhere.api_key });
             let from_afar = session.with("sec-fetch-site", "cross-site");
-            let answers: [(TestResponse, &str, &str); 12] = [
+            let responses: [(TestResponse, &str, &str); 12] = [
                 (narrow.post(KEYS, scopes).await, "scope api-keys:write", KEYS),
                 (app.session(&ben.cookie).put(&own, json.clone()).await, "role admin", ""),
                 (key.post(&format!("{own}/projects"), json.clone()).await, "allows 0 projects", ""),
@@ -106,14 +106,17 @@ async fn each_kind_of_refusal_leaves_one_row_with_the_reason_that_the_refusal_gi
                     "/auth/token-exchange",
                 ),
             ];
-            let told = list_rejections(app, &reader).await;
-            assert_eq!(told.len(), answers.len());
-            for (answer, why, route) in answers {
-                assert_eq!(answer.status, 403, "{why}: {}", answer.text);
-                let id = answer.header("x-request-id").to_owned();
-                let rejection = told.iter().find(|it| it["request_id"] == id).expect(why);
+            let events = list_rejections(app, &reader).await;
+            assert_eq!(events.len(), responses.len());
+            for (response, why, route) in responses {
+                assert_eq!(response.status, 403, "{why}: {}", response.text);
+                let id = response.header("x-request-id").to_owned();
+                let rejection = events.iter().find(|it| it["request_id"] == id).expect(why);
                 let detail = rejection["detail"].as_str().unwrap();
-                assert!(detail.contains(why) && answer.text.contains(detail), "{why}: {rejection}");
+                assert!(
+                    detail.contains(why) && response.text.contains(detail),
+                    "{why}: {rejection}"
+                );
                 assert_eq!(rejection["status"], 403);
                 assert!(rejection["path"].as_str().unwrap().contains(route), "{rejection}");
             }
@@ -122,7 +125,7 @@ async fn each_kind_of_refusal_leaves_one_row_with_the_reason_that_the_refusal_gi
 }
 
 #[tokio::test]
-async fn why_a_known_key_is_not_good_is_told_to_its_organization_and_not_to_whoever_shows_it() {
+async fn the_reason_a_known_key_is_invalid_is_reported_to_its_organization_and_not_to_the_caller() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (reader, mut seen) = (acme.api_key.as_str(), 0);
@@ -140,16 +143,19 @@ async fn why_a_known_key_is_not_good_is_told_to_its_organization_and_not_to_whoe
         let of_garbage = app.key("garbage").get("/me").await;
         for (reason, key) in [("revoked", &revoked), ("expired", &expired), ("disabled", &disabled)]
         {
-            let answer = app.key(&key.api_key).get("/me").await.assert_error(401, "unauthorized");
-            assert_eq!(answer.body_without_request(), of_garbage.body_without_request());
+            let response = app.key(&key.api_key).get("/me").await.assert_error(401, "unauthorized");
+            assert_eq!(response.body_without_request(), of_garbage.body_without_request());
             let rejection = next_rejection(app, reader, &mut seen).await;
             assert_eq!(rejection["code"], "unauthorized");
             assert_eq!(rejection["status"], 401);
             assert_eq!(rejection["api_key_prefix"], display_id(&key.api_key));
             assert_eq!(rejection["detail"], format!("This credential is not valid: {reason}"));
         }
-        let shown = json!({ "api_key": revoked.api_key });
-        app.anonymous().post("/auth/token-exchange", shown).await.assert_error(401, "unauthorized");
+        let presented = json!({ "api_key": revoked.api_key });
+        app.anonymous()
+            .post("/auth/token-exchange", presented)
+            .await
+            .assert_error(401, "unauthorized");
         assert_eq!(next_rejection(app, reader, &mut seen).await["path"], "/auth/token-exchange");
         app.bearer(&access).get("/me").await.assert_error(401, "unauthorized");
         let rejection = next_rejection(app, reader, &mut seen).await;
@@ -159,7 +165,7 @@ async fn why_a_known_key_is_not_good_is_told_to_its_organization_and_not_to_whoe
 }
 
 #[tokio::test]
-async fn what_nobody_is_known_for_or_nobody_was_refused_is_in_no_organization_s_list() {
+async fn requests_without_a_known_caller_or_a_rejection_are_in_no_organization_s_list() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let ann = app.verified_account("ann@example.com").await;
@@ -198,7 +204,7 @@ async fn what_nobody_is_known_for_or_nobody_was_refused_is_in_no_organization_s_
 
 /// That no column holds the key is looked for when the test ends.
 #[tokio::test]
-async fn a_key_pasted_in_a_wrong_place_is_not_written_down_with_the_refusal() {
+async fn a_key_pasted_into_the_wrong_field_is_not_stored_with_the_rejection() {
     run(async |app| {
         let acme = app.sign_up().await;
         let narrow = app.key(&restricted_key(app, &acme.api_key).await.api_key);
@@ -222,15 +228,15 @@ async fn a_key_pasted_in_a_wrong_place_is_not_written_down_with_the_refusal() {
 }
 
 /// Somebody's second organization, suspended.
-async fn suspended(app: &TestApp, person: &TestAccount) -> String {
-    let made = json!({ "name": "Second" });
-    let made = app.session(&person.cookie).post("/api/user/organizations", made).await;
+async fn suspended(app: &TestApp, account: &TestAccount) -> String {
+    let created = json!({ "name": "Second" });
+    let created = app.session(&account.cookie).post("/api/user/organizations", created).await;
     app.execute("update organizations set suspended_at = now() where name = 'Second'").await;
-    text(&made.assert_status(201).body["data"]["id"])
+    text(&created.assert_status(201).body["data"]["id"])
 }
 
 #[tokio::test]
-async fn a_suspended_organization_finds_what_it_was_refused_when_it_is_active_again() {
+async fn a_reactivated_organization_can_list_the_rejections_of_its_suspension() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let second = suspended(app, &ann).await;
@@ -279,8 +285,8 @@ async fn the_list_asks_for_the_scope_and_the_role_and_takes_pinned_tokens() {
         app.clock.advance(TimeDelta::milliseconds(1));
         let narrow = json!({ "name": "narrow", "scopes": ["usage:read"] });
         let narrow = app.key(&app.create_key(&ann, narrow).await.api_key);
-        let refused = narrow.get(REJECTIONS_PATH).await.assert_error(403, "forbidden");
-        assert_eq!(refused.error()["missing_scopes"], json!(["audit:read"]));
+        let rejected = narrow.get(REJECTIONS_PATH).await.assert_error(403, "forbidden");
+        assert_eq!(rejected.error()["missing_scopes"], json!(["audit:read"]));
         for reader in [&of_ann, &auditor] {
             let rejections = list_rejections(app, reader).await;
             let details: Vec<_> =
@@ -296,7 +302,7 @@ async fn the_list_asks_for_the_scope_and_the_role_and_takes_pinned_tokens() {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_newest_first_and_show_nobody_else_s() {
+async fn pages_are_newest_first_and_contain_no_other_organization_s_rejections() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         for of in [&acme, &other] {
@@ -328,16 +334,16 @@ async fn pages_follow_each_other_newest_first_and_show_nobody_else_s() {
             ("limit=0".to_owned(), "limit"),
             ("limit=101".to_owned(), "limit"),
         ] {
-            let answer = app.key(&acme.api_key).get(&format!("{REJECTIONS_PATH}?{wrong}")).await;
-            let answer = answer.assert_error(400, "validation_error");
-            assert_eq!(answer.invalid_fields(), [field], "{wrong}");
+            let response = app.key(&acme.api_key).get(&format!("{REJECTIONS_PATH}?{wrong}")).await;
+            let response = response.assert_error(400, "validation_error");
+            assert_eq!(response.invalid_fields(), [field], "{wrong}");
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_flood_leaves_a_part_of_itself_and_room_for_others() {
+async fn a_flood_of_rejections_is_recorded_in_part_and_leaves_capacity_for_others() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let flood = app.key(&restricted_key(app, &acme.api_key).await.api_key);
@@ -399,7 +405,7 @@ const OLD: &str = "insert into denials
     from organizations o, generate_series(1, 1010) where o.handle <> 'system'";
 
 #[tokio::test]
-async fn the_newest_1_000_of_an_organization_are_kept_and_of_none_more_than_30_days() {
+async fn the_newest_1_000_rejections_of_an_organization_are_stored_for_at_most_30_days() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let narrow = app.key(&restricted_key(app, &acme.api_key).await.api_key);
@@ -407,9 +413,9 @@ async fn the_newest_1_000_of_an_organization_are_kept_and_of_none_more_than_30_d
         for table in [&acme, &other] {
             assert_eq!(list_rejections(app, &table.api_key).await.len(), 100);
         }
-        let refused = narrow.get(KEYS).await.assert_status(403);
+        let rejected = narrow.get(KEYS).await.assert_status(403);
         let newest = &list_rejections(app, &acme.api_key).await[0];
-        assert_eq!(newest["request_id"], refused.header("x-request-id"));
+        assert_eq!(newest["request_id"], rejected.header("x-request-id"));
         let of = "select count(*)::bigint from denials d join organizations o
                   on o.id = d.organization_id where o.handle = $1";
         let count = async |of_org: &str| -> i64 {
@@ -441,8 +447,8 @@ async fn what_two_servers_refuse_at_once_is_in_one_list() {
         let mut ids = Vec::new();
         for server in [app, &replica] {
             for _ in 0..20 {
-                let refused = server.key(&narrow).get(KEYS).await.assert_status(403);
-                ids.push(refused.header("x-request-id").to_owned());
+                let rejected = server.key(&narrow).get(KEYS).await.assert_status(403);
+                ids.push(rejected.header("x-request-id").to_owned());
             }
         }
         let (one, other) = (&app.app.rejections, &replica.app.rejections);
@@ -453,9 +459,9 @@ async fn what_two_servers_refuse_at_once_is_in_one_list() {
             let rejections = list_rejections(server, &acme.api_key).await;
             let fresh: Vec<Value> =
                 rejections.into_iter().filter(|it| it["detail"] != "old").collect();
-            let mut found = requests(&fresh);
-            found.sort_unstable();
-            assert_eq!(found, ids);
+            let mut rows = requests(&fresh);
+            rows.sort_unstable();
+            assert_eq!(rows, ids);
         }
         replica.close();
     })
@@ -463,7 +469,7 @@ async fn what_two_servers_refuse_at_once_is_in_one_list() {
 }
 
 #[tokio::test]
-async fn a_reader_who_goes_away_loses_nobody_s_denials_and_a_table_out_of_reach_stops_no_answer() {
+async fn a_cancelled_flush_loses_no_rejections_and_an_unavailable_table_fails_no_response() {
     run(async |app| {
         let acme = app.sign_up().await;
         let narrow = app.key(&restricted_key(app, &acme.api_key).await.api_key);
@@ -485,7 +491,7 @@ async fn a_reader_who_goes_away_loses_nobody_s_denials_and_a_table_out_of_reach_
 }
 
 #[tokio::test]
-async fn denials_are_written_once_their_table_takes_writes_again_and_none_is_lost() {
+async fn rejections_are_written_once_their_table_accepts_writes_again_and_none_is_lost() {
     run(async |app| {
         let acme = app.sign_up().await;
         let narrow = app.key(&restricted_key(app, &acme.api_key).await.api_key);

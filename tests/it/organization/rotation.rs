@@ -21,12 +21,12 @@ async fn a_newer_key_takes_over_with_the_same_name_and_settings() {
             "metadata": { "team": "data" }, "allowed_ips": ["192.0.2.0/24"],
         });
         let ci = create(app, &acme.api_key, request).await;
-        let answer = rotate(app, &acme.api_key, &ci.key_id, json!({})).await.assert_status(200);
-        insta::assert_json_snapshot!(answer.body);
-        assert_eq!(answer.body["rotated_from"], ci.key_id);
+        let response = rotate(app, &acme.api_key, &ci.key_id, json!({})).await.assert_status(200);
+        insta::assert_json_snapshot!(response.body);
+        assert_eq!(response.body["rotated_from"], ci.key_id);
         let old = app.key(&acme.api_key).get(&path(&ci.key_id)).await.assert_status(200).body;
-        assert_eq!(old["rotated_to"], answer.body["id"]);
-        assert_eq!(status(app, &text(&answer.body["key"])).await, 200);
+        assert_eq!(old["rotated_to"], response.body["id"]);
+        assert_eq!(status(app, &text(&response.body["key"])).await, 200);
     })
     .await;
 }
@@ -75,11 +75,11 @@ async fn a_rotation_with_a_grace_fails_no_request_in_between() {
         let mut ci = create_named(app, &acme.api_key, "ci").await;
         for _ in 0..5 {
             let (hour, stop) = (json!({ "grace_period": 3600 }), CancellationToken::new());
-            let (actor, stopped) = (app.key(&ci.api_key), stop.clone());
+            let (client, stopped) = (app.key(&ci.api_key), stop.clone());
             let used = tokio::spawn(async move {
                 let mut statuses = Vec::new();
                 while !stopped.is_cancelled() || statuses.is_empty() {
-                    statuses.push(actor.get("/me").await.status.as_u16());
+                    statuses.push(client.get("/me").await.status.as_u16());
                 }
                 statuses
             });
@@ -141,8 +141,8 @@ async fn of_20_that_rotate_one_key_at_once_one_does() {
         let ci = create_named(app, &acme.api_key, "ci").await;
         let mut attempts = tokio::task::JoinSet::new();
         for _ in 0..20 {
-            let (actor, path) = (app.key(&acme.api_key), format!("{}/rotate", path(&ci.key_id)));
-            attempts.spawn(async move { actor.post(&path, json!({})).await.status.as_u16() });
+            let (client, path) = (app.key(&acme.api_key), format!("{}/rotate", path(&ci.key_id)));
+            attempts.spawn(async move { client.post(&path, json!({})).await.status.as_u16() });
         }
         let mut statuses = attempts.join_all().await;
         statuses.sort_unstable();
@@ -167,14 +167,14 @@ async fn a_key_may_rotate_itself_and_nothing_beyond_it() {
 }
 
 #[tokio::test]
-async fn a_grace_that_is_none_is_refused_by_name() {
+async fn an_invalid_grace_period_is_rejected_by_name() {
     run(async |app| {
         let acme = app.sign_up().await;
         for grace in [json!(-1), json!(604_801), json!(1.5), json!("1"), json!(1e30)] {
             let request = json!({ "grace_period": grace });
-            let answer = rotate(app, &acme.api_key, &acme.key_id, request).await;
-            let answer = answer.assert_error(400, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["grace_period"], "{grace}");
+            let response = rotate(app, &acme.api_key, &acme.key_id, request).await;
+            let response = response.assert_error(400, "validation_error");
+            assert_eq!(response.invalid_fields(), ["grace_period"], "{grace}");
         }
     })
     .await;

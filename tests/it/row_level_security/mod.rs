@@ -82,7 +82,7 @@ async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
     let project = app.create_project(&owner, "one").await;
     let invites = format!("/api/user/organizations/{}/invites", owner.org_id);
     let request = json!({ "email": format!("x{email}"), "role": "member" });
-    let made = app.session(&owner.cookie).post(&invites, request).await.assert_status(201);
+    let created = app.session(&owner.cookie).post(&invites, request).await.assert_status(201);
     app.mails().await;
     let id = async |sql: &'static str, of: &str| -> Uuid {
         sqlx::query_scalar(sql).bind(of).fetch_one(&mut app.sql().await).await.unwrap()
@@ -141,7 +141,7 @@ async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
         handle: OrgHandle::parse(&owner.org_id).unwrap(),
         key: KeyId::parse(&key.key_id).unwrap(),
         project: ProjectId::parse(&project).unwrap(),
-        invite: InviteId::parse(made.body["data"]["id"].as_str().unwrap()).unwrap(),
+        invite: InviteId::parse(created.body["data"]["id"].as_str().unwrap()).unwrap(),
         membership: MembershipId(seat),
         membership_handle: seat_handle,
         account: AccountId::parse(&member.id).unwrap(),
@@ -214,7 +214,7 @@ impl TenantScope {
 }
 
 #[tokio::test]
-async fn every_statement_sees_its_own_organization_and_behind_other_walls_nothing() {
+async fn every_statement_sees_its_own_organization_and_no_other_tenant() {
     run(async |app| {
         let acme = tenant(app, "ann@example.com", "ben@example.com").await;
         let other = tenant(app, "dora@example.com", "emil@example.com").await;
@@ -275,7 +275,7 @@ async fn a_statement_that_forgets_its_organization_finds_only_that() {
 
 /// What is a person's is there where they have a seat, and nowhere else.
 #[tokio::test]
-async fn people_and_their_credentials_are_there_only_where_they_have_a_seat() {
+async fn accounts_and_their_credentials_are_visible_only_where_they_have_a_membership() {
     run(async |app| {
         let acme = tenant(app, "ann@example.com", "ben@example.com").await;
         let other = tenant(app, "dora@example.com", "emil@example.com").await;
@@ -319,7 +319,7 @@ async fn people_and_their_credentials_are_there_only_where_they_have_a_seat() {
 
 /// Of people and their mail, nothing is changed in an organization's name that is not its own.
 #[tokio::test]
-async fn the_role_of_tenants_may_do_to_people_only_what_is_needed() {
+async fn the_tenant_role_has_only_the_needed_privileges_on_accounts() {
     run(async |app| {
         let acme = tenant(app, "ann@example.com", "ben@example.com").await;
         let all = json!({ "name": "t", "scopes": ["*"] });
@@ -363,10 +363,10 @@ async fn the_role_of_tenants_may_do_to_people_only_what_is_needed() {
             let tried = app.app.db.tenant_transaction(acme.organization, async |tx| {
                 Ok(sqlx::query(attempt).execute(tx).await?)
             });
-            let refused = tried.await.expect_err(attempt);
-            let refused = refused.cause().to_string();
+            let rejected = tried.await.expect_err(attempt);
+            let rejected = rejected.cause().to_string();
             let is_wall = ["permission denied", "row-level security"];
-            assert!(is_wall.iter().any(|it| refused.contains(it)), "{attempt}: {refused}");
+            assert!(is_wall.iter().any(|it| rejected.contains(it)), "{attempt}: {rejected}");
         }
         app.mails().await;
     })
@@ -429,7 +429,7 @@ const TENANT_CHECK_TRIGGERS: [&str; 6] = [
 
 /// Where it is only found out on the way which organization it is, the rest is behind its walls.
 #[tokio::test]
-async fn what_begins_with_a_secret_or_a_person_ends_behind_the_walls() {
+async fn what_begins_with_a_secret_or_an_account_ends_under_row_level_security() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -511,8 +511,8 @@ const WITHOUT_TENANT: [(&str, usize, &str); 44] = [
 ];
 
 #[test]
-fn what_is_asked_without_walls_is_known_with_the_reason() {
-    let mut found = Vec::new();
+fn every_query_outside_row_level_security_is_listed_with_its_reason() {
+    let mut queries = Vec::new();
     for source in crate::conventions::sources("src") {
         if source.path == "src/app/database.rs" {
             continue;
@@ -531,11 +531,11 @@ fn what_is_asked_without_walls_is_known_with_the_reason() {
         ];
         let count: usize = ways.iter().map(|way| code.matches(way).count()).sum();
         if count > 0 {
-            found.push((source.path, count));
+            queries.push((source.path, count));
         }
     }
-    found.sort();
+    queries.sort();
     let known: Vec<_> =
         WITHOUT_TENANT.iter().map(|(path, count, _)| ((*path).to_owned(), *count)).collect();
-    assert_eq!(found, known);
+    assert_eq!(queries, known);
 }

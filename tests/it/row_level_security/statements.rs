@@ -311,22 +311,22 @@ const WITHOUT_TENANT: &[&[&str]] = &[
 ];
 
 #[test]
-fn every_statement_is_tried_behind_walls_or_is_nobody_s() {
-    let mut found = BTreeSet::new();
+fn every_statement_is_tested_under_row_level_security_or_listed_as_no_tenant_s() {
+    let mut functions = BTreeSet::new();
     for source in crate::conventions::sources("src/repo") {
         let file = source.path.trim_start_matches("src/repo/").trim_end_matches(".rs").to_owned();
         for part in source.text.split("pub async fn ").skip(1) {
             let (name, _) = part.split_once(['(', '<']).unwrap();
-            assert!(found.insert(format!("{file}::{name}")), "{file}::{name} is there twice");
+            assert!(functions.insert(format!("{file}::{name}")), "{file}::{name} is there twice");
         }
     }
     let others = WITHOUT_TENANT.iter().copied().flatten().copied();
     let known: Vec<_> = STATEMENTS.into_iter().chain(others).map(str::to_owned).collect();
     let once: BTreeSet<_> = known.iter().cloned().collect();
     assert_eq!(once.len(), known.len(), "a statement is in two lists");
-    let left_out: Vec<_> = found.difference(&once).collect();
+    let left_out: Vec<_> = functions.difference(&once).collect();
     assert!(left_out.is_empty(), "{left_out:?}");
-    let gone: Vec<_> = once.difference(&found).collect();
+    let gone: Vec<_> = once.difference(&functions).collect();
     assert!(gone.is_empty(), "{gone:?}");
 }
 
@@ -494,8 +494,8 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
             organizations::update(tx, organization, None, Some(&[]), now).await?;
         }
         "key_claims::consume" => {
-            let shown = Digest::new(Sha256::digest(it.handle.as_str()).into());
-            return key_claims::consume(tx, organization, &[shown], now).await;
+            let presented = Digest::new(Sha256::digest(it.handle.as_str()).into());
+            return key_claims::consume(tx, organization, &[presented], now).await;
         }
         "account_callers::find_caller_in" => {
             let person = Person {

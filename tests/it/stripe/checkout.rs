@@ -21,7 +21,7 @@ async fn stored(app: &TestApp, org_id: &str) -> (String, String, Option<String>,
 }
 
 #[tokio::test]
-async fn what_was_paid_for_is_made_as_the_metadata_say_and_the_key_is_in_nobody_s_hands() {
+async fn a_paid_organization_is_created_from_the_metadata_and_its_key_is_given_to_no_caller() {
     run(async |app| {
         let event = with_field(
             checkout("evt_1", "acme", "starter"),
@@ -30,29 +30,29 @@ async fn what_was_paid_for_is_made_as_the_metadata_say_and_the_key_is_in_nobody_
                     "allowed_origins": "https://acme.example.com, http://localhost:5173",
                     "colour": "green" }),
         );
-        let answer = app.send_stripe_event(&event).await.assert_status(200);
-        assert_eq!(answer.body, json!({ "received": true, "effect": "provisioned" }));
+        let response = app.send_stripe_event(&event).await.assert_status(200);
+        assert_eq!(response.body, json!({ "received": true, "effect": "provisioned" }));
         let (name, plan, domain, origins) = stored(app, "acme").await;
         assert_eq!((name.as_str(), plan.as_str()), ("Acme Corp", "scale"));
         assert_eq!(domain.as_deref(), Some("financial"));
         assert_eq!(origins, ["https://acme.example.com", "http://localhost:5173"]);
         assert_eq!(app.count("select count(*) from api_keys").await, 0);
-        let told: (String, Value, String, i16) = sqlx::query_as(
+        let events: (String, Value, String, i16) = sqlx::query_as(
             "select actor, detail, path, status from audit_events
              where event_type = 'organization.provisioned'",
         )
         .fetch_one(&mut app.sql().await)
         .await
         .unwrap();
-        assert_eq!(told.0, "stripe");
-        assert_eq!(told.1["plan"], "scale");
-        assert_eq!((told.2.as_str(), told.3), ("/webhooks/stripe", 200));
+        assert_eq!(events.0, "stripe");
+        assert_eq!(events.1["plan"], "scale");
+        assert_eq!((events.2.as_str(), events.3), ("/webhooks/stripe", 200));
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_gave_is_the_buyer_s_or_the_id() {
+async fn a_missing_name_defaults_to_the_buyer_s_or_the_id() {
     run(async |app| {
         buy(app, "one").await;
         assert_eq!(stored(app, "one").await.0, "Buyer Inc.");
@@ -74,14 +74,14 @@ async fn what_is_not_paid_yet_is_made_when_it_is() {
     run(async |app| {
         let mut event =
             with_field(checkout("evt_1", "acme", "starter"), "payment_status", "unpaid");
-        let answer = app.send_stripe_event(&event).await.assert_status(200);
-        assert_eq!(answer.body, json!({ "received": true }));
+        let response = app.send_stripe_event(&event).await.assert_status(200);
+        assert_eq!(response.body, json!({ "received": true }));
         assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
         event = with_field(event, "payment_status", "paid");
         event["id"] = "evt_2".into();
         event["type"] = "checkout.session.async_payment_succeeded".into();
-        let answer = app.send_stripe_event(&event).await.assert_status(200);
-        assert_eq!(answer.body["effect"], "provisioned");
+        let response = app.send_stripe_event(&event).await.assert_status(200);
+        assert_eq!(response.body["effect"], "provisioned");
         let free = with_field(checkout("evt_3", "free", "trial"), "amount_total", 0);
         let free = with_field(free, "payment_status", "no_payment_required");
         app.send_stripe_event(&free).await.assert_status(200);
@@ -116,9 +116,10 @@ async fn what_is_needed_and_not_there_is_named_and_may_be_mended() {
                 vec!["org_id", "tier", "domain", "allowed_origins"],
             ),
         ] {
-            let answer = app.send_stripe_event(&broken).await.assert_error(422, "validation_error");
-            assert_eq!(answer.header("content-type"), "application/problem+json");
-            let issues = answer.body["issues"].as_array().unwrap();
+            let response =
+                app.send_stripe_event(&broken).await.assert_error(422, "validation_error");
+            assert_eq!(response.header("content-type"), "application/problem+json");
+            let issues = response.body["issues"].as_array().unwrap();
             let named: Vec<_> = issues
                 .iter()
                 .map(|issue| {
@@ -138,8 +139,9 @@ async fn what_is_needed_and_not_there_is_named_and_may_be_mended() {
         let nowhere = without_field(event.clone(), "customer_details/email");
         let odd = with_field(event.clone(), "customer_details/email", "no address");
         for broken in [nowhere, odd] {
-            let answer = app.send_stripe_event(&broken).await.assert_error(422, "validation_error");
-            let path = &answer.body["issues"][0]["path"];
+            let response =
+                app.send_stripe_event(&broken).await.assert_error(422, "validation_error");
+            let path = &response.body["issues"][0]["path"];
             assert_eq!(*path, json!(["data", "object", "customer_details", "email"]));
         }
         let costly = with_field(event.clone(), "currency", "dollars");
@@ -161,29 +163,29 @@ async fn an_organization_that_is_there_is_moved_to_what_was_bought_and_has_no_ke
         let event = with_field(event, "metadata/mode", "existing");
         // Nobody is mailed: no address is needed.
         let event = without_field(event, "customer_details/email");
-        let answer = app.send_stripe_event(&event).await.assert_status(200);
-        assert_eq!(answer.body["effect"], "plan_set");
+        let response = app.send_stripe_event(&event).await.assert_status(200);
+        assert_eq!(response.body["effect"], "plan_set");
         assert_eq!(stored(app, &acme.org_id).await.1, "scale");
         assert!(app.mails().await.is_empty());
         assert_eq!(app.count("select count(*) from key_claims").await, 0);
         app.key(&acme.api_key).get("/me").await.assert_status(200);
-        let told = "select count(*) from audit_events
+        let events = "select count(*) from audit_events
                     where event_type = 'organization.plan_changed' and actor = 'stripe'";
-        assert_eq!(app.count(told).await, 1);
+        assert_eq!(app.count(events).await, 1);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_person_s_home_is_not_moved_to_a_plan_that_is_not_for_homes() {
+async fn a_home_organization_is_not_moved_to_a_plan_that_it_cannot_have() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         for tier in ["standard", "enterprise"] {
             let event =
                 with_field(checkout("evt_1", &ann.org_id, tier), "metadata/mode", "existing");
-            let answer = app.send_stripe_event(&event).await;
-            let answer = answer.assert_error(422, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["tier"]);
+            let response = app.send_stripe_event(&event).await;
+            let response = response.assert_error(422, "validation_error");
+            assert_eq!(response.invalid_fields(), ["tier"]);
         }
         assert_eq!(app.count("select count(*) from payments").await, 0);
         let event = with_field(checkout("evt_1", &ann.org_id, "pro"), "metadata/mode", "existing");
@@ -194,7 +196,7 @@ async fn a_person_s_home_is_not_moved_to_a_plan_that_is_not_for_homes() {
 }
 
 #[tokio::test]
-async fn the_newest_checkout_counts_in_whatever_order_they_are_told_of() {
+async fn the_newest_checkout_counts_in_whatever_order_they_arrive() {
     run(async |app| {
         buy(app, "acme").await;
         let newer = later(checkout("evt_3", "acme", "scale"), 20);
@@ -215,7 +217,7 @@ async fn the_newest_checkout_counts_in_whatever_order_they_are_told_of() {
 
 /// Stripe tells of the invoice and of the session in any order, and dates them in any order, too.
 #[tokio::test]
-async fn an_invoice_that_is_told_of_before_its_checkout_does_not_hide_the_plan() {
+async fn an_invoice_reported_before_its_checkout_does_not_hide_the_plan() {
     run(async |app| {
         buy(app, "acme").await;
         let invoice = invoice_paid("evt_2", "acme");
@@ -262,8 +264,8 @@ async fn the_last_invoices_of_the_subscription_before_do_not_put_it_back() {
         let details = json!({ "subscription": "sub_acme", "metadata": { "org_id": "acme" } });
         let last =
             with_field(invoice_paid("evt_3", "acme"), "parent/subscription_details", details);
-        let answer = app.send_stripe_event(&later(last, 20)).await.assert_status(200);
-        assert_eq!(answer.body["effect"], "recorded");
+        let response = app.send_stripe_event(&later(last, 20)).await.assert_status(200);
+        assert_eq!(response.body["effect"], "recorded");
         app.send_stripe_event(&later(subscription_deleted("evt_4", "acme"), 30))
             .await
             .assert_status(200);
@@ -283,11 +285,11 @@ async fn what_was_paid_once_does_not_end_with_a_subscription() {
             app.send_stripe_event(&once).await.assert_status(200).body["effect"],
             "plan_set"
         );
-        let answer = app
+        let response = app
             .send_stripe_event(&later(subscription_deleted("evt_3", "acme"), 20))
             .await
             .assert_status(200);
-        assert_eq!(answer.body, json!({ "received": true }));
+        assert_eq!(response.body, json!({ "received": true }));
         let suspended = "select count(*) from organizations where suspended_at is not null";
         assert_eq!(app.count(suspended).await, 0);
     })
@@ -295,14 +297,14 @@ async fn what_was_paid_once_does_not_end_with_a_subscription() {
 }
 
 #[tokio::test]
-async fn whoever_buys_again_is_reactivated_and_the_subscription_before_counts_no_more() {
+async fn a_new_purchase_reactivates_and_replaces_the_earlier_subscription() {
     run(async |app| {
         buy(app, "acme").await;
-        let answer = app
+        let response = app
             .send_stripe_event(&later(subscription_deleted("evt_2", "acme"), 10))
             .await
             .assert_status(200);
-        assert_eq!(answer.body["effect"], "suspended");
+        assert_eq!(response.body["effect"], "suspended");
         // By another customer and subscription.
         let again = with_field(checkout("evt_3", "acme", "pro"), "customer", "cus_new");
         let again = with_field(again, "metadata/mode", "existing");

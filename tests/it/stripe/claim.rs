@@ -25,7 +25,7 @@ async fn force(app: &TestApp, scope: &str, org_id: &str, what: &str) -> TestResp
 
 /// The flow of a buyer: checkout, mail, page, key.
 #[tokio::test]
-async fn whoever_buys_reads_the_mail_presses_the_button_and_has_a_key_that_works() {
+async fn a_buyer_claims_a_working_key_from_the_mail() {
     run(async |app| {
         buy(app, "acme").await;
         let mails = app.mails().await;
@@ -46,11 +46,11 @@ async fn whoever_buys_reads_the_mail_presses_the_button_and_has_a_key_that_works
         assert_eq!(app.count(KEYS).await, 0);
 
         let token = mails[0].token().unwrap();
-        let answer = claim(app, &token).await.assert_status(200);
-        assert_eq!(answer.header("cache-control"), "no-store");
+        let response = claim(app, &token).await.assert_status(200);
+        assert_eq!(response.header("cache-control"), "no-store");
         let organization = json!({ "id": "acme", "name": "Buyer Inc." });
-        assert_eq!(answer.body["data"]["organization"], organization);
-        let key = text(&answer.body["data"]["key"]);
+        assert_eq!(response.body["data"]["organization"], organization);
+        let key = text(&response.body["data"]["key"]);
         let me = app.key(&key).get("/me").await.assert_status(200);
         assert_eq!(me.body["org_id"], "acme");
         assert_eq!(me.body["api_keys"][0]["scopes"], json!(["*"]));
@@ -58,7 +58,7 @@ async fn whoever_buys_reads_the_mail_presses_the_button_and_has_a_key_that_works
         let invites = "/api/user/organizations/acme/invites";
         let owner = json!({ "email": "ann@example.com", "role": "owner" });
         app.key(&key).post(invites, owner).await.assert_status(201);
-        let told: (String, String, String) = sqlx::query_as(
+        let events: (String, String, String) = sqlx::query_as(
             "select actor, path, detail ->> 'display_id' from audit_events
              where event_type = 'api_key.created'",
         )
@@ -66,7 +66,7 @@ async fn whoever_buys_reads_the_mail_presses_the_button_and_has_a_key_that_works
         .await
         .unwrap();
         let display_id = text(&me.body["api_keys"][0]["display_id"]);
-        assert_eq!(told, ("key_claim".to_owned(), CLAIM.to_owned(), display_id));
+        assert_eq!(events, ("key_claim".to_owned(), CLAIM.to_owned(), display_id));
         claim(app, &token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         assert_eq!(app.count(KEYS).await, 1);
     })
@@ -107,7 +107,7 @@ async fn a_claim_is_over_after_seven_days() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_or_another_link_s_claims_nothing() {
+async fn an_invalid_token_or_another_link_s_token_claims_nothing() {
     run(async |app| {
         buy(app, "acme").await;
         app.mails().await;
@@ -116,8 +116,8 @@ async fn what_is_no_token_or_another_link_s_claims_nothing() {
         for token in ["", "garbage", "tnt_link_", other.as_str(), "%00"] {
             claim(app, token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         }
-        let answer = app.anonymous().post(CLAIM, json!({})).await.assert_status(400);
-        assert_eq!(answer.invalid_fields(), ["token"]);
+        let response = app.anonymous().post(CLAIM, json!({})).await.assert_status(400);
+        assert_eq!(response.invalid_fields(), ["token"]);
         // And a claim's proves no address.
         buy(app, "other").await;
         let of_claim = app.mailed_token().await;
@@ -165,9 +165,9 @@ async fn when_the_operator_ends_the_keys_the_claim_ends_with_them() {
         ] {
             buy(app, org_id).await;
             let token = app.mailed_token().await;
-            let answer = force(app, scope, org_id, what).await;
+            let response = force(app, scope, org_id, what).await;
             claim(app, &token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
-            if let Some(key) = answer.body["new_api_key"].as_str() {
+            if let Some(key) = response.body["new_api_key"].as_str() {
                 app.key(key).get("/me").await.assert_status(200);
             }
         }

@@ -54,12 +54,12 @@ async fn of_20_deliveries_at_once_one_makes_the_organization() {
             let (stripe, body) = (stripe.clone(), body.clone());
             deliveries.spawn(async move { stripe.send("POST", PATH, body).await });
         }
-        for answer in deliveries.join_all().await {
-            if answer.status == 200 {
-                assert_eq!(answer.body["effect"], "provisioned");
+        for response in deliveries.join_all().await {
+            if response.status == 200 {
+                assert_eq!(response.body["effect"], "provisioned");
                 continue;
             }
-            let busy = answer.assert_error(409, "idempotency_processing");
+            let busy = response.assert_error(409, "idempotency_processing");
             assert_eq!(busy.header("retry-after"), "1");
         }
         assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
@@ -81,8 +81,8 @@ async fn of_different_events_at_once_each_counts() {
             let stripe = app.stripe_client(&body);
             deliveries.spawn(async move { stripe.send("POST", PATH, body).await });
         }
-        for answer in deliveries.join_all().await {
-            answer.assert_status(200);
+        for response in deliveries.join_all().await {
+            response.assert_status(200);
         }
         assert_eq!(app.count("select count(*) from payments").await, 11);
     })
@@ -90,17 +90,17 @@ async fn of_different_events_at_once_each_counts() {
 }
 
 #[tokio::test]
-async fn of_an_event_no_more_is_kept_than_what_came_of_it() {
+async fn only_the_outcome_of_an_event_is_stored() {
     run(async |app| {
         let mut event = checkout("evt_1", "acme", "starter");
         event["data"]["object"]["customer_details"]["phone"] = "+15551234567".into();
         app.send_stripe_event(&event).await.assert_status(200);
         app.seen_secrets.lock().unwrap().push("+15551234567".to_owned());
-        let kept: serde_json::Value = sqlx::query_scalar("select body from idempotency_keys")
+        let stored: serde_json::Value = sqlx::query_scalar("select body from idempotency_keys")
             .fetch_one(&mut app.sql().await)
             .await
             .unwrap();
-        assert_eq!(kept, json!({ "received": true, "effect": "provisioned" }));
+        assert_eq!(stored, json!({ "received": true, "effect": "provisioned" }));
         let until = "select count(*) from idempotency_keys
                      where expires_at = created_at + interval '30 days' and principal = 'STRIPE'";
         assert_eq!(app.count(until).await, 1);

@@ -14,8 +14,8 @@ const OPEN: &str = "select count(*) from unfulfilled_checkouts where settled_at 
 const PAID: &str = "select count(*) from payments where status = 'paid'";
 
 async fn effect(app: &TestApp, event: &Value, seconds: i64) -> String {
-    let answer = app.send_stripe_event(&later(event.clone(), seconds)).await.assert_status(200);
-    text(&answer.body["effect"])
+    let response = app.send_stripe_event(&later(event.clone(), seconds)).await.assert_status(200);
+    text(&response.body["effect"])
 }
 
 async fn status(app: &TestApp, key: &str) -> u16 {
@@ -49,7 +49,7 @@ async fn payer(app: &TestApp) -> String {
 }
 
 #[tokio::test]
-async fn an_end_that_is_told_before_its_beginning_leaves_the_payer_as_it_was() {
+async fn an_end_reported_before_its_beginning_leaves_the_customer_unchanged() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         assert_eq!(effect(app, &invoice_payment_failed("evt_1", "acme"), 5).await, "suspended");
@@ -60,8 +60,8 @@ async fn an_end_that_is_told_before_its_beginning_leaves_the_payer_as_it_was() {
         }
         assert_eq!(app.count(PAID).await, 3);
         let late = later(buys("evt_5", "sub_new"), 10);
-        let answer = app.send_stripe_event(&late).await.assert_error(409, "conflict");
-        assert!(answer.text.contains("subscription has ended"), "{}", answer.text);
+        let response = app.send_stripe_event(&late).await.assert_error(409, "conflict");
+        assert!(response.text.contains("subscription has ended"), "{}", response.text);
         assert_eq!(payer(app).await, "sub_acme");
         assert_eq!(status(app, &key).await, 403);
         assert_eq!(app.count("select count(*) from organizations where plan = 'scale'").await, 0);
@@ -96,7 +96,8 @@ async fn the_first_invoice_of_the_last_subscription_but_one_reactivates_nothing(
 }
 
 #[tokio::test]
-async fn what_was_paid_before_the_end_and_is_told_late_lifts_only_what_was_not_made_by_the_end() {
+async fn a_payment_before_the_end_that_is_reported_late_lifts_only_a_suspension_the_end_did_not_cause()
+ {
     for (policy, lifted) in
         [("payment_failed", true), ("payment_failed,subscription_deleted", false)]
     {
@@ -155,7 +156,7 @@ async fn a_paid_checkout_of_a_subscription_that_ended_is_visible_and_settles_not
 }
 
 #[tokio::test]
-async fn an_end_that_is_told_before_its_checkout_is_kept_for_it() {
+async fn an_end_reported_before_its_checkout_is_stored_for_it() {
     run(async |app| {
         // Its metadata name nothing, and nothing is known of it.
         let end = later(subscription_deleted("evt_1", "acme"), 20);
@@ -177,7 +178,7 @@ async fn an_end_that_is_told_before_its_checkout_is_kept_for_it() {
 }
 
 #[tokio::test]
-async fn an_older_checkout_of_an_ended_subscription_is_no_failure_for_who_was_served_since() {
+async fn an_older_checkout_of_an_ended_subscription_is_no_failure_once_a_newer_one_is_fulfilled() {
     run(async |app| {
         buy_and_claim(app, "acme").await;
         assert_eq!(effect(app, &buys("evt_1", "sub_new"), 30).await, "plan_set");

@@ -19,16 +19,16 @@ use crate::support::stripe::checkout;
 /// Makes an organization by a checkout; nobody has claimed its key.
 async fn buy(app: &TestApp, org_id: &str) {
     let event = checkout(&format!("evt_buys_{org_id}"), org_id, "starter");
-    let answer = app.send_stripe_event(&event).await.assert_status(200);
-    assert_eq!(answer.body["effect"], "provisioned");
+    let response = app.send_stripe_event(&event).await.assert_status(200);
+    assert_eq!(response.body["effect"], "provisioned");
 }
 
 /// Makes an organization by a checkout, and claims its key.
 async fn buy_and_claim(app: &TestApp, org_id: &str) -> String {
     buy(app, org_id).await;
     let token = app.mailed_token().await;
-    let answer = claim::claim(app, &token).await.assert_status(200);
-    crate::support::app::text(&answer.body["data"]["key"])
+    let response = claim::claim(app, &token).await.assert_status(200);
+    crate::support::app::text(&response.body["data"]["key"])
 }
 
 /// The event with something else at a place in its object.

@@ -22,7 +22,7 @@ async fn what_was_paid_and_what_was_not_is_listed_newest_first() {
         app.send_stripe_event(&later(invoice_paid("evt_3", "acme"), 120)).await.assert_status(200);
         let list = app.key(&key).get(PAYMENTS).await.assert_status(200);
         let payments = list.body["data"].as_array().unwrap();
-        let shown: Vec<_> = payments
+        let presented: Vec<_> = payments
             .iter()
             .map(|it| (it["status"].clone(), it["createdAt"].clone(), it["description"].clone()))
             .collect();
@@ -31,7 +31,7 @@ async fn what_was_paid_and_what_was_not_is_listed_newest_first() {
         };
         let lines = json!("1 × Starter (at $29.00 / month)");
         assert_eq!(
-            shown,
+            presented,
             [
                 row("paid", "59:42", json!("By hand")),
                 row("paid", "58:42", lines.clone()),
@@ -49,10 +49,10 @@ async fn what_was_paid_and_what_was_not_is_listed_newest_first() {
         assert_eq!(part.body["data"], json!(payments[1..3]));
         let meta = json!({ "total": 4, "offset": 1, "limit": 2, "hasMore": true });
         assert_eq!(part.body["meta"], meta);
-        let found = app.key(&key).get(&format!("{PAYMENTS}?q=starter&limit=1")).await;
-        let found = found.assert_status(200);
-        assert_eq!(found.body["data"], json!(payments[1..2]));
-        assert_eq!(found.body["meta"]["total"], 2);
+        let rows = app.key(&key).get(&format!("{PAYMENTS}?q=starter&limit=1")).await;
+        let rows = rows.assert_status(200);
+        assert_eq!(rows.body["data"], json!(payments[1..2]));
+        assert_eq!(rows.body["meta"]["total"], 2);
         let bad = app.key(&key).get(&format!("{PAYMENTS}?limit=101&offset=x")).await;
         let bad = bad.assert_status(400);
         assert_eq!(bad.invalid_fields(), ["offset", "limit"]);
@@ -61,7 +61,7 @@ async fn what_was_paid_and_what_was_not_is_listed_newest_first() {
 }
 
 #[tokio::test]
-async fn a_purchase_that_is_told_of_as_a_session_and_as_an_invoice_is_one_payment() {
+async fn a_purchase_reported_as_a_session_and_as_an_invoice_is_one_payment() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         let invoice = with_field(invoice_paid("evt_2", "acme"), "id", "in_of_evt_buys_acme");
@@ -93,7 +93,7 @@ async fn nothing_that_cost_nothing_is_a_payment() {
 }
 
 #[tokio::test]
-async fn payments_are_read_by_admins_and_keys_with_the_scope_and_are_nobody_else_s() {
+async fn payments_are_read_only_by_admins_and_keys_with_the_scope() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         let other = buy_and_claim(app, "other").await;
@@ -102,9 +102,9 @@ async fn payments_are_read_by_admins_and_keys_with_the_scope_and_are_nobody_else
         let narrow = json!({ "name": "n", "scopes": ["usage:read"] });
         let narrow = app.key(&key).post("/v1/organization/api-keys", narrow).await;
         let narrow = text(&narrow.assert_status(201).body["key"]);
-        let refused = app.key(&narrow).get(PAYMENTS).await;
-        let refused = refused.assert_error(403, "API_KEY_MISSING_SCOPES");
-        assert_eq!(refused.body["meta"]["missing_scopes"], json!(["billing:read"]));
+        let rejected = app.key(&narrow).get(PAYMENTS).await;
+        let rejected = rejected.assert_error(403, "API_KEY_MISSING_SCOPES");
+        assert_eq!(rejected.body["meta"]["missing_scopes"], json!(["billing:read"]));
         let wide = json!({ "name": "w", "scopes": ["billing:read"] });
         let wide = app.key(&key).post("/v1/organization/api-keys", wide).await;
         let wide = text(&wide.assert_status(201).body["key"]);

@@ -21,11 +21,11 @@ fn the_readme_buys_an_organization_and_its_key_works() {
     if complaints.contains("openssl: not found") && std::env::var_os("CI").is_none() {
         return;
     }
-    let told = String::from_utf8(done.stdout).unwrap();
-    let answers: Vec<Value> =
-        told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    assert_eq!(answers[0]["effect"], "provisioned", "{told}");
-    let key = answers[1]["data"]["key"].as_str().unwrap();
+    let events = String::from_utf8(done.stdout).unwrap();
+    let responses: Vec<Value> =
+        events.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(responses[0]["effect"], "provisioned", "{events}");
+    let key = responses[1]["data"]["key"].as_str().unwrap();
     assert_eq!(server.status_with(key), 200);
     assert!(!server.log().contains(key) && !server.log().contains(secret));
 }

@@ -19,15 +19,15 @@ async fn send(
 }
 
 async fn assert_rejected(app: &TestApp, header: &str, body: impl Into<Body>) {
-    let answer = send(app, header, body).await.assert_error(400, "malformed");
-    assert_eq!(answer.header("content-type"), "application/problem+json");
-    assert!(answer.body["detail"].as_str().unwrap().starts_with("Stripe-Signature "));
-    assert!(!answer.text.contains("whsec"), "{}", answer.text);
+    let response = send(app, header, body).await.assert_error(400, "malformed");
+    assert_eq!(response.header("content-type"), "application/problem+json");
+    assert!(response.body["detail"].as_str().unwrap().starts_with("Stripe-Signature "));
+    assert!(!response.text.contains("whsec"), "{}", response.text);
     assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
 }
 
 #[tokio::test]
-async fn a_signature_is_good_for_five_minutes_either_way() {
+async fn a_signature_is_valid_for_five_minutes_either_way() {
     run(async |app| {
         let (body, now) = (body(), app.now_seconds());
         for seconds in [now - 301, now + 302, 0, i64::MAX] {
@@ -101,7 +101,7 @@ async fn another_secret_or_one_byte_of_the_body_or_of_the_time_is_another_signat
 }
 
 #[tokio::test]
-async fn one_good_signature_among_several_is_enough_under_any_secret() {
+async fn one_valid_signature_among_several_is_enough_under_any_secret() {
     let (old, new) = ("whsec_old_0123456789", "whsec_new_0123456789");
     with_settings(&[("STRIPE_WEBHOOK_SECRET", &format!("{new}, {old}"))])
         .run(async |app| {
@@ -119,28 +119,28 @@ async fn one_good_signature_among_several_is_enough_under_any_secret() {
 }
 
 #[tokio::test]
-async fn what_stripe_signed_and_is_no_event_is_refused_with_what_is_wrong() {
+async fn a_signed_body_that_is_no_event_is_rejected_with_the_reason() {
     run(async |app| {
         for body in ["garbage", "{", "", "{}{}", "nul"] {
-            let answer = app.stripe_client(body).send("POST", PATH, body).await;
-            let answer = answer.assert_error(400, "malformed");
-            assert!(answer.body["detail"].as_str().unwrap().contains("not valid JSON"));
+            let response = app.stripe_client(body).send("POST", PATH, body).await;
+            let response = response.assert_error(400, "malformed");
+            assert!(response.body["detail"].as_str().unwrap().contains("not valid JSON"));
         }
         for body in ["[]", "null", "7", "\"text\"", "{}", "\u{feff}{}", r#"{"type":7}"#] {
-            let answer = app.stripe_client(body).send("POST", PATH, body).await;
-            let answer = answer.assert_error(422, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["type"]);
+            let response = app.stripe_client(body).send("POST", PATH, body).await;
+            let response = response.assert_error(422, "validation_error");
+            assert_eq!(response.invalid_fields(), ["type"]);
         }
         let bare = r#"{"type":"invoice.paid"}"#;
-        let answer = app.stripe_client(bare).send("POST", PATH, bare).await;
-        let answer = answer.assert_error(422, "validation_error");
-        assert_eq!(answer.invalid_fields(), ["id", "created"]);
+        let response = app.stripe_client(bare).send("POST", PATH, bare).await;
+        let response = response.assert_error(422, "validation_error");
+        assert_eq!(response.invalid_fields(), ["id", "created"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_body_over_512_kib_or_too_deep_is_refused_signed_or_not_and_not_read_to_its_end() {
+async fn a_body_over_512_kib_or_too_deep_is_rejected_signed_or_not_and_not_read_to_its_end() {
     run(async |app| {
         let mut event = checkout("evt_1", "acme", "starter");
         event["padding"] = "x".repeat(500 * 1024).into();
@@ -157,15 +157,15 @@ async fn a_body_over_512_kib_or_too_deep_is_refused_signed_or_not_and_not_read_t
 }
 
 #[tokio::test]
-async fn without_a_secret_there_is_nothing_at_the_path() {
+async fn without_a_secret_no_route_matches_the_path() {
     with_settings(&[("STRIPE_WEBHOOK_SECRET", "")])
         .run(async |app| {
             let body = body();
             for method in ["POST", "GET"] {
-                let answer = app.stripe_client(&body).send(method, PATH, body.clone()).await;
-                let answer = answer.assert_error(404, "not_found");
+                let response = app.stripe_client(&body).send(method, PATH, body.clone()).await;
+                let response = response.assert_error(404, "not_found");
                 let nowhere = app.anonymous().send(method, "/webhooks/other", "").await;
-                assert_eq!(answer.body_without_request(), nowhere.body_without_request());
+                assert_eq!(response.body_without_request(), nowhere.body_without_request());
             }
             assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
         })
@@ -173,10 +173,10 @@ async fn without_a_secret_there_is_nothing_at_the_path() {
 }
 
 #[tokio::test]
-async fn other_methods_are_told_which_there_is() {
+async fn other_methods_receive_the_allowed_method() {
     run(async |app| {
-        let answer = app.anonymous().get(PATH).await.assert_error(405, "method_not_allowed");
-        assert_eq!(answer.header("allow"), "POST");
+        let response = app.anonymous().get(PATH).await.assert_error(405, "method_not_allowed");
+        assert_eq!(response.header("allow"), "POST");
     })
     .await;
 }

@@ -42,7 +42,7 @@ async fn status(app: &TestApp, key: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn who_does_not_pay_is_suspended_at_once_and_who_pays_again_is_active_with_the_same_key() {
+async fn an_unpaid_organization_is_suspended_at_once_and_active_with_the_same_key_after_payment() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         for number in 0..2 {
@@ -59,20 +59,20 @@ async fn who_does_not_pay_is_suspended_at_once_and_who_pays_again_is_active_with
             send_for_effect(app, &later(invoice_paid("evt_4", "acme"), 40)).await,
             "recorded"
         );
-        let told: Vec<String> = sqlx::query_scalar(
+        let events: Vec<String> = sqlx::query_scalar(
             "select event_type from audit_events where actor = 'stripe' order by id",
         )
         .fetch_all(&mut app.sql().await)
         .await
         .unwrap();
         let (off, on) = ("organization.suspended", "organization.reactivated");
-        assert_eq!(told, ["organization.provisioned", off, on, off, on]);
+        assert_eq!(events, ["organization.provisioned", off, on, off, on]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_suspends_is_what_the_operator_says() {
+async fn the_operator_s_setting_decides_what_suspends() {
     for (policy, failed, deleted) in [
         ("payment_failed", "suspended", "recorded"),
         ("subscription_deleted", "recorded", "suspended"),
@@ -128,7 +128,7 @@ async fn what_is_older_than_what_was_last_taken_into_account_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_does_not_suspend_does_not_hide_a_payment_that_is_told_of_late() {
+async fn an_event_that_does_not_suspend_does_not_hide_a_payment_reported_late() {
     with_settings(&[("STRIPE_SUSPEND_ON", "never")])
         .run(async |app| {
             let key = buy_and_claim(app, "acme").await;
@@ -196,7 +196,7 @@ async fn support_outranks_billing_where_both_suspend() {
             "recorded"
         );
         assert_eq!(status(app, &key).await, 403);
-        let told: Vec<(String, Value)> = sqlx::query_as(
+        let events: Vec<(String, Value)> = sqlx::query_as(
             "select actor, detail from audit_events where event_type = 'organization.suspended'
              order by id",
         )
@@ -204,9 +204,9 @@ async fn support_outranks_billing_where_both_suspend() {
         .await
         .unwrap();
         let before = json!({ "suspended_before_by": "stripe" });
-        assert_eq!(told[0], ("stripe".to_owned(), json!({})));
-        assert_eq!(told[1], ("master:ORG_SUSPEND".to_owned(), before));
-        assert_eq!(told.len(), 2);
+        assert_eq!(events[0], ("stripe".to_owned(), json!({})));
+        assert_eq!(events[1], ("master:ORG_SUSPEND".to_owned(), before));
+        assert_eq!(events.len(), 2);
         // A checkout does not lift it either.
         let again = later(checkout("evt_4", "acme", "pro"), 30);
         assert_eq!(send_for_effect(app, &again).await, "plan_set");
@@ -216,7 +216,7 @@ async fn support_outranks_billing_where_both_suspend() {
 }
 
 #[tokio::test]
-async fn the_organization_is_found_by_its_metadata_where_nobody_is_known_to_pay() {
+async fn the_organization_is_found_by_its_metadata_where_no_customer_is_known() {
     run(async |app| {
         let acme = app.sign_up().await;
         let metadata = json!({ "org_id": acme.org_id, "mode": "existing" });
@@ -281,7 +281,7 @@ async fn the_last_invoice_of_a_subscription_that_ended_does_not_reactivate_its_o
 
 /// An end is final: what is dated later and was told before does not hide it.
 #[tokio::test]
-async fn a_subscription_ends_in_whatever_order_its_last_events_are_told() {
+async fn a_subscription_ends_in_whatever_order_its_last_events_arrive() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         assert_eq!(

@@ -24,9 +24,9 @@ fn existing(event: Value) -> Value {
 
 /// Somebody who signed up with the id that a buyer is about to buy.
 async fn squatter(app: &TestApp, org_id: &str) -> crate::support::app::CreatedKey {
-    let made =
+    let created =
         app.anonymous().post("/signup", json!({ "org_id": org_id })).await.assert_status(201);
-    crate::support::app::CreatedKey::from(&made.body)
+    crate::support::app::CreatedKey::from(&created.body)
 }
 
 async fn plan(app: &TestApp, org_id: &str) -> String {
@@ -38,12 +38,12 @@ async fn plan(app: &TestApp, org_id: &str) -> String {
 }
 
 async fn send_unfulfilled(app: &TestApp, event: &Value) -> String {
-    let answer = app.send_stripe_event(event).await.assert_error(409, "conflict");
-    answer.body["detail"].as_str().unwrap().to_owned()
+    let response = app.send_stripe_event(event).await.assert_error(409, "conflict");
+    response.body["detail"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
-async fn who_signed_up_with_the_id_first_does_not_get_what_a_buyer_paid_for() {
+async fn an_earlier_signup_with_the_id_does_not_receive_a_buyer_s_plan() {
     run(async |app| {
         let squatter = squatter(app, "buyerco").await;
         let event = checkout("evt_1", "BuyerCo", "scale");
@@ -63,14 +63,14 @@ async fn who_signed_up_with_the_id_first_does_not_get_what_a_buyer_paid_for() {
         assert_eq!(mails[0].header("To"), "buyer@example.com");
         assert!(!mails[0].text.to_lowercase().contains("buyerco"), "{}", mails[0].text);
         assert_eq!(app.count(AUDITED).await, 1);
-        let (actor, target, status, detail): (String, String, i16, Value) = sqlx::query_as(
+        let (client, target, status, detail): (String, String, i16, Value) = sqlx::query_as(
             "select actor, target, status, detail from audit_events
              where event_type = 'checkout.unfulfilled'",
         )
         .fetch_one(&mut app.sql().await)
         .await
         .unwrap();
-        assert_eq!((actor.as_str(), target.as_str(), status), ("stripe", "BuyerCo", 409));
+        assert_eq!((client.as_str(), target.as_str(), status), ("stripe", "BuyerCo", 409));
         let expected = json!({ "event": "evt_1", "customer": "cus_BuyerCo", "plan": "scale",
                                "reason": "belongs_to_another" });
         assert_eq!(detail, expected);
@@ -92,8 +92,8 @@ async fn of_20_deliveries_at_once_one_mails_the_buyer() {
             let (stripe, body) = (app.stripe_client(&body), body.clone());
             deliveries.spawn(async move { stripe.send("POST", PATH, body).await });
         }
-        for answer in deliveries.join_all().await {
-            answer.assert_status(409);
+        for response in deliveries.join_all().await {
+            response.assert_status(409);
         }
         assert_eq!(app.count("select count(*) from outbox").await, 1);
         assert_eq!(app.count(AUDITED).await, 1);
@@ -118,8 +118,8 @@ async fn an_invoice_that_names_an_organization_does_not_make_its_payer_known_the
                 "parent/subscription_details/metadata/org_id"
             };
             let event = later(with_field(event, place, "buyerco"), 10);
-            let answer = app.send_stripe_event(&event).await.assert_status(200);
-            assert_eq!(answer.body, json!({ "received": true }));
+            let response = app.send_stripe_event(&event).await.assert_status(200);
+            assert_eq!(response.body, json!({ "received": true }));
         }
         // Their payments are not the squatter's to read, and their failure suspends nobody.
         assert_eq!(app.count(PAYMENTS).await, 0);
@@ -232,7 +232,7 @@ async fn a_deleted_organization_s_id_is_not_given_out_again_and_the_buyer_is_mai
 }
 
 #[tokio::test]
-async fn who_checks_out_again_settles_what_could_not_be_fulfilled() {
+async fn another_checkout_settles_an_unfulfilled_one() {
     run(async |app| {
         squatter(app, "buyerco").await;
         send_unfulfilled(app, &checkout("evt_1", "buyerco", "scale")).await;
@@ -252,7 +252,7 @@ async fn who_checks_out_again_settles_what_could_not_be_fulfilled() {
 
 /// Stripe goes on sending the first event for days, whatever the operator did meanwhile.
 #[tokio::test]
-async fn a_buyer_who_was_served_meanwhile_is_not_reported_again() {
+async fn a_buyer_whose_purchase_was_fulfilled_meanwhile_is_not_reported_again() {
     run(async |app| {
         let incomplete = without_field(checkout("evt_1", "acme", "starter"), "metadata/tier");
         app.send_stripe_event(&incomplete).await.assert_error(422, "validation_error");
@@ -269,8 +269,8 @@ async fn a_buyer_who_was_served_meanwhile_is_not_reported_again() {
         assert_eq!(app.count(AUDITED).await, 1);
         assert!(app.mails().await.is_empty());
         assert_eq!(app.count(OPEN).await, 0);
-        let told = "select count(*) from unfulfilled_checkouts where deliveries = 3";
-        assert_eq!(app.count(told).await, 1);
+        let events = "select count(*) from unfulfilled_checkouts where deliveries = 3";
+        assert_eq!(app.count(events).await, 1);
     })
     .await;
 }
@@ -288,14 +288,15 @@ async fn audited(app: &TestApp, event: &str) -> (String, i16, String) {
 }
 
 #[tokio::test]
-async fn a_plan_that_is_not_for_a_person_s_home_is_paid_for_in_vain_and_that_is_visible() {
+async fn a_paid_plan_that_a_home_organization_cannot_have_is_reported_as_unfulfilled() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         app.mails().await;
         let event = existing(checkout("evt_1", &ann.org_id, "enterprise"));
         for _ in 0..2 {
-            let answer = app.send_stripe_event(&event).await.assert_error(422, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["tier"]);
+            let response =
+                app.send_stripe_event(&event).await.assert_error(422, "validation_error");
+            assert_eq!(response.invalid_fields(), ["tier"]);
         }
         let target = ann.org_id.clone();
         assert_eq!(audited(app, "evt_1").await, ("plan_not_for_home".to_owned(), 422, target));

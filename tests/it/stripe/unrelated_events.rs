@@ -10,8 +10,8 @@ use crate::support::{TestApp, leaks, run};
 
 /// Passes an event that is received and not used.
 async fn assert_unused(app: &TestApp, event: &Value) {
-    let answer = app.send_stripe_event(event).await.assert_status(200);
-    assert_eq!(answer.body, json!({ "received": true }));
+    let response = app.send_stripe_event(event).await.assert_status(200);
+    assert_eq!(response.body, json!({ "received": true }));
 }
 
 const SUSPENDED: &str = "select count(*) from organizations where suspended_at is not null";
@@ -30,7 +30,7 @@ async fn events_of_other_types_are_received_and_leave_nothing() {
 }
 
 #[tokio::test]
-async fn a_customer_of_something_else_is_received_logged_without_a_person_and_may_come_again() {
+async fn an_unrelated_customer_s_event_is_logged_without_personal_data_and_can_be_sent_again() {
     run(async |app| {
         let id = format!("evt_of_{}", std::process::id());
         let event = with_field(
@@ -64,8 +64,8 @@ async fn a_customer_of_something_else_is_received_logged_without_a_person_and_ma
         assert_eq!(app.count("select count(*) from payments").await, 0);
         // Once its organization is there, the same event counts.
         buy(app, "acme").await;
-        let answer = app.send_stripe_event(&event).await.assert_status(200);
-        assert_eq!(answer.body["effect"], "suspended");
+        let response = app.send_stripe_event(&event).await.assert_status(200);
+        assert_eq!(response.body["effect"], "suspended");
     })
     .await;
 }
@@ -130,7 +130,7 @@ fn one_off(mut event: Value) -> Value {
 }
 
 #[tokio::test]
-async fn an_invoice_without_the_subscription_that_is_paid_by_suspends_and_reactivates_nobody() {
+async fn an_invoice_without_the_subscription_suspends_and_reactivates_no_organization() {
     run(async |app| {
         buy(app, "acme").await;
         assert_unused(app, &one_off(later(invoice_payment_failed("evt_2", "acme"), 10))).await;
@@ -147,9 +147,9 @@ async fn an_invoice_without_the_subscription_that_is_paid_by_suspends_and_reacti
         for (event, seconds) in
             [(invoice_paid("evt_5", "acme"), 40), (invoice_payment_failed("evt_6", "acme"), 50)]
         {
-            let answer =
+            let response =
                 app.send_stripe_event(&later(named(event), seconds)).await.assert_status(200);
-            assert_eq!(answer.body["effect"], "recorded");
+            assert_eq!(response.body["effect"], "recorded");
         }
         assert_eq!(app.count(SUSPENDED).await, 1);
         assert_eq!(app.count("select count(*) from payments").await, 4);
@@ -194,8 +194,8 @@ async fn a_guest_who_pays_once_has_an_organization_and_no_customer() {
         let event = with_field(checkout("evt_1", "acme", "pro"), "customer", Value::Null);
         let event = with_field(event, "subscription", Value::Null);
         let event = with_field(event, "invoice", Value::Null);
-        let answer = app.send_stripe_event(&event).await.assert_status(200);
-        assert_eq!(answer.body["effect"], "provisioned");
+        let response = app.send_stripe_event(&event).await.assert_status(200);
+        assert_eq!(response.body["effect"], "provisioned");
         let nobody = "select count(*) from billing_customers where customer_id is null";
         assert_eq!(app.count(nobody).await, 1);
         let reference = "select count(*) from payments where reference = 'cs_test_evt_1'";

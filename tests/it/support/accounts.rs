@@ -30,14 +30,14 @@ impl TestApp {
     /// Signs somebody up through the user family.
     pub async fn sign_up_account(&self, email: &str) -> TestAccount {
         let request = json!({ "email": email, "password": PASSWORD, "name": "Ann Example" });
-        let answer =
+        let response =
             self.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
-        let data = &answer.body["data"];
+        let data = &response.body["data"];
         TestAccount {
             email: email.to_owned(),
             id: text(&data["user"]["id"]),
             org_id: text(&data["organization"]["id"]),
-            cookie: answer.cookie().expect("a cookie"),
+            cookie: response.cookie().expect("a cookie"),
             token: text(&data["token"]),
         }
     }
@@ -61,28 +61,28 @@ impl TestApp {
 
     /// Signs somebody up who proves their address; no mail waits afterwards.
     pub async fn verified_account(&self, email: &str) -> TestAccount {
-        let person = self.sign_up_account(email).await;
+        let account = self.sign_up_account(email).await;
         let token = self.mailed_token().await;
         let request = json!({ "token": token });
-        let session = self.session(&person.cookie);
+        let session = self.session(&account.cookie);
         session.post("/api/auth/verify-email", request).await.assert_status(200);
-        person
+        account
     }
 
     /// Invites somebody into an organization, who accepts; the id of their seat.
     pub async fn invite_and_accept(
         &self,
         owner: &TestAccount,
-        person: &TestAccount,
+        account: &TestAccount,
         role: &str,
     ) -> String {
         let path = format!("/api/user/organizations/{}", owner.org_id);
-        let request = json!({ "email": person.email, "role": role });
+        let request = json!({ "email": account.email, "role": role });
         let session = self.session(&owner.cookie);
         session.post(&format!("{path}/invites"), request).await.assert_status(201);
         let token = self.mailed_token().await;
         let accept = format!("/api/user/invites/{token}/accept");
-        let joining = self.session(&person.cookie);
+        let joining = self.session(&account.cookie);
         joining.post(&accept, json!({})).await.assert_status(200);
         let own = joining.get(&format!("{path}/my-membership")).await.assert_status(200);
         text(&own.body["data"]["id"])
@@ -90,16 +90,16 @@ impl TestApp {
 
     /// Makes a personal token.
     pub async fn create_token(&self, cookie: &str, request: Value) -> (String, String) {
-        let answer = self.session(cookie).post("/api/auth/api-key/create", request).await;
-        let data = answer.assert_status(200).body["data"].clone();
+        let response = self.session(cookie).post("/api/auth/api-key/create", request).await;
+        let data = response.assert_status(200).body["data"].clone();
         (text(&data["key"]), text(&data["id"]))
     }
 
     /// Makes a key of a person's home organization, in their session.
-    pub async fn create_key(&self, person: &TestAccount, request: Value) -> CreatedKey {
-        let path = format!("/api/user/organizations/{}/api-keys", person.org_id);
-        let answer = self.session(&person.cookie).post(&path, request).await;
-        let data = answer.assert_status(201).body["data"].clone();
+    pub async fn create_key(&self, account: &TestAccount, request: Value) -> CreatedKey {
+        let path = format!("/api/user/organizations/{}/api-keys", account.org_id);
+        let response = self.session(&account.cookie).post(&path, request).await;
+        let data = response.assert_status(201).body["data"].clone();
         CreatedKey {
             org_id: String::new(),
             user_id: String::new(),
@@ -109,10 +109,10 @@ impl TestApp {
     }
 
     /// Makes a project of the person's home organization; its id.
-    pub async fn create_project(&self, person: &TestAccount, name: &str) -> String {
-        let path = format!("/api/user/organizations/{}/projects", person.org_id);
-        let answer = self.session(&person.cookie).post(&path, json!({ "name": name })).await;
-        text(&answer.assert_status(201).body["data"]["id"])
+    pub async fn create_project(&self, account: &TestAccount, name: &str) -> String {
+        let path = format!("/api/user/organizations/{}/projects", account.org_id);
+        let response = self.session(&account.cookie).post(&path, json!({ "name": name })).await;
+        text(&response.assert_status(201).body["data"]["id"])
     }
 
     /// Sends what is queued, and gives every mail that is in the folder then, but for security

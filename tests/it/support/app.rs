@@ -219,20 +219,21 @@ impl TestApp {
 
     /// A new organization, by open signup.
     pub async fn sign_up(&self) -> CreatedKey {
-        let answer = self.anonymous().post("/signup", json!({})).await;
-        CreatedKey::from(&answer.assert_status(201).body)
+        let response = self.anonymous().post("/signup", json!({})).await;
+        CreatedKey::from(&response.assert_status(201).body)
     }
 
     /// A new key of the organization that `key` is of.
     pub async fn mint(&self, key: &str, request: Value) -> CreatedKey {
-        let answer = self.key(key).post("/me/api-keys", request).await;
-        CreatedKey::from(&answer.assert_status(201).body)
+        let response = self.key(key).post("/me/api-keys", request).await;
+        CreatedKey::from(&response.assert_status(201).body)
     }
 
     /// The tokens that a key is exchanged for.
     pub async fn exchange(&self, key: &str) -> (String, String) {
-        let answer = self.anonymous().post("/auth/token-exchange", json!({ "api_key": key })).await;
-        let body = answer.assert_status(200).body;
+        let response =
+            self.anonymous().post("/auth/token-exchange", json!({ "api_key": key })).await;
+        let body = response.assert_status(200).body;
         (text(&body["access_token"]), text(&body["refresh_token"]))
     }
 }

@@ -31,9 +31,9 @@ impl TestClient {
 
     /// The same, with one header more.
     pub fn with(&self, name: &str, value: &str) -> Self {
-        let mut actor = self.clone();
-        actor.headers.push((name.to_owned(), value.to_owned()));
-        actor
+        let mut client = self.clone();
+        client.headers.push((name.to_owned(), value.to_owned()));
+        client
     }
 
     /// `GET path`
@@ -162,14 +162,14 @@ impl TestResponse {
     /// has for the same kind.
     #[track_caller]
     pub fn assert_error(self, status: u16, code: &str) -> Self {
-        let answer = self.assert_status(status);
-        let failure = answer.error();
+        let response = self.assert_status(status);
+        let failure = response.error();
         let named = ["code", "type", "error"].into_iter().find_map(|name| failure.get(name));
-        let found = named.and_then(Value::as_str);
-        let found = found.unwrap_or_default();
-        let same = found == code || family_codes(answer.family, code).contains(&found);
-        assert!(same, "{code}: {}", answer.text);
-        answer
+        let rows = named.and_then(Value::as_str);
+        let rows = rows.unwrap_or_default();
+        let same = rows == code || family_codes(response.family, code).contains(&rows);
+        assert!(same, "{code}: {}", response.text);
+        response
     }
 
     /// Where the failure's code is, wherever its family puts it.

@@ -47,13 +47,13 @@ pub fn plaintexts_in(body: &Value) -> Vec<String> {
         ["api_key", "new_api_key", "key", "access_token", "refresh_token", "token"];
     match body {
         Value::Object(members) => {
-            let shown = NAMES.iter().filter_map(|name| members.get(*name)?.as_str());
+            let presented = NAMES.iter().filter_map(|name| members.get(*name)?.as_str());
             // What callers note down about a key is no secret, whatever they call it.
             let others = members.iter().filter(|(name, _)| *name != "metadata");
             let within = others.flat_map(|(_, value)| plaintexts_in(value));
             // A session's `token` is its id, which is no secret.
-            let shown = shown.filter(|text| !text.starts_with("sess_"));
-            shown.map(str::to_owned).chain(within).collect()
+            let presented = presented.filter(|text| !text.starts_with("sess_"));
+            presented.map(str::to_owned).chain(within).collect()
         }
         Value::Array(items) => items.iter().flat_map(plaintexts_in).collect(),
         _ => Vec::new(),
@@ -64,8 +64,8 @@ pub fn plaintexts_in(body: &Value) -> Vec<String> {
 /// that are an address.
 pub fn passwords_in(body: &Value) -> Vec<String> {
     let names = ["password", "newPassword", "currentPassword"].into_iter();
-    let shown = names.filter_map(|name| body.get(name)?.as_str());
-    shown
+    let presented = names.filter_map(|name| body.get(name)?.as_str());
+    presented
         .filter(|password| password.len() >= 12 && !password.contains('@'))
         .map(str::to_owned)
         .collect()
@@ -78,8 +78,8 @@ pub async fn assert_no_plaintexts(db: &mut PgConnection, plaintexts: &[String]) 
     for plaintext in plaintexts {
         let hex = hex(plaintext.as_bytes());
         for (place, text) in &haystack {
-            let found = text.contains(plaintext) || text.contains(&hex);
-            assert!(!found, "a plaintext that was shown once is also in {place}");
+            let rows = text.contains(plaintext) || text.contains(&hex);
+            assert!(!rows, "a plaintext that was shown once is also in {place}");
         }
     }
 }

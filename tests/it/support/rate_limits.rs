@@ -42,9 +42,9 @@ pub fn sign_up_request(email: &str) -> Value {
 /// Asks until it is told to wait: how often it was let through, and the refusal.
 pub async fn send_until_limited(mut ask: impl AsyncFnMut() -> TestResponse) -> (u32, TestResponse) {
     for passed in 0..1_000 {
-        let answer = ask().await;
-        if answer.status == 429 {
-            return (passed, answer);
+        let response = ask().await;
+        if response.status == 429 {
+            return (passed, response);
         }
     }
     panic!("nothing is limited");
@@ -59,16 +59,16 @@ pub fn header_number(header: &str, name: &str) -> u64 {
 /// Passes a refusal whose headers, and body where the family has the number there, say the same of
 /// when to come again.
 #[track_caller]
-pub fn assert_retry_after(answer: &TestResponse, limit: &str) -> u64 {
-    let wait: u64 = answer.header("retry-after").parse().unwrap();
+pub fn assert_retry_after(response: &TestResponse, limit: &str) -> u64 {
+    let wait: u64 = response.header("retry-after").parse().unwrap();
     assert!(wait >= 1);
-    let state = answer.header("ratelimit");
+    let state = response.header("ratelimit");
     let (_, own) = state.split_once(&format!(r#""{limit}";"#)).unwrap_or_else(|| panic!("{state}"));
     assert!(own.starts_with(&format!("r=0;t={wait}")), "{state} but {wait}");
-    let policy = answer.header("ratelimit-policy");
+    let policy = response.header("ratelimit-policy");
     assert!(policy.contains(&format!(r#""{limit}";q="#)), "{policy}");
-    if answer.family == tenantry::http::family::Family::Organization {
-        assert_eq!(answer.body["error"]["retry_after"], wait);
+    if response.family == tenantry::http::family::Family::Organization {
+        assert_eq!(response.body["error"]["retry_after"], wait);
     }
     wait
 }

@@ -54,8 +54,8 @@ impl Fixtures {
         let invites = format!("/api/user/organizations/{}/invites", ann.org_id);
         let invite = async |email: &str| {
             let request = json!({ "email": email, "role": "member" });
-            let made = app.session(&ann.cookie).post(&invites, request).await.assert_status(201);
-            text(&made.body["data"]["id"])
+            let created = app.session(&ann.cookie).post(&invites, request).await.assert_status(201);
+            text(&created.body["data"]["id"])
         };
         let (invite_id, spare_invite_id) =
             (invite("cleo@example.com").await, invite("dan@example.com").await);
@@ -102,11 +102,11 @@ impl Fixtures {
 
     /// Somebody who may use the operation, and sends JSON where it reads a body.
     pub fn client_for(&self, app: &TestApp, operation: &Operation) -> TestClient {
-        let actor = self.client_without_content_type(app, operation);
+        let client = self.client_without_content_type(app, operation);
         if operation.has_request_body() {
-            actor.with("content-type", "application/json")
+            client.with("content-type", "application/json")
         } else {
-            actor
+            client
         }
     }
 

@@ -166,9 +166,9 @@ impl Server {
 
     /// A new organization's key, by open signup.
     pub fn sign_up(&self) -> String {
-        let answer = curl(&["-X", "POST", &self.url("/signup")]);
-        assert_eq!(answer.status, 201, "{}", answer.text);
-        answer.body["api_key"].as_str().unwrap().to_owned()
+        let response = curl(&["-X", "POST", &self.url("/signup")]);
+        assert_eq!(response.status, 201, "{}", response.text);
+        response.body["api_key"].as_str().unwrap().to_owned()
     }
 
     /// The status of `GET /me` with a key.
@@ -227,8 +227,8 @@ pub fn run_shell(line: &str) -> Value {
 
 fn run_curl(mut command: Command) -> CurlResponse {
     let done = command.output().expect("curl is installed");
-    let shown = String::from_utf8(done.stdout).unwrap();
-    let (text, status) = shown.rsplit_once('\n').unwrap();
+    let presented = String::from_utf8(done.stdout).unwrap();
+    let (text, status) = presented.rsplit_once('\n').unwrap();
     CurlResponse {
         status: status.parse().unwrap(),
         text: text.to_owned(),

@@ -45,7 +45,7 @@ impl MailSink {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("smtp://{}", listener.local_addr()?);
         let (sender, mails) = mpsc::unbounded_channel();
-        let (holder, held) = mpsc::unbounded_channel();
+        let (holder, locked) = mpsc::unbounded_channel();
         let is_limited = Arc::new(AtomicBool::new(true));
         let limited = Arc::clone(&is_limited);
         tokio::spawn(async move {
@@ -58,7 +58,7 @@ impl MailSink {
                 tokio::spawn(serve_connection(socket, inbox, holder.clone()));
             }
         });
-        Ok(Self { url, mails, pending: held, is_limited })
+        Ok(Self { url, mails, pending: locked, is_limited })
     }
 
     /// The next mail that is held, waited for: it is taken or refused when that is sent.

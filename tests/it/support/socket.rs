@@ -48,17 +48,17 @@ impl Drop for SocketServer {
 
 /// Sends all of a request before it reads; everything up to the end of the connection.
 pub async fn send_raw(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let asking = async {
         // Who is refused may be cut off while sending; what they read tells.
         let _cut_off = stream.write_all(request).await;
-        let _reset = stream.read_to_end(&mut answer).await;
+        let _reset = stream.read_to_end(&mut response).await;
     };
     timeout(RESPONSE_TIMEOUT, asking).await.unwrap();
-    String::from_utf8(answer).unwrap()
+    String::from_utf8(response).unwrap()
 }
 
 /// The status of an answer; 0 where there is none.
-pub fn parse_status(answer: &str) -> u16 {
-    answer.split(' ').nth(1).map_or(0, |status| status.parse().unwrap())
+pub fn parse_status(response: &str) -> u16 {
+    response.split(' ').nth(1).map_or(0, |status| status.parse().unwrap())
 }

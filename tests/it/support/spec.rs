@@ -107,15 +107,15 @@ pub fn operations() -> Vec<Operation> {
 
 /// Fails where the answer is not one the description knows: an undescribed status, media type or
 /// shape. What is at no described path must be a failure in the family's shape.
-pub fn assert_in_spec(method: &str, path: &str, answer: &TestResponse) {
+pub fn assert_in_spec(method: &str, path: &str, response: &TestResponse) {
     static KNOWN: LazyLock<Vec<Operation>> = LazyLock::new(operations);
     let path = path.split('?').next().unwrap_or_default();
     let operation = KNOWN
         .iter()
         .find(|operation| operation.method == method && path_matches(&operation.path, path));
     match operation {
-        Some(operation) => assert_matches_operation(operation, answer),
-        None if !answer.status.is_client_error() && !answer.status.is_server_error() => {}
+        Some(operation) => assert_matches_operation(operation, response),
+        None if !response.status.is_client_error() && !response.status.is_server_error() => {}
         None => {
             let schema = match Family::from_path(path) {
                 Family::Onboarding => "onboarding.Error",
@@ -125,46 +125,46 @@ pub fn assert_in_spec(method: &str, path: &str, answer: &TestResponse) {
                 Family::User => "user.Error",
                 Family::Other => "Problem",
             };
-            assert_valid(&json!({ "$ref": format!("#/components/schemas/{schema}") }), answer);
+            assert_valid(&json!({ "$ref": format!("#/components/schemas/{schema}") }), response);
         }
     }
 }
 
-fn assert_matches_operation(operation: &Operation, answer: &TestResponse) {
+fn assert_matches_operation(operation: &Operation, response: &TestResponse) {
     let Operation { method, path, description } = operation;
-    let status = answer.status.as_str();
+    let status = response.status.as_str();
     let described = &description["responses"][status];
-    assert!(described.is_object(), "{method} {path} does not describe {status}: {}", answer.text);
+    assert!(described.is_object(), "{method} {path} does not describe {status}: {}", response.text);
     let Some(content) = described.get("content").and_then(Value::as_object) else {
-        assert_eq!(answer.text, "", "{method} {path} describes no body for {status}");
+        assert_eq!(response.text, "", "{method} {path} describes no body for {status}");
         return;
     };
-    let sent = answer.header("content-type");
+    let sent = response.header("content-type");
     let media_type = content.get(sent);
     let media_type = media_type.unwrap_or_else(|| panic!("{method} {path} {status}: {sent}"));
     if sent.starts_with("text/") {
         return;
     }
     if sent == "application/x-ndjson" {
-        assert!(answer.text.is_empty() || answer.text.ends_with('\n'));
+        assert!(response.text.is_empty() || response.text.ends_with('\n'));
         return;
     }
-    assert_valid(&media_type["schema"], answer);
+    assert_valid(&media_type["schema"], response);
 }
 
-fn assert_valid(schema: &Value, answer: &TestResponse) {
+fn assert_valid(schema: &Value, response: &TestResponse) {
     let validator = validator(schema);
     let errors: Vec<String> =
-        validator.iter_errors(&answer.body).map(|error| error.to_string()).collect();
-    assert!(errors.is_empty(), "{errors:?} in {}", answer.text);
+        validator.iter_errors(&response.body).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?} in {}", response.text);
 }
 
 /// The schema, closed: what it does not name is not to be sent.
 fn validator(schema: &Value) -> Arc<Validator> {
     static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().expect("no panic");
-    let made = || Arc::new(compile_validator(schema));
-    Arc::clone(known.entry(schema.to_string()).or_insert_with(made))
+    let created = || Arc::new(compile_validator(schema));
+    Arc::clone(known.entry(schema.to_string()).or_insert_with(created))
 }
 
 fn compile_validator(schema: &Value) -> Validator {

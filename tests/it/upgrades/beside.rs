@@ -79,7 +79,7 @@ async fn assert_migrated(app: &TestApp, old: &OldDatabase) {
 }
 
 #[tokio::test]
-async fn a_migration_that_waits_for_a_lock_keeps_nobody_waiting_behind_it() {
+async fn a_migration_that_waits_for_a_lock_blocks_no_other_query() {
     run(async |app| {
         let old = OldDatabase::create(app, "locks", BEFORE).await;
         let (mut watch, mut server, mut long) =

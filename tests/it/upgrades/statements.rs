@@ -21,7 +21,7 @@ fn old_statements() -> BTreeMap<String, Vec<String>> {
 }
 
 #[tokio::test]
-async fn the_new_schema_takes_every_statement_of_the_version_before() {
+async fn the_new_schema_accepts_every_statement_of_the_previous_version() {
     run(async |app| {
         let statements = old_statements();
         assert!(statements.len() > 150);
@@ -30,8 +30,8 @@ async fn the_new_schema_takes_every_statement_of_the_version_before() {
             let prepared = db.prepare(AssertSqlSafe(&**statement).into_sql_str()).await;
             let prepared = prepared.unwrap_or_else(|error| panic!("{statement}: {error}"));
             let columns = prepared.columns().iter();
-            let found: Vec<_> = columns.map(|column| column.type_info().name()).collect();
-            assert_eq!(&found, types, "{statement}");
+            let rows: Vec<_> = columns.map(|column| column.type_info().name()).collect();
+            assert_eq!(&rows, types, "{statement}");
         }
     })
     .await;

@@ -8,7 +8,7 @@ use crate::support::client::TestResponse;
 use crate::support::{TestApp, run};
 
 #[tokio::test]
-async fn people_choose_what_they_are_called() {
+async fn an_account_can_change_its_name_and_handle() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let change = json!({ "fullName": "Ann Other", "handle": "ann-other" });
@@ -22,15 +22,15 @@ async fn people_choose_what_they_are_called() {
 }
 
 #[tokio::test]
-async fn what_is_no_name_or_handle_or_nobody_s_to_change_is_refused() {
+async fn invalid_names_and_handles_and_read_only_fields_are_rejected() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let put =
             async |request: Value| app.session(&ann.cookie).put("/api/user/me", request).await;
         let wrong = json!({ "fullName": "", "handle": "Ann Other", "email": "b@example.com",
                             "isVerified": true });
-        let answer = put(wrong).await.assert_error(400, "VALIDATION_ERROR");
-        let mut fields = answer.invalid_fields();
+        let response = put(wrong).await.assert_error(400, "VALIDATION_ERROR");
+        let mut fields = response.invalid_fields();
         fields.sort_unstable();
         assert_eq!(fields, ["email", "fullName", "handle", "isVerified"]);
         put(json!({})).await.assert_status(400);
@@ -49,9 +49,9 @@ async fn a_token_reads_and_writes_within_its_scopes() {
         let reader = json!({ "name": "r", "scopes": ["user:read"] });
         let (reader, _) = app.create_token(&ann.cookie, reader).await;
         app.key(&reader).get("/api/user/me").await.assert_status(200);
-        let refused = app.key(&reader).put("/api/user/me", json!({ "fullName": "X" })).await;
-        let refused = refused.assert_error(403, "API_KEY_MISSING_SCOPES");
-        assert_eq!(refused.body["meta"]["missing_scopes"], json!(["user:write"]));
+        let rejected = app.key(&reader).put("/api/user/me", json!({ "fullName": "X" })).await;
+        let rejected = rejected.assert_error(403, "API_KEY_MISSING_SCOPES");
+        assert_eq!(rejected.body["meta"]["missing_scopes"], json!(["user:write"]));
         // No scope is needed to see where one belongs.
         let none = json!({ "name": "n", "scopes": ["usage:read"] });
         let (none, _) = app.create_token(&ann.cookie, none).await;
@@ -81,8 +81,8 @@ async fn deleting_the_account_ends_all_of_it_and_frees_the_address() {
         delete(app, &ann.cookie, "another-passphrase").await.assert_status(401);
         let deleted = delete(app, &ann.cookie, PASSWORD).await.assert_status(200);
         assert_eq!(deleted.cookie().as_deref(), Some(""));
-        for actor in [app.session(&ann.cookie), app.bearer(&ann.token), app.key(&pat)] {
-            actor.get("/api/user/me").await.assert_status(401);
+        for client in [app.session(&ann.cookie), app.bearer(&ann.token), app.key(&pat)] {
+            client.get("/api/user/me").await.assert_status(401);
         }
         app.key(&key).get("/me").await.assert_error(401, "unauthorized");
         app.sign_in(&ann.email, PASSWORD).await.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
@@ -165,7 +165,7 @@ async fn a_deleted_account_leaves_nothing_personal_outside_the_audit_log() {
 }
 
 #[tokio::test]
-async fn a_member_s_deleted_account_takes_nobody_s_organization_with_it() {
+async fn deleting_a_member_s_account_deletes_no_other_account_s_organization() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ben = app.verified_account("ben@example.com").await;
@@ -186,12 +186,13 @@ async fn the_last_owner_of_a_shared_organization_stays() {
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;
         // Ben has a seat in Ann's organization, as an invitation will give it.
-        let seat = "insert into users (id, organization_id, handle, role, account_id, created_at)
+        let membership =
+            "insert into users (id, organization_id, handle, role, account_id, created_at)
                     select gen_random_uuid(), a.home_organization_id, 'user_of_ben', 'member', b.id,
                            now()
                     from accounts a, accounts b
                     where a.email = 'ann@example.com' and b.email = 'ben@example.com'";
-        app.execute(seat).await;
+        app.execute(membership).await;
         delete(app, &ann.cookie, PASSWORD).await.assert_error(409, "CONFLICT");
         app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
         // With another owner there, the organization goes on without Ann.
@@ -204,12 +205,12 @@ async fn the_last_owner_of_a_shared_organization_stays() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_deleted_leaves_no_open_invitation_behind_and_a_word_in_the_trail() {
+async fn deleting_an_account_revokes_its_invitations_and_is_in_the_audit_log() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let gus = app.verified_account("gus@example.com").await;
         let hal = app.verified_account("hal@example.com").await;
-        let seat = app.invite_and_accept(&ann, &gus, "admin").await;
+        let membership = app.invite_and_accept(&ann, &gus, "admin").await;
         let path = format!("/api/user/organizations/{}", ann.org_id);
         let request = json!({ "email": hal.email, "role": "admin" });
         let session = app.session(&gus.cookie);
@@ -222,7 +223,7 @@ async fn an_account_that_is_deleted_leaves_no_open_invitation_behind_and_a_word_
         let logs = app.session(&ann.cookie).get(&logs).await.assert_status(200);
         assert_eq!(logs.body["meta"]["total"], 1);
         let event = &logs.body["data"][0];
-        assert_eq!((&event["actor"], &event["target"]), (&json!(seat), &json!(seat)));
+        assert_eq!((&event["actor"], &event["target"]), (&json!(membership), &json!(membership)));
         assert_eq!(event["detail"], json!({ "role": "admin" }));
     })
     .await;
@@ -230,7 +231,7 @@ async fn an_account_that_is_deleted_leaves_no_open_invitation_behind_and_a_word_
 
 /// A seat that open signup made is nobody's, an owner's or not.
 #[tokio::test]
-async fn a_seat_that_nobody_has_claimed_is_no_owner_who_stays() {
+async fn an_unclaimed_membership_does_not_count_as_a_remaining_owner() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let unclaimed = "insert into users (id, organization_id, handle, role, created_at)
@@ -266,7 +267,7 @@ async fn a_deletion_adds_to_the_audit_logs_in_the_order_of_their_organizations()
         app.invite_and_accept(&ann, &ben, "member").await;
         app.invite_and_accept(&cleo, &ben, "member").await;
         delete(app, &ben.cookie, PASSWORD).await.assert_status(200);
-        let told: Vec<(String, String)> = sqlx::query_as(
+        let events: Vec<(String, String)> = sqlx::query_as(
             "select o.handle, e.event_type from audit_events e
              join organizations o on o.id = e.organization_id
              where e.request_id = (select request_id from audit_events
@@ -284,7 +285,7 @@ async fn a_deletion_adds_to_the_audit_logs_in_the_order_of_their_organizations()
             (ben.org_id, "organization.deleted".to_owned()),
             (cleo.org_id, removed),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(events, expected);
     })
     .await;
 }

@@ -13,17 +13,17 @@ use crate::support::{TestApp, run};
 
 const KEYS: &str = "/api-keys";
 
-fn keys(person: &TestAccount) -> String {
-    organization_path(&person.org_id, KEYS)
+fn keys(account: &TestAccount) -> String {
+    organization_path(&account.org_id, KEYS)
 }
 
-fn key(person: &TestAccount, id: &str) -> String {
-    format!("{}/{id}", keys(person))
+fn key(account: &TestAccount, id: &str) -> String {
+    format!("{}/{id}", keys(account))
 }
 
 /// What somebody is told who makes a key, and who changes, rotates and revokes the key `id`.
 async fn try_all_changes(
-    actor: &TestClient,
+    client: &TestClient,
     organization: &str,
     id: &str,
     name: &str,
@@ -31,16 +31,16 @@ async fn try_all_changes(
     let path = organization_path(organization, &format!("{KEYS}/{id}"));
     let request = json!({ "name": name, "scopes": ["usage:read"] });
     [
-        actor.post(&organization_path(organization, KEYS), request).await,
-        actor.put(&path, json!({ "metadata": { "team": "data" } })).await,
-        actor.post(&format!("{path}/rotate"), json!({})).await,
-        actor.delete(&path).await,
+        client.post(&organization_path(organization, KEYS), request).await,
+        client.put(&path, json!({ "metadata": { "team": "data" } })).await,
+        client.post(&format!("{path}/rotate"), json!({})).await,
+        client.delete(&path).await,
     ]
 }
 
 /// A key that may not do much.
-async fn restricted_key(app: &TestApp, person: &TestAccount, name: &str) -> String {
-    app.create_key(person, json!({ "name": name, "scopes": ["usage:read"] })).await.key_id
+async fn restricted_key(app: &TestApp, account: &TestAccount, name: &str) -> String {
+    app.create_key(account, json!({ "name": name, "scopes": ["usage:read"] })).await.key_id
 }
 
 #[tokio::test]
@@ -65,24 +65,25 @@ async fn the_keys_are_changed_by_who_may_change_them() {
             app.key(&own.api_key),
             app.bearer(&own_token),
         ];
-        for (number, actor) in may.iter().enumerate() {
+        for (number, client) in may.iter().enumerate() {
             let id = restricted_key(app, &ann, &format!("old {number}")).await;
-            let answers = try_all_changes(actor, &ann.org_id, &id, &format!("new {number}")).await;
-            let statuses = answers.map(|answer| answer.status.as_u16());
+            let responses =
+                try_all_changes(client, &ann.org_id, &id, &format!("new {number}")).await;
+            let statuses = responses.map(|response| response.status.as_u16());
             assert_eq!(statuses, [201, 200, 200, 200], "{number}");
         }
 
         let id = restricted_key(app, &ann, "kept").await;
         let stranger = app.sign_up().await;
         let elsewhere = app.key(&token(app, &ann, json!(["*"]), Some(&host.org_id)).await);
-        for actor in [elsewhere, app.key(&stranger.api_key)] {
-            for answer in try_all_changes(&actor, &ann.org_id, &id, "kept").await {
-                answer.assert_error(403, "FORBIDDEN");
+        for client in [elsewhere, app.key(&stranger.api_key)] {
+            for response in try_all_changes(&client, &ann.org_id, &id, "kept").await {
+                response.assert_error(403, "FORBIDDEN");
             }
         }
-        for actor in &may {
-            let foreign = try_all_changes(actor, &stranger.org_id, &stranger.key_id, "kept").await;
-            let never = try_all_changes(actor, "org_never", &id, "kept").await;
+        for client in &may {
+            let foreign = try_all_changes(client, &stranger.org_id, &stranger.key_id, "kept").await;
+            let never = try_all_changes(client, "org_never", &id, "kept").await;
             for (foreign, never) in foreign.into_iter().zip(never) {
                 let foreign = foreign.assert_error(403, "FORBIDDEN");
                 assert_eq!(foreign.text, never.assert_error(403, "FORBIDDEN").text);
@@ -92,17 +93,17 @@ async fn the_keys_are_changed_by_who_may_change_them() {
         let narrow = json!(["api-keys:read", "usage:read"]);
         let other = app.create_key(&ann, json!({ "name": "other", "scopes": narrow })).await;
         for narrow in [other.api_key, token(app, &ann, narrow, None).await] {
-            for answer in try_all_changes(&app.key(&narrow), &ann.org_id, &id, "kept").await {
-                let answer = answer.assert_error(403, "API_KEY_MISSING_SCOPES");
-                assert_eq!(answer.body["meta"]["missing_scopes"], json!(["api-keys:write"]));
+            for response in try_all_changes(&app.key(&narrow), &ann.org_id, &id, "kept").await {
+                let response = response.assert_error(403, "API_KEY_MISSING_SCOPES");
+                assert_eq!(response.body["meta"]["missing_scopes"], json!(["api-keys:write"]));
             }
         }
 
         demote_all(app).await;
-        for actor in &may[..4] {
-            for answer in try_all_changes(actor, &ann.org_id, &id, "kept").await {
-                let answer = answer.assert_error(403, "INSUFFICIENT_PERMISSIONS");
-                assert_eq!(answer.body["meta"]["required_role"], "admin");
+        for client in &may[..4] {
+            for response in try_all_changes(client, &ann.org_id, &id, "kept").await {
+                let response = response.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+                assert_eq!(response.body["meta"]["required_role"], "admin");
             }
         }
         let left = "select count(*) from api_keys
@@ -114,7 +115,7 @@ async fn the_keys_are_changed_by_who_may_change_them() {
 }
 
 #[tokio::test]
-async fn a_key_is_made_as_it_was_asked_for_and_works_in_every_family() {
+async fn a_created_key_has_the_requested_settings_and_works_in_every_family() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({
@@ -125,22 +126,23 @@ async fn a_key_is_made_as_it_was_asked_for_and_works_in_every_family() {
             // Requests of these tests come from 192.0.2.7.
             "allowedIps": ["192.0.2.0/24", "2001:db8::/32"],
         });
-        let made = app.session(&ann.cookie).post(&keys(&ann), request).await.assert_status(201);
-        insta::assert_json_snapshot!(made.body);
-        let data = &made.body["data"];
+        let created = app.session(&ann.cookie).post(&keys(&ann), request).await.assert_status(201);
+        insta::assert_json_snapshot!(created.body);
+        let data = &created.body["data"];
         assert_eq!(data["organizationId"], ann.org_id);
         let (text, id) = (data["key"].as_str().unwrap(), data["id"].as_str().unwrap());
         assert_eq!(data["start"], text[.."tnt_live_".len() + 4]);
 
-        let actor = app.key(text);
-        assert_eq!(actor.get("/me").await.assert_status(200).body["org_id"], ann.org_id);
-        let me = actor.get("/v1/organization/me").await.assert_status(200);
+        let client = app.key(text);
+        assert_eq!(client.get("/me").await.assert_status(200).body["org_id"], ann.org_id);
+        let me = client.get("/v1/organization/me").await.assert_status(200);
         assert_eq!(me.body["api_key"]["id"], id);
-        let shown = actor.get(&format!("/v1/organization/api-keys/{id}")).await.assert_status(200);
-        assert_eq!(shown.body["metadata"], json!({ "team": "data" }));
-        assert_eq!(shown.body["allowed_ips"], json!(["192.0.2.0/24", "2001:db8::/32"]));
+        let presented =
+            client.get(&format!("/v1/organization/api-keys/{id}")).await.assert_status(200);
+        assert_eq!(presented.body["metadata"], json!({ "team": "data" }));
+        assert_eq!(presented.body["allowed_ips"], json!(["192.0.2.0/24", "2001:db8::/32"]));
         app.app.meter.flush().await.unwrap();
-        let list = actor.get(&keys(&ann)).await.assert_status(200);
+        let list = client.get(&keys(&ann)).await.assert_status(200);
         assert!(!list.text.contains(text));
         let mut listed = data.clone();
         for of_its_making in ["key", "neverExpires"] {
@@ -188,8 +190,8 @@ async fn a_key_or_token_makes_keys_within_itself_and_an_owner_any() {
             // Nothing of a key beyond it, either.
             let [_, change, rotate, revoke] =
                 try_all_changes(&app.key(credential), &ann.org_id, &all.key_id, "x").await;
-            for answer in [change, rotate, revoke] {
-                answer.assert_error(403, "API_KEY_MISSING_SCOPES");
+            for response in [change, rotate, revoke] {
+                response.assert_error(403, "API_KEY_MISSING_SCOPES");
             }
         }
         let session = app.session(&ann.cookie);
@@ -202,7 +204,7 @@ async fn a_key_or_token_makes_keys_within_itself_and_an_owner_any() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_wrong_is_refused_by_every_field() {
+async fn every_invalid_field_of_a_key_is_named() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let id = restricted_key(app, &ann, "ci").await;
@@ -211,9 +213,9 @@ async fn a_key_that_is_wrong_is_refused_by_every_field() {
             "name": "", "scopes": [], "expiresAt": "2020-01-01T00:00:00Z", "metadata": 1,
             "allowedIps": ["everywhere"], "expires_at": "2036-06-01T00:00:00Z",
         });
-        let answer = session.post(&keys(&ann), wrong).await.assert_error(400, "VALIDATION_ERROR");
+        let response = session.post(&keys(&ann), wrong).await.assert_error(400, "VALIDATION_ERROR");
         let expected = ["name", "scopes", "metadata", "allowedIps", "expires_at", "expiresAt"];
-        assert_eq!(answer.invalid_fields(), expected);
+        assert_eq!(response.invalid_fields(), expected);
         let nothing = session.post(&keys(&ann), json!({})).await.assert_status(400);
         assert_eq!(nothing.invalid_fields(), ["name", "scopes"]);
 
@@ -221,30 +223,30 @@ async fn a_key_that_is_wrong_is_refused_by_every_field() {
             "name": "", "scopes": [], "expiresAt": "soon", "metadata": { "a": 1 },
             "allowedIps": [1], "enabled": "yes", "key": "x",
         });
-        let answer =
+        let response =
             session.put(&key(&ann, &id), wrong).await.assert_error(400, "VALIDATION_ERROR");
         let expected = ["name", "scopes", "expiresAt", "metadata", "allowedIps", "enabled", "key"];
-        assert_eq!(answer.invalid_fields(), expected);
+        assert_eq!(response.invalid_fields(), expected);
         session.put(&key(&ann, &id), json!({})).await.assert_error(400, "VALIDATION_ERROR");
 
         let rotate = format!("{}/rotate", key(&ann, &id));
         for grace in [json!(604_801), json!(-1), json!(1.5), json!("60")] {
-            let answer = session.post(&rotate, json!({ "gracePeriod": grace })).await;
-            assert_eq!(answer.assert_status(400).invalid_fields(), ["gracePeriod"]);
+            let response = session.post(&rotate, json!({ "gracePeriod": grace })).await;
+            assert_eq!(response.assert_status(400).invalid_fields(), ["gracePeriod"]);
         }
         let reason = format!("{}?reason={}", key(&ann, &id), "x".repeat(257));
-        let answer = session.delete(&reason).await.assert_error(400, "VALIDATION_ERROR");
-        assert_eq!(answer.invalid_fields(), ["reason"]);
+        let response = session.delete(&reason).await.assert_error(400, "VALIDATION_ERROR");
+        assert_eq!(response.invalid_fields(), ["reason"]);
         let query = format!("{}?includeRevoked=1&limit=0&offset=x", keys(&ann));
-        let answer = session.get(&query).await.assert_error(400, "VALIDATION_ERROR");
-        assert_eq!(answer.invalid_fields(), ["offset", "limit", "includeRevoked"]);
+        let response = session.get(&query).await.assert_error(400, "VALIDATION_ERROR");
+        assert_eq!(response.invalid_fields(), ["offset", "limit", "includeRevoked"]);
         assert_eq!(app.count("select count(*) from api_keys where revoked_at is null").await, 1);
     })
     .await;
 }
 
 #[tokio::test]
-async fn settings_change_as_they_are_told_to_and_the_others_stay() {
+async fn only_the_requested_settings_change() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({
@@ -315,9 +317,9 @@ async fn a_revoked_key_ends_at_once_and_is_revoked_once() {
         assert_eq!(session.delete(&path).await.assert_status(200).text, first.text);
         session.put(&path, json!({ "enabled": true })).await.assert_error(409, "CONFLICT");
         session.post(&format!("{path}/rotate"), json!({})).await.assert_error(409, "CONFLICT");
-        let told = "select count(*) from audit_events where event_type = 'api_key.revoked'
+        let events = "select count(*) from audit_events where event_type = 'api_key.revoked'
                     and detail->>'reason' = 'leaked' and actor like 'user\\_%'";
-        assert_eq!(app.count(told).await, 1);
+        assert_eq!(app.count(events).await, 1);
         let all = session.get(&format!("{}?includeRevoked=true", keys(&ann))).await;
         let all = all.assert_status(200);
         assert_eq!(all.body["data"][0]["revokedAt"], crate::support::app::START_TIME);
@@ -332,10 +334,10 @@ async fn any_key_may_revoke_itself() {
         let ann = app.sign_up_account("ann@example.com").await;
         let ci = app.create_key(&ann, json!({ "name": "ci", "scopes": ["usage:read"] })).await;
         let host = host_for_all(app).await;
-        let actor = app.key(&ci.api_key);
-        actor.delete(&key(&host, &ci.key_id)).await.assert_error(403, "FORBIDDEN");
-        actor.delete(&key(&ann, &ci.key_id)).await.assert_status(200);
-        actor.delete(&key(&ann, &ci.key_id)).await.assert_error(401, "INVALID_API_KEY");
+        let client = app.key(&ci.api_key);
+        client.delete(&key(&host, &ci.key_id)).await.assert_error(403, "FORBIDDEN");
+        client.delete(&key(&ann, &ci.key_id)).await.assert_status(200);
+        client.delete(&key(&ann, &ci.key_id)).await.assert_error(401, "INVALID_API_KEY");
     })
     .await;
 }
@@ -350,14 +352,14 @@ async fn another_organization_s_key_is_not_there() {
             app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         let never = "key_0000000000000000000000";
         let session = app.session(&ann.cookie);
-        let told = async |id: &str, name: &str| {
+        let events = async |id: &str, name: &str| {
             let [_, change, rotate, revoke] =
                 try_all_changes(&session, &ann.org_id, id, name).await;
-            [change, rotate, revoke].map(|answer| answer.assert_error(404, "NOT_FOUND").text)
+            [change, rotate, revoke].map(|response| response.assert_error(404, "NOT_FOUND").text)
         };
-        let expected = told(never, "never").await;
+        let expected = events(never, "never").await;
         for id in [&foreign, &token, "key_", "sess_1", "%00"] {
-            assert_eq!(told(id, &format!("beside {id}")).await, expected, "{id}");
+            assert_eq!(events(id, &format!("beside {id}")).await, expected, "{id}");
         }
         let left = "select count(*) from api_keys where name = 'theirs' and revoked_at is null
                     and superseded_at is null";
@@ -372,32 +374,32 @@ async fn keys_are_listed_newest_first_in_parts_and_by_name() {
         let ann = app.sign_up_account("ann@example.com").await;
         let host = host_for_all(app).await;
         restricted_key(app, &host, "theirs").await;
-        let mut made = Vec::new();
+        let mut created = Vec::new();
         for name in ["one", "two", "Three"] {
             app.clock.advance(TimeDelta::seconds(1));
-            made.push(restricted_key(app, &ann, name).await);
+            created.push(restricted_key(app, &ann, name).await);
         }
-        made.reverse();
+        created.reverse();
         let list = async |query: &str| {
             let path = format!("{}?{query}", keys(&ann));
             app.session(&ann.cookie).get(&path).await.assert_status(200).body
         };
         let part = list("limit=2").await;
-        assert_eq!(data_ids(&part), made[..2]);
+        assert_eq!(data_ids(&part), created[..2]);
         let meta = json!({ "total": 3, "offset": 0, "limit": 2, "hasMore": true });
         assert_eq!(part["meta"], meta);
         let rest = list("limit=2&offset=2").await;
-        assert_eq!(data_ids(&rest), made[2..]);
+        assert_eq!(data_ids(&rest), created[2..]);
         assert_eq!(rest["meta"]["hasMore"], false);
-        assert_eq!(data_ids(&list("q=THREE").await), made[..1]);
+        assert_eq!(data_ids(&list("q=THREE").await), created[..1]);
         // Signs that mean something to a database are looked for as they are.
         assert_eq!(list("q=%25").await["meta"]["total"], 0);
 
-        app.session(&ann.cookie).delete(&key(&ann, &made[0])).await.assert_status(200);
+        app.session(&ann.cookie).delete(&key(&ann, &created[0])).await.assert_status(200);
         app.execute("update api_keys set expires_at = now(), name = null where name = 'one'").await;
-        assert_eq!(data_ids(&list("").await), made[1..2]);
+        assert_eq!(data_ids(&list("").await), created[1..2]);
         let all = list("includeRevoked=true").await;
-        assert_eq!(data_ids(&all), made);
+        assert_eq!(data_ids(&all), created);
         assert_eq!(all["data"][2]["name"], Value::Null);
         assert_eq!(list("includeRevoked=true&q=o").await["meta"]["total"], 1);
     })

@@ -13,12 +13,12 @@ const STRANGERS_PASSWORD: &str = "passphrase-of-a-stranger";
 const REQUIRED: (&str, &str) = ("REQUIRE_EMAIL_VERIFICATION", "on");
 const VERIFIED: &str = "select count(*) from accounts where verified_at is not null";
 
-async fn verify_as(actor: TestClient, token: &str, password: Option<&str>) -> TestResponse {
+async fn verify_as(client: TestClient, token: &str, password: Option<&str>) -> TestResponse {
     let mut request = json!({ "token": token });
     if let Some(password) = password {
         request["password"] = json!(password);
     }
-    actor.post("/api/auth/verify-email", request).await
+    client.post("/api/auth/verify-email", request).await
 }
 
 async fn sign_up(app: &TestApp, email: &str, password: &str, name: &str) -> TestResponse {
@@ -46,8 +46,8 @@ struct StrangersCredentials {
 impl StrangersCredentials {
     async fn create(app: &TestApp, email: &str) -> Self {
         let request = json!({ "email": email, "password": STRANGERS_PASSWORD, "name": "Stranger" });
-        let made = app.anonymous().post("/auth/signup", request).await.assert_status(201);
-        let key = text(&made.body["data"]["api_key"]);
+        let created = app.anonymous().post("/auth/signup", request).await.assert_status(201);
+        let key = text(&created.body["data"]["api_key"]);
         let signed_in = app.sign_in(email, STRANGERS_PASSWORD).await.assert_status(200);
         let cookie = signed_in.cookie().unwrap();
         let (token, _) = app.create_token(&cookie, json!({ "name": "t", "scopes": ["*"] })).await;
@@ -64,11 +64,11 @@ impl StrangersCredentials {
     }
 
     async fn assert_ended(&self, app: &TestApp) {
-        for actor in [&self.session, &self.token] {
-            actor.get("/api/user/me").await.assert_status(401);
+        for client in [&self.session, &self.token] {
+            client.get("/api/user/me").await.assert_status(401);
         }
-        for actor in [&self.default_key, &self.minted_key, &self.access_token] {
-            actor.get("/me").await.assert_status(401);
+        for client in [&self.default_key, &self.minted_key, &self.access_token] {
+            client.get("/me").await.assert_status(401);
         }
         let request = json!({ "refresh_token": self.refresh_token });
         app.anonymous().post("/auth/refresh", request).await.assert_status(401);
@@ -76,15 +76,15 @@ impl StrangersCredentials {
 }
 
 #[tokio::test]
-async fn a_link_proves_nothing_without_the_password_and_stays_good() {
+async fn a_link_without_the_password_proves_nothing_and_stays_valid() {
     run(async |app| {
         app.sign_up_account("ann@example.com").await;
         let token = app.mailed_token().await;
         let ben = app.sign_up_account("ben@example.com").await;
         app.mails().await;
-        for actor in [app.anonymous(), app.session(&ben.cookie), app.session("garbage")] {
-            let answer = verify_as(actor, &token, None).await;
-            answer.assert_error(401, "AUTHENTICATION_REQUIRED");
+        for client in [app.anonymous(), app.session(&ben.cookie), app.session("garbage")] {
+            let response = verify_as(client, &token, None).await;
+            response.assert_error(401, "AUTHENTICATION_REQUIRED");
         }
         let wrong = verify_as(app.anonymous(), &token, Some(STRANGERS_PASSWORD)).await;
         wrong.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
@@ -159,11 +159,11 @@ async fn a_newer_sign_up_replaces_a_pending_one() {
 #[tokio::test]
 async fn what_a_replaced_sign_up_made_ends_with_it() {
     run(async |app| {
-        let made = StrangersCredentials::create(app, "ann@example.com").await;
+        let created = StrangersCredentials::create(app, "ann@example.com").await;
         app.mails().await;
         let required = app.replica_with(&[REQUIRED]);
         sign_up(&required, "ann@example.com", NEW, "Ann").await.assert_status(200);
-        made.assert_ended(app).await;
+        created.assert_ended(app).await;
         let link = app.mailed_token().await;
         verify_as(required.anonymous(), &link, Some(NEW)).await.assert_status(200);
         required.sign_in("ann@example.com", NEW).await.assert_status(200);
@@ -209,8 +209,8 @@ async fn a_disabled_account_is_not_replaced() {
             let again = sign_up(app, "ann@example.com", NEW, "Ann").await.assert_status(200);
             assert_eq!(again.text, known.text);
             assert!(app.mails().await.is_empty());
-            let refused = app.sign_in("ann@example.com", PASSWORD).await;
-            refused.assert_error(401, "USER_NOT_ACTIVE");
+            let rejected = app.sign_in("ann@example.com", PASSWORD).await;
+            rejected.assert_error(401, "USER_NOT_ACTIVE");
         })
         .await;
 }
@@ -225,8 +225,8 @@ async fn of_sign_ups_of_one_address_at_once_one_counts_and_its_link_is_the_one_t
                 let request =
                     json!({ "email": "ann@example.com", "password": password, "name": "Ann" });
                 attempts.spawn(async move {
-                    let answer = anon.post("/api/auth/sign-up/email", request).await;
-                    answer.assert_status(200).text
+                    let response = anon.post("/api/auth/sign-up/email", request).await;
+                    response.assert_status(200).text
                 });
             }
             let texts = attempts.join_all().await;
@@ -284,23 +284,23 @@ async fn a_sign_up_and_a_verification_at_once_are_done_one_after_the_other() {
 async fn a_reset_and_a_verification_at_once_leave_the_new_password_and_no_session() {
     run(async |app| {
         for number in 0..4 {
-            let person = app.sign_up_account(&format!("person{number}@example.com")).await;
+            let account = app.sign_up_account(&format!("person{number}@example.com")).await;
             let link = app.mailed_token().await;
-            let request = json!({ "email": person.email });
+            let request = json!({ "email": account.email });
             app.anonymous()
                 .post("/api/auth/request-password-reset", request)
                 .await
                 .assert_status(200);
             let request = json!({ "token": app.mailed_token().await, "newPassword": NEW });
-            let (anon, session) = (app.anonymous(), app.session(&person.cookie));
+            let (anon, session) = (app.anonymous(), app.session(&account.cookie));
             let resetting = anon.post("/api/auth/reset-password", request);
             let (reset, verified) =
                 tokio::join!(resetting, verify_as(session.clone(), &link, None));
             reset.assert_status(200);
             assert!(matches!(verified.status.as_u16(), 200 | 401), "{}", verified.text);
             session.get("/api/user/me").await.assert_status(401);
-            app.sign_in(&person.email, PASSWORD).await.assert_status(401);
-            let signed_in = app.sign_in(&person.email, NEW).await.assert_status(200);
+            app.sign_in(&account.email, PASSWORD).await.assert_status(401);
+            let signed_in = app.sign_in(&account.email, NEW).await.assert_status(200);
             assert_eq!(signed_in.body["data"]["user"]["isVerified"], true);
         }
         assert_eq!(app.count("select count(*) from email_tokens").await, 0);
@@ -312,11 +312,11 @@ async fn a_reset_and_a_verification_at_once_leave_the_new_password_and_no_sessio
 #[tokio::test]
 async fn the_first_mailed_reset_ends_what_was_made_before_even_where_the_address_was_clicked() {
     run(async |app| {
-        let made = StrangersCredentials::create(app, "ann@example.com").await;
+        let created = StrangersCredentials::create(app, "ann@example.com").await;
         app.mails().await;
         app.execute("update accounts set verified_at = now()").await;
         reset(app, "ann@example.com", NEW).await;
-        made.assert_ended(app).await;
+        created.assert_ended(app).await;
 
         // From then on it is proven, and a reset ends sessions only.
         let signed_in = app.sign_in("ann@example.com", NEW).await.assert_status(200);
@@ -351,7 +351,7 @@ async fn after_a_proof_of_mailbox_and_password_a_reset_ends_sessions_only() {
 
 /// Of people who were let in before inviting needed a proof.
 #[tokio::test]
-async fn a_reset_ends_nobody_else_s_membership_keys_or_invitations() {
+async fn a_reset_ends_no_membership_key_or_invitation_of_another_account() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -360,8 +360,9 @@ async fn a_reset_ends_nobody_else_s_membership_keys_or_invitations() {
         let (of_ann, of_ben) = (app.session(&ann.cookie), app.session(&ben.cookie));
         let key = async |session: &TestClient, name: &str| {
             let request = json!({ "name": name, "scopes": ["*"] });
-            let made = session.post(&format!("{path}/api-keys"), request).await.assert_status(201);
-            app.key(&text(&made.body["data"]["key"]))
+            let created =
+                session.post(&format!("{path}/api-keys"), request).await.assert_status(201);
+            app.key(&text(&created.body["data"]["key"]))
         };
         let (anns, bens) = (key(&of_ann, "of ann").await, key(&of_ben, "of ben").await);
         for (session, email) in [(&of_ann, "cleo@example.com"), (&of_ben, "dan@example.com")] {
@@ -405,8 +406,8 @@ async fn signing_in_mails_a_new_link_only_when_the_last_one_has_run_out() {
             };
             // One that was not sent yet is not replaced by another.
             let first = newest().await;
-            let refused = app.sign_in("ann@example.com", PASSWORD).await;
-            refused.assert_error(403, "EMAIL_NOT_VERIFIED");
+            let rejected = app.sign_in("ann@example.com", PASSWORD).await;
+            rejected.assert_error(403, "EMAIL_NOT_VERIFIED");
             assert_eq!((app.count(waiting).await, newest().await), (1, first));
             let link = app.mailed_token().await;
             for password in [PASSWORD, STRANGERS_PASSWORD] {
@@ -426,15 +427,15 @@ async fn signing_in_mails_a_new_link_only_when_the_last_one_has_run_out() {
 
 /// Whoever has the link and not the password has as many tries as anybody in a session.
 #[tokio::test]
-async fn passwords_shown_with_a_link_are_counted_for_the_account() {
+async fn passwords_presented_with_a_link_count_against_the_account() {
     with_limits(r#"{"own_password":{"quota":3,"window_s":90}}"#)
         .run(async |app| {
             app.sign_up_for_mail("ann@example.com").await;
             let link = app.mailed_token().await;
             let wrong = async || verify_as(app.anonymous(), &link, Some(STRANGERS_PASSWORD)).await;
-            let (tries, refused) = send_until_limited(wrong).await;
+            let (tries, rejected) = send_until_limited(wrong).await;
             assert!((3..=4).contains(&tries), "{tries}");
-            assert_retry_after(&refused, "own_password");
+            assert_retry_after(&rejected, "own_password");
         })
         .await;
 }
@@ -457,22 +458,28 @@ async fn the_reset_page_names_what_will_end_before_the_button_is_pressed() {
             assert!(!page.text.contains(&token));
             (page.text, token)
         };
-        let (shown, token) = page().await;
+        let (presented, token) = page().await;
         for named in ["2 sessions", "1 personal access token", "2 API keys"] {
-            assert!(shown.contains(&format!("<li>{named}</li>")), "{named}: {shown}");
+            assert!(presented.contains(&format!("<li>{named}</li>")), "{named}: {presented}");
         }
-        assert!(!shown.contains("invitation") && !shown.contains("Stranger"), "{shown}");
-        assert!(shown.contains("was never confirmed together with its password"), "{shown}");
+        assert!(
+            !presented.contains("invitation") && !presented.contains("Stranger"),
+            "{presented}"
+        );
+        assert!(
+            presented.contains("was never confirmed together with its password"),
+            "{presented}"
+        );
         let request = json!({ "token": token, "newPassword": NEW });
         app.anonymous().post("/api/auth/reset-password", request).await.assert_status(200);
 
         // Of a proven one, sessions only.
         let cookie = app.sign_in("ann@example.com", NEW).await.cookie().unwrap();
         app.create_token(&cookie, json!({ "name": "t", "scopes": ["*"] })).await;
-        let (shown, _) = page().await;
-        assert!(shown.contains("<li>1 session</li>"), "{shown}");
+        let (presented, _) = page().await;
+        assert!(presented.contains("<li>1 session</li>"), "{presented}");
         for absent in ["token</li>", "key</li>", "keys</li>", "never confirmed"] {
-            assert!(!shown.contains(absent), "{absent}: {shown}");
+            assert!(!presented.contains(absent), "{absent}: {presented}");
         }
         for link in ["", "?token=", "?token=garbage"] {
             let page = app.anonymous().get(&format!("/api/auth/reset-password{link}")).await;

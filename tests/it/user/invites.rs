@@ -15,19 +15,19 @@ async fn invite(app: &TestApp, owner: &TestAccount, email: &str, role: &str) -> 
     app.session(&owner.cookie).post(&path(owner), request).await
 }
 
-async fn accept(app: &TestApp, person: &TestAccount, token: &str) -> TestResponse {
+async fn accept(app: &TestApp, account: &TestAccount, token: &str) -> TestResponse {
     let path = format!("/api/user/invites/{token}/accept");
-    app.session(&person.cookie).post(&path, json!({})).await
+    app.session(&account.cookie).post(&path, json!({})).await
 }
 
 #[tokio::test]
-async fn whoever_is_invited_reads_the_mail_accepts_and_is_in() {
+async fn an_invited_account_accepts_from_the_mail_and_becomes_a_member() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
-        let made = invite(app, &ann, "BEN@example.com", "admin").await.assert_status(201);
-        assert_eq!(made.body["data"]["status"], "pending");
-        assert_eq!(made.body["data"]["email"], "ben@example.com");
+        let created = invite(app, &ann, "BEN@example.com", "admin").await.assert_status(201);
+        assert_eq!(created.body["data"]["status"], "pending");
+        assert_eq!(created.body["data"]["email"], "ben@example.com");
         let mails = app.mails().await;
         assert_eq!(mails[0].header("To"), "ben@example.com");
         let link = mails[0].link().unwrap();
@@ -45,8 +45,8 @@ async fn whoever_is_invited_reads_the_mail_accepts_and_is_in() {
         let list = app.session(&ben.cookie).get(&path(&ann)).await.assert_status(200);
         assert_eq!(list.body["data"][0]["status"], "accepted");
         accept(app, &ben, &token).await.assert_error(404, "NOT_FOUND");
-        let told = "select count(*) from audit_events where path like '%tnt_link_%'";
-        assert_eq!(app.count(told).await, 0);
+        let events = "select count(*) from audit_events where path like '%tnt_link_%'";
+        assert_eq!(app.count(events).await, 0);
     })
     .await;
 }
@@ -133,8 +133,8 @@ async fn an_invitation_is_over_after_seven_days_or_when_it_is_taken_back_or_repl
 async fn an_invitation_that_was_taken_back_before_it_was_mailed_is_not_mailed() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
-        let made = invite(app, &ann, "ben@example.com", "member").await.assert_status(201);
-        let one = format!("{}/{}", path(&ann), made.body["data"]["id"].as_str().unwrap());
+        let created = invite(app, &ann, "ben@example.com", "member").await.assert_status(201);
+        let one = format!("{}/{}", path(&ann), created.body["data"]["id"].as_str().unwrap());
         app.session(&ann.cookie).delete(&one).await.assert_status(200);
         assert!(app.mails().await.is_empty());
     })
@@ -142,7 +142,7 @@ async fn an_invitation_that_was_taken_back_before_it_was_mailed_is_not_mailed() 
 }
 
 #[tokio::test]
-async fn a_seat_that_open_signup_made_is_claimed_by_inviting_its_person_as_owner() {
+async fn a_membership_created_by_open_signup_is_claimed_by_inviting_an_owner() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ann = app.verified_account("ann@example.com").await;
@@ -169,17 +169,17 @@ async fn who_may_not_invite_does_not_and_only_owners_invite_owners() {
         let cleo = app.verified_account("cleo@example.com").await;
         app.invite_and_accept(&ann, &ben, "admin").await;
         app.invite_and_accept(&ann, &cleo, "member").await;
-        let ask = async |person: &TestAccount, role: &str| {
+        let ask = async |account: &TestAccount, role: &str| {
             let request = json!({ "email": "dan@example.com", "role": role });
-            app.session(&person.cookie).post(&path(&ann), request).await
+            app.session(&account.cookie).post(&path(&ann), request).await
         };
         ask(&cleo, "member").await.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         app.session(&cleo.cookie)
             .get(&path(&ann))
             .await
             .assert_error(403, "INSUFFICIENT_PERMISSIONS");
-        let refused = ask(&ben, "owner").await.assert_error(403, "INSUFFICIENT_PERMISSIONS");
-        assert_eq!(refused.body["meta"]["required_role"], "owner");
+        let rejected = ask(&ben, "owner").await.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+        assert_eq!(rejected.body["meta"]["required_role"], "owner");
         ask(&ben, "member").await.assert_status(201);
         invite(app, &ann, "ben@example.com", "member").await.assert_error(409, "CONFLICT");
         invite(app, &ann, "ann@example.com", "member").await.assert_error(409, "CONFLICT");
@@ -188,17 +188,18 @@ async fn who_may_not_invite_does_not_and_only_owners_invite_owners() {
 }
 
 #[tokio::test]
-async fn what_is_no_address_or_no_role_is_refused_by_name() {
+async fn an_invalid_address_or_role_is_rejected_by_name() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         for email in ["", "ben", "ben@", "a@example.com, b@example.com", "a@b.c\r\nBcc: d@e.f"] {
-            let answer = invite(app, &ann, email, "member,owner").await.assert_status(400);
-            assert_eq!(answer.invalid_fields(), ["email", "role"], "{email:?}");
+            let response = invite(app, &ann, email, "member,owner").await.assert_status(400);
+            assert_eq!(response.invalid_fields(), ["email", "role"], "{email:?}");
         }
         let smuggled = json!({ "email": "b@example.com", "role": "member",
                                "organizationId": "x", "invitedBy": "y" });
-        let answer = app.session(&ann.cookie).post(&path(&ann), smuggled).await.assert_status(400);
-        let mut fields = answer.invalid_fields();
+        let response =
+            app.session(&ann.cookie).post(&path(&ann), smuggled).await.assert_status(400);
+        let mut fields = response.invalid_fields();
         fields.sort_unstable();
         assert_eq!(fields, ["invitedBy", "organizationId"]);
     })

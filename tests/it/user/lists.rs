@@ -31,17 +31,17 @@ async fn every_list_takes_a_limit_an_offset_and_a_search() {
         }
         for list in lists {
             assert_eq!(Family::from_path(&list.path), Family::User);
-            let (actor, path) = (world.client_for(app, &list), world.path(&list));
-            let whole = actor.get(&path).await.assert_status(200);
+            let (client, path) = (world.client_for(app, &list), world.path(&list));
+            let whole = client.get(&path).await.assert_status(200);
             let total = whole.body["meta"]["total"].as_u64().unwrap();
             assert!(total > 0, "{} shows nothing", list.id());
             let far =
-                actor.get(&format!("{path}?offset=1000000&limit=100")).await.assert_status(200);
+                client.get(&format!("{path}?offset=1000000&limit=100")).await.assert_status(200);
             assert_eq!(far.body["data"], json!([]), "{}", list.id());
             let meta =
                 json!({ "total": total, "offset": 1_000_000, "limit": 100, "hasMore": false });
             assert_eq!(far.body["meta"], meta, "{}", list.id());
-            let none = actor.get(&format!("{path}?q=%25nothing_is_called_this")).await;
+            let none = client.get(&format!("{path}?q=%25nothing_is_called_this")).await;
             assert_eq!(none.assert_status(200).body["meta"]["total"], 0, "{}", list.id());
         }
     })
@@ -49,11 +49,11 @@ async fn every_list_takes_a_limit_an_offset_and_a_search() {
 }
 
 #[tokio::test]
-async fn what_is_no_place_in_a_list_is_refused_by_name() {
+async fn every_invalid_list_parameter_is_rejected_by_name() {
     run(async |app| {
         let world = Fixtures::new(app).await;
         for list in lists() {
-            let (actor, path) = (world.client_for(app, &list), world.path(&list));
+            let (client, path) = (world.client_for(app, &list), world.path(&list));
             for wrong in [
                 "-1",
                 "%2B5",
@@ -66,23 +66,23 @@ async fn what_is_no_place_in_a_list_is_refused_by_name() {
                 "9223372036854775808",
                 "99999999999999999999999",
             ] {
-                let both = actor.get(&format!("{path}?limit={wrong}&offset={wrong}")).await;
+                let both = client.get(&format!("{path}?limit={wrong}&offset={wrong}")).await;
                 let both = both.assert_error(400, "VALIDATION_ERROR");
                 assert_eq!(both.invalid_fields(), ["offset", "limit"], "{} {wrong}", list.id());
             }
             for wrong in ["limit=0", "limit=101", "offset=1000001", "limit=5&limit=5", "q=%00"] {
                 let (field, _) = wrong.split_once('=').unwrap();
-                let refused = actor.get(&format!("{path}?{wrong}")).await;
-                let refused = refused.assert_error(400, "VALIDATION_ERROR");
-                assert_eq!(refused.invalid_fields(), [field], "{} {wrong}", list.id());
+                let rejected = client.get(&format!("{path}?{wrong}")).await;
+                let rejected = rejected.assert_error(400, "VALIDATION_ERROR");
+                assert_eq!(rejected.invalid_fields(), [field], "{} {wrong}", list.id());
             }
         }
         let cursors = app.key(&world.acme.api_key);
         for path in ["/v1/organization/api-keys", "/v1/organization/audit-log"] {
             for wrong in ["%2B5", "-1", "0", "101", "five", "99999999999999999999999"] {
-                let refused = cursors.get(&format!("{path}?limit={wrong}")).await;
+                let rejected = cursors.get(&format!("{path}?limit={wrong}")).await;
                 assert_eq!(
-                    refused.assert_status(400).invalid_fields(),
+                    rejected.assert_status(400).invalid_fields(),
                     ["limit"],
                     "{path} {wrong}"
                 );

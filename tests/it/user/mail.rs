@@ -85,7 +85,7 @@ async fn a_dead_mail_server_delays_no_request_and_the_mail_is_tried_again() {
 }
 
 #[tokio::test]
-async fn an_address_that_the_server_refuses_is_given_up_at_once() {
+async fn a_mail_whose_address_the_server_rejects_is_dead_at_once() {
     let sink = MailSink::start().await.unwrap();
     with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &sink.url)])
         .run(async |app| {
@@ -208,13 +208,13 @@ async fn a_mail_that_fails_after_it_was_replaced_leaves_the_newer_link_alone() {
 }
 
 async fn sign_in_token(app: &TestApp, email: &str) -> String {
-    let answer = app.sign_in(email, PASSWORD).await.assert_status(200);
-    answer.body["data"]["token"].as_str().unwrap().to_owned()
+    let response = app.sign_in(email, PASSWORD).await.assert_status(200);
+    response.body["data"]["token"].as_str().unwrap().to_owned()
 }
 
 /// Whatever a request says of where it was sent to.
 #[tokio::test]
-async fn links_lead_to_the_public_url_whoever_asks_for_the_mail() {
+async fn links_lead_to_the_public_url_whatever_the_request_claims() {
     with_settings(&[("PUBLIC_URL", "https://api.example.com")])
         .run(async |app| {
             let evil = app.anonymous().with("host", "evil.example");

@@ -14,19 +14,24 @@ async fn change(
     app: &TestApp,
     by: &TestAccount,
     owner: &TestAccount,
-    seat: &str,
+    membership: &str,
     role: &str,
 ) -> TestResponse {
-    let path = path(owner, &format!("/members/{seat}/role"));
+    let path = path(owner, &format!("/members/{membership}/role"));
     app.session(&by.cookie).put(&path, json!({ "role": role })).await
 }
 
-async fn remove(app: &TestApp, by: &TestAccount, owner: &TestAccount, seat: &str) -> TestResponse {
-    app.session(&by.cookie).delete(&path(owner, &format!("/members/{seat}"))).await
+async fn remove(
+    app: &TestApp,
+    by: &TestAccount,
+    owner: &TestAccount,
+    membership: &str,
+) -> TestResponse {
+    app.session(&by.cookie).delete(&path(owner, &format!("/members/{membership}"))).await
 }
 
-async fn membership_id(app: &TestApp, person: &TestAccount, owner: &TestAccount) -> String {
-    let own = app.session(&person.cookie).get(&path(owner, "/my-membership")).await;
+async fn membership_id(app: &TestApp, account: &TestAccount, owner: &TestAccount) -> String {
+    let own = app.session(&account.cookie).get(&path(owner, "/my-membership")).await;
     own.assert_status(200).body["data"]["id"].as_str().unwrap().to_owned()
 }
 
@@ -35,12 +40,12 @@ async fn three_members(app: &TestApp, ben: &str, cleo: &str) -> ([TestAccount; 3
     let a = app.verified_account("ann@example.com").await;
     let b = app.verified_account("ben@example.com").await;
     let c = app.verified_account("cleo@example.com").await;
-    let seats = [
+    let memberships = [
         membership_id(app, &a, &a).await,
         app.invite_and_accept(&a, &b, ben).await,
         app.invite_and_accept(&a, &c, cleo).await,
     ];
-    ([a, b, c], seats)
+    ([a, b, c], memberships)
 }
 
 #[tokio::test]
@@ -54,14 +59,14 @@ async fn members_are_listed_with_their_roles() {
         for role in ["owner", "admin", "member"] {
             assert!(roles.contains(&json!(role)), "{roles:?}");
         }
-        let found = app.session(&ben.cookie).get(&path(&ann, "/members?q=CLEO@")).await;
-        assert_eq!(found.assert_status(200).body["data"][0]["email"], "cleo@example.com");
+        let rows = app.session(&ben.cookie).get(&path(&ann, "/members?q=CLEO@")).await;
+        assert_eq!(rows.assert_status(200).body["data"][0]["email"], "cleo@example.com");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_seat_that_nobody_has_claimed_is_listed_as_nobody_s() {
+async fn an_unclaimed_membership_is_listed_without_an_account() {
     run(async |app| {
         let acme = app.sign_up().await;
         let path = format!("/api/user/organizations/{}/members", acme.org_id);
@@ -80,13 +85,13 @@ async fn admins_change_members_and_admins_and_only_owners_touch_owners() {
         change(app, &ben, &ann, &of_cleo, "admin").await.assert_status(200);
         change(app, &cleo, &ann, &of_ben, "member").await.assert_status(200);
         // A member runs nothing any more, from the next request on.
-        let refused = change(app, &ben, &ann, &of_cleo, "member").await;
-        let refused = refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
-        assert_eq!(refused.body["meta"]["required_role"], "admin");
-        for (seat, role) in [(&of_ann, "member"), (&of_cleo, "owner")] {
-            let refused = change(app, &cleo, &ann, seat, role).await;
-            let refused = refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
-            assert_eq!(refused.body["meta"]["required_role"], "owner");
+        let rejected = change(app, &ben, &ann, &of_cleo, "member").await;
+        let rejected = rejected.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+        assert_eq!(rejected.body["meta"]["required_role"], "admin");
+        for (membership, role) in [(&of_ann, "member"), (&of_cleo, "owner")] {
+            let rejected = change(app, &cleo, &ann, membership, role).await;
+            let rejected = rejected.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+            assert_eq!(rejected.body["meta"]["required_role"], "owner");
         }
         remove(app, &cleo, &ann, &of_ann).await.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         change(app, &ann, &ann, &of_cleo, "owner").await.assert_status(200);
@@ -110,15 +115,15 @@ async fn a_key_makes_owners_only_where_an_owner_minted_it() {
         let rotated = app.session(&ben.cookie).post(&rotate, request).await.assert_status(200);
         let owner = json!({ "role": "owner" });
         let up = path(&ann, &format!("/members/{of_ben}/role"));
-        for answer in [of_admin, rotated] {
-            let key = app.key(answer.body["data"]["key"].as_str().unwrap());
-            let refused = key.put(&up, owner.clone()).await;
-            refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+        for response in [of_admin, rotated] {
+            let key = app.key(response.body["data"]["key"].as_str().unwrap());
+            let rejected = key.put(&up, owner.clone()).await;
+            rejected.assert_error(403, "INSUFFICIENT_PERMISSIONS");
             let invite = json!({ "email": "mal@example.com", "role": "owner" });
-            let refused = key.post(&path(&ann, "/invites"), invite).await;
-            refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
-            let refused = key.delete(&path(&ann, &format!("/members/{of_ann}"))).await;
-            refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+            let rejected = key.post(&path(&ann, "/invites"), invite).await;
+            rejected.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+            let rejected = key.delete(&path(&ann, &format!("/members/{of_ann}"))).await;
+            rejected.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         }
         app.key(&of_owner.api_key).put(&up, owner).await.assert_status(200);
     })
@@ -128,7 +133,7 @@ async fn a_key_makes_owners_only_where_an_owner_minted_it() {
 /// A key of an owner's whose text an admin knows, but which is too narrow, off, over soon or not
 /// for where the admin is: whatever the admin changes about it, it makes nobody an owner any more.
 #[tokio::test]
-async fn a_key_that_an_admin_changed_makes_no_owners_whoever_minted_it() {
+async fn a_key_that_an_admin_changed_cannot_create_owners() {
     run(async |app| {
         let ([ann, ben, _], [of_ann, of_ben, _]) = three_members(app, "admin", "member").await;
         let admin = json!({ "name": "of ben", "scopes": ["*"] });
@@ -142,7 +147,7 @@ async fn a_key_that_an_admin_changed_makes_no_owners_whoever_minted_it() {
             (json!({ "scopes": ["*"], "expiresAt": soon }), json!({ "expiresAt": late })),
             (json!({ "scopes": ["*"] }), json!({ "metadata": { "team": "ops" } })),
         ];
-        let mut made = Vec::new();
+        let mut created = Vec::new();
         for (number, (mut request, change)) in variants.into_iter().enumerate() {
             request["name"] = json!(format!("ci {number}"));
             for by_key in [false, true] {
@@ -165,20 +170,20 @@ async fn a_key_that_an_admin_changed_makes_no_owners_whoever_minted_it() {
                 } else {
                     app.session(&ben.cookie).put(&keys, change.clone()).await.assert_status(200);
                 }
-                made.push(key.api_key);
+                created.push(key.api_key);
             }
         }
         let up = path(&ann, &format!("/members/{of_ben}/role"));
-        for key in made {
+        for key in created {
             let key = app.key(&key);
-            let refused = key.put(&up, json!({ "role": "owner" })).await;
-            let refused = refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
-            assert_eq!(refused.body["meta"]["required_role"], "owner");
+            let rejected = key.put(&up, json!({ "role": "owner" })).await;
+            let rejected = rejected.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+            assert_eq!(rejected.body["meta"]["required_role"], "owner");
             let down = key.delete(&path(&ann, &format!("/members/{of_ann}"))).await;
             down.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         }
-        let told = "select count(*) from audit_events where detail ? 'taken_from_owner_by'";
-        assert_eq!(app.count(told).await, 10);
+        let events = "select count(*) from audit_events where detail ? 'taken_from_owner_by'";
+        assert_eq!(app.count(events).await, 10);
     })
     .await;
 }
@@ -189,9 +194,10 @@ async fn an_owner_s_change_of_an_admin_s_key_makes_it_no_owner_s() {
     run(async |app| {
         let ([ann, ben, _], [_, of_ben, _]) = three_members(app, "admin", "member").await;
         let all = json!({ "name": "of ben", "scopes": ["*"] });
-        let made = app.session(&ben.cookie).post(&path(&ann, "/api-keys"), all).await;
-        let made = made.assert_status(201).body["data"].clone();
-        let (id, old) = (made["id"].as_str().unwrap(), app.key(made["key"].as_str().unwrap()));
+        let created = app.session(&ben.cookie).post(&path(&ann, "/api-keys"), all).await;
+        let created = created.assert_status(201).body["data"].clone();
+        let (id, old) =
+            (created["id"].as_str().unwrap(), app.key(created["key"].as_str().unwrap()));
         let (key, owner) = (path(&ann, &format!("/api-keys/{id}")), app.session(&ann.cookie));
         let up = path(&ann, &format!("/members/{of_ben}/role"));
         owner.put(&key, json!({ "name": "renamed" })).await.assert_status(200);
@@ -208,7 +214,7 @@ async fn an_owner_s_change_of_an_admin_s_key_makes_it_no_owner_s() {
 }
 
 #[tokio::test]
-async fn who_loses_a_role_loses_the_invitations_that_it_took() {
+async fn losing_a_role_revokes_the_invitations_that_required_it() {
     run(async |app| {
         let ([ann, ben, cleo], [_, of_ben, of_cleo]) = three_members(app, "owner", "admin").await;
         let invite = async |by: &TestAccount, email: &str, role: &str| {
@@ -245,12 +251,12 @@ async fn the_last_owner_neither_leaves_nor_steps_down() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_owners_that_remove_each_other_at_once_one_stays() {
     run(async |app| {
-        let ([ann, ben, cleo], seats) = three_members(app, "owner", "owner").await;
+        let ([ann, ben, cleo], memberships) = three_members(app, "owner", "owner").await;
         let mut attempts = tokio::task::JoinSet::new();
-        for person in [&ann, &ben, &cleo] {
-            for seat in &seats {
-                let session = app.session(&person.cookie);
-                let path = path(&ann, &format!("/members/{seat}"));
+        for account in [&ann, &ben, &cleo] {
+            for membership in &memberships {
+                let session = app.session(&account.cookie);
+                let path = path(&ann, &format!("/members/{membership}"));
                 attempts.spawn(async move { session.delete(&path).await.status.as_u16() });
             }
         }
@@ -275,13 +281,13 @@ async fn a_removed_member_s_sessions_and_tokens_do_nothing_more_there() {
         let pinned = json!({ "name": "ci", "scopes": ["*"],
                              "metadata": { "organizationId": ann.org_id } });
         let (pinned, _) = app.create_token(&ben.cookie, pinned).await;
-        let actors = [app.session(&ben.cookie), app.key(&unpinned), app.key(&pinned)];
-        for actor in &actors {
-            actor.get(&path(&ann, "/members")).await.assert_status(200);
+        let clients = [app.session(&ben.cookie), app.key(&unpinned), app.key(&pinned)];
+        for client in &clients {
+            client.get(&path(&ann, "/members")).await.assert_status(200);
         }
         remove(app, &ann, &ann, &of_ben).await.assert_status(200);
-        for actor in &actors {
-            actor.get(&path(&ann, "/members")).await.assert_error(403, "FORBIDDEN");
+        for client in &clients {
+            client.get(&path(&ann, "/members")).await.assert_error(403, "FORBIDDEN");
         }
         app.key(&pinned).get("/me").await.assert_error(403, "forbidden");
         remove(app, &ann, &ann, &of_ben).await.assert_error(404, "NOT_FOUND");
@@ -290,11 +296,11 @@ async fn a_removed_member_s_sessions_and_tokens_do_nothing_more_there() {
 }
 
 #[tokio::test]
-async fn anybody_may_leave_and_a_member_may_remove_nobody_else() {
+async fn every_member_may_leave_and_a_plain_member_may_not_remove_others() {
     run(async |app| {
         let ([ann, _, cleo], [_, of_ben, of_cleo]) = three_members(app, "admin", "member").await;
-        let refused = remove(app, &cleo, &ann, &of_ben).await;
-        refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+        let rejected = remove(app, &cleo, &ann, &of_ben).await;
+        rejected.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         remove(app, &cleo, &ann, &of_cleo).await.assert_status(200);
         app.session(&cleo.cookie).get(&path(&ann, "")).await.assert_error(403, "FORBIDDEN");
     })
@@ -302,17 +308,17 @@ async fn anybody_may_leave_and_a_member_may_remove_nobody_else() {
 }
 
 #[tokio::test]
-async fn what_is_no_role_or_no_seat_here_is_refused() {
+async fn an_invalid_role_or_unknown_membership_is_rejected() {
     run(async |app| {
         let ([ann, ben, _], [_, of_ben, _]) = three_members(app, "admin", "member").await;
         for role in ["", "member,owner", "root", "Owner"] {
-            let answer = change(app, &ann, &ann, &of_ben, role).await;
-            assert_eq!(answer.assert_status(400).invalid_fields(), ["role"], "{role:?}");
+            let response = change(app, &ann, &ann, &of_ben, role).await;
+            assert_eq!(response.assert_status(400).invalid_fields(), ["role"], "{role:?}");
         }
         let elsewhere = membership_id(app, &ben, &ben).await;
-        for seat in [elsewhere.as_str(), "user_0000000000000000", "acc_1", "%00"] {
-            change(app, &ann, &ann, seat, "admin").await.assert_error(404, "NOT_FOUND");
-            remove(app, &ann, &ann, seat).await.assert_error(404, "NOT_FOUND");
+        for membership in [elsewhere.as_str(), "user_0000000000000000", "acc_1", "%00"] {
+            change(app, &ann, &ann, membership, "admin").await.assert_error(404, "NOT_FOUND");
+            remove(app, &ann, &ann, membership).await.assert_error(404, "NOT_FOUND");
         }
     })
     .await;

@@ -33,7 +33,7 @@ fn organization_path(organization: &str, rest: &str) -> String {
 /// A personal token with these scopes, pinned to an organization or to none.
 async fn token(
     app: &TestApp,
-    person: &TestAccount,
+    account: &TestAccount,
     scopes: Value,
     pinned_to: Option<&str>,
 ) -> String {
@@ -41,7 +41,7 @@ async fn token(
     if let Some(organization) = pinned_to {
         request["metadata"] = json!({ "organizationId": organization });
     }
-    app.create_token(&person.cookie, request).await.0
+    app.create_token(&account.cookie, request).await.0
 }
 
 /// Somebody else, in whose organization everybody with an account has a seat now, too.
@@ -80,44 +80,44 @@ async fn assert_readable_by_members_and_keys(app: &TestApp, rest: &str, scope: &
         app.key(&own.api_key),
         app.bearer(&own_token),
     ];
-    for actor in &may {
-        actor.get(&path).await.assert_status(200);
+    for client in &may {
+        client.get(&path).await.assert_status(200);
         // In whatever case it is named.
-        actor.get(&organization_path(&ann.org_id.to_uppercase(), rest)).await.assert_status(200);
+        client.get(&organization_path(&ann.org_id.to_uppercase(), rest)).await.assert_status(200);
     }
     let elsewhere = app.key(&token(app, &ann, json!(["*"]), Some(&host.org_id)).await);
     elsewhere.get(&organization_path(&host.org_id, rest)).await.assert_status(200);
-    let refused = elsewhere.get(&path).await.assert_error(403, "FORBIDDEN").text;
+    let rejected = elsewhere.get(&path).await.assert_error(403, "FORBIDDEN").text;
     app.key(&stranger.api_key).get(&path).await.assert_error(403, "FORBIDDEN");
     // Whether there is such an organization is not told.
-    for actor in &may {
+    for client in &may {
         for organization in [&stranger.org_id, "org_never", "user_1", "%00", "a%20b"] {
-            let answer = actor.get(&organization_path(organization, rest)).await;
-            assert_eq!(answer.assert_error(403, "FORBIDDEN").text, refused, "{organization}");
+            let response = client.get(&organization_path(organization, rest)).await;
+            assert_eq!(response.assert_error(403, "FORBIDDEN").text, rejected, "{organization}");
         }
     }
 
     let other = app.create_key(&ann, json!({ "name": "other", "scopes": ["user:read"] })).await;
     for narrow in [other.api_key, token(app, &ann, json!(["user:read"]), None).await] {
-        let answer = app.key(&narrow).get(&path).await;
-        let answer = answer.assert_error(403, "API_KEY_MISSING_SCOPES");
-        assert_eq!(answer.body["meta"]["missing_scopes"], json!([scope]));
+        let response = app.key(&narrow).get(&path).await;
+        let response = response.assert_error(403, "API_KEY_MISSING_SCOPES");
+        assert_eq!(response.body["meta"]["missing_scopes"], json!([scope]));
     }
 
     demote_all(app).await;
-    for actor in &may[..4] {
-        let answer = actor.get(&path).await;
+    for client in &may[..4] {
+        let response = client.get(&path).await;
         if role == "member" {
-            answer.assert_status(200);
+            response.assert_status(200);
         } else {
-            let answer = answer.assert_error(403, "INSUFFICIENT_PERMISSIONS");
-            assert_eq!(answer.body["meta"]["required_role"], role);
+            let response = response.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+            assert_eq!(response.body["meta"]["required_role"], role);
         }
     }
     // The organization's own keys need no role.
     app.key(&own.api_key).get(&path).await.assert_status(200);
     app.execute("update users set removed_at = now() where account_id is not null").await;
-    for actor in &may[..4] {
-        assert_eq!(actor.get(&path).await.assert_error(403, "FORBIDDEN").text, refused);
+    for client in &may[..4] {
+        assert_eq!(client.get(&path).await.assert_error(403, "FORBIDDEN").text, rejected);
     }
 }

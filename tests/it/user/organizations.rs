@@ -9,24 +9,24 @@ fn path(organization: &str) -> String {
     format!("/api/user/organizations/{organization}")
 }
 
-async fn delete(app: &TestApp, person: &TestAccount, organization: &str, confirm: &str) -> u16 {
-    let session = app.session(&person.cookie).with("content-type", "application/json");
+async fn delete(app: &TestApp, account: &TestAccount, organization: &str, confirm: &str) -> u16 {
+    let session = app.session(&account.cookie).with("content-type", "application/json");
     let request = json!({ "confirm": confirm }).to_string();
     session.send("DELETE", &path(organization), request).await.status.as_u16()
 }
 
 #[tokio::test]
-async fn a_person_makes_organizations_and_owns_them() {
+async fn an_account_creates_organizations_and_owns_them() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
         let create = async |request: Value| session.post("/api/user/organizations", request).await;
-        let made = create(json!({ "name": "Acme", "id": "acme" })).await.assert_status(201);
-        assert_eq!(made.body["status"], 201);
-        let shown = session.get(&path("ACME")).await.assert_status(200);
-        assert_eq!(shown.body["data"], made.body["data"]);
-        assert_eq!(made.body["data"]["role"], "owner");
-        assert_eq!(made.body["data"]["plan"], "trial");
+        let created = create(json!({ "name": "Acme", "id": "acme" })).await.assert_status(201);
+        assert_eq!(created.body["status"], 201);
+        let presented = session.get(&path("ACME")).await.assert_status(200);
+        assert_eq!(presented.body["data"], created.body["data"]);
+        assert_eq!(created.body["data"]["role"], "owner");
+        assert_eq!(created.body["data"]["plan"], "trial");
         create(json!({ "name": "Other", "id": "Acme" })).await.assert_error(409, "CONFLICT");
         let list = session.get("/api/user/organizations?q=acm").await.assert_status(200);
         assert_eq!(list.body["meta"]["total"], 1);
@@ -38,7 +38,7 @@ async fn a_person_makes_organizations_and_owns_them() {
 }
 
 #[tokio::test]
-async fn settings_are_changed_by_whoever_runs_it() {
+async fn settings_are_changed_by_owners_and_admins_only() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -53,14 +53,18 @@ async fn settings_are_changed_by_whoever_runs_it() {
         assert_eq!(changed.body["data"]["name"], "Acme");
         let origins = json!(["https://app.example.com", "http://localhost:5173"]);
         assert_eq!(changed.body["data"]["allowedOrigins"], origins);
-        let refused = app.session(&ben.cookie).put(&path(&ann.org_id), change).await;
-        let refused = refused.assert_error(403, "INSUFFICIENT_PERMISSIONS");
-        assert_eq!(refused.body["meta"]["required_role"], "admin");
+        let rejected = app.session(&ben.cookie).put(&path(&ann.org_id), change).await;
+        let rejected = rejected.assert_error(403, "INSUFFICIENT_PERMISSIONS");
+        assert_eq!(rejected.body["meta"]["required_role"], "admin");
         app.session(&ben.cookie).get(&path(&ann.org_id)).await.assert_status(200);
         for origin in ["https://*.example.com", "null", "https://example.com/path", ""] {
             let change = json!({ "allowedOrigins": [origin] });
-            let answer = app.session(&ann.cookie).put(&path(&ann.org_id), change).await;
-            assert_eq!(answer.assert_status(400).invalid_fields(), ["allowedOrigins"], "{origin}");
+            let response = app.session(&ann.cookie).put(&path(&ann.org_id), change).await;
+            assert_eq!(
+                response.assert_status(400).invalid_fields(),
+                ["allowedOrigins"],
+                "{origin}"
+            );
         }
     })
     .await;
@@ -87,13 +91,13 @@ async fn a_token_and_a_key_act_where_they_belong_within_their_scopes() {
         app.key(&unpinned).get(&path(&other)).await.assert_status(200);
         app.key(&pinned).get(&path(&other)).await.assert_status(200);
         app.key(&pinned).get(&path(&ann.org_id)).await.assert_error(403, "FORBIDDEN");
-        let refused = app.key(&unpinned).put(&path(&other), json!({ "name": "C" })).await;
-        let refused = refused.assert_error(403, "API_KEY_MISSING_SCOPES");
-        assert_eq!(refused.body["meta"]["missing_scopes"], json!(["organization:write"]));
+        let rejected = app.key(&unpinned).put(&path(&other), json!({ "name": "C" })).await;
+        let rejected = rejected.assert_error(403, "API_KEY_MISSING_SCOPES");
+        assert_eq!(rejected.body["meta"]["missing_scopes"], json!(["organization:write"]));
 
         let acme = app.sign_up().await;
-        let shown = app.key(&acme.api_key).get(&path(&acme.org_id)).await.assert_status(200);
-        assert_eq!(shown.body["data"]["role"], Value::Null);
+        let presented = app.key(&acme.api_key).get(&path(&acme.org_id)).await.assert_status(200);
+        assert_eq!(presented.body["data"]["role"], Value::Null);
         app.key(&acme.api_key)
             .put(&path(&acme.org_id), json!({ "name": "A" }))
             .await
@@ -119,9 +123,9 @@ async fn deleting_ends_keys_access_and_invitations_and_the_id_is_not_given_out_a
         let invites = format!("{}/invites", path(&ann.org_id));
         app.session(&ann.cookie).post(&invites, invite).await.assert_status(201);
         let link = app.mailed_token().await;
-        let made =
+        let created =
             app.session(&ann.cookie).post("/me/api-keys", json!({})).await.assert_status(201);
-        let key = made.body["api_key"].as_str().unwrap().to_owned();
+        let key = created.body["api_key"].as_str().unwrap().to_owned();
         let pinned = json!({ "name": "ci", "scopes": ["*"],
                              "metadata": { "organizationId": ann.org_id } });
         let (pinned, _) = app.create_token(&ben.cookie, pinned).await;
@@ -131,8 +135,8 @@ async fn deleting_ends_keys_access_and_invitations_and_the_id_is_not_given_out_a
         assert_eq!(delete(app, &ann, &ann.org_id, &ann.org_id).await, 200);
         app.key(&key).get("/me").await.assert_status(401);
         app.key(&pinned).get("/me").await.assert_error(403, "forbidden");
-        for person in [&ann, &ben] {
-            app.session(&person.cookie)
+        for account in [&ann, &ben] {
+            app.session(&account.cookie)
                 .get(&path(&ann.org_id))
                 .await
                 .assert_error(403, "FORBIDDEN");
@@ -155,10 +159,10 @@ async fn a_token_or_a_key_deletes_no_organization() {
         let (pat, _) =
             app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         let acme = app.sign_up().await;
-        for (actor, id) in [(app.key(&pat), &ann.org_id), (app.key(&acme.api_key), &acme.org_id)] {
-            let actor = actor.with("content-type", "application/json");
+        for (client, id) in [(app.key(&pat), &ann.org_id), (app.key(&acme.api_key), &acme.org_id)] {
+            let client = client.with("content-type", "application/json");
             let request = json!({ "confirm": id }).to_string();
-            actor.send("DELETE", &path(id), request).await.assert_error(403, "FORBIDDEN");
+            client.send("DELETE", &path(id), request).await.assert_error(403, "FORBIDDEN");
         }
     })
     .await;

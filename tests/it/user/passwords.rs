@@ -21,15 +21,15 @@ async fn reset(app: &TestApp, token: &str, password: &str) -> TestResponse {
 
 /// Somebody whose address is proven, with no mail waiting.
 async fn verified_account(app: &TestApp, email: &str) -> TestAccount {
-    let person = app.sign_up_account(email).await;
+    let account = app.sign_up_account(email).await;
     let token = app.mailed_token().await;
-    let session = app.session(&person.cookie);
+    let session = app.session(&account.cookie);
     session.post("/api/auth/verify-email", json!({ "token": token })).await.assert_status(200);
-    person
+    account
 }
 
 #[tokio::test]
-async fn the_answer_is_the_same_for_everyone() {
+async fn the_response_is_the_same_for_known_and_unknown_addresses() {
     run(async |app| {
         verified_account(app, "ann@example.com").await;
         let known = request_reset(app, "ANN@example.com").await.assert_status(200);
@@ -51,8 +51,8 @@ async fn a_reset_sets_the_password_and_ends_every_session() {
             app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         request_reset(app, &ann.email).await;
         let token = app.mailed_token().await;
-        let answer = reset(app, &token, NEW).await.assert_status(200);
-        assert_eq!(answer.cookie(), None);
+        let response = reset(app, &token, NEW).await.assert_status(200);
+        assert_eq!(response.cookie(), None);
         app.session(&ann.cookie).get("/api/user/me").await.assert_status(401);
         app.bearer(&ann.token).get("/auth/me").await.assert_status(401);
         app.sign_in(&ann.email, PASSWORD).await.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
@@ -69,9 +69,9 @@ async fn a_reset_sets_the_password_and_ends_every_session() {
 async fn an_unproven_account_that_its_owner_takes_by_reset_is_worth_nothing_to_its_maker() {
     run(async |app| {
         let request = json!({ "email": "ann@example.com", "password": PASSWORD });
-        let made = app.anonymous().post("/auth/signup", request).await.assert_status(201);
+        let created = app.anonymous().post("/auth/signup", request).await.assert_status(201);
         let (jwt, default_key) =
-            (text(&made.body["data"]["token"]), text(&made.body["data"]["api_key"]));
+            (text(&created.body["data"]["token"]), text(&created.body["data"]["api_key"]));
         let signed_in = app.sign_in("ann@example.com", PASSWORD).await.assert_status(200);
         let cookie = signed_in.cookie().unwrap();
         let token = json!({ "name": "ci", "scopes": ["*"] });
@@ -88,11 +88,11 @@ async fn an_unproven_account_that_its_owner_takes_by_reset_is_worth_nothing_to_i
         reset(app, &link, NEW).await.assert_status(200);
 
         app.sign_in("ann@example.com", PASSWORD).await.assert_status(401);
-        for actor in [app.bearer(&jwt), app.session(&cookie), app.key(&pat)] {
-            actor.get("/api/user/me").await.assert_status(401);
+        for client in [app.bearer(&jwt), app.session(&cookie), app.key(&pat)] {
+            client.get("/api/user/me").await.assert_status(401);
         }
-        for actor in [app.key(&default_key), app.key(&minted), app.bearer(&access)] {
-            actor.get("/me").await.assert_status(401);
+        for client in [app.key(&default_key), app.key(&minted), app.bearer(&access)] {
+            client.get("/me").await.assert_status(401);
         }
         let refresh =
             app.anonymous().post("/auth/refresh", json!({ "refresh_token": refresh })).await;
@@ -120,9 +120,9 @@ async fn a_reset_touches_no_organization_that_is_not_its_person_s_any_more() {
         let all = json!({ "name": "of bob", "scopes": ["*"] });
         let key = bobs.post(&format!("{path}/api-keys"), all).await.assert_status(201);
         let key = text(&key.body["data"]["key"]);
-        let seat = app.session(&alice.cookie).get(&format!("{path}/my-membership")).await;
-        let seat = text(&seat.assert_status(200).body["data"]["id"]);
-        bobs.delete(&format!("{path}/members/{seat}")).await.assert_status(200);
+        let membership = app.session(&alice.cookie).get(&format!("{path}/my-membership")).await;
+        let membership = text(&membership.assert_status(200).body["data"]["id"]);
+        bobs.delete(&format!("{path}/members/{membership}")).await.assert_status(200);
 
         let clicked = "update accounts set proven_at = null where email = 'alice@example.com'";
         app.execute(clicked).await;
@@ -220,14 +220,14 @@ async fn changing_the_password_of_an_unproven_account_kills_no_mailed_link() {
 
 /// What a request says may be a password: the record of it must not be a fast way to guess it.
 #[tokio::test]
-async fn a_kept_answer_holds_no_plain_hash_of_what_was_asked() {
+async fn a_stored_response_contains_no_plain_hash_of_the_request() {
     run(async |app| {
         use sha2::Digest;
         let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({ "currentPassword": PASSWORD, "newPassword": NEW });
         let session = app.session(&ann.cookie).with("idempotency-key", "change");
         session.post("/api/auth/change-password", request.clone()).await.assert_status(200);
-        let kept: Vec<u8> = sqlx::query_scalar("select fingerprint from idempotency_keys")
+        let stored: Vec<u8> = sqlx::query_scalar("select fingerprint from idempotency_keys")
             .fetch_one(&mut app.sql().await)
             .await
             .unwrap();
@@ -235,8 +235,8 @@ async fn a_kept_answer_holds_no_plain_hash_of_what_was_asked() {
         let mut plain = sha2::Sha256::new();
         plain.update("POST /api/auth/change-password\n");
         plain.update(body);
-        assert_ne!(kept, plain.finalize().to_vec());
-        assert_ne!(kept, body.to_vec());
+        assert_ne!(stored, plain.finalize().to_vec());
+        assert_ne!(stored, body.to_vec());
     })
     .await;
 }
@@ -271,8 +271,8 @@ async fn of_20_resets_with_one_link_at_once_one_is_done() {
                 json!({ "token": token, "newPassword": format!("passphrase no {number}") });
             let stranger = app.anonymous();
             attempts.spawn(async move {
-                let answer = stranger.post("/api/auth/reset-password", request).await;
-                (number, answer.status.as_u16())
+                let response = stranger.post("/api/auth/reset-password", request).await;
+                (number, response.status.as_u16())
             });
         }
         let outcomes = attempts.join_all().await;
@@ -285,14 +285,14 @@ async fn of_20_resets_with_one_link_at_once_one_is_done() {
 }
 
 #[tokio::test]
-async fn a_new_password_that_can_be_guessed_is_refused_and_the_link_stays_good() {
+async fn a_guessable_new_password_is_rejected_and_the_link_stays_valid() {
     run(async |app| {
         let ann = verified_account(app, "ann.example@example.com").await;
         request_reset(app, &ann.email).await;
         let token = app.mailed_token().await;
         for password in ["short", "password1", "Ann.Example@example.com"] {
-            let answer = reset(app, &token, password).await.assert_error(400, "VALIDATION_ERROR");
-            assert_eq!(answer.invalid_fields(), ["newPassword"], "{password}");
+            let response = reset(app, &token, password).await.assert_error(400, "VALIDATION_ERROR");
+            assert_eq!(response.invalid_fields(), ["newPassword"], "{password}");
         }
         reset(app, &token, NEW).await.assert_status(200);
     })
@@ -350,19 +350,19 @@ async fn a_cookie_that_was_not_to_be_remembered_is_followed_by_one_that_is_not()
         for (number, is_remembered) in [false, true].into_iter().enumerate() {
             let request =
                 json!({ "email": ann.email, "password": password, "rememberMe": is_remembered });
-            let answer =
+            let response =
                 app.anonymous().post("/api/auth/sign-in/email", request).await.assert_status(200);
-            let mut answers = vec![answer];
+            let mut responses = vec![response];
             // The session after it keeps that, and the one after that.
             for change_no in 0..2 {
                 let new = format!("passphrase no {number}{change_no}");
                 let request = json!({ "currentPassword": password, "newPassword": new });
-                let cookie = answers[change_no].cookie().unwrap();
-                answers.push(change(app, &cookie, request).await.assert_status(200));
+                let cookie = responses[change_no].cookie().unwrap();
+                responses.push(change(app, &cookie, request).await.assert_status(200));
                 password = new;
             }
-            for answer in answers {
-                let set = answer.header("set-cookie");
+            for response in responses {
+                let set = response.header("set-cookie");
                 assert_eq!(set.contains("Max-Age"), is_remembered, "{set}");
             }
         }
@@ -371,7 +371,7 @@ async fn a_cookie_that_was_not_to_be_remembered_is_followed_by_one_that_is_not()
 }
 
 #[tokio::test]
-async fn the_current_password_has_to_be_shown_and_the_new_one_to_be_good() {
+async fn a_password_change_requires_the_current_password_and_an_acceptable_new_one() {
     run(async |app| {
         let ann = app.sign_up_account("ann.example@example.com").await;
         let wrong = json!({ "currentPassword": NEW, "newPassword": NEW });
@@ -379,11 +379,11 @@ async fn the_current_password_has_to_be_shown_and_the_new_one_to_be_good() {
         wrong.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
         for password in ["short", "ann.example@example.com"] {
             let request = json!({ "currentPassword": PASSWORD, "newPassword": password });
-            let answer = change(app, &ann.cookie, request).await.assert_status(400);
-            assert_eq!(answer.invalid_fields(), ["newPassword"]);
+            let response = change(app, &ann.cookie, request).await.assert_status(400);
+            assert_eq!(response.invalid_fields(), ["newPassword"]);
         }
-        let answer = change(app, &ann.cookie, json!({})).await.assert_status(400);
-        assert_eq!(answer.invalid_fields(), ["currentPassword", "newPassword"]);
+        let response = change(app, &ann.cookie, json!({})).await.assert_status(400);
+        assert_eq!(response.invalid_fields(), ["currentPassword", "newPassword"]);
         app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
     })
     .await;
@@ -400,8 +400,8 @@ async fn of_changes_at_once_with_one_password_one_is_done() {
                 let request = json!({
                     "currentPassword": PASSWORD, "newPassword": format!("passphrase no {number}"),
                 });
-                let answer = session.post("/api/auth/change-password", request).await;
-                answer.status.as_u16()
+                let response = session.post("/api/auth/change-password", request).await;
+                response.status.as_u16()
             });
         }
         let statuses = attempts.join_all().await;
@@ -412,30 +412,30 @@ async fn of_changes_at_once_with_one_password_one_is_done() {
 }
 
 #[tokio::test]
-async fn a_password_made_of_the_own_address_is_refused_wherever_one_is_chosen() {
+async fn a_password_made_of_the_account_s_address_is_rejected_everywhere() {
     run(async |app| {
         let made_of = ["example.com1", "Somebody2026!", "somebody@example.com", "x@Example.com"];
         let email = "somebody@example.com";
         for password in made_of {
-            let person = json!({ "email": email, "password": password, "name": "Somebody" });
+            let account = json!({ "email": email, "password": password, "name": "Somebody" });
             for path in ["/auth/signup", "/api/auth/sign-up/email"] {
-                let answer = app.anonymous().post(path, person.clone()).await;
-                let answer = answer.assert_error(400, "validation_error");
-                assert_eq!(answer.invalid_fields(), ["password"], "{password}");
+                let response = app.anonymous().post(path, account.clone()).await;
+                let response = response.assert_error(400, "validation_error");
+                assert_eq!(response.invalid_fields(), ["password"], "{password}");
             }
         }
         let somebody = verified_account(app, email).await;
         for password in made_of {
             let change = json!({ "currentPassword": PASSWORD, "newPassword": password });
-            let answer = app.session(&somebody.cookie).post(CHANGE, change).await;
-            let answer = answer.assert_error(400, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["newPassword"], "{password}");
+            let response = app.session(&somebody.cookie).post(CHANGE, change).await;
+            let response = response.assert_error(400, "validation_error");
+            assert_eq!(response.invalid_fields(), ["newPassword"], "{password}");
         }
         request_reset(app, email).await;
         let token = app.mailed_token().await;
         for password in made_of {
-            let answer = reset(app, &token, password).await.assert_error(400, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["newPassword"], "{password}");
+            let response = reset(app, &token, password).await.assert_error(400, "validation_error");
+            assert_eq!(response.invalid_fields(), ["newPassword"], "{password}");
         }
         reset(app, &token, "example of a horse").await.assert_status(200);
     })

@@ -15,8 +15,8 @@ fn request() -> Value {
     json!({ "name": "CI deploy bot", "scopes": ["user:read", "projects:read"] })
 }
 
-async fn create(app: &TestApp, person: &TestAccount, request: Value) -> TestResponse {
-    app.session(&person.cookie).post(CREATE, request).await
+async fn create(app: &TestApp, account: &TestAccount, request: Value) -> TestResponse {
+    app.session(&account.cookie).post(CREATE, request).await
 }
 
 #[tokio::test]
@@ -25,9 +25,9 @@ async fn a_token_is_shown_once_and_listed_without_its_text() {
         let ann = app.sign_up_account("ann@example.com").await;
         let mut request = request();
         request["expiresIn"] = json!(2_592_000);
-        let made = create(app, &ann, request).await.assert_status(200);
-        assert_eq!(made.body["message"], "API key created");
-        let data = &made.body["data"];
+        let created = create(app, &ann, request).await.assert_status(200);
+        assert_eq!(created.body["message"], "API key created");
+        let data = &created.body["data"];
         assert_eq!(data["expiresAt"], "2036-06-07T09:56:42.855Z");
         let (key, id) = (text(&data["key"]), text(&data["id"]));
         assert!(key.starts_with("tnt_pat_") && id.starts_with("key_"));
@@ -42,8 +42,8 @@ async fn a_token_is_shown_once_and_listed_without_its_text() {
         assert_eq!(listed["lastUsedAt"], crate::support::app::START_TIME);
         assert_eq!(listed["organizationId"], Value::Null);
         let path = format!("/api/auth/api-key/get?id={id}");
-        let shown = app.session(&ann.cookie).get(&path).await.assert_status(200);
-        assert_eq!(shown.body["data"], *listed);
+        let presented = app.session(&ann.cookie).get(&path).await.assert_status(200);
+        assert_eq!(presented.body["data"], *listed);
     })
     .await;
 }
@@ -69,31 +69,31 @@ async fn tokens_are_listed_in_parts_and_by_name() {
         let rest = list("limit=2&offset=2").await.assert_status(200);
         assert_eq!(rest.body["meta"]["hasMore"], false);
         assert_eq!(rest.body["data"].as_array().unwrap().len(), 1);
-        let found = list("q=THREE").await.assert_status(200);
-        assert_eq!(found.body["meta"]["total"], 1);
+        let rows = list("q=THREE").await.assert_status(200);
+        assert_eq!(rows.body["meta"]["total"], 1);
         for (query, field) in [
             ("limit=0", "limit"),
             ("limit=101", "limit"),
             ("offset=-1", "offset"),
             ("offset=x", "offset"),
         ] {
-            let answer = list(query).await.assert_error(400, "VALIDATION_ERROR");
-            assert_eq!(answer.invalid_fields(), [field], "{query}");
-            assert_eq!(answer.body["meta"]["errors"][0]["location"], "query");
+            let response = list(query).await.assert_error(400, "VALIDATION_ERROR");
+            assert_eq!(response.invalid_fields(), [field], "{query}");
+            assert_eq!(response.body["meta"]["errors"][0]["location"], "query");
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_token_that_is_wrong_is_refused_by_every_field() {
+async fn every_invalid_field_of_a_token_is_named() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let wrong = json!({
             "name": "", "expiresIn": 59, "scopes": [], "metadata": { "role": "owner" }, "role": "x",
         });
-        let answer = create(app, &ann, wrong).await.assert_error(400, "VALIDATION_ERROR");
-        assert_eq!(answer.invalid_fields(), ["name", "expiresIn", "scopes", "metadata", "role"]);
+        let response = create(app, &ann, wrong).await.assert_error(400, "VALIDATION_ERROR");
+        assert_eq!(response.invalid_fields(), ["name", "expiresIn", "scopes", "metadata", "role"]);
         for (field, value) in [
             ("name", json!("x".repeat(65))),
             ("expiresIn", json!(31_536_001)),
@@ -104,8 +104,8 @@ async fn a_token_that_is_wrong_is_refused_by_every_field() {
         ] {
             let mut request = request();
             request[field] = value;
-            let answer = create(app, &ann, request).await.assert_status(400);
-            assert_eq!(answer.invalid_fields(), [field]);
+            let response = create(app, &ann, request).await.assert_status(400);
+            assert_eq!(response.invalid_fields(), [field]);
         }
         assert_eq!(app.count("select count(*) from personal_tokens").await, 0);
     })
@@ -117,14 +117,14 @@ async fn an_operator_can_demand_that_tokens_end() {
     with_settings(&[("PAT_MAX_DAYS", "30"), ("PAT_PREFIX", "acme_pat_")])
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;
-            let answer = create(app, &ann, request()).await.assert_status(400);
-            assert_eq!(answer.invalid_fields(), ["expiresIn"]);
+            let response = create(app, &ann, request()).await.assert_status(400);
+            assert_eq!(response.invalid_fields(), ["expiresIn"]);
             let mut request = request();
             request["expiresIn"] = json!(30 * 86_400 + 1);
             create(app, &ann, request.clone()).await.assert_status(400);
             request["expiresIn"] = json!(30 * 86_400);
-            let made = create(app, &ann, request).await.assert_status(200);
-            assert!(text(&made.body["data"]["key"]).starts_with("acme_pat_"));
+            let created = create(app, &ann, request).await.assert_status(200);
+            assert!(text(&created.body["data"]["key"]).starts_with("acme_pat_"));
         })
         .await;
 }
@@ -175,7 +175,7 @@ async fn a_token_is_changed_and_ended_at_once() {
 }
 
 #[tokio::test]
-async fn somebody_else_s_token_is_not_there() {
+async fn another_account_s_token_is_not_found() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;
@@ -227,13 +227,13 @@ async fn a_token_is_pinned_to_one_s_own_organization_only() {
         let never = create(app, &ann, pinned("org_never")).await.assert_error(403, "FORBIDDEN");
         assert_eq!(foreign.text, never.text);
         for no_id in ["", "a\0b", "../x", "me", &"x".repeat(100)] {
-            let answer = create(app, &ann, pinned(no_id)).await.assert_error(403, "FORBIDDEN");
-            assert_eq!(answer.text, never.text, "{no_id:?}");
+            let response = create(app, &ann, pinned(no_id)).await.assert_error(403, "FORBIDDEN");
+            assert_eq!(response.text, never.text, "{no_id:?}");
         }
         let (key, id) = app.create_token(&ann.cookie, pinned(&ann.org_id.to_uppercase())).await;
         let path = format!("/api/auth/api-key/get?id={id}");
-        let shown = app.session(&ann.cookie).get(&path).await.assert_status(200);
-        assert_eq!(shown.body["data"]["organizationId"], ann.org_id);
+        let presented = app.session(&ann.cookie).get(&path).await.assert_status(200);
+        assert_eq!(presented.body["data"]["organizationId"], ann.org_id);
         // Where it is pinned it acts as its person's seat.
         let me = app.key(&key).get("/me").await.assert_status(200);
         assert_eq!(me.body["org_id"], ann.org_id);
@@ -252,12 +252,12 @@ async fn a_pin_that_ended_with_its_membership_stays_ended_when_its_person_comes_
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
         let path = format!("/api/user/organizations/{}", ann.org_id);
-        let seat = app.invite_and_accept(&ann, &ben, "admin").await;
+        let membership = app.invite_and_accept(&ann, &ben, "admin").await;
         let pinned = json!({ "name": "ci", "scopes": ["*"],
                              "metadata": { "organizationId": ann.org_id } });
         let (old, _) = app.create_token(&ben.cookie, pinned.clone()).await;
         app.key(&old).get(&format!("{path}/members")).await.assert_status(200);
-        let remove = format!("{path}/members/{seat}");
+        let remove = format!("{path}/members/{membership}");
         app.session(&ann.cookie).delete(&remove).await.assert_status(200);
         app.invite_and_accept(&ann, &ben, "admin").await;
 
@@ -294,8 +294,8 @@ async fn a_pinned_token_mints_within_its_scopes_and_its_person_s_role() {
         mint(json!(["usage:read"]), Value::Null).await.assert_error(403, "forbidden");
         // A person who may not mint keys mints none, whatever their token holds.
         app.execute("update users set role = 'member'").await;
-        let refused = mint(json!(["usage:read"]), soon).await.assert_error(403, "forbidden");
-        assert_eq!(refused.body["details"]["required_role"], "admin");
+        let rejected = mint(json!(["usage:read"]), soon).await.assert_error(403, "forbidden");
+        assert_eq!(rejected.body["details"]["required_role"], "admin");
         let session = app.session(&ann.cookie).post("/me/api-keys", json!({})).await;
         session.assert_error(403, "forbidden");
     })

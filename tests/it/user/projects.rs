@@ -23,7 +23,7 @@ async fn ann_with_projects(app: &TestApp) -> (TestAccount, TestClient, String) {
 /// A personal token of the person's with these scopes, pinned where `pin` says.
 async fn token(
     app: &TestApp,
-    person: &TestAccount,
+    account: &TestAccount,
     scopes: Value,
     pin: Option<&str>,
 ) -> TestClient {
@@ -31,7 +31,7 @@ async fn token(
     if let Some(pin) = pin {
         request["metadata"] = json!({ "organizationId": pin });
     }
-    app.key(&app.create_token(&person.cookie, request).await.0)
+    app.key(&app.create_token(&account.cookie, request).await.0)
 }
 
 /// Gives Ann a seat in Ben's organization, as an invitation will.
@@ -46,16 +46,16 @@ async fn add_ann_to_bens_organization(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn a_project_is_shown_when_it_is_made_and_later() {
+async fn a_project_is_returned_at_creation_and_later() {
     run(async |app| {
         let (_, session, path) = ann_with_projects(app).await;
         let request = json!({
             "name": "My Project", "slug": "mine", "description": "Two\n\tlines ☂",
         });
-        let made = session.post(&path, request).await.assert_status(201);
-        assert_eq!(made.body["status"], 201);
-        assert_eq!(made.body["message"], "Project created");
-        let data = &made.body["data"];
+        let created = session.post(&path, request).await.assert_status(201);
+        assert_eq!(created.body["status"], 201);
+        assert_eq!(created.body["message"], "Project created");
+        let data = &created.body["data"];
         let (id, by) = (text(&data["id"]), text(&data["createdBy"]));
         assert!(id.starts_with("prj_") && by.starts_with("user_"));
         let expected = json!({
@@ -63,17 +63,17 @@ async fn a_project_is_shown_when_it_is_made_and_later() {
             "createdBy": by, "createdAt": START_TIME, "updatedAt": START_TIME,
         });
         assert_eq!(*data, expected);
-        let shown = session.get(&format!("{path}/{id}")).await.assert_status(200);
-        assert_eq!(shown.body["data"], expected);
+        let presented = session.get(&format!("{path}/{id}")).await.assert_status(200);
+        assert_eq!(presented.body["data"], expected);
         let listed = session.get(&path).await.assert_status(200);
         assert_eq!(listed.body["data"], json!([expected]));
         // An organization's id is the same in whatever case.
         let other_case = path.replace("org_", "ORG_");
         session.get(&format!("{other_case}/{id}")).await.assert_status(200);
-        let told = "select count(*) from audit_events e join users u on u.handle = e.actor
+        let events = "select count(*) from audit_events e join users u on u.handle = e.actor
                     where e.event_type = 'project.created' and e.target like 'prj\\_%'
                       and e.detail ->> 'slug' = 'mine'";
-        assert_eq!(app.count(told).await, 1);
+        assert_eq!(app.count(events).await, 1);
     })
     .await;
 }
@@ -88,20 +88,20 @@ async fn people_and_their_tokens_work_on_the_projects_of_every_organization_they
         let pinned = token(app, &ann, json!(["projects:*"]), Some(&ann.org_id)).await;
         let unpinned = token(app, &ann, json!(["projects:*"]), None).await;
         let bearer = app.bearer(&ann.token);
-        for (number, actor) in [&session, &bearer, &pinned, &unpinned].into_iter().enumerate() {
+        for (number, client) in [&session, &bearer, &pinned, &unpinned].into_iter().enumerate() {
             let request = json!({ "name": format!("project {number}") });
-            let made = actor.post(&path, request.clone()).await.assert_status(201);
-            let path = format!("{path}/{}", text(&made.body["data"]["id"]));
-            actor.get(&path).await.assert_status(200);
-            actor.put(&path, json!({ "name": "renamed" })).await.assert_status(200);
-            actor.delete(&path).await.assert_status(200);
+            let created = client.post(&path, request.clone()).await.assert_status(201);
+            let path = format!("{path}/{}", text(&created.body["data"]["id"]));
+            client.get(&path).await.assert_status(200);
+            client.put(&path, json!({ "name": "renamed" })).await.assert_status(200);
+            client.delete(&path).await.assert_status(200);
         }
-        for actor in [&session, &bearer, &unpinned] {
-            actor.get(&of_ben).await.assert_status(200);
+        for client in [&session, &bearer, &unpinned] {
+            client.get(&of_ben).await.assert_status(200);
         }
         // There she is the other seat.
-        let made = unpinned.post(&of_ben, json!({ "name": "theirs" })).await.assert_status(201);
-        assert_eq!(made.body["data"]["createdBy"], "user_of_ann");
+        let created = unpinned.post(&of_ben, json!({ "name": "theirs" })).await.assert_status(201);
+        assert_eq!(created.body["data"]["createdBy"], "user_of_ann");
         // A token that is pinned works nowhere else.
         let elsewhere = pinned.get(&of_ben).await.assert_error(403, "FORBIDDEN");
         let never = pinned.get(&projects_of("org_never")).await.assert_error(403, "FORBIDDEN");
@@ -117,23 +117,23 @@ async fn an_organization_s_own_key_works_on_its_projects_within_its_scopes() {
         let (acme, ben) = (app.sign_up().await, app.sign_up_account("ben@example.com").await);
         let path = projects_of(&acme.org_id);
         let (key, (access, _)) = (app.key(&acme.api_key), app.exchange(&acme.api_key).await);
-        let made = key.post(&path, json!({ "name": "one" })).await.assert_status(201);
-        assert_eq!(made.body["data"]["createdBy"], acme.user_id);
+        let created = key.post(&path, json!({ "name": "one" })).await.assert_status(201);
+        assert_eq!(created.body["data"]["createdBy"], acme.user_id);
         app.bearer(&access).post(&path, json!({ "name": "two" })).await.assert_status(201);
         let by_key = "select count(*) from audit_events
                       where event_type = 'project.created' and actor like 'key\\_%'";
         assert_eq!(app.count(by_key).await, 2);
         let reader = app.mint(&acme.api_key, json!({ "scopes": ["projects:read"] })).await;
         let reader = app.key(&reader.api_key);
-        let made = format!("{path}/{}", text(&made.body["data"]["id"]));
+        let created = format!("{path}/{}", text(&created.body["data"]["id"]));
         reader.get(&path).await.assert_status(200);
-        reader.get(&made).await.assert_status(200);
-        for answer in [
+        reader.get(&created).await.assert_status(200);
+        for response in [
             reader.post(&path, json!({ "name": "x" })).await,
-            reader.put(&made, json!({ "name": "x" })).await,
-            reader.delete(&made).await,
+            reader.put(&created, json!({ "name": "x" })).await,
+            reader.delete(&created).await,
         ] {
-            answer.assert_error(403, "API_KEY_MISSING_SCOPES");
+            response.assert_error(403, "API_KEY_MISSING_SCOPES");
         }
         key.get(&projects_of(&ben.org_id)).await.assert_error(403, "FORBIDDEN");
     })
@@ -141,27 +141,27 @@ async fn an_organization_s_own_key_works_on_its_projects_within_its_scopes() {
 }
 
 #[tokio::test]
-async fn a_credential_without_the_scope_is_told_which_it_lacks() {
+async fn a_credential_without_the_scope_receives_the_missing_scope() {
     run(async |app| {
         let (ann, session, path) = ann_with_projects(app).await;
-        let made = app.create_project(&ann, "one").await;
-        let made = format!("{path}/{made}");
+        let created = app.create_project(&ann, "one").await;
+        let created = format!("{path}/{created}");
         let writer = token(app, &ann, json!(["projects:write"]), None).await;
         let reader = token(app, &ann, json!(["projects:read"]), None).await;
-        for (answer, scope) in [
+        for (response, scope) in [
             (writer.get(&path).await, "projects:read"),
-            (writer.get(&made).await, "projects:read"),
+            (writer.get(&created).await, "projects:read"),
             (reader.post(&path, json!({ "name": "x" })).await, "projects:write"),
-            (reader.put(&made, json!({ "name": "x" })).await, "projects:write"),
-            (reader.delete(&made).await, "projects:write"),
+            (reader.put(&created, json!({ "name": "x" })).await, "projects:write"),
+            (reader.delete(&created).await, "projects:write"),
         ] {
-            let answer = answer.assert_error(403, "API_KEY_MISSING_SCOPES");
-            assert_eq!(answer.body["meta"]["missing_scopes"], json!([scope]));
+            let response = response.assert_error(403, "API_KEY_MISSING_SCOPES");
+            assert_eq!(response.body["meta"]["missing_scopes"], json!([scope]));
         }
         // Members work on projects, whatever else they may not do.
         app.execute("update users set role = 'member'").await;
-        session.put(&made, json!({ "name": "x" })).await.assert_status(200);
-        writer.delete(&made).await.assert_status(200);
+        session.put(&created, json!({ "name": "x" })).await.assert_status(200);
+        writer.delete(&created).await.assert_status(200);
     })
     .await;
 }
@@ -173,20 +173,20 @@ async fn an_organization_that_is_not_one_s_own_is_the_same_403_whether_or_not_it
         let ben = app.sign_up_account("ben@example.com").await;
         let project = app.create_project(&ben, "theirs").await;
         let acme = app.sign_up().await;
-        for actor in [session, app.key(&acme.api_key)] {
-            let foreign = actor.get(&projects_of(&ben.org_id)).await;
+        for client in [session, app.key(&acme.api_key)] {
+            let foreign = client.get(&projects_of(&ben.org_id)).await;
             let foreign = foreign.assert_error(403, "FORBIDDEN");
             for organization in ["org_never", "a%00b", "%2e%2e", "me", &project] {
                 let path = projects_of(organization);
-                for answer in [
-                    actor.get(&path).await,
-                    actor.post(&path, json!({ "name": "x" })).await,
-                    actor.get(&format!("{path}/{project}")).await,
-                    actor.put(&format!("{path}/{project}"), json!({ "name": "x" })).await,
-                    actor.delete(&format!("{path}/{project}")).await,
+                for response in [
+                    client.get(&path).await,
+                    client.post(&path, json!({ "name": "x" })).await,
+                    client.get(&format!("{path}/{project}")).await,
+                    client.put(&format!("{path}/{project}"), json!({ "name": "x" })).await,
+                    client.delete(&format!("{path}/{project}")).await,
                 ] {
-                    let answer = answer.assert_error(403, "FORBIDDEN");
-                    assert_eq!(answer.text, foreign.text, "{organization}");
+                    let response = response.assert_error(403, "FORBIDDEN");
+                    assert_eq!(response.text, foreign.text, "{organization}");
                 }
             }
         }
@@ -223,8 +223,8 @@ async fn a_slug_is_suggested_by_the_name_and_unique_in_its_organization() {
         let (ann, session, path) = ann_with_projects(app).await;
         let create = async |request: Value| session.post(&path, request).await;
         let slug = async |name: &str| {
-            let made = create(json!({ "name": name })).await.assert_status(201);
-            text(&made.body["data"]["slug"])
+            let created = create(json!({ "name": name })).await.assert_status(201);
+            text(&created.body["data"]["slug"])
         };
         assert_eq!(slug("My Project!").await, "my-project");
         let other = slug("my project").await;
@@ -254,7 +254,7 @@ async fn a_slug_is_suggested_by_the_name_and_unique_in_its_organization() {
 }
 
 #[tokio::test]
-async fn a_project_that_is_wrong_is_refused_by_every_field() {
+async fn every_invalid_field_of_a_project_is_named() {
     run(async |app| {
         let (ann, session, path) = ann_with_projects(app).await;
         let one = format!("{path}/{}", app.create_project(&ann, "one").await);
@@ -263,11 +263,11 @@ async fn a_project_that_is_wrong_is_refused_by_every_field() {
             "createdBy": "user_other", "id": "prj_1", "createdAt": START_TIME,
         });
         let unknown = ["organizationId", "createdBy", "id", "createdAt"];
-        for answer in
+        for response in
             [session.post(&path, wrong.clone()).await, session.put(&one, wrong.clone()).await]
         {
-            let answer = answer.assert_error(400, "VALIDATION_ERROR");
-            let mut fields = answer.invalid_fields();
+            let response = response.assert_error(400, "VALIDATION_ERROR");
+            let mut fields = response.invalid_fields();
             assert_eq!(fields[..3], ["name", "slug", "description"]);
             fields.sort_unstable();
             assert!(unknown.iter().all(|name| fields.binary_search(name).is_ok()), "{fields:?}");
@@ -285,10 +285,10 @@ async fn a_project_that_is_wrong_is_refused_by_every_field() {
         ] {
             let mut request = json!({ "name": "x" });
             request[field] = value;
-            for answer in
+            for response in
                 [session.post(&path, request.clone()).await, session.put(&one, request).await]
             {
-                assert_eq!(answer.assert_status(400).invalid_fields(), [field]);
+                assert_eq!(response.assert_status(400).invalid_fields(), [field]);
             }
         }
         let missing = session.post(&path, json!({ "slug": "x" })).await.assert_status(400);
@@ -329,9 +329,9 @@ async fn projects_are_listed_in_parts_and_found_by_name_and_slug() {
         assert_eq!(names("q=%25").await, [""; 0]);
         assert_eq!(list("q=ir&limit=1").await.body["meta"]["total"], 2);
         for (query, field) in [("limit=101", "limit"), ("offset=-1", "offset")] {
-            let answer = list(query).await.assert_error(400, "VALIDATION_ERROR");
-            assert_eq!(answer.invalid_fields(), [field], "{query}");
-            assert_eq!(answer.body["meta"]["errors"][0]["location"], "query");
+            let response = list(query).await.assert_error(400, "VALIDATION_ERROR");
+            assert_eq!(response.invalid_fields(), [field], "{query}");
+            assert_eq!(response.body["meta"]["errors"][0]["location"], "query");
         }
     })
     .await;
@@ -342,8 +342,8 @@ async fn a_project_is_changed_where_it_is_named_and_deleted_once() {
     run(async |app| {
         let (_, session, path) = ann_with_projects(app).await;
         let request = json!({ "name": "one", "description": "first" });
-        let made = session.post(&path, request.clone()).await.assert_status(201);
-        let mut expected = made.body["data"].clone();
+        let created = session.post(&path, request.clone()).await.assert_status(201);
+        let mut expected = created.body["data"].clone();
         let one = format!("{path}/{}", text(&expected["id"]));
         app.clock.advance(TimeDelta::seconds(1));
         expected["updatedAt"] = json!("2036-05-08T09:56:43.855Z");
@@ -354,8 +354,8 @@ async fn a_project_is_changed_where_it_is_named_and_deleted_once() {
             expected[field] = value;
             assert_eq!(changed.body["data"], expected);
         }
-        let shown = session.get(&one).await.assert_status(200);
-        assert_eq!(shown.body["data"], expected);
+        let presented = session.get(&one).await.assert_status(200);
+        assert_eq!(presented.body["data"], expected);
 
         let deleted = session.delete(&one).await.assert_status(200);
         assert_eq!(deleted.body["data"], json!({ "success": true }));
@@ -365,15 +365,15 @@ async fn a_project_is_changed_where_it_is_named_and_deleted_once() {
         assert_eq!(session.get(&path).await.body["meta"]["total"], 0);
         // Its slug is free again.
         session.post(&path, json!({ "name": "three", "slug": "deux" })).await.assert_status(201);
-        let told = "select count(*) from audit_events
+        let events = "select count(*) from audit_events
                     where event_type in ('project.updated', 'project.deleted')";
-        assert_eq!(app.count(told).await, 4);
+        assert_eq!(app.count(events).await, 4);
     })
     .await;
 }
 
 #[tokio::test]
-async fn whoever_has_no_seat_any_more_is_refused_at_their_next_request() {
+async fn a_removed_member_is_rejected_at_the_next_request() {
     run(async |app| {
         let (ann, session, path) = ann_with_projects(app).await;
         let one = format!("{path}/{}", app.create_project(&ann, "one").await);
@@ -381,26 +381,26 @@ async fn whoever_has_no_seat_any_more_is_refused_at_their_next_request() {
         let unpinned = token(app, &ann, json!(["projects:*"]), None).await;
         let acme = app.mint_in(&ann).await;
         app.execute("update users set removed_at = now()").await;
-        for actor in [session, pinned, unpinned] {
-            for answer in [
-                actor.get(&path).await,
-                actor.get(&one).await,
-                actor.post(&path, json!({ "name": "x" })).await,
-                actor.put(&one, json!({ "name": "x" })).await,
-                actor.delete(&one).await,
+        for client in [session, pinned, unpinned] {
+            for response in [
+                client.get(&path).await,
+                client.get(&one).await,
+                client.post(&path, json!({ "name": "x" })).await,
+                client.put(&one, json!({ "name": "x" })).await,
+                client.delete(&one).await,
             ] {
-                answer.assert_error(403, "FORBIDDEN");
+                response.assert_error(403, "FORBIDDEN");
             }
         }
         // The organization's keys and projects stay, whoever made them.
-        let kept = app.key(&acme).get(&one).await.assert_status(200);
-        assert!(text(&kept.body["data"]["createdBy"]).starts_with("user_"));
+        let stored = app.key(&acme).get(&one).await.assert_status(200);
+        assert!(text(&stored.body["data"]["createdBy"]).starts_with("user_"));
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_plan_s_limit_is_exact_whoever_asks_at_the_same_moment() {
+async fn the_plan_s_limit_is_exact_under_concurrent_requests() {
     run(async |app| {
         let (ann, session, path) = ann_with_projects(app).await;
         for number in 0..9 {
@@ -408,9 +408,9 @@ async fn the_plan_s_limit_is_exact_whoever_asks_at_the_same_moment() {
         }
         // Each credential's own requests take turns, so there are many.
         let unpinned = token(app, &ann, json!(["projects:write"]), None).await;
-        let mut actors = vec![session.clone(), unpinned];
+        let mut clients = vec![session.clone(), unpinned];
         for _ in 0..8 {
-            actors.push(app.key(&app.mint_in(&ann).await));
+            clients.push(app.key(&app.mint_in(&ann).await));
         }
         // Nothing is stored until several have come as far as they can.
         let mut gate = app.sql().await;
@@ -420,27 +420,27 @@ async fn the_plan_s_limit_is_exact_whoever_asks_at_the_same_moment() {
             .unwrap();
         let mut callers = tokio::task::JoinSet::new();
         for number in 0..20 {
-            let (actor, path) = (actors[number % actors.len()].clone(), path.clone());
+            let (client, path) = (clients[number % clients.len()].clone(), path.clone());
             // All want the same name, and chance tells their slugs apart.
-            callers.spawn(async move { actor.post(&path, json!({ "name": "last" })).await });
+            callers.spawn(async move { client.post(&path, json!({ "name": "last" })).await });
         }
         let waiting = "select count(*) from pg_stat_activity
                        where datname = current_database() and wait_event_type = 'Lock'";
         while app.count(waiting).await < 3 {}
         drop(gate);
-        let (made, refused): (Vec<_>, Vec<_>) =
+        let (created, rejected): (Vec<_>, Vec<_>) =
             callers.join_all().await.into_iter().partition(|it| it.status == 201);
-        assert_eq!((made.len(), refused.len()), (1, 19));
-        for answer in refused {
-            let answer = answer.assert_error(403, "PLAN_LIMIT_REACHED");
-            assert_eq!(answer.body["meta"]["resource"], "projects");
-            assert_eq!(answer.body["meta"]["limit"], 10);
-            assert_eq!(answer.body["meta"]["used"], 10);
+        assert_eq!((created.len(), rejected.len()), (1, 19));
+        for response in rejected {
+            let response = response.assert_error(403, "PLAN_LIMIT_REACHED");
+            assert_eq!(response.body["meta"]["resource"], "projects");
+            assert_eq!(response.body["meta"]["limit"], 10);
+            assert_eq!(response.body["meta"]["used"], 10);
         }
         assert_eq!(app.count("select count(*) from projects").await, 10);
         // One less makes room for one more; a larger plan has more.
-        let made = format!("{path}/{}", text(&made[0].body["data"]["id"]));
-        session.delete(&made).await.assert_status(200);
+        let created = format!("{path}/{}", text(&created[0].body["data"]["id"]));
+        session.delete(&created).await.assert_status(200);
         session.post(&path, json!({ "name": "x" })).await.assert_status(201);
         session.post(&path, json!({ "name": "x" })).await.assert_error(403, "PLAN_LIMIT_REACHED");
         app.execute("update organizations set plan = 'enterprise'").await;
@@ -450,16 +450,16 @@ async fn the_plan_s_limit_is_exact_whoever_asks_at_the_same_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn projects_that_are_made_at_the_same_moment_are_told_apart_by_their_slugs() {
+async fn projects_created_at_the_same_moment_get_different_slugs() {
     run(async |app| {
         let (ann, _, path) = ann_with_projects(app).await;
         let mut callers = tokio::task::JoinSet::new();
         for _ in 0..10 {
-            let (actor, path) = (app.key(&app.mint_in(&ann).await), path.clone());
-            callers.spawn(async move { actor.post(&path, json!({ "name": "same" })).await });
+            let (client, path) = (app.key(&app.mint_in(&ann).await), path.clone());
+            callers.spawn(async move { client.post(&path, json!({ "name": "same" })).await });
         }
-        for answer in callers.join_all().await {
-            answer.assert_status(201);
+        for response in callers.join_all().await {
+            response.assert_status(201);
         }
         assert_eq!(app.count("select count(distinct slug) from projects").await, 10);
     })
@@ -468,8 +468,8 @@ async fn projects_that_are_made_at_the_same_moment_are_told_apart_by_their_slugs
 
 impl TestApp {
     /// A key of the person's organization, minted in their session.
-    async fn mint_in(&self, person: &TestAccount) -> String {
-        let made = self.session(&person.cookie).post("/me/api-keys", json!({})).await;
-        text(&made.assert_status(201).body["api_key"])
+    async fn mint_in(&self, account: &TestAccount) -> String {
+        let created = self.session(&account.cookie).post("/me/api-keys", json!({})).await;
+        text(&created.assert_status(201).body["api_key"])
     }
 }

@@ -15,9 +15,9 @@ fn client_from(app: &TestApp, address: &str) -> TestClient {
     app.anonymous().with("x-forwarded-for", address)
 }
 
-async fn sign_in(actor: &TestClient, email: &str, password: &str) -> TestResponse {
+async fn sign_in(client: &TestClient, email: &str, password: &str) -> TestResponse {
     let request = json!({ "email": email, "password": password });
-    actor.post("/api/auth/sign-in/email", request).await
+    client.post("/api/auth/sign-in/email", request).await
 }
 
 /// The failed sign-ins in the audit log of Ann's organization, newest first.
@@ -35,8 +35,8 @@ async fn failed_sign_ins_to_a_known_account_are_in_the_audit_log_once_with_a_cou
             let ann = app.sign_up_account("ann@example.com").await;
             for number in 0..25 {
                 let elsewhere = client_from(app, &format!("198.51.100.{number}"));
-                let answer = sign_in(&elsewhere, &ann.email, "a-wrong-passphrase").await;
-                answer.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
+                let response = sign_in(&elsewhere, &ann.email, "a-wrong-passphrase").await;
+                response.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
             }
             let request = json!({ "email": ann.email, "password": "a-wrong-passphrase" });
             app.anonymous().post("/auth/login", request).await.assert_status(401);
@@ -154,15 +154,15 @@ async fn another_password_and_a_new_token_are_mailed() {
 }
 
 #[tokio::test]
-async fn who_turns_the_mails_off_gets_a_last_one_and_none_after_it() {
+async fn turning_security_mails_off_sends_one_last_mail_and_none_after_it() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
         let set = async |wanted: Value| {
             session.put("/api/user/me", json!({ "securityMails": wanted })).await
         };
-        let shown = session.get("/api/user/me").await.assert_status(200);
-        assert_eq!(shown.body["data"]["securityMails"], true);
+        let presented = session.get("/api/user/me").await.assert_status(200);
+        assert_eq!(presented.body["data"]["securityMails"], true);
         set(json!("no")).await.assert_error(400, "VALIDATION_ERROR");
         assert_eq!(set(json!(false)).await.assert_status(200).body["data"]["securityMails"], false);
         assert_eq!(app.security_notices().await, ["these mails are off"]);

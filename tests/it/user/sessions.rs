@@ -62,8 +62,8 @@ async fn of_sessions_that_end_each_other_at_once_one_is_left() {
         for cookie in &cookies {
             let session = app.session(cookie);
             attempts.spawn(async move {
-                let answer = session.post("/api/auth/revoke-other-sessions", json!({})).await;
-                answer.status.as_u16()
+                let response = session.post("/api/auth/revoke-other-sessions", json!({})).await;
+                response.status.as_u16()
             });
         }
         let statuses = attempts.join_all().await;
@@ -75,7 +75,7 @@ async fn of_sessions_that_end_each_other_at_once_one_is_left() {
 }
 
 #[tokio::test]
-async fn somebody_else_s_session_is_not_there() {
+async fn another_account_s_session_is_not_found() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;
@@ -120,7 +120,7 @@ async fn a_session_slides_for_7_days_and_ends_after_30() {
 }
 
 #[tokio::test]
-async fn a_session_is_good_on_every_server_and_ends_on_every_server() {
+async fn a_session_is_valid_on_every_server_and_ends_on_every_server() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let replica = app.replica();

@@ -12,11 +12,11 @@ fn request(email: &str) -> Value {
 #[tokio::test]
 async fn a_signup_gives_a_user_an_organization_a_token_and_a_cookie() {
     run(async |app| {
-        let answer =
+        let response =
             app.anonymous().post("/api/auth/sign-up/email", request("you@example.com")).await;
-        let answer = answer.assert_status(200);
+        let response = response.assert_status(200);
         let (user, organization) =
-            (&answer.body["data"]["user"], &answer.body["data"]["organization"]);
+            (&response.body["data"]["user"], &response.body["data"]["organization"]);
         assert_eq!(user["email"], "you@example.com");
         assert_eq!(user["fullName"], "Your Name");
         assert_eq!(user["handle"], "yourname");
@@ -26,7 +26,7 @@ async fn a_signup_gives_a_user_an_organization_a_token_and_a_cookie() {
         assert_eq!(organization["name"], "Your Name");
         assert_eq!(organization["role"], "owner");
         assert_eq!(organization["status"], "active");
-        let cookie = answer.cookie().unwrap();
+        let cookie = response.cookie().unwrap();
         let session = app.session(&cookie).get("/api/auth/get-session").await.assert_status(200);
         assert_eq!(session.body["data"]["user"]["id"], user["id"]);
         assert_eq!(session.body["data"]["session"]["current"], true);
@@ -43,9 +43,9 @@ async fn names_that_suggest_the_same_handle_get_different_ones() {
             [("a@example.com", "Ann"), ("b@example.com", "ANN"), ("c@example.com", "名前")]
         {
             let request = json!({ "email": email, "password": PASSWORD, "name": name });
-            let answer =
+            let response =
                 app.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
-            handles.insert(answer.body["data"]["user"]["handle"].as_str().unwrap().to_owned());
+            handles.insert(response.body["data"]["user"]["handle"].as_str().unwrap().to_owned());
         }
         assert_eq!(handles.len(), 3, "{handles:?}");
         assert!(handles.contains("ann"));
@@ -57,27 +57,27 @@ async fn names_that_suggest_the_same_handle_get_different_ones() {
 async fn the_cookie_has_the_flags_that_keep_it_ours() {
     let flags = "HttpOnly; SameSite=Lax; Path=/; Max-Age=2592000";
     run(async |app| {
-        let answer =
+        let response =
             app.anonymous().post("/api/auth/sign-up/email", request("a@example.com")).await;
-        let set = answer.header("set-cookie");
+        let set = response.header("set-cookie");
         assert!(set.starts_with("tenantry_session=tnt_session_"), "{set}");
         assert!(set.ends_with(flags), "{set}");
     })
     .await;
     with_settings(&[("PUBLIC_URL", "https://api.example.com")])
         .run(async |app| {
-            let answer =
+            let response =
                 app.anonymous().post("/api/auth/sign-up/email", request("a@example.com")).await;
-            let set = answer.header("set-cookie");
+            let set = response.header("set-cookie");
             assert!(set.starts_with("__Host-tenantry_session=tnt_session_"), "{set}");
             assert!(set.contains("; Secure;"), "{set}");
             let (pair, _) = set.split_once(';').unwrap();
-            let actor = app.anonymous().with("cookie", &format!("theme=dark; {pair}; lang=en"));
-            actor.get("/api/user/me").await.assert_status(200);
+            let client = app.anonymous().with("cookie", &format!("theme=dark; {pair}; lang=en"));
+            client.get("/api/user/me").await.assert_status(200);
             // The name without the prefix is nobody's.
             let plain = pair.replace("__Host-", "");
-            let actor = app.anonymous().with("cookie", &plain);
-            actor.get("/api/user/me").await.assert_error(401, "AUTHENTICATION_REQUIRED");
+            let client = app.anonymous().with("cookie", &plain);
+            client.get("/api/user/me").await.assert_error(401, "AUTHENTICATION_REQUIRED");
         })
         .await;
 }
@@ -87,14 +87,14 @@ async fn a_cookie_that_is_not_to_be_remembered_has_no_age() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let mut request = json!({ "email": ann.email, "password": PASSWORD, "rememberMe": false });
-        let answer = app.anonymous().post("/api/auth/sign-in/email", request.clone()).await;
-        assert!(!answer.assert_status(200).header("set-cookie").contains("Max-Age"));
+        let response = app.anonymous().post("/api/auth/sign-in/email", request.clone()).await;
+        assert!(!response.assert_status(200).header("set-cookie").contains("Max-Age"));
         request["rememberMe"] = json!(true);
-        let answer = app.anonymous().post("/api/auth/sign-in/email", request.clone()).await;
-        assert!(answer.assert_status(200).header("set-cookie").contains("Max-Age"));
+        let response = app.anonymous().post("/api/auth/sign-in/email", request.clone()).await;
+        assert!(response.assert_status(200).header("set-cookie").contains("Max-Age"));
         request["rememberMe"] = json!("yes");
-        let answer = app.anonymous().post("/api/auth/sign-in/email", request).await;
-        assert_eq!(answer.assert_status(400).invalid_fields(), ["rememberMe"]);
+        let response = app.anonymous().post("/api/auth/sign-in/email", request).await;
+        assert_eq!(response.assert_status(400).invalid_fields(), ["rememberMe"]);
     })
     .await;
 }
@@ -103,8 +103,8 @@ async fn a_cookie_that_is_not_to_be_remembered_has_no_age() {
 async fn signing_out_ends_the_session_and_takes_the_cookie_away() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
-        let answer = app.session(&ann.cookie).post("/api/auth/sign-out", json!({})).await;
-        let set = answer.assert_status(200).header("set-cookie").to_owned();
+        let response = app.session(&ann.cookie).post("/api/auth/sign-out", json!({})).await;
+        let set = response.assert_status(200).header("set-cookie").to_owned();
         assert!(set.starts_with("tenantry_session=;") && set.contains("Max-Age=0"), "{set}");
         let me = app.session(&ann.cookie).get("/api/user/me").await;
         me.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
@@ -116,7 +116,7 @@ async fn signing_out_ends_the_session_and_takes_the_cookie_away() {
 }
 
 #[tokio::test]
-async fn nobody_has_no_session_and_a_wrong_credential_is_not_nobody() {
+async fn a_request_without_a_credential_has_no_session_and_an_invalid_bearer_token_is_rejected() {
     run(async |app| {
         let session = app.anonymous().get("/api/auth/get-session").await.assert_status(200);
         assert_eq!(session.body["data"], Value::Null);
@@ -129,7 +129,7 @@ async fn nobody_has_no_session_and_a_wrong_credential_is_not_nobody() {
 }
 
 #[tokio::test]
-async fn a_callback_elsewhere_is_refused_by_name() {
+async fn a_callback_to_another_origin_is_rejected_by_name() {
     let dashboards = [("DASHBOARD_ORIGINS", "https://app.example.com")];
     with_settings(&dashboards)
         .run(async |app| {
@@ -144,8 +144,8 @@ async fn a_callback_elsewhere_is_refused_by_name() {
             {
                 let mut request = request(&format!("a{at}@example.com"));
                 request["callbackURL"] = json!(url);
-                let answer = app.anonymous().post("/api/auth/sign-up/email", request).await;
-                assert_eq!(answer.assert_status(400).invalid_fields(), ["callbackURL"], "{url}");
+                let response = app.anonymous().post("/api/auth/sign-up/email", request).await;
+                assert_eq!(response.assert_status(400).invalid_fields(), ["callbackURL"], "{url}");
             }
             let mut request = request("you@example.com");
             request["callbackURL"] = json!("https://app.example.com/welcome?a=b");

@@ -9,24 +9,24 @@ use crate::support::{TestApp, run, with_settings};
 
 async fn assert_may_invite(
     app: &TestApp,
-    actor: &TestClient,
+    client: &TestClient,
     org_id: &str,
     email: &str,
     may: bool,
 ) {
     let path = format!("/api/user/organizations/{org_id}/invites");
-    let answer = actor.post(&path, json!({ "email": email, "role": "member" })).await;
+    let response = client.post(&path, json!({ "email": email, "role": "member" })).await;
     if may {
-        answer.assert_status(201);
+        response.assert_status(201);
         app.mailed_token().await;
     } else {
-        answer.assert_error(403, "EMAIL_NOT_VERIFIED");
+        response.assert_error(403, "EMAIL_NOT_VERIFIED");
         assert!(app.mails().await.is_empty());
     }
 }
 
 #[tokio::test]
-async fn who_has_not_proven_their_address_invites_nobody_by_any_credential() {
+async fn an_unproven_account_cannot_invite_with_any_credential() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let link = app.mailed_token().await;
@@ -47,15 +47,15 @@ async fn who_has_not_proven_their_address_invites_nobody_by_any_credential() {
             app.key(&key),
             app.key(&child),
         ];
-        for actor in &credentials {
-            assert_may_invite(app, actor, &ann.org_id, "ben@example.com", false).await;
+        for client in &credentials {
+            assert_may_invite(app, client, &ann.org_id, "ben@example.com", false).await;
         }
         let request = json!({ "token": link });
         let session = app.session(&ann.cookie);
         session.post("/api/auth/verify-email", request).await.assert_status(200);
-        for (number, actor) in credentials.iter().enumerate() {
+        for (number, client) in credentials.iter().enumerate() {
             let email = format!("person{number}@example.com");
-            assert_may_invite(app, actor, &ann.org_id, &email, true).await;
+            assert_may_invite(app, client, &ann.org_id, &email, true).await;
         }
     })
     .await;
@@ -63,7 +63,7 @@ async fn who_has_not_proven_their_address_invites_nobody_by_any_credential() {
 
 /// A seat that open signup made is nobody's: there is no address to prove.
 #[tokio::test]
-async fn a_key_of_an_organization_that_no_person_has_claimed_invites() {
+async fn a_key_of_an_unclaimed_organization_can_invite() {
     run(async |app| {
         let acme = app.sign_up().await;
         assert_may_invite(app, &app.key(&acme.api_key), &acme.org_id, "ben@example.com", true)
@@ -95,16 +95,16 @@ async fn a_key_that_outlives_its_membership_invites_whether_or_not_the_address_w
 
 /// Of an invitation that was made before inviting needed a proof.
 #[tokio::test]
-async fn who_has_not_proven_their_address_sends_no_invitation_again() {
+async fn an_unproven_account_cannot_resend_an_invitation() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let path = format!("/api/user/organizations/{}/invites", ann.org_id);
         let session = app.session(&ann.cookie);
         let request = json!({ "email": "ben@example.com", "role": "member" });
-        let made = session.post(&path, request).await.assert_status(201);
+        let created = session.post(&path, request).await.assert_status(201);
         app.mails().await;
         app.execute("update accounts set verified_at = null, proven_at = null").await;
-        let again = format!("{path}/{}/resend", text(&made.body["data"]["id"]));
+        let again = format!("{path}/{}/resend", text(&created.body["data"]["id"]));
         session.post(&again, json!({})).await.assert_error(403, "EMAIL_NOT_VERIFIED");
         assert!(app.mails().await.is_empty());
     })
@@ -112,20 +112,20 @@ async fn who_has_not_proven_their_address_sends_no_invitation_again() {
 }
 
 #[tokio::test]
-async fn who_has_not_proven_their_address_makes_no_further_organization() {
+async fn an_unproven_account_cannot_create_another_organization() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let link = app.mailed_token().await;
-        let actors = [app.session(&ann.cookie), app.bearer(&ann.token)];
-        for actor in &actors {
-            let refused = actor.post("/api/user/organizations", json!({ "name": "More" })).await;
-            refused.assert_error(403, "EMAIL_NOT_VERIFIED");
+        let clients = [app.session(&ann.cookie), app.bearer(&ann.token)];
+        for client in &clients {
+            let rejected = client.post("/api/user/organizations", json!({ "name": "More" })).await;
+            rejected.assert_error(403, "EMAIL_NOT_VERIFIED");
         }
         let request = json!({ "token": link });
-        actors[0].post("/api/auth/verify-email", request).await.assert_status(200);
-        for actor in &actors {
-            let made = actor.post("/api/user/organizations", json!({ "name": "More" })).await;
-            made.assert_status(201);
+        clients[0].post("/api/auth/verify-email", request).await.assert_status(200);
+        for client in &clients {
+            let created = client.post("/api/user/organizations", json!({ "name": "More" })).await;
+            created.assert_status(201);
         }
     })
     .await;
@@ -150,11 +150,11 @@ async fn an_address_that_was_only_clicked_is_not_proven_and_can_be_without_a_res
             let request = json!({ "name": "t", "scopes": ["members:write"] });
             let (token, _) = app.create_token(&signed_in.cookie().unwrap(), request).await;
             let more = json!({ "name": "More" });
-            for actor in [&session, &app.key(&token)] {
-                assert_may_invite(app, actor, &org_id, "ben@example.com", false).await;
+            for client in [&session, &app.key(&token)] {
+                assert_may_invite(app, client, &org_id, "ben@example.com", false).await;
             }
-            let refused = session.post("/api/user/organizations", more.clone()).await;
-            refused.assert_error(403, "EMAIL_NOT_VERIFIED");
+            let rejected = session.post("/api/user/organizations", more.clone()).await;
+            rejected.assert_error(403, "EMAIL_NOT_VERIFIED");
             // A stranger who signs up with the address takes nothing over.
             let request = json!({ "email": ann, "password": "of a stranger 1", "name": "S" });
             app.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
@@ -165,9 +165,9 @@ async fn an_address_that_was_only_clicked_is_not_proven_and_can_be_without_a_res
             session.post(again, json!({})).await.assert_status(200);
             let request = json!({ "token": app.mailed_token().await });
             session.post("/api/auth/verify-email", request).await.assert_status(200);
-            for (number, actor) in [&session, &app.key(&token)].into_iter().enumerate() {
+            for (number, client) in [&session, &app.key(&token)].into_iter().enumerate() {
                 let email = format!("person{number}@example.com");
-                assert_may_invite(app, actor, &org_id, &email, true).await;
+                assert_may_invite(app, client, &org_id, &email, true).await;
             }
             session.post("/api/user/organizations", more).await.assert_status(201);
             session.post(again, json!({})).await.assert_status(200);
@@ -177,16 +177,16 @@ async fn an_address_that_was_only_clicked_is_not_proven_and_can_be_without_a_res
 }
 
 #[tokio::test]
-async fn an_invitation_that_was_made_before_is_not_sent_again_by_who_has_only_clicked() {
+async fn an_account_that_only_followed_the_link_cannot_resend_an_earlier_invitation() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let path = format!("/api/user/organizations/{}/invites", ann.org_id);
         let session = app.session(&ann.cookie);
         let request = json!({ "email": "ben@example.com", "role": "member" });
-        let made = session.post(&path, request).await.assert_status(201);
+        let created = session.post(&path, request).await.assert_status(201);
         app.mails().await;
         app.execute("update accounts set proven_at = null").await;
-        let again = format!("{path}/{}/resend", text(&made.body["data"]["id"]));
+        let again = format!("{path}/{}/resend", text(&created.body["data"]["id"]));
         session.post(&again, json!({})).await.assert_error(403, "EMAIL_NOT_VERIFIED");
     })
     .await;

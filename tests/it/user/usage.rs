@@ -9,10 +9,11 @@ use crate::support::{TestApp, run};
 
 const USAGE: &str = "/usage";
 
-async fn usage(app: &TestApp, person: &TestAccount) -> Value {
+async fn usage(app: &TestApp, account: &TestAccount) -> Value {
     app.app.meter.flush().await.unwrap();
-    let answer = app.session(&person.cookie).get(&organization_path(&person.org_id, USAGE)).await;
-    answer.assert_status(200).body["data"].clone()
+    let response =
+        app.session(&account.cookie).get(&organization_path(&account.org_id, USAGE)).await;
+    response.assert_status(200).body["data"].clone()
 }
 
 #[tokio::test]
@@ -22,7 +23,7 @@ async fn the_usage_is_read_by_every_member() {
 }
 
 #[tokio::test]
-async fn requests_are_told_by_day_and_by_key_the_most_used_first() {
+async fn requests_are_reported_by_day_and_by_key_with_the_most_used_key_first() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let host = host_for_all(app).await;
@@ -72,7 +73,7 @@ async fn a_month_ends_at_midnight_utc_and_the_next_begins_with_nothing() {
 }
 
 #[tokio::test]
-async fn at_most_100_keys_are_told_of_and_all_are_counted() {
+async fn at_most_100_keys_are_listed_and_all_are_counted() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         app.execute(

@@ -131,21 +131,22 @@ async fn garbage_is_no_link_and_neither_is_one_for_something_else() {
         for token in ["", "garbage", &ann.token, &ann.cookie, &reset] {
             verify(app, token).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         }
-        let answer = app.anonymous().post("/api/auth/verify-email", json!({ "token": 1 })).await;
-        assert_eq!(answer.assert_status(400).invalid_fields(), ["token"]);
+        let response = app.anonymous().post("/api/auth/verify-email", json!({ "token": 1 })).await;
+        assert_eq!(response.assert_status(400).invalid_fields(), ["token"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn where_it_is_required_known_and_unknown_addresses_get_one_answer_and_a_mail() {
+async fn with_required_verification_known_and_unknown_addresses_get_the_same_response_and_a_mail() {
     with_settings(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
         .run(async |app| {
             let request =
                 json!({ "email": "ann@example.com", "password": PASSWORD, "name": "Ann" });
             let sign_up = async || {
-                let answer = app.anonymous().post("/api/auth/sign-up/email", request.clone()).await;
-                answer.assert_status(200)
+                let response =
+                    app.anonymous().post("/api/auth/sign-up/email", request.clone()).await;
+                response.assert_status(200)
             };
             let unknown = sign_up().await;
             let nothing = json!({ "user": null, "organization": null, "token": null });
@@ -159,11 +160,11 @@ async fn where_it_is_required_known_and_unknown_addresses_get_one_answer_and_a_m
             assert_eq!(pending.cookie(), None);
             let token = app.mailed_token().await;
 
-            let refused = app.sign_in("ann@example.com", PASSWORD).await;
-            refused.assert_error(403, "EMAIL_NOT_VERIFIED");
+            let rejected = app.sign_in("ann@example.com", PASSWORD).await;
+            rejected.assert_error(403, "EMAIL_NOT_VERIFIED");
             let login = json!({ "email": "ann@example.com", "password": PASSWORD });
-            let refused = app.anonymous().post("/auth/login", login).await;
-            refused.assert_error(403, "AUTHORIZATION_ERROR");
+            let rejected = app.anonymous().post("/auth/login", login).await;
+            rejected.assert_error(403, "AUTHORIZATION_ERROR");
             // Who does not know the password learns nothing of it.
             let wrong = app.sign_in("ann@example.com", "another-passphrase").await;
             wrong.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
@@ -179,7 +180,7 @@ async fn where_it_is_required_known_and_unknown_addresses_get_one_answer_and_a_m
 }
 
 #[tokio::test]
-async fn what_nobody_can_use_any_more_is_swept_away() {
+async fn expired_tokens_sessions_and_mails_are_swept() {
     run(async |app| {
         app.sign_up_account("ann@example.com").await;
         app.mailed_token().await;
