@@ -96,8 +96,7 @@ async fn the_first_invoice_of_the_last_subscription_but_one_reactivates_nothing(
 }
 
 #[tokio::test]
-async fn a_payment_before_the_end_that_is_reported_late_lifts_only_a_suspension_the_end_did_not_cause()
- {
+async fn a_late_payment_from_before_the_end_lifts_only_a_suspension_the_end_did_not_cause() {
     for (policy, lifted) in
         [("payment_failed", true), ("payment_failed,subscription_deleted", false)]
     {
