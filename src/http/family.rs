@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 
 use axum::http::Method;
-use utoipa::openapi::path::PathItem;
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::app::App;
 use crate::app::in_flight::Cost;
+use crate::http::query::KnownParameters;
 use crate::model::caller::Credential;
 
 /// A family of routes, each for one audience.
@@ -155,36 +156,58 @@ pub struct RouteFacts {
     pub kind: RouteKind,
 }
 
-/// The facts of every declared route, by its path pattern and method.
+/// The declared routes, by path pattern.
 #[derive(Clone, Default)]
-pub struct RouteTable(HashMap<String, Vec<(Method, RouteFacts)>>);
+pub struct RouteTable(HashMap<String, Vec<DeclaredRoute>>);
+
+#[derive(Clone)]
+struct DeclaredRoute {
+    method: Method,
+    facts: RouteFacts,
+    /// `None` accepts any query parameters.
+    parameters: Option<KnownParameters>,
+}
 
 impl RouteTable {
     /// Returns the facts of a request: those of the route that it matched, or, for a method that
     /// the path does not have, those of the path. Without a declared route, its path decides.
     #[must_use]
     pub fn facts(&self, route: &str, method: &Method, path: &str) -> RouteFacts {
-        let (method, kind) = (get_for_head(method), RouteKind::of_method(method));
-        let Some(declared) = self.0.get(route) else {
-            let (family, credentials) = (Family::from_path(path), AcceptedCredentials::Any);
-            return RouteFacts { family, credentials, kind };
-        };
-        match declared.iter().find(|(declared, _)| declared == method) {
-            Some((_, facts)) => *facts,
-            None => RouteFacts { kind, ..declared[0].1 },
+        if let Some(declared) = self.find(route, method) {
+            return declared.facts;
         }
+        let kind = RouteKind::of_method(get_for_head(method));
+        match self.0.get(route).and_then(|methods| methods.first()) {
+            Some(other) => RouteFacts { kind, ..other.facts },
+            None => RouteFacts {
+                family: Family::from_path(path),
+                credentials: AcceptedCredentials::Any,
+                kind,
+            },
+        }
+    }
+
+    /// Returns the query parameters that a declared route knows; `None` accepts any.
+    #[must_use]
+    pub fn known_parameters(&self, route: &str, method: &Method) -> Option<&KnownParameters> {
+        self.find(route, method)?.parameters.as_ref()
     }
 
     /// Returns every declared route: its path pattern, method and facts.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Method, RouteFacts)> {
         let routes = self.0.iter();
         routes.flat_map(|(path, methods)| {
-            methods.iter().map(move |(method, facts)| (path.as_str(), method, *facts))
+            methods.iter().map(move |route| (path.as_str(), &route.method, route.facts))
         })
     }
 
-    fn insert(&mut self, path: &str, method: Method, facts: RouteFacts) {
-        self.0.entry(path.to_owned()).or_default().push((method, facts));
+    fn find(&self, route: &str, method: &Method) -> Option<&DeclaredRoute> {
+        let method = get_for_head(method);
+        self.0.get(route)?.iter().find(|declared| declared.method == method)
+    }
+
+    fn insert(&mut self, path: &str, route: DeclaredRoute) {
+        self.0.entry(path.to_owned()).or_default().push(route);
     }
 
     fn extend(&mut self, other: Self) {
@@ -218,8 +241,9 @@ impl FamilyRoutes {
     pub fn route(mut self, kind: RouteKind, handlers: UtoipaMethodRouter<App>) -> Self {
         let facts = RouteFacts { family: self.family, credentials: self.credentials, kind };
         for (path, item) in &handlers.1.paths {
-            for method in methods_of(item) {
-                self.routes.table.insert(path, method, facts);
+            for (method, operation) in operations_of(item) {
+                let parameters = KnownParameters::of(operation);
+                self.routes.table.insert(path, DeclaredRoute { method, facts, parameters });
             }
         }
         self.routes.router = self.routes.router.routes(handlers);
@@ -252,16 +276,16 @@ impl Routes {
     }
 }
 
-/// The methods that a path item describes.
-fn methods_of(item: &PathItem) -> impl Iterator<Item = Method> {
+/// The operations of a path item, by method.
+fn operations_of(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
     let operations = [
-        (Method::GET, item.get.is_some()),
-        (Method::POST, item.post.is_some()),
-        (Method::PUT, item.put.is_some()),
-        (Method::PATCH, item.patch.is_some()),
-        (Method::DELETE, item.delete.is_some()),
+        (Method::GET, &item.get),
+        (Method::POST, &item.post),
+        (Method::PUT, &item.put),
+        (Method::PATCH, &item.patch),
+        (Method::DELETE, &item.delete),
     ];
-    operations.into_iter().filter_map(|(method, is_described)| is_described.then_some(method))
+    operations.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
 }
 
 #[cfg(test)]

@@ -24,8 +24,6 @@ pub mod stripe;
 pub mod user;
 pub mod wire;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
@@ -35,7 +33,6 @@ use self::edge::middleware::{MiddlewareState, handle_request};
 use self::edge::rate_limits;
 use self::family::{RouteTable, Routes};
 use self::openapi::ApiDescription;
-use self::query::KnownParameters;
 use crate::app::App;
 use crate::error::Error;
 
@@ -53,9 +50,8 @@ pub fn routes() -> Routes {
 /// The whole server.
 pub fn router(app: &App) -> Router {
     let ApiDescription { router, table, document } = openapi::describe(routes());
-    let known = KnownParameters::from_document(&document);
     let product = router.method_not_allowed_fallback(method_not_allowed);
-    let product = product.layer(from_fn_with_state((app.clone(), Arc::new(known)), auth::identify));
+    let product = product.layer(from_fn_with_state(app.clone(), auth::identify));
     let others =
         jwks::routes().merge(openapi::document_routes(&document)).merge(stripe::routes(app));
     let others = others.fallback(not_found);

@@ -4,17 +4,16 @@
 //! rejected after the request's credential was verified. It is not ignored, since the caller could
 //! rely on it, for example on a scope to check for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use axum::extract::{FromRequestParts, Request};
+use axum::http::Extensions;
 use axum::http::request::Parts;
-use axum::http::{Extensions, Method};
+use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Operation, ParameterIn};
-use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::app::App;
 use crate::error::{Error, Issue, Location, Result};
-use crate::http::family::Family;
 use crate::model::ValidationError;
 
 /// The maximum length of the reason for a change.
@@ -23,48 +22,24 @@ const MAX_REASON_CHARS: usize = 256;
 /// How many characters of an unknown parameter's name an issue contains.
 const MAX_NAME_CHARS: usize = 64;
 
-/// The query parameters of the families' routes, by method and path.
-///
-/// It does not contain routes outside the families and routes of HTML pages, since load balancers
-/// and mail clients append parameters to their URLs. Those routes accept unknown parameters.
-#[derive(Default)]
-pub struct KnownParameters(HashMap<String, Vec<(Method, HashSet<String>)>>);
+/// The query parameters that a route knows: those of its API description.
+#[derive(Clone)]
+pub struct KnownParameters(HashSet<String>);
 
 impl KnownParameters {
-    /// Collects the parameters from the API description.
+    /// Returns the parameters of a described route; `None` for one that responds with an HTML page,
+    /// since mail clients append parameters to the URLs of such pages.
     #[must_use]
-    pub fn from_document(document: &OpenApi) -> Self {
-        let paths = document
-            .paths
-            .paths
-            .iter()
-            .filter(|(path, _)| Family::from_path(path) != Family::Other);
-        let known = paths.map(|(path, item)| {
-            let operations = [
-                (Method::GET, &item.get),
-                (Method::POST, &item.post),
-                (Method::PUT, &item.put),
-                (Method::PATCH, &item.patch),
-                (Method::DELETE, &item.delete),
-            ];
-            let operations = operations.into_iter().filter_map(|(method, operation)| {
-                let operation = operation.as_ref().filter(|operation| !is_html_page(operation))?;
-                Some((method, parameters_of(operation)))
-            });
-            (path.clone(), operations.collect())
-        });
-        Self(known.collect())
+    pub fn of(operation: &Operation) -> Option<Self> {
+        (!is_html_page(operation)).then(|| Self(parameters_of(operation)))
     }
 
     /// Records the unknown parameters of a request in its extensions, for [`require_known`].
-    pub fn record_unknown(&self, request: &mut Request, route: &str) {
+    pub fn record_unknown(&self, request: &mut Request) {
         let Some(query) = request.uri().query() else { return };
-        let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-        let operation = self.0.get(route).and_then(|it| it.iter().find(|(it, _)| it == method));
-        let Some((_, known)) = operation else { return };
         let mut seen = HashSet::new();
         let names = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
-        let unknown = names.filter(|name| !known.contains(&**name) && seen.insert(name.clone()));
+        let unknown = names.filter(|name| !self.0.contains(&**name) && seen.insert(name.clone()));
         let issues = unknown.map(|name| {
             let name: String = name.chars().take(MAX_NAME_CHARS).collect();
             Issue::field(name, "is not a query parameter of this route")

@@ -154,14 +154,14 @@ pub async fn connection_transport(db: &mut PgConnection) -> Result<ConnectionTra
     Ok(transport)
 }
 
-/// What time it is there.
+/// Returns the time of the database's clock.
 pub async fn current_time(db: &mut PgConnection) -> Result<DateTime<Utc>> {
     let time = sqlx::query_scalar!(r#"select clock_timestamp() as "time!""#).fetch_one(db).await?;
     Ok(time)
 }
 
-/// Whether the role behind the walls may do more than it should: it is a superuser, or passes them.
-/// `None` where there is no such role.
+/// Returns whether the role of tenant transactions bypasses row-level security or is a superuser,
+/// `None` if the role does not exist.
 pub async fn tenant_role_bypasses_rls(db: &mut PgConnection) -> Result<Option<bool>> {
     let bypasses_rls = sqlx::query_scalar!(
         r#"select rolsuper or rolbypassrls as "mighty!" from pg_roles

@@ -5,11 +5,11 @@ use sqlx::PgConnection;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 
-/// From here to the end of the transaction, the connection is the organization's: rows of others
-/// are not there. Both settings end with the transaction, however it ends.
+/// Applies row-level security for the organization until the transaction ends: rows of other
+/// organizations are not visible. Both settings end with the transaction, however it ends.
 ///
-/// Transactions that begin behind walls are `Database::tenant`'s. In others, this is for when it is
-/// found out on the way which organization it is.
+/// `Database::tenant_transaction` sets the tenant at the start. Call this where the organization is
+/// known only later.
 pub async fn set_tenant(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
     sqlx::query!(
         "select set_config('role', 'tenantry_tenant', true) as role,

@@ -1,4 +1,4 @@
-//! Keeps the house in order: floors, sizes, module docs, words that are not used here.
+//! Conventions of the sources: layers, sizes, module docs, words that are restricted to a place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,22 +87,6 @@ fn no_floor_reaches_up() {
 fn imported_modules(code: &str) -> Vec<&str> {
     let after = code.split("crate::").skip(1);
     after.map(|it| it.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()).collect()
-}
-
-#[test]
-fn families_never_import_each_other() {
-    let families = ["onboarding", "account", "operator", "organization", "user"];
-    let mut places = Vec::new();
-    for family in families {
-        for source in sources(&format!("src/http/{family}")) {
-            for other in families.iter().filter(|other| **other != family) {
-                if source.text.contains(&format!("http::{other}")) {
-                    places.push(format!("{} imports {other}", source.path));
-                }
-            }
-        }
-    }
-    assert_nowhere(&places, "a family imports another");
 }
 
 /// Words that have one home, or none: `(word, where it may stand, what to use instead)`.

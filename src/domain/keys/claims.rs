@@ -1,5 +1,5 @@
 //! Claims to the first key of an organization that was paid for. The buyer is mailed a link, and
-//! the key is minted when it is claimed there, so that nobody has it before.
+//! the key is minted when it is claimed there, so that it exists nowhere before.
 
 use sqlx::PgConnection;
 

@@ -125,7 +125,7 @@ impl Message<'_> {
     fn fill_notice(&self, template: &str) -> String {
         let Self::Notice { notice, at } = self else { return template.to_owned() };
         let what = match notice {
-            SecurityNotice::NewSignIn => "A sign-in to your account from a new place",
+            SecurityNotice::NewSignIn => "Your account was signed in to from a new place",
             SecurityNotice::PasswordChanged => "The password of your account was changed",
             SecurityNotice::TokenCreated => "A personal access token of your account was created",
             SecurityNotice::NoticesDisabled => {
@@ -195,20 +195,20 @@ mod tests {
     #[test]
     fn a_message_with_a_link_shows_it_in_text_and_in_html() {
         let link = url("https://auth.example.com/verify?token=abc&next=d");
-        for letter in messages_with_links(&link) {
-            assert!(letter.text().lines().any(|line| line == link.as_str()));
-            let shown = "https://auth.example.com/verify?token=abc&amp;next=d";
-            assert!(letter.html().contains(&format!("href=\"{shown}\"")));
-            assert!(letter.html().contains(&format!(">{shown}</a>")));
-            assert!(!letter.text().contains(['{', '}']) && !letter.html().contains(['{', '}']));
+        for message in messages_with_links(&link) {
+            assert!(message.text().lines().any(|line| line == link.as_str()));
+            let escaped = "https://auth.example.com/verify?token=abc&amp;next=d";
+            assert!(message.html().contains(&format!("href=\"{escaped}\"")));
+            assert!(message.html().contains(&format!(">{escaped}</a>")));
+            assert!(!message.text().contains(['{', '}']) && !message.html().contains(['{', '}']));
         }
     }
 
     #[test]
     fn a_link_can_not_break_out_of_the_html() {
         let link = url("https://auth.example.com/?a=1#'\"><script>alert('x')</script>");
-        for letter in messages_with_links(&link) {
-            assert!(!letter.html().contains("<script") && !letter.html().contains('\''));
+        for message in messages_with_links(&link) {
+            assert!(!message.html().contains("<script") && !message.html().contains('\''));
         }
         assert_eq!(escape_html("<a href=\"'&\">"), "&lt;a href=&quot;&#39;&amp;&quot;&gt;");
     }
@@ -216,8 +216,8 @@ mod tests {
     #[test]
     fn messages_say_how_long_their_link_works_and_who_may_ignore_them() {
         let link = url("https://auth.example.com/");
-        let says = |letter: Message<'_>, phrase: &str| {
-            for words in [flowing(&letter.text()), flowing(&letter.html())] {
+        let says = |message: Message<'_>, phrase: &str| {
+            for words in [flowing(&message.text()), flowing(&message.html())] {
                 assert!(words.contains(phrase), "{phrase}");
                 assert!(words.contains("ignore this mail"));
             }
@@ -233,11 +233,11 @@ mod tests {
     #[test]
     fn messages_are_plain_ascii_and_load_nothing() {
         let link = url("https://auth.example.com/");
-        for letter in messages_with_links(&link) {
-            assert!(letter.text().is_ascii() && letter.html().is_ascii());
-            assert!(letter.text().lines().all(|line| line.len() <= 76));
+        for message in messages_with_links(&link) {
+            assert!(message.text().is_ascii() && message.html().is_ascii());
+            assert!(message.text().lines().all(|line| line.len() <= 76));
             for loads in ["<img", "src=", "url(", "<link", "<style", "<script"] {
-                assert!(!letter.html().contains(loads), "{loads}");
+                assert!(!message.html().contains(loads), "{loads}");
             }
         }
     }
@@ -246,7 +246,7 @@ mod tests {
     fn a_notice_says_what_was_done_and_when_and_how_to_turn_it_off() {
         let at = "2036-05-08T09:56:42Z".parse().expect("a time");
         for (notice, what) in [
-            (SecurityNotice::NewSignIn, "A sign-in to your account from a new place, at"),
+            (SecurityNotice::NewSignIn, "Your account was signed in to from a new place, at"),
             (SecurityNotice::PasswordChanged, "The password of your account was changed, at"),
             (
                 SecurityNotice::TokenCreated,
@@ -257,8 +257,8 @@ mod tests {
                 "Mails like this one were turned off for your account, at",
             ),
         ] {
-            let letter = Message::Notice { notice, at };
-            for words in [flowing(&letter.text()), flowing(&letter.html())] {
+            let message = Message::Notice { notice, at };
+            for words in [flowing(&message.text()), flowing(&message.html())] {
                 assert!(words.contains(&format!("{what} 2036-05-08 09:56 UTC.")), "{words}");
                 assert!(words.contains("turn these mails off") && !words.contains('{'));
             }

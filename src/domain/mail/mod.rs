@@ -95,7 +95,7 @@ pub async fn deliver(app: &App, job: &Job, mail: &QueuedMail) -> Result<JobOutco
     }
 }
 
-/// Removes the token of a mail that was not delivered: nobody received its link.
+/// Removes the token of a mail that was not delivered: its link was never received.
 pub async fn discard(tx: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
     let MailKind::Link(purpose) = mail.kind else { return Ok(()) };
     match accounts::find_by_email(tx, &mail.address).await? {

@@ -46,7 +46,6 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::{count_address, count_anonymous};
 use crate::http::edge::{shedding, trusted_origin};
 use crate::http::family::AcceptedCredentials;
-use crate::http::query::KnownParameters;
 use crate::model::caller::Identity;
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 
@@ -63,13 +62,8 @@ struct IdentityResult(Result<Option<Identity>, Arc<Error>>);
 /// # Errors
 /// Rate limited, or unavailable where no permit is left. An invalid credential is the guard's to
 /// reject.
-pub async fn identify(
-    State((app, known)): State<(App, Arc<KnownParameters>)>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response> {
+pub async fn identify(State(app): State<App>, request: Request, next: Next) -> Result<Response> {
     let context = RequestContext::from_extensions(request.extensions())?;
-    known.record_unknown(&mut request, &context.route);
     let permit = shedding::acquire_permit(&app, &context)?;
     if context.facts.credentials == AcceptedCredentials::MasterKeys {
         let subject = LimitSubject::from_address(context.client_address);

@@ -69,6 +69,9 @@ pub async fn handle_request(
     }
     let access_log = AccessLog { app, context: &context, span: &span, started: Instant::now() };
     request.extensions_mut().insert(context.clone());
+    if let Some(known) = table.known_parameters(&context.route, request.method()) {
+        known.record_unknown(&mut request);
+    }
     let response = async {
         if context.origin.is_some() {
             let run = |request| run_with_timeout(app, request, next);

@@ -16,17 +16,17 @@ pub struct ErrorBody {
     error: ErrorObject,
 }
 
-/// What failed.
+/// The error.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::Failure)]
 pub struct ErrorObject {
-    /// The kind of failure.
+    /// The error code.
     #[schema(examples("CONFLICT"))]
     code: &'static str,
-    /// What went wrong.
+    /// What is wrong with the request.
     #[schema(examples("An account with this email already exists"))]
     message: String,
-    /// What else there is to say.
+    /// Details that depend on the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<ErrorObjectDetails>,
 }
@@ -55,19 +55,19 @@ pub fn render(error: &Error) -> Response {
 
 error_responses! { ErrorBody,
     /// For every route.
-    BadRequest = 400, "Not readable, or fields break rules; `details.issues` names every one.";
-    /// For routes with a guard, and signing in.
-    Unauthorized = 401, "No credential, or one that is not good: a password, too.";
+    BadRequest = 400, "Malformed, or fields are invalid; `details.issues` names every one.";
+    /// For routes that require a credential, and signing in.
+    Unauthorized = 401, "The credential or the password is missing or invalid.";
     /// For every route.
-    Forbidden = 403, "A good credential that may not do this, or a page that may not ask for it.";
-    /// For routes that change something.
-    Conflict = 409, "It is there already, or the same request still runs.";
+    Forbidden = 403, "The credential does not allow this, or the origin is not trusted.";
+    /// For routes that change data.
+    Conflict = 409, "It exists already, or the first request is still running.";
     /// For routes that read a body.
-    TooLarge = 413, "The body is larger than 64 KiB.";
+    TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.
-    UnsupportedMediaType = 415, "The body is not application/json.";
-    /// For routes that change something.
+    UnsupportedMediaType = 415, "Content-Type is not application/json.";
+    /// For routes that change data.
     IdempotencyReused = 422, "The Idempotency-Key was used for another request.";
     /// For every route.
-    Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+    Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";
 }

@@ -18,12 +18,12 @@ pub struct ErrorBody {
     /// `HTTP` and the status.
     #[schema(examples("HTTP 409"))]
     error: String,
-    /// What went wrong.
+    /// What is wrong with the request.
     #[schema(examples("An organization with this org_id already exists"))]
     message: String,
-    /// The kind of failure and what else there is to say.
+    /// The error code, the issues and details.
     details: ErrorDetails,
-    /// When.
+    /// When the request was received.
     timestamp: Timestamp,
     /// The id of the request, as in `X-Request-Id`.
     #[schema(examples("req_4fTq0kXyT1hJc8ZB"))]
@@ -46,22 +46,22 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
 
 error_responses! { ErrorBody,
     /// For routes that read a body or parameters.
-    BadRequest = 400, "Not readable: broken JSON, nested too deep, or two credentials at once.";
-    /// For routes with a guard.
-    Unauthorized = 401, "No credential, or one that is not good.";
+    BadRequest = 400, "Malformed: invalid JSON, nested too deep, or two credentials.";
+    /// For routes that require a credential.
+    Unauthorized = 401, "The credential is missing or invalid.";
     /// For routes that not every caller may use.
-    Forbidden = 403, "A good credential that may not do this, or not from there.";
+    Forbidden = 403, "The credential does not allow this, or not from this address or origin.";
     /// For routes with an id in the path.
-    NotFound = 404, "No such thing in the caller's organization.";
-    /// For routes that change something.
-    Conflict = 409, "It is there already, or the same request still runs.";
+    NotFound = 404, "It does not exist in the caller's organization.";
+    /// For routes that change data.
+    Conflict = 409, "It exists already, or the first request is still running.";
     /// For routes that read a body.
-    TooLarge = 413, "The body is larger than 64 KiB.";
+    TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.
-    UnsupportedMediaType = 415, "The body is not application/json.";
+    UnsupportedMediaType = 415, "Content-Type is not application/json.";
     /// For routes that read a body or parameters, or change something.
-    Unprocessable = 422, "Fields break rules (`details.issues` names every one), or the \
+    Unprocessable = 422, "Fields are invalid (`details.issues` names every one), or the \
                     Idempotency-Key was used for another request.";
     /// For every route.
-    Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+    Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";
 }

@@ -17,20 +17,20 @@ use crate::http::wire::Timestamp;
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Error)]
 pub struct ErrorBody {
-    /// The kind of failure.
+    /// The error code.
     #[schema(examples("VALIDATION_FAILED"))]
     error: &'static str,
-    /// What went wrong.
+    /// What is wrong with the request.
     #[schema(examples("The request is not valid"))]
     message: String,
-    /// The first broken field.
+    /// The first invalid field.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("tier"))]
     field: Option<String>,
-    /// The words that the field takes, where they are a list.
+    /// The accepted values of that field, where they are a list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_values: Vec<&'static str>,
-    /// Every broken field.
+    /// Every invalid field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     issues: Vec<WireIssue>,
     /// The id of the request, as in `X-Request-Id`.
@@ -51,13 +51,13 @@ pub struct KeyErrorBody {
 }
 
 with_error_details! {
-    /// What failed.
+    /// The error.
     #[schema(as = operator::KeyFailure)]
     pub struct KeyErrorObject {
-        /// The kind of error.
+        /// The error code.
         #[schema(examples("VALIDATION_FAILED"))]
         code: &'static str,
-        /// What went wrong.
+        /// What is wrong with the request.
         #[schema(examples("The request is not valid"))]
         message: String,
         /// The first invalid field.
@@ -104,46 +104,46 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
 }
 
 error_responses! { ErrorBody,
-    /// For every route of the operator's.
-    BadRequest = 400, "Not readable, or the Idempotency-Key is missing or of another form.";
-    /// For every route of the operator's.
-    Unauthorized = 401, "The master key is missing, wrong or another route's.";
+    /// For every operator route.
+    BadRequest = 400, "Malformed, or the Idempotency-Key is missing or invalid.";
+    /// For every operator route.
+    Unauthorized = 401, "The master key is missing, wrong, or for another route.";
     /// For routes with an id in the path.
-    NotFound = 404, "There is no such organization.";
-    /// For routes that change something.
-    Conflict = 409, "It collides with what is there, or the same request still runs.";
+    NotFound = 404, "The organization does not exist.";
+    /// For routes that change data.
+    Conflict = 409, "It conflicts with the current state, or the first request is still running.";
     /// For routes that read a body.
-    TooLarge = 413, "The body is larger than 64 KiB.";
+    TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.
-    UnsupportedMediaType = 415, "The body is not application/json.";
+    UnsupportedMediaType = 415, "Content-Type is not application/json.";
     /// For routes that read a body.
-    Unprocessable = 422, "Fields break rules, or the Idempotency-Key was used for another request.";
-    /// For every route of the operator's.
-    RateLimited = 429, "Too many from this address; try again after `Retry-After` seconds.";
-    /// For every route of the operator's.
-    Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+    Unprocessable = 422, "Fields are invalid, or the Idempotency-Key was used for another request.";
+    /// For every operator route.
+    RateLimited = 429, "Too many requests from this address; try again after `Retry-After` seconds.";
+    /// For every operator route.
+    Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";
 }
 
-/// What routes for an organization's own key can fail with.
+/// The error responses of routes for an organization's own key.
 pub mod key_errors {
     use super::{KeyErrorBody, error_responses};
 
     error_responses! { KeyErrorBody,
         /// For every such route.
-        BadRequest = 400, "Not readable.";
+        BadRequest = 400, "Malformed.";
         /// For every such route.
-        Unauthorized = 401, "No key, or one that is not good.";
-        /// For every such route: a key may be used from some addresses only.
-        Forbidden = 403, "A good credential that may not do this.";
-        /// For routes that change something.
-        Conflict = 409, "The key is not live any more.";
+        Unauthorized = 401, "The key is missing or invalid.";
+        /// For every such route: a key may be limited to some addresses.
+        Forbidden = 403, "The credential does not allow this.";
+        /// For routes that change data.
+        Conflict = 409, "The key is no longer live.";
         /// For routes that read a body.
-        TooLarge = 413, "The body is larger than 64 KiB.";
+        TooLarge = 413, "The request body is larger than 64 KiB.";
         /// For routes that read a body.
-        UnsupportedMediaType = 415, "The body is not application/json.";
+        UnsupportedMediaType = 415, "Content-Type is not application/json.";
         /// For routes with parameters or a body.
-        Unprocessable = 422, "Fields break rules; `error.issues` names every one.";
+        Unprocessable = 422, "Fields are invalid; `error.issues` names every one.";
         /// For every such route.
-        Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+        Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";
     }
 }

@@ -22,10 +22,10 @@ pub struct ErrorBody {
 }
 
 with_error_details! {
-    /// What failed, and what can be done about it.
+    /// The error, and what can be done about it.
     #[schema(as = organization::Failure)]
     pub struct ErrorObject {
-        /// The kind of failure.
+        /// The error code.
         #[schema(examples("conflict"))]
         r#type: &'static str,
         /// The status in words.
@@ -34,18 +34,18 @@ with_error_details! {
         /// The status.
         #[schema(examples(409))]
         status: u16,
-        /// What went wrong this time.
+        /// What is wrong with this request.
         #[schema(examples("A live key of this organization already has this name"))]
         detail: String,
-        /// What to try.
+        /// What to do about it.
         #[schema(examples("Choose another name, or revoke the key that has it."))]
         suggestion: &'static str,
         /// Whether the same request may succeed later.
         retryable: bool,
-        /// After how many seconds.
+        /// After how many seconds to try again.
         #[schema(required)]
         retry_after: Option<u64>,
-        /// Every broken field.
+        /// Every invalid field.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         issues: Vec<WireIssue>,
     }
@@ -88,21 +88,21 @@ fn suggestion(error: &Error) -> &'static str {
 
 error_responses! { ErrorBody,
     /// For every route.
-    BadRequest = 400, "Not readable, or fields break rules; `issues` names every one.";
-    /// For routes with a guard.
-    Unauthorized = 401, "No credential, or one that is not good.";
-    /// For every route: a key may be used from some addresses only.
-    Forbidden = 403, "A good credential that may not do this.";
+    BadRequest = 400, "Malformed, or fields are invalid; `issues` names every one.";
+    /// For routes that require a credential.
+    Unauthorized = 401, "The credential is missing or invalid.";
+    /// For every route: a key may be limited to some addresses.
+    Forbidden = 403, "The credential does not allow this.";
     /// For routes with an id in the path.
-    NotFound = 404, "No such thing in the caller's organization.";
-    /// For routes that change something.
-    Conflict = 409, "It collides with what is there, or the same request still runs.";
+    NotFound = 404, "It does not exist in the caller's organization.";
+    /// For routes that change data.
+    Conflict = 409, "It conflicts with the current state, or the first request is still running.";
     /// For routes that read a body.
-    TooLarge = 413, "The body is larger than 64 KiB.";
+    TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.
-    UnsupportedMediaType = 415, "The body is not application/json.";
-    /// For routes that change something.
+    UnsupportedMediaType = 415, "Content-Type is not application/json.";
+    /// For routes that change data.
     IdempotencyReused = 422, "The Idempotency-Key was used for another request.";
     /// For every route.
-    Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+    Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";
 }

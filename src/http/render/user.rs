@@ -15,16 +15,16 @@ use crate::http::render::kinds::words;
 #[schema(as = user::Error)]
 pub struct ErrorBody {
     success: bool,
-    /// The status of the answer.
+    /// The HTTP status.
     #[schema(examples(400))]
     status: u16,
-    /// The kind of failure.
+    /// The error code.
     #[schema(examples("VALIDATION_ERROR"))]
     code: &'static str,
-    /// What went wrong.
+    /// What is wrong with the request.
     #[schema(examples("The request is not valid"))]
     message: String,
-    /// What else there is to say.
+    /// Details that depend on the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     meta: Option<ErrorMeta>,
 }
@@ -39,14 +39,14 @@ with_error_details! {
     }
 }
 
-/// One broken field.
+/// An invalid field.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::FieldError)]
 pub struct FieldError {
     /// Its name; empty for the body itself.
     #[schema(examples("email"))]
     field: String,
-    /// What to change.
+    /// What is wrong with it and what is needed.
     #[schema(examples("must be an e-mail address"))]
     error: String,
     /// Where it is: `body`, `query`, or `params` for a header.
@@ -86,23 +86,23 @@ pub fn render(error: &Error) -> Response {
 
 error_responses! { ErrorBody,
     /// For every route.
-    BadRequest = 400, "Not readable, or fields break rules; `meta.errors` names every one.";
-    /// For routes with a guard, and for passwords and mailed links.
-    Unauthorized = 401, "No credential, or one that is not good: a password or a mailed link, too.";
+    BadRequest = 400, "Malformed, or fields are invalid; `meta.errors` names every one.";
+    /// For routes that require a credential, and for passwords and mailed links.
+    Unauthorized = 401, "The credential, the password or the mailed link is missing or invalid.";
     /// For every route.
-    Forbidden = 403, "A good credential that may not do this, or a page that may not ask for it.";
+    Forbidden = 403, "The credential does not allow this, or the origin is not trusted.";
     /// For routes with an id.
-    NotFound = 404, "No such thing of the caller's.";
-    /// For routes that change something.
-    Conflict = 409, "It collides with what is there, or the same request still runs.";
+    NotFound = 404, "It does not exist, or is not the caller's.";
+    /// For routes that change data.
+    Conflict = 409, "It conflicts with the current state, or the first request is still running.";
     /// For routes that read a body.
-    TooLarge = 413, "The body is larger than 64 KiB.";
+    TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.
-    UnsupportedMediaType = 415, "The body is not application/json.";
-    /// For routes that change something.
+    UnsupportedMediaType = 415, "Content-Type is not application/json.";
+    /// For routes that change data.
     IdempotencyReused = 422, "The Idempotency-Key was used for another request.";
     /// For signing up.
-    EmailTaken = 422, "An account with this e-mail address exists already.";
+    EmailTaken = 422, "An account with this e-mail address already exists.";
     /// For every route.
-    Unavailable = 503, "Not just now; try again after `Retry-After` seconds.";
+    Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";
 }

@@ -5,30 +5,30 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// An answer of this family.
+/// A successful response of this family.
 #[expect(clippy::struct_field_names, reason = "the contract's names")]
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Success)]
 pub struct Success<T> {
     success: bool,
-    /// The status of the answer.
+    /// The HTTP status.
     #[schema(examples(200))]
     status: u16,
     #[schema(examples("OK"))]
     code: &'static str,
     /// What was done.
     message: &'static str,
-    /// What was asked for, or made.
+    /// The requested or created object.
     pub data: T,
 }
 
 impl<T: Serialize> Success<T> {
-    /// An answer with status 200.
+    /// A response with status 200.
     pub const fn ok(message: &'static str, data: T) -> Self {
         Self { success: true, status: 200, code: "OK", message, data }
     }
 
-    /// What was made, with status 201.
+    /// A response with status 201.
     pub const fn created(message: &'static str, data: T) -> Self {
         Self { success: true, status: 201, code: "OK", message, data }
     }
@@ -40,7 +40,7 @@ impl<T: Serialize> IntoResponse for Success<T> {
     }
 }
 
-/// That it was done, where there is nothing else to say.
+/// The data of a response without other data.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Done)]
 pub struct Done {
@@ -48,15 +48,15 @@ pub struct Done {
     success: bool,
 }
 
-/// The data of an answer that has nothing else to say.
+/// The data of a response without other data.
 pub const DONE: Done = Done { success: true };
 
-/// A part of a list.
+/// A page of results.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Listed)]
 pub struct OffsetList<T> {
     success: bool,
-    /// The status of the answer.
+    /// The HTTP status.
     #[schema(examples(200))]
     status: u16,
     #[schema(examples("OK"))]
@@ -65,27 +65,27 @@ pub struct OffsetList<T> {
     message: &'static str,
     /// The items.
     data: Vec<T>,
-    /// Which part of the list this is.
+    /// Which page this is.
     meta: OffsetListMeta,
 }
 
-/// Which part of a list it is.
+/// Which page of results it is.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::PartOf)]
 #[serde(rename_all = "camelCase")]
 pub struct OffsetListMeta {
-    /// How many items the whole list has.
+    /// How many items the list has.
     pub total: i64,
-    /// How many were passed over.
+    /// How many items precede the page.
     pub offset: i64,
-    /// How many there are at most.
+    /// The maximum number of items on the page.
     pub limit: i64,
-    /// Whether there are more.
+    /// Whether more items follow.
     pub has_more: bool,
 }
 
 impl<T: Serialize> OffsetList<T> {
-    /// A part of a list, with status 200.
+    /// A page of results, with status 200.
     #[must_use]
     pub const fn ok(message: &'static str, data: Vec<T>, meta: OffsetListMeta) -> Self {
         Self { success: true, status: 200, code: "OK", message, data, meta }
