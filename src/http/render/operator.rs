@@ -119,7 +119,7 @@ error_responses! { ErrorBody,
     /// For routes that read a body.
     Unprocessable = 422, "Fields are invalid, or the Idempotency-Key was used for another request.";
     /// For every operator route.
-    RateLimited = 429, "Too many requests from this address; try again after `Retry-After` seconds.";
+    RateLimited = 429, "Too many requests from this address; see `Retry-After`.";
     /// For every operator route.
     Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";
 }
