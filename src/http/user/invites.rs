@@ -22,7 +22,7 @@ use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::html_pages::{self, HtmlPage};
+use crate::http::user::html_pages::HtmlPage;
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::{DONE, Done, OffsetList, Success};
 use crate::http::user::wire::Organization;
@@ -235,7 +235,7 @@ pub(super) async fn resend(
     responses((status = 200, description = "The HTML page.", body = String,
                content_type = "text/html; charset=utf-8")))]
 pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
-    html_pages::ACCEPT_INVITE
+    HtmlPage::AcceptInvite
 }
 
 /// Accept an invitation.

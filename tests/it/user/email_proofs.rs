@@ -190,7 +190,7 @@ async fn a_sign_up_with_a_proven_address_replaces_nothing_and_its_mail_says_what
             assert_eq!(mails[0].token(), None);
             let words: Vec<_> = mails[0].text.split_whitespace().collect();
             let words = words.join(" ");
-            assert!(words.contains("If you never made an account here, ask for a password"));
+            assert!(words.contains("If you never created an account here, request a password"));
             app.sign_in("ann@example.com", STRANGERS_PASSWORD).await.assert_status(401);
             let signed_in = app.sign_in("ann@example.com", PASSWORD).await.assert_status(200);
             assert_eq!(signed_in.body["data"]["user"]["fullName"], "Ann");
