@@ -18,9 +18,8 @@ pub mod peppers;
 pub mod quotas;
 pub mod rate_limits;
 pub mod readiness;
-pub mod rejected_credentials;
 pub mod rejections;
-pub mod sign_in_failures;
+pub mod write_buffer;
 
 use std::sync::{Arc, Once};
 
@@ -38,9 +37,7 @@ use crate::app::password_hasher::PasswordHasher;
 use crate::app::peppers::{Peppers, audit_signer};
 use crate::app::rate_limits::RateLimits;
 use crate::app::readiness::Readiness;
-use crate::app::rejected_credentials::RejectedCredentials;
 use crate::app::rejections::Rejections;
-use crate::app::sign_in_failures::SignInFailures;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::entropy::Entropy;
@@ -70,11 +67,7 @@ pub struct Parts {
     pub readiness: Readiness,
     /// Counts authenticated requests.
     pub meter: Meter,
-    /// Records rejected credentials in the audit log.
-    pub rejected_credentials: RejectedCredentials,
-    /// Records failed sign-ins in the audit log.
-    pub sign_in_failures: SignInFailures,
-    /// Records rejected requests for the organizations that made them.
+    /// Records rejected requests, credentials and sign-ins.
     pub rejections: Rejections,
     /// The rate limits.
     pub rate_limits: RateLimits,
@@ -129,14 +122,12 @@ impl App {
             origin_lookup: OriginLookup::start(&lookups, origin_lookup::CONNECTIONS),
             readiness: Readiness::start(&lookups, db.clone()),
             meter: Meter::new(db.clone()),
-            rejected_credentials: RejectedCredentials::new(db.clone()),
-            sign_in_failures: SignInFailures::new(db.clone()),
             rate_limits: RateLimits::new(db.clone(), &config.rate_limits),
             in_flight: InFlight::new(
                 config.http.max_in_flight,
                 config.http.max_in_flight_per_caller,
             ),
-            rejections: Rejections::new(db.clone()),
+            rejections: Rejections::new(&db),
             peppers: Peppers::new(&config.keys.peppers),
             audit_signer: audit_signer(&config.keys.peppers, &*entropy),
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,

@@ -128,7 +128,7 @@ async fn the_deployment_s_own_old_events_are_removed_too() {
                 let wrong = app.key("wrong").with("idempotency-key", "one");
                 let tried = wrong.post("/v1/admin/org/create", json!({})).await;
                 tried.assert_error(401, "unauthorized");
-                app.app.rejected_credentials.flush().await.unwrap();
+                app.app.rejections.flush().await.unwrap();
             }
             assert_eq!(app.count(EVENTS).await, 2, "of the deployment itself");
             audit::publish_heads(&app.app).await.unwrap();

@@ -119,7 +119,7 @@ async fn a_refused_page_is_told_to_the_organization_s_trail() {
     run(async |app| {
         let key = provision(app, "acme", "https://acme.example.com").await;
         app.key(&key).with("origin", "https://evil.example").get("/me").await.assert_status(403);
-        app.app.rejected_credentials.flush().await.unwrap();
+        app.app.rejections.flush().await.unwrap();
         let audit = "/v1/organization/audit-log?event_type=api_key.refused";
         let audit = app.key(&key).get(audit).await.assert_status(200);
         assert_eq!(audit.body["data"][0]["detail"], json!({ "reason": "origin", "count": 1 }));

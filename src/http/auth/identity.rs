@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::app::App;
 use crate::app::access_tokens::{TokenSession, looks_like_jwt};
 use crate::app::credential_lookup::CredentialQuery;
-use crate::app::rejected_credentials::RejectedCredential;
+use crate::app::rejections::RejectedCredential;
 use crate::domain::keys::{address_not_allowed, origin_not_allowed};
 use crate::error::{AuthFailure, Error, Result};
 use crate::http::auth::rejected_caller::RejectedCaller;
@@ -93,7 +93,7 @@ async fn look_up(
         None => return Err(invalid_credential(failure)),
         Some(CredentialStatus::Rejected(key)) => {
             let _ = context.rejected_caller.set(RejectedCaller::from(&key));
-            app.rejected_credentials.record(RejectedCredential::Key(key), || {
+            app.rejections.record_credential(RejectedCredential::Key(key), || {
                 rejection_audit_context(context, StatusCode::UNAUTHORIZED)
             });
             return Err(invalid_credential(failure));
@@ -119,7 +119,7 @@ async fn look_up(
         reason,
     };
     let _ = context.rejected_caller.set(RejectedCaller::from(&rejected));
-    app.rejected_credentials.record(RejectedCredential::Key(rejected), || {
+    app.rejections.record_credential(RejectedCredential::Key(rejected), || {
         rejection_audit_context(context, StatusCode::FORBIDDEN)
     });
     Err(error)

@@ -71,7 +71,7 @@ async fn a_master_key_opens_nothing_else() {
 async fn rejected_credentials(
     app: &TestApp,
 ) -> Vec<(String, serde_json::Value, Option<String>, i16)> {
-    app.app.rejected_credentials.flush().await.unwrap();
+    app.app.rejections.flush().await.unwrap();
     sqlx::query_as(
         "select e.event_type, e.detail, e.address, e.status from audit_events e
          join organizations o on o.id = e.organization_id
@@ -178,9 +178,9 @@ async fn wrong_secrets_are_recorded_once_the_audit_log_accepts_writes_again_and_
         for _ in 0..5 {
             create(&app.key("wrong"), "a", "made").await.assert_status(401);
         }
-        app.app.rejected_credentials.flush().await.unwrap_err();
+        app.app.rejections.flush().await.unwrap_err();
         create(&app.key("wrong"), "a", "made").await.assert_status(401);
-        app.app.rejected_credentials.flush().await.unwrap_err();
+        app.app.rejections.flush().await.unwrap_err();
         sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
         let recorded: Vec<_> = rejected_credentials(app).await.into_iter().map(|it| it.1).collect();
         assert_eq!(recorded, [json!({ "scope": "ORG_CREATE", "count": 6 })]);
@@ -200,7 +200,7 @@ async fn a_rejection_that_can_never_be_written_keeps_no_other_one_waiting() {
                      check (event_type <> 'api_key.refused')",
         )
         .await;
-        app.app.rejected_credentials.flush().await.unwrap_err();
+        app.app.rejections.flush().await.unwrap_err();
         let recorded: Vec<_> = rejected_credentials(app).await.into_iter().map(|it| it.1).collect();
         assert_eq!(recorded, [json!({ "scope": "ORG_CREATE", "count": 1 })]);
     })
@@ -219,7 +219,7 @@ async fn the_events_buffered_while_the_audit_log_accepts_no_writes_are_bounded()
                     let actor = app.key("wrong").with("x-forwarded-for", &address);
                     create(&actor, "a", "made").await.assert_status(401);
                 }
-                app.app.rejected_credentials.flush().await.unwrap_err();
+                app.app.rejections.flush().await.unwrap_err();
             }
             sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
             let recorded = rejected_credentials(app).await;

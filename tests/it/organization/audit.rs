@@ -104,8 +104,8 @@ async fn a_rejected_known_key_is_recorded_once_however_often_it_is_presented() {
         for _ in 0..50 {
             app.key(&ci.api_key).get("/me").await.assert_status(401);
         }
-        app.app.rejected_credentials.flush().await.unwrap();
-        app.app.rejected_credentials.flush().await.unwrap();
+        app.app.rejections.flush().await.unwrap();
+        app.app.rejections.flush().await.unwrap();
         let told = events(app, &acme.api_key, "event_type=api_key.refused").await;
         assert_eq!(told.len(), 1);
         assert_eq!(told[0]["detail"], json!({ "reason": "revoked", "count": 50 }));

@@ -389,7 +389,7 @@ async fn a_flood_in_many_organizations_is_bounded_too() {
             sqlx::query_scalar(sql).fetch_all(&mut app.sql().await).await.unwrap();
         for _ in 0..60 {
             for organization in &organizations {
-                app.app.rejections.record(OrganizationId(*organization), || rejection(app));
+                app.app.rejections.record_request(OrganizationId(*organization), || rejection(app));
             }
         }
         app.app.rejections.flush().await.unwrap();

@@ -22,7 +22,7 @@ async fn sign_in(client: &TestClient, email: &str, password: &str) -> TestRespon
 
 /// The failed sign-ins in the audit log of Ann's organization, newest first.
 async fn failed(app: &TestApp, ann: &TestAccount) -> Vec<Value> {
-    app.app.sign_in_failures.flush().await.unwrap();
+    app.app.rejections.flush().await.unwrap();
     let path = organization_path(&ann.org_id, "/audit-logs?eventType=SIGN_IN_FAILED");
     let log = app.bearer(&ann.token).get(&path).await.assert_status(200);
     log.body["data"].as_array().unwrap().clone()
@@ -68,7 +68,7 @@ async fn a_sign_in_that_fails_for_another_reason_is_in_the_audit_log_with_it() {
             app.sign_in("ann@example.com", PASSWORD).await.assert_status(403);
             app.execute("update accounts set is_active = false").await;
             app.sign_in("ann@example.com", PASSWORD).await.assert_error(401, "USER_NOT_ACTIVE");
-            app.app.sign_in_failures.flush().await.unwrap();
+            app.app.rejections.flush().await.unwrap();
             let reasons: Vec<String> = sqlx::query_scalar(
                 "select (detail ->> 'reason') || ' ' || status from audit_events
                  where event_type = 'SIGN_IN_FAILED' order by 1",
@@ -87,7 +87,7 @@ async fn failed_sign_ins_that_could_not_be_written_are_written_later() {
         let ann = app.sign_up_account("ann@example.com").await;
         app.sign_in(&ann.email, "a-wrong-passphrase").await.assert_status(401);
         app.execute("alter table audit_events rename to audit_events_away").await;
-        app.app.sign_in_failures.flush().await.unwrap_err();
+        app.app.rejections.flush().await.unwrap_err();
         app.execute("alter table audit_events_away rename to audit_events").await;
         app.sign_in(&ann.email, "a-wrong-passphrase").await.assert_status(401);
         let events = failed(app, &ann).await;
