@@ -13,7 +13,7 @@ use crate::commands::migrate::{load_config, with_app};
 use crate::commands::{Failure, print};
 use crate::domain::keys::import::{ImportedKey, import};
 use crate::model::ValidationError;
-use crate::model::key_name::KeyName;
+use crate::model::names::KeyName;
 use crate::model::org_handle::OrgHandle;
 use crate::model::scope::ScopeCatalogue;
 use crate::model::timestamp;
@@ -92,7 +92,7 @@ fn parse_line(
     let field_error = |field: &str, ValidationError(why): ValidationError| {
         ValidationError::from(format!("{field} {why}"))
     };
-    let name = line.name.map(|name| KeyName::parse(&name, KeyName::MAX)).transpose();
+    let name = line.name.map(|name| KeyName::parse(&name)).transpose();
     let expires_at = line.expires_at.map(|text| timestamp::parse(&text)).transpose();
     Ok(ImportedKey {
         line: number,

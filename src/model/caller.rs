@@ -15,7 +15,7 @@ use crate::model::origin::{Origin, TrustedOrigins};
 use crate::model::plan::Plan;
 use crate::model::rate_limit::LimitSubject;
 use crate::model::role::{Permission, Role};
-use crate::model::scope::ScopeSet;
+use crate::model::scope::{BuiltInScope, ScopeSet};
 
 /// The owner of a valid credential; cheap to clone.
 #[derive(Clone, Debug)]
@@ -255,7 +255,7 @@ impl Caller {
     /// # Errors
     /// [`ErrorKind::MissingScopes`], naming the scope; [`ErrorKind::MissingRole`], naming the
     /// lowest sufficient role.
-    pub fn authorize(&self, scope: &'static str) -> Result<()> {
+    pub fn authorize(&self, scope: BuiltInScope) -> Result<()> {
         require_scope(&self.scopes, scope)?;
         self.require_role(Role::required_for(scope))
     }
@@ -264,7 +264,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`ErrorKind::MissingScopes`], naming the scope.
-    pub fn require_scope(&self, scope: &'static str) -> Result<()> {
+    pub fn require_scope(&self, scope: BuiltInScope) -> Result<()> {
         require_scope(&self.scopes, scope)
     }
 
@@ -306,7 +306,7 @@ impl Person {
     ///
     /// # Errors
     /// [`ErrorKind::MissingScopes`], naming the scope.
-    pub fn require_scope(&self, scope: &'static str) -> Result<()> {
+    pub fn require_scope(&self, scope: BuiltInScope) -> Result<()> {
         require_scope(&self.scopes, scope)
     }
 }
@@ -322,10 +322,10 @@ fn missing_role(needed: Role) -> Error {
     Error::new(ErrorKind::MissingRole(needed.as_str().to_owned()), message)
 }
 
-fn require_scope(scopes: &ScopeSet, scope: &'static str) -> Result<()> {
+fn require_scope(scopes: &ScopeSet, scope: BuiltInScope) -> Result<()> {
     if scopes.grants(scope) {
         return Ok(());
     }
     let message = format!("This credential lacks the scope {scope}");
-    Err(Error::new(ErrorKind::MissingScopes(vec![scope.to_owned()]), message))
+    Err(Error::new(ErrorKind::MissingScopes(vec![scope.to_string()]), message))
 }

@@ -2,45 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::model::ValidationError;
 use crate::model::decider::Decider;
 use crate::model::ids::OrganizationId;
 use crate::model::org_handle::OrgHandle;
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
-
-/// What an organization is called: 1 to 128 characters, none of them a control character.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrganizationName(String);
-
-impl OrganizationName {
-    /// The longest name, in Unicode scalar values.
-    pub const MAX: usize = 128;
-
-    /// Reads a name.
-    ///
-    /// # Errors
-    /// Any other text, with a message for the caller.
-    pub fn parse(text: &str) -> Result<Self, ValidationError> {
-        if text.chars().any(char::is_control) {
-            return Err("must not contain control characters".into());
-        }
-        match text.chars().count() {
-            0 => Err("must not be empty".into()),
-            length if length > Self::MAX => {
-                Err(format!("must be at most {} characters long", Self::MAX).into())
-            }
-            _ => Ok(Self(text.to_owned())),
-        }
-    }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// An organization's line of business (contract §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use sqlx::PgConnection;
 
 use crate::error::{Error, Result};
 use crate::model::ids::{AccountId, MembershipId, OrganizationId};
+use crate::model::names::OrganizationName;
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{BusinessDomain, NewOrganization, Organization, OrganizationName};
+use crate::model::organization::{BusinessDomain, NewOrganization, Organization};
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;

@@ -20,10 +20,12 @@ use crate::model::audit_detail::diff;
 use crate::model::caller::{Caller, Person};
 use crate::model::ids::{MembershipId, OrganizationId, SessionId, new_membership_handle, new_uuid};
 use crate::model::member::NewMembership;
+use crate::model::names::OrganizationName;
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{NewOrganization, Organization, OrganizationName};
+use crate::model::organization::{NewOrganization, Organization};
 use crate::model::origin::Origin;
 use crate::model::role::{Permission, Role};
+use crate::model::scope::BuiltInScope;
 use crate::repo;
 use crate::repo::{account_callers, accounts, audit_events, memberships, organizations};
 
@@ -101,7 +103,7 @@ pub async fn update(
 ) -> Result<Organization> {
     organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
-    caller.authorize("organization:write")?;
+    caller.authorize(BuiltInScope::OrganizationWrite)?;
     let before = find(tx, caller.organization, caller.role).await?;
     organizations::update(tx, caller.organization, name, origins, audit.at).await?;
     let after = find(tx, caller.organization, caller.role).await?;

@@ -15,10 +15,9 @@ use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::decider::Decider;
 use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
 use crate::model::member::{KeyInvitedMembership, NewMembership};
+use crate::model::names::OrganizationName;
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{
-    BusinessDomain, NewOrganization, OrganizationName, OrganizationStatus,
-};
+use crate::model::organization::{BusinessDomain, NewOrganization, OrganizationStatus};
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;

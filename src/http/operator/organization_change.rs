@@ -88,30 +88,14 @@ impl<S, T> OrganizationChange<S, T> {
         app: &App,
         work: impl AsyncFnOnce(&mut PgConnection, &T, &ChangeContext, &RequestContext) -> Result<A>,
     ) -> Result<Response> {
-        self.run_with_secret(app, async |tx, body, change, context| {
-            Ok(ChangeResponse::ok(work(tx, body, change, context).await?))
-        })
-        .await
-    }
-
-    /// Like [`Self::run`], for a response that contains a secret.
-    pub async fn run_with_secret<A: Serialize>(
-        self,
-        app: &App,
-        work: impl AsyncFnOnce(
-            &mut PgConnection,
-            &T,
-            &ChangeContext,
-            &RequestContext,
-        ) -> Result<ChangeResponse<A>>,
-    ) -> Result<Response> {
         let Self { body, context, id, scope, idempotency, fingerprint, .. } = self;
         let change = ChangeContext {
             handle: parse_organization_id(&id)?,
             actor: Decider::Master(scope),
             audit: context.audit_context(),
         };
-        let work = async |tx: &mut _| work(tx, &body, &change, &context).await;
+        let work =
+            async |tx: &mut _| work(tx, &body, &change, &context).await.map(ChangeResponse::ok);
         idempotency.run(app, scope, fingerprint, work).await
     }
 }

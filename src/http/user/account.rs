@@ -23,7 +23,8 @@ use crate::http::render::user::{
 };
 use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::User;
-use crate::model::account::{AccountHandle, PersonName};
+use crate::model::account::AccountHandle;
+use crate::model::names::PersonName;
 use crate::model::secret::Secret;
 
 /// Show the account of the credential.

@@ -19,7 +19,7 @@ use crate::http::render::user::{
 use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::Organization;
 use crate::model::ValidationError;
-use crate::model::organization::OrganizationName;
+use crate::model::names::OrganizationName;
 use crate::model::origin::{Origin, parse_origin_list};
 
 /// Show an organization.

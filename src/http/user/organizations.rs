@@ -22,8 +22,8 @@ use crate::http::render::user::{
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::{OffsetList, Success};
 use crate::http::user::wire::Organization;
+use crate::model::names::OrganizationName;
 use crate::model::org_handle::OrgHandle;
-use crate::model::organization::OrganizationName;
 use crate::repo::organizations;
 
 /// List the organizations that the account is a member of, with its role in each.

@@ -25,7 +25,8 @@ use crate::http::user::responses::{DONE, Done, OffsetList, Success};
 use crate::http::wire::Timestamp;
 use crate::model;
 use crate::model::ids::ProjectId;
-use crate::model::project::{Description, ProjectChanges, ProjectName, Slug};
+use crate::model::names::ProjectName;
+use crate::model::project::{Description, ProjectChanges, Slug};
 use crate::repo;
 
 /// A project of an organization.

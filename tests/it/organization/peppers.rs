@@ -3,7 +3,7 @@
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tenantry::domain::keys::import::{ImportedKey, import};
-use tenantry::model::key_name::KeyName;
+use tenantry::model::names::KeyName;
 use tenantry::model::org_handle::OrgHandle;
 
 use super::status;
@@ -59,7 +59,7 @@ async fn a_key_from_elsewhere_works_once_importing_is_on() {
                 line: 1,
                 organization: OrgHandle::parse(&acme.org_id).unwrap(),
                 sha256: Sha256::digest(text).into(),
-                name: Some(KeyName::parse(name, 64).unwrap()),
+                name: Some(KeyName::parse(name).unwrap()),
                 scopes: app.app.config.keys.scopes.parse(&["usage:read".to_owned()]).unwrap(),
                 expires_at: None,
             };

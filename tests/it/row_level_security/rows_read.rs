@@ -7,8 +7,8 @@ use tenantry::error::{Error, Result};
 use tenantry::model::allowed_ips::AllowedIps;
 use tenantry::model::api_key::{ApiKey, NewApiKey};
 use tenantry::model::ids::KeyId;
-use tenantry::model::key_name::KeyName;
 use tenantry::model::metadata::Metadata;
+use tenantry::model::names::KeyName;
 use tenantry::model::scope::ScopeSet;
 use tenantry::model::secret::Digest;
 use tenantry::repo::{keys, rls};
@@ -216,7 +216,7 @@ async fn a_key_s_name_costs_the_same_in_an_organization_with_20_000_keys() {
         for (name, most) in
             [("new", MAX_ROWS), ("ci", MAX_ROWS), ("large_20000", 2 * 20_000 + MAX_ROWS)]
         {
-            let name = KeyName::parse(name, KeyName::MAX).unwrap();
+            let name = KeyName::parse(name).unwrap();
             let minted = async |tx: &mut PgConnection| {
                 keys::insert(tx, &new_key(&acme, &name, &all)).await.map(drop)
             };

@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::sync::{Mutex, Once};
 
+use axum::response::Response;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};
+use tenantry::http::shown_once::ShownSecrets;
 use tracing::Level;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
@@ -41,23 +43,11 @@ impl Write for LogCapture {
     }
 }
 
-/// The plaintexts that an answer shows, wherever in it they are.
-pub fn plaintexts_in(body: &Value) -> Vec<String> {
-    const NAMES: [&str; 6] =
-        ["api_key", "new_api_key", "key", "access_token", "refresh_token", "token"];
-    match body {
-        Value::Object(members) => {
-            let presented = NAMES.iter().filter_map(|name| members.get(*name)?.as_str());
-            // What callers note down about a key is no secret, whatever they call it.
-            let others = members.iter().filter(|(name, _)| *name != "metadata");
-            let within = others.flat_map(|(_, value)| plaintexts_in(value));
-            // A session's `token` is its id, which is no secret.
-            let presented = presented.filter(|text| !text.starts_with("sess_"));
-            presented.map(str::to_owned).chain(within).collect()
-        }
-        Value::Array(items) => items.iter().flat_map(plaintexts_in).collect(),
-        _ => Vec::new(),
-    }
+/// The secrets that a response shows, as the server typed them.
+pub fn secrets_in(response: &Response) -> Vec<String> {
+    let shown = response.extensions().get::<ShownSecrets>();
+    let secrets = shown.iter().flat_map(|shown| shown.0.iter());
+    secrets.map(|secret| secret.expose().to_owned()).collect()
 }
 
 /// The passwords that a request shows, but for those that may be anywhere: short ones, and those
