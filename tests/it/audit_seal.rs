@@ -525,13 +525,16 @@ async fn a_function_overload_by_another_role_does_not_run_as_the_table_owner() {
 #[tokio::test]
 async fn every_function_is_resolved_at_creation_or_pins_its_search_path() {
     run(async |app| {
-        let open = "select p.proname::text from pg_proc p
+        let unpinned = "select p.proname::text from pg_proc p
                     where p.pronamespace = 'public'::regnamespace and p.prosqlbody is null
                       and not coalesce(
                           p.proconfig @> array['search_path=pg_catalog, pg_temp'], false)";
-        let open: Vec<String> =
-            sqlx::query_scalar(open).fetch_all(&mut app.sql().await).await.unwrap();
-        assert!(open.is_empty(), "functions whose calls are resolved when they run: {open:?}");
+        let unpinned: Vec<String> =
+            sqlx::query_scalar(unpinned).fetch_all(&mut app.sql().await).await.unwrap();
+        assert!(
+            unpinned.is_empty(),
+            "functions whose calls are resolved when they run: {unpinned:?}"
+        );
     })
     .await;
 }

@@ -192,7 +192,7 @@ fn functions(text: &str) -> Vec<(&str, usize)> {
 }
 
 #[test]
-fn the_deployment_files_name_no_home_directory() {
+fn the_readme_and_deployment_files_name_no_home_directory() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut places = Vec::new();
     for file in ["README.md", ".env.example", "docker-compose.yml", "deploy/Dockerfile", ".ci/run"]

@@ -116,8 +116,8 @@ async fn live_sessions_of_two_accounts_are_rejected_until_a_sign_in_ends_the_oth
         let session = both.get("/api/auth/get-session").await.assert_status(200);
         assert_eq!(session.body["data"], Value::Null);
         let signed_in = sign_in(&both, "ann@example.com").await.assert_status(200);
-        let fresh = text(&signed_in.body["data"]["token"]);
-        app.bearer(&fresh).get("/api/user/me").await.assert_status(200);
+        let new_token = text(&signed_in.body["data"]["token"]);
+        app.bearer(&new_token).get("/api/user/me").await.assert_status(200);
         // The browser may keep sending the other cookie, but its session has ended.
         let after = client_with_cookies(app, &[&mallory.cookie, &signed_in.cookie().unwrap()]);
         let me = after.get("/api/user/me").await.assert_status(200);

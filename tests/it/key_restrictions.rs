@@ -142,33 +142,34 @@ async fn rotated_keys_and_exchanged_tokens_keep_the_network_restriction() {
         .run(async |app| {
             let acme = app.sign_up().await;
             let at = |actor: TestClient, address: &str| actor.with("x-forwarded-for", address);
-            let (here, there) = ("192.0.2.7", "203.0.113.9");
+            let (inside, outside) = ("192.0.2.7", "203.0.113.9");
             let (bound, id) = create_key(app, &acme.api_key, "bound", json!([TEST_NETWORK])).await;
             let exchange = json!({ "api_key": bound });
             let rejected =
-                at(app.anonymous(), there).post("/auth/token-exchange", exchange.clone()).await;
+                at(app.anonymous(), outside).post("/auth/token-exchange", exchange.clone()).await;
             rejected.assert_error(403, "forbidden");
-            let tokens = at(app.anonymous(), here).post("/auth/token-exchange", exchange).await;
+            let tokens = at(app.anonymous(), inside).post("/auth/token-exchange", exchange).await;
             let tokens = tokens.assert_status(200).body;
             let refresh = json!({ "refresh_token": tokens["refresh_token"] });
-            let rejected = at(app.anonymous(), there).post("/auth/refresh", refresh.clone()).await;
+            let rejected =
+                at(app.anonymous(), outside).post("/auth/refresh", refresh.clone()).await;
             rejected.assert_error(403, "forbidden");
             let tokens =
-                at(app.anonymous(), here).post("/auth/refresh", refresh).await.assert_status(200);
+                at(app.anonymous(), inside).post("/auth/refresh", refresh).await.assert_status(200);
             let access = text(&tokens.body["access_token"]);
-            at(app.bearer(&access), there).get("/me").await.assert_error(403, "forbidden");
+            at(app.bearer(&access), outside).get("/me").await.assert_error(403, "forbidden");
             // The token cannot create a wider key, either.
             let wide = json!({ "name": "by a token", "scopes": ["*"] });
-            at(app.bearer(&access), here).post(KEYS, wide).await.assert_error(403, "forbidden");
+            at(app.bearer(&access), inside).post(KEYS, wide).await.assert_error(403, "forbidden");
             let rotate = format!("{KEYS}/{id}/rotate");
             let rotated =
-                at(app.key(&bound), here).post(&rotate, json!({})).await.assert_status(200);
+                at(app.key(&bound), inside).post(&rotate, json!({})).await.assert_status(200);
             let rotated = text(&rotated.body["key"]);
-            at(app.key(&rotated), there).get("/me").await.assert_error(403, "forbidden");
-            let own = at(app.key(&rotated), here).post("/v1/admin/key/rotate", json!({})).await;
+            at(app.key(&rotated), outside).get("/me").await.assert_error(403, "forbidden");
+            let own = at(app.key(&rotated), inside).post("/v1/admin/key/rotate", json!({})).await;
             let own = text(&own.assert_status(200).body["new_api_key"]);
-            at(app.key(&own), there).get("/me").await.assert_error(403, "forbidden");
-            at(app.key(&own), here).get("/me").await.assert_status(200);
+            at(app.key(&own), outside).get("/me").await.assert_error(403, "forbidden");
+            at(app.key(&own), inside).get("/me").await.assert_status(200);
         })
         .await;
 }

@@ -239,7 +239,7 @@ impl Fixtures {
     }
 }
 
-/// The scope of the master key that an operation takes.
+/// The scope of the master key that an operation requires.
 fn master_scope_of(operation: &Operation) -> &'static str {
     match operation.id() {
         "provisionOrganization" => "ORG_CREATE",
