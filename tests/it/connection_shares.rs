@@ -1,20 +1,20 @@
-//! One organization's requests, or one person's, wait for each other and for nobody else's.
+//! Requests of one organization or account wait for each other, and delay no other caller.
 
 use serde_json::{Value, json};
 
 use crate::support::client::TestClient;
 use crate::support::{TestApp, run};
 
-/// Sends 30 requests that all wait for a row that is locked beside the server, and looks that
-/// others are answered meanwhile.
+/// Sends `requests` while `lock`, on a connection of the test, blocks them all, and asserts that
+/// requests of others succeed meanwhile.
 async fn assert_others_answered(
     app: &TestApp,
     lock: &'static str,
     requests: Vec<(TestClient, &'static str, &'static str, Value)>,
 ) {
     let others = [app.sign_up().await, app.sign_up().await];
-    let mut holder = app.sql().await;
-    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let mut blocker = app.sql().await;
+    sqlx::raw_sql(lock).execute(&mut blocker).await.unwrap();
     let mut callers = tokio::task::JoinSet::new();
     let sent = requests.len();
     for (actor, method, path, body) in requests {
@@ -32,15 +32,15 @@ async fn assert_others_answered(
         let waiting = app.count(waiting).await;
         assert!(waiting <= 3, "{waiting} connections wait for one caller's lock");
     }
-    sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
-    for answer in callers.join_all().await {
-        let status = answer.status.as_u16();
-        assert!(status < 300 || [401, 429, 503].contains(&status), "{}", answer.text);
+    sqlx::raw_sql("rollback").execute(&mut blocker).await.unwrap();
+    for response in callers.join_all().await {
+        let status = response.status.as_u16();
+        assert!(status < 300 || [401, 429, 503].contains(&status), "{}", response.text);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_organization_s_load_on_its_own_lock_fails_nobody_else_s_request() {
+async fn lock_contention_in_one_organization_does_not_fail_requests_of_others() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.execute("update organizations set name = 'acme' where handle <> 'system'").await;
@@ -60,7 +60,7 @@ async fn one_organization_s_load_on_its_own_lock_fails_nobody_else_s_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_person_s_load_on_their_own_account_fails_nobody_else_s_request() {
+async fn lock_contention_on_one_account_does_not_fail_requests_of_others() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let requests = (0..30).map(|number| {
@@ -74,7 +74,7 @@ async fn one_person_s_load_on_their_own_account_fails_nobody_else_s_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_token_s_refreshes_fail_nobody_else_s_request() {
+async fn lock_contention_on_one_refresh_token_does_not_fail_requests_of_others() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (_, refresh_token) = app.exchange(&acme.api_key).await;

@@ -1,4 +1,4 @@
-//! What `deploy/` says of the server: metrics that it exports, and paths that it answers.
+//! The files in `deploy/` match the server: metrics that it exports, paths, and settings.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,14 +12,14 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Fails where the server exports no metric of this name.
+/// Fails if no metric of this name is exported.
 #[track_caller]
 fn assert_exported(metrics: &str, name: &str) {
     let is_it = |line: &str| line.strip_prefix(name).is_some_and(|it| it.starts_with(['{', ' ']));
     assert!(metrics.lines().any(is_it), "{name} is not in\n{metrics}");
 }
 
-/// The metrics of a server that has done a little of everything that a dashboard shows.
+/// The metrics of a server after a signup, an accepted and a rejected request.
 fn metrics_of(server: &Server) -> String {
     let key = server.sign_up();
     server.status_with(&key);
@@ -43,7 +43,7 @@ fn queries(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// The names of metrics in a query: all others in our queries have no underscore, but functions.
+/// The metric names in a query: the words with an underscore that are not functions.
 fn names(query: &str) -> impl Iterator<Item = &str> {
     let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let functions = ["histogram_quantile", "label_values", "__rate_interval"];
@@ -52,8 +52,8 @@ fn names(query: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_metric_of_the_dashboard_is_exported() {
-    let place = WorkDir::new();
-    let metrics = metrics_of(&place.start(&[]));
+    let dir = WorkDir::new();
+    let metrics = metrics_of(&dir.start(&[]));
     let dashboard: Value = serde_json::from_str(&file("grafana/tenantry.json")).unwrap();
     let mut found = Vec::new();
     queries(&dashboard, &mut found);
@@ -65,9 +65,9 @@ fn every_metric_of_the_dashboard_is_exported() {
 }
 
 #[test]
-fn what_the_server_is_doing_and_the_process_is_using_are_exported() {
-    let place = WorkDir::new();
-    let server = place.start(&[("MAX_IN_FLIGHT", "77")]);
+fn metrics_of_current_work_and_of_the_process_are_exported() {
+    let dir = WorkDir::new();
+    let server = dir.start(&[("MAX_IN_FLIGHT", "77")]);
     let metrics = metrics_of(&server);
     for line in [
         "http_requests_in_flight 0",
@@ -90,9 +90,9 @@ fn what_the_server_is_doing_and_the_process_is_using_are_exported() {
 }
 
 #[test]
-fn the_probes_and_the_autoscaler_name_what_the_server_has() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+fn the_paths_of_the_probes_and_the_metric_of_the_autoscaler_exist() {
+    let dir = WorkDir::new();
+    let server = dir.start(&[]);
     let deployment = file("kubernetes/deployment.yaml");
     let probes: Vec<_> = deployment.lines().filter(|line| line.contains("path: /health")).collect();
     assert_eq!(probes.len(), 3);
@@ -106,9 +106,8 @@ fn the_probes_and_the_autoscaler_name_what_the_server_has() {
     assert_exported(&metrics_of(&server), name.split_whitespace().next().unwrap());
 }
 
-/// The manifests set what the server reads, and nothing else.
 #[test]
-fn the_manifests_name_settings_that_there_are() {
+fn the_manifests_set_only_known_settings() {
     let example = include_str!("../../.env.example");
     for name in ["kubernetes/configuration.yaml", "kubernetes/secret.example.yaml"] {
         let text = file(name);

@@ -1,4 +1,4 @@
-//! Looks for plaintexts where none may be: in the database and in the log.
+//! Checks that plaintext secrets are neither in the database nor in the log.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, Once};
@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static CAPTURE: Once = Once::new();
 
-/// Keeps the log of this process, with more in it than an operator would ever ask for.
+/// Captures the log of this process, at the most detailed level for our code and for the SQL.
 pub fn capture_log() {
     CAPTURE.call_once(|| {
         let all = ["tenantry", "sqlx"].map(|target| (target, Level::TRACE));
@@ -26,7 +26,7 @@ pub fn capture_log() {
     });
 }
 
-/// What was logged in this process so far.
+/// The log of this process so far, of all tests in it.
 pub fn captured_log() -> String {
     String::from_utf8_lossy(&LOG.lock().expect("no panic")).into_owned()
 }
@@ -43,38 +43,38 @@ impl Write for LogCapture {
     }
 }
 
-/// The secrets that a response shows, as the server typed them.
+/// The secrets that a response shows, by their type.
 pub fn secrets_in(response: &Response) -> Vec<String> {
     let shown = response.extensions().get::<ShownSecrets>();
     let secrets = shown.iter().flat_map(|shown| shown.0.iter());
     secrets.map(|secret| secret.expose().to_owned()).collect()
 }
 
-/// The passwords that a request shows, but for those that may be anywhere: short ones, and those
-/// that are an address.
+/// The passwords in a request body, except short ones and those that are an address: these may
+/// appear elsewhere for another reason.
 pub fn passwords_in(body: &Value) -> Vec<String> {
     let names = ["password", "newPassword", "currentPassword"].into_iter();
-    let presented = names.filter_map(|name| body.get(name)?.as_str());
-    presented
+    let secrets = names.filter_map(|name| body.get(name)?.as_str());
+    secrets
         .filter(|password| password.len() >= 12 && !password.contains('@'))
         .map(str::to_owned)
         .collect()
 }
 
-/// Fails where a plaintext is found in any row of any table, or in the log.
+/// Fails if a plaintext secret is in any row of any table, or in the log.
 pub async fn assert_no_plaintexts(db: &mut PgConnection, plaintexts: &[String]) {
     let mut haystack = all_rows(db).await;
     haystack.push(("the log".to_owned(), captured_log()));
     for plaintext in plaintexts {
         let hex = hex(plaintext.as_bytes());
         for (place, text) in &haystack {
-            let rows = text.contains(plaintext) || text.contains(&hex);
-            assert!(!rows, "a plaintext that was shown once is also in {place}");
+            let is_leaked = text.contains(plaintext) || text.contains(&hex);
+            assert!(!is_leaked, "a plaintext secret is in {place}");
         }
     }
 }
 
-/// Bytes as the database writes them.
+/// Bytes in hexadecimal, as the database writes them.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -19,7 +19,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// One before the server of `url`, in this mode, with more lines for its configuration.
+    /// Starts one before the server of `url`, in this mode, with more lines of configuration.
     pub fn start(url: &str, mode: &str, lines: &str) -> Self {
         let options = PgConnectOptions::from_str(url).unwrap();
         let socket = options.get_socket().expect("a socket");

@@ -1,5 +1,5 @@
-//! While a schema is migrated, everybody else goes on reading and writing: no lock is waited for in
-//! front of them, and indexes are built beside them.
+//! Servers go on reading and writing while a schema is migrated: a migration that waits for a lock
+//! does not block them, and indexes are built concurrently.
 
 use sqlx::migrate::Migrate;
 use sqlx::postgres::PgConnection;
@@ -9,29 +9,29 @@ use tenantry::repo::online_migrations;
 use super::{MIGRATIONS, OldDatabase};
 use crate::support::{TestApp, run};
 
-/// The newest version whose migrations do not build indexes beside others.
+/// The newest version before the migrations that build indexes concurrently.
 const BEFORE: i64 = 27;
-/// Another session waits for a lock of a table.
+/// Whether a session waits for a lock on a table.
 const WAITS_FOR_TABLE: &str = "select exists (
     select from pg_locks where not granted and locktype = 'relation'
         and database = (select oid from pg_database where datname = current_database()))";
-/// An index that is being built waits for transactions that are open.
+/// Whether an index build waits for open transactions.
 const WAITS_FOR_TRANSACTIONS: &str = "select exists (
     select from pg_stat_activity where datname = current_database() and wait_event = 'virtualxid'
         and query like 'create%index concurrently%')";
 
-async fn becomes_true(db: &mut PgConnection, question: &'static str) {
+/// Polls until a query returns true.
+async fn wait_until(db: &mut PgConnection, condition: &'static str) {
     loop {
-        if sqlx::query_scalar(question).fetch_one(&mut *db).await.unwrap() {
+        if sqlx::query_scalar(condition).fetch_one(&mut *db).await.unwrap() {
             return;
         }
         tokio::task::yield_now().await;
     }
 }
 
-/// What servers do all the time: reads and writes of every table, which wait for a lock for as long
-/// as their connections do.
-async fn work(db: &mut PgConnection) {
+/// Reads and writes every table as servers do, with the lock timeout of their connections.
+async fn read_and_write_all_tables(db: &mut PgConnection) {
     let tables = "select format('%I', relname) from pg_class
                   where relnamespace = 'public'::regnamespace and relkind = 'r' order by 1";
     let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut *db).await.unwrap();
@@ -50,7 +50,8 @@ async fn work(db: &mut PgConnection) {
     sqlx::raw_sql(writes).execute(db).await.unwrap();
 }
 
-/// Everything that a migration could leave in another way: indexes, constraints, policies.
+/// The indexes, constraints, policies and applied migrations, to compare an upgraded schema with a
+/// new one.
 async fn schema(db: &mut PgConnection) -> Vec<String> {
     let schema = "select indexdef || ' ' || (select indisvalid from pg_index
                                              where indexrelid = indexname::regclass)
@@ -70,11 +71,12 @@ async fn schema(db: &mut PgConnection) -> Vec<String> {
 
 async fn assert_migrated(app: &TestApp, old: &OldDatabase) {
     let (fresh, upgraded) =
-        (schema(&mut app.sql().await).await, schema(&mut old.watch().await).await);
+        (schema(&mut app.sql().await).await, schema(&mut old.connect_as_superuser().await).await);
     assert!(fresh.len() > 150);
     assert_eq!(upgraded, fresh);
     let of_keys = "select count(*) from invites where key_id is not null";
-    let of_keys: i64 = sqlx::query_scalar(of_keys).fetch_one(&mut old.watch().await).await.unwrap();
+    let of_keys: i64 =
+        sqlx::query_scalar(of_keys).fetch_one(&mut old.connect_as_superuser().await).await.unwrap();
     assert_eq!(of_keys, 20);
 }
 
@@ -83,9 +85,9 @@ async fn a_migration_that_waits_for_a_lock_blocks_no_other_query() {
     run(async |app| {
         let old = OldDatabase::create(app, "locks", BEFORE).await;
         let (mut watch, mut server, mut long) =
-            (old.watch().await, old.connect().await, old.connect().await);
+            (old.connect_as_superuser().await, old.connect().await, old.connect().await);
         let mut open = long.begin().await.unwrap();
-        // A write of every table that is not over yet.
+        // An open transaction that writes every table.
         let write = "do $$ declare t text; begin
                          for t in select format('%I', relname) from pg_class
                              where relnamespace = 'public'::regnamespace and relkind = 'r' loop
@@ -96,8 +98,8 @@ async fn a_migration_that_waits_for_a_lock_blocks_no_other_query() {
         let mut db = old.connect().await;
         let others = async {
             for _ in 0..3 {
-                becomes_true(&mut watch, WAITS_FOR_TABLE).await;
-                work(&mut server).await;
+                wait_until(&mut watch, WAITS_FOR_TABLE).await;
+                read_and_write_all_tables(&mut server).await;
             }
             open.commit().await.unwrap();
         };
@@ -110,21 +112,21 @@ async fn a_migration_that_waits_for_a_lock_blocks_no_other_query() {
 }
 
 #[tokio::test]
-async fn indexes_are_built_beside_readers_writers_and_servers_that_start() {
+async fn indexes_are_built_without_blocking_reads_writes_or_servers_that_start() {
     run(async |app| {
         let old = OldDatabase::create(app, "indexes", BEFORE).await;
         let (mut watch, mut server, mut long) =
-            (old.watch().await, old.connect().await, old.connect().await);
+            (old.connect_as_superuser().await, old.connect().await, old.connect().await);
         let mut open = long.begin_with("begin isolation level repeatable read").await.unwrap();
         sqlx::raw_sql("select from organizations").execute(&mut *open).await.unwrap();
         let (mut first, mut second) = (old.connect().await, old.connect().await);
         let others = async {
-            becomes_true(&mut watch, WAITS_FOR_TRANSACTIONS).await;
-            work(&mut server).await;
-            // As a server of the version before takes turns when it starts.
+            wait_until(&mut watch, WAITS_FOR_TRANSACTIONS).await;
+            read_and_write_all_tables(&mut server).await;
+            // As a server of the previous version locks when it starts.
             server.lock().await.unwrap();
             server.unlock().await.unwrap();
-            becomes_true(&mut watch, WAITS_FOR_TRANSACTIONS).await;
+            wait_until(&mut watch, WAITS_FOR_TRANSACTIONS).await;
             open.commit().await.unwrap();
         };
         let (one, other, ()) = tokio::join!(
@@ -140,7 +142,7 @@ async fn indexes_are_built_beside_readers_writers_and_servers_that_start() {
     .await;
 }
 
-/// The statements of a migration that are sent one by one.
+/// The statements of a migration, which are sent one by one.
 fn statements(sql: &str) -> Vec<String> {
     let lines = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
     let sql = lines.collect::<Vec<_>>().join("\n");
@@ -148,7 +150,7 @@ fn statements(sql: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_migration_may_be_cut_off_after_any_statement_and_runs_again_from_its_start() {
+async fn a_migration_that_stops_after_any_statement_can_run_again_from_its_start() {
     run(async |app| {
         let old = OldDatabase::create(app, "any_statement", BEFORE).await;
         let mut db = old.connect().await;
@@ -175,21 +177,21 @@ async fn a_migration_may_be_cut_off_after_any_statement_and_runs_again_from_its_
 }
 
 #[tokio::test]
-async fn a_migration_that_was_cut_off_while_it_built_an_index_is_run_again_from_its_start() {
+async fn a_migration_that_fails_while_it_builds_an_index_runs_again_from_its_start() {
     run(async |app| {
         let old = OldDatabase::create(app, "cut_off", BEFORE).await;
-        let (mut watch, mut long) = (old.watch().await, old.connect().await);
+        let (mut watch, mut long) = (old.connect_as_superuser().await, old.connect().await);
         let mut open = long.begin_with("begin isolation level repeatable read").await.unwrap();
         sqlx::raw_sql("select from organizations").execute(&mut *open).await.unwrap();
         let mut db = old.connect().await;
-        let cut = async {
-            becomes_true(&mut watch, WAITS_FOR_TRANSACTIONS).await;
+        let terminate = async {
+            wait_until(&mut watch, WAITS_FOR_TRANSACTIONS).await;
             let end = "select pg_terminate_backend(pid) from pg_stat_activity
                        where query like 'create%index concurrently%'
                          and datname = current_database()";
             sqlx::raw_sql(end).execute(&mut watch).await.unwrap();
         };
-        let (migrated, ()) = tokio::join!(online_migrations::run(&mut db), cut);
+        let (migrated, ()) = tokio::join!(online_migrations::run(&mut db), terminate);
         migrated.unwrap_err();
         let invalid = "select count(*) from pg_index where not indisvalid";
         let invalid = async |db: &mut PgConnection| -> i64 {
