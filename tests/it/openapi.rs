@@ -1,4 +1,4 @@
-//! The OpenAPI description: the committed file is what the code generates, and it is served.
+//! The API description: the committed file is what the code generates, and it is served.
 //! Every test checks its responses against it (`support::spec`).
 
 use std::collections::HashSet;

@@ -195,7 +195,7 @@ async fn a_suspension_applies_on_every_server_when_its_response_arrives() {
 }
 
 #[tokio::test]
-async fn deleting_an_account_does_not_delete_its_suspended_organization() {
+async fn an_account_cannot_be_deleted_while_its_organization_is_suspended() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         send_confirmed(app, "ORG_SUSPEND", &ann.org_id, "suspend", "evt_1")
