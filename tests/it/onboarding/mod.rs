@@ -1,4 +1,4 @@
-//! The onboarding family: every status that each of its routes can give.
+//! The onboarding family: every status of each of its routes.
 
 mod keys;
 mod me;

@@ -21,7 +21,7 @@ fn key(account: &TestAccount, id: &str) -> String {
     format!("{}/{id}", keys(account))
 }
 
-/// What somebody is told who makes a key, and who changes, rotates and revokes the key `id`.
+/// The responses to creating a key, and to changing, rotating and revoking the key `id`.
 async fn try_all_changes(
     client: &TestClient,
     organization: &str,
@@ -38,19 +38,19 @@ async fn try_all_changes(
     ]
 }
 
-/// A key that may not do much.
+/// Creates a key with one scope.
 async fn restricted_key(app: &TestApp, account: &TestAccount, name: &str) -> String {
     app.create_key(account, json!({ "name": name, "scopes": ["usage:read"] })).await.key_id
 }
 
 #[tokio::test]
-async fn the_keys_are_listed_for_who_may_read_them() {
+async fn keys_are_listed_for_authorized_roles_and_keys_only() {
     run(async |app| assert_readable_by_members_and_keys(app, KEYS, "api-keys:read", "admin").await)
         .await;
 }
 
 #[tokio::test]
-async fn the_keys_are_changed_by_who_may_change_them() {
+async fn keys_are_changed_by_authorized_roles_and_keys_only() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let host = host_for_all(app).await;
@@ -123,7 +123,7 @@ async fn a_created_key_has_the_requested_settings_and_works_in_every_family() {
             "scopes": ["*"],
             "expiresAt": "2036-06-01T00:00:00Z",
             "metadata": { "team": "data" },
-            // Requests of these tests come from 192.0.2.7.
+            // The tests' requests come from 192.0.2.7.
             "allowedIps": ["192.0.2.0/24", "2001:db8::/32"],
         });
         let created = app.session(&ann.cookie).post(&keys(&ann), request).await.assert_status(201);
@@ -159,7 +159,7 @@ async fn a_created_key_has_the_requested_settings_and_works_in_every_family() {
 }
 
 #[tokio::test]
-async fn a_key_or_token_makes_keys_within_itself_and_an_owner_any() {
+async fn a_key_or_token_creates_keys_within_its_scopes_and_an_owner_any_key() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({
@@ -187,7 +187,7 @@ async fn a_key_or_token_makes_keys_within_itself_and_an_owner_any() {
             make("usage:read", Value::Null).await.assert_error(403, "FORBIDDEN");
             make("usage:read", json!("2036-06-01T00:00:01Z")).await.assert_error(403, "FORBIDDEN");
             make("usage:read", soon).await.assert_status(201);
-            // Nothing of a key beyond it, either.
+            // It cannot change a key with more scopes, either.
             let [_, change, rotate, revoke] =
                 try_all_changes(&app.key(credential), &ann.org_id, &all.key_id, "x").await;
             for response in [change, rotate, revoke] {
@@ -278,7 +278,7 @@ async fn only_the_requested_settings_change() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_serves_out_its_grace_and_is_rotated_once() {
+async fn a_rotated_key_works_for_its_grace_period_and_is_rotated_once() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
@@ -294,7 +294,7 @@ async fn a_rotated_key_serves_out_its_grace_and_is_rotated_once() {
             app.key(key).get(&keys(&ann)).await.assert_status(200);
         }
         session.post(&rotate, json!({})).await.assert_error(409, "CONFLICT");
-        // Without a grace the old key stops at once; the body may be left out.
+        // Without a grace period the old key is revoked at once. The body is optional.
         let rotate = format!("{}/rotate", key(&ann, data["id"].as_str().unwrap()));
         session.send("POST", &rotate, "").await.assert_status(200);
         app.key(text).get(&keys(&ann)).await.assert_error(401, "INVALID_API_KEY");
@@ -343,7 +343,7 @@ async fn any_key_may_revoke_itself() {
 }
 
 #[tokio::test]
-async fn another_organization_s_key_is_not_there() {
+async fn another_organization_s_key_is_not_found() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let host = host_for_all(app).await;
@@ -369,7 +369,7 @@ async fn another_organization_s_key_is_not_there() {
 }
 
 #[tokio::test]
-async fn keys_are_listed_newest_first_in_parts_and_by_name() {
+async fn keys_are_listed_newest_first_in_pages_and_by_name() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let host = host_for_all(app).await;
@@ -392,7 +392,7 @@ async fn keys_are_listed_newest_first_in_parts_and_by_name() {
         assert_eq!(data_ids(&rest), created[2..]);
         assert_eq!(rest["meta"]["hasMore"], false);
         assert_eq!(data_ids(&list("q=THREE").await), created[..1]);
-        // Signs that mean something to a database are looked for as they are.
+        // Wildcards of SQL are searched for literally.
         assert_eq!(list("q=%25").await["meta"]["total"], 0);
 
         app.session(&ann.cookie).delete(&key(&ann, &created[0])).await.assert_status(200);

@@ -1,4 +1,5 @@
-//! `/api/auth/list-sessions`, `/revoke-session`, `/revoke-other-sessions`, and how long one lives.
+//! `/api/auth/list-sessions`, `/revoke-session`, `/revoke-other-sessions`, and the lifetime of
+//! sessions.
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use crate::support::requests::data_ids;
 use crate::support::run;
 
 #[tokio::test]
-async fn sessions_are_listed_with_where_and_what_with() {
+async fn sessions_are_listed_with_address_and_user_agent() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({ "email": ann.email, "password": PASSWORD });
@@ -51,7 +52,7 @@ async fn one_session_or_all_others_are_ended_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_sessions_that_end_each_other_at_once_one_is_left() {
+async fn one_session_is_left_when_sessions_end_each_other_concurrently() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let mut cookies = vec![ann.cookie.clone()];
@@ -92,7 +93,7 @@ async fn another_account_s_session_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_session_slides_for_7_days_and_ends_after_30() {
+async fn a_session_is_extended_by_7_days_and_ends_after_30() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
@@ -103,7 +104,7 @@ async fn a_session_slides_for_7_days_and_ends_after_30() {
         };
         session.get("/api/user/me").await.assert_status(200);
         assert_eq!(ends_after().await, "7 days");
-        // Within a minute of the last time, nothing is written.
+        // A session is extended at most once a minute.
         app.clock.advance(TimeDelta::seconds(59));
         session.get("/api/user/me").await.assert_status(200);
         assert_eq!(ends_after().await, "7 days");

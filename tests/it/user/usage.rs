@@ -42,7 +42,7 @@ async fn requests_are_reported_by_day_and_by_key_with_the_most_used_key_first() 
         }
         let pinned = app.key(&token(app, &ann, json!(["*"]), Some(&ann.org_id)).await);
         pinned.get("/v1/organization/me").await.assert_status(200);
-        // What is done elsewhere is told there.
+        // Requests in another organization are reported there.
         app.clock.advance(TimeDelta::hours(1));
         unpinned.get(&organization_path(&host.org_id, USAGE)).await.assert_status(200);
         insta::assert_json_snapshot!(usage(app, &ann).await);
@@ -54,7 +54,7 @@ async fn requests_are_reported_by_day_and_by_key_with_the_most_used_key_first() 
 }
 
 #[tokio::test]
-async fn a_month_ends_at_midnight_utc_and_the_next_begins_with_nothing() {
+async fn a_month_ends_at_midnight_utc_and_the_next_begins_at_zero() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ci = app.create_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;
