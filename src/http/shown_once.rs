@@ -6,22 +6,31 @@ use std::sync::Arc;
 
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 
 use crate::error::Error;
 use crate::model::secret::Secret;
 
 thread_local! {
-    /// The secrets in the response that this thread is writing; `None` while it writes none. Serde
-    /// passes no context to a field, and writing a body never leaves its thread.
-    static SHOWN: RefCell<Option<Vec<Secret>>> = const { RefCell::new(None) };
+    /// What this thread serializes now. Serde passes no context to a field, and the serialization
+    /// of a body never leaves its thread.
+    static SERIALIZING: RefCell<Option<Serializing>> = const { RefCell::new(None) };
+}
+
+/// What a body with secrets is serialized for.
+enum Serializing {
+    /// The response that shows the secrets; those that were written.
+    Response(Vec<Secret>),
+    /// The record that replays the response without them.
+    Record,
 }
 
 /// A secret in a response body, or nothing.
 ///
-/// Invariant: only [`JsonWithSecrets`] writes its text. Any other serialization, such as that of a
-/// body to store, leaves the member out if it has `skip_serializing_if = "ShownOnce::is_hidden"`,
-/// and otherwise writes null.
+/// Invariant: only [`JsonWithSecrets`] writes its text. For [`to_stored_value`] a member with
+/// `skip_serializing_if = "ShownOnce::is_hidden"` is left out, and another one is null. Any other
+/// serialization is an error, so that no response lacks its secret unnoticed.
 #[derive(Default)]
 pub struct ShownOnce(Option<Secret>);
 
@@ -29,10 +38,11 @@ impl ShownOnce {
     /// No secret, for a response that has the same shape as one with a secret.
     pub const NOTHING: Self = Self(None);
 
-    /// Whether its text is not written now.
+    /// Whether nothing is serialized in its place.
     #[must_use]
     pub fn is_hidden(&self) -> bool {
-        self.0.is_none() || SHOWN.with_borrow(Option::is_none)
+        let is_record = |mode: &Option<Serializing>| matches!(mode, Some(Serializing::Record));
+        self.0.is_none() || SERIALIZING.with_borrow(is_record)
     }
 }
 
@@ -44,13 +54,31 @@ impl From<Secret> for ShownOnce {
 
 impl Serialize for ShownOnce {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = self.0.as_ref().map(Secret::expose).filter(|_| !self.is_hidden());
-        let Some(text) = text else { return serializer.serialize_none() };
-        SHOWN.with_borrow_mut(|shown| {
-            shown.get_or_insert_default().push(Secret::new(text.to_owned()));
+        let Some(secret) = self.0.as_ref().filter(|_| !self.is_hidden()) else {
+            return serializer.serialize_none();
+        };
+        let text = Secret::expose(secret);
+        let is_response = SERIALIZING.with_borrow_mut(|mode| match mode {
+            Some(Serializing::Response(shown)) => {
+                shown.push(Secret::new(text.to_owned()));
+                true
+            }
+            Some(Serializing::Record) | None => false,
         });
+        if !is_response {
+            return Err(S::Error::custom("a secret outside JsonWithSecrets"));
+        }
         serializer.serialize_str(text)
     }
+}
+
+/// Returns a body as it is stored for replays: without its secrets.
+///
+/// # Errors
+/// The body has no form in JSON.
+pub fn to_stored_value<T: Serialize>(body: &T) -> serde_json::Result<serde_json::Value> {
+    let _serialization = Serialization::start(Serializing::Record);
+    serde_json::to_value(body)
 }
 
 /// A response body in JSON with its secrets, for the response to the request that created them.
@@ -58,11 +86,12 @@ pub struct JsonWithSecrets<T>(pub T);
 
 impl<T: Serialize> IntoResponse for JsonWithSecrets<T> {
     fn into_response(self) -> Response {
-        let writing = Writing::start();
+        let serialization = Serialization::start(Serializing::Response(Vec::new()));
         let body = serde_json::to_vec(&self.0);
-        let shown = writing.finish();
-        let Ok(body) = body.map_err(Error::internal) else {
-            return Error::internal("a response body is not JSON").into_response();
+        let shown = serialization.finish();
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => return Error::internal(error).into_response(),
         };
         let content_type = HeaderValue::from_static("application/json");
         let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
@@ -77,24 +106,28 @@ impl<T: Serialize> IntoResponse for JsonWithSecrets<T> {
 #[derive(Clone)]
 pub struct ShownSecrets(pub Arc<[Secret]>);
 
-/// The writing of one response. Dropped by a panic, too, it ends the time in which secrets are
-/// written.
-struct Writing;
+/// The serialization of one body. When it is dropped, by a panic, too, secrets can no longer be
+/// serialized.
+struct Serialization;
 
-impl Writing {
-    fn start() -> Self {
-        SHOWN.set(Some(Vec::new()));
+impl Serialization {
+    fn start(mode: Serializing) -> Self {
+        SERIALIZING.set(Some(mode));
         Self
     }
 
+    /// Returns the secrets that were written.
     fn finish(self) -> Vec<Secret> {
-        SHOWN.take().unwrap_or_default()
+        match SERIALIZING.take() {
+            Some(Serializing::Response(shown)) => shown,
+            Some(Serializing::Record) | None => Vec::new(),
+        }
     }
 }
 
-impl Drop for Writing {
+impl Drop for Serialization {
     fn drop(&mut self) {
-        SHOWN.set(None);
+        SERIALIZING.set(None);
     }
 }
 
@@ -141,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_response_contains_secrets_wherever_in_the_body_they_are() {
-        let stored = serde_json::to_value(body()).expect("JSON");
+        let stored = to_stored_value(&body()).expect("JSON");
         let expected = json!({
             "app": { "metadata": { "token": "t" } },
             "apps": [{ "metadata": { "token": "t" } }, { "metadata": { "token": "t" } }],
@@ -155,7 +188,8 @@ mod tests {
         assert_eq!(shown, ["one", "two", "three", "four", "five", "six"]);
         let text = text_of(response).await;
         assert!(shown.iter().all(|secret| text.contains(&format!("\"{secret}\""))), "{text}");
-        assert_eq!(serde_json::to_value(body()).expect("JSON"), expected, "and hidden again");
+        assert_eq!(to_stored_value(&body()).expect("JSON"), expected, "and hidden again");
+        serde_json::to_value(body()).expect_err("neither of both");
     }
 
     #[tokio::test]
@@ -168,6 +202,6 @@ mod tests {
         }
         let respond = || JsonWithSecrets((secret("one"), Panics)).into_response();
         std::panic::catch_unwind(respond).expect_err("a panic");
-        assert_eq!(serde_json::to_string(&secret("one")).expect("JSON"), "null");
+        serde_json::to_string(&secret("one")).expect_err("no response is written");
     }
 }

@@ -70,6 +70,12 @@ impl Rejections {
         self.sign_ins.pending().add((account, reason), reason.audit_context(audit), 1);
     }
 
+    /// Writes the pending requests alone, for a list that is about to be read. How often audit
+    /// events are written is not for callers to decide.
+    pub async fn flush_requests_and_log(&self) {
+        log(self.requests.flush().await);
+    }
+
     /// Writes what is pending. Each of the three kinds is written even if another fails.
     ///
     /// # Errors
@@ -83,8 +89,12 @@ impl Rejections {
 
     /// Flushes and logs a failure.
     pub async fn flush_and_log(&self) {
-        if let Err(error) = self.flush().await {
-            tracing::warn!(cause = %error.cause(), "rejections not written");
-        }
+        log(self.flush().await);
+    }
+}
+
+fn log(flushed: Result<()>) {
+    if let Err(error) = flushed {
+        tracing::warn!(cause = %error.cause(), "rejections not written");
     }
 }

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use crate::app::database::Database;
 use crate::app::write_buffer::Batch;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::ids::AccountId;
 use crate::repo::{accounts, audit_events};
@@ -100,8 +100,11 @@ impl Batch for FailedSignIns {
     }
 
     async fn write(&mut self, db: &Database) -> Result<()> {
-        db.transaction(async |tx| self.insert(tx).await).await?;
-        self.0.clear();
-        Ok(())
+        let written = db.transaction(async |tx| self.insert(tx).await).await;
+        // Only failures that may be temporary are retried.
+        if !written.as_ref().is_err_and(|error| *error.kind() == ErrorKind::Unavailable) {
+            self.0.clear();
+        }
+        written
     }
 }

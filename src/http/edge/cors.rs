@@ -25,9 +25,7 @@ const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "x-request-id,idempotent-replayed,retry-after,ratelimit,ratelimit-policy,www-authenticate",
 );
-const VARY: HeaderValue = HeaderValue::from_static(
-    "origin, access-control-request-method, access-control-request-headers",
-);
+const VARY: HeaderValue = HeaderValue::from_static("origin, access-control-request-headers");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// What the request says about its origin.

@@ -21,7 +21,7 @@ use crate::domain::idempotency::{FirstResponse, IdempotentOutcome, find_stored, 
 use crate::error::{Error, Issue, Location, Result};
 use crate::http::body::RequestFingerprint;
 use crate::http::edge::context::RequestContext;
-use crate::http::shown_once::JsonWithSecrets;
+use crate::http::shown_once::{JsonWithSecrets, to_stored_value};
 use crate::model::ValidationError;
 use crate::model::caller::{Caller, Person};
 use crate::model::idempotency::{
@@ -330,7 +330,7 @@ impl<T: Serialize> ChangeResponse<T> {
     /// Returns the body to store.
     fn stored_body(&self) -> Result<Option<Value>> {
         let body = self.replay_body.as_ref().or(self.body.as_ref());
-        body.map(|body| serde_json::to_value(body).map_err(Error::internal)).transpose()
+        body.map(|body| to_stored_value(body).map_err(Error::internal)).transpose()
     }
 
     fn into_response(self) -> Response {

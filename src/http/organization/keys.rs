@@ -163,14 +163,14 @@ pub(super) async fn list(
     let organization = caller.organization;
     let page = CursorPage::from_query(&mut query, &app, kind, organization.0);
     query.finish()?;
-    let after = page.after.map(uuid::Uuid::from_u128);
-    let rows = app.db.tenant_transaction(caller.organization, async |db| {
-        repo::keys::list(db, organization, include_revoked, after, page.fetch_limit()).await
-    });
-    let mut rows = rows.await?;
-    let cursor = page.truncate(&app, &mut rows, |key| key.id.uuid().as_u128());
-    let data = rows.into_iter().map(Key::from).collect();
-    Ok(Json(CursorList::new(data, cursor, &context.id)))
+    let (rows, cursor) = page
+        .read(&app, |key: &ApiKey| key.id.uuid().as_u128(), async |db, after, limit| {
+            let after = after.map(Uuid::from_u128);
+            repo::keys::list(db, organization, include_revoked, after, limit).await
+        })
+        .await?;
+    let keys = rows.into_iter().map(Key::from).collect();
+    Ok(Json(CursorList::new(keys, cursor, &context.id)))
 }
 
 /// Show a key.

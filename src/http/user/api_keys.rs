@@ -194,14 +194,9 @@ pub(super) async fn list(
     let page = OffsetPage::from_query(&mut query);
     let include_revoked = query.optional("includeRevoked", parse_bool).unwrap_or(false);
     query.finish()?;
-    let (organization, search, window) =
-        (caller.organization, page.search.as_deref(), page.offset_and_limit());
-    let (rows, total) = app
-        .db
-        .tenant_transaction(caller.organization, async |db| {
-            repo::keys::list_page(db, organization, include_revoked, search, window).await
-        })
-        .await?;
-    let items = rows.into_iter().map(|key| OrganizationKey::new(&caller, key)).collect();
-    Ok(Json(OffsetList::ok("API keys fetched", items, page.meta(total))))
+    let (organization, render) = (caller.organization, |key| OrganizationKey::new(&caller, key));
+    page.respond(&app, organization, ("API keys fetched", render), async |db, search, window| {
+        repo::keys::list_page(db, organization, include_revoked, search, window).await
+    })
+    .await
 }

@@ -88,19 +88,13 @@ impl From<model::invite::Invite> for Invite {
 pub(super) async fn list(
     State(app): State<App>,
     OrganizationScoped(caller, _): OrganizationScoped<InvitesRead>,
-    mut query: Query,
+    page: OffsetPage,
 ) -> Result<Json<OffsetList<Invite>>> {
-    let page = OffsetPage::from_query(&mut query);
-    query.finish()?;
-    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
-    let (rows, total) = app
-        .db
-        .tenant_transaction(caller.organization, async |db| {
-            repo::invites::list(db, caller.organization, search, window).await
-        })
-        .await?;
-    let items = rows.into_iter().map(Invite::from).collect();
-    Ok(Json(OffsetList::ok("Invitations fetched", items, page.meta(total))))
+    let organization = caller.organization;
+    page.respond(&app, organization, ("Invitations fetched", Invite::from), async |db, search, window| {
+        repo::invites::list(db, organization, search, window).await
+    })
+    .await
 }
 
 /// The address to invite, and the role.

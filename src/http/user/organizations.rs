@@ -41,10 +41,8 @@ use crate::repo::organizations;
 pub(super) async fn list(
     State(app): State<App>,
     AuthenticatedPerson(person): AuthenticatedPerson,
-    mut query: Query,
+    page: OffsetPage,
 ) -> Result<Json<OffsetList<Organization>>> {
-    let page = OffsetPage::from_query(&mut query);
-    query.finish()?;
     let (search, window) = (page.search.as_deref(), page.offset_and_limit());
     let (rows, total) = app
         .db

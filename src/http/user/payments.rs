@@ -64,17 +64,11 @@ impl From<model::payment::Payment> for Payment {
 pub(super) async fn list(
     State(app): State<App>,
     OrganizationScoped(caller, _): OrganizationScoped<BillingRead>,
-    mut query: Query,
+    page: OffsetPage,
 ) -> Result<Json<OffsetList<Payment>>> {
-    let page = OffsetPage::from_query(&mut query);
-    query.finish()?;
-    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
-    let (rows, total) = app
-        .db
-        .tenant_transaction(caller.organization, async |db| {
-            repo::payments::list(db, caller.organization, search, window).await
-        })
-        .await?;
-    let items = rows.into_iter().map(Payment::from).collect();
-    Ok(Json(OffsetList::ok("Payments fetched", items, page.meta(total))))
+    let organization = caller.organization;
+    page.respond(&app, organization, ("Payments fetched", Payment::from), async |db, search, window| {
+        repo::payments::list(db, organization, search, window).await
+    })
+    .await
 }

@@ -248,10 +248,8 @@ pub(super) async fn create(
 pub(super) async fn list(
     State(app): State<App>,
     InSession { person, .. }: InSession,
-    mut query: Query,
+    page: OffsetPage,
 ) -> Result<Json<OffsetList<Token>>> {
-    let page = OffsetPage::from_query(&mut query);
-    query.finish()?;
     let (search, window) = (page.search.as_deref(), page.offset_and_limit());
     let (tokens, total) = app
         .db

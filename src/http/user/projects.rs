@@ -86,19 +86,13 @@ fn parse_id(text: &str) -> Result<ProjectId> {
 pub(super) async fn list(
     State(app): State<App>,
     OrganizationScoped(caller, _): OrganizationScoped<ProjectsRead>,
-    mut query: Query,
+    page: OffsetPage,
 ) -> Result<Json<OffsetList<Project>>> {
-    let page = OffsetPage::from_query(&mut query);
-    query.finish()?;
-    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
-    let (rows, total) = app
-        .db
-        .tenant_transaction(caller.organization, async |db| {
-            repo::projects::list(db, caller.organization, search, window).await
-        })
-        .await?;
-    let items = rows.into_iter().map(Project::from).collect();
-    Ok(Json(OffsetList::ok("Projects fetched", items, page.meta(total))))
+    let organization = caller.organization;
+    page.respond(&app, organization, ("Projects fetched", Project::from), async |db, search, window| {
+        repo::projects::list(db, organization, search, window).await
+    })
+    .await
 }
 
 /// Show a project of the organization.

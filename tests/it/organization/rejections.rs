@@ -473,6 +473,25 @@ async fn rejections_by_two_servers_are_in_one_list() {
 }
 
 #[tokio::test]
+async fn reading_the_list_does_not_decide_when_audit_events_are_written() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let narrow = app.key(&restricted_key(app, &acme.api_key).await.api_key);
+        for _ in 0..3 {
+            narrow.get(KEYS).await.assert_status(403);
+            app.key("wrong").get("/v1/admin/org/acme/usage").await.assert_status(401);
+            list_rejections(app, &acme.api_key).await;
+        }
+        assert_eq!(list_rejections(app, &acme.api_key).await.len(), 3);
+        let events = "select count(*) from audit_events where event_type = 'AUTH_FAIL_MASTER_KEY'";
+        assert_eq!(app.count(events).await, 0);
+        app.app.rejections.flush().await.unwrap();
+        assert_eq!(app.count(events).await, 1, "with a count of 3");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_cancelled_flush_loses_no_rejections_and_an_unavailable_table_fails_no_response() {
     run(async |app| {
         let acme = app.sign_up().await;

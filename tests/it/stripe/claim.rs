@@ -39,7 +39,7 @@ async fn a_buyer_claims_a_working_key_from_the_mail() {
         // Opening the page claims nothing.
         let page = app.anonymous().get(link.strip_prefix("http://127.0.0.1:8080").unwrap()).await;
         let page = page.assert_status(200);
-        assert!(page.text.contains("<button>Show my key</button>"));
+        assert!(page.text.contains("<button>Show the key</button>"));
         assert!(page.text.contains("<noscript>"));
         assert!(page.header("content-security-policy").contains("script-src 'sha256-"));
         assert_eq!(app.count(KEYS).await, 0);
