@@ -14,7 +14,7 @@ use crate::commands::{Failure, print};
 use crate::domain::keys::import::{ImportedKey, import};
 use crate::model::ValidationError;
 use crate::model::names::KeyName;
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::scope::ScopeCatalogue;
 use crate::model::timestamp;
 
@@ -96,7 +96,8 @@ fn parse_line(
     let expires_at = line.expires_at.map(|text| timestamp::parse(&text)).transpose();
     Ok(ImportedKey {
         line: number,
-        organization: OrgHandle::parse(&line.org_id).map_err(|why| field_error("org_id", why))?,
+        organization: OrganizationHandle::parse(&line.org_id)
+            .map_err(|why| field_error("org_id", why))?,
         sha256,
         name: name.map_err(|why| field_error("name", why))?,
         scopes: catalogue.parse(&line.scopes).map_err(|why| field_error("scopes", why))?,

@@ -284,7 +284,7 @@ async fn a_truncated_chain_is_found_with_an_earlier_head() {
         tamper(app, &cut).await;
         assert!(verify(app, &[]).0, "a truncated chain is found only with a head");
         let cut =
-            format!("{}: the chain ends at position 3, before the head of position 5", acme.org_id);
+            format!("{}: the chain ends at position 3, before the head at position 5", acme.org_id);
         assert_findings(app, &["--head", head], &[&cut]);
         tamper(app, "delete from audit_events; delete from audit_links").await;
         assert_findings(app, &["--head", head], &["no chain of this name"]);

@@ -1,4 +1,4 @@
-//! Requests of one organization or account wait for each other, and delay no other caller.
+//! Requests of one organization or account wait for each other, and do not delay other callers.
 
 use serde_json::{Value, json};
 
@@ -6,8 +6,8 @@ use crate::support::client::TestClient;
 use crate::support::{TestApp, run};
 
 /// Sends `requests` while `lock`, on a connection of the test, blocks them all, and asserts that
-/// requests of others succeed meanwhile.
-async fn assert_others_answered(
+/// requests of other callers succeed meanwhile.
+async fn assert_other_callers_succeed(
     app: &TestApp,
     lock: &'static str,
     requests: Vec<(TestClient, &'static str, &'static str, Value)>,
@@ -15,52 +15,52 @@ async fn assert_others_answered(
     let others = [app.sign_up().await, app.sign_up().await];
     let mut blocker = app.sql().await;
     sqlx::raw_sql(lock).execute(&mut blocker).await.unwrap();
-    let mut callers = tokio::task::JoinSet::new();
+    let mut blocked = tokio::task::JoinSet::new();
     let sent = requests.len();
-    for (actor, method, path, body) in requests {
-        let actor = actor.with("content-type", "application/json");
-        callers.spawn(async move { actor.send(method, path, body.to_string()).await });
+    for (client, method, path, body) in requests {
+        let client = client.with("content-type", "application/json");
+        blocked.spawn(async move { client.send(method, path, body.to_string()).await });
     }
-    let waiting = "select count(*) from pg_stat_activity
+    let count_waiting = "select count(*) from pg_stat_activity
                    where datname = current_database() and wait_event_type = 'Lock'";
-    while app.count(waiting).await < 3 || app.app.in_flight.running_total() < sent {}
+    while app.count(count_waiting).await < 3 || app.app.in_flight.running_total() < sent {}
     for number in 0..5 {
         app.sign_up().await;
         let other = app.key(&others[number % 2].api_key);
         other.post("/me/api-keys", json!({})).await.assert_status(201);
         other.get("/usage/today").await.assert_status(200);
-        let waiting = app.count(waiting).await;
+        let waiting = app.count(count_waiting).await;
         assert!(waiting <= 3, "{waiting} connections wait for one caller's lock");
     }
     sqlx::raw_sql("rollback").execute(&mut blocker).await.unwrap();
-    for response in callers.join_all().await {
+    for response in blocked.join_all().await {
         let status = response.status.as_u16();
         assert!(status < 300 || [401, 429, 503].contains(&status), "{}", response.text);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn lock_contention_in_one_organization_does_not_fail_requests_of_others() {
+async fn lock_contention_in_one_organization_does_not_fail_requests_of_other_callers() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.execute("update organizations set name = 'acme' where handle <> 'system'").await;
         let mut requests = Vec::new();
         for number in 0..30 {
-            let actor = match number % 3 {
+            let client = match number % 3 {
                 0 => app.key(&app.mint(&acme.api_key, json!({})).await.api_key),
                 _ => app.key(&acme.api_key),
             };
             let body = json!({ "name": format!("k{number}") });
-            requests.push((actor, "POST", "/me/api-keys", body));
+            requests.push((client, "POST", "/me/api-keys", body));
         }
         let lock = "begin; select from organizations where name = 'acme' for update";
-        assert_others_answered(app, lock, requests).await;
+        assert_other_callers_succeed(app, lock, requests).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn lock_contention_on_one_account_does_not_fail_requests_of_others() {
+async fn lock_contention_on_one_account_does_not_fail_requests_of_other_callers() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let requests = (0..30).map(|number| {
@@ -68,13 +68,13 @@ async fn lock_contention_on_one_account_does_not_fail_requests_of_others() {
             (app.session(&ann.cookie), "PUT", "/api/user/me", body)
         });
         let lock = "begin; select from accounts for update";
-        assert_others_answered(app, lock, requests.collect()).await;
+        assert_other_callers_succeed(app, lock, requests.collect()).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn lock_contention_on_one_refresh_token_does_not_fail_requests_of_others() {
+async fn lock_contention_on_one_refresh_token_does_not_fail_requests_of_other_callers() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (_, refresh_token) = app.exchange(&acme.api_key).await;
@@ -83,7 +83,7 @@ async fn lock_contention_on_one_refresh_token_does_not_fail_requests_of_others()
             (app.anonymous(), "POST", "/auth/refresh", body)
         });
         let lock = "begin; select from refresh_tokens for update";
-        assert_others_answered(app, lock, requests.collect()).await;
+        assert_other_callers_succeed(app, lock, requests.collect()).await;
     })
     .await;
 }

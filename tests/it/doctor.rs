@@ -85,7 +85,7 @@ async fn a_healthy_deployment_has_an_ok_line_for_every_check() {
             "JWT_SECRETS",
             "database",
             "encryption",
-            "foundations",
+            "postgres",
             "clock",
             "migrations",
             "role",
@@ -125,10 +125,10 @@ async fn missing_mail_or_proxy_settings_dead_jobs_and_unfulfilled_checkouts_are_
         let warnings = output.lines().filter(|line| line.starts_with("warning"));
         let warnings: Vec<_> =
             warnings.map(|line| line.split_whitespace().nth(1).unwrap()).collect();
-        let expected = ["foundations", "outbox", "checkouts", "mail", "TRUSTED_PROXY_HOPS"];
+        let expected = ["postgres", "outbox", "checkouts", "mail", "TRUSTED_PROXY_HOPS"];
         assert_eq!(warnings, expected, "{output}");
         assert!(
-            output.contains("1 paid checkouts can not be fulfilled, the newest evt_7"),
+            output.contains("1 paid checkouts cannot be fulfilled, the newest evt_7"),
             "{output}"
         );
         assert!(output.ends_with("no problems, 5 warnings\n"), "{output}");
@@ -201,7 +201,7 @@ async fn changed_pending_and_newer_migrations_are_reported_and_not_run() {
     run(async |app| {
         let settings = settings(app);
         tamper(app, "update _sqlx_migrations set checksum = '\\x' where version = 1").await;
-        assert_problems(&settings, &[("migrations", "another text: 0001 organizations")]);
+        assert_problems(&settings, &[("migrations", "applied ones: 0001 organizations")]);
         tamper(app, "delete from _sqlx_migrations where version = 1").await;
         assert_problems(&settings, &[("migrations", "pending: 0001 organizations")]);
         let ran = "select count(*) from _sqlx_migrations where version = 1";

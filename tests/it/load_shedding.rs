@@ -11,15 +11,15 @@ use crate::support::accounts::PASSWORD;
 use crate::support::client::{TestClient, TestResponse};
 use crate::support::{TestApp, with_settings};
 
-/// Takes permits until no request of this cost gets one any more.
-fn fill(app: &TestApp, cost: Cost, permits: &mut Vec<RequestPermit>) {
+/// Acquires permits until none is left for requests of this cost.
+fn exhaust_permits(app: &TestApp, cost: Cost, permits: &mut Vec<RequestPermit>) {
     while let Some(permit) = app.app.in_flight.acquire(cost) {
         permits.push(permit);
     }
 }
 
 #[tokio::test]
-async fn hashing_is_shed_first_then_writes_reads_and_key_checks_and_never_health() {
+async fn hashing_is_shed_first_then_writes_then_reads_then_key_checks_and_health_never() {
     with_settings(&[("MAX_IN_FLIGHT", "10")])
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;
@@ -48,7 +48,7 @@ async fn hashing_is_shed_first_then_writes_reads_and_key_checks_and_never_health
                 (Cost::Read, [503, 503, 503, 200, 200, 200]),
                 (Cost::Check, [503, 503, 503, 503, 200, 200]),
             ] {
-                fill(app, cost, &mut permits);
+                exhaust_permits(app, cost, &mut permits);
                 assert_eq!(statuses().await, expected, "{cost:?}");
             }
             permits.clear();
@@ -94,17 +94,17 @@ async fn start_slow_upload(app: &TestApp, client: TestClient, path: &'static str
     let (rest, receiver) = unbounded_channel();
     rest.send(Ok("{")).unwrap();
     let body = Body::from_stream(UnboundedReceiverStream::new(receiver));
-    let waiting = app.app.in_flight.arriving();
+    let before = app.app.in_flight.arriving();
     let client = client.with("content-type", "application/json");
     let response = tokio::spawn(async move { client.send("POST", path, body).await });
-    while app.app.in_flight.arriving() == waiting && !response.is_finished() {
+    while app.app.in_flight.arriving() == before && !response.is_finished() {
         tokio::task::yield_now().await;
     }
     SlowUpload { rest, response }
 }
 
 #[tokio::test]
-async fn requests_whose_bodies_do_not_arrive_block_no_other_requests() {
+async fn requests_with_incomplete_bodies_do_not_block_other_requests() {
     with_settings(&[("MAX_IN_FLIGHT", "10")])
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;
@@ -131,13 +131,13 @@ async fn requests_whose_bodies_do_not_arrive_block_no_other_requests() {
 }
 
 #[tokio::test]
-async fn a_request_takes_its_permit_when_its_body_is_complete() {
+async fn a_request_acquires_its_permit_when_its_body_is_complete() {
     with_settings(&[("MAX_IN_FLIGHT", "10")])
         .run(async |app| {
             let shed = start_slow_upload(app, app.anonymous(), "/signup").await;
             let served = start_slow_upload(app, app.anonymous(), "/signup").await;
             let mut permits = Vec::new();
-            fill(app, Cost::Check, &mut permits);
+            exhaust_permits(app, Cost::Check, &mut permits);
             shed.rest.send(Ok("}")).unwrap();
             drop(shed.rest);
             shed.response.await.unwrap().assert_error(503, "service_unavailable");

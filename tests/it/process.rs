@@ -346,7 +346,7 @@ fn an_address_in_use_is_reported_with_its_variable() {
     for variable in ["LISTEN_ADDR", "METRICS_ADDR"] {
         let done = work_dir.command(&[(variable, &address)]).output().unwrap();
         assert_eq!(done.status.code(), Some(1));
-        assert!(output_text(&done).contains(&format!("{variable}: can not listen on {address}")));
+        assert!(output_text(&done).contains(&format!("{variable}: cannot listen on {address}")));
     }
 }
 

@@ -28,8 +28,8 @@ use crate::model::ids::{AccountId, MembershipId, OrganizationId, new_membership_
 use crate::model::mail::{LinkPurpose, MailKind, SecurityNotice};
 use crate::model::member::NewMembership;
 use crate::model::names::{KeyName, OrganizationName, PersonName};
-use crate::model::org_handle::OrgHandle;
 use crate::model::organization::{NewOrganization, Organization};
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::password::NewPassword;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
@@ -214,7 +214,7 @@ async fn create_home_organization(
     new: &NewAccount<'_>,
 ) -> Result<(Organization, MembershipId, String)> {
     let at = new.created_at;
-    let handle = OrgHandle::generate(&*app.entropy);
+    let handle = OrganizationHandle::generate(&*app.entropy);
     let name = new.name.map_or(handle.as_str(), PersonName::as_str);
     let name: String = name.chars().take(OrganizationName::MAX).collect();
     let organization = NewOrganization::on_trial(new.home_organization, &handle, &name, at);

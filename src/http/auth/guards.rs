@@ -17,7 +17,7 @@ use crate::http::path::PathOrganization;
 use crate::http::query;
 use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::ids::SessionId;
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::role::{Permission, Role};
 use crate::model::scope::BuiltInScope;
 use crate::repo::account_callers;
@@ -88,7 +88,7 @@ impl FromRequestParts<App> for InOrganization {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let identity = require_identity(parts)?;
         let context = RequestContext::from_request_parts(parts, app).await?;
-        // A path that can not be decoded names no organization.
+        // A path that cannot be decoded names no organization.
         let handle = match PathOrganization::from_request_parts(parts, app).await {
             Ok(PathOrganization(handle)) => handle,
             Err(error) if *error.kind() == ErrorKind::NotFound => String::new(),
@@ -133,7 +133,7 @@ async fn find_caller(
         Identity { caller, person: None } => {
             caller.clone().filter(|caller| caller.organization_handle.eq_ignore_ascii_case(handle))
         }
-        Identity { person: Some(person), .. } => match OrgHandle::parse(handle) {
+        Identity { person: Some(person), .. } => match OrganizationHandle::parse(handle) {
             Ok(handle) => {
                 rate_limits::check_account_limit(app, context, person.account)?;
                 app.db

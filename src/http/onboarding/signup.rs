@@ -18,7 +18,7 @@ use crate::http::render::onboarding::{
 };
 use crate::http::shown_once::JsonWithSecrets;
 use crate::model::names::KeyName;
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 
 /// The attributes of the organization and its key, all of them optional.
 #[derive(ToSchema)]
@@ -26,7 +26,7 @@ use crate::model::org_handle::OrgHandle;
 pub struct SignUpRequest {
     /// The organization's id. Default: a random id. Ids are unique regardless of case.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{1,64}$", examples("acme"))]
-    org_id: Option<OrgHandle>,
+    org_id: Option<OrganizationHandle>,
     /// A label for the first key.
     #[schema(value_type = Option<String>, max_length = 64, examples("acme corp"))]
     name: Option<KeyName>,
@@ -34,7 +34,7 @@ pub struct SignUpRequest {
 
 impl FromFields for SignUpRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let org_id = fields.optional("org_id", text(OrgHandle::parse));
+        let org_id = fields.optional("org_id", text(OrganizationHandle::parse));
         let name = fields.optional("name", parse_key_name);
         Some(Self { org_id, name: name.flatten() })
     }

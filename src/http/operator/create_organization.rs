@@ -23,8 +23,8 @@ use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::decider::Decider;
 use crate::model::names::OrganizationName;
-use crate::model::org_handle::OrgHandle;
 use crate::model::organization::BusinessDomain;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::{Origin, parse_comma_separated_origins};
 use crate::model::plan::Plan;
 use axum::http::StatusCode;
@@ -36,7 +36,7 @@ pub struct CreateOrganizationRequest {
     /// The organization's id. Ids are unique regardless of case.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9_-]{1,64}$",
              examples("org_acme_2026_example"))]
-    org_id: OrgHandle,
+    org_id: OrganizationHandle,
     #[schema(value_type = String, min_length = 1, max_length = 128, examples("Acme Corp"))]
     name: OrganizationName,
     /// Its business sector: `general`, `healthcare`, `financial`, `employment`, `education`,
@@ -54,7 +54,7 @@ pub struct CreateOrganizationRequest {
 
 impl FromFields for CreateOrganizationRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let org_id = fields.required("org_id", text(OrgHandle::parse));
+        let org_id = fields.required("org_id", text(OrganizationHandle::parse));
         let name = fields.required("name", text(OrganizationName::parse));
         let domain = fields.required_choice("domain", &BusinessDomain::ALL);
         let tier = fields.required_choice("tier", &Plan::ALL);

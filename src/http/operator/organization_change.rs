@@ -19,7 +19,7 @@ use crate::http::path::PathId;
 use crate::model::audit::AuditContext;
 use crate::model::decider::Decider;
 use crate::model::master_scope::MasterScope;
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 
 /// The body of a change to an organization.
 pub trait OrganizationChangeBody: FromFields {
@@ -49,7 +49,7 @@ pub struct OrganizationChange<S, T> {
 /// The target and the actor of a change.
 pub struct ChangeContext {
     /// The organization's id in the path.
-    pub handle: OrgHandle,
+    pub handle: OrganizationHandle,
     /// The master scope that makes the change, as the audit log records it.
     pub actor: Decider,
     /// The audit context of the request.
@@ -104,6 +104,6 @@ impl<S, T> OrganizationChange<S, T> {
 ///
 /// # Errors
 /// Not found if the text is not a valid id.
-pub fn parse_organization_id(id: &str) -> Result<OrgHandle> {
-    OrgHandle::parse(id).map_err(|_| Error::not_found("There is no such organization"))
+pub fn parse_organization_id(id: &str) -> Result<OrganizationHandle> {
+    OrganizationHandle::parse(id).map_err(|_| Error::not_found("There is no such organization"))
 }

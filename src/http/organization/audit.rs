@@ -88,7 +88,7 @@ pub(super) async fn list(
     let organization = caller.organization;
     let page = CursorPage::from_query(&mut query, &app, PagedList::AuditEvents, organization.0);
     query.finish()?;
-    let position = |event: &AuditEvent| u128::from(event.id.unsigned_abs());
+    let position = |event: &RecordedEvent| u128::from(event.id.unsigned_abs());
     let (rows, cursor) = page
         .read(&app, position, async |db, after, limit| {
             let after = after.and_then(|after| i64::try_from(after).ok());

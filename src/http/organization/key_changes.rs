@@ -64,7 +64,7 @@ impl FromFields for UpdateApiKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let catalogue = &fields.context.config.keys.scopes;
         if fields.is_empty() {
-            fields.add_body_issue("Name at least one setting to change");
+            fields.add_body_issue("At least one setting is required");
         }
         Some(Self {
             name: fields.non_null("name", text(KeyName::parse)),

@@ -6,6 +6,7 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::domain::keys::{self, CreatedKey, KeySpec};
@@ -26,6 +27,7 @@ use crate::http::render::organization::{
 use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
+use crate::model::api_key::ApiKey;
 use crate::model::cursor::PagedList;
 use crate::model::metadata::Metadata;
 use crate::model::names::KeyName;
@@ -164,10 +166,14 @@ pub(super) async fn list(
     let page = CursorPage::from_query(&mut query, &app, kind, organization.0);
     query.finish()?;
     let (rows, cursor) = page
-        .read(&app, |key: &ApiKey| key.id.uuid().as_u128(), async |db, after, limit| {
-            let after = after.map(Uuid::from_u128);
-            repo::keys::list(db, organization, include_revoked, after, limit).await
-        })
+        .read(
+            &app,
+            |key: &ApiKey| key.id.uuid().as_u128(),
+            async |db, after, limit| {
+                let after = after.map(Uuid::from_u128);
+                repo::keys::list(db, organization, include_revoked, after, limit).await
+            },
+        )
         .await?;
     let keys = rows.into_iter().map(Key::from).collect();
     Ok(Json(CursorList::new(keys, cursor, &context.id)))

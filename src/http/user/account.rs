@@ -61,7 +61,7 @@ pub struct UpdateUserRequest {
 impl FromFields for UpdateUserRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         if fields.is_empty() {
-            fields.add_body_issue("Name at least one setting to change");
+            fields.add_body_issue("At least one setting is required");
         }
         let full_name = fields.non_null("fullName", text(PersonName::parse));
         let handle = fields.non_null("handle", text(AccountHandle::parse));

@@ -66,7 +66,7 @@ impl FromFields for UpdateOrganizationKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let catalogue = &fields.context.config.keys.scopes;
         if fields.is_empty() {
-            fields.add_body_issue("Name at least one setting to change");
+            fields.add_body_issue("At least one setting is required");
         }
         Some(Self {
             name: fields.non_null("name", text(KeyName::parse)),
@@ -79,7 +79,7 @@ impl FromFields for UpdateOrganizationKeyRequest {
     }
 }
 
-/// Change a key's settings.
+/// Update a key's settings.
 ///
 /// The key must be within the caller's own scopes, expiry and allowed addresses, both before and
 /// after the change. A key that is revoked, expired or replaced by a rotation cannot be changed.

@@ -87,8 +87,13 @@ pub(super) async fn list(
     let page = OffsetPage::from_query(&mut query);
     query.finish()?;
     let organization = caller.organization;
-    page.respond(&app, organization, ("Audit logs fetched", AuditLogEntry::from), async |db, search, window| {
-        audit_events::list_page(db, organization, &filter, search, window).await
-    })
+    page.respond(
+        &app,
+        organization,
+        ("Audit logs fetched", AuditLogEntry::from),
+        async |db, search, window| {
+            audit_events::list_page(db, organization, &filter, search, window).await
+        },
+    )
     .await
 }

@@ -17,7 +17,6 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::edge::rate_limits;
 use crate::http::path::PathId;
-use crate::http::query::Query;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
@@ -91,9 +90,12 @@ pub(super) async fn list(
     page: OffsetPage,
 ) -> Result<Json<OffsetList<Invite>>> {
     let organization = caller.organization;
-    page.respond(&app, organization, ("Invitations fetched", Invite::from), async |db, search, window| {
-        repo::invites::list(db, organization, search, window).await
-    })
+    page.respond(
+        &app,
+        organization,
+        ("Invitations fetched", Invite::from),
+        async |db, search, window| repo::invites::list(db, organization, search, window).await,
+    )
     .await
 }
 

@@ -16,7 +16,6 @@ use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, parse_
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::path::PathId;
-use crate::http::query::Query;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
@@ -101,9 +100,12 @@ pub(super) async fn list(
     page: OffsetPage,
 ) -> Result<Json<OffsetList<Member>>> {
     let organization = caller.organization;
-    page.respond(&app, organization, ("Members fetched", Member::from), async |db, search, window| {
-        repo::members::list(db, organization, search, window).await
-    })
+    page.respond(
+        &app,
+        organization,
+        ("Members fetched", Member::from),
+        async |db, search, window| repo::members::list(db, organization, search, window).await,
+    )
     .await
 }
 

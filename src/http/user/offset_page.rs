@@ -50,11 +50,7 @@ impl OffsetPage {
         app: &App,
         organization: OrganizationId,
         (message, render): (&'static str, impl Fn(Row) -> Item),
-        list: impl AsyncFnOnce(
-            &mut PgConnection,
-            Option<&str>,
-            (i64, i64),
-        ) -> Result<(Vec<Row>, i64)>,
+        list: impl AsyncFnOnce(&mut PgConnection, Option<&str>, (i64, i64)) -> Result<(Vec<Row>, i64)>,
     ) -> Result<Json<OffsetList<Item>>> {
         let (search, window) = (self.search.as_deref(), self.offset_and_limit());
         let (rows, total) = app

@@ -8,7 +8,6 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::error::Result;
 use crate::http::auth::{BillingRead, OrganizationScoped};
-use crate::http::query::Query;
 use crate::http::render::user::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::OffsetList;
@@ -67,8 +66,11 @@ pub(super) async fn list(
     page: OffsetPage,
 ) -> Result<Json<OffsetList<Payment>>> {
     let organization = caller.organization;
-    page.respond(&app, organization, ("Payments fetched", Payment::from), async |db, search, window| {
-        repo::payments::list(db, organization, search, window).await
-    })
+    page.respond(
+        &app,
+        organization,
+        ("Payments fetched", Payment::from),
+        async |db, search, window| repo::payments::list(db, organization, search, window).await,
+    )
     .await
 }

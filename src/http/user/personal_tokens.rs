@@ -28,7 +28,7 @@ use crate::http::wire::Timestamp;
 use crate::model::ValidationError;
 use crate::model::ids::{AccountId, KeyId};
 use crate::model::names::KeyName;
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::personal_token::PersonalToken;
 use crate::model::scope::ScopeSet;
 use crate::repo;
@@ -212,12 +212,12 @@ pub(super) async fn create(
         expiresIn.map(|lifetime| context.received_at + lifetime);
     let organization = metadata.and_then(|it| it.organizationId);
     let pin = organization.clone();
-    let organization = organization.map(|handle| OrgHandle::parse(&handle));
+    let organization = organization.map(|handle| OrganizationHandle::parse(&handle));
     let spec = TokenSpec { name, scopes, expires_at, organization };
     let count = rate_limits::count_token_creation(&app, &context, person.account);
     idempotency.count_unless_replay(&app, &person, &fingerprint, count).await?;
     let check = async |tx: &mut _| {
-        let pin = pin.map(|handle| OrgHandle::parse(&handle));
+        let pin = pin.map(|handle| OrganizationHandle::parse(&handle));
         personal_tokens::find_pinned_organization(tx, &person, pin.as_ref()).await.map(|_| ())
     };
     let creating = idempotency.run_checked(&app, &person, fingerprint, check, async |tx| {
@@ -303,7 +303,7 @@ impl FromFields for UpdateTokenRequest {
         let catalogue = &fields.context.config.keys.scopes;
         let key_id = fields.required("keyId", JsonNode::into_string);
         if key_id.is_some() && fields.is_empty() {
-            fields.add_body_issue("Name at least one setting to change");
+            fields.add_body_issue("At least one setting is required");
         }
         let name = fields.non_null("name", text(|it| KeyName::parse_up_to(MAX_NAME_CHARS, it)));
         let scopes = fields.non_null("scopes", |it| catalogue.parse(&it.into_strings()?));

@@ -15,7 +15,6 @@ use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::path::PathId;
-use crate::http::query::Query;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
@@ -89,9 +88,12 @@ pub(super) async fn list(
     page: OffsetPage,
 ) -> Result<Json<OffsetList<Project>>> {
     let organization = caller.organization;
-    page.respond(&app, organization, ("Projects fetched", Project::from), async |db, search, window| {
-        repo::projects::list(db, organization, search, window).await
-    })
+    page.respond(
+        &app,
+        organization,
+        ("Projects fetched", Project::from),
+        async |db, search, window| repo::projects::list(db, organization, search, window).await,
+    )
     .await
 }
 
@@ -194,7 +196,7 @@ pub struct UpdateProjectRequest {
 impl FromFields for UpdateProjectRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         if fields.is_empty() {
-            fields.add_body_issue("Name at least one setting to change");
+            fields.add_body_issue("At least one setting is required");
         }
         let name = fields.non_null("name", text(ProjectName::parse));
         let slug = fields.non_null("slug", text(Slug::parse));

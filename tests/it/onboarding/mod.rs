@@ -1,4 +1,4 @@
-//! The onboarding family: every status of each of its routes.
+//! The onboarding family: every response status of each route.
 
 mod keys;
 mod me;

@@ -4,7 +4,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tenantry::domain::keys::import::{ImportedKey, import};
 use tenantry::model::names::KeyName;
-use tenantry::model::org_handle::OrgHandle;
+use tenantry::model::organization_handle::OrganizationHandle;
 
 use super::status;
 use crate::support::{TestApp, run, with_settings};
@@ -57,7 +57,7 @@ async fn an_imported_key_works_once_importing_is_on() {
         for (text, name) in [("sk_legacy.0123-4567", "known text"), ("abc def", "known hash")] {
             let imported = ImportedKey {
                 line: 1,
-                organization: OrgHandle::parse(&acme.org_id).unwrap(),
+                organization: OrganizationHandle::parse(&acme.org_id).unwrap(),
                 sha256: Sha256::digest(text).into(),
                 name: Some(KeyName::parse(name).unwrap()),
                 scopes: app.app.config.keys.scopes.parse(&["usage:read".to_owned()]).unwrap(),
@@ -86,7 +86,7 @@ async fn an_imported_key_works_once_importing_is_on() {
 fn imported(app: &TestApp, line: usize, org_id: &str, text: &str) -> ImportedKey {
     ImportedKey {
         line,
-        organization: OrgHandle::parse(org_id).unwrap(),
+        organization: OrganizationHandle::parse(org_id).unwrap(),
         sha256: Sha256::digest(text).into(),
         name: None,
         scopes: app.app.config.keys.scopes.parse(&["usage:read".to_owned()]).unwrap(),

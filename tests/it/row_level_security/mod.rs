@@ -13,7 +13,7 @@ use tenantry::model::idempotency::{IdempotencyKey, IdempotentRequest};
 use tenantry::model::ids::{
     AccountId, InviteId, KeyId, MembershipId, OrganizationId, ProjectId, SessionId,
 };
-use tenantry::model::org_handle::OrgHandle;
+use tenantry::model::organization_handle::OrganizationHandle;
 use tenantry::model::secret::Digest;
 use tenantry::repo::{keys, rls};
 use uuid::Uuid;
@@ -25,7 +25,7 @@ use crate::support::{TestApp, run, with_settings};
 /// An organization and an object of each kind in it.
 struct Tenant {
     organization: OrganizationId,
-    handle: OrgHandle,
+    handle: OrganizationHandle,
     key: KeyId,
     api_key: ApiKey,
     session: SessionId,
@@ -140,7 +140,7 @@ async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
         session: SessionId::from_uuid(session),
         owner: MembershipId(of_owner),
         organization: OrganizationId(organization),
-        handle: OrgHandle::parse(&owner.org_id).unwrap(),
+        handle: OrganizationHandle::parse(&owner.org_id).unwrap(),
         key: KeyId::parse(&key.key_id).unwrap(),
         project: ProjectId::parse(&project).unwrap(),
         invite: InviteId::parse(created.body["data"]["id"].as_str().unwrap()).unwrap(),

@@ -9,7 +9,7 @@ use crate::support::stripe::{
 };
 use crate::support::{TestApp, run};
 
-/// An organization's stored name, plan, line of business and allowed origins.
+/// An organization's stored name, plan, business domain and allowed origins.
 async fn stored(app: &TestApp, org_id: &str) -> (String, String, Option<String>, Vec<String>) {
     sqlx::query_as(
         "select name, plan, domain, allowed_origins from organizations where handle = $1",

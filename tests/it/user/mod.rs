@@ -44,7 +44,7 @@ async fn token(
     app.create_token(&account.cookie, request).await.0
 }
 
-/// Another account, of whose organization every account is now a member, too.
+/// Creates another account, and makes every account an owner in its home organization.
 async fn host_for_all(app: &TestApp) -> TestAccount {
     let host = app.sign_up_account("host@example.com").await;
     app.execute(

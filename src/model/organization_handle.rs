@@ -4,7 +4,7 @@ use crate::entropy::Entropy;
 use crate::model::ValidationError;
 use crate::model::ids::new_organization_handle;
 
-/// Words that would be mistaken for something else in a path or a host name (contract §1).
+/// Ids that are reserved because they would be ambiguous in a path or host name (contract §1).
 const RESERVED: [&str; 14] = [
     "me",
     "new",
@@ -22,34 +22,34 @@ const RESERVED: [&str; 14] = [
     "metrics",
 ];
 
-/// An organization's id: `^[A-Za-z0-9_-]{1,64}$` and no reserved word. Two that differ in case
-/// only name the same organization; the database sees to that.
+/// An organization's id: `^[A-Za-z0-9_-]{1,64}$` and not reserved. Ids that differ only in
+/// case are the same id, which a unique index in the database enforces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrgHandle(String);
+pub struct OrganizationHandle(String);
 
-impl OrgHandle {
-    /// Reads an id that a caller chose.
+impl OrganizationHandle {
+    /// Parses an id that a caller chose.
     ///
     /// # Errors
-    /// A text that breaks the rule, in words that name the rule.
+    /// The text is not a valid id. The error states what is required.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if !(1..=64).contains(&text.len()) || !text.bytes().all(allowed) {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if !(1..=64).contains(&text.len()) || !text.bytes().all(is_allowed) {
             return Err("must be 1 to 64 letters, digits, hyphens or underscores".into());
         }
         if RESERVED.iter().any(|word| text.eq_ignore_ascii_case(word)) {
             let words = RESERVED.join(", ");
-            return Err(format!("is reserved; these can not be chosen: {words}").into());
+            return Err(format!("must not be one of the reserved ids: {words}").into());
         }
         Ok(Self(text.to_owned()))
     }
 
-    /// An id for an organization whose founder leaves the choice to us.
+    /// Generates a random id.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         Self(new_organization_handle(entropy))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -61,9 +61,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_breaks_the_rule_is_refused() {
+    fn an_invalid_id_is_an_error() {
         let long = "a".repeat(65);
-        let refused = [
+        let invalid = [
             "",
             " ",
             "a b",
@@ -79,25 +79,25 @@ mod tests {
             "é",
             long.as_str(),
         ];
-        for text in refused {
-            assert!(OrgHandle::parse(text).is_err(), "{text:?}");
+        for text in invalid {
+            assert!(OrganizationHandle::parse(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
-    fn a_reserved_word_is_refused_in_any_case() {
+    fn a_reserved_id_is_an_error_in_any_case() {
         for text in ["admin", "ADMIN", "Well-Known"] {
-            let Err(ValidationError(message)) = OrgHandle::parse(text) else {
-                panic!("{text} was taken")
+            let Err(ValidationError(message)) = OrganizationHandle::parse(text) else {
+                panic!("{text} was accepted")
             };
             assert!(message.contains("reserved"));
         }
     }
 
     #[test]
-    fn what_keeps_the_rule_is_taken() {
+    fn a_valid_id_is_accepted() {
         for text in ["a", "acme", "ACME-1_x", "-", &"a".repeat(64), "admins"] {
-            assert!(OrgHandle::parse(text).is_ok(), "{text:?}");
+            assert!(OrganizationHandle::parse(text).is_ok(), "{text:?}");
         }
     }
 }
