@@ -24,6 +24,7 @@ pub mod render;
 pub mod shown_once;
 pub mod stripe;
 pub mod user;
+pub mod verification;
 pub mod wire;
 
 use axum::Router;
@@ -47,6 +48,7 @@ pub fn routes() -> Routes {
         .merge(organization::routes())
         .merge(operator::routes())
         .merge(user::routes())
+        .merge(verification::routes())
 }
 
 /// The whole server.

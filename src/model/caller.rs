@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::ids::{AccountId, KeyId, MembershipId, OrganizationId, SessionId};
-use crate::model::origin::{Origin, TrustedOrigins};
+use crate::model::origin::{TrustedOrigins, is_origin_allowed};
 use crate::model::plan::Plan;
 use crate::model::rate_limit::LimitSubject;
 use crate::model::role::{Permission, Role};
@@ -125,12 +125,7 @@ impl KeyDetails {
     /// always may.
     #[must_use]
     pub fn allows_origin(&self, origin: Option<&str>, trusted: &TrustedOrigins) -> bool {
-        let Some(origin) = origin.filter(|_| !self.allowed_origins.is_empty()) else {
-            return true;
-        };
-        let is_listed =
-            |origin: Origin| self.allowed_origins.iter().any(|it| it == origin.as_str());
-        trusted.contains(origin) || Origin::parse(origin).is_ok_and(is_listed)
+        is_origin_allowed(origin, &self.allowed_origins, trusted)
     }
 }
 

@@ -27,8 +27,8 @@ pub mod master_scope;
 pub mod member;
 pub mod metadata;
 pub mod names;
-pub mod org_handle;
 pub mod organization;
+pub mod organization_handle;
 pub mod origin;
 pub mod password;
 pub mod payment;
@@ -45,6 +45,7 @@ pub mod session;
 pub mod stripe_signature;
 pub mod timestamp;
 pub mod usage;
+pub mod verification;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -129,6 +129,13 @@ impl ScopeSet {
         self.covers(scope.as_str())
     }
 
+    /// Those of `scopes` that this set does not cover.
+    #[must_use]
+    pub fn missing(&self, scopes: &[Scope]) -> Vec<String> {
+        let missing = scopes.iter().filter(|scope| !self.covers(scope.as_str()));
+        missing.map(ToString::to_string).collect()
+    }
+
     fn covers(&self, scope: &str) -> bool {
         self.0.iter().any(|own| own.covers(scope))
     }
@@ -136,8 +143,7 @@ impl ScopeSet {
     /// Those of `other` that this set does not cover.
     #[must_use]
     pub fn uncovered(&self, other: &Self) -> Vec<String> {
-        let missing = other.0.iter().filter(|scope| !self.covers(scope.as_str()));
-        missing.map(|scope| scope.0.clone()).collect()
+        self.missing(&other.0)
     }
 
     /// Whether every scope of `other` is covered.

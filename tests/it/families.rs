@@ -93,6 +93,7 @@ fn path_of(family: Family) -> &'static str {
         Family::User => "/api/user/failures",
         Family::Organization => "/v1/organization/failures",
         Family::Operator => "/v1/admin/failures",
+        Family::Verification => "/v1/verify/failures",
         Family::Other => "/failures",
     }
 }

@@ -34,9 +34,42 @@ const PUBLIC: [&str; 19] = [
 /// The routes that are authenticated by a signature of the body.
 const SIGNED: [&str; 1] = ["POST /webhooks/stripe"];
 
-/// The operations that require a credential.
+/// The operations that require a credential of their caller.
 fn protected() -> impl Iterator<Item = Operation> {
-    operations().into_iter().filter(|it| it.requires_credential() && !it.is_signed())
+    let protected = operations().into_iter().filter(Operation::requires_credential);
+    protected.filter(|it| !it.is_signed() && !it.requires_verifier())
+}
+
+#[tokio::test]
+async fn every_route_for_verifiers_rejects_a_missing_or_wrong_secret_and_every_other_credential() {
+    run(async |app| {
+        let fixtures = Fixtures::new(app).await;
+        let mut count = 0;
+        for operation in operations().iter().filter(|it| it.requires_verifier()) {
+            let clients = [
+                app.anonymous(),
+                app.anonymous().with("x-tenantry-verifier", "garbage"),
+                app.verifier().with("x-tenantry-verifier", "another"),
+                app.key(&fixtures.acme.api_key),
+                app.bearer(&fixtures.ann.token),
+                app.session(&fixtures.ann.cookie),
+                app.master("ORG_CREATE"),
+            ];
+            let (path, body) = (fixtures.path(operation), fixtures.body(operation));
+            for client in &clients {
+                let client = client.with("content-type", "application/json");
+                let response = client.send(&operation.method, &path, body.clone()).await;
+                // A proxy must not tell its client that the client's credential is wrong.
+                let is_proxy = !operation.has_request_body();
+                let (status, code) =
+                    if is_proxy { (503, "service_unavailable") } else { (401, "unauthorized") };
+                response.assert_error(status, code);
+            }
+            count += 1;
+        }
+        assert_eq!(count, 5);
+    })
+    .await;
 }
 
 #[test]

@@ -31,13 +31,16 @@ pub enum RejectedCredential {
     /// A master key that is missing, wrong, or of another scope; recorded in the deployment's audit
     /// log. It is counted per client, or for all clients together once too many are pending.
     MasterKey(MasterScope, Option<LimitSubject>),
+    /// A verifier's secret that is missing or wrong; recorded and counted as those of master keys
+    /// are.
+    Verifier(Option<LimitSubject>),
 }
 
 impl RejectedCredential {
     const fn organization(&self) -> OrganizationId {
         match self {
             Self::Key(key) => key.organization,
-            Self::MasterKey(..) => OrganizationId::SYSTEM,
+            Self::MasterKey(..) | Self::Verifier(_) => OrganizationId::SYSTEM,
         }
     }
 
@@ -50,6 +53,7 @@ impl RejectedCredential {
         let (event_type, key_display_id) = match self {
             Self::Key(key) => (EventType::KeyRejected, Some(key.key_display_id.as_str())),
             Self::MasterKey(..) => (EventType::MasterKeyRejected, None),
+            Self::Verifier(_) => (EventType::VerifierRejected, None),
         };
         let (organization, detail) = (self.organization(), self.detail(count));
         let target = actor;
@@ -61,6 +65,7 @@ impl RejectedCredential {
         match self {
             Self::Key(key) => key.key.to_string(),
             Self::MasterKey(scope, _) => scope.as_str().to_owned(),
+            Self::Verifier(_) => "verifier".to_owned(),
         }
     }
 
@@ -68,6 +73,7 @@ impl RejectedCredential {
         match self {
             Self::Key(key) => json!({ "reason": key.reason.as_str(), "count": count }),
             Self::MasterKey(scope, _) => json!({ "scope": scope.as_str(), "count": count }),
+            Self::Verifier(_) => json!({ "count": count }),
         }
     }
 }
@@ -114,6 +120,9 @@ impl RejectedCredentials {
             }
             RejectedCredential::MasterKey(scope, Some(_)) if is_organization_full => {
                 Some(RejectedCredential::MasterKey(scope, None))
+            }
+            RejectedCredential::Verifier(Some(_)) if is_organization_full => {
+                Some(RejectedCredential::Verifier(None))
             }
             rejected => Some(rejected),
         }

@@ -10,6 +10,7 @@ pub mod containment;
 pub mod default_key;
 pub mod import;
 pub mod invites;
+pub mod presented;
 pub mod sessions;
 
 use std::net::IpAddr;

@@ -22,7 +22,7 @@ use crate::http::edge::host;
 use crate::http::edge::rate_limits;
 use crate::http::edge::rejection;
 use crate::http::edge::trace_context;
-use crate::http::family::RouteTable;
+use crate::http::family::{Family, RouteTable};
 use crate::http::render::kinds::words;
 use crate::http::render::{self, ErrorExtension, render};
 use crate::model::caller::{Credential, Identity};
@@ -72,7 +72,9 @@ pub async fn handle_request(
         known.record_unknown(&mut request);
     }
     let response = async {
-        if context.origin.is_some() {
+        // A check carries the origin and the method of another request.
+        let is_check = context.facts.family == Family::Verification;
+        if context.origin.is_some() && !is_check {
             let run = |request| run_with_timeout(app, request, next);
             cors::handle(app, &context, request, run).await
         } else {

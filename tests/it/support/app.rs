@@ -27,7 +27,7 @@ use super::leaks;
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as during a rotation.
-const SETTINGS: [(&str, &str); 13] = [
+const SETTINGS: [(&str, &str); 14] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -49,6 +49,7 @@ const SETTINGS: [(&str, &str); 13] = [
     ("MASTER_ADMIN_KEY_BILLING_SUSPEND", "master-of-BILLING_SUSPEND-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_ROTATE", "master-of-BILLING_ROTATE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_PLAN", "master-of-BILLING_PLAN-0123456789abcdef0123456789"),
+    ("VERIFIER_KEYS", "gateway:verifier-gateway-0123456789abcdef0123456789"),
     ("STRIPE_WEBHOOK_SECRET", super::stripe::WEBHOOK_SECRET),
 ];
 
@@ -181,6 +182,13 @@ impl TestApp {
         let key = master_key(scope);
         self.seen_secrets.lock().expect("no panic").push(key.clone());
         self.key(&key)
+    }
+
+    /// The verifier `gateway`.
+    pub fn verifier(&self) -> TestClient {
+        let secret = "verifier-gateway-0123456789abcdef0123456789";
+        self.seen_secrets.lock().expect("no panic").push(secret.to_owned());
+        self.anonymous().with("x-tenantry-verifier", secret)
     }
 
     /// A client with a master key and an `Idempotency-Key`.

@@ -103,7 +103,7 @@ fn family_codes(family: Family, code: &str) -> &'static [&'static str] {
             | "unsupported_media_type",
         )
         | (Family::User, "malformed" | "validation_error") => &["VALIDATION_ERROR"],
-        (Family::Organization, "malformed") => &["validation_error"],
+        (Family::Organization | Family::Verification, "malformed") => &["validation_error"],
         (
             Family::Operator,
             "malformed" | "validation_error" | "entity_too_large" | "unsupported_media_type",
@@ -176,7 +176,7 @@ impl TestResponse {
     pub fn error(&self) -> &Value {
         match self.family {
             Family::Onboarding => &self.body["details"],
-            Family::Account | Family::Organization => &self.body["error"],
+            Family::Account | Family::Organization | Family::Verification => &self.body["error"],
             Family::Operator if self.body["error"].is_object() => &self.body["error"],
             Family::Operator | Family::User | Family::Other => &self.body,
         }

@@ -124,11 +124,14 @@ impl Fixtures {
                     master.with("idempotency-key", operation.id())
                 }
             }
+            _ if operation.requires_verifier() => app.verifier(),
             _ if !operation.accepts_credential() => app.anonymous(),
             Family::Account | Family::User => app.session(&self.ann.cookie),
-            Family::Onboarding | Family::Organization | Family::Operator | Family::Other => {
-                app.key(&self.acme.api_key)
-            }
+            Family::Onboarding
+            | Family::Organization
+            | Family::Operator
+            | Family::Verification
+            | Family::Other => app.key(&self.acme.api_key),
         }
     }
 
@@ -229,6 +232,8 @@ impl Fixtures {
             "deleteOrganization" => json!({ "confirm": self.ann.org_id }),
             "changeMemberRole" => json!({ "role": "admin" }),
             "createInvite" => json!({ "email": email, "role": "member" }),
+            "verify" => json!({ "key": self.acme.api_key }),
+            "verifyBatch" => json!({ "items": [{ "key": self.acme.api_key }] }),
             "updateUser" => json!({ "fullName": "Ann Other" }),
             "createProject" => json!({ "name": format!("project {number}") }),
             "updateProject" => json!({ "description": "Renewed" }),

@@ -53,6 +53,11 @@ impl Operation {
         self.credentials().iter().any(|it| it.get("master_key").is_some())
     }
 
+    /// Whether it requires a verifier.
+    pub fn requires_verifier(&self) -> bool {
+        self.credentials().iter().any(|it| it.get("verifier").is_some())
+    }
+
     /// Whether it is authenticated by a signature of its body.
     pub fn is_signed(&self) -> bool {
         self.credentials().iter().any(|it| it.get("stripe_signature").is_some())
@@ -120,7 +125,7 @@ pub fn assert_in_spec(method: &str, path: &str, response: &TestResponse) {
             let schema = match Family::from_path(path) {
                 Family::Onboarding => "onboarding.Error",
                 Family::Account => "account.Error",
-                Family::Organization => "organization.Error",
+                Family::Organization | Family::Verification => "organization.Error",
                 Family::Operator => "operator.Error",
                 Family::User => "user.Error",
                 Family::Other => "Problem",

@@ -45,7 +45,7 @@ async fn token(
 }
 
 /// Creates another account, and makes every account an owner in its home organization.
-async fn host_for_all(app: &TestApp) -> TestAccount {
+async fn shared_organization(app: &TestApp) -> TestAccount {
     let host = app.sign_up_account("host@example.com").await;
     app.execute(
         "insert into users (id, organization_id, handle, role, account_id, created_at)
@@ -67,7 +67,7 @@ async fn demote_all(app: &TestApp) {
 /// only.
 async fn assert_readable_by_members_and_keys(app: &TestApp, rest: &str, scope: &str, role: &str) {
     let ann = app.sign_up_account("ann@example.com").await;
-    let host = host_for_all(app).await;
+    let host = shared_organization(app).await;
     let stranger = app.sign_up().await;
     let own = app.create_key(&ann, json!({ "name": "own", "scopes": [scope] })).await;
     let (own_token, _) = app.exchange(&own.api_key).await;

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use super::{assert_readable_by_members_and_keys, host_for_all, organization_path, token};
+use super::{assert_readable_by_members_and_keys, organization_path, shared_organization, token};
 use crate::support::accounts::TestAccount;
 use crate::support::{TestApp, run};
 
@@ -26,7 +26,7 @@ async fn the_usage_is_read_by_every_member() {
 async fn requests_are_reported_by_day_and_by_key_with_the_most_used_key_first() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
-        let host = host_for_all(app).await;
+        let host = shared_organization(app).await;
         let ci = app.create_key(&ann, json!({ "name": "ci", "scopes": ["usage:read"] })).await;
         let (own, logs) =
             (organization_path(&ann.org_id, USAGE), organization_path(&ann.org_id, "/audit-logs"));
