@@ -58,6 +58,14 @@ pub enum Failure {
         /// The cause.
         source: io::Error,
     },
+    /// The server cannot listen on a unix socket.
+    #[error("VERIFY_ADDR: cannot listen on {}: {source}", path.display())]
+    ListenOnSocket {
+        /// The path of the socket.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// Mail is written to files, and the folder is not writable.
     #[error(
         "mail cannot be written to {}: {cause}; set DATA_DIR to a writable folder, or set \

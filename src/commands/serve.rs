@@ -1,11 +1,14 @@
 //! `tenantry serve`: starts the server, and shuts it down gracefully.
 
 use std::fmt::Write;
+use std::fs::Permissions;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +19,9 @@ use crate::commands::signals::Signals;
 use crate::commands::{Failure, maintenance, print};
 use crate::config::Config;
 use crate::config::telemetry::MetricsListener;
+use crate::config::verification::VerifyListener;
 use crate::entropy::SystemEntropy;
-use crate::http::{metrics, router};
+use crate::http::{local_verifier_router, metrics, router};
 use crate::server::{ConnectionLimits, DrainOutcome, ShutdownSignal, serve};
 use crate::telemetry::Telemetry;
 
@@ -37,6 +41,7 @@ pub fn run() -> Result<(), Failure> {
     let telemetry = Telemetry::start(&config.telemetry)?;
     let listener = bind("LISTEN_ADDR", config.http.listen_addr)?;
     let metrics_listener = bind_metrics(config.telemetry.metrics)?;
+    let verify_listener = config.verification.listener.as_ref().map(bind_verify).transpose()?;
     let prepared = prepare_database(&config)?;
     let data = match &prepared.cluster {
         Some(cluster) => {
@@ -52,7 +57,9 @@ pub fn run() -> Result<(), Failure> {
         let PreparedDatabase { options, .. } = &prepared;
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
         let app = App::build(config, options.clone(), clock, entropy, stop.clone())?;
-        serve_app(app, stop, (listener, metrics_listener), &telemetry, &data).await
+        let listeners =
+            Listeners { api: listener, metrics: metrics_listener, verify: verify_listener };
+        serve_app(app, stop, listeners, &telemetry, &data).await
     });
     telemetry.finish();
     served
@@ -61,15 +68,15 @@ pub fn run() -> Result<(), Failure> {
 async fn serve_app(
     app: App,
     stop: CancellationToken,
-    (listener, metrics_listener): (StdListener, Option<StdListener>),
+    listeners: Listeners,
     telemetry: &Telemetry,
     data: &str,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let writable = app.mailer.check_writable().await;
     writable.map_err(|(folder, cause)| Failure::MailFolder { folder, cause })?;
-    let listener = TcpListener::from_std(listener)?;
-    let metrics_listener = metrics_listener.map(TcpListener::from_std).transpose()?;
+    let listener = TcpListener::from_std(listeners.api)?;
+    let metrics_listener = listeners.metrics.map(TcpListener::from_std).transpose()?;
     print(&welcome(listener.local_addr()?, local_addr(metrics_listener.as_ref()), data))?;
 
     if !app.config.rate_limits.is_on {
@@ -87,6 +94,10 @@ async fn serve_app(
         tokio::spawn(serve(listener, router, metrics_limits, stop))
     });
     let limits = connection_limits(&app.config);
+    let verify_server = listeners
+        .verify
+        .map(|listener| serve_verify(listener, &app, limits, server_stop.clone()))
+        .transpose()?;
     let server = tokio::spawn(serve(listener, router(&app), limits, server_stop.clone()));
 
     let is_graceful = signals.next().await;
@@ -109,6 +120,7 @@ async fn serve_app(
     for task in maintenance
         .into_iter()
         .chain(metrics_server.map(|task| tokio::spawn(wait_for_server(task))))
+        .chain(verify_server.map(|task| tokio::spawn(wait_for_server(task))))
     {
         let _ = task.await;
     }
@@ -117,6 +129,39 @@ async fn serve_app(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The bound sockets of a server.
+struct Listeners {
+    api: StdListener,
+    metrics: Option<StdListener>,
+    verify: Option<VerifySocket>,
+}
+
+/// The bound socket for verifiers without a secret.
+enum VerifySocket {
+    Tcp(StdListener),
+    Unix(StdUnixListener),
+}
+
+/// Serves the routes for verifiers, and nothing else.
+fn serve_verify(
+    socket: VerifySocket,
+    app: &App,
+    limits: ConnectionLimits,
+    stop: ShutdownSignal,
+) -> Result<JoinHandle<DrainOutcome>, Failure> {
+    let router = local_verifier_router(app);
+    // All connections come from proxies on this host.
+    let limits = ConnectionLimits { connections_per_address: usize::MAX, ..limits };
+    Ok(match socket {
+        VerifySocket::Tcp(listener) => {
+            tokio::spawn(serve(TcpListener::from_std(listener)?, router, limits, stop))
+        }
+        VerifySocket::Unix(listener) => {
+            tokio::spawn(serve(UnixListener::from_std(listener)?, router, limits, stop))
+        }
+    })
 }
 
 async fn wait_for_server(server: JoinHandle<DrainOutcome>) {
@@ -158,6 +203,28 @@ fn bind(variable: &'static str, address: SocketAddr) -> Result<StdListener, Fail
     let listener = listener.map_err(|source| Failure::Listen { variable, address, source })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Binds the socket for verifiers. A unix socket that an earlier server left behind is replaced,
+/// one that a server listens on is not. It is readable and writable for its owner and group.
+fn bind_verify(setting: &VerifyListener) -> Result<VerifySocket, Failure> {
+    let path = match setting {
+        VerifyListener::Tcp(address) => {
+            return bind("VERIFY_ADDR", *address).map(VerifySocket::Tcp);
+        }
+        VerifyListener::Unix(path) => path,
+    };
+    let is_stale = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket())
+        && std::os::unix::net::UnixStream::connect(path).is_err();
+    let removed = if is_stale { std::fs::remove_file(path) } else { Ok(()) };
+    let listener = removed
+        .and_then(|()| StdUnixListener::bind(path))
+        .and_then(|listener| {
+            std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
+            listener.set_nonblocking(true).map(|()| listener)
+        })
+        .map_err(|source| Failure::ListenOnSocket { path: path.clone(), source })?;
+    Ok(VerifySocket::Unix(listener))
 }
 
 fn bind_metrics(setting: MetricsListener) -> Result<Option<StdListener>, Failure> {

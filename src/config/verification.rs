@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
@@ -15,12 +16,18 @@ const MIN_LENGTH: usize = 32;
 /// The maximum length of a verifier's name.
 const MAX_NAME_LENGTH: usize = 32;
 
+/// How long a check waits for the database by default: with the rest of the check, less than the
+/// 200 ms that Envoy waits by default.
+const DEFAULT_TIMEOUT: Duration = Duration::from_millis(140);
+
 /// The settings of verification.
 pub struct VerificationSettings {
     /// The verifiers that present a secret.
     pub verifiers: Verifiers,
     /// The listener that serves these routes alone, without a secret; `None` without one.
     pub listener: Option<VerifyListener>,
+    /// How long a check may wait for the database.
+    pub timeout: Duration,
 }
 
 /// Where checks without a secret are served.
@@ -36,7 +43,8 @@ impl VerificationSettings {
     pub(super) fn read(env: &mut Env<'_>) -> Self {
         let verifiers = env.optional("VERIFIER_KEYS", parse_verifiers).unwrap_or_default();
         let listener = env.optional("VERIFY_ADDR", parse_listener);
-        Self { verifiers: Verifiers(verifiers), listener }
+        let timeout = env.optional("VERIFY_TIMEOUT_MS", parse_timeout).unwrap_or(DEFAULT_TIMEOUT);
+        Self { verifiers: Verifiers(verifiers), listener, timeout }
     }
 
     /// Whether anyone may check credentials. Otherwise the routes do not exist.
@@ -48,7 +56,10 @@ impl VerificationSettings {
 
 /// The verifiers and the digests of their secrets. A name may be there twice, while one secret
 /// replaces another.
-pub struct Verifiers(Vec<(Arc<str>, [u8; 32])>);
+pub struct Verifiers(Vec<NamedDigest>);
+
+/// A verifier's name, and the digest of a secret of it.
+type NamedDigest = (Arc<str>, [u8; 32]);
 
 impl Verifiers {
     /// Returns the name of the verifier with this secret. The secret is compared with all others in
@@ -67,11 +78,11 @@ impl Verifiers {
     }
 }
 
-fn parse_verifiers(text: &str) -> Result<Vec<(Arc<str>, [u8; 32])>, ValidationError> {
+fn parse_verifiers(text: &str) -> Result<Vec<NamedDigest>, ValidationError> {
     text.split(',').map(|item| parse_verifier(item.trim())).collect()
 }
 
-fn parse_verifier(item: &str) -> Result<(Arc<str>, [u8; 32]), ValidationError> {
+fn parse_verifier(item: &str) -> Result<NamedDigest, ValidationError> {
     let item = check_unquoted(item)?;
     let (name, secret) =
         item.split_once(':').ok_or("must be a list of name:secret, separated by commas")?;
@@ -96,6 +107,12 @@ fn parse_verifier(item: &str) -> Result<(Arc<str>, [u8; 32]), ValidationError> {
 
 /// The name of the verifier behind `VERIFY_ADDR`.
 pub const LOCAL: &str = "local";
+
+fn parse_timeout(text: &str) -> Result<Duration, ValidationError> {
+    let milliseconds = text.parse().ok().filter(|it| (10..=10_000).contains(it));
+    let milliseconds = milliseconds.ok_or("must be a whole number from 10 to 10000")?;
+    Ok(Duration::from_millis(milliseconds))
+}
 
 fn parse_listener(text: &str) -> Result<VerifyListener, ValidationError> {
     match text.strip_prefix("unix:") {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use metrics::counter;
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::app::meter::CheckOutcome;
@@ -18,7 +20,7 @@ use crate::app::rejections::RejectedCredential;
 use crate::app::verification_lookup::VerificationQuery;
 use crate::config::verification::LOCAL;
 use crate::domain::keys::presented::{CredentialOwner, possible_digests, rehash};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
 use crate::model::caller::{KeyRejectionReason, RejectedKey};
 use crate::model::ids::RejectionId;
@@ -109,8 +111,21 @@ impl Verdict {
 /// Checks a presented credential. `audit` is the request of the verifier.
 ///
 /// # Errors
-/// Unavailable if the database is unreachable: never a verdict that rejects.
+/// Unavailable if the database does not respond in time: never a verdict that rejects.
 pub async fn check(
+    app: &App,
+    verifier: &Verifier,
+    key: &Secret,
+    request: &CheckRequest,
+    audit: &AuditContext,
+) -> Result<Verdict> {
+    let verdict = find_verdict(app, verifier, key, request, audit).await;
+    let code = verdict.as_ref().map_or("unavailable", |verdict| verdict.code.as_str());
+    counter!("verifications_total", "code" => code).increment(1);
+    verdict
+}
+
+async fn find_verdict(
     app: &App,
     verifier: &Verifier,
     key: &Secret,
@@ -122,10 +137,12 @@ pub async fn check(
         return Ok(reject_unknown(app, verifier, request, VerificationCode::KeyMalformed));
     };
     let query = VerificationQuery { kind, candidates };
-    let Some(credential) = app.verification_lookup.query(query).await? else {
+    let lookup = app.verification_lookup.query(query);
+    let found = timeout(app.config.verification.timeout, lookup).await;
+    let Some(credential) = found.map_err(Error::unavailable)?? else {
         return Ok(reject_unknown(app, verifier, request, VerificationCode::KeyUnknown));
     };
-    let verdict = judge(app, credential, request, audit.at);
+    let verdict = decide(app, credential, request, audit.at);
     if let (VerificationCode::Valid, Some(credential)) = (verdict.code, &verdict.credential) {
         let owner = match (&credential.organization, &credential.account) {
             (_, Some(account)) => Some(CredentialOwner::Account(account.id)),
@@ -169,7 +186,7 @@ fn reject_unknown(
 }
 
 /// Decides on a known credential, in the order of VERIFY §4.
-fn judge(
+fn decide(
     app: &App,
     credential: KnownCredential,
     request: &CheckRequest,

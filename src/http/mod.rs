@@ -27,15 +27,16 @@ pub mod user;
 pub mod verification;
 pub mod wire;
 
-use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
+use axum::{Extension, Router};
 
 use self::auth::CountedRequest;
 use self::edge::middleware::{MiddlewareState, handle_request};
 use self::edge::rate_limits;
 use self::family::{RouteTable, Routes};
 use self::openapi::ApiDescription;
+use self::verification::LocalVerifier;
 use crate::app::App;
 use crate::error::Error;
 
@@ -63,6 +64,15 @@ pub fn router(app: &App) -> Router {
     let others = others.layer(from_fn_with_state(app.clone(), rate_limits::limit_by_address));
     let health = health::routes().method_not_allowed_fallback(method_not_allowed);
     with_middleware(app, table, product.merge(others).merge(health))
+}
+
+/// The routes for verifiers alone, for a listener that only the operator's proxies reach: a caller
+/// needs no secret.
+pub fn local_verifier_router(app: &App) -> Router {
+    let ApiDescription { router, table, .. } = openapi::describe(verification::routes().into());
+    let routes = router.method_not_allowed_fallback(method_not_allowed).fallback(not_found);
+    let routes = routes.layer(from_fn_with_state(app.clone(), auth::identify));
+    with_middleware(app, table, routes.layer(Extension(LocalVerifier)))
 }
 
 /// Adds the middleware that every request passes.

@@ -88,7 +88,8 @@ impl<T: Serialize> IntoResponse for JsonWithSecrets<T> {
     fn into_response(self) -> Response {
         let serialization = Serialization::start(Serializing::Response(Vec::new()));
         let body = serde_json::to_vec(&self.0);
-        let shown = serialization.finish();
+        let shown = Serialization::take_shown();
+        drop(serialization);
         let body = match body {
             Ok(body) => body,
             Err(error) => return Error::internal(error).into_response(),
@@ -116,8 +117,8 @@ impl Serialization {
         Self
     }
 
-    /// Returns the secrets that were written.
-    fn finish(self) -> Vec<Secret> {
+    /// Returns the secrets that were written so far.
+    fn take_shown() -> Vec<Secret> {
         match SERIALIZING.take() {
             Some(Serializing::Response(shown)) => shown,
             Some(Serializing::Record) | None => Vec::new(),

@@ -46,8 +46,8 @@ pub async fn insert(db: &mut PgConnection, batch: &[(OrganizationId, Rejection)]
     Ok(())
 }
 
-/// Removes all but the newest [`MAX_REJECTIONS_PER_ORGANIZATION`] of each of these organizations; returns
-/// how many. Rows that another transaction is removing are skipped.
+/// Removes all but the newest [`MAX_REJECTIONS_PER_ORGANIZATION`] of each of these organizations.
+/// Returns how many. Rows that another transaction is removing are skipped.
 pub async fn trim(db: &mut PgConnection, organizations: &[OrganizationId]) -> Result<u64> {
     let organizations: Vec<Uuid> = organizations.iter().map(|it| it.0).collect();
     let result = sqlx::query!(

@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tower::Service;
 
@@ -59,7 +59,7 @@ impl ConnectionServer {
     pub(super) fn accept(
         server: &Arc<Self>,
         open: &mut JoinSet<()>,
-        stream: TcpStream,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         peer: SocketAddr,
         limits: ConnectionLimits,
     ) {
@@ -73,14 +73,11 @@ impl ConnectionServer {
     /// Serves one connection until it ends or a deadline cuts it.
     async fn serve_connection(
         self: Arc<Self>,
-        stream: TcpStream,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin,
         peer: SocketAddr,
         timer: Arc<ConnectionTimer>,
         _permit: ConnectionPermit,
     ) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
-        }
         let service =
             service_fn(|request| self.handle(request, peer, ActiveRequest::start(&timer), &timer));
         let io = TokioIo::new(TimedStream::new(stream, &timer));

@@ -9,21 +9,20 @@ use std::task::{Context, Poll, ready};
 use axum::body::Body;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::body_drain::MAX_DRAIN_BYTES;
 use super::timer::ConnectionTimer;
 
 /// The connection's socket. It reports reads and writes to its [`ConnectionTimer`].
-pub(super) struct TimedStream {
-    stream: TcpStream,
+pub(super) struct TimedStream<S> {
+    stream: S,
     timer: Arc<ConnectionTimer>,
     /// How many bytes were discarded after the last response.
     discarded: u64,
 }
 
-impl TimedStream {
-    pub(super) fn new(stream: TcpStream, timer: &Arc<ConnectionTimer>) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> TimedStream<S> {
+    pub(super) fn new(stream: S, timer: &Arc<ConnectionTimer>) -> Self {
         Self { stream, timer: Arc::clone(timer), discarded: 0 }
     }
 
@@ -48,7 +47,7 @@ impl TimedStream {
     }
 }
 
-impl AsyncRead for TimedStream {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -63,7 +62,7 @@ impl AsyncRead for TimedStream {
     }
 }
 
-impl AsyncWrite for TimedStream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

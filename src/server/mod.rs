@@ -9,20 +9,20 @@ mod body_drain;
 mod connection;
 mod connections;
 mod io;
+mod listener;
 mod timer;
 
 use std::io::{Error, ErrorKind};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::connection::ConnectionServer;
+pub use self::listener::Listener;
 
 /// How long to wait after `accept` failed for lack of descriptors or memory, and how often to look
 /// for a connection to evict while all capacity is in use.
@@ -54,7 +54,7 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 /// The metrics recorder must be installed before the call, which obtains the gauge
 /// `http_connections` from it.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Listener,
     router: Router,
     limits: ConnectionLimits,
     stop: ShutdownSignal,
@@ -88,7 +88,7 @@ pub async fn serve(
         server.connections.close_idle();
         last.first_byte = last.first_byte.min(CUT_GRACE);
     }
-    for (stream, peer) in take_backlog(listener) {
+    for (stream, peer) in listener.into_backlog() {
         ConnectionServer::accept(&server, &mut open, stream, peer, last);
     }
     drain(&server, open, limits.drain).await
@@ -170,18 +170,6 @@ async fn pause_after_accept_error(error: &Error, stop: &CancellationToken) {
     }
     tracing::warn!(%error, "cannot accept connections");
     stop.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
-}
-
-/// Accepts the connections in the kernel's backlog. The kernel would reset them when the listener
-/// is closed, and lose the requests that may have been sent on them.
-fn take_backlog(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
-    let Ok(listener) = listener.into_std() else { return Vec::new() };
-    let mut accepted = Vec::new();
-    while let Ok((stream, peer)) = listener.accept() {
-        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        accepted.extend(stream.map(|stream| (stream, peer)));
-    }
-    accepted
 }
 
 async fn drain(server: &ConnectionServer, mut open: JoinSet<()>, limit: Duration) -> DrainOutcome {

@@ -72,3 +72,4 @@ mod telemetry;
 mod unstorable_text;
 mod upgrades;
 mod user;
+mod verification;

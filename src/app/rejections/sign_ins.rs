@@ -37,6 +37,7 @@ impl SignInFailureReason {
     }
 
     /// Returns the context of the audit event, with the status of the response.
+    #[must_use]
     pub fn audit_context(self, audit: &AuditContext) -> AuditContext {
         let status = match self {
             Self::WrongPassword | Self::AccountInactive => 401,

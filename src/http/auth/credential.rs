@@ -40,6 +40,7 @@ impl<'a> PresentedCredential<'a> {
     }
 
     /// Replaces the message of an error where the credential's form shows what to change.
+    #[must_use]
     pub fn explain(self, error: Error) -> Error {
         let (ErrorKind::Unauthenticated(failure), Self::Key(text) | Self::Bearer(text)) =
             (error.kind(), self)
