@@ -33,7 +33,7 @@ async fn behind_a_pooler_in_transaction_or_statement_mode_no_server_starts() {
             ("transaction", "server_round_robin = 1\nmin_pool_size = 3"),
             ("statement", ""),
         ] {
-            let pooler = PgBouncer::start(direct, mode, lines);
+            let Some(pooler) = PgBouncer::start(direct, mode, lines) else { return };
             let (place, url) = (WorkDir::new(), pooler.url(direct));
             for command in ["serve", "migrate", "doctor"] {
                 let done = place.command(&settings(app, &url)).arg(command).output().unwrap();
@@ -52,7 +52,9 @@ async fn behind_a_pooler_in_transaction_or_statement_mode_no_server_starts() {
 async fn a_pooler_that_refuses_a_connection_is_not_taken_for_one_in_transaction_mode() {
     run(async |app| {
         let direct = app.database_settings()[0].1;
-        let pooler = PgBouncer::start(direct, "session", "max_client_conn = 1");
+        let Some(pooler) = PgBouncer::start(direct, "session", "max_client_conn = 1") else {
+            return;
+        };
         let url = pooler.url(direct);
         let mut settings = settings(app, &url).to_vec();
         settings.push(("DATABASE_WAIT_SECONDS", "0"));
@@ -70,7 +72,7 @@ async fn behind_a_pooler_in_session_mode_a_server_works_and_says_which_it_saw() 
     run(async |app| {
         let direct = app.database_settings()[0].1;
         for lines in ["stats_users = test_owner", DROPS_STARTUP_PARAMETERS] {
-            let pooler = PgBouncer::start(direct, "session", lines);
+            let Some(pooler) = PgBouncer::start(direct, "session", lines) else { return };
             let (place, url) = (WorkDir::new(), pooler.url(direct));
             let settings = settings(app, &url);
             let server = place.start(&settings);
@@ -90,7 +92,9 @@ async fn behind_a_pooler_in_session_mode_a_server_works_and_says_which_it_saw() 
 async fn behind_a_pooler_each_connection_has_its_time_limits_and_plans() {
     run(async |app| {
         let direct = app.database_settings()[0].1;
-        let pooler = PgBouncer::start(direct, "session", DROPS_STARTUP_PARAMETERS);
+        let Some(pooler) = PgBouncer::start(direct, "session", DROPS_STARTUP_PARAMETERS) else {
+            return;
+        };
         let options = PgConnectOptions::from_str(&pooler.url(direct)).unwrap();
         let requests = Database::open(options.clone(), 1, "test").unwrap();
         let lookups = tenantry::repo::connection_settings::LOOKUPS;

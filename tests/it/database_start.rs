@@ -15,6 +15,7 @@ use crate::support::database::TestDatabase;
 use crate::support::dedicated_postgres::{DedicatedPostgres, PASSWORD};
 use crate::support::relay::{RelayTarget, relay};
 use crate::support::server::{WorkDir, eventually};
+use crate::support::tools::find_program;
 use crate::support::{TestApp, run};
 
 const PEPPER: &str = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -142,6 +143,9 @@ async fn settings_of_the_role_change_nothing_that_the_code_relies_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_and_the_doctor_say_whether_the_connection_is_encrypted() {
+    if find_program("openssl").is_none() {
+        return;
+    }
     let postgres = DedicatedPostgres::start(&["ssl=on"]);
     postgres.execute("postgres", "create database encrypted").await;
     let url = postgres.url("encrypted");

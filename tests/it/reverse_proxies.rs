@@ -1,7 +1,7 @@
 //! Behind a real nginx with two servers, as Debian brings it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 
 use crate::support::server::eventually;
 use crate::support::socket::{SocketServer, parse_status, send_raw};
-use crate::support::with_settings;
+use crate::support::{tools, with_settings};
 
 /// nginx as it comes, and as one sets it up to keep connections and to pass bodies on unbuffered.
 const CONFIGURATION: &str = "
@@ -51,13 +51,9 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// In front of two servers; `None` where it is not installed and nobody insists.
+    /// In front of two servers; `None` if the test is skipped because nginx is missing.
     fn start(one: &SocketServer, other: &SocketServer) -> Option<Self> {
-        let program = ["/usr/sbin/nginx", "/usr/bin/nginx", "/opt/homebrew/bin/nginx"];
-        let Some(program) = program.into_iter().find(|it| Path::new(it).exists()) else {
-            assert!(std::env::var_os("CI").is_none(), "nginx is not installed");
-            return None;
-        };
+        let program = tools::find_program("nginx")?;
         let folder = tempfile::tempdir().unwrap();
         let configuration = CONFIGURATION
             .replace("DIR", folder.path().to_str().unwrap())

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::support::server::{WorkDir, curl, eventually};
+use crate::support::tools::find_program;
 
 #[test]
 fn each_request_is_one_structured_line_without_its_query_or_credential() {
@@ -162,14 +163,16 @@ server.serve_forever()
 struct Collector(Child, String);
 
 impl Collector {
-    fn start(folder: &std::path::Path) -> Self {
+    /// `None` if the test is skipped because a program is missing.
+    fn start(folder: &std::path::Path) -> Option<Self> {
+        let (_, python) = (find_program("openssl")?, find_program("python3")?);
         certificates(folder);
-        let mut python = Command::new("python3");
+        let mut python = Command::new(python);
         python.args(["-c", COLLECTOR]).current_dir(folder).stdout(Stdio::piped());
         let mut child = python.spawn().unwrap();
         let mut port = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        Self(child, format!("https://127.0.0.1:{}", port.trim()))
+        Some(Self(child, format!("https://127.0.0.1:{}", port.trim())))
     }
 }
 
@@ -183,7 +186,7 @@ impl Drop for Collector {
 #[test]
 fn traces_reach_a_collector_behind_tls_that_is_trusted() {
     let place = WorkDir::new();
-    let collector = Collector::start(place.path());
+    let Some(collector) = Collector::start(place.path()) else { return };
     let server = place.start(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.1),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem"),
@@ -198,7 +201,7 @@ fn traces_reach_a_collector_behind_tls_that_is_trusted() {
 #[test]
 fn an_export_that_fails_is_counted_each_time_and_logged_once_a_minute_with_its_cause() {
     let place = WorkDir::new();
-    let collector = Collector::start(place.path());
+    let Some(collector) = Collector::start(place.path()) else { return };
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = format!("http://{}", taken.local_addr().unwrap());
     drop(taken);

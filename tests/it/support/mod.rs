@@ -29,5 +29,6 @@ pub mod smtp_sink;
 pub mod socket;
 pub mod spec;
 pub mod stripe;
+pub mod tools;
 
 pub use app::{TestApp, run, with_settings};

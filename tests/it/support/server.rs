@@ -226,7 +226,7 @@ pub fn run_shell(line: &str) -> Value {
 }
 
 fn run_curl(mut command: Command) -> CurlResponse {
-    let done = command.output().expect("curl is installed");
+    let done = command.output().expect("curl must be installed");
     let presented = String::from_utf8(done.stdout).unwrap();
     let (text, status) = presented.rsplit_once('\n').unwrap();
     CurlResponse {
