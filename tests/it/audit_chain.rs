@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::support::app::CreatedKey;
 use crate::support::requests::Fixtures;
-use crate::support::server::{WorkDir, eventually};
+use crate::support::server::WorkDir;
+use crate::support::waiting::wait_until;
 use crate::support::{TestApp, run};
 
 /// What `tenantry audit verify` says, and whether it found nothing wrong.
@@ -353,7 +354,7 @@ fn heads_are_logged_as_the_command_takes_them() {
         server.sign_up();
         server.signal_and_wait("INT");
         let server = place.start(&[("LOG_FORMAT", format)]);
-        eventually("the head is logged", || server.log().contains("audit head org_"));
+        wait_until("the head is logged", || server.log().contains("audit head org_"));
         let mut command = place.command(&[]);
         let done = command.args(["audit", "verify", "--heads", "log"]).output().unwrap();
         let told = String::from_utf8(done.stdout).unwrap();

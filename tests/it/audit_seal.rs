@@ -9,7 +9,8 @@ use crate::audit_chain::{
     assert_findings, organization_with_events, organizations, record_event, tamper, verify,
 };
 use crate::support::app::CreatedKey;
-use crate::support::server::{WorkDir, eventually};
+use crate::support::server::WorkDir;
+use crate::support::waiting::wait_until;
 use crate::support::{TestApp, leaks, run};
 
 /// Makes all digests anew, and positions without gaps: what fits is whatever is there now.
@@ -456,17 +457,17 @@ fn a_server_that_starts_again_logs_no_head_twice_and_the_log_is_good_for_verifyi
         server.sign_up();
         server.signal_and_wait("INT");
         server = place.start(&[("LOG_FORMAT", "json")]);
-        eventually("the head is logged", || server.log().contains("audit head org_"));
+        wait_until("the head is logged", || server.log().contains("audit head org_"));
     }
     server.signal_and_wait("INT");
     let server = place.start(&[]);
     let signed = || server.log().matches("audit events are signed since").count();
-    eventually("the heads were looked at", || signed() == 4);
+    wait_until("the heads were looked at", || signed() == 4);
     server.sign_up();
     server.signal_and_wait("INT");
     // No filter leaves a head out: it is not logged again.
     let server = place.start(&[("LOG_FILTER", "error")]);
-    eventually("the head of the third is logged", || {
+    wait_until("the head of the third is logged", || {
         server.log().matches("audit head org_").count() == 3
     });
     std::fs::write(place.path().join("newer"), "a log without a head\n").unwrap();

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use crate::support::server::{WorkDir, eventually, signal};
+use crate::support::server::{WorkDir, signal};
 use crate::support::tools;
+use crate::support::waiting::wait_until;
 
 #[test]
 fn the_benchmark_prints_every_row_and_leaves_nothing_behind() {
@@ -32,7 +33,7 @@ fn a_benchmark_that_is_stopped_leaves_nothing_behind_either() {
         let mut entries = fs::read_dir(folder).unwrap();
         entries.any(|entry| entry.unwrap().path().join("server.log").exists())
     };
-    eventually("a server is started", has_server);
+    wait_until("a server is started", has_server);
     signal("TERM", benchmark.id());
     assert_eq!(benchmark.wait().unwrap().code(), Some(1));
     assert_eq!(fs::read_dir(folder).unwrap().count(), 0);

@@ -14,8 +14,9 @@ use tokio::task::spawn_blocking;
 use crate::support::database::TestDatabase;
 use crate::support::dedicated_postgres::{DedicatedPostgres, PASSWORD};
 use crate::support::relay::{RelayTarget, relay};
-use crate::support::server::{WorkDir, eventually};
+use crate::support::server::WorkDir;
 use crate::support::tools::find_program;
+use crate::support::waiting::wait_until;
 use crate::support::{TestApp, run};
 
 const PEPPER: &str = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -61,7 +62,7 @@ async fn a_database_that_is_not_there_yet_is_waited_for() {
         });
         // Nobody listens; then somebody does and there is no such database; then there is.
         let logged = |text: &str| std::fs::read_to_string(&log).is_ok_and(|it| it.contains(text));
-        let wait = |text: &'static str| eventually(text, || logged(text));
+        let wait = |text: &'static str| wait_until(text, || logged(text));
         tokio::task::block_in_place(|| wait("waiting for the database"));
         let listener = TcpListener::bind(address).await.unwrap();
         let socket = options.get_socket().unwrap().join(format!(".s.PGSQL.{}", options.get_port()));

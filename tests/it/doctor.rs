@@ -5,8 +5,9 @@ use std::net::TcpListener;
 
 use sqlx::AssertSqlSafe;
 
-use crate::support::server::{WorkDir, eventually};
+use crate::support::server::WorkDir;
 use crate::support::smtp_sink::MailSink;
+use crate::support::waiting::wait_until;
 use crate::support::{TestApp, run};
 
 /// `openssl rand -base64 32`, twice.
@@ -340,7 +341,7 @@ fn a_private_database_is_looked_at_and_not_made() {
     let server = place.start(&[]);
     server.sign_up();
     server.signal_and_wait("INT");
-    eventually("Postgres ends", || place.postgres().is_none());
+    wait_until("Postgres ends", || place.postgres().is_none());
     let (code, told) = run_doctor_in(&place, &none);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("responded to tenantry in"), "{told}");

@@ -9,6 +9,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::support::accounts::PASSWORD;
 use crate::support::client::{TestClient, TestResponse};
+use crate::support::waiting::wait_until_async;
 use crate::support::{TestApp, with_settings};
 
 /// Fills places until those of this cost have none left.
@@ -97,9 +98,8 @@ async fn start_slow_upload(app: &TestApp, actor: TestClient, path: &'static str)
     let waiting = app.app.in_flight.arriving();
     let actor = actor.with("content-type", "application/json");
     let answer = tokio::spawn(async move { actor.send("POST", path, body).await });
-    while app.app.in_flight.arriving() == waiting && !answer.is_finished() {
-        tokio::task::yield_now().await;
-    }
+    let is_seen = async || app.app.in_flight.arriving() != waiting || answer.is_finished();
+    wait_until_async("the server waits for the rest of the body", is_seen).await;
     SlowUpload { rest, answer }
 }
 

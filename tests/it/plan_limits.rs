@@ -34,9 +34,7 @@ async fn send_at_once(
     for (actor, path, body) in requests {
         callers.spawn(async move { actor.post(&path, body).await });
     }
-    let waiting = "select count(*) from pg_stat_activity
-                   where datname = current_database() and wait_event_type = 'Lock'";
-    while app.count(waiting).await < 3 {}
+    app.wait_for_lock_waiters(3).await;
     drop(holder);
     callers.join_all().await.into_iter().partition(|answer| answer.status.is_success())
 }

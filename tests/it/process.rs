@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
 
-use crate::support::server::{WorkDir, curl, eventually, is_alive, run_shell, signal};
+use crate::support::server::{WorkDir, curl, is_alive, run_shell, signal};
 use crate::support::tools;
+use crate::support::waiting::wait_until;
 
 fn output_text(done: &Output) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
@@ -33,7 +34,7 @@ fn an_ordinary_user_can_run_it_too() {
     let key = server.sign_up();
     assert_eq!(server.status_with(&key), 200);
     assert_eq!(server.signal_and_wait("INT").code(), Some(0));
-    eventually("Postgres ends", || place.postgres().is_none());
+    wait_until("Postgres ends", || place.postgres().is_none());
 }
 
 #[test]
@@ -43,7 +44,7 @@ fn ctrl_c_ends_the_server_and_its_postgres_and_the_next_run_has_the_same_data() 
     let key = server.sign_up();
     let postgres = place.postgres().unwrap();
     assert_eq!(server.signal_and_wait("INT").code(), Some(0));
-    eventually("Postgres ends", || !is_alive(postgres));
+    wait_until("Postgres ends", || !is_alive(postgres));
     let server = place.start(&[]);
     assert_eq!(server.status_with(&key), 200);
 }
@@ -65,7 +66,7 @@ fn kill_9_of_the_server_loses_no_answered_signup_and_leaves_one_postgres() {
     }
     assert_eq!(place.postgres(), Some(running));
     server.signal_and_wait("INT");
-    eventually("Postgres ends", || !is_alive(running));
+    wait_until("Postgres ends", || !is_alive(running));
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn when_postgres_dies_the_server_answers_503_and_recovers_without_a_restart() {
     let key = server.sign_up();
     signal("KILL", place.postgres().unwrap());
     let mut seen = Vec::new();
-    eventually("it answers again", || {
+    wait_until("it answers again", || {
         seen.push(server.status_with(&key));
         seen.last() == Some(&200)
     });
@@ -103,7 +104,7 @@ fn told_to_stop_it_is_first_not_ready_then_gone() {
     let server = place.start(&[]);
     assert_eq!(curl(&[&server.url("/health/ready")]).status, 200);
     signal("TERM", server.pid());
-    eventually("it is not ready", || curl(&[&server.url("/health/ready")]).status == 503);
+    wait_until("it is not ready", || curl(&[&server.url("/health/ready")]).status == 503);
     assert_eq!(curl(&[&server.url("/health/live")]).status, 200);
     assert_eq!(server.wait().code(), Some(0));
 }
@@ -120,14 +121,14 @@ fn signals_that_end_other_programs_end_neither_the_server_nor_its_janitor() {
         assert_eq!(server.status_with(&key), 200, "after SIG{name}");
         assert!(is_alive(janitor), "the janitor, after SIG{name}");
     }
-    eventually("it says so", || server.log().contains("SIGHUP ignored"));
+    wait_until("it says so", || server.log().contains("SIGHUP ignored"));
     for name in ["INT", "TERM", "QUIT"] {
         signal(name, janitor);
     }
     let postgres = place.postgres().unwrap();
     assert_eq!(server.signal_and_wait("QUIT").code(), Some(0));
     assert!(is_alive(janitor));
-    eventually("Postgres ends", || !is_alive(postgres));
+    wait_until("Postgres ends", || !is_alive(postgres));
     let header = format!("X-Api-Key: {key}");
     let server = place.start(&[]);
     let answer = curl(&["-H", &header, &server.url("/usage/summary")]);
@@ -152,7 +153,7 @@ fn told_to_stop_it_says_so_on_connections_that_are_kept_and_closes_them_by_an_an
     };
     assert!(!ask().contains("connection: close"));
     signal("TERM", server.pid());
-    eventually("it is stopping", || server.log().contains("finishing running requests"));
+    wait_until("it is stopping", || server.log().contains("finishing running requests"));
     assert!(ask().contains("connection: close"));
     assert_eq!(server.wait().code(), Some(0));
 }
@@ -182,7 +183,7 @@ fn mail_is_written_soon_after_it_is_asked_for() {
     assert_eq!(made.status, 201, "{}", made.text);
     let folder = place.path().join(".tenantry/mail");
     let is_there = || std::fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some());
-    eventually("the mail is written", is_there);
+    wait_until("the mail is written", is_there);
 }
 
 /// The script of the README, as it stands there.
@@ -247,7 +248,7 @@ fn a_second_ctrl_c_does_not_wait() {
     write!(slow, "POST /signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n").unwrap();
     write!(slow, "content-length: 100\r\n\r\n{{").unwrap();
     signal("INT", server.pid());
-    eventually("it is stopping", || server.log().contains("finishing running requests"));
+    wait_until("it is stopping", || server.log().contains("finishing running requests"));
     assert_eq!(server.signal_and_wait("INT").code(), Some(0));
 }
 

@@ -10,8 +10,8 @@ use tenantry::app::in_flight::Cost;
 use tenantry::model::rate_limit::LimitSubject;
 use tokio::net::UnixStream;
 
-use crate::support::server::eventually;
 use crate::support::socket::{SocketServer, parse_status, send_raw};
+use crate::support::waiting::wait_until;
 use crate::support::{tools, with_settings};
 
 /// nginx as it comes, and as one sets it up to keep connections and to pass bodies on unbuffered.
@@ -64,7 +64,7 @@ impl Nginx {
         let mut command = Command::new(program);
         command.arg("-c").arg(&file).arg("-p").arg(folder.path()).stderr(Stdio::null());
         let nginx = Self { process: command.spawn().unwrap(), folder };
-        eventually("nginx listens", || {
+        wait_until("nginx listens", || {
             std::os::unix::net::UnixStream::connect(nginx.socket("kept")).is_ok()
         });
         Some(nginx)

@@ -1,8 +1,6 @@
 //! Limits that mean the same on every server: the table that they share, and the wall in front of
 //! it.
 
-use std::time::Duration;
-
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tenantry::model::rate::Rate;
@@ -16,6 +14,7 @@ use crate::support::rate_limits::{
     assert_retry_after, client_from, metric_value, recorder, send_until_limited, with_limits,
     with_limits_behind_proxy,
 };
+use crate::support::waiting::wait_until_async;
 
 async fn sign_up(app: &TestApp) -> TestResponse {
     app.anonymous().post("/signup", json!({})).await
@@ -66,12 +65,11 @@ async fn a_table_that_is_back_is_asked_again() {
             app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
             sign_up(app).await.assert_status(201);
             app.execute("alter table rate_limits_elsewhere rename to rate_limits").await;
-            let asked = async {
-                while app.count("select count(*) from rate_limits").await == 0 {
-                    sign_up(app).await.assert_status(201);
-                }
+            let is_asked = async || {
+                sign_up(app).await.assert_status(201);
+                app.count("select count(*) from rate_limits").await > 0
             };
-            tokio::time::timeout(Duration::from_secs(30), asked).await.expect("asked again");
+            wait_until_async("the table is asked again", is_asked).await;
         })
         .await;
 }

@@ -6,8 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::server::{WorkDir, curl, eventually};
+use crate::support::server::{WorkDir, curl};
 use crate::support::tools::find_program;
+use crate::support::waiting::wait_until;
 
 #[test]
 fn each_request_is_one_structured_line_without_its_query_or_credential() {
@@ -18,7 +19,7 @@ fn each_request_is_one_structured_line_without_its_query_or_credential() {
     let id = "request-of-this-test";
     curl(&["-H", &header, "-H", &format!("X-Request-Id: {id}"), &server.url("/me")]);
     curl(&["-H", &header, &server.url("/me/api-keys?include_revoked=secret")]);
-    eventually("both lines are there", || server.log().contains("validation_error"));
+    wait_until("both lines are there", || server.log().contains("validation_error"));
     let lines: Vec<Value> =
         server.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let answered: Vec<&Value> = lines.iter().filter(|line| line["message"] == "answered").collect();
@@ -42,7 +43,7 @@ fn the_access_log_names_no_address_where_the_operator_does_not_want_it() {
     let place = WorkDir::new();
     let server = place.start(&[("LOG_FORMAT", "json"), ("LOG_CLIENT_ADDRESS", "off")]);
     server.sign_up();
-    eventually("the line is there", || server.log().contains("\"answered\""));
+    wait_until("the line is there", || server.log().contains("\"answered\""));
     let line: Value = serde_json::from_str(
         server.log().lines().find(|line| line.contains("\"answered\"")).unwrap(),
     )
@@ -222,7 +223,7 @@ fn an_export_that_fails_is_counted_each_time_and_logged_once_a_minute_with_its_c
         };
         for exports in 1..=3 {
             curl(&[&server.url("/health/live")]);
-            eventually("an export fails", || failed() >= exports);
+            wait_until("an export fails", || failed() >= exports);
         }
         let log = server.log();
         let told: Vec<_> = log.lines().filter(|it| it.contains("traces not exported")).collect();

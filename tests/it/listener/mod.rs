@@ -32,6 +32,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::support::waiting::pause_of_a_slow_client;
+
 /// Longer than any test takes: an event that has not come by then will not come.
 const OVERALL_TIMEOUT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
@@ -161,8 +163,7 @@ async fn a_client_that_stops_reading_is_cut() {
     let server = Server::start(|limits| limits.stall = SHORT).await;
     let mut deaf = server.connect().await;
     deaf.send("GET /flood HTTP/1.1\r\nhost: t\r\n\r\n").await;
-    // Not reading is the point here, so there is nothing to await.
-    tokio::time::sleep(PAUSE).await;
+    pause_of_a_slow_client(PAUSE).await;
     assert!(deaf.read_to_end().await.len() < FLOOD);
 }
 
@@ -171,8 +172,7 @@ async fn a_client_is_not_idle_while_it_still_has_to_read() {
     let server = Server::start(|limits| limits.idle = SHORT).await;
     let mut slow = server.connect().await;
     slow.send("GET /flood HTTP/1.1\r\nhost: t\r\n\r\n").await;
-    // Not reading is the point here, so there is nothing to await.
-    tokio::time::sleep(PAUSE).await;
+    pause_of_a_slow_client(PAUSE).await;
     assert_eq!(slow.read_response().await.body.len(), FLOOD);
     assert_eq!(slow.read_to_end().await, "");
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::TestClient;
 use super::database::TestDatabase;
 use super::leaks;
+use super::waiting::wait_until_async;
 
 /// Where every test's clock stands at first: later than the database's, so that what the
 /// application dates ahead has not expired by the database's clock.
@@ -207,6 +208,20 @@ impl TestApp {
     /// Counts what a query finds.
     pub async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut self.sql().await).await.expect("a count")
+    }
+
+    /// Waits until at least so many connections wait for a lock in the database.
+    pub async fn wait_for_lock_waiters(&self, waiters: i64) {
+        let description = format!("{waiters} connections wait for a lock");
+        let are_waiting = async || self.lock_waiters().await >= waiters;
+        wait_until_async(&description, are_waiting).await;
+    }
+
+    /// Counts the connections that wait for a lock in the database.
+    pub async fn lock_waiters(&self) -> i64 {
+        let waiting = "select count(*) from pg_stat_activity
+                       where datname = current_database() and wait_event_type = 'Lock'";
+        self.count(waiting).await
     }
 
     /// Whose requests those with an organization's keys are.

@@ -30,5 +30,6 @@ pub mod socket;
 pub mod spec;
 pub mod stripe;
 pub mod tools;
+pub mod waiting;
 
 pub use app::{TestApp, run, with_settings};

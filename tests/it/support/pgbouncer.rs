@@ -9,8 +9,9 @@ use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 
 use super::dedicated_postgres::as_user;
-use super::server::{eventually, signal};
+use super::server::signal;
 use super::tools::find_program;
+use super::waiting::wait_until;
 
 /// A running `PgBouncer`.
 pub struct PgBouncer {
@@ -45,7 +46,7 @@ impl PgBouncer {
         command.arg("-q").arg(folder.path().join("pgbouncer.ini"));
         let process = command.stderr(Stdio::null()).spawn().unwrap();
         let socket = folder.path().join(".s.PGSQL.6432");
-        eventually("PgBouncer listens", || socket.exists());
+        wait_until("PgBouncer listens", || socket.exists());
         Some(Self { folder, process })
     }
 

@@ -7,23 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long anything may take before a test gives up on it.
-const TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Waits until `happened`, for what no event tells of: other processes.
-#[track_caller]
-pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !happened() {
-        assert!(start.elapsed() < TIMEOUT, "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use super::waiting::holds_within;
 
 /// A folder to run servers in, one after the other or together.
 pub struct WorkDir {
@@ -124,12 +113,8 @@ impl Drop for WorkDir {
     fn drop(&mut self) {
         let Some(pid) = self.postgres() else { return };
         signal("INT", pid);
-        let asked = Instant::now();
-        while is_alive(pid) {
-            if asked.elapsed() > Duration::from_secs(10) {
-                return signal("KILL", pid);
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if !holds_within(Duration::from_secs(10), || !is_alive(pid)) {
+            signal("KILL", pid);
         }
     }
 }

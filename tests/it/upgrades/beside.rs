@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use tenantry::repo::online_migrations;
 
 use super::{MIGRATIONS, OldDatabase};
+use crate::support::waiting::wait_until_async;
 use crate::support::{TestApp, run};
 
 /// The newest version whose migrations do not build indexes beside others.
@@ -21,12 +22,8 @@ const WAITS_FOR_TRANSACTIONS: &str = "select exists (
         and query like 'create%index concurrently%')";
 
 async fn becomes_true(db: &mut PgConnection, question: &'static str) {
-    loop {
-        if sqlx::query_scalar(question).fetch_one(&mut *db).await.unwrap() {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
+    let is_true = async || sqlx::query_scalar(question).fetch_one(&mut *db).await.unwrap();
+    wait_until_async(question, is_true).await;
 }
 
 /// What servers do all the time: reads and writes of every table, which wait for a lock for as long

@@ -424,9 +424,7 @@ async fn the_plan_s_limit_is_exact_under_concurrent_requests() {
             // All want the same name, and chance tells their slugs apart.
             callers.spawn(async move { client.post(&path, json!({ "name": "last" })).await });
         }
-        let waiting = "select count(*) from pg_stat_activity
-                       where datname = current_database() and wait_event_type = 'Lock'";
-        while app.count(waiting).await < 3 {}
+        app.wait_for_lock_waiters(3).await;
         drop(gate);
         let (created, rejected): (Vec<_>, Vec<_>) =
             callers.join_all().await.into_iter().partition(|it| it.status == 201);
