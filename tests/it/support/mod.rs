@@ -20,6 +20,7 @@ pub mod client;
 pub mod database;
 pub mod dedicated_postgres;
 pub mod leaks;
+pub mod locks;
 pub mod pgbouncer;
 pub mod rate_limits;
 pub mod relay;
