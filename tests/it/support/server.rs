@@ -10,6 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tempfile::TempDir;
 
 use super::waiting::holds_within;
@@ -86,6 +88,14 @@ impl WorkDir {
             welcome.push('\n');
         }
         Server { child, welcome, log }
+    }
+
+    /// A connection of the superuser's to the folder's Postgres.
+    pub async fn sql(&self) -> PgConnection {
+        let socket = self.folder.path().join(".tenantry/postgres/socket");
+        let options = PgConnectOptions::new_without_pgpass().socket(socket);
+        let options = options.username("tenantry").database("tenantry");
+        options.connect().await.expect("a connection")
     }
 
     /// The process id of the folder's Postgres, if it runs.
