@@ -11,7 +11,7 @@ use crate::audit_chain::{
 use crate::support::app::CreatedKey;
 use crate::support::server::WorkDir;
 use crate::support::waiting::wait_until;
-use crate::support::{TestApp, leaks, run};
+use crate::support::{TestApp, run};
 
 /// Makes all digests anew, and positions without gaps: what fits is whatever is there now.
 const RECOMPUTE_DIGESTS: &str = "
@@ -367,7 +367,7 @@ async fn a_log_that_says_since_when_events_are_signed_shows_that_macs_were_remov
         audit::publish_heads(&app.app).await.unwrap();
         let place = WorkDir::new();
         let path = place.path().join("log");
-        let log = leaks::captured_log();
+        let log = app.log();
         let said: Vec<_> =
             log.lines().filter(|it| it.contains("audit events are signed since")).collect();
         assert!(!said.is_empty());
@@ -416,12 +416,12 @@ async fn since_when_events_are_signed_under_a_pepper_that_is_gone_is_unchecked_a
 #[tokio::test]
 async fn a_head_is_published_once_until_its_chain_grows_or_its_pepper_is_replaced() {
     run(async |app| {
-        // The captured log is that of all tests, whose generated ids are the same.
+        // The log has lines of other tests, too, whose generated ids are the same.
         let chosen = json!({ "org_id": "published_once" });
         let made = app.anonymous().post("/signup", chosen).await.assert_status(201);
         let acme = CreatedKey::from(&made.body);
         let mark = format!("audit head {}:", acme.org_id);
-        let published = || leaks::captured_log().matches(&mark).count();
+        let published = || app.log().matches(&mark).count();
         for _ in 0..3 {
             audit::publish_heads(&app.app).await.unwrap();
         }

@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use crate::support::app::text;
-use crate::support::leaks::captured_log;
 use crate::support::rate_limits::{client_from, with_limits_behind_proxy};
 use crate::support::with_settings;
 
@@ -83,7 +82,7 @@ async fn one_warning_says_that_forwarded_addresses_can_not_be_read() {
             ask("forwarded-and-readable", "203.0.113.7:1").await;
             ask("forwarded-unreadable-1", "_secret_of_a_client").await;
             ask("forwarded-unreadable-2", "_secret_of_a_client").await;
-            let log = captured_log();
+            let log = app.log();
             let warned =
                 |id: &str| log.lines().any(|line| line.contains("WARN") && line.contains(id));
             assert!(!warned("forwarded-and-readable"));

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::TestClient;
 use super::database::TestDatabase;
-use super::leaks;
+use super::leaks::{self, LogStart};
 use super::waiting::wait_until_async;
 
 /// Where every test's clock stands at first: later than the database's, so that what the
@@ -79,18 +79,18 @@ impl TestSettings {
     /// Runs a test on such a server, then looks whether any plaintext the test saw was left in
     /// the database or the log.
     pub async fn run(mut self, test: impl AsyncFnOnce(&TestApp)) {
-        leaks::capture_log();
+        let log_start = leaks::capture_log();
         let database = TestDatabase::create().await;
         let data_dir = tempfile::tempdir().expect("a folder");
         self.0.insert("DATABASE_URL".to_owned(), database.url());
         let folder = data_dir.path().to_str().expect("UTF-8").to_owned();
         self.0.entry("DATA_DIR".to_owned()).or_insert(folder);
-        let app = TestApp::start(&self.0, 1);
+        let app = TestApp::start(&self.0, 1, log_start);
         test(&app).await;
         app.app.meter.flush().await.expect("usage is written");
         app.app.rejections.flush().await.expect("denials are written");
         let seen = app.seen_secrets.lock().expect("no panic").clone();
-        leaks::assert_no_plaintexts(&mut database.connect().await, &seen).await;
+        leaks::assert_no_plaintexts(&mut database.connect().await, &seen, log_start).await;
         app.close();
         database.remove().await;
     }
@@ -104,13 +104,15 @@ pub struct TestApp {
     pub clock: Arc<TestClock>,
     /// Every plaintext seen in an answer.
     pub seen_secrets: Arc<Mutex<Vec<String>>>,
+    /// Where the test began in the log.
+    pub log_start: LogStart,
     router: Router,
     database: PgConnectOptions,
     settings: HashMap<String, String>,
 }
 
 impl TestApp {
-    fn start(settings: &HashMap<String, String>, seed: u64) -> Self {
+    fn start(settings: &HashMap<String, String>, seed: u64, log_start: LogStart) -> Self {
         let config = Config::read(&mut Env::from_source(|name: &str| settings.get(name).cloned()));
         let config = config.unwrap_or_else(|problems| panic!("{problems}"));
         let database = config.database.url.clone().expect("a database");
@@ -128,7 +130,8 @@ impl TestApp {
         *entropy.0.lock().expect("no panic") = StdRng::seed_from_u64(seed);
         let router = tenantry::http::router(&app);
         let settings = settings.clone();
-        Self { app, clock, seen_secrets: Arc::default(), router, database, settings }
+        let seen_secrets = Arc::default();
+        Self { app, clock, seen_secrets, log_start, router, database, settings }
     }
 
     /// A second server on the same database, with its own randomness.
@@ -140,9 +143,14 @@ impl TestApp {
     pub fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
         let mut all = self.settings.clone();
         all.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        let mut replica = Self::start(&all, 2);
+        let mut replica = Self::start(&all, 2, self.log_start);
         replica.seen_secrets = Arc::clone(&self.seen_secrets);
         replica
+    }
+
+    /// What was logged since the test began, by it and by the tests that run beside it.
+    pub fn log(&self) -> String {
+        self.log_start.log()
     }
 
     /// What the binary is to be told so that it works on the same database.

@@ -277,7 +277,7 @@ async fn without_a_server_mail_is_in_files_that_their_owner_alone_reads_and_the_
         let mode = files[0].metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let name = files[0].path().display().to_string();
-        assert!(crate::support::leaks::captured_log().contains(&name), "{name}");
+        assert!(app.log().contains(&name), "{name}");
     })
     .await;
 }
