@@ -89,7 +89,9 @@ async fn every_event_of_a_busy_world_is_chained_without_gaps() {
         let summary =
             format!("{events} events in {chains} chains, 0 heads to compare with: all events");
         assert!(told.contains(&summary), "{told}");
-        for head in heads(app).await {
+        let heads = heads(app).await;
+        assert_eq!(i64::try_from(heads.len()).unwrap(), chains);
+        for head in heads {
             assert!(told.contains(&head), "{head} is not in {told}");
         }
     })

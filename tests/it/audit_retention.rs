@@ -203,6 +203,7 @@ async fn a_chain_that_retention_shortens_while_it_is_verified_is_whole() {
         }
         observed.extend(verification.finish(Vec::new()));
         assert!(matches!(observed[..], [ChainObservation::Intact(_)]), "{observed:?}");
+        assert_eq!(app.count(EVENTS).await, 3, "nothing was removed meanwhile");
     })
     .await;
 }

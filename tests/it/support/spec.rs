@@ -102,7 +102,9 @@ pub fn operations() -> Vec<Operation> {
             description: description.clone(),
         })
     });
-    operations.collect()
+    let operations: Vec<Operation> = operations.collect();
+    assert!(operations.len() > 80, "only {} operations were found", operations.len());
+    operations
 }
 
 /// Fails where the answer is not one the description knows: an undescribed status, media type or
