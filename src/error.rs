@@ -19,7 +19,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Every kind of failure a caller can meet (contract §1, "Every kind of failure").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The request can not be parsed: broken JSON, two credentials at once.
+    /// The request cannot be parsed: broken JSON, two credentials at once.
     Malformed,
     /// The request was parsed, and fields break rules; the issues name every one.
     Invalid,
@@ -162,7 +162,7 @@ impl Error {
         Self { kind, message: message.into(), issues: Vec::new(), retry_after: None, source: None }
     }
 
-    /// Creates an error for a request that can not be parsed.
+    /// Creates an error for a request that cannot be parsed.
     pub fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Malformed, message)
     }

@@ -100,7 +100,7 @@ enum OrgCommand {
         /// The organization's name; defaults to its id.
         #[arg(long)]
         name: Option<String>,
-        /// The organization's line of business.
+        /// The organization's business domain.
         #[arg(long, default_value = "general",
               value_parser = PossibleValuesParser::new(BusinessDomain::ALL.map(|(_, word)| word)))]
         domain: String,

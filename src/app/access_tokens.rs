@@ -82,7 +82,7 @@ impl AccessTokens {
     /// the newest secret does.
     ///
     /// # Errors
-    /// Internal if there is neither, or a private key can not be used. The configuration excludes
+    /// Internal if there is neither, or a private key cannot be used. The configuration excludes
     /// both.
     pub fn new(settings: &TokenSettings, public_url: &url::Url) -> Result<Self> {
         let issuer = public_url.as_str().trim_end_matches('/').to_owned();

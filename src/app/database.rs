@@ -61,7 +61,7 @@ impl Database {
     /// identifies the pool in the metrics.
     ///
     /// # Errors
-    /// Internal if the pool can not be built, which these settings exclude.
+    /// Internal if the pool cannot be built, which these settings exclude.
     pub fn open(options: PgConnectOptions, size: u32, name: &'static str) -> Result<Self> {
         Self::open_with(options, connection_settings::REQUESTS, size, name)
     }

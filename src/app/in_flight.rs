@@ -1,5 +1,5 @@
 //! Bounds the number of requests in flight: in total, so that an overloaded server sheds the costly
-//! requests first, and per subject, so that one caller can not use all of the capacity.
+//! requests first, and per subject, so that one caller cannot use all of the capacity.
 //!
 //! A request whose body is still arriving is not in flight: it costs almost nothing, and its client
 //! decides how long it takes. Such requests are counted separately, per subject.

@@ -42,6 +42,17 @@ pub enum RequestOutcome {
     Throttled,
 }
 
+/// The outcome of a check of a credential by a verifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckOutcome {
+    /// The units that were [admitted](Meter::admit_units) within the quota.
+    pub admitted: u64,
+    /// The units that count as usage.
+    pub counted: u64,
+    /// Whether the credential was rejected.
+    pub is_rejected: bool,
+}
+
 /// Counts requests; cheap to clone.
 #[derive(Clone)]
 pub struct Meter(Arc<Inner>);
@@ -74,7 +85,51 @@ impl Meter {
         limit: u64,
         now: DateTime<Utc>,
     ) -> Result<(), u64> {
-        self.0.quotas.admit((organization, Period::month_of(now).start), limit)
+        self.admit_units(organization, (1, limit), false, now).map(drop)
+    }
+
+    /// Admits `units` requests of an organization with a quota of `limit` requests per month, and
+    /// counts them unless it is a dry run. Returns how many are used then. Admitted units are
+    /// [settled](Self::count_check) when the check is done.
+    ///
+    /// # Errors
+    /// The number of requests used, if the quota has no room for so many more.
+    pub fn admit_units(
+        &self,
+        organization: OrganizationId,
+        (units, limit): (u64, u64),
+        is_dry_run: bool,
+        now: DateTime<Utc>,
+    ) -> Result<u64, u64> {
+        let (month, quotas) = ((organization, Period::month_of(now).start), &self.0.quotas);
+        if is_dry_run {
+            quotas.peek(month, units, limit)
+        } else {
+            quotas.admit(month, units, limit)
+        }
+    }
+
+    /// Counts a check of a key or token by a verifier, which may count as several requests.
+    pub fn count_check(
+        &self,
+        (key, is_personal): (KeyId, bool),
+        organization: Option<OrganizationId>,
+        outcome: CheckOutcome,
+        now: DateTime<Utc>,
+    ) {
+        let CheckOutcome { admitted, counted, is_rejected } = outcome;
+        if let Some(organization) = organization {
+            self.0.quotas.adjust((organization, Period::month_of(now).start), admitted, counted);
+        }
+        self.0.pending().add(UsageTally {
+            organization,
+            key,
+            is_personal,
+            day: now.date_naive(),
+            requests: i64::try_from(counted).unwrap_or(i64::MAX),
+            rejected: i64::from(is_rejected),
+            last_used_at: now,
+        });
     }
 
     /// Counts one request for the organization that its path names, or otherwise the one that its
@@ -100,7 +155,7 @@ impl Meter {
         let counts = outcome != RequestOutcome::Throttled;
         if let Some(organization) = organization {
             let month = (organization, Period::month_of(now).start);
-            self.0.quotas.adjust(month, was_admitted, counts);
+            self.0.quotas.adjust(month, u64::from(was_admitted), u64::from(counts));
         }
         self.0.pending().add(UsageTally {
             organization,

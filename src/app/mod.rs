@@ -18,9 +18,9 @@ pub mod peppers;
 pub mod quotas;
 pub mod rate_limits;
 pub mod readiness;
-pub mod rejected_credentials;
 pub mod rejections;
-pub mod sign_in_failures;
+pub mod verification_lookup;
+pub mod write_buffer;
 
 use std::sync::{Arc, Once};
 
@@ -38,9 +38,8 @@ use crate::app::password_hasher::PasswordHasher;
 use crate::app::peppers::{Peppers, audit_signer};
 use crate::app::rate_limits::RateLimits;
 use crate::app::readiness::Readiness;
-use crate::app::rejected_credentials::RejectedCredentials;
 use crate::app::rejections::Rejections;
-use crate::app::sign_in_failures::SignInFailures;
+use crate::app::verification_lookup::VerificationLookup;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::entropy::Entropy;
@@ -70,16 +69,16 @@ pub struct Parts {
     pub readiness: Readiness,
     /// Counts authenticated requests.
     pub meter: Meter,
-    /// Records rejected credentials in the audit log.
-    pub rejected_credentials: RejectedCredentials,
-    /// Records failed sign-ins in the audit log.
-    pub sign_in_failures: SignInFailures,
-    /// Records rejected requests for the organizations that made them.
+    /// Records rejected requests, credentials and sign-ins.
     pub rejections: Rejections,
     /// The rate limits.
     pub rate_limits: RateLimits,
     /// Bounds the number of requests in flight.
     pub in_flight: InFlight,
+    /// Bounds the number of checks by verifiers in flight.
+    pub checks_in_flight: InFlight,
+    /// Finds the credentials that verifiers check.
+    pub verification_lookup: VerificationLookup,
     /// Digests secrets.
     pub peppers: Peppers,
     /// Signs audit events.
@@ -100,6 +99,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// The database, for batched lookups: one connection for each batch that may run at once.
     lookups: Database,
+    /// The database, for the lookups of verifiers.
+    verifications: Database,
     stop: CancellationToken,
 }
 
@@ -119,24 +120,33 @@ impl App {
         let budget = &config.database;
         let db = Database::open(database.clone(), budget.max_connections, "requests")?;
         let lookups = Database::open_with(
-            database,
+            database.clone(),
             connection_settings::LOOKUPS,
             LOOKUP_CONNECTIONS,
             "lookups",
+        )?;
+        let verifications = Database::open_with(
+            database,
+            connection_settings::LOOKUPS,
+            verification_lookup::CONNECTIONS,
+            "verifications",
         )?;
         Ok(Self(Arc::new(Parts {
             credential_lookup: CredentialLookup::start(&lookups),
             origin_lookup: OriginLookup::start(&lookups, origin_lookup::CONNECTIONS),
             readiness: Readiness::start(&lookups, db.clone()),
             meter: Meter::new(db.clone()),
-            rejected_credentials: RejectedCredentials::new(db.clone()),
-            sign_in_failures: SignInFailures::new(db.clone()),
             rate_limits: RateLimits::new(db.clone(), &config.rate_limits),
+            checks_in_flight: InFlight::new(config.http.max_in_flight, usize::MAX),
+            verification_lookup: VerificationLookup::start(
+                &verifications,
+                verification_lookup::CONNECTIONS,
+            ),
             in_flight: InFlight::new(
                 config.http.max_in_flight,
                 config.http.max_in_flight_per_caller,
             ),
-            rejections: Rejections::new(db.clone()),
+            rejections: Rejections::new(&db),
             peppers: Peppers::new(&config.keys.peppers),
             audit_signer: audit_signer(&config.keys.peppers, &*entropy),
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
@@ -148,6 +158,7 @@ impl App {
             entropy,
             db,
             lookups,
+            verifications,
             stop,
             config,
         })))
@@ -161,7 +172,7 @@ impl App {
 
     /// Returns every pool of database connections.
     pub fn pools(&self) -> impl Iterator<Item = &Database> {
-        [&self.db, &self.lookups].into_iter()
+        [&self.db, &self.lookups, &self.verifications].into_iter()
     }
 }
 

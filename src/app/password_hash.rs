@@ -76,7 +76,7 @@ impl StoredHash {
     /// # Errors
     /// Internal for any other text. The error does not contain the text.
     pub fn parse(text: &str) -> Result<Self> {
-        Self::read(text).ok_or_else(|| Error::internal("a stored password hash can not be parsed"))
+        Self::read(text).ok_or_else(|| Error::internal("a stored password hash cannot be parsed"))
     }
 
     fn read(text: &str) -> Option<Self> {

@@ -60,7 +60,7 @@ impl PasswordHasher {
     /// as a hash with the current parameters, and is a mismatch.
     ///
     /// # Errors
-    /// Unavailable as for [`PasswordHasher::hash`]; internal if the stored hash can not be parsed.
+    /// Unavailable as for [`PasswordHasher::hash`]; internal if the stored hash cannot be parsed.
     pub async fn verify(&self, password: Secret, stored: Option<String>) -> Result<PasswordCheck> {
         let stored = match stored {
             Some(text) => StoredHash::parse(&text)?,

@@ -42,7 +42,7 @@ impl Peppers {
     }
 
     /// Returns the subject that a rate limit counts for a text, such as an e-mail address. Without
-    /// the pepper, a text can not be matched to its subject. Different values of
+    /// the pepper, a text cannot be matched to its subject. Different values of
     /// `namespace` give separate subjects.
     #[must_use]
     pub fn subject(&self, namespace: &str, text: &str) -> LimitSubject {

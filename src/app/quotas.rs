@@ -2,7 +2,7 @@
 //! the last write, plus the requests admitted since. So a request beyond the quota is rejected
 //! without a database query.
 //!
-//! Invariant: a request is admitted and counted under one lock, so that two requests can not both
+//! Invariant: a request is admitted and counted under one lock, so that two requests cannot both
 //! be the last one. One server admits no more than the limit. Requests that other servers admit are
 //! in the database at most one interval of the meter after they were answered, and this server
 //! reads them after its next batch with requests of the organization. So after the quota is used
@@ -37,30 +37,34 @@ impl Quotas {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits one request and counts it.
+    /// Admits `units` requests and counts them. Returns how many are used then.
     ///
     /// # Errors
-    /// The number of requests used, if that is `limit` or more.
-    pub fn admit(&self, month: Month, limit: u64) -> Result<(), u64> {
+    /// The number of requests used, if there is no room for so many more within `limit`.
+    pub fn admit(&self, month: Month, units: u64, limit: u64) -> Result<u64, u64> {
         let mut used = self.usage();
         let used = used.entry(month).or_default();
-        let sum = used.written.saturating_add(used.unwritten);
-        if sum >= limit {
-            return Err(sum);
-        }
-        used.unwritten += 1;
-        Ok(())
+        let after = check(used, units, limit)?;
+        used.unwritten += units;
+        Ok(after)
     }
 
-    /// Corrects the count after a request was answered: adds one that counts and was not admitted
-    /// before, and subtracts one that was admitted and does not count.
-    pub fn adjust(&self, month: Month, was_admitted: bool, counts: bool) {
-        if was_admitted == counts {
+    /// Returns what [`Self::admit`] would, and counts nothing.
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
+    pub fn peek(&self, month: Month, units: u64, limit: u64) -> Result<u64, u64> {
+        check(self.usage().get(&month).unwrap_or(&MonthUsage::default()), units, limit)
+    }
+
+    /// Corrects the count after a request was answered: of the `admitted` units, `counted` count.
+    pub fn adjust(&self, month: Month, admitted: u64, counted: u64) {
+        if admitted == counted {
             return;
         }
         let mut used = self.usage();
         let open = &mut used.entry(month).or_default().unwritten;
-        *open = if counts { *open + 1 } else { open.saturating_sub(1) };
+        *open = open.saturating_add(counted).saturating_sub(admitted);
     }
 
     /// Records that a batch was written to the database.
@@ -86,6 +90,12 @@ impl Quotas {
     }
 }
 
+fn check(used: &MonthUsage, units: u64, limit: u64) -> Result<u64, u64> {
+    let sum = used.written.saturating_add(used.unwritten);
+    let after = sum.saturating_add(units);
+    if after > limit && units > 0 { Err(sum) } else { Ok(after) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,27 +108,30 @@ mod tests {
     #[test]
     fn no_more_than_the_limit_are_admitted_whatever_was_written_meanwhile() {
         let (quotas, may) = (Quotas::default(), month(5));
-        assert_eq!([(); 3].map(|()| quotas.admit(may, 3)), [Ok(()); 3]);
-        assert_eq!(quotas.admit(may, 3), Err(3));
+        assert_eq!([(); 3].map(|()| quotas.admit(may, 1, 3)), [Ok(1), Ok(2), Ok(3)]);
+        assert_eq!(quotas.admit(may, 1, 3), Err(3));
         quotas.record_written(&HashMap::from([(may, 2)]));
-        assert_eq!(quotas.admit(may, 3), Err(3));
+        assert_eq!(quotas.admit(may, 1, 3), Err(3));
         quotas.set_totals(&[(may, 7)]);
-        assert_eq!(quotas.admit(may, 8), Err(8));
-        assert_eq!(quotas.admit(may, 9), Ok(()));
-        assert_eq!(quotas.admit(month(6), 1), Ok(()));
+        assert_eq!(quotas.admit(may, 1, 8), Err(8));
+        assert_eq!(quotas.admit(may, 1, 9), Ok(9));
+        assert_eq!(quotas.admit(month(6), 1, 1), Ok(1));
+        assert_eq!(quotas.peek(month(6), 1, 2), Ok(2));
+        assert_eq!(quotas.admit(month(6), 2, 2), Err(1));
+        assert_eq!(quotas.admit(month(6), 0, 1), Ok(1));
     }
 
     #[test]
     fn a_request_that_does_not_count_after_all_can_be_used_again() {
         let (quotas, may) = (Quotas::default(), month(5));
-        assert_eq!(quotas.admit(may, 1), Ok(()));
-        quotas.adjust(may, true, false);
-        assert_eq!(quotas.admit(may, 1), Ok(()));
-        quotas.adjust(may, true, true);
-        quotas.adjust(may, false, false);
-        assert_eq!(quotas.admit(may, 2), Ok(()));
-        quotas.adjust(may, false, true);
-        assert_eq!(quotas.admit(may, 3), Err(3));
+        assert_eq!(quotas.admit(may, 1, 1), Ok(1));
+        quotas.adjust(may, 1, 0);
+        assert_eq!(quotas.admit(may, 1, 1), Ok(1));
+        quotas.adjust(may, 1, 1);
+        quotas.adjust(may, 0, 0);
+        assert_eq!(quotas.admit(may, 1, 2), Ok(2));
+        quotas.adjust(may, 0, 1);
+        assert_eq!(quotas.admit(may, 1, 3), Err(3));
     }
 
     #[test]

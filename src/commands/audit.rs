@@ -112,7 +112,7 @@ fn summarize(summary: &str, counts: &FindingCounts) -> Result<(), Failure> {
             print(&format!("{summary}: all events are unchanged\n"))
         }
         FindingCounts { findings: 0, unchecked } => Err(Failure::Message(format!(
-            "{summary}: no findings, but {unchecked} parts can not be checked: add the pepper \
+            "{summary}: no findings, but {unchecked} parts cannot be checked: add the pepper \
              again at the end of KEY_PEPPERS"
         ))),
         FindingCounts { findings, .. } => Err(Failure::Message(format!(

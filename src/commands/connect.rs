@@ -164,7 +164,7 @@ impl Pooler {
         format!("{} in {mode} mode", self.name)
     }
 
-    /// Returns why Tenantry can not use this pooler, and what to do; `None` if it can.
+    /// Returns why Tenantry cannot use this pooler, and what to do; `None` if it can.
     pub(super) fn problem(&self) -> Option<String> {
         let pooler = self.description();
         self.is_shared.then(|| {
@@ -177,7 +177,7 @@ impl Pooler {
     }
 }
 
-/// Returns the problems of the database that a connection's settings can not solve. Each states
+/// Returns the problems of the database that a connection's settings cannot solve. Each states
 /// what to do.
 pub(super) async fn find_problems(db: &mut PgConnection) -> Result<Vec<String>> {
     let server = catalog::server_properties(db).await?;
@@ -188,7 +188,7 @@ pub(super) async fn find_problems(db: &mut PgConnection) -> Result<Vec<String>> 
     }
     if server.encoding != "UTF8" {
         problems.push(format!(
-            "the database's encoding is {}, which can not represent every text: create it again \
+            "the database's encoding is {}, which cannot represent every text: create it again \
              with encoding 'UTF8' template template0",
             server.encoding
         ));

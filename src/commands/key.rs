@@ -56,7 +56,7 @@ pub fn peppers() -> Result<(), Failure> {
     }
     for (id, count) in counts.iter().filter(|(id, _)| !configured.contains(id)) {
         print(&format!(
-            "{id}: {count} live keys that can not be verified, because KEY_PEPPERS lacks {id}\n"
+            "{id}: {count} live keys that cannot be verified, because KEY_PEPPERS lacks {id}\n"
         ))?;
     }
     Ok(())

@@ -13,8 +13,8 @@ use crate::commands::migrate::{load_config, with_app};
 use crate::commands::{Failure, print};
 use crate::domain::keys::import::{ImportedKey, import};
 use crate::model::ValidationError;
-use crate::model::key_name::KeyName;
-use crate::model::org_handle::OrgHandle;
+use crate::model::names::KeyName;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::scope::ScopeCatalogue;
 use crate::model::timestamp;
 
@@ -92,11 +92,12 @@ fn parse_line(
     let field_error = |field: &str, ValidationError(why): ValidationError| {
         ValidationError::from(format!("{field} {why}"))
     };
-    let name = line.name.map(|name| KeyName::parse(&name, KeyName::MAX)).transpose();
+    let name = line.name.map(|name| KeyName::parse(&name)).transpose();
     let expires_at = line.expires_at.map(|text| timestamp::parse(&text)).transpose();
     Ok(ImportedKey {
         line: number,
-        organization: OrgHandle::parse(&line.org_id).map_err(|why| field_error("org_id", why))?,
+        organization: OrganizationHandle::parse(&line.org_id)
+            .map_err(|why| field_error("org_id", why))?,
         sha256,
         name: name.map_err(|why| field_error("name", why))?,
         scopes: catalogue.parse(&line.scopes).map_err(|why| field_error("scopes", why))?,

@@ -47,16 +47,12 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
     ]
 }
 
-/// Writes rejected credentials, failed sign-ins and rejected requests.
+/// Writes rejected requests, credentials and sign-ins.
 async fn flush_rejections(app: App, end: CancellationToken) {
     let mut ticks = tokio::time::interval(REJECTION_FLUSH_INTERVAL);
     let mut is_running = true;
     while is_running {
         is_running = end.run_until_cancelled(ticks.tick()).await.is_some();
-        app.rejected_credentials.flush_and_log().await;
-        if let Err(error) = app.sign_in_failures.flush().await {
-            tracing::warn!(cause = %error.cause(), "failed sign-ins not written; will retry");
-        }
         app.rejections.flush_and_log().await;
     }
 }

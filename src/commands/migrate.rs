@@ -51,7 +51,7 @@ pub fn run() -> Result<(), Failure> {
 /// and stored.
 ///
 /// # Errors
-/// All problems of the configuration.
+/// The configuration is invalid. The error lists all problems.
 pub fn load_config() -> Result<Config, Failure> {
     let mut env = Env::from_process();
     if !env.is_set("DATABASE_URL") {
@@ -65,7 +65,7 @@ pub fn load_config() -> Result<Config, Failure> {
 }
 
 /// Starts the private cluster if there is no `DATABASE_URL`, applies pending migrations, and
-/// records since when audit events are signed.
+/// records when the signing of audit events began.
 ///
 /// # Errors
 /// The database does not start or respond, or a migration fails.
@@ -80,7 +80,7 @@ pub fn prepare_database(config: &Config) -> Result<PreparedDatabase, Failure> {
     Ok(prepared)
 }
 
-/// Prepares the database, and runs `work` with the state of a server.
+/// Prepares the database, and runs `work` with an [`App`] on it.
 ///
 /// # Errors
 /// The database does not start or respond, or `work` fails.
@@ -112,7 +112,7 @@ pub(super) fn start_cluster(settings: &DatabaseSettings) -> Result<PreparedDatab
 /// Returns the settings of the private cluster.
 ///
 /// # Errors
-/// The path of this program can not be determined.
+/// The path of this program cannot be determined.
 pub(super) fn cluster_settings(settings: &DatabaseSettings) -> Result<ClusterSettings, Failure> {
     Ok(ClusterSettings {
         home: settings.data_dir.join(CLUSTER_DIR),
@@ -182,7 +182,7 @@ async fn migrate(
     if allow_newer {
         online_migrations::run_ignoring_newer(db).await?;
         if progress.unknown > 0 {
-            tracing::warn!(migrations = progress.unknown, "the schema is of a newer version");
+            tracing::warn!(migrations = progress.unknown, "the schema is from a newer version");
             return Ok(());
         }
     } else {

@@ -30,8 +30,8 @@ pub enum Failure {
     /// Environment variables are invalid.
     #[error("{0}")]
     Config(#[from] ConfigError),
-    /// The generated secrets can not be read or stored.
-    #[error("the secrets can not be read or created: {0}; DATA_DIR is their folder")]
+    /// The generated secrets cannot be read or stored.
+    #[error("the secrets cannot be read or created: {0}; DATA_DIR is their folder")]
     Secrets(#[source] io::Error),
     /// The private Postgres does not run.
     #[error("{0}")]
@@ -45,11 +45,11 @@ pub enum Failure {
     /// The database lacks properties that the code needs.
     #[error("{}", .0.join("\n  "))]
     UnsuitableDatabase(Vec<String>),
-    /// The migrations can not be applied.
+    /// The migrations cannot be applied.
     #[error("{}", migration_message(.0))]
     Migrate(#[from] MigrateError),
-    /// The server can not listen on an address.
-    #[error("{variable}: can not listen on {address}: {source}; set it to another address")]
+    /// The server cannot listen on an address.
+    #[error("{variable}: cannot listen on {address}: {source}; set it to another address")]
     Listen {
         /// The variable with the address.
         variable: &'static str,
@@ -60,7 +60,7 @@ pub enum Failure {
     },
     /// Mail is written to files, and the folder is not writable.
     #[error(
-        "mail can not be written to {}: {cause}; set DATA_DIR to a writable folder, or set \
+        "mail cannot be written to {}: {cause}; set DATA_DIR to a writable folder, or set \
          SMTP_URL", folder.display()
     )]
     MailFolder {
@@ -69,8 +69,8 @@ pub enum Failure {
         /// The cause.
         cause: io::Error,
     },
-    /// Logs, metrics or traces can not be set up.
-    #[error("telemetry can not be set up: {0}")]
+    /// Logs, metrics or traces cannot be set up.
+    #[error("telemetry cannot be set up: {0}")]
     Telemetry(#[from] crate::telemetry::SetupError),
     /// An operation failed.
     #[error("{}", with_source(.0))]
@@ -87,11 +87,11 @@ pub enum Failure {
 fn database_message(error: &sqlx::Error) -> String {
     match error.as_database_error() {
         Some(error) => format!("the database reports an error: {}", error.message()),
-        None => format!("the database can not be reached: {error}"),
+        None => format!("the database cannot be reached: {error}"),
     }
 }
 
-/// Returns why the migrations can not be applied, and what to do.
+/// Returns why the migrations cannot be applied, and what to do.
 fn migration_message(error: &MigrateError) -> String {
     match error {
         MigrateError::VersionMissing(_) => {
@@ -101,10 +101,10 @@ fn migration_message(error: &MigrateError) -> String {
                 .to_owned()
         }
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => format!(
-            "the migrations can not be applied: {}; the role in DATABASE_URL must own the database",
+            "the migrations cannot be applied: {}; the role in DATABASE_URL must own the database",
             database_message(error)
         ),
-        error => format!("the migrations can not be applied: {error}"),
+        error => format!("the migrations cannot be applied: {error}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `tenantry org …`: the operations of the operator's endpoints, as commands.
+//! `tenantry org …`: the operations of the operator API, as commands.
 
 use crate::app::App;
 use crate::commands::migrate::{load_config, with_app};
@@ -10,8 +10,9 @@ use crate::model::ValidationError;
 use crate::model::audit::AuditContext;
 use crate::model::decider::Decider;
 use crate::model::ids::new_request_id;
-use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{BusinessDomain, OrganizationName};
+use crate::model::names::OrganizationName;
+use crate::model::organization::BusinessDomain;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::parse_comma_separated_origins;
 use crate::model::plan::Plan;
 use crate::model::timestamp;
@@ -19,13 +20,13 @@ use crate::model::timestamp;
 /// The actor of these commands in the audit log.
 const ACTOR: Decider = Decider::Command;
 
-/// The arguments of `tenantry org create`, as they were typed.
+/// The arguments of `tenantry org create`, before they are parsed.
 pub struct CreateOrganizationArguments<'a> {
     /// The organization's id.
     pub org_id: &'a str,
     /// The organization's name; `None` uses its id.
     pub name: Option<&'a str>,
-    /// The organization's line of business.
+    /// The organization's business domain.
     pub domain: &'a str,
     /// The organization's plan.
     pub tier: &'a str,
@@ -33,20 +34,20 @@ pub struct CreateOrganizationArguments<'a> {
     pub allowed_origins: Option<&'a str>,
 }
 
-/// Creates an organization and prints its first key. The key can not be shown again.
+/// Creates an organization and prints its first key. The key cannot be shown again.
 ///
 /// # Errors
-/// All invalid arguments, or another organization has this id.
+/// An argument is invalid (the error lists all of them), or another organization has this id.
 pub fn create(arguments: &CreateOrganizationArguments<'_>) -> Result<(), Failure> {
     let spec = parse_arguments(arguments)?;
-    let minted = with_app(load_config()?, async |app| {
+    let created_key = with_app(load_config()?, async |app| {
         let audit = audit_context(app, "org create");
         let created = app
             .db
             .transaction(async |tx| provisioning::provision(app, tx, &spec, ACTOR, &audit).await);
         Ok(created.await?)
     })?;
-    let key = minted.secret.expose();
+    let key = created_key.secret.expose();
     print(&format!("created {}; its key is shown only once:\n{key}\n", spec.handle.as_str()))
 }
 
@@ -54,16 +55,18 @@ fn parse_arguments(
     arguments: &CreateOrganizationArguments<'_>,
 ) -> Result<OrganizationSpec, Failure> {
     let mut problems = Vec::new();
-    let mut add_problem = |field: &str, ValidationError(why): ValidationError| {
-        problems.push(format!("{field} {why}"));
+    let mut add_problem = |field: &str, ValidationError(message): ValidationError| {
+        problems.push(format!("{field} {message}"));
     };
-    let handle = OrgHandle::parse(arguments.org_id).map_err(|why| add_problem("org_id", why)).ok();
+    let handle = OrganizationHandle::parse(arguments.org_id)
+        .map_err(|message| add_problem("org_id", message))
+        .ok();
     let name = OrganizationName::parse(arguments.name.unwrap_or(arguments.org_id));
-    let name = name.map_err(|why| add_problem("--name", why)).ok();
-    let domain = BusinessDomain::ALL.into_iter().find(|(_, word)| *word == arguments.domain);
+    let name = name.map_err(|message| add_problem("--name", message)).ok();
+    let domain = BusinessDomain::ALL.into_iter().find(|(_, name)| *name == arguments.domain);
     let plan = Plan::parse(arguments.tier);
     let origins = arguments.allowed_origins.map(parse_comma_separated_origins).transpose();
-    let origins = origins.map_err(|why| add_problem("--allowed-origins", why)).ok();
+    let origins = origins.map_err(|message| add_problem("--allowed-origins", message)).ok();
     match (handle, name, plan, origins) {
         (Some(handle), Some(name), Some(plan), Some(origins)) => Ok(OrganizationSpec {
             handle,
@@ -81,7 +84,7 @@ fn parse_arguments(
 /// # Errors
 /// The organization does not exist.
 pub fn suspend(org_id: &str) -> Result<(), Failure> {
-    let handle = handle(org_id)?;
+    let handle = parse_handle(org_id)?;
     let (status, since) = with_app(load_config()?, async |app| {
         let audit = audit_context(app, "org suspend");
         Ok(app.db.transaction(async |tx| status::suspend(tx, &handle, ACTOR, &audit).await).await?)
@@ -94,7 +97,7 @@ pub fn suspend(org_id: &str) -> Result<(), Failure> {
 /// # Errors
 /// The organization does not exist.
 pub fn reactivate(org_id: &str) -> Result<(), Failure> {
-    let handle = handle(org_id)?;
+    let handle = parse_handle(org_id)?;
     let status = with_app(load_config()?, async |app| {
         let audit = audit_context(app, "org reactivate");
         let reactivated =
@@ -104,13 +107,13 @@ pub fn reactivate(org_id: &str) -> Result<(), Failure> {
     print(&format!("{} is active\n", status.handle))
 }
 
-/// Revokes every key of an organization and prints a new one, which can not be shown again. Before
-/// it, the memberships whose accounts were invited by a key are listed.
+/// Revokes every key of an organization and prints a new one, which cannot be shown again. Also
+/// prints the memberships whose accounts were invited by a key.
 ///
 /// # Errors
 /// The organization does not exist.
 pub fn rotate(org_id: &str) -> Result<(), Failure> {
-    let handle = handle(org_id)?;
+    let handle = parse_handle(org_id)?;
     let rotated = with_app(load_config()?, async |app| {
         let audit = audit_context(app, "org rotate");
         let rotated = app.db.transaction(async |tx| {
@@ -129,11 +132,12 @@ pub fn rotate(org_id: &str) -> Result<(), Failure> {
     ))
 }
 
-fn handle(org_id: &str) -> Result<OrgHandle, Failure> {
-    OrgHandle::parse(org_id).map_err(|_| Failure::Message("no such organization".to_owned()))
+fn parse_handle(org_id: &str) -> Result<OrganizationHandle, Failure> {
+    OrganizationHandle::parse(org_id)
+        .map_err(|_| Failure::Message("no such organization".to_owned()))
 }
 
-fn audit_context(app: &App, name: &str) -> AuditContext {
+fn audit_context(app: &App, command: &str) -> AuditContext {
     let request_id = new_request_id(&*app.entropy);
-    AuditContext::for_command(name, request_id, app.clock.now(), app.audit_signer.clone())
+    AuditContext::for_command(command, request_id, app.clock.now(), app.audit_signer.clone())
 }

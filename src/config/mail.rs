@@ -20,7 +20,7 @@ pub struct MailSettings {
     pub from: Mailbox,
 }
 
-/// The SMTP server and the credentials for it. It does not implement `Debug`, so that it can not be
+/// The SMTP server and the credentials for it. It does not implement `Debug`, so that it cannot be
 /// printed.
 pub struct SmtpSettings(AsyncSmtpTransportBuilder);
 

@@ -24,6 +24,7 @@ pub mod telemetry;
 pub mod tokens;
 pub mod traces;
 mod unique_object;
+pub mod verification;
 
 use std::fmt;
 
@@ -41,6 +42,7 @@ use crate::config::signup::SignupSettings;
 use crate::config::stripe::StripeSettings;
 use crate::config::telemetry::TelemetrySettings;
 use crate::config::tokens::TokenSettings;
+use crate::config::verification::VerificationSettings;
 
 /// All settings.
 pub struct Config {
@@ -70,6 +72,8 @@ pub struct Config {
     pub retention: RetentionSettings,
     /// Logs, metrics and traces.
     pub telemetry: TelemetrySettings,
+    /// Who may check customers' credentials.
+    pub verification: VerificationSettings,
 }
 
 impl Config {
@@ -99,6 +103,7 @@ impl Config {
         let rate_limits = RateLimitSettings::read(env);
         let retention = RetentionSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
+        let verification = VerificationSettings::read(env);
         Self {
             database,
             http,
@@ -113,6 +118,7 @@ impl Config {
             rate_limits,
             retention,
             telemetry,
+            verification,
         }
     }
 }

@@ -64,7 +64,7 @@ pub fn load(data_dir: &Path, has_data: bool) -> io::Result<Option<HashMap<String
         }
         return Ok(None);
     };
-    // The metadata of the opened file, so that it can not be swapped between check and read.
+    // The metadata of the opened file, so that it cannot be swapped between check and read.
     ownership::check_file(&file.metadata().map_err(with_path)?, ownership::OTHERS_MASK)
         .map_err(with_path)?;
     let mut text = String::new();

@@ -54,8 +54,7 @@ fn parse_private_keys(text: &str) -> Result<Vec<NamedSecret>, ValidationError> {
     for NamedSecret { id, bytes } in &list {
         let key = EncodingKey::from_ed_der(bytes);
         if Jwk::from_encoding_key(&key, Algorithm::EdDSA).is_err() {
-            let message =
-                format!("must have an Ed25519 private key in PKCS#8 DER under the id {id}");
+            let message = format!("must have an Ed25519 private key in PKCS#8 DER for the id {id}");
             return Err(message.into());
         }
     }

@@ -16,3 +16,4 @@ pub mod links;
 pub mod mail;
 pub mod organizations;
 pub mod retention;
+pub mod verification;

@@ -1,11 +1,14 @@
 //! Cursor pagination: parses `limit` and `cursor`, and creates the cursor of the next page.
 
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::error::Result;
 use crate::http::query::{Query, parse_integer};
 use crate::model::ValidationError;
 use crate::model::cursor::{PagedList, decode, encode, matches_seal};
+use crate::model::ids::OrganizationId;
 
 /// The default and the maximum number of items on a page of results.
 const DEFAULT_LIMIT: i64 = 20;
@@ -15,10 +18,9 @@ const MAX_LIMIT: i64 = 100;
 pub struct CursorPage {
     list: PagedList,
     organization: Uuid,
-    /// The maximum number of items on the page.
-    pub limit: i64,
+    limit: i64,
     /// The position of the last item of the previous page.
-    pub after: Option<u128>,
+    after: Option<u128>,
 }
 
 impl CursorPage {
@@ -31,16 +33,29 @@ impl CursorPage {
         Self { list, organization, limit, after }
     }
 
-    /// Returns how many items to query: one more than the limit, to detect whether there is a next
-    /// page.
-    #[must_use]
-    pub fn fetch_limit(&self) -> i64 {
-        self.limit + 1
+    /// Reads this page and returns its items with the cursor of the next page, if there is one.
+    /// `list` gets the position of the last item before the page, and how many items to return.
+    ///
+    /// # Errors
+    /// The errors of `list`.
+    pub async fn read<T>(
+        self,
+        app: &App,
+        position: impl Fn(&T) -> u128,
+        list: impl AsyncFnOnce(&mut PgConnection, Option<u128>, i64) -> Result<Vec<T>>,
+    ) -> Result<(Vec<T>, Option<String>)> {
+        // One more than the limit shows whether there is a next page.
+        let (organization, limit) = (OrganizationId(self.organization), self.limit + 1);
+        let mut items = app
+            .db
+            .tenant_transaction(organization, async |db| list(db, self.after, limit).await)
+            .await?;
+        let cursor = self.truncate(app, &mut items, position);
+        Ok((items, cursor))
     }
 
-    /// Truncates the queried items to the limit. Returns the cursor of the next page, if there is
-    /// one.
-    pub fn truncate<T>(
+    /// Truncates the items to the limit. Returns the cursor of the next page, if there is one.
+    fn truncate<T>(
         &self,
         app: &App,
         items: &mut Vec<T>,
@@ -66,7 +81,7 @@ fn open_cursor(
     app: &App,
     list: PagedList,
     organization: Uuid,
-) -> Result<u128, ValidationError> {
+) -> std::result::Result<u128, ValidationError> {
     let invalid = || ValidationError::from("must be a cursor of this list");
     let (position, seal) = decode(text).ok_or_else(invalid)?;
     let sealed = list.sealed_text(&organization.to_string(), position);

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use axum::http::Method;
+use axum::routing::MethodRouter;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
@@ -28,18 +29,21 @@ pub enum Family {
     Operator,
     /// Browsers and personal access tokens.
     User,
+    /// The operator's own API, and the proxies in front of it.
+    Verification,
     /// Every path outside the families. Errors are problem documents (RFC 9457).
     Other,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Onboarding,
         Self::Account,
         Self::Organization,
         Self::Operator,
         Self::User,
+        Self::Verification,
         Self::Other,
     ];
 
@@ -53,6 +57,7 @@ impl Family {
             ("auth", _) => Self::Account,
             ("v1", Some("organization")) => Self::Organization,
             ("v1", Some("admin")) => Self::Operator,
+            ("v1", Some("verify")) => Self::Verification,
             ("api", Some("auth" | "user")) => Self::User,
             _ => Self::Other,
         }
@@ -67,6 +72,7 @@ impl Family {
             Self::Organization => "organization",
             Self::Operator => "operator",
             Self::User => "user",
+            Self::Verification => "verification",
             Self::Other => "none",
         }
     }
@@ -86,6 +92,9 @@ pub enum AcceptedCredentials {
     OrganizationKeys,
     /// Master keys. The route's guard verifies them; no other credential is looked up.
     MasterKeys,
+    /// Verifiers. The route's guard identifies them; the credential that the request is about
+    /// belongs to someone else.
+    Verifiers,
 }
 
 impl AcceptedCredentials {
@@ -97,7 +106,7 @@ impl AcceptedCredentials {
             Self::Sessions => matches!(credential, Credential::Session(..)),
             Self::KeysAndTokens => !matches!(credential, Credential::Session(..)),
             Self::OrganizationKeys => matches!(credential, Credential::Key(_, None)),
-            Self::MasterKeys => false,
+            Self::MasterKeys | Self::Verifiers => false,
         }
     }
 }
@@ -206,6 +215,25 @@ impl RouteTable {
         self.0.get(route)?.iter().find(|declared| declared.method == method)
     }
 
+    /// Gives these facts to every method of the path that has none yet.
+    fn set_default(&mut self, path: &str, facts: RouteFacts) {
+        let all = [
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+            Method::OPTIONS,
+            Method::TRACE,
+            Method::CONNECT,
+        ];
+        for method in all {
+            if self.find(path, &method).is_none() {
+                self.insert(path, DeclaredRoute { method, facts, parameters: None });
+            }
+        }
+    }
+
     fn insert(&mut self, path: &str, route: DeclaredRoute) {
         self.0.entry(path.to_owned()).or_default().push(route);
     }
@@ -247,6 +275,16 @@ impl FamilyRoutes {
             }
         }
         self.routes.router = self.routes.router.routes(handlers);
+        self
+    }
+
+    /// Adds handlers of a path that the API description does not contain, because a described route
+    /// stands for them. They accept any query parameters.
+    #[must_use]
+    pub fn undescribed(mut self, kind: RouteKind, path: &str, handlers: MethodRouter<App>) -> Self {
+        let facts = RouteFacts { family: self.family, credentials: self.credentials, kind };
+        self.routes.table.set_default(path, facts);
+        self.routes.router = self.routes.router.route(path, handlers);
         self
     }
 }

@@ -11,6 +11,7 @@ pub mod edge;
 pub mod family;
 pub mod health;
 pub mod jwks;
+mod key_endpoints;
 pub mod metrics;
 pub mod onboarding;
 pub mod openapi;
@@ -20,8 +21,10 @@ pub mod path;
 pub mod public_document;
 pub mod query;
 pub mod render;
+pub mod shown_once;
 pub mod stripe;
 pub mod user;
+pub mod verification;
 pub mod wire;
 
 use axum::Router;
@@ -45,6 +48,7 @@ pub fn routes() -> Routes {
         .merge(organization::routes())
         .merge(operator::routes())
         .merge(user::routes())
+        .merge(verification::routes())
 }
 
 /// The whole server.

@@ -6,6 +6,7 @@ use crate::entropy::{Entropy, random_base62};
 use crate::model::ValidationError;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId};
+use crate::model::names::PersonName;
 use crate::model::plan::Plan;
 
 /// The public data of a account.
@@ -71,46 +72,6 @@ pub struct NewAccount<'a> {
     pub password_hash: &'a str,
     /// When it is created.
     pub created_at: DateTime<Utc>,
-}
-
-/// The name of a person: 1 to 256 characters, none of them a control character.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PersonName(String);
-
-impl PersonName {
-    /// The longest name, in Unicode scalar values.
-    pub const MAX: usize = 256;
-
-    /// Parses a name.
-    ///
-    /// # Errors
-    /// Any other text, with a message for the caller.
-    pub fn parse(text: &str) -> Result<Self, ValidationError> {
-        if text.chars().any(char::is_control) {
-            return Err("must not contain control characters".into());
-        }
-        match text.chars().count() {
-            0 => Err("must not be empty".into()),
-            length if length > Self::MAX => {
-                Err(format!("must be at most {} characters long", Self::MAX).into())
-            }
-            _ => Ok(Self(text.to_owned())),
-        }
-    }
-
-    /// Parses a name; an empty one gives `None`.
-    ///
-    /// # Errors
-    /// As [`PersonName::parse`].
-    pub fn parse_optional(text: &str) -> Result<Option<Self>, ValidationError> {
-        if text.is_empty() { Ok(None) } else { Self::parse(text).map(Some) }
-    }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// An account's short name: `^[a-z0-9](-?[a-z0-9]){0,62}$` (contract §6).

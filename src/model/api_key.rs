@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::ids::{KeyId, MembershipId, OrganizationId};
-use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
+use crate::model::names::KeyName;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 

@@ -89,10 +89,12 @@ event_types! {
     KeysForceRevoked = "api_keys.force_revoked",
     /// The operator replaced all keys of an organization by a new one.
     KeysForceRotated = "api_keys.force_rotated",
-    /// A paid checkout names an organization that it can not be applied to.
+    /// A paid checkout names an organization that it cannot be applied to.
     CheckoutUnfulfilled = "checkout.unfulfilled",
     /// A master key was missing or wrong, once or several times.
     MasterKeyRejected = "AUTH_FAIL_MASTER_KEY",
+    /// A verifier's secret was missing or wrong, once or several times.
+    VerifierRejected = "AUTH_FAIL_VERIFIER",
     /// A member's role was changed.
     MemberRoleChanged = "member.role_changed",
     /// A member was removed, or left.

@@ -78,9 +78,9 @@ struct Chain {
     head: ChainHead,
     /// Up to which position events may lack a MAC.
     unsigned_until: i64,
-    /// The pepper without which that can not be checked.
+    /// The pepper without which that cannot be checked.
     lacks_pepper: Option<String>,
-    /// Up to which position retention removed events, by a head that can not be checked.
+    /// Up to which position retention removed events, by a head that cannot be checked.
     unproven: i64,
     is_whole: bool,
     /// Faults that go on from one position to the next.

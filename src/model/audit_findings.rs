@@ -1,4 +1,4 @@
-//! What can be wrong with an audit log, in words for its operator.
+//! The findings of audit log verification, and their messages for the operator.
 
 use std::fmt;
 
@@ -6,60 +6,60 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::model::ids::event_id;
 
-/// Something wrong with an organization's audit log.
+/// A fault that was found in an organization's audit log.
 #[derive(Debug, PartialEq, Eq)]
 pub struct AuditFinding {
     /// The organization's handle.
     pub organization: String,
-    /// What is wrong.
+    /// The fault.
     pub fault: AuditFault,
 }
 
-/// What can be wrong with an audit log.
+/// A kind of fault in an audit log. A row is the id of an event's row.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AuditFault {
-    /// Links are missing, from one position to another.
+    /// Links are missing: first position, last position.
     Missing(i64, i64),
-    /// The event of the link at a position is missing.
+    /// The event of a link is missing: position, row.
     MissingEvent(i64, i64),
-    /// The event at a position, or its link, was changed after it was written.
+    /// An event or its link was changed after it was written: position, row.
     Changed(i64, i64),
-    /// The event at a position has a MAC that is not of its content.
+    /// An event's MAC does not match its content: position, row.
     Forged(i64, i64),
-    /// The event at a position has no MAC, and is not older than MACs.
+    /// An event that was written after signing began has no MAC: position, row.
     Unsigned(i64, i64),
-    /// The event at a position is there twice.
+    /// An event is a copy of an earlier one: position, row.
     Duplicated(i64, i64),
-    /// The event at a position was written, but not there.
+    /// An event was not written at the position where it is now: position, row.
     Moved(i64, i64),
-    /// Events from one position to another were written, but not there.
+    /// Events were not written where they are now: first position, last position.
     RangeMoved(i64, i64),
-    /// A link stands at a position that another has, or whose event retention removed.
+    /// A link has the position of another link or of a pruned event: position, row.
     Misplaced(i64, i64),
-    /// An event has no link.
+    /// An event has no link: row.
     UnlinkedEvent(i64),
-    /// The chain ends at a position, before that of a head.
+    /// The chain ends before a published head: last position, position of the head.
     Truncated(i64, i64),
-    /// The chain has another digest at a position than a head.
+    /// The chain's digest differs from that of a published head: position.
     Rewritten(i64),
-    /// There is a head, and no chain.
+    /// A head was published, but the chain does not exist.
     MissingChain,
-    /// The stored head is not one that was published.
+    /// The MAC of the stored head does not match its content.
     ForgedHead,
-    /// The stored time since when events are signed is later than the log's.
+    /// The stored start of signing is later than the server log states: time in the log.
     SigningStartMismatch(DateTime<Utc>),
-    /// The MACs from one position to another can not be checked without this pepper.
+    /// MACs cannot be checked without a pepper: first position, last position, pepper.
     UnknownPepper(i64, i64, String),
-    /// The MAC of the stored head can not be checked without this pepper.
+    /// The MAC of the stored head cannot be checked without this pepper.
     UnknownHeadPepper(String),
-    /// Since when events carry MACs is not what the application wrote.
+    /// The MAC of the stored start of signing does not match its content.
     ForgedSigningStart,
-    /// The MAC of since when events carry MACs can not be checked without this pepper.
+    /// The MAC of the stored start of signing cannot be checked without this pepper.
     UnknownSigningStartPepper(String),
 }
 
 impl AuditFault {
-    /// Whether the finding only reports that something can not be checked.
+    /// Returns whether the fault only means that a MAC cannot be checked.
     #[must_use]
     pub const fn is_unchecked(&self) -> bool {
         matches!(
@@ -77,7 +77,7 @@ impl fmt::Display for AuditFinding {
     }
 }
 
-/// Writes the finding about an event's row at a position.
+/// Writes the message for the event in a row at a position.
 fn fmt_event(f: &mut fmt::Formatter<'_>, at: i64, row: i64, what: &str) -> fmt::Result {
     write!(f, "position {at}: the event {} (row {row}){what}", event_id(row))
 }
@@ -104,34 +104,34 @@ impl fmt::Display for AuditFault {
                 fmt_event(f, *at, *row, what)
             }
             Self::Unsigned(at, row) => {
-                let what = " was added past the application, or its MAC was removed: it has none";
+                let what = " has no MAC: it was not written by Tenantry, or its MAC was removed";
                 fmt_event(f, *at, *row, what)
             }
             Self::Duplicated(at, row) => fmt_event(f, *at, *row, " is a copy of an earlier one"),
             Self::Moved(at, row) => {
-                let what = " was not written there: it was copied or moved, or events before it \
-                            were changed, removed or added";
+                let what = " was not written at this position: it was copied or moved, or events \
+                            before it were changed, removed or added";
                 fmt_event(f, *at, *row, what)
             }
             Self::RangeMoved(from, to) => write!(
                 f,
-                "positions {from} to {to}: their events were not written there: they were moved, \
-                 or events before them were changed, removed or added"
+                "positions {from} to {to}: their events were not written at these positions: they \
+                 were moved, or events before them were changed, removed or added"
             ),
             Self::Misplaced(at, row) => {
-                let what = " was added past the application: the position is another event's";
+                let what = " was not written by Tenantry: the position belongs to another event";
                 fmt_event(f, *at, *row, what)
             }
             Self::UnlinkedEvent(row) => write!(
                 f,
-                "the event {} (row {row}) has no position: it was added past the chain, or its \
+                "the event {} (row {row}) has no position: it was inserted without a link, or its \
                  link was removed",
                 event_id(*row)
             ),
             Self::Truncated(end, head) => write!(
                 f,
-                "the chain ends at position {end}, before the head of position {head}: its end \
-                 was cut off"
+                "the chain ends at position {end}, before the head at position {head}: its last \
+                 events were removed"
             ),
             Self::Rewritten(at) => {
                 write!(f, "position {at} does not match its published head: the chain was replaced")
@@ -144,33 +144,33 @@ impl fmt::Display for AuditFault {
             | Self::ForgedSigningStart
             | Self::UnknownPepper(..)
             | Self::UnknownHeadPepper(_)
-            | Self::UnknownSigningStartPepper(_) => self.fmt_signature_fault(f),
+            | Self::UnknownSigningStartPepper(_) => self.fmt_mac_fault(f),
         }
     }
 }
 
 impl AuditFault {
-    fn fmt_signature_fault(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_mac_fault(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SigningStartMismatch(logged) => {
                 let since = logged.to_rfc3339_opts(SecondsFormat::Micros, true);
-                write!(f, "the log states that events are signed since {since}, and the ")?;
+                write!(f, "the server log states that events are signed since {since}, and the ")?;
                 f.write_str("database does not: MACs were removed, and older events may be forged")
             }
             Self::UnknownPepper(from, to, pepper) => {
-                write!(f, "positions {from} to {to} can not be checked: ")?;
+                write!(f, "positions {from} to {to} cannot be checked: ")?;
                 write!(f, "the pepper {pepper} is not configured (KEY_PEPPERS)")
             }
             Self::UnknownHeadPepper(pepper) => {
-                write!(f, "the head in audit_heads can not be checked: ")?;
+                write!(f, "the head in audit_heads cannot be checked: ")?;
                 write!(f, "the pepper {pepper} is not configured (KEY_PEPPERS)")
             }
             Self::UnknownSigningStartPepper(pepper) => {
-                write!(f, "since when events are signed (audit_signing) can not be checked: ")?;
+                write!(f, "the start of signing (audit_signing) cannot be checked: ")?;
                 write!(f, "the pepper {pepper} is not configured (KEY_PEPPERS)")
             }
             Self::ForgedSigningStart => f.write_str(
-                "since when events are signed (audit_signing) was changed: its MAC does not match \
+                "the start of signing (audit_signing) was changed: its MAC does not match \
                  its content",
             ),
             _ => f.write_str(

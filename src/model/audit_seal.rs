@@ -3,9 +3,9 @@
 //! database does not have.
 //!
 //! The event's MAC is computed before the database receives the event. Its position is known only
-//! when the transaction commits, so the database seals the link, with a key of that event alone
-//! that it keeps no longer than the transaction. Somebody who reads such a key can seal a link of
-//! its own event at another position, but can neither create an event nor move another one.
+//! when the transaction commits, so the database seals the link, with a key for that event only,
+//! which it discards with the transaction. An attacker who reads such a key can seal a link of
+//! that event at another position, but can neither forge an event nor move another one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ use crate::entropy::Entropy;
 use crate::model::audit_digest::AuditEventRow;
 use crate::model::ids::OrganizationId;
 
-/// What the keys are derived for; another text is another key.
+/// The labels for key derivation: each label yields a different key.
 const EVENT_LABEL: &[u8] = b"tenantry audit event 1";
 const LINK_LABEL: &[u8] = b"tenantry audit link 1";
 const HEAD_LABEL: &[u8] = b"tenantry audit head 1";
@@ -35,9 +35,9 @@ const SIGNING_LABEL: &[u8] = b"tenantry audit signing 1";
 pub struct AuditSigner(Arc<SignerState>);
 
 struct SignerState {
-    /// With the ids of their peppers, newest first.
+    /// The ids of the peppers and the keys derived from them, newest first.
     by_pepper: Vec<(String, DerivedKeys)>,
-    /// Together they make nonces that are unique among all servers.
+    /// Prefix and counter together form nonces that are unique across all servers.
     nonce_prefix: [u8; 8],
     nonce_counter: AtomicU64,
 }
@@ -55,7 +55,7 @@ impl fmt::Debug for AuditSigner {
     }
 }
 
-/// What is stored with an event.
+/// The seal of an event, and the key for the seal of its link.
 pub struct EventSeal {
     /// Unique to the event.
     pub nonce: Uuid,
@@ -63,7 +63,7 @@ pub struct EventSeal {
     pub pepper_id: String,
     /// The event's MAC.
     pub mac: [u8; 32],
-    /// The key with which the database seals the event's link; it is not stored.
+    /// The key with which the database seals the event's link. It is not stored.
     pub link_key: [u8; 32],
 }
 
@@ -74,51 +74,51 @@ pub enum MacCheck {
     Valid,
     /// It is wrong or missing.
     Invalid,
-    /// It can not be checked: this pepper is not configured.
+    /// It cannot be checked: this pepper is not configured.
     UnknownPepper(String),
 }
 
 /// The head of a chain, as it was published.
 #[derive(Clone, Debug)]
 pub struct SignedHead {
-    /// Its position.
+    /// The position of the chain's last link.
     pub position: i64,
-    /// The digest there.
+    /// The digest at this position.
     pub digest: [u8; 32],
     /// Events up to this position may lack a MAC: they are older than signing.
     pub unsigned_until: i64,
-    /// What retention removed before it.
+    /// The beginning of the chain, which retention removed.
     pub pruned: PrunedPrefix,
     /// The pepper that the key is derived from.
     pub pepper_id: String,
-    /// The MAC of all that.
+    /// The MAC of the organization and the fields above, without `pepper_id`.
     pub mac: [u8; 32],
 }
 
 /// The beginning of a chain that retention removed; nothing by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrunedPrefix {
-    /// The last removed position; 0 where nothing was removed.
+    /// The last removed position; 0 if nothing was removed.
     pub until: i64,
     /// The digest at that position, from which the chain continues.
     pub digest: [u8; 32],
 }
 
-/// Since when events are signed.
+/// The start of the signing of events.
 #[derive(Clone, Debug)]
 pub struct SigningStart {
-    /// When the first server that signs started.
+    /// When the first server that signs events started.
     pub started_at: DateTime<Utc>,
-    /// Until when servers of the version before it may add unsigned events.
+    /// Until when servers of the previous version may insert unsigned events.
     pub unsigned_until: DateTime<Utc>,
     /// The pepper that the key is derived from.
     pub pepper_id: String,
-    /// The MAC of both.
+    /// The MAC of both times.
     pub mac: [u8; 32],
 }
 
 impl AuditSigner {
-    /// Signs with the first of the peppers (id and bytes), and checks with all of them.
+    /// Creates a signer that signs with the first pepper (id and bytes) and checks with all.
     pub fn new<'a>(
         peppers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         entropy: &dyn Entropy,
@@ -126,16 +126,16 @@ impl AuditSigner {
         let keys = peppers
             .into_iter()
             .filter_map(|(id, pepper)| Some((id.to_owned(), DerivedKeys::derive(pepper)?)));
-        let mut process = [0; 8];
-        entropy.fill(&mut process);
+        let mut nonce_prefix = [0; 8];
+        entropy.fill(&mut nonce_prefix);
         Self(Arc::new(SignerState {
             by_pepper: keys.collect(),
-            nonce_prefix: process,
+            nonce_prefix,
             nonce_counter: AtomicU64::new(0),
         }))
     }
 
-    /// Signs content that includes the nonce that it is given. `None` only where there is no
+    /// Signs the content that `content` returns for a new nonce. `None` only if there is no
     /// pepper, which no configuration allows.
     pub(super) fn seal<C: Serialize>(
         &self,
@@ -197,7 +197,7 @@ impl AuditSigner {
         })
     }
 
-    /// Signs the head of a chain; `None` as for
+    /// Signs the head of a chain. `None` only if there is no pepper, as for
     /// [`NewAuditEvent::seal`](crate::model::audit::NewAuditEvent::seal).
     #[must_use]
     pub fn sign_head(
@@ -220,7 +220,7 @@ impl AuditSigner {
         self.check(&head.pepper_id, &head.mac, |key| head_mac(key, organization, head))
     }
 
-    /// Signs since when events are signed; `None` as for
+    /// Signs the start of signing. `None` only if there is no pepper, as for
     /// [`NewAuditEvent::seal`](crate::model::audit::NewAuditEvent::seal).
     #[must_use]
     pub fn sign_start(
@@ -235,13 +235,13 @@ impl AuditSigner {
         Some(start)
     }
 
-    /// Checks whether the application signed that.
+    /// Checks whether the application signed this start of signing.
     #[must_use]
     pub fn check_start(&self, start: &SigningStart) -> MacCheck {
         self.check(&start.pepper_id, &start.mac, |key| start_mac(key, start))
     }
 
-    /// Whether a signature under this pepper would now be made under a newer one.
+    /// Returns whether this pepper is not the newest, so that its MACs should be renewed.
     #[must_use]
     pub fn is_outdated(&self, pepper_id: &str) -> bool {
         self.0.by_pepper.first().is_none_or(|(newest, _)| newest != pepper_id)
@@ -262,7 +262,7 @@ impl AuditSigner {
 }
 
 impl DerivedKeys {
-    /// HMAC-SHA-256 accepts keys of any length.
+    /// Never `None`, because HMAC-SHA-256 accepts keys of any length.
     fn derive(pepper: &[u8]) -> Option<Self> {
         let derive = |label: &[u8]| {
             let derived = bytes(Hmac::<Sha256>::new_from_slice(pepper).ok()?.chain_update(label));
@@ -285,7 +285,7 @@ fn start_mac(key: &DerivedKeys, start: &SigningStart) -> [u8; 32] {
     mac(&key.signing, &(started, until))
 }
 
-/// The MAC of content as JSON. Content that can not be serialized gets a MAC that nothing matches.
+/// Returns the MAC of content as JSON. Content that cannot be serialized counts as empty.
 fn mac(key: &Hmac<Sha256>, content: &impl Serialize) -> [u8; 32] {
     let text = serde_json::to_vec(content).unwrap_or_default();
     bytes(key.clone().chain_update(text))
@@ -297,7 +297,7 @@ fn bytes(mac: Hmac<Sha256>) -> [u8; 32] {
 
 /// A value that is serialized with its members in one order, whatever order the database returns.
 ///
-/// Invariant: details contain no fractions, which the database formats differently.
+/// Invariant: details contain no fractional numbers, which the database formats differently.
 pub(super) struct CanonicalJson<'a>(pub(super) &'a Value);
 
 impl Serialize for CanonicalJson<'_> {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_good_for_its_organization_and_content_alone_under_a_pepper_that_is_known() {
+    fn a_head_is_valid_only_for_its_organization_and_content_under_a_known_pepper() {
         let old = signer(&["p1"]);
         let (one, other) = (OrganizationId(Uuid::from_u128(1)), OrganizationId(Uuid::from_u128(2)));
         let head = old.sign_head(one, (7, [7; 32]), 3, PrunedPrefix::default()).unwrap();
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn members_have_one_order() {
+    fn members_of_an_object_are_serialized_in_sorted_order() {
         let value: Value =
             serde_json::from_str(r#"{"bb":[{"z":1,"a":2}],"c":null,"a":"é"}"#).unwrap();
         let text = serde_json::to_string(&CanonicalJson(&value)).unwrap();
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_nonces_are_the_same() {
+    fn nonces_are_unique_across_signers() {
         let (one, other) = (signer(&["p1"]), signer(&["p1"]));
         let nonces: std::collections::HashSet<_> =
             (0..1000).flat_map(|_| [one.next_nonce(), other.next_nonce()]).collect();

@@ -11,11 +11,11 @@ use chrono::{DateTime, Utc};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::ids::{AccountId, KeyId, MembershipId, OrganizationId, SessionId};
-use crate::model::origin::{Origin, TrustedOrigins};
+use crate::model::origin::{TrustedOrigins, is_origin_allowed};
 use crate::model::plan::Plan;
 use crate::model::rate_limit::LimitSubject;
 use crate::model::role::{Permission, Role};
-use crate::model::scope::ScopeSet;
+use crate::model::scope::{BuiltInScope, ScopeSet};
 
 /// The owner of a valid credential; cheap to clone.
 #[derive(Clone, Debug)]
@@ -125,12 +125,7 @@ impl KeyDetails {
     /// always may.
     #[must_use]
     pub fn allows_origin(&self, origin: Option<&str>, trusted: &TrustedOrigins) -> bool {
-        let Some(origin) = origin.filter(|_| !self.allowed_origins.is_empty()) else {
-            return true;
-        };
-        let is_listed =
-            |origin: Origin| self.allowed_origins.iter().any(|it| it == origin.as_str());
-        trusted.contains(origin) || Origin::parse(origin).is_ok_and(is_listed)
+        is_origin_allowed(origin, &self.allowed_origins, trusted)
     }
 }
 
@@ -255,7 +250,7 @@ impl Caller {
     /// # Errors
     /// [`ErrorKind::MissingScopes`], naming the scope; [`ErrorKind::MissingRole`], naming the
     /// lowest sufficient role.
-    pub fn authorize(&self, scope: &'static str) -> Result<()> {
+    pub fn authorize(&self, scope: BuiltInScope) -> Result<()> {
         require_scope(&self.scopes, scope)?;
         self.require_role(Role::required_for(scope))
     }
@@ -264,7 +259,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`ErrorKind::MissingScopes`], naming the scope.
-    pub fn require_scope(&self, scope: &'static str) -> Result<()> {
+    pub fn require_scope(&self, scope: BuiltInScope) -> Result<()> {
         require_scope(&self.scopes, scope)
     }
 
@@ -306,7 +301,7 @@ impl Person {
     ///
     /// # Errors
     /// [`ErrorKind::MissingScopes`], naming the scope.
-    pub fn require_scope(&self, scope: &'static str) -> Result<()> {
+    pub fn require_scope(&self, scope: BuiltInScope) -> Result<()> {
         require_scope(&self.scopes, scope)
     }
 }
@@ -322,10 +317,10 @@ fn missing_role(needed: Role) -> Error {
     Error::new(ErrorKind::MissingRole(needed.as_str().to_owned()), message)
 }
 
-fn require_scope(scopes: &ScopeSet, scope: &'static str) -> Result<()> {
+fn require_scope(scopes: &ScopeSet, scope: BuiltInScope) -> Result<()> {
     if scopes.grants(scope) {
         return Ok(());
     }
     let message = format!("This credential lacks the scope {scope}");
-    Err(Error::new(ErrorKind::MissingScopes(vec![scope.to_owned()]), message))
+    Err(Error::new(ErrorKind::MissingScopes(vec![scope.to_string()]), message))
 }

@@ -11,7 +11,7 @@ use crate::model::secret::Digest;
 
 /// How many bytes the position has.
 const POSITION_BYTES: usize = 16;
-/// How many bytes of the seal are sent: enough that it can not be guessed.
+/// How many bytes of the seal are sent: enough that it cannot be guessed.
 const SEAL_BYTES: usize = 16;
 
 /// A list with cursors.

@@ -76,7 +76,7 @@ pub enum MailKind {
     Invite(InviteId),
     /// It carries the link to the first key of an organization that was paid for.
     ClaimKey(OrganizationId),
-    /// A paid checkout names an organization that it can not be applied to.
+    /// A paid checkout names an organization that it cannot be applied to.
     CheckoutUnfulfilled,
 }
 

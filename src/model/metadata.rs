@@ -15,7 +15,7 @@ impl Metadata {
     /// Validates metadata.
     ///
     /// # Errors
-    /// A blank name, more than 4 KiB, or a NUL character, which Postgres can not store.
+    /// A blank name, more than 4 KiB, or a NUL character, which Postgres cannot store.
     pub fn parse(members: BTreeMap<String, String>) -> Result<Self, ValidationError> {
         if members.keys().any(|name| name.trim().is_empty()) {
             return Err("must not contain an empty name".into());

@@ -1,70 +1,37 @@
-//! Organizations, and their status.
+//! Organizations and their status.
 
 use chrono::{DateTime, Utc};
 
-use crate::model::ValidationError;
 use crate::model::decider::Decider;
 use crate::model::ids::OrganizationId;
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 
-/// What an organization is called: 1 to 128 characters, none of them a control character.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrganizationName(String);
-
-impl OrganizationName {
-    /// The longest name, in Unicode scalar values.
-    pub const MAX: usize = 128;
-
-    /// Reads a name.
-    ///
-    /// # Errors
-    /// Any other text, with a message for the caller.
-    pub fn parse(text: &str) -> Result<Self, ValidationError> {
-        if text.chars().any(char::is_control) {
-            return Err("must not contain control characters".into());
-        }
-        match text.chars().count() {
-            0 => Err("must not be empty".into()),
-            length if length > Self::MAX => {
-                Err(format!("must be at most {} characters long", Self::MAX).into())
-            }
-            _ => Ok(Self(text.to_owned())),
-        }
-    }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// An organization's line of business (contract §5).
+/// An organization's business domain (contract §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BusinessDomain {
-    /// None in particular.
+    /// No particular domain.
     General,
-    /// Care for the sick.
+    /// Health care.
     Healthcare,
-    /// Money.
+    /// Financial services.
     Financial,
-    /// Work.
+    /// Employment.
     Employment,
-    /// Schools.
+    /// Education.
     Education,
-    /// Homes.
+    /// Housing.
     Housing,
     /// Insurance.
     Insurance,
-    /// The state.
+    /// Government.
     Government,
 }
 
 impl BusinessDomain {
-    /// Every line of business, with its word.
+    /// Every business domain, with its wire name.
     pub const ALL: [(Self, &str); 8] = [
         (Self::General, "general"),
         (Self::Healthcare, "healthcare"),
@@ -76,37 +43,37 @@ impl BusinessDomain {
         (Self::Government, "government"),
     ];
 
-    /// Its word.
+    /// Returns the wire name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::ALL[self as usize].1
     }
 }
 
-/// An organization to be.
+/// An organization to insert.
 pub struct NewOrganization<'a> {
-    /// Its id inside.
+    /// Its internal id.
     pub id: OrganizationId,
-    /// Its id, as callers see it.
-    pub handle: &'a OrgHandle,
-    /// What it is called.
+    /// Its public id.
+    pub handle: &'a OrganizationHandle,
+    /// Its display name.
     pub name: &'a str,
-    /// What it pays for.
+    /// Its plan.
     pub plan: Plan,
-    /// Its line of business, where the operator has set it.
+    /// Its business domain; `None` if the operator has not set one.
     pub domain: Option<BusinessDomain>,
-    /// Whose pages' scripts may use its keys; anybody's, where empty.
+    /// The browser origins that may use its keys; every origin if empty.
     pub allowed_origins: &'a [Origin],
-    /// When it is created.
+    /// The time of its creation.
     pub created_at: DateTime<Utc>,
 }
 
 impl<'a> NewOrganization<'a> {
-    /// Creates an organization on the trial plan.
+    /// Returns an organization to insert, on the trial plan.
     #[must_use]
     pub fn on_trial(
         id: OrganizationId,
-        handle: &'a OrgHandle,
+        handle: &'a OrganizationHandle,
         name: &'a str,
         created_at: DateTime<Utc>,
     ) -> Self {
@@ -115,24 +82,24 @@ impl<'a> NewOrganization<'a> {
     }
 }
 
-/// How an organization stands with the operator.
+/// The status of an organization: its plan and whether it is suspended.
 pub struct OrganizationStatus {
-    /// Its id inside.
+    /// Its internal id.
     pub id: OrganizationId,
-    /// Its id, as callers see it.
+    /// Its public id.
     pub handle: String,
-    /// What it pays for.
+    /// Its plan.
     pub plan: Plan,
-    /// Since when it is suspended; `None` where it is not.
+    /// When it was suspended; `None` if it is not suspended.
     pub suspended_at: Option<DateTime<Utc>>,
-    /// Who suspended it, where that is known.
+    /// Who suspended it, if known.
     pub suspended_by: Option<Decider>,
-    /// Whether some person's account was created with it.
+    /// Whether it is the home organization of an account that is not deleted.
     pub is_home_organization: bool,
 }
 
 impl OrganizationStatus {
-    /// Whether it is suspended for want of a payment, and for nothing else: a payment ends that.
+    /// Returns whether it is suspended only for a missing payment, which a payment ends.
     #[must_use]
     pub fn is_suspended_for_billing(&self) -> bool {
         self.suspended_at.is_some() && self.suspended_by.is_some_and(Decider::is_for_billing)
@@ -142,17 +109,17 @@ impl OrganizationStatus {
 /// An organization, with the caller's role.
 #[derive(Clone, Debug)]
 pub struct Organization {
-    /// Its id, as callers see it.
+    /// Its public id.
     pub handle: String,
-    /// What it is called.
+    /// Its display name.
     pub name: String,
-    /// What it pays for.
+    /// Its plan.
     pub plan: Plan,
     /// The caller's role; `None` for the organization's own keys.
     pub role: Option<Role>,
     /// Whether the operator has suspended it.
     pub is_suspended: bool,
-    /// Whose pages' scripts may use its keys; anybody's, where empty.
+    /// The browser origins that may use its keys; every origin if empty.
     pub allowed_origins: Vec<String>,
     /// When it was created.
     pub created_at: DateTime<Utc>,

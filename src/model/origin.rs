@@ -141,6 +141,21 @@ impl TrustedOrigins {
     }
 }
 
+/// Whether scripts of `origin` may use a credential whose organization lists these origins: trusted
+/// origins and listed ones, or any where none is listed. A request without an origin always may.
+#[must_use]
+pub fn is_origin_allowed(
+    origin: Option<&str>,
+    listed: &[String],
+    trusted: &TrustedOrigins,
+) -> bool {
+    let Some(origin) = origin.filter(|_| !listed.is_empty()) else {
+        return true;
+    };
+    let is_listed = |origin: Origin| listed.iter().any(|it| it == origin.as_str());
+    trusted.contains(origin) || Origin::parse(origin).is_ok_and(is_listed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,7 +42,7 @@ pub struct Charge {
     pub description: Option<String>,
 }
 
-/// Why a paid checkout can not be fulfilled.
+/// Why a paid checkout cannot be fulfilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnfulfilledReason {
     /// Its organization is there, and its customer is not known to pay for it.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::model::ids::{AccountId, KeyId, MembershipId, OrganizationId};
-use crate::model::key_name::KeyName;
+use crate::model::names::KeyName;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 

@@ -3,22 +3,22 @@
 /// A plan (contract §1, *Rate limits*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// What every new organization starts on.
+    /// The plan of a new organization, unless another is set.
     Trial,
-    /// For a first product.
+    /// Limits for a small product.
     Starter,
-    /// The operator's usual plan.
+    /// A plan that only the operator sets. A home organization cannot have it.
     Standard,
-    /// The account family's name for the same.
+    /// The name of `Standard` in the account API; the default limits are the same.
     Pro,
-    /// For a large product.
+    /// Limits for a large product.
     Scale,
-    /// Without limits.
+    /// Unlimited by default. A home organization cannot have it.
     Enterprise,
 }
 
 impl Plan {
-    /// Every plan, with its word.
+    /// Every plan, with its wire name.
     pub const ALL: [(Self, &str); 6] = [
         (Self::Trial, "trial"),
         (Self::Starter, "starter"),
@@ -28,19 +28,19 @@ impl Plan {
         (Self::Enterprise, "enterprise"),
     ];
 
-    /// Reads a plan's word.
+    /// Parses a plan's wire name.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, name)| *name == word).map(|(plan, _)| *plan)
+    pub fn parse(wire_name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| *name == wire_name).map(|(plan, _)| *plan)
     }
 
-    /// The plan's word.
+    /// Returns the plan's wire name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::ALL[self as usize].1
     }
 
-    /// Whether the organization that an account was made with can be on it (contract §3).
+    /// Returns whether an account's home organization can be on this plan (contract §3).
     #[must_use]
     pub const fn allows_home_organization(self) -> bool {
         !matches!(self, Self::Standard | Self::Enterprise)
@@ -54,11 +54,11 @@ pub struct PlanLimits {
     pub requests_per_minute: Option<u64>,
     /// Requests per calendar month (UTC).
     pub requests_per_month: Option<u64>,
-    /// How many live keys there may be.
+    /// The maximum number of live keys.
     pub keys: Option<u64>,
-    /// How many projects.
+    /// The maximum number of projects.
     pub projects: Option<u64>,
-    /// How many seats.
+    /// The maximum number of seats, that is, of memberships.
     pub seats: Option<u64>,
 }
 
@@ -67,10 +67,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_plan_reads_back_from_its_word() {
-        for (plan, word) in Plan::ALL {
+    fn every_plan_is_parsed_from_its_wire_name() {
+        for (plan, wire_name) in Plan::ALL {
             assert_eq!(Plan::parse(plan.as_str()), Some(plan));
-            assert_eq!(plan.as_str(), word);
+            assert_eq!(plan.as_str(), wire_name);
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::entropy::Entropy;
 use crate::model::ValidationError;
 use crate::model::account::{random_lowercase, require_short_name};
 use crate::model::ids::{MembershipId, OrganizationId, ProjectId};
+use crate::model::names::ProjectName;
 
 /// How many characters of a name its slug keeps.
 const MAX_SUGGESTED_CHARS: usize = 40;
@@ -55,38 +56,6 @@ pub struct ProjectChanges {
     pub slug: Option<Slug>,
     /// What it is about; `Some(None)` is nothing any more.
     pub description: Option<Option<Description>>,
-}
-
-/// What a project is called: 1 to 128 characters, none of them a control character.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProjectName(String);
-
-impl ProjectName {
-    /// The longest name, in Unicode scalar values.
-    pub const MAX: usize = 128;
-
-    /// Reads a name.
-    ///
-    /// # Errors
-    /// Any other text, with a message for the caller.
-    pub fn parse(text: &str) -> Result<Self, ValidationError> {
-        if text.chars().any(char::is_control) {
-            return Err("must not contain control characters".into());
-        }
-        match text.chars().count() {
-            0 => Err("must not be empty".into()),
-            length if length > Self::MAX => {
-                Err(format!("must be at most {} characters long", Self::MAX).into())
-            }
-            _ => Ok(Self(text.to_owned())),
-        }
-    }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// A project's short name, unique in its organization: `^[a-z0-9](-?[a-z0-9]){0,62}$`

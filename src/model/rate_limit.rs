@@ -40,11 +40,16 @@ pub enum RateLimit {
     MasterFailures,
     /// Requests with right master keys, for each client address.
     MasterRequests,
+    /// Wrong secrets of verifiers, for each client address.
+    VerifierFailures,
+    /// Credentials that verifiers checked and that are not valid, for each client address that they
+    /// report, or for each verifier that reports none.
+    CheckedUnknownKeys,
 }
 
 impl RateLimit {
     /// Every limit that has one rate for all.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Address,
         Self::Account,
         Self::UnknownKeys,
@@ -59,6 +64,8 @@ impl RateLimit {
         Self::Changes,
         Self::MasterFailures,
         Self::MasterRequests,
+        Self::VerifierFailures,
+        Self::CheckedUnknownKeys,
     ];
 
     /// The limit's name in answers, settings and metrics.
@@ -79,6 +86,8 @@ impl RateLimit {
             Self::Changes => "changes",
             Self::MasterFailures => "master_failures",
             Self::MasterRequests => "master_requests",
+            Self::VerifierFailures => "verifier_failures",
+            Self::CheckedUnknownKeys => "checked_unknown_keys",
         }
     }
 
@@ -95,7 +104,7 @@ impl RateLimit {
         match self {
             // 20 a second, 120 at once.
             Self::Address | Self::Account => Rate::new(120, 6),
-            Self::UnknownKeys | Self::SignIn => Rate::new(60, 60),
+            Self::UnknownKeys | Self::CheckedUnknownKeys | Self::SignIn => Rate::new(60, 60),
             // 10, then one for every 30 seconds.
             Self::SignInFailures | Self::OwnPassword => Rate::new(10, 300),
             Self::MailAddress => Rate::new(3, 3_600),
@@ -104,7 +113,7 @@ impl RateLimit {
             Self::KeyMint => Rate::new(120, 3_600),
             // 1,200, then one in 3 seconds: each is an event of the audit log, which is kept.
             Self::Changes => Rate::new(1_200, 3_600),
-            Self::MasterFailures => Rate::new(100, 300),
+            Self::MasterFailures | Self::VerifierFailures => Rate::new(100, 300),
             Self::MasterRequests => Rate::new(1_000, 100),
         }
     }
@@ -115,7 +124,7 @@ impl RateLimit {
         match self {
             // 5 a second, 30 at once.
             Self::Address | Self::Account => Rate::new(30, 6),
-            Self::UnknownKeys => Rate::new(20, 60),
+            Self::UnknownKeys | Self::CheckedUnknownKeys => Rate::new(20, 60),
             Self::SignIn => Rate::new(10, 60),
             Self::SignInFailures | Self::OwnPassword => Rate::new(5, 300),
             Self::MailAddress => Rate::new(3, 3_600),
@@ -123,7 +132,7 @@ impl RateLimit {
             Self::TokenChecks => Rate::new(10, 300),
             Self::KeyMint => Rate::new(30, 3_600),
             Self::Changes => Rate::new(300, 3_600),
-            Self::MasterFailures => Rate::new(20, 300),
+            Self::MasterFailures | Self::VerifierFailures => Rate::new(20, 300),
             Self::MasterRequests => Rate::new(300, 60),
         }
     }

@@ -1,34 +1,34 @@
-//! A rejected request, as its organization sees it.
+//! Rejected requests, as their organization can list them.
 
 use chrono::{DateTime, Utc};
 
 use crate::model::ids::RejectionId;
 
-/// How many of an organization's rejections are kept: the newest.
-pub const RETAINED_PER_ORGANIZATION: i64 = 1_000;
+/// The number of rejections that are kept for each organization: the newest.
+pub const MAX_REJECTIONS_PER_ORGANIZATION: i64 = 1_000;
 
 /// A rejected request of a known caller.
 #[derive(Clone, Debug)]
 pub struct Rejection {
-    /// Its id, later than those before it.
+    /// Its id. Ids sort by time.
     pub id: RejectionId,
     /// The display id of the key that the request presented; `None` for a session.
     pub key_display_id: Option<String>,
     /// The request's method.
     pub method: String,
-    /// The pattern that its path matched, never the path itself: that could be anything, a key
-    /// pasted by mistake included.
+    /// The route that its path matched, never the path itself, which could contain anything,
+    /// even a key that was pasted by mistake.
     pub path: String,
-    /// What it was answered with.
+    /// The HTTP status of the response.
     pub status: u16,
-    /// The word for the kind of failure.
+    /// The error code.
     pub code: String,
-    /// Why: what was missing or exceeded.
+    /// The reason: what was missing or exceeded.
     pub detail: String,
-    /// Where the request came from.
+    /// The client's IP address, if known.
     pub address: Option<String>,
-    /// The request.
+    /// The id of the request.
     pub request_id: String,
-    /// When it came.
+    /// When the request was received.
     pub created_at: DateTime<Utc>,
 }

@@ -3,6 +3,8 @@
 //! [`PERMISSIONS`] is the table. An organization's own keys have no role: they need the scope
 //! alone, except for changes of owners.
 
+use crate::model::scope::BuiltInScope;
+
 /// A person's role in one organization, from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -32,9 +34,9 @@ impl Role {
     }
 
     /// The lowest role that may use `scope`, where no permission of its own applies: that of the
-    /// first permission with the scope. Owner for an unknown scope.
+    /// first permission with the scope. Owner for a scope without a row.
     #[must_use]
-    pub fn required_for(scope: &str) -> Self {
+    pub fn required_for(scope: BuiltInScope) -> Self {
         let right = PERMISSIONS.iter().find(|right| right.scopes.contains(&scope));
         right.map_or(Self::Owner, Permission::minimum_role)
     }
@@ -44,7 +46,7 @@ impl Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission {
     /// Any of these is needed, for reading or for writing.
-    pub scopes: &'static [&'static str],
+    pub scopes: &'static [BuiltInScope],
     /// What they open.
     pub description: &'static str,
     /// The lowest sufficient role; `None` for one's own membership.
@@ -57,17 +59,21 @@ impl Permission {
     /// Deleting the organization.
     pub const DELETE_ORGANIZATION: Self = Self {
         session_only: true,
-        ..Self::new(&["organization:write"], "deleting the organization", Role::Owner)
+        ..Self::new(&[BuiltInScope::OrganizationWrite], "deleting the organization", Role::Owner)
     };
     /// Listing invitations.
-    pub const READ_INVITES: Self = Self::new(&["members:read"], "invitations", Role::Admin);
+    pub const READ_INVITES: Self =
+        Self::new(&[BuiltInScope::MembersRead], "invitations", Role::Admin);
     /// Changing owners. Scopes alone are not sufficient for a key.
-    pub const CHANGE_OWNERS: Self =
-        Self::new(&["members:write"], "adding, changing and removing owners", Role::Owner);
+    pub const CHANGE_OWNERS: Self = Self::new(
+        &[BuiltInScope::MembersWrite],
+        "adding, changing and removing owners",
+        Role::Owner,
+    );
     /// Ending one's own membership.
-    pub const LEAVE: Self = Self::new(&["members:write"], "leaving", Role::Member);
+    pub const LEAVE: Self = Self::new(&[BuiltInScope::MembersWrite], "leaving", Role::Member);
 
-    const fn new(scopes: &'static [&'static str], opens: &'static str, role: Role) -> Self {
+    const fn new(scopes: &'static [BuiltInScope], opens: &'static str, role: Role) -> Self {
         Self { scopes, description: opens, role: Some(role), session_only: false }
     }
 
@@ -82,24 +88,40 @@ impl Permission {
 /// usual one.
 pub const PERMISSIONS: [Permission; 14] = [
     Permission::new(
-        &["organization:read"],
+        &[BuiltInScope::OrganizationRead],
         "reading the organization and one's own membership",
         Role::Member,
     ),
-    Permission::new(&["organization:write"], "changing its name and allowed origins", Role::Admin),
+    Permission::new(
+        &[BuiltInScope::OrganizationWrite],
+        "changing its name and allowed origins",
+        Role::Admin,
+    ),
     Permission::DELETE_ORGANIZATION,
-    Permission::new(&["members:read"], "members", Role::Member),
+    Permission::new(&[BuiltInScope::MembersRead], "members", Role::Member),
     Permission::READ_INVITES,
-    Permission::new(&["members:write"], "roles, removal, invitations", Role::Admin),
+    Permission::new(&[BuiltInScope::MembersWrite], "roles, removal, invitations", Role::Admin),
     Permission::CHANGE_OWNERS,
     Permission::LEAVE,
-    Permission::new(&["api-keys:read", "api-keys:write"], "the organization's keys", Role::Admin),
-    Permission::new(&["audit:read"], "the audit log", Role::Admin),
-    Permission::new(&["billing:read"], "payments, `/v1/organization/usage`", Role::Admin),
-    Permission::new(&["usage:read"], "usage on a dashboard", Role::Member),
-    Permission::new(&["projects:read", "projects:write"], "projects", Role::Member),
+    Permission::new(
+        &[BuiltInScope::ApiKeysRead, BuiltInScope::ApiKeysWrite],
+        "the organization's keys",
+        Role::Admin,
+    ),
+    Permission::new(&[BuiltInScope::AuditRead], "the audit log", Role::Admin),
+    Permission::new(
+        &[BuiltInScope::BillingRead],
+        "payments, `/v1/organization/usage`",
+        Role::Admin,
+    ),
+    Permission::new(&[BuiltInScope::UsageRead], "usage on a dashboard", Role::Member),
+    Permission::new(
+        &[BuiltInScope::ProjectsRead, BuiltInScope::ProjectsWrite],
+        "projects",
+        Role::Member,
+    ),
     Permission {
-        scopes: &["user:read", "user:write"],
+        scopes: &[BuiltInScope::UserRead, BuiltInScope::UserWrite],
         description: "one's own account, at `/api/user/me`",
         role: None,
         session_only: false,
@@ -140,10 +162,9 @@ mod tests {
 
     #[test]
     fn a_scope_s_first_line_is_the_usual_one_and_what_is_not_in_the_table_is_for_owners() {
-        assert_eq!(Role::required_for("members:read"), Role::Member);
-        assert_eq!(Role::required_for("members:write"), Role::Admin);
-        assert_eq!(Role::required_for("organization:write"), Role::Admin);
-        assert_eq!(Role::required_for("user:read"), Role::Member);
-        assert_eq!(Role::required_for("trademarks:read"), Role::Owner);
+        assert_eq!(Role::required_for(BuiltInScope::MembersRead), Role::Member);
+        assert_eq!(Role::required_for(BuiltInScope::MembersWrite), Role::Admin);
+        assert_eq!(Role::required_for(BuiltInScope::OrganizationWrite), Role::Admin);
+        assert_eq!(Role::required_for(BuiltInScope::UserRead), Role::Member);
     }
 }

@@ -8,25 +8,53 @@ use std::fmt;
 
 use crate::model::ValidationError;
 
-/// The scopes every deployment knows (contract §1, *Scopes*).
-const BUILT_IN: [&str; 16] = [
-    "user:read",
-    "user:write",
-    "api-keys:read",
-    "api-keys:write",
-    "api-keys:manage",
-    "organization:read",
-    "organization:write",
-    "members:read",
-    "members:write",
-    "projects:read",
-    "projects:write",
-    "billing:read",
-    "subscription:read",
-    "subscription:write",
-    "usage:read",
-    "audit:read",
-];
+macro_rules! built_in_scopes {
+    ($($name:ident = $word:literal;)*) => {
+        /// A scope that every deployment knows (contract §1, *Scopes*).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum BuiltInScope {
+            $(#[doc = concat!("`", $word, "`")] $name,)*
+        }
+
+        impl BuiltInScope {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Returns the scope as text.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+built_in_scopes! {
+    UserRead = "user:read";
+    UserWrite = "user:write";
+    ApiKeysRead = "api-keys:read";
+    ApiKeysWrite = "api-keys:write";
+    ApiKeysManage = "api-keys:manage";
+    OrganizationRead = "organization:read";
+    OrganizationWrite = "organization:write";
+    MembersRead = "members:read";
+    MembersWrite = "members:write";
+    ProjectsRead = "projects:read";
+    ProjectsWrite = "projects:write";
+    BillingRead = "billing:read";
+    SubscriptionRead = "subscription:read";
+    SubscriptionWrite = "subscription:write";
+    UsageRead = "usage:read";
+    AuditRead = "audit:read";
+}
+
+impl fmt::Display for BuiltInScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// One scope: `*`, `word:*` or `word:word`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,8 +84,7 @@ impl Scope {
     }
 
     /// Whether `self` grants `other`.
-    #[must_use]
-    pub fn covers(&self, other: &str) -> bool {
+    fn covers(&self, other: &str) -> bool {
         let (this, subject) = (self.0.as_str(), other.split(':').next());
         this == "*"
             || this == other
@@ -96,17 +123,27 @@ impl ScopeSet {
         self.0.iter().map(|scope| scope.0.clone()).collect()
     }
 
-    /// Whether a holder of this set may do what `scope` names.
+    /// Whether a credential with this set has `scope`.
     #[must_use]
-    pub fn grants(&self, scope: &str) -> bool {
-        self.0.iter().any(|locked| locked.covers(scope))
+    pub fn grants(&self, scope: BuiltInScope) -> bool {
+        self.covers(scope.as_str())
+    }
+
+    /// Those of `scopes` that this set does not cover.
+    #[must_use]
+    pub fn missing(&self, scopes: &[Scope]) -> Vec<String> {
+        let missing = scopes.iter().filter(|scope| !self.covers(scope.as_str()));
+        missing.map(ToString::to_string).collect()
+    }
+
+    fn covers(&self, scope: &str) -> bool {
+        self.0.iter().any(|own| own.covers(scope))
     }
 
     /// Those of `other` that this set does not cover.
     #[must_use]
     pub fn uncovered(&self, other: &Self) -> Vec<String> {
-        let missing = other.0.iter().filter(|scope| !self.grants(scope.as_str()));
-        missing.map(|scope| scope.0.clone()).collect()
+        self.missing(&other.0)
     }
 
     /// Whether every scope of `other` is covered.
@@ -125,7 +162,7 @@ impl ScopeCatalogue {
     /// The built-in scopes and these of the operator's product.
     #[must_use]
     pub fn new(operators: &[Scope]) -> Self {
-        let mut words: Vec<String> = BUILT_IN.map(str::to_owned).into();
+        let mut words: Vec<String> = BuiltInScope::ALL.iter().map(ToString::to_string).collect();
         words.extend(operators.iter().map(|scope| scope.0.clone()));
         let mut known = vec!["*".to_owned()];
         let mut seen: HashSet<String> = HashSet::new();
@@ -211,7 +248,7 @@ mod tests {
         fn sets_that_contain_each_other_hold_the_same(a in any_set(), b in any_set()) {
             if a.contains(&b) && b.contains(&a) {
                 for scope in ScopeCatalogue::new(&[]).allowed() {
-                    prop_assert_eq!(a.grants(scope), b.grants(scope));
+                    prop_assert_eq!(a.covers(scope), b.covers(scope));
                 }
             }
         }
@@ -219,7 +256,7 @@ mod tests {
         #[test]
         fn a_part_never_holds_more_than_the_whole(whole in any_set(), scope in select(known())) {
             let part = ScopeSet(whole.0[..1].to_vec());
-            prop_assert!(!part.grants(&scope) || whole.grants(&scope));
+            prop_assert!(!part.covers(&scope) || whole.covers(&scope));
         }
 
         #[test]
@@ -231,9 +268,9 @@ mod tests {
     #[test]
     fn wildcards_and_manage_cover_what_they_say_and_no_more() {
         let set = |word: &str| ScopeSet(vec![Scope::parse(word).expect("a scope")]);
-        assert!(set("projects:*").grants("projects:write"));
-        assert!(!set("projects:*").grants("members:read"));
-        assert!(set("api-keys:manage").grants("api-keys:write"));
+        assert!(set("projects:*").covers("projects:write"));
+        assert!(!set("projects:*").covers("members:read"));
+        assert!(set("api-keys:manage").covers("api-keys:write"));
         assert!(!set("api-keys:manage").contains(&set("api-keys:*")));
         assert!(!set("projects:read").contains(&set("projects:*")));
         assert!(!set("projects:*").contains(&set("*")));
@@ -242,8 +279,8 @@ mod tests {
     #[test]
     fn every_built_in_scope_can_be_given() {
         let catalogue = ScopeCatalogue::new(&[]);
-        for word in BUILT_IN {
-            assert!(catalogue.parse(&[word.to_owned()]).is_ok(), "{word}");
+        for word in BuiltInScope::ALL {
+            assert!(catalogue.parse(&[word.to_string()]).is_ok(), "{word}");
         }
         assert!(catalogue.parse(&["projects:*".to_owned(), "*".to_owned()]).is_ok());
     }

@@ -1,4 +1,4 @@
-//! How much was used, and over which time.
+//! Counts of requests, and the periods that they cover.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use crate::model::ids::{KeyId, OrganizationId};
 /// Requests of one key or personal access token on one UTC day that are not in the database yet.
 #[derive(Clone, Debug)]
 pub struct UsageTally {
-    /// Where it was used; `None` for a personal access token that is pinned nowhere.
+    /// The organization of the requests; `None` if a personal access token was used for none.
     pub organization: Option<OrganizationId>,
-    /// The key.
+    /// The id of the key or token.
     pub key: KeyId,
-    /// Whether it is a person's.
+    /// Whether it is a personal access token.
     pub is_personal: bool,
     /// The UTC day.
     pub day: NaiveDate,
-    /// How many requests were authenticated with it and not turned away (429).
+    /// The number of requests that it authenticated, without those rejected with 429.
     pub requests: i64,
-    /// How many of them were denied (403), and how many others turned away.
+    /// The number of rejections: with 403, which `requests` includes, and with 429.
     pub rejected: i64,
-    /// The last of them.
+    /// The time of the last request.
     pub last_used_at: DateTime<Utc>,
 }
 
@@ -31,26 +31,26 @@ pub struct UsageTally {
 pub struct DayUsage {
     /// The UTC day.
     pub day: NaiveDate,
-    /// How many there were, those that were turned away (429) not counted.
+    /// The number of requests, without those rejected with 429.
     pub requests: u64,
-    /// How many of them were denied (403), and how many others turned away.
+    /// The number of rejections: with 403, which `requests` includes, and with 429.
     pub rejected: u64,
 }
 
-/// How much one key or personal access token was used.
+/// The usage of one key or personal access token.
 #[derive(Clone, Debug)]
 pub struct KeyUsage {
-    /// The key.
+    /// The id of the key or token.
     pub key: KeyId,
-    /// Its label; `None` also for a personal access token, whose label is its owner's business.
+    /// Its name; always `None` for a personal access token, whose name only its owner may see.
     pub name: Option<String>,
-    /// How many requests were created with it.
+    /// The number of requests that it authenticated, without those rejected with 429.
     pub requests: u64,
-    /// When the last of them was, where the caller may see it.
+    /// The time of the last request, if the caller may see it.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-/// Whole UTC days: from the first, included, to the last, excluded.
+/// A range of whole UTC days that includes `start` and excludes `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
     /// The first day.
@@ -60,36 +60,41 @@ pub struct Period {
 }
 
 impl Period {
-    /// The UTC day of `now`.
+    /// Returns the UTC day of `now`.
     #[must_use]
     pub fn day_of(now: DateTime<Utc>) -> Self {
         let start = now.date_naive();
         Self { start, end: start.checked_add_days(Days::new(1)).unwrap_or(start) }
     }
 
-    /// The UTC calendar month of `now`.
+    /// Returns the UTC calendar month of `now`.
     #[must_use]
     pub fn month_of(now: DateTime<Utc>) -> Self {
         Self::month_containing(now.date_naive())
     }
 
-    /// The calendar month of a day.
+    /// Returns the calendar month that contains a day.
     #[must_use]
     pub fn month_containing(day: NaiveDate) -> Self {
         Self::month_from(day.with_day(1).unwrap_or(day))
     }
 
-    /// How long the period lasts from `now`; zero where it has ended.
+    /// Returns the time from `now` to the end of the period; zero if it has ended.
     #[must_use]
     pub fn remaining(self, now: DateTime<Utc>) -> Duration {
-        let end = self.end.and_time(NaiveTime::MIN).and_utc();
-        (end - now).to_std().unwrap_or_default()
+        (self.end_time() - now).to_std().unwrap_or_default()
     }
 
-    /// Reads `YYYY-MM`.
+    /// Returns the time at which the period ends.
+    #[must_use]
+    pub fn end_time(self) -> DateTime<Utc> {
+        self.end.and_time(NaiveTime::MIN).and_utc()
+    }
+
+    /// Parses a month in the form `YYYY-MM`.
     ///
     /// # Errors
-    /// Any other text.
+    /// The text is not a month in this form.
     pub fn parse_month(text: &str) -> Result<Self, ValidationError> {
         let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         let start = match text.split_once('-') {
@@ -100,7 +105,7 @@ impl Period {
             _ => None,
         };
         let month = start.map(Self::month_from).filter(|month| month.end.year() <= 9999);
-        month.ok_or("must be a month as YYYY-MM, such as 2026-05".into())
+        month.ok_or("must be a month in the form YYYY-MM, such as 2026-05".into())
     }
 
     fn month_from(start: NaiveDate) -> Self {
@@ -121,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_month_is_refused() {
+    fn an_invalid_month_is_an_error() {
         for text in [
             "",
             "2026",
@@ -139,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_a_month_never_panics(text in "\\PC*") {
+        fn parsing_a_month_never_panics(text in "\\PC*") {
             let _ = Period::parse_month(&text);
         }
     }

@@ -31,9 +31,9 @@ pub enum Error {
     )]
     WrongOwner { home: PathBuf, owner: String, current_user: String },
 
-    /// Postgres's user can not access the folder of the cluster.
+    /// Postgres's user cannot access the folder of the cluster.
     #[error(
-        "Postgres runs as the user `{user}`, who can not access the cluster in {}. Make the \
+        "Postgres runs as the user `{user}`, who cannot access the cluster in {}. Make the \
          folders above it searchable (chmod o+x), or set DATA_DIR to another folder", home.display()
     )]
     Unreachable { home: PathBuf, user: String },
@@ -52,7 +52,7 @@ pub enum Error {
     )]
     InUse { home: PathBuf },
 
-    /// The path contains a line break, which Postgres's own files can not represent.
+    /// The path contains a line break, which Postgres's own files cannot represent.
     #[error(
         "the path {home:?} contains a line break, which Postgres does not support. Set DATA_DIR to \
          another folder"
@@ -89,12 +89,12 @@ pub enum Error {
     Failed { program: String, outcome: String, log: PathBuf, tail: String },
 
     /// A system call failed.
-    #[error("can not {action} {}: {cause}", path.display())]
+    #[error("cannot {action} {}: {cause}", path.display())]
     Io { action: &'static str, path: PathBuf, cause: io::Error },
 
     /// A system call failed because permission was denied.
     #[error(
-        "can not {action} {}: permission denied. Make the user that Tenantry runs as its owner, or \
+        "cannot {action} {}: permission denied. Make the user that Tenantry runs as its owner, or \
          set DATA_DIR to another folder", path.display()
     )]
     PermissionDenied { action: &'static str, path: PathBuf },

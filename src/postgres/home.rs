@@ -1,6 +1,6 @@
 //! The folder of the cluster, and the names of its files.
 //!
-//! If this program runs as root and Postgres's unprivileged user can not access the requested
+//! If this program runs as root and Postgres's unprivileged user cannot access the requested
 //! folder (such as a checkout under a home folder with mode 0700), the cluster is created in
 //! `/var/lib/tenantry`, and the requested path becomes a symbolic link to it. So the requested path
 //! always leads to the data: later starts follow the link, and removing `.tenantry` still results
@@ -28,7 +28,7 @@ const USERS_LOCK: &str = "users.lock";
 const START_LOCK: &str = "start.lock";
 const JANITOR_LOCK: &str = "janitor.lock";
 
-/// The parent folder of clusters that can not be in the requested folder.
+/// The parent folder of clusters that cannot be in the requested folder.
 const FALLBACK_DIR: &str = "/var/lib/tenantry";
 
 /// The folder of one cluster.
@@ -242,7 +242,7 @@ fn create_in_fallback(requested: &Path, process_users: &ProcessUsers) -> Result<
     match symlink(&home, requested) {
         Ok(()) => tracing::warn!(
             requested = %requested.display(), home = %home.display(), user = process_users.name(),
-            "Postgres's user can not access the data folder; its data is in another folder",
+            "Postgres's user cannot access the data folder; its data is in another folder",
         ),
         // Another process started at the same moment, and its link is used.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => drop(fs::remove_dir(&home)),

@@ -29,7 +29,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 ///
-/// The lock files in `home` can not be used.
+/// The lock files in `home` cannot be used.
 pub fn janitor(home: &Path) -> Result<(), Error> {
     let home = ClusterHome::at(home.to_owned());
     let janitor_lock = home.open_janitor_lock()?;

@@ -165,7 +165,7 @@ impl Cluster {
     /// uses the cluster.
     ///
     /// # Errors
-    /// The cluster can not be locked or removed.
+    /// The cluster cannot be locked or removed.
     pub fn remove(self) -> Result<(), Error> {
         let Self { home, supervisor, .. } = self;
         let users = home.open_users_lock()?;

@@ -2,7 +2,7 @@
 //!
 //! Postgres refuses to run as root. If this program runs as root, Postgres runs as an unprivileged
 //! user, who owns only `data` and the socket folder. The home folder around them belongs to root,
-//! so that the unprivileged user can not replace files that root uses.
+//! so that the unprivileged user cannot replace files that root uses.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,7 +1,7 @@
 //! A thread in every process that uses Postgres, which keeps Postgres and the janitor running.
 //!
 //! It polls twice a second, because another process may have started them, and the end of a process
-//! that is not a child can not be waited for.
+//! that is not a child cannot be waited for.
 
 use std::convert::Infallible;
 use std::fs::File;

@@ -14,7 +14,7 @@ use crate::error::{AuthFailure, Error, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::caller::{Caller, Credential, Identity, KeyDetails, Person};
 use crate::model::ids::{AccountId, KeyId, MembershipId, OrganizationId, SessionId};
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
@@ -286,7 +286,7 @@ pub async fn lock_and_confirm_token(
 pub async fn find_caller_by_handle(
     db: &mut PgConnection,
     person: &Person,
-    handle: &OrgHandle,
+    handle: &OrganizationHandle,
 ) -> Result<Option<Arc<Caller>>> {
     let row = sqlx::query_as!(
         MembershipRow,

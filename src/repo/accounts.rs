@@ -5,8 +5,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::account::{Account, AccountHandle, NewAccount, PersonName};
+use crate::model::account::{Account, AccountHandle, NewAccount};
 use crate::model::ids::{AccountId, KeyId, OrganizationId};
+use crate::model::names::PersonName;
 use crate::model::plan::Plan;
 use crate::repo::{MapConstraintViolations, violated_constraint};
 

@@ -113,7 +113,7 @@ impl From<Row> for ChainLink {
 }
 
 impl Row {
-    /// Where the event is there, so are all columns that can not be null.
+    /// Where the event is there, so are all columns that cannot be null.
     fn into_event(self) -> Option<AuditEventRow> {
         Some(AuditEventRow {
             id: self.event_id,

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use crate::error::Result;
 use crate::model::ids::{AccountId, MembershipId, OrganizationId};
 use crate::model::member::NewMembership;
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::role::Role;
 use crate::repo::MapConstraintViolations;
 
@@ -38,7 +38,7 @@ pub async fn insert(db: &mut PgConnection, membership: &NewMembership<'_>) -> Re
 /// The organization with this handle, in whatever case, and its first owner's membership.
 pub async fn find_owner(
     db: &mut PgConnection,
-    organization: &OrgHandle,
+    organization: &OrganizationHandle,
 ) -> Result<Option<(OrganizationId, MembershipId)>> {
     let row = sqlx::query!(
         r#"select u.organization_id, u.id from users u

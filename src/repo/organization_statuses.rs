@@ -6,14 +6,17 @@ use sqlx::PgConnection;
 use crate::error::Result;
 use crate::model::decider::Decider;
 use crate::model::ids::OrganizationId;
-use crate::model::org_handle::OrgHandle;
 use crate::model::organization::OrganizationStatus;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::plan::Plan;
 
 /// Locks the organization with this handle, in any case, until the transaction ends, and returns
 /// its status: see the invariant of [`super::organizations::lock`]. `None` where it does not exist
 /// or was deleted.
-pub async fn lock(db: &mut PgConnection, handle: &OrgHandle) -> Result<Option<OrganizationStatus>> {
+pub async fn lock(
+    db: &mut PgConnection,
+    handle: &OrganizationHandle,
+) -> Result<Option<OrganizationStatus>> {
     let row = sqlx::query!(
         r#"select o.id, o.handle, o.plan, o.suspended_at, o.suspended_by,
                   exists (select from accounts a where a.home_organization_id = o.id

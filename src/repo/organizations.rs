@@ -7,8 +7,9 @@ use sqlx::PgConnection;
 
 use crate::error::{Error, Result};
 use crate::model::ids::{AccountId, MembershipId, OrganizationId};
-use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{BusinessDomain, NewOrganization, Organization, OrganizationName};
+use crate::model::names::OrganizationName;
+use crate::model::organization::{BusinessDomain, NewOrganization, Organization};
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
@@ -129,7 +130,7 @@ pub struct AccountMembership {
 pub async fn find_membership(
     db: &mut PgConnection,
     account: AccountId,
-    handle: &OrgHandle,
+    handle: &OrganizationHandle,
 ) -> Result<Option<AccountMembership>> {
     let found = sqlx::query!(
         r#"select o.id, o.suspended_at is not null as "is_suspended!", u.id as user_id
@@ -249,7 +250,7 @@ pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>
 }
 
 /// Whether an organization with this handle was deleted, in whatever case: it stays so.
-pub async fn is_deleted(db: &mut PgConnection, handle: &OrgHandle) -> Result<bool> {
+pub async fn is_deleted(db: &mut PgConnection, handle: &OrganizationHandle) -> Result<bool> {
     let deleted = sqlx::query_scalar!(
         r#"select exists (select from organizations
                           where lower(handle collate "C") = lower($1 collate "C")

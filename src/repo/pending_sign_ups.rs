@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::{Error, Result};
-use crate::model::account::{AccountHandle, PersonName};
+use crate::model::account::AccountHandle;
 use crate::model::ids::{AccountId, OrganizationId};
+use crate::model::names::PersonName;
 use crate::repo::MapConstraintViolations;
 use crate::repo::accounts::HANDLE_TAKEN;
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{AccountId, KeyId};
-use crate::model::key_name::KeyName;
+use crate::model::names::KeyName;
 use crate::model::personal_token::{NewPersonalToken, PersonalToken};
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::model::ids::{OrganizationId, ProjectId};
-use crate::model::project::{Description, NewProject, Project, ProjectChanges, ProjectName, Slug};
+use crate::model::names::ProjectName;
+use crate::model::project::{Description, NewProject, Project, ProjectChanges, Slug};
 use crate::repo::MapConstraintViolations;
 
 const SLUG_TAKEN: (&str, &str) =

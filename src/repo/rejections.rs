@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{OrganizationId, RejectionId};
-use crate::model::rejection::{RETAINED_PER_ORGANIZATION, Rejection};
+use crate::model::rejection::{MAX_REJECTIONS_PER_ORGANIZATION, Rejection};
 
 /// Adds a batch, each to its organization's.
 pub async fn insert(db: &mut PgConnection, batch: &[(OrganizationId, Rejection)]) -> Result<()> {
@@ -46,7 +46,7 @@ pub async fn insert(db: &mut PgConnection, batch: &[(OrganizationId, Rejection)]
     Ok(())
 }
 
-/// Removes all but the newest [`RETAINED_PER_ORGANIZATION`] of each of these organizations; returns
+/// Removes all but the newest [`MAX_REJECTIONS_PER_ORGANIZATION`] of each of these organizations; returns
 /// how many. Rows that another transaction is removing are skipped.
 pub async fn trim(db: &mut PgConnection, organizations: &[OrganizationId]) -> Result<u64> {
     let organizations: Vec<Uuid> = organizations.iter().map(|it| it.0).collect();
@@ -61,7 +61,7 @@ pub async fn trim(db: &mut PgConnection, organizations: &[OrganizationId]) -> Re
                  on old.organization_id = o.organization_id and old.id < oldest.id
              for update of old skip locked))",
         &organizations,
-        RETAINED_PER_ORGANIZATION - 1,
+        MAX_REJECTIONS_PER_ORGANIZATION - 1,
     )
     .execute(db)
     .await?;

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::payment::UnfulfilledReason;
 
 /// A paid checkout that could not be fulfilled.
@@ -53,7 +53,7 @@ pub async fn upsert(
 pub async fn settle(
     db: &mut PgConnection,
     event: &str,
-    handle: &OrgHandle,
+    handle: &OrganizationHandle,
     customer: Option<&str>,
     at: DateTime<Utc>,
 ) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::model::usage::{DayUsage, KeyUsage, Period, UsageTally};
 /// `last_used_at` of organizations' keys forward, never back.
 ///
 /// One statement, so it is whole or nothing; rows are taken in the order of their keys, so that
-/// two replicas flushing at once can not wait for each other.
+/// two replicas flushing at once cannot wait for each other.
 pub async fn add(db: &mut PgConnection, tallies: &[UsageTally]) -> Result<()> {
     let mut tallies: Vec<&UsageTally> =
         tallies.iter().filter(|tally| tally.organization.is_some()).collect();

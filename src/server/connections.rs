@@ -1,4 +1,4 @@
-//! Tracks open connections, and evicts the longest waiting ones when a limit is reached.
+//! Tracks open connections, and evicts those that have waited longest when a limit is reached.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use super::ConnectionLimits;
 use super::timer::ConnectionTimer;
 use crate::model::rate_limit::LimitSubject;
 
-/// All open connections.
+/// Limits the number of open connections, in total and for each address.
 pub(super) struct ConnectionLimiter {
     limits: ConnectionLimits,
     connections: Mutex<OpenConnections>,
@@ -21,7 +21,7 @@ pub(super) struct ConnectionLimiter {
 struct OpenConnections {
     by_subject: HashMap<LimitSubject, HashMap<u64, Arc<ConnectionTimer>>>,
     total: usize,
-    /// How many of them are evicted but have not ended yet.
+    /// The number of evicted connections that have not ended yet.
     evicting: usize,
     next_id: u64,
 }
@@ -44,11 +44,11 @@ impl ConnectionLimiter {
         let max = self.limits.connections_per_address;
         let mut guard = self.lock();
         let open = &mut *guard;
-        let of_subject = open.by_subject.get(&subject).filter(|it| it.len() >= max);
-        if let Some(of_subject) = of_subject {
-            let staying = of_subject.values().filter(|timer| !timer.is_evicted()).count();
-            if staying >= max {
-                let evicted = evict(of_subject.values(), max / 128 + 1);
+        let same_subject = open.by_subject.get(&subject).filter(|it| it.len() >= max);
+        if let Some(same_subject) = same_subject {
+            let not_evicted = same_subject.values().filter(|timer| !timer.is_evicted()).count();
+            if not_evicted >= max {
+                let evicted = evict(same_subject.values(), max / 128 + 1);
                 if evicted == 0 {
                     counter!("http_connections_rejected_total").increment(1);
                     return None;
@@ -68,7 +68,7 @@ impl ConnectionLimiter {
         Some(ConnectionPermit { limiter: Arc::clone(self), subject, id })
     }
 
-    /// Evicts connections beyond the cap, if any of them now waits for its client.
+    /// Evicts connections beyond the total limit, as far as they wait for their clients now.
     pub(super) fn evict_excess(&self) {
         let mut open = self.lock();
         let excess = (open.total - open.evicting).saturating_sub(self.limits.connections);
@@ -83,7 +83,7 @@ impl ConnectionLimiter {
         self.lock().all().for_each(|timer| timer.shutdown.cancel());
     }
 
-    /// Returns how many connections have an unanswered request.
+    /// Returns the number of connections that have an active request.
     pub(super) fn active_requests(&self) -> usize {
         self.lock().all().filter(|timer| timer.has_active_request()).count()
     }
@@ -102,9 +102,9 @@ impl OpenConnections {
 /// Evicts up to `count` connections, those that have waited longest for their clients. Returns how
 /// many it evicted.
 fn evict<'a>(timers: impl Iterator<Item = &'a Arc<ConnectionTimer>>, count: usize) -> usize {
-    let staying = timers.filter(|timer| !timer.is_evicted());
+    let not_evicted = timers.filter(|timer| !timer.is_evicted());
     let mut waiting: Vec<_> =
-        staying.filter_map(|timer| Some((timer.waiting_since()?, timer))).collect();
+        not_evicted.filter_map(|timer| Some((timer.waiting_since()?, timer))).collect();
     let count = count.min(waiting.len());
     if count > 0 {
         waiting.select_nth_unstable_by_key(count - 1, |(since, _)| *since);
@@ -116,8 +116,8 @@ fn evict<'a>(timers: impl Iterator<Item = &'a Arc<ConnectionTimer>>, count: usiz
     count
 }
 
-/// The registration of an open connection. Dropping it, also after a panic or an abort, removes the
-/// connection from the limits and the gauge.
+/// The registration of an open connection. Dropping it, even after a panic or an abort, removes the
+/// connection from the counts and the gauge.
 pub(super) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
     subject: LimitSubject,
@@ -128,9 +128,9 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.limiter.open_gauge.decrement(1.0);
         let mut open = self.limiter.lock();
-        let Some(of_subject) = open.by_subject.get_mut(&self.subject) else { return };
-        let Some(timer) = of_subject.remove(&self.id) else { return };
-        if of_subject.is_empty() {
+        let Some(same_subject) = open.by_subject.get_mut(&self.subject) else { return };
+        let Some(timer) = same_subject.remove(&self.id) else { return };
+        if same_subject.is_empty() {
             open.by_subject.remove(&self.subject);
         }
         open.total -= 1;

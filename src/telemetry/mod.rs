@@ -25,7 +25,7 @@ const DURATION_BUCKETS: [f64; 12] =
 /// Upper bounds of the batch size histogram, in queries.
 const BATCH_SIZE_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 512.0];
 
-/// Why telemetry can not be set up.
+/// Why telemetry cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The metrics recorder could not be installed.

@@ -33,7 +33,7 @@ impl TraceExporter {
     /// Starts the thread that exports spans. Nothing is sent yet.
     ///
     /// # Errors
-    /// The certificates can not be parsed, or the HTTP client can not be created.
+    /// The certificates cannot be parsed, or the HTTP client cannot be created.
     pub fn start(settings: Option<&TraceSettings>) -> Result<Self, SetupError> {
         let Some(settings) = settings else { return Ok(Self(None)) };
         let setup_error = |error: &dyn Error| SetupError::Traces(error_chain(error));

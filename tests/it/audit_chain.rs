@@ -1,5 +1,5 @@
-//! The seal on the trails: every event is in its organization's chain, and what is done to a trail
-//! past the application is found, at its position, by the command that looks for it.
+//! The chain of audit events: every event is linked into the chain of its organization, and
+//! `tenantry audit verify` finds changes that bypass the application, at their position.
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
@@ -15,16 +15,16 @@ use crate::support::server::WorkDir;
 use crate::support::waiting::wait_until;
 use crate::support::{TestApp, run};
 
-/// What `tenantry audit verify` says, and whether it found nothing wrong.
+/// Runs `tenantry audit verify`; whether it found nothing wrong, and its output.
 pub fn verify(app: &TestApp, arguments: &[&str]) -> (bool, String) {
-    let place = WorkDir::new();
-    let mut command = place.command(&app.database_settings());
+    let dir = WorkDir::new();
+    let mut command = dir.command(&app.database_settings());
     let done = command.args(["audit", "verify"]).args(arguments).output().unwrap();
-    let told = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-    (done.status.code() == Some(0), told)
+    let output = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (done.status.code() == Some(0), output)
 }
 
-/// An organization whose trail has five events.
+/// Creates an organization with five audit events.
 pub async fn organization_with_events(app: &TestApp) -> CreatedKey {
     let acme = app.sign_up().await;
     for name in ["one", "two", "three", "four"] {
@@ -33,7 +33,7 @@ pub async fn organization_with_events(app: &TestApp) -> CreatedKey {
     acme
 }
 
-/// Does something to the trails as somebody with access to the database would.
+/// Changes the audit log past its triggers, as a role with full access to the database could.
 pub async fn tamper(app: &TestApp, sql: &str) {
     let sql = format!(
         "alter table audit_events disable trigger all; alter table audit_links disable trigger all;
@@ -43,12 +43,12 @@ pub async fn tamper(app: &TestApp, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.superuser().await).await.unwrap();
 }
 
-/// The events of a position in every chain, for a statement.
+/// SQL for the ids of the events at a position in every chain.
 pub fn event_at(position: u32) -> String {
     format!("(select event_id from audit_links where position = {position})")
 }
 
-/// The heads of all chains, as the log holds them.
+/// The heads of all chains, as they are logged.
 pub async fn heads(app: &TestApp) -> Vec<String> {
     let ends = async |db: &mut _| audit_heads::list_chain_ends(db, Uuid::nil(), false, 100).await;
     let ends = app.app.db.run(ends).await;
@@ -57,21 +57,21 @@ pub async fn heads(app: &TestApp) -> Vec<String> {
 
 #[track_caller]
 pub fn assert_findings(app: &TestApp, arguments: &[&str], findings: &[&str]) {
-    let (is_fine, told) = verify(app, arguments);
-    assert!(!is_fine, "{told}");
+    let (is_fine, output) = verify(app, arguments);
+    assert!(!is_fine, "{output}");
     for finding in findings {
-        assert!(told.contains(finding), "{finding} is not in {told}");
+        assert!(output.contains(finding), "{finding} is not in {output}");
     }
-    assert!(told.contains(&format!("{} findings", findings.len())), "{told}");
+    assert!(output.contains(&format!("{} findings", findings.len())), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_event_of_a_busy_world_is_chained_without_gaps() {
+async fn every_event_is_chained_without_gaps_under_concurrent_requests() {
     run(async |app| {
-        let world = Fixtures::new(app).await;
+        let fixtures = Fixtures::new(app).await;
         let mut mints = tokio::task::JoinSet::new();
         for number in 0..20 {
-            let key = app.key(&world.acme.api_key);
+            let key = app.key(&fixtures.acme.api_key);
             let name = json!({ "name": format!("at once {number}") });
             mints.spawn(async move { key.post("/me/api-keys", name).await.status });
         }
@@ -83,23 +83,23 @@ async fn every_event_of_a_busy_world_is_chained_without_gaps() {
                         select count(*) as links, max(position) as last from audit_links
                         group by organization_id) chains where links <> last";
         assert_eq!(app.count(gaps).await, 0);
-        let (is_fine, told) = verify(app, &[]);
-        assert!(is_fine, "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(is_fine, "{output}");
         let chains = app.count("select count(distinct organization_id) from audit_events").await;
         let summary =
             format!("{events} events in {chains} chains, 0 heads to compare with: all events");
-        assert!(told.contains(&summary), "{told}");
+        assert!(output.contains(&summary), "{output}");
         let heads = heads(app).await;
         assert_eq!(i64::try_from(heads.len()).unwrap(), chains);
         for head in heads {
-            assert!(told.contains(&head), "{head} is not in {told}");
+            assert!(output.contains(&head), "{head} is not in {output}");
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_was_there_before_the_chain_is_chained_when_it_comes() {
+async fn the_migration_chains_existing_events_exactly_as_the_trigger_does() {
     run(async |app| {
         organization_with_events(app).await;
         organization_with_events(app).await;
@@ -120,7 +120,7 @@ async fn what_was_there_before_the_chain_is_chained_when_it_comes() {
 }
 
 #[tokio::test]
-async fn a_changed_event_is_found() {
+async fn a_change_to_any_column_of_an_event_is_found() {
     run(async |app| {
         organization_with_events(app).await;
         let columns = [
@@ -142,7 +142,7 @@ async fn a_changed_event_is_found() {
             "mac = null, nonce = null, pepper_id = null",
         ];
         let event = event_at(3);
-        let mut left = app
+        let mut untested = app
             .count(
                 "select count(*) from information_schema.columns
              where table_name = 'audit_events' and column_name not in ('id', 'organization_id')",
@@ -152,7 +152,7 @@ async fn a_changed_event_is_found() {
             tamper(
                 app,
                 &format!(
-                    "create table kept as select * from audit_events where id in {event};
+                    "create table original as select * from audit_events where id in {event};
                  update audit_events set {column} where id in {event}"
                 ),
             )
@@ -162,22 +162,22 @@ async fn a_changed_event_is_found() {
                 app,
                 &format!(
                     "delete from audit_events where id in {event};
-                 insert into audit_events overriding system value select * from kept;
-                 drop table kept"
+                 insert into audit_events overriding system value select * from original;
+                 drop table original"
                 ),
             )
             .await;
             let is_second = at > 0 && columns[at - 1].split(' ').next() == column.split(' ').next();
-            left -= i64::from(!is_second);
+            untested -= i64::from(!is_second);
         }
-        assert_eq!(left, 0, "a column of the trail is not tried here");
+        assert_eq!(untested, 0, "a column of audit_events is not tested here");
         assert!(verify(app, &[]).0);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_long_chain_is_held_together_across_the_pages_that_it_is_read_in() {
+async fn a_chain_of_several_pages_is_verified_across_page_boundaries() {
     run(async |app| {
         app.sign_up().await;
         app.sign_up().await;
@@ -191,8 +191,8 @@ async fn a_long_chain_is_held_together_across_the_pages_that_it_is_read_in() {
             Ok(())
         });
         many.await.unwrap();
-        let (is_fine, told) = verify(app, &[]);
-        assert!(is_fine && told.contains("3002 events in 2 chains"), "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(is_fine && output.contains("3002 events in 2 chains"), "{output}");
         let event = format!("{} order by 1 limit 1", event_at(1001).trim_matches(['(', ')']));
         tamper(app, &format!("update audit_events set actor = 'x' where id = ({event})")).await;
         assert_findings(app, &[], &[": position 1001: the event"]);
@@ -201,7 +201,7 @@ async fn a_long_chain_is_held_together_across_the_pages_that_it_is_read_in() {
 }
 
 #[tokio::test]
-async fn a_removed_event_is_found_with_its_link_or_without() {
+async fn a_removed_event_is_found_with_or_without_its_link() {
     run(async |app| {
         organization_with_events(app).await;
         let event = event_at(2);
@@ -238,7 +238,7 @@ async fn swapped_and_moved_events_are_found() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_another_organization_s_now_is_found() {
+async fn an_event_moved_to_another_organization_is_found() {
     run(async |app| {
         organization_with_events(app).await;
         app.sign_up().await;
@@ -247,14 +247,14 @@ async fn an_event_that_is_another_organization_s_now_is_found() {
         let sql =
             format!("update audit_events set organization_id = {of_other} where id = {event}");
         tamper(app, &sql).await;
-        // It is missed in the one chain, and has no place in the other.
+        // It is missing from one chain and has no position in the other.
         assert_findings(app, &[], &[": position 2: the event", "has no position"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_event_that_was_added_past_the_chain_is_found() {
+async fn an_event_inserted_without_a_link_is_found() {
     run(async |app| {
         let acme = organization_with_events(app).await;
         let add = "insert into audit_events (organization_id, event_type, actor, target, method,
@@ -268,15 +268,15 @@ async fn an_event_that_was_added_past_the_chain_is_found() {
 }
 
 #[tokio::test]
-async fn a_cut_end_is_found_with_a_head_of_before() {
+async fn a_truncated_chain_is_found_with_an_earlier_head() {
     run(async |app| {
         let acme = organization_with_events(app).await;
         let head = heads(app).await.remove(0);
         assert!(head.starts_with(&format!("audit head {}:5:", acme.org_id)), "{head}");
         let head = head.strip_prefix("audit head ").unwrap();
-        let (is_fine, told) = verify(app, &["--head", head]);
-        assert!(is_fine && told.contains(", 1 heads to compare with"), "{told}");
-        // A head stays good when the chain grows.
+        let (is_fine, output) = verify(app, &["--head", head]);
+        assert!(is_fine && output.contains(", 1 heads to compare with"), "{output}");
+        // A head still matches when the chain has grown.
         app.mint(&acme.api_key, json!({ "name": "five" })).await;
         assert!(verify(app, &["--head", head]).0);
         let events = "(select event_id from audit_links where position > 3)";
@@ -285,9 +285,9 @@ async fn a_cut_end_is_found_with_a_head_of_before() {
                            delete from audit_links where position > 3"
         );
         tamper(app, &cut).await;
-        assert!(verify(app, &[]).0, "a cut end shows nothing by itself");
+        assert!(verify(app, &[]).0, "a truncated chain is found only with a head");
         let cut =
-            format!("{}: the chain ends at position 3, before the head of position 5", acme.org_id);
+            format!("{}: the chain ends at position 3, before the head at position 5", acme.org_id);
         assert_findings(app, &["--head", head], &[&cut]);
         tamper(app, "delete from audit_events; delete from audit_links").await;
         assert_findings(app, &["--head", head], &["no chain of this name"]);
@@ -296,16 +296,16 @@ async fn a_cut_end_is_found_with_a_head_of_before() {
 }
 
 #[tokio::test]
-async fn a_chain_that_was_made_anew_is_found_with_a_head_of_before() {
+async fn a_recomputed_chain_is_found_with_an_earlier_head() {
     run(async |app| {
         organization_with_events(app).await;
         let head = heads(app).await.remove(0);
-        let anew =
+        let recompute =
             "update audit_events set actor = 'x' where id = (select max(id) from audit_events);
                     update audit_links l set digest = audit_digest(p.digest, 5, e)
                     from audit_links p, audit_events e
                     where l.position = 5 and p.position = 4 and e.id = l.event_id";
-        tamper(app, anew).await;
+        tamper(app, recompute).await;
         assert_findings(app, &[], &[": position 5: the event"]);
         let findings =
             [": position 5: the event", ": position 5 does not match its published head"];
@@ -315,7 +315,7 @@ async fn a_chain_that_was_made_anew_is_found_with_a_head_of_before() {
 }
 
 #[tokio::test]
-async fn the_chain_of_a_deleted_organization_is_looked_at_too() {
+async fn the_chain_of_a_deleted_organization_is_verified() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let path = format!("/api/user/organizations/{}", ann.org_id);
@@ -330,16 +330,17 @@ async fn the_chain_of_a_deleted_organization_is_looked_at_too() {
 }
 
 #[tokio::test]
-async fn what_should_be_a_head_and_is_none_is_refused() {
+async fn a_malformed_or_missing_head_is_rejected() {
     run(async |app| {
-        let place = WorkDir::new();
-        let file = place.path().join("log");
+        let dir = WorkDir::new();
+        let file = dir.path().join("log");
         let path = file.to_str().unwrap();
-        for (text, told) in [("", "no head found in"), ("audit head acme:1", "line 1: a head must")]
+        for (text, message) in
+            [("", "no head found in"), ("audit head acme:1", "line 1: a head must")]
         {
             std::fs::write(&file, text).unwrap();
-            let (is_fine, said) = verify(app, &["--heads", path]);
-            assert!(!is_fine && said.contains(told), "{said}");
+            let (is_fine, output) = verify(app, &["--heads", path]);
+            assert!(!is_fine && output.contains(message), "{output}");
         }
         assert!(
             verify(app, &["--head", "acme:1"]).1.contains("a head must be ORG:POSITION:DIGEST")
@@ -349,23 +350,23 @@ async fn what_should_be_a_head_and_is_none_is_refused() {
 }
 
 #[test]
-fn heads_are_logged_as_the_command_takes_them() {
+fn audit_verify_reads_heads_from_a_server_log_in_each_format() {
     for format in ["text", "json"] {
-        let place = WorkDir::new();
-        let server = place.start(&[]);
+        let dir = WorkDir::new();
+        let server = dir.start(&[]);
         server.sign_up();
         server.signal_and_wait("INT");
-        let server = place.start(&[("LOG_FORMAT", format)]);
+        let server = dir.start(&[("LOG_FORMAT", format)]);
         wait_until("the head is logged", || server.log().contains("audit head org_"));
-        let mut command = place.command(&[]);
+        let mut command = dir.command(&[]);
         let done = command.args(["audit", "verify", "--heads", "log"]).output().unwrap();
-        let told = String::from_utf8(done.stdout).unwrap();
-        assert_eq!(done.status.code(), Some(0), "{told}");
-        assert!(told.contains("1 events in 1 chains, 1 heads to compare with"), "{told}");
+        let output = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(done.status.code(), Some(0), "{output}");
+        assert!(output.contains("1 events in 1 chains, 1 heads to compare with"), "{output}");
     }
 }
 
-/// An event, told by a test.
+/// Records an audit event of an organization.
 pub async fn record_event(
     app: &TestApp,
     tx: &mut sqlx::PgConnection,
@@ -392,6 +393,7 @@ pub async fn record_event(
     audit_events::insert(tx, &event).await
 }
 
+/// The organization of each audit event, ordered.
 pub async fn organizations(app: &TestApp) -> Vec<OrganizationId> {
     let sql = "select organization_id from audit_events order by 1";
     let ids: Vec<Uuid> = sqlx::query_scalar(sql).fetch_all(&mut app.sql().await).await.unwrap();
@@ -399,7 +401,7 @@ pub async fn organizations(app: &TestApp) -> Vec<OrganizationId> {
 }
 
 #[tokio::test]
-async fn two_organizations_in_one_transaction_are_chained_each_for_itself() {
+async fn events_of_two_organizations_in_one_transaction_go_to_separate_chains() {
     run(async |app| {
         app.sign_up().await;
         app.sign_up().await;
@@ -411,14 +413,14 @@ async fn two_organizations_in_one_transaction_are_chained_each_for_itself() {
             Ok(())
         });
         both.await.unwrap();
-        let (is_fine, told) = verify(app, &[]);
-        assert!(is_fine && told.contains("5 events in 2 chains"), "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(is_fine && output.contains("5 events in 2 chains"), "{output}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_tenant_s_role_can_not_write_the_chain_nor_lead_it_elsewhere() {
+async fn the_tenant_role_cannot_write_to_the_chain_or_redirect_it() {
     run(async |app| {
         app.sign_up().await;
         let organization = organizations(app).await[0];
@@ -431,12 +433,12 @@ async fn a_tenant_s_role_can_not_write_the_chain_nor_lead_it_elsewhere() {
              create trigger t after insert on t for each row execute function audit_events_link()",
         ];
         for attempt in attempts {
-            let tried = app.app.db.tenant_transaction(organization, async |tx| {
+            let result = app.app.db.tenant_transaction(organization, async |tx| {
                 sqlx::raw_sql(attempt).execute(tx).await?;
                 Ok(())
             });
-            let refused = tried.await.unwrap_err().cause().to_string();
-            assert!(refused.contains("permission denied"), "{attempt}: {refused}");
+            let rejected = result.await.unwrap_err().cause().to_string();
+            assert!(rejected.contains("permission denied"), "{attempt}: {rejected}");
         }
         let shadowed = app.app.db.transaction(async |tx| {
             rls::set_tenant(tx, organization).await?;
@@ -445,14 +447,14 @@ async fn a_tenant_s_role_can_not_write_the_chain_nor_lead_it_elsewhere() {
             record_event(app, tx, organization).await
         });
         shadowed.await.unwrap();
-        let (is_fine, told) = verify(app, &[]);
-        assert!(is_fine && told.contains("2 events in 1 chains"), "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(is_fine && output.contains("2 events in 1 chains"), "{output}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_chain_can_be_neither_changed_nor_cut_by_its_owner() {
+async fn the_owner_of_audit_links_cannot_update_delete_or_truncate_it() {
     run(async |app| {
         app.sign_up().await;
         let attempts = [
@@ -461,8 +463,8 @@ async fn the_chain_can_be_neither_changed_nor_cut_by_its_owner() {
             "truncate audit_links",
         ];
         for attempt in attempts {
-            let refused = sqlx::query(attempt).execute(&mut app.sql().await).await.unwrap_err();
-            assert!(refused.to_string().contains("audit_links is append-only"), "{refused}");
+            let rejected = sqlx::query(attempt).execute(&mut app.sql().await).await.unwrap_err();
+            assert!(rejected.to_string().contains("audit_links is append-only"), "{rejected}");
         }
     })
     .await;

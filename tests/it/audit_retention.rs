@@ -1,5 +1,5 @@
-//! Old audit events are removed where their operator says so, only as far as they are as they were
-//! written, and the rest of each chain stays as good as it was.
+//! Retention of the audit log: old events are removed if the operator configures it, only if they
+//! are unchanged, and the rest of each chain still verifies.
 
 use chrono::TimeDelta;
 use serde_json::json;
@@ -20,8 +20,8 @@ use crate::support::{TestApp, run, with_settings};
 const EVENTS: &str = "select count(*) from audit_events";
 const LINKS: &str = "select count(*) from audit_links";
 
-/// An organization with five old events, whose head was published, and two newer ones.
-async fn with_old_and_new_events(app: &TestApp) -> CreatedKey {
+/// Creates an organization with five old events, whose head is published, and two newer ones.
+async fn organization_with_old_and_new_events(app: &TestApp) -> CreatedKey {
     let acme = organization_with_events(app).await;
     audit::publish_heads(&app.app).await.unwrap();
     app.clock.advance(TimeDelta::days(40));
@@ -32,7 +32,7 @@ async fn with_old_and_new_events(app: &TestApp) -> CreatedKey {
 }
 
 #[tokio::test]
-async fn the_audit_log_is_kept_unless_its_operator_says_for_how_long() {
+async fn audit_events_are_kept_when_no_retention_is_configured() {
     run(async |app| {
         organization_with_events(app).await;
         audit::publish_heads(&app.app).await.unwrap();
@@ -44,21 +44,21 @@ async fn the_audit_log_is_kept_unless_its_operator_says_for_how_long() {
 }
 
 #[tokio::test]
-async fn old_events_are_removed_up_to_a_published_head_and_the_rest_is_whole() {
+async fn old_events_are_removed_up_to_a_published_head_and_the_rest_verifies() {
     with_settings(&[("RETENTION_AUDIT_DAYS", "30")])
         .run(async |app| {
-            let acme = with_old_and_new_events(app).await;
+            let acme = organization_with_old_and_new_events(app).await;
             let published = heads(app).await.remove(0);
             retention::sweep(&app.app).await;
             assert_eq!(app.count(EVENTS).await, 3, "the published head stays");
-            let (is_fine, told) = verify(app, &["--head", &published]);
-            assert!(is_fine && told.contains("3 events in 1 chains"), "{told}");
-            assert!(told.contains("4 older ones removed by retention"), "{told}");
+            let (is_fine, output) = verify(app, &["--head", &published]);
+            assert!(is_fine && output.contains("3 events in 1 chains"), "{output}");
+            assert!(output.contains("4 older ones removed by retention"), "{output}");
 
             audit::publish_heads(&app.app).await.unwrap();
             retention::sweep(&app.app).await;
             assert_eq!(app.count(EVENTS).await, 2);
-            // New events go on at the end of the chain, one after the other.
+            // New events continue the chain.
             app.mint(&acme.api_key, json!({ "name": "seven" })).await;
             app.clock.advance(TimeDelta::days(31));
             app.mint(&acme.api_key, json!({ "name": "eight" })).await;
@@ -67,8 +67,8 @@ async fn old_events_are_removed_up_to_a_published_head_and_the_rest_is_whole() {
             assert_eq!((app.count(EVENTS).await, app.count(LINKS).await), (1, 2));
             let log = app.key(&acme.api_key).get("/v1/organization/audit-log").await;
             assert_eq!(log.assert_status(200).body["data"].as_array().unwrap().len(), 1);
-            let (is_fine, told) = verify(app, &["--head", &published]);
-            assert!(is_fine && told.contains("8 older ones removed by retention"), "{told}");
+            let (is_fine, output) = verify(app, &["--head", &published]);
+            assert!(is_fine && output.contains("8 older ones removed by retention"), "{output}");
             let removed = "select count(*) from audit_heads where pruned_until = 8";
             assert_eq!(app.count(removed).await, 1);
         })
@@ -76,10 +76,10 @@ async fn old_events_are_removed_up_to_a_published_head_and_the_rest_is_whole() {
 }
 
 #[tokio::test]
-async fn old_events_that_are_not_as_they_were_written_are_kept_as_evidence() {
+async fn old_events_that_were_changed_are_kept_as_evidence() {
     with_settings(&[("RETENTION_AUDIT_DAYS", "30")])
         .run(async |app| {
-            with_old_and_new_events(app).await;
+            organization_with_old_and_new_events(app).await;
             let change = format!("update audit_events set actor = 'x' where id = {}", event_at(3));
             tamper(app, &change).await;
             retention::sweep(&app.app).await;
@@ -90,7 +90,7 @@ async fn old_events_that_are_not_as_they_were_written_are_kept_as_evidence() {
 }
 
 #[tokio::test]
-async fn old_events_from_before_macs_are_kept_where_their_published_head_does_not_fit() {
+async fn old_events_without_macs_are_kept_while_they_do_not_match_their_published_head() {
     with_settings(&[("RETENTION_AUDIT_DAYS", "30")])
         .run(async |app| {
             organization_with_events(app).await;
@@ -114,21 +114,21 @@ async fn old_events_from_before_macs_are_kept_where_their_published_head_does_no
         .await;
 }
 
-/// Who did what the third event tells of, as the second.
+/// The actor of the third event, which is also that of the second.
 async fn old_actor(app: &TestApp) -> String {
     let actor = format!("select actor from audit_events where id = {}", event_at(3));
     sqlx::query_scalar(sqlx::AssertSqlSafe(actor)).fetch_one(&mut app.sql().await).await.unwrap()
 }
 
 #[tokio::test]
-async fn the_deployment_s_own_old_events_are_removed_too() {
+async fn old_events_of_the_deployment_itself_are_removed() {
     with_settings(&[("RETENTION_AUDIT_DAYS", "30")])
         .run(async |app| {
             for _ in 0..2 {
                 let wrong = app.key("wrong").with("idempotency-key", "one");
-                let tried = wrong.post("/v1/admin/org/create", json!({})).await;
-                tried.assert_error(401, "unauthorized");
-                app.app.rejected_credentials.flush().await.unwrap();
+                let response = wrong.post("/v1/admin/org/create", json!({})).await;
+                response.assert_error(401, "unauthorized");
+                app.app.rejections.flush().await.unwrap();
             }
             assert_eq!(app.count(EVENTS).await, 2, "of the deployment itself");
             audit::publish_heads(&app.app).await.unwrap();
@@ -141,12 +141,12 @@ async fn the_deployment_s_own_old_events_are_removed_too() {
 }
 
 #[tokio::test]
-async fn what_is_linked_where_retention_removed_or_a_link_is_already_is_named() {
+async fn a_link_at_a_removed_or_occupied_position_is_found() {
     run(async |app| {
-        with_old_and_new_events(app).await;
+        organization_with_old_and_new_events(app).await;
         let other = app.sign_up().await;
         audit_retention::sweep(&app.app, 30).await.unwrap();
-        // As the tables' owner can, without lifting anything.
+        // The owner of the tables can do this without disabling a trigger or a constraint.
         let hidden = "begin;
              insert into audit_events (organization_id, event_type, actor, target, method, path,
                                        request_id, detail, created_at)
@@ -160,39 +160,39 @@ async fn what_is_linked_where_retention_removed_or_a_link_is_already_is_named() 
                  from audit_links where position = 1 order by event_id limit 1;
              commit";
         sqlx::raw_sql(hidden).execute(&mut app.sql().await).await.unwrap();
-        let (is_fine, told) = verify(app, &[]);
-        assert!(!is_fine && told.contains(": position 2: the event evt_"), "{told}");
-        assert!(told.contains("has no position"), "{told}");
-        assert!(told.contains(&format!("audit head {}:1:", other.org_id)), "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(!is_fine && output.contains(": position 2: the event evt_"), "{output}");
+        assert!(output.contains("has no position"), "{output}");
+        assert!(output.contains(&format!("audit head {}:1:", other.org_id)), "{output}");
         let twice = "alter table audit_links drop constraint audit_links_pkey,
                                              drop constraint audit_links_event_id_key;
                      insert into audit_links select * from audit_links where position = 6";
         tamper(app, twice).await;
-        let (_, told) = verify(app, &[]);
-        assert!(told.contains(": position 6: the event evt_"), "{told}");
+        let (_, output) = verify(app, &[]);
+        assert!(output.contains(": position 6: the event evt_"), "{output}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_head_under_a_pepper_that_there_never_was_hides_nothing() {
+async fn a_head_under_an_unknown_pepper_hides_no_finding() {
     run(async |app| {
-        with_old_and_new_events(app).await;
+        organization_with_old_and_new_events(app).await;
         let change = format!("update audit_events set actor = 'x' where id = {}", event_at(6));
         tamper(app, &change).await;
         let blind = "update audit_heads set pepper_id = 'zz', pruned_until = 9223372036854775807";
         app.execute(blind).await;
-        let (is_fine, told) = verify(app, &[]);
-        assert!(!is_fine && told.contains(": position 6: the event evt_"), "{told}");
-        assert!(!told.contains("removed by retention"), "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(!is_fine && output.contains(": position 6: the event evt_"), "{output}");
+        assert!(!output.contains("removed by retention"), "{output}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_chain_that_retention_shortens_while_it_is_verified_is_whole() {
+async fn retention_during_verification_causes_no_finding() {
     run(async |app| {
-        with_old_and_new_events(app).await;
+        organization_with_old_and_new_events(app).await;
         let mut verification = ChainVerifier::with_known_heads(app.app.audit_signer.clone(), []);
         let mut observed = Vec::new();
         for _ in 0..5 {
@@ -209,33 +209,33 @@ async fn a_chain_that_retention_shortens_while_it_is_verified_is_whole() {
 }
 
 #[tokio::test]
-async fn nobody_passes_removed_events_off_as_removed_by_retention() {
+async fn events_removed_by_hand_do_not_pass_as_removed_by_retention() {
     run(async |app| {
-        with_old_and_new_events(app).await;
+        organization_with_old_and_new_events(app).await;
         let cut = "update audit_heads set pruned_until = 3,
                           pruned_digest = (select digest from audit_links where position = 3);
                    delete from audit_events where id in
                        (select event_id from audit_links where position <= 3);
                    delete from audit_links where position in (2, 3)";
         tamper(app, cut).await;
-        let (is_fine, told) = verify(app, &[]);
-        assert!(!is_fine && told.contains("the head in audit_heads was changed"), "{told}");
-        assert!(told.contains("positions 2 to 3 are missing"), "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(!is_fine && output.contains("the head in audit_heads was changed"), "{output}");
+        assert!(output.contains("positions 2 to 3 are missing"), "{output}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn two_servers_that_remove_and_publish_at_once_leave_a_whole_chain() {
+async fn two_servers_that_remove_and_publish_concurrently_leave_an_intact_chain() {
     run(async |app| {
-        with_old_and_new_events(app).await;
+        organization_with_old_and_new_events(app).await;
         let organization = organizations(app).await[0];
         let mut removing = app.sql().await;
         let mut tx = sqlx::Connection::begin(&mut removing).await.unwrap();
         let head = statements::lock_head(&mut tx, organization).await.unwrap();
         assert!(head.is_some());
         audit_retention::sweep(&app.app, 30).await.unwrap();
-        assert_eq!(app.count(EVENTS).await, 7, "another server is at it");
+        assert_eq!(app.count(EVENTS).await, 7, "another server holds the lock");
         tx.rollback().await.unwrap();
         let other = app.replica();
         let (swept, published, again) = tokio::join!(
@@ -247,8 +247,8 @@ async fn two_servers_that_remove_and_publish_at_once_leave_a_whole_chain() {
         published.unwrap();
         again.unwrap();
         other.close();
-        let (is_fine, told) = verify(app, &[]);
-        assert!(is_fine && told.contains("removed by retention"), "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(is_fine && output.contains("removed by retention"), "{output}");
     })
     .await;
 }

@@ -1,5 +1,5 @@
-//! What no digest alone can show: events that were added, copied, backdated, removed or moved by
-//! somebody who makes every digest anew, and functions of the database that were replaced.
+//! Tampering that digests alone cannot show: events added, copied, backdated, removed or moved by
+//! someone who recomputes every digest, and replaced functions of the database. MACs show it.
 
 use chrono::TimeDelta;
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::support::server::WorkDir;
 use crate::support::waiting::wait_until;
 use crate::support::{TestApp, run};
 
-/// Makes all digests anew, and positions without gaps: what fits is whatever is there now.
+/// Recomputes all digests, and numbers positions without gaps, so that the chain fits its events.
 const RECOMPUTE_DIGESTS: &str = "
     do $$
     declare
@@ -39,11 +39,11 @@ const RECOMPUTE_DIGESTS: &str = "
     end
     $$";
 
-/// Makes events as servers did before there were MACs.
+/// Leaves events as servers wrote them before there were MACs.
 pub const REMOVE_MACS: &str = "update audit_events set nonce = null, pepper_id = null, mac = null;
                            update audit_links set seal = null";
 
-/// An event as a server of the previous version adds it.
+/// Inserts an event as a server of the previous version does.
 const INSERT_BY_PREVIOUS_VERSION: &str =
     "insert into audit_events (organization_id, event_type, actor, target, method, path, request_id,
                                detail, created_at)
@@ -51,33 +51,34 @@ const INSERT_BY_PREVIOUS_VERSION: &str =
             created_at
      from audit_events where event_type = 'organization.signed_up' and actor <> 'older'";
 
-/// The position constraint is in the way of numbering anew.
+/// Tampers and recomputes digests; the position constraint would prevent renumbering.
 pub async fn tamper_and_recompute(app: &TestApp, sql: &str) {
     let lift = "alter table audit_links drop constraint if exists audit_links_position_check";
     tamper(app, &format!("{lift}; {sql}; {RECOMPUTE_DIGESTS}")).await;
 }
 
+/// Stores since when events are signed, as a server does when it starts.
 pub async fn begin_signing(app: &TestApp) {
     let mut db = app.sql().await;
     audit::begin_signing(&mut db, &app.app.audit_signer, app.app.clock.now()).await.unwrap();
 }
 
 #[tokio::test]
-async fn an_event_that_is_inserted_past_the_application_is_named_however_it_is_dated() {
+async fn an_event_inserted_outside_the_application_is_found() {
     run(async |app| {
         organization_with_events(app).await;
         app.execute(INSERT_BY_PREVIOUS_VERSION).await;
-        // What follows is good, and vouches for nothing before it.
+        // The next event is signed, but that proves nothing about those before it.
         let organization = organizations(app).await[0];
         app.app.db.transaction(async |tx| record_event(app, tx, organization).await).await.unwrap();
         assert_findings(app, &[], &[": position 6: the event evt_"]);
-        assert!(verify(app, &[]).1.contains("was added past the application"));
+        assert!(verify(app, &[]).1.contains("was not written by Tenantry"));
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_copy_of_an_event_is_named_with_its_mac_and_its_seal() {
+async fn a_copied_event_is_found_even_with_its_mac_and_seal() {
     run(async |app| {
         organization_with_events(app).await;
         let copy = "insert into audit_events (organization_id, event_type, actor, target, method,
@@ -98,16 +99,16 @@ async fn a_copy_of_an_event_is_named_with_its_mac_and_its_seal() {
 }
 
 #[tokio::test]
-async fn a_function_that_says_what_the_suspect_wants_is_not_asked() {
+async fn verification_does_not_rely_on_the_digest_function_of_the_database() {
     run(async |app| {
         organization_with_events(app).await;
-        let forged = "alter function audit_digest(bytea, bigint, audit_events) rename to honest;
+        let forge = "alter function audit_digest(bytea, bigint, audit_events) rename to honest;
              create function audit_digest(previous bytea, place bigint, event audit_events)
              returns bytea language sql stable as $f$
                  select digest from public.audit_links where event_id = event.id $f$;
-             update audit_events set actor = 'nobody' where id in (
+             update audit_events set actor = 'x' where id in (
                  select event_id from audit_links where position in (2, 3))";
-        tamper(app, forged).await;
+        tamper(app, forge).await;
         let findings = [": position 2: the event evt_", ": position 3: the event evt_"];
         assert_findings(app, &[], &findings);
     })
@@ -115,7 +116,7 @@ async fn a_function_that_says_what_the_suspect_wants_is_not_asked() {
 }
 
 #[tokio::test]
-async fn a_changed_event_is_named_where_all_digests_were_made_anew() {
+async fn a_changed_event_is_found_after_all_digests_are_recomputed() {
     run(async |app| {
         organization_with_events(app).await;
         let change = "update audit_events set actor = 'x' where id in (
@@ -130,15 +131,15 @@ async fn a_changed_event_is_named_where_all_digests_were_made_anew() {
 }
 
 #[tokio::test]
-async fn events_behind_one_that_was_removed_or_moved_are_named_where_all_digests_were_made_anew() {
+async fn events_after_a_removed_or_moved_one_are_found_after_all_digests_are_recomputed() {
     run(async |app| {
         organization_with_events(app).await;
-        tamper_and_recompute(app, "create table kept as select * from audit_links").await;
-        assert!(verify(app, &[]).0, "what is made anew as it was is as it was");
+        tamper_and_recompute(app, "create table copy_of_links as select * from audit_links").await;
+        assert!(verify(app, &[]).0, "recomputing unchanged events changes nothing");
         let removed = "delete from audit_links where position = 3;
                        delete from audit_events where id not in (select event_id from audit_links)";
         tamper_and_recompute(app, removed).await;
-        assert_findings(app, &[], &[": positions 3 to 4: their events were not written there"]);
+        assert_findings(app, &[], &[": positions 3 to 4: their events were not written at"]);
     })
     .await;
     run(async |app| {
@@ -146,18 +147,18 @@ async fn events_behind_one_that_was_removed_or_moved_are_named_where_all_digests
         let swapped = "update audit_links set position = position + 100 where position in (4, 5);
                        update audit_links set position = 109 - position where position > 100";
         tamper_and_recompute(app, swapped).await;
-        assert_findings(app, &[], &[": positions 4 to 5: their events were not written there"]);
+        assert_findings(app, &[], &[": positions 4 to 5: their events were not written at"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_event_that_is_changed_or_copied_while_it_is_written_is_named() {
+async fn an_event_that_a_trigger_changes_or_copies_on_insert_is_found() {
     run(async |app| {
         let acme = organization_with_events(app).await;
         let rewrite = "create function rewrite() returns trigger language plpgsql as $f$
                        begin
-                           new.actor := 'nobody';
+                           new.actor := 'x';
                            return new;
                        end $f$;
                        create trigger t before insert on audit_events
@@ -183,71 +184,71 @@ async fn an_event_that_is_changed_or_copied_while_it_is_written_is_named() {
                         for each row execute function copy()";
         tamper(app, copy).await;
         app.mint(&acme.api_key, json!({ "name": "copied" })).await;
-        let (_, told) = verify(app, &[]);
-        assert!(told.contains("is a copy of an earlier one"), "{told}");
-        assert!(told.contains("2 findings"), "{told}");
+        let (_, output) = verify(app, &[]);
+        assert!(output.contains("is a copy of an earlier one"), "{output}");
+        assert!(output.contains("2 findings"), "{output}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_link_key_that_is_overheard_seals_no_other_event() {
+async fn a_leaked_link_key_cannot_seal_another_event() {
     run(async |app| {
         let acme = organization_with_events(app).await;
-        let listen = "create table overheard (keys text); grant all on overheard to public;
+        let listen = "create table leaked (keys text); grant all on leaked to public;
                       create function listen() returns trigger language plpgsql as $f$
                       begin
-                          insert into public.overheard values (current_setting('app.audit_keys'));
+                          insert into public.leaked values (current_setting('app.audit_keys'));
                           return null;
                       end $f$;
                       create constraint trigger a_listener after insert on audit_events
                           deferrable initially deferred for each row execute function listen()";
         tamper(app, listen).await;
-        app.mint(&acme.api_key, json!({ "name": "overheard" })).await;
-        assert_eq!(app.count("select count(*) from overheard").await, 1);
-        // Removes the third event, makes everything behind it anew, and seals it with that key.
+        app.mint(&acme.api_key, json!({ "name": "leaked" })).await;
+        assert_eq!(app.count("select count(*) from leaked").await, 1);
+        // Removes the third event, recomputes all links after it, and seals them with that key.
         let removed = "delete from audit_links where position = 3;
                        delete from audit_events where id not in (select event_id from audit_links)";
         tamper_and_recompute(app, removed).await;
         let sealed = "update audit_links
                       set seal = sha256(decode(split_part(keys, ':', 2), 'hex') || digest)
-                      from overheard where position > 2";
+                      from leaked where position > 2";
         tamper(app, sealed).await;
-        // The last event is the one whose key it is.
-        assert_findings(app, &[], &[": positions 3 to 4: their events were not written there"]);
+        // The key belongs to the last event, so that one still verifies.
+        assert_findings(app, &[], &[": positions 3 to 4: their events were not written at"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_event_under_a_pepper_that_is_not_configured_can_not_be_checked_and_is_no_finding() {
+async fn an_event_under_an_unconfigured_pepper_is_reported_as_unchecked_not_as_a_finding() {
     run(async |app| {
         let acme = organization_with_events(app).await;
-        let place = WorkDir::new();
+        let dir = WorkDir::new();
         let [database, _, secrets] = app.database_settings();
         let other = "p3:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=";
-        let mut command = place.command(&[database, secrets, ("KEY_PEPPERS", other)]);
+        let mut command = dir.command(&[database, secrets, ("KEY_PEPPERS", other)]);
         let done = command.args(["audit", "verify"]).output().unwrap();
-        let told = [done.stdout, done.stderr].map(|it| String::from_utf8(it).unwrap()).concat();
+        let output = [done.stdout, done.stderr].map(|it| String::from_utf8(it).unwrap()).concat();
         let unchecked = format!(
-            "{}: positions 1 to 5 can not be checked: the pepper p2 is not configured",
+            "{}: positions 1 to 5 cannot be checked: the pepper p2 is not configured",
             acme.org_id
         );
-        assert!(told.contains(&unchecked), "{told}");
-        assert!(told.contains("no findings, but 1 parts can not be checked"), "{told}");
-        assert_eq!(done.status.code(), Some(1), "what can not be checked is not proven");
+        assert!(output.contains(&unchecked), "{output}");
+        assert!(output.contains("no findings, but 1 parts cannot be checked"), "{output}");
+        assert_eq!(done.status.code(), Some(1), "unchecked events are not a success");
         let changed = "update audit_events set actor = 'x' where id in (
                            select event_id from audit_links where position = 2)";
         tamper(app, changed).await;
         let done = command.output().unwrap();
-        let told = String::from_utf8(done.stdout).unwrap();
-        assert!(told.contains("position 2: the event evt_"), "{told}");
+        let output = String::from_utf8(done.stdout).unwrap();
+        assert!(output.contains("position 2: the event evt_"), "{output}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_event_whose_detail_was_shortened_is_as_it_was_written() {
+async fn an_event_with_shortened_detail_verifies() {
     run(async |app| {
         let acme = app.sign_up().await;
         let path = format!("/v1/organization/api-keys/{}", acme.key_id);
@@ -257,59 +258,59 @@ async fn an_event_whose_detail_was_shortened_is_as_it_was_written() {
         }
         let long = "select count(*) from audit_events where length(detail::text) > 4000";
         assert_eq!(app.count(long).await, 0, "nothing was shortened");
-        let (is_fine, told) = verify(app, &[]);
-        assert!(is_fine, "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(is_fine, "{output}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn events_from_before_macs_are_vouched_for_once_and_no_newer_one_passes_for_one() {
+async fn events_without_macs_are_accepted_until_a_day_after_signing_began() {
     run(async |app| {
         let acme = organization_with_events(app).await;
         let quiet = app.sign_up().await;
         tamper(app, REMOVE_MACS).await;
         begin_signing(app).await;
-        let (is_fine, told) = verify(app, &[]);
+        let (is_fine, output) = verify(app, &[]);
         assert!(
-            is_fine && told.contains("6 events from before events were signed (2036-"),
-            "{told}"
+            is_fine && output.contains("6 events from before events were signed (2036-"),
+            "{output}"
         );
 
         assert!(audit::publish_heads(&app.app).await.unwrap());
-        // A server of the previous version goes on for a while.
+        // A server of the previous version is still running.
         app.execute(INSERT_BY_PREVIOUS_VERSION).await;
         app.clock.advance(TimeDelta::hours(23));
         audit::publish_heads(&app.app).await.unwrap();
-        let (is_fine, told) = verify(app, &[]);
-        assert!(is_fine && told.contains("8 events from before"), "{told}");
-        // Up to the last minute of the day.
+        let (is_fine, output) = verify(app, &[]);
+        assert!(is_fine && output.contains("8 events from before"), "{output}");
+        // Events are accepted up to the last minute of the day.
         app.clock.advance(TimeDelta::minutes(59));
         app.execute(INSERT_BY_PREVIOUS_VERSION).await;
         app.clock.advance(TimeDelta::minutes(59));
         audit::publish_heads(&app.app).await.unwrap();
-        let (is_fine, told) = verify(app, &[]);
-        assert!(is_fine && told.contains("10 events from before"), "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(is_fine && output.contains("10 events from before"), "{output}");
         app.clock.advance(TimeDelta::minutes(2));
         assert!(!audit::publish_heads(&app.app).await.unwrap());
 
-        // From then on it is no such server.
+        // Later events without a MAC cannot come from such a server.
         app.execute(INSERT_BY_PREVIOUS_VERSION).await;
         audit::publish_heads(&app.app).await.unwrap();
         begin_signing(app).await;
         audit::publish_heads(&app.app).await.unwrap();
-        let (_, told) = verify(app, &[]);
+        let (_, output) = verify(app, &[]);
         for (organization, position) in [(&acme.org_id, 8), (&quiet.org_id, 4)] {
             let finding = format!("{organization}: position {position}: the event evt_");
-            assert!(told.contains(&finding), "{told}");
+            assert!(output.contains(&finding), "{output}");
         }
-        assert!(told.contains("2 findings"), "{told}");
+        assert!(output.contains("2 findings"), "{output}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_old_event_that_is_changed_in_a_chain_made_anew_is_found_by_its_published_head() {
+async fn a_changed_event_without_a_mac_is_found_by_its_published_head() {
     run(async |app| {
         organization_with_events(app).await;
         tamper(app, REMOVE_MACS).await;
@@ -320,7 +321,7 @@ async fn an_old_event_that_is_changed_in_a_chain_made_anew_is_found_by_its_publi
                           select event_id from audit_links where position = 2)";
         tamper_and_recompute(app, change).await;
         assert_findings(app, &[], &[": position 5 does not match its published head"]);
-        // Events that follow do not take the evidence away.
+        // Later events do not remove the evidence.
         let organization = organizations(app).await[0];
         app.app.db.transaction(async |tx| record_event(app, tx, organization).await).await.unwrap();
         audit::publish_heads(&app.app).await.unwrap();
@@ -330,7 +331,7 @@ async fn an_old_event_that_is_changed_in_a_chain_made_anew_is_found_by_its_publi
 }
 
 #[tokio::test]
-async fn nobody_says_anew_since_when_events_are_signed_or_what_a_head_was() {
+async fn the_start_of_signing_is_not_stored_twice_and_a_changed_head_is_found() {
     run(async |app| {
         organization_with_events(app).await;
         tamper(app, REMOVE_MACS).await;
@@ -351,75 +352,71 @@ async fn nobody_says_anew_since_when_events_are_signed_or_what_a_head_was() {
         )
         .await;
         audit::publish_heads(&app.app).await.unwrap();
-        let (is_fine, told) = verify(app, &[]);
-        assert!(!is_fine && told.contains("the head in audit_heads was changed"), "{told}");
-        assert!(told.contains(": position 7: the event evt_"), "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(!is_fine && output.contains("the head in audit_heads was changed"), "{output}");
+        assert!(output.contains(": position 7: the event evt_"), "{output}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_log_that_says_since_when_events_are_signed_shows_that_macs_were_removed() {
+async fn a_start_of_signing_that_was_moved_is_found_with_the_server_log() {
     run(async |app| {
         organization_with_events(app).await;
         tamper(app, REMOVE_MACS).await;
         begin_signing(app).await;
         audit::publish_heads(&app.app).await.unwrap();
-        let place = WorkDir::new();
-        let path = place.path().join("log");
+        let dir = WorkDir::new();
+        let path = dir.path().join("log");
         let log = app.log();
-        let said: Vec<_> =
+        let starts: Vec<_> =
             log.lines().filter(|it| it.contains("audit events are signed since")).collect();
-        assert!(!said.is_empty());
+        assert!(!starts.is_empty());
         let head = crate::audit_chain::heads(app).await.remove(0);
-        std::fs::write(&path, format!("{}\n{head}\n", said[0])).unwrap();
+        std::fs::write(&path, format!("{}\n{head}\n", starts[0])).unwrap();
         let arguments = ["--heads", path.to_str().unwrap()];
         assert!(verify(app, &arguments).0);
         app.clock.advance(TimeDelta::hours(1));
         app.execute("delete from audit_signing").await;
         begin_signing(app).await;
-        assert_findings(app, &arguments, &["the log states that events are signed since 2036-"]);
+        assert_findings(app, &arguments, &["server log states that events are signed since 2036-"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn since_when_events_are_signed_under_a_pepper_that_is_gone_is_unchecked_and_not_forged() {
+async fn a_start_of_signing_under_an_unconfigured_pepper_is_reported_as_unchecked() {
     run(async |app| {
         organization_with_events(app).await;
         tamper(app, REMOVE_MACS).await;
         begin_signing(app).await;
         audit::publish_heads(&app.app).await.unwrap();
-        let place = WorkDir::new();
-        let path = place.path().join("log");
+        let dir = WorkDir::new();
+        let path = dir.path().join("log");
         let head = crate::audit_chain::heads(app).await.remove(0);
         let since = "audit events are signed since 2036-01-01T00:00:00Z";
         std::fs::write(&path, format!("{since}\n{head}\n")).unwrap();
         let other = "p3:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=";
         let [database, _, secrets] = app.database_settings();
-        let mut command = place.command(&[database, secrets, ("KEY_PEPPERS", other)]);
+        let mut command = dir.command(&[database, secrets, ("KEY_PEPPERS", other)]);
         let done = command.args(["audit", "verify", "--heads"]).arg(&path).output().unwrap();
-        let told = String::from_utf8(done.stdout).unwrap();
-        assert_eq!(done.status.code(), Some(1), "{told}");
-        assert!(told.contains("(audit_signing) can not be checked: the pepper p2"), "{told}");
-        assert!(!told.contains("MACs were removed"), "{told}");
+        let output = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{output}");
+        assert!(output.contains("(audit_signing) cannot be checked: the pepper p2"), "{output}");
+        assert!(!output.contains("MACs were removed"), "{output}");
         app.execute("update audit_signing set started_at = started_at - interval '1 day'").await;
-        assert_findings(
-            app,
-            &[],
-            &["system: since when events are signed (audit_signing) was changed"],
-        );
+        assert_findings(app, &[], &["system: the start of signing (audit_signing) was changed"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_head_is_published_once_until_its_chain_grows_or_its_pepper_is_replaced() {
+async fn a_head_is_logged_once_until_its_chain_grows_and_is_renewed_under_a_newer_pepper() {
     run(async |app| {
-        // The log has lines of other tests, too, whose generated ids are the same.
+        // The log also has lines of other tests, and their generated ids are equal.
         let chosen = json!({ "org_id": "published_once" });
-        let made = app.anonymous().post("/signup", chosen).await.assert_status(201);
-        let acme = CreatedKey::from(&made.body);
+        let created = app.anonymous().post("/signup", chosen).await.assert_status(201);
+        let acme = CreatedKey::from(&created.body);
         let mark = format!("audit head {}:", acme.org_id);
         let published = || app.log().matches(&mark).count();
         for _ in 0..3 {
@@ -429,7 +426,7 @@ async fn a_head_is_published_once_until_its_chain_grows_or_its_pepper_is_replace
         let replica = app.replica();
         audit::publish_heads(&replica.app).await.unwrap();
         replica.close();
-        assert_eq!(published(), 1, "another server knows that it was");
+        assert_eq!(published(), 1, "another server does not publish it again");
         app.mint(&acme.api_key, json!({ "name": "more" })).await;
         audit::publish_heads(&app.app).await.unwrap();
         assert_eq!(published(), 2);
@@ -440,50 +437,48 @@ async fn a_head_is_published_once_until_its_chain_grows_or_its_pepper_is_replace
         later.close();
         assert_eq!(published(), 2);
         let renewed = "select count(*) from audit_heads where pepper_id = 'p3'";
-        assert_eq!(app.count(renewed).await, 1, "it is good for as long as the newer pepper");
+        assert_eq!(app.count(renewed).await, 1, "the head is renewed under the newer pepper");
         tamper(app, "delete from audit_links where position = 2").await;
         let cut = format!("{}: the chain ends at position 1, before the head", acme.org_id);
-        let (_, told) = verify(&app.replica_with(&[("KEY_PEPPERS", peppers)]), &[]);
-        assert!(told.contains(&cut), "{told}");
+        let (_, output) = verify(&app.replica_with(&[("KEY_PEPPERS", peppers)]), &[]);
+        assert!(output.contains(&cut), "{output}");
     })
     .await;
 }
 
 #[test]
-fn a_server_that_starts_again_logs_no_head_twice_and_the_log_is_good_for_verifying() {
-    let place = WorkDir::new();
-    let mut server = place.start(&[]);
+fn a_restarted_server_logs_no_head_twice_and_its_log_verifies_the_chains() {
+    let dir = WorkDir::new();
+    let mut server = dir.start(&[]);
     for _ in 0..2 {
         server.sign_up();
         server.signal_and_wait("INT");
-        server = place.start(&[("LOG_FORMAT", "json")]);
+        server = dir.start(&[("LOG_FORMAT", "json")]);
         wait_until("the head is logged", || server.log().contains("audit head org_"));
     }
     server.signal_and_wait("INT");
-    let server = place.start(&[]);
+    let server = dir.start(&[]);
     let signed = || server.log().matches("audit events are signed since").count();
-    wait_until("the heads were looked at", || signed() == 4);
+    wait_until("the heads were read", || signed() == 4);
     server.sign_up();
     server.signal_and_wait("INT");
-    // No filter leaves a head out: it is not logged again.
-    let server = place.start(&[("LOG_FILTER", "error")]);
-    wait_until("the head of the third is logged", || {
-        server.log().matches("audit head org_").count() == 3
-    });
-    std::fs::write(place.path().join("newer"), "a log without a head\n").unwrap();
-    let mut command = place.command(&[]);
+    // A head is not logged a second time, so no log filter drops it.
+    let server = dir.start(&[("LOG_FILTER", "error")]);
+    wait_until("the third head is logged", || server.log().matches("audit head org_").count() == 3);
+    std::fs::write(dir.path().join("newer"), "a log without a head\n").unwrap();
+    let mut command = dir.command(&[]);
     command.args(["audit", "verify", "--heads", "newer"]);
     assert_eq!(command.output().unwrap().status.code(), Some(1), "nothing to compare with");
     let done = command.args(["--heads", "log"]).output().unwrap();
-    let told = String::from_utf8(done.stdout).unwrap();
-    assert_eq!(done.status.code(), Some(0), "{told}");
-    assert!(told.contains("3 events in 3 chains, 3 heads to compare with"), "{told}");
+    let output = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(done.status.code(), Some(0), "{output}");
+    assert!(output.contains("3 events in 3 chains, 3 heads to compare with"), "{output}");
 }
 
-/// Where others may create in the schema, as everybody may in Postgres 14, functions that fit
-/// better than ours are chosen by whatever call is not qualified and typed.
+/// If other roles may create objects in the schema, as all may in Postgres 14, a call that is not
+/// qualified and typed resolves to a function of theirs that matches better.
 #[tokio::test]
-async fn an_overload_of_somebody_else_s_does_not_run_as_the_owner_of_the_tables() {
+async fn a_function_overload_by_another_role_does_not_run_as_the_table_owner() {
     run(async |app| {
         let name = format!("attacker_{}", std::process::id());
         let owned = "begin
@@ -516,8 +511,8 @@ async fn an_overload_of_somebody_else_s_does_not_run_as_the_owner_of_the_tables(
         app.create_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await;
         let owned = "select count(*) from pg_tables where tablename = 'owned'";
         assert_eq!(app.count(owned).await, 0, "an overload ran as the owner");
-        let (is_fine, told) = verify(app, &[]);
-        assert!(is_fine, "{told}");
+        let (is_fine, output) = verify(app, &[]);
+        assert!(is_fine, "{output}");
         let drop = format!("reset role; drop owned by {name}; drop role {name}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut attacker).await.unwrap();
     })
@@ -525,15 +520,18 @@ async fn an_overload_of_somebody_else_s_does_not_run_as_the_owner_of_the_tables(
 }
 
 #[tokio::test]
-async fn every_function_qualifies_what_it_calls_or_searches_no_schema_of_ours() {
+async fn every_function_is_resolved_at_creation_or_pins_its_search_path() {
     run(async |app| {
-        let open = "select p.proname::text from pg_proc p
+        let unpinned = "select p.proname::text from pg_proc p
                     where p.pronamespace = 'public'::regnamespace and p.prosqlbody is null
                       and not coalesce(
                           p.proconfig @> array['search_path=pg_catalog, pg_temp'], false)";
-        let open: Vec<String> =
-            sqlx::query_scalar(open).fetch_all(&mut app.sql().await).await.unwrap();
-        assert!(open.is_empty(), "functions whose calls are resolved when they run: {open:?}");
+        let unpinned: Vec<String> =
+            sqlx::query_scalar(unpinned).fetch_all(&mut app.sql().await).await.unwrap();
+        assert!(
+            unpinned.is_empty(),
+            "functions whose calls are resolved when they run: {unpinned:?}"
+        );
     })
     .await;
 }

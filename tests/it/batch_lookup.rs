@@ -1,5 +1,4 @@
-//! Questions that are asked of the database together: each gets its own answer, and nobody waits
-//! for what is not theirs.
+//! Batched database lookups: each query gets its own answer, and no query waits for another batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::support::{TestApp, run};
 
-/// The square of a number; `None` of an odd one.
+/// Answers with the square of an even number, and `None` for an odd one.
 struct Square {
     number: usize,
     largest_batch: Arc<AtomicUsize>,
@@ -22,37 +21,37 @@ impl BatchQuery for Square {
     type Answer = usize;
     const NAME: &'static str = "squares";
 
-    async fn answer(db: &mut PgConnection, asked: &[Self]) -> Result<Vec<Option<usize>>> {
+    async fn answer(db: &mut PgConnection, queries: &[Self]) -> Result<Vec<Option<usize>>> {
         sqlx::query("select").execute(db).await?;
-        asked[0].largest_batch.fetch_max(asked.len(), Ordering::Relaxed);
+        queries[0].largest_batch.fetch_max(queries.len(), Ordering::Relaxed);
         let square = |it: &Self| it.number.is_multiple_of(2).then_some(it.number.pow(2));
-        Ok(asked.iter().map(square).collect())
+        Ok(queries.iter().map(square).collect())
     }
 }
 
 #[tokio::test]
-async fn of_many_questions_at_once_each_gets_its_own_answer() {
+async fn concurrent_queries_are_batched_and_each_gets_its_own_answer() {
     run(async |app| {
         let lookup = BatchLookup::start(&app.app.db, 2);
         let largest_batch = Arc::new(AtomicUsize::new(0));
-        let ask = async |number| {
+        let query = async |number| {
             let largest_batch = Arc::clone(&largest_batch);
             let square = lookup.query(Square { number, largest_batch }).await.unwrap();
             assert_eq!(square, number.is_multiple_of(2).then_some(number.pow(2)));
         };
-        join_all((0..3_000).map(ask)).await;
+        join_all((0..3_000).map(query)).await;
         let largest = largest_batch.load(Ordering::Relaxed);
         assert!((2..=512).contains(&largest), "{largest}");
     })
     .await;
 }
 
-/// What is done with a batch, as its first question says.
+/// What happens to a batch, as its first query says.
 enum Scripted {
-    /// Answered.
+    /// It succeeds.
     Answer,
-    /// Not before there is word.
-    Wait { has_begun: Arc<Notify>, word: Arc<Notify> },
+    /// It waits for `release`.
+    Wait { has_begun: Arc<Notify>, release: Arc<Notify> },
     /// It panics.
     Panic,
     /// It fails.
@@ -61,19 +60,19 @@ enum Scripted {
 
 impl BatchQuery for Scripted {
     type Answer = ();
-    const NAME: &'static str = "told";
+    const NAME: &'static str = "scripted";
 
-    async fn answer(_: &mut PgConnection, asked: &[Self]) -> Result<Vec<Option<()>>> {
-        match &asked[0] {
+    async fn answer(_: &mut PgConnection, queries: &[Self]) -> Result<Vec<Option<()>>> {
+        match &queries[0] {
             Self::Answer => {}
-            Self::Wait { has_begun, word } => {
+            Self::Wait { has_begun, release } => {
                 has_begun.notify_one();
-                word.notified().await;
+                release.notified().await;
             }
-            Self::Panic => panic!("told to"),
-            Self::Fail => return Err(Error::internal("told to")),
+            Self::Panic => panic!("scripted panic"),
+            Self::Fail => return Err(Error::internal("scripted error")),
         }
-        Ok(asked.iter().map(|_| Some(())).collect())
+        Ok(queries.iter().map(|_| Some(())).collect())
     }
 }
 
@@ -82,15 +81,16 @@ fn scripted_lookup(app: &TestApp) -> BatchLookup<Scripted> {
 }
 
 #[tokio::test]
-async fn a_batch_that_takes_long_holds_up_no_other() {
+async fn a_slow_batch_does_not_delay_another() {
     run(async |app| {
         let lookup = scripted_lookup(app);
-        let (has_begun, word) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let slow = Scripted::Wait { has_begun: Arc::clone(&has_begun), word: Arc::clone(&word) };
+        let (has_begun, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let slow =
+            Scripted::Wait { has_begun: Arc::clone(&has_begun), release: Arc::clone(&release) };
         let meanwhile = async {
             has_begun.notified().await;
             assert_eq!(lookup.query(Scripted::Answer).await.unwrap(), Some(()));
-            word.notify_one();
+            release.notify_one();
         };
         let (slow, ()) = tokio::join!(lookup.query(slow), meanwhile);
         assert_eq!(slow.unwrap(), Some(()));
@@ -99,16 +99,17 @@ async fn a_batch_that_takes_long_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn whoever_goes_away_takes_nobody_s_answer() {
+async fn a_cancelled_query_does_not_affect_later_ones() {
     run(async |app| {
         let lookup = scripted_lookup(app);
-        let (has_begun, word) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let slow = Scripted::Wait { has_begun: Arc::clone(&has_begun), word: Arc::clone(&word) };
+        let (has_begun, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let slow =
+            Scripted::Wait { has_begun: Arc::clone(&has_begun), release: Arc::clone(&release) };
         tokio::select! {
-            _ = lookup.query(slow) => panic!("nothing was said"),
+            _ = lookup.query(slow) => panic!("answered before it was released"),
             () = has_begun.notified() => {}
         }
-        word.notify_one();
+        release.notify_one();
         for _ in 0..3 {
             assert_eq!(lookup.query(Scripted::Answer).await.unwrap(), Some(()));
         }
@@ -117,13 +118,13 @@ async fn whoever_goes_away_takes_nobody_s_answer() {
 }
 
 #[tokio::test]
-async fn after_a_failure_or_a_panic_the_next_question_is_answered() {
+async fn after_an_error_or_a_panic_the_next_query_is_answered() {
     run(async |app| {
         let lookup = scripted_lookup(app);
         for _ in 0..3 {
             for broken in [Scripted::Fail, Scripted::Panic] {
-                let refused = lookup.query(broken).await.unwrap_err();
-                assert_eq!(*refused.kind(), ErrorKind::Unavailable);
+                let error = lookup.query(broken).await.unwrap_err();
+                assert_eq!(*error.kind(), ErrorKind::Unavailable);
             }
             assert_eq!(lookup.query(Scripted::Answer).await.unwrap(), Some(()));
         }

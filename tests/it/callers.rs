@@ -1,4 +1,5 @@
-//! Who may call what (contract §1, the table): every kind of credential at a route of every column.
+//! Which credential may call which routes (contract §1, the table): each kind of credential at a
+//! route of each column.
 
 use serde_json::json;
 
@@ -9,13 +10,14 @@ use crate::support::run;
 const ROUTES: [&str; 5] =
     ["/me", "/auth/me", "/v1/organization/api-keys", "/api/user/me", "/api/auth/list-sessions"];
 
+/// The status of each of `ROUTES` for a client.
 async fn statuses(actor: &TestClient) -> Vec<u16> {
     let mut statuses = Vec::new();
     for path in ROUTES {
-        let answer = actor.get(path).await;
-        let status = answer.status.as_u16();
+        let response = actor.get(path).await;
+        let status = response.status.as_u16();
         if status == 403 {
-            answer.assert_error(403, "forbidden");
+            response.assert_error(403, "forbidden");
         }
         statuses.push(status);
     }
@@ -23,7 +25,7 @@ async fn statuses(actor: &TestClient) -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn each_kind_of_credential_is_taken_where_the_table_says() {
+async fn each_kind_of_credential_is_accepted_exactly_where_the_table_says() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (access, _) = app.exchange(&acme.api_key).await;
@@ -44,7 +46,7 @@ async fn each_kind_of_credential_is_taken_where_the_table_says() {
             ("unpinned token", app.key(&unpinned), [403, 403, 403, 200, 403]),
             ("session", app.session(&ann.cookie), [200, 200, 403, 200, 200]),
             ("account token", app.bearer(&ann.token), [200, 200, 403, 200, 200]),
-            ("nothing", app.anonymous(), [401; 5]),
+            ("no credential", app.anonymous(), [401; 5]),
         ] {
             assert_eq!(statuses(&actor).await, expected, "{credential}");
         }
@@ -53,7 +55,7 @@ async fn each_kind_of_credential_is_taken_where_the_table_says() {
 }
 
 #[tokio::test]
-async fn a_session_acts_in_its_person_s_home_organization() {
+async fn a_session_acts_in_the_home_organization_of_its_account() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
@@ -61,11 +63,12 @@ async fn a_session_acts_in_its_person_s_home_organization() {
         assert_eq!(verified.body["tenant"]["org_id"], ann.org_id);
         let id = verified.body["tenant"]["session_id"].as_str().unwrap();
         assert!(id.starts_with("sess_"));
-        let made = session.post("/me/api-keys", json!({ "name": "mine" })).await.assert_status(201);
-        let id = made.body["key"]["id"].as_str().unwrap();
+        let created =
+            session.post("/me/api-keys", json!({ "name": "mine" })).await.assert_status(201);
+        let id = created.body["key"]["id"].as_str().unwrap();
         session.get("/usage/today").await.assert_status(200);
         session.delete(&format!("/me/api-keys/{id}")).await.assert_status(204);
-        // What people do in a session is no usage of their organization.
+        // Requests in a session are not counted as usage of the organization.
         app.app.meter.flush().await.unwrap();
         assert_eq!(app.count("select count(*) from usage_daily").await, 0);
         let by = "select count(*) from audit_events where event_type = 'api_key.created'
@@ -76,7 +79,7 @@ async fn a_session_acts_in_its_person_s_home_organization() {
 }
 
 #[tokio::test]
-async fn requests_of_a_pinned_token_count_where_it_is_pinned() {
+async fn requests_with_a_pinned_token_count_as_usage_of_its_organization() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let pinned = json!({ "name": "ci", "scopes": ["*"],
@@ -93,7 +96,7 @@ async fn requests_of_a_pinned_token_count_where_it_is_pinned() {
 }
 
 #[tokio::test]
-async fn a_person_s_token_is_exchanged_for_nothing() {
+async fn a_personal_access_token_cannot_be_exchanged() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let pinned = json!({ "name": "ci", "scopes": ["*"],
@@ -102,22 +105,22 @@ async fn a_person_s_token_is_exchanged_for_nothing() {
         let (unpinned, _) =
             app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
         for key in [pinned, unpinned] {
-            let answer =
+            let response =
                 app.anonymous().post("/auth/token-exchange", json!({ "api_key": key })).await;
-            answer.assert_error(403, "forbidden");
+            response.assert_error(403, "forbidden");
         }
         assert_eq!(app.count("select count(*) from key_sessions").await, 0);
     })
     .await;
 }
 
-/// Of two credentials that a request shows, which counts.
+/// The status of a request for the account of the caller.
 async fn status_of_me(actor: TestClient) -> u16 {
     actor.get("/api/user/me").await.status.as_u16()
 }
 
 #[tokio::test]
-async fn an_explicit_credential_counts_before_the_cookie_even_where_it_is_wrong() {
+async fn an_explicit_credential_takes_precedence_over_the_cookie_even_if_it_is_invalid() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;
@@ -131,7 +134,7 @@ async fn an_explicit_credential_counts_before_the_cookie_even_where_it_is_wrong(
 }
 
 #[tokio::test]
-async fn two_live_cookies_of_two_people_are_refused_and_other_cookies_are_ignored() {
+async fn live_session_cookies_of_two_accounts_are_rejected_and_other_cookies_are_ignored() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;
@@ -142,7 +145,7 @@ async fn two_live_cookies_of_two_people_are_refused_and_other_cookies_are_ignore
         assert_eq!(status_of_me(lines).await, 401);
         let foreign = app.anonymous().with("cookie", &format!("other={}", ann.cookie));
         assert_eq!(status_of_me(foreign).await, 401);
-        // What others set beside it may be no text at all.
+        // Another cookie may contain bytes beyond ASCII.
         let beside = app
             .anonymous()
             .with("cookie", &format!("theme=dünkel; {}", two.split("; ").next().unwrap()));

@@ -1,5 +1,4 @@
-//! Published clients, as their users install them, against the real server. `tests/clients/install`
-//! installs them.
+//! Published client libraries against the real server, installed by `tests/clients/install`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +9,10 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-/// Runs a program of `tests/clients`, which needs `installed` there and fails where an assertion
-/// of its does. Skips it, where tests may be skipped, if a tool is missing.
+/// Runs a program of `tests/clients`, which exits with an error if one of its assertions fails. It
+/// needs `installed` in that folder.
 fn run_client(
-    place: &WorkDir,
+    dir: &WorkDir,
     server: &Server,
     (language, program, installed): (&str, &str, &str),
     settings: &[(&str, &str)],
@@ -23,33 +22,33 @@ fn run_client(
         return;
     }
     let Some(language) = tools::find_program(language) else { return };
-    let mut command = place.command_for(&language, settings);
+    let mut command = dir.command_for(&language, settings);
     command.env("TENANTRY_URL", server.url("")).env("PYTHONPATH", folder().join("python"));
     let done = command.arg(folder().join(program)).output().unwrap();
-    let (said, failed) =
+    let (stdout, stderr) =
         (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(done.status.success(), "{program}:\n{said}\n{failed}");
+    assert!(done.status.success(), "{program}:\n{stdout}\n{stderr}");
 }
 
-/// The client of the contract that page s3 is of.
+/// The client library of the contract of page s3.
 #[test]
-fn every_call_of_cohesion_sdk_that_is_served_here_works_and_the_others_fail_in_its_own_words() {
-    let place = WorkDir::new();
+fn supported_calls_of_cohesion_sdk_work_and_the_others_raise_its_own_errors() {
+    let dir = WorkDir::new();
     let secret = "0123456789abcdef0123456789abcdef";
-    let server = place.start(&[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
+    let server = dir.start(&[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
     let program = ("python3", "cohesion_sdk.py", "python/cohesion");
-    run_client(&place, &server, program, &[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
+    run_client(&dir, &server, program, &[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
 }
 
-/// The stock client of the library whose routes page s4's are called like.
+/// The client of the library whose routes have the names of those of page s4.
 #[test]
-fn the_stock_client_of_better_auth_works_with_the_line_of_the_readme() {
-    let place = WorkDir::new();
+fn the_unmodified_better_auth_client_works_as_the_readme_configures_it() {
+    let dir = WorkDir::new();
     let dashboard = "https://app.example.com";
-    let server = place.start(&[("DASHBOARD_ORIGINS", dashboard)]);
-    let mails = place.path().join(".tenantry/mail");
+    let server = dir.start(&[("DASHBOARD_ORIGINS", dashboard)]);
+    let mails = dir.path().join(".tenantry/mail");
     let program = ("node", "better_auth.mjs", "node_modules/better-auth");
     let page = format!("{dashboard}/welcome");
     let settings = [("MAILS", mails.to_str().unwrap()), ("PAGE", &page)];
-    run_client(&place, &server, program, &settings);
+    run_client(&dir, &server, program, &settings);
 }

@@ -1,4 +1,4 @@
-//! The configuration: every problem at once, by the variable's name, and no value of a secret.
+//! The configuration: all problems are reported at once, by variable, without secret values.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,7 +21,7 @@ fn problems(settings: &[(&str, &str)]) -> Vec<&'static str> {
 }
 
 #[test]
-fn the_two_secrets_are_all_that_a_server_with_a_database_needs() {
+fn a_server_with_a_database_needs_only_the_two_secrets() {
     let settings = [
         ("DATABASE_URL", "postgres://user:password@localhost/tenantry"),
         ("KEY_PEPPERS", PEPPER),
@@ -36,7 +36,7 @@ fn the_two_secrets_are_all_that_a_server_with_a_database_needs() {
 }
 
 #[test]
-fn a_missing_pepper_is_a_refusal_to_start() {
+fn a_missing_or_empty_secret_is_rejected() {
     let database = ("DATABASE_URL", "postgres://localhost/tenantry");
     assert_eq!(problems(&[database]), ["KEY_PEPPERS", "JWT_SECRETS"]);
     let empty = [database, ("KEY_PEPPERS", " "), ("JWT_SECRETS", "")];
@@ -44,7 +44,7 @@ fn a_missing_pepper_is_a_refusal_to_start() {
 }
 
 #[test]
-fn every_problem_is_told_at_once() {
+fn all_problems_are_reported_at_once() {
     let wrong = [
         ("DATABASE_URL", "mysql://localhost"),
         ("DATABASE_MAX_CONNECTIONS", "0"),
@@ -113,18 +113,18 @@ fn a_list_of_secrets_must_be_well_formed_and_its_ids_unique() {
 }
 
 #[test]
-fn private_keys_can_stand_in_for_secrets_and_share_no_id_with_them() {
+fn private_keys_can_replace_jwt_secrets_and_must_not_share_an_id_with_them() {
     let pair = [("KEY_PEPPERS", PEPPER), ("JWT_PRIVATE_KEYS", ED25519)];
     assert_eq!(problems(&pair), [""; 0]);
     let same = [pair[0], pair[1], ("JWT_SECRETS", PEPPER)];
     assert_eq!(problems(&same), ["JWT_PRIVATE_KEYS"]);
-    // A PKCS#8 key of another kind, or bytes that are no key.
+    // Not a key.
     let other = [pair[0], ("JWT_PRIVATE_KEYS", PEPPER)];
     assert_eq!(problems(&other), ["JWT_PRIVATE_KEYS"]);
 }
 
 #[test]
-fn keys_and_personal_tokens_can_be_told_apart() {
+fn overlapping_key_and_token_prefixes_are_rejected() {
     let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER)];
     for (keys, tokens) in [("sig_", "sig_"), ("sig_", "sig_pat_"), ("sig_live_", "sig_")] {
         let settings = [secrets[0], secrets[1], ("KEY_PREFIX", keys), ("PAT_PREFIX", tokens)];
@@ -133,20 +133,20 @@ fn keys_and_personal_tokens_can_be_told_apart() {
 }
 
 #[test]
-fn a_mail_server_needs_a_sender_and_links_an_address_of_ours() {
+fn smtp_url_requires_mail_from_and_public_url() {
     let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER)];
     let settings = [secrets[0], secrets[1], ("SMTP_URL", "smtp://localhost:2525")];
     assert_eq!(problems(&settings), ["MAIL_FROM", "PUBLIC_URL"]);
 }
 
 #[test]
-fn an_exchanged_token_lives_from_15_minutes_to_a_day() {
+fn access_token_minutes_must_be_between_15_and_1440() {
     let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER)];
-    for (minutes, is_taken) in
+    for (minutes, is_valid) in
         [("15", true), ("60", true), ("1440", true), ("14", false), ("1441", false), ("1h", false)]
     {
         let settings = [secrets[0], secrets[1], ("ACCESS_TOKEN_MINUTES", minutes)];
-        let expected: &[&str] = if is_taken { &[] } else { &["ACCESS_TOKEN_MINUTES"] };
+        let expected: &[&str] = if is_valid { &[] } else { &["ACCESS_TOKEN_MINUTES"] };
         assert_eq!(problems(&settings), expected, "{minutes}");
     }
     let config = read(&secrets).unwrap_or_else(|problems| panic!("{problems}"));
@@ -154,20 +154,20 @@ fn an_exchanged_token_lives_from_15_minutes_to_a_day() {
 }
 
 #[test]
-fn gated_signup_needs_its_token() {
+fn gated_signup_requires_signup_token() {
     let settings = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER), ("SIGNUP_MODE", "gated")];
     assert_eq!(problems(&settings), ["SIGNUP_TOKEN"]);
 }
 
 #[test]
-fn a_token_that_nothing_would_ask_for_is_a_refusal_to_start() {
+fn a_signup_token_without_gated_signup_is_rejected() {
     let token = ("SIGNUP_TOKEN", "front-door-token-1");
     let settings = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER), token];
     assert_eq!(problems(&settings), ["SIGNUP_MODE"]);
 }
 
 #[test]
-fn problems_do_not_repeat_the_values_of_secrets() {
+fn problems_do_not_contain_secret_values() {
     let wrong = [
         ("DATABASE_URL", "postgres://user:hunter2@@@/:"),
         ("KEY_PEPPERS", "p1:hunter2"),
@@ -179,13 +179,13 @@ fn problems_do_not_repeat_the_values_of_secrets() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:hunter2@collector"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
     ];
-    let told = read(&wrong).err().unwrap().to_string();
-    assert!(!told.contains("hunter2"), "{told}");
+    let message = read(&wrong).err().unwrap().to_string();
+    assert!(!message.contains("hunter2"), "{message}");
 }
 
 /// `docker run --env-file` and `kubectl create secret --from-env-file` keep the quotes of a line.
 #[test]
-fn a_setting_in_quotes_is_rejected_by_name_whatever_the_setting() {
+fn every_setting_in_quotes_is_rejected_by_name() {
     let mut env = Env::from_source(|_: &str| None);
     let _ = Config::read(&mut env);
     assert!(env.names().len() > 50, "{:?}", env.names());
@@ -201,7 +201,7 @@ fn a_setting_in_quotes_is_rejected_by_name_whatever_the_setting() {
 }
 
 #[test]
-fn a_secret_that_begins_or_ends_with_a_quote_is_rejected_in_a_list_too() {
+fn a_secret_that_begins_or_ends_with_a_quote_is_rejected_alone_and_in_a_list() {
     let good = "0123456789abcdef0123456789abcdef";
     let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER), ("SIGNUP_MODE", "gated")];
     let masters = tenantry::model::master_scope::MasterScope::ALL
@@ -223,7 +223,7 @@ fn a_secret_that_begins_or_ends_with_a_quote_is_rejected_in_a_list_too() {
 }
 
 #[test]
-fn traces_are_sent_as_the_standard_variables_say() {
+fn the_standard_otel_variables_configure_tracing() {
     const BASE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
     const OWN: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
     let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER)];
@@ -253,12 +253,13 @@ fn traces_are_sent_as_the_standard_variables_say() {
     let timeout = |of: &[(&str, &str)]| traces(&[&[collector], of].concat()).unwrap().timeout;
     assert_eq!(timeout(&timeouts[..1]).as_millis(), 7);
     assert_eq!(timeout(&timeouts).as_millis(), 5);
-    let goes_on = |of| traces(&[collector, ("OTEL_PROPAGATORS", of)]).unwrap().continues_trace;
-    assert!(goes_on("baggage, tracecontext") && !goes_on("none"));
+    let continues_trace =
+        |of| traces(&[collector, ("OTEL_PROPAGATORS", of)]).unwrap().continues_trace;
+    assert!(continues_trace("baggage, tracecontext") && !continues_trace("none"));
 }
 
 #[test]
-fn the_example_lists_the_variables_that_are_read_each_with_its_line() {
+fn the_example_file_lists_and_explains_every_variable() {
     let mut env = Env::from_source(|_: &str| None);
     let _ = Config::read(&mut env);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example");
@@ -268,7 +269,7 @@ fn the_example_lists_the_variables_that_are_read_each_with_its_line() {
     for line in example.lines() {
         match line.trim_start_matches("# ").split_once('=') {
             Some((name, _)) if name.bytes().all(|it| it.is_ascii_uppercase() || it == b'_') => {
-                assert!(explained, "{name} has no line that explains it");
+                assert!(explained, "{name} has no comment");
                 assert!(listed.insert(name), "{name} is listed twice");
                 explained = false;
             }

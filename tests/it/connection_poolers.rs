@@ -1,5 +1,5 @@
-//! Behind a real `PgBouncer`: in session mode everything works and each connection keeps its
-//! settings; in the other modes a server does not start.
+//! A real `PgBouncer` before the database: in session mode everything works and each connection
+//! keeps its settings; in the other modes a server does not start.
 
 use std::process::Output;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use crate::support::{TestApp, run};
 
 const DROPS_STARTUP_PARAMETERS: &str = "ignore_startup_parameters = extra_float_digits, options";
 
-/// What the binary is to be told to work behind the pooler.
+/// The settings with which the binary connects through the pooler.
 fn settings<'a>(app: &'a TestApp, url: &'a str) -> [(&'a str, &'a str); 3] {
     let [_, peppers, secrets] = app.database_settings();
     [("DATABASE_URL", url), peppers, secrets]
@@ -24,7 +24,7 @@ fn output_text(done: &Output) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_pooler_in_transaction_or_statement_mode_no_server_starts() {
+async fn a_server_does_not_start_behind_a_pooler_in_transaction_or_statement_mode() {
     run(async |app| {
         let direct = app.database_settings()[0].1;
         for (mode, lines) in [
@@ -34,14 +34,17 @@ async fn behind_a_pooler_in_transaction_or_statement_mode_no_server_starts() {
             ("statement", ""),
         ] {
             let Some(pooler) = PgBouncer::start(direct, mode, lines) else { return };
-            let (place, url) = (WorkDir::new(), pooler.url(direct));
+            let (dir, url) = (WorkDir::new(), pooler.url(direct));
             for command in ["serve", "migrate", "doctor"] {
-                let done = place.command(&settings(app, &url)).arg(command).output().unwrap();
-                let told = output_text(&done);
-                assert_eq!(done.status.code(), Some(1), "{mode}, {lines}, {command}: {told}");
-                assert!(told.contains("pool_mode = session"), "{mode}, {lines}, {command}: {told}");
-                // The doctor stops at the pooler: "definitions" is a check that comes after it.
-                assert!(!told.contains("definitions"), "{mode}, {lines}, {command}: {told}");
+                let done = dir.command(&settings(app, &url)).arg(command).output().unwrap();
+                let output = output_text(&done);
+                assert_eq!(done.status.code(), Some(1), "{mode}, {lines}, {command}: {output}");
+                assert!(
+                    output.contains("pool_mode = session"),
+                    "{mode}, {lines}, {command}: {output}"
+                );
+                // The doctor stops at the pooler: "definitions" is a later check.
+                assert!(!output.contains("definitions"), "{mode}, {lines}, {command}: {output}");
             }
         }
     })
@@ -49,7 +52,7 @@ async fn behind_a_pooler_in_transaction_or_statement_mode_no_server_starts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_that_refuses_a_connection_is_not_taken_for_one_in_transaction_mode() {
+async fn a_pooler_that_rejects_a_connection_is_not_reported_as_in_transaction_mode() {
     run(async |app| {
         let direct = app.database_settings()[0].1;
         let Some(pooler) = PgBouncer::start(direct, "session", "max_client_conn = 1") else {
@@ -59,37 +62,37 @@ async fn a_pooler_that_refuses_a_connection_is_not_taken_for_one_in_transaction_
         let mut settings = settings(app, &url).to_vec();
         settings.push(("DATABASE_WAIT_SECONDS", "0"));
         let done = WorkDir::new().command(&settings).arg("migrate").output().unwrap();
-        let told = output_text(&done);
-        assert_eq!(done.status.code(), Some(1), "{told}");
-        assert!(told.contains("no more connections allowed"), "{told}");
-        assert!(!told.contains("pool_mode"), "{told}");
+        let output = output_text(&done);
+        assert_eq!(done.status.code(), Some(1), "{output}");
+        assert!(output.contains("no more connections allowed"), "{output}");
+        assert!(!output.contains("pool_mode"), "{output}");
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_pooler_in_session_mode_a_server_works_and_says_which_it_saw() {
+async fn a_server_works_behind_a_pooler_in_session_mode_and_reports_it() {
     run(async |app| {
         let direct = app.database_settings()[0].1;
         for lines in ["stats_users = test_owner", DROPS_STARTUP_PARAMETERS] {
             let Some(pooler) = PgBouncer::start(direct, "session", lines) else { return };
-            let (place, url) = (WorkDir::new(), pooler.url(direct));
+            let (dir, url) = (WorkDir::new(), pooler.url(direct));
             let settings = settings(app, &url);
-            let server = place.start(&settings);
+            let server = dir.start(&settings);
             let keys: Vec<_> = (0..20).map(|_| server.sign_up()).collect();
             assert!(keys.iter().all(|key| server.status_with(key) == 200));
             assert!(server.log().contains("PgBouncer"), "{}", server.log());
-            let told = output_text(&place.command(&settings).arg("doctor").output().unwrap());
-            let line = told.lines().find(|line| line.contains("  pooler ")).unwrap();
-            assert!(line.starts_with("ok"), "{told}");
-            assert!(line.contains("PgBouncer") && line.ends_with("in session mode"), "{told}");
+            let output = output_text(&dir.command(&settings).arg("doctor").output().unwrap());
+            let line = output.lines().find(|line| line.contains("  pooler ")).unwrap();
+            assert!(line.starts_with("ok"), "{output}");
+            assert!(line.contains("PgBouncer") && line.ends_with("in session mode"), "{output}");
         }
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_pooler_each_connection_has_its_time_limits_and_plans() {
+async fn each_connection_through_a_pooler_has_its_timeouts_and_planner_settings() {
     run(async |app| {
         let direct = app.database_settings()[0].1;
         let Some(pooler) = PgBouncer::start(direct, "session", DROPS_STARTUP_PARAMETERS) else {
@@ -99,7 +102,7 @@ async fn behind_a_pooler_each_connection_has_its_time_limits_and_plans() {
         let requests = Database::open(options.clone(), 1, "test").unwrap();
         let lookups = tenantry::repo::connection_settings::LOOKUPS;
         let lookups = Database::open_with(options, lookups, 1, "test").unwrap();
-        let shown = async |db: &Database, sql: &'static str| {
+        let show = async |db: &Database, sql: &'static str| {
             db.run(async |db| Ok(sqlx::query_scalar::<_, String>(sql).fetch_one(db).await?)).await
         };
         for (setting, expected) in [
@@ -107,11 +110,11 @@ async fn behind_a_pooler_each_connection_has_its_time_limits_and_plans() {
             ("show lock_timeout", "1s"),
             ("show idle_in_transaction_session_timeout", "10s"),
         ] {
-            assert_eq!(shown(&requests, setting).await.unwrap(), expected);
-            assert_eq!(shown(&lookups, setting).await.unwrap(), expected);
+            assert_eq!(show(&requests, setting).await.unwrap(), expected);
+            assert_eq!(show(&lookups, setting).await.unwrap(), expected);
         }
-        assert_eq!(shown(&lookups, "show enable_seqscan").await.unwrap(), "off");
-        assert_eq!(shown(&requests, "show enable_seqscan").await.unwrap(), "on");
+        assert_eq!(show(&lookups, "show enable_seqscan").await.unwrap(), "off");
+        assert_eq!(show(&requests, "show enable_seqscan").await.unwrap(), "on");
         requests.close();
         lookups.close();
     })

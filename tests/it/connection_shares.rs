@@ -1,4 +1,4 @@
-//! One organization's requests, or one person's, wait for each other and for nobody else's.
+//! Requests of one organization or account wait for each other, and do not delay other callers.
 
 use serde_json::{Value, json};
 
@@ -6,21 +6,21 @@ use crate::support::client::TestClient;
 use crate::support::waiting::wait_until_async;
 use crate::support::{TestApp, run};
 
-/// Sends 30 requests that all wait for a row that is locked beside the server, and looks that
-/// others are answered meanwhile.
-async fn assert_others_answered(
+/// Sends `requests` while `lock`, on a connection of the test, blocks them all, and asserts that
+/// requests of other callers succeed meanwhile.
+async fn assert_other_callers_succeed(
     app: &TestApp,
     lock: &'static str,
     requests: Vec<(TestClient, &'static str, &'static str, Value)>,
 ) {
     let others = [app.sign_up().await, app.sign_up().await];
-    let mut holder = app.sql().await;
-    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
-    let mut callers = tokio::task::JoinSet::new();
+    let mut blocker = app.sql().await;
+    sqlx::raw_sql(lock).execute(&mut blocker).await.unwrap();
+    let mut blocked = tokio::task::JoinSet::new();
     let sent = requests.len();
-    for (actor, method, path, body) in requests {
-        let actor = actor.with("content-type", "application/json");
-        callers.spawn(async move { actor.send(method, path, body.to_string()).await });
+    for (client, method, path, body) in requests {
+        let client = client.with("content-type", "application/json");
+        blocked.spawn(async move { client.send(method, path, body.to_string()).await });
     }
     let are_waiting =
         async || app.lock_waiters().await >= 3 && app.app.in_flight.running_total() >= sent;
@@ -33,35 +33,35 @@ async fn assert_others_answered(
         let waiting = app.lock_waiters().await;
         assert!(waiting <= 3, "{waiting} connections wait for one caller's lock");
     }
-    sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
-    for answer in callers.join_all().await {
-        let status = answer.status.as_u16();
-        assert!(status < 300 || [401, 429, 503].contains(&status), "{}", answer.text);
+    sqlx::raw_sql("rollback").execute(&mut blocker).await.unwrap();
+    for response in blocked.join_all().await {
+        let status = response.status.as_u16();
+        assert!(status < 300 || [401, 429, 503].contains(&status), "{}", response.text);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_organization_s_load_on_its_own_lock_fails_nobody_else_s_request() {
+async fn lock_contention_in_one_organization_does_not_fail_requests_of_other_callers() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.execute("update organizations set name = 'acme' where handle <> 'system'").await;
         let mut requests = Vec::new();
         for number in 0..30 {
-            let actor = match number % 3 {
+            let client = match number % 3 {
                 0 => app.key(&app.mint(&acme.api_key, json!({})).await.api_key),
                 _ => app.key(&acme.api_key),
             };
             let body = json!({ "name": format!("k{number}") });
-            requests.push((actor, "POST", "/me/api-keys", body));
+            requests.push((client, "POST", "/me/api-keys", body));
         }
         let lock = "begin; select from organizations where name = 'acme' for update";
-        assert_others_answered(app, lock, requests).await;
+        assert_other_callers_succeed(app, lock, requests).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_person_s_load_on_their_own_account_fails_nobody_else_s_request() {
+async fn lock_contention_on_one_account_does_not_fail_requests_of_other_callers() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let requests = (0..30).map(|number| {
@@ -69,13 +69,13 @@ async fn one_person_s_load_on_their_own_account_fails_nobody_else_s_request() {
             (app.session(&ann.cookie), "PUT", "/api/user/me", body)
         });
         let lock = "begin; select from accounts for update";
-        assert_others_answered(app, lock, requests.collect()).await;
+        assert_other_callers_succeed(app, lock, requests.collect()).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_token_s_refreshes_fail_nobody_else_s_request() {
+async fn lock_contention_on_one_refresh_token_does_not_fail_requests_of_other_callers() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (_, refresh_token) = app.exchange(&acme.api_key).await;
@@ -84,7 +84,7 @@ async fn one_token_s_refreshes_fail_nobody_else_s_request() {
             (app.anonymous(), "POST", "/auth/refresh", body)
         });
         let lock = "begin; select from refresh_tokens for update";
-        assert_others_answered(app, lock, requests.collect()).await;
+        assert_other_callers_succeed(app, lock, requests.collect()).await;
     })
     .await;
 }

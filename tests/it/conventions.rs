@@ -1,11 +1,11 @@
-//! Conventions of the sources: layers, sizes, module docs, words that are restricted to a place.
+//! Conventions of the sources: layers, sizes, module docs, and words with a restricted use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A source file.
 pub struct Source {
-    /// From the top of the checkout.
+    /// Its path from the root of the repository.
     pub path: String,
     /// Its text.
     pub text: String,
@@ -18,7 +18,7 @@ impl Source {
     }
 }
 
-/// The Rust files below a folder.
+/// The Rust files in a folder, at any depth.
 pub fn sources(folder: &str) -> Vec<Source> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![top.join(folder)];
@@ -35,17 +35,17 @@ pub fn sources(folder: &str) -> Vec<Source> {
             }
         }
     }
-    assert!(!sources.is_empty(), "nothing below {folder}");
+    assert!(!sources.is_empty(), "no Rust file in {folder}");
     sources
 }
 
-/// Fails, naming every place, where there is any.
+/// Fails with a list of the places, if there are any.
 #[track_caller]
 fn assert_nowhere(places: &[String], what: &str) {
     assert!(places.is_empty(), "{what}:\n  {}", places.join("\n  "));
 }
 
-/// Which floors each floor may stand on. What is not named may be used by all.
+/// Each layer, and the layers that it may import. A module that is not a layer may be used by all.
 const LAYERS: [(&str, &[&str]); 11] = [
     ("error", &[]),
     ("clock", &[]),
@@ -60,46 +60,46 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("server", &["model"]),
 ];
 
-/// What every floor may use.
+/// Modules that every layer may import.
 const SHARED_MODULES: [&str; 3] = ["error", "clock", "entropy"];
 
 #[test]
-fn no_floor_reaches_up() {
+fn no_layer_imports_one_above_it() {
     let mut places = Vec::new();
-    for (floor, below) in LAYERS {
+    for (layer, below) in LAYERS {
         let mut files = 0;
         for source in sources("src") {
-            let within = source.path.starts_with(&format!("src/{floor}/"))
-                || source.path == format!("src/{floor}.rs");
+            let within = source.path.starts_with(&format!("src/{layer}/"))
+                || source.path == format!("src/{layer}.rs");
             if !within {
                 continue;
             }
             files += 1;
             for used in imported_modules(source.code()) {
-                if used != floor && !below.contains(&used) && !SHARED_MODULES.contains(&used) {
+                if used != layer && !below.contains(&used) && !SHARED_MODULES.contains(&used) {
                     places.push(format!("{} uses crate::{used}", source.path));
                 }
             }
         }
-        assert!(files > 0, "there is no {floor}");
+        assert!(files > 0, "there is no {layer}");
     }
-    assert_nowhere(&places, "a floor reaches up");
+    assert_nowhere(&places, "a layer imports one above it");
 }
 
-/// The rooms of the crate that a text names.
+/// The top-level modules of the crate that the code names.
 fn imported_modules(code: &str) -> Vec<&str> {
     let after = code.split("crate::").skip(1);
     after.map(|it| it.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()).collect()
 }
 
-/// Words that have one home, or none: `(word, where it may stand, what to use instead)`.
-const RESTRICTED_WORDS: [(&str, &str, &str); 14] = [
+/// Words that are allowed in some files only, or in none: `(word, path prefixes, alternative)`.
+const RESTRICTED_WORDS: [(&str, &str, &str); 16] = [
     ("Utc::now", "src/clock.rs", "the injected Clock"),
     ("SystemTime::now", "", "the injected Clock"),
     ("rand::rng", "src/entropy.rs", "the injected Entropy"),
     ("Uuid::new_v", "", "model::ids, with the injected Clock and Entropy"),
     ("sqlx::query", "src/repo/", "a function of repo"),
-    // The files of `migrations/` are literals, too, and are sent by statements.
+    // The files of `migrations/` are literals, too, and are sent statement by statement.
     ("AssertSqlSafe", "src/repo/online_migrations.rs", "SQL as a literal"),
     ("axum::", "src/http/ src/server/ src/bin/benchmark/", "plain data; HTTP ends at src/http"),
     ("utoipa", "src/http/", "plain data; HTTP ends at src/http"),
@@ -108,23 +108,36 @@ const RESTRICTED_WORDS: [(&str, &str, &str); 14] = [
     ("process::exit", "", "a returned failure"),
     ("println!", "src/main.rs src/bin/benchmark/", "tracing, or commands::print"),
     ("todo!", "", "the work"),
+    (
+        ".expose()",
+        "src/app/ src/bin/ src/commands/ src/domain/ src/model/ src/http/shown_once.rs \
+         src/http/auth/session_cookie.rs src/http/onboarding/tokens.rs",
+        "ShownOnce",
+    ),
+    (
+        "Secret::expose",
+        "src/app/ src/bin/ src/commands/ src/domain/ src/model/ src/http/shown_once.rs \
+         src/http/auth/session_cookie.rs src/http/onboarding/tokens.rs",
+        "ShownOnce",
+    ),
     ("#[allow", "", "#[expect(…, reason = …)]"),
 ];
 
 #[test]
-fn words_stand_only_where_they_belong() {
+fn restricted_words_appear_only_where_they_are_allowed() {
     let mut places = Vec::new();
     for source in sources("src") {
-        for (word, home, instead) in RESTRICTED_WORDS {
-            let at_home = home.split_whitespace().any(|home| source.path.starts_with(home));
+        for (word, allowed, alternative) in RESTRICTED_WORDS {
+            let is_allowed =
+                allowed.split_whitespace().any(|prefix| source.path.starts_with(prefix));
             for (at, line) in source.code().lines().enumerate() {
-                if line.contains(word) && !at_home && !line.trim_start().starts_with("//") {
-                    places.push(format!("{}:{} {word}: use {instead}", source.path, at + 1));
+                if line.contains(word) && !is_allowed && !line.trim_start().starts_with("//") {
+                    places.push(format!("{}:{} {word}: use {alternative}", source.path, at + 1));
                 }
             }
         }
     }
-    assert_nowhere(&places, "words out of place");
+    assert_nowhere(&places, "restricted words");
 }
 
 /// The only places that name a sleep, be it called, imported or renamed.
@@ -182,7 +195,7 @@ fn a_sleep_is_found_under_every_name() {
 }
 
 #[test]
-fn no_room_has_a_name_that_says_nothing() {
+fn no_module_has_a_vague_name() {
     let vague = ["util", "utils", "helper", "helpers", "common", "misc", "manager"];
     let named = sources("src")
         .into_iter()
@@ -191,14 +204,17 @@ fn no_room_has_a_name_that_says_nothing() {
 }
 
 #[test]
-fn every_file_says_first_what_it_is() {
-    let silent = sources("src").into_iter().chain(sources("tests"));
-    let silent = silent.filter(|source| !source.text.starts_with("//! "));
-    assert_nowhere(&silent.map(|source| source.path).collect::<Vec<_>>(), "files without a //!");
+fn every_file_begins_with_a_module_doc_comment() {
+    let files = sources("src").into_iter().chain(sources("tests"));
+    let undocumented = files.filter(|source| !source.text.starts_with("//! "));
+    assert_nowhere(
+        &undocumented.map(|source| source.path).collect::<Vec<_>>(),
+        "files without a //!",
+    );
 }
 
 #[test]
-fn files_and_functions_can_be_read_in_one_sitting() {
+fn files_functions_and_lines_are_within_their_size_limits() {
     let mut places = Vec::new();
     for source in sources("src") {
         let lines = source.text.lines().count();
@@ -221,7 +237,7 @@ fn files_and_functions_can_be_read_in_one_sitting() {
     assert_nowhere(&places, "too long");
 }
 
-/// The functions of a formatted file, with how many lines each has.
+/// The functions of a formatted file, with their numbers of lines.
 fn functions(text: &str) -> Vec<(&str, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut functions = Vec::new();
@@ -243,7 +259,7 @@ fn functions(text: &str) -> Vec<(&str, usize)> {
 }
 
 #[test]
-fn nothing_names_a_machine_or_a_registry() {
+fn the_readme_and_deployment_files_name_no_home_directory() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut places = Vec::new();
     for file in ["README.md", ".env.example", "docker-compose.yml", "deploy/Dockerfile", ".ci/run"]
@@ -255,5 +271,5 @@ fn nothing_names_a_machine_or_a_registry() {
             }
         }
     }
-    assert_nowhere(&places, "paths of one machine");
+    assert_nowhere(&places, "paths of home directories");
 }

@@ -1,5 +1,5 @@
-//! No request is free: what no other limit covers is counted all the same, in the name of whoever
-//! makes it, and nobody who floods one door keeps others waiting at another.
+//! Every request counts towards a rate limit of its caller, also where no specific limit applies,
+//! and a caller that exceeds its limits does not delay others.
 
 use serde_json::json;
 use tenantry::error::Error;
@@ -12,65 +12,65 @@ use crate::support::requests::Fixtures;
 use crate::support::spec::operations;
 use crate::support::with_settings;
 
-/// A server with the usual limits, but for these.
+/// A server with the usual limits, with `changes`, and three requests per minute in its plan.
 fn with_limits(changes: &str) -> TestSettings {
     let plans = r#"{"trial":{"requests_per_minute":3}}"#;
     with_settings(&[("LIMITS_PROFILE", "usual"), ("LIMITS", changes), ("PLANS", plans)])
 }
 
 /// The statuses of four requests, one after the other.
-async fn four_statuses(mut ask: impl AsyncFnMut() -> TestResponse) -> [u16; 4] {
+async fn four_statuses(mut send: impl AsyncFnMut() -> TestResponse) -> [u16; 4] {
     let mut statuses = [0; 4];
     for status in &mut statuses {
-        *status = ask().await.status.as_u16();
+        *status = send().await.status.as_u16();
     }
     statuses
 }
 
 #[tokio::test]
-async fn every_route_counts_whoever_asks() {
+async fn every_route_but_health_checks_is_rate_limited_for_every_kind_of_caller() {
     with_settings(&[("LIMITS_PROFILE", "usual")])
         .run(async |app| {
-            let world = Fixtures::new(app).await;
+            let fixtures = Fixtures::new(app).await;
             let callers = [
                 app.anonymous(),
                 app.key("garbage"),
-                app.key(&world.acme.api_key),
-                app.session(&world.ann.cookie),
+                app.key(&fixtures.acme.api_key),
+                app.session(&fixtures.ann.cookie),
             ];
-            let mut free = Vec::new();
+            let mut unlimited = Vec::new();
             for operation in operations() {
                 if operation.path.starts_with("/health/") {
                     continue;
                 }
-                let path = world.path(&operation);
+                let path = fixtures.path(&operation);
                 for caller in &callers {
                     let caller = caller.with("content-type", "application/json");
-                    let answer = caller.send(&operation.method, &path, "").await;
-                    if answer.header("ratelimit").is_empty() {
-                        free.push(format!("{} {path}: {}", operation.method, answer.text));
+                    let response = caller.send(&operation.method, &path, "").await;
+                    if response.header("ratelimit").is_empty() {
+                        unlimited.push(format!("{} {path}: {}", operation.method, response.text));
                     }
                 }
             }
-            assert_eq!(free, [""; 0]);
+            assert_eq!(unlimited, [""; 0]);
         })
         .await;
 }
 
 #[tokio::test]
-async fn a_good_key_beside_it_makes_no_exchange_free() {
+async fn exchanges_and_refreshes_are_limited_even_with_a_valid_key_in_the_header() {
     with_limits("{}")
         .run(async |app| {
             let acme = app.sign_up().await;
             let exchange = async || {
-                let shown = json!({ "api_key": acme.api_key });
-                app.key(&acme.api_key).post("/auth/token-exchange", shown).await
+                let body = json!({ "api_key": acme.api_key });
+                app.key(&acme.api_key).post("/auth/token-exchange", body).await
             };
             assert_eq!(four_statuses(exchange).await, [200, 200, 200, 429]);
             let other = app.sign_up().await;
             let refresh = async || {
-                let shown = json!({ "refresh_token": "garbage" });
-                app.key(&other.api_key).post("/auth/refresh", shown).await
+                let body = json!({ "refresh_token": "garbage" });
+                app.key(&other.api_key).post("/auth/refresh", body).await
             };
             assert_eq!(four_statuses(refresh).await, [401, 401, 401, 429]);
         })
@@ -78,7 +78,7 @@ async fn a_good_key_beside_it_makes_no_exchange_free() {
 }
 
 #[tokio::test]
-async fn credentials_in_bodies_that_are_not_good_are_limited_as_those_in_headers_are() {
+async fn invalid_credentials_in_bodies_share_the_limit_of_those_in_headers() {
     with_limits(r#"{"unknown_keys":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
             let exchange = async || {
@@ -93,7 +93,7 @@ async fn credentials_in_bodies_that_are_not_good_are_limited_as_those_in_headers
 }
 
 #[tokio::test]
-async fn what_is_refused_before_its_limit_is_known_is_counted_too() {
+async fn requests_rejected_before_their_limit_is_known_are_counted() {
     with_limits(r#"{"account":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
             let [ann, ben, cleo] = [
@@ -101,32 +101,36 @@ async fn what_is_refused_before_its_limit_is_known_is_counted_too() {
                 app.sign_up_account("ben@example.com").await,
                 app.sign_up_account("cleo@example.com").await,
             ];
-            // An organization that is not theirs, or is none; and none is asked for any more.
+            // An organization that does not exist.
             let elsewhere = "/api/user/organizations/nowhere/members";
             let elsewhere = async || app.session(&ann.cookie).get(elsewhere).await;
             assert_eq!(four_statuses(elsewhere).await, [403, 403, 403, 429]);
-            let asked = async || app.session(&ben.cookie).get("/api/auth/get-session").await;
-            assert_eq!(four_statuses(asked).await, [200, 200, 200, 429]);
-            // A key where only people may ask, and a token where only sessions may.
+            let get_session = async || app.session(&ben.cookie).get("/api/auth/get-session").await;
+            assert_eq!(four_statuses(get_session).await, [200, 200, 200, 429]);
+            // A key where an account is required, and a token where a session is required.
             let key = app.sign_up().await.api_key;
-            let nobody = async || app.key(&key).get("/api/user/me").await;
-            assert_eq!(four_statuses(nobody).await, [403, 403, 403, 429]);
-            let made = json!({ "name": "ci", "scopes": ["*"] });
-            let (token, _) = app.create_token(&cleo.cookie, made).await;
+            let no_account = async || app.key(&key).get("/api/user/me").await;
+            assert_eq!(four_statuses(no_account).await, [403, 403, 403, 429]);
+            let request = json!({ "name": "ci", "scopes": ["*"] });
+            let (token, _) = app.create_token(&cleo.cookie, request).await;
             let no_session = async || app.key(&token).get("/api/auth/list-sessions").await;
-            assert_eq!(four_statuses(no_session).await, [403, 403, 429, 429], "one made the token");
+            assert_eq!(
+                four_statuses(no_session).await,
+                [403, 403, 429, 429],
+                "creating the token counted"
+            );
             // A suspended organization.
-            let halted = app.sign_up().await.api_key;
+            let suspended_key = app.sign_up().await.api_key;
             app.execute("update organizations set suspended_at = now() where handle <> 'system'")
                 .await;
-            let suspended = async || app.key(&halted).get("/me").await;
+            let suspended = async || app.key(&suspended_key).get("/me").await;
             assert_eq!(four_statuses(suspended).await, [403, 403, 403, 429]);
         })
         .await;
 }
 
 #[tokio::test]
-async fn paths_and_methods_that_are_not_there_are_limited() {
+async fn unknown_paths_and_methods_are_rate_limited() {
     with_limits(r#"{"address":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
             let nothing = async || app.anonymous().get("/nothing").await;
@@ -139,7 +143,7 @@ async fn paths_and_methods_that_are_not_there_are_limited() {
 }
 
 #[tokio::test]
-async fn what_no_handler_sees_is_counted_for_whoever_asks() {
+async fn requests_that_reach_no_handler_are_counted_for_their_caller() {
     with_limits(r#"{"address":{"quota":3,"window_s":600},"sign_in":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
             let [no_method, no_path] = [app.sign_up().await.api_key, app.sign_up().await.api_key];
@@ -148,12 +152,12 @@ async fn what_no_handler_sees_is_counted_for_whoever_asks() {
             let broken = "/api/user/organizations/%FF/members";
             let no_path = async || app.key(&no_path).get(broken).await;
             assert_eq!(four_statuses(no_path).await, [403, 403, 403, 429]);
-            // Pages of strangers are counted apart from what else comes from their visitor.
+            // Requests of foreign origins are counted apart from others of the same address.
             let page = app.anonymous().with("origin", "null");
             let login = json!({ "email": "ann@example.com", "password": "not hers at all" });
             let sign_in = async || page.post("/api/auth/sign-in/email", login.clone()).await;
             assert_eq!(four_statuses(sign_in).await, [403, 403, 403, 429]);
-            // Each signup was counted.
+            // The two signups were counted for this address, too.
             let operator = app.master("ORG_CREATE");
             operator.send("DELETE", "/v1/admin/org/create", "").await.assert_status(405);
             operator.send("DELETE", "/v1/admin/org/create", "").await.assert_status(429);
@@ -162,7 +166,7 @@ async fn what_no_handler_sees_is_counted_for_whoever_asks() {
 }
 
 #[tokio::test]
-async fn preflights_are_limited_and_a_page_of_ours_passes_all_the_same() {
+async fn preflights_are_rate_limited_except_for_those_of_the_public_url() {
     with_limits(r#"{"address":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
             app.sign_up().await;
@@ -174,10 +178,10 @@ async fn preflights_are_limited_and_a_page_of_ours_passes_all_the_same() {
                     .anonymous()
                     .with("origin", origin)
                     .with("access-control-request-method", "GET");
-                let answer = page.send("OPTIONS", "/me", "").await;
-                answer.header("access-control-allow-origin") == origin
+                let response = page.send("OPTIONS", "/me", "").await;
+                response.header("access-control-allow-origin") == origin
             };
-            // Signing up is counted apart from pages of strangers.
+            // The signup is not counted together with preflights.
             for expected in [true, true, true, false] {
                 assert_eq!(preflight("https://acme.example.com").await, expected);
             }
@@ -187,39 +191,39 @@ async fn preflights_are_limited_and_a_page_of_ours_passes_all_the_same() {
 }
 
 #[tokio::test]
-async fn while_every_connection_is_busy_keys_and_pages_are_known_and_the_server_is_ready() {
+async fn keys_and_origins_are_looked_up_and_the_server_is_ready_while_the_request_pool_is_busy() {
     with_settings(&[("DATABASE_MAX_CONNECTIONS", "1")])
         .run(async |app| {
             let acme = app.sign_up().await;
             let list = "update organizations set allowed_origins = '{https://acme.example.com}'";
             app.execute(list).await;
-            let asked = async || {
+            let check = async || {
                 let key = app.key(&acme.api_key).with("origin", "https://acme.example.com");
-                let answer = key.get("/auth/verify").await.assert_status(200);
-                let reader = answer.header("access-control-allow-origin");
-                assert_eq!(reader, "https://acme.example.com");
+                let response = key.get("/auth/verify").await.assert_status(200);
+                let origin = response.header("access-control-allow-origin");
+                assert_eq!(origin, "https://acme.example.com");
                 app.anonymous().get("/health/ready").await.assert_status(200);
             };
-            asked().await;
-            let (end, over) = tokio::sync::oneshot::channel::<()>();
-            let (tell, is_busy) = tokio::sync::oneshot::channel();
+            check().await;
+            let (release, released) = tokio::sync::oneshot::channel::<()>();
+            let (begun, is_busy) = tokio::sync::oneshot::channel();
             let busy = app.app.db.run(async |_| {
-                let _ = tell.send(());
-                over.await.map_err(Error::internal)
+                let _ = begun.send(());
+                released.await.map_err(Error::internal)
             });
-            let asking = async {
+            let meanwhile = async {
                 is_busy.await.unwrap();
-                asked().await;
-                end.send(()).unwrap();
+                check().await;
+                release.send(()).unwrap();
             };
-            let (done, ()) = tokio::join!(busy, asking);
+            let (done, ()) = tokio::join!(busy, meanwhile);
             done.unwrap();
         })
         .await;
 }
 
 #[tokio::test]
-async fn nobody_takes_more_places_than_their_own() {
+async fn each_caller_has_its_own_limit_of_requests_in_flight() {
     with_settings(&[("MAX_IN_FLIGHT_PER_CALLER", "2")])
         .run(async |app| {
             let (acme, ann) = (app.sign_up().await, app.sign_up_account("ann@example.com").await);
@@ -231,46 +235,45 @@ async fn nobody_takes_more_places_than_their_own() {
             for (subject, expected) in
                 [(key, [429, 200, 401]), (account, [200, 429, 401]), (address, [200, 200, 429])]
             {
-                let held = [(); 2].map(|()| app.app.in_flight.acquire_for(subject));
-                let answers = [
+                let permits = [(); 2].map(|()| app.app.in_flight.acquire_for(subject));
+                let responses = [
                     app.key(&acme.api_key).get("/me").await,
                     app.session(&ann.cookie).get("/api/user/me").await,
                     app.anonymous().get("/me").await,
                 ];
-                assert_eq!(answers.each_ref().map(|it| it.status.as_u16()), expected);
-                for refused in answers.iter().filter(|it| it.status == 429) {
-                    assert_eq!(refused.header("retry-after"), "1");
+                assert_eq!(responses.each_ref().map(|it| it.status.as_u16()), expected);
+                for rejected in responses.iter().filter(|it| it.status == 429) {
+                    assert_eq!(rejected.header("retry-after"), "1");
                 }
-                drop(held);
+                drop(permits);
             }
         })
         .await;
 }
 
 #[tokio::test]
-async fn exchanges_and_refreshes_count_for_the_organization_of_the_key_whoever_s_is_in_the_header()
-{
+async fn exchanges_and_refreshes_count_for_the_organization_of_the_key_in_the_body() {
     with_limits("{}")
         .run(async |app| {
             let (acme, other) = (app.sign_up().await, app.sign_up().await);
-            // Three requests a minute: whichever of them they are.
+            // Three requests per minute, of any kind.
             let (_, refresh_token) = app.exchange(&acme.api_key).await;
-            let shown = json!({ "api_key": acme.api_key });
+            let body = json!({ "api_key": acme.api_key });
             app.key(&other.api_key)
-                .post("/auth/token-exchange", shown.clone())
+                .post("/auth/token-exchange", body.clone())
                 .await
                 .assert_status(200);
             app.key(&acme.api_key).get("/me").await.assert_status(200);
-            let refused = app.anonymous().post("/auth/token-exchange", shown).await;
-            refused.assert_error(429, "rate_limited");
-            let shown = json!({ "refresh_token": refresh_token });
-            let refused = app.anonymous().post("/auth/refresh", shown).await;
-            refused.assert_error(429, "rate_limited");
+            let rejected = app.anonymous().post("/auth/token-exchange", body).await;
+            rejected.assert_error(429, "rate_limited");
+            let body = json!({ "refresh_token": refresh_token });
+            let rejected = app.anonymous().post("/auth/refresh", body).await;
+            rejected.assert_error(429, "rate_limited");
             app.exchange(&other.api_key).await;
             app.app.meter.flush().await.unwrap();
             let used = "select sum(requests)::bigint from usage_daily u
                         join api_keys k on k.id = u.key_id where k.digest is not null";
-            // Three of the one and two of the other, whose key was in a header.
+            // Three of acme, and two of the other organization, whose key was in a header once.
             assert_eq!(app.count(used).await, 5);
         })
         .await;

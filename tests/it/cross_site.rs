@@ -1,5 +1,5 @@
-//! What browsers may be made to send, and what their pages may read (contract §1, *CORS* and
-//! *Cookies*).
+//! Cross-site requests: what a foreign origin can make a browser send, and what it may read
+//! (contract §1, *CORS* and *Cookies*).
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ const SETTINGS: [(&str, &str); 2] = [
     ("DASHBOARD_ORIGINS", "https://app.example.com, http://localhost:5173"),
 ];
 
-/// What a page's request brings with it, and whether it passes.
+/// Headers that a browser adds to a request, and whether the request passes.
 const ORIGIN_CASES: [(&[(&str, &str)], bool); 20] = [
     (&[], true),
     (&[("origin", "https://api.example.com")], true),
@@ -27,7 +27,7 @@ const ORIGIN_CASES: [(&[(&str, &str)], bool); 20] = [
     (&[("origin", "null"), ("sec-fetch-site", "none")], false),
     (&[("origin", "null"), ("sec-fetch-site", "same-origin")], false),
     (&[("origin", "https://app.example.com"), ("origin", "null")], false),
-    // The browser says that it is ours, whatever name of ours it was asked by.
+    // The browser says that the page is of this server, under whichever host name it was requested.
     (&[("origin", "https://other.example.com"), ("sec-fetch-site", "same-origin")], true),
     (&[("origin", "https://app.example.com.evil.example")], false),
     (&[("origin", "https://app.example.com:8443")], false),
@@ -42,7 +42,7 @@ fn client_with_cookie(app: &TestApp, cookie: &str) -> crate::support::client::Te
 }
 
 #[tokio::test]
-async fn a_page_elsewhere_changes_nothing_with_the_cookie() {
+async fn a_foreign_origin_cannot_change_anything_with_the_cookie() {
     with_settings(&SETTINGS)
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;
@@ -51,22 +51,22 @@ async fn a_page_elsewhere_changes_nothing_with_the_cookie() {
                 for (name, value) in headers {
                     actor = actor.with(name, value);
                 }
-                let answer = actor.put("/api/user/me", json!({ "fullName": "Ann" })).await;
-                let status = answer.status.as_u16();
+                let response = actor.put("/api/user/me", json!({ "fullName": "Ann" })).await;
+                let status = response.status.as_u16();
                 assert_eq!(status, if passes { 200 } else { 403 }, "{headers:?}");
                 if !passes {
-                    answer.assert_error(403, "FORBIDDEN");
+                    response.assert_error(403, "FORBIDDEN");
                 }
-                // Reading is not changing: whether the page may see it is the browser's to judge.
+                // Reads pass: the browser decides whether the page may see the response.
                 actor.get("/api/user/me").await.assert_status(200);
-                // A page can not be made to send a token that it does not have.
+                // A bearer token passes: no foreign page has it, and browsers do not add it.
                 let mut bearer = app.bearer(&ann.token);
                 for (name, value) in headers {
                     bearer = bearer.with(name, value);
                 }
                 bearer.put("/api/user/me", json!({ "fullName": "Ann" })).await.assert_status(200);
             }
-            // Every family that the cookie opens is as careful.
+            // The other families that accept the cookie check the origin, too.
             let evil = client_with_cookie(app, &ann.cookie).with("origin", "https://evil.example");
             evil.post("/me/api-keys", json!({})).await.assert_error(403, "forbidden");
             evil.post("/auth/logout", json!({})).await.assert_error(403, "forbidden");
@@ -76,30 +76,30 @@ async fn a_page_elsewhere_changes_nothing_with_the_cookie() {
 }
 
 #[tokio::test]
-async fn a_page_elsewhere_signs_nobody_in_or_up() {
+async fn a_foreign_origin_cannot_sign_in_or_sign_up() {
     with_settings(&SETTINGS)
         .run(async |app| {
             app.sign_up_account("ann@example.com").await;
-            let known = json!({ "email": "ann@example.com", "password": PASSWORD });
+            let credentials = json!({ "email": "ann@example.com", "password": PASSWORD });
             for (number, (headers, passes)) in ORIGIN_CASES.into_iter().enumerate() {
                 let mut actor = app.anonymous();
                 for (name, value) in headers {
                     actor = actor.with(name, value);
                 }
                 for path in ["/auth/login", "/api/auth/sign-in/email"] {
-                    let answer = actor.post(path, known.clone()).await;
-                    assert_eq!(answer.status == 200, passes, "{path} {headers:?}");
-                    assert_eq!(answer.status == 403, !passes, "{path} {headers:?}");
+                    let response = actor.post(path, credentials.clone()).await;
+                    assert_eq!(response.status == 200, passes, "{path} {headers:?}");
+                    assert_eq!(response.status == 403, !passes, "{path} {headers:?}");
                 }
-                let answer = actor.post("/signup", json!({})).await;
-                assert_eq!(answer.status == 201, passes, "/signup {headers:?}");
-                assert_eq!(answer.status == 403, !passes, "/signup {headers:?}");
+                let response = actor.post("/signup", json!({})).await;
+                assert_eq!(response.status == 201, passes, "/signup {headers:?}");
+                assert_eq!(response.status == 403, !passes, "/signup {headers:?}");
                 for path in ["/auth/signup", "/api/auth/sign-up/email"] {
                     let email = format!("{number}{}@example.com", path.len());
                     let new = json!({ "email": email, "password": PASSWORD, "name": "Ben" });
-                    let answer = actor.post(path, new).await;
-                    assert_eq!(answer.status.is_success(), passes, "{path} {headers:?}");
-                    assert_eq!(answer.status == 403, !passes, "{path} {headers:?}");
+                    let response = actor.post(path, new).await;
+                    assert_eq!(response.status.is_success(), passes, "{path} {headers:?}");
+                    assert_eq!(response.status == 403, !passes, "{path} {headers:?}");
                 }
             }
         })
@@ -107,7 +107,7 @@ async fn a_page_elsewhere_signs_nobody_in_or_up() {
 }
 
 #[tokio::test]
-async fn trusted_pages_are_told_that_they_may_send_credentials_and_no_others() {
+async fn cors_headers_are_sent_to_trusted_origins_only() {
     with_settings(&SETTINGS)
         .run(async |app| {
             let preflight = |origin: &str| {
@@ -119,23 +119,23 @@ async fn trusted_pages_are_told_that_they_may_send_credentials_and_no_others() {
             for origin in
                 ["https://api.example.com", "https://app.example.com", "http://localhost:5173"]
             {
-                let answer = preflight(origin).send("OPTIONS", "/api/user/me", "").await;
-                let answer = answer.assert_status(200);
-                assert_eq!(answer.header("access-control-allow-origin"), origin);
-                assert_eq!(answer.header("access-control-allow-credentials"), "true");
-                assert!(answer.header("access-control-allow-methods").contains("PUT"));
-                assert!(answer.header("access-control-allow-headers").contains("x-api-key"));
-                assert!(answer.header("vary").to_lowercase().contains("origin"));
-                assert!(answer.header("x-request-id").starts_with("req_"));
-                // A refusal can be read, too.
-                let refused = app.anonymous().with("origin", origin).get("/api/user/me").await;
-                let refused = refused.assert_status(401);
-                assert_eq!(refused.header("access-control-allow-origin"), origin);
-                assert!(refused.header("access-control-expose-headers").contains("x-request-id"));
+                let response = preflight(origin).send("OPTIONS", "/api/user/me", "").await;
+                let response = response.assert_status(200);
+                assert_eq!(response.header("access-control-allow-origin"), origin);
+                assert_eq!(response.header("access-control-allow-credentials"), "true");
+                assert!(response.header("access-control-allow-methods").contains("PUT"));
+                assert!(response.header("access-control-allow-headers").contains("x-api-key"));
+                assert!(response.header("vary").to_lowercase().contains("origin"));
+                assert!(response.header("x-request-id").starts_with("req_"));
+                // A trusted origin may read error responses, too.
+                let rejected = app.anonymous().with("origin", origin).get("/api/user/me").await;
+                let rejected = rejected.assert_status(401);
+                assert_eq!(rejected.header("access-control-allow-origin"), origin);
+                assert!(rejected.header("access-control-expose-headers").contains("x-request-id"));
             }
             for origin in ["https://evil.example", "null", "https://app.example.com.evil.example"] {
-                let answer = preflight(origin).send("OPTIONS", "/api/user/me", "").await;
-                assert_eq!(answer.header("access-control-allow-origin"), "", "{origin}");
+                let response = preflight(origin).send("OPTIONS", "/api/user/me", "").await;
+                assert_eq!(response.header("access-control-allow-origin"), "", "{origin}");
                 let read = app.anonymous().with("origin", origin).get("/api/user/me").await;
                 assert_eq!(read.header("access-control-allow-origin"), "");
                 assert!(read.header("vary").to_lowercase().contains("origin"));
@@ -145,7 +145,7 @@ async fn trusted_pages_are_told_that_they_may_send_credentials_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_page_elsewhere_spends_none_of_its_visitor_s_limits() {
+async fn a_foreign_origin_does_not_spend_the_rate_limits_of_its_visitor() {
     let limits = r#"{"sign_in":{"quota":3,"window_s":600},"address":{"quota":40,"window_s":600},
                      "token_checks":{"quota":3,"window_s":600},
                      "mail_client":{"quota":3,"window_s":600}}"#;
@@ -154,13 +154,13 @@ async fn a_page_elsewhere_spends_none_of_its_visitor_s_limits() {
         .run(async |app| {
             let evil = app.anonymous().with("origin", "https://evil.example");
             let token = json!({ "token": "x" });
-            let known = json!({ "email": "ann@example.com", "password": PASSWORD });
+            let credentials = json!({ "email": "ann@example.com", "password": PASSWORD });
             for (path, body) in [
                 ("/signup", json!({})),
                 ("/auth/signup", sign_up_request("ann@example.com")),
-                ("/auth/login", known.clone()),
+                ("/auth/login", credentials.clone()),
                 ("/api/auth/sign-up/email", sign_up_request("ann@example.com")),
-                ("/api/auth/sign-in/email", known.clone()),
+                ("/api/auth/sign-in/email", credentials.clone()),
                 ("/api/auth/verify-email", token.clone()),
                 ("/api/auth/claim-key", token.clone()),
                 ("/api/auth/reset-password", json!({ "token": "x", "newPassword": PASSWORD })),
@@ -169,7 +169,7 @@ async fn a_page_elsewhere_spends_none_of_its_visitor_s_limits() {
                 for _ in 0..3 {
                     evil.post(path, body.clone()).await.assert_status(403);
                 }
-                // As a form or a script without leave to read sends it.
+                // The same without a content type, as a form or a `no-cors` script sends it.
                 evil.send("POST", path, "").await.assert_status(403);
             }
             for _ in 0..30 {
@@ -177,10 +177,10 @@ async fn a_page_elsewhere_spends_none_of_its_visitor_s_limits() {
                 preflight.send("OPTIONS", "/signup", "").await;
             }
             let own = app.anonymous().with("origin", "https://api.example.com");
-            let made =
+            let created =
                 own.post("/api/auth/sign-up/email", sign_up_request("ann@example.com")).await;
-            made.assert_status(200);
-            own.post("/auth/login", known).await.assert_status(200);
+            created.assert_status(200);
+            own.post("/auth/login", credentials).await.assert_status(200);
             own.post("/signup", json!({})).await.assert_status(201);
             own.post("/api/auth/verify-email", token).await.assert_status(401);
             assert_eq!(app.count(crate::support::app::COUNT_ORGANIZATIONS).await, 2);
@@ -189,10 +189,10 @@ async fn a_page_elsewhere_spends_none_of_its_visitor_s_limits() {
 }
 
 #[tokio::test]
-async fn a_trusted_page_may_send_whatever_headers_it_asks_for() {
+async fn a_trusted_origin_may_send_any_header() {
     with_settings(&SETTINGS)
         .run(async |app| {
-            let asked = "sentry-trace,baggage,traceparent,tracestate,x-requested-with,\
+            let requested = "sentry-trace,baggage,traceparent,tracestate,x-requested-with,\
                          x-made-up-by-a-proxy,authorization,content-type";
             for origin in ["https://api.example.com", "https://app.example.com"] {
                 for path in ["/api/user/me", "/me", "/v1/organization/api-keys", "/auth/login"] {
@@ -200,10 +200,10 @@ async fn a_trusted_page_may_send_whatever_headers_it_asks_for() {
                         .anonymous()
                         .with("origin", origin)
                         .with("access-control-request-method", "POST")
-                        .with("access-control-request-headers", asked);
-                    let answer = preflight.send("OPTIONS", path, "").await.assert_status(200);
-                    let allowed = answer.header("access-control-allow-headers");
-                    for name in asked.split(',') {
+                        .with("access-control-request-headers", requested);
+                    let response = preflight.send("OPTIONS", path, "").await.assert_status(200);
+                    let allowed = response.header("access-control-allow-headers");
+                    for name in requested.split(',') {
                         assert!(
                             allowed.split(',').any(|it| it.trim() == name),
                             "{name}: {allowed}"
@@ -213,10 +213,10 @@ async fn a_trusted_page_may_send_whatever_headers_it_asks_for() {
             }
             let evil = app.anonymous().with("origin", "https://evil.example");
             let evil = evil.with("access-control-request-method", "POST");
-            let evil = evil.with("access-control-request-headers", asked);
-            let answer = evil.send("OPTIONS", "/api/user/me", "").await;
-            assert_eq!(answer.header("access-control-allow-origin"), "");
-            assert_eq!(answer.header("access-control-allow-headers"), "");
+            let evil = evil.with("access-control-request-headers", requested);
+            let response = evil.send("OPTIONS", "/api/user/me", "").await;
+            assert_eq!(response.header("access-control-allow-origin"), "");
+            assert_eq!(response.header("access-control-allow-headers"), "");
         })
         .await;
 }

@@ -1,5 +1,5 @@
-//! What the role of `DATABASE_URL` has to be on a Postgres of one's own: the owner of its database,
-//! and either allowed to make roles or helped by an administrator, who is told how.
+//! The requirements for the role of `DATABASE_URL` on an external Postgres: it owns its database.
+//! If it may not create roles, an administrator must run the statement in the error message.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -19,12 +19,12 @@ fn options(cluster: &Cluster, role: &str) -> PgConnectOptions {
     PgConnectOptions::from_str(&url).unwrap()
 }
 
-/// What the database says where it refuses.
+/// Runs the migrations; the message of the database if it rejects one.
 async fn migrate(cluster: &Cluster, role: &str) -> Result<(), String> {
     let mut db = options(cluster, role).connect().await.unwrap();
-    online_migrations::run(&mut db).await.map_err(|refused| {
-        let told = refused.to_string();
-        told.rsplit_once(" at line ").map_or(told.clone(), |(told, _)| told.to_owned())
+    online_migrations::run(&mut db).await.map_err(|error| {
+        let error = error.to_string();
+        error.rsplit_once(" at line ").map_or(error.clone(), |(message, _)| message.to_owned())
     })
 }
 
@@ -32,20 +32,20 @@ async fn execute_as_admin(admin: &mut PgConnection, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(admin).await.unwrap();
 }
 
-/// Whether an organization is there behind its own walls, and not behind another's.
+/// Asserts that an organization is visible under its own tenant and not under another.
 async fn assert_isolated(cluster: &Cluster, role: &str) {
     let db = Database::open(options(cluster, role), 1, "test").unwrap();
     let (own, other) = (OrganizationId::SYSTEM, OrganizationId(Uuid::from_u128(7)));
-    for (walls, is_there) in [(own, true), (other, false)] {
+    for (tenant, is_visible) in [(own, true), (other, false)] {
         let found =
-            db.tenant_transaction(walls, async |tx| organizations::find(tx, own).await).await;
-        assert_eq!(found.unwrap().is_some(), is_there, "{role}");
+            db.tenant_transaction(tenant, async |tx| organizations::find(tx, own).await).await;
+        assert_eq!(found.unwrap().is_some(), is_visible, "{role}");
     }
     db.close();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_who_may_make_roles_needs_nobody_and_another_is_told_what_to_ask_for() {
+async fn an_owner_with_createrole_migrates_alone_and_another_gets_the_statement_to_run() {
     let open = Permissions::from_mode(0o755);
     let folder = tempfile::Builder::new().permissions(open).tempdir().unwrap();
     let settings = ClusterSettings {
@@ -62,24 +62,24 @@ async fn an_owner_who_may_make_roles_needs_nobody_and_another_is_told_what_to_as
         execute_as_admin(&mut admin, &format!("create database {role} owner {role}")).await;
     }
 
-    let told = migrate(&cluster, "plain").await.unwrap_err();
-    let (_, advice) = told.split_once("have an administrator run ").unwrap();
+    let message = migrate(&cluster, "plain").await.unwrap_err();
+    let (_, advice) = message.split_once("have an administrator run ").unwrap();
     assert_eq!(advice, "create role tenantry_tenant nologin; grant tenantry_tenant to plain");
 
-    // As a database that comes from Postgres 14 has it.
+    // A database that was created by Postgres 14 has this grant.
     let maker = PgConnectOptions::from_str(&cluster.url("maker")).unwrap();
     let mut maker = maker.connect().await.unwrap();
     execute_as_admin(&mut maker, "grant create on schema public to public").await;
     migrate(&cluster, "maker").await.unwrap();
     let may_create = "select has_schema_privilege('public', 'public', 'create')";
     let may_create: bool = sqlx::query_scalar(may_create).fetch_one(&mut maker).await.unwrap();
-    assert!(!may_create, "others may create beside our functions");
+    assert!(!may_create, "other roles may create objects in the schema");
     assert_isolated(&cluster, "maker").await;
 
-    // The role is there by now, but it is not this one's.
+    // The tenant role exists by now, but is not granted to these roles.
     for role in ["plain", "late"] {
-        let told = migrate(&cluster, role).await.unwrap_err();
-        let (_, advice) = told.split_once("have an administrator run: ").unwrap();
+        let message = migrate(&cluster, role).await.unwrap_err();
+        let (_, advice) = message.split_once("have an administrator run: ").unwrap();
         assert_eq!(advice, format!("grant tenantry_tenant to {role}"));
         execute_as_admin(&mut admin, advice).await;
         migrate(&cluster, role).await.unwrap();

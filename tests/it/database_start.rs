@@ -1,5 +1,5 @@
-//! What a server does about its database at start: it waits for one that is not there yet, refuses
-//! one that it could not work with, and says whether the way there is private.
+//! A server and its database at start: the server waits for a database that does not exist yet,
+//! rejects an unsuitable one, and reports whether the connection is encrypted.
 
 use std::net::TcpListener as StdListener;
 use std::process::Output;
@@ -29,7 +29,7 @@ fn output_text(done: &Output) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
 }
 
-/// An address of this machine that nobody listens on.
+/// An address of this machine on which no process listens.
 fn free_address() -> std::net::SocketAddr {
     StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -39,7 +39,7 @@ async fn execute_as_admin(sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();
 }
 
-/// Which database a URL would be of, were it not there yet.
+/// The URL and the name of a database that does not exist yet.
 fn other_database(app: &TestApp, name: &str) -> (String, String) {
     let (direct, name) = (app.database_settings()[0].1, format!("{name}_{}", std::process::id()));
     let options = PgConnectOptions::from_str(direct).unwrap();
@@ -47,20 +47,20 @@ fn other_database(app: &TestApp, name: &str) -> (String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_not_there_yet_is_waited_for() {
+async fn a_server_waits_for_a_database_that_does_not_exist_yet() {
     run(async |app| {
         let (direct, name) = other_database(app, "waited_for");
         let options = PgConnectOptions::from_str(&direct).unwrap();
         let address = free_address();
         let url = format!("postgres://test_owner@{address}/{name}?sslmode=disable");
-        let place = WorkDir::new();
-        let log = place.path().join("log");
+        let dir = WorkDir::new();
+        let log = dir.path().join("log");
         let starting = spawn_blocking(move || {
-            let server = place.start(&settings(&url));
+            let server = dir.start(&settings(&url));
             server.sign_up();
             server.signal_and_wait("INT")
         });
-        // Nobody listens; then somebody does and there is no such database; then there is.
+        // First nothing listens, then the database does not exist, then it does.
         let logged = |text: &str| std::fs::read_to_string(&log).is_ok_and(|it| it.contains(text));
         let wait = |text: &'static str| wait_until(text, || logged(text));
         tokio::task::block_in_place(|| wait("waiting for the database"));
@@ -76,7 +76,7 @@ async fn a_database_that_is_not_there_yet_is_waited_for() {
 }
 
 #[test]
-fn a_database_that_does_not_come_is_waited_for_no_longer_than_set() {
+fn a_server_waits_for_its_database_no_longer_than_configured() {
     let url = format!("postgres://somebody:hunter2@{}/x", free_address());
     let [url, pepper, secret] = settings(&url);
     let started = Instant::now();
@@ -89,9 +89,9 @@ fn a_database_that_does_not_come_is_waited_for_no_longer_than_set() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_could_not_hold_every_text_is_refused_with_what_to_do() {
+async fn a_database_with_an_unsuitable_encoding_or_collation_is_rejected_with_advice() {
     run(async |app| {
-        for (at, (making, problem)) in [
+        for (at, (options, problem)) in [
             ("encoding 'LATIN1' locale 'C'", "encoding is LATIN1"),
             ("encoding 'SQL_ASCII' locale 'C'", "encoding is SQL_ASCII"),
             ("encoding 'UTF8' locale_provider icu icu_locale 'tr' locale 'C'", "collation"),
@@ -101,13 +101,16 @@ async fn a_database_that_could_not_hold_every_text_is_refused_with_what_to_do() 
         {
             let (url, name) = other_database(app, &format!("unfit_{at}"));
             let sql =
-                format!("create database {name} template template0 owner test_owner {making}");
+                format!("create database {name} template template0 owner test_owner {options}");
             execute_as_admin(&sql).await;
             for command in ["serve", "doctor"] {
                 let done = WorkDir::new().command(&settings(&url)).arg(command).output().unwrap();
-                assert_eq!(done.status.code(), Some(1), "{making}, {command}");
-                let told = output_text(&done);
-                assert!(told.contains(problem) && told.contains("template0"), "{command}: {told}");
+                assert_eq!(done.status.code(), Some(1), "{options}, {command}");
+                let output = output_text(&done);
+                assert!(
+                    output.contains(problem) && output.contains("template0"),
+                    "{command}: {output}"
+                );
             }
             execute_as_admin(&format!("drop database {name}")).await;
         }
@@ -116,7 +119,7 @@ async fn a_database_that_could_not_hold_every_text_is_refused_with_what_to_do() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn settings_of_the_role_change_nothing_that_the_code_relies_on() {
+async fn default_settings_of_the_database_do_not_affect_the_server() {
     run(async |app| {
         let (url, name) = other_database(app, "odd_settings");
         execute_as_admin(&format!("create database {name} owner test_owner")).await;
@@ -130,8 +133,8 @@ async fn settings_of_the_role_change_nothing_that_the_code_relies_on() {
             execute_as_admin(&format!("alter database {name} set {setting} = {value}")).await;
         }
         let done = spawn_blocking(move || {
-            let place = WorkDir::new();
-            let server = place.start(&settings(&url));
+            let dir = WorkDir::new();
+            let server = dir.start(&settings(&url));
             let key = server.sign_up();
             assert_eq!(server.status_with(&key), 200);
             server.signal_and_wait("INT")
@@ -143,7 +146,7 @@ async fn settings_of_the_role_change_nothing_that_the_code_relies_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_and_the_doctor_say_whether_the_connection_is_encrypted() {
+async fn the_log_and_the_doctor_report_whether_the_connection_is_encrypted() {
     if find_program("openssl").is_none() {
         return;
     }
@@ -152,23 +155,23 @@ async fn the_log_and_the_doctor_say_whether_the_connection_is_encrypted() {
     let url = postgres.url("encrypted");
     let port = postgres.port();
     spawn_blocking(move || {
-        let place = WorkDir::new();
+        let dir = WorkDir::new();
         for (parameters, logged, doctor) in [
             ("", "certificate not verified", "warning   encryption"),
             ("?sslmode=require", "certificate not verified", "warning   encryption"),
             ("?sslmode=disable", "stays on this machine", "ok        encryption"),
         ] {
             let url = format!("{url}{parameters}");
-            let server = place.start(&settings(&url));
+            let server = dir.start(&settings(&url));
             assert!(server.log().contains(logged), "{parameters}: {}", server.log());
             server.signal_and_wait("INT");
-            let told = output_text(&place.command(&settings(&url)).arg("doctor").output().unwrap());
-            assert!(told.contains(doctor), "{parameters}: {told}");
+            let output = output_text(&dir.command(&settings(&url)).arg("doctor").output().unwrap());
+            assert!(output.contains(doctor), "{parameters}: {output}");
         }
-        // Without TLS at the other end, what was asked for is not given up in silence.
+        // A misspelled parameter is rejected, or TLS would not be required without any notice.
         let wrong =
             format!("postgres://admin:{PASSWORD}@127.0.0.1:{port}/encrypted?ssl_mode=require");
-        let done = place.command(&settings(&wrong)).output().unwrap();
+        let done = dir.command(&settings(&wrong)).output().unwrap();
         assert_eq!(done.status.code(), Some(1));
         let message = "DATABASE_URL must not have the unknown parameter `ssl_mode`";
         assert!(output_text(&done).contains(message));

@@ -1,4 +1,4 @@
-//! What `deploy/` says of the server: metrics that it exports, and paths that it answers.
+//! The files in `deploy/` match the server: metrics, paths and settings.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,19 +7,19 @@ use serde_json::Value;
 
 use crate::support::server::{Server, WorkDir, curl};
 
-fn file(name: &str) -> String {
+fn deploy_file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Fails where the server exports no metric of this name.
+/// Fails if no metric of this name is exported.
 #[track_caller]
 fn assert_exported(metrics: &str, name: &str) {
     let is_it = |line: &str| line.strip_prefix(name).is_some_and(|it| it.starts_with(['{', ' ']));
     assert!(metrics.lines().any(is_it), "{name} is not in\n{metrics}");
 }
 
-/// The metrics of a server that has done a little of everything that a dashboard shows.
+/// Returns a server's metrics after a signup, an accepted request and a rejected request.
 fn metrics_of(server: &Server) -> String {
     let key = server.sign_up();
     server.status_with(&key);
@@ -27,37 +27,37 @@ fn metrics_of(server: &Server) -> String {
     server.metrics()
 }
 
-/// Every query of the dashboard.
-fn queries(value: &Value, found: &mut Vec<String>) {
+/// Appends every query of the dashboard to `found`.
+fn collect_queries(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
                 match (name.as_str(), member.as_str()) {
                     ("expr" | "definition", Some(text)) => found.push(text.to_owned()),
-                    _ => queries(member, found),
+                    _ => collect_queries(member, found),
                 }
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| queries(item, found)),
+        Value::Array(items) => items.iter().for_each(|item| collect_queries(item, found)),
         _ => {}
     }
 }
 
-/// The names of metrics in a query: all others in our queries have no underscore, but functions.
-fn names(query: &str) -> impl Iterator<Item = &str> {
+/// Returns the metric names in a query: the words with an underscore that are not `ignored`.
+fn metric_names(query: &str) -> impl Iterator<Item = &str> {
     let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let functions = ["histogram_quantile", "label_values", "__rate_interval"];
-    words.filter(move |word| word.contains('_') && !functions.contains(word))
+    let ignored = ["histogram_quantile", "label_values", "__rate_interval"];
+    words.filter(move |word| word.contains('_') && !ignored.contains(word))
 }
 
 #[test]
 fn every_metric_of_the_dashboard_is_exported() {
-    let place = WorkDir::new();
-    let metrics = metrics_of(&place.start(&[]));
-    let dashboard: Value = serde_json::from_str(&file("grafana/tenantry.json")).unwrap();
+    let dir = WorkDir::new();
+    let metrics = metrics_of(&dir.start(&[]));
+    let dashboard: Value = serde_json::from_str(&deploy_file("grafana/tenantry.json")).unwrap();
     let mut found = Vec::new();
-    queries(&dashboard, &mut found);
-    let names: BTreeSet<_> = found.iter().flat_map(|query| names(query)).collect();
+    collect_queries(&dashboard, &mut found);
+    let names: BTreeSet<_> = found.iter().flat_map(|query| metric_names(query)).collect();
     assert!(names.len() > 20, "{names:?}");
     for name in names {
         assert_exported(&metrics, name);
@@ -65,9 +65,9 @@ fn every_metric_of_the_dashboard_is_exported() {
 }
 
 #[test]
-fn what_the_server_is_doing_and_the_process_is_using_are_exported() {
-    let place = WorkDir::new();
-    let server = place.start(&[("MAX_IN_FLIGHT", "77")]);
+fn metrics_of_load_and_of_the_process_are_exported() {
+    let dir = WorkDir::new();
+    let server = dir.start(&[("MAX_IN_FLIGHT", "77")]);
     let metrics = metrics_of(&server);
     for line in [
         "http_requests_in_flight 0",
@@ -90,29 +90,28 @@ fn what_the_server_is_doing_and_the_process_is_using_are_exported() {
 }
 
 #[test]
-fn the_probes_and_the_autoscaler_name_what_the_server_has() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
-    let deployment = file("kubernetes/deployment.yaml");
+fn the_probe_paths_and_the_autoscaler_metric_exist() {
+    let dir = WorkDir::new();
+    let server = dir.start(&[]);
+    let deployment = deploy_file("kubernetes/deployment.yaml");
     let probes: Vec<_> = deployment.lines().filter(|line| line.contains("path: /health")).collect();
     assert_eq!(probes.len(), 3);
     for line in probes {
         let (_, path) = line.split_once("path: ").unwrap();
         assert_eq!(curl(&[&server.url(path.trim())]).status, 200, "{path}");
     }
-    let autoscaler = file("kubernetes/autoscaler.yaml");
+    let autoscaler = deploy_file("kubernetes/autoscaler.yaml");
     let (_, metric) = autoscaler.split_once("metric:").unwrap();
     let (_, name) = metric.split_once("name: ").unwrap();
     assert_exported(&metrics_of(&server), name.split_whitespace().next().unwrap());
 }
 
-/// The manifests set what the server reads, and nothing else.
 #[test]
-fn the_manifests_name_settings_that_there_are() {
+fn the_manifests_set_only_known_settings() {
     let example = include_str!("../../.env.example");
     for name in ["kubernetes/configuration.yaml", "kubernetes/secret.example.yaml"] {
-        let text = file(name);
-        let (_, data) = text.rsplit_once("ata:\n").unwrap();
+        let text = deploy_file(name);
+        let (_, data) = text.rsplit_once("ata:\n").unwrap(); // `data` or `stringData`
         let set = data.lines().filter_map(|line| line.trim().split_once(": "));
         let set: Vec<_> = set.map(|(name, _)| name).filter(|it| !it.starts_with('#')).collect();
         assert!(set.len() >= 4, "{set:?}");

@@ -1,4 +1,4 @@
-//! `tenantry doctor`: a line for each check, with what was found and what to do; nothing changes.
+//! `tenantry doctor`: one line per check, with the result and what to do; it changes nothing.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use crate::support::{TestApp, run};
 const PEPPER: &str = "p1:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=";
 const SECRET: &str = "j1:6JzLkd0/tJqY9BlTHIdZL4GJi1hTvNgkmMSWJSpXcnY=";
 
-/// What a server that lacks nothing is told, but for its mail server.
+/// The settings of a complete deployment, except for its mail server.
 fn settings(app: &TestApp) -> HashMap<String, String> {
     let [database, ..] = app.database_settings();
     let settings = [
@@ -28,57 +28,56 @@ fn settings(app: &TestApp) -> HashMap<String, String> {
     settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// What the doctor says in a place, and how it ends.
-fn run_doctor_in(place: &WorkDir, settings: &HashMap<String, String>) -> (Option<i32>, String) {
+/// Runs the doctor in a directory; its exit code and its output.
+fn run_doctor_in(dir: &WorkDir, settings: &HashMap<String, String>) -> (Option<i32>, String) {
     let settings: Vec<_> = settings.iter().map(|(name, it)| (name.as_str(), it.as_str())).collect();
-    let done = place.command(&settings).arg("doctor").output().unwrap();
-    let told = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    let done = dir.command(&settings).arg("doctor").output().unwrap();
+    let output = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
     for secret in [PEPPER, SECRET].map(|it| &it[3..]) {
-        assert!(!told.contains(secret), "{told}");
+        assert!(!output.contains(secret), "{output}");
     }
-    (done.status.code(), told)
+    (done.status.code(), output)
 }
 
 fn run_doctor(settings: &HashMap<String, String>) -> (Option<i32>, String) {
     run_doctor_in(&WorkDir::new(), settings)
 }
 
-/// Fails where the doctor does not say of each subject, as a problem, what it should, or says of
-/// others that they are problems.
+/// Asserts that the doctor reports exactly these subjects as problems, each with its text.
 #[track_caller]
 fn assert_problems(settings: &HashMap<String, String>, expected: &[(&str, &str)]) {
-    let (code, told) = run_doctor(settings);
-    assert_eq!(code, Some(1), "{told}");
-    let problems = told.lines().filter(|line| line.starts_with("problem"));
+    let (code, output) = run_doctor(settings);
+    assert_eq!(code, Some(1), "{output}");
+    let problems = output.lines().filter(|line| line.starts_with("problem"));
     let problems: Vec<_> = problems.collect();
-    assert_eq!(problems.len(), expected.len(), "{told}");
+    assert_eq!(problems.len(), expected.len(), "{output}");
     for (subject, text) in expected {
         let is_it = |line: &&str| line.split_whitespace().nth(1) == Some(subject);
         let line = problems.iter().find(|line| is_it(line));
-        assert!(line.is_some_and(|line| line.contains(text)), "{subject}, {text}: {told}");
+        assert!(line.is_some_and(|line| line.contains(text)), "{subject}, {text}: {output}");
     }
 }
 
-/// Runs a statement that the doctor is to find the traces of.
+/// Runs a statement as a superuser, whose effect the doctor is to report.
 async fn tamper(app: &TestApp, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut app.superuser().await).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_all_is_well_every_line_says_so() {
+async fn a_healthy_deployment_has_an_ok_line_for_every_check() {
     run(async |app| {
         let sink = MailSink::start().await.unwrap();
         let mut settings = settings(app);
         settings.insert("SMTP_URL".to_owned(), sink.url.clone());
-        let (code, told) = run_doctor(&settings);
-        assert_eq!(code, Some(0), "{told}");
-        let (lines, end) = told.trim_end().rsplit_once('\n').unwrap();
-        // The Postgres of tests does without `fsync`.
+        let (code, output) = run_doctor(&settings);
+        assert_eq!(code, Some(0), "{output}");
+        let (lines, end) = output.trim_end().rsplit_once('\n').unwrap();
+        // The Postgres of the tests runs without `fsync`, which is the warning.
         assert_eq!(end, "no problems, 1 warnings");
         let is_ok = |line: &str| {
             line.starts_with("ok ") || line.contains("synchronous_commit off: a crash")
         };
-        assert!(lines.lines().all(is_ok), "{told}");
+        assert!(lines.lines().all(is_ok), "{output}");
         let subjects: Vec<_> =
             lines.lines().map(|line| line.split_whitespace().nth(1).unwrap()).collect();
         let expected = [
@@ -87,7 +86,7 @@ async fn where_all_is_well_every_line_says_so() {
             "JWT_SECRETS",
             "database",
             "encryption",
-            "foundations",
+            "postgres",
             "clock",
             "migrations",
             "role",
@@ -109,7 +108,7 @@ async fn where_all_is_well_every_line_says_so() {
 }
 
 #[tokio::test]
-async fn without_a_mail_server_or_proxy_there_are_warnings_and_no_failure() {
+async fn missing_mail_or_proxy_settings_dead_jobs_and_unfulfilled_checkouts_are_warnings() {
     run(async |app| {
         let mut settings = settings(app);
         settings.remove("TRUSTED_PROXY_HOPS");
@@ -122,24 +121,27 @@ async fn without_a_mail_server_or_proxy_there_are_warnings_and_no_failure() {
                     select 'evt_7', id, 'buyerco', 'belongs_to_another', now(), now()
                     from organizations where handle = 'system'";
         tamper(app, paid).await;
-        let (code, told) = run_doctor(&settings);
-        assert_eq!(code, Some(0), "{told}");
-        let warnings = told.lines().filter(|line| line.starts_with("warning"));
+        let (code, output) = run_doctor(&settings);
+        assert_eq!(code, Some(0), "{output}");
+        let warnings = output.lines().filter(|line| line.starts_with("warning"));
         let warnings: Vec<_> =
             warnings.map(|line| line.split_whitespace().nth(1).unwrap()).collect();
-        let expected = ["foundations", "outbox", "checkouts", "mail", "TRUSTED_PROXY_HOPS"];
-        assert_eq!(warnings, expected, "{told}");
-        assert!(told.contains("1 paid checkouts can not be fulfilled, the newest evt_7"), "{told}");
-        assert!(told.ends_with("no problems, 5 warnings\n"), "{told}");
+        let expected = ["postgres", "outbox", "checkouts", "mail", "TRUSTED_PROXY_HOPS"];
+        assert_eq!(warnings, expected, "{output}");
+        assert!(
+            output.contains("1 paid checkouts cannot be fulfilled, the newest evt_7"),
+            "{output}"
+        );
+        assert!(output.ends_with("no problems, 5 warnings\n"), "{output}");
     })
     .await;
 }
 
 #[test]
-fn a_database_that_is_down_is_told_of_and_the_rest_checked() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    drop(taken);
+fn an_unreachable_database_is_reported_and_the_other_checks_run() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
     let settings = [
         ("DATABASE_URL", format!("postgres://somebody:hunter2@{address}/tenantry")),
         ("KEY_PEPPERS", PEPPER.to_owned()),
@@ -147,21 +149,24 @@ fn a_database_that_is_down_is_told_of_and_the_rest_checked() {
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
     assert_problems(&settings, &[("database", "check DATABASE_URL")]);
-    let (_, told) = run_doctor(&settings);
-    assert!(!told.contains("hunter2"), "{told}");
-    assert!(told.contains("\nok        PUBLIC_URL"), "{told}");
+    let (_, output) = run_doctor(&settings);
+    assert!(!output.contains("hunter2"), "{output}");
+    assert!(output.contains("\nok        PUBLIC_URL"), "{output}");
 }
 
 #[tokio::test]
-async fn a_configuration_that_is_broken_is_told_of_by_variable_and_the_database_checked() {
+async fn invalid_settings_are_reported_by_variable_and_the_database_is_still_checked() {
     run(async |app| {
         let mut settings = settings(app);
         settings.insert("SIGNUP_MODE".to_owned(), "ajar".to_owned());
         settings.insert("KEY_PEPPERS".to_owned(), "p1:c2hvcnQ=".to_owned());
         let expected = [("SIGNUP_MODE", "open, closed or gated"), ("KEY_PEPPERS", "it has 5")];
         assert_problems(&settings, &expected);
-        let (_, told) = run_doctor(&settings);
-        assert!(told.contains("ok        database") && !told.contains("configuration"), "{told}");
+        let (_, output) = run_doctor(&settings);
+        assert!(
+            output.contains("ok        database") && !output.contains("configuration"),
+            "{output}"
+        );
         settings.insert("DATABASE_URL".to_owned(), "mysql://somewhere".to_owned());
         let expected = [expected[0], expected[1], ("DATABASE_URL", "must be a URL")];
         assert_problems(&settings, &expected);
@@ -170,7 +175,7 @@ async fn a_configuration_that_is_broken_is_told_of_by_variable_and_the_database_
 }
 
 #[tokio::test]
-async fn secrets_that_can_be_guessed_are_told_of_by_id() {
+async fn weak_and_reused_secrets_are_reported_by_id() {
     run(async |app| {
         let mut settings = settings(app);
         let zeros = format!("{PEPPER},p0:{}A=", "A".repeat(42));
@@ -184,7 +189,7 @@ async fn secrets_that_can_be_guessed_are_told_of_by_id() {
 }
 
 #[tokio::test]
-async fn keys_whose_pepper_is_not_configured_are_counted() {
+async fn keys_whose_pepper_is_not_configured_are_reported_with_their_number() {
     run(async |app| {
         app.sign_up().await;
         assert_problems(&settings(app), &[("keys", "KEY_PEPPERS lacks their pepper (1 under p2)")]);
@@ -193,11 +198,11 @@ async fn keys_whose_pepper_is_not_configured_are_counted() {
 }
 
 #[tokio::test]
-async fn migrations_to_come_from_elsewhere_or_changed_are_told_of_and_not_run() {
+async fn changed_pending_and_newer_migrations_are_reported_and_not_run() {
     run(async |app| {
         let settings = settings(app);
         tamper(app, "update _sqlx_migrations set checksum = '\\x' where version = 1").await;
-        assert_problems(&settings, &[("migrations", "another text: 0001 organizations")]);
+        assert_problems(&settings, &[("migrations", "applied ones: 0001 organizations")]);
         tamper(app, "delete from _sqlx_migrations where version = 1").await;
         assert_problems(&settings, &[("migrations", "pending: 0001 organizations")]);
         let ran = "select count(*) from _sqlx_migrations where version = 1";
@@ -208,14 +213,14 @@ async fn migrations_to_come_from_elsewhere_or_changed_are_told_of_and_not_run() 
         tamper(app, newer).await;
         assert_problems(&settings, &[("migrations", "1 belong to a newer version of Tenantry")]);
         tamper(app, "drop table _sqlx_migrations").await;
-        let (code, told) = run_doctor(&settings);
-        assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("warning   migrations          none is applied"), "{told}");
+        let (code, output) = run_doctor(&settings);
+        assert_eq!(code, Some(0), "{output}");
+        assert!(output.contains("warning   migrations          none is applied"), "{output}");
     })
     .await;
 }
 
-/// What somebody with access to the database may do, and what the doctor says of it.
+/// Changes by a role with access to the database, and what the doctor reports of each.
 const TAMPERINGS: [(&str, &str); 15] = [
     ("alter table projects no force row level security", "table projects is not as"),
     ("drop policy invites_tenant on invites", "policy invites_tenant on invites is missing"),
@@ -250,31 +255,31 @@ const TAMPERINGS: [(&str, &str); 15] = [
 ];
 
 #[tokio::test]
-async fn what_is_not_as_this_version_creates_it_is_named() {
+async fn changes_to_the_schema_are_reported_by_name() {
     run(async |app| {
         let settings = settings(app);
-        let mut all = String::new();
-        for (harm, _) in TAMPERINGS.iter().filter(|(_, found)| *found != "owner") {
-            all.push_str(harm);
-            all.push(';');
+        let mut statements = String::new();
+        for (change, _) in TAMPERINGS.iter().filter(|(_, found)| *found != "owner") {
+            statements.push_str(change);
+            statements.push(';');
         }
-        tamper(app, &all).await;
-        let (code, told) = run_doctor(&settings);
-        assert_eq!(code, Some(1), "{told}");
-        let line = told.lines().find(|line| line.starts_with("problem   definitions")).unwrap();
-        for (harm, found) in TAMPERINGS.iter().filter(|(_, found)| *found != "owner") {
-            assert!(line.contains(found), "{harm}: {found} is not in {line}");
+        tamper(app, &statements).await;
+        let (code, output) = run_doctor(&settings);
+        assert_eq!(code, Some(1), "{output}");
+        let line = output.lines().find(|line| line.starts_with("problem   definitions")).unwrap();
+        for (change, found) in TAMPERINGS.iter().filter(|(_, found)| *found != "owner") {
+            assert!(line.contains(found), "{change}: {found} is not in {line}");
         }
-        assert!(told.contains("ok        owner"), "{told}");
+        assert!(output.contains("ok        owner"), "{output}");
         tamper(app, TAMPERINGS.iter().find(|(_, found)| *found == "owner").unwrap().0).await;
-        let (_, told) = run_doctor(&settings);
-        assert!(told.contains("does not own audit_links"), "{told}");
+        let (_, output) = run_doctor(&settings);
+        assert!(output.contains("does not own audit_links"), "{output}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_doctor_leaves_nothing_of_what_it_compares_with() {
+async fn the_doctor_leaves_no_reference_schema_behind() {
     run(async |app| {
         assert!(run_doctor(&settings(app)).1.contains("ok        definitions"));
         let schemas = "select count(*) from pg_namespace where nspname = 'tenantry_reference'";
@@ -284,7 +289,7 @@ async fn a_doctor_leaves_nothing_of_what_it_compares_with() {
 }
 
 #[tokio::test]
-async fn a_schema_that_others_may_create_in_is_told_of() {
+async fn a_schema_in_which_other_roles_may_create_objects_is_reported() {
     run(async |app| {
         let settings = settings(app);
         tamper(app, "grant create on schema public to public").await;
@@ -296,7 +301,7 @@ async fn a_schema_that_others_may_create_in_is_told_of() {
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_become_the_lesser_one_nor_owns_the_tables_is_told_of() {
+async fn a_role_that_cannot_become_the_tenant_role_and_does_not_own_the_tables_is_reported() {
     run(async |app| {
         let name = format!("doctor_{}", std::process::id());
         tamper(
@@ -318,11 +323,11 @@ async fn a_role_that_may_not_become_the_lesser_one_nor_owns_the_tables_is_told_o
 }
 
 #[tokio::test]
-async fn a_mail_server_that_can_not_be_reached_is_told_of() {
+async fn an_unreachable_mail_server_is_reported() {
     run(async |app| {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap();
-        drop(taken);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
         let mut settings = settings(app);
         settings.insert("SMTP_URL".to_owned(), format!("smtp://{address}"));
         assert_problems(&settings, &[("mail", "does not accept mail")]);
@@ -331,24 +336,24 @@ async fn a_mail_server_that_can_not_be_reached_is_told_of() {
 }
 
 #[test]
-fn a_private_database_is_looked_at_and_not_made() {
-    let (place, none) = (WorkDir::new(), HashMap::new());
-    let (code, told) = run_doctor_in(&place, &none);
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("none yet: the first start creates"), "{told}");
-    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing is made");
+fn a_private_database_is_checked_and_not_created() {
+    let (dir, none) = (WorkDir::new(), HashMap::new());
+    let (code, output) = run_doctor_in(&dir, &none);
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("none yet: the first start creates"), "{output}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is created");
 
-    let server = place.start(&[]);
+    let server = dir.start(&[]);
     server.sign_up();
     server.signal_and_wait("INT");
-    wait_until("Postgres ends", || place.postgres().is_none());
-    let (code, told) = run_doctor_in(&place, &none);
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("responded to tenantry in"), "{told}");
-    assert!(told.contains("all 1 live keys can be verified"), "{told}");
-    std::fs::remove_file(place.path().join(".tenantry/secrets")).unwrap();
-    let (code, told) = run_doctor_in(&place, &none);
-    assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("secrets: does not exist, but the database does"), "{told}");
-    assert!(!place.path().join(".tenantry/secrets").exists());
+    wait_until("Postgres ends", || dir.postgres().is_none());
+    let (code, output) = run_doctor_in(&dir, &none);
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("responded to tenantry in"), "{output}");
+    assert!(output.contains("all 1 live keys can be verified"), "{output}");
+    std::fs::remove_file(dir.path().join(".tenantry/secrets")).unwrap();
+    let (code, output) = run_doctor_in(&dir, &none);
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("secrets: does not exist, but the database does"), "{output}");
+    assert!(!dir.path().join(".tenantry/secrets").exists());
 }

@@ -1,4 +1,4 @@
-//! Every kind of failure through every family: one snapshot, held against the contract's table.
+//! Every kind of error in every family: one snapshot, to compare with the table of the contract.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use tenantry::http::family::{Family, RouteTable};
 
 use crate::support::{TestApp, run};
 
-/// One failure of every kind. A kind that is missing here does not compile into `position`.
+/// One error of every kind. `position` fails to compile without a new kind.
 fn all_errors() -> Vec<Error> {
     let issues = vec![Issue::field("org_id", "is reserved"), Issue::field("name", "is too long")];
     let spent = (100_000, 100_000);
@@ -45,15 +45,15 @@ fn all_errors() -> Vec<Error> {
     for (at, kind) in kinds.iter().enumerate() {
         assert_eq!(position(kind), at);
     }
-    let failures = kinds.into_iter().map(|kind| match kind {
+    let errors = kinds.into_iter().map(|kind| match kind {
         ErrorKind::Invalid => Error::invalid(issues.clone()),
         ErrorKind::Unavailable => Error::unavailable("the database is at 10.0.0.7"),
         kind => Error::new(kind, "What went wrong").with_source("password=hunter2"),
     });
-    failures.collect()
+    errors.collect()
 }
 
-/// Where in [`failures`] a kind stands: without a wildcard, so that none is forgotten.
+/// The index of a kind in [`all_errors`]. Without a wildcard, so that no kind is forgotten.
 fn position(kind: &ErrorKind) -> usize {
     match kind {
         ErrorKind::Malformed => 0,
@@ -85,7 +85,7 @@ fn position(kind: &ErrorKind) -> usize {
     }
 }
 
-/// A path of each family at which nothing else is.
+/// A path of each family that no other route uses.
 fn path_of(family: Family) -> &'static str {
     match family {
         Family::Onboarding => "/me/failures",
@@ -93,11 +93,12 @@ fn path_of(family: Family) -> &'static str {
         Family::User => "/api/user/failures",
         Family::Organization => "/v1/organization/failures",
         Family::Operator => "/v1/admin/failures",
+        Family::Verification => "/v1/verify/failures",
         Family::Other => "/failures",
     }
 }
 
-/// The server with routes that fail as they are told to.
+/// The server with routes that return the error with the index in their path.
 fn failing_router(app: &TestApp) -> Router {
     let fail = |Path(at): Path<usize>| async move { all_errors().swap_remove(at) };
     let routes = Family::ALL.into_iter().fold(Router::new(), |routes, family| {
@@ -107,31 +108,31 @@ fn failing_router(app: &TestApp) -> Router {
 }
 
 #[tokio::test]
-async fn every_kind_of_failure_has_its_words_in_every_family() {
+async fn every_kind_of_error_is_rendered_in_every_family() {
     run(async |app| {
         let actor = app.client_for(failing_router(app)).with("x-request-id", "request-of-a-test");
-        let mut shown = String::new();
+        let mut rendered = String::new();
         for family in Family::ALL {
             for at in 0..all_errors().len() {
-                let answer = actor.get(&format!("{}/{at}", path_of(family))).await;
+                let response = actor.get(&format!("{}/{at}", path_of(family))).await;
                 assert_eq!(Family::from_path(&format!("{}/{at}", path_of(family))), family);
-                assert!(!answer.text.contains("hunter2") && !answer.text.contains("10.0.0.7"));
-                writeln!(shown, "{} {}", family.as_str(), answer.status.as_u16()).unwrap();
+                assert!(!response.text.contains("hunter2") && !response.text.contains("10.0.0.7"));
+                writeln!(rendered, "{} {}", family.as_str(), response.status.as_u16()).unwrap();
                 for name in ["content-type", "www-authenticate", "retry-after"] {
-                    if !answer.header(name).is_empty() {
-                        writeln!(shown, "  {name}: {}", answer.header(name)).unwrap();
+                    if !response.header(name).is_empty() {
+                        writeln!(rendered, "  {name}: {}", response.header(name)).unwrap();
                     }
                 }
-                writeln!(shown, "  {}", answer.text).unwrap();
+                writeln!(rendered, "  {}", response.text).unwrap();
             }
         }
-        insta::assert_snapshot!(shown);
+        insta::assert_snapshot!(rendered);
     })
     .await;
 }
 
 #[test]
-fn every_path_has_the_family_that_the_contract_gives_it() {
+fn every_path_belongs_to_the_family_of_the_contract() {
     let table = [
         ("/signup", Family::Onboarding),
         ("/me", Family::Onboarding),

@@ -1,4 +1,4 @@
-//! Where a request comes from, as trusted proxies say (contract §1, *Proxies*).
+//! The client address that trusted proxies forward (contract §1, *Proxies*).
 
 use serde_json::json;
 
@@ -7,16 +7,16 @@ use crate::support::rate_limits::{client_from, with_limits_behind_proxy};
 use crate::support::with_settings;
 
 #[tokio::test]
-async fn each_form_in_which_proxies_write_an_address_is_read() {
+async fn every_address_format_of_proxies_is_parsed_and_anything_else_is_unknown() {
     with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
             let acme = app.sign_up().await;
-            let bound = json!({ "name": "bound", "scopes": ["*"],
+            let request = json!({ "name": "bound", "scopes": ["*"],
                                 "allowed_ips": ["203.0.113.7", "2001:db8::7"] });
-            let made = app.key(&acme.api_key).post("/v1/organization/api-keys", bound).await;
-            let bound = text(&made.assert_status(201).body["key"]);
-            let asking = |seen: &str| app.key(&bound).with("x-forwarded-for", seen);
-            for seen in [
+            let created = app.key(&acme.api_key).post("/v1/organization/api-keys", request).await;
+            let bound = text(&created.assert_status(201).body["key"]);
+            let client = |address: &str| app.key(&bound).with("x-forwarded-for", address);
+            for known in [
                 "203.0.113.7",
                 "203.0.113.7:51234",
                 "2001:db8::7",
@@ -27,7 +27,7 @@ async fn each_form_in_which_proxies_write_an_address_is_read() {
                 "[::ffff:203.0.113.7]:443",
                 "198.51.100.1:9, \t203.0.113.7:51234 \t",
             ] {
-                asking(seen).get("/me").await.assert_status(200);
+                client(known).get("/me").await.assert_status(200);
             }
             for unknown in [
                 "unknown",
@@ -50,20 +50,20 @@ async fn each_form_in_which_proxies_write_an_address_is_read() {
                 "203.0.113.7, ",
                 "",
             ] {
-                asking(unknown).get("/me").await.assert_error(403, "forbidden");
+                client(unknown).get("/me").await.assert_error(403, "forbidden");
             }
         })
         .await;
 }
 
 #[tokio::test]
-async fn clients_behind_a_proxy_that_writes_ports_have_limits_of_their_own() {
+async fn each_client_behind_a_proxy_has_one_rate_limit_whatever_its_port() {
     with_limits_behind_proxy(r#"{"address":{"quota":2,"window_s":600}}"#)
         .run(async |app| {
             for client in ["203.0.113.7", "203.0.113.8", "[2001:db8::7]", "[2001:db8:1::7]"] {
                 for port in [1, 2] {
-                    let seen = format!("{client}:{port}");
-                    client_from(app, &seen).get("/me").await.assert_status(401);
+                    let address = format!("{client}:{port}");
+                    client_from(app, &address).get("/me").await.assert_status(401);
                 }
                 client_from(app, &format!("{client}:3")).get("/me").await.assert_status(429);
             }
@@ -72,16 +72,16 @@ async fn clients_behind_a_proxy_that_writes_ports_have_limits_of_their_own() {
 }
 
 #[tokio::test]
-async fn one_warning_says_that_forwarded_addresses_can_not_be_read() {
+async fn unreadable_forwarded_addresses_are_logged_in_one_warning() {
     with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
-            let ask = async |id: &str, seen: &str| {
-                let actor = client_from(app, seen).with("x-request-id", id);
+            let send = async |id: &str, address: &str| {
+                let actor = client_from(app, address).with("x-request-id", id);
                 actor.get("/me").await.assert_status(401);
             };
-            ask("forwarded-and-readable", "203.0.113.7:1").await;
-            ask("forwarded-unreadable-1", "_secret_of_a_client").await;
-            ask("forwarded-unreadable-2", "_secret_of_a_client").await;
+            send("forwarded-and-readable", "203.0.113.7:1").await;
+            send("forwarded-unreadable-1", "_secret_of_a_client").await;
+            send("forwarded-unreadable-2", "_secret_of_a_client").await;
             let log = app.log();
             let warned =
                 |id: &str| log.lines().any(|line| line.contains("WARN") && line.contains(id));

@@ -1,5 +1,5 @@
-//! Walks the API's description: every route that says it needs a credential refuses whoever has
-//! none or a bad one, and those that say nothing are on a list that may only shrink.
+//! Authentication of every route in the API's description: routes that require a credential reject
+//! a missing or invalid one, and the other routes are on a list that may only shrink.
 
 use tenantry::model::key_format::KeyFormat;
 
@@ -10,7 +10,7 @@ use crate::support::spec::{Operation, operations};
 /// The routes that anyone may call.
 const PUBLIC: [&str; 19] = [
     "GET /.well-known/jwks.json",
-    // The token of the mailed link is the credential, as of the other links.
+    // For mailed links, the token of the link is the credential.
     "GET /api/auth/claim-key",
     "GET /api/auth/get-session",
     "GET /api/auth/reset-password",
@@ -31,15 +31,49 @@ const PUBLIC: [&str; 19] = [
     "POST /signup",
 ];
 
-/// The routes that take no credential but a signature of the body.
+/// The routes that are authenticated by a signature of the body.
 const SIGNED: [&str; 1] = ["POST /webhooks/stripe"];
 
-fn guarded() -> impl Iterator<Item = Operation> {
-    operations().into_iter().filter(|it| it.requires_credential() && !it.is_signed())
+/// The operations that require a credential of their caller.
+fn protected() -> impl Iterator<Item = Operation> {
+    let protected = operations().into_iter().filter(Operation::requires_credential);
+    protected.filter(|it| !it.is_signed() && !it.requires_verifier())
+}
+
+#[tokio::test]
+async fn every_route_for_verifiers_rejects_a_missing_or_wrong_secret_and_every_other_credential() {
+    run(async |app| {
+        let fixtures = Fixtures::new(app).await;
+        let mut count = 0;
+        for operation in operations().iter().filter(|it| it.requires_verifier()) {
+            let clients = [
+                app.anonymous(),
+                app.anonymous().with("x-tenantry-verifier", "garbage"),
+                app.verifier().with("x-tenantry-verifier", "another"),
+                app.key(&fixtures.acme.api_key),
+                app.bearer(&fixtures.ann.token),
+                app.session(&fixtures.ann.cookie),
+                app.master("ORG_CREATE"),
+            ];
+            let (path, body) = (fixtures.path(operation), fixtures.body(operation));
+            for client in &clients {
+                let client = client.with("content-type", "application/json");
+                let response = client.send(&operation.method, &path, body.clone()).await;
+                // A proxy must not tell its client that the client's credential is wrong.
+                let is_proxy = !operation.has_request_body();
+                let (status, code) =
+                    if is_proxy { (503, "service_unavailable") } else { (401, "unauthorized") };
+                response.assert_error(status, code);
+            }
+            count += 1;
+        }
+        assert_eq!(count, 5);
+    })
+    .await;
 }
 
 #[test]
-fn no_route_is_public_but_those_on_the_list() {
+fn only_the_listed_routes_are_public_or_signed() {
     let public = operations().into_iter().filter(|operation| !operation.requires_credential());
     let mut public: Vec<_> = public.map(|it| format!("{} {}", it.method, it.path)).collect();
     public.sort();
@@ -50,24 +84,24 @@ fn no_route_is_public_but_those_on_the_list() {
 }
 
 #[tokio::test]
-async fn every_signed_route_refuses_every_credential_and_a_signature_of_another_body() {
+async fn every_signed_route_rejects_credentials_and_a_signature_of_another_body() {
     run(async |app| {
-        let world = Fixtures::new(app).await;
-        let strangers = [
+        let fixtures = Fixtures::new(app).await;
+        let clients = [
             app.anonymous(),
-            app.key(&world.acme.api_key),
+            app.key(&fixtures.acme.api_key),
             app.master("ORG_CREATE"),
-            app.session(&world.ann.cookie),
-            app.bearer(&world.ann.token),
+            app.session(&fixtures.ann.cookie),
+            app.bearer(&fixtures.ann.token),
             app.stripe_client("{}"),
         ];
         for operation in operations().iter().filter(|it| it.is_signed()) {
-            let (path, body) = (world.path(operation), world.body(operation));
-            for stranger in &strangers {
-                let answer = stranger.send(&operation.method, &path, body.clone()).await;
-                answer.assert_error(400, "malformed");
+            let (path, body) = (fixtures.path(operation), fixtures.body(operation));
+            for client in &clients {
+                let response = client.send(&operation.method, &path, body.clone()).await;
+                response.assert_error(400, "malformed");
             }
-            let signed = world.client_for(app, operation);
+            let signed = fixtures.client_for(app, operation);
             signed.send(&operation.method, &path, body).await.assert_status(200);
         }
     })
@@ -75,24 +109,24 @@ async fn every_signed_route_refuses_every_credential_and_a_signature_of_another_
 }
 
 #[tokio::test]
-async fn every_guarded_route_refuses_two_credentials_at_once() {
+async fn every_protected_route_rejects_two_credentials_at_once() {
     run(async |app| {
-        let (world, other) = (Fixtures::new(app).await, app.sign_up().await);
-        let both = app.key(&world.acme.api_key);
+        let (fixtures, other) = (Fixtures::new(app).await, app.sign_up().await);
+        let both = app.key(&fixtures.acme.api_key);
         let both = both.with("authorization", &format!("Bearer {}", other.api_key));
-        for operation in guarded() {
-            both.send(&operation.method, &world.path(&operation), "").await.assert_status(400);
+        for operation in protected() {
+            both.send(&operation.method, &fixtures.path(&operation), "").await.assert_status(400);
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn every_guarded_route_refuses_no_credential_and_a_bad_one_with_the_family_s_401() {
+async fn every_protected_route_rejects_a_missing_or_invalid_credential_with_401() {
     run(async |app| {
-        let world = Fixtures::new(app).await;
+        let fixtures = Fixtures::new(app).await;
         let unknown = app.app.config.keys.format.mint(&*app.app.entropy);
-        let strangers = [
+        let clients = [
             app.anonymous(),
             app.key("garbage"),
             app.key(unknown.expose()),
@@ -101,15 +135,15 @@ async fn every_guarded_route_refuses_no_credential_and_a_bad_one_with_the_family
             app.anonymous().with("authorization", "Basic YTpi"),
             app.session("garbage"),
             app.session(KeyFormat::session_token().mint(&*app.app.entropy).expose()),
-            // A wrong credential is not rescued by a good cookie.
-            app.session(&world.ann.cookie).with("x-api-key", "garbage"),
+            // An invalid credential is rejected despite a valid cookie.
+            app.session(&fixtures.ann.cookie).with("x-api-key", "garbage"),
         ];
-        for operation in guarded() {
-            let path = world.path(&operation);
-            for stranger in &strangers {
-                let answer = stranger.send(&operation.method, &path, "").await;
-                let answer = answer.assert_error(401, "unauthorized");
-                assert!(answer.header("www-authenticate").starts_with("Bearer"));
+        for operation in protected() {
+            let path = fixtures.path(&operation);
+            for client in &clients {
+                let response = client.send(&operation.method, &path, "").await;
+                let response = response.assert_error(401, "unauthorized");
+                assert!(response.header("www-authenticate").starts_with("Bearer"));
             }
         }
     })

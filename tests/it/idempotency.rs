@@ -13,9 +13,9 @@ fn request(name: &str) -> Value {
     json!({ "name": name, "scopes": ["usage:read"] })
 }
 
-/// A caller whose requests all have one name.
-fn with_idempotency_key(app: &TestApp, key: &str, name: &str) -> TestClient {
-    app.key(key).with("idempotency-key", name)
+/// A client with an API key that sends the same `Idempotency-Key` each time.
+fn with_idempotency_key(app: &TestApp, api_key: &str, value: &str) -> TestClient {
+    app.key(api_key).with("idempotency-key", value)
 }
 
 #[track_caller]
@@ -35,42 +35,42 @@ fn remove_secrets(body: &mut Value) {
     members.values_mut().for_each(remove_secrets);
 }
 
-/// What ends the access that it is asked with: nobody can ask again in the same way.
+/// Operations that end the credential of their request, so that it cannot be repeated.
 const REVOKES_ITS_CREDENTIAL: [&str; 6] =
     ["deleteOrganization", "deleteUser", "logOut", "revokeOwnKey", "rotateOwnKey", "signOut"];
 
 #[tokio::test]
-async fn every_route_that_changes_something_replays_its_first_answer_without_the_secret() {
+async fn every_changing_route_replays_its_first_response_without_secrets() {
     run(async |app| {
-        let mut world = Fixtures::new(app).await;
+        let mut fixtures = Fixtures::new(app).await;
         let changing = operations().into_iter().filter(|it| {
             it.method != "GET"
                 && it.requires_credential()
                 && !REVOKES_ITS_CREDENTIAL.contains(&it.id())
         });
         let mut changing: Vec<_> = changing.collect();
-        // Or there would be no other session left to end, or no member to change.
+        // These run last: they end the session and the membership that other operations need.
         changing.sort_by_key(|it| ["revokeOtherSessions", "removeMember"].contains(&it.id()));
-        assert!(changing.len() >= 15, "the routes that change something were not found");
+        assert!(changing.len() >= 15, "the changing routes were not found");
         for (number, operation) in changing.iter().enumerate() {
-            let path = world.path_with_new_key(app, operation).await;
-            let body = world.body(operation);
+            let path = fixtures.path_with_new_key(app, operation).await;
+            let body = fixtures.body(operation);
             let name = format!("change {number}");
-            // The operator's requests have names already, and what is signed has its name within.
-            let has_name = operation.requires_master_key() || operation.is_signed();
-            let named = |actor: TestClient| {
-                if has_name { actor } else { actor.with("idempotency-key", &name) }
+            // The operator's requests have a key already, and signed events have an id.
+            let has_key = operation.requires_master_key() || operation.is_signed();
+            let with_key = |actor: TestClient| {
+                if has_key { actor } else { actor.with("idempotency-key", &name) }
             };
-            let actor = named(world.client_for(app, operation));
+            let actor = with_key(fixtures.client_for(app, operation));
             let first = actor.send(&operation.method, &path, body.clone()).await;
             assert!(first.status.is_success(), "{} {path}: {}", operation.method, first.text);
-            // A changed password starts another session, whose the repetition is.
+            // A password change starts a new session, which sends the second request.
             if let Some(cookie) = first.cookie() {
-                world.ann.cookie = cookie;
+                fixtures.ann.cookie = cookie;
             }
-            let actor = named(world.client_for(app, operation));
+            let actor = with_key(fixtures.client_for(app, operation));
             let mut second = actor.send(&operation.method, &path, body).await;
-            // The contract's addition to the page's envelope.
+            // The contract adds this field to a replayed response.
             if operation.id() == "provisionOrganization" {
                 let added = second.body.as_object_mut().unwrap().remove("already_provisioned");
                 assert_eq!(added, Some(Value::Bool(true)));
@@ -85,7 +85,7 @@ async fn every_route_that_changes_something_replays_its_first_answer_without_the
 }
 
 #[tokio::test]
-async fn the_same_name_for_another_request_is_refused() {
+async fn an_idempotency_key_reused_for_another_request_is_rejected() {
     run(async |app| {
         let acme = app.sign_up().await;
         let actor = with_idempotency_key(app, &acme.api_key, "one");
@@ -97,17 +97,20 @@ async fn the_same_name_for_another_request_is_refused() {
         actor.delete(&format!("{path}?reason=one")).await.assert_status(200);
         let query = actor.delete(&format!("{path}?reason=another")).await;
         query.assert_error(422, "idempotency_key_reused");
-        // The same request in another spelling is the same request.
-        let spelt = r#" { "scopes" : ["usage:read"], "name":"a" } "#;
+        // The same JSON in another spelling is the same request.
+        let reformatted = r#" { "scopes" : ["usage:read"], "name":"a" } "#;
         let actor = actor.with("content-type", "application/json");
-        assert_eq!(actor.send("POST", KEYS, spelt).await.header("idempotent-replayed"), "true");
+        assert_eq!(
+            actor.send("POST", KEYS, reformatted).await.header("idempotent-replayed"),
+            "true"
+        );
         assert_eq!(app.count("select count(*) from api_keys").await, 3);
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_same_name_at_another_route_or_of_another_caller_is_another_record() {
+async fn an_idempotency_key_is_separate_for_each_route_and_each_caller() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({})).await;
@@ -125,7 +128,7 @@ async fn the_same_name_at_another_route_or_of_another_caller_is_another_record()
 }
 
 #[tokio::test]
-async fn a_request_that_comes_again_is_answered_again_when_its_expiry_has_passed() {
+async fn a_response_is_replayed_after_the_expires_at_of_its_request_has_passed() {
     run(async |app| {
         let acme = app.sign_up().await;
         let brief = json!({
@@ -143,7 +146,7 @@ async fn a_request_that_comes_again_is_answered_again_when_its_expiry_has_passed
 }
 
 #[tokio::test]
-async fn a_refusal_does_not_use_the_name_up() {
+async fn a_rejected_request_does_not_use_up_its_idempotency_key() {
     run(async |app| {
         let acme = app.sign_up().await;
         let actor = with_idempotency_key(app, &acme.api_key, "one");
@@ -156,11 +159,11 @@ async fn a_refusal_does_not_use_the_name_up() {
 }
 
 #[tokio::test]
-async fn a_person_s_name_for_a_request_is_another_one_in_each_organization() {
+async fn an_idempotency_key_of_an_account_is_separate_in_each_organization() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;
-        // Ann has a seat in Ben's organization, as an invitation will give it.
+        // Ann has a membership in Ben's organization, as if she had accepted an invitation.
         app.execute(
             "insert into users (id, organization_id, handle, role, account_id, created_at)
              select gen_random_uuid(), b.home_organization_id, 'user_of_ann', 'admin', a.id, now()
@@ -182,7 +185,7 @@ async fn a_person_s_name_for_a_request_is_another_one_in_each_organization() {
 }
 
 #[tokio::test]
-async fn a_request_that_comes_again_is_known_under_a_newer_pepper() {
+async fn a_response_is_replayed_under_a_newer_pepper() {
     run(async |app| {
         let acme = app.sign_up().await;
         let first = with_idempotency_key(app, &acme.api_key, "one").post(KEYS, request("a")).await;
@@ -200,13 +203,14 @@ async fn a_request_that_comes_again_is_known_under_a_newer_pepper() {
 }
 
 #[tokio::test]
-async fn a_name_of_another_form_is_refused_where_nothing_can_come_again_too() {
+async fn sign_out_routes_reject_a_malformed_idempotency_key() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie).with("idempotency-key", &"x".repeat(257));
         for path in ["/auth/logout", "/api/auth/sign-out"] {
-            let answer = session.post(path, json!({})).await.assert_error(400, "validation_error");
-            assert_eq!(answer.invalid_fields(), ["Idempotency-Key"]);
+            let response =
+                session.post(path, json!({})).await.assert_error(400, "validation_error");
+            assert_eq!(response.invalid_fields(), ["Idempotency-Key"]);
         }
         app.session(&ann.cookie).get("/auth/me").await.assert_status(200);
     })
@@ -214,7 +218,7 @@ async fn a_name_of_another_form_is_refused_where_nothing_can_come_again_too() {
 }
 
 #[tokio::test]
-async fn after_a_day_the_name_is_free_again() {
+async fn an_idempotency_key_can_be_reused_after_24_hours() {
     run(async |app| {
         let acme = app.sign_up().await;
         let actor = with_idempotency_key(app, &acme.api_key, "one");
@@ -236,21 +240,21 @@ async fn after_a_day_the_name_is_free_again() {
 }
 
 #[tokio::test]
-async fn while_the_first_request_runs_the_second_is_told_to_wait() {
+async fn a_second_request_is_rejected_with_retry_after_while_the_first_one_runs() {
     run(async |app| {
         let acme = app.sign_up().await;
         let actor = with_idempotency_key(app, &acme.api_key, "one");
-        // The first request has its lock and has not committed, so there is no record of it yet.
-        let mut holder = app.sql().await;
+        // The state while the first request runs: it has its lock, and its record is not committed.
+        let mut other = app.sql().await;
         actor.post(KEYS, request("a")).await.assert_status(201);
         let digest: Vec<u8> =
             sqlx::query_scalar("delete from idempotency_keys returning key_digest")
-                .fetch_one(&mut holder)
+                .fetch_one(&mut other)
                 .await
                 .unwrap();
         let organization: uuid::Uuid =
             sqlx::query_scalar("select id from organizations where handle <> 'system'")
-                .fetch_one(&mut holder)
+                .fetch_one(&mut other)
                 .await
                 .unwrap();
         let attempt = tenantry::model::idempotency::IdempotentRequest {
@@ -263,27 +267,27 @@ async fn while_the_first_request_runs_the_second_is_told_to_wait() {
         };
         sqlx::query("select pg_advisory_lock($1)")
             .bind(attempt.advisory_lock_key())
-            .execute(&mut holder)
+            .execute(&mut other)
             .await
             .unwrap();
         let waiting = actor.post(KEYS, request("a")).await;
         let waiting = waiting.assert_error(409, "idempotency_processing");
         assert_eq!(waiting.header("retry-after"), "1");
-        drop(holder);
+        drop(other);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_name_of_another_form_is_refused() {
+async fn a_malformed_idempotency_key_is_rejected() {
     run(async |app| {
         let acme = app.sign_up().await;
         for name in ["", "é", &"x".repeat(257), "a\tb"] {
             let actor = with_idempotency_key(app, &acme.api_key, name);
             for (path, status) in [(KEYS, 400), ("/me/api-keys", 422)] {
-                let answer = actor.post(path, request("a")).await;
-                let answer = answer.assert_error(status, "validation_error");
-                assert_eq!(answer.invalid_fields(), ["Idempotency-Key"], "{name:?}");
+                let response = actor.post(path, request("a")).await;
+                let response = response.assert_error(status, "validation_error");
+                assert_eq!(response.invalid_fields(), ["Idempotency-Key"], "{name:?}");
             }
         }
         let twice = with_idempotency_key(app, &acme.api_key, "a").with("idempotency-key", "a");
@@ -297,7 +301,7 @@ async fn a_name_of_another_form_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_hundred_names_of_20_callers_each_mint_exactly_a_hundred_keys() {
+async fn a_hundred_idempotency_keys_with_20_requests_each_create_exactly_a_hundred_keys() {
     let app = with_settings(&[("PLANS", r#"{"trial":{"keys":101}}"#)]);
     app.run(async |app| {
         let acme = app.sign_up().await;
@@ -308,18 +312,18 @@ async fn a_hundred_names_of_20_callers_each_mint_exactly_a_hundred_keys() {
                     let actor = with_idempotency_key(app, &acme.api_key, &format!("name {name}"));
                     callers.spawn(async move {
                         loop {
-                            let answer = actor.post(KEYS, request(&format!("key {name}"))).await;
-                            match answer.status.as_u16() {
-                                201 => return answer.body.get("key").is_some(),
+                            let response = actor.post(KEYS, request(&format!("key {name}"))).await;
+                            match response.status.as_u16() {
+                                201 => return response.body.get("key").is_some(),
                                 409 | 503 => tokio::task::yield_now().await,
-                                other => panic!("{other}: {}", answer.text),
+                                other => panic!("{other}: {}", response.text),
                             }
                         }
                     });
                 }
             }
-            let shown = callers.join_all().await.into_iter().filter(|shown| *shown).count();
-            assert_eq!(shown, 10, "each key's text is shown once");
+            let with_secret = callers.join_all().await.into_iter().filter(|it| *it).count();
+            assert_eq!(with_secret, 10, "the secret of each key is returned once");
         }
         assert_eq!(app.count("select count(*) from api_keys").await, 101);
     })

@@ -1,6 +1,6 @@
-//! No two source files import each other, directly or in a circle, except a module and its own
-//! children: a file in a circle can not be read, moved or tested without the others. Families of
-//! routes import no other family, and authentication imports none.
+//! No source files import each other in a cycle, except a module and its own children: a file in a
+//! cycle cannot be read, moved or tested without the others. Families of routes import no other
+//! family, and authentication imports none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,14 @@ type ModulePath = Vec<String>;
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
-fn no_files_import_each_other_in_a_circle() {
+fn no_files_import_each_other_in_a_cycle() {
     let imports = imports();
     assert!(imports.len() > 150, "only {} files import another", imports.len());
-    let circles: Vec<String> = imports.keys().filter_map(|file| circle(file, &imports)).collect();
-    assert!(circles.is_empty(), "circles of imports:\n  {}", circles.join("\n  "));
+    let cycles: Vec<String> = imports.keys().filter_map(|file| cycle(file, &imports)).collect();
+    assert!(cycles.is_empty(), "cycles of imports:\n  {}", cycles.join("\n  "));
 }
 
-/// The folders of `src/http` that each serve one audience.
+/// The folders of `src/http` that hold one family of routes each.
 const FAMILIES: [&str; 6] = ["onboarding", "account", "organization", "operator", "user", "stripe"];
 
 #[test]
@@ -42,20 +42,20 @@ fn no_family_imports_another_and_authentication_imports_none() {
     }
 }
 
-/// The shortest way from a file back to itself, if there is one.
-fn circle(start: &str, imports: &Imports) -> Option<String> {
-    let mut ways = vec![vec![start.to_owned()]];
+/// The shortest path of imports from a file back to itself, if there is one.
+fn cycle(start: &str, imports: &Imports) -> Option<String> {
+    let mut paths = vec![vec![start.to_owned()]];
     let mut seen = BTreeSet::new();
     let mut next = 0;
-    while next < ways.len() {
-        let way = ways[next].clone();
+    while next < paths.len() {
+        let path = paths[next].clone();
         next += 1;
-        for imported in imports.get(way.last()?).into_iter().flatten() {
+        for imported in imports.get(path.last()?).into_iter().flatten() {
             if imported == start {
-                return Some(format!("{} → {start}", way.join(" → ")));
+                return Some(format!("{} → {start}", path.join(" → ")));
             }
             if seen.insert(imported.clone()) {
-                ways.push([way.clone(), vec![imported.clone()]].concat());
+                paths.push([path.clone(), vec![imported.clone()]].concat());
             }
         }
     }
@@ -72,8 +72,8 @@ fn imports() -> Imports {
         let own = module_path(&source.path);
         let paths = imported_paths(source.code(), &own);
         let found = paths.into_iter().map(|path| file_of(&path, &modules));
-        let apart = found.filter(|(module, _)| !is_family_of_modules(&own, module));
-        (source.path.clone(), apart.map(|(_, file)| file.to_owned()).collect())
+        let unrelated = found.filter(|(module, _)| !is_parent_or_same(&own, module));
+        (source.path.clone(), unrelated.map(|(_, file)| file.to_owned()).collect())
     });
     files.filter(|(_, imported): &(_, BTreeSet<_>)| !imported.is_empty()).collect()
 }
@@ -95,8 +95,8 @@ fn file_of<'a>(path: &[String], modules: &BTreeMap<ModulePath, &'a str>) -> (Mod
         .expect("lib.rs")
 }
 
-/// Whether one is the other, or its parent.
-fn is_family_of_modules(one: &[String], other: &[String]) -> bool {
+/// Whether the modules are equal, or one is the parent of the other.
+fn is_parent_or_same(one: &[String], other: &[String]) -> bool {
     let is_parent = |parent: &[String], child: &[String]| {
         child.len() == parent.len() + 1 && child.starts_with(parent)
     };

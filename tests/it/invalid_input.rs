@@ -1,5 +1,5 @@
-//! What every route that reads a body does with a bad one (contract §1, *Bad input*): a clear
-//! refusal, nothing written, never a 5xx.
+//! Invalid request bodies (contract §1, *Bad input*): every route that reads a body rejects an
+//! invalid one with a clear 4xx error and writes nothing.
 
 use axum::body::{Body, Bytes};
 use serde_json::{Value, json};
@@ -11,25 +11,27 @@ use crate::support::requests::Fixtures;
 use crate::support::spec::operations;
 use crate::support::{TestApp, run};
 
-/// Rows that a request could have made.
+/// Counts the rows that a request could insert.
 const ROWS: &str = "select (select count(*) from api_keys) + (select count(*) from accounts)
                          + (select count(*) from personal_tokens)
                          + (select count(*) from organizations) + (select count(*) from invites)
                          + (select count(*) from audit_events)";
 
-/// Every route that reads a body, and somebody who may use it; but for those whose body is another
-/// service's, as that signed it: `stripe::signature` tests them.
+/// Every route that reads a body, with a client that may use it. Routes whose body is signed by
+/// another service are left out: `stripe::signature` tests them.
 async fn body_routes(app: &TestApp) -> Vec<(TestClient, String, String)> {
-    let world = Fixtures::new(app).await;
+    let fixtures = Fixtures::new(app).await;
     let operations = operations().into_iter().filter(|it| it.has_request_body() && !it.is_signed());
     let routes: Vec<_> = operations
-        .map(|it| (world.client_without_content_type(app, &it), it.method.clone(), world.path(&it)))
+        .map(|it| {
+            (fixtures.client_without_content_type(app, &it), it.method.clone(), fixtures.path(&it))
+        })
         .collect();
     assert!(routes.len() >= 20, "the routes that read a body were not found");
     routes
 }
 
-/// The status and the code of a kind of failure in the family of a path.
+/// The status and the code of a kind of error in the family of a path.
 fn expected_error(path: &str, kind: &ErrorKind) -> (u16, &'static str) {
     match (kind, Family::from_path(path)) {
         (ErrorKind::Malformed, _) => (400, "malformed"),
@@ -41,7 +43,7 @@ fn expected_error(path: &str, kind: &ErrorKind) -> (u16, &'static str) {
     }
 }
 
-/// Sends `body` with `content_type` to every such route and expects the refusal.
+/// Asserts that every route rejects `body` with `content_type`, and inserts no row.
 async fn assert_rejected(content_type: &str, body: impl Fn() -> Body, kind: ErrorKind) {
     run(async |app| {
         let routes = body_routes(app).await;
@@ -57,7 +59,7 @@ async fn assert_rejected(content_type: &str, body: impl Fn() -> Body, kind: Erro
 }
 
 #[tokio::test]
-async fn a_body_of_another_type_is_a_415() {
+async fn a_body_of_another_content_type_is_rejected_with_415() {
     let types = [
         "text/plain",
         "application/x-www-form-urlencoded",
@@ -73,7 +75,7 @@ async fn a_body_of_another_type_is_a_415() {
 }
 
 #[tokio::test]
-async fn the_charset_utf_8_in_any_case_is_fine() {
+async fn the_charset_utf_8_is_accepted_in_any_case() {
     run(async |app| {
         for content_type in ["application/json; charset=UTF-8", "Application/JSON;charset=utf-8"] {
             let anon = app.anonymous().with("content-type", content_type);
@@ -84,7 +86,7 @@ async fn the_charset_utf_8_in_any_case_is_fine() {
 }
 
 #[tokio::test]
-async fn a_compressed_body_is_a_415() {
+async fn a_compressed_body_is_rejected_with_415() {
     run(async |app| {
         let anon = app.anonymous().with("content-type", "application/json");
         let gzipped = anon.with("content-encoding", "gzip");
@@ -94,7 +96,7 @@ async fn a_compressed_body_is_a_415() {
 }
 
 #[tokio::test]
-async fn broken_json_is_a_400() {
+async fn malformed_json_is_rejected_with_400() {
     let bodies = ["{", "{\"a\":}", "nul", "{}{}", "{'a':1}", "{\"a\":\"\\ud800\"}"];
     for body in bodies {
         assert_rejected("application/json", || Body::from(body), ErrorKind::Malformed).await;
@@ -108,7 +110,7 @@ async fn broken_json_is_a_400() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_before_a_body_is_passed_over() {
+async fn one_byte_order_mark_before_a_body_is_ignored() {
     run(async |app| {
         let anon = app.anonymous().with("content-type", "application/json");
         for body in ["\u{feff}{}", "\u{feff}{\"name\":\"a\"}", "\u{feff}"] {
@@ -118,7 +120,7 @@ async fn a_byte_order_mark_before_a_body_is_passed_over() {
         let key = app.key(&acme.api_key).with("content-type", "application/json");
         let request = "\u{feff}{\"name\":\"a\",\"scopes\":[\"usage:read\"]}";
         key.send("POST", "/v1/organization/api-keys", request).await.assert_status(201);
-        // One, and at the start.
+        // Only one, and only at the start.
         for body in ["\u{feff}\u{feff}{}", "{}\u{feff}", " \u{feff}{}"] {
             anon.send("POST", "/signup", body).await.assert_error(400, "malformed");
         }
@@ -127,7 +129,7 @@ async fn a_byte_order_mark_before_a_body_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_request_with_thousands_of_broken_fields_is_told_of_50_and_of_how_many_more() {
+async fn at_most_50_invalid_fields_are_reported_with_the_number_of_the_others() {
     run(async |app| {
         for (actor, method, path) in body_routes(app).await {
             let members: Vec<String> =
@@ -135,32 +137,33 @@ async fn a_request_with_thousands_of_broken_fields_is_told_of_50_and_of_how_many
             let body = format!("{{{}}}", members.join(","));
             let actor = actor.with("content-type", "application/json");
             let (status, code) = expected_error(&path, &ErrorKind::Invalid);
-            let answer = actor.send(&method, &path, body).await.assert_error(status, code);
-            assert!(answer.text.len() < 12_000, "{path}: {}", answer.text.len());
-            let fields = answer.invalid_fields();
+            let response = actor.send(&method, &path, body).await.assert_error(status, code);
+            assert!(response.text.len() < 12_000, "{path}: {}", response.text.len());
+            let fields = response.invalid_fields();
             assert_eq!(fields.len(), 51, "{path}");
             assert_eq!(fields[50], "", "{path}");
-            assert!(answer.text.contains("more issues"), "{path}");
+            assert!(response.text.contains("more issues"), "{path}");
         }
         let anon = app.anonymous().with("content-type", "application/json");
         let members: Vec<String> = (0..51).map(|number| format!("\"a{number}\":1")).collect();
-        let answer = anon.send("POST", "/signup", format!("{{{}}}", members.join(","))).await;
-        assert!(answer.text.contains("and 1 more issue\""), "{}", answer.text);
-        let answer = anon.send("POST", "/signup", format!("{{{}}}", members[1..].join(","))).await;
-        assert_eq!(answer.invalid_fields().len(), 50);
+        let response = anon.send("POST", "/signup", format!("{{{}}}", members.join(","))).await;
+        assert!(response.text.contains("and 1 more issue\""), "{}", response.text);
+        let response =
+            anon.send("POST", "/signup", format!("{{{}}}", members[1..].join(","))).await;
+        assert_eq!(response.invalid_fields().len(), 50);
     })
     .await;
 }
 
 #[tokio::test]
-async fn json_that_is_no_object_is_invalid() {
+async fn json_that_is_not_an_object_is_invalid() {
     for body in ["[]", "null", "7", "\"name\"", "[{}]"] {
         assert_rejected("application/json", || Body::from(body), ErrorKind::Invalid).await;
     }
 }
 
 #[tokio::test]
-async fn json_nested_deeper_than_32_is_a_400() {
+async fn json_nested_deeper_than_32_levels_is_rejected_with_400() {
     let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
     assert_rejected("application/json", || Body::from(nested(20_000)), ErrorKind::Malformed).await;
     assert_rejected("application/json", || Body::from(nested(32)), ErrorKind::Malformed).await;
@@ -168,7 +171,7 @@ async fn json_nested_deeper_than_32_is_a_400() {
 }
 
 #[tokio::test]
-async fn a_body_over_64_kib_is_a_413() {
+async fn a_body_over_64_kib_is_rejected_with_413() {
     let padded = |length: usize| Body::from(format!("{{}}{}", " ".repeat(length - 2)));
     assert_rejected("application/json", || padded(3_000_000), ErrorKind::TooLarge).await;
     assert_rejected("application/json", || padded(64 * 1024 + 1), ErrorKind::TooLarge).await;
@@ -183,7 +186,7 @@ async fn a_body_over_64_kib_is_a_413() {
 async fn a_body_that_is_too_large_or_too_deep_is_not_read_to_its_end() {
     run(async |app| {
         for (piece, status) in [(" ".repeat(1024), 413), ("[".repeat(16), 400)] {
-            // A body without an end: only a reader that gives up ever answers.
+            // A body without an end: there is a response only if reading stops early.
             let pieces = std::iter::repeat(Bytes::from(piece));
             let endless = Body::from_stream(tokio_stream::iter(pieces.map(Ok::<_, String>)));
             let anon = app.anonymous().with("content-type", "application/json");
@@ -194,25 +197,26 @@ async fn a_body_that_is_too_large_or_too_deep_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_field_twice_is_refused_by_name_even_with_equal_values() {
+async fn a_duplicate_field_is_rejected_by_name_even_with_equal_values() {
     run(async |app| {
         let anon = app.anonymous().with("content-type", "application/json");
-        let answer = anon.send("POST", "/signup", r#"{"name":"a","org_id":"x","name":"a"}"#).await;
-        let answer = answer.assert_error(422, "validation_error");
-        assert_eq!(answer.invalid_fields(), ["name"]);
+        let response =
+            anon.send("POST", "/signup", r#"{"name":"a","org_id":"x","name":"a"}"#).await;
+        let response = response.assert_error(422, "validation_error");
+        assert_eq!(response.invalid_fields(), ["name"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_field_that_the_route_does_not_know_is_refused_by_name() {
+async fn an_unknown_field_is_rejected_by_name() {
     run(async |app| {
         for (actor, method, path) in body_routes(app).await {
             let body = json!({ "emailVerified": true, "organizationId": "x" }).to_string();
             let actor = actor.with("content-type", "application/json");
             let (status, code) = expected_error(&path, &ErrorKind::Invalid);
-            let answer = actor.send(&method, &path, body).await.assert_error(status, code);
-            let fields = answer.invalid_fields();
+            let response = actor.send(&method, &path, body).await.assert_error(status, code);
+            let fields = response.invalid_fields();
             assert!(fields.contains(&"emailVerified") && fields.contains(&"organizationId"));
         }
     })
@@ -220,48 +224,48 @@ async fn a_field_that_the_route_does_not_know_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn what_nobody_expects_in_a_name_is_refused_and_what_people_write_is_kept() {
+async fn a_name_with_control_characters_or_over_64_characters_is_rejected_and_others_are_kept() {
     run(async |app| {
         for name in ["a\u{0}b", "a\nb", "\u{1b}[31m", "\u{85}", &"é".repeat(65)] {
-            let answer = app.anonymous().post("/signup", json!({ "name": name })).await;
-            assert_eq!(answer.assert_status(422).invalid_fields(), ["name"], "{name:?}");
+            let response = app.anonymous().post("/signup", json!({ "name": name })).await;
+            assert_eq!(response.assert_status(422).invalid_fields(), ["name"], "{name:?}");
         }
         for name in ["Ünïcödé ☂ 名前", "' or 1=1 --", "<script>", "👩‍👩‍👧", &"é".repeat(64)]
         {
-            let answer =
+            let response =
                 app.anonymous().post("/signup", json!({ "name": name })).await.assert_status(201);
-            assert_eq!(answer.body["key"]["name"], Value::from(name));
+            assert_eq!(response.body["key"]["name"], Value::from(name));
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn paths_and_methods_that_are_not_there_answer_in_the_family_s_words() {
+async fn unknown_paths_and_methods_are_rejected_in_the_error_format_of_their_family() {
     run(async |app| {
         for path in ["/me/", "/me/x", "/signup/", "/usage", "/usage/never", "/auth/verify/x"] {
             app.anonymous().get(path).await.assert_error(404, "not_found");
         }
         for path in ["/auth", "/auth/never", "/auth/login/x", "/auth/me/"] {
-            let answer = app.anonymous().get(path).await.assert_error(404, "not_found");
-            assert_eq!(answer.body["error"]["code"], "NOT_FOUND");
+            let response = app.anonymous().get(path).await.assert_error(404, "not_found");
+            assert_eq!(response.body["error"]["code"], "NOT_FOUND");
         }
         for path in ["/api/auth", "/api/auth/never", "/api/user", "/api/user/me/x"] {
-            let answer = app.anonymous().get(path).await.assert_error(404, "not_found");
-            assert_eq!(answer.body["success"], false);
+            let response = app.anonymous().get(path).await.assert_error(404, "not_found");
+            assert_eq!(response.body["success"], false);
         }
         for path in ["/v1/organization", "/v1/organization/never", "/v1/organization/api-keys/"] {
-            let answer = app.anonymous().get(path).await.assert_error(404, "not_found");
-            assert!(answer.body["error"].is_object());
+            let response = app.anonymous().get(path).await.assert_error(404, "not_found");
+            assert!(response.body["error"].is_object());
         }
         for path in ["/docs/nope", "/docs/%ff"] {
-            let answer = app.anonymous().get(path).await;
-            assert_eq!(answer.header("content-type"), "application/problem+json");
+            let response = app.anonymous().get(path).await;
+            assert_eq!(response.header("content-type"), "application/problem+json");
         }
         for path in ["/nowhere", "/v1/other", "/%00", "/mee", "/..%2f..%2fetc/passwd"] {
-            let answer = app.anonymous().get(path).await.assert_status(404);
-            assert_eq!(answer.header("content-type"), "application/problem+json");
-            assert_eq!(answer.body["code"], "not_found");
+            let response = app.anonymous().get(path).await.assert_status(404);
+            assert_eq!(response.header("content-type"), "application/problem+json");
+            assert_eq!(response.body["code"], "not_found");
         }
         for (method, path, allow) in [
             ("GET", "/signup", "POST"),
@@ -271,9 +275,9 @@ async fn paths_and_methods_that_are_not_there_answer_in_the_family_s_words() {
             ("GET", "/auth/login", "POST"),
             ("DELETE", "/api/auth/verify-email", "GET,HEAD,POST"),
         ] {
-            let answer = app.anonymous().send(method, path, "").await;
-            let answer = answer.assert_error(405, "method_not_allowed");
-            assert_eq!(answer.header("allow"), allow);
+            let response = app.anonymous().send(method, path, "").await;
+            let response = response.assert_error(405, "method_not_allowed");
+            assert_eq!(response.header("allow"), allow);
         }
     })
     .await;

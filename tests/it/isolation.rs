@@ -1,9 +1,9 @@
-//! The walls between tenants: every operation of the API's description that names something by an
-//! id, asked by everybody who may not, with ids of others and with ids that never were. Foreign
-//! things look like things that never were, the answers are byte-equal but for the request's id,
-//! and nothing is changed.
+//! Isolation of tenants. Every operation of the API's description that takes an id is called by
+//! each kind of caller without permission, with ids of other tenants and with unknown ids. The
+//! responses for foreign and for unknown ids are equal except for the request id, and nothing
+//! changes.
 //!
-//! The operations come from the description: one that is in no row of the tables below fails.
+//! The operations come from the description: an operation that is in no list below fails a test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::support::requests::Fixtures;
 use crate::support::spec::{Operation, operations};
 use crate::support::{TestApp, run};
 
-/// Operations in an organization that its members may use, within their scopes.
+/// Operations in an organization that its members may use, with the scopes for them.
 const MEMBER_OPERATIONS: [&str; 10] = [
     "createProject",
     "deleteProject",
@@ -30,7 +30,7 @@ const MEMBER_OPERATIONS: [&str; 10] = [
     "removeMember",
     "updateProject",
 ];
-/// Those that only admins may use.
+/// Operations that require the admin role.
 const ADMIN_OPERATIONS: [&str; 13] = [
     "changeMemberRole",
     "createInvite",
@@ -46,12 +46,12 @@ const ADMIN_OPERATIONS: [&str; 13] = [
     "updateOrganization",
     "updateOrganizationKey",
 ];
-/// Those that only owners may use, in a session.
+/// Operations that require the owner role and a session.
 const OWNER_OPERATIONS: [&str; 1] = ["deleteOrganization"];
 /// Operations that name a key of the caller's organization.
 const KEY_OPERATIONS: [&str; 5] =
     ["getApiKey", "revokeApiKey", "revokeMyKey", "rotateApiKey", "updateApiKey"];
-/// The operator's, which no tenant's credential opens.
+/// Operations of the operator, which reject every credential of a tenant.
 const OPERATOR_OPERATIONS: [&str; 8] = [
     "changePlan",
     "forceRevokeKeys",
@@ -62,17 +62,18 @@ const OPERATOR_OPERATIONS: [&str; 8] = [
     "suspendOrganization",
     "suspendOrganizationForBilling",
 ];
-/// Operations that name something of the caller's own, in a body or a query, and are for sessions.
+/// Operations that name an object of the caller's account, in a body or a query; they require a
+/// session.
 const ACCOUNT_OPERATIONS: [&str; 5] =
     ["createToken", "deleteToken", "getToken", "revokeSession", "updateToken"];
-/// Operations that name something by a secret, which is no id: `user::invites` tests them.
+/// Operations that name an object by a secret: `user::invites` tests them.
 const SECRET_OPERATIONS: [&str; 2] = ["acceptInvite", "showInvitePage"];
-/// Operations whose id is one that the caller chooses for what is made.
+/// Operations whose id is chosen by the caller for a new object.
 const CHOSEN_ID_OPERATIONS: [&str; 2] = ["createOrganization", "signUp"];
 
-/// An id of an organization that never was.
+/// An id that no organization has.
 const UNKNOWN_ORGANIZATION: &str = "org_0000000000";
-/// Ids that nothing has.
+/// Ids that no object has.
 const UNKNOWN_IDS: PathIds<'static> = PathIds {
     key: "key_0000000000000000000000",
     project: "prj_0000000000000000000000",
@@ -81,7 +82,7 @@ const UNKNOWN_IDS: PathIds<'static> = PathIds {
 };
 const UNKNOWN_SESSION: &str = "sess_0000000000000000000000";
 
-/// What can be named below an organization.
+/// Ids of objects in an organization.
 #[derive(Clone, Copy)]
 struct PathIds<'a> {
     key: &'a str,
@@ -91,7 +92,7 @@ struct PathIds<'a> {
 }
 
 #[test]
-fn every_operation_that_names_something_is_in_the_matrix() {
+fn every_operation_that_takes_an_id_is_in_the_matrix() {
     let rows = [
         &MEMBER_OPERATIONS[..],
         &ADMIN_OPERATIONS,
@@ -106,16 +107,17 @@ fn every_operation_that_names_something_is_in_the_matrix() {
     let in_path: BTreeSet<_> = in_path.map(Operation::id).collect();
     assert_eq!(in_path, rows);
     let rows: BTreeSet<_> = ACCOUNT_OPERATIONS.into_iter().chain(CHOSEN_ID_OPERATIONS).collect();
-    // The operator's credential, and a signature, are the route's own, whatever it names.
-    let beside = operations.iter().filter(|it| !it.requires_master_key() && !it.is_signed());
-    let beside = beside.filter(|it| !it.id_names().is_empty());
-    let beside: BTreeSet<_> = beside.map(Operation::id).collect();
-    assert_eq!(beside, rows);
+    // Operations with a master key or a signature accept no credential of a tenant.
+    let in_body_or_query =
+        operations.iter().filter(|it| !it.requires_master_key() && !it.is_signed());
+    let in_body_or_query = in_body_or_query.filter(|it| !it.id_names().is_empty());
+    let in_body_or_query: BTreeSet<_> = in_body_or_query.map(Operation::id).collect();
+    assert_eq!(in_body_or_query, rows);
 }
 
-/// Another tenant: a person with an organization, and things in it.
+/// Another tenant: an account with an organization, and objects in it.
 struct TenantFixture {
-    person: TestAccount,
+    account: TestAccount,
     key: String,
     key_id: String,
     project_id: String,
@@ -125,57 +127,58 @@ struct TenantFixture {
 
 impl TenantFixture {
     async fn new(app: &TestApp) -> Self {
-        let person = app.verified_account("dora@example.com").await;
+        let account = app.verified_account("dora@example.com").await;
         let emil = app.verified_account("emil@example.com").await;
-        let seat_id = app.invite_and_accept(&person, &emil, "member").await;
-        let key = app.create_key(&person, json!({ "name": "k", "scopes": ["*"] })).await;
-        let project_id = app.create_project(&person, "one").await;
-        let invites = format!("/api/user/organizations/{}/invites", person.org_id);
+        let membership_id = app.invite_and_accept(&account, &emil, "member").await;
+        let key = app.create_key(&account, json!({ "name": "k", "scopes": ["*"] })).await;
+        let project_id = app.create_project(&account, "one").await;
+        let invites = format!("/api/user/organizations/{}/invites", account.org_id);
         let request = json!({ "email": "fay@example.com", "role": "member" });
-        let made = app.session(&person.cookie).post(&invites, request).await.assert_status(201);
-        let invite_id = made.body["data"]["id"].as_str().unwrap().to_owned();
+        let created = app.session(&account.cookie).post(&invites, request).await.assert_status(201);
+        let invite_id = created.body["data"]["id"].as_str().unwrap().to_owned();
         app.mails().await;
         let (key, key_id) = (key.api_key, key.key_id);
-        Self { person, key, key_id, project_id, invite_id, membership_id: seat_id }
+        Self { account, key, key_id, project_id, invite_id, membership_id }
     }
 
     fn ids(&self) -> PathIds<'_> {
-        let Self {
-            key_id: key, project_id: project, invite_id: invite, membership_id: seat, ..
-        } = self;
-        PathIds { key, project, invite, membership: seat }
+        PathIds {
+            key: &self.key_id,
+            project: &self.project_id,
+            invite: &self.invite_id,
+            membership: &self.membership_id,
+        }
     }
 }
 
-/// What somebody is to ann's organization, or lacks.
+/// The access of a caller to ann's organization.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Access {
-    /// Without a credential, or with one that has ended.
+    /// No credential, or one that is revoked, expired or disabled.
     Unauthenticated,
-    /// Of another tenant, with every right there.
+    /// A credential of another tenant, with every permission there.
     OtherTenant,
-    /// The owner's, but pinned to another organization of hers.
+    /// A token of the owner that is pinned to another organization of hers.
     PinnedElsewhere,
-    /// The owner's, without the scope.
+    /// A credential without the scope, of the owner or the organization.
     Unscoped,
-    /// A member's.
+    /// A credential of a member.
     Member,
-    /// The owner's, or a key with every scope.
+    /// A credential of the owner, or a key with every scope.
     Owner,
 }
 
-/// Somebody who asks.
 struct Caller {
     who: &'static str,
     actor: TestClient,
-    standing: Access,
+    access: Access,
     in_session: bool,
 }
 
-/// Everybody who asks: see [`Standing`].
-async fn callers(app: &TestApp, world: &Fixtures, other: &TenantFixture) -> Vec<Caller> {
+/// Callers with each kind of [`Access`].
+async fn callers(app: &TestApp, fixtures: &Fixtures, other: &TenantFixture) -> Vec<Caller> {
     use Access::{Member, OtherTenant, Owner, PinnedElsewhere, Unauthenticated, Unscoped};
-    let (ann, dora) = (&world.ann, &other.person);
+    let (ann, dora) = (&fixtures.ann, &other.account);
     let ben = app.sign_in("ben@example.com", PASSWORD).await.assert_status(200).cookie().unwrap();
     let second = json!({ "name": "Second" });
     let second = app.session(&ann.cookie).post("/api/user/organizations", second).await;
@@ -193,67 +196,70 @@ async fn callers(app: &TestApp, world: &Fixtures, other: &TenantFixture) -> Vec<
     };
     let narrow = "trademarks:read";
     let (ann_s, dora_s) = (ann.org_id.as_str(), dora.org_id.as_str());
-    let mut askers = Vec::new();
-    let mut ask = |who, actor, standing, in_session| {
-        askers.push(Caller { who, actor, standing, in_session });
+    let mut callers = Vec::new();
+    let mut add = |who, actor, access, in_session| {
+        callers.push(Caller { who, actor, access, in_session });
     };
-    ask("nobody", app.anonymous(), Unauthenticated, false);
-    ask("another tenant's key", app.key(&other.key), OtherTenant, false);
-    ask("another tenant's owner", app.session(&dora.cookie), OtherTenant, true);
-    ask("another tenant's token", token(&dora.cookie, "*", None).await, OtherTenant, false);
+    add("no credential", app.anonymous(), Unauthenticated, false);
+    add("another tenant's key", app.key(&other.key), OtherTenant, false);
+    add("another tenant's owner", app.session(&dora.cookie), OtherTenant, true);
+    add("another tenant's token", token(&dora.cookie, "*", None).await, OtherTenant, false);
     let pinned = token(&dora.cookie, "*", Some(dora_s)).await;
-    ask("another tenant's pinned token", pinned, OtherTenant, false);
+    add("another tenant's pinned token", pinned, OtherTenant, false);
     let elsewhere = token(&ann.cookie, "*", Some(&second)).await;
-    ask("a token pinned elsewhere", elsewhere, PinnedElsewhere, false);
-    ask("a token without the scope", token(&ann.cookie, narrow, None).await, Unscoped, false);
+    add("a token pinned elsewhere", elsewhere, PinnedElsewhere, false);
+    add("a token without the scope", token(&ann.cookie, narrow, None).await, Unscoped, false);
     let pinned = token(&ann.cookie, narrow, Some(ann_s)).await;
-    ask("a pinned token without the scope", pinned, Unscoped, false);
-    ask("a key without the scope", key(narrow).await, Unscoped, false);
-    ask("a member", app.session(&ben), Member, true);
-    ask("a member's token", token(&ben, "*", None).await, Member, false);
-    ask("a member's pinned token", token(&ben, "*", Some(ann_s)).await, Member, false);
-    ask("the owner", app.session(&ann.cookie), Owner, true);
-    ask("the owner's token", token(&ann.cookie, "*", None).await, Owner, false);
-    ask("the owner's pinned token", token(&ann.cookie, "*", Some(ann_s)).await, Owner, false);
-    ask("the organization's key", key("*").await, Owner, false);
+    add("a pinned token without the scope", pinned, Unscoped, false);
+    add("a key without the scope", key(narrow).await, Unscoped, false);
+    add("a member", app.session(&ben), Member, true);
+    add("a member's token", token(&ben, "*", None).await, Member, false);
+    add("a member's pinned token", token(&ben, "*", Some(ann_s)).await, Member, false);
+    add("the owner", app.session(&ann.cookie), Owner, true);
+    add("the owner's token", token(&ann.cookie, "*", None).await, Owner, false);
+    add("the owner's pinned token", token(&ann.cookie, "*", Some(ann_s)).await, Owner, false);
+    add("the organization's key", key("*").await, Owner, false);
     for (who, actor) in ended_credentials(app, ann).await {
-        ask(who, actor, Unauthenticated, false);
+        add(who, actor, Unauthenticated, false);
     }
-    askers
+    callers
 }
 
-/// Credentials with every right in the person's organization, but for being over.
-async fn ended_credentials(app: &TestApp, person: &TestAccount) -> [(&'static str, TestClient); 6] {
-    let session = app.session(&person.cookie);
+/// Revoked, expired and disabled credentials that had every permission in the organization.
+async fn ended_credentials(
+    app: &TestApp,
+    account: &TestAccount,
+) -> [(&'static str, TestClient); 6] {
+    let session = app.session(&account.cookie);
     let key =
-        async |name: &str| app.create_key(person, json!({ "name": name, "scopes": ["*"] })).await;
+        async |name: &str| app.create_key(account, json!({ "name": name, "scopes": ["*"] })).await;
     let token = async |name: &str| {
-        app.create_token(&person.cookie, json!({ "name": name, "scopes": ["*"] })).await
+        app.create_token(&account.cookie, json!({ "name": name, "scopes": ["*"] })).await
     };
     let (revoked, expired, disabled) = (key("gone").await, key("over").await, key("off").await);
-    let of = |id: &str| format!("/api/user/organizations/{}/api-keys/{id}", person.org_id);
-    session.delete(&of(&revoked.key_id)).await.assert_status(200);
-    session.put(&of(&disabled.key_id), json!({ "enabled": false })).await.assert_status(200);
+    let key_path = |id: &str| format!("/api/user/organizations/{}/api-keys/{id}", account.org_id);
+    session.delete(&key_path(&revoked.key_id)).await.assert_status(200);
+    session.put(&key_path(&disabled.key_id), json!({ "enabled": false })).await.assert_status(200);
     let (revoked_token, id) = token("gone").await;
     let end = json!({ "keyId": id });
     session.post("/api/auth/api-key/delete", end).await.assert_status(200);
     let (expired_token, _) = token("over").await;
     app.execute("update api_keys set expires_at = now() where name = 'over'").await;
     app.execute("update personal_tokens set expires_at = now() where name = 'over'").await;
-    let left = app.sign_in(&person.email, PASSWORD).await.assert_status(200).cookie().unwrap();
-    let left = app.session(&left);
-    left.post("/api/auth/sign-out", json!({})).await.assert_status(200);
+    let ended = app.sign_in(&account.email, PASSWORD).await.assert_status(200).cookie().unwrap();
+    let ended = app.session(&ended);
+    ended.post("/api/auth/sign-out", json!({})).await.assert_status(200);
     [
         ("a revoked key", app.key(&revoked.api_key)),
         ("an expired key", app.key(&expired.api_key)),
         ("a disabled key", app.key(&disabled.api_key)),
         ("a revoked token", app.key(&revoked_token)),
         ("an expired token", app.key(&expired_token)),
-        ("a session that ended", left),
+        ("a session that ended", ended),
     ]
 }
 
-/// The path of an operation in an organization, with these ids below it.
+/// The path of an operation in an organization, with these ids.
 fn path(operation: &Operation, organization: &str, ids: PathIds<'_>) -> String {
     let path = operation.path.replace("{organizationId}", organization);
     let path = path.replace("{userId}", ids.membership);
@@ -261,7 +267,7 @@ fn path(operation: &Operation, organization: &str, ids: PathIds<'_>) -> String {
         path if path.contains("/projects/{id}") => ids.project,
         path if path.contains("/invites/{id}") => ids.invite,
         path if path.contains("/api-keys/{id}") => ids.key,
-        path if path.contains('{') => panic!("it is not known what {path} names"),
+        path if path.contains('{') => panic!("no kind of id is known for {path}"),
         _ => return path,
     };
     path.replace("{id}", id)
@@ -296,7 +302,7 @@ async fn all_rows(app: &TestApp) -> Vec<String> {
     rows
 }
 
-/// Refusals of one kind are byte-equal, whatever was named.
+/// Checks that rejections with one status and code are equal, whatever id was named.
 #[derive(Default)]
 struct Rejections(BTreeMap<(u16, &'static str), Value>);
 
@@ -304,18 +310,18 @@ impl Rejections {
     fn check(
         &mut self,
         what: &str,
-        answer: TestResponse,
+        response: TestResponse,
         (status, code): (u16, &'static str),
     ) -> TestResponse {
-        assert_eq!(answer.status.as_u16(), status, "{what}: {}", answer.text);
-        let answer = answer.assert_error(status, code);
-        let body = json!([answer.body_without_request(), answer.header("www-authenticate")]);
+        assert_eq!(response.status.as_u16(), status, "{what}: {}", response.text);
+        let response = response.assert_error(status, code);
+        let body = json!([response.body_without_request(), response.header("www-authenticate")]);
         let first = self.0.entry((status, code)).or_insert_with(|| body.clone());
         assert_eq!(*first, body, "{what}");
-        if answer.family == Family::User {
-            assert!(answer.body.get("request_id").is_none(), "{what}");
+        if response.family == Family::User {
+            assert!(response.body.get("request_id").is_none(), "{what}");
         }
-        answer
+        response
     }
 }
 
@@ -325,23 +331,23 @@ const NO_SCOPE: (u16, &str) = (403, "API_KEY_MISSING_SCOPES");
 const NO_ROLE: (u16, &str) = (403, "INSUFFICIENT_PERMISSIONS");
 const NOT_FOUND: (u16, &str) = (404, "NOT_FOUND");
 
-/// What is named.
+/// The object that a request names.
 #[derive(Clone, Copy, PartialEq)]
 enum Target {
-    /// What ann's organization has, in it.
+    /// An object of ann's organization, under its path.
     Own,
-    /// Something of another organization, or nothing, in ann's.
+    /// An object of another organization, or an unknown one, under the path of ann's.
     UnknownWithin,
-    /// Another organization than ann's, or none.
+    /// Another organization than ann's, or an unknown one.
     Another,
 }
 
-/// What is answered to somebody; `None` where they may do it.
-fn expected(asker: &Caller, operation: &Operation, named: Target) -> Option<(u16, &'static str)> {
+/// The expected rejection of a caller; `None` if it has permission.
+fn expected(caller: &Caller, operation: &Operation, target: Target) -> Option<(u16, &'static str)> {
     let id = operation.id();
-    let for_session = OWNER_OPERATIONS.contains(&id) && !asker.in_session;
+    let for_session = OWNER_OPERATIONS.contains(&id) && !caller.in_session;
     let role_needed = ADMIN_OPERATIONS.contains(&id) || OWNER_OPERATIONS.contains(&id);
-    Some(match (asker.standing, named) {
+    Some(match (caller.access, target) {
         (Access::Unauthenticated, _) => ANONYMOUS,
         (Access::OtherTenant | Access::PinnedElsewhere, _) | (_, Target::Another) => FORBIDDEN,
         _ if for_session => FORBIDDEN,
@@ -353,48 +359,49 @@ fn expected(asker: &Caller, operation: &Operation, named: Target) -> Option<(u16
 }
 
 #[tokio::test]
-async fn nobody_reaches_into_an_organization_that_is_not_theirs_or_past_what_they_may() {
+async fn no_caller_can_use_another_organization_or_exceed_its_permissions() {
     run(async |app| {
-        let (world, other) = (Fixtures::new(app).await, TenantFixture::new(app).await);
-        let askers = callers(app, &world, &other).await;
-        let (ann, dora) = (world.ann.org_id.as_str(), other.person.org_id.as_str());
-        let odd = PathIds { key: "acc_1", project: "acc_1", invite: "acc_1", membership: "acc_1" };
+        let (fixtures, other) = (Fixtures::new(app).await, TenantFixture::new(app).await);
+        let callers = callers(app, &fixtures, &other).await;
+        let (ann, dora) = (fixtures.ann.org_id.as_str(), other.account.org_id.as_str());
+        let malformed =
+            PathIds { key: "acc_1", project: "acc_1", invite: "acc_1", membership: "acc_1" };
         let before = all_rows(app).await;
         for operation in operations().iter().filter(|it| it.path.contains("{organizationId}")) {
-            let body = world.body(operation);
-            let names_a_thing = operation.path.contains("{id}") || operation.path.contains("{user");
+            let body = fixtures.body(operation);
+            let has_object_id = operation.path.contains("{id}") || operation.path.contains("{user");
             let mut targets = vec![
-                (Target::Own, world.path(operation)),
+                (Target::Own, fixtures.path(operation)),
                 (Target::Another, path(operation, UNKNOWN_ORGANIZATION, UNKNOWN_IDS)),
                 (Target::Another, path(operation, UNKNOWN_ORGANIZATION, other.ids())),
             ];
-            if names_a_thing {
-                for ids in [other.ids(), UNKNOWN_IDS, odd] {
+            if has_object_id {
+                for ids in [other.ids(), UNKNOWN_IDS, malformed] {
                     targets.push((Target::UnknownWithin, path(operation, ann, ids)));
                 }
             }
-            for asker in &askers {
-                let (mut there, mut elsewhere) = (Rejections::default(), Rejections::default());
-                // The stranger's own is no foreign one.
+            for caller in &callers {
+                let (mut within, mut outside) = (Rejections::default(), Rejections::default());
+                // For the other tenant, its own organization is not foreign.
                 let foreign = (Target::Another, path(operation, dora, other.ids()));
-                let foreign = (asker.standing != Access::OtherTenant).then_some(&foreign);
-                for (named, path) in targets.iter().chain(foreign) {
-                    let Some(told) = expected(asker, operation, *named) else { continue };
-                    // An id of another kind is no id at all, which is seen before what may be done.
-                    if told.0 == 403 && path.contains("acc_1") {
+                let foreign = (caller.access != Access::OtherTenant).then_some(&foreign);
+                for (target, path) in targets.iter().chain(foreign) {
+                    let Some(rejection) = expected(caller, operation, *target) else { continue };
+                    // A malformed id is rejected before permissions are checked.
+                    if rejection.0 == 403 && path.contains("acc_1") {
                         continue;
                     }
-                    let what = format!("{}: {} {path}", asker.who, operation.id());
-                    let answer = send_operation(&asker.actor, operation, path, &body).await;
-                    let is_there = told.0 == 401 || *named != Target::Another;
-                    let refusals = if is_there { &mut there } else { &mut elsewhere };
-                    let answer = refusals.check(&what, answer, told);
-                    let meta = &answer.body["meta"];
-                    if told == NO_SCOPE {
+                    let what = format!("{}: {} {path}", caller.who, operation.id());
+                    let response = send_operation(&caller.actor, operation, path, &body).await;
+                    let is_within = rejection.0 == 401 || *target != Target::Another;
+                    let rejections = if is_within { &mut within } else { &mut outside };
+                    let response = rejections.check(&what, response, rejection);
+                    let meta = &response.body["meta"];
+                    if rejection == NO_SCOPE {
                         let missing = meta["missing_scopes"].as_array().unwrap();
                         assert_eq!(missing.len(), 1, "{what}");
                     }
-                    if told == NO_ROLE {
+                    if rejection == NO_ROLE {
                         let owners = OWNER_OPERATIONS.contains(&operation.id());
                         let role = if owners { "owner" } else { "admin" };
                         assert_eq!(meta["required_role"], role, "{what}");
@@ -407,43 +414,43 @@ async fn nobody_reaches_into_an_organization_that_is_not_theirs_or_past_what_the
     .await;
 }
 
-/// The same of operations that name a key of the organization that the credential acts in.
+/// Operations that name a key of the organization that the credential acts in.
 #[tokio::test]
-async fn a_foreign_key_is_not_there_in_any_family() {
+async fn an_api_key_of_another_organization_is_not_found_in_any_family() {
     run(async |app| {
-        let (world, other) = (Fixtures::new(app).await, TenantFixture::new(app).await);
-        let mut askers = callers(app, &world, &other).await;
-        let (actor, standing) = (app.key(&world.acme.api_key), Access::Owner);
-        askers.push(Caller { who: "a signup's key", actor, standing, in_session: false });
+        let (fixtures, other) = (Fixtures::new(app).await, TenantFixture::new(app).await);
+        let mut callers = callers(app, &fixtures, &other).await;
+        let (actor, access) = (app.key(&fixtures.acme.api_key), Access::Owner);
+        callers.push(Caller { who: "a signup's key", actor, access, in_session: false });
         let third = app.sign_up().await;
         let before = all_rows(app).await;
         for operation in operations().iter().filter(|it| KEY_OPERATIONS.contains(&it.id())) {
-            let body = world.body(operation);
+            let body = fixtures.body(operation);
             let family = Family::from_path(&operation.path);
-            for asker in &askers {
-                let is_unpinned = asker.who.ends_with("token") && !asker.who.contains("pinned");
-                let told = match asker.standing {
+            for caller in &callers {
+                let is_unpinned = caller.who.ends_with("token") && !caller.who.contains("pinned");
+                let rejection = match caller.access {
                     Access::Unauthenticated => ANONYMOUS,
-                    // It acts in no organization.
-                    _ if is_unpinned || asker.who == "a token without the scope" => {
+                    // An unpinned token acts in no organization.
+                    _ if is_unpinned || caller.who == "a token without the scope" => {
                         (403, "forbidden")
                     }
-                    _ if asker.in_session && family == Family::Organization => (403, "forbidden"),
-                    // At home, everybody here is an owner.
-                    _ if asker.in_session => (404, "not_found"),
+                    _ if caller.in_session && family == Family::Organization => (403, "forbidden"),
+                    // A session acts in the home organization, which its account owns.
+                    _ if caller.in_session => (404, "not_found"),
                     Access::Unscoped | Access::Member => (403, "forbidden"),
                     Access::OtherTenant | Access::PinnedElsewhere | Access::Owner => {
                         (404, "not_found")
                     }
                 };
-                let mut refusals = Rejections::default();
-                // An id of another kind is no id at all, which is seen before what may be done.
-                let odd = (told.0 != 403).then_some("acc_1");
-                for id in [third.key_id.as_str(), UNKNOWN_IDS.key].into_iter().chain(odd) {
+                let mut rejections = Rejections::default();
+                // A malformed id is rejected before permissions are checked.
+                let malformed = (rejection.0 != 403).then_some("acc_1");
+                for id in [third.key_id.as_str(), UNKNOWN_IDS.key].into_iter().chain(malformed) {
                     let path = operation.path.replace("{id}", id);
-                    let what = format!("{}: {} {path}", asker.who, operation.id());
-                    let answer = send_operation(&asker.actor, operation, &path, &body).await;
-                    refusals.check(&what, answer, told);
+                    let what = format!("{}: {} {path}", caller.who, operation.id());
+                    let response = send_operation(&caller.actor, operation, &path, &body).await;
+                    rejections.check(&what, response, rejection);
                 }
             }
             assert!(all_rows(app).await == before, "{} changed something", operation.id());
@@ -452,7 +459,7 @@ async fn a_foreign_key_is_not_there_in_any_family() {
     .await;
 }
 
-/// The path and the body of an operation of people's own, naming a token, a session or an
+/// The path and the body of an operation of an account, which names a token, a session or an
 /// organization.
 fn account_request(
     operation: &Operation,
@@ -468,31 +475,32 @@ fn account_request(
         "deleteToken" => json!({ "keyId": token }),
         "revokeSession" => json!({ "id": session }),
         "updateToken" => json!({ "keyId": token, "name": "renamed" }),
-        other => panic!("it is not known what {other} names"),
+        other => panic!("no request is known for {other}"),
     };
     (operation.path.clone(), body.to_string())
 }
 
 #[tokio::test]
-async fn no_tenant_s_credential_opens_what_is_the_operator_s() {
+async fn operator_routes_reject_every_tenant_credential() {
     run(async |app| {
-        let world = Fixtures::new(app).await;
+        let fixtures = Fixtures::new(app).await;
         let token = json!({ "name": "t", "scopes": ["*"] });
-        let (token, _) = app.create_token(&world.ann.cookie, token).await;
+        let (token, _) = app.create_token(&fixtures.ann.cookie, token).await;
         let before = all_rows(app).await;
         for operation in operations().iter().filter(|it| OPERATOR_OPERATIONS.contains(&it.id())) {
-            let body = world.body(operation);
+            let body = fixtures.body(operation);
             for actor in [
-                app.key(&world.operator_target.api_key),
+                app.key(&fixtures.operator_target.api_key),
                 app.key(&token),
-                app.session(&world.ann.cookie),
-                app.bearer(&world.ann.token),
+                app.session(&fixtures.ann.cookie),
+                app.bearer(&fixtures.ann.token),
             ] {
-                let there = send_operation(&actor, operation, &world.path(operation), &body).await;
-                let nowhere = operation.path.replace("{id}", UNKNOWN_ORGANIZATION);
-                let nowhere = send_operation(&actor, operation, &nowhere, &body).await;
-                let there = there.assert_error(401, "UNAUTHORIZED");
-                assert_eq!(nowhere.body_without_request(), there.body_without_request());
+                let known =
+                    send_operation(&actor, operation, &fixtures.path(operation), &body).await;
+                let unknown = operation.path.replace("{id}", UNKNOWN_ORGANIZATION);
+                let unknown = send_operation(&actor, operation, &unknown, &body).await;
+                let known = known.assert_error(401, "UNAUTHORIZED");
+                assert_eq!(unknown.body_without_request(), known.body_without_request());
             }
         }
         assert_eq!(all_rows(app).await, before);
@@ -501,23 +509,23 @@ async fn no_tenant_s_credential_opens_what_is_the_operator_s() {
 }
 
 #[tokio::test]
-async fn what_is_another_person_s_is_not_there() {
+async fn no_caller_can_use_a_token_or_session_of_another_account() {
     run(async |app| {
-        let (world, other) = (Fixtures::new(app).await, TenantFixture::new(app).await);
-        let askers = callers(app, &world, &other).await;
+        let (fixtures, other) = (Fixtures::new(app).await, TenantFixture::new(app).await);
+        let callers = callers(app, &fixtures, &other).await;
         let before = all_rows(app).await;
         for operation in operations().iter().filter(|it| ACCOUNT_OPERATIONS.contains(&it.id())) {
-            for asker in askers.iter().filter(|it| it.who != "the owner") {
-                let is_member = asker.standing == Access::Member;
-                let pin = if is_member { &other.person.org_id } else { &world.ann.org_id };
-                let told = match asker.standing {
+            for caller in callers.iter().filter(|it| it.who != "the owner") {
+                let is_member = caller.access == Access::Member;
+                let pin = if is_member { &other.account.org_id } else { &fixtures.ann.org_id };
+                let rejection = match caller.access {
                     Access::Unauthenticated => ANONYMOUS,
-                    _ if !asker.in_session || operation.id() == "createToken" => FORBIDDEN,
+                    _ if !caller.in_session || operation.id() == "createToken" => FORBIDDEN,
                     _ => NOT_FOUND,
                 };
-                let mut refusals = Rejections::default();
+                let mut rejections = Rejections::default();
                 for (path, body) in [
-                    account_request(operation, &world.token_id, &world.other_session, pin),
+                    account_request(operation, &fixtures.token_id, &fixtures.other_session, pin),
                     account_request(
                         operation,
                         UNKNOWN_IDS.key,
@@ -526,9 +534,9 @@ async fn what_is_another_person_s_is_not_there() {
                     ),
                     account_request(operation, "acc_1", "acc_1", "acc_1"),
                 ] {
-                    let what = format!("{}: {} {path} {body}", asker.who, operation.id());
-                    let answer = send_operation(&asker.actor, operation, &path, &body).await;
-                    refusals.check(&what, answer, told);
+                    let what = format!("{}: {} {path} {body}", caller.who, operation.id());
+                    let response = send_operation(&caller.actor, operation, &path, &body).await;
+                    rejections.check(&what, response, rejection);
                 }
             }
             assert!(all_rows(app).await == before, "{} changed something", operation.id());

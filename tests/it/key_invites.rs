@@ -1,4 +1,5 @@
-//! What keys invited ends with them, and whoever joined by it is named.
+//! Invitations that were created with an API key: they are revoked with the key, and the response
+//! lists memberships that joined through them.
 
 use serde_json::{Value, json};
 
@@ -12,21 +13,21 @@ fn organization_path(org_id: &str, rest: &str) -> String {
     format!("/api/user/organizations/{org_id}{rest}")
 }
 
-/// Invites by whatever credential; the token of the mailed link.
+/// Creates an invitation with any credential; returns the token of the mailed link.
 async fn invite(app: &TestApp, by: &TestClient, org_id: &str, email: &str, role: &str) -> String {
     let request = json!({ "email": email, "role": role });
     by.post(&organization_path(org_id, "/invites"), request).await.assert_status(201);
     app.mailed_token().await
 }
 
-async fn accept(app: &TestApp, person: &TestAccount, token: &str) -> TestResponse {
+async fn accept(app: &TestApp, account: &TestAccount, token: &str) -> TestResponse {
     let path = format!("/api/user/invites/{token}/accept");
-    app.session(&person.cookie).post(&path, json!({})).await
+    app.session(&account.cookie).post(&path, json!({})).await
 }
 
-/// The seat of somebody who is in.
-async fn membership_id(app: &TestApp, person: &TestAccount, org_id: &str) -> String {
-    let own = app.session(&person.cookie).get(&organization_path(org_id, "/my-membership")).await;
+/// The id of an account's membership.
+async fn membership_id(app: &TestApp, account: &TestAccount, org_id: &str) -> String {
+    let own = app.session(&account.cookie).get(&organization_path(org_id, "/my-membership")).await;
     text(&own.assert_status(200).body["data"]["id"])
 }
 
@@ -39,15 +40,16 @@ async fn force_change(app: &TestApp, what: &str, org_id: &str, name: &str) -> Te
 
 fn membership_roles(memberships: &Value) -> Vec<(String, String)> {
     let memberships = memberships.as_array().unwrap_or_else(|| panic!("none: {memberships}"));
-    let seats = memberships.iter();
-    let mut named: Vec<_> = seats.map(|it| (text(&it["user_id"]), text(&it["role"]))).collect();
-    named.sort();
-    named
+    let memberships = memberships.iter();
+    let mut roles: Vec<_> =
+        memberships.map(|it| (text(&it["user_id"]), text(&it["role"]))).collect();
+    roles.sort();
+    roles
 }
 
-/// The thief: invites with a stolen key, and is let in after it was rotated.
+/// A thief invites an own account with a stolen key, and accepts after the key was rotated.
 #[tokio::test]
-async fn what_stolen_keys_invited_ends_when_the_operator_ends_the_keys() {
+async fn invitations_by_stolen_keys_are_revoked_when_the_operator_revokes_the_keys() {
     run(async |app| {
         let thief = app.verified_account("thief@example.com").await;
         for (number, what) in ["force-rotate", "force-revoke"].into_iter().enumerate() {
@@ -69,18 +71,18 @@ async fn what_stolen_keys_invited_ends_when_the_operator_ends_the_keys() {
     .await;
 }
 
-/// A key that was revoked, rotated away or has expired before made them, too.
+/// Invitations of keys that were rotated or had expired before.
 #[tokio::test]
-async fn what_keys_invited_that_had_ended_before_ends_too() {
+async fn force_revoke_also_revokes_invitations_by_keys_that_ended_before() {
     run(async |app| {
         let acme = app.sign_up().await;
         let own = app.key(&acme.api_key);
         let mut links = Vec::new();
         for number in 0..2 {
-            let person = app.verified_account(&format!("person{number}@example.com")).await;
+            let account = app.verified_account(&format!("person{number}@example.com")).await;
             let key = app.mint(&acme.api_key, json!({ "name": format!("k{number}") })).await;
             let by = app.key(&key.api_key);
-            links.push((invite(app, &by, &acme.org_id, &person.email, "admin").await, person));
+            links.push((invite(app, &by, &acme.org_id, &account.email, "admin").await, account));
             if number == 0 {
                 by.post("/v1/admin/key/rotate", json!({})).await.assert_status(200);
             } else {
@@ -89,15 +91,15 @@ async fn what_keys_invited_that_had_ended_before_ends_too() {
         }
         own.get("/me").await.assert_status(200);
         force_change(app, "force-revoke", &acme.org_id, "evt_1").await.assert_status(200);
-        for (link, person) in &links {
-            accept(app, person, link).await.assert_error(404, "NOT_FOUND");
+        for (link, account) in &links {
+            accept(app, account, link).await.assert_error(404, "NOT_FOUND");
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_answer_names_the_memberships_that_joined_by_keys_and_people_s_invitations_stay() {
+async fn a_forced_rotation_lists_memberships_invited_by_keys_and_keeps_invitations_by_sessions() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let key = app.create_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await;
@@ -108,14 +110,14 @@ async fn the_answer_names_the_memberships_that_joined_by_keys_and_people_s_invit
         let eve = app.verified_account("eve@example.com").await;
         let joined = invite(app, &by_key, &ann.org_id, &ben.email, "admin").await;
         accept(app, &ben, &joined).await.assert_status(200);
-        // One who joined by a key and has left since is no member to name.
-        let left = invite(app, &by_key, &ann.org_id, &eve.email, "member").await;
-        accept(app, &eve, &left).await.assert_status(200);
-        let leaving = organization_path(
+        // A membership that joined through a key and was removed since is not listed.
+        let leaving = invite(app, &by_key, &ann.org_id, &eve.email, "member").await;
+        accept(app, &eve, &leaving).await.assert_status(200);
+        let member_path = organization_path(
             &ann.org_id,
             &format!("/members/{}", membership_id(app, &eve, &ann.org_id).await),
         );
-        app.session(&eve.cookie).delete(&leaving).await.assert_status(200);
+        app.session(&eve.cookie).delete(&member_path).await.assert_status(200);
         app.invite_and_accept(&ann, &cleo, "member").await;
         let by_ann = app.session(&ann.cookie);
         let open = invite(app, &by_ann, &ann.org_id, &dan.email, "member").await;
@@ -129,19 +131,20 @@ async fn the_answer_names_the_memberships_that_joined_by_keys_and_people_s_invit
             force_change(app, "force-rotate", &ann.org_id, "evt_1").await.assert_status(200);
         assert_eq!(again.header("idempotent-replayed"), "true");
         assert_eq!(membership_roles(&again.body["memberships"]), expected);
-        // They are named, and not ended.
+        // The listed memberships are not removed.
         membership_id(app, &ben, &ann.org_id).await;
         accept(app, &dan, &open).await.assert_status(200);
-        let noted = "select count(*) from audit_events where event_type = 'api_keys.force_revoked'
+        let recorded =
+            "select count(*) from audit_events where event_type = 'api_keys.force_revoked'
                      and jsonb_array_length(detail->'memberships') = 1
                      and (detail->>'invitations')::int = 0";
-        assert_eq!(app.count(noted).await, 1);
+        assert_eq!(app.count(recorded).await, 1);
     })
     .await;
 }
 
 #[tokio::test]
-async fn revoking_a_key_ends_what_it_invited_and_names_who_joined_in_every_family() {
+async fn revoking_a_key_in_any_family_revokes_its_invitations_and_records_who_joined() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let other = app.create_key(&ann, json!({ "name": "other", "scopes": ["*"] })).await;
@@ -156,57 +159,57 @@ async fn revoking_a_key_ends_what_it_invited_and_names_who_joined_in_every_famil
             let by_key = app.key(&key.api_key);
             let link = invite(app, &by_key, &ann.org_id, &ben.email, "member").await;
             accept(app, &ben, &link).await.assert_status(200);
-            let seat = membership_id(app, &ben, &ann.org_id).await;
+            let membership = membership_id(app, &ben, &ann.org_id).await;
             let open = invite(app, &by_key, &ann.org_id, "thief@example.com", "owner").await;
             let thief = format!("thief{number}@example.com");
             let memberships = match *family {
                 "organization" => {
                     let path = format!("/v1/organization/api-keys/{}", key.key_id);
-                    let answer = by_other.delete(&path).await.assert_status(200);
-                    // A second time names them again.
+                    let response = by_other.delete(&path).await.assert_status(200);
+                    // A repeated revocation lists them again.
                     let again = by_other.delete(&path).await.assert_status(200);
-                    assert_eq!(again.body["memberships"], answer.body["memberships"]);
-                    answer.body["memberships"].clone()
+                    assert_eq!(again.body["memberships"], response.body["memberships"]);
+                    response.body["memberships"].clone()
                 }
                 "user" => {
                     let path = organization_path(&ann.org_id, &format!("/api-keys/{}", key.key_id));
-                    let answer = app.session(&ann.cookie).delete(&path).await.assert_status(200);
-                    let found = &answer.body["data"]["memberships"];
+                    let response = app.session(&ann.cookie).delete(&path).await.assert_status(200);
+                    let found = &response.body["data"]["memberships"];
                     json!([{ "user_id": found[0]["userId"], "role": found[0]["role"] }])
                 }
                 "operator" => {
-                    let answer = by_key.post("/v1/admin/key/revoke", json!({})).await;
-                    answer.assert_status(200).body["memberships"].clone()
+                    let response = by_key.post("/v1/admin/key/revoke", json!({})).await;
+                    response.assert_status(200).body["memberships"].clone()
                 }
                 _ => {
                     let path = format!("/me/api-keys/{}", key.key_id);
                     by_other.delete(&path).await.assert_status(204);
-                    json!([{ "user_id": seat, "role": "member" }])
+                    json!([{ "user_id": membership, "role": "member" }])
                 }
             };
             assert_eq!(
                 membership_roles(&memberships),
-                [(seat.clone(), "member".to_owned())],
+                [(membership.clone(), "member".to_owned())],
                 "{family}"
             );
             let mallory = app.verified_account(&thief).await;
             accept(app, &mallory, &open).await.assert_error(404, "NOT_FOUND");
-            let leaving = organization_path(&ann.org_id, &format!("/members/{seat}"));
-            app.session(&ann.cookie).delete(&leaving).await.assert_status(200);
+            let member_path = organization_path(&ann.org_id, &format!("/members/{membership}"));
+            app.session(&ann.cookie).delete(&member_path).await.assert_status(200);
         }
-        let person = app.verified_account("stays@example.com").await;
-        accept(app, &person, &stays).await.assert_status(200);
-        let noted = "select count(*) from audit_events where event_type = 'api_key.revoked'
+        let account = app.verified_account("stays@example.com").await;
+        accept(app, &account, &stays).await.assert_status(200);
+        let recorded = "select count(*) from audit_events where event_type = 'api_key.revoked'
                      and (detail->>'invitations')::int = 1
                      and jsonb_array_length(detail->'memberships') = 1";
-        assert_eq!(app.count(noted).await, 4);
+        assert_eq!(app.count(recorded).await, 4);
     })
     .await;
 }
 
-/// Rotating is no revocation: what the old key invited is good until the newer one is revoked.
+/// Invitations of a rotated key stay open until its successor is revoked.
 #[tokio::test]
-async fn revoking_a_key_ends_what_the_keys_invited_that_it_took_over_from() {
+async fn revoking_a_key_revokes_the_invitations_of_its_predecessor() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ben = app.verified_account("ben@example.com").await;
@@ -225,7 +228,7 @@ async fn revoking_a_key_ends_what_the_keys_invited_that_it_took_over_from() {
     .await;
 }
 
-/// Sends an invitation again by whatever credential; the token of the mailed link.
+/// Resends an invitation with any credential; returns the token of the mailed link.
 async fn resend(app: &TestApp, by: &TestClient, org_id: &str, email: &str) -> String {
     let list =
         by.get(&organization_path(org_id, &format!("/invites?q={email}"))).await.assert_status(200);
@@ -235,18 +238,17 @@ async fn resend(app: &TestApp, by: &TestClient, org_id: &str, email: &str) -> St
     app.mailed_token().await
 }
 
-/// Whoever made it chose the address, and whoever sent it again mailed the link: either may be a
-/// thief.
+/// The creator chose the address and the resender caused the mail: either key may be stolen.
 #[tokio::test]
-async fn an_invitation_ends_with_the_key_that_made_it_and_with_the_one_that_sent_it_again() {
+async fn an_invitation_is_revoked_with_the_key_that_created_it_or_last_resent_it() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
         let mut number = 0;
-        for maker in ["key", "session"] {
-            for (sender, ends) in [("key", "maker"), ("key", "sender"), ("session", "maker")] {
+        for creator in ["key", "session"] {
+            for (sender, ends) in [("key", "creator"), ("key", "sender"), ("session", "creator")] {
                 number += 1;
-                let case = format!("made by a {maker}, sent again by a {sender}, {ends} ends");
+                let case = format!("created by a {creator}, resent by a {sender}, {ends} ends");
                 let key = async |name: &str| {
                     let name = format!("{name}{number}");
                     app.create_key(&ann, json!({ "name": name, "scopes": ["*"] })).await
@@ -254,20 +256,20 @@ async fn an_invitation_ends_with_the_key_that_made_it_and_with_the_one_that_sent
                 let (first, second) = (key("first").await, key("second").await);
                 let (by_first, by_second) = (app.key(&first.api_key), app.key(&second.api_key));
                 let ben = app.verified_account(&format!("ben{number}@example.com")).await;
-                let by_maker = if maker == "key" { &by_first } else { &session };
+                let by_creator = if creator == "key" { &by_first } else { &session };
                 let by_sender = if sender == "key" { &by_second } else { &session };
-                let before = invite(app, by_maker, &ann.org_id, &ben.email, "member").await;
+                let before = invite(app, by_creator, &ann.org_id, &ben.email, "member").await;
                 let link = resend(app, by_sender, &ann.org_id, &ben.email).await;
                 accept(app, &ben, &before).await.assert_error(404, "NOT_FOUND");
-                let ended = if ends == "maker" { &first } else { &second };
+                let ended = if ends == "creator" { &first } else { &second };
                 let path = organization_path(&ann.org_id, &format!("/api-keys/{}", ended.key_id));
                 session.delete(&path).await.assert_status(200);
-                let is_open = ends == "maker" && maker == "session";
-                let answer = accept(app, &ben, &link).await;
-                assert_eq!(answer.status, if is_open { 200 } else { 404 }, "{case}");
+                let is_open = ends == "creator" && creator == "session";
+                let response = accept(app, &ben, &link).await;
+                assert_eq!(response.status, if is_open { 200 } else { 404 }, "{case}");
             }
         }
-        // What a key sent is worth nothing once it was sent again: that key's end ends nothing.
+        // After another resend, revoking a key that resent the invitation before has no effect.
         let key = app.create_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await;
         let ben = app.verified_account("ben@example.com").await;
         invite(app, &session, &ann.org_id, &ben.email, "member").await;
@@ -281,7 +283,7 @@ async fn an_invitation_ends_with_the_key_that_made_it_and_with_the_one_that_sent
 }
 
 #[tokio::test]
-async fn who_joined_by_an_invitation_that_a_key_sent_again_is_named_when_that_key_ends() {
+async fn a_membership_is_listed_when_the_key_that_resent_its_invitation_is_revoked() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -300,13 +302,13 @@ async fn who_joined_by_an_invitation_that_a_key_sent_again_is_named_when_that_ke
 }
 
 #[tokio::test]
-async fn regenerating_the_default_key_ends_what_it_invited() {
+async fn regenerating_the_default_key_revokes_its_invitations() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
         let session = app.session(&ann.cookie);
-        let made = session.post("/auth/api-key/regenerate", json!({})).await.assert_status(200);
-        let by_key = app.key(&text(&made.body["data"]["api_key"]));
+        let created = session.post("/auth/api-key/regenerate", json!({})).await.assert_status(200);
+        let by_key = app.key(&text(&created.body["data"]["api_key"]));
         let open = invite(app, &by_key, &ann.org_id, &ben.email, "owner").await;
         session.post("/auth/api-key/regenerate", json!({})).await.assert_status(200);
         accept(app, &ben, &open).await.assert_error(404, "NOT_FOUND");
@@ -315,7 +317,7 @@ async fn regenerating_the_default_key_ends_what_it_invited() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_invitation_that_a_key_makes_at_the_same_moment_stays_open() {
+async fn no_invitation_created_while_its_key_is_revoked_stays_open() {
     run(async |app| {
         let acme = app.sign_up().await;
         for round in 0..3 {
@@ -349,9 +351,9 @@ async fn no_invitation_that_a_key_makes_at_the_same_moment_stays_open() {
     .await;
 }
 
-/// Of what was invited before the database knew of it, by what the audit log says.
+/// For invitations from before these columns: the migrations take the values from the audit log.
 #[tokio::test]
-async fn the_migration_finds_out_which_key_invited_and_which_membership_began_by_it() {
+async fn the_migrations_backfill_the_inviting_key_and_the_joined_membership() {
     run(async |app| {
         let tick = || app.clock.advance(chrono::TimeDelta::milliseconds(1));
         let ann = app.verified_account("ann@example.com").await;

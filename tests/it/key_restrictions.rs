@@ -1,5 +1,5 @@
-//! What a key may be used from lies within what the key that made it may be used from (contract §1,
-//! *Scopes*).
+//! Network restrictions of keys: a key allows only addresses that its creating key allows (contract
+//! §1, *Scopes*).
 
 use serde_json::{Value, json};
 
@@ -8,17 +8,17 @@ use crate::support::client::TestClient;
 use crate::support::{TestApp, run, with_settings};
 
 const KEYS: &str = "/v1/organization/api-keys";
-/// Requests of these tests come from 192.0.2.7.
+/// The requests of these tests come from 192.0.2.7.
 const TEST_NETWORK: &str = "192.0.2.0/24";
 
-/// A key that may do everything, from these networks.
+/// Creates a key with all scopes and these allowed networks; its text and its id.
 async fn create_key(app: &TestApp, by: &str, name: &str, allowed_ips: Value) -> (String, String) {
     let request = json!({ "name": name, "scopes": ["*"], "allowed_ips": allowed_ips });
-    let answer = app.key(by).post(KEYS, request).await.assert_status(201);
-    (text(&answer.body["key"]), text(&answer.body["id"]))
+    let response = app.key(by).post(KEYS, request).await.assert_status(201);
+    (text(&response.body["key"]), text(&response.body["id"]))
 }
 
-/// Where the keys of the two families that take networks are made, and how they call them.
+/// The paths that create keys in the two families with a field for networks, and its name.
 fn creation_paths(org_id: &str) -> [(String, &'static str); 2] {
     let of_user = format!("/api/user/organizations/{org_id}/api-keys");
     [(KEYS.to_owned(), "allowed_ips"), (of_user, "allowedIps")]
@@ -26,16 +26,16 @@ fn creation_paths(org_id: &str) -> [(String, &'static str); 2] {
 
 async fn change(actor: &TestClient, path: &str, id: &str, body: Value) -> u16 {
     let path = format!("{path}/{id}");
-    let answer = if path.starts_with("/v1") {
+    let response = if path.starts_with("/v1") {
         actor.patch(&path, body).await
     } else {
         actor.put(&path, body).await
     };
-    answer.status.as_u16()
+    response.status.as_u16()
 }
 
 #[tokio::test]
-async fn a_key_bound_to_networks_makes_only_keys_bound_within_them() {
+async fn a_network_restricted_key_creates_only_keys_within_its_networks() {
     run(async |app| {
         let acme = app.sign_up().await;
         let networks = json!([TEST_NETWORK, "2001:db8::/33", "2001:db8:8000::/33"]);
@@ -60,15 +60,15 @@ async fn a_key_bound_to_networks_makes_only_keys_bound_within_them() {
             .into_iter()
             .enumerate()
             {
-                let answer = mint(format!("{field} {number}"), wider).await;
-                let answer = answer.assert_error(403, "forbidden");
-                assert!(answer.text.contains("addresses"), "{}", answer.text);
+                let response = mint(format!("{field} {number}"), wider).await;
+                let response = response.assert_error(403, "forbidden");
+                assert!(response.text.contains("addresses"), "{}", response.text);
             }
             for (number, within) in [
                 json!([TEST_NETWORK]),
                 json!(["192.0.2.7", "192.0.2.128/25"]),
                 json!(["::ffff:192.0.2.9"]),
-                // Two halves of a network are the network.
+                // The two halves together allow this network.
                 json!(["2001:db8::/32"]),
             ]
             .into_iter()
@@ -82,7 +82,7 @@ async fn a_key_bound_to_networks_makes_only_keys_bound_within_them() {
 }
 
 #[tokio::test]
-async fn where_a_family_has_no_field_for_networks_a_bound_key_s_keys_are_bound_as_it_is() {
+async fn keys_created_in_a_family_without_a_network_field_inherit_the_networks() {
     with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
             let acme = app.sign_up().await;
@@ -99,7 +99,7 @@ async fn where_a_family_has_no_field_for_networks_a_bound_key_s_keys_are_bound_a
 }
 
 #[tokio::test]
-async fn a_bound_key_widens_neither_itself_nor_another_and_changes_no_key_that_is_wider() {
+async fn a_network_restricted_key_cannot_widen_a_key_or_change_a_wider_one() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (bound, bound_id) =
@@ -120,14 +120,14 @@ async fn a_bound_key_widens_neither_itself_nor_another_and_changes_no_key_that_i
                 let status = change(&actor, &path, id, json!({ field: networks })).await;
                 assert_eq!(status, expected, "{path} {id} {networks}");
             }
-            // Not only its networks: what is wider is not the bound key's to change.
+            // It cannot change anything else of a wider key, either.
             assert_eq!(change(&actor, &path, &wide, json!({ "enabled": true })).await, 403);
             let rotate = format!("{path}/{wide}/rotate");
             actor.post(&rotate, json!({})).await.assert_error(403, "forbidden");
         }
-        // A key of everywhere goes on as before.
-        let free = app.key(&acme.api_key);
-        assert_eq!(change(&free, KEYS, &bound_id, json!({ "allowed_ips": [] })).await, 200);
+        // An unrestricted key may lift the restriction; then the key may change wider ones.
+        let unrestricted = app.key(&acme.api_key);
+        assert_eq!(change(&unrestricted, KEYS, &bound_id, json!({ "allowed_ips": [] })).await, 200);
         assert_eq!(
             change(&actor, KEYS, &wide, json!({ "allowed_ips": [TEST_NETWORK] })).await,
             200
@@ -137,38 +137,39 @@ async fn a_bound_key_widens_neither_itself_nor_another_and_changes_no_key_that_i
 }
 
 #[tokio::test]
-async fn what_a_bound_key_is_rotated_to_or_exchanged_for_is_bound_as_it_is() {
+async fn rotated_keys_and_exchanged_tokens_keep_the_network_restriction() {
     with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
             let acme = app.sign_up().await;
             let at = |actor: TestClient, address: &str| actor.with("x-forwarded-for", address);
-            let (here, there) = ("192.0.2.7", "203.0.113.9");
+            let (inside, outside) = ("192.0.2.7", "203.0.113.9");
             let (bound, id) = create_key(app, &acme.api_key, "bound", json!([TEST_NETWORK])).await;
             let exchange = json!({ "api_key": bound });
-            let refused =
-                at(app.anonymous(), there).post("/auth/token-exchange", exchange.clone()).await;
-            refused.assert_error(403, "forbidden");
-            let tokens = at(app.anonymous(), here).post("/auth/token-exchange", exchange).await;
+            let rejected =
+                at(app.anonymous(), outside).post("/auth/token-exchange", exchange.clone()).await;
+            rejected.assert_error(403, "forbidden");
+            let tokens = at(app.anonymous(), inside).post("/auth/token-exchange", exchange).await;
             let tokens = tokens.assert_status(200).body;
             let refresh = json!({ "refresh_token": tokens["refresh_token"] });
-            let refused = at(app.anonymous(), there).post("/auth/refresh", refresh.clone()).await;
-            refused.assert_error(403, "forbidden");
+            let rejected =
+                at(app.anonymous(), outside).post("/auth/refresh", refresh.clone()).await;
+            rejected.assert_error(403, "forbidden");
             let tokens =
-                at(app.anonymous(), here).post("/auth/refresh", refresh).await.assert_status(200);
+                at(app.anonymous(), inside).post("/auth/refresh", refresh).await.assert_status(200);
             let access = text(&tokens.body["access_token"]);
-            at(app.bearer(&access), there).get("/me").await.assert_error(403, "forbidden");
-            // A token is held to what its key is.
+            at(app.bearer(&access), outside).get("/me").await.assert_error(403, "forbidden");
+            // The token cannot create a wider key, either.
             let wide = json!({ "name": "by a token", "scopes": ["*"] });
-            at(app.bearer(&access), here).post(KEYS, wide).await.assert_error(403, "forbidden");
+            at(app.bearer(&access), inside).post(KEYS, wide).await.assert_error(403, "forbidden");
             let rotate = format!("{KEYS}/{id}/rotate");
             let rotated =
-                at(app.key(&bound), here).post(&rotate, json!({})).await.assert_status(200);
+                at(app.key(&bound), inside).post(&rotate, json!({})).await.assert_status(200);
             let rotated = text(&rotated.body["key"]);
-            at(app.key(&rotated), there).get("/me").await.assert_error(403, "forbidden");
-            let own = at(app.key(&rotated), here).post("/v1/admin/key/rotate", json!({})).await;
+            at(app.key(&rotated), outside).get("/me").await.assert_error(403, "forbidden");
+            let own = at(app.key(&rotated), inside).post("/v1/admin/key/rotate", json!({})).await;
             let own = text(&own.assert_status(200).body["new_api_key"]);
-            at(app.key(&own), there).get("/me").await.assert_error(403, "forbidden");
-            at(app.key(&own), here).get("/me").await.assert_status(200);
+            at(app.key(&own), outside).get("/me").await.assert_error(403, "forbidden");
+            at(app.key(&own), inside).get("/me").await.assert_status(200);
         })
         .await;
 }

@@ -1,4 +1,4 @@
-//! What a server with too much to do leaves undone, and in which order.
+//! Load shedding: which requests an overloaded server rejects, and in which order.
 
 use axum::body::Body;
 use serde_json::json;
@@ -12,36 +12,36 @@ use crate::support::client::{TestClient, TestResponse};
 use crate::support::waiting::wait_until_async;
 use crate::support::{TestApp, with_settings};
 
-/// Fills places until those of this cost have none left.
-fn fill(app: &TestApp, cost: Cost, held: &mut Vec<RequestPermit>) {
-    while let Some(place) = app.app.in_flight.acquire(cost) {
-        held.push(place);
+/// Acquires permits until none is left for requests of this cost.
+fn exhaust_permits(app: &TestApp, cost: Cost, permits: &mut Vec<RequestPermit>) {
+    while let Some(permit) = app.app.in_flight.acquire(cost) {
+        permits.push(permit);
     }
 }
 
 #[tokio::test]
-async fn passwords_and_mails_are_shed_first_then_changes_then_reading_and_never_health() {
+async fn hashing_is_shed_first_then_writes_then_reads_then_key_checks_and_health_never() {
     with_settings(&[("MAX_IN_FLIGHT", "10")])
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;
             let key = app.create_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await.api_key;
-            let shown = json!({ "email": "ann@example.com", "password": PASSWORD });
+            let credentials = json!({ "email": "ann@example.com", "password": PASSWORD });
             let statuses = async || {
                 let key = app.key(&key);
-                let answers = [
-                    app.anonymous().post("/auth/login", shown.clone()).await,
+                let responses = [
+                    app.anonymous().post("/auth/login", credentials.clone()).await,
                     app.key("garbage").post("/me/api-keys", json!({})).await,
                     key.get("/v1/organization/usage").await,
                     key.get("/auth/verify").await,
                     app.anonymous().get("/health/live").await,
                     app.anonymous().get("/health/ready").await,
                 ];
-                for shed in answers.iter().filter(|it| it.status == 503) {
+                for shed in responses.iter().filter(|it| it.status == 503) {
                     assert_eq!(shed.header("retry-after"), "1");
                 }
-                answers.map(|it| it.status.as_u16())
+                responses.map(|it| it.status.as_u16())
             };
-            let mut held = Vec::new();
+            let mut permits = Vec::new();
             assert_eq!(statuses().await, [200, 401, 200, 200, 200, 200]);
             for (cost, expected) in [
                 (Cost::Hashing, [503, 401, 200, 200, 200, 200]),
@@ -49,10 +49,10 @@ async fn passwords_and_mails_are_shed_first_then_changes_then_reading_and_never_
                 (Cost::Read, [503, 503, 503, 200, 200, 200]),
                 (Cost::Check, [503, 503, 503, 503, 200, 200]),
             ] {
-                fill(app, cost, &mut held);
+                exhaust_permits(app, cost, &mut permits);
                 assert_eq!(statuses().await, expected, "{cost:?}");
             }
-            held.clear();
+            permits.clear();
             assert_eq!(statuses().await, [200, 401, 200, 200, 200, 200]);
             assert_eq!(app.app.in_flight.running_total(), 0);
         })
@@ -60,51 +60,51 @@ async fn passwords_and_mails_are_shed_first_then_changes_then_reading_and_never_
 }
 
 #[tokio::test]
-async fn one_organization_takes_only_its_own_places_whichever_of_its_keys_it_uses() {
+async fn concurrent_requests_are_limited_per_organization_across_its_keys() {
     with_settings(&[("MAX_IN_FLIGHT_PER_CALLER", "2")])
         .run(async |app| {
             let (acme, other) = (app.sign_up().await, app.sign_up().await);
             let second = app.mint(&acme.api_key, json!({})).await;
             let subject = app.subject_of(&acme.org_id).await;
-            let held = [(); 2].map(|()| app.app.in_flight.acquire_for(subject));
+            let permits = [(); 2].map(|()| app.app.in_flight.acquire_for(subject));
             for (path, code) in [
                 ("/me", "rate_limited"),
                 ("/v1/organization/me", "rate_limited"),
                 ("/api/user/organizations/x", "RATE_LIMIT_ERROR"),
             ] {
                 for key in [&acme.api_key, &second.api_key] {
-                    let refused = app.key(key).get(path).await.assert_error(429, code);
-                    assert_eq!(refused.header("retry-after"), "1");
+                    let rejected = app.key(key).get(path).await.assert_error(429, code);
+                    assert_eq!(rejected.header("retry-after"), "1");
                 }
             }
             app.key(&other.api_key).get("/me").await.assert_status(200);
-            drop(held);
+            drop(permits);
             app.key(&acme.api_key).get("/me").await.assert_status(200);
         })
         .await;
 }
 
-/// Sends the beginning of a body, and the rest of it once that is handed over.
+/// A request whose body has begun. The rest of the body is sent through `rest`.
 struct SlowUpload {
     rest: UnboundedSender<Result<&'static str, String>>,
-    answer: JoinHandle<TestResponse>,
+    response: JoinHandle<TestResponse>,
 }
 
-/// Starts to send a body to a path, and waits until the server waits for the rest.
-async fn start_slow_upload(app: &TestApp, actor: TestClient, path: &'static str) -> SlowUpload {
+/// Sends the beginning of a body to a path, and returns when the server waits for the rest.
+async fn start_slow_upload(app: &TestApp, client: TestClient, path: &'static str) -> SlowUpload {
     let (rest, receiver) = unbounded_channel();
     rest.send(Ok("{")).unwrap();
     let body = Body::from_stream(UnboundedReceiverStream::new(receiver));
-    let waiting = app.app.in_flight.arriving();
-    let actor = actor.with("content-type", "application/json");
-    let answer = tokio::spawn(async move { actor.send("POST", path, body).await });
-    let is_seen = async || app.app.in_flight.arriving() != waiting || answer.is_finished();
+    let before = app.app.in_flight.arriving();
+    let client = client.with("content-type", "application/json");
+    let response = tokio::spawn(async move { client.send("POST", path, body).await });
+    let is_seen = async || app.app.in_flight.arriving() != before || response.is_finished();
     wait_until_async("the server waits for the rest of the body", is_seen).await;
-    SlowUpload { rest, answer }
+    SlowUpload { rest, response }
 }
 
 #[tokio::test]
-async fn requests_whose_bodies_do_not_arrive_keep_nobody_else_from_theirs() {
+async fn requests_with_incomplete_bodies_do_not_block_other_requests() {
     with_settings(&[("MAX_IN_FLIGHT", "10")])
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;
@@ -122,7 +122,7 @@ async fn requests_whose_bodies_do_not_arrive_keep_nobody_else_from_theirs() {
             app.key(&acme.api_key).post("/me/api-keys", json!({})).await.assert_status(201);
             for slow in waiting {
                 drop(slow.rest);
-                let status = slow.answer.await.unwrap().status.as_u16();
+                let status = slow.response.await.unwrap().status.as_u16();
                 assert!([400, 401].contains(&status), "{status}");
             }
             assert_eq!((app.app.in_flight.arriving(), app.app.in_flight.running_total()), (0, 0));
@@ -131,26 +131,26 @@ async fn requests_whose_bodies_do_not_arrive_keep_nobody_else_from_theirs() {
 }
 
 #[tokio::test]
-async fn a_request_takes_its_permit_when_its_body_is_whole() {
+async fn a_request_acquires_its_permit_when_its_body_is_complete() {
     with_settings(&[("MAX_IN_FLIGHT", "10")])
         .run(async |app| {
             let shed = start_slow_upload(app, app.anonymous(), "/signup").await;
             let served = start_slow_upload(app, app.anonymous(), "/signup").await;
-            let mut held = Vec::new();
-            fill(app, Cost::Check, &mut held);
+            let mut permits = Vec::new();
+            exhaust_permits(app, Cost::Check, &mut permits);
             shed.rest.send(Ok("}")).unwrap();
             drop(shed.rest);
-            shed.answer.await.unwrap().assert_error(503, "service_unavailable");
-            held.clear();
+            shed.response.await.unwrap().assert_error(503, "service_unavailable");
+            permits.clear();
             served.rest.send(Ok("}")).unwrap();
             drop(served.rest);
-            served.answer.await.unwrap().assert_status(201);
+            served.response.await.unwrap().assert_status(201);
         })
         .await;
 }
 
 #[tokio::test]
-async fn of_one_caller_no_more_bodies_are_waited_for_than_it_has_places() {
+async fn the_number_of_incomplete_bodies_is_limited_per_caller() {
     with_settings(&[("MAX_IN_FLIGHT_PER_CALLER", "2")])
         .run(async |app| {
             let (acme, other) = (app.sign_up().await, app.sign_up().await);
@@ -158,9 +158,9 @@ async fn of_one_caller_no_more_bodies_are_waited_for_than_it_has_places() {
             for _ in 0..2 {
                 waiting.push(start_slow_upload(app, app.key(&acme.api_key), "/me/api-keys").await);
             }
-            let refused = start_slow_upload(app, app.key(&acme.api_key), "/me/api-keys").await;
-            let refused = refused.answer.await.unwrap().assert_error(429, "rate_limited");
-            assert_eq!(refused.header("retry-after"), "1");
+            let rejected = start_slow_upload(app, app.key(&acme.api_key), "/me/api-keys").await;
+            let rejected = rejected.response.await.unwrap().assert_error(429, "rate_limited");
+            assert_eq!(rejected.header("retry-after"), "1");
             app.key(&acme.api_key).post("/me/api-keys", json!({})).await.assert_status(201);
             waiting.push(start_slow_upload(app, app.key(&other.api_key), "/me/api-keys").await);
             assert_eq!(app.app.in_flight.arriving(), 3);

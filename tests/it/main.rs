@@ -4,7 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that can not go on says so by a panic"
+    reason = "a test fails by a panic"
 )]
 
 mod account;

@@ -1,5 +1,5 @@
-//! The API's description: the committed file is what the handlers say, and it is served. That
-//! answers keep to it is checked in every test (`support::spec`).
+//! The API description: the committed file is what the code generates, and it is served.
+//! Every test checks its responses against it (`support::spec`).
 
 use std::collections::HashSet;
 
@@ -9,22 +9,22 @@ use crate::support::run;
 use crate::support::spec::{DOCUMENT, operations};
 
 #[test]
-fn the_committed_file_is_what_the_handlers_say() {
+fn the_committed_description_is_what_the_code_generates() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.yaml");
     let committed = std::fs::read_to_string(path).unwrap();
     let generated = tenantry::http::openapi::yaml().unwrap();
-    assert!(committed == generated, "write it anew: cargo run -- openapi > openapi.yaml");
+    assert!(committed == generated, "generate it again: cargo run -- openapi > openapi.yaml");
 }
 
 #[test]
-fn the_readme_and_the_description_tell_the_one_table_of_who_may_do_what() {
+fn the_readme_and_the_description_contain_the_table_of_roles() {
     let table = tenantry::model::role::markdown_table();
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let readme = std::fs::read_to_string(readme).unwrap();
     assert!(readme.contains(&table), "the README does not have this table:\n{table}");
     let tags = DOCUMENT["tags"].as_array().unwrap();
-    let of_people = tags.iter().find(|tag| tag["name"] == "user").unwrap();
-    assert!(of_people["description"].as_str().unwrap().contains(&table));
+    let user_tag = tags.iter().find(|tag| tag["name"] == "user").unwrap();
+    assert!(user_tag["description"].as_str().unwrap().contains(&table));
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn operation_ids_are_unique_and_every_operation_has_one() {
 }
 
 #[test]
-fn every_operation_says_in_one_line_what_it_does() {
+fn every_operation_has_a_summary() {
     for operation in operations() {
         let summary = operation.description["summary"].as_str().unwrap_or_default();
         assert!(!summary.is_empty(), "{} {}", operation.method, operation.path);
@@ -44,7 +44,7 @@ fn every_operation_says_in_one_line_what_it_does() {
 }
 
 #[test]
-fn every_example_is_one_of_its_schema() {
+fn every_example_is_valid_against_its_schema() {
     let schemas = DOCUMENT["components"]["schemas"].as_object().unwrap();
     let mut found = 0;
     for (name, schema) in schemas {
@@ -53,47 +53,47 @@ fn every_example_is_one_of_its_schema() {
     assert!(found > 40, "only {found} examples were found");
 }
 
-fn check_examples(place: &str, schema: &Value, found: &mut usize) {
+fn check_examples(path: &str, schema: &Value, found: &mut usize) {
     for example in schema["examples"].as_array().into_iter().flatten() {
         *found += 1;
         let mut whole = schema.clone();
         whole["components"] = DOCUMENT["components"].clone();
-        let fits = jsonschema::draft202012::is_valid(&whole, example);
-        assert!(fits, "{place}: {example} is no example of {schema}");
+        let is_valid = jsonschema::draft202012::is_valid(&whole, example);
+        assert!(is_valid, "{path}: {example} does not match {schema}");
     }
-    let within = schema["properties"].as_object().into_iter().flatten();
-    for (name, schema) in within {
-        check_examples(&format!("{place}.{name}"), schema, found);
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    for (name, schema) in properties {
+        check_examples(&format!("{path}.{name}"), schema, found);
     }
     if schema["items"].is_object() {
-        check_examples(&format!("{place}[]"), &schema["items"], found);
+        check_examples(&format!("{path}[]"), &schema["items"], found);
     }
     for part in schema["allOf"].as_array().into_iter().flatten() {
-        check_examples(place, part, found);
+        check_examples(path, part, found);
     }
 }
 
 /// Two wire structs of one name would be merged silently.
 #[test]
-fn every_wire_struct_has_a_name_of_its_own() {
+fn every_wire_struct_has_a_unique_name() {
     let mut names = HashSet::new();
     for file in crate::conventions::sources("src/http") {
         let code = file.text.replace('\n', " ");
         for part in code.split("#[schema(as = ").skip(1) {
             let name = part.split([',', ')']).next().unwrap().trim().replace("::", ".");
-            assert!(names.insert(name.clone()), "{name} is there twice ({})", file.path);
+            assert!(names.insert(name.clone()), "{name} is used twice ({})", file.path);
         }
     }
     let schemas = DOCUMENT["components"]["schemas"].as_object().unwrap();
     for name in schemas.keys() {
-        // A page of a list is named after what it lists.
+        // A page of results is named after its items.
         let name = name.split('_').next().unwrap_or_default();
         assert!(names.contains(name), "{name} has no #[schema(as = …)]");
     }
 }
 
 #[tokio::test]
-async fn the_description_is_served_as_yaml_as_json_and_as_a_page_that_needs_no_network() {
+async fn the_description_is_served_as_yaml_json_and_an_html_page_without_external_files() {
     run(async |app| {
         let yaml = app.anonymous().get("/openapi.yaml").await.assert_status(200);
         assert_eq!(yaml.text, tenantry::http::openapi::yaml().unwrap());
@@ -109,7 +109,7 @@ async fn the_description_is_served_as_yaml_as_json_and_as_a_page_that_needs_no_n
         let settings = app.anonymous().get("/docs/swagger-initializer.js").await.assert_status(200);
         assert!(settings.text.contains(r#""validatorUrl": "none""#), "{}", settings.text);
         let loads = page.text.split(['"', '\'']).filter(|it| it.starts_with("http"));
-        assert_eq!(loads.count(), 0, "the page loads from elsewhere");
+        assert_eq!(loads.count(), 0, "the HTML page loads external files");
     })
     .await;
 }

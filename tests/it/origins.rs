@@ -1,4 +1,4 @@
-//! Which pages' scripts may use an organization's keys (contract §1, *CORS*).
+//! Which origins' scripts may use an organization's keys (contract §1, *CORS*).
 
 use serde_json::json;
 
@@ -8,35 +8,36 @@ use crate::support::{TestApp, run, with_settings};
 const SETTINGS: [(&str, &str); 2] =
     [("PUBLIC_URL", "https://api.example.com"), ("DASHBOARD_ORIGINS", "https://dash.example.com")];
 
-/// An organization whose list is `origins`; its key.
+/// Creates an organization with these allowed origins; returns its API key.
 async fn provision(app: &TestApp, id: &str, origins: &str) -> String {
     let request = json!({ "org_id": id, "name": id, "domain": "general", "tier": "starter",
                           "allowed_origins": origins });
     let operator = app.master_with_idempotency_key("ORG_CREATE", id);
-    let made = operator.post("/v1/admin/org/create", request).await.assert_status(201);
-    made.body["api_key"].as_str().unwrap().to_owned()
+    let created = operator.post("/v1/admin/org/create", request).await.assert_status(201);
+    created.body["api_key"].as_str().unwrap().to_owned()
 }
 
 async fn preflight(app: &TestApp, origin: &str) -> TestResponse {
-    let page = app.anonymous().with("origin", origin).with("access-control-request-method", "GET");
-    let page = page.with("access-control-request-headers", "x-api-key");
-    page.send("OPTIONS", "/me", "").await
+    let client =
+        app.anonymous().with("origin", origin).with("access-control-request-method", "GET");
+    let client = client.with("access-control-request-headers", "x-api-key");
+    client.send("OPTIONS", "/me", "").await
 }
 
-/// Sets the list of the caller's organization.
-async fn set_list(actor: &TestClient, org_id: &str, origins: &[&str]) -> TestResponse {
+/// Sets an organization's allowed origins.
+async fn set_allowed_origins(client: &TestClient, org_id: &str, origins: &[&str]) -> TestResponse {
     let path = format!("/api/user/organizations/{org_id}");
-    actor.put(&path, json!({ "allowedOrigins": origins })).await
+    client.put(&path, json!({ "allowedOrigins": origins })).await
 }
 
 #[tokio::test]
-async fn a_key_is_used_by_the_pages_of_its_list_and_ours_and_by_no_other() {
+async fn a_key_is_accepted_from_the_allowed_origins_and_our_own_and_from_no_other() {
     with_settings(&SETTINGS)
         .run(async |app| {
             let key = provision(app, "acme", "https://acme.example.com").await;
             provision(app, "other", "https://other.example.com").await;
             let (access, _) = app.exchange(&key).await;
-            for (origin, passes) in [
+            for (origin, is_allowed) in [
                 ("https://acme.example.com", true),
                 ("https://ACME.example.com:443", true),
                 ("https://api.example.com", true),
@@ -52,30 +53,30 @@ async fn a_key_is_used_by_the_pages_of_its_list_and_ours_and_by_no_other() {
                 ("", false),
                 ("*", false),
             ] {
-                for actor in [app.key(&key), app.bearer(&key), app.bearer(&access)] {
-                    let answer = actor.with("origin", origin).get("/me").await;
-                    if passes {
-                        answer.assert_status(200);
+                for client in [app.key(&key), app.bearer(&key), app.bearer(&access)] {
+                    let response = client.with("origin", origin).get("/me").await;
+                    if is_allowed {
+                        response.assert_status(200);
                     } else {
-                        answer.assert_error(403, "forbidden");
+                        response.assert_error(403, "forbidden");
                     }
                 }
                 let exchange = app.anonymous().with("origin", origin);
                 let exchange = exchange.post("/auth/token-exchange", json!({ "api_key": key }));
                 let status = exchange.await.status.as_u16();
-                assert_eq!(status, if passes { 200 } else { 403 }, "{origin}");
+                assert_eq!(status, if is_allowed { 200 } else { 403 }, "{origin}");
             }
             let (_, refresh) = app.exchange(&key).await;
             let refreshing = json!({ "refresh_token": refresh });
-            let elsewhere = app.anonymous().with("origin", "https://evil.example");
-            let refused = elsewhere.post("/auth/refresh", refreshing.clone()).await;
-            refused.assert_error(403, "forbidden");
-            // Nothing was spent by that.
-            let page = app.anonymous().with("origin", "https://acme.example.com");
-            page.post("/auth/refresh", refreshing).await.assert_status(200);
-            let two = app.key(&key).with("origin", "https://acme.example.com");
-            let two = two.with("origin", "https://evil.example");
-            two.get("/me").await.assert_error(403, "forbidden");
+            let evil = app.anonymous().with("origin", "https://evil.example");
+            let rejected = evil.post("/auth/refresh", refreshing.clone()).await;
+            rejected.assert_error(403, "forbidden");
+            // The rejected request did not use up the refresh token.
+            let client = app.anonymous().with("origin", "https://acme.example.com");
+            client.post("/auth/refresh", refreshing).await.assert_status(200);
+            let two_origins = app.key(&key).with("origin", "https://acme.example.com");
+            let two_origins = two_origins.with("origin", "https://evil.example");
+            two_origins.get("/me").await.assert_error(403, "forbidden");
             // A server sends no origin.
             app.key(&key).get("/me").await.assert_status(200);
         })
@@ -83,43 +84,45 @@ async fn a_key_is_used_by_the_pages_of_its_list_and_ours_and_by_no_other() {
 }
 
 #[tokio::test]
-async fn an_organization_without_a_list_is_open_to_every_page() {
+async fn an_organization_without_allowed_origins_accepts_every_origin() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let page = app.key(&acme.api_key).with("origin", "https://anywhere.example");
-        page.get("/me").await.assert_status(200);
+        let client = app.key(&acme.api_key).with("origin", "https://anywhere.example");
+        client.get("/me").await.assert_status(200);
         app.key(&acme.api_key).with("origin", "null").get("/me").await.assert_status(200);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_list_holds_from_the_next_request_on_and_for_every_key_but_no_person_s_token() {
+async fn allowed_origins_apply_at_once_to_api_keys_and_not_to_tokens_of_accounts() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let key = app.create_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await.api_key;
         let pinned = json!({ "name": "t", "scopes": ["*"],
                              "metadata": { "organizationId": ann.org_id } });
         let (token, _) = app.create_token(&ann.cookie, pinned).await;
-        let elsewhere = |actor: TestClient| actor.with("origin", "https://elsewhere.example");
-        elsewhere(app.key(&key)).get("/me").await.assert_status(200);
+        let other_origin = |client: TestClient| client.with("origin", "https://elsewhere.example");
+        other_origin(app.key(&key)).get("/me").await.assert_status(200);
         let session = app.session(&ann.cookie);
-        set_list(&session, &ann.org_id, &["https://app.example.com"]).await.assert_status(200);
-        elsewhere(app.key(&key)).get("/me").await.assert_error(403, "forbidden");
-        elsewhere(app.key(&token)).get("/me").await.assert_status(200);
-        elsewhere(app.bearer(&ann.token)).get("/me").await.assert_status(200);
-        set_list(&session, &ann.org_id, &[]).await.assert_status(200);
-        elsewhere(app.key(&key)).get("/me").await.assert_status(200);
+        set_allowed_origins(&session, &ann.org_id, &["https://app.example.com"])
+            .await
+            .assert_status(200);
+        other_origin(app.key(&key)).get("/me").await.assert_error(403, "forbidden");
+        other_origin(app.key(&token)).get("/me").await.assert_status(200);
+        other_origin(app.bearer(&ann.token)).get("/me").await.assert_status(200);
+        set_allowed_origins(&session, &ann.org_id, &[]).await.assert_status(200);
+        other_origin(app.key(&key)).get("/me").await.assert_status(200);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_refused_page_is_told_to_the_organization_s_trail() {
+async fn a_rejected_origin_is_in_the_organization_s_audit_log() {
     run(async |app| {
         let key = provision(app, "acme", "https://acme.example.com").await;
         app.key(&key).with("origin", "https://evil.example").get("/me").await.assert_status(403);
-        app.app.rejected_credentials.flush().await.unwrap();
+        app.app.rejections.flush().await.unwrap();
         let audit = "/v1/organization/audit-log?event_type=api_key.refused";
         let audit = app.key(&key).get(audit).await.assert_status(200);
         assert_eq!(audit.body["data"][0]["detail"], json!({ "reason": "origin", "count": 1 }));
@@ -128,7 +131,7 @@ async fn a_refused_page_is_told_to_the_organization_s_trail() {
 }
 
 #[tokio::test]
-async fn a_page_of_the_list_reads_when_to_come_again_and_a_stranger_s_does_not() {
+async fn a_429_is_readable_from_an_allowed_origin_with_a_key_and_not_without_a_credential() {
     let plans = r#"{"starter":{"requests_per_minute":1}}"#;
     let limits = r#"{"address":{"quota":1,"window_s":600}}"#;
     let more = [("LIMITS_PROFILE", "usual"), ("PLANS", plans), ("LIMITS", limits)];
@@ -136,14 +139,19 @@ async fn a_page_of_the_list_reads_when_to_come_again_and_a_stranger_s_does_not()
         .run(async |app| {
             let key = provision(app, "acme", "https://acme.example.com").await;
             let origin = "https://acme.example.com";
-            let (page, stranger) = (app.key(&key), app.anonymous());
-            for (page, statuses, reader) in [(page, [200, 429], origin), (stranger, [401, 429], "")]
+            let (client, anonymous) = (app.key(&key), app.anonymous());
+            for (client, statuses, rejected_readable_by) in
+                [(client, [200, 429], origin), (anonymous, [401, 429], "")]
             {
                 for status in statuses {
-                    let answer = page.with("origin", origin).get("/auth/verify").await;
-                    let answer = answer.assert_status(status);
-                    let reads = answer.header("access-control-allow-origin");
-                    assert_eq!(reads, if status == 401 { origin } else { reader }, "{status}");
+                    let response = client.with("origin", origin).get("/auth/verify").await;
+                    let response = response.assert_status(status);
+                    let allowed = response.header("access-control-allow-origin");
+                    assert_eq!(
+                        allowed,
+                        if status == 401 { origin } else { rejected_readable_by },
+                        "{status}"
+                    );
                 }
             }
         })
@@ -151,11 +159,11 @@ async fn a_page_of_the_list_reads_when_to_come_again_and_a_stranger_s_does_not()
 }
 
 #[tokio::test]
-async fn a_preflight_passes_for_our_pages_and_for_those_on_an_active_organization_s_list() {
+async fn a_preflight_passes_for_our_origins_and_for_an_organization_s_allowed_origins() {
     with_settings(&SETTINGS)
         .run(async |app| {
             provision(app, "acme", "https://acme.example.com,http://localhost:5173").await;
-            for (origin, shown, credentials) in [
+            for (origin, is_allowed, credentials) in [
                 ("https://api.example.com", true, true),
                 ("https://dash.example.com", true, true),
                 ("https://acme.example.com", true, false),
@@ -167,42 +175,45 @@ async fn a_preflight_passes_for_our_pages_and_for_those_on_an_active_organizatio
                 ("null", false, false),
                 ("*", false, false),
             ] {
-                let answer = preflight(app, origin).await;
-                let named = answer.header("access-control-allow-origin");
-                assert_eq!(named, if shown { origin } else { "" });
-                let with_credentials = answer.header("access-control-allow-credentials");
+                let response = preflight(app, origin).await;
+                let allowed = response.header("access-control-allow-origin");
+                assert_eq!(allowed, if is_allowed { origin } else { "" });
+                let with_credentials = response.header("access-control-allow-credentials");
                 let expected = if credentials { "true" } else { "" };
                 assert_eq!(with_credentials, expected, "{origin}");
-                let mut varies = answer.headers.get_all("vary").iter();
-                let varies =
-                    varies.any(|it| it.to_str().unwrap().to_lowercase().contains("origin"));
-                assert!(varies, "{origin}");
+                let varies: Vec<_> = response.headers.get_all("vary").iter().collect();
+                assert_eq!(varies, ["origin, access-control-request-headers"], "{origin}");
+                let requested = response.header("access-control-allow-headers");
+                assert_eq!(requested, if is_allowed { "x-api-key" } else { "" }, "{origin}");
+                assert_eq!(response.header("access-control-max-age"), "600");
+                let methods = response.header("access-control-allow-methods");
+                assert_eq!(methods, "GET,POST,PUT,PATCH,DELETE");
             }
         })
         .await;
 }
 
 #[tokio::test]
-async fn a_suspended_or_deleted_organization_s_list_admits_nobody() {
+async fn the_allowed_origins_of_a_suspended_or_deleted_organization_pass_no_preflight() {
     run(async |app| {
         let key = provision(app, "acme", "https://acme.example.com").await;
-        let shown = async || {
-            let answer = preflight(app, "https://acme.example.com").await;
-            answer.header("access-control-allow-origin").to_owned()
+        let allowed_origin = async || {
+            let response = preflight(app, "https://acme.example.com").await;
+            response.header("access-control-allow-origin").to_owned()
         };
-        assert_eq!(shown().await, "https://acme.example.com");
+        assert_eq!(allowed_origin().await, "https://acme.example.com");
         let read = app.key(&key).with("origin", "https://acme.example.com").get("/me").await;
         let read = read.assert_status(200);
         assert_eq!(read.header("access-control-allow-origin"), "https://acme.example.com");
         assert_eq!(read.header("access-control-allow-credentials"), "");
         app.execute("update organizations set suspended_at = now() where handle = 'acme'").await;
-        assert_eq!(shown().await, "");
+        assert_eq!(allowed_origin().await, "");
         app.execute(
             "update organizations set suspended_at = null, deleted_at = now()
              where handle = 'acme'",
         )
         .await;
-        assert_eq!(shown().await, "");
+        assert_eq!(allowed_origin().await, "");
     })
     .await;
 }

@@ -1,5 +1,5 @@
-//! How often passwords may be tried: at sign-in, for each account, and in a session, by whoever has
-//! it. It slows, and never locks.
+//! Rate limits of password attempts: at sign-in for each account, and in a session. They slow
+//! attempts down and never lock an account.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ const WRONG: &str = "not the password";
 const NEW: &str = "another-long-passphrase";
 
 #[tokio::test]
-async fn an_account_is_slowed_after_failures_wherever_they_come_from_and_success_clears_them() {
+async fn failed_sign_ins_are_limited_per_account_across_addresses_and_a_success_clears_them() {
     with_limits_behind_proxy(r#"{"sign_in_failures":{"quota":3,"window_s":90}}"#)
         .run(async |app| {
             app.sign_up_account("ann@example.com").await;
@@ -22,8 +22,8 @@ async fn an_account_is_slowed_after_failures_wherever_they_come_from_and_success
             let mut sign_in = async |email: &str, password: &str| {
                 number += 1;
                 let client = client_from(app, &format!("192.0.2.{number}"));
-                let shown = json!({ "email": email, "password": password });
-                client.post("/api/auth/sign-in/email", shown).await
+                let credentials = json!({ "email": email, "password": password });
+                client.post("/api/auth/sign-in/email", credentials).await
             };
             for _ in 0..2 {
                 for _ in 0..2 {
@@ -34,13 +34,13 @@ async fn an_account_is_slowed_after_failures_wherever_they_come_from_and_success
             for _ in 0..3 {
                 sign_in("ann@example.com", "not the password").await.assert_status(401);
             }
-            // Nobody learns by it whether there is an account.
+            // The limit does not reveal whether an account exists.
             for email in ["ann@example.com", "nobody@example.com"] {
-                let (_, refused) =
+                let (_, rejected) =
                     send_until_limited(async || sign_in(email, "not the password").await).await;
-                assert!(assert_retry_after(&refused, "sign_in_failures") <= 30);
+                assert!(assert_retry_after(&rejected, "sign_in_failures") <= 30);
             }
-            // What the clock would do: one try is there again. It is a try, not a lock.
+            // As after 30 seconds: one attempt is available again. The account is not locked.
             let sql = "update rate_limits set full_at = full_at - interval '30 seconds'";
             app.execute(sql).await;
             let replica = app.replica();
@@ -54,28 +54,28 @@ async fn an_account_is_slowed_after_failures_wherever_they_come_from_and_success
 }
 
 #[tokio::test]
-async fn who_keeps_trying_from_elsewhere_keeps_nobody_out_who_signed_in_from_there_before() {
+async fn attempts_from_other_addresses_do_not_block_an_address_that_signed_in_before() {
     with_limits_behind_proxy(r#"{"sign_in_failures":{"quota":3,"window_s":90}}"#)
         .run(async |app| {
             let ann = "ann@example.com";
-            for home in ["192.0.2.1", "2001:db8::1"] {
-                client_from(app, home).post("/api/auth/sign-up/email", sign_up_request(ann)).await;
-                let made = sign_in_from(app, home, ann, PASSWORD).await.assert_status(200);
-                // What it was known by then is over by now.
-                let session = app.session(&made.cookie().unwrap());
+            for known in ["192.0.2.1", "2001:db8::1"] {
+                client_from(app, known).post("/api/auth/sign-up/email", sign_up_request(ann)).await;
+                let signed_in = sign_in_from(app, known, ann, PASSWORD).await.assert_status(200);
+                // The address stays known after its session has ended.
+                let session = app.session(&signed_in.cookie().unwrap());
                 session.post("/api/auth/sign-out", json!({})).await.assert_status(200);
             }
             let replica = app.replica();
             for server in [app, &replica] {
-                for home in ["192.0.2.1", "2001:db8::2"] {
+                for known in ["192.0.2.1", "2001:db8::2"] {
                     let attack = async || sign_in_from(server, "203.0.113.9", ann, WRONG).await;
-                    let (_, refused) = send_until_limited(attack).await;
-                    assert_retry_after(&refused, "sign_in_failures");
-                    // It takes what comes back: no place that is not known gets through.
-                    for elsewhere in ["203.0.113.9", "192.0.2.2", "2001:db8:0:1::1", "unknown"] {
-                        sign_in_from(server, elsewhere, ann, PASSWORD).await.assert_status(429);
+                    let (_, rejected) = send_until_limited(attack).await;
+                    assert_retry_after(&rejected, "sign_in_failures");
+                    // The attack uses up all attempts: no unknown address can sign in.
+                    for unknown in ["203.0.113.9", "192.0.2.2", "2001:db8:0:1::1", "unknown"] {
+                        sign_in_from(server, unknown, ann, PASSWORD).await.assert_status(429);
                     }
-                    sign_in_from(server, home, ann, PASSWORD).await.assert_status(200);
+                    sign_in_from(server, known, ann, PASSWORD).await.assert_status(200);
                 }
             }
             replica.close();
@@ -84,39 +84,39 @@ async fn who_keeps_trying_from_elsewhere_keeps_nobody_out_who_signed_in_from_the
 }
 
 #[tokio::test]
-async fn a_place_that_is_known_has_so_many_tries_and_no_more_and_for_its_own_account_only() {
+async fn a_known_address_has_a_limited_number_of_extra_attempts_for_its_own_account_only() {
     with_limits_behind_proxy(r#"{"sign_in_failures":{"quota":3,"window_s":90}}"#)
         .run(async |app| {
-            for (home, email) in
+            for (known, email) in
                 [("192.0.2.1", "ann@example.com"), ("192.0.2.2", "ben@example.com")]
             {
-                client_from(app, home)
+                client_from(app, known)
                     .post("/api/auth/sign-up/email", sign_up_request(email))
                     .await;
             }
-            let tries = async |home: &str, email: &str| {
-                send_until_limited(async || sign_in_from(app, home, email, WRONG).await).await
+            let attempts = async |known: &str, email: &str| {
+                send_until_limited(async || sign_in_from(app, known, email, WRONG).await).await
             };
-            let (passed, refused) = tries("192.0.2.1", "ann@example.com").await;
+            let (passed, rejected) = attempts("192.0.2.1", "ann@example.com").await;
             assert_eq!(passed, 3 + 3);
-            assert_retry_after(&refused, "sign_in_failures");
-            assert_eq!(tries("192.0.2.1", "ben@example.com").await.0, 3);
-            assert_eq!(tries("192.0.2.1", "nobody@example.com").await.0, 3);
-            // What was long ago is forgotten.
+            assert_retry_after(&rejected, "sign_in_failures");
+            assert_eq!(attempts("192.0.2.1", "ben@example.com").await.0, 3);
+            assert_eq!(attempts("192.0.2.1", "nobody@example.com").await.0, 3);
+            // After 31 days an address is no longer known.
             app.clock.advance(chrono::TimeDelta::days(31));
-            assert_eq!(tries("192.0.2.2", "ben@example.com").await.0, 0);
+            assert_eq!(attempts("192.0.2.2", "ben@example.com").await.0, 0);
         })
         .await;
 }
 
 #[tokio::test]
-async fn what_fails_for_another_reason_than_the_password_was_no_try() {
+async fn a_sign_in_that_fails_for_another_reason_than_the_password_does_not_count() {
     with_limits(r#"{"sign_in_failures":{"quota":2}}"#)
         .run(async |app| {
             for _ in 0..2 {
-                let mut holder = app.sql().await;
-                let gate = "begin; lock table accounts in access exclusive mode";
-                sqlx::raw_sql(gate).execute(&mut holder).await.unwrap();
+                let mut connection = app.sql().await;
+                let lock = "begin; lock table accounts in access exclusive mode";
+                sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
                 let sign_in = || app.sign_in("nobody@example.com", WRONG);
                 let (one, other) = tokio::join!(sign_in(), sign_in());
                 for failed in [one, other] {
@@ -129,19 +129,19 @@ async fn what_fails_for_another_reason_than_the_password_was_no_try() {
         .await;
 }
 
-async fn change(actor: &TestClient, password: &str) -> TestResponse {
+async fn change(client: &TestClient, password: &str) -> TestResponse {
     let request = json!({ "currentPassword": password, "newPassword": NEW });
-    actor.post("/api/auth/change-password", request).await
+    client.post("/api/auth/change-password", request).await
 }
 
-async fn delete(actor: &TestClient, password: &str) -> TestResponse {
+async fn delete(client: &TestClient, password: &str) -> TestResponse {
     let body: Value = json!({ "password": password });
-    let actor = actor.with("content-type", "application/json");
-    actor.send("DELETE", "/api/user/me", body.to_string()).await
+    let client = client.with("content-type", "application/json");
+    client.send("DELETE", "/api/user/me", body.to_string()).await
 }
 
 #[tokio::test]
-async fn who_has_stolen_a_session_guesses_its_password_a_few_times_and_signing_in_goes_on() {
+async fn password_checks_in_sessions_are_limited_per_account_and_sign_in_still_works() {
     with_limits(r#"{"own_password":{"quota":3}}"#)
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;
@@ -151,12 +151,12 @@ async fn who_has_stolen_a_session_guesses_its_password_a_few_times_and_signing_i
             change(&here, WRONG).await.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
             delete(&here, WRONG).await.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
             change(&there, WRONG).await.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
-            for refused in [
+            for rejected in [
                 change(&here, WRONG).await,
                 delete(&here, PASSWORD).await,
                 change(&there, PASSWORD).await,
             ] {
-                assert_retry_after(&refused.assert_error(429, "RATE_LIMIT_ERROR"), "own_password");
+                assert_retry_after(&rejected.assert_error(429, "RATE_LIMIT_ERROR"), "own_password");
             }
             app.sign_in(&ann.email, PASSWORD).await.assert_status(200);
             change(&app.session(&ben.cookie), PASSWORD).await.assert_status(200);
@@ -166,17 +166,17 @@ async fn who_has_stolen_a_session_guesses_its_password_a_few_times_and_signing_i
 }
 
 #[tokio::test]
-async fn the_right_password_clears_the_count_and_repeating_its_change_is_no_try() {
+async fn the_correct_password_clears_the_count_and_a_replayed_change_does_not_count() {
     with_limits(r#"{"own_password":{"quota":2}}"#)
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;
             change(&app.session(&ann.cookie), WRONG).await.assert_status(401);
-            let named = |cookie: &str| app.session(cookie).with("idempotency-key", "change");
-            let changed = change(&named(&ann.cookie), PASSWORD).await.assert_status(200);
+            let client = |cookie: &str| app.session(cookie).with("idempotency-key", "change");
+            let changed = change(&client(&ann.cookie), PASSWORD).await.assert_status(200);
             let cookie = changed.cookie().unwrap();
             for _ in 0..4 {
-                let again = change(&named(&cookie), PASSWORD).await.assert_status(200);
-                assert_eq!(again.header("idempotent-replayed"), "true");
+                let replayed = change(&client(&cookie), PASSWORD).await.assert_status(200);
+                assert_eq!(replayed.header("idempotent-replayed"), "true");
             }
             let guess = async || change(&app.session(&cookie), WRONG).await;
             assert_eq!(send_until_limited(guess).await.0, 2);

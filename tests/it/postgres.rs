@@ -1,5 +1,5 @@
-//! The embedded Postgres keeps its promises: found running it is adopted, killed it comes back,
-//! unused it ends, and nobody else gets in.
+//! The embedded Postgres: a running one is adopted, a killed one is restarted, an unused one stops,
+//! and no other user can connect.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,7 +14,7 @@ use tenantry::postgres::{Cluster, ClusterSettings, Durability, Error, upgrade};
 use crate::support::waiting::wait_until;
 
 #[test]
-fn one_postgres_serves_all_who_start_it_at_once() {
+fn concurrent_starts_share_one_postgres() {
     let folder = folder();
     let settings = settings(folder.path());
     let starts: Vec<_> = (0..4)
@@ -35,7 +35,7 @@ fn one_postgres_serves_all_who_start_it_at_once() {
 }
 
 #[test]
-fn a_killed_postgres_is_back_with_its_data_while_its_user_lives() {
+fn a_killed_postgres_is_restarted_with_its_data_while_it_is_in_use() {
     let folder = folder();
     let durability = Durability::Durable;
     let settings = ClusterSettings { durability, ..settings(folder.path()) };
@@ -51,7 +51,7 @@ fn a_killed_postgres_is_back_with_its_data_while_its_user_lives() {
 }
 
 #[test]
-fn a_broken_cluster_is_reported_in_its_own_words_and_a_reused_pid_is_no_obstacle() {
+fn a_broken_cluster_is_reported_with_its_log_and_a_reused_pid_does_not_prevent_a_start() {
     let folder = folder();
     let settings = settings(folder.path());
     let cluster = Cluster::start(&settings).unwrap();
@@ -67,7 +67,7 @@ fn a_broken_cluster_is_reported_in_its_own_words_and_a_reused_pid_is_no_obstacle
     assert!(message.contains(log.to_str().unwrap()), "{message}");
     fs::rename(&hidden, &control).unwrap();
 
-    // As after a crash of the machine, when our own pid is the one that Postgres had.
+    // As after a crash of the machine, when our process has the pid that Postgres had.
     let (_, rest) = pid_file.split_once('\n').unwrap();
     let reused = format!("{}\n{rest}", std::process::id());
     fs::write(data.join("postmaster.pid"), reused).unwrap();
@@ -75,12 +75,12 @@ fn a_broken_cluster_is_reported_in_its_own_words_and_a_reused_pid_is_no_obstacle
     assert_eq!(query(&cluster, "select 'here'").unwrap(), "here");
 }
 
-/// A home whose path is too long for a socket in it.
+/// Settings with a home whose path is too long for a socket in it.
 fn settings_with_long_path(folder: &Path) -> ClusterSettings {
     ClusterSettings { home: folder.join("long/".repeat(20)), ..settings(folder) }
 }
 
-/// Where the clients of a cluster look for its socket.
+/// The folder in which clients of the cluster look for its socket.
 fn socket_folder(cluster: &Cluster) -> PathBuf {
     let url = cluster.url("tenantry").replace("%2F", "/");
     let (_, rest) = url.split_once("host=").unwrap();
@@ -88,7 +88,7 @@ fn socket_folder(cluster: &Cluster) -> PathBuf {
 }
 
 #[test]
-fn a_socket_that_somebody_else_put_where_ours_was_is_not_adopted() {
+fn a_socket_that_another_user_created_at_our_path_is_not_adopted() {
     let folder = folder();
     let settings = settings_with_long_path(folder.path());
     let cluster = Cluster::start(&settings).unwrap();
@@ -101,12 +101,12 @@ fn a_socket_that_somebody_else_put_where_ours_was_is_not_adopted() {
     let crashed = format!("{}\n{rest}", i32::MAX);
     stop(cluster);
 
-    // As after a crash of the machine: `/tmp` is empty, and somebody was there before us.
+    // As after a crash of the machine: `/tmp` was emptied, and another user created the folder.
     fs::write(&pid_file, crashed).unwrap();
     fs::remove_dir_all(&before).unwrap();
     fs::create_dir(&before).unwrap();
     let _socket = UnixListener::bind(before.join(".s.PGSQL.5432")).unwrap();
-    // Only root can make it somebody else's; others' is open to all, which is as bad.
+    // Only root can change the owner. Otherwise the folder is open to all, which is rejected, too.
     let _ = std::os::unix::fs::chown(&before, Some(65534), Some(65534));
     let cluster = Cluster::start(&settings).unwrap();
     assert_ne!(socket_folder(&cluster), before);
@@ -120,28 +120,28 @@ fn a_socket_that_somebody_else_put_where_ours_was_is_not_adopted() {
 }
 
 #[test]
-fn a_postgres_of_a_long_home_is_adopted_where_it_listens_and_found_there_after_it_was_killed() {
+fn a_postgres_with_a_long_home_path_is_adopted_and_restarted_with_the_same_socket_folder() {
     let folder = folder();
     let settings = settings_with_long_path(folder.path());
     let first = Cluster::start(&settings).unwrap();
-    let place = socket_folder(&first);
-    // A previous version wrote nothing down.
+    let socket_path = socket_folder(&first);
+    // A previous version did not write this file.
     fs::remove_file(first.home().join("socket-folder")).unwrap();
     let second = Cluster::start(&settings).unwrap();
-    assert_eq!(socket_folder(&second), place);
+    assert_eq!(socket_folder(&second), socket_path);
     assert_eq!(postmaster(&second), postmaster(&first));
 
     kill(&postmaster(&second));
-    fs::remove_dir_all(&place).unwrap();
+    fs::remove_dir_all(&socket_path).unwrap();
     wait_until("Postgres is back", || query(&second, "select 'here'").is_ok());
-    assert_eq!(socket_folder(&second), place);
+    assert_eq!(socket_folder(&second), socket_path);
     drop(first);
     second.remove().unwrap();
-    assert!(!place.exists(), "{place:?}");
+    assert!(!socket_path.exists(), "{socket_path:?}");
 }
 
 #[test]
-fn a_socket_folder_that_is_open_to_others_is_refused_by_name() {
+fn a_socket_folder_that_is_open_to_others_is_rejected_by_name() {
     let folder = folder();
     let settings = settings(folder.path());
     stop(Cluster::start(&settings).unwrap());
@@ -158,14 +158,14 @@ fn data_that_a_postgres_in_another_container_uses_is_not_upgraded() {
     stop(Cluster::start(&settings).unwrap());
     let version = settings.home.join("data/PG_VERSION");
     fs::write(version, "9\n").unwrap();
-    // All that is seen of the other one: its pid is of another container.
+    // Only the socket of the other Postgres is visible: its pid belongs to another container.
     let _socket = UnixListener::bind(settings.home.join("socket/.s.PGSQL.5432")).unwrap();
     let done = upgrade(&settings, None, |_, _, _| -> Result<(), Error> { unreachable!() });
     assert!(matches!(done, Err(Error::InUse { .. })), "{done:?}");
 }
 
 #[test]
-fn what_a_killed_upgrade_left_running_on_the_data_is_stopped_by_the_next_start() {
+fn a_postgres_that_a_killed_upgrade_left_running_is_stopped_by_the_next_start() {
     let folder = folder();
     let settings = settings(folder.path());
     let cluster = Cluster::start(&settings).unwrap();
@@ -174,16 +174,16 @@ fn what_a_killed_upgrade_left_running_on_the_data_is_stopped_by_the_next_start()
     let home = settings.home.with_file_name("postgres.upgrade-from");
     fs::create_dir(&home).unwrap();
     symlink(settings.home.join("data"), home.join("data")).unwrap();
-    let apart = Cluster::start(&ClusterSettings { home, ..settings.clone() }).unwrap();
-    let left = postmaster(&apart);
-    drop(apart);
+    let isolated = Cluster::start(&ClusterSettings { home, ..settings.clone() }).unwrap();
+    let left_running = postmaster(&isolated);
+    drop(isolated);
     let cluster = Cluster::start(&settings).unwrap();
-    assert_ne!(postmaster(&cluster), left);
+    assert_ne!(postmaster(&cluster), left_running);
     assert_eq!(query(&cluster, "select it from kept").unwrap(), "kept");
 }
 
 #[test]
-fn it_ends_in_order_after_its_last_user() {
+fn postgres_shuts_down_cleanly_after_its_last_user() {
     let folder = folder();
     let settings = settings(folder.path());
     let (first, second) = (Cluster::start(&settings).unwrap(), Cluster::start(&settings).unwrap());
@@ -197,7 +197,7 @@ fn it_ends_in_order_after_its_last_user() {
 }
 
 #[test]
-fn only_its_own_user_gets_in_and_only_through_the_socket() {
+fn only_its_own_user_can_connect_and_only_through_the_socket() {
     let folder = folder();
     let cluster = Cluster::start(&settings(folder.path())).unwrap();
     for private in ["socket", "data"] {
@@ -208,7 +208,7 @@ fn only_its_own_user_gets_in_and_only_through_the_socket() {
 }
 
 #[test]
-fn what_it_stores_does_not_depend_on_the_machine() {
+fn encoding_time_zone_and_collation_do_not_depend_on_the_machine() {
     let folder = folder();
     let cluster = Cluster::start(&settings(folder.path())).unwrap();
     for (setting, expected) in [
@@ -221,7 +221,7 @@ fn what_it_stores_does_not_depend_on_the_machine() {
 }
 
 #[test]
-fn without_postgres_the_message_says_what_was_looked_for_and_how_to_install_it() {
+fn without_postgres_the_message_names_the_folder_and_how_to_install_it() {
     let folder = folder();
     let bin_dir = Some(PathBuf::from("/no/postgres/here"));
     let settings = ClusterSettings { bin_dir, ..settings(folder.path()) };
@@ -231,7 +231,7 @@ fn without_postgres_the_message_says_what_was_looked_for_and_how_to_install_it()
     }
 }
 
-/// A place that also Postgres's lesser user can reach when the tests run as root.
+/// A folder that Postgres's unprivileged user can also reach when the tests run as root.
 fn folder() -> TempDir {
     let open = fs::Permissions::from_mode(0o755);
     tempfile::Builder::new()
@@ -241,7 +241,7 @@ fn folder() -> TempDir {
         .unwrap()
 }
 
-/// In memory where there is a GiB free, which makes a new cluster three times as fast.
+/// In memory if a GiB is free there, which makes a new cluster three times as fast.
 fn scratch_folder() -> PathBuf {
     let df = Command::new("df").args(["-Pk", "/dev/shm"]).output();
     let table = df.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default();
@@ -259,7 +259,7 @@ fn settings(folder: &Path) -> ClusterSettings {
     }
 }
 
-/// Runs statements, the last of which answers with one text.
+/// Runs statements; returns the text that the last one selects.
 fn query(cluster: &Cluster, sql: &'static str) -> Result<String, sqlx::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -279,7 +279,7 @@ fn kill(pid: &str) {
     assert!(Command::new("sh").args(["-c", "kill -9 $0", pid]).status().unwrap().success());
 }
 
-/// Lets the last user go and waits for Postgres to follow.
+/// Drops the last user of the cluster and waits until Postgres has ended.
 fn stop(cluster: Cluster) {
     let pid_file = cluster.home().join("data/postmaster.pid");
     let socket = socket_folder(&cluster).join(".s.PGSQL.5432");

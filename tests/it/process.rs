@@ -1,4 +1,4 @@
-//! The binary as a person runs it: one command, one Postgres of its own, kill -9 and Ctrl-C.
+//! The binary as a user runs it: one command, the embedded Postgres, kill -9 and Ctrl-C.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -8,110 +8,111 @@ use crate::support::server::{WorkDir, curl, is_alive, run_shell, signal};
 use crate::support::tools;
 use crate::support::waiting::wait_until;
 
+/// What a process wrote: its stdout, then its stderr.
 fn output_text(done: &Output) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
 }
 
 #[test]
-fn one_command_and_the_printed_curl_line_works_as_pasted() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+fn one_command_starts_the_server_and_the_printed_curl_line_works() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     let line = server.welcome.lines().find(|line| line.trim_start().starts_with("curl")).unwrap();
-    let answer = run_shell(&format!("{line} -s"));
-    let key = answer["api_key"].as_str().unwrap();
-    assert_eq!(answer["key"]["name"], "acme corp");
+    let response = run_shell(&format!("{line} -s"));
+    let key = response["api_key"].as_str().unwrap();
+    assert_eq!(response["key"]["name"], "acme corp");
     assert_eq!(server.status_with(key), 200);
     assert!(server.welcome.contains(".tenantry"));
-    assert!(place.postgres().is_some());
-    let secrets = place.path().join(".tenantry/secrets");
+    assert!(work_dir.postgres().is_some());
+    let secrets = work_dir.path().join(".tenantry/secrets");
     assert_eq!(secrets.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[test]
-fn an_ordinary_user_can_run_it_too() {
-    let place = WorkDir::unprivileged();
-    let server = place.start(&[]);
+fn an_unprivileged_user_can_run_the_server() {
+    let work_dir = WorkDir::unprivileged();
+    let server = work_dir.start(&[]);
     let key = server.sign_up();
     assert_eq!(server.status_with(&key), 200);
     assert_eq!(server.signal_and_wait("INT").code(), Some(0));
-    wait_until("Postgres ends", || place.postgres().is_none());
+    wait_until("Postgres ends", || work_dir.postgres().is_none());
 }
 
 #[test]
-fn ctrl_c_ends_the_server_and_its_postgres_and_the_next_run_has_the_same_data() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+fn ctrl_c_stops_the_server_and_its_postgres_and_the_next_run_has_the_same_data() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     let key = server.sign_up();
-    let postgres = place.postgres().unwrap();
+    let postgres = work_dir.postgres().unwrap();
     assert_eq!(server.signal_and_wait("INT").code(), Some(0));
     wait_until("Postgres ends", || !is_alive(postgres));
-    let server = place.start(&[]);
+    let server = work_dir.start(&[]);
     assert_eq!(server.status_with(&key), 200);
 }
 
 #[test]
-fn kill_9_of_the_server_loses_no_answered_signup_and_leaves_one_postgres() {
-    let place = WorkDir::new();
+fn kill_9_of_the_server_loses_no_confirmed_signup_and_leaves_one_postgres() {
+    let work_dir = WorkDir::new();
     let mut keys = Vec::new();
     for _ in 0..3 {
-        let server = place.start(&[]);
+        let server = work_dir.start(&[]);
         keys.extend((0..10).map(|_| server.sign_up()));
         signal("KILL", server.pid());
         server.wait();
     }
-    let running = place.postgres().unwrap();
-    let server = place.start(&[]);
+    let running = work_dir.postgres().unwrap();
+    let server = work_dir.start(&[]);
     for key in &keys {
         assert_eq!(server.status_with(key), 200);
     }
-    assert_eq!(place.postgres(), Some(running));
+    assert_eq!(work_dir.postgres(), Some(running));
     server.signal_and_wait("INT");
     wait_until("Postgres ends", || !is_alive(running));
 }
 
 #[test]
-fn kill_9_of_the_server_and_of_postgres_loses_no_answered_signup() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+fn kill_9_of_the_server_and_of_postgres_loses_no_confirmed_signup() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     let keys: Vec<String> = (0..10).map(|_| server.sign_up()).collect();
     signal("KILL", server.pid());
-    signal("KILL", place.postgres().unwrap());
+    signal("KILL", work_dir.postgres().unwrap());
     server.wait();
-    let server = place.start(&[]);
+    let server = work_dir.start(&[]);
     for key in &keys {
         assert_eq!(server.status_with(key), 200);
     }
 }
 
 #[test]
-fn when_postgres_dies_the_server_answers_503_and_recovers_without_a_restart() {
-    let place = WorkDir::new();
-    let server = place.start(&[("LIMITS_PROFILE", "off")]);
+fn when_postgres_dies_the_server_responds_503_and_recovers_without_a_restart() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[("LIMITS_PROFILE", "off")]);
     let key = server.sign_up();
     // Without this file Postgres does not start again.
-    let control = place.path().join(".tenantry/postgres/data/global/pg_control");
+    let control = work_dir.path().join(".tenantry/postgres/data/global/pg_control");
     let hidden = control.with_extension("hidden");
     std::fs::rename(&control, &hidden).unwrap();
-    let killed = place.postgres().unwrap();
+    let killed = work_dir.postgres().unwrap();
     signal("KILL", killed);
-    wait_until("it answers 503", || {
+    wait_until("it responds 503", || {
         let status = server.status_with(&key);
         assert!([200, 503].contains(&status), "{status}");
         status == 503
     });
     std::fs::rename(&hidden, &control).unwrap();
-    wait_until("it answers again", || {
+    wait_until("it responds again", || {
         let status = server.status_with(&key);
         assert!([200, 503].contains(&status), "{status}");
         status == 200
     });
-    assert_ne!(place.postgres(), Some(killed));
+    assert_ne!(work_dir.postgres(), Some(killed));
 }
 
 #[test]
-fn told_to_stop_it_is_first_not_ready_then_gone() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+fn after_sigterm_the_server_is_live_but_not_ready_and_then_exits() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     assert_eq!(curl(&[&server.url("/health/ready")]).status, 200);
     signal("TERM", server.pid());
     wait_until("it is not ready", || curl(&[&server.url("/health/ready")]).status == 503);
@@ -120,139 +121,139 @@ fn told_to_stop_it_is_first_not_ready_then_gone() {
 }
 
 #[test]
-fn signals_that_end_other_programs_end_neither_the_server_nor_its_janitor() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+fn signals_without_a_function_stop_neither_the_server_nor_its_janitor() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     let key = server.sign_up();
-    let janitor = place.janitor().unwrap();
+    let janitor = work_dir.janitor().unwrap();
     for name in ["HUP", "USR1", "USR2", "ALRM", "PIPE", "VTALRM", "PROF", "IO", "XCPU", "XFSZ"] {
         signal(name, server.pid());
         signal(name, janitor);
         assert_eq!(server.status_with(&key), 200, "after SIG{name}");
         assert!(is_alive(janitor), "the janitor, after SIG{name}");
     }
-    wait_until("it says so", || server.log().contains("SIGHUP ignored"));
+    wait_until("the signal is logged", || server.log().contains("SIGHUP ignored"));
     for name in ["INT", "TERM", "QUIT"] {
         signal(name, janitor);
     }
-    let postgres = place.postgres().unwrap();
+    let postgres = work_dir.postgres().unwrap();
     assert_eq!(server.signal_and_wait("QUIT").code(), Some(0));
     assert!(is_alive(janitor));
     wait_until("Postgres ends", || !is_alive(postgres));
     let header = format!("X-Api-Key: {key}");
-    let server = place.start(&[]);
-    let answer = curl(&["-H", &header, &server.url("/usage/summary")]);
-    assert_eq!(answer.body["requests_used"], 10, "usage was written at the stop");
+    let server = work_dir.start(&[]);
+    let response = curl(&["-H", &header, &server.url("/usage/summary")]);
+    assert_eq!(response.body["requests_used"], 10, "usage was written at the shutdown");
 }
 
 #[test]
-fn told_to_stop_it_says_so_on_connections_that_are_kept_and_closes_them_by_an_answer() {
-    let place = WorkDir::new();
-    let server = place.start(&[("SHUTDOWN_GRACE_SECONDS", "0")]);
+fn after_sigterm_a_kept_connection_is_closed_with_its_next_response() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[("SHUTDOWN_GRACE_SECONDS", "0")]);
     let address = server.url("").replace("http://", "");
-    let mut kept = std::net::TcpStream::connect(address).unwrap();
-    let mut ask = || {
-        write!(kept, "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        while !answer.ends_with('}') {
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    let mut send = || {
+        write!(connection, "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut response = String::new();
+        while !response.ends_with('}') {
             let mut byte = [0];
-            kept.read_exact(&mut byte).unwrap();
-            answer.push(char::from(byte[0]));
+            connection.read_exact(&mut byte).unwrap();
+            response.push(char::from(byte[0]));
         }
-        answer
+        response
     };
-    assert!(!ask().contains("connection: close"));
+    assert!(!send().contains("connection: close"));
     signal("TERM", server.pid());
     wait_until("it is stopping", || server.log().contains("finishing running requests"));
-    assert!(ask().contains("connection: close"));
+    assert!(send().contains("connection: close"));
     assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]
-fn usage_that_was_only_counted_survives_a_stop() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+fn unwritten_usage_counts_survive_a_shutdown() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     let key = server.sign_up();
     for _ in 0..3 {
         server.status_with(&key);
     }
     server.signal_and_wait("INT");
-    let server = place.start(&[]);
+    let server = work_dir.start(&[]);
     let header = format!("X-Api-Key: {key}");
-    let answer = curl(&["-H", &header, &server.url("/usage/summary")]);
-    assert_eq!(answer.body["requests_used"], 3);
+    let response = curl(&["-H", &header, &server.url("/usage/summary")]);
+    assert_eq!(response.body["requests_used"], 3);
 }
 
 #[test]
-fn mail_is_written_soon_after_it_is_asked_for() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+fn mail_is_written_to_a_file_soon_after_a_signup() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     let request = r#"{"email":"you@example.com","password":"a-long-secure-passphrase"}"#;
     let json = "content-type: application/json";
-    let made = curl(&["-d", request, "-H", json, &server.url("/auth/signup")]);
-    assert_eq!(made.status, 201, "{}", made.text);
-    let folder = place.path().join(".tenantry/mail");
+    let created = curl(&["-d", request, "-H", json, &server.url("/auth/signup")]);
+    assert_eq!(created.status, 201, "{}", created.text);
+    let folder = work_dir.path().join(".tenantry/mail");
     let is_there = || std::fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some());
     wait_until("the mail is written", is_there);
 }
 
-/// The script of the README, as it stands there.
+/// Runs the README's script with another address.
 #[test]
-fn the_readme_walks_two_people_through_an_organization() {
+fn the_readme_s_script_for_two_people_works_and_can_be_repeated() {
     if tools::find_program("jq").is_none() {
         return;
     }
     let readme = include_str!("../../README.md");
     let section = readme.split("### Two people").nth(1).unwrap();
     let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     let script = script.replace("http://127.0.0.1:8080", &server.url(""));
-    // As often as it is run.
+    // The script can be repeated.
     for _ in 0..2 {
         let mut shell = std::process::Command::new("sh");
-        let done = shell.args(["-c", &script]).current_dir(place.path()).output().unwrap();
-        let told = output_text(&done);
-        let answers: Vec<serde_json::Value> =
-            told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let statuses: Vec<_> = answers.iter().map(|it| it["status"].as_u64().unwrap()).collect();
-        assert_eq!(statuses, [200, 200, 200, 200, 201, 200, 403, 200, 200, 200, 403], "{told}");
+        let done = shell.args(["-c", &script]).current_dir(work_dir.path()).output().unwrap();
+        let output = output_text(&done);
+        let responses: Vec<serde_json::Value> =
+            output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let statuses: Vec<_> = responses.iter().map(|it| it["status"].as_u64().unwrap()).collect();
+        assert_eq!(statuses, [200, 200, 200, 200, 201, 200, 403, 200, 200, 200, 403], "{output}");
     }
 }
 
-/// The script of the README, as it stands there but for the program and the address.
+/// Runs the README's script with another program path and address.
 #[test]
-fn the_readme_shows_a_repetition_after_kill_9() {
+fn the_readme_s_operator_script_shows_a_repeated_request_after_kill_9() {
     if tools::find_program("openssl").is_none() {
         return;
     }
     let readme = include_str!("../../README.md");
     let section = readme.split("### The operator").nth(1).unwrap();
     let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
-    let place = WorkDir::new();
-    // Not one that the system gives to other tests' servers meanwhile.
+    let work_dir = WorkDir::new();
+    // Outside the ports that the system assigns to other tests' servers.
     let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let port = (20_000..30_000).find(free).unwrap();
     let address = format!("127.0.0.1:{port}");
     let script = script.replace("127.0.0.1:8080", &address);
     let script = script.replace("target/release/tenantry", env!("CARGO_BIN_EXE_tenantry"));
-    // The script waits for its server, whatever became of that.
-    let mut shell = place.command_for("timeout", &[("LISTEN_ADDR", &address)]);
+    // The script waits for its server, even if that has failed.
+    let mut shell = work_dir.command_for("timeout", &[("LISTEN_ADDR", &address)]);
     let done = shell.args(["120", "sh", "-c", &script]).output().unwrap();
-    let told = output_text(&done);
-    let answers: Vec<serde_json::Value> =
-        told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let [first, again] = &answers[..] else { panic!("{told}") };
-    assert!(first["api_key"].is_string(), "{told}");
-    assert_eq!((&again["org_id"], &again["prefix"]), (&first["org_id"], &first["prefix"]));
-    assert!(again.get("api_key").is_none());
-    assert_eq!(again["already_provisioned"], true);
+    let output = output_text(&done);
+    let responses: Vec<serde_json::Value> =
+        output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let [first, repeated] = &responses[..] else { panic!("{output}") };
+    assert!(first["api_key"].is_string(), "{output}");
+    assert_eq!((&repeated["org_id"], &repeated["prefix"]), (&first["org_id"], &first["prefix"]));
+    assert!(repeated.get("api_key").is_none());
+    assert_eq!(repeated["already_provisioned"], true);
 }
 
 #[test]
-fn a_second_ctrl_c_does_not_wait() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+fn a_second_ctrl_c_stops_without_waiting_for_requests() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     let address = server.url("").replace("http://", "");
     let mut slow = std::net::TcpStream::connect(address).unwrap();
     write!(slow, "POST /signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n").unwrap();
@@ -263,29 +264,29 @@ fn a_second_ctrl_c_does_not_wait() {
 }
 
 #[test]
-fn a_body_of_3_mb_is_refused_with_an_answer_that_arrives() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
-    let body = place.path().join("body");
+fn a_body_of_3_mb_is_rejected_with_a_response_that_arrives() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
+    let body = work_dir.path().join("body");
     std::fs::write(&body, format!("{{\"name\":\"{}\"}}", "x".repeat(3_000_000))).unwrap();
     let body = format!("@{}", body.display());
     let json = "content-type: application/json";
-    let answer = curl(&["-H", json, "--data-binary", &body, &server.url("/signup")]);
-    assert_eq!(answer.status, 413);
-    assert_eq!(answer.body["details"]["code"], "entity_too_large");
+    let response = curl(&["-H", json, "--data-binary", &body, &server.url("/signup")]);
+    assert_eq!(response.status, 413);
+    assert_eq!(response.body["details"]["code"], "entity_too_large");
 }
 
 #[test]
-fn keys_are_imported_whole_or_not_at_all_and_peppers_are_counted() {
-    let place = WorkDir::new();
-    let server = place.start(&[("KEY_IMPORT", "on")]);
+fn a_key_import_is_all_or_nothing_and_live_keys_are_counted_by_pepper() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[("KEY_IMPORT", "on")]);
     let url = server.url("/signup");
     let signup =
         curl(&["-H", "content-type: application/json", "-d", r#"{"org_id":"acme"}"#, &url]);
     assert_eq!(signup.status, 201);
     let import = |lines: &str| {
-        std::fs::write(place.path().join("keys"), lines).unwrap();
-        place.command(&[]).args(["key", "import", "keys"]).output().unwrap()
+        std::fs::write(work_dir.path().join("keys"), lines).unwrap();
+        work_dir.command(&[]).args(["key", "import", "keys"]).output().unwrap()
     };
     let good = r#"{"org_id":"ACME","key":"sk_old_1","name":"old","scopes":["usage:read"]}"#;
     let bad = r#"{"org_id":"acme","key":"sk_old_2","scopes":["no:such"]}"#;
@@ -299,28 +300,28 @@ fn keys_are_imported_whole_or_not_at_all_and_peppers_are_counted() {
     );
     assert!(!output_text(&done).contains("sk_old"));
     assert_eq!(server.status_with("sk_old_1"), 401);
-    // As editors and shells of some systems write files.
+    // Some editors and shells write UTF-16.
     let utf_16: Vec<u8> =
         format!("\u{feff}{good}").encode_utf16().flat_map(u16::to_le_bytes).collect();
-    std::fs::write(place.path().join("keys"), utf_16).unwrap();
-    let done = place.command(&[]).args(["key", "import", "keys"]).output().unwrap();
+    std::fs::write(work_dir.path().join("keys"), utf_16).unwrap();
+    let done = work_dir.command(&[]).args(["key", "import", "keys"]).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(output_text(&done).contains("keys: must be UTF-8"), "{}", output_text(&done));
     let done = import(&format!("\u{feff}{good}"));
     assert_eq!(done.status.code(), Some(0), "{}", output_text(&done));
     assert_eq!(server.status_with("sk_old_1"), 200);
     assert!(output_text(&import(good)).contains("line 1: this key already exists"));
-    let nowhere = r#"{"org_id":"sk_live_51SECRET","key":"x","scopes":["*"]}"#;
-    let done = output_text(&import(nowhere));
+    let unknown_organization = r#"{"org_id":"sk_live_51SECRET","key":"x","scopes":["*"]}"#;
+    let done = output_text(&import(unknown_organization));
     assert!(done.contains("line 1: there is no such organization"), "{done}");
     assert!(!done.contains("SECRET"));
-    let counted = place.command(&[]).args(["key", "peppers"]).output().unwrap();
+    let counted = work_dir.command(&[]).args(["key", "peppers"]).output().unwrap();
     assert_eq!(output_text(&counted), "p1: 2 live keys\n");
 }
 
 #[test]
-fn a_database_that_says_nothing_is_given_up_on() {
-    let place = WorkDir::new();
+fn an_unresponsive_database_fails_the_start() {
+    let work_dir = WorkDir::new();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://a:b@{}/x", silent.local_addr().unwrap());
     let pepper = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -330,7 +331,7 @@ fn a_database_that_says_nothing_is_given_up_on() {
         ("KEY_PEPPERS", pepper),
         ("JWT_SECRETS", pepper),
     ];
-    let done = place.command(&settings).output().unwrap();
+    let done = work_dir.command(&settings).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(
         output_text(&done).contains("did not respond within 10 seconds"),
@@ -340,50 +341,50 @@ fn a_database_that_says_nothing_is_given_up_on() {
 }
 
 #[test]
-fn a_wrong_configuration_refuses_to_start_and_lists_every_problem() {
-    let place = WorkDir::new();
+fn an_invalid_configuration_fails_the_start_and_lists_every_problem() {
+    let work_dir = WorkDir::new();
     let wrong = [("DATABASE_URL", "postgres://localhost/x"), ("SIGNUP_MODE", "ajar")];
-    let done = place.command(&wrong).output().unwrap();
+    let done = work_dir.command(&wrong).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
-    let told = output_text(&done);
+    let output = output_text(&done);
     for name in ["KEY_PEPPERS", "JWT_SECRETS", "SIGNUP_MODE"] {
-        assert!(told.contains(name), "{told}");
+        assert!(output.contains(name), "{output}");
     }
-    assert!(!place.path().join(".tenantry").exists(), "nothing embedded is started");
+    assert!(!work_dir.path().join(".tenantry").exists(), "nothing embedded is started");
 }
 
 #[test]
-fn an_address_that_is_taken_is_named_with_its_variable() {
-    let place = WorkDir::new();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+fn an_address_in_use_is_reported_with_its_variable() {
+    let work_dir = WorkDir::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     for variable in ["LISTEN_ADDR", "METRICS_ADDR"] {
-        let done = place.command(&[(variable, &address)]).output().unwrap();
+        let done = work_dir.command(&[(variable, &address)]).output().unwrap();
         assert_eq!(done.status.code(), Some(1));
-        assert!(output_text(&done).contains(&format!("{variable}: can not listen on {address}")));
+        assert!(output_text(&done).contains(&format!("{variable}: cannot listen on {address}")));
     }
 }
 
 #[test]
-fn a_folder_for_mail_that_can_not_be_written_refuses_to_start() {
-    let place = WorkDir::new();
-    place.start(&[]).signal_and_wait("INT");
-    let folder = place.path().join(".tenantry/mail");
+fn an_unwritable_mail_folder_fails_the_start_unless_smtp_is_configured() {
+    let work_dir = WorkDir::new();
+    work_dir.start(&[]).signal_and_wait("INT");
+    let folder = work_dir.path().join(".tenantry/mail");
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::write(&folder, "in the way").unwrap();
     for command in ["serve", "doctor"] {
-        let done = place.command(&[]).arg(command).output().unwrap();
+        let done = work_dir.command(&[]).arg(command).output().unwrap();
         assert_eq!(done.status.code(), Some(1), "{}", output_text(&done));
         assert!(output_text(&done).contains("SMTP_URL"), "{}", output_text(&done));
     }
     let server = [("SMTP_URL", "smtp://127.0.0.1:1"), ("MAIL_FROM", "no-reply@example.com")];
     let here = ("PUBLIC_URL", "http://api.example.com");
-    place.start(&[server[0], server[1], here]).signal_and_wait("INT");
+    work_dir.start(&[server[0], server[1], here]).signal_and_wait("INT");
 }
 
-/// Docker mounts a new volume as what the image has in its place.
+/// Docker initializes a new volume with what the image has at its path, including the owner.
 #[test]
-fn in_a_container_that_is_read_only_mail_has_a_volume_that_the_server_owns() {
+fn a_read_only_container_has_a_data_volume_that_the_server_owns() {
     let compose = include_str!("../../docker-compose.yml");
     assert!(compose.contains("read_only: true"));
     assert!(compose.contains("- tenantry:/var/lib/tenantry\n"));
@@ -395,18 +396,18 @@ fn in_a_container_that_is_read_only_mail_has_a_volume_that_the_server_owns() {
 }
 
 #[test]
-fn without_an_installed_postgres_the_message_says_what_to_do() {
-    let place = WorkDir::new();
-    let done = place.command(&[("PG_BIN_DIR", "/nowhere")]).output().unwrap();
+fn without_an_installed_postgres_the_message_names_pg_bin_dir() {
+    let work_dir = WorkDir::new();
+    let done = work_dir.command(&[("PG_BIN_DIR", "/nowhere")]).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(output_text(&done).contains("PG_BIN_DIR"), "{}", output_text(&done));
 }
 
 #[test]
-fn a_key_is_checked_offline() {
-    let place = WorkDir::new();
+fn key_check_verifies_the_format_of_a_key_offline() {
+    let work_dir = WorkDir::new();
     let check = |settings: &[(&str, &str)], text: &str| {
-        place.command(settings).args(["key", "check", text]).output().unwrap()
+        work_dir.command(settings).args(["key", "check", text]).output().unwrap()
     };
     let format = tenantry::model::key_format::KeyFormat::default();
     let key = format.mint(&tenantry::entropy::SystemEntropy);
@@ -418,7 +419,7 @@ fn a_key_is_checked_offline() {
     assert_eq!(check(&[("KEY_PREFIX", "sig_")], key.expose()).status.code(), Some(1));
     assert!(output_text(&check(&[("KEY_PREFIX", "SIG")], "x")).contains("KEY_PREFIX"));
 
-    let mut piped = place.command(&[]);
+    let mut piped = work_dir.command(&[]);
     piped.args(["key", "check", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut piped = piped.spawn().unwrap();
     writeln!(piped.stdin.take().unwrap(), "{}", key.expose()).unwrap();
@@ -426,31 +427,32 @@ fn a_key_is_checked_offline() {
 }
 
 #[test]
-fn the_pattern_for_scanners_finds_keys_and_nothing_shorter() {
-    let place = WorkDir::new();
-    let shown = place.command(&[("KEY_PREFIX", "sig_")]).args(["key", "pattern"]).output().unwrap();
-    let pattern = output_text(&shown);
+fn the_pattern_for_secret_scanners_matches_whole_keys_only() {
+    let work_dir = WorkDir::new();
+    let printed =
+        work_dir.command(&[("KEY_PREFIX", "sig_")]).args(["key", "pattern"]).output().unwrap();
+    let pattern = output_text(&printed);
     let format = tenantry::model::key_format::KeyFormat::parse("sig_").unwrap();
     let key = format.mint(&tenantry::entropy::SystemEntropy);
-    let found = |text: &str| {
+    let matches_pattern = |text: &str| {
         let mut grep = std::process::Command::new("grep");
         grep.args(["-P", pattern.trim()]).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut grep = grep.spawn().unwrap();
         writeln!(grep.stdin.take().unwrap(), "{text}").unwrap();
         grep.wait().unwrap().success()
     };
-    assert!(found(&format!("export KEY=\"{}\"", key.expose())));
-    assert!(!found(&key.expose()[..50]));
-    assert!(!found(&format!("{}x", key.expose())));
+    assert!(matches_pattern(&format!("export KEY=\"{}\"", key.expose())));
+    assert!(!matches_pattern(&key.expose()[..50]));
+    assert!(!matches_pattern(&format!("{}x", key.expose())));
 }
 
 #[test]
-fn the_description_and_the_schema_are_commands_too() {
-    let place = WorkDir::new();
-    let shown = place.command(&[]).arg("openapi").output().unwrap();
-    assert!(output_text(&shown).starts_with("openapi: 3.1.0"));
-    let migrated = place.command(&[]).arg("migrate").output().unwrap();
+fn openapi_and_migrate_are_commands_and_migrate_can_be_repeated() {
+    let work_dir = WorkDir::new();
+    let printed = work_dir.command(&[]).arg("openapi").output().unwrap();
+    assert!(output_text(&printed).starts_with("openapi: 3.1.0"));
+    let migrated = work_dir.command(&[]).arg("migrate").output().unwrap();
     assert_eq!(migrated.status.code(), Some(0), "{}", output_text(&migrated));
-    let mut again = place.command(&[]);
-    assert_eq!(again.arg("migrate").output().unwrap().status.code(), Some(0));
+    let mut repeated = work_dir.command(&[]);
+    assert_eq!(repeated.arg("migrate").output().unwrap().status.code(), Some(0));
 }

@@ -1,5 +1,4 @@
-//! `/openapi.yaml`, `/openapi.json`, `/.well-known/jwks.json`: what caches and tools may do with
-//! them.
+//! Caching and compression of `/openapi.yaml`, `/openapi.json` and `/.well-known/jwks.json`.
 
 use std::io::Read;
 
@@ -21,17 +20,17 @@ const SETTINGS: [(&str, &str); 1] = [(
      e3:MC4CAQAwBQYDK2VwBCIEIJhANaEAtt60ISDJ8Q6ubddAGonseIX2dfKEyjMoSF53",
 )];
 
-/// The status, the headers and the bytes of an answer, which need not be text.
+/// The status, the headers and the bytes of a response, which need not be text.
 async fn fetch(app: &TestApp, path: &str, sent: (&str, &str)) -> (StatusCode, HeaderMap, Vec<u8>) {
     let request = Request::get(path).header("host", "api.example.com").header(sent.0, sent.1);
     let request = request.body(Body::empty()).unwrap();
-    let answer = tenantry::http::router(&app.app).oneshot(request).await.unwrap();
-    let (parts, body) = answer.into_parts();
+    let response = tenantry::http::router(&app.app).oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
     (parts.status, parts.headers, body.collect().await.unwrap().to_bytes().to_vec())
 }
 
 #[tokio::test]
-async fn a_public_document_may_be_cached_and_is_sent_again_only_where_it_changed() {
+async fn a_public_document_may_be_cached_and_a_matching_etag_gets_a_304() {
     with_settings(&SETTINGS)
         .run(async |app| {
             for path in DOCUMENTS {
@@ -39,8 +38,8 @@ async fn a_public_document_may_be_cached_and_is_sent_again_only_where_it_changed
                 let etag = first.header("etag").to_owned();
                 assert!(etag.len() > 10, "{path}: no ETag");
                 assert_eq!(first.header("cache-control"), "public, max-age=300", "{path}");
-                for named in [etag.as_str(), &format!("\"other\", {etag}"), "*", &etag[2..]] {
-                    let again = app.anonymous().with("if-none-match", named).get(path).await;
+                for etags in [etag.as_str(), &format!("\"other\", {etag}"), "*", &etag[2..]] {
+                    let again = app.anonymous().with("if-none-match", etags).get(path).await;
                     let again = again.assert_status(304);
                     assert_eq!(again.text, "");
                     assert_eq!(again.header("etag"), etag);
@@ -50,7 +49,7 @@ async fn a_public_document_may_be_cached_and_is_sent_again_only_where_it_changed
                     let again = app.anonymous().with("if-none-match", other).get(path).await;
                     assert_eq!(again.assert_status(200).text, first.text, "{path}");
                 }
-                // Whoever asks for the headers alone is told the same.
+                // A HEAD request gets the same ETag.
                 let head = app.anonymous().send("HEAD", path, "").await.assert_status(200);
                 assert_eq!(head.header("etag"), etag);
             }
@@ -59,7 +58,7 @@ async fn a_public_document_may_be_cached_and_is_sent_again_only_where_it_changed
 }
 
 #[tokio::test]
-async fn a_public_document_is_compressed_for_clients_that_take_gzip() {
+async fn a_public_document_is_compressed_for_clients_that_accept_gzip() {
     with_settings(&SETTINGS)
         .run(async |app| {
             for path in DOCUMENTS {
@@ -86,18 +85,18 @@ async fn a_public_document_is_compressed_for_clients_that_take_gzip() {
 }
 
 #[tokio::test]
-async fn what_is_anybody_s_own_is_still_not_stored() {
+async fn a_response_with_private_data_is_no_store_and_has_no_etag() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let answer = app.key(&acme.api_key).get("/me").await.assert_status(200);
-        assert_eq!(answer.header("cache-control"), "no-store");
-        assert_eq!(answer.header("etag"), "");
+        let response = app.key(&acme.api_key).get("/me").await.assert_status(200);
+        assert_eq!(response.header("cache-control"), "no-store");
+        assert_eq!(response.header("etag"), "");
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_root_leads_to_the_documentation() {
+async fn the_root_redirects_to_the_documentation() {
     run(async |app| {
         let root = app.anonymous().get("/").await.assert_status(307);
         assert_eq!(root.header("cache-control"), "no-store");

@@ -1,5 +1,5 @@
-//! Readiness says what the database can not do: take changes, or keep tenants apart; and
-//! `tenantry migrate` makes what a restore left out.
+//! Readiness reports a database that cannot be written or does not isolate tenants, and
+//! `tenantry migrate` restores missing row-level security.
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
@@ -9,20 +9,20 @@ use crate::support::{TestApp, run};
 
 async fn execute_as_admin(app: &TestApp, sql: &str) {
     let mut db = app.superuser().await;
-    // Also where the database's default is that nothing is changed.
+    // Also if the database is read-only by default.
     sqlx::raw_sql("set default_transaction_read_only = off").execute(&mut db).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();
 }
 
-/// Changes a setting of the database, for connections from now on: there are no others.
-async fn set(app: &TestApp, setting: &str) {
+/// Changes a setting of the database and closes all connections, so that it applies everywhere.
+async fn alter_database(app: &TestApp, setting: &str) {
     let sql = format!(
         "do $$ begin execute format('alter database %I {setting}', current_database()); end $$;
          select pg_terminate_backend(pid) from pg_stat_activity
          where datname = current_database() and pid <> pg_backend_pid()"
     );
     execute_as_admin(app, &sql).await;
-    // Finds out that the connections that lay idle are gone.
+    // Replaces the pool's idle connections, which are closed.
     let _ = app.app.db.run(async |db| Ok(sqlx::query("select").execute(db).await?)).await;
 }
 
@@ -30,27 +30,27 @@ async fn set(app: &TestApp, setting: &str) {
 async fn with_a_read_only_database_keys_are_checked_and_readiness_says_read_only() {
     run(async |app| {
         let acme = app.sign_up().await;
-        set(app, "set default_transaction_read_only = on").await;
+        alter_database(app, "set default_transaction_read_only = on").await;
         let ready = app.anonymous().get("/health/ready").await.assert_status(200);
         assert_eq!(ready.body, json!({ "status": "read_only" }));
         app.key(&acme.api_key).get("/me").await.assert_status(200);
         app.anonymous().post("/signup", json!({})).await.assert_status(503);
-        let strict = app.replica_with(&[("READY_WHEN_READ_ONLY", "off")]);
-        let refused = strict.anonymous().get("/health/ready").await.assert_status(503);
-        assert!(refused.body["detail"].as_str().unwrap().contains("read_only"));
-        set(app, "reset default_transaction_read_only").await;
+        let replica = app.replica_with(&[("READY_WHEN_READ_ONLY", "off")]);
+        let rejected = replica.anonymous().get("/health/ready").await.assert_status(503);
+        assert!(rejected.body["detail"].as_str().unwrap().contains("read_only"));
+        alter_database(app, "reset default_transaction_read_only").await;
         let ready = app.anonymous().get("/health/ready").await.assert_status(200);
         assert_eq!(ready.body, json!({ "status": "ok" }));
-        strict.anonymous().get("/health/ready").await.assert_status(200);
+        replica.anonymous().get("/health/ready").await.assert_status(200);
         app.anonymous().post("/signup", json!({})).await.assert_status(201);
-        strict.close();
+        replica.close();
     })
     .await;
 }
 
-/// The database answers as with a full disk, without one.
+/// Triggers fail like a full disk.
 #[tokio::test]
-async fn with_a_full_disk_readiness_says_read_only_until_something_could_be_written() {
+async fn with_a_full_disk_readiness_says_read_only_until_a_write_succeeds() {
     run(async |app| {
         let full = "create function refuse() returns trigger language plpgsql as $$
                     begin raise exception 'No space left on device' using errcode = '53100'; end $$;
@@ -78,7 +78,7 @@ async fn with_a_full_disk_readiness_says_read_only_until_something_could_be_writ
 }
 
 #[tokio::test]
-async fn whatever_the_role_may_not_create_readiness_finds_out_that_a_disk_is_not_full_any_more() {
+async fn without_privileges_to_create_tables_readiness_still_detects_free_disk_space() {
     run(async |app| {
         let status = async || app.anonymous().get("/health/ready").await.assert_status(200).body;
         let full = "create function refuse() returns trigger language plpgsql as $$
@@ -89,8 +89,9 @@ async fn whatever_the_role_may_not_create_readiness_finds_out_that_a_disk_is_not
             execute format('revoke temporary on database %I from public, test_owner',
                            current_database());
             end $$";
-        for less in [no_temporary_tables, "revoke create on schema public from pg_database_owner"] {
-            execute_as_admin(app, less).await;
+        for revoke in [no_temporary_tables, "revoke create on schema public from pg_database_owner"]
+        {
+            execute_as_admin(app, revoke).await;
             execute_as_admin(app, full).await;
             app.anonymous().post("/signup", json!({})).await.assert_status(503);
             assert_eq!(status().await, json!({ "status": "read_only" }));
@@ -100,7 +101,7 @@ async fn whatever_the_role_may_not_create_readiness_finds_out_that_a_disk_is_not
             )
             .await;
             app.app.readiness.watch().await;
-            assert_eq!(status().await, json!({ "status": "ok" }), "{less}");
+            assert_eq!(status().await, json!({ "status": "ok" }), "{revoke}");
             app.anonymous().post("/signup", json!({})).await.assert_status(201);
         }
     })
@@ -108,10 +109,10 @@ async fn whatever_the_role_may_not_create_readiness_finds_out_that_a_disk_is_not
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_keeps_tenants_apart_is_part_of_being_ready_and_migrate_makes_it_again() {
+async fn readiness_requires_complete_row_level_security_and_migrate_restores_it() {
     run(async |app| {
         let acme = app.sign_up().await;
-        for harm in [
+        for damage in [
             "revoke select on users from tenantry_tenant",
             "revoke update (default_key_id) on accounts from tenantry_tenant",
             "drop policy api_keys_tenant on api_keys",
@@ -121,17 +122,17 @@ async fn what_keeps_tenants_apart_is_part_of_being_ready_and_migrate_makes_it_ag
             "alter table projects disable row level security",
             "revoke all on all tables in schema public from tenantry_tenant",
         ] {
-            execute_as_admin(app, harm).await;
+            execute_as_admin(app, damage).await;
             let replica = app.replica();
             replica.anonymous().get("/health/ready").await.assert_status(503);
             replica.close();
-            let place = WorkDir::new();
-            let done = place.command(&app.database_settings()).arg("migrate").output().unwrap();
-            let told = String::from_utf8_lossy(&done.stderr).into_owned();
-            assert!(done.status.success(), "{harm}: {told}");
+            let work_dir = WorkDir::new();
+            let done = work_dir.command(&app.database_settings()).arg("migrate").output().unwrap();
+            let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+            assert!(done.status.success(), "{damage}: {stderr}");
             assert!(
-                told.contains("row-level security was incomplete and has been restored"),
-                "{harm}: {told}"
+                stderr.contains("row-level security was incomplete and has been restored"),
+                "{damage}: {stderr}"
             );
             let replica = app.replica();
             replica.anonymous().get("/health/ready").await.assert_status(200);
@@ -142,17 +143,17 @@ async fn what_keeps_tenants_apart_is_part_of_being_ready_and_migrate_makes_it_ag
     .await;
 }
 
-/// What `.ci/prepare` wrote is what the migrations make, in another order too.
+/// The file that `.ci/prepare` wrote equals what the migrations create, in any order.
 #[tokio::test]
-async fn what_has_to_be_there_is_what_a_fresh_schema_has() {
+async fn the_required_row_level_security_is_that_of_a_new_schema() {
     run(async |app| {
         let query = include_str!("../../src/repo/sql/tenant_access.sql");
-        let there: Vec<String> =
+        let actual: Vec<String> =
             sqlx::query_scalar(query).fetch_all(&mut app.sql().await).await.unwrap();
         let expected = include_str!("../../src/repo/sql/tenant_access_expected.sql");
-        let made = expected.lines().filter(|line| !line.starts_with("drop policy"));
-        let made: Vec<_> = made.map(|line| line.trim_end_matches(';')).collect();
-        assert_eq!(there[3..], made[..], "run .ci/prepare");
+        let required = expected.lines().filter(|line| !line.starts_with("drop policy"));
+        let required: Vec<_> = required.map(|line| line.trim_end_matches(';')).collect();
+        assert_eq!(actual[3..], required[..], "run .ci/prepare");
         app.execute("create table unrelated (id int)").await;
     })
     .await;

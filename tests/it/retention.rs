@@ -1,5 +1,5 @@
-//! How long everything is kept: each table has its line in the README, and what is past its
-//! retention is removed in batches.
+//! Retention: each table has its line in the README, and rows past their retention are removed in
+//! batches.
 
 use std::collections::BTreeSet;
 
@@ -30,8 +30,8 @@ async fn every_table_has_its_retention_in_the_readme_and_every_setting_in_env_ex
             let (tables, _) = line.split_once(" | ").unwrap_or_default();
             tables.split('`').skip(1).step_by(2).map(str::to_owned).collect()
         };
-        let told: BTreeSet<String> = lines.lines().flat_map(named).collect();
-        assert_eq!(told, tables, "tables with a line in the README, and tables");
+        let documented: BTreeSet<String> = lines.lines().flat_map(named).collect();
+        assert_eq!(documented, tables, "tables in the README, and tables of the schema");
         let settings = include_str!("../../.env.example");
         let named = lines.split('`').filter(|it| it.starts_with("RETENTION_"));
         let named: Vec<_> = named.collect();
@@ -43,7 +43,7 @@ async fn every_table_has_its_retention_in_the_readme_and_every_setting_in_env_ex
     .await;
 }
 
-/// Makes everything that has ended look as if it had that many days ago.
+/// Sets the end of everything that has ended to this many days ago.
 async fn backdate(app: &TestApp, days: u32) {
     let ago = format!("now() - interval '{days} days'");
     let sql = format!(
@@ -76,7 +76,7 @@ async fn rotate(app: &TestApp, key: &CreatedKey) -> CreatedKey {
 }
 
 #[tokio::test]
-async fn keys_that_ended_long_ago_are_removed_and_those_that_took_over_go_on() {
+async fn keys_past_their_retention_are_removed_and_their_successors_stay_valid() {
     run(async |app| {
         let first = app.sign_up().await;
         let second = rotate(app, &first).await;
@@ -91,17 +91,17 @@ async fn keys_that_ended_long_ago_are_removed_and_those_that_took_over_go_on() {
         assert_eq!(rows(app, "api_keys").await, 2);
         let path = format!("/v1/organization/api-keys/{}", third.key_id);
         app.key(&third.api_key).get(&path).await.assert_status(200);
-        for gone in [&first, &second] {
-            app.key(&gone.api_key).get("/me").await.assert_error(401, "unauthorized");
+        for removed in [&first, &second] {
+            app.key(&removed.api_key).get("/me").await.assert_error(401, "unauthorized");
         }
-        // What is told of them stays.
+        // Their audit events stay.
         assert!(app.count("select count(*) from audit_events").await >= 4);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
+async fn a_purged_organization_keeps_only_its_id_its_audit_log_and_its_payments() {
     with_settings(&[("RETENTION_DELETED_ORGANIZATIONS_DAYS", "10")])
         .run(async |app| {
             let other = app.verified_account("dora@example.com").await;
@@ -111,11 +111,11 @@ async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
             session.post("/api/user/organizations", request).await.assert_status(201);
             let own = "/api/user/organizations/acme";
             let key = json!({ "name": "k", "scopes": ["*"] });
-            let made = session.post(&format!("{own}/api-keys"), key).await.assert_status(201);
-            let key = made.body["data"]["key"].as_str().unwrap().to_owned();
+            let created = session.post(&format!("{own}/api-keys"), key).await.assert_status(201);
+            let key = created.body["data"]["key"].as_str().unwrap().to_owned();
             app.exchange(&key).await;
-            let again = app.key(&key).with("idempotency-key", "one");
-            again.post("/me/api-keys", json!({ "name": "second" })).await.assert_status(201);
+            let client = app.key(&key).with("idempotency-key", "one");
+            client.post("/me/api-keys", json!({ "name": "second" })).await.assert_status(201);
             let invite = json!({ "email": "guest@example.com", "role": "member" });
             session.post(&format!("{own}/invites"), invite).await.assert_status(201);
             let project = json!({ "name": "one" });
@@ -143,7 +143,7 @@ async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
 
             backdate(app, 9).await;
             sweep(&app.app).await;
-            let of_acme = async |table: &str| -> i64 {
+            let rows_of_acme = async |table: &str| -> i64 {
                 rows(
                     app,
                     &format!(
@@ -153,8 +153,12 @@ async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
                 )
                 .await
             };
-            assert_eq!(of_acme("invites").await, 0, "addresses of people go at once");
-            assert_eq!(of_acme("api_keys").await, 2, "everything else when it is due");
+            assert_eq!(rows_of_acme("invites").await, 0, "email addresses are removed at once");
+            assert_eq!(
+                rows_of_acme("api_keys").await,
+                2,
+                "everything else is removed when it is due"
+            );
             backdate(app, 11).await;
             sweep(&app.app).await;
             for table in [
@@ -167,17 +171,17 @@ async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
                 "usage_daily",
                 "users",
             ] {
-                assert_eq!(of_acme(table).await, 0, "{table}");
+                assert_eq!(rows_of_acme(table).await, 0, "{table}");
             }
             assert_eq!(rows(app, "personal_tokens").await, 0);
-            assert_eq!(of_acme("payments").await, 1);
-            assert!(of_acme("audit_events").await > 5);
+            assert_eq!(rows_of_acme("payments").await, 1);
+            assert!(rows_of_acme("audit_events").await > 5);
             let purged = "select count(*) from organizations
                           where handle = 'acme' and name = '' and purged_at is not null";
             assert_eq!(app.count(purged).await, 1);
-            // Its id is never given out again, and nobody else's things are gone.
-            let taken = app.anonymous().post("/signup", json!({ "org_id": "ACME" })).await;
-            taken.assert_error(409, "conflict");
+            // Its id is never reused, and nothing of others is removed.
+            let rejected = app.anonymous().post("/signup", json!({ "org_id": "ACME" })).await;
+            rejected.assert_error(409, "conflict");
             let dora = app.session(&other.cookie);
             dora.get(&format!("/api/user/organizations/{}", other.org_id)).await.assert_status(200);
             session.get("/api/user/me").await.assert_status(200);
@@ -186,7 +190,7 @@ async fn a_deleted_organization_leaves_its_id_its_audit_log_and_its_payments() {
 }
 
 #[tokio::test]
-async fn rows_go_in_batches_and_what_somebody_has_locked_is_left_for_the_next_time() {
+async fn rows_are_removed_in_batches_and_locked_rows_are_skipped() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.execute(
@@ -212,15 +216,15 @@ async fn rows_go_in_batches_and_what_somebody_has_locked_is_left_for_the_next_ti
             &acme.api_key[9..17]
         );
         sqlx::raw_sql(AssertSqlSafe(revoke)).execute(&mut app.sql().await).await.unwrap();
-        let mut holder = app.sql().await;
+        let mut connection = app.sql().await;
         let lock = "begin; select from api_keys where display_id = $1 for no key update";
         let lock = lock.replace("$1", &format!("'{}'", &dead.api_key[9..17]));
-        sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut holder).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut connection).await.unwrap();
         let batch = async || {
             app.app.db.transaction(async |tx| key_lifecycle::sweep(tx, 365).await).await.unwrap()
         };
         assert_eq!(batch().await, 1);
-        sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+        sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
         assert_eq!(batch().await, 1);
     })
     .await;
@@ -272,7 +276,7 @@ const ENDED: [(&str, i32, &str); 6] = [
 ];
 
 #[tokio::test]
-async fn everything_that_is_over_is_removed_when_its_days_are_over_and_not_before() {
+async fn ended_rows_are_removed_after_their_retention_and_not_before() {
     run(async |app| {
         let acme = app.sign_up().await;
         for (table, days, insert) in ENDED {
@@ -282,7 +286,7 @@ async fn everything_that_is_over_is_removed_when_its_days_are_over_and_not_befor
                 let done = sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut app.sql().await).await;
                 done.unwrap_or_else(|error| panic!("{table}: {error}"));
                 sweep(&app.app).await;
-                // The younger one stays, the older one does not.
+                // The younger row stays, the older one is removed.
                 assert_eq!(rows(app, table).await, before + 1, "{table} after {days} days");
             }
         }

@@ -1,4 +1,4 @@
-//! Behind a real nginx with two servers, as Debian brings it.
+//! Behind a real nginx, with two servers.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::support::socket::{SocketServer, parse_status, send_raw};
 use crate::support::waiting::wait_until;
 use crate::support::{tools, with_settings};
 
-/// nginx as it comes, and as one sets it up to keep connections and to pass bodies on unbuffered.
+/// nginx with its defaults, and with keep-alive connections and unbuffered request bodies.
 const CONFIGURATION: &str = "
 daemon off;
 master_process off;
@@ -51,7 +51,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// In front of two servers; `None` if the test is skipped because nginx is missing.
+    /// Starts nginx in front of two servers; `None` if the test is skipped because it is missing.
     fn start(one: &SocketServer, other: &SocketServer) -> Option<Self> {
         let program = tools::find_program("nginx")?;
         let folder = tempfile::tempdir().unwrap();
@@ -74,7 +74,7 @@ impl Nginx {
         self.folder.path().join(format!("{name}.sock"))
     }
 
-    /// The status that a request gets through it.
+    /// Sends a request through nginx; returns the status.
     async fn status(&self, name: &str, head: &str, body: &[u8]) -> u16 {
         let length = body.len();
         let head = format!("{head}\r\nHost: t\r\nConnection: close\r\nContent-Length: {length}");
@@ -83,7 +83,7 @@ impl Nginx {
         parse_status(&send_raw(stream, &request).await)
     }
 
-    /// Passes where each of many requests gets this status, and others are not held up by them.
+    /// Checks that repeated requests get this status and do not disturb others.
     async fn assert_passes_on(&self, expected: u16, head: &str, body: &[u8]) {
         for name in ["plain", "kept"] {
             for _ in 0..8 {
@@ -105,7 +105,7 @@ impl Drop for Nginx {
 }
 
 #[tokio::test]
-async fn a_request_refused_before_its_body_was_read_gets_its_own_status_through_nginx() {
+async fn a_rejection_before_the_body_was_read_reaches_the_caller_through_nginx() {
     let settings = [("MAX_IN_FLIGHT", "20"), ("MAX_IN_FLIGHT_PER_CALLER", "8")];
     with_settings(&settings)
         .run(async |app| {
@@ -113,8 +113,8 @@ async fn a_request_refused_before_its_body_was_read_gets_its_own_status_through_
             let Some(nginx) = Nginx::start(&one, &other) else { return };
             let acme = app.sign_up().await;
             let request = json!({ "name": "reads", "scopes": ["usage:read"] });
-            let made = app.key(&acme.api_key).post("/v1/organization/api-keys", request).await;
-            let reader = made.assert_status(201).body["key"].as_str().unwrap().to_owned();
+            let created = app.key(&acme.api_key).post("/v1/organization/api-keys", request).await;
+            let reader = created.assert_status(201).body["key"].as_str().unwrap().to_owned();
 
             let zeros = vec![0; 60_000];
             let json = "Content-Type: application/json";
@@ -130,12 +130,12 @@ async fn a_request_refused_before_its_body_was_read_gets_its_own_status_through_
             nginx.assert_passes_on(415, &text, &zeros).await;
 
             let address = LimitSubject::from_address(Some(one.address.ip()));
-            let held = [(); 8].map(|()| app.app.in_flight.acquire_for(address));
+            let permits = [(); 8].map(|()| app.app.in_flight.acquire_for(address));
             nginx.assert_passes_on(429, &format!("{sign_up}{json}"), &zeros).await;
-            drop(held);
-            let mut held = Vec::new();
-            while let Some(place) = app.app.in_flight.acquire(Cost::Check) {
-                held.push(place);
+            drop(permits);
+            let mut permits = Vec::new();
+            while let Some(permit) = app.app.in_flight.acquire(Cost::Check) {
+                permits.push(permit);
             }
             nginx.assert_passes_on(503, &format!("{sign_up}{json}"), &zeros).await;
         })

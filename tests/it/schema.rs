@@ -1,16 +1,16 @@
-//! The rules of the schema, asked of the database's own catalog.
+//! Rules of the schema, checked in the database's catalog.
 
 use crate::support::run;
 
-/// Tables that are neither one tenant's nor one person's: these two themselves, and mail that goes
-/// to whoever is at an address.
+/// Tables that belong neither to an organization nor to an account: these two themselves, and mail,
+/// which belongs to an email address.
 const NO_OWNER: [&str; 4] = ["_sqlx_migrations", "accounts", "organizations", "outbox"];
 
 async fn assert_no_rows(query: &'static str, what: &str) {
     run(async |app| {
-        let found: Vec<String> =
+        let rows: Vec<String> =
             sqlx::query_scalar(query).fetch_all(&mut app.sql().await).await.unwrap();
-        assert!(found.is_empty(), "{what}: {found:?}");
+        assert!(rows.is_empty(), "{what}: {rows:?}");
     })
     .await;
 }
@@ -31,7 +31,7 @@ async fn every_foreign_key_has_an_index_that_begins_with_its_columns() {
 }
 
 #[tokio::test]
-async fn every_time_has_a_zone() {
+async fn every_timestamp_has_a_time_zone() {
     assert_no_rows(
         "select table_name || '.' || column_name from information_schema.columns
          where table_schema = 'public' and data_type like '%without time zone'",
@@ -47,15 +47,15 @@ async fn every_constraint_is_named_after_its_table() {
          where c.connamespace = 'public'::regnamespace and t.relname <> '_sqlx_migrations'
            and c.contype <> 't'
            and (c.conname not like t.relname || '\\_%' or c.conname ~ '_(check|key|fkey)\\d+$')",
-        "constraints that the database named",
+        "constraints with a generated name",
     )
     .await;
 }
 
 #[tokio::test]
-async fn every_table_has_its_organization_or_its_account() {
+async fn every_table_has_an_organization_id_or_an_account_id() {
     run(async |app| {
-        let without: Vec<String> = sqlx::query_scalar(
+        let tables: Vec<String> = sqlx::query_scalar(
             "select t.tablename::text from pg_tables t
              join pg_class c on c.relname = t.tablename and c.relnamespace = 'public'::regnamespace
              where t.schemaname = 'public' and c.relpersistence = 'p' and not exists (
@@ -68,26 +68,26 @@ async fn every_table_has_its_organization_or_its_account() {
         .fetch_all(&mut app.sql().await)
         .await
         .unwrap();
-        assert_eq!(without, NO_OWNER);
+        assert_eq!(tables, NO_OWNER);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_table_that_may_be_lost_holds_names_of_ours_digests_and_times_only() {
+async fn an_unlogged_table_contains_only_limit_names_digests_and_times() {
     assert_no_rows(
         "select c.relname || '.' || a.attname from pg_class c
          join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
          where c.relkind = 'r' and c.relpersistence = 'u'
            and (a.attname, a.atttypid::regtype::text) not in (
                ('name', 'text'), ('subject', 'uuid'), ('full_at', 'timestamp with time zone'))",
-        "columns of unlogged tables that could hold somebody's data",
+        "columns of unlogged tables that could contain personal data",
     )
     .await;
 }
 
 #[tokio::test]
-async fn every_tenant_table_has_its_walls() {
+async fn every_tenant_table_has_row_level_security() {
     assert_no_rows(
         "select c.relname::text from pg_class c
          where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace
@@ -106,7 +106,7 @@ async fn every_tenant_table_has_its_walls() {
 }
 
 #[tokio::test]
-async fn what_the_role_of_tenants_may_touch_has_walls_for_it() {
+async fn every_table_that_the_tenant_role_may_access_has_row_level_security() {
     assert_no_rows(
         "select c.relname::text from pg_class c
          where c.relkind in ('r', 'p', 'v', 'm', 'f')
@@ -119,21 +119,21 @@ async fn what_the_role_of_tenants_may_touch_has_walls_for_it() {
                 select from pg_policies p
                 where p.tablename = c.relname and p.roles = '{tenantry_tenant}'
                   and p.qual like '%tenant_organization()%'))",
-        "tables that tenants may touch without walls",
+        "tables that tenants may access without row-level security",
     )
     .await;
     assert_no_rows(
         "select p.policyname::text from pg_policies p
          where not p.roles <@ '{test_owner}'
            and (p.roles <> '{tenantry_tenant}' or p.qual not like '%tenant_organization()%')",
-        "policies that let tenants through",
+        "policies that do not restrict tenants",
     )
     .await;
 }
 
-/// Secrets of people that nothing done in an organization's name asks for.
+/// Nothing that is done for an organization needs a password.
 #[tokio::test]
-async fn the_role_of_tenants_reads_no_password() {
+async fn the_tenant_role_cannot_read_or_update_passwords() {
     assert_no_rows(
         "select column_name::text from information_schema.columns
          where table_schema = 'public' and column_name like 'password%'
@@ -144,7 +144,7 @@ async fn the_role_of_tenants_reads_no_password() {
 }
 
 #[tokio::test]
-async fn the_trail_can_be_neither_changed_nor_cut() {
+async fn audit_events_can_be_neither_updated_nor_deleted() {
     run(async |app| {
         app.sign_up().await;
         let attempts = [
@@ -153,8 +153,8 @@ async fn the_trail_can_be_neither_changed_nor_cut() {
             "truncate audit_events cascade",
         ];
         for attempt in attempts {
-            let refused = sqlx::query(attempt).execute(&mut app.sql().await).await.unwrap_err();
-            assert!(refused.to_string().contains("append-only"), "{refused}");
+            let error = sqlx::query(attempt).execute(&mut app.sql().await).await.unwrap_err();
+            assert!(error.to_string().contains("append-only"), "{error}");
         }
         assert_eq!(app.count("select count(*) from audit_events").await, 1);
     })

@@ -1,5 +1,5 @@
-//! Plaintexts: after every test the database and the log are searched for each one it saw
-//! (`support::leaks`). Here it is shown that the search would find one.
+//! Secrets: after every test the database and the log are searched for each secret that it received
+//! (`support::leaks`). These tests show that the search finds one.
 
 use crate::support::leaks::{self, LogStart};
 use crate::support::{TestApp, run};
@@ -33,23 +33,23 @@ async fn finds_plaintext(app: &TestApp, plaintexts: [String; 1], since: LogStart
 }
 
 #[tokio::test]
-async fn what_a_caller_sends_as_a_credential_is_not_logged_even_if_it_is_garbage() {
+async fn an_invalid_credential_is_not_logged() {
     run(async |app| {
         let garbage = "tnt_live_this-is-a-password-pasted-by-mistake";
         app.key(garbage).get("/me").await.assert_status(401);
         app.bearer(garbage).get(&format!("/me?key={garbage}")).await.assert_status(401);
         app.anonymous().get(&format!("/me/{garbage}")).await.assert_status(404);
-        // A key in the place of an id or of a method, which are both told of.
+        // A key as the request id or as the method, which are both logged.
         let key = app.sign_up().await.api_key;
-        let answer = app.anonymous().with("x-request-id", &key).get("/me").await;
-        assert!(answer.header("x-request-id").starts_with("req_"));
+        let response = app.anonymous().with("x-request-id", &key).get("/me").await;
+        assert!(response.header("x-request-id").starts_with("req_"));
         app.anonymous().send(&key, "/me", "").await.assert_status(405);
         let ann = app.sign_up_account("ann@example.com").await;
         let link = app.mailed_token().await;
         let (_, refresh) = app.exchange(&key).await;
         for secret in [&ann.cookie, &link, &refresh] {
-            let answer = app.anonymous().with("x-request-id", secret).get("/me").await;
-            assert!(answer.header("x-request-id").starts_with("req_"));
+            let response = app.anonymous().with("x-request-id", secret).get("/me").await;
+            assert!(response.header("x-request-id").starts_with("req_"));
         }
         app.seen_secrets.lock().unwrap().push(garbage.to_owned());
     })

@@ -1,5 +1,4 @@
-//! Limits that mean the same on every server: the table that they share, and the wall in front of
-//! it.
+//! Rate limits that all servers share: their table, and each server's local limiter in front of it.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -21,15 +20,15 @@ async fn sign_up(app: &TestApp) -> TestResponse {
 }
 
 #[tokio::test]
-async fn a_shared_limit_of_n_lets_n_through_on_two_servers_and_not_twice_as_many() {
+async fn a_shared_limit_is_exact_across_servers() {
     with_limits(r#"{"sign_in":{"quota":20,"window_s":3600}}"#)
         .run(async |app| {
             let replica = app.replica();
-            let asked = (0..60).map(|number: usize| {
+            let sent = (0..60).map(|number: usize| {
                 let server = if number.is_multiple_of(2) { app } else { &replica };
                 async move { server.anonymous().post("/signup", json!({})).await.status.as_u16() }
             });
-            let statuses = futures_util::future::join_all(asked).await;
+            let statuses = futures_util::future::join_all(sent).await;
             assert_eq!(statuses.iter().filter(|it| **it == 201).count(), 20, "{statuses:?}");
             assert_eq!(statuses.iter().filter(|it| **it == 429).count(), 40, "{statuses:?}");
             let third = app.replica();
@@ -41,17 +40,17 @@ async fn a_shared_limit_of_n_lets_n_through_on_two_servers_and_not_twice_as_many
 }
 
 #[tokio::test]
-async fn without_its_table_a_shared_limit_falls_to_the_wall_and_never_to_nothing() {
+async fn without_its_table_a_shared_limit_is_enforced_locally() {
     with_limits(r#"{"sign_in":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
             let recorder = recorder();
             let _counting = metrics::set_default_local_recorder(&recorder);
             app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
-            let (passed, refused) =
+            let (passed, rejected) =
                 send_until_limited(async || app.anonymous().post("/signup", json!({})).await).await;
             assert_eq!(passed, 3);
-            assert_retry_after(&refused, "sign_in");
-            // The refusal was the wall's own.
+            assert_retry_after(&rejected, "sign_in");
+            // The local limiter rejected.
             let fallbacks = r#"rate_limit_fallbacks_total{limit="sign_in"}"#;
             assert_eq!(metric_value(&recorder, fallbacks), 3);
         })
@@ -59,7 +58,7 @@ async fn without_its_table_a_shared_limit_falls_to_the_wall_and_never_to_nothing
 }
 
 #[tokio::test]
-async fn a_table_that_is_back_is_asked_again() {
+async fn a_table_that_is_available_again_is_used_again() {
     with_limits(r#"{"sign_in":{"quota":1000000},"address":{"quota":1000000}}"#)
         .run(async |app| {
             app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
@@ -75,18 +74,21 @@ async fn a_table_that_is_back_is_asked_again() {
 }
 
 #[tokio::test]
-async fn what_the_table_refuses_the_wall_refuses_from_then_on_with_the_same_wait() {
+async fn after_a_rejection_by_the_table_the_local_limiter_rejects_with_the_same_wait() {
     with_limits(r#"{"sign_in":{"quota":2,"window_s":3600}}"#)
         .run(async |app| {
             let replica = app.replica();
             for _ in 0..2 {
                 sign_up(&replica).await.assert_status(201);
             }
-            let told = assert_retry_after(&sign_up(app).await.assert_status(429), "sign_in");
+            let first_wait = assert_retry_after(&sign_up(app).await.assert_status(429), "sign_in");
             app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
             for _ in 0..2 {
                 let wait = assert_retry_after(&sign_up(app).await.assert_status(429), "sign_in");
-                assert!((told - 30..=told).contains(&wait), "{wait} after {told}");
+                assert!(
+                    (first_wait - 30..=first_wait).contains(&wait),
+                    "{wait} after {first_wait}"
+                );
             }
             replica.close();
         })
@@ -94,7 +96,7 @@ async fn what_the_table_refuses_the_wall_refuses_from_then_on_with_the_same_wait
 }
 
 #[tokio::test]
-async fn a_shared_limit_that_is_only_observed_counts_a_refusal_once_and_asks_no_table_for_it() {
+async fn a_shared_limit_that_is_only_observed_counts_each_rejection_once_without_the_table() {
     with_limits(r#"{"sign_in":{"quota":1,"window_s":3600,"only_observed":true}}"#)
         .run(async |app| {
             let recorder = recorder();
@@ -114,7 +116,7 @@ async fn a_shared_limit_that_is_only_observed_counts_a_refusal_once_and_asks_no_
 }
 
 #[tokio::test]
-async fn whom_a_crowded_server_has_no_room_for_the_table_counts_apart() {
+async fn clients_above_the_local_capacity_are_counted_separately_by_the_table() {
     with_limits_behind_proxy(r#"{"sign_in":{"quota":1,"window_s":3600}}"#)
         .run(async |app| {
             let settings = &app.app.config.rate_limits;
@@ -134,39 +136,42 @@ async fn whom_a_crowded_server_has_no_room_for_the_table_counts_apart() {
                 client_from(app, &format!("192.0.2.{number}")).post("/signup", json!({})).await
             })
             .await;
-            assert!(passed <= 16, "a crowd without a table shares what the wall has");
+            assert!(
+                passed <= 16,
+                "without the table, clients above the capacity share the local limiters"
+            );
         })
         .await;
 }
 
 #[tokio::test]
-async fn a_shorter_window_holds_from_the_first_refusal_on() {
+async fn a_shorter_window_applies_from_the_first_rejection_on() {
     with_limits(r#"{"sign_in":{"quota":1,"window_s":3600}}"#)
         .run(async |app| {
             sign_up(app).await.assert_status(201);
             let shorter = [("LIMITS", r#"{"sign_in":{"quota":1,"window_s":60}}"#)];
-            let (asked, later) = (app.replica_with(&shorter), app.replica_with(&shorter));
-            let wait = assert_retry_after(&sign_up(&asked).await.assert_status(429), "sign_in");
+            let (one, other) = (app.replica_with(&shorter), app.replica_with(&shorter));
+            let wait = assert_retry_after(&sign_up(&one).await.assert_status(429), "sign_in");
             assert!(wait <= 60, "{wait}");
-            // What the clock would do.
+            // As after 60 seconds.
             app.execute("update rate_limits set full_at = full_at - interval '60 seconds'").await;
-            sign_up(&later).await.assert_status(201);
-            asked.close();
-            later.close();
+            sign_up(&other).await.assert_status(201);
+            one.close();
+            other.close();
         })
         .await;
 }
 
 #[tokio::test]
-async fn the_table_gives_a_whole_quota_where_its_pace_is_no_whole_number_of_microseconds() {
+async fn the_table_grants_the_whole_quota_when_an_interval_is_no_whole_number_of_microseconds() {
     with_limits("{}")
         .run(async |app| {
             // A thirteenth of an hour is 276.9230769… seconds.
             let (rate, mut db) = (Rate::new(13, 3_600), app.sql().await);
             for left in (0..13).rev() {
-                let verdict =
+                let outcome =
                     rate_limits::check_and_count(&mut db, "x", Uuid::nil(), &rate).await.unwrap();
-                assert_eq!((verdict.is_rejected(), verdict.remaining), (false, left));
+                assert_eq!((outcome.is_rejected(), outcome.remaining), (false, left));
             }
             let last =
                 rate_limits::check_and_count(&mut db, "x", Uuid::nil(), &rate).await.unwrap();
@@ -180,7 +185,7 @@ async fn the_table_gives_a_whole_quota_where_its_pace_is_no_whole_number_of_micr
 }
 
 #[tokio::test]
-async fn repeated_requests_take_nothing_and_are_never_refused() {
+async fn replayed_requests_do_not_count_and_are_not_rejected() {
     with_limits(r#"{"key_mint":{"quota":1},"organizations":{"quota":1}}"#)
         .run(async |app| {
             let acme = app.sign_up().await;
@@ -188,7 +193,7 @@ async fn repeated_requests_take_nothing_and_are_never_refused() {
             let request = json!({ "name": "a", "scopes": ["usage:read"] });
             let key = app.key(&acme.api_key);
             let session = app.session(&ann.cookie);
-            for (actor, path) in [
+            for (client, path) in [
                 (key, "/v1/organization/api-keys"),
                 (session.clone(), "/api/auth/api-key/create"),
                 (session, "/api/user/organizations"),
@@ -197,35 +202,35 @@ async fn repeated_requests_take_nothing_and_are_never_refused() {
                     "/api/user/organizations" => json!({ "name": "Acme" }),
                     _ => request.clone(),
                 };
-                let named = actor.with("idempotency-key", "one");
+                let with_key = client.with("idempotency-key", "one");
                 for number in 0..4 {
-                    let answer = named.post(path, body.clone()).await;
-                    assert!(answer.status.is_success(), "{path}: {}", answer.text);
-                    assert_eq!(answer.header("idempotent-replayed").is_empty(), number == 0);
+                    let response = with_key.post(path, body.clone()).await;
+                    assert!(response.status.is_success(), "{path}: {}", response.text);
+                    assert_eq!(response.header("idempotent-replayed").is_empty(), number == 0);
                 }
-                actor.post(path, body).await.assert_status(429);
+                client.post(path, body).await.assert_status(429);
             }
         })
         .await;
 }
 
 #[tokio::test]
-async fn an_e_mail_address_is_kept_as_a_digest_under_a_secret_and_what_is_full_is_swept() {
+async fn an_email_address_is_stored_as_a_keyed_digest_and_full_limits_are_swept() {
     with_limits("{}")
         .run(async |app| {
             let email = "ann@example.com";
-            let shown = json!({ "email": email, "password": "not the password" });
-            app.anonymous().post("/auth/login", shown).await.assert_status(401);
+            let request = json!({ "email": email, "password": "not the password" });
+            app.anonymous().post("/auth/login", request).await.assert_status(401);
             let subject = "select subject from rate_limits where name = 'sign_in_failures'";
-            let kept: Uuid =
+            let stored: Uuid =
                 sqlx::query_scalar(subject).fetch_one(&mut app.sql().await).await.unwrap();
-            assert_eq!(kept, app.app.peppers.subject("sign_in", email).uuid());
-            let plain = Sha256::digest(email);
-            assert_ne!(kept.as_bytes().as_slice(), &plain[..16]);
-            // Another deployment's secret makes another digest.
+            assert_eq!(stored, app.app.peppers.subject("sign_in", email).uuid());
+            let plain_digest = Sha256::digest(email);
+            assert_ne!(stored.as_bytes().as_slice(), &plain_digest[..16]);
+            // Another deployment's secret results in another digest.
             let other = "o1:b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90aGVyb3Q=";
             let other = app.replica_with(&[("KEY_PEPPERS", other)]);
-            assert_ne!(kept, other.app.peppers.subject("sign_in", email).uuid());
+            assert_ne!(stored, other.app.peppers.subject("sign_in", email).uuid());
             other.close();
             app.execute("update rate_limits set full_at = now() where name = 'sign_in'").await;
             let sweep = async |db: &mut _| rate_limits::sweep(db).await;

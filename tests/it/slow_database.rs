@@ -1,4 +1,4 @@
-//! A database far away: 300 ms there and back, with SCRAM, through a TCP relay that delays.
+//! A distant database: 300 ms round trip, with SCRAM, through a TCP relay that delays.
 
 use std::time::Duration;
 
@@ -28,17 +28,17 @@ async fn at_300_ms_round_trip_with_scram_the_server_is_ready_and_signups_succeed
     let done = tokio::task::spawn_blocking(move || {
         let url = format!("postgres://admin:{PASSWORD}@127.0.0.1:{port}/far");
         let settings = [("DATABASE_URL", &*url), ("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER)];
-        let place = WorkDir::new();
-        let server = place.start(&settings);
+        let work_dir = WorkDir::new();
+        let server = work_dir.start(&settings);
         let ready = || curl(&[&server.url("/health/ready")]).status;
         wait_until("it is ready", || ready() == 200);
-        // The first has its connection opened for it, and each statement prepared.
+        // The first signup opens its connection and prepares each statement.
         wait_until("a signup succeeds", || {
             curl(&["-X", "POST", &server.url("/signup")]).status == 201
         });
         let keys: Vec<_> = (0..4).map(|_| server.sign_up()).collect();
         for key in &keys {
-            // Seconds after it was last used, the connection is asked whether it lives.
+            // The pool checks connections that were idle for seconds.
             assert_eq!(ready(), 200, "{}", server.log());
             assert_eq!(server.status_with(key), 200);
         }

@@ -1,4 +1,4 @@
-//! What the operator sees: one line a request, metrics, traces; never a secret.
+//! Telemetry for the operator: one log line per request, metrics, traces; never a secret.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,9 +11,9 @@ use crate::support::tools::find_program;
 use crate::support::waiting::wait_until;
 
 #[test]
-fn each_request_is_one_structured_line_without_its_query_or_credential() {
-    let place = WorkDir::new();
-    let server = place.start(&[("LOG_FORMAT", "json")]);
+fn each_request_is_one_structured_log_line_without_its_query_or_credential() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[("LOG_FORMAT", "json")]);
     let key = server.sign_up();
     let header = format!("X-Api-Key: {key}");
     let id = "request-of-this-test";
@@ -22,9 +22,9 @@ fn each_request_is_one_structured_line_without_its_query_or_credential() {
     wait_until("both lines are there", || server.log().contains("validation_error"));
     let lines: Vec<Value> =
         server.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let answered: Vec<&Value> = lines.iter().filter(|line| line["message"] == "answered").collect();
-    assert_eq!(answered.len(), 3);
-    let line = answered[1];
+    let requests: Vec<&Value> = lines.iter().filter(|line| line["message"] == "answered").collect();
+    assert_eq!(requests.len(), 3);
+    let line = requests[1];
     assert_eq!(line["span"]["id"], id);
     assert_eq!(line["family"], "onboarding");
     assert_eq!(line["method"], "GET");
@@ -34,14 +34,14 @@ fn each_request_is_one_structured_line_without_its_query_or_credential() {
     assert!(line["caller"].as_str().unwrap().starts_with("key_"));
     assert_eq!(line["client"], "127.0.0.1");
     assert_eq!(line["kind"], "-");
-    assert_eq!(answered[2]["kind"], "validation_error");
+    assert_eq!(requests[2]["kind"], "validation_error");
     assert!(!server.log().contains("secret") && !server.log().contains(&key));
 }
 
 #[test]
-fn the_access_log_names_no_address_where_the_operator_does_not_want_it() {
-    let place = WorkDir::new();
-    let server = place.start(&[("LOG_FORMAT", "json"), ("LOG_CLIENT_ADDRESS", "off")]);
+fn the_access_log_contains_no_client_address_if_that_is_off() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[("LOG_FORMAT", "json"), ("LOG_CLIENT_ADDRESS", "off")]);
     server.sign_up();
     wait_until("the line is there", || server.log().contains("\"answered\""));
     let line: Value = serde_json::from_str(
@@ -54,8 +54,8 @@ fn the_access_log_names_no_address_where_the_operator_does_not_want_it() {
 
 #[test]
 fn the_metrics_listener_counts_requests_lookups_flushes_and_connections() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     let key = server.sign_up();
     server.status_with(&key);
     server.status_with("garbage");
@@ -79,12 +79,12 @@ fn the_metrics_listener_counts_requests_lookups_flushes_and_connections() {
 }
 
 #[test]
-fn traces_are_sent_where_a_collector_is_named() {
+fn traces_are_sent_to_the_configured_collector() {
     let collector = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", collector.local_addr().unwrap());
     let received = std::thread::spawn(move || receive(&collector));
-    let place = WorkDir::new();
-    let server = place.start(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
     let key = server.sign_up();
     server.signal_and_wait("INT");
     let (head, body) = received.join().unwrap();
@@ -94,23 +94,23 @@ fn traces_are_sent_where_a_collector_is_named() {
 }
 
 #[test]
-fn traces_continue_their_caller_s_and_are_named_as_the_standard_variables_say() {
+fn traces_continue_the_caller_s_and_follow_the_standard_variables() {
     let collector = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}/all", collector.local_addr().unwrap());
     let received = std::thread::spawn(move || receive(&collector));
-    let place = WorkDir::new();
-    let server = place.start(&[
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
         ("OTEL_SERVICE_NAME", "acme-auth"),
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=staging"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=blue"),
     ]);
-    let of = |flags: &str| {
+    let traceparent = |flags: &str| {
         format!("traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}")
     };
-    curl(&["-X", "POST", "-H", &of("01"), &server.url("/signup")]);
-    // Its caller samples this one out; the last names no trace.
-    curl(&["-H", &of("00"), &server.url("/me")]);
+    curl(&["-X", "POST", "-H", &traceparent("01"), &server.url("/signup")]);
+    // The caller does not sample the first; the traceparent of the second is invalid.
+    curl(&["-H", &traceparent("00"), &server.url("/me")]);
     curl(&["-H", "traceparent: 00-garbage-01", &server.url("/auth/verify")]);
     server.signal_and_wait("INT");
     let (head, body) = received.join().unwrap();
@@ -128,7 +128,7 @@ fn traces_continue_their_caller_s_and_are_named_as_the_standard_variables_say() 
     }
 }
 
-/// An authority, and the certificate of a collector that it signed, by openssl.
+/// Creates a certificate authority and a certificate for a collector, with openssl.
 fn certificates(folder: &std::path::Path) {
     std::fs::write(folder.join("ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
     let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 \
@@ -140,7 +140,7 @@ fn certificates(folder: &std::path::Path) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// A collector behind TLS: prints its port, and keeps what it gets in a file.
+/// A collector behind TLS: prints its port, and appends what it receives to a file.
 const COLLECTOR: &str = "
 import http.server, ssl
 class Collector(http.server.BaseHTTPRequestHandler):
@@ -160,7 +160,7 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 ";
 
-/// The collector, ended with the test.
+/// The collector's process, killed when dropped, and its URL.
 struct Collector(Child, String);
 
 impl Collector {
@@ -185,30 +185,30 @@ impl Drop for Collector {
 }
 
 #[test]
-fn traces_reach_a_collector_behind_tls_that_is_trusted() {
-    let place = WorkDir::new();
-    let Some(collector) = Collector::start(place.path()) else { return };
-    let server = place.start(&[
+fn traces_reach_a_collector_with_a_trusted_tls_certificate() {
+    let work_dir = WorkDir::new();
+    let Some(collector) = Collector::start(work_dir.path()) else { return };
+    let server = work_dir.start(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.1),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem"),
     ]);
     server.sign_up();
     server.signal_and_wait("INT");
-    let received = std::fs::read(place.path().join("received")).unwrap();
+    let received = std::fs::read(work_dir.path().join("received")).unwrap();
     assert!(received.starts_with(b"/v1/traces\n"));
     assert!(contains(&received, "POST /signup"));
 }
 
 #[test]
 fn an_export_that_fails_is_counted_each_time_and_logged_once_a_minute_with_its_cause() {
-    let place = WorkDir::new();
-    let Some(collector) = Collector::start(place.path()) else { return };
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("http://{}", taken.local_addr().unwrap());
-    drop(taken);
-    for (endpoint, cause) in [(collector.1.as_str(), "certificate"), (&nobody, "refused")] {
-        let place = WorkDir::new();
-        let server = place.start(&[
+    let work_dir = WorkDir::new();
+    let Some(collector) = Collector::start(work_dir.path()) else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed_port = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for (endpoint, cause) in [(collector.1.as_str(), "certificate"), (&closed_port, "refused")] {
+        let work_dir = WorkDir::new();
+        let server = work_dir.start(&[
             ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
             ("OTEL_BSP_SCHEDULE_DELAY", "20"),
@@ -226,19 +226,19 @@ fn an_export_that_fails_is_counted_each_time_and_logged_once_a_minute_with_its_c
             wait_until("an export fails", || failed() >= exports);
         }
         let log = server.log();
-        let told: Vec<_> = log.lines().filter(|it| it.contains("traces not exported")).collect();
-        assert_eq!(told.len(), 1, "{log}");
-        assert!(told[0].to_lowercase().contains(cause), "{}", told[0]);
+        let logged: Vec<_> = log.lines().filter(|it| it.contains("traces not exported")).collect();
+        assert_eq!(logged.len(), 1, "{log}");
+        assert!(logged[0].to_lowercase().contains(cause), "{}", logged[0]);
     }
-    assert!(!place.path().join("received").exists());
+    assert!(!work_dir.path().join("received").exists());
 }
 
-/// One request, answered with 200.
+/// Receives one request and responds with 200; returns the head and the body.
 fn receive(collector: &TcpListener) -> (String, Vec<u8>) {
     let (mut connection, _) = collector.accept().unwrap();
     let mut bytes = Vec::new();
     let end = loop {
-        more(&mut connection, &mut bytes);
+        read_more(&mut connection, &mut bytes);
         if let Some(at) = bytes.windows(4).position(|it| it == b"\r\n\r\n") {
             break at + 4;
         }
@@ -250,13 +250,13 @@ fn receive(collector: &TcpListener) -> (String, Vec<u8>) {
     });
     let length: usize = length.unwrap();
     while bytes.len() < end + length {
-        more(&mut connection, &mut bytes);
+        read_more(&mut connection, &mut bytes);
     }
     connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
     (head, bytes.split_off(end))
 }
 
-fn more(connection: &mut TcpStream, bytes: &mut Vec<u8>) {
+fn read_more(connection: &mut TcpStream, bytes: &mut Vec<u8>) {
     let mut piece = [0; 4096];
     let count = connection.read(&mut piece).unwrap();
     assert!(count > 0, "the exporter hung up");

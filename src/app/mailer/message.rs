@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// The longest line that a mail may have.
 const MAX_LINE_LENGTH: usize = 998;
 
-/// A mail. It can not be printed: its content may give access to an account.
+/// A mail. It cannot be printed: its content may give access to an account.
 pub struct Mail<'a> {
     /// Names this mail for good: in its `Message-ID`, and in the name of its file.
     pub id: Uuid,

@@ -100,7 +100,7 @@ impl Mailer {
 }
 
 impl Mailer {
-    /// Fails where mail would go to files that can not be written. A mail server may come back.
+    /// Fails where mail would go to files that cannot be written. A mail server may come back.
     ///
     /// # Errors
     /// The folder, and the file system's own words.
@@ -133,7 +133,7 @@ impl Mailer {
     }
 }
 
-/// Distinguishes a recipient that can not be mailed from everything that may be corrected: a limit,
+/// Distinguishes a recipient that cannot be mailed from everything that may be corrected: a limit,
 /// a block, the password, the sender's address.
 fn classify(error: SmtpError) -> MailError {
     // The address is not ASCII, and the server accepts no such addresses.

@@ -31,7 +31,7 @@ pub struct RateLimitDecision {
     /// Whether the response reports the limit even if the request is accepted.
     pub is_reported: bool,
     /// The outcome.
-    pub verdict: RateOutcome,
+    pub outcome: RateOutcome,
 }
 
 /// The rate limits of one server.
@@ -64,12 +64,32 @@ impl RateLimits {
         organization: OrganizationId,
         quota: Option<u64>,
     ) -> Option<RateLimitDecision> {
+        let (subject, rate) = self.plan_bucket(organization, quota)?;
+        let outcome = self.plan_buckets.take(subject, &rate, Instant::now());
+        Some(record((PLAN_LIMIT, true), outcome, false))
+    }
+
+    /// Returns the decision that [`Self::count_request`] would make, and counts nothing.
+    #[must_use]
+    pub fn peek_request(
+        &self,
+        organization: OrganizationId,
+        quota: Option<u64>,
+    ) -> Option<RateLimitDecision> {
+        let (subject, rate) = self.plan_bucket(organization, quota)?;
+        let outcome = self.plan_buckets.peek(subject, &rate, Instant::now());
+        Some(RateLimitDecision { name: PLAN_LIMIT, is_reported: true, outcome })
+    }
+
+    fn plan_bucket(
+        &self,
+        organization: OrganizationId,
+        quota: Option<u64>,
+    ) -> Option<(LimitSubject, Rate)> {
         let quota = quota.filter(|_| self.is_on)?;
         let rate = Rate::new(u32::try_from(quota.max(1)).unwrap_or(u32::MAX), 60);
         // Each quota has its own bucket, so that a change of plan takes effect at once.
-        let subject = LimitSubject::from_id(organization.0).with_number(quota);
-        let verdict = self.plan_buckets.take(subject, &rate, Instant::now());
-        Some(record((PLAN_LIMIT, true), verdict, false))
+        Some((LimitSubject::from_id(organization.0).with_number(quota), rate))
     }
 
     /// Counts one attempt against a limit that each server counts alone.
@@ -81,8 +101,8 @@ impl RateLimits {
         subject: LimitSubject,
     ) -> Option<RateLimitDecision> {
         let RateLimitSetting { rate, only_observed } = self.setting(settings, limit)?;
-        let verdict = self.buckets[limit as usize].take(subject, &rate, Instant::now());
-        Some(record((limit.as_str(), limit.is_reported_to_caller()), verdict, only_observed))
+        let outcome = self.buckets[limit as usize].take(subject, &rate, Instant::now());
+        Some(record((limit.as_str(), limit.is_reported_to_caller()), outcome, only_observed))
     }
 
     /// Returns the rejection that an attempt would get now from a limit that each server counts
@@ -95,9 +115,9 @@ impl RateLimits {
         subject: LimitSubject,
     ) -> Option<RateLimitDecision> {
         let RateLimitSetting { rate, only_observed } = self.setting(settings, limit)?;
-        let verdict = self.buckets[limit as usize].peek(subject, &rate, Instant::now());
-        let is_rejected = verdict.is_rejected() && !only_observed;
-        is_rejected.then(|| record((limit.as_str(), limit.is_reported_to_caller()), verdict, false))
+        let outcome = self.buckets[limit as usize].peek(subject, &rate, Instant::now());
+        let is_rejected = outcome.is_rejected() && !only_observed;
+        is_rejected.then(|| record((limit.as_str(), limit.is_reported_to_caller()), outcome, false))
     }
 
     /// Counts one attempt against a limit that all servers share.
@@ -123,14 +143,14 @@ impl RateLimits {
         let Some(RateLimitSetting { rate, only_observed }) = self.setting(settings, limit) else {
             return (None, subject);
         };
-        let (mut verdict, mut decided_by) = (self.decide(limit, subject, &rate).await, subject);
-        if verdict.is_rejected()
+        let (mut outcome, mut decided_by) = (self.decide(limit, subject, &rate).await, subject);
+        if outcome.is_rejected()
             && let Some(own) = own.await
         {
-            (verdict, decided_by) = (self.decide(limit, own, &rate).await, own);
+            (outcome, decided_by) = (self.decide(limit, own, &rate).await, own);
         }
         let limit = (limit.as_str(), limit.is_reported_to_caller());
-        (Some(record(limit, verdict, only_observed)), decided_by)
+        (Some(record(limit, outcome, only_observed)), decided_by)
     }
 
     /// Decides on one attempt: first in the local bucket, so that a subject that is known to be
@@ -147,9 +167,9 @@ impl RateLimits {
             .query_table(limit, async |db| rate_limits::check_and_count(db, name, id, rate).await)
             .await
         {
-            Some(verdict) => {
-                buckets.set(subject, verdict.until_full, Instant::now());
-                verdict
+            Some(outcome) => {
+                buckets.set(subject, outcome.until_full, Instant::now());
+                outcome
             }
             None => local.unwrap_or_else(|| buckets.take_shared(subject, rate, now)),
         }
@@ -216,7 +236,7 @@ impl RateLimitDecision {
     /// # Errors
     /// Rate limited, with the time to wait before a retry.
     pub fn require(&self) -> Result<()> {
-        let Some(wait) = self.verdict.retry_after else { return Ok(()) };
+        let Some(wait) = self.outcome.retry_after else { return Ok(()) };
         let message = format!("Too many requests (limit: {})", self.name);
         let wait = wait.max(Duration::from_secs(1));
         Err(Error::new(ErrorKind::RateLimited, message).with_retry_after(wait))
@@ -226,13 +246,13 @@ impl RateLimitDecision {
 /// Counts a rejection in the metrics. If the limit is only observed, the request is accepted.
 fn record(
     (name, is_reported): (&'static str, bool),
-    verdict: RateOutcome,
+    outcome: RateOutcome,
     only_observed: bool,
 ) -> RateLimitDecision {
-    if verdict.is_rejected() {
+    if outcome.is_rejected() {
         let mode = if only_observed { "observed" } else { "enforced" };
         counter!("rate_limited_total", "limit" => name, "mode" => mode).increment(1);
     }
-    let retry_after = verdict.retry_after.filter(|_| !only_observed);
-    RateLimitDecision { name, is_reported, verdict: RateOutcome { retry_after, ..verdict } }
+    let retry_after = outcome.retry_after.filter(|_| !only_observed);
+    RateLimitDecision { name, is_reported, outcome: RateOutcome { retry_after, ..outcome } }
 }

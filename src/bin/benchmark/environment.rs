@@ -121,7 +121,7 @@ impl BenchmarkEnvironment {
     /// Stops Postgres and removes everything.
     ///
     /// # Errors
-    /// What can not be removed.
+    /// What cannot be removed.
     pub(crate) fn remove(self) -> Result<(), Failure> {
         self.cluster.remove()?;
         Ok(())

@@ -37,7 +37,7 @@ pub(super) fn checks(settings: &DoctorSettings) -> Vec<Check> {
 fn check_public_url(url: &Url, is_set: bool, is_reachable: bool) -> Check {
     if !is_set && is_reachable {
         let text = format!(
-            "is not set, so links and access tokens contain {url}, which callers can not use: set \
+            "is not set, so links and access tokens contain {url}, which callers cannot use: set \
              it to the address that callers use"
         );
         return Check::problem(PUBLIC_URL, text);

@@ -23,7 +23,7 @@ use crate::repo::{
     catalog, connection_settings, jobs, keys, migrations, rls, tenant_access, unfulfilled_checkouts,
 };
 
-/// Checks the database, if there is one. Failures of the database itself are checks, not errors.
+/// Checks the database, if there is one. A failure of the database is a check, not an error.
 pub(super) fn checks(settings: &DoctorSettings, runtime: &Runtime) -> Result<Vec<Check>, Failure> {
     if settings.is_broken("DATABASE_URL") {
         return Ok(Vec::new());
@@ -66,7 +66,7 @@ async fn run_checks(settings: &DoctorSettings, options: &PgConnectOptions) -> Ve
         return vec![Check::problem("database", error.to_string())];
     }
     checks.insert(0, or_problem("database", check_server(db, started).await));
-    checks.push(or_problem("foundations", check_foundations(settings, db).await));
+    checks.push(or_problem("postgres", check_server_settings(settings, db).await));
     checks.push(or_problem("clock", check_clock(db).await));
     let progress = match migrations::progress(db).await {
         Ok(progress) => progress,
@@ -116,8 +116,8 @@ async fn check_encryption(
         ConnectionSecurity::Encrypted { is_verified: false, .. } => Check::warning(
             "encryption",
             format!(
-                "{text}, so another server could imitate the database: set sslmode=verify-full in \
-                 DATABASE_URL"
+                "{text}, so another server could impersonate the database: set sslmode=verify-full \
+                 in DATABASE_URL"
             ),
         ),
         _ => Check::ok("encryption", text),
@@ -131,18 +131,18 @@ fn check_pool_mode(pooler: &Pooler) -> Check {
     }
 }
 
-async fn check_foundations(settings: &DoctorSettings, db: &mut PgConnection) -> Result<Check> {
+async fn check_server_settings(settings: &DoctorSettings, db: &mut PgConnection) -> Result<Check> {
     let problems = connect::find_problems(db).await?;
     if !problems.is_empty() {
-        return Ok(Check::problem("foundations", problems.join("; ")));
+        return Ok(Check::problem("postgres", problems.join("; ")));
     }
-    let risky = catalog::disabled_durability_settings(db).await?;
-    if !risky.is_empty() {
+    let disabled = catalog::disabled_durability_settings(db).await?;
+    if !disabled.is_empty() {
         let text = format!(
-            "{} off: a crash loses changes that callers received a success response for; set it on",
-            risky.join(" and ")
+            "{} off: a crash can lose changes that were confirmed to callers; turn it on",
+            disabled.join(" and ")
         );
-        return Ok(Check::warning("foundations", text));
+        return Ok(Check::warning("postgres", text));
     }
     let needed = settings.config.database.max_connections + LOOKUP_CONNECTIONS;
     let allowed = catalog::max_connections(db).await?;
@@ -151,15 +151,15 @@ async fn check_foundations(settings: &DoctorSettings, db: &mut PgConnection) -> 
             "Postgres allows {allowed} connections, and each server opens up to {needed}: raise \
              max_connections of Postgres, or lower DATABASE_MAX_CONNECTIONS"
         );
-        return Ok(Check::warning("foundations", text));
+        return Ok(Check::warning("postgres", text));
     }
-    Ok(Check::ok("foundations", "encoding, collation, schema and durability are suitable"))
+    Ok(Check::ok("postgres", "encoding, collation, schema and durability are suitable"))
 }
 
 /// Turns a check that failed to run into a problem.
 fn or_problem(subject: &'static str, checked: Result<Check>) -> Check {
     checked.unwrap_or_else(|error: Error| {
-        Check::problem(subject, format!("can not be checked: {}", error.cause()))
+        Check::problem(subject, format!("cannot be checked: {}", error.cause()))
     })
 }
 
@@ -186,7 +186,7 @@ async fn check_clock(db: &mut PgConnection) -> Result<Check> {
 }
 
 /// Compares the clocks. The database read its clock between `before` and `after` on this machine's
-/// clock; only a difference that this interval can not explain counts.
+/// clock; only a difference that this interval cannot explain counts.
 fn check_clock_difference(
     before: DateTime<Utc>,
     database_time: DateTime<Utc>,
@@ -197,7 +197,7 @@ fn check_clock_difference(
         "this machine's clock differs by {:.1} s from the database's",
         difference.as_seconds_f64()
     );
-    let advice = "keys expire by the database's clock, and tokens and links are dated by this \
+    let advice = "keys expire by the database's clock, and tokens and links use this \
                   machine's, so synchronize both with NTP";
     match difference.num_milliseconds() {
         ..=1000 => Check::ok("clock", text),
@@ -213,20 +213,20 @@ fn check_migrations(progress: &migrations::MigrationProgress, allow_newer: bool)
         return Check::warning(
             "migrations",
             format!(
-                "all {known} are applied, and {unknown} of a newer version of Tenantry: return to \
-                 that version"
+                "all {known} are applied, and {unknown} from a newer version of Tenantry: return \
+                 to that version"
             ),
         );
     }
     if *unknown > 0 {
         return problem(format!(
-            "{unknown} belong to a newer version of Tenantry: run that version"
+            "{unknown} are from a newer version of Tenantry: run that version"
         ));
     }
     if !changed.is_empty() {
         let names = changed.join(", ");
         return problem(format!(
-            "were applied with another text: {names}; run the version of Tenantry that applied them"
+            "differ from the applied ones: {names}; run the version of Tenantry that applied them"
         ));
     }
     match pending.len() {
@@ -269,7 +269,7 @@ async fn check_role(db: &mut PgConnection) -> Result<Check> {
     if let Err(error) = rls::set_tenant(&mut tx, unknown_organization).await {
         let cause = error.cause();
         return problem(format!(
-            "{role} may not set role tenantry_tenant ({cause}): have an administrator run grant \
+            "{role} cannot set role tenantry_tenant ({cause}): have an administrator run grant \
              tenantry_tenant to \"{role}\""
         ));
     }
@@ -281,7 +281,7 @@ async fn check_role(db: &mut PgConnection) -> Result<Check> {
         );
     }
     tx.rollback().await?;
-    let text = format!("{role} may set role tenantry_tenant, which sees only its own organization");
+    let text = format!("{role} can set role tenantry_tenant, which sees only its own organization");
     Ok(Check::ok("role", text))
 }
 
@@ -314,15 +314,15 @@ async fn check_peppers(settings: &DoctorSettings, db: &mut PgConnection) -> Resu
     let peppers = &settings.config.keys.peppers;
     let counts = keys::count_per_pepper(db).await?;
     let is_known = |id: &str| peppers.iter().any(|pepper| pepper.id == id);
-    let lost = counts.iter().filter(|(id, _)| !is_known(id));
-    let lost: Vec<_> = lost.map(|(id, count)| format!("{count} under {id}")).collect();
-    if lost.is_empty() {
+    let affected = counts.iter().filter(|(id, _)| !is_known(id));
+    let affected: Vec<_> = affected.map(|(id, count)| format!("{count} under {id}")).collect();
+    if affected.is_empty() {
         let count: i64 = counts.iter().map(|(_, count)| count).sum();
         return Ok(Check::ok("keys", format!("all {count} live keys can be verified")));
     }
     let text = format!(
-        "some can not be verified, because KEY_PEPPERS lacks their pepper ({}): add it again",
-        lost.join(", ")
+        "some cannot be verified, because KEY_PEPPERS lacks their pepper ({}): add it again",
+        affected.join(", ")
     );
     Ok(Check::problem("keys", text))
 }
@@ -330,10 +330,10 @@ async fn check_peppers(settings: &DoctorSettings, db: &mut PgConnection) -> Resu
 async fn check_dead_mail(db: &mut PgConnection) -> Result<Check> {
     let dead = jobs::count_dead(db).await?;
     if dead == 0 {
-        return Ok(Check::ok("outbox", "no mail could not be delivered"));
+        return Ok(Check::ok("outbox", "no mail is undeliverable"));
     }
     let text = format!(
-        "{dead} mails could not be delivered: see select address, kind, last_failure from outbox \
+        "{dead} mails are undeliverable: see select address, kind, last_failure from outbox \
          where dead_at is not null, then run tenantry mail retry"
     );
     Ok(Check::warning("outbox", text))
@@ -344,7 +344,7 @@ async fn check_unfulfilled_checkouts(db: &mut PgConnection) -> Result<Check> {
         return Ok(Check::ok("checkouts", "every paid checkout is fulfilled"));
     };
     let text = format!(
-        "{count} paid checkouts can not be fulfilled, the newest {event} for the organization \
+        "{count} paid checkouts cannot be fulfilled, the newest {event} for the organization \
          {handle:?} ({reason}): refund the buyer, or let them check out again, with \
          metadata.mode=existing if the organization is theirs"
     );
@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_difference_that_the_response_time_can_not_explain_is_reported() {
+    fn only_a_difference_that_the_response_time_cannot_explain_is_reported() {
         let at = |millis: i64| DateTime::from_timestamp_millis(millis).unwrap();
         let check_text = |before, database_time, after| {
             check_clock_difference(at(before), at(database_time), at(after)).to_string()

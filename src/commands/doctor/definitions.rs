@@ -26,7 +26,7 @@ pub(super) async fn check_creators(db: &mut PgConnection) -> Result<Check> {
 }
 
 /// Checks that functions, triggers, policies, constraints, columns, owners and privileges are those
-/// of this version. If another role owns the tables, they can not be compared; the check of the
+/// of this version. If another role owns the tables, they cannot be compared; the check of the
 /// owner reports that.
 pub(super) async fn check_definitions(db: &mut PgConnection) -> Result<Check> {
     if !catalog::list_tables_of_other_owners(db).await?.is_empty() {

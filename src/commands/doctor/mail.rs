@@ -21,7 +21,7 @@ pub(super) async fn check(mailer: &Mailer, has_server: bool) -> Check {
         Err(error) if !has_server => {
             let why = error.source().map(ToString::to_string).unwrap_or_default();
             let text = format!(
-                "can not be written to the folder mail in DATA_DIR ({why}), so the server will not \
+                "cannot be written to the folder mail in DATA_DIR ({why}), so the server will not \
                  start: make it writable, or set SMTP_URL"
             );
             Check::problem(SUBJECT, text)

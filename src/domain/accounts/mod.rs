@@ -20,16 +20,16 @@ use crate::domain::accounts::verified_password::VerifiedPassword;
 use crate::domain::keys::{CreatedKey, KeySpec, mint};
 use crate::domain::mail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::account::{Account, AccountHandle, NewAccount, PersonName};
+use crate::model::account::{Account, AccountHandle, NewAccount};
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::caller::Person;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, MembershipId, OrganizationId, new_membership_handle, new_uuid};
-use crate::model::key_name::KeyName;
 use crate::model::mail::{LinkPurpose, MailKind, SecurityNotice};
 use crate::model::member::NewMembership;
-use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{NewOrganization, Organization, OrganizationName};
+use crate::model::names::{KeyName, OrganizationName, PersonName};
+use crate::model::organization::{NewOrganization, Organization};
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::password::NewPassword;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
@@ -179,7 +179,7 @@ async fn create_account(
     let (organization, user, user_handle) = create_home_organization(app, tx, new).await?;
     let mut key = None;
     if options.creates_key {
-        let name = KeyName::parse(DEFAULT_KEY, KeyName::MAX).ok();
+        let name = KeyName::parse(DEFAULT_KEY).ok();
         let spec = KeySpec::plain(name, ScopeSet::all(), None);
         let minted = mint(app, tx, (new.home_organization, user), spec, audit.at).await?;
         accounts::set_default_key(tx, new.id, minted.key.id).await?;
@@ -214,7 +214,7 @@ async fn create_home_organization(
     new: &NewAccount<'_>,
 ) -> Result<(Organization, MembershipId, String)> {
     let at = new.created_at;
-    let handle = OrgHandle::generate(&*app.entropy);
+    let handle = OrganizationHandle::generate(&*app.entropy);
     let name = new.name.map_or(handle.as_str(), PersonName::as_str);
     let name: String = name.chars().take(OrganizationName::MAX).collect();
     let organization = NewOrganization::on_trial(new.home_organization, &handle, &name, at);

@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::app::sign_in_failures::SignInFailureReason;
+use crate::app::rejections::SignInFailureReason;
 use crate::domain::accounts as people;
 use crate::domain::accounts::email_verification::resend_link;
 use crate::domain::accounts::events::record_account_event;
@@ -49,18 +49,18 @@ pub async fn sign_in(
     let verified = verify_password(app, known, password).await;
     let verified = verified.inspect_err(|error| {
         if let (Some(id), ErrorKind::Unauthenticated(_)) = (id, error.kind()) {
-            app.sign_in_failures.record(id, SignInFailureReason::WrongPassword, audit);
+            app.rejections.record_sign_in(id, SignInFailureReason::WrongPassword, audit);
         }
     })?;
     let account = verified.account();
     if !account.is_active {
-        app.sign_in_failures.record(account.id, SignInFailureReason::AccountInactive, audit);
+        app.rejections.record_sign_in(account.id, SignInFailureReason::AccountInactive, audit);
         let message = "This account is not active";
         return Err(Error::unauthenticated(AuthFailure::InactiveAccount, message));
     }
     // One that was verified before there was a proof signs in, and can have the link mailed then.
     if app.config.accounts.require_email_verification && !account.is_verified {
-        app.sign_in_failures.record(account.id, SignInFailureReason::EmailNotVerified, audit);
+        app.rejections.record_sign_in(account.id, SignInFailureReason::EmailNotVerified, audit);
         resend_link(app, account, callback_url, audit).await?;
         let message = "Verify your e-mail address first: follow the link that was mailed to you";
         return Err(Error::new(ErrorKind::EmailNotVerified, message));

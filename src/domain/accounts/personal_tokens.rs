@@ -14,9 +14,9 @@ use crate::model::audit::{AuditContext, EventType};
 use crate::model::audit_detail::diff;
 use crate::model::caller::{Person, organization_suspended};
 use crate::model::ids::{KeyId, MembershipId, OrganizationId, SessionId};
-use crate::model::key_name::KeyName;
 use crate::model::mail::SecurityNotice;
-use crate::model::org_handle::OrgHandle;
+use crate::model::names::KeyName;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::personal_token::{NewPersonalToken, PersonalToken};
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Secret;
@@ -33,7 +33,7 @@ pub struct TokenSpec {
     pub expires_at: Option<DateTime<Utc>>,
     /// The organization to pin it to, as the client named it. A name that is not a valid id is
     /// rejected like an organization that the account is no member of.
-    pub organization: Option<Result<OrgHandle, ValidationError>>,
+    pub organization: Option<Result<OrganizationHandle, ValidationError>>,
 }
 
 /// A new personal access token and its text, which is stored nowhere.
@@ -96,7 +96,7 @@ pub async fn create(
 pub async fn find_pinned_organization(
     tx: &mut PgConnection,
     person: &Person,
-    organization: Option<&Result<OrgHandle, ValidationError>>,
+    organization: Option<&Result<OrganizationHandle, ValidationError>>,
 ) -> Result<Option<(OrganizationId, MembershipId)>> {
     let Some(handle) = organization else { return Ok(None) };
     let not_yours = || Error::forbidden("This is not your organization");

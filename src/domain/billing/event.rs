@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::domain::organizations::provisioning::OrganizationSpec;
 use crate::error::Issue;
 use crate::model::email::Email;
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::payment::Charge;
 
 /// An event about a payment or a subscription.
@@ -57,7 +57,7 @@ pub enum BillingEventKind {
 /// An organization that metadata name.
 pub struct NamedOrganization {
     /// Its id.
-    pub handle: OrgHandle,
+    pub handle: OrganizationHandle,
     /// Whether the metadata states that it exists and is the payer's.
     pub is_existing: bool,
     /// Whether this is the first invoice of its subscription.

@@ -28,8 +28,8 @@ use crate::model::audit::AuditContext;
 use crate::model::decider::Decider;
 use crate::model::email::Email;
 use crate::model::ids::{OrganizationId, PaymentId};
-use crate::model::org_handle::OrgHandle;
 use crate::model::organization::OrganizationStatus;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::payment::{NewPayment, PaymentStatus, UnfulfilledReason};
 use crate::repo;
 use crate::repo::billing_customers::{BillingCustomer, BillingPayer};
@@ -286,7 +286,7 @@ async fn find_paid_for(
         (Some(named_organization), _) => named_organization.handle.clone(),
         (None, Some(subscription)) => {
             let handle = billing_customers::find_handle_by_subscription(tx, subscription).await?;
-            handle.and_then(|handle| OrgHandle::parse(&handle).ok()).ok_or_else(none)?
+            handle.and_then(|handle| OrganizationHandle::parse(&handle).ok()).ok_or_else(none)?
         }
         (None, None) => return Err(none()),
     };

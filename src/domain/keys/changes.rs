@@ -17,9 +17,9 @@ use crate::model::audit::{AuditContext, EventType};
 use crate::model::audit_detail::diff;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
-use crate::model::key_name::KeyName;
 use crate::model::metadata::MetadataChanges;
-use crate::model::scope::ScopeSet;
+use crate::model::names::KeyName;
+use crate::model::scope::{BuiltInScope, ScopeSet};
 use crate::model::timestamp;
 use crate::repo::{key_lifecycle, keys};
 
@@ -62,7 +62,7 @@ pub async fn update(
     audit: &AuditContext,
 ) -> Result<ApiKey> {
     let (caller, before) = lock_live_key(tx, caller, id, audit).await?;
-    caller.authorize("api-keys:write")?;
+    caller.authorize(BuiltInScope::ApiKeysWrite)?;
     let after = changes.apply_to(&before)?;
     KeyPermissions::of(&after).require_within(&caller)?;
     keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
@@ -92,11 +92,11 @@ pub async fn rotate(
 ) -> Result<CreatedKey> {
     let (caller, old) = lock_live_key(tx, caller, id, audit).await?;
     if !is_own(&caller, id) {
-        caller.authorize("api-keys:write")?;
+        caller.authorize(BuiltInScope::ApiKeysWrite)?;
     }
     let (organization, membership) = (caller.organization, caller.membership);
     key_lifecycle::supersede(tx, organization, id, grace_seconds, audit.at).await?;
-    let stored = old.name.as_deref().map(|name| KeyName::parse(name, KeyName::MAX)).transpose();
+    let stored = old.name.as_deref().map(KeyName::parse).transpose();
     let spec = KeySpec {
         name: stored.map_err(|ValidationError(why)| Error::internal(why))?,
         scopes: old.scopes,

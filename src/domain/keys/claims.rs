@@ -13,8 +13,8 @@ use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::model::audit::AuditContext;
 use crate::model::email::Email;
 use crate::model::ids::OrganizationId;
-use crate::model::org_handle::OrgHandle;
 use crate::model::organization::Organization;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::secret::Secret;
 use crate::repo::{key_claims, organizations, rls};
 
@@ -51,7 +51,7 @@ pub async fn claim_key(
             let claim = key_claims::find_presented(tx, &digests).await?;
             let (organization, handle) = claim.ok_or_else(invalid_link)?;
             rls::set_tenant(tx, organization).await?;
-            let handle = OrgHandle::parse(&handle).map_err(|_| invalid_link())?;
+            let handle = OrganizationHandle::parse(&handle).map_err(|_| invalid_link())?;
             let locked =
                 status::lock_organization(tx, &handle).await.map_err(not_found_to_invalid_link)?;
             if locked.suspended_at.is_some() {

@@ -10,7 +10,7 @@ use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
-use crate::model::scope::ScopeSet;
+use crate::model::scope::{BuiltInScope, ScopeSet};
 use crate::repo::keys;
 
 /// What a key may do, until when, and from which addresses, to be compared with the caller's own.
@@ -69,7 +69,7 @@ pub async fn require_revocable(tx: &mut PgConnection, caller: &Caller, id: KeyId
     if is_own(caller, id) {
         return Ok(());
     }
-    caller.authorize("api-keys:write")?;
+    caller.authorize(BuiltInScope::ApiKeysWrite)?;
     let Some(key) = keys::find(tx, caller.organization, id).await? else { return Ok(()) };
     require_scopes_and_expiry_within(caller, &key.scopes, key.expires_at)
 }

@@ -12,8 +12,8 @@ use crate::model::api_key::ApiKey;
 use crate::model::audit::{AuditContext, EventType};
 use crate::model::caller::{Caller, Person};
 use crate::model::ids::KeyId;
-use crate::model::key_name::KeyName;
-use crate::model::scope::ScopeSet;
+use crate::model::names::KeyName;
+use crate::model::scope::{BuiltInScope, ScopeSet};
 use crate::repo::{accounts, key_lifecycle, keys, organizations};
 
 /// Mints a new default key for the account in its home organization. The former one is revoked, and
@@ -32,7 +32,7 @@ pub async fn regenerate(
     let old = accounts::lock_default_key(tx, person.account).await?;
     organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
-    caller.authorize("api-keys:write")?;
+    caller.authorize(BuiltInScope::ApiKeysWrite)?;
     let replaced = match old {
         Some(old) => revoke_chain(tx, &caller, old, audit).await?,
         None => None,
@@ -42,7 +42,7 @@ pub async fn regenerate(
             .await?;
     }
     let name = replaced.and_then(|key| key.name);
-    let name = name.map(|name| KeyName::parse(&name, KeyName::MAX)).transpose();
+    let name = name.map(|name| KeyName::parse(&name)).transpose();
     let name = name.map_err(|invalid| Error::internal(invalid.to_string()))?;
     let spec = KeySpec::plain(name, ScopeSet::all(), None);
     let minted = mint(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;

@@ -11,9 +11,9 @@ use crate::model::api_key::NewApiKey;
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::ids::{KeyId, MembershipId, OrganizationId, new_request_id};
 use crate::model::key_format::{IMPORTED_PREFIX, imported_text};
-use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
-use crate::model::org_handle::OrgHandle;
+use crate::model::names::KeyName;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::scope::ScopeSet;
 use crate::repo::{audit_events, callers, keys, memberships, organizations};
 
@@ -25,7 +25,7 @@ pub struct ImportedKey {
     /// Its line in the file, for error messages, which never repeat the line's content.
     pub line: usize,
     /// The organization that it belongs to.
-    pub organization: OrgHandle,
+    pub organization: OrganizationHandle,
     /// The SHA-256 of its text.
     pub sha256: [u8; 32],
     /// Its label.

@@ -10,6 +10,7 @@ pub mod containment;
 pub mod default_key;
 pub mod import;
 pub mod invites;
+pub mod presented;
 pub mod sessions;
 
 use std::net::IpAddr;
@@ -28,10 +29,10 @@ use crate::model::api_key::{ApiKey, NewApiKey};
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::caller::{Caller, Credential};
 use crate::model::ids::{KeyId, MembershipId, OrganizationId, SessionId};
-use crate::model::key_name::KeyName;
 use crate::model::member::KeyInvitedMembership;
 use crate::model::metadata::Metadata;
-use crate::model::scope::ScopeSet;
+use crate::model::names::KeyName;
+use crate::model::scope::{BuiltInScope, ScopeSet};
 use crate::model::secret::Secret;
 use crate::model::timestamp;
 use crate::repo::{account_callers, audit_events, callers, key_lifecycle, keys, organizations};
@@ -45,6 +46,7 @@ pub struct CreatedKey {
 }
 
 /// The attributes of a key to create.
+#[derive(Clone)]
 pub struct KeySpec {
     /// Its label.
     pub name: Option<KeyName>,
@@ -134,7 +136,7 @@ pub async fn create(
 ) -> Result<CreatedKey> {
     organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
-    caller.authorize("api-keys:write")?;
+    caller.authorize(BuiltInScope::ApiKeysWrite)?;
     let spec = spec(&caller);
     spec.permissions().require_within(&caller)?;
     check_plan_limit(app, tx, (caller.organization, caller.plan), LimitedResource::Keys).await?;
@@ -168,7 +170,7 @@ pub async fn revoke(
         find(tx, caller, id).await?
     } else {
         let caller = confirm_caller_and_lock_key(tx, caller, id, audit).await?;
-        caller.authorize("api-keys:write")?;
+        caller.authorize(BuiltInScope::ApiKeysWrite)?;
         let key = find(tx, &caller, id).await?;
         require_scopes_and_expiry_within(&caller, &key.scopes, key.expires_at)?;
         key

@@ -1,14 +1,15 @@
 //! The texts of mails.
 //!
-//! Nothing that a caller typed is ever in them, not even a name: a stranger could otherwise sign up
-//! with another person's address and have the product send them a text of their own.
+//! They never contain anything that a caller typed, not even a name. Otherwise a stranger could
+//! sign up with another person's address and have the product send them any text.
 
+use askama::Template;
 use chrono::{DateTime, Utc};
 use url::Url;
 
 use crate::model::mail::SecurityNotice;
 
-/// A mail's words. It can not be printed: its link may open an account.
+/// What a mail says. It has no `Debug`: its link may give access to an account.
 #[derive(Clone, Copy)]
 pub enum Message<'a> {
     /// To an address that was signed up: confirm it.
@@ -44,130 +45,63 @@ pub enum Message<'a> {
     CheckoutUnfulfilled,
 }
 
-struct Template {
-    subject: &'static str,
-    text: &'static str,
-    html: &'static str,
+/// The plain text of a message.
+#[derive(Template)]
+#[template(path = "mail/mail.txt", config = "src/web/askama.toml")]
+struct Text<'a> {
+    message: &'a Message<'a>,
 }
 
-const VERIFY_EMAIL: Template = Template {
-    subject: "Confirm your email address",
-    text: include_str!("verify_email.txt"),
-    html: include_str!("verify_email.html"),
-};
-
-const RESET_PASSWORD: Template = Template {
-    subject: "Reset your password",
-    text: include_str!("reset_password.txt"),
-    html: include_str!("reset_password.html"),
-};
-
-const ALREADY_REGISTERED: Template = Template {
-    subject: "You already have an account",
-    text: include_str!("already_registered.txt"),
-    html: include_str!("already_registered.html"),
-};
-
-const NEW_SIGN_IN: Template = notice("Security notice: new sign-in");
-const PASSWORD_CHANGED: Template = notice("Security notice: password changed");
-const TOKEN_CREATED: Template = notice("Security notice: new personal access token");
-const NOTICES_OFF: Template = notice("Security notice: these mails are off");
-
-const fn notice(subject: &'static str) -> Template {
-    Template {
-        subject,
-        text: include_str!("security_notice.txt"),
-        html: include_str!("security_notice.html"),
-    }
+/// The HTML of a message.
+#[derive(Template)]
+#[template(path = "mail/mail.html", config = "src/web/askama.toml")]
+struct Html<'a> {
+    message: &'a Message<'a>,
 }
 
-const INVITE: Template = Template {
-    subject: "You are invited to an organization",
-    text: include_str!("invite.txt"),
-    html: include_str!("invite.html"),
-};
-
-const CLAIM_KEY: Template = Template {
-    subject: "Your API key is ready",
-    text: include_str!("claim_key.txt"),
-    html: include_str!("claim_key.html"),
-};
-
-const CHECKOUT_UNFULFILLED: Template = Template {
-    subject: "Your payment could not be matched to an organization",
-    text: include_str!("checkout_unfulfilled.txt"),
-    html: include_str!("checkout_unfulfilled.html"),
-};
+const TIME_FORMAT: &str = "%Y-%m-%d %H:%M UTC";
 
 impl Message<'_> {
-    /// Its subject.
+    /// Returns the subject.
     #[must_use]
     pub fn subject(&self) -> &'static str {
-        self.template_and_link().0.subject
+        match self {
+            Self::VerifyEmail { .. } => "Confirm your email address",
+            Self::ResetPassword { .. } => "Reset your password",
+            Self::Invite { .. } => "You are invited to an organization",
+            Self::ClaimKey { .. } => "Your API key is ready",
+            Self::AlreadyRegistered => "You already have an account",
+            Self::Notice { notice, .. } => match notice {
+                SecurityNotice::NewSignIn => "Security notice: new sign-in",
+                SecurityNotice::PasswordChanged => "Security notice: password changed",
+                SecurityNotice::TokenCreated => "Security notice: new personal access token",
+                SecurityNotice::NoticesDisabled => "Security notice: these mails are off",
+            },
+            Self::CheckoutUnfulfilled => "Your payment could not be matched to an organization",
+        }
     }
 
-    /// Its words in plain text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let (template, link) = self.template_and_link();
-        self.fill_notice(template.text).replace("{link}", link.map_or("", Url::as_str))
+    /// Renders the plain text.
+    pub fn text(&self) -> askama::Result<String> {
+        Text { message: self }.render()
     }
 
-    /// Its words in HTML.
-    #[must_use]
-    pub fn html(&self) -> String {
-        let (template, link) = self.template_and_link();
-        self.fill_notice(template.html)
-            .replace("{link}", &escape_html(link.map_or("", Url::as_str)))
+    /// Renders the HTML.
+    pub fn html(&self) -> askama::Result<String> {
+        Html { message: self }.render()
     }
 
-    /// The template with what a notice is of, and when that was.
-    fn fill_notice(&self, template: &str) -> String {
-        let Self::Notice { notice, at } = self else { return template.to_owned() };
-        let what = match notice {
+    /// Returns the beginning of a notice's first sentence; the time follows.
+    fn event_of(notice: SecurityNotice) -> &'static str {
+        match notice {
             SecurityNotice::NewSignIn => "Your account was signed in to from a new place",
             SecurityNotice::PasswordChanged => "The password of your account was changed",
             SecurityNotice::TokenCreated => "A personal access token of your account was created",
             SecurityNotice::NoticesDisabled => {
                 "Mails like this one were turned off for your account"
             }
-        };
-        let at = at.format("%Y-%m-%d %H:%M UTC").to_string();
-        template.replace("{what}", what).replace("{time}", &at)
-    }
-
-    fn template_and_link(&self) -> (&'static Template, Option<&Url>) {
-        match self {
-            Self::VerifyEmail { link } => (&VERIFY_EMAIL, Some(link)),
-            Self::ResetPassword { link } => (&RESET_PASSWORD, Some(link)),
-            Self::Invite { link } => (&INVITE, Some(link)),
-            Self::ClaimKey { link } => (&CLAIM_KEY, Some(link)),
-            Self::AlreadyRegistered => (&ALREADY_REGISTERED, None),
-            Self::Notice { notice: SecurityNotice::NewSignIn, .. } => (&NEW_SIGN_IN, None),
-            Self::Notice { notice: SecurityNotice::PasswordChanged, .. } => {
-                (&PASSWORD_CHANGED, None)
-            }
-            Self::Notice { notice: SecurityNotice::TokenCreated, .. } => (&TOKEN_CREATED, None),
-            Self::Notice { notice: SecurityNotice::NoticesDisabled, .. } => (&NOTICES_OFF, None),
-            Self::CheckoutUnfulfilled => (&CHECKOUT_UNFULFILLED, None),
         }
     }
-}
-
-/// Escapes a text for HTML, also within an attribute.
-fn escape_html(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            other => html.push(other),
-        }
-    }
-    html
 }
 
 #[cfg(test)]
@@ -176,6 +110,14 @@ mod tests {
 
     fn url(text: &str) -> Url {
         Url::parse(text).expect("a URL")
+    }
+
+    fn text(message: &Message<'_>) -> String {
+        message.text().expect("a text")
+    }
+
+    fn html(message: &Message<'_>) -> String {
+        message.html().expect("HTML")
     }
 
     fn messages_with_links(link: &Url) -> [Message<'_>; 4] {
@@ -196,28 +138,27 @@ mod tests {
     fn a_message_with_a_link_shows_it_in_text_and_in_html() {
         let link = url("https://auth.example.com/verify?token=abc&next=d");
         for message in messages_with_links(&link) {
-            assert!(message.text().lines().any(|line| line == link.as_str()));
-            let escaped = "https://auth.example.com/verify?token=abc&amp;next=d";
-            assert!(message.html().contains(&format!("href=\"{escaped}\"")));
-            assert!(message.html().contains(&format!(">{escaped}</a>")));
-            assert!(!message.text().contains(['{', '}']) && !message.html().contains(['{', '}']));
+            assert!(text(&message).lines().any(|line| line == link.as_str()));
+            let escaped = "https://auth.example.com/verify?token=abc&#38;next=d";
+            assert!(html(&message).contains(&format!("href=\"{escaped}\"")));
+            assert!(html(&message).contains(&format!(">{escaped}</a>")));
+            assert!(!text(&message).contains(['{', '}']) && !html(&message).contains(['{', '}']));
         }
     }
 
     #[test]
-    fn a_link_can_not_break_out_of_the_html() {
+    fn a_link_cannot_break_out_of_the_html() {
         let link = url("https://auth.example.com/?a=1#'\"><script>alert('x')</script>");
         for message in messages_with_links(&link) {
-            assert!(!message.html().contains("<script") && !message.html().contains('\''));
+            assert!(!html(&message).contains("<script") && !html(&message).contains("alert('"));
         }
-        assert_eq!(escape_html("<a href=\"'&\">"), "&lt;a href=&quot;&#39;&amp;&quot;&gt;");
     }
 
     #[test]
     fn messages_say_how_long_their_link_works_and_who_may_ignore_them() {
         let link = url("https://auth.example.com/");
         let says = |message: Message<'_>, phrase: &str| {
-            for words in [flowing(&message.text()), flowing(&message.html())] {
+            for words in [flowing(&text(&message)), flowing(&html(&message))] {
                 assert!(words.contains(phrase), "{phrase}");
                 assert!(words.contains("ignore this mail"));
             }
@@ -226,7 +167,7 @@ mod tests {
         says(Message::ResetPassword { link: &link }, "works once, within 1 hour");
         says(Message::Invite { link: &link }, "works once, within 7 days");
         says(Message::ClaimKey { link: &link }, "works once, within 7 days");
-        says(Message::AlreadyRegistered, "Sign in, or ask for a password reset");
+        says(Message::AlreadyRegistered, "request a password reset");
         says(Message::CheckoutUnfulfilled, "nothing has been changed or delivered");
     }
 
@@ -234,10 +175,10 @@ mod tests {
     fn messages_are_plain_ascii_and_load_nothing() {
         let link = url("https://auth.example.com/");
         for message in messages_with_links(&link) {
-            assert!(message.text().is_ascii() && message.html().is_ascii());
-            assert!(message.text().lines().all(|line| line.len() <= 76));
+            assert!(text(&message).is_ascii() && html(&message).is_ascii());
+            assert!(text(&message).lines().all(|line| line.len() <= 76));
             for loads in ["<img", "src=", "url(", "<link", "<style", "<script"] {
-                assert!(!message.html().contains(loads), "{loads}");
+                assert!(!html(&message).contains(loads), "{loads}");
             }
         }
     }
@@ -258,7 +199,7 @@ mod tests {
             ),
         ] {
             let message = Message::Notice { notice, at };
-            for words in [flowing(&message.text()), flowing(&message.html())] {
+            for words in [flowing(&text(&message)), flowing(&html(&message))] {
                 assert!(words.contains(&format!("{what} 2036-05-08 09:56 UTC.")), "{words}");
                 assert!(words.contains("turn these mails off") && !words.contains('{'));
             }

@@ -161,10 +161,14 @@ async fn send(
         written_at: SystemTime::from(now),
         to: &mail.address,
         subject: message.subject(),
-        text: &message.text(),
-        html: &message.html(),
+        text: &message.text().map_err(unrenderable)?,
+        html: &message.html().map_err(unrenderable)?,
     };
     app.mailer.send(&outgoing).await
+}
+
+fn unrenderable(error: askama::Error) -> MailError {
+    MailError::Permanent(error.into())
 }
 
 /// Returns the failure for the operator, without the mail server's response if it quotes the link.

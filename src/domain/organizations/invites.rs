@@ -22,6 +22,7 @@ use crate::model::member::NewMembership;
 use crate::model::organization::Organization;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
+use crate::model::scope::BuiltInScope;
 use crate::model::secret::Secret;
 use crate::repo::accounts::AccountCredentials;
 use crate::repo::invites::PresentedInvite;
@@ -45,7 +46,7 @@ pub async fn create(
 ) -> Result<Invite> {
     organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
-    caller.authorize("members:write")?;
+    caller.authorize(BuiltInScope::MembersWrite)?;
     require_proven(tx, &caller).await?;
     if role == Role::Owner {
         caller.require_owner()?;
@@ -117,7 +118,7 @@ pub async fn resend(
 ) -> Result<Invite> {
     organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
-    caller.authorize("members:write")?;
+    caller.authorize(BuiltInScope::MembersWrite)?;
     require_proven(tx, &caller).await?;
     let invite = find(tx, &caller, id).await?;
     if invite.role == Role::Owner {
@@ -158,7 +159,7 @@ pub async fn revoke(
 ) -> Result<()> {
     organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
-    caller.authorize("members:write")?;
+    caller.authorize(BuiltInScope::MembersWrite)?;
     if !invites::revoke(tx, caller.organization, id, audit.at).await? {
         return Err(no_such_invite());
     }

@@ -15,6 +15,7 @@ use crate::model::caller::{Caller, Credential};
 use crate::model::ids::is_membership_handle;
 use crate::model::member::Member;
 use crate::model::role::Role;
+use crate::model::scope::BuiltInScope;
 use crate::repo::{invites, members, organizations};
 
 /// Changes a member's role. Admins may change members and admins; owners may change everyone. A
@@ -30,7 +31,7 @@ pub async fn change_role(
     audit: &AuditContext,
 ) -> Result<Member> {
     let caller = lock_and_confirm_caller(tx, caller, handle, audit).await?;
-    caller.authorize("members:write")?;
+    caller.authorize(BuiltInScope::MembersWrite)?;
     let before = find(tx, &caller, handle).await?;
     if before.role == Role::Owner || role == Role::Owner {
         caller.require_owner()?;
@@ -64,10 +65,10 @@ pub async fn remove(
     audit: &AuditContext,
 ) -> Result<()> {
     let caller = lock_and_confirm_caller(tx, caller, handle, audit).await?;
-    caller.require_scope("members:write")?;
+    caller.require_scope(BuiltInScope::MembersWrite)?;
     let member = find(tx, &caller, handle).await?;
     if caller.role.is_none() || caller.membership != member.id {
-        caller.authorize("members:write")?;
+        caller.authorize(BuiltInScope::MembersWrite)?;
         if member.role == Role::Owner {
             caller.require_owner()?;
         }
@@ -88,7 +89,7 @@ pub async fn remove(
 /// # Errors
 /// Missing scope or role.
 pub fn require_role_for(caller: &Caller, role: Role) -> Result<()> {
-    caller.authorize("members:write")?;
+    caller.authorize(BuiltInScope::MembersWrite)?;
     if role == Role::Owner { caller.require_owner() } else { Ok(()) }
 }
 
@@ -99,9 +100,9 @@ pub fn require_role_for(caller: &Caller, role: Role) -> Result<()> {
 pub fn require_right_to_remove(caller: &Caller, handle: &str) -> Result<()> {
     let is_oneself = caller.role.is_some() && caller.membership_handle == handle;
     if is_oneself {
-        caller.require_scope("members:write")
+        caller.require_scope(BuiltInScope::MembersWrite)
     } else {
-        caller.authorize("members:write")
+        caller.authorize(BuiltInScope::MembersWrite)
     }
 }
 

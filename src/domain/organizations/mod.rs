@@ -20,10 +20,12 @@ use crate::model::audit_detail::diff;
 use crate::model::caller::{Caller, Person};
 use crate::model::ids::{MembershipId, OrganizationId, SessionId, new_membership_handle, new_uuid};
 use crate::model::member::NewMembership;
-use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{NewOrganization, Organization, OrganizationName};
+use crate::model::names::OrganizationName;
+use crate::model::organization::{NewOrganization, Organization};
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::Origin;
 use crate::model::role::{Permission, Role};
+use crate::model::scope::BuiltInScope;
 use crate::repo;
 use crate::repo::{account_callers, accounts, audit_events, memberships, organizations};
 
@@ -36,7 +38,7 @@ pub async fn create(
     app: &App,
     tx: &mut PgConnection,
     (person, session): (&Person, SessionId),
-    (name, chosen): (&OrganizationName, Option<&OrgHandle>),
+    (name, chosen): (&OrganizationName, Option<&OrganizationHandle>),
     audit: &AuditContext,
 ) -> Result<Organization> {
     // Locked first, so that an operation that ends the account sees this organization, too.
@@ -48,7 +50,7 @@ pub async fn create(
         return Err(Error::new(ErrorKind::EmailNotVerified, message));
     }
     let organization = OrganizationId(new_uuid(audit.at, &*app.entropy));
-    let handle = chosen.cloned().unwrap_or_else(|| OrgHandle::generate(&*app.entropy));
+    let handle = chosen.cloned().unwrap_or_else(|| OrganizationHandle::generate(&*app.entropy));
     let new = NewOrganization::on_trial(organization, &handle, name.as_str(), audit.at);
     let created = organizations::insert(tx, &new).await?;
     let user_handle = new_membership_handle(&*app.entropy);
@@ -101,7 +103,7 @@ pub async fn update(
 ) -> Result<Organization> {
     organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
-    caller.authorize("organization:write")?;
+    caller.authorize(BuiltInScope::OrganizationWrite)?;
     let before = find(tx, caller.organization, caller.role).await?;
     organizations::update(tx, caller.organization, name, origins, audit.at).await?;
     let after = find(tx, caller.organization, caller.role).await?;

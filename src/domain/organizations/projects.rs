@@ -13,11 +13,13 @@ use crate::model::audit::{AuditContext, EventType};
 use crate::model::audit_detail::diff;
 use crate::model::caller::Caller;
 use crate::model::ids::{OrganizationId, ProjectId};
+use crate::model::names::ProjectName;
 use crate::model::plan::Plan;
-use crate::model::project::{Description, NewProject, Project, ProjectChanges, ProjectName, Slug};
+use crate::model::project::{Description, NewProject, Project, ProjectChanges, Slug};
+use crate::model::scope::BuiltInScope;
 use crate::repo::{organizations, projects};
 
-const WRITE_SCOPE: &str = "projects:write";
+const WRITE_SCOPE: BuiltInScope = BuiltInScope::ProjectsWrite;
 
 /// The attributes of a project to create.
 pub struct ProjectSpec {

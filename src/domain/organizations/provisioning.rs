@@ -15,10 +15,9 @@ use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::decider::Decider;
 use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
 use crate::model::member::{KeyInvitedMembership, NewMembership};
-use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{
-    BusinessDomain, NewOrganization, OrganizationName, OrganizationStatus,
-};
+use crate::model::names::OrganizationName;
+use crate::model::organization::{BusinessDomain, NewOrganization, OrganizationStatus};
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
@@ -28,10 +27,10 @@ use crate::repo::{audit_events, key_claims, key_lifecycle, memberships, organiza
 /// The attributes of an organization to create.
 pub struct OrganizationSpec {
     /// Its id.
-    pub handle: OrgHandle,
+    pub handle: OrganizationHandle,
     /// Its display name.
     pub name: OrganizationName,
-    /// Its line of business, if known.
+    /// Its business domain, if known.
     pub domain: Option<BusinessDomain>,
     /// Its plan.
     pub plan: Plan,
@@ -144,7 +143,7 @@ async fn mint_first_key(
 /// Not found if there is no such organization.
 pub async fn force_revoke(
     tx: &mut PgConnection,
-    handle: &OrgHandle,
+    handle: &OrganizationHandle,
     actor: Decider,
     audit: &AuditContext,
 ) -> Result<(OrganizationStatus, Vec<KeyInvitedMembership>)> {
@@ -170,7 +169,7 @@ pub struct ForceRotation {
 pub async fn force_rotate(
     app: &App,
     tx: &mut PgConnection,
-    handle: &OrgHandle,
+    handle: &OrganizationHandle,
     actor: Decider,
     audit: &AuditContext,
 ) -> Result<ForceRotation> {
@@ -194,7 +193,7 @@ pub async fn find_or_add_owner(
     status: &OrganizationStatus,
     audit: &AuditContext,
 ) -> Result<MembershipId> {
-    let owner = match OrgHandle::parse(&status.handle) {
+    let owner = match OrganizationHandle::parse(&status.handle) {
         Ok(handle) => memberships::find_owner(tx, &handle).await?.map(|(_, membership)| membership),
         Err(_) => None,
     };

@@ -10,10 +10,10 @@ use crate::domain::keys::{CreatedKey, KeySpec, mint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
-use crate::model::key_name::KeyName;
 use crate::model::member::NewMembership;
-use crate::model::org_handle::OrgHandle;
+use crate::model::names::KeyName;
 use crate::model::organization::NewOrganization;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::repo::{audit_events, memberships, organizations};
@@ -24,7 +24,7 @@ const MAX_ATTEMPTS: usize = 3;
 /// The result of a signup.
 pub struct SignedUpOrganization {
     /// The organization's id.
-    pub organization_handle: OrgHandle,
+    pub organization_handle: OrganizationHandle,
     /// The id of the owner's membership.
     pub user_handle: String,
     /// The first key.
@@ -56,14 +56,14 @@ pub fn require_signup_allowed(settings: &SignupSettings, token: Option<&str>) ->
 /// Conflict if the chosen id is taken, or if every generated id was.
 pub async fn sign_up(
     app: &App,
-    chosen: Option<OrgHandle>,
+    chosen: Option<OrganizationHandle>,
     name: Option<KeyName>,
     audit: &AuditContext,
 ) -> Result<SignedUpOrganization> {
     let mut attempts = 1..=MAX_ATTEMPTS;
     loop {
         attempts.next();
-        let handle = chosen.clone().unwrap_or_else(|| OrgHandle::generate(&*app.entropy));
+        let handle = chosen.clone().unwrap_or_else(|| OrganizationHandle::generate(&*app.entropy));
         let may_retry = chosen.is_none() && !attempts.is_empty();
         match create_organization(app, handle, name.as_ref(), audit).await {
             Err(error) if may_retry && *error.kind() == ErrorKind::Conflict => {}
@@ -74,7 +74,7 @@ pub async fn sign_up(
 
 async fn create_organization(
     app: &App,
-    handle: OrgHandle,
+    handle: OrganizationHandle,
     name: Option<&KeyName>,
     audit: &AuditContext,
 ) -> Result<SignedUpOrganization> {

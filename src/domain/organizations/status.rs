@@ -9,8 +9,8 @@ use sqlx::PgConnection;
 use crate::error::{Error, Issue, Result};
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::decider::Decider;
-use crate::model::org_handle::OrgHandle;
 use crate::model::organization::OrganizationStatus;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::plan::Plan;
 use crate::repo::{audit_events, organization_statuses};
 
@@ -22,7 +22,7 @@ use crate::repo::{audit_events, organization_statuses};
 /// Not found if there is no such organization.
 pub async fn suspend(
     tx: &mut PgConnection,
-    handle: &OrgHandle,
+    handle: &OrganizationHandle,
     actor: Decider,
     audit: &AuditContext,
 ) -> Result<(OrganizationStatus, DateTime<Utc>)> {
@@ -64,7 +64,7 @@ pub async fn suspend_locked(
 /// Not found if there is no such organization.
 pub async fn reactivate(
     tx: &mut PgConnection,
-    handle: &OrgHandle,
+    handle: &OrganizationHandle,
     actor: Decider,
     audit: &AuditContext,
 ) -> Result<OrganizationStatus> {
@@ -103,7 +103,7 @@ pub async fn reactivate_locked(
 /// available for those (contract §3).
 pub async fn change_plan(
     tx: &mut PgConnection,
-    handle: &OrgHandle,
+    handle: &OrganizationHandle,
     plan: Plan,
     actor: Decider,
     audit: &AuditContext,
@@ -136,7 +136,7 @@ pub async fn change_plan(
 /// Not found if there is no such organization.
 pub async fn lock_organization(
     tx: &mut PgConnection,
-    handle: &OrgHandle,
+    handle: &OrganizationHandle,
 ) -> Result<OrganizationStatus> {
     let status = organization_statuses::lock(tx, handle).await?;
     status.ok_or_else(|| Error::not_found("There is no such organization"))

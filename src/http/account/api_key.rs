@@ -17,15 +17,18 @@ use crate::http::edge::rate_limits;
 use crate::http::render::account::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, Unauthorized, Unavailable,
 };
+use crate::http::shown_once::ShownOnce;
+use crate::model::scope::BuiltInScope;
 
 /// A new default key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::RegeneratedKey)]
 pub struct RegeneratedKey {
     /// The key's text. It is shown here and never again, not even in a replay.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
-    api_key: Option<String>,
+    #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
+    #[schema(value_type = Option<String>,
+             examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    api_key: ShownOnce,
     #[schema(examples("The key was replaced; its text is shown once"))]
     message: &'static str,
 }
@@ -49,14 +52,15 @@ pub(super) async fn regenerate(
     let caller = caller.ok_or_else(no_home_organization)?;
     let count = rate_limits::count_key_creation(&app, &context, caller.organization);
     idempotency.count_unless_replay(&app, &caller, &RequestFingerprint::NOTHING, count).await?;
-    let check = async |_: &mut _| caller.authorize("api-keys:write");
+    let check = async |_: &mut _| caller.authorize(BuiltInScope::ApiKeysWrite);
     idempotency
         .run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
             let actor = (&*person, &*caller);
             let minted = default_key::regenerate(&app, tx, actor, &context.audit_context()).await?;
             let message = "The key was replaced; its text is shown once";
-            let body = DataEnvelope { data: RegeneratedKey { api_key: None, message } };
-            Ok(ChangeResponse::ok(body).with_secret(minted.secret, |body| &mut body.data.api_key))
+            let body =
+                DataEnvelope { data: RegeneratedKey { api_key: minted.secret.into(), message } };
+            Ok(ChangeResponse::ok(body))
         })
         .await
 }

@@ -24,9 +24,10 @@ use crate::http::edge::trusted_origin::FromTrustedOrigin;
 use crate::http::render::account::{
     BadRequest, Conflict, Forbidden, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::model::account::PersonName;
+use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::model::email::Email;
 use crate::model::mail::LinkPurpose;
+use crate::model::names::PersonName;
 use crate::model::password::NewPassword;
 use crate::model::secret::Secret;
 
@@ -60,10 +61,12 @@ impl FromFields for SignUpRequest {
 #[schema(as = account::SignedUp)]
 pub struct SignUpResponse {
     /// The token for `Authorization: Bearer`, valid for a day or until its session ends.
-    token: String,
+    #[schema(value_type = String)]
+    token: ShownOnce,
     /// A key with all scopes in the account's organization. Only this response contains its text.
-    #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
-    api_key: String,
+    #[schema(value_type = String,
+             examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    api_key: ShownOnce,
     account: Account,
 }
 
@@ -86,7 +89,7 @@ pub(super) async fn sign_up(
     SignInClient(client): SignInClient,
     headers: HeaderMap,
     JsonBody { value: request, .. }: JsonBody<SignUpRequest>,
-) -> Result<(StatusCode, Json<DataEnvelope<SignUpResponse>>)> {
+) -> Result<(StatusCode, JsonWithSecrets<DataEnvelope<SignUpResponse>>)> {
     let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
     require_signup_allowed(&app.config.signup, token)?;
     if app.config.accounts.require_email_verification {
@@ -106,11 +109,11 @@ pub(super) async fn sign_up(
         return Err(Error::internal("a signup created no key or no session"));
     };
     let data = SignUpResponse {
-        token: session.token.expose().to_owned(),
-        api_key: key.secret.expose().to_owned(),
+        token: session.token.into(),
+        api_key: key.secret.into(),
         account: Account::from(&created.account),
     };
-    Ok((StatusCode::CREATED, Json(DataEnvelope { data })))
+    Ok((StatusCode::CREATED, JsonWithSecrets(DataEnvelope { data })))
 }
 
 /// The credentials to sign in with.
@@ -136,7 +139,8 @@ impl FromFields for LogInRequest {
 #[schema(as = account::LoggedIn)]
 pub struct LogInResponse {
     /// The token for `Authorization: Bearer`, valid for a day or until its session ends.
-    token: String,
+    #[schema(value_type = String)]
+    token: ShownOnce,
     account: Account,
 }
 
@@ -155,15 +159,15 @@ pub(super) async fn log_in(
     context: RequestContext,
     SignInClient(client): SignInClient,
     JsonBody { value: request, .. }: JsonBody<LogInRequest>,
-) -> Result<Json<DataEnvelope<LogInResponse>>> {
+) -> Result<JsonWithSecrets<DataEnvelope<LogInResponse>>> {
     let LogInRequest { email, password } = request;
     let presented = (&email, password);
     let audit = context.audit_context();
     let signing_in = passwords::sign_in(&app, presented, None, (&client, true), &audit);
     let (account, session) =
         rate_limits::with_sign_in_limit(&app, &context, &email, signing_in).await?;
-    let token = session.token.expose().to_owned();
-    Ok(Json(DataEnvelope { data: LogInResponse { token, account: Account::from(&account) } }))
+    let data = LogInResponse { token: session.token.into(), account: Account::from(&account) };
+    Ok(JsonWithSecrets(DataEnvelope { data }))
 }
 
 /// Confirms that the session has ended.

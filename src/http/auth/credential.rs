@@ -18,7 +18,7 @@ pub enum PresentedCredential<'a> {
     Key(&'a str),
     /// In `Authorization: Bearer`: a key or an access token.
     Bearer(&'a str),
-    /// Text that can not be a credential.
+    /// Text that cannot be a credential.
     Unreadable,
 }
 

@@ -17,8 +17,9 @@ use crate::http::path::PathOrganization;
 use crate::http::query;
 use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::ids::SessionId;
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::role::{Permission, Role};
+use crate::model::scope::BuiltInScope;
 use crate::repo::account_callers;
 
 /// Takes the middleware's outcome; `None` where no credential was presented.
@@ -59,7 +60,7 @@ impl FromRequestParts<App> for Authenticated {
 /// A scope, as a type parameter of a guard.
 pub trait RequiredScope {
     /// The scope.
-    const SCOPE: &'static str;
+    const SCOPE: BuiltInScope;
     /// The permission that is required beside the scope, where it is not the scope's usual one.
     const RIGHT: Option<Permission> = None;
 }
@@ -87,7 +88,7 @@ impl FromRequestParts<App> for InOrganization {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let identity = require_identity(parts)?;
         let context = RequestContext::from_request_parts(parts, app).await?;
-        // A path that can not be decoded names no organization.
+        // A path that cannot be decoded names no organization.
         let handle = match PathOrganization::from_request_parts(parts, app).await {
             Ok(PathOrganization(handle)) => handle,
             Err(error) if *error.kind() == ErrorKind::NotFound => String::new(),
@@ -132,7 +133,7 @@ async fn find_caller(
         Identity { caller, person: None } => {
             caller.clone().filter(|caller| caller.organization_handle.eq_ignore_ascii_case(handle))
         }
-        Identity { person: Some(person), .. } => match OrgHandle::parse(handle) {
+        Identity { person: Some(person), .. } => match OrganizationHandle::parse(handle) {
             Ok(handle) => {
                 rate_limits::check_account_limit(app, context, person.account)?;
                 app.db
@@ -275,7 +276,7 @@ impl FromRequestParts<App> for CountedRequest {
 pub struct OwnerInSession;
 
 impl RequiredScope for OwnerInSession {
-    const SCOPE: &'static str = "organization:write";
+    const SCOPE: BuiltInScope = BuiltInScope::OrganizationWrite;
     const RIGHT: Option<Permission> = Some(Permission::DELETE_ORGANIZATION);
 }
 
@@ -283,7 +284,7 @@ impl RequiredScope for OwnerInSession {
 pub struct InvitesRead;
 
 impl RequiredScope for InvitesRead {
-    const SCOPE: &'static str = "members:read";
+    const SCOPE: BuiltInScope = BuiltInScope::MembersRead;
     const RIGHT: Option<Permission> = Some(Permission::READ_INVITES);
 }
 
@@ -291,33 +292,33 @@ impl RequiredScope for InvitesRead {
 pub struct OwnMembership;
 
 impl RequiredScope for OwnMembership {
-    const SCOPE: &'static str = "members:write";
+    const SCOPE: BuiltInScope = BuiltInScope::MembersWrite;
     const RIGHT: Option<Permission> = Some(Permission::LEAVE);
 }
 
 macro_rules! scopes {
-    ($($name:ident = $scope:literal;)*) => {$(
-        #[doc = concat!("`", $scope, "`")]
+    ($($name:ident,)*) => {$(
+        #[doc = concat!("[`BuiltInScope::", stringify!($name), "`]")]
         pub struct $name;
 
         impl RequiredScope for $name {
-            const SCOPE: &'static str = $scope;
+            const SCOPE: BuiltInScope = BuiltInScope::$name;
         }
     )*};
 }
 
 scopes! {
-    ApiKeysRead = "api-keys:read";
-    ApiKeysWrite = "api-keys:write";
-    AuditRead = "audit:read";
-    BillingRead = "billing:read";
-    MembersRead = "members:read";
-    MembersWrite = "members:write";
-    OrganizationRead = "organization:read";
-    OrganizationWrite = "organization:write";
-    ProjectsRead = "projects:read";
-    ProjectsWrite = "projects:write";
-    UsageRead = "usage:read";
-    UserRead = "user:read";
-    UserWrite = "user:write";
+    ApiKeysRead,
+    ApiKeysWrite,
+    AuditRead,
+    BillingRead,
+    MembersRead,
+    MembersWrite,
+    OrganizationRead,
+    OrganizationWrite,
+    ProjectsRead,
+    ProjectsWrite,
+    UsageRead,
+    UserRead,
+    UserWrite,
 }

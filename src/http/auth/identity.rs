@@ -1,12 +1,12 @@
 //! Identifies the owner of a credential, and whether it may be used from this client.
 
 use axum::http::StatusCode;
-use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::app::access_tokens::{TokenSession, looks_like_jwt};
 use crate::app::credential_lookup::CredentialQuery;
-use crate::app::rejected_credentials::RejectedCredential;
+use crate::app::rejections::RejectedCredential;
+use crate::domain::keys::presented::{CredentialOwner, possible_digests, rehash};
 use crate::domain::keys::{address_not_allowed, origin_not_allowed};
 use crate::error::{AuthFailure, Error, Result};
 use crate::http::auth::rejected_caller::RejectedCaller;
@@ -15,8 +15,8 @@ use crate::model::audit::AuditContext;
 use crate::model::caller::{
     Credential, CredentialStatus, Identity, KeyRejectionReason, RejectedKey,
 };
-use crate::model::key_format::{IMPORTED_PREFIX, KeyFormat, imported_text};
-use crate::repo::{keys, personal_tokens};
+use crate::model::key_format::KeyFormat;
+use crate::model::verification::CredentialKind;
 
 /// Identifies the owner of an API key or a personal access token.
 ///
@@ -25,24 +25,14 @@ use crate::repo::{keys, personal_tokens};
 /// revoked; malformed text does not reach the database. Forbidden where the key's allowed addresses
 /// or origins exclude the client.
 pub async fn identify_key(app: &App, context: &RequestContext, text: &str) -> Result<Identity> {
-    let query = if app.config.accounts.token_format.matches(text) {
-        CredentialQuery::PersonalToken(app.peppers.candidates(text))
-    } else {
-        let mut candidates = Vec::new();
-        if app.config.keys.format.matches(text) {
-            candidates = app.peppers.candidates(text);
+    let query = match possible_digests(app, text) {
+        Some((CredentialKind::PersonalToken, candidates)) => {
+            CredentialQuery::PersonalToken(candidates)
         }
-        if app.config.keys.is_import_enabled {
-            candidates.extend(app.peppers.candidates(&text_to_digest(text, IMPORTED_PREFIX)));
-        }
-        CredentialQuery::Key(candidates)
+        Some((CredentialKind::ApiKey, candidates)) => CredentialQuery::Key(candidates),
+        None => return Err(invalid_credential(AuthFailure::InvalidKey)),
     };
-    let identity = match &query {
-        CredentialQuery::Key(candidates) if candidates.is_empty() => {
-            Err(invalid_credential(AuthFailure::InvalidKey))
-        }
-        _ => look_up(app, context, query, AuthFailure::InvalidKey).await,
-    }?;
+    let identity = look_up(app, context, query, AuthFailure::InvalidKey).await?;
     rehash_key(app, &identity, text).await;
     Ok(identity)
 }
@@ -93,7 +83,7 @@ async fn look_up(
         None => return Err(invalid_credential(failure)),
         Some(CredentialStatus::Rejected(key)) => {
             let _ = context.rejected_caller.set(RejectedCaller::from(&key));
-            app.rejected_credentials.record(RejectedCredential::Key(key), || {
+            app.rejections.record_credential(RejectedCredential::Key(key), || {
                 rejection_audit_context(context, StatusCode::UNAUTHORIZED)
             });
             return Err(invalid_credential(failure));
@@ -119,7 +109,7 @@ async fn look_up(
         reason,
     };
     let _ = context.rejected_caller.set(RejectedCaller::from(&rejected));
-    app.rejected_credentials.record(RejectedCredential::Key(rejected), || {
+    app.rejections.record_credential(RejectedCredential::Key(rejected), || {
         rejection_audit_context(context, StatusCode::FORBIDDEN)
     });
     Err(error)
@@ -134,41 +124,15 @@ pub(super) fn rejection_audit_context(
     AuditContext { path: context.route.clone(), ..context.audit_context_for(status) }
 }
 
-/// Rehashes a key with the newest pepper, where it is stored with an older one. A failure does not
-/// reject the key.
+/// Rehashes a key with the newest pepper, where it is stored with an older one.
 async fn rehash_key(app: &App, identity: &Identity, text: &str) {
     let Some(credential) = identity.credential() else { return };
-    let Some(key) = credential.key().filter(|key| key.pepper_id != app.peppers.newest_id()) else {
-        return;
+    let owner = match (credential, &identity.caller) {
+        (Credential::PersonalToken(account, _), _) => CredentialOwner::Account(*account),
+        (_, Some(caller)) => CredentialOwner::Organization(caller.organization),
+        (_, None) => return,
     };
-    let text = text_to_digest(text, &key.prefix);
-    let (digest, pepper_id) = app.peppers.digest(&text);
-    let (db, id) = (&app.db, key.id);
-    let result = match (credential, &identity.caller) {
-        (Credential::PersonalToken(account, _), _) => {
-            let account = *account;
-            db.run(async |db| personal_tokens::rehash(db, account, id, digest, pepper_id).await)
-                .await
-        }
-        (_, Some(caller)) => {
-            let tenant = caller.organization;
-            db.tenant_transaction(tenant, async |tx| {
-                keys::rehash(tx, tenant, id, digest, pepper_id).await
-            })
-            .await
-        }
-        (_, None) => Ok(()),
-    };
-    if let Err(error) = result {
-        tracing::warn!(cause = %error.cause(), "key rehash failed; will retry on next use");
-    }
-}
-
-/// Returns the text that is hashed for a key: of an imported key, its SHA-256.
-fn text_to_digest(text: &str, prefix: &str) -> String {
-    if prefix == IMPORTED_PREFIX {
-        imported_text(&Sha256::digest(text).into())
-    } else {
-        text.to_owned()
+    if let Some(key) = credential.key() {
+        rehash(app, (owner, key.id), (&key.prefix, &key.pepper_id), text).await;
     }
 }

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 use crate::app::App;
-use crate::app::rejected_credentials::RejectedCredential;
+use crate::app::rejections::RejectedCredential;
 use crate::error::{AuthFailure, Error, Result};
 use crate::http::auth::credential::PresentedCredential;
 use crate::http::auth::identity::rejection_audit_context;
@@ -44,8 +44,9 @@ impl<S: RequiredMasterScope> FromRequestParts<App> for MasterKeyGuard<S> {
         }
         let client = LimitSubject::from_address(context.client_address);
         let rejected = RejectedCredential::MasterKey(S::SCOPE, Some(client));
-        app.rejected_credentials
-            .record(rejected, || rejection_audit_context(&context, StatusCode::UNAUTHORIZED));
+        app.rejections.record_credential(rejected, || {
+            rejection_audit_context(&context, StatusCode::UNAUTHORIZED)
+        });
         count_address(app, &context, RateLimit::MasterFailures)?;
         let message = "This endpoint requires its master key in X-API-Key";
         Err(Error::unauthenticated(AuthFailure::InvalidKey, message))

@@ -23,7 +23,8 @@ use axum::response::Response;
 
 use self::cookies::identify_cookies;
 pub use self::cookies::{SignOutSessions, end_sessions_of_other_accounts};
-use self::credential::{PresentedCredential, SEND_KEY_MESSAGE};
+pub use self::credential::PresentedCredential;
+use self::credential::SEND_KEY_MESSAGE;
 pub use self::guards::{
     ApiKeysRead, ApiKeysWrite, AuditRead, Authenticated, AuthenticatedPerson, BillingRead,
     CountedRequest, InOrganization, InSession, InvitesRead, MaybeInSession, MembersRead,
@@ -54,7 +55,7 @@ use crate::model::rate_limit::{LimitSubject, RateLimit};
 struct IdentityResult(Result<Option<Identity>, Arc<Error>>);
 
 /// The middleware of the hot path: identifies the owner of the request's credential, and leaves the
-/// outcome for a guard. Routes for master keys skip this: their guard verifies the key.
+/// outcome for a guard. Routes for master keys and for verifiers skip this: their guards verify them.
 ///
 /// While the server works on it, the request has a permit among all requests and one among those of
 /// its caller.
@@ -64,6 +65,10 @@ struct IdentityResult(Result<Option<Identity>, Arc<Error>>);
 /// reject.
 pub async fn identify(State(app): State<App>, request: Request, next: Next) -> Result<Response> {
     let context = RequestContext::from_extensions(request.extensions())?;
+    if context.facts.credentials == AcceptedCredentials::Verifiers {
+        let _permit = shedding::acquire_check_permit(&app)?;
+        return Ok(next.run(request).await);
+    }
     let permit = shedding::acquire_permit(&app, &context)?;
     if context.facts.credentials == AcceptedCredentials::MasterKeys {
         let subject = LimitSubject::from_address(context.client_address);

@@ -1,5 +1,7 @@
 //! Takes the members out of a body one by one, and collects the issues of all of them.
 
+use std::ops::RangeInclusive;
+
 use chrono::{DateTime, Utc};
 
 use crate::config::Config;
@@ -141,21 +143,74 @@ impl<'a> Fields<'a> {
         chosen.map(|(chosen, _)| *chosen)
     }
 
+    /// Parses the optional field `name`, which is an object with fields of its own.
+    pub fn optional_object<T: FromFields>(&mut self, name: &'static str) -> Option<T> {
+        match self.take(name)? {
+            JsonNode::Null => None,
+            node => self.object(&[name.to_owned()], node),
+        }
+    }
+
+    /// Parses the required field `name`, which is a list of objects; `length` is how many.
+    pub fn required_objects<T: FromFields>(
+        &mut self,
+        name: &'static str,
+        length: RangeInclusive<usize>,
+    ) -> Option<Vec<T>> {
+        let JsonNode::Array(items) = self.required(name, Ok)? else {
+            self.add_issue(name, "must be a list".into());
+            return None;
+        };
+        if !length.contains(&items.len()) {
+            let message = format!("must have {} to {} items", length.start(), length.end());
+            self.add_issue(name, message.into());
+            return None;
+        }
+        let item =
+            |(at, node): (usize, JsonNode)| self.object(&[name.to_owned(), at.to_string()], node);
+        // All items are parsed before one that is invalid is noticed.
+        let items: Vec<Option<T>> = items.into_iter().enumerate().map(item).collect();
+        items.into_iter().collect()
+    }
+
+    /// Parses an object within the body. The paths of its issues begin with `path`.
+    fn object<T: FromFields>(&mut self, path: &[String], node: JsonNode) -> Option<T> {
+        let JsonNode::Object(members) = node else {
+            let issue = Issue::body("must be an object");
+            self.issues.push(Issue { path: path.to_vec(), ..issue });
+            return None;
+        };
+        let mut fields = Fields::new(members, self.context);
+        let value = T::from_fields(&mut fields);
+        let (issues, deferred) = fields.into_issues();
+        let is_valid = issues.is_empty();
+        let within = |issue: Issue| Issue { path: [path, &issue.path].concat(), ..issue };
+        self.issues.extend(issues.into_iter().map(within));
+        self.deferred.extend(deferred.into_iter().map(within));
+        value.filter(|_| is_valid)
+    }
+
     /// Returns the deferred issues, which must be checked once it is known that the request is not
     /// a repetition.
     ///
     /// # Errors
     /// Invalid, with every issue, if there are others or members that no field took.
-    pub fn finish(mut self) -> Result<Vec<Issue>> {
+    pub fn finish(self) -> Result<Vec<Issue>> {
+        let (mut issues, mut deferred) = self.into_issues();
+        if issues.is_empty() {
+            return Ok(deferred);
+        }
+        issues.append(&mut deferred);
+        Err(Error::invalid(issues))
+    }
+
+    /// Returns all issues, those of members that no field took among them, and the deferred ones.
+    fn into_issues(mut self) -> (Vec<Issue>, Vec<Issue>) {
         for (name, _) in self.members {
             let name: String = name.chars().take(64).collect();
             self.issues.push(Issue::field(name, "is not a field of this request"));
         }
-        if self.issues.is_empty() {
-            return Ok(self.deferred);
-        }
-        self.issues.append(&mut self.deferred);
-        Err(Error::invalid(self.issues))
+        (self.issues, self.deferred)
     }
 
     fn parse<T>(

@@ -213,13 +213,24 @@ fn is_valid_request_id(text: &str) -> bool {
     (16..=128).contains(&text.len()) && text.bytes().all(allowed)
 }
 
+/// Returns the address that the nearest proxy reports: the last entry of `X-Forwarded-For`.
+#[must_use]
+pub fn last_forwarded_address(headers: &HeaderMap) -> Option<IpAddr> {
+    forwarded_address(headers, 1)
+}
+
 /// Returns the peer's address, or behind `hops` trusted proxies the one that the outermost of them
 /// saw: each appends the address that called it, and only the last `hops` entries are trusted. An
-/// entry that can not be read gives `None`: the proxy's own address would let clients pass for it.
+/// entry that cannot be read gives `None`: the proxy's own address would let clients pass for it.
 fn client_address(peer: IpAddr, headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
     if hops == 0 {
         return Some(peer.to_canonical());
     }
+    forwarded_address(headers, hops)
+}
+
+/// Returns the address in the entry of `X-Forwarded-For` that is `hops` from the end.
+fn forwarded_address(headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
     let forwarded = headers.get_all(FORWARDED_FOR).into_iter();
     let listed: Vec<&[u8]> =
         forwarded.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
@@ -244,7 +255,7 @@ fn parse_forwarded_address(listed: &[u8]) -> Option<IpAddr> {
     address.parse().ok().filter(|_| is_whole).map(|address: Ipv6Addr| address.into())
 }
 
-/// Warns the operator that clients can not be distinguished. The entry is not logged: clients
+/// Warns the operator that clients cannot be distinguished. The entry is not logged: clients
 /// choose its content where there are fewer proxies than `TRUSTED_PROXY_HOPS`.
 fn warn_unreadable_forwarded_for(request_id: &str, hops: usize) {
     tracing::warn!(

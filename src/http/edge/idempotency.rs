@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
-use axum::Json;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -22,6 +21,7 @@ use crate::domain::idempotency::{FirstResponse, IdempotentOutcome, find_stored, 
 use crate::error::{Error, Issue, Location, Result};
 use crate::http::body::RequestFingerprint;
 use crate::http::edge::context::RequestContext;
+use crate::http::shown_once::{JsonWithSecrets, to_stored_value};
 use crate::model::ValidationError;
 use crate::model::caller::{Caller, Person};
 use crate::model::idempotency::{
@@ -30,7 +30,6 @@ use crate::model::idempotency::{
 };
 use crate::model::ids::OrganizationId;
 use crate::model::master_scope::MasterScope;
-use crate::model::secret::Secret;
 use crate::model::timestamp;
 
 const HEADER: &str = "idempotency-key";
@@ -291,41 +290,33 @@ impl From<MasterScope> for IdempotencyOwner {
     }
 }
 
-/// A response to a change.
-///
-/// Invariant: a secret that is shown once is not part of `body` until the response is written. It
-/// is therefore never stored.
+/// A response to a change. Secrets in its body are
+/// [`ShownOnce`](crate::http::shown_once::ShownOnce) and therefore never stored.
 pub struct ChangeResponse<T> {
     status: StatusCode,
     /// `None` for a response without a body.
     body: Option<T>,
     /// The body of a replay, if it differs from `body`.
     replay_body: Option<T>,
-    /// The secret that only this response contains, and its field in the body.
-    secret: Option<(Secret, SecretField<T>)>,
 }
-
-/// Selects the field of a secret in a body.
-type SecretField<T> = fn(&mut T) -> &mut Option<String>;
 
 impl<T> ChangeResponse<T> {
     /// Creates a 200 response with a body.
     #[must_use]
     pub const fn ok(body: T) -> Self {
-        Self { status: StatusCode::OK, body: Some(body), replay_body: None, secret: None }
+        Self { status: StatusCode::OK, body: Some(body), replay_body: None }
     }
 
     /// Creates a 201 response with a body.
     #[must_use]
     pub const fn created(body: T) -> Self {
-        let status = StatusCode::CREATED;
-        Self { status, body: Some(body), replay_body: None, secret: None }
+        Self { status: StatusCode::CREATED, body: Some(body), replay_body: None }
     }
 
     /// Creates a 204 response, which has no body.
     #[must_use]
     pub const fn no_content() -> Self {
-        Self { status: StatusCode::NO_CONTENT, body: None, replay_body: None, secret: None }
+        Self { status: StatusCode::NO_CONTENT, body: None, replay_body: None }
     }
 
     /// Sets a different body for replays.
@@ -333,27 +324,20 @@ impl<T> ChangeResponse<T> {
     pub fn with_replay_body(self, body: T) -> Self {
         Self { replay_body: Some(body), ..self }
     }
-
-    /// Adds a secret that only this response contains, not a replay.
-    #[must_use]
-    pub fn with_secret(self, secret: Secret, field: SecretField<T>) -> Self {
-        Self { secret: Some((secret, field)), ..self }
-    }
 }
 
 impl<T: Serialize> ChangeResponse<T> {
     /// Returns the body to store.
     fn stored_body(&self) -> Result<Option<Value>> {
         let body = self.replay_body.as_ref().or(self.body.as_ref());
-        body.map(|body| serde_json::to_value(body).map_err(Error::internal)).transpose()
+        body.map(|body| to_stored_value(body).map_err(Error::internal)).transpose()
     }
 
     fn into_response(self) -> Response {
-        let Some(mut body) = self.body else { return self.status.into_response() };
-        if let Some((secret, field)) = self.secret {
-            *field(&mut body) = Some(secret.expose().to_owned());
+        match self.body {
+            Some(body) => (self.status, JsonWithSecrets(body)).into_response(),
+            None => self.status.into_response(),
         }
-        (self.status, Json(body)).into_response()
     }
 }
 
@@ -370,8 +354,7 @@ pub fn replay(stored: StoredResponse, context: &RequestContext) -> Response {
             *member = Value::String(value);
         }
     }
-    let mut response =
-        ChangeResponse { status, body, replay_body: None, secret: None }.into_response();
+    let mut response = ChangeResponse { status, body, replay_body: None }.into_response();
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response
 }

@@ -11,7 +11,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use metrics::{counter, histogram};
-use tower_http::cors::CorsLayer;
 use tracing::{Instrument, field};
 
 use crate::app::App;
@@ -23,7 +22,7 @@ use crate::http::edge::host;
 use crate::http::edge::rate_limits;
 use crate::http::edge::rejection;
 use crate::http::edge::trace_context;
-use crate::http::family::RouteTable;
+use crate::http::family::{Family, RouteTable};
 use crate::http::render::kinds::words;
 use crate::http::render::{self, ErrorExtension, render};
 use crate::model::caller::{Credential, Identity};
@@ -34,13 +33,13 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The middleware's state; cheap to clone.
 #[derive(Clone)]
-pub struct MiddlewareState(Arc<(App, CorsLayer, RouteTable)>);
+pub struct MiddlewareState(Arc<(App, RouteTable)>);
 
 impl MiddlewareState {
     /// The state of a server with these routes.
     #[must_use]
     pub fn new(app: &App, table: RouteTable) -> Self {
-        Self(Arc::new((app.clone(), cors::layer(app), table)))
+        Self(Arc::new((app.clone(), table)))
     }
 }
 
@@ -53,7 +52,7 @@ pub async fn handle_request(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let (app, cors, table) = &*shared;
+    let (app, table) = &*shared;
     let context = RequestContext::new(&request, app, table);
     let span = tracing::info_span!(
         "request",
@@ -73,9 +72,11 @@ pub async fn handle_request(
         known.record_unknown(&mut request);
     }
     let response = async {
-        if context.origin.is_some() {
+        // A check carries the origin and the method of another request.
+        let is_check = context.facts.family == Family::Verification;
+        if context.origin.is_some() && !is_check {
             let run = |request| run_with_timeout(app, request, next);
-            cors::handle((app, cors), &context, request, run).await
+            cors::handle(app, &context, request, run).await
         } else {
             let mut response = run_with_timeout(app, request, next).await;
             response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));

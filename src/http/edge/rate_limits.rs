@@ -29,7 +29,7 @@ const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Records a decision for the headers of the response, where the caller may see the limit.
 fn record_decision(context: &RequestContext, decision: Option<RateLimitDecision>) -> Result<()> {
     let Some(decision) = decision else { return Ok(()) };
-    if decision.is_reported || decision.verdict.is_rejected() {
+    if decision.is_reported || decision.outcome.is_rejected() {
         context.add_rate_limit_decision(decision);
     }
     decision.require()
@@ -205,7 +205,7 @@ pub async fn with_mail_limit<T>(
 
 /// Runs an attempt to sign in to an account. Failures are counted for the account, from wherever
 /// they come. When that limit is reached, a network from which the account has signed in before has
-/// a bucket of its own, so that attempts from elsewhere can not lock its owner out.
+/// a bucket of its own, so that attempts from elsewhere cannot lock its owner out.
 ///
 /// # Errors
 /// Rate limited; those of `work`.
@@ -260,7 +260,7 @@ pub async fn with_password_limit<T>(
     settle_password_attempt(app, (limit, subject), work.await).await
 }
 
-/// Settles an attempt, which was counted before it was made so that many at once can not exceed the
+/// Settles an attempt, which was counted before it was made so that many at once cannot exceed the
 /// limit: a correct password resets the count, a wrong one leaves it, and any other error gives
 /// the attempt back.
 async fn settle_password_attempt<T>(
@@ -346,13 +346,13 @@ pub fn add_headers(headers: &mut HeaderMap, decisions: &[RateLimitDecision]) {
     if decisions.is_empty() {
         return;
     }
-    let policies = decisions.iter().map(|RateLimitDecision { name, verdict, .. }| {
-        format!(r#""{name}";q={};w={}"#, verdict.rate.quota, verdict.rate.window.as_secs())
+    let policies = decisions.iter().map(|RateLimitDecision { name, outcome, .. }| {
+        format!(r#""{name}";q={};w={}"#, outcome.rate.quota, outcome.rate.window.as_secs())
     });
-    let states = decisions.iter().map(|RateLimitDecision { name, verdict, .. }| {
-        let until = verdict.retry_after.unwrap_or(verdict.until_full);
+    let states = decisions.iter().map(|RateLimitDecision { name, outcome, .. }| {
+        let until = outcome.retry_after.unwrap_or(outcome.until_full);
         let seconds = until.as_secs() + u64::from(until.subsec_nanos() > 0);
-        format!(r#""{name}";r={};t={}"#, verdict.remaining, seconds.max(1))
+        format!(r#""{name}";r={};t={}"#, outcome.remaining, seconds.max(1))
     });
     let (policies, states) = (policies.collect::<Vec<_>>(), states.collect::<Vec<_>>());
     for (name, texts) in [(RATELIMIT_POLICY, policies), (RATELIMIT, states)] {

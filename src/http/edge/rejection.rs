@@ -17,7 +17,7 @@ const MAX_DETAIL_CHARS: usize = 256;
 /// Records a request that failed, where it was rejected and its caller is known.
 pub fn record(app: &App, context: &RequestContext, status: u16, error: &Error) {
     let Some(rejected) = rejected_caller(context, error) else { return };
-    app.rejections.record(rejected.organization, || Rejection {
+    app.rejections.record_request(rejected.organization, || Rejection {
         id: RejectionId::new(context.received_at, &*app.entropy),
         key_display_id: rejected.key_display_id,
         method: context.method.to_owned(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use metrics::counter;
 
 use crate::app::App;
-use crate::app::in_flight::RequestPermit;
+use crate::app::in_flight::{Cost, RequestPermit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::permits::Permits;
@@ -21,6 +21,15 @@ use crate::model::rate_limit::LimitSubject;
 /// Unavailable where no permit is left for what the request's route costs.
 pub fn acquire_permit(app: &App, context: &RequestContext) -> Result<RequestPermit> {
     app.in_flight.acquire(context.facts.kind.cost).ok_or_else(no_permit_left)
+}
+
+/// Acquires a permit for a check by a verifier. These have a share of their own: neither do other
+/// requests delay the operator's API, nor its checks other requests.
+///
+/// # Errors
+/// Unavailable where no permit is left.
+pub fn acquire_check_permit(app: &App) -> Result<RequestPermit> {
+    app.checks_in_flight.acquire(Cost::Check).ok_or_else(no_permit_left)
 }
 
 /// Gives the permits of a request back when it is dropped.

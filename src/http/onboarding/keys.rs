@@ -8,14 +8,13 @@ use chrono::{DateTime, Utc};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::keys::containment;
-use crate::domain::keys::{self, CreatedKey, KeySpec};
-use crate::error::{Error, Result};
+use crate::domain::keys::KeySpec;
+use crate::error::Result;
 use crate::http::auth::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};
-use crate::http::body::{FieldContext, Fields, FromFields, JsonBody, RequestFingerprint};
+use crate::http::body::{FieldContext, Fields, FromFields, JsonBody};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::edge::rate_limits;
+use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
 use crate::http::onboarding::wire::{CreateKeyResponse, Key, parse_key_name};
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_bool};
@@ -24,8 +23,7 @@ use crate::http::render::onboarding::{
     UnsupportedMediaType,
 };
 use crate::model::caller::Caller;
-use crate::model::ids::KeyId;
-use crate::model::key_name::KeyName;
+use crate::model::names::KeyName;
 use crate::model::scope::ScopeSet;
 use crate::repo;
 
@@ -106,18 +104,8 @@ pub(super) async fn create(
             expires_at,
         )
     };
-    let permissions = spec(&caller).permissions();
-    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
-    idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
-    let check = async |_: &mut _| permissions.require_within(&caller);
-    idempotency
-        .run_checked(&app, &caller, fingerprint, check, async |tx| {
-            let audit = context.audit_context_for(StatusCode::CREATED);
-            let CreatedKey { secret, key } = keys::create(&app, tx, &caller, spec, &audit).await?;
-            let body = CreateKeyResponse::from(key);
-            Ok(ChangeResponse::created(body).with_secret(secret, |body| &mut body.api_key))
-        })
-        .await
+    let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
+    request.create(fingerprint, spec, CreateKeyResponse::from).await
 }
 
 /// Revoke a key immediately.
@@ -137,13 +125,8 @@ pub(super) async fn revoke(
     idempotency: Idempotency,
     PathId(id): PathId,
 ) -> Result<Response> {
-    let id = KeyId::parse(&id).ok_or_else(|| Error::not_found("There is no such key"))?;
-    let check = async |tx: &mut _| containment::require_revocable(tx, &caller, id).await;
-    idempotency
-        .run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
-            keys::revoke(tx, &caller, id, None, &context.audit_context_for(StatusCode::NO_CONTENT))
-                .await?;
-            Ok(ChangeResponse::<()>::no_content())
-        })
-        .await
+    let id = parse_key_id(&id)?;
+    let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
+    let respond = |_| ChangeResponse::<()>::no_content();
+    request.revoke(id, (None, StatusCode::NO_CONTENT), respond).await
 }

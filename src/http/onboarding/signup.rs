@@ -1,13 +1,11 @@
 //! `POST /signup`: creates an organization and its first key without an account.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::keys::CreatedKey;
 use crate::domain::organizations::signup;
 use crate::error::Result;
 use crate::http::body::{Fields, FromFields, JsonBody, text};
@@ -18,8 +16,9 @@ use crate::http::onboarding::wire::{CreateKeyResponse, parse_key_name};
 use crate::http::render::onboarding::{
     BadRequest, Conflict, Forbidden, TooLarge, Unavailable, Unprocessable, UnsupportedMediaType,
 };
-use crate::model::key_name::KeyName;
-use crate::model::org_handle::OrgHandle;
+use crate::http::shown_once::JsonWithSecrets;
+use crate::model::names::KeyName;
+use crate::model::organization_handle::OrganizationHandle;
 
 /// The attributes of the organization and its key, all of them optional.
 #[derive(ToSchema)]
@@ -27,7 +26,7 @@ use crate::model::org_handle::OrgHandle;
 pub struct SignUpRequest {
     /// The organization's id. Default: a random id. Ids are unique regardless of case.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{1,64}$", examples("acme"))]
-    org_id: Option<OrgHandle>,
+    org_id: Option<OrganizationHandle>,
     /// A label for the first key.
     #[schema(value_type = Option<String>, max_length = 64, examples("acme corp"))]
     name: Option<KeyName>,
@@ -35,7 +34,7 @@ pub struct SignUpRequest {
 
 impl FromFields for SignUpRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let org_id = fields.optional("org_id", text(OrgHandle::parse));
+        let org_id = fields.optional("org_id", text(OrganizationHandle::parse));
         let name = fields.optional("name", parse_key_name);
         Some(Self { org_id, name: name.flatten() })
     }
@@ -72,7 +71,7 @@ pub(super) async fn sign_up(
     context: RequestContext,
     headers: HeaderMap,
     JsonBody { value: request, .. }: JsonBody<SignUpRequest>,
-) -> Result<(StatusCode, Json<SignUpResponse>)> {
+) -> Result<(StatusCode, JsonWithSecrets<SignUpResponse>)> {
     let token = headers.get("x-signup-token").and_then(|token| token.to_str().ok());
     signup::require_signup_allowed(&app.config.signup, token)?;
     let signed_up = signup::sign_up(
@@ -82,11 +81,10 @@ pub(super) async fn sign_up(
         &context.audit_context_for(StatusCode::CREATED),
     )
     .await?;
-    let CreatedKey { secret, key } = signed_up.minted;
     let response = SignUpResponse {
         org_id: signed_up.organization_handle.as_str().to_owned(),
         user_id: signed_up.user_handle,
-        minted: CreateKeyResponse { api_key: Some(secret.expose().to_owned()), ..key.into() },
+        minted: signed_up.minted.into(),
     };
-    Ok((StatusCode::CREATED, Json(response)))
+    Ok((StatusCode::CREATED, JsonWithSecrets(response)))
 }

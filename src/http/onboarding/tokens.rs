@@ -17,6 +17,7 @@ use crate::http::edge::rate_limits;
 use crate::http::render::onboarding::{
     BadRequest, Forbidden, TooLarge, Unauthorized, Unavailable, Unprocessable, UnsupportedMediaType,
 };
+use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::model::caller::CredentialStatus;
 use crate::model::ids::SessionId;
 use crate::model::secret::Secret;
@@ -59,9 +60,11 @@ impl FromFields for RefreshRequest {
 #[schema(as = onboarding::Tokens)]
 pub struct TokenPair {
     /// The token for `Authorization: Bearer`.
-    access_token: String,
+    #[schema(value_type = String)]
+    access_token: ShownOnce,
     /// The token to exchange for the next tokens. It can be used once.
-    refresh_token: String,
+    #[schema(value_type = String)]
+    refresh_token: ShownOnce,
     #[schema(examples("bearer"))]
     token_type: &'static str,
     /// The lifetime of the access token, in seconds.
@@ -72,8 +75,8 @@ pub struct TokenPair {
 impl From<SessionTokens> for TokenPair {
     fn from(tokens: SessionTokens) -> Self {
         Self {
-            access_token: tokens.access_token.expose().to_owned(),
-            refresh_token: tokens.refresh_token.expose().to_owned(),
+            access_token: tokens.access_token.into(),
+            refresh_token: tokens.refresh_token.into(),
             token_type: "bearer",
             expires_in: tokens.expires_in,
         }
@@ -93,7 +96,7 @@ pub(super) async fn exchange(
     context: RequestContext,
     _: CountedRequest,
     JsonBody { value: request, .. }: JsonBody<ExchangeRequest>,
-) -> Result<Json<TokenPair>> {
+) -> Result<JsonWithSecrets<TokenPair>> {
     let identity = identify_key(&app, &context, request.api_key.expose()).await;
     let identity =
         identity.or_else(|error| rate_limits::count_invalid_credential(&app, &context, error))?;
@@ -104,7 +107,7 @@ pub(super) async fn exchange(
         || Error::forbidden("Only an organization key can be exchanged for a session");
     let caller = identity.caller.ok_or_else(not_organization_key)?;
     let tokens = sessions::exchange(&app, &caller, &context.audit_context()).await?;
-    Ok(Json(tokens.into()))
+    Ok(JsonWithSecrets(tokens.into()))
 }
 
 /// Exchange a refresh token for the next access token and the next refresh token.
@@ -120,7 +123,7 @@ pub(super) async fn refresh(
     context: RequestContext,
     _: CountedRequest,
     JsonBody { value: request, .. }: JsonBody<RefreshRequest>,
-) -> Result<Json<TokenPair>> {
+) -> Result<JsonWithSecrets<TokenPair>> {
     let (origin, audit) = (context.origin.as_deref(), context.audit_context());
     let refresh_token = sessions::find_refresh_token(&app, &request.refresh_token).await;
     let refresh_token = refresh_token
@@ -133,7 +136,7 @@ pub(super) async fn refresh(
     let tokens = sessions::refresh(&app, &refresh_token, origin, &audit).await;
     let tokens =
         tokens.or_else(|error| rate_limits::count_invalid_credential(&app, &context, error))?;
-    Ok(Json(tokens.into()))
+    Ok(JsonWithSecrets(tokens.into()))
 }
 
 /// A valid credential and its organization.

@@ -3,11 +3,13 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::domain::keys::CreatedKey;
 use crate::http::body::JsonNode;
+use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::ValidationError;
 use crate::model::api_key::ApiKey;
-use crate::model::key_name::KeyName;
+use crate::model::names::KeyName;
 
 /// The longest label of a key in this family.
 const MAX_KEY_NAME_CHARS: usize = 64;
@@ -62,19 +64,19 @@ impl From<ApiKey> for Key {
 #[schema(as = onboarding::MintedKey)]
 pub struct CreateKeyResponse {
     /// The key's text. It is shown here and never again, not even in a replay.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
-    pub api_key: Option<String>,
+    #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
+    #[schema(value_type = Option<String>,
+             examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    api_key: ShownOnce,
     /// Whether it never expires.
-    pub never_expires: bool,
+    never_expires: bool,
     /// The key without its text.
-    pub key: Key,
+    key: Key,
 }
 
-impl From<ApiKey> for CreateKeyResponse {
-    /// Leaves the text out.
-    fn from(key: ApiKey) -> Self {
-        Self { api_key: None, never_expires: key.expires_at.is_none(), key: key.into() }
+impl From<CreatedKey> for CreateKeyResponse {
+    fn from(CreatedKey { secret, key }: CreatedKey) -> Self {
+        Self { api_key: secret.into(), never_expires: key.expires_at.is_none(), key: key.into() }
     }
 }
 
@@ -82,6 +84,6 @@ impl From<ApiKey> for CreateKeyResponse {
 pub fn parse_key_name(node: JsonNode) -> Result<Option<KeyName>, ValidationError> {
     match node.into_string()?.as_str() {
         "" => Ok(None),
-        name => KeyName::parse(name, MAX_KEY_NAME_CHARS).map(Some),
+        name => KeyName::parse_up_to(MAX_KEY_NAME_CHARS, name).map(Some),
     }
 }

@@ -63,6 +63,17 @@ impl Modify for SecuritySchemes {
             "X-API-Key",
             "The master key of the route's scope: a secret of `MASTER_ADMIN_KEY_<SCOPE>`.",
         );
+        let verifier = ApiKeyValue::with_description(
+            "X-Tenantry-Verifier",
+            "A verifier's secret: one of `VERIFIER_KEYS`.",
+        );
+        let verifier_bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A verifier's secret, at the JSON routes."))
+            .build();
+        components.add_security_scheme("verifier_bearer", SecurityScheme::Http(verifier_bearer));
+        components
+            .add_security_scheme("verifier", SecurityScheme::ApiKey(ApiKey::Header(verifier)));
         let stripe = ApiKeyValue::with_description(
             "Stripe-Signature",
             "What Stripe signs the body with, by a secret of `STRIPE_WEBHOOK_SECRET`.",
@@ -126,7 +137,7 @@ fn describe_rate_limits(document: &mut Document, table: &RouteTable) {
         let schema = match facts.family {
             Family::Onboarding => "onboarding.Error",
             Family::Account => "account.Error",
-            Family::Organization => "organization.Error",
+            Family::Organization | Family::Verification => "organization.Error",
             Family::Operator if facts.credentials == AcceptedCredentials::OrganizationKeys => {
                 "operator.KeyError"
             }
@@ -154,7 +165,7 @@ fn describe_rate_limits(document: &mut Document, table: &RouteTable) {
 /// Returns the description as `openapi.yaml` contains it.
 ///
 /// # Errors
-/// Where it can not be written as YAML.
+/// Where it cannot be written as YAML.
 pub fn yaml() -> Result<String, impl std::error::Error> {
     describe(routes()).document.to_yaml()
 }

@@ -26,6 +26,7 @@ use crate::model::ValidationError;
 use crate::model::audit::{AuditEventFilter, EventType, RecordedEvent};
 use crate::model::caller::Caller;
 use crate::model::ids::OrganizationId;
+use crate::model::scope::BuiltInScope;
 use crate::model::timestamp;
 use crate::repo::audit_events;
 
@@ -187,7 +188,7 @@ async fn next_batch(
     let Some(last) = batch.last().filter(|_| is_full) else { return Ok(None) };
     let (organization, audit) = (caller.organization, context.audit_context());
     let next = app.db.tenant_transaction(organization, async |tx| {
-        keys::confirm_caller(tx, caller, &audit).await?.authorize("audit:read")?;
+        keys::confirm_caller(tx, caller, &audit).await?.authorize(BuiltInScope::AuditRead)?;
         audit_events::list(tx, organization, filter, Some(last.id), EXPORT_BATCH).await
     });
     let next = next.await;

@@ -19,10 +19,12 @@ use crate::http::render::operator::{
     BadRequest, Conflict, RateLimited, TooLarge, Unauthorized, Unavailable, Unprocessable,
     UnsupportedMediaType,
 };
+use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::decider::Decider;
-use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{BusinessDomain, OrganizationName};
+use crate::model::names::OrganizationName;
+use crate::model::organization::BusinessDomain;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::{Origin, parse_comma_separated_origins};
 use crate::model::plan::Plan;
 use axum::http::StatusCode;
@@ -34,7 +36,7 @@ pub struct CreateOrganizationRequest {
     /// The organization's id. Ids are unique regardless of case.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9_-]{1,64}$",
              examples("org_acme_2026_example"))]
-    org_id: OrgHandle,
+    org_id: OrganizationHandle,
     #[schema(value_type = String, min_length = 1, max_length = 128, examples("Acme Corp"))]
     name: OrganizationName,
     /// Its business sector: `general`, `healthcare`, `financial`, `employment`, `education`,
@@ -52,7 +54,7 @@ pub struct CreateOrganizationRequest {
 
 impl FromFields for CreateOrganizationRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let org_id = fields.required("org_id", text(OrgHandle::parse));
+        let org_id = fields.required("org_id", text(OrganizationHandle::parse));
         let name = fields.required("name", text(OrganizationName::parse));
         let domain = fields.required_choice("domain", &BusinessDomain::ALL);
         let tier = fields.required_choice("tier", &Plan::ALL);
@@ -75,9 +77,9 @@ pub struct CreatedOrganization {
     #[schema(examples("org_acme_2026_example"))]
     org_id: String,
     /// The key's text. Only the first response contains it; a replay does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, examples("tnt_live_a1b2c3d4…"))]
-    api_key: Option<String>,
+    #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
+    #[schema(value_type = Option<String>, nullable = false, examples("tnt_live_a1b2c3d4…"))]
+    api_key: ShownOnce,
     /// The 8 characters after the prefix of the key's text, to tell keys apart.
     #[schema(examples("a1b2c3d4"))]
     prefix: String,
@@ -124,18 +126,18 @@ pub(super) async fn create(
             let created =
                 provisioning::provision(&app, tx, &spec, Decider::Master(scope), &audit).await?;
             let CreatedKey { secret, key } = created;
-            let response = |already_provisioned| CreatedOrganization {
+            let response = |api_key, already_provisioned| CreatedOrganization {
                 org_id: spec.handle.as_str().to_owned(),
-                api_key: None,
+                api_key,
                 prefix: key.display_id.clone(),
                 created_at: Timestamp(audit.at),
                 warning: KEY_WARNING,
                 already_provisioned,
                 stamp: ResponseMeta::from(&context),
             };
-            let first =
-                ChangeResponse::created(response(None)).with_replay_body(response(Some(true)));
-            Ok(first.with_secret(secret, |body| &mut body.api_key))
+            let replay_body = response(ShownOnce::NOTHING, Some(true));
+            let first = ChangeResponse::created(response(secret.into(), None));
+            Ok(first.with_replay_body(replay_body))
         })
         .await
 }

@@ -12,7 +12,6 @@ use crate::domain::organizations::provisioning::{self, ForceRotation};
 use crate::error::Result;
 use crate::http::auth::{OrgForceRevoke, OrgForceRotate};
 use crate::http::edge::context::RequestContext;
-use crate::http::edge::idempotency::ChangeResponse;
 use crate::http::operator::idempotency::RequiredIdempotencyHeader;
 use crate::http::operator::organization_change::OrganizationChange;
 use crate::http::operator::wire::{Confirmation, JoinedMembership, KEY_WARNING, ResponseMeta};
@@ -20,6 +19,7 @@ use crate::http::render::operator::{
     BadRequest, Conflict, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
     Unprocessable, UnsupportedMediaType,
 };
+use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::member::KeyInvitedMembership;
 
@@ -31,9 +31,9 @@ pub struct ForceRotateResponse {
     #[schema(examples("org_acme_2026_example"))]
     org_id: String,
     /// The key's text. Only the first response contains it; a replay does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, examples("tnt_live_a1b2c3d4…"))]
-    new_api_key: Option<String>,
+    #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
+    #[schema(value_type = Option<String>, nullable = false, examples("tnt_live_a1b2c3d4…"))]
+    new_api_key: ShownOnce,
     /// The 8 characters after the prefix of the key's text, to tell keys apart.
     #[schema(examples("a1b2c3d4"))]
     prefix: String,
@@ -48,19 +48,18 @@ pub struct ForceRotateResponse {
 
 impl ForceRotateResponse {
     /// Describes the result of a forced rotation.
-    pub fn response(rotated: ForceRotation, context: &RequestContext) -> ChangeResponse<Self> {
+    pub fn new(rotated: ForceRotation, context: &RequestContext) -> Self {
         let CreatedKey { secret, key } = rotated.minted;
-        let body = Self {
+        Self {
             rotated: true,
             org_id: rotated.status.handle,
-            new_api_key: None,
+            new_api_key: secret.into(),
             prefix: key.display_id,
             rotated_at: Timestamp(context.received_at),
             memberships: rotated.memberships.into_iter().map(JoinedMembership::from).collect(),
             warning: KEY_WARNING,
             stamp: ResponseMeta::from(context),
-        };
-        ChangeResponse::ok(body).with_secret(secret, |body| &mut body.new_api_key)
+        }
     }
 }
 
@@ -82,10 +81,10 @@ pub(super) async fn rotate(
     change: OrganizationChange<OrgForceRotate, Confirmation>,
 ) -> Result<Response> {
     change
-        .run_with_secret(&app, async |tx, _, change, context| {
+        .run(&app, async |tx, _, change, context| {
             let (handle, actor, audit) = (&change.handle, change.actor, &change.audit);
             let rotated = provisioning::force_rotate(&app, tx, handle, actor, audit).await?;
-            Ok(ForceRotateResponse::response(rotated, context))
+            Ok(ForceRotateResponse::new(rotated, context))
         })
         .await
 }

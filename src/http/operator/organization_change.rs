@@ -19,7 +19,7 @@ use crate::http::path::PathId;
 use crate::model::audit::AuditContext;
 use crate::model::decider::Decider;
 use crate::model::master_scope::MasterScope;
-use crate::model::org_handle::OrgHandle;
+use crate::model::organization_handle::OrganizationHandle;
 
 /// The body of a change to an organization.
 pub trait OrganizationChangeBody: FromFields {
@@ -49,7 +49,7 @@ pub struct OrganizationChange<S, T> {
 /// The target and the actor of a change.
 pub struct ChangeContext {
     /// The organization's id in the path.
-    pub handle: OrgHandle,
+    pub handle: OrganizationHandle,
     /// The master scope that makes the change, as the audit log records it.
     pub actor: Decider,
     /// The audit context of the request.
@@ -88,30 +88,14 @@ impl<S, T> OrganizationChange<S, T> {
         app: &App,
         work: impl AsyncFnOnce(&mut PgConnection, &T, &ChangeContext, &RequestContext) -> Result<A>,
     ) -> Result<Response> {
-        self.run_with_secret(app, async |tx, body, change, context| {
-            Ok(ChangeResponse::ok(work(tx, body, change, context).await?))
-        })
-        .await
-    }
-
-    /// Like [`Self::run`], for a response that contains a secret.
-    pub async fn run_with_secret<A: Serialize>(
-        self,
-        app: &App,
-        work: impl AsyncFnOnce(
-            &mut PgConnection,
-            &T,
-            &ChangeContext,
-            &RequestContext,
-        ) -> Result<ChangeResponse<A>>,
-    ) -> Result<Response> {
         let Self { body, context, id, scope, idempotency, fingerprint, .. } = self;
         let change = ChangeContext {
             handle: parse_organization_id(&id)?,
             actor: Decider::Master(scope),
             audit: context.audit_context(),
         };
-        let work = async |tx: &mut _| work(tx, &body, &change, &context).await;
+        let work =
+            async |tx: &mut _| work(tx, &body, &change, &context).await.map(ChangeResponse::ok);
         idempotency.run(app, scope, fingerprint, work).await
     }
 }
@@ -120,6 +104,6 @@ impl<S, T> OrganizationChange<S, T> {
 ///
 /// # Errors
 /// Not found if the text is not a valid id.
-pub fn parse_organization_id(id: &str) -> Result<OrgHandle> {
-    OrgHandle::parse(id).map_err(|_| Error::not_found("There is no such organization"))
+pub fn parse_organization_id(id: &str) -> Result<OrganizationHandle> {
+    OrganizationHandle::parse(id).map_err(|_| Error::not_found("There is no such organization"))
 }

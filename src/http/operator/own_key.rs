@@ -20,6 +20,7 @@ use crate::http::render::operator::key_errors::{
     BadRequest, Conflict, Forbidden, TooLarge, Unauthorized, Unavailable, Unprocessable,
     UnsupportedMediaType,
 };
+use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::http::wire::Timestamp;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
@@ -29,8 +30,8 @@ use crate::model::ids::KeyId;
 #[schema(as = operator::RotatedKey)]
 pub struct RotatedKey {
     /// The key's text. Only this response contains it.
-    #[schema(examples("tnt_live_a1b2c3d4…"))]
-    new_api_key: String,
+    #[schema(value_type = String, examples("tnt_live_a1b2c3d4…"))]
+    new_api_key: ShownOnce,
     /// The 8 characters after the prefix of the key's text, to tell keys apart.
     #[schema(examples("a1b2c3d4"))]
     prefix: String,
@@ -56,7 +57,7 @@ pub(super) async fn rotate(
     context: RequestContext,
     _: Idempotency,
     JsonBody { .. }: JsonBody<EmptyBody>,
-) -> Result<Json<RotatedKey>> {
+) -> Result<JsonWithSecrets<RotatedKey>> {
     rate_limits::count_key_creation(&app, &context, caller.organization).await?;
     let (id, audit) = (own_key_id(&caller)?, context.audit_context());
     let created = app
@@ -65,8 +66,8 @@ pub(super) async fn rotate(
             changes::rotate(&app, tx, &caller, id, 0, &audit).await
         })
         .await?;
-    Ok(Json(RotatedKey {
-        new_api_key: created.secret.expose().to_owned(),
+    Ok(JsonWithSecrets(RotatedKey {
+        new_api_key: created.secret.into(),
         prefix: created.key.display_id,
         rotated_at: Timestamp(context.received_at),
         warning: KEY_WARNING,

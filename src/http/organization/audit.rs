@@ -88,12 +88,13 @@ pub(super) async fn list(
     let organization = caller.organization;
     let page = CursorPage::from_query(&mut query, &app, PagedList::AuditEvents, organization.0);
     query.finish()?;
-    let after = page.after.and_then(|after| i64::try_from(after).ok());
-    let rows = app.db.tenant_transaction(caller.organization, async |db| {
-        audit_events::list(db, organization, &filter, after, page.fetch_limit()).await
-    });
-    let mut rows = rows.await?;
-    let cursor = page.truncate(&app, &mut rows, |event| u128::from(event.id.unsigned_abs()));
-    let data = rows.into_iter().map(AuditLogEntry::from).collect();
-    Ok(Json(CursorList::new(data, cursor, &context.id)))
+    let position = |event: &RecordedEvent| u128::from(event.id.unsigned_abs());
+    let (rows, cursor) = page
+        .read(&app, position, async |db, after, limit| {
+            let after = after.and_then(|after| i64::try_from(after).ok());
+            audit_events::list(db, organization, &filter, after, limit).await
+        })
+        .await?;
+    let events = rows.into_iter().map(AuditLogEntry::from).collect();
+    Ok(Json(CursorList::new(events, cursor, &context.id)))
 }

@@ -1,25 +1,22 @@
 //! `/v1/organization/api-keys/{id}`: update, rotate and revoke a key.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::keys::changes::{self, GRACE_SECONDS, KeyChanges};
-use crate::domain::keys::containment;
-use crate::domain::keys::{self, CreatedKey};
+use crate::domain::keys::changes::{GRACE_SECONDS, KeyChanges};
 use crate::error::Result;
 use crate::http::auth::{ApiKeysWrite, Authenticated, Scoped};
 use crate::http::body::{
-    Fields, FromFields, JsonBody, JsonNode, RequestFingerprint, parse_allowed_ips,
-    parse_metadata_changes, text,
+    Fields, FromFields, JsonBody, JsonNode, parse_allowed_ips, parse_metadata_changes, text,
 };
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::edge::rate_limits;
-use crate::http::organization::keys::parse_id;
+use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
 use crate::http::organization::wire::KeyResponse;
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_reason};
@@ -29,9 +26,9 @@ use crate::http::render::organization::{
 };
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
-use crate::model::key_name::KeyName;
 use crate::model::member::KeyInvitedMembership;
 use crate::model::metadata::MetadataChanges;
+use crate::model::names::KeyName;
 use crate::model::scope::ScopeSet;
 
 /// The settings to change, at least one. Omitted settings stay as they are.
@@ -67,10 +64,10 @@ impl FromFields for UpdateApiKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let catalogue = &fields.context.config.keys.scopes;
         if fields.is_empty() {
-            fields.add_body_issue("Name at least one setting to change");
+            fields.add_body_issue("At least one setting is required");
         }
         Some(Self {
-            name: fields.non_null("name", text(|it| KeyName::parse(it, KeyName::MAX))),
+            name: fields.non_null("name", text(KeyName::parse)),
             scopes: fields.non_null("scopes", |it| catalogue.parse(&it.into_strings()?)),
             expires_at: fields.nullable_future_time("expires_at"),
             metadata: fields.non_null("metadata", parse_metadata_changes),
@@ -101,19 +98,11 @@ pub(super) async fn update(
     PathId(id): PathId,
     JsonBody { value, fingerprint }: JsonBody<UpdateApiKeyRequest>,
 ) -> Result<Response> {
-    let id = parse_id(&id)?;
+    let id = parse_key_id(&id)?;
     let UpdateApiKeyRequest { name, scopes, expires_at, metadata, allowed_ips, enabled } = value;
     let changes = KeyChanges { name, scopes, expires_at, metadata, allowed_ips, enabled };
-    let check = async |tx: &mut _| containment::require_updatable(tx, &caller, id).await;
-    idempotency
-        .run_checked(&app, &caller, fingerprint, check, async |tx| {
-            let audit = context.audit_context();
-            let key = changes::update(tx, &caller, id, &changes, &audit).await?;
-            let request_id = context.id.clone();
-            let body = KeyResponse { key: None, api_key: key.into(), request_id };
-            Ok(ChangeResponse::ok(body))
-        })
-        .await
+    let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
+    request.update(fingerprint, id, changes, |key| KeyResponse::new(key, &context)).await
 }
 
 /// The options of a rotation.
@@ -155,21 +144,11 @@ pub(super) async fn rotate(
     PathId(id): PathId,
     JsonBody { value, fingerprint }: JsonBody<RotateApiKeyRequest>,
 ) -> Result<Response> {
-    let id = parse_id(&id)?;
+    let id = parse_key_id(&id)?;
     let grace = value.grace_period.unwrap_or(0);
-    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
-    idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
-    let check = async |tx: &mut _| containment::require_updatable(tx, &caller, id).await;
-    idempotency
-        .run_checked(&app, &caller, fingerprint, check, async |tx| {
-            let audit = context.audit_context();
-            let CreatedKey { secret, key } =
-                changes::rotate(&app, tx, &caller, id, grace, &audit).await?;
-            let request_id = context.id.clone();
-            let body = KeyResponse { key: None, api_key: key.into(), request_id };
-            Ok(ChangeResponse::ok(body).with_secret(secret, |body| &mut body.key))
-        })
-        .await
+    let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
+    let respond = |created| KeyResponse::minted(created, &context);
+    request.rotate(fingerprint, id, grace, respond).await
 }
 
 /// Confirms that a key is revoked.
@@ -227,22 +206,19 @@ pub(super) async fn revoke(
     PathId(id): PathId,
     mut query: Query,
 ) -> Result<Response> {
-    let id = parse_id(&id)?;
+    let id = parse_key_id(&id)?;
     let reason = query.optional("reason", parse_reason);
     query.finish()?;
-    let check = async |tx: &mut _| containment::require_revocable(tx, &caller, id).await;
-    idempotency
-        .run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
-            let audit = context.audit_context();
-            let joined = keys::revoke(tx, &caller, id, reason.as_deref(), &audit).await?;
-            let body = RevokedApiKey {
+    let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
+    request
+        .revoke(id, (reason.as_deref(), StatusCode::OK), |joined| {
+            ChangeResponse::ok(RevokedApiKey {
                 id: id.to_string(),
                 object: "api_key",
                 deleted: true,
                 memberships: joined.into_iter().map(JoinedMembership::from).collect(),
                 request_id: context.id.clone(),
-            };
-            Ok(ChangeResponse::ok(body))
+            })
         })
         .await
 }

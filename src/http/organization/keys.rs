@@ -2,21 +2,21 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::domain::keys::{self, CreatedKey, KeySpec};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::auth::{ApiKeysRead, ApiKeysWrite, Scoped};
 use crate::http::body::{Fields, FromFields, JsonBody, parse_allowed_ips, parse_metadata, text};
 use crate::http::cursor_page::CursorPage;
 use crate::http::edge::context::RequestContext;
-use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::edge::rate_limits;
+use crate::http::edge::idempotency::{Idempotency, IdempotencyHeader};
+use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
 use crate::http::organization::wire::{CursorList, Key, KeyResponse, short_prefix};
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_bool};
@@ -24,13 +24,13 @@ use crate::http::render::organization::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
+use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;
 use crate::model::cursor::PagedList;
-use crate::model::ids::KeyId;
-use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
+use crate::model::names::KeyName;
 use crate::model::scope::ScopeSet;
 use crate::repo;
 
@@ -62,7 +62,7 @@ pub struct CreateApiKeyRequest {
 impl FromFields for CreateApiKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let catalogue = &fields.context.config.keys.scopes;
-        let name = fields.required("name", text(|it| KeyName::parse(it, KeyName::MAX)));
+        let name = fields.required("name", text(KeyName::parse));
         let scopes = fields.required("scopes", |it| catalogue.parse(&it.into_strings()?));
         let expires_at = fields.future_time("expires_at");
         let metadata = fields.optional("metadata", parse_metadata);
@@ -82,9 +82,10 @@ pub struct CreateApiKeyResponse {
     #[schema(required, examples("Analytics Dashboard"))]
     name: Option<String>,
     /// The key's text. It is shown here and never again, not even in a replay.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
-    key: Option<String>,
+    #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
+    #[schema(value_type = Option<String>,
+             examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    key: ShownOnce,
     /// The prefix of the key's text and the 4 characters after it.
     #[schema(examples("tnt_live_LfbR"))]
     prefix: String,
@@ -99,12 +100,11 @@ pub struct CreateApiKeyResponse {
 }
 
 impl CreateApiKeyResponse {
-    /// Returns the response without the key's text.
-    fn new(key: ApiKey, context: &RequestContext) -> Self {
+    fn new(CreatedKey { secret, key }: CreatedKey, context: &RequestContext) -> Self {
         Self {
             id: key.id.to_string(),
             object: "api_key",
-            key: None,
+            key: secret.into(),
             prefix: short_prefix(&key.prefix, &key.display_id),
             name: key.name,
             scopes: key.scopes.to_stored(),
@@ -139,19 +139,9 @@ pub(super) async fn create(
         allowed_ips: allowed_ips.unwrap_or_default(),
         ..KeySpec::plain(Some(name), scopes, expires_at)
     };
-    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
-    idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
-    let permissions = spec.permissions();
-    let check = async |_: &mut _| permissions.require_within(&caller);
-    idempotency
-        .run_checked(&app, &caller, fingerprint, check, async |tx| {
-            let audit = context.audit_context_for(StatusCode::CREATED);
-            let CreatedKey { secret, key } =
-                keys::create(&app, tx, &caller, |_| spec, &audit).await?;
-            let body = CreateApiKeyResponse::new(key, &context);
-            Ok(ChangeResponse::created(body).with_secret(secret, |body| &mut body.key))
-        })
-        .await
+    let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
+    let respond = |created| CreateApiKeyResponse::new(created, &context);
+    request.create(fingerprint, |_| spec.clone(), respond).await
 }
 
 /// List the organization's keys, newest first.
@@ -175,14 +165,18 @@ pub(super) async fn list(
     let organization = caller.organization;
     let page = CursorPage::from_query(&mut query, &app, kind, organization.0);
     query.finish()?;
-    let after = page.after.map(uuid::Uuid::from_u128);
-    let rows = app.db.tenant_transaction(caller.organization, async |db| {
-        repo::keys::list(db, organization, include_revoked, after, page.fetch_limit()).await
-    });
-    let mut rows = rows.await?;
-    let cursor = page.truncate(&app, &mut rows, |key| key.id.uuid().as_u128());
-    let data = rows.into_iter().map(Key::from).collect();
-    Ok(Json(CursorList::new(data, cursor, &context.id)))
+    let (rows, cursor) = page
+        .read(
+            &app,
+            |key: &ApiKey| key.id.uuid().as_u128(),
+            async |db, after, limit| {
+                let after = after.map(Uuid::from_u128);
+                repo::keys::list(db, organization, include_revoked, after, limit).await
+            },
+        )
+        .await?;
+    let keys = rows.into_iter().map(Key::from).collect();
+    Ok(Json(CursorList::new(keys, cursor, &context.id)))
 }
 
 /// Show a key.
@@ -197,15 +191,10 @@ pub(super) async fn show(
     context: RequestContext,
     PathId(id): PathId,
 ) -> Result<Json<KeyResponse>> {
-    let id = parse_id(&id)?;
+    let id = parse_key_id(&id)?;
     let key = app
         .db
         .tenant_transaction(caller.organization, async |db| keys::find(db, &caller, id).await)
         .await?;
-    Ok(Json(KeyResponse { key: None, api_key: key.into(), request_id: context.id.clone() }))
-}
-
-/// Parses the id of a key in a path. A text that is not a valid id is reported as not found.
-pub(super) fn parse_id(text: &str) -> Result<KeyId> {
-    KeyId::parse(text).ok_or_else(|| Error::not_found("There is no such key"))
+    Ok(Json(KeyResponse::new(key, &context)))
 }

@@ -90,13 +90,14 @@ pub(super) async fn list(
     let organization = caller.organization;
     let page = CursorPage::from_query(&mut query, &app, PagedList::Denials, organization.0);
     query.finish()?;
-    let after = page.after.map(|after| RejectionId::from_uuid(Uuid::from_u128(after)));
-    app.rejections.flush_and_log().await;
-    let rows = app.db.tenant_transaction(organization, async |db| {
-        repo::rejections::list(db, organization, after, page.fetch_limit()).await
-    });
-    let mut rows = rows.await?;
-    let cursor = page.truncate(&app, &mut rows, |rejection| rejection.id.uuid().as_u128());
-    let data = rows.into_iter().map(RejectedRequest::from).collect();
-    Ok(Json(CursorList::new(data, cursor, &context.id)))
+    app.rejections.flush_requests_and_log().await;
+    let position = |rejection: &Rejection| rejection.id.uuid().as_u128();
+    let (rows, cursor) = page
+        .read(&app, position, async |db, after, limit| {
+            let after = after.map(|after| RejectionId::from_uuid(Uuid::from_u128(after)));
+            repo::rejections::list(db, organization, after, limit).await
+        })
+        .await?;
+    let rejections = rows.into_iter().map(RejectedRequest::from).collect();
+    Ok(Json(CursorList::new(rejections, cursor, &context.id)))
 }

@@ -3,6 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::domain::keys::CreatedKey;
+use crate::http::edge::context::RequestContext;
+use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::api_key::ApiKey;
 
@@ -112,11 +115,24 @@ impl From<ApiKey> for Key {
 #[schema(as = organization::ApiKeyAnswer)]
 pub struct KeyResponse {
     /// The key's text. Only the response that mints the key contains it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
+    #[schema(value_type = Option<String>)]
+    key: ShownOnce,
     #[serde(flatten)]
-    pub api_key: Key,
-    pub request_id: String,
+    api_key: Key,
+    request_id: String,
+}
+
+impl KeyResponse {
+    /// Describes a key.
+    pub fn new(key: ApiKey, context: &RequestContext) -> Self {
+        Self { key: ShownOnce::NOTHING, api_key: key.into(), request_id: context.id.clone() }
+    }
+
+    /// Describes a key that was just minted, with its text.
+    pub fn minted(CreatedKey { secret, key }: CreatedKey, context: &RequestContext) -> Self {
+        Self { key: secret.into(), ..Self::new(key, context) }
+    }
 }
 
 /// Returns this family's `prefix`: the prefix of the key's text and 4 more characters.

@@ -12,6 +12,7 @@ pub mod operator;
 pub mod organization;
 pub mod problem;
 pub mod user;
+pub mod verification;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
         Family::Organization => organization::render(error, context),
         Family::Operator => operator::render(error, context),
         Family::User => user::render(error),
+        Family::Verification => verification::render(error, context),
         Family::Other => problem::render(error, context),
     };
     for (name, value) in error_headers(error) {
@@ -77,7 +79,7 @@ pub fn from_status(status: StatusCode) -> Error {
         StatusCode::METHOD_NOT_ALLOWED => {
             Error::new(ErrorKind::MethodNotAllowed, "Method not allowed")
         }
-        status if status.is_client_error() => Error::malformed("The request can not be read"),
+        status if status.is_client_error() => Error::malformed("The request cannot be read"),
         status => Error::internal(format!("response with bare status {status}")),
     }
 }

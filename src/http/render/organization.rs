@@ -69,7 +69,7 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
     (words.status, Json(ErrorBody { error, request_id: context.id.clone() })).into_response()
 }
 
-/// In this family, what can not be read is a validation error too.
+/// In this family, what cannot be read is a validation error too.
 const fn error_type(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Malformed => words(&ErrorKind::Invalid).code,

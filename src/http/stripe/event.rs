@@ -10,8 +10,9 @@ use crate::error::{Error, Issue, Result};
 use crate::model::ValidationError;
 use crate::model::email::Email;
 use crate::model::idempotency::IdempotencyKey;
-use crate::model::org_handle::OrgHandle;
-use crate::model::organization::{BusinessDomain, OrganizationName};
+use crate::model::names::OrganizationName;
+use crate::model::organization::BusinessDomain;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::parse_comma_separated_origins;
 use crate::model::payment::Charge;
 use crate::model::plan::Plan;
@@ -112,7 +113,8 @@ impl EventReader<'_> {
 
     /// Parses what was bought from the session's metadata.
     fn purchase(&mut self) -> Option<BillingEventKind> {
-        let handle = self.required(&format!("{SESSION_METADATA}.org_id"), OrgHandle::parse);
+        let handle =
+            self.required(&format!("{SESSION_METADATA}.org_id"), OrganizationHandle::parse);
         let plan = match self.text_at("data.object.metadata.tier") {
             Some(_) => self.choice(&format!("{SESSION_METADATA}.tier"), &Plan::ALL, true),
             None => self.choice(&format!("{SESSION_METADATA}.plan"), &Plan::ALL, true),
@@ -164,7 +166,8 @@ impl EventReader<'_> {
             SESSION_METADATA,
         ];
         paths.iter().find_map(|metadata| {
-            let handle = OrgHandle::parse(self.text_at(&format!("{metadata}.org_id"))?).ok()?;
+            let handle =
+                OrganizationHandle::parse(self.text_at(&format!("{metadata}.org_id"))?).ok()?;
             let is_first_invoice =
                 self.text_at("data.object.billing_reason") == Some("subscription_create");
             Some(NamedOrganization {

@@ -23,7 +23,8 @@ use crate::http::render::user::{
 };
 use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::User;
-use crate::model::account::{AccountHandle, PersonName};
+use crate::model::account::AccountHandle;
+use crate::model::names::PersonName;
 use crate::model::secret::Secret;
 
 /// Show the account of the credential.
@@ -60,7 +61,7 @@ pub struct UpdateUserRequest {
 impl FromFields for UpdateUserRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         if fields.is_empty() {
-            fields.add_body_issue("Name at least one setting to change");
+            fields.add_body_issue("At least one setting is required");
         }
         let full_name = fields.non_null("fullName", text(PersonName::parse));
         let handle = fields.non_null("handle", text(AccountHandle::parse));

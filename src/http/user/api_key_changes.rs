@@ -1,37 +1,35 @@
 //! `/api/user/organizations/{organizationId}/api-keys/{id}`: update, rotate and revoke a key.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::keys::changes::{self, GRACE_SECONDS, KeyChanges};
-use crate::domain::keys::containment;
-use crate::domain::keys::{self, CreatedKey};
+use crate::domain::keys::changes::{GRACE_SECONDS, KeyChanges};
 use crate::error::Result;
 use crate::http::auth::{ApiKeysWrite, InOrganization, OrganizationScoped};
 use crate::http::body::{
-    Fields, FromFields, JsonBody, JsonNode, RequestFingerprint, parse_allowed_ips,
-    parse_metadata_changes, text,
+    Fields, FromFields, JsonBody, JsonNode, parse_allowed_ips, parse_metadata_changes, text,
 };
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::edge::rate_limits;
+use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_reason};
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::api_keys::{OrganizationKey, parse_id};
+use crate::http::user::api_keys::OrganizationKey;
 use crate::http::user::responses::Success;
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
-use crate::model::key_name::KeyName;
 use crate::model::member::KeyInvitedMembership;
 use crate::model::metadata::MetadataChanges;
+use crate::model::names::KeyName;
 use crate::model::scope::ScopeSet;
 
 /// The settings to change, at least one. Omitted settings keep their values.
@@ -68,10 +66,10 @@ impl FromFields for UpdateOrganizationKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let catalogue = &fields.context.config.keys.scopes;
         if fields.is_empty() {
-            fields.add_body_issue("Name at least one setting to change");
+            fields.add_body_issue("At least one setting is required");
         }
         Some(Self {
-            name: fields.non_null("name", text(|it| KeyName::parse(it, KeyName::MAX))),
+            name: fields.non_null("name", text(KeyName::parse)),
             scopes: fields.non_null("scopes", |it| catalogue.parse(&it.into_strings()?)),
             expiresAt: fields.nullable_future_time("expiresAt"),
             metadata: fields.non_null("metadata", parse_metadata_changes),
@@ -81,7 +79,7 @@ impl FromFields for UpdateOrganizationKeyRequest {
     }
 }
 
-/// Change a key's settings.
+/// Update a key's settings.
 ///
 /// The key must be within the caller's own scopes, expiry and allowed addresses, both before and
 /// after the change. A key that is revoked, expired or replaced by a rotation cannot be changed.
@@ -103,7 +101,7 @@ pub(super) async fn update(
     PathId(id): PathId,
     JsonBody { value, fingerprint }: JsonBody<UpdateOrganizationKeyRequest>,
 ) -> Result<Response> {
-    let id = parse_id(&id)?;
+    let id = parse_key_id(&id)?;
     let UpdateOrganizationKeyRequest { name, scopes, expiresAt, metadata, allowedIps, enabled } =
         value;
     let changes = KeyChanges {
@@ -114,14 +112,9 @@ pub(super) async fn update(
         allowed_ips: allowedIps,
         enabled,
     };
-    let check = async |tx: &mut _| containment::require_updatable(tx, &caller, id).await;
-    idempotency
-        .run_checked(&app, &caller, fingerprint, check, async |tx| {
-            let key = changes::update(tx, &caller, id, &changes, &context.audit_context()).await?;
-            let body = Success::ok("API key updated", OrganizationKey::new(&caller, key));
-            Ok(ChangeResponse::ok(body))
-        })
-        .await
+    let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
+    let respond = |key| Success::ok("API key updated", OrganizationKey::new(&caller, key));
+    request.update(fingerprint, id, changes, respond).await
 }
 
 /// The memberships that a revoked key has led to.
@@ -177,17 +170,15 @@ pub(super) async fn revoke(
     PathId(id): PathId,
     mut query: Query,
 ) -> Result<Response> {
-    let id = parse_id(&id)?;
+    let id = parse_key_id(&id)?;
     let reason = query.optional("reason", parse_reason);
     query.finish()?;
-    let check = async |tx: &mut _| containment::require_revocable(tx, &caller, id).await;
-    idempotency
-        .run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
-            let audit = context.audit_context();
-            let joined = keys::revoke(tx, &caller, id, reason.as_deref(), &audit).await?;
+    let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
+    request
+        .revoke(id, (reason.as_deref(), StatusCode::OK), |joined| {
             let memberships = joined.into_iter().map(JoinedMembership::from).collect();
-            let body = Success::ok("API key revoked", RevokedKey { success: true, memberships });
-            Ok(ChangeResponse::ok(body))
+            let revoked = RevokedKey { success: true, memberships };
+            ChangeResponse::ok(Success::ok("API key revoked", revoked))
         })
         .await
 }
@@ -231,18 +222,10 @@ pub(super) async fn rotate(
     PathId(id): PathId,
     JsonBody { value, fingerprint }: JsonBody<RotateOrganizationKeyRequest>,
 ) -> Result<Response> {
-    let id = parse_id(&id)?;
+    let id = parse_key_id(&id)?;
     let grace = value.gracePeriod.unwrap_or(0);
-    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
-    idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
-    let check = async |tx: &mut _| containment::require_updatable(tx, &caller, id).await;
-    idempotency
-        .run_checked(&app, &caller, fingerprint, check, async |tx| {
-            let audit = context.audit_context();
-            let CreatedKey { secret, key } =
-                changes::rotate(&app, tx, &caller, id, grace, &audit).await?;
-            let body = Success::ok("API key rotated", OrganizationKey::new(&caller, key));
-            Ok(ChangeResponse::ok(body).with_secret(secret, |body| &mut body.data.key))
-        })
-        .await
+    let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
+    let respond =
+        |created| Success::ok("API key rotated", OrganizationKey::minted(&caller, created));
+    request.rotate(fingerprint, id, grace, respond).await
 }

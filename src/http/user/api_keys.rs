@@ -2,25 +2,25 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::keys::{self, CreatedKey, KeySpec};
-use crate::error::{Error, Result};
+use crate::domain::keys::{CreatedKey, KeySpec};
+use crate::error::Result;
 use crate::http::auth::{ApiKeysRead, ApiKeysWrite, OrganizationScoped};
 use crate::http::body::{Fields, FromFields, JsonBody, parse_allowed_ips, parse_metadata, text};
 use crate::http::edge::context::RequestContext;
-use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::edge::rate_limits;
+use crate::http::edge::idempotency::{Idempotency, IdempotencyHeader};
+use crate::http::key_endpoints::KeyChangeRequest;
 use crate::http::query::{Query, parse_bool};
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
+use crate::http::shown_once::ShownOnce;
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::{OffsetList, Success};
 use crate::http::user::wire::key_start;
@@ -28,9 +28,8 @@ use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;
 use crate::model::caller::Caller;
-use crate::model::ids::KeyId;
-use crate::model::key_name::KeyName;
 use crate::model::metadata::Metadata;
+use crate::model::names::KeyName;
 use crate::model::scope::ScopeSet;
 use crate::repo;
 
@@ -44,9 +43,10 @@ pub struct OrganizationKey {
     #[schema(required, examples("Analytics Dashboard"))]
     name: Option<String>,
     /// The key's text. Only the response that creates the key contains it; a replay does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
-    pub(super) key: Option<String>,
+    #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
+    #[schema(value_type = Option<String>,
+             examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    key: ShownOnce,
     /// The start of its text: the prefix and 4 characters.
     #[schema(examples("tnt_live_LfbR"))]
     start: String,
@@ -76,7 +76,7 @@ impl OrganizationKey {
         Self {
             id: key.id.to_string(),
             name: key.name,
-            key: None,
+            key: ShownOnce::NOTHING,
             start: key_start(&key.prefix, &key.display_id),
             scopes: key.scopes.to_stored(),
             organization_id: caller.organization_handle.clone(),
@@ -89,9 +89,9 @@ impl OrganizationKey {
         }
     }
 
-    /// Describes a key that was just created, without its text.
-    fn created(caller: &Caller, key: ApiKey) -> Self {
-        Self { never_expires: Some(key.expires_at.is_none()), ..Self::new(caller, key) }
+    /// Describes a key that was just minted, with its text.
+    pub(super) fn minted(caller: &Caller, CreatedKey { secret, key }: CreatedKey) -> Self {
+        Self { key: secret.into(), ..Self::new(caller, key) }
     }
 }
 
@@ -124,7 +124,7 @@ pub struct CreateOrganizationKeyRequest {
 impl FromFields for CreateOrganizationKeyRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let catalogue = &fields.context.config.keys.scopes;
-        let name = fields.required("name", text(|it| KeyName::parse(it, KeyName::MAX)));
+        let name = fields.required("name", text(KeyName::parse));
         let scopes = fields.required("scopes", |it| catalogue.parse(&it.into_strings()?));
         let expires_at = fields.future_time("expiresAt");
         let metadata = fields.optional("metadata", parse_metadata);
@@ -164,19 +164,13 @@ pub(super) async fn create(
         allowed_ips: allowedIps.unwrap_or_default(),
         ..KeySpec::plain(Some(name), scopes, expiresAt)
     };
-    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
-    idempotency.count_unless_replay(&app, &caller, &fingerprint, count).await?;
-    let permissions = spec.permissions();
-    let check = async |_: &mut _| permissions.require_within(&caller);
-    idempotency
-        .run_checked(&app, &caller, fingerprint, check, async |tx| {
-            let audit = context.audit_context_for(StatusCode::CREATED);
-            let CreatedKey { secret, key } =
-                keys::create(&app, tx, &caller, |_| spec, &audit).await?;
-            let body = Success::created("API key created", OrganizationKey::created(&caller, key));
-            Ok(ChangeResponse::created(body).with_secret(secret, |body| &mut body.data.key))
-        })
-        .await
+    let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
+    let respond = |created: CreatedKey| {
+        let never_expires = Some(created.key.expires_at.is_none());
+        let key = OrganizationKey { never_expires, ..OrganizationKey::minted(&caller, created) };
+        Success::created("API key created", key)
+    };
+    request.create(fingerprint, |_| spec.clone(), respond).await
 }
 
 /// List the organization's keys, newest first.
@@ -200,22 +194,9 @@ pub(super) async fn list(
     let page = OffsetPage::from_query(&mut query);
     let include_revoked = query.optional("includeRevoked", parse_bool).unwrap_or(false);
     query.finish()?;
-    let (organization, search, window) =
-        (caller.organization, page.search.as_deref(), page.offset_and_limit());
-    let (rows, total) = app
-        .db
-        .tenant_transaction(caller.organization, async |db| {
-            repo::keys::list_page(db, organization, include_revoked, search, window).await
-        })
-        .await?;
-    let items = rows.into_iter().map(|key| OrganizationKey::new(&caller, key)).collect();
-    Ok(Json(OffsetList::ok("API keys fetched", items, page.meta(total))))
-}
-
-/// Parses the id in a path.
-///
-/// # Errors
-/// Not found if the text is not the id of a key.
-pub(super) fn parse_id(text: &str) -> Result<KeyId> {
-    KeyId::parse(text).ok_or_else(|| Error::not_found("There is no such key"))
+    let (organization, render) = (caller.organization, |key| OrganizationKey::new(&caller, key));
+    page.respond(&app, organization, ("API keys fetched", render), async |db, search, window| {
+        repo::keys::list_page(db, organization, include_revoked, search, window).await
+    })
+    .await
 }

@@ -86,13 +86,14 @@ pub(super) async fn list(
     };
     let page = OffsetPage::from_query(&mut query);
     query.finish()?;
-    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
-    let (rows, total) = app
-        .db
-        .tenant_transaction(caller.organization, async |db| {
-            audit_events::list_page(db, caller.organization, &filter, search, window).await
-        })
-        .await?;
-    let items = rows.into_iter().map(AuditLogEntry::from).collect();
-    Ok(Json(OffsetList::ok("Audit logs fetched", items, page.meta(total))))
+    let organization = caller.organization;
+    page.respond(
+        &app,
+        organization,
+        ("Audit logs fetched", AuditLogEntry::from),
+        async |db, search, window| {
+            audit_events::list_page(db, organization, &filter, search, window).await
+        },
+    )
+    .await
 }

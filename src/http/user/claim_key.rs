@@ -1,6 +1,5 @@
 //! `/api/auth/claim-key`: the first key of an organization that was bought through Stripe.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,7 +15,8 @@ use crate::http::edge::trusted_origin::FromTrustedOrigin;
 use crate::http::render::user::{
     BadRequest, Forbidden, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::html_pages::{self, HtmlPage};
+use crate::http::shown_once::ShownOnce;
+use crate::http::user::html_pages::HtmlPage;
 use crate::http::user::responses::Success;
 use crate::model::secret::Secret;
 
@@ -29,7 +29,7 @@ use crate::model::secret::Secret;
     responses((status = 200, description = "The HTML page.", body = String,
                content_type = "text/html; charset=utf-8")))]
 pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
-    html_pages::CLAIM_KEY
+    HtmlPage::ClaimKey
 }
 
 /// The token of a mailed link.
@@ -53,8 +53,8 @@ impl FromFields for ClaimKeyRequest {
 pub struct ClaimedKey {
     organization: ClaimedKeyOrganization,
     /// The key's text. Only this response contains it.
-    #[schema(examples("tnt_live_a1b2c3d4…"))]
-    key: String,
+    #[schema(value_type = String, examples("tnt_live_a1b2c3d4…"))]
+    key: ShownOnce,
 }
 
 /// The organization of the key.
@@ -82,12 +82,12 @@ pub(super) async fn claim(
     _: RateLimitByAddress<TokenCheckLimit>,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<ClaimKeyRequest>,
-) -> Result<Json<Success<ClaimedKey>>> {
+) -> Result<Success<ClaimedKey>> {
     let claimed = claims::claim_key(&app, &request.token, &context.audit_context()).await?;
     let (organization, created) = claimed;
     let data = ClaimedKey {
         organization: ClaimedKeyOrganization { id: organization.handle, name: organization.name },
-        key: created.secret.expose().to_owned(),
+        key: created.secret.into(),
     };
-    Ok(Json(Success::ok("This is your key. It is shown once: store it now", data)))
+    Ok(Success::ok("This is your key. It is shown once: store it now", data))
 }

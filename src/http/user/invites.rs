@@ -17,12 +17,11 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::edge::rate_limits;
 use crate::http::path::PathId;
-use crate::http::query::Query;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::html_pages::{self, HtmlPage};
+use crate::http::user::html_pages::HtmlPage;
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::{DONE, Done, OffsetList, Success};
 use crate::http::user::wire::Organization;
@@ -88,19 +87,16 @@ impl From<model::invite::Invite> for Invite {
 pub(super) async fn list(
     State(app): State<App>,
     OrganizationScoped(caller, _): OrganizationScoped<InvitesRead>,
-    mut query: Query,
+    page: OffsetPage,
 ) -> Result<Json<OffsetList<Invite>>> {
-    let page = OffsetPage::from_query(&mut query);
-    query.finish()?;
-    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
-    let (rows, total) = app
-        .db
-        .tenant_transaction(caller.organization, async |db| {
-            repo::invites::list(db, caller.organization, search, window).await
-        })
-        .await?;
-    let items = rows.into_iter().map(Invite::from).collect();
-    Ok(Json(OffsetList::ok("Invitations fetched", items, page.meta(total))))
+    let organization = caller.organization;
+    page.respond(
+        &app,
+        organization,
+        ("Invitations fetched", Invite::from),
+        async |db, search, window| repo::invites::list(db, organization, search, window).await,
+    )
+    .await
 }
 
 /// The address to invite, and the role.
@@ -235,7 +231,7 @@ pub(super) async fn resend(
     responses((status = 200, description = "The HTML page.", body = String,
                content_type = "text/html; charset=utf-8")))]
 pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
-    html_pages::ACCEPT_INVITE
+    HtmlPage::AcceptInvite
 }
 
 /// Accept an invitation.

@@ -16,7 +16,6 @@ use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, parse_
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::path::PathId;
-use crate::http::query::Query;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
@@ -98,19 +97,16 @@ pub(super) async fn my_membership(
 pub(super) async fn list(
     State(app): State<App>,
     OrganizationScoped(caller, _): OrganizationScoped<MembersRead>,
-    mut query: Query,
+    page: OffsetPage,
 ) -> Result<Json<OffsetList<Member>>> {
-    let page = OffsetPage::from_query(&mut query);
-    query.finish()?;
-    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
-    let (rows, total) = app
-        .db
-        .tenant_transaction(caller.organization, async |db| {
-            repo::members::list(db, caller.organization, search, window).await
-        })
-        .await?;
-    let items = rows.into_iter().map(Member::from).collect();
-    Ok(Json(OffsetList::ok("Members fetched", items, page.meta(total))))
+    let organization = caller.organization;
+    page.respond(
+        &app,
+        organization,
+        ("Members fetched", Member::from),
+        async |db, search, window| repo::members::list(db, organization, search, window).await,
+    )
+    .await
 }
 
 /// The new role.

@@ -1,8 +1,17 @@
 //! Offset pagination: parses `offset`, `limit` and `q`, and describes the page of results.
 
+use axum::Json;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::error::{Error, Result};
 use crate::http::query::{Query, parse_integer};
-use crate::http::user::responses::OffsetListMeta;
+use crate::http::user::responses::{OffsetList, OffsetListMeta};
 use crate::model::ValidationError;
+use crate::model::ids::OrganizationId;
 
 /// The default and the maximum number of items on a page of results.
 const DEFAULT_LIMIT: i64 = 20;
@@ -31,6 +40,27 @@ impl OffsetPage {
         Self { offset, limit, search: query.optional("q", parse_search) }
     }
 
+    /// Responds with this page of a list of the organization. `list` gets the search text, and how
+    /// many items to skip and how many to return; it returns these and the size of the list.
+    ///
+    /// # Errors
+    /// The errors of `list`.
+    pub async fn respond<Row, Item: Serialize>(
+        self,
+        app: &App,
+        organization: OrganizationId,
+        (message, render): (&'static str, impl Fn(Row) -> Item),
+        list: impl AsyncFnOnce(&mut PgConnection, Option<&str>, (i64, i64)) -> Result<(Vec<Row>, i64)>,
+    ) -> Result<Json<OffsetList<Item>>> {
+        let (search, window) = (self.search.as_deref(), self.offset_and_limit());
+        let (rows, total) = app
+            .db
+            .tenant_transaction(organization, async |db| list(db, search, window).await)
+            .await?;
+        let items = rows.into_iter().map(render).collect();
+        Ok(Json(OffsetList::ok(message, items, self.meta(total))))
+    }
+
     /// Returns how many items to skip and how many to return.
     #[must_use]
     pub const fn offset_and_limit(&self) -> (i64, i64) {
@@ -45,7 +75,19 @@ impl OffsetPage {
     }
 }
 
-fn parse_search(text: &str) -> Result<String, ValidationError> {
+impl FromRequestParts<App> for OffsetPage {
+    type Rejection = Error;
+
+    /// For routes without other query parameters.
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let mut query = Query::from_request_parts(parts, app).await?;
+        let page = Self::from_query(&mut query);
+        query.finish()?;
+        Ok(page)
+    }
+}
+
+fn parse_search(text: &str) -> std::result::Result<String, ValidationError> {
     if text.contains(char::is_control) {
         return Err("must not contain control characters".into());
     }

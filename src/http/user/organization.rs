@@ -19,7 +19,7 @@ use crate::http::render::user::{
 use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::Organization;
 use crate::model::ValidationError;
-use crate::model::organization::OrganizationName;
+use crate::model::names::OrganizationName;
 use crate::model::origin::{Origin, parse_origin_list};
 
 /// Show an organization.
@@ -44,13 +44,13 @@ pub(super) async fn show(
 /// The settings to change, at least one. Omitted settings keep their values.
 #[derive(ToSchema)]
 #[schema(as = user::UpdateOrganizationRequest)]
-#[expect(non_snake_case, reason = "the contract's name")]
+#[expect(non_snake_case, reason = "the contract's field name")]
 pub struct UpdateOrganizationRequest {
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 128,
              examples("Acme"))]
     name: Option<OrganizationName>,
     /// The origins whose scripts may use the organization's keys in browsers, in addition to the
-    /// deployment's trusted origins; an empty list means any.
+    /// deployment's trusted origins; an empty list allows every origin.
     #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 50,
              examples("https://app.example.com"))]
     allowedOrigins: Option<Vec<Origin>>,
@@ -59,7 +59,7 @@ pub struct UpdateOrganizationRequest {
 impl FromFields for UpdateOrganizationRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         if fields.is_empty() {
-            fields.add_body_issue("Name at least one setting to change");
+            fields.add_body_issue("At least one setting is required");
         }
         let name = fields.non_null("name", text(OrganizationName::parse));
         let allowed_origins = fields.non_null("allowedOrigins", parse_origins);
@@ -72,13 +72,13 @@ fn parse_origins(node: JsonNode) -> Result<Vec<Origin>, ValidationError> {
     parse_origin_list(node.into_strings()?.iter().map(String::as_str))
 }
 
-/// Change an organization's settings.
+/// Update an organization's settings.
 #[utoipa::path(put, path = "/api/user/organizations/{organizationId}",
     operation_id = "updateOrganization", tag = "user", request_body = UpdateOrganizationRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),
            IdempotencyHeader),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
-    responses((status = 200, description = "Changed.", body = Success<Organization>), BadRequest,
+    responses((status = 200, description = "Updated.", body = Success<Organization>), BadRequest,
               Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, IdempotencyReused,
               Unavailable))]
 pub(super) async fn update(
@@ -116,7 +116,7 @@ impl FromFields for DeleteOrganizationRequest {
     }
 }
 
-/// Delete an organization. Its keys, memberships and invitations end immediately.
+/// Delete an organization. Its keys, memberships and invitations stop working immediately.
 ///
 /// Its id is never reused.
 #[utoipa::path(delete, path = "/api/user/organizations/{organizationId}",

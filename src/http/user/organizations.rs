@@ -14,7 +14,6 @@ use crate::http::body::{Fields, FromFields, JsonBody, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::edge::rate_limits;
-use crate::http::query::Query;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
@@ -22,8 +21,8 @@ use crate::http::render::user::{
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::{OffsetList, Success};
 use crate::http::user::wire::Organization;
-use crate::model::org_handle::OrgHandle;
-use crate::model::organization::OrganizationName;
+use crate::model::names::OrganizationName;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::repo::organizations;
 
 /// List the organizations that the account is a member of, with its role in each.
@@ -41,10 +40,8 @@ use crate::repo::organizations;
 pub(super) async fn list(
     State(app): State<App>,
     AuthenticatedPerson(person): AuthenticatedPerson,
-    mut query: Query,
+    page: OffsetPage,
 ) -> Result<Json<OffsetList<Organization>>> {
-    let page = OffsetPage::from_query(&mut query);
-    query.finish()?;
     let (search, window) = (page.search.as_deref(), page.offset_and_limit());
     let (rows, total) = app
         .db
@@ -66,13 +63,13 @@ pub struct CreateOrganizationRequest {
     /// The organization's id. Default: a random id. Ids are unique regardless of case.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{1,64}$",
              examples("acme"))]
-    id: Option<OrgHandle>,
+    id: Option<OrganizationHandle>,
 }
 
 impl FromFields for CreateOrganizationRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let name = fields.required("name", text(OrganizationName::parse));
-        let id = fields.optional("id", text(OrgHandle::parse));
+        let id = fields.optional("id", text(OrganizationHandle::parse));
         Some(Self { name: name?, id })
     }
 }

@@ -26,7 +26,7 @@ use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
-use crate::http::user::html_pages::{self, HtmlPage};
+use crate::http::user::html_pages::HtmlPage;
 use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::SignInResponse;
 use crate::model::email::Email;
@@ -98,7 +98,7 @@ pub(super) async fn show_page(
         Some(token) => password_resets::holdings(&app, &token).await?,
         None => None,
     };
-    Ok(html_pages::reset_password(holdings))
+    Ok(HtmlPage::ResetPassword(holdings))
 }
 
 /// The token of a mailed link, and the new password.
@@ -225,8 +225,8 @@ pub(super) async fn change(
         let changed = passwords::change(&app, tx, change, sessions, &client, &audit).await?;
         let (account, session) = changed;
         cookie = Some(session_cookie::set_cookie_header(&app, &session));
-        let body = Success::ok("Password changed", SignInResponse::without_token(account));
-        Ok(ChangeResponse::ok(body).with_secret(session.token, |body| &mut body.data.token))
+        let data = SignInResponse::new(account, session.token);
+        Ok(ChangeResponse::ok(Success::ok("Password changed", data)))
     });
     let mut response = response.await?;
     app.job_waker.notify_one();

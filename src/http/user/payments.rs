@@ -8,7 +8,6 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::error::Result;
 use crate::http::auth::{BillingRead, OrganizationScoped};
-use crate::http::query::Query;
 use crate::http::render::user::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::OffsetList;
@@ -64,17 +63,14 @@ impl From<model::payment::Payment> for Payment {
 pub(super) async fn list(
     State(app): State<App>,
     OrganizationScoped(caller, _): OrganizationScoped<BillingRead>,
-    mut query: Query,
+    page: OffsetPage,
 ) -> Result<Json<OffsetList<Payment>>> {
-    let page = OffsetPage::from_query(&mut query);
-    query.finish()?;
-    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
-    let (rows, total) = app
-        .db
-        .tenant_transaction(caller.organization, async |db| {
-            repo::payments::list(db, caller.organization, search, window).await
-        })
-        .await?;
-    let items = rows.into_iter().map(Payment::from).collect();
-    Ok(Json(OffsetList::ok("Payments fetched", items, page.meta(total))))
+    let organization = caller.organization;
+    page.respond(
+        &app,
+        organization,
+        ("Payments fetched", Payment::from),
+        async |db, search, window| repo::payments::list(db, organization, search, window).await,
+    )
+    .await
 }

@@ -20,14 +20,15 @@ use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
+use crate::http::shown_once::ShownOnce;
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::{DONE, Done, OffsetList, Success};
 use crate::http::user::wire::key_start;
 use crate::http::wire::Timestamp;
 use crate::model::ValidationError;
 use crate::model::ids::{AccountId, KeyId};
-use crate::model::key_name::KeyName;
-use crate::model::org_handle::OrgHandle;
+use crate::model::names::KeyName;
+use crate::model::organization_handle::OrganizationHandle;
 use crate::model::personal_token::PersonalToken;
 use crate::model::scope::ScopeSet;
 use crate::repo;
@@ -76,7 +77,7 @@ impl FromFields for CreateTokenRequest {
         let max_seconds = max_seconds.unwrap_or(*LIFETIME_SECONDS.end());
         let parse_lifetime =
             |node: JsonNode| node.into_integer(*LIFETIME_SECONDS.start()..=max_seconds);
-        let name = fields.required("name", text(|it| KeyName::parse(it, MAX_NAME_CHARS)));
+        let name = fields.required("name", text(|it| KeyName::parse_up_to(MAX_NAME_CHARS, it)));
         let expires_in = if max_lifetime.is_some() {
             fields.required("expiresIn", parse_lifetime).map(Some)
         } else {
@@ -114,9 +115,10 @@ pub struct CreateTokenResponse {
     #[serde(flatten)]
     token: Token,
     /// The token's text. Only the response that creates the token contains it; a replay does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(examples("tnt_pat_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
-    key: Option<String>,
+    #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
+    #[schema(value_type = Option<String>,
+             examples("tnt_pat_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    key: ShownOnce,
     /// Whether it never expires.
     never_expires: bool,
 }
@@ -210,12 +212,12 @@ pub(super) async fn create(
         expiresIn.map(|lifetime| context.received_at + lifetime);
     let organization = metadata.and_then(|it| it.organizationId);
     let pin = organization.clone();
-    let organization = organization.map(|handle| OrgHandle::parse(&handle));
+    let organization = organization.map(|handle| OrganizationHandle::parse(&handle));
     let spec = TokenSpec { name, scopes, expires_at, organization };
     let count = rate_limits::count_token_creation(&app, &context, person.account);
     idempotency.count_unless_replay(&app, &person, &fingerprint, count).await?;
     let check = async |tx: &mut _| {
-        let pin = pin.map(|handle| OrgHandle::parse(&handle));
+        let pin = pin.map(|handle| OrganizationHandle::parse(&handle));
         personal_tokens::find_pinned_organization(tx, &person, pin.as_ref()).await.map(|_| ())
     };
     let creating = idempotency.run_checked(&app, &person, fingerprint, check, async |tx| {
@@ -225,11 +227,10 @@ pub(super) async fn create(
         let never_expires = token.expires_at.is_none();
         let data = CreateTokenResponse {
             token: Token::new(person.account, token),
-            key: None,
+            key: secret.into(),
             never_expires,
         };
-        let body = Success::ok("API key created", data);
-        Ok(ChangeResponse::ok(body).with_secret(secret, |body| &mut body.data.key))
+        Ok(ChangeResponse::ok(Success::ok("API key created", data)))
     });
     let response = creating.await;
     app.job_waker.notify_one();
@@ -247,10 +248,8 @@ pub(super) async fn create(
 pub(super) async fn list(
     State(app): State<App>,
     InSession { person, .. }: InSession,
-    mut query: Query,
+    page: OffsetPage,
 ) -> Result<Json<OffsetList<Token>>> {
-    let page = OffsetPage::from_query(&mut query);
-    query.finish()?;
     let (search, window) = (page.search.as_deref(), page.offset_and_limit());
     let (tokens, total) = app
         .db
@@ -304,9 +303,9 @@ impl FromFields for UpdateTokenRequest {
         let catalogue = &fields.context.config.keys.scopes;
         let key_id = fields.required("keyId", JsonNode::into_string);
         if key_id.is_some() && fields.is_empty() {
-            fields.add_body_issue("Name at least one setting to change");
+            fields.add_body_issue("At least one setting is required");
         }
-        let name = fields.non_null("name", text(|it| KeyName::parse(it, MAX_NAME_CHARS)));
+        let name = fields.non_null("name", text(|it| KeyName::parse_up_to(MAX_NAME_CHARS, it)));
         let scopes = fields.non_null("scopes", |it| catalogue.parse(&it.into_strings()?));
         Some(Self { keyId: key_id?, name, scopes })
     }

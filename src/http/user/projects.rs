@@ -15,7 +15,6 @@ use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::path::PathId;
-use crate::http::query::Query;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
@@ -25,7 +24,8 @@ use crate::http::user::responses::{DONE, Done, OffsetList, Success};
 use crate::http::wire::Timestamp;
 use crate::model;
 use crate::model::ids::ProjectId;
-use crate::model::project::{Description, ProjectChanges, ProjectName, Slug};
+use crate::model::names::ProjectName;
+use crate::model::project::{Description, ProjectChanges, Slug};
 use crate::repo;
 
 /// A project of an organization.
@@ -85,19 +85,16 @@ fn parse_id(text: &str) -> Result<ProjectId> {
 pub(super) async fn list(
     State(app): State<App>,
     OrganizationScoped(caller, _): OrganizationScoped<ProjectsRead>,
-    mut query: Query,
+    page: OffsetPage,
 ) -> Result<Json<OffsetList<Project>>> {
-    let page = OffsetPage::from_query(&mut query);
-    query.finish()?;
-    let (search, window) = (page.search.as_deref(), page.offset_and_limit());
-    let (rows, total) = app
-        .db
-        .tenant_transaction(caller.organization, async |db| {
-            repo::projects::list(db, caller.organization, search, window).await
-        })
-        .await?;
-    let items = rows.into_iter().map(Project::from).collect();
-    Ok(Json(OffsetList::ok("Projects fetched", items, page.meta(total))))
+    let organization = caller.organization;
+    page.respond(
+        &app,
+        organization,
+        ("Projects fetched", Project::from),
+        async |db, search, window| repo::projects::list(db, organization, search, window).await,
+    )
+    .await
 }
 
 /// Show a project of the organization.
@@ -199,7 +196,7 @@ pub struct UpdateProjectRequest {
 impl FromFields for UpdateProjectRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         if fields.is_empty() {
-            fields.add_body_issue("Name at least one setting to change");
+            fields.add_body_issue("At least one setting is required");
         }
         let name = fields.non_null("name", text(ProjectName::parse));
         let slug = fields.non_null("slug", text(Slug::parse));

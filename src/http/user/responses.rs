@@ -1,9 +1,10 @@
 //! Successful responses of this family (contract §6).
 
-use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::http::shown_once::JsonWithSecrets;
 
 /// A successful response of this family.
 #[expect(clippy::struct_field_names, reason = "the contract's names")]
@@ -36,7 +37,7 @@ impl<T: Serialize> Success<T> {
 
 impl<T: Serialize> IntoResponse for Success<T> {
     fn into_response(self) -> Response {
-        Json(self).into_response()
+        JsonWithSecrets(self).into_response()
     }
 }
 

@@ -88,7 +88,7 @@ pub(super) async fn sign_in(
         rate_limits::with_sign_in_limit(&app, &context, &email, signing_in).await?;
     end_sessions_of_other_accounts(&app, &context, account.id).await?;
     let cookie = session_cookie::set_cookie_header(&app, &session);
-    let data = SignInResponse::new(account, &session);
+    let data = SignInResponse::new(account, session.token);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Signed in", data)))
 }
 

@@ -20,12 +20,13 @@ use crate::http::edge::trusted_origin::FromTrustedOrigin;
 use crate::http::render::user::{
     BadRequest, EmailTaken, Forbidden, TooLarge, Unavailable, UnsupportedMediaType,
 };
+use crate::http::shown_once::ShownOnce;
 use crate::http::user::responses::Success;
 use crate::http::user::wire::{Organization, User};
 use crate::model::ValidationError;
-use crate::model::account::PersonName;
 use crate::model::email::Email;
 use crate::model::mail::LinkPurpose;
+use crate::model::names::PersonName;
 use crate::model::password::NewPassword;
 
 /// The maximum length of the URL of an image.
@@ -95,8 +96,8 @@ pub struct SignUpResponse {
     #[schema(required)]
     organization: Option<Organization>,
     /// The token for `Authorization: Bearer`, valid for a day or until the session ends.
-    #[schema(required)]
-    token: Option<String>,
+    #[schema(value_type = Option<String>, required)]
+    token: ShownOnce,
 }
 
 /// Sign up with e-mail address and password: create an account, its organization and a session.
@@ -131,7 +132,7 @@ pub(super) async fn sign_up(
     if app.config.accounts.require_email_verification {
         let signing_up = Box::pin(pending_sign_ups::sign_up(&app, details, &client, &audit));
         rate_limits::with_mail_limit(&app, &context, to, signing_up).await?;
-        let data = SignUpResponse { user: None, organization: None, token: None };
+        let data = SignUpResponse { user: None, organization: None, token: ShownOnce::NOTHING };
         return Ok(Success::ok("Follow the link in the mail we sent", data).into_response());
     }
     let is_remembered = rememberMe.unwrap_or(true);
@@ -143,7 +144,7 @@ pub(super) async fn sign_up(
     let data = SignUpResponse {
         user: Some(created.account.into()),
         organization: Some(created.organization.into()),
-        token: created.session.map(|session| session.token.expose().to_owned()),
+        token: created.session.map_or(ShownOnce::NOTHING, |session| session.token.into()),
     };
     let mut response = Success::ok("Signed up", data).into_response();
     response.headers_mut().extend(cookie.map(|value| (header::SET_COOKIE, value)));

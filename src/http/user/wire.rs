@@ -3,11 +3,12 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::accounts::sessions::StartedSession;
+use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model;
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::role::Role;
+use crate::model::secret::Secret;
 
 /// An account, as its owner sees it.
 #[derive(Serialize, ToSchema)]
@@ -169,20 +170,15 @@ pub struct SignInResponse {
     redirect: bool,
     /// The token for `Authorization: Bearer`, valid for a day or until the session ends. A replayed
     /// response does not contain it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
+    #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
+    #[schema(value_type = Option<String>)]
+    token: ShownOnce,
 }
 
 impl SignInResponse {
-    /// Describes a session that was just started, with its token.
-    pub fn new(account: model::account::Account, session: &StartedSession) -> Self {
-        let token = Some(session.token.expose().to_owned());
-        Self { token, ..Self::without_token(account) }
-    }
-
-    /// Describes it without the token, for a response that is stored.
-    pub fn without_token(account: model::account::Account) -> Self {
-        Self { user: account.into(), redirect: false, token: None }
+    /// Describes a session that was just started.
+    pub fn new(account: model::account::Account, token: Secret) -> Self {
+        Self { user: account.into(), redirect: false, token: token.into() }
     }
 }
 

@@ -12,7 +12,7 @@ async fn regenerate(app: &TestApp, token: &str) -> TestResponse {
 }
 
 #[tokio::test]
-async fn the_key_before_stops_at_once_and_no_other() {
+async fn regenerating_revokes_the_previous_default_key_at_once_and_no_other() {
     run(async |app| {
         let request = json!({ "email": "dev@example.com", "password": PASSWORD });
         let created = app.anonymous().post("/auth/signup", request).await.assert_status(201);
@@ -33,7 +33,7 @@ async fn the_key_before_stops_at_once_and_no_other() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_default_key_this_makes_the_first() {
+async fn without_a_default_key_regenerating_creates_the_first() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         assert_eq!(app.count("select count(*) from api_keys").await, 0);
@@ -46,7 +46,7 @@ async fn where_there_is_no_default_key_this_makes_the_first() {
 }
 
 #[tokio::test]
-async fn the_keys_that_took_over_from_the_default_key_stop_too() {
+async fn regenerating_also_revokes_the_successors_of_the_default_key() {
     run(async |app| {
         let request = json!({ "email": "dev@example.com", "password": PASSWORD });
         let created = app.anonymous().post("/auth/signup", request).await.assert_status(201);
@@ -74,7 +74,7 @@ async fn the_keys_that_took_over_from_the_default_key_stop_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_regenerations_at_once_one_key_is_left() {
+async fn only_one_key_stays_valid_after_concurrent_regenerations() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         regenerate(app, &ann.token).await.assert_status(200);

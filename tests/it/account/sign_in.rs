@@ -23,7 +23,7 @@ async fn signing_in_starts_a_session_of_its_own() {
         for token in [&token, &ann.token] {
             app.bearer(token).get("/auth/me").await.assert_status(200);
         }
-        // A session's cookie is as good.
+        // A session's cookie is accepted as well.
         app.session(&ann.cookie).get("/auth/me").await.assert_status(200);
     })
     .await;
@@ -44,7 +44,7 @@ async fn an_unknown_address_and_a_wrong_password_get_the_same_response() {
 }
 
 #[tokio::test]
-async fn signing_out_is_signing_out_for_the_token_and_the_cookie() {
+async fn signing_out_ends_the_session_for_its_token_and_its_cookie() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let other = log_in(app, "ann@example.com", PASSWORD).await.assert_status(200);
@@ -53,7 +53,7 @@ async fn signing_out_is_signing_out_for_the_token_and_the_cookie() {
         app.session(&ann.cookie).get("/auth/me").await.assert_error(401, "AUTHENTICATION_ERROR");
         let again = app.bearer(&ann.token).post("/auth/logout", json!({})).await;
         again.assert_error(401, "AUTHENTICATION_ERROR");
-        // The other session is another session.
+        // The other session stays valid.
         let other = text(&other.body["data"]["token"]);
         app.bearer(&other).get("/auth/me").await.assert_status(200);
     })
@@ -61,7 +61,7 @@ async fn signing_out_is_signing_out_for_the_token_and_the_cookie() {
 }
 
 #[tokio::test]
-async fn signing_out_takes_the_cookie_away() {
+async fn signing_out_clears_the_cookie() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let out = app.session(&ann.cookie).post("/auth/logout", json!({})).await.assert_status(200);
@@ -72,7 +72,7 @@ async fn signing_out_takes_the_cookie_away() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_disabled_neither_signs_in_nor_goes_on() {
+async fn a_disabled_account_cannot_sign_in_and_its_sessions_are_rejected() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let (key, _) =
@@ -83,7 +83,7 @@ async fn an_account_that_is_disabled_neither_signs_in_nor_goes_on() {
         app.key(&key).get("/api/user/me").await.assert_error(401, "INVALID_API_KEY");
         let response = app.sign_in(&ann.email, PASSWORD).await;
         response.assert_error(401, "USER_NOT_ACTIVE");
-        // Who does not know the password learns nothing.
+        // Without the password the response does not reveal the disabled account.
         let response = app.sign_in(&ann.email, "another-passphrase").await;
         response.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
         log_in(app, &ann.email, PASSWORD).await.assert_error(401, "AUTHENTICATION_ERROR");
@@ -92,7 +92,7 @@ async fn an_account_that_is_disabled_neither_signs_in_nor_goes_on() {
 }
 
 #[tokio::test]
-async fn a_hash_with_older_parameters_is_renewed_at_the_next_sign_in() {
+async fn a_hash_with_older_parameters_is_replaced_at_the_next_sign_in() {
     run(async |app| {
         app.sign_up_account("ann@example.com").await;
         app.execute(
@@ -113,7 +113,7 @@ async fn a_hash_with_older_parameters_is_renewed_at_the_next_sign_in() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_named() {
+async fn missing_fields_and_an_overlong_password_are_rejected_by_name() {
     run(async |app| {
         for path in ["/auth/login", "/api/auth/sign-in/email"] {
             let response = app.anonymous().post(path, json!({})).await.assert_status(400);
@@ -126,21 +126,21 @@ async fn what_is_missing_is_named() {
     .await;
 }
 
-/// Memory is bounded by the gate (`app::hashing_turns`); here it is shown that the excess is told
-/// to come again, that whoever is let in is served, and that other routes go on answering. That
-/// unknown addresses are put off, too, shows that they cost the same work.
+/// `app::hash_pool` bounds the memory. This test shows that the excess gets `Retry-After`, that
+/// requests with a permit are served, and that other routes respond. Unknown addresses are shed as
+/// well, which shows that they cost the same work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_200_sign_ins_at_once_the_excess_is_put_off_and_other_routes_answer() {
+async fn the_excess_of_200_concurrent_sign_ins_is_shed_and_other_routes_respond() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let mut attempts = tokio::task::JoinSet::new();
         for number in 0..200 {
             let is_known = number % 2 == 0;
             let email = if is_known { "ann@example.com" } else { "ben@example.com" };
-            let stranger = app.anonymous();
+            let client = app.anonymous();
             attempts.spawn(async move {
                 let request = json!({ "email": email, "password": "another-passphrase" });
-                let response = stranger.post("/api/auth/sign-in/email", request).await;
+                let response = client.post("/api/auth/sign-in/email", request).await;
                 let is_served = match response.status.as_u16() {
                     401 => true,
                     503 => {
@@ -153,7 +153,7 @@ async fn of_200_sign_ins_at_once_the_excess_is_put_off_and_other_routes_answer()
                 (is_known, is_served)
             });
         }
-        // One that asks who is calling, and no more: key checks have connections of their own.
+        // A route that only checks the credential: key checks have their own connections.
         app.session(&ann.cookie).get("/auth/verify").await.assert_status(200);
         let outcomes = attempts.join_all().await;
         for is_known in [true, false] {

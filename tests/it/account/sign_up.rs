@@ -1,4 +1,4 @@
-//! `POST /auth/signup`, and what it shares with the user family's.
+//! `POST /auth/signup`, and what it shares with the user family's sign-up.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ async fn a_signup_gives_a_token_a_key_and_an_account() {
         let me = app.bearer(&text(&data["token"])).get("/auth/me").await.assert_status(200);
         assert_eq!(me.body["data"]["id"], data["account"]["id"]);
         assert_eq!(me.body["data"]["created_at"], crate::support::app::START_TIME);
-        // The key is one of the organization's own: it works where keys do.
+        // The key is one of the organization's API keys.
         let identity = app.key(&text(&data["api_key"])).get("/v1/organization/me").await;
         assert_eq!(identity.assert_status(200).body["org_name"], "Jane Developer");
     })
@@ -42,14 +42,14 @@ async fn a_signup_leaves_a_session_an_audit_row_and_a_mail() {
         let mails = app.mails().await;
         assert_eq!(mails.len(), 1);
         assert_eq!(mails[0].header("To"), "dev@example.com");
-        // Nobody's words but ours: a stranger could sign somebody else's address up.
+        // The mail contains no text of the caller: a stranger could use another's address.
         assert!(!mails[0].text.contains("Jane"));
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_name_may_be_left_out_empty_or_null() {
+async fn a_name_may_be_omitted_empty_or_null() {
     run(async |app| {
         for (email, name) in [("a@example.com", None), ("b@example.com", Some(json!("")))] {
             let mut request = json!({ "email": email, "password": PASSWORD });
@@ -64,7 +64,7 @@ async fn a_name_may_be_left_out_empty_or_null() {
 }
 
 #[tokio::test]
-async fn an_address_has_one_account_in_whatever_case_and_spelling() {
+async fn an_address_has_one_account_whatever_its_case_and_spelling() {
     run(async |app| {
         app.sign_up_account("dev@xn--bcher-kva.example").await;
         for email in ["dev@xn--bcher-kva.example", "DEV@bücher.example", "Dev@BÜCHER.example"] {
@@ -81,7 +81,7 @@ async fn an_address_has_one_account_in_whatever_case_and_spelling() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_20_signups_of_one_address_at_once_through_both_families_one_is_served() {
+async fn only_one_of_20_concurrent_signups_with_one_address_on_both_routes_succeeds() {
     run(async |app| {
         let mut signups = tokio::task::JoinSet::new();
         for number in 0..20 {
@@ -147,7 +147,7 @@ async fn password(app: &TestApp, password: &str) -> u16 {
     if response.status == 400 {
         assert_eq!(response.invalid_fields(), ["password"]);
     } else {
-        // For the next one.
+        // Frees the address for the next sign-up.
         let token = text(&response.body["data"]["token"]);
         let request = json!({ "password": password }).to_string();
         let client = app.bearer(&token).with("content-type", "application/json");
@@ -202,7 +202,7 @@ async fn fields_that_a_caller_must_not_set_are_rejected_by_name() {
 }
 
 #[tokio::test]
-async fn every_broken_field_is_named_at_once() {
+async fn every_invalid_field_is_named_at_once() {
     run(async |app| {
         let request = json!({ "email": "dev", "password": "short", "name": 7 });
         for path in ["/auth/signup", "/api/auth/sign-up/email"] {
@@ -214,7 +214,7 @@ async fn every_broken_field_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn a_mode_governs_every_signup() {
+async fn the_signup_mode_applies_to_both_routes() {
     let token = "front-door-token-1";
     with_settings(&[("SIGNUP_MODE", "gated"), ("SIGNUP_TOKEN", token)])
         .run(async |app| {
@@ -239,7 +239,7 @@ async fn a_mode_governs_every_signup() {
 }
 
 #[tokio::test]
-async fn where_addresses_have_to_be_proven_this_door_names_the_other() {
+async fn with_required_verification_the_rejection_names_the_other_sign_up_route() {
     with_settings(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
         .run(async |app| {
             let response = app.anonymous().post("/auth/signup", request("dev@example.com")).await;

@@ -1,4 +1,4 @@
-//! Access tokens of people: what is in them, what ends them, and what does not pass for one.
+//! Access tokens of accounts: their claims, their end, and what is not accepted as one.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -19,7 +19,7 @@ fn part(token: &str, at: usize) -> Value {
 }
 
 #[tokio::test]
-async fn a_token_names_its_account_and_session_and_lives_a_day() {
+async fn a_token_contains_its_account_and_session_and_expires_after_a_day() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         assert_eq!(part(&ann.token, 0), json!({ "typ": "JWT", "alg": "HS256", "kid": "j2" }));
@@ -68,7 +68,7 @@ async fn a_foreign_token_is_rejected_whatever_its_header_contains() {
 }
 
 #[tokio::test]
-async fn with_a_private_key_tokens_are_signed_by_it_and_anybody_can_check_them() {
+async fn with_a_private_key_tokens_can_be_verified_with_the_published_public_key() {
     let keys = format!("e2:{ED25519},e1:{ANOTHER}");
     with_settings(&[("JWT_PRIVATE_KEYS", &keys)])
         .run(async |app| {
@@ -86,7 +86,7 @@ async fn with_a_private_key_tokens_are_signed_by_it_and_anybody_can_check_them()
             let read = jsonwebtoken::decode::<Value>(&ann.token, &key, &validation).unwrap();
             assert_eq!(read.claims["sub"], ann.id);
 
-            // A public key is no secret to sign with.
+            // The public key is not accepted as a shared secret.
             let public = text(&part(&ann.token, 0)["kid"]);
             let x = serde_json::to_value(jwks.find("e2").unwrap()).unwrap()["x"].clone();
             let secret = EncodingKey::from_secret(x.as_str().unwrap().as_bytes());
@@ -108,7 +108,7 @@ async fn keys_can_be_rotated_from_a_secret_to_a_private_key_to_the_next() {
         let next = format!("e2:{ANOTHER},e1:{ED25519}");
         let next = both.replica_with(&[("JWT_PRIVATE_KEYS", &next)]);
         next.bearer(&ben.token).get("/auth/me").await.assert_status(200);
-        // A key that is taken out ends its tokens.
+        // Removing a key from the configuration ends its tokens.
         let gone = format!("e2:{ANOTHER}");
         let gone = both.replica_with(&[("JWT_PRIVATE_KEYS", &gone)]);
         gone.bearer(&ben.token).get("/auth/me").await.assert_status(401);

@@ -1,5 +1,5 @@
-//! A request that is answered before its body was read: the answer arrives, whatever the client is
-//! still sending.
+//! A response before the request's body was read: it arrives, even while the client is still
+//! sending.
 
 use tokio::io::AsyncReadExt;
 
@@ -9,7 +9,7 @@ fn unread_request(headers: &str) -> String {
     format!("POST /refuse HTTP/1.1\r\nhost: t\r\n{headers}\r\n\r\n")
 }
 
-/// The end of a connection that was closed and not reset.
+/// Checks that the connection was closed, not reset.
 async fn assert_closed_cleanly(mut client: Client) {
     let mut rest = Vec::new();
     with_timeout(client.0.read_to_end(&mut rest)).await.unwrap();
@@ -36,7 +36,7 @@ async fn an_unread_body_is_drained_and_the_connection_stays_usable() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_coming_is_drained_for_a_while_and_its_connection_closed_orderly() {
+async fn a_body_that_stops_arriving_is_drained_for_a_while_and_its_connection_closed_cleanly() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
     client.send(&unread_request("content-length: 1000")).await;
@@ -49,7 +49,7 @@ async fn a_body_that_stops_coming_is_drained_for_a_while_and_its_connection_clos
 }
 
 #[tokio::test]
-async fn a_body_over_the_bound_is_not_read_and_the_answer_arrives_while_it_is_sent() {
+async fn a_body_over_the_drain_limit_is_not_read_and_the_response_arrives_while_it_is_sent() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
     client.send(&unread_request("content-length: 3000000")).await;
@@ -73,7 +73,7 @@ async fn a_client_that_expects_100_continue_is_not_asked_for_a_body_that_is_not_
 }
 
 #[tokio::test]
-async fn the_refusal_of_a_head_that_is_too_large_arrives_while_it_is_sent() {
+async fn the_rejection_of_an_oversized_head_arrives_while_the_head_is_sent() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
     client.send(&unread_request(&format!("filler: {}", "x".repeat(100_000)))).await;

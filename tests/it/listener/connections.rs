@@ -1,4 +1,4 @@
-//! Which connections make room when there are as many as there may be.
+//! Which connections are closed for new ones at the connection limits.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ async fn at_the_connection_cap_the_longest_idle_connection_is_closed_for_a_new_o
     let server = Server::start(|limits| limits.connections = 2).await;
     let (mut first, mut second) = (server.connect().await, server.connect().await);
     assert_eq!(second.request(HELLO).await.status, 200);
-    // Times are whole milliseconds: these two must not be the same.
+    // Times are whole milliseconds; these two must differ.
     let before = Instant::now();
     wait_until_async("a later millisecond", async || before.elapsed().as_millis() > 1).await;
     assert_eq!(first.request(HELLO).await.status, 200);
@@ -25,7 +25,7 @@ async fn at_the_connection_cap_the_longest_idle_connection_is_closed_for_a_new_o
 }
 
 #[tokio::test]
-async fn a_connection_that_keeps_the_server_waiting_is_closed_for_a_new_one_at_any_point() {
+async fn a_connection_whose_client_is_slow_is_closed_for_a_new_one_at_any_point() {
     let started =
         ["", "GET /hello HT", &format!("{POST}bo"), "GET /flood HTTP/1.1\r\nhost: t\r\n\r\n"];
     for started in started {
@@ -39,7 +39,7 @@ async fn a_connection_that_keeps_the_server_waiting_is_closed_for_a_new_one_at_a
 }
 
 #[tokio::test]
-async fn a_request_that_is_worked_on_is_never_cut_off_for_another() {
+async fn a_connection_with_a_running_request_is_never_closed_for_another() {
     let server = Server::start(|limits| limits.connections = 1).await;
     let mut busy = server.connect().await;
     busy.send(SLOW).await;
@@ -50,7 +50,7 @@ async fn a_request_that_is_worked_on_is_never_cut_off_for_another() {
 }
 
 #[tokio::test]
-async fn where_every_request_is_worked_on_a_client_waits_until_one_is_answered() {
+async fn when_all_connections_have_running_requests_a_new_client_waits_for_a_response() {
     let server = Server::start(|limits| limits.connections = 1).await;
     let mut busy = Vec::new();
     for _ in 0..2 {
@@ -79,7 +79,7 @@ async fn an_address_s_connections_are_closed_only_for_that_address() {
 }
 
 #[tokio::test]
-async fn an_address_whose_requests_are_all_worked_on_gets_no_connection_more() {
+async fn an_address_whose_connections_all_have_running_requests_gets_no_further_connection() {
     let server = Server::start(|limits| limits.connections_per_address = 1).await;
     let mut busy = server.connect().await;
     busy.send(SLOW).await;

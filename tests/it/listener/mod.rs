@@ -1,8 +1,7 @@
-//! What the listener promises to and demands of clients, over real sockets.
+//! The listener's guarantees to clients and its limits, over real sockets.
 //!
-//! The one thing to know: each test shortens the one limit it is about and leaves the others so
-//! long that none of them could be what ended the connection. A pause inside a test is always a
-//! read that is expected to stay unanswered.
+//! Each test shortens the one limit that it checks. The others are so long that they cannot have
+//! ended the connection. A pause in a test is always a read that is expected to get nothing.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -34,10 +33,10 @@ use tokio::time::timeout;
 
 use crate::support::waiting::pause_of_a_slow_client;
 
-/// Longer than any test takes: an event that has not come by then will not come.
+/// Longer than any test takes: an event that has not happened by then will not happen.
 const OVERALL_TIMEOUT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
-/// Several times `SHORT`: when it has passed, a limit of `SHORT` would have struck.
+/// Several times `SHORT`: after it a limit of `SHORT` has been exceeded.
 const PAUSE: Duration = Duration::from_millis(400);
 
 /// More than the kernel buffers for a client that does not read.
@@ -53,7 +52,7 @@ async fn a_request_carries_the_address_of_its_client() {
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_answered_in_order() {
+async fn pipelined_requests_get_their_responses_in_order() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
     client.send(&HELLO.replace("hello", "address").repeat(2)).await;
@@ -71,13 +70,13 @@ async fn a_connection_that_never_sends_a_byte_is_closed() {
 }
 
 #[tokio::test]
-async fn a_head_sent_a_byte_at_a_time_is_closed() {
+async fn a_connection_that_sends_its_head_a_byte_at_a_time_is_closed() {
     let server = Server::start(|limits| limits.headers = PAUSE).await;
     server.connect().await.trickle().await;
 }
 
 #[tokio::test]
-async fn a_later_head_sent_a_byte_at_a_time_is_closed() {
+async fn a_connection_that_sends_a_later_head_a_byte_at_a_time_is_closed() {
     let server = Server::start(|limits| limits.headers = PAUSE).await;
     let mut client = server.connect().await;
     assert_eq!(client.request(HELLO).await.status, 200);
@@ -136,7 +135,7 @@ async fn a_slow_handler_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_slow_request_body_is_left_to_its_handler() {
+async fn a_slow_request_body_is_not_limited_by_the_listener() {
     let server = Server::start(short_timeouts).await;
     let mut client = server.connect().await;
     client.send("POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\nbo").await;
@@ -145,7 +144,7 @@ async fn a_slow_request_body_is_left_to_its_handler() {
 }
 
 #[tokio::test]
-async fn an_answer_that_pauses_between_its_parts_arrives_whole() {
+async fn a_response_that_pauses_between_its_parts_arrives_whole() {
     let mut server = Server::start(short_timeouts).await;
     let mut client = server.connect().await;
     client.send("GET /parts HTTP/1.0\r\n\r\n").await;
@@ -159,7 +158,7 @@ async fn an_answer_that_pauses_between_its_parts_arrives_whole() {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_reading_is_cut() {
+async fn the_connection_of_a_client_that_stops_reading_is_closed() {
     let server = Server::start(|limits| limits.stall = SHORT).await;
     let mut deaf = server.connect().await;
     deaf.send("GET /flood HTTP/1.1\r\nhost: t\r\n\r\n").await;
@@ -195,7 +194,7 @@ async fn the_gauge_counts_open_connections() {
     assert!(gauge.reads(0.0));
 }
 
-/// Limits that would strike in any pause, were it the client's turn.
+/// Shortens the limits that would be exceeded in a pause if the server waited for the client.
 fn short_timeouts(limits: &mut ConnectionLimits) {
     limits.first_byte = SHORT;
     limits.headers = SHORT;
@@ -207,21 +206,21 @@ async fn with_timeout<T>(event: impl Future<Output = T>) -> T {
     timeout(OVERALL_TIMEOUT, event).await.unwrap()
 }
 
-/// A listener under test, and the levers of its handlers.
+/// A listener under test, and the controls of its handlers.
 struct Server {
     address: SocketAddr,
     stop: ShutdownSignal,
     serving: JoinHandle<DrainOutcome>,
     /// `/slow` has begun.
     entered: Arc<Notify>,
-    /// Lets `/slow` answer.
+    /// Lets `/slow` respond.
     release: Arc<Notify>,
-    /// Hands out the sender of each `/parts` answer.
+    /// Receives the sender of each response of `/parts`.
     parts: mpsc::UnboundedReceiver<mpsc::UnboundedSender<Bytes>>,
 }
 
 impl Server {
-    /// With limits that no test reaches, but for those it shortens.
+    /// Starts a server with limits that no test reaches, except those that it shortens.
     async fn start(shorten: impl FnOnce(&mut ConnectionLimits)) -> Self {
         let far = Duration::from_hours(1);
         let mut limits = ConnectionLimits {
@@ -243,7 +242,7 @@ impl Server {
         Self { address, stop, serving, entered, release, parts }
     }
 
-    /// Connects from another address than the others do.
+    /// Connects from this address.
     async fn connect_from(&self, address: [u8; 4]) -> Client {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((address, 0))).unwrap();
@@ -254,7 +253,7 @@ impl Server {
         Client(with_timeout(TcpStream::connect(self.address)).await.unwrap())
     }
 
-    /// Whatever was sent before has been read: the sockets are served in the order of events.
+    /// Waits until everything sent before has been read. Sockets are served in the order of events.
     async fn wait_until_processed(&self) {
         let mut bystander = self.connect().await;
         for _ in 0..2 {
@@ -294,7 +293,7 @@ fn router(
 
 type Peer = ConnectInfo<SocketAddr>;
 
-/// An answer's body that arrives as the test sends it.
+/// A response body whose parts the test sends.
 struct ChannelBody(mpsc::UnboundedReceiver<Bytes>);
 
 impl hyper::body::Body for ChannelBody {
@@ -309,7 +308,7 @@ impl hyper::body::Body for ChannelBody {
     }
 }
 
-/// A client that speaks only as much HTTP as the test wants it to.
+/// A client that sends exactly the bytes that the test chooses.
 struct Client(TcpStream);
 
 struct RawResponse {
@@ -328,7 +327,7 @@ impl Client {
         self.read_response().await
     }
 
-    /// Reads one answer of known length and nothing after it.
+    /// Reads one response of known length and nothing after it.
     async fn read_response(&mut self) -> RawResponse {
         let head = self.read_until("\r\n\r\n").await;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -346,25 +345,25 @@ impl Client {
         text
     }
 
-    /// Everything up to the end of the connection, be it orderly or a reset.
+    /// Reads to the end of the connection, whether closed cleanly or reset.
     async fn read_to_end(&mut self) -> String {
         let mut bytes = Vec::new();
         let _end = with_timeout(self.0.read_to_end(&mut bytes)).await;
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Nothing is answered and nothing is closed during a pause.
+    /// Checks that the server neither sends nor closes during a pause.
     async fn stays_silent(&mut self) {
         let read = timeout(PAUSE, self.0.read_u8()).await;
         assert!(read.is_err(), "expected silence, got {read:?}");
     }
 
-    /// Sends a head without end, slowly, until the server has had enough.
+    /// Sends an endless head slowly until the server closes the connection.
     async fn trickle(&mut self) {
         self.send("GET /hello HTTP/1.1\r\nfiller: ").await;
         with_timeout(async {
             while timeout(PAUSE / 20, self.0.read_u8()).await.is_err() {
-                // A failure to write is the end too; the read will tell.
+                // A failed write is the end, too; the read detects it.
                 let _gone = self.0.write_all(b"x").await;
             }
         })
@@ -372,7 +371,7 @@ impl Client {
     }
 }
 
-/// A recorder for the one gauge there is.
+/// A recorder of the one gauge.
 #[derive(Clone, Default)]
 struct OneGauge(Arc<AtomicU64>);
 

@@ -1,4 +1,4 @@
-//! How a listener stops: with an announcement, so that nobody who holds a connection is
+//! How a listener stops: with an announcement, so that no client with an open connection is
 //! interrupted, or at once.
 
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use super::{HELLO, PAUSE, SHORT, Server, with_timeout};
 
 #[tokio::test]
-async fn from_the_announcement_of_a_stop_on_every_answer_says_close_and_connections_are_accepted() {
+async fn an_announced_stop_adds_connection_close_to_responses_and_still_accepts_connections() {
     let mut server = Server::start(|_| {}).await;
     let mut before = server.connect().await;
     assert!(!before.request(HELLO).await.head.contains("connection: close"));
@@ -26,7 +26,7 @@ async fn from_the_announcement_of_a_stop_on_every_answer_says_close_and_connecti
 }
 
 #[tokio::test]
-async fn after_an_announced_stop_an_idle_connection_is_closed_by_its_next_answer() {
+async fn after_an_announced_stop_an_idle_connection_is_closed_with_its_next_response() {
     let mut server = Server::start(|_| {}).await;
     let (mut idle, mut silent) = (server.connect().await, server.connect().await);
     assert_eq!(idle.request(HELLO).await.status, 200);
@@ -56,7 +56,7 @@ async fn after_an_announced_stop_an_unused_connection_is_closed_when_its_keep_al
 }
 
 #[tokio::test]
-async fn an_idle_connection_that_outlasts_the_drain_is_no_request_that_was_cut_off() {
+async fn an_idle_connection_at_the_drain_deadline_does_not_count_as_interrupted() {
     let mut server = Server::start(|limits| limits.drain = SHORT).await;
     let mut idle = server.connect().await;
     assert_eq!(idle.request(HELLO).await.status, 200);
@@ -66,9 +66,9 @@ async fn an_idle_connection_that_outlasts_the_drain_is_no_request_that_was_cut_o
     assert_eq!(idle.read_to_end().await, "");
 }
 
-/// The tests run on one thread, so nothing is accepted before they wait for something.
+/// Tests run on one thread, so no connection is accepted before the test awaits something.
 #[tokio::test]
-async fn a_request_on_a_connection_not_yet_accepted_is_answered() {
+async fn a_request_on_a_connection_not_yet_accepted_gets_a_response() {
     let mut server = Server::start(|_| {}).await;
     server.wait_until_processed().await;
     let mut client = std::net::TcpStream::connect(server.address).unwrap();
@@ -105,7 +105,7 @@ async fn a_stop_closes_idle_connections_at_once_and_lets_requests_finish() {
 }
 
 #[tokio::test]
-async fn a_request_begun_before_the_stop_is_answered() {
+async fn a_request_begun_before_the_stop_gets_a_response() {
     let mut server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
     assert_eq!(client.request(HELLO).await.status, 200);
@@ -122,7 +122,7 @@ async fn a_request_begun_before_the_stop_is_answered() {
 }
 
 #[tokio::test]
-async fn half_open_requests_are_cut_at_the_drain_deadline_and_counted() {
+async fn incomplete_requests_are_closed_at_the_drain_deadline_and_counted() {
     let mut server = Server::start(|limits| limits.drain = PAUSE).await;
     let mut half_head = server.connect().await;
     half_head.send("GET /hello HT").await;

@@ -17,13 +17,13 @@ async fn revoke(app: &TestApp, key: &str, id: &str, status: u16) {
     app.key(key).delete(&format!("/me/api-keys/{id}")).await.assert_status(status);
 }
 
-/// A key of the same organization that ends an hour from now.
+/// A key of the same organization that expires in an hour.
 async fn expiring(app: &TestApp, acme: &CreatedKey) -> CreatedKey {
     app.mint(&acme.api_key, json!({ "expires_at": "2036-05-08T11:00:00Z" })).await
 }
 
 #[tokio::test]
-async fn the_list_holds_the_live_keys_and_on_request_the_others_too() {
+async fn the_list_contains_live_keys_and_on_request_the_others_too() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.clock.advance(TimeDelta::seconds(1));
@@ -61,7 +61,7 @@ async fn a_parameter_that_is_not_a_boolean_is_rejected_by_name() {
 }
 
 #[tokio::test]
-async fn listing_needs_the_scope_and_the_refusal_names_it() {
+async fn listing_requires_the_scope_and_the_rejection_names_it() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
@@ -90,7 +90,7 @@ async fn a_created_key_works_and_has_the_requested_settings() {
 }
 
 #[tokio::test]
-async fn a_key_minted_without_wishes_may_what_its_maker_may() {
+async fn a_key_created_without_settings_has_the_scopes_of_its_creator() {
     run(async |app| {
         let acme = app.sign_up().await;
         let part = json!({ "scopes": ["api-keys:write", "usage:read"] });
@@ -104,7 +104,7 @@ async fn a_key_minted_without_wishes_may_what_its_maker_may() {
 }
 
 #[tokio::test]
-async fn minting_needs_the_scope() {
+async fn creating_a_key_requires_the_scope() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["api-keys:read"] })).await;
@@ -116,7 +116,7 @@ async fn minting_needs_the_scope() {
 }
 
 #[tokio::test]
-async fn a_key_mints_nothing_beyond_its_own_scopes() {
+async fn a_key_creates_no_key_beyond_its_own_scopes() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({ "scopes": ["api-keys:manage"] })).await;
@@ -132,7 +132,7 @@ async fn a_key_mints_nothing_beyond_its_own_scopes() {
 }
 
 #[tokio::test]
-async fn a_key_mints_nothing_that_outlives_it() {
+async fn a_key_creates_no_key_that_outlives_it() {
     run(async |app| {
         let acme = app.sign_up().await;
         let brief = expiring(app, &acme).await;
@@ -149,22 +149,22 @@ async fn a_key_mints_nothing_that_outlives_it() {
 async fn a_name_is_unique_among_live_keys_and_free_again_after_them() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
-        let named = json!({ "name": "ci" });
-        let first = app.mint(&acme.api_key, named.clone()).await;
-        let again = app.key(&acme.api_key).post("/me/api-keys", named.clone()).await;
+        let request = json!({ "name": "ci" });
+        let first = app.mint(&acme.api_key, request.clone()).await;
+        let again = app.key(&acme.api_key).post("/me/api-keys", request.clone()).await;
         again.assert_error(409, "conflict");
-        app.mint(&other.api_key, named.clone()).await;
+        app.mint(&other.api_key, request.clone()).await;
 
         revoke(app, &acme.api_key, &first.key_id, 204).await;
-        app.mint(&acme.api_key, named.clone()).await;
+        app.mint(&acme.api_key, request.clone()).await;
         app.execute("update api_keys set expires_at = now() where name = 'ci' and name_held").await;
-        app.mint(&acme.api_key, named).await;
+        app.mint(&acme.api_key, request).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_20_that_want_one_name_at_once_one_gets_it() {
+async fn only_one_of_20_concurrent_requests_for_one_name_succeeds() {
     run(async |app| {
         let acme = app.sign_up().await;
         let mut attempts = tokio::task::JoinSet::new();
@@ -183,7 +183,7 @@ async fn of_20_that_want_one_name_at_once_one_gets_it() {
 }
 
 #[tokio::test]
-async fn every_broken_field_of_a_key_to_be_is_named_at_once() {
+async fn every_invalid_field_of_a_new_key_is_named_at_once() {
     run(async |app| {
         let acme = app.sign_up().await;
         let request = json!({
@@ -277,7 +277,7 @@ async fn a_key_revokes_nothing_beyond_its_own_scopes_or_expiry() {
 }
 
 #[tokio::test]
-async fn a_foreign_key_looks_as_if_it_did_not_exist() {
+async fn another_organization_s_key_is_not_found() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let client = app.key(&acme.api_key);
@@ -298,21 +298,21 @@ async fn a_foreign_key_looks_as_if_it_did_not_exist() {
     .await;
 }
 
-/// What a guard lets in may have ended by the time it asks for a key: the guard is then passed,
-/// and the transaction is what refuses.
+/// A credential may end between the guard's check and the creation of a key. Then the transaction
+/// rejects.
 #[tokio::test]
-async fn a_key_revoked_a_moment_ago_mints_nothing() {
+async fn a_key_revoked_during_its_request_creates_no_key() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({})).await;
         let digests = app.app.peppers.candidates(&ci.api_key);
-        let question = tenantry::app::credential_lookup::CredentialQuery::Key(digests);
-        let Some(CredentialStatus::Valid(holder)) =
-            app.app.credential_lookup.find(question).await.unwrap()
+        let query = tenantry::app::credential_lookup::CredentialQuery::Key(digests);
+        let Some(CredentialStatus::Valid(identity)) =
+            app.app.credential_lookup.find(query).await.unwrap()
         else {
-            panic!("a good key has no holder")
+            panic!("a valid key has no identity")
         };
-        let caller = holder.caller.unwrap();
+        let caller = identity.caller.unwrap();
         revoke(app, &acme.api_key, &ci.key_id, 204).await;
         let audit = tenantry::model::audit::AuditContext {
             method: "POST".to_owned(),
@@ -328,7 +328,7 @@ async fn a_key_revoked_a_moment_ago_mints_nothing() {
             create(&app.app, tx, &caller, spec, &audit).await
         });
         let minted = minted.await;
-        let Err(error) = minted else { panic!("a revoked key minted") };
+        let Err(error) = minted else { panic!("a revoked key created a key") };
         assert_eq!(
             *error.kind(),
             tenantry::error::ErrorKind::Unauthenticated(tenantry::error::AuthFailure::InvalidKey)
@@ -339,7 +339,7 @@ async fn a_key_revoked_a_moment_ago_mints_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keys_that_revoke_each_other_at_once_get_an_answer() {
+async fn keys_that_revoke_each_other_concurrently_get_a_response() {
     run(async |app| {
         let acme = app.sign_up().await;
         for _ in 0..10 {

@@ -7,7 +7,7 @@ use crate::support::app::text;
 use crate::support::run;
 
 #[tokio::test]
-async fn a_key_an_access_token_and_a_key_as_bearer_all_answer() {
+async fn a_key_an_access_token_and_a_key_as_bearer_token_are_accepted() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (token, _) = app.exchange(&acme.api_key).await;
@@ -89,7 +89,7 @@ async fn every_invalid_key_gets_the_same_401() {
                 assert_eq!(response.body_without_request(), expected.body_without_request());
             }
         }
-        // What can not even be read as a key is refused in other words: nothing is learned by them.
+        // A value that cannot be a key gets another message, which reveals nothing.
         for key in ["", "é"] {
             for client in [app.key(key), app.bearer(key)] {
                 client.get("/me").await.assert_error(401, "unauthorized");
@@ -100,10 +100,10 @@ async fn every_invalid_key_gets_the_same_401() {
 }
 
 #[tokio::test]
-async fn garbage_never_reaches_the_database() {
+async fn a_malformed_key_causes_no_database_lookup() {
     run(async |app| {
         let acme = app.sign_up().await;
-        // Without a database, a question that is asked is a 503.
+        // Without a database a lookup is a 503.
         app.close();
         let key = acme.api_key.as_str();
         app.key(key).get("/me").await.assert_error(503, "service_unavailable");

@@ -1,4 +1,4 @@
-//! The onboarding family: every status that each of its routes can give.
+//! The onboarding family: every response status of each route.
 
 mod keys;
 mod me;

@@ -36,7 +36,7 @@ async fn a_chosen_id_is_stored_as_spelled() {
 }
 
 #[tokio::test]
-async fn an_id_is_taken_in_every_case() {
+async fn an_existing_id_is_a_conflict_in_any_case() {
     run(async |app| {
         app.anonymous().post("/signup", json!({ "org_id": "acme" })).await.assert_status(201);
         for org_id in ["acme", "ACME"] {
@@ -49,7 +49,7 @@ async fn an_id_is_taken_in_every_case() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_40_that_want_one_id_at_once_one_gets_it() {
+async fn only_one_of_40_concurrent_requests_for_one_id_succeeds() {
     run(async |app| {
         let mut attempts = tokio::task::JoinSet::new();
         for _ in 0..40 {
@@ -70,8 +70,8 @@ async fn of_40_that_want_one_id_at_once_one_gets_it() {
     .await;
 }
 
-/// Lets the database say `times` times that the constraint refuses a row, as it does when chance
-/// draws what is there already.
+/// Makes the next `times` inserts into a table violate the unique constraint, as if a random value
+/// existed already.
 async fn collide(app: &TestApp, times: u32, table: &str, constraint: &str) {
     let sql = format!(
         "create sequence draws;
@@ -88,7 +88,7 @@ async fn collide(app: &TestApp, times: u32, table: &str, constraint: &str) {
 }
 
 #[tokio::test]
-async fn what_chance_drew_twice_is_drawn_again() {
+async fn two_random_collisions_are_retried() {
     for (table, constraint) in [
         ("organizations", "organizations_handle_key"),
         ("users", "users_handle_key"),
@@ -104,7 +104,7 @@ async fn what_chance_drew_twice_is_drawn_again() {
 }
 
 #[tokio::test]
-async fn what_chance_draws_twice_again_and_again_is_a_conflict() {
+async fn three_random_collisions_are_a_conflict() {
     run(async |app| {
         collide(app, 3, "api_keys", "api_keys_digest_key").await;
         app.anonymous().post("/signup", json!({})).await.assert_error(409, "conflict");
@@ -145,7 +145,7 @@ async fn an_invalid_id_is_rejected_by_name() {
 }
 
 #[tokio::test]
-async fn every_broken_field_is_named_at_once() {
+async fn every_invalid_field_is_named_at_once() {
     run(async |app| {
         let body = json!({ "org_id": 1, "name": "x".repeat(65), "role": "owner" });
         let response = app.anonymous().post("/signup", body).await;

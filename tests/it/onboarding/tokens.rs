@@ -16,7 +16,7 @@ async fn refresh(app: &TestApp, token: &str) -> TestResponse {
 }
 
 #[tokio::test]
-async fn a_key_is_exchanged_for_tokens_that_live_fifteen_minutes() {
+async fn a_key_is_exchanged_for_tokens_that_expire_after_fifteen_minutes() {
     run(async |app| {
         let acme = app.sign_up().await;
         let body = json!({ "api_key": acme.api_key });
@@ -66,7 +66,7 @@ async fn an_invalid_key_is_not_exchanged() {
 }
 
 #[tokio::test]
-async fn the_token_routes_name_what_is_missing() {
+async fn the_token_routes_name_missing_fields() {
     run(async |app| {
         for (path, field) in
             [("/auth/token-exchange", "api_key"), ("/auth/refresh", "refresh_token")]
@@ -101,7 +101,7 @@ async fn a_refresh_token_gives_the_next_pair_of_the_same_session() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_comes_again_ends_the_session_for_all_its_tokens() {
+async fn a_reused_refresh_token_ends_the_session_for_all_its_tokens() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (access, first) = app.exchange(&acme.api_key).await;
@@ -113,7 +113,7 @@ async fn a_refresh_token_that_comes_again_ends_the_session_for_all_its_tokens() 
             app.bearer(token).get("/me").await.assert_error(401, "unauthorized");
         }
         refresh(app, &second).await.assert_error(401, "unauthorized");
-        // The key itself was not stolen, and one row tells what happened.
+        // The key itself stays valid, and one audit event records the reuse.
         app.key(&acme.api_key).get("/me").await.assert_status(200);
         let events =
             "select count(*) from audit_events where event_type = 'session.revoked_by_reuse'";
@@ -123,7 +123,7 @@ async fn a_refresh_token_that_comes_again_ends_the_session_for_all_its_tokens() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_20_that_use_one_refresh_token_at_once_at_most_one_is_served() {
+async fn at_most_one_of_20_concurrent_uses_of_one_refresh_token_succeeds() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (_, token) = app.exchange(&acme.api_key).await;
@@ -140,7 +140,7 @@ async fn of_20_that_use_one_refresh_token_at_once_at_most_one_is_served() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_ends_after_seven_days() {
+async fn a_refresh_token_expires_after_seven_days() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (_, token) = app.exchange(&acme.api_key).await;
@@ -158,7 +158,7 @@ async fn a_refresh_token_ends_after_seven_days() {
 }
 
 #[tokio::test]
-async fn tokens_die_with_their_key() {
+async fn tokens_end_with_their_key() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.mint(&acme.api_key, json!({})).await;
@@ -173,7 +173,7 @@ async fn tokens_die_with_their_key() {
 }
 
 #[tokio::test]
-async fn garbage_is_no_refresh_token_and_neither_is_a_key() {
+async fn an_invalid_token_or_a_key_is_no_refresh_token() {
     run(async |app| {
         let acme = app.sign_up().await;
         for token in ["", "garbage", "tnt_refresh_", acme.api_key.as_str()] {
@@ -202,7 +202,7 @@ async fn only_sessions_that_can_no_longer_be_used_are_swept() {
     .await;
 }
 
-/// The three parts of a token, with the header or the claims changed.
+/// The token with its header or its claims replaced.
 fn forge(token: &str, header: Option<Value>, claims: Option<Value>) -> String {
     let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
     for (at, replaced) in [header, claims].into_iter().enumerate() {
@@ -213,12 +213,12 @@ fn forge(token: &str, header: Option<Value>, claims: Option<Value>) -> String {
     parts.join(".")
 }
 
-/// A token as only the holder of the newest signing secret can make it.
+/// A token with these claims, signed with the newest secret.
 fn sign(claims: &Value) -> String {
     sign_with(&json!({ "typ": "JWT", "alg": "HS256", "kid": "j2" }), claims)
 }
 
-/// The same, with any header.
+/// A token with this header and these claims, signed with the newest secret.
 fn sign_with(header: &Value, claims: &Value) -> String {
     let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", part(header), part(claims));
@@ -292,7 +292,7 @@ async fn a_token_with_a_missing_or_wrongly_typed_claim_is_rejected() {
     .await;
 }
 
-/// RFC 7515 §4.1.11: what is not understood must not be ignored.
+/// Header parameters that are not understood must not be ignored (RFC 7515 §4.1.11).
 #[tokio::test]
 async fn a_token_with_additional_header_parameters_is_rejected_even_if_correctly_signed() {
     run(async |app| {
@@ -363,7 +363,7 @@ async fn a_token_is_rejected_before_its_validity_begins() {
 }
 
 #[tokio::test]
-async fn the_operator_chooses_how_long_exchanged_tokens_live() {
+async fn the_lifetime_of_exchanged_tokens_is_configurable() {
     with_settings(&[("ACCESS_TOKEN_MINUTES", "1440")])
         .run(async |app| {
             let acme = app.sign_up().await;

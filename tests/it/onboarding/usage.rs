@@ -8,7 +8,7 @@ use crate::support::{TestApp, run};
 
 const COUNT_REQUESTS: &str = "select sum(requests)::bigint from usage_daily";
 
-async fn used(app: &TestApp, key: &str, path: &str) -> Value {
+async fn read_usage(app: &TestApp, key: &str, path: &str) -> Value {
     app.key(key).get(path).await.assert_status(200).body
 }
 
@@ -19,19 +19,19 @@ async fn requests_before_this_one_are_counted_at_once() {
         for _ in 0..3 {
             app.key(&acme.api_key).get("/me").await.assert_status(200);
         }
-        insta::assert_json_snapshot!(used(app, &acme.api_key, "/usage/today").await);
-        insta::assert_json_snapshot!(used(app, &acme.api_key, "/usage/summary").await);
+        insta::assert_json_snapshot!(read_usage(app, &acme.api_key, "/usage/today").await);
+        insta::assert_json_snapshot!(read_usage(app, &acme.api_key, "/usage/summary").await);
     })
     .await;
 }
 
-/// Dashboards of the page's contract read `start` and `end`.
+/// Dashboards written for the published contract read `start` and `end`.
 #[tokio::test]
 async fn a_period_begins_and_ends_under_both_names() {
     run(async |app| {
         let acme = app.sign_up().await;
         for path in ["/usage/today", "/usage/summary", "/usage/summary?month=2036-02"] {
-            let usage = used(app, &acme.api_key, path).await;
+            let usage = read_usage(app, &acme.api_key, path).await;
             assert!(usage["start"].is_string() && usage["end"].is_string(), "{usage}");
             assert_eq!(usage["start"], usage["period_start"]);
             assert_eq!(usage["end"], usage["period_end"]);
@@ -48,8 +48,8 @@ async fn only_the_organization_s_own_authenticated_requests_count() {
         app.key("garbage").get("/me").await.assert_status(401);
         let (token, _) = app.exchange(&acme.api_key).await;
         app.bearer(&token).get("/me").await.assert_status(200);
-        // The exchange is one of them.
-        assert_eq!(used(app, &acme.api_key, "/usage/today").await["requests_used"], 2);
+        // The exchange is one of the requests.
+        assert_eq!(read_usage(app, &acme.api_key, "/usage/today").await["requests_used"], 2);
     })
     .await;
 }
@@ -61,11 +61,11 @@ async fn a_day_and_a_month_end_at_midnight_utc() {
         app.key(&acme.api_key).get("/me").await.assert_status(200);
         app.clock.advance(TimeDelta::days(1));
         app.key(&acme.api_key).get("/me").await.assert_status(200);
-        assert_eq!(used(app, &acme.api_key, "/usage/today").await["requests_used"], 1);
-        assert_eq!(used(app, &acme.api_key, "/usage/summary").await["requests_used"], 3);
+        assert_eq!(read_usage(app, &acme.api_key, "/usage/today").await["requests_used"], 1);
+        assert_eq!(read_usage(app, &acme.api_key, "/usage/summary").await["requests_used"], 3);
         app.clock.advance(TimeDelta::days(30));
-        assert_eq!(used(app, &acme.api_key, "/usage/summary").await["requests_used"], 0);
-        let may = used(app, &acme.api_key, "/usage/summary?month=2036-05").await;
+        assert_eq!(read_usage(app, &acme.api_key, "/usage/summary").await["requests_used"], 0);
+        let may = read_usage(app, &acme.api_key, "/usage/summary?month=2036-05").await;
         assert_eq!(may["requests_used"], 4);
         assert_eq!(may["period_start"], "2036-05-01T00:00:00.000Z");
         assert_eq!(may["period_end"], "2036-06-01T00:00:00.000Z");
@@ -101,7 +101,7 @@ async fn a_denied_request_counts_as_used_and_as_denied() {
 }
 
 #[tokio::test]
-async fn last_use_is_written_down_and_never_goes_back() {
+async fn last_use_is_stored_and_never_moves_back() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.clock.advance(TimeDelta::seconds(5));
@@ -110,7 +110,7 @@ async fn last_use_is_written_down_and_never_goes_back() {
         app.clock.advance(TimeDelta::seconds(-3));
         app.key(&acme.api_key).get("/me").await.assert_status(200);
         app.app.meter.flush().await.unwrap();
-        let body = used(app, &acme.api_key, "/me").await;
+        let body = read_usage(app, &acme.api_key, "/me").await;
         assert_eq!(body["api_keys"][0]["last_used_at"], "2036-05-08T09:56:47.855Z");
     })
     .await;
@@ -140,7 +140,7 @@ async fn requests_are_counted_once_even_if_a_flush_is_cancelled() {
             app.app.meter.flush().await.unwrap();
             assert_eq!(app.count(COUNT_REQUESTS).await, 4 * round);
         }
-        assert_eq!(used(app, &acme.api_key, "/usage/today").await["requests_used"], 8);
+        assert_eq!(read_usage(app, &acme.api_key, "/usage/today").await["requests_used"], 8);
     })
     .await;
 }
@@ -153,7 +153,7 @@ async fn counts_that_could_not_be_written_are_written_later() {
         app.execute("alter table usage_daily rename to away").await;
         app.app.meter.flush().await.unwrap_err();
         app.execute("alter table away rename to usage_daily").await;
-        assert_eq!(used(app, &acme.api_key, "/usage/today").await["requests_used"], 1);
+        assert_eq!(read_usage(app, &acme.api_key, "/usage/today").await["requests_used"], 1);
     })
     .await;
 }

@@ -17,7 +17,7 @@ async fn the_audit_log_lists_each_request_in_the_admin_api_s_format() {
 }
 
 #[tokio::test]
-async fn filters_choose_by_type_and_by_time_the_first_moment_included_and_the_last_not() {
+async fn events_are_filtered_by_type_and_by_time_with_since_inclusive_and_until_exclusive() {
     run(async |app| {
         let acme = app.sign_up().await;
         let key = app.key(&acme.api_key);
@@ -66,7 +66,7 @@ async fn an_unknown_event_type_is_rejected_with_the_list_of_known_ones() {
                 assert!(allowed.contains(&json!(word)), "{allowed:?}");
                 key.get(&format!("{path}?event_type={word}")).await.assert_status(200);
             }
-            // Two of them are no choice either.
+            // A repeated filter is invalid as well.
             let twice = format!("{path}?event_type=api_key.created&event_type=api_key.created");
             key.get(&twice).await.assert_error(422, "validation_error");
         }
@@ -75,7 +75,7 @@ async fn an_unknown_event_type_is_rejected_with_the_list_of_known_ones() {
 }
 
 #[tokio::test]
-async fn an_event_has_the_types_of_the_published_client_whatever_did_it() {
+async fn an_event_has_the_types_of_the_published_client_whatever_its_actor() {
     run(async |app| {
         let acme = app.sign_up().await;
         let command =
@@ -122,7 +122,7 @@ async fn the_audit_log_requires_its_scope_and_returns_one_organization_s_rows_on
 async fn an_export_is_the_whole_audit_log_with_one_event_per_line_newest_first() {
     run(async |app| {
         let acme = app.sign_up().await;
-        // More than are read at once, and not a whole number of those.
+        // More than one batch, and not a whole number of batches.
         let many = "insert into audit_events (organization_id, event_type, actor, target, method,
                         path, request_id, detail, created_at)
                     select id, 'project.created', 'a', 'b', 'GET', '/', 'req_0000000000000000',

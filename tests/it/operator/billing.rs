@@ -37,7 +37,7 @@ async fn an_unpaid_organization_is_suspended_and_gets_a_new_key_after_payment() 
 }
 
 #[tokio::test]
-async fn a_key_rotated_for_billing_does_not_lift_what_support_suspended() {
+async fn a_key_rotation_for_billing_does_not_lift_a_suspension_by_support() {
     run(async |app| {
         for by_billing_first in [false, true] {
             let acme = app.sign_up().await;
@@ -71,7 +71,7 @@ async fn a_key_rotated_for_billing_does_not_lift_what_support_suspended() {
 }
 
 #[tokio::test]
-async fn a_key_rotated_for_billing_lifts_what_stripe_suspended() {
+async fn a_key_rotation_for_billing_lifts_a_suspension_by_stripe() {
     run(async |app| {
         let bought = crate::support::stripe::checkout("evt_1", "acme", "starter");
         app.send_stripe_event(&bought).await.assert_status(200);
@@ -87,7 +87,7 @@ async fn a_key_rotated_for_billing_lifts_what_stripe_suspended() {
 }
 
 #[tokio::test]
-async fn another_plan_s_limits_hold_from_the_next_request_on() {
+async fn another_plan_s_limits_apply_from_the_next_request_on() {
     run(async |app| {
         let acme = app.sign_up().await;
         let id = acme.org_id.as_str();
@@ -139,7 +139,7 @@ async fn a_home_organization_cannot_have_the_standard_or_enterprise_plan() {
 }
 
 #[tokio::test]
-async fn the_operator_s_own_table_of_plans_is_what_counts() {
+async fn the_operator_s_table_of_plans_replaces_the_default_limits() {
     with_settings(&[("PLANS", r#"{"trial":{"requests_per_month":null,"projects":1}}"#)])
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;

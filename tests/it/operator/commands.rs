@@ -1,12 +1,12 @@
-//! `tenantry org …`: the operator's jobs at the machine, beside a running server.
+//! `tenantry org …`: the operator's commands on the machine, beside a running server.
 
 use std::process::Output;
 
 use crate::support::server::{WorkDir, curl};
 
-/// What a command printed, and whether it succeeded.
-fn run(place: &WorkDir, arguments: &[&str]) -> (bool, String) {
-    let output: Output = place.command(&[]).args(arguments).output().unwrap();
+/// Runs a command; returns whether it succeeded, and what it printed.
+fn run(work_dir: &WorkDir, arguments: &[&str]) -> (bool, String) {
+    let output: Output = work_dir.command(&[]).args(arguments).output().unwrap();
     let printed = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(printed).unwrap())
 }
@@ -17,8 +17,8 @@ fn key_in(printed: &str) -> &str {
 
 #[test]
 fn an_organization_is_created_suspended_reactivated_and_rotated_under_a_running_server() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     let create = [
         "org",
         "create",
@@ -30,7 +30,7 @@ fn an_organization_is_created_suspended_reactivated_and_rotated_under_a_running_
         "--allowed-origins",
         "https://acme.example.com",
     ];
-    let (created, printed) = run(&place, &create);
+    let (created, printed) = run(&work_dir, &create);
     assert!(created, "{printed}");
     let key = key_in(&printed).to_owned();
     assert_eq!(server.status_with(&key), 200);
@@ -41,13 +41,13 @@ fn an_organization_is_created_suspended_reactivated_and_rotated_under_a_running_
         (Some("Acme Corp"), Some("starter"))
     );
 
-    let (again, printed) = run(&place, &create);
+    let (again, printed) = run(&work_dir, &create);
     assert!(!again && printed.contains("already exists"), "{printed}");
-    assert!(run(&place, &["org", "suspend", "acme"]).0);
+    assert!(run(&work_dir, &["org", "suspend", "acme"]).0);
     assert_eq!(server.status_with(&key), 403);
-    assert!(run(&place, &["org", "reactivate", "acme"]).0);
+    assert!(run(&work_dir, &["org", "reactivate", "acme"]).0);
     assert_eq!(server.status_with(&key), 200);
-    let (rotated, printed) = run(&place, &["org", "rotate", "acme"]);
+    let (rotated, printed) = run(&work_dir, &["org", "rotate", "acme"]);
     assert!(rotated, "{printed}");
     assert_eq!(server.status_with(&key), 401);
     let new = key_in(&printed).to_owned();
@@ -57,24 +57,24 @@ fn an_organization_is_created_suspended_reactivated_and_rotated_under_a_running_
     let audit = curl(&["-H", &header, &server.url("/v1/admin/audit-log")]).body;
     let events = audit["events"].as_array().unwrap().iter();
     let paths: Vec<_> = events.map(|event| event["path"].as_str().unwrap()).collect();
-    let told = ["org rotate", "org rotate", "org reactivate", "org suspend", "org create"];
-    assert_eq!(paths[..5], told);
+    let expected = ["org rotate", "org rotate", "org reactivate", "org suspend", "org create"];
+    assert_eq!(paths[..5], expected);
     assert!(!server.log().contains(&key) && !server.log().contains(&new));
 }
 
 #[test]
 fn every_invalid_argument_of_a_command_is_named_and_nothing_is_created() {
-    let place = WorkDir::new();
+    let work_dir = WorkDir::new();
     let (created, printed) =
-        run(&place, &["org", "create", "a b", "--name", "", "--allowed-origins", "*"]);
+        run(&work_dir, &["org", "create", "a b", "--name", "", "--allowed-origins", "*"]);
     assert!(!created);
     for field in ["org_id", "--name", "--allowed-origins"] {
         assert!(printed.contains(field), "{printed}");
     }
-    let (created, printed) = run(&place, &["org", "create", "acme", "--tier", "gold"]);
+    let (created, printed) = run(&work_dir, &["org", "create", "acme", "--tier", "gold"]);
     assert!(!created && printed.contains("enterprise"), "{printed}");
     for what in ["suspend", "reactivate", "rotate"] {
-        let (done, printed) = run(&place, &["org", what, "nobody"]);
+        let (done, printed) = run(&work_dir, &["org", what, "nobody"]);
         assert!(!done && printed.contains("no such organization"), "{printed}");
     }
 }

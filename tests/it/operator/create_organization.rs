@@ -24,7 +24,7 @@ async fn the_operator_gets_an_organization_and_its_first_key() {
 }
 
 #[tokio::test]
-async fn a_repetition_gets_the_same_envelope_without_the_key_for_thirty_days() {
+async fn a_repeated_request_gets_the_same_response_without_the_key_for_thirty_days() {
     run(async |app| {
         let first = provision(app, "evt_1", create_request()).await.assert_status(201);
         app.clock.advance(chrono::TimeDelta::days(29));
@@ -46,7 +46,7 @@ async fn a_repetition_gets_the_same_envelope_without_the_key_for_thirty_days() {
 }
 
 #[tokio::test]
-async fn a_repetition_is_known_after_the_secret_was_replaced() {
+async fn a_repeated_request_is_recognized_after_the_secret_was_replaced() {
     let create = "MASTER_ADMIN_KEY_ORG_CREATE";
     let (old, new) = ("old-of-ORG_CREATE-0123456789abcdef", "new-of-ORG_CREATE-0123456789abcdef");
     with_settings(&[(create, &format!("{new},{old}"))])
@@ -89,20 +89,20 @@ async fn an_existing_id_is_a_conflict_in_any_case_and_remains_one_after_deletion
         app.execute("update organizations set deleted_at = now() where handle like 'org_acme%'")
             .await;
         provision(app, "c", create_request()).await.assert_error(409, "conflict");
-        // A refusal does not use the name up.
+        // A rejected request does not use up its idempotency key.
         provision(app, "a", create_request_with("org_id", "other")).await.assert_status(201);
     })
     .await;
 }
 
 #[tokio::test]
-async fn twenty_workers_at_once_make_one_organization_and_see_one_key() {
+async fn twenty_concurrent_workers_create_one_organization_and_get_one_key() {
     run(async |app| {
-        let asked = (0..20).map(|_| async {
+        let requests = (0..20).map(|_| async {
             let operator = app.master_with_idempotency_key("ORG_CREATE", "evt_1");
             operator.post("/v1/admin/org/create", create_request()).await
         });
-        let responses = futures_util::future::join_all(asked).await;
+        let responses = futures_util::future::join_all(requests).await;
         let with_key = responses.iter().filter(|it| it.body.get("api_key").is_some()).count();
         assert_eq!(with_key, 1);
         for response in responses {
@@ -119,7 +119,7 @@ async fn twenty_workers_at_once_make_one_organization_and_see_one_key() {
 }
 
 #[tokio::test]
-async fn without_a_name_of_the_right_form_the_request_is_malformed() {
+async fn without_a_valid_idempotency_key_the_request_is_malformed() {
     run(async |app| {
         let operator = app.master("ORG_CREATE");
         let unnamed = operator.post("/v1/admin/org/create", create_request()).await;

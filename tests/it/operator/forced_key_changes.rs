@@ -54,7 +54,7 @@ async fn revoking_ends_every_key_and_members_can_create_new_ones() {
 }
 
 #[tokio::test]
-async fn no_key_that_is_minted_at_the_same_moment_survives() {
+async fn no_concurrently_created_key_survives() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let parent = app.create_key(&ann, json!({ "name": "parent", "scopes": ["*"] })).await;
@@ -78,7 +78,7 @@ async fn no_key_that_is_minted_at_the_same_moment_survives() {
         let (minted, ()) = tokio::join!(minted, revoke);
         for response in minted {
             let Some(key) = response.body["data"]["key"].as_str() else { continue };
-            // Whatever was recorded before the revocation has ended with it.
+            // Every key created before the revocation was revoked by it.
             let id = response.body["data"]["id"].as_str().unwrap();
             let before: bool = sqlx::query_scalar(
                 "select min(case when event_type = 'api_key.created' then id end)
@@ -96,7 +96,7 @@ async fn no_key_that_is_minted_at_the_same_moment_survives() {
     .await;
 }
 
-/// The key holds nothing but itself while it rotates, and its successor is seen only afterwards.
+/// A rotation locks only its key, and its successor is visible only after the commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_key_that_is_being_rotated_ends_with_its_successor() {
     for (scope, what, live) in

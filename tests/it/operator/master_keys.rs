@@ -1,4 +1,4 @@
-//! Master keys: which are taken where, and what becomes of those that are not.
+//! Master keys: which are accepted where, and what is recorded of rejected ones.
 
 use serde_json::json;
 
@@ -10,20 +10,20 @@ use crate::support::{TestApp, run, with_settings};
 const CREATE: &str = "/v1/admin/org/create";
 
 async fn create(
-    actor: &TestClient,
+    client: &TestClient,
     name: &str,
     org_id: &str,
 ) -> crate::support::client::TestResponse {
-    let actor = actor.with("idempotency-key", name);
-    actor.post(CREATE, super::create_request_with("org_id", org_id)).await
+    let client = client.with("idempotency-key", name);
+    client.post(CREATE, super::create_request_with("org_id", org_id)).await
 }
 
 #[tokio::test]
-async fn only_a_secret_of_the_route_s_scope_in_its_own_header_is_taken() {
+async fn only_a_secret_of_the_route_s_scope_in_its_own_header_is_accepted() {
     run(async |app| {
         let acme = app.sign_up().await;
         let right = master_key("ORG_CREATE");
-        for stranger in [
+        for caller in [
             app.anonymous(),
             app.master("ORG_SUSPEND"),
             app.key(&right[1..]),
@@ -32,7 +32,7 @@ async fn only_a_secret_of_the_route_s_scope_in_its_own_header_is_taken() {
             app.bearer(&right),
             app.anonymous().with("cookie", &format!("tenantry_session={right}")),
         ] {
-            let response = create(&stranger, "a", "made").await.assert_error(401, "unauthorized");
+            let response = create(&caller, "a", "made").await.assert_error(401, "unauthorized");
             assert_eq!(response.body["error"], "UNAUTHORIZED");
         }
         let both = app.key(&right).with("authorization", &format!("Bearer {}", acme.api_key));
@@ -54,7 +54,7 @@ async fn a_scope_without_a_secret_accepts_no_caller() {
 }
 
 #[tokio::test]
-async fn a_master_key_opens_nothing_else() {
+async fn a_master_key_is_rejected_on_all_other_routes() {
     run(async |app| {
         let operator = app.master("ORG_CREATE");
         for path in ["/me", "/v1/organization/me", "/api/user/me", "/auth/me"] {
@@ -71,7 +71,7 @@ async fn a_master_key_opens_nothing_else() {
 async fn rejected_credentials(
     app: &TestApp,
 ) -> Vec<(String, serde_json::Value, Option<String>, i16)> {
-    app.app.rejected_credentials.flush().await.unwrap();
+    app.app.rejections.flush().await.unwrap();
     sqlx::query_as(
         "select e.event_type, e.detail, e.address, e.status from audit_events e
          join organizations o on o.id = e.organization_id
@@ -103,7 +103,7 @@ async fn a_wrong_secret_is_recorded_once_in_the_deployment_s_audit_log_with_its_
 }
 
 #[tokio::test]
-async fn wrong_secrets_are_limited_and_a_right_one_behind_the_same_address_is_not_shut_out() {
+async fn wrong_secrets_are_limited_and_a_correct_one_from_the_same_address_is_accepted() {
     with_settings(&[("LIMITS_PROFILE", "usual")])
         .run(async |app| {
             let wrong = app.key("wrong");
@@ -122,7 +122,7 @@ async fn wrong_secrets_are_limited_and_a_right_one_behind_the_same_address_is_no
             assert!(limited.header("www-authenticate").is_empty());
             provision(app, "a", create_request()).await.assert_status(201);
             create(&wrong, "a", "made").await.assert_status(429);
-            // The trail's count goes on where the answers are only refusals.
+            // Rate-limited attempts count in the audit log as well.
             let events: Vec<_> =
                 rejected_credentials(app).await.into_iter().map(|(_, detail, ..)| detail).collect();
             let count = json!({ "scope": "ORG_CREATE", "count": rejected + 2 });
@@ -159,8 +159,8 @@ async fn no_flood_of_rejected_keys_or_addresses_keeps_a_wrong_secret_out_of_the_
                 }
             }
             for client in 0..30 {
-                let actor = app.key("wrong").with("x-forwarded-for", &format!("192.0.2.{client}"));
-                create(&actor, "a", "made").await.assert_status(401);
+                let client = app.key("wrong").with("x-forwarded-for", &format!("192.0.2.{client}"));
+                create(&client, "a", "made").await.assert_status(401);
             }
             let events = rejected_credentials(app).await;
             let counted = events.iter().map(|it| it.1["count"].as_u64().unwrap());
@@ -173,15 +173,15 @@ async fn no_flood_of_rejected_keys_or_addresses_keeps_a_wrong_secret_out_of_the_
 #[tokio::test]
 async fn wrong_secrets_are_recorded_once_the_audit_log_accepts_writes_again_and_none_is_lost() {
     run(async |app| {
-        let mut holder = app.superuser().await;
-        sqlx::raw_sql("begin; lock table audit_events").execute(&mut holder).await.unwrap();
+        let mut connection = app.superuser().await;
+        sqlx::raw_sql("begin; lock table audit_events").execute(&mut connection).await.unwrap();
         for _ in 0..5 {
             create(&app.key("wrong"), "a", "made").await.assert_status(401);
         }
-        app.app.rejected_credentials.flush().await.unwrap_err();
+        app.app.rejections.flush().await.unwrap_err();
         create(&app.key("wrong"), "a", "made").await.assert_status(401);
-        app.app.rejected_credentials.flush().await.unwrap_err();
-        sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+        app.app.rejections.flush().await.unwrap_err();
+        sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
         let recorded: Vec<_> = rejected_credentials(app).await.into_iter().map(|it| it.1).collect();
         assert_eq!(recorded, [json!({ "scope": "ORG_CREATE", "count": 6 })]);
     })
@@ -189,7 +189,7 @@ async fn wrong_secrets_are_recorded_once_the_audit_log_accepts_writes_again_and_
 }
 
 #[tokio::test]
-async fn a_rejection_that_can_never_be_written_keeps_no_other_one_waiting() {
+async fn a_rejection_that_can_never_be_written_does_not_block_others() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.execute("update api_keys set enabled = false").await;
@@ -200,7 +200,7 @@ async fn a_rejection_that_can_never_be_written_keeps_no_other_one_waiting() {
                      check (event_type <> 'api_key.refused')",
         )
         .await;
-        app.app.rejected_credentials.flush().await.unwrap_err();
+        app.app.rejections.flush().await.unwrap_err();
         let recorded: Vec<_> = rejected_credentials(app).await.into_iter().map(|it| it.1).collect();
         assert_eq!(recorded, [json!({ "scope": "ORG_CREATE", "count": 1 })]);
     })
@@ -211,17 +211,17 @@ async fn a_rejection_that_can_never_be_written_keeps_no_other_one_waiting() {
 async fn the_events_buffered_while_the_audit_log_accepts_no_writes_are_bounded() {
     with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
-            let mut holder = app.superuser().await;
-            sqlx::raw_sql("begin; lock table audit_events").execute(&mut holder).await.unwrap();
+            let mut connection = app.superuser().await;
+            sqlx::raw_sql("begin; lock table audit_events").execute(&mut connection).await.unwrap();
             for round in 0..2 {
                 for client in 0..15 {
                     let address = format!("192.0.{round}.{client}");
-                    let actor = app.key("wrong").with("x-forwarded-for", &address);
-                    create(&actor, "a", "made").await.assert_status(401);
+                    let client = app.key("wrong").with("x-forwarded-for", &address);
+                    create(&client, "a", "made").await.assert_status(401);
                 }
-                app.app.rejected_credentials.flush().await.unwrap_err();
+                app.app.rejections.flush().await.unwrap_err();
             }
-            sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+            sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
             let recorded = rejected_credentials(app).await;
             let counted = recorded.iter().map(|it| it.1["count"].as_u64().unwrap());
             assert_eq!(counted.sum::<u64>(), 30);

@@ -1,4 +1,4 @@
-//! The operator family: provisioning with master keys, and stepping in.
+//! The operator family: provisioning with master keys, suspensions and forced key changes.
 
 mod audit_log;
 mod billing;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::support::TestApp;
 use crate::support::client::TestResponse;
 
-/// The request of the published page.
+/// The request of the published documentation.
 fn create_request() -> Value {
     json!({
         "org_id": "org_acme_2026_example",
@@ -27,19 +27,19 @@ fn create_request() -> Value {
     })
 }
 
-/// The same with one field changed.
+/// The same request with one field changed.
 fn create_request_with(field: &str, value: impl Into<Value>) -> Value {
     let mut request = create_request();
     request[field] = value.into();
     request
 }
 
-/// Makes an organization under a name for the request.
+/// Creates an organization with this idempotency key.
 async fn provision(app: &TestApp, name: &str, request: Value) -> TestResponse {
     app.master_with_idempotency_key("ORG_CREATE", name).post("/v1/admin/org/create", request).await
 }
 
-/// Does to an organization what needs a confirmation.
+/// Sends a request that requires a confirmation of the organization's id.
 async fn send_confirmed(
     app: &TestApp,
     scope: &str,

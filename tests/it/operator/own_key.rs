@@ -6,7 +6,7 @@ use crate::support::app::text;
 use crate::support::run;
 
 #[tokio::test]
-async fn a_key_replaces_itself_whatever_it_may_do_and_has_ended_when_that_is_answered() {
+async fn any_key_can_replace_itself_and_has_ended_when_the_response_arrives() {
     run(async |app| {
         let acme = app.sign_up().await;
         let small = json!({ "name": "ci", "scopes": ["usage:read"],
@@ -27,7 +27,7 @@ async fn a_key_replaces_itself_whatever_it_may_do_and_has_ended_when_that_is_ans
 }
 
 #[tokio::test]
-async fn a_key_ends_itself() {
+async fn any_key_can_revoke_itself() {
     run(async |app| {
         let acme = app.sign_up().await;
         let small = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
@@ -44,13 +44,13 @@ async fn a_key_ends_itself() {
 }
 
 #[tokio::test]
-async fn of_twenty_rotations_at_once_one_gets_a_key() {
+async fn only_one_of_twenty_concurrent_rotations_gets_a_key() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let asked = (0..20).map(|_| async {
+        let requests = (0..20).map(|_| async {
             app.key(&acme.api_key).post("/v1/admin/key/rotate", json!({})).await
         });
-        let responses = futures_util::future::join_all(asked).await;
+        let responses = futures_util::future::join_all(requests).await;
         let (good, bad): (Vec<_>, Vec<_>) = responses.into_iter().partition(|it| it.status == 200);
         assert_eq!(good.len(), 1);
         for response in bad {
@@ -62,7 +62,7 @@ async fn of_twenty_rotations_at_once_one_gets_a_key() {
 }
 
 #[tokio::test]
-async fn only_an_organization_s_key_itself_is_taken() {
+async fn only_an_organization_s_api_key_is_accepted() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let acme = app.sign_up().await;

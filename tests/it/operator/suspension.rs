@@ -44,7 +44,7 @@ async fn a_suspended_organization_s_credentials_get_the_right_403_and_work_again
         refreshed.assert_error(403, "organization_suspended");
         let regenerate = app.bearer(&ann.token).post("/auth/api-key/regenerate", json!({})).await;
         regenerate.assert_error(403, "AUTHORIZATION_ERROR");
-        // One's own account is one's own.
+        // Requests about the account itself still work.
         app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
         app.bearer(&ann.token).get("/auth/me").await.assert_status(200);
         let listed =
@@ -85,7 +85,7 @@ async fn an_account_continues_to_work_in_its_other_organizations() {
     .await;
 }
 
-/// Nothing is done in its name meanwhile: nobody joins it, and nothing is made that acts in it.
+/// A suspended organization gets no new members, and no credential that acts in it.
 #[tokio::test]
 async fn no_account_joins_a_suspended_organization_and_no_token_is_pinned_to_it() {
     run(async |app| {
@@ -103,7 +103,7 @@ async fn no_account_joins_a_suspended_organization_and_no_token_is_pinned_to_it(
 
         let joining = app.session(&ben.cookie);
         joining.post(&accept, json!({})).await.assert_error(403, "ORGANIZATION_SUSPENDED");
-        // Whoever was not invited is not told.
+        // The suspension is not revealed to an account that was not invited.
         let not_invited = app.session(&cleo.cookie).post(&accept, json!({})).await;
         not_invited.assert_error(403, "FORBIDDEN");
         let pinned = json!({
@@ -134,7 +134,7 @@ async fn the_status_of_an_organization_is_not_revealed_to_outsiders() {
             .assert_status(200);
         let after = app.session(&other.cookie).get(&there).await.assert_error(403, "FORBIDDEN");
         assert_eq!(after.text, before.text);
-        // A key that has ended is a key that has ended.
+        // A revoked key is reported as invalid, not as suspended.
         let revoked = app.sign_up().await;
         send_confirmed(app, "ORG_FORCE_REVOKE", &revoked.org_id, "force-revoke", "evt_2")
             .await
@@ -148,7 +148,7 @@ async fn the_status_of_an_organization_is_not_revealed_to_outsiders() {
 }
 
 #[tokio::test]
-async fn a_second_time_changes_nothing_and_leaves_no_row() {
+async fn a_repeated_suspension_or_reactivation_changes_nothing_and_leaves_no_audit_event() {
     run(async |app| {
         let acme = app.sign_up().await;
         let first = send_confirmed(app, "ORG_SUSPEND", &acme.org_id, "suspend", "evt_1").await;
@@ -172,7 +172,7 @@ async fn a_second_time_changes_nothing_and_leaves_no_row() {
 }
 
 #[tokio::test]
-async fn a_suspension_is_true_on_every_server_when_it_is_answered() {
+async fn a_suspension_applies_on_every_server_when_its_response_arrives() {
     run(async |app| {
         let acme = app.sign_up().await;
         let replica = app.replica();
@@ -195,7 +195,7 @@ async fn a_suspension_is_true_on_every_server_when_it_is_answered() {
 }
 
 #[tokio::test]
-async fn who_deletes_their_account_does_not_delete_a_suspended_organization_with_it() {
+async fn an_account_cannot_be_deleted_while_its_organization_is_suspended() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         send_confirmed(app, "ORG_SUSPEND", &ann.org_id, "suspend", "evt_1")

@@ -1,4 +1,4 @@
-//! `GET /v1/organization/audit-log`, and what is written down
+//! `GET /v1/organization/audit-log`, and which events are recorded
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -104,19 +104,19 @@ async fn a_rejected_known_key_is_recorded_once_however_often_it_is_presented() {
         for _ in 0..50 {
             app.key(&ci.api_key).get("/me").await.assert_status(401);
         }
-        app.app.rejected_credentials.flush().await.unwrap();
-        app.app.rejected_credentials.flush().await.unwrap();
-        let told = events(app, &acme.api_key, "event_type=api_key.refused").await;
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0]["detail"], json!({ "reason": "revoked", "count": 50 }));
-        assert_eq!(told[0]["target"], ci.key_id);
-        assert_eq!(told[0]["address"], "192.0.2.7");
+        app.app.rejections.flush().await.unwrap();
+        app.app.rejections.flush().await.unwrap();
+        let rejections = events(app, &acme.api_key, "event_type=api_key.refused").await;
+        assert_eq!(rejections.len(), 1);
+        assert_eq!(rejections[0]["detail"], json!({ "reason": "revoked", "count": 50 }));
+        assert_eq!(rejections[0]["target"], ci.key_id);
+        assert_eq!(rejections[0]["address"], "192.0.2.7");
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_event_holds_what_changed_and_never_more_than_2_kib() {
+async fn an_event_contains_the_change_and_never_more_than_2_kib() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
@@ -131,9 +131,9 @@ async fn an_event_holds_what_changed_and_never_more_than_2_kib() {
         let detail = change(json!({ "name": "cd", "metadata": { "team": "ops" } })).await;
         let (before, after) = (json!({ "name": "ci" }), json!({ "name": "cd" }));
         assert_eq!(detail, json!({ "before": before, "after": after }));
-        // The largest there is, twice, so that it is before and after.
+        // The largest settings, twice, so that the event has them before and after.
         for letter in ["x", "y"] {
-            // With its own address among them, so that it can go on.
+            // The tests' own address is included, so that the key stays usable.
             let networks = (0..99).map(|number| format!("2001:db8:a{number:x}::/64"));
             let ips: Vec<String> = networks.chain(["192.0.2.0/24".to_owned()]).collect();
             let name = letter.repeat(255);

@@ -52,7 +52,7 @@ async fn an_empty_change_is_rejected() {
 }
 
 #[tokio::test]
-async fn every_broken_field_of_a_change_is_named_at_once() {
+async fn every_invalid_field_of_a_change_is_named_at_once() {
     run(async |app| {
         let acme = app.sign_up().await;
         let changes = json!({
@@ -83,7 +83,7 @@ async fn metadata_over_4_kib_in_total_is_rejected() {
 }
 
 #[tokio::test]
-async fn metadata_takes_no_empty_name_and_gives_up_one_that_is_there() {
+async fn metadata_accepts_no_empty_name_and_an_existing_one_can_be_removed() {
     run(async |app| {
         let acme = app.sign_up().await;
         let client = app.key(&acme.api_key);
@@ -94,7 +94,7 @@ async fn metadata_takes_no_empty_name_and_gives_up_one_that_is_there() {
             let response = change(empty).await.assert_error(400, "validation_error");
             assert_eq!(response.invalid_fields(), ["metadata"]);
         }
-        // One that was taken before.
+        // An empty name from an earlier version.
         app.execute(r#"update api_keys set metadata = '{"": "old"}'"#).await;
         let response = change(json!({ "team": "data" })).await.assert_status(200);
         assert_eq!(response.body["metadata"], json!({ "": "old", "team": "data" }));
@@ -146,7 +146,7 @@ async fn a_key_changes_nothing_beyond_its_own_scopes_or_expiry() {
         });
         let part = create(app, &acme.api_key, part).await;
         let client = app.key(&part.api_key);
-        // Of a key beyond it, nothing at all; of itself, nothing that would widen it.
+        // It cannot change a key with more scopes, or extend itself.
         for (id, change) in [
             (&acme.key_id, json!({ "enabled": false })),
             (&part.key_id, json!({ "scopes": ["*"] })),
@@ -164,7 +164,7 @@ async fn a_key_changes_nothing_beyond_its_own_scopes_or_expiry() {
 }
 
 #[tokio::test]
-async fn a_key_narrowed_a_moment_ago_mints_no_more_than_it_is_left_with() {
+async fn a_key_with_reduced_scopes_creates_no_key_with_its_former_scopes() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
@@ -176,9 +176,9 @@ async fn a_key_narrowed_a_moment_ago_mints_no_more_than_it_is_left_with() {
     .await;
 }
 
-/// The key is good when the request begins, and narrowed before its body has arrived.
+/// The key is valid when the request begins, and restricted before its body has arrived.
 #[tokio::test]
-async fn a_key_narrowed_to_other_addresses_while_its_request_arrives_mints_nothing() {
+async fn a_key_restricted_to_other_addresses_during_its_request_creates_no_key() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
@@ -188,7 +188,7 @@ async fn a_key_narrowed_to_other_addresses_while_its_request_arrives_mints_nothi
         let minting = client.send("POST", KEYS, body);
         let narrowing = async {
             pieces.send(Ok(r#"{"name":"late","#)).await.unwrap();
-            // There is room for this one when the first was taken: by then the guard has passed.
+            // This piece fits once the first was read: by then the guard has passed.
             pieces.send(Ok(r#""scopes":"#)).await.unwrap();
             let elsewhere = json!({ "allowed_ips": ["203.0.113.0/24"] });
             app.key(&acme.api_key).patch(&path(&ci.key_id), elsewhere).await.assert_status(200);
@@ -280,53 +280,56 @@ async fn an_overlong_reason_is_rejected_by_name() {
     .await;
 }
 
-/// Two servers on one database, hammered with a key while it is revoked: a request that starts
-/// after the revocation was answered is never let in, on either.
+/// Two servers on one database get requests with a key while it is revoked. Neither accepts a
+/// request that starts after the revocation's response.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_revocation_that_was_answered_is_true_on_every_server() {
+async fn a_revocation_applies_on_every_server_when_its_response_arrives() {
     run(async |app| {
         let replica = app.replica();
         let acme = app.sign_up().await;
         for round in 0..5 {
             let ci = create_named(app, &acme.api_key, &format!("ci {round}")).await;
-            let answered = Arc::new(AtomicBool::new(false));
-            let (let_in, mut were_let_in) = mpsc::channel(4);
-            let mut hammers = JoinSet::new();
+            let is_revoked = Arc::new(AtomicBool::new(false));
+            let (first_success, mut first_successes) = mpsc::channel(4);
+            let mut tasks = JoinSet::new();
             for server in [app, &replica, app, &replica] {
-                let hammer =
-                    use_until_rejected(server.key(&ci.api_key), answered.clone(), let_in.clone());
-                hammers.spawn(hammer);
+                let task = use_until_rejected(
+                    server.key(&ci.api_key),
+                    is_revoked.clone(),
+                    first_success.clone(),
+                );
+                tasks.spawn(task);
             }
             for _ in 0..4 {
-                were_let_in.recv().await.unwrap();
+                first_successes.recv().await.unwrap();
             }
             app.key(&acme.api_key).delete(&path(&ci.key_id)).await.assert_status(200);
-            answered.store(true, Ordering::SeqCst);
-            hammers.join_all().await;
+            is_revoked.store(true, Ordering::SeqCst);
+            tasks.join_all().await;
         }
         replica.close();
     })
     .await;
 }
 
-/// Uses a key until it is refused in a request that began after the revocation was answered.
+/// Uses a key until a request that began after the revocation's response is rejected.
 async fn use_until_rejected(
     client: TestClient,
-    answered: Arc<AtomicBool>,
-    let_in: mpsc::Sender<()>,
+    is_revoked: Arc<AtomicBool>,
+    first_success: mpsc::Sender<()>,
 ) {
-    let mut is_announced = false;
+    let mut has_succeeded = false;
     loop {
-        let after = answered.load(Ordering::SeqCst);
+        let after = is_revoked.load(Ordering::SeqCst);
         let status = client.get("/v1/organization/me").await.status.as_u16();
         match (after, status) {
-            (false, 200) if !is_announced => {
-                let_in.send(()).await.unwrap();
-                is_announced = true;
+            (false, 200) if !has_succeeded => {
+                first_success.send(()).await.unwrap();
+                has_succeeded = true;
             }
             (false, 200 | 401) => {}
             (true, 401) => return,
-            other => panic!("let in after the revocation was answered: {other:?}"),
+            other => panic!("accepted after the revocation: {other:?}"),
         }
     }
 }

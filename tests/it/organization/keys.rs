@@ -28,7 +28,7 @@ async fn a_created_key_has_the_requested_settings() {
 }
 
 #[tokio::test]
-async fn every_broken_field_is_named_at_once() {
+async fn every_invalid_field_is_named_at_once() {
     run(async |app| {
         let acme = app.sign_up().await;
         let request = json!({
@@ -87,7 +87,7 @@ async fn every_invalid_value_is_rejected_by_field() {
 }
 
 #[tokio::test]
-async fn a_name_is_taken_once_across_both_families() {
+async fn a_name_is_unique_across_both_families() {
     run(async |app| {
         let acme = app.sign_up().await;
         create_named(app, &acme.api_key, "ci").await;
@@ -100,7 +100,7 @@ async fn a_name_is_taken_once_across_both_families() {
 }
 
 #[tokio::test]
-async fn making_and_showing_need_their_scopes_and_the_refusal_names_them() {
+async fn creating_and_reading_require_their_scopes_and_the_rejection_names_them() {
     run(async |app| {
         let acme = app.sign_up().await;
         let request = json!({ "name": "ci", "scopes": ["usage:read"] });
@@ -120,7 +120,7 @@ async fn making_and_showing_need_their_scopes_and_the_refusal_names_them() {
 }
 
 #[tokio::test]
-async fn a_key_makes_nothing_beyond_its_own_scopes_or_expiry() {
+async fn a_key_creates_no_key_beyond_its_own_scopes_or_expiry() {
     run(async |app| {
         let acme = app.sign_up().await;
         let request = json!({
@@ -141,7 +141,7 @@ async fn a_key_makes_nothing_beyond_its_own_scopes_or_expiry() {
 }
 
 #[tokio::test]
-async fn a_foreign_key_looks_as_if_it_did_not_exist() {
+async fn another_organization_s_key_is_not_found() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let client = app.key(&acme.api_key);
@@ -170,10 +170,10 @@ async fn a_foreign_key_looks_as_if_it_did_not_exist() {
 }
 
 #[tokio::test]
-async fn a_key_is_used_only_from_where_it_may_be() {
+async fn a_key_is_accepted_only_from_its_allowed_addresses() {
     run(async |app| {
         let acme = app.sign_up().await;
-        // Requests of these tests come from 192.0.2.7.
+        // The tests' requests come from 192.0.2.7.
         let here = json!({ "name": "here", "scopes": ["*"], "allowed_ips": ["192.0.2.0/24"] });
         let there = json!({ "name": "there", "scopes": ["*"], "allowed_ips": ["203.0.113.0/24"] });
         let here = create(app, &acme.api_key, here).await;
@@ -187,7 +187,7 @@ async fn a_key_is_used_only_from_where_it_may_be() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_not_spent_from_where_its_key_may_not_be_used() {
+async fn a_refresh_from_a_disallowed_address_is_rejected_and_does_not_use_up_the_token() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (_, token) = app.exchange(&acme.api_key).await;
@@ -202,7 +202,7 @@ async fn a_refresh_token_is_not_spent_from_where_its_key_may_not_be_used() {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_the_address_is_the_one_that_it_saw() {
+async fn behind_a_trusted_proxy_the_forwarded_address_counts() {
     with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
             let acme = app.sign_up().await;

@@ -28,7 +28,7 @@ fn names(page: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_newest_first_to_the_end() {
+async fn pages_list_all_keys_newest_first() {
     run(async |app| {
         let (acme, _) = with_keys(app, 4).await;
         let first = page(app, &acme.api_key, "limit=2").await;
@@ -48,13 +48,13 @@ async fn pages_follow_each_other_newest_first_to_the_end() {
 }
 
 #[tokio::test]
-async fn what_is_added_or_removed_between_two_pages_hides_and_repeats_nothing() {
+async fn creations_and_revocations_between_two_pages_hide_and_repeat_no_key() {
     run(async |app| {
         let (acme, keys) = with_keys(app, 4).await;
         let first = page(app, &acme.api_key, "limit=2").await;
         app.clock.advance(TimeDelta::milliseconds(1));
         create_named(app, &acme.api_key, "new").await;
-        // The very key that the cursor stands at, and one that comes next.
+        // The key that the cursor points to, and the next one.
         for key in [&keys[2], &keys[1]] {
             app.key(&acme.api_key).delete(&path(&key.key_id)).await.assert_status(200);
         }

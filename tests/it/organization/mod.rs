@@ -1,4 +1,4 @@
-//! The organization family: every status that each of its routes can give.
+//! The organization family: every status of each of its routes.
 
 mod audit;
 mod key_changes;
@@ -20,7 +20,7 @@ fn path(id: &str) -> String {
     format!("{KEYS}/{id}")
 }
 
-/// A key made in this family, with what it was asked to be.
+/// Creates a key on this family's route with these settings.
 async fn create(app: &TestApp, key: &str, request: Value) -> CreatedKey {
     let response = app.key(key).post(KEYS, request).await.assert_status(201);
     CreatedKey {
@@ -31,12 +31,12 @@ async fn create(app: &TestApp, key: &str, request: Value) -> CreatedKey {
     }
 }
 
-/// A key that may do everything, with a name.
+/// Creates a key with this name and every scope.
 async fn create_named(app: &TestApp, key: &str, name: &str) -> CreatedKey {
     create(app, key, json!({ "name": name, "scopes": ["*"] })).await
 }
 
-/// The status of a use of the key.
+/// The status of a request with the key.
 async fn status(app: &TestApp, key: &str) -> u16 {
     app.key(key).get("/v1/organization/me").await.status.as_u16()
 }

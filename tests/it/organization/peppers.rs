@@ -1,10 +1,10 @@
-//! Peppers that follow each other, and keys from elsewhere.
+//! Replacement of peppers, and imported keys.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tenantry::domain::keys::import::{ImportedKey, import};
-use tenantry::model::key_name::KeyName;
-use tenantry::model::org_handle::OrgHandle;
+use tenantry::model::names::KeyName;
+use tenantry::model::organization_handle::OrganizationHandle;
 
 use super::status;
 use crate::support::{TestApp, run, with_settings};
@@ -15,7 +15,7 @@ const BOTH: &str = "new:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
 const NEW: &str = "new:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 #[tokio::test]
-async fn a_key_of_an_old_pepper_is_digested_under_the_new_one_at_its_next_use() {
+async fn a_key_under_an_old_pepper_is_rehashed_under_the_new_one_at_its_next_use() {
     with_settings(&[("KEY_PEPPERS", OLD)])
         .run(async |app| {
             let (used, unused) = (app.sign_up().await, app.sign_up().await);
@@ -53,15 +53,15 @@ async fn a_key_stays_valid_while_it_is_rehashed() {
 }
 
 #[tokio::test]
-async fn a_key_from_elsewhere_works_once_importing_is_on() {
+async fn an_imported_key_works_once_importing_is_on() {
     run(async |app| {
         let acme = app.sign_up().await;
         for (text, name) in [("sk_legacy.0123-4567", "known text"), ("abc def", "known hash")] {
             let imported = ImportedKey {
                 line: 1,
-                organization: OrgHandle::parse(&acme.org_id).unwrap(),
+                organization: OrganizationHandle::parse(&acme.org_id).unwrap(),
                 sha256: Sha256::digest(text).into(),
-                name: Some(KeyName::parse(name, 64).unwrap()),
+                name: Some(KeyName::parse(name).unwrap()),
                 scopes: app.app.config.keys.scopes.parse(&["usage:read".to_owned()]).unwrap(),
                 expires_at: None,
             };
@@ -88,7 +88,7 @@ async fn a_key_from_elsewhere_works_once_importing_is_on() {
 fn imported(app: &TestApp, line: usize, org_id: &str, text: &str) -> ImportedKey {
     ImportedKey {
         line,
-        organization: OrgHandle::parse(org_id).unwrap(),
+        organization: OrganizationHandle::parse(org_id).unwrap(),
         sha256: Sha256::digest(text).into(),
         name: None,
         scopes: app.app.config.keys.scopes.parse(&["usage:read".to_owned()]).unwrap(),
@@ -96,9 +96,10 @@ fn imported(app: &TestApp, line: usize, org_id: &str, text: &str) -> ImportedKey
     }
 }
 
-/// As everybody who adds to several organizations' audit logs, in whatever order the file is.
+/// Audit logs are locked in this order whatever the order of the file, so that no two transactions
+/// deadlock.
 #[tokio::test]
-async fn an_import_adds_to_the_audit_logs_in_the_order_of_their_organizations() {
+async fn an_import_writes_to_audit_logs_in_the_order_of_their_organizations() {
     run(async |app| {
         let older = app.sign_up().await;
         app.clock.advance(chrono::TimeDelta::milliseconds(1));
@@ -115,7 +116,7 @@ async fn an_import_adds_to_the_audit_logs_in_the_order_of_their_organizations() 
         .await
         .unwrap();
         assert_eq!(events, [older.org_id, younger.org_id.clone(), younger.org_id]);
-        // Which line is wrong is said by its number, as before.
+        // An invalid line is reported by its number in the file.
         let wrong = vec![imported(app, 7, "org_0000000000", "four")];
         let rejected = import(&app.app, wrong).await.unwrap_err();
         assert_eq!(rejected.message(), "line 7: there is no such organization");
@@ -123,9 +124,9 @@ async fn an_import_adds_to_the_audit_logs_in_the_order_of_their_organizations() 
     .await;
 }
 
-/// Its text is known elsewhere: a file that is imported again must not bring it back to life.
+/// Its text is known elsewhere: importing the file again must not make it valid again.
 #[tokio::test]
-async fn an_imported_key_that_was_revoked_long_ago_can_not_be_imported_again() {
+async fn an_imported_key_that_was_revoked_long_ago_cannot_be_imported_again() {
     run(async |app| {
         let acme = app.sign_up().await;
         let key = || vec![imported(app, 1, &acme.org_id, "sk_legacy")];

@@ -1,4 +1,4 @@
-//! `GET /v1/organization/denials`, and what is noted of refused requests
+//! `GET /v1/organization/denials`, and what is recorded of rejected requests
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ async fn page(app: &TestApp, key: &str, query: &str) -> Value {
     app.key(key).get(&format!("{REJECTIONS_PATH}?{query}")).await.assert_status(200).body
 }
 
-/// What the organization of this key was refused, at most 100, newest first.
+/// The rejections in the organization of this key, at most 100, newest first.
 async fn list_rejections(app: &TestApp, key: &str) -> Vec<Value> {
     page(app, key, "limit=100").await["data"].as_array().unwrap().clone()
 }
@@ -31,12 +31,12 @@ fn requests(rejections: &[Value]) -> Vec<&str> {
     rejections.iter().map(|it| it["request_id"].as_str().unwrap()).collect()
 }
 
-/// A key that may do next to nothing.
+/// Creates a key with one scope.
 async fn restricted_key(app: &TestApp, key: &str) -> CreatedKey {
     create(app, key, json!({ "name": "narrow", "scopes": ["usage:read"] })).await
 }
 
-/// What a key's text shows after its prefix.
+/// The display id of a key: the characters after its prefix.
 fn display_id(key: &str) -> &str {
     &key["tnt_live_".len()..][..8]
 }
@@ -59,7 +59,7 @@ async fn a_rejection_records_the_caller_the_request_and_the_reason() {
     .await;
 }
 
-/// The newest denial, where there is exactly one more than before.
+/// The newest rejection; there must be exactly one more than before.
 async fn next_rejection(app: &TestApp, reader: &str, seen: &mut usize) -> Value {
     let rejections = list_rejections(app, reader).await;
     assert_eq!(rejections.len(), *seen + 1, "{:?}", rejections.first());
@@ -69,7 +69,7 @@ async fn next_rejection(app: &TestApp, reader: &str, seen: &mut usize) -> Value 
 }
 
 #[tokio::test]
-async fn each_kind_of_refusal_leaves_one_row_with_the_reason_that_the_refusal_gives() {
+async fn each_kind_of_rejection_leaves_one_row_with_the_reason_of_its_response() {
     with_settings(&[("PLANS", r#"{"trial":{"projects":0}}"#)])
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
@@ -185,7 +185,7 @@ async fn requests_without_a_known_caller_or_a_rejection_are_in_no_organization_s
         app.sign_in("ann@example.com", "a-wrong-long-passphrase").await.assert_status(401);
         let forged = format!("{}x", app.exchange(&acme.api_key).await.0);
         app.bearer(&forged).get("/me").await.assert_status(401);
-        // Somebody is known, and refused for how they asked, or not at all.
+        // The caller is known, but the request is invalid or is not rejected.
         let revoked = create_named(app, &acme.api_key, "revoked").await;
         app.key(&acme.api_key).delete(&path(&revoked.key_id)).await.assert_status(200);
         let gone = app.key(&revoked.api_key);
@@ -203,7 +203,7 @@ async fn requests_without_a_known_caller_or_a_rejection_are_in_no_organization_s
     .await;
 }
 
-/// That no column holds the key is looked for when the test ends.
+/// After the test all columns are searched for the key.
 #[tokio::test]
 async fn a_key_pasted_into_the_wrong_field_is_not_stored_with_the_rejection() {
     run(async |app| {
@@ -228,7 +228,7 @@ async fn a_key_pasted_into_the_wrong_field_is_not_stored_with_the_rejection() {
     .await;
 }
 
-/// Somebody's second organization, suspended.
+/// Creates a second organization of the account, and suspends it.
 async fn suspended(app: &TestApp, account: &TestAccount) -> String {
     let created = json!({ "name": "Second" });
     let created = app.session(&account.cookie).post("/api/user/organizations", created).await;
@@ -261,7 +261,7 @@ async fn a_reactivated_organization_can_list_the_rejections_of_its_suspension() 
         let keys = format!("{of_second}/api-keys");
         let reader = session.post(&keys, json!({ "name": "r", "scopes": ["*"] })).await;
         let reader = text(&reader.assert_status(201).body["data"]["key"]);
-        // Where she was refused, not where she is at home.
+        // The rejection is listed in the organization of the path, not in her home organization.
         let rejections = list_rejections(app, &reader).await;
         assert_eq!(rejections.len(), 1);
         assert_eq!(rejections[0]["path"], "/api/user/organizations/{organizationId}");
@@ -271,7 +271,7 @@ async fn a_reactivated_organization_can_list_the_rejections_of_its_suspension() 
 }
 
 #[tokio::test]
-async fn the_list_asks_for_the_scope_and_the_role_and_takes_pinned_tokens() {
+async fn the_list_requires_the_scope_and_the_role_and_accepts_pinned_tokens() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -390,7 +390,7 @@ async fn a_flood_in_many_organizations_is_bounded_too() {
             sqlx::query_scalar(sql).fetch_all(&mut app.sql().await).await.unwrap();
         for _ in 0..60 {
             for organization in &organizations {
-                app.app.rejections.record(OrganizationId(*organization), || rejection(app));
+                app.app.rejections.record_request(OrganizationId(*organization), || rejection(app));
             }
         }
         app.app.rejections.flush().await.unwrap();
@@ -399,7 +399,7 @@ async fn a_flood_in_many_organizations_is_bounded_too() {
     .await;
 }
 
-/// Denials from before the test, by their ids: 1,010 of each organization.
+/// Rejections whose ids are from before the test: 1,010 of each organization.
 const OLD: &str = "insert into denials
     select o.id, overlay(gen_random_uuid()::text placing '00' from 1 for 2)::uuid, null, 'GET',
            '/me', 403, 'forbidden', 'old', null, 'r', now()
@@ -423,7 +423,11 @@ async fn the_newest_1_000_rejections_of_an_organization_are_stored_for_at_most_3
             sqlx::query_scalar(of).bind(of_org).fetch_one(&mut app.sql().await).await.unwrap()
         };
         assert_eq!(count(&acme.org_id).await, 1_000);
-        assert_eq!(count(&other.org_id).await, 1_010, "of nobody else was one removed");
+        assert_eq!(
+            count(&other.org_id).await,
+            1_010,
+            "no other organization's rejection was removed"
+        );
         let age = "update denials set created_at = now() - interval '29 days' where detail = 'old'";
         app.execute(age).await;
         let sweep =
@@ -439,7 +443,7 @@ async fn the_newest_1_000_rejections_of_an_organization_are_stored_for_at_most_3
 }
 
 #[tokio::test]
-async fn what_two_servers_refuse_at_once_is_in_one_list() {
+async fn rejections_by_two_servers_are_in_one_list() {
     run(async |app| {
         let acme = app.sign_up().await;
         let narrow = restricted_key(app, &acme.api_key).await.api_key;
@@ -465,6 +469,25 @@ async fn what_two_servers_refuse_at_once_is_in_one_list() {
             assert_eq!(rows, ids);
         }
         replica.close();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reading_the_list_does_not_decide_when_audit_events_are_written() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let narrow = app.key(&restricted_key(app, &acme.api_key).await.api_key);
+        for _ in 0..3 {
+            narrow.get(KEYS).await.assert_status(403);
+            app.key("wrong").get("/v1/admin/org/acme/usage").await.assert_status(401);
+            list_rejections(app, &acme.api_key).await;
+        }
+        assert_eq!(list_rejections(app, &acme.api_key).await.len(), 3);
+        let events = "select count(*) from audit_events where event_type = 'AUTH_FAIL_MASTER_KEY'";
+        assert_eq!(app.count(events).await, 0);
+        app.app.rejections.flush().await.unwrap();
+        assert_eq!(app.count(events).await, 1, "with a count of 3");
     })
     .await;
 }
@@ -505,13 +528,13 @@ async fn rejections_are_written_once_their_table_accepts_writes_again_and_none_i
     run(async |app| {
         let acme = app.sign_up().await;
         let narrow = app.key(&restricted_key(app, &acme.api_key).await.api_key);
-        let mut holder = app.superuser().await;
-        sqlx::raw_sql("begin; lock table denials").execute(&mut holder).await.unwrap();
+        let mut connection = app.superuser().await;
+        sqlx::raw_sql("begin; lock table denials").execute(&mut connection).await.unwrap();
         for _ in 0..2 {
             narrow.get(KEYS).await.assert_status(403);
             app.app.rejections.flush().await.unwrap_err();
         }
-        sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+        sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
         app.app.rejections.flush().await.unwrap();
         assert_eq!(app.count(COUNT_ALL).await, 2);
     })
@@ -519,13 +542,13 @@ async fn rejections_are_written_once_their_table_accepts_writes_again_and_none_i
 }
 
 #[test]
-fn what_was_only_noted_survives_a_stop() {
-    let place = WorkDir::new();
-    let server = place.start(&[]);
+fn unwritten_rejections_survive_a_shutdown() {
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[]);
     let key = format!("X-Api-Key: {}", server.sign_up());
     curl(&["-H", &key, &server.url("/auth/me")]);
     server.signal_and_wait("INT");
-    let server = place.start(&[]);
+    let server = work_dir.start(&[]);
     let rejections = curl(&["-H", &key, &server.url(REJECTIONS_PATH)]).body;
     assert_eq!(rejections["data"][0]["path"], "/auth/me");
     assert_eq!(rejections["data"].as_array().unwrap().len(), 1);

@@ -33,7 +33,7 @@ async fn a_newer_key_takes_over_with_the_same_name_and_settings() {
 }
 
 #[tokio::test]
-async fn without_a_grace_the_old_key_stops_at_once() {
+async fn without_a_grace_period_the_old_key_is_revoked_at_once() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
@@ -46,7 +46,7 @@ async fn without_a_grace_the_old_key_stops_at_once() {
 }
 
 #[tokio::test]
-async fn within_its_grace_the_old_key_works_and_after_it_does_not() {
+async fn the_old_key_works_during_its_grace_period_and_not_after_it() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
@@ -68,9 +68,9 @@ async fn within_its_grace_the_old_key_works_and_after_it_does_not() {
     .await;
 }
 
-/// What a CI job that renews its own key relies on.
+/// A CI job that rotates its own key relies on this.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_rotation_with_a_grace_fails_no_request_in_between() {
+async fn a_rotation_with_a_grace_period_fails_no_request_in_between() {
     run(async |app| {
         let acme = app.sign_up().await;
         let mut ci = create_named(app, &acme.api_key, "ci").await;
@@ -105,7 +105,7 @@ async fn a_rotation_with_a_grace_fails_no_request_in_between() {
 }
 
 #[tokio::test]
-async fn a_grace_never_lengthens_a_life_and_a_temporary_key_never_turns_permanent() {
+async fn a_rotation_extends_no_expiry_and_makes_no_temporary_key_permanent() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
@@ -124,7 +124,7 @@ async fn a_grace_never_lengthens_a_life_and_a_temporary_key_never_turns_permanen
 }
 
 #[tokio::test]
-async fn a_key_is_rotated_once_and_in_its_grace_not_at_all() {
+async fn a_superseded_key_cannot_be_rotated_or_changed() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
@@ -136,7 +136,7 @@ async fn a_key_is_rotated_once_and_in_its_grace_not_at_all() {
         let change = json!({ "expires_at": null });
         let longer = app.key(&acme.api_key).patch(&path(&ci.key_id), change).await;
         longer.assert_error(409, "conflict");
-        // The newer key is the one to rotate next.
+        // The newer key can be rotated next.
         let next =
             rotate(app, &acme.api_key, &text(&first["id"]), hour).await.assert_status(200).body;
         assert_eq!(next["rotated_from"], first["id"]);
@@ -146,7 +146,7 @@ async fn a_key_is_rotated_once_and_in_its_grace_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_20_that_rotate_one_key_at_once_one_does() {
+async fn only_one_of_20_concurrent_rotations_of_one_key_succeeds() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = create_named(app, &acme.api_key, "ci").await;
@@ -164,7 +164,7 @@ async fn of_20_that_rotate_one_key_at_once_one_does() {
 }
 
 #[tokio::test]
-async fn a_key_may_rotate_itself_and_nothing_beyond_it() {
+async fn a_key_may_rotate_itself_and_no_key_beyond_its_scopes() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = json!({ "name": "ci", "scopes": ["api-keys:manage"] });

@@ -1,14 +1,14 @@
-//! How many rows a tenant's statements read in an organization with 20,000 of everything, while
-//! the database's statistics are those of a time when it was as small as all others. The database
-//! counts the rows (`pg_stat_get_xact_tuples_returned`); time is not measured.
+//! How many rows a tenant's statements read in an organization with 20,000 rows in each table,
+//! while the database's statistics still describe only small organizations. The database counts the
+//! rows (`pg_stat_get_xact_tuples_returned`); time is not measured.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 use tenantry::error::{Error, Result};
 use tenantry::model::allowed_ips::AllowedIps;
 use tenantry::model::api_key::{ApiKey, NewApiKey};
 use tenantry::model::ids::KeyId;
-use tenantry::model::key_name::KeyName;
 use tenantry::model::metadata::Metadata;
+use tenantry::model::names::KeyName;
 use tenantry::model::scope::ScopeSet;
 use tenantry::model::secret::Digest;
 use tenantry::repo::{keys, rls};
@@ -18,11 +18,11 @@ use super::statements::{STATEMENTS, affects};
 use super::{Tenant, tenant};
 use crate::support::{TestApp, run};
 
-/// What a statement that is about single rows may read, catalog included.
+/// How many rows a statement for single rows may read, including the catalog.
 const MAX_ROWS: i64 = 500;
 
-/// Statements that are about all of an organization's rows (they list, count, search or end them),
-/// and may read each of them a few times, but not each for each.
+/// Statements for all rows of an organization (they list, count, search or revoke them). They may
+/// read each row a few times, but not a quadratic number.
 const READ_ALL_ROWS: [&str; 22] = [
     "audit_events::list_page",
     "invites::list",
@@ -110,7 +110,7 @@ const LARGE: &str = "
         select gen_random_uuid(), $1, 'evt_large_' || n, 'in_large_' || n, 1, 'usd', 'paid', now()
         from generate_series(1, 20000) n;";
 
-/// An organization that has grown since the statistics were made.
+/// Creates an organization that has grown since `analyze`.
 async fn large_organization(app: &TestApp) -> Tenant {
     let acme = tenant(app, "ann@example.com", "ben@example.com").await;
     let mut db = app.superuser().await;
@@ -132,8 +132,8 @@ async fn large_organization(app: &TestApp) -> Tenant {
     acme
 }
 
-/// The rows and index entries that a statement reads as the organization, on a connection that has
-/// planned nothing yet; what it did is taken back.
+/// The number of rows and index entries that a statement reads as the organization, on a connection
+/// without cached plans. Rolls back.
 async fn rows_read(
     app: &TestApp,
     it: &Tenant,
@@ -153,30 +153,29 @@ async fn rows_read(
             sqlx::query("set local role none").execute(&mut *tx).await?;
             let after: i64 = sqlx::query_scalar(counted).fetch_one(&mut *tx).await?;
             read = after - before;
-            Err(Error::conflict("taken back"))
+            Err(Error::conflict("rolled back"))
         })
         .await;
     let error = rolled_back.unwrap_err();
-    assert_eq!(error.message(), "taken back", "{}", error.cause());
+    assert_eq!(error.message(), "rolled back", "{}", error.cause());
     read
 }
 
 #[tokio::test]
-async fn no_statement_reads_more_the_more_its_organization_has_whatever_the_statistics_say() {
+async fn every_statement_reads_a_bounded_number_of_rows_despite_stale_statistics() {
     run(async |app| {
         let acme = large_organization(app).await;
         let (mut places, mut most_read) = (Vec::new(), 0);
-        // What ends everything leaves dead rows behind, so it comes last.
+        // Statements that revoke all rows leave dead rows behind, so they run last.
         let mut statements = STATEMENTS;
         statements.sort_by_key(|it| READ_ALL_ROWS.contains(it));
         for statement in statements {
             let read =
                 rows_read(app, &acme, async |tx| affects(tx, statement, &acme).await.map(drop))
                     .await;
-            let reads_all = READ_ALL_ROWS.contains(&statement);
-            let most = if reads_all { 10 * 20_000 } else { MAX_ROWS };
+            let max = if READ_ALL_ROWS.contains(&statement) { 10 * 20_000 } else { MAX_ROWS };
             most_read = most_read.max(read);
-            if read > most {
+            if read > max {
                 places.push(format!("{statement} reads {read} rows"));
             }
         }
@@ -186,8 +185,8 @@ async fn no_statement_reads_more_the_more_its_organization_has_whatever_the_stat
     .await;
 }
 
-/// A key of the organization with this name, to be.
-fn new_key<'a>(it: &Tenant, name: &'a KeyName, everything: &'a AllPermissions) -> NewApiKey<'a> {
+/// A new key of the organization with this name.
+fn new_key<'a>(it: &Tenant, name: &'a KeyName, permissions: &'a AllPermissions) -> NewApiKey<'a> {
     NewApiKey {
         id: KeyId::from_uuid(Uuid::from_u128(9)),
         organization: it.organization,
@@ -197,11 +196,11 @@ fn new_key<'a>(it: &Tenant, name: &'a KeyName, everything: &'a AllPermissions) -
         prefix: "tnt_live_",
         display_id: "00000000",
         name: Some(name),
-        scopes: &everything.0,
+        scopes: &permissions.0,
         created_at: chrono::Utc::now(),
         expires_at: None,
-        allowed_ips: &everything.1,
-        metadata: &everything.2,
+        allowed_ips: &permissions.1,
+        metadata: &permissions.2,
         enabled: true,
         rotated_from: None,
     }
@@ -210,27 +209,27 @@ fn new_key<'a>(it: &Tenant, name: &'a KeyName, everything: &'a AllPermissions) -
 struct AllPermissions(ScopeSet, AllowedIps, Metadata);
 
 #[tokio::test]
-async fn a_key_s_name_costs_the_same_in_an_organization_with_20_000_keys() {
+async fn creating_or_renaming_a_key_reads_a_bounded_number_of_rows_with_20_000_keys() {
     run(async |app| {
         let acme = large_organization(app).await;
         let all = AllPermissions(ScopeSet::all(), AllowedIps::default(), Metadata::default());
-        // A new name, one that all other organizations have too, and that of an expired key, which
-        // is looked for among the organization's keys, once.
-        for (name, most) in
+        // A new name, a name that all other organizations use, and the name of an expired key, for
+        // which the organization's keys are scanned once.
+        for (name, max) in
             [("new", MAX_ROWS), ("ci", MAX_ROWS), ("large_20000", 2 * 20_000 + MAX_ROWS)]
         {
-            let name = KeyName::parse(name, KeyName::MAX).unwrap();
-            let minted = async |tx: &mut PgConnection| {
+            let name = KeyName::parse(name).unwrap();
+            let create = async |tx: &mut PgConnection| {
                 keys::insert(tx, &new_key(&acme, &name, &all)).await.map(drop)
             };
-            let read = rows_read(app, &acme, minted).await;
-            assert!(read <= most, "minting {name:?} reads {read} rows");
+            let read = rows_read(app, &acme, create).await;
+            assert!(read <= max, "creating {name:?} reads {read} rows");
             let text = Some(name.as_str().to_owned());
             let key = ApiKey { name: text, ..acme.api_key.clone() };
-            let renamed = async |tx: &mut PgConnection| {
+            let rename = async |tx: &mut PgConnection| {
                 keys::update(tx, acme.organization, &key, Some(&name)).await
             };
-            let read = rows_read(app, &acme, renamed).await;
+            let read = rows_read(app, &acme, rename).await;
             assert!(read <= 2 * 20_000 + MAX_ROWS, "renaming to {name:?} reads {read} rows");
         }
     })

@@ -1,4 +1,4 @@
-//! Every statement of `repo`: which are done in an organization's name, and what each does there.
+//! Every function of `repo`: which run under row-level security, and a call of each of these.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,8 @@ use tenantry::model::invite::NewInvite;
 use tenantry::model::mail::MailKind;
 use tenantry::model::member::NewMembership;
 use tenantry::model::metadata::Metadata;
-use tenantry::model::project::{NewProject, ProjectChanges, ProjectName, Slug};
+use tenantry::model::names::ProjectName;
+use tenantry::model::project::{NewProject, ProjectChanges, Slug};
 use tenantry::model::role::Role;
 use tenantry::model::scope::ScopeSet;
 use tenantry::model::secret::Digest;
@@ -33,7 +34,7 @@ use uuid::Uuid;
 
 use super::Tenant;
 
-/// What is done in an organization's name, behind its walls.
+/// The functions that run under row-level security, with a tenant set.
 pub const STATEMENTS: [&str; 75] = [
     "accounts::lock_default_key",
     "accounts::set_default_key",
@@ -112,11 +113,11 @@ pub const STATEMENTS: [&str; 75] = [
     "memberships::lock_of_account",
 ];
 
-/// What is done without walls, or shows none: this list is judged by hand, and each group says why.
+/// The functions that run without a tenant. This list is reviewed by hand; each group has a reason.
 const WITHOUT_TENANT: &[&[&str]] = &[
-    // The walls themselves, and a lock that is on no row.
+    // Setting the tenant itself, and a lock that is on no row.
     &["idempotency_keys::try_lock", "rls::clear_tenant", "rls::set_tenant"],
-    // Who is calling, or shows a secret: asked before there is an organization.
+    // Looking up the caller or a presented secret, before the organization is known.
     &[
         "callers::find_by_digests",
         "callers::find_by_sessions",
@@ -128,7 +129,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "account_callers::find_by_tokens",
         "account_callers::find_caller_by_handle",
     ],
-    // The operator, who is in no organization, and what a preflight asks of all of them.
+    // The operator, who is in no organization, and origins of all organizations, for preflights.
     &[
         "organizations::filter_listed_origins",
         "organization_statuses::lock",
@@ -136,7 +137,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "organization_statuses::set_suspended",
         "memberships::lock_all",
     ],
-    // The operator's side, which hears of payments: tenants may write none of these tables.
+    // Payments, processed for the operator: tenants may write none of these tables.
     &[
         "billing_customers::find",
         "billing_customers::find_handle_by_subscription",
@@ -154,7 +155,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "unfulfilled_checkouts::upsert",
         "unfulfilled_checkouts::settle",
     ],
-    // The audit logs of all organizations, to find out whether they are whole, and their heads.
+    // Verification, heads and retention of the audit logs of all organizations.
     &[
         "audit_chain::list_links",
         "audit_chain::list_unlinked_events",
@@ -169,14 +170,14 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "audit_retention::lock_head",
         "audit_retention::remove",
     ],
-    // Limits are nobody's data: their subjects are addresses and digests.
+    // Rate limits belong to no organization: their subjects are addresses and digests.
     &[
         "rate_limits::refund",
         "rate_limits::refill",
         "rate_limits::sweep",
         "rate_limits::check_and_count",
     ],
-    // What the database says of itself.
+    // The state of the database itself.
     &[
         "catalog::max_connections",
         "catalog::count_rows",
@@ -197,9 +198,9 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "migrations::status",
         "jobs::count_dead",
     ],
-    // An organization is made, and is nobody's until it is.
+    // A new organization, which is no tenant before it exists.
     &["organizations::insert"],
-    // A person's own, by their account, wherever they have seats.
+    // Objects of an account, whatever its memberships are.
     &[
         "account_access::count",
         "accounts::delete",
@@ -247,7 +248,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "sessions::signed_in_from",
         "memberships::remove_of_account",
     ],
-    // Mail is sent to whomever, by a worker.
+    // Mail of all organizations, sent by a worker.
     &[
         "invites::set_token",
         "key_claims::set_token",
@@ -258,7 +259,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "jobs::remove",
         "jobs::lease_due",
     ],
-    // What was used, and what was refused, is gathered and written for all at once.
+    // Usage and rejections, which are collected and written for all organizations together.
     &[
         "rejections::insert",
         "rejections::trim",
@@ -267,7 +268,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "usage::add",
         "usage::sum_by_month",
     ],
-    // What is over is over for all.
+    // Expired rows of all organizations.
     &[
         "accounts::sweep",
         "deleted_organizations::mark_purged",
@@ -290,7 +291,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "usage::sweep",
         "memberships::sweep",
     ],
-    // The connection itself, and the role of tenants with its privileges.
+    // The connection itself, and the tenant role with its privileges.
     &[
         "connection_settings::configure",
         "connection_settings::is_configured",
@@ -301,7 +302,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "tenant_access::create_role",
         "tenant_access::list_missing",
     ],
-    // The operator's, of the whole deployment.
+    // Operations of the operator on the whole deployment.
     &[
         "keys::count_per_pepper",
         "online_migrations::run",
@@ -311,27 +312,27 @@ const WITHOUT_TENANT: &[&[&str]] = &[
 ];
 
 #[test]
-fn every_statement_is_tested_under_row_level_security_or_listed_as_no_tenant_s() {
+fn every_statement_is_tested_under_row_level_security_or_listed_with_a_reason() {
     let mut functions = BTreeSet::new();
     for source in crate::conventions::sources("src/repo") {
         let file = source.path.trim_start_matches("src/repo/").trim_end_matches(".rs").to_owned();
         for part in source.text.split("pub async fn ").skip(1) {
             let (name, _) = part.split_once(['(', '<']).unwrap();
-            assert!(functions.insert(format!("{file}::{name}")), "{file}::{name} is there twice");
+            assert!(functions.insert(format!("{file}::{name}")), "{file}::{name} exists twice");
         }
     }
     let others = WITHOUT_TENANT.iter().copied().flatten().copied();
     let known: Vec<_> = STATEMENTS.into_iter().chain(others).map(str::to_owned).collect();
     let once: BTreeSet<_> = known.iter().cloned().collect();
     assert_eq!(once.len(), known.len(), "a statement is in two lists");
-    let left_out: Vec<_> = functions.difference(&once).collect();
-    assert!(left_out.is_empty(), "{left_out:?}");
-    let gone: Vec<_> = once.difference(&functions).collect();
-    assert!(gone.is_empty(), "{gone:?}");
+    let missing: Vec<_> = functions.difference(&once).collect();
+    assert!(missing.is_empty(), "not listed: {missing:?}");
+    let removed: Vec<_> = once.difference(&functions).collect();
+    assert!(removed.is_empty(), "no longer in repo: {removed:?}");
 }
 
-/// Runs a statement with everything about `it` right; whether it found anything. What it changed
-/// or held is seen in the rows.
+/// Runs a statement with valid arguments for the tenant; whether it found anything. Rows that it
+/// changed or locked are compared by the caller.
 pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
     let (organization, now, all) = (it.organization, Utc::now(), (0, 100));
     let month = Period::parse_month("2036-05").unwrap();
@@ -424,15 +425,15 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "usage::list_by_key" => !usage::list_by_key(tx, organization, month, 100).await?.is_empty(),
         "usage::sum_requests" => usage::sum_requests(tx, organization, month).await? > 0,
         "memberships::lock_of_account" => {
-            let seats = memberships::lock_of_account(tx, it.account).await?;
-            seats.iter().any(|seat| seat.organization == organization)
+            let memberships = memberships::lock_of_account(tx, it.account).await?;
+            memberships.iter().any(|membership| membership.organization == organization)
         }
         "memberships::find_owner" => memberships::find_owner(tx, &it.handle).await?.is_some(),
         other => return changes(tx, other, it).await,
     })
 }
 
-/// The same for statements that say nothing, or not enough, of what they changed.
+/// Like [`affects`], mostly for statements that do not return whether they changed anything.
 async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
     let (organization, now) = (it.organization, Utc::now());
     let digest = Digest::new([7; 32]);
@@ -484,7 +485,7 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
             keys::update(tx, organization, &key, None).await?;
         }
         "members::claim" => {
-            // Or the person would have two seats.
+            // Or the account would have two memberships.
             members::remove(tx, organization, it.membership, now).await?;
             return Ok(members::claim(tx, organization, it.account).await?.is_some());
         }
@@ -512,7 +513,7 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
     Ok(false)
 }
 
-/// The same for what makes or holds something.
+/// Like [`affects`], mostly for statements that insert or lock rows.
 async fn inserts(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
     let (organization, now) = (it.organization, Utc::now());
     let id = Uuid::from_u128(7);
@@ -528,8 +529,9 @@ async fn inserts(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
             return Ok(!joined.is_empty());
         }
         "key_lifecycle::revoke_minted_by" => {
-            let seat = (organization, it.owner);
-            let ended = key_lifecycle::revoke_minted_by(tx, seat, "test", "test", now).await?;
+            let membership = (organization, it.owner);
+            let ended =
+                key_lifecycle::revoke_minted_by(tx, membership, "test", "test", now).await?;
             return Ok(!ended.is_empty());
         }
         "callers::lock_session" => callers::lock_session(tx, organization, it.session).await?,
@@ -578,8 +580,9 @@ async fn inserts(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
             mails::cancel(tx, MailKind::Invite(it.invite), &it.queued_address).await?;
         }
         "account_callers::lock_and_confirm_session" => {
-            let seat = (it.account, organization);
-            account_callers::lock_and_confirm_session(tx, Some(seat), it.session_of_person).await?;
+            let membership = (it.account, organization);
+            account_callers::lock_and_confirm_session(tx, Some(membership), it.account_session)
+                .await?;
         }
         "account_callers::lock_and_confirm_token" => {
             account_callers::lock_and_confirm_token(tx, (it.account, organization), it.token)
@@ -598,7 +601,7 @@ async fn inserts(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
             projects::insert(tx, &new).await?;
         }
         "memberships::insert" => {
-            let seat = NewMembership {
+            let membership = NewMembership {
                 organization,
                 id: MembershipId(id),
                 handle: "user_0000000000000007",
@@ -606,7 +609,7 @@ async fn inserts(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
                 account: None,
                 created_at: now,
             };
-            memberships::insert(tx, &seat).await?;
+            memberships::insert(tx, &membership).await?;
         }
         other => panic!("no statement {other}"),
     }

@@ -1,4 +1,4 @@
-//! `checkout.session.completed`: an organization is made, or moved to what was bought for it.
+//! `checkout.session.completed`: creates an organization, or changes its plan to the bought one.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::support::stripe::{
 };
 use crate::support::{TestApp, run};
 
-/// What is stored of an organization: name, plan, line of business, origins.
+/// An organization's stored name, plan, business domain and allowed origins.
 async fn stored(app: &TestApp, org_id: &str) -> (String, String, Option<String>, Vec<String>) {
     sqlx::query_as(
         "select name, plan, domain, allowed_origins from organizations where handle = $1",
@@ -21,7 +21,7 @@ async fn stored(app: &TestApp, org_id: &str) -> (String, String, Option<String>,
 }
 
 #[tokio::test]
-async fn a_paid_organization_is_created_from_the_metadata_and_its_key_is_given_to_no_caller() {
+async fn a_paid_organization_is_created_from_the_metadata_and_its_key_is_in_no_response() {
     run(async |app| {
         let event = with_field(
             checkout("evt_1", "acme", "starter"),
@@ -70,7 +70,7 @@ async fn a_missing_name_defaults_to_the_buyer_s_or_the_id() {
 }
 
 #[tokio::test]
-async fn what_is_not_paid_yet_is_made_when_it_is() {
+async fn an_unpaid_checkout_creates_its_organization_when_it_is_paid() {
     run(async |app| {
         let mut event =
             with_field(checkout("evt_1", "acme", "starter"), "payment_status", "unpaid");
@@ -92,7 +92,7 @@ async fn what_is_not_paid_yet_is_made_when_it_is() {
 }
 
 #[tokio::test]
-async fn what_is_needed_and_not_there_is_named_and_may_be_mended() {
+async fn invalid_metadata_is_named_and_can_be_corrected() {
     run(async |app| {
         let event = checkout("evt_1", "acme", "starter");
         let metadata = "data.object.metadata";
@@ -120,7 +120,7 @@ async fn what_is_needed_and_not_there_is_named_and_may_be_mended() {
                 app.send_stripe_event(&broken).await.assert_error(422, "validation_error");
             assert_eq!(response.header("content-type"), "application/problem+json");
             let issues = response.body["issues"].as_array().unwrap();
-            let named: Vec<_> = issues
+            let paths: Vec<_> = issues
                 .iter()
                 .map(|issue| {
                     let path: Vec<_> = issue["path"]
@@ -134,7 +134,7 @@ async fn what_is_needed_and_not_there_is_named_and_may_be_mended() {
                 .collect();
             let expected: Vec<_> =
                 fields.iter().map(|field| format!("{metadata}.{field}")).collect();
-            assert_eq!(named, expected);
+            assert_eq!(paths, expected);
         }
         let nowhere = without_field(event.clone(), "customer_details/email");
         let odd = with_field(event.clone(), "customer_details/email", "no address");
@@ -148,7 +148,7 @@ async fn what_is_needed_and_not_there_is_named_and_may_be_mended() {
         app.send_stripe_event(&costly).await.assert_error(422, "validation_error");
         assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 0);
         assert_eq!(app.count("select count(*) from idempotency_keys").await, 0);
-        // The same event, sent again when the account says more.
+        // The same event, sent again after the missing data was added.
         app.send_stripe_event(&event).await.assert_status(200);
         assert_eq!(app.count(COUNT_ORGANIZATIONS).await, 1);
     })
@@ -156,12 +156,12 @@ async fn what_is_needed_and_not_there_is_named_and_may_be_mended() {
 }
 
 #[tokio::test]
-async fn an_organization_that_is_there_is_moved_to_what_was_bought_and_has_no_key_to_claim() {
+async fn an_existing_organization_gets_the_bought_plan_and_no_key_to_claim() {
     run(async |app| {
         let acme = app.sign_up().await;
         let event = checkout("evt_1", &acme.org_id.to_uppercase(), "scale");
         let event = with_field(event, "metadata/mode", "existing");
-        // Nobody is mailed: no address is needed.
+        // No mail is sent, so no address is required.
         let event = without_field(event, "customer_details/email");
         let response = app.send_stripe_event(&event).await.assert_status(200);
         assert_eq!(response.body["effect"], "plan_set");
@@ -215,7 +215,7 @@ async fn the_newest_checkout_counts_in_whatever_order_they_arrive() {
     .await;
 }
 
-/// Stripe tells of the invoice and of the session in any order, and dates them in any order, too.
+/// Stripe may send the invoice and the session in any order, with timestamps in any order.
 #[tokio::test]
 async fn an_invoice_reported_before_its_checkout_does_not_hide_the_plan() {
     run(async |app| {
@@ -232,7 +232,7 @@ async fn an_invoice_reported_before_its_checkout_does_not_hide_the_plan() {
             "plan_set"
         );
         assert_eq!(stored(app, "acme").await.1, "scale");
-        // What was not paid since, it does not lift.
+        // A checkout does not lift the suspension for a later failed payment.
         let failed = later(invoice_payment_failed("evt_4", "acme"), 40);
         let failed = with_field(failed, "parent/subscription_details/subscription", "sub_new");
         assert_eq!(
@@ -253,7 +253,7 @@ async fn an_invoice_reported_before_its_checkout_does_not_hide_the_plan() {
 }
 
 #[tokio::test]
-async fn the_last_invoices_of_the_subscription_before_do_not_put_it_back() {
+async fn the_last_events_of_the_previous_subscription_change_nothing() {
     run(async |app| {
         buy(app, "acme").await;
         let session = with_field(checkout("evt_2", "acme", "scale"), "subscription", "sub_new");
@@ -276,7 +276,7 @@ async fn the_last_invoices_of_the_subscription_before_do_not_put_it_back() {
 }
 
 #[tokio::test]
-async fn what_was_paid_once_does_not_end_with_a_subscription() {
+async fn a_one_time_purchase_does_not_end_with_a_subscription() {
     run(async |app| {
         buy(app, "acme").await;
         let once = with_field(checkout("evt_2", "acme", "scale"), "mode", "payment");
@@ -305,7 +305,7 @@ async fn a_new_purchase_reactivates_and_replaces_the_earlier_subscription() {
             .await
             .assert_status(200);
         assert_eq!(response.body["effect"], "suspended");
-        // By another customer and subscription.
+        // Bought again by another customer with another subscription.
         let again = with_field(checkout("evt_3", "acme", "pro"), "customer", "cus_new");
         let again = with_field(again, "metadata/mode", "existing");
         let again = later(with_field(again, "subscription", "sub_new"), 20);

@@ -1,4 +1,4 @@
-//! `/api/auth/claim-key`: the first key of an organization that was paid for.
+//! `/api/auth/claim-key`: the first key of a bought organization.
 
 use serde_json::json;
 
@@ -12,19 +12,18 @@ use crate::support::{TestApp, run};
 const CLAIM: &str = "/api/auth/claim-key";
 const KEYS: &str = "select count(*) from api_keys";
 
-/// Presses the button.
+/// Sends the claim, as the page's button does.
 pub async fn claim(app: &TestApp, token: &str) -> TestResponse {
     app.anonymous().post(CLAIM, json!({ "token": token })).await
 }
 
-/// Does to an organization's keys what the operator can force.
+/// Sends an operator's forced change of an organization's keys.
 async fn force(app: &TestApp, scope: &str, org_id: &str, what: &str) -> TestResponse {
     let request = json!({ "confirm_org_id": org_id, "idempotency_key": org_id });
     let path = format!("/v1/admin/org/{org_id}/{what}");
     app.master_with_idempotency_key(scope, org_id).post(&path, request).await.assert_status(200)
 }
 
-/// The flow of a buyer: checkout, mail, page, key.
 #[tokio::test]
 async fn a_buyer_claims_a_working_key_from_the_mail() {
     run(async |app| {
@@ -33,15 +32,15 @@ async fn a_buyer_claims_a_working_key_from_the_mail() {
         assert_eq!(mails.len(), 1);
         assert_eq!(mails[0].header("To"), "buyer@example.com");
         assert_eq!(mails[0].header("Subject"), "Your API key is ready");
-        // Names are somebody's words: they are not in the mail.
+        // Names are free text of the buyer: they are not in the mail.
         assert!(!mails[0].text.contains("Buyer Inc."));
         let link = mails[0].link().unwrap();
         let start = "http://127.0.0.1:8080/api/auth/claim-key?token=tnt_link_";
         assert!(link.starts_with(start) && link.ends_with("&organization=acme"), "{link}");
-        // Who only looks at the page has not asked.
+        // Opening the page claims nothing.
         let page = app.anonymous().get(link.strip_prefix("http://127.0.0.1:8080").unwrap()).await;
         let page = page.assert_status(200);
-        assert!(page.text.contains("<button>Show my key</button>"));
+        assert!(page.text.contains("<button>Show the key</button>"));
         assert!(page.text.contains("<noscript>"));
         assert!(page.header("content-security-policy").contains("script-src 'sha256-"));
         assert_eq!(app.count(KEYS).await, 0);
@@ -55,7 +54,7 @@ async fn a_buyer_claims_a_working_key_from_the_mail() {
         let me = app.key(&key).get("/me").await.assert_status(200);
         assert_eq!(me.body["org_id"], "acme");
         assert_eq!(me.body["api_keys"][0]["scopes"], json!(["*"]));
-        // It is the owner's: it invites owners.
+        // The key is the owner's: it can invite owners.
         let invites = "/api/user/organizations/acme/invites";
         let owner = json!({ "email": "ann@example.com", "role": "owner" });
         app.key(&key).post(invites, owner).await.assert_status(201);
@@ -75,7 +74,7 @@ async fn a_buyer_claims_a_working_key_from_the_mail() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_20_that_claim_at_once_one_has_the_key() {
+async fn only_one_of_20_concurrent_claims_gets_the_key() {
     run(async |app| {
         buy(app, "acme").await;
         let token = app.mailed_token().await;
@@ -93,7 +92,7 @@ async fn of_20_that_claim_at_once_one_has_the_key() {
 }
 
 #[tokio::test]
-async fn a_claim_is_over_after_seven_days() {
+async fn a_claim_expires_after_seven_days() {
     run(async |app| {
         buy(app, "acme").await;
         let token = app.mailed_token().await;
@@ -119,7 +118,7 @@ async fn an_invalid_token_or_another_link_s_token_claims_nothing() {
         }
         let response = app.anonymous().post(CLAIM, json!({})).await.assert_status(400);
         assert_eq!(response.invalid_fields(), ["token"]);
-        // And a claim's proves no address.
+        // The token of a claim proves no address.
         buy(app, "other").await;
         let of_claim = app.mailed_token().await;
         let verify = json!({ "token": of_claim });
@@ -130,7 +129,7 @@ async fn an_invalid_token_or_another_link_s_token_claims_nothing() {
 }
 
 #[tokio::test]
-async fn a_suspended_organization_s_key_waits_until_it_is_not() {
+async fn a_suspended_organization_s_key_can_be_claimed_after_its_reactivation() {
     run(async |app| {
         buy(app, "acme").await;
         let token = app.mailed_token().await;
@@ -158,7 +157,7 @@ async fn a_deleted_organization_has_no_key_to_claim() {
 }
 
 #[tokio::test]
-async fn when_the_operator_ends_the_keys_the_claim_ends_with_them() {
+async fn a_forced_key_change_ends_the_claim() {
     run(async |app| {
         for (scope, org_id, what) in [
             ("ORG_FORCE_ROTATE", "one", "force-rotate"),
@@ -175,7 +174,7 @@ async fn when_the_operator_ends_the_keys_the_claim_ends_with_them() {
             }
         }
         assert_eq!(app.count(KEYS).await, 1);
-        // One that was not mailed yet is not mailed any more.
+        // A claim that was not mailed yet is not mailed any more.
         buy(app, "three").await;
         force(app, "ORG_FORCE_ROTATE", "three", "force-rotate").await;
         assert!(app.mails().await.is_empty());
@@ -211,7 +210,7 @@ async fn a_claim_that_races_with_the_operator_leaves_one_live_key() {
 }
 
 #[tokio::test]
-async fn a_mail_that_is_tried_again_has_a_link_that_works_and_the_one_before_is_dead() {
+async fn a_retried_mail_has_a_valid_link() {
     run(async |app| {
         buy(app, "acme").await;
         let waiting = "select count(*) from outbox where kind = 'claim_key'";
@@ -229,7 +228,7 @@ async fn a_mail_that_is_tried_again_has_a_link_that_works_and_the_one_before_is_
 }
 
 #[tokio::test]
-async fn a_key_that_was_claimed_is_not_offered_again() {
+async fn a_claimed_key_is_not_offered_again() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         let again = crate::support::stripe::checkout("evt_2", "acme", "pro");

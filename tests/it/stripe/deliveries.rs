@@ -1,4 +1,4 @@
-//! An event that is sent again, or twice at once, counts once.
+//! An event that is delivered repeatedly or concurrently counts once.
 
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -11,7 +11,7 @@ use crate::support::stripe::{
 };
 
 #[tokio::test]
-async fn an_event_that_is_sent_again_is_answered_again_whatever_else_differs() {
+async fn a_repeated_event_gets_the_same_response_whatever_else_differs() {
     run(async |app| {
         let mut event = checkout("evt_1", "acme", "starter");
         let first = app.send_stripe_event(&event).await.assert_status(200);
@@ -29,7 +29,7 @@ async fn an_event_that_is_sent_again_is_answered_again_whatever_else_differs() {
 }
 
 #[tokio::test]
-async fn a_suspension_that_is_sent_again_does_not_undo_a_payment_since() {
+async fn a_repeated_suspension_event_does_not_undo_a_later_payment() {
     run(async |app| {
         buy(app, "acme").await;
         let failed = later(invoice_payment_failed("evt_2", "acme"), 10);
@@ -44,7 +44,7 @@ async fn a_suspension_that_is_sent_again_does_not_undo_a_payment_since() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_20_deliveries_at_once_one_makes_the_organization() {
+async fn twenty_concurrent_deliveries_create_one_organization() {
     run(async |app| {
         let body = checkout("evt_1", "acme", "starter").to_string();
         let signed = signature_header(WEBHOOK_SECRET, app.now_seconds(), body.as_bytes());
@@ -71,7 +71,7 @@ async fn of_20_deliveries_at_once_one_makes_the_organization() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_different_events_at_once_each_counts() {
+async fn each_of_several_concurrent_events_counts() {
     run(async |app| {
         buy(app, "acme").await;
         let mut deliveries = JoinSet::new();

@@ -1,4 +1,4 @@
-//! Ends of subscriptions, of which an organization may have had several: none of them begins again.
+//! Ends of subscriptions, of which an organization may have had several: an end is final.
 
 use serde_json::{Value, json};
 use tenantry::domain::retention;
@@ -27,14 +27,14 @@ fn buys(id: &str, subscription: &str) -> Value {
     with_field(checkout(id, "acme", "scale"), "subscription", subscription)
 }
 
-/// The end of one, whose metadata name the organization.
+/// The end of a subscription, with the organization in its metadata.
 fn ends(id: &str, subscription: &str) -> Value {
     let event =
         with_field(subscription_deleted(id, "acme"), "metadata", json!({ "org_id": "acme" }));
     with_field(event, "id", subscription)
 }
 
-/// An invoice of one, the first or a later one.
+/// An invoice of a subscription; `reason` makes it the first or a later one.
 fn of(invoice: Value, subscription: &str, reason: &str) -> Value {
     let invoice = with_field(invoice, "billing_reason", reason);
     let details = json!({ "subscription": subscription, "metadata": { "org_id": "acme" } });
@@ -49,7 +49,7 @@ async fn payer(app: &TestApp) -> String {
 }
 
 #[tokio::test]
-async fn an_end_reported_before_its_beginning_leaves_the_customer_unchanged() {
+async fn an_end_reported_before_its_checkout_leaves_the_customer_unchanged() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         assert_eq!(effect(app, &invoice_payment_failed("evt_1", "acme"), 5).await, "suspended");
@@ -65,7 +65,7 @@ async fn an_end_reported_before_its_beginning_leaves_the_customer_unchanged() {
         assert_eq!(payer(app).await, "sub_acme");
         assert_eq!(status(app, &key).await, 403);
         assert_eq!(app.count("select count(*) from organizations where plan = 'scale'").await, 0);
-        // The one that it pays by goes on.
+        // The current subscription continues.
         assert_eq!(effect(app, &invoice_paid("evt_6", "acme"), 30).await, "reactivated");
         assert_eq!(status(app, &key).await, 200);
     })
@@ -73,7 +73,7 @@ async fn an_end_reported_before_its_beginning_leaves_the_customer_unchanged() {
 }
 
 #[tokio::test]
-async fn the_first_invoice_of_the_last_subscription_but_one_reactivates_nothing() {
+async fn a_first_invoice_of_an_ended_subscription_reactivates_nothing() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         assert_eq!(effect(app, &ends("evt_1", "sub_acme"), 10).await, "suspended");
@@ -86,7 +86,7 @@ async fn the_first_invoice_of_the_last_subscription_but_one_reactivates_nothing(
         assert_eq!(payer(app).await, "sub_new");
         assert_eq!(status(app, &key).await, 403);
         assert_eq!(effect(app, &buys("evt_6", "sub_newest"), 50).await, "plan_set");
-        // What is not paid of those before says nothing of this one.
+        // An unpaid invoice of an earlier subscription does not suspend.
         let failed = of(invoice_payment_failed("evt_7", "acme"), "sub_acme", "subscription_cycle");
         assert_eq!(effect(app, &failed, 60).await, "recorded");
         assert_eq!(status(app, &key).await, 200);
@@ -124,7 +124,7 @@ async fn a_late_payment_from_before_the_end_lifts_only_a_suspension_the_end_did_
 }
 
 #[tokio::test]
-async fn a_paid_checkout_of_a_subscription_that_ended_is_visible_and_settles_nothing_else() {
+async fn a_paid_checkout_of_an_ended_subscription_is_reported_and_settles_no_other() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         app.mails().await;
@@ -143,7 +143,7 @@ async fn a_paid_checkout_of_a_subscription_that_ended_is_visible_and_settles_not
         assert_eq!(app.mails().await.len(), 1);
         assert_eq!(app.count(OPEN).await, 2);
         assert_eq!(status(app, &key).await, 403);
-        // Nor does an older one, which changes nothing.
+        // A checkout older than the last one changes nothing and settles no other, either.
         assert_eq!(effect(app, &buys("evt_4", "sub_newer"), 30).await, "plan_set");
         assert_eq!(app.count(OPEN).await, 0, "the buyer was served");
         let third = with_field(later(buys("evt_5", "sub_third"), 28), "metadata/tier", "gold");
@@ -157,7 +157,7 @@ async fn a_paid_checkout_of_a_subscription_that_ended_is_visible_and_settles_not
 #[tokio::test]
 async fn an_end_reported_before_its_checkout_is_stored_for_it() {
     run(async |app| {
-        // Its metadata name nothing, and nothing is known of it.
+        // The event's metadata name no organization, and its subscription is unknown.
         let end = later(subscription_deleted("evt_1", "acme"), 20);
         assert!(app.send_stripe_event(&end).await.assert_status(200).body["effect"].is_null());
         let late = later(checkout("evt_2", "acme", "starter"), 10);
@@ -168,7 +168,7 @@ async fn an_end_reported_before_its_checkout_is_stored_for_it() {
         app.send_stripe_event(&existing).await.assert_error(409, "conflict");
         let count = "select count(*) from organizations where plan in ('starter', 'scale')";
         assert_eq!(app.count(count).await, 0);
-        // Those of other products do not pile up.
+        // Ended subscriptions of other products are swept.
         app.execute("update ended_subscriptions set ended_at = now() - interval '31 days'").await;
         retention::sweep(&app.app).await;
         assert_eq!(app.count("select count(*) from ended_subscriptions").await, 0);

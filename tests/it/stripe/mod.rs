@@ -1,4 +1,4 @@
-//! `POST /webhooks/stripe`, and what comes of it: organizations, their first keys, payments.
+//! `POST /webhooks/stripe`, and its effects: organizations, their first keys, payments.
 
 mod checkout;
 mod claim;
@@ -16,14 +16,14 @@ use serde_json::Value;
 use crate::support::TestApp;
 use crate::support::stripe::checkout;
 
-/// Makes an organization by a checkout; nobody has claimed its key.
+/// Creates an organization by a checkout; its key is not claimed.
 async fn buy(app: &TestApp, org_id: &str) {
     let event = checkout(&format!("evt_buys_{org_id}"), org_id, "starter");
     let response = app.send_stripe_event(&event).await.assert_status(200);
     assert_eq!(response.body["effect"], "provisioned");
 }
 
-/// Makes an organization by a checkout, and claims its key.
+/// Creates an organization by a checkout, and claims its key.
 async fn buy_and_claim(app: &TestApp, org_id: &str) -> String {
     buy(app, org_id).await;
     let token = app.mailed_token().await;
@@ -31,18 +31,18 @@ async fn buy_and_claim(app: &TestApp, org_id: &str) -> String {
     crate::support::app::text(&response.body["data"]["key"])
 }
 
-/// The event with something else at a place in its object.
-fn with_field(mut event: Value, place: &str, value: impl Into<Value>) -> Value {
-    let (parent, name) = place.rsplit_once('/').unwrap_or(("", place));
+/// The event with another value at a path in its object.
+fn with_field(mut event: Value, path: &str, value: impl Into<Value>) -> Value {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let parent = if parent.is_empty() { String::new() } else { format!("/{parent}") };
     let object = event["data"]["object"].pointer_mut(&parent).unwrap();
     object[name] = value.into();
     event
 }
 
-/// The event without what is at a place in its object.
-fn without_field(mut event: Value, place: &str) -> Value {
-    let (parent, name) = place.rsplit_once('/').unwrap_or(("", place));
+/// The event without the value at a path in its object.
+fn without_field(mut event: Value, path: &str) -> Value {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let parent = if parent.is_empty() { String::new() } else { format!("/{parent}") };
     let object = event["data"]["object"].pointer_mut(&parent).unwrap();
     object.as_object_mut().unwrap().remove(name).unwrap();

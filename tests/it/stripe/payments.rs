@@ -10,7 +10,7 @@ use crate::support::stripe::{checkout, invoice_paid, invoice_payment_failed, lat
 const PAYMENTS: &str = "/api/user/organizations/acme/payments";
 
 #[tokio::test]
-async fn what_was_paid_and_what_was_not_is_listed_newest_first() {
+async fn paid_and_failed_payments_are_listed_newest_first() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         app.send_stripe_event(&later(invoice_payment_failed("evt_2", "acme"), 60))
@@ -68,7 +68,7 @@ async fn a_purchase_reported_as_a_session_and_as_an_invoice_is_one_payment() {
         app.send_stripe_event(&invoice).await.assert_status(200);
         let list = app.key(&key).get(PAYMENTS).await.assert_status(200);
         assert_eq!(list.body["meta"]["total"], 1);
-        // One that failed first and was paid then is told of twice.
+        // An invoice that failed first and was paid later is listed twice.
         app.send_stripe_event(&later(invoice_payment_failed("evt_3", "acme"), 10))
             .await
             .assert_status(200);
@@ -81,7 +81,7 @@ async fn a_purchase_reported_as_a_session_and_as_an_invoice_is_one_payment() {
 }
 
 #[tokio::test]
-async fn nothing_that_cost_nothing_is_a_payment() {
+async fn an_event_with_a_zero_amount_is_no_payment() {
     run(async |app| {
         let free = with_field(checkout("evt_1", "acme", "trial"), "amount_total", Value::Null);
         app.send_stripe_event(&free).await.assert_status(200);

@@ -1,4 +1,4 @@
-//! The binary, told by a signature that openssl makes: the script of the README as it stands there.
+//! The README's script, run against the binary, with a signature by openssl.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use crate::support::server::WorkDir;
 use crate::support::tools;
 
 #[test]
-fn the_readme_buys_an_organization_and_its_key_works() {
+fn the_readme_s_script_buys_an_organization_and_its_key_works() {
     if tools::find_program("openssl").is_none() {
         return;
     }
@@ -17,14 +17,15 @@ fn the_readme_buys_an_organization_and_its_key_works() {
     let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
     let secret = script.split("STRIPE_WEBHOOK_SECRET=").nth(1).unwrap();
     let secret = secret.split_whitespace().next().unwrap();
-    let place = WorkDir::new();
-    let server = place.start(&[("STRIPE_WEBHOOK_SECRET", secret)]);
+    let work_dir = WorkDir::new();
+    let server = work_dir.start(&[("STRIPE_WEBHOOK_SECRET", secret)]);
     let script = script.replace("http://127.0.0.1:8080", &server.url(""));
-    let done = Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
-    let events = String::from_utf8(done.stdout).unwrap();
+    let done =
+        Command::new("sh").args(["-c", &script]).current_dir(work_dir.path()).output().unwrap();
+    let stdout = String::from_utf8(done.stdout).unwrap();
     let responses: Vec<Value> =
-        events.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    assert_eq!(responses[0]["effect"], "provisioned", "{events}");
+        stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(responses[0]["effect"], "provisioned", "{stdout}");
     let key = responses[1]["data"]["key"].as_str().unwrap();
     assert_eq!(server.status_with(key), 200);
     assert!(!server.log().contains(key) && !server.log().contains(secret));

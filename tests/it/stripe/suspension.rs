@@ -1,5 +1,5 @@
-//! `invoice.paid`, `invoice.payment_failed`, `customer.subscription.deleted`: who does not pay is
-//! suspended, who pays is active again, and what support decided stays.
+//! `invoice.paid`, `invoice.payment_failed`, `customer.subscription.deleted`: a failed payment
+//! suspends, a payment reactivates, and a decision of support stays.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::support::stripe::{
 };
 use crate::support::{TestApp, run, with_settings};
 
-/// Where an invoice says which subscription it is of.
+/// The path of an invoice's subscription.
 const SUBSCRIPTION: &str = "parent/subscription_details/subscription";
 const FAILED: &str = "select count(*) from payments where status = 'failed'";
 
@@ -19,7 +19,7 @@ async fn send_for_effect(app: &TestApp, event: &Value) -> String {
 }
 
 /// Suspends or reactivates as support does.
-async fn change_standing(app: &TestApp, org_id: &str, what: &str, name: &str) {
+async fn send_support_request(app: &TestApp, org_id: &str, what: &str, name: &str) {
     let request = json!({ "confirm_org_id": org_id, "idempotency_key": name });
     let path = format!("/v1/admin/org/{org_id}/{what}");
     app.master_with_idempotency_key("ORG_SUSPEND", name)
@@ -42,7 +42,7 @@ async fn status(app: &TestApp, key: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn an_unpaid_organization_is_suspended_at_once_and_active_with_the_same_key_after_payment() {
+async fn a_failed_payment_suspends_at_once_and_a_payment_reactivates_with_the_same_key() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         for number in 0..2 {
@@ -98,14 +98,14 @@ async fn the_operator_s_setting_decides_what_suspends() {
 }
 
 #[tokio::test]
-async fn what_is_older_than_what_was_last_taken_into_account_changes_nothing() {
+async fn an_event_older_than_the_last_applied_one_changes_no_status() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         assert_eq!(
             send_for_effect(app, &later(invoice_paid("evt_2", "acme"), 60)).await,
             "recorded"
         );
-        // Told of late: it was paid since.
+        // Delivered late: a payment followed it.
         assert_eq!(
             send_for_effect(app, &later(invoice_payment_failed("evt_3", "acme"), 30)).await,
             "recorded"
@@ -120,7 +120,7 @@ async fn what_is_older_than_what_was_last_taken_into_account_changes_nothing() {
             "recorded"
         );
         assert_eq!(status(app, &key).await, 403);
-        // The payments happened all the same: the checkout's, and three invoices.
+        // All payments are recorded: the checkout's, and three invoices.
         assert_eq!(app.count("select count(*) from payments where status = 'paid'").await, 3);
         assert_eq!(app.count("select count(*) from payments where status = 'failed'").await, 1);
     })
@@ -147,7 +147,7 @@ async fn an_event_that_does_not_suspend_does_not_hide_a_payment_reported_late() 
 }
 
 #[tokio::test]
-async fn a_payment_lifts_what_billing_suspended_and_nothing_else() {
+async fn a_payment_lifts_only_a_suspension_by_billing() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         suspend_for_billing(app, "acme", "evt_w1").await;
@@ -155,13 +155,13 @@ async fn a_payment_lifts_what_billing_suspended_and_nothing_else() {
             send_for_effect(app, &later(invoice_paid("evt_2", "acme"), 10)).await,
             "reactivated"
         );
-        change_standing(app, "acme", "suspend", "evt_s1").await;
+        send_support_request(app, "acme", "suspend", "evt_s1").await;
         assert_eq!(
             send_for_effect(app, &later(invoice_paid("evt_3", "acme"), 20)).await,
             "recorded"
         );
         assert_eq!(status(app, &key).await, 403);
-        // Nor does a lack of payment take it over.
+        // A failed payment does not replace support's suspension, either.
         assert_eq!(
             send_for_effect(app, &later(invoice_payment_failed("evt_4", "acme"), 30)).await,
             "recorded"
@@ -172,14 +172,14 @@ async fn a_payment_lifts_what_billing_suspended_and_nothing_else() {
             "recorded"
         );
         assert_eq!(status(app, &key).await, 403);
-        change_standing(app, "acme", "reactivate", "evt_s2").await;
+        send_support_request(app, "acme", "reactivate", "evt_s2").await;
         assert_eq!(status(app, &key).await, 200);
     })
     .await;
 }
 
 #[tokio::test]
-async fn support_outranks_billing_where_both_suspend() {
+async fn a_suspension_by_support_outranks_one_by_billing() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         assert_eq!(
@@ -189,7 +189,7 @@ async fn support_outranks_billing_where_both_suspend() {
         let since = "select count(*) from organizations
                      where suspended_at = '2036-05-08T09:56:42.855Z'";
         app.clock.advance(chrono::TimeDelta::hours(1));
-        change_standing(app, "acme", "suspend", "evt_s1").await;
+        send_support_request(app, "acme", "suspend", "evt_s1").await;
         assert_eq!(app.count(since).await, 1);
         assert_eq!(
             send_for_effect(app, &later(invoice_paid("evt_3", "acme"), 20)).await,
@@ -207,7 +207,7 @@ async fn support_outranks_billing_where_both_suspend() {
         assert_eq!(events[0], ("stripe".to_owned(), json!({})));
         assert_eq!(events[1], ("master:ORG_SUSPEND".to_owned(), before));
         assert_eq!(events.len(), 2);
-        // A checkout does not lift it either.
+        // A checkout does not lift it, either.
         let again = later(checkout("evt_4", "acme", "pro"), 30);
         assert_eq!(send_for_effect(app, &again).await, "plan_set");
         assert_eq!(status(app, &key).await, 403);
@@ -216,14 +216,14 @@ async fn support_outranks_billing_where_both_suspend() {
 }
 
 #[tokio::test]
-async fn the_organization_is_found_by_its_metadata_where_no_customer_is_known() {
+async fn the_organization_is_found_by_its_metadata_if_its_customer_is_unknown() {
     run(async |app| {
         let acme = app.sign_up().await;
         let metadata = json!({ "org_id": acme.org_id, "mode": "existing" });
         let event = invoice_payment_failed("evt_1", "elsewhere");
         let basil = with_field(event, "parent/subscription_details/metadata", metadata.clone());
         assert_eq!(send_for_effect(app, &basil).await, "suspended");
-        // As versions before 2025-03-31 have it.
+        // The format of API versions before 2025-03-31.
         let mut older = later(invoice_paid("evt_2", "elsewhere"), 10);
         let object = older["data"]["object"].as_object_mut().unwrap();
         object.remove("parent");
@@ -231,7 +231,7 @@ async fn the_organization_is_found_by_its_metadata_where_no_customer_is_known() 
         let details = json!({ "metadata": metadata });
         object.insert("subscription_details".to_owned(), details);
         assert_eq!(send_for_effect(app, &older).await, "reactivated");
-        // From now on by who pays.
+        // From now on the organization is found by its customer.
         assert_eq!(
             send_for_effect(app, &later(subscription_deleted("evt_3", "elsewhere"), 20)).await,
             "suspended"
@@ -243,7 +243,7 @@ async fn the_organization_is_found_by_its_metadata_where_no_customer_is_known() 
 
 /// An invoice of a subscription may be paid long after the subscription ended.
 #[tokio::test]
-async fn the_last_invoice_of_a_subscription_that_ended_does_not_reactivate_its_organization() {
+async fn the_last_invoice_of_an_ended_subscription_does_not_reactivate() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         assert_eq!(
@@ -252,14 +252,14 @@ async fn the_last_invoice_of_a_subscription_that_ended_does_not_reactivate_its_o
         );
         for (id, reason) in [("evt_3", "subscription_cycle"), ("evt_4", "subscription_create")] {
             let invoice = with_field(invoice_paid(id, "acme"), "billing_reason", reason);
-            let place = "parent/subscription_details/metadata/org_id";
-            let invoice = later(with_field(invoice, place, "acme"), 20);
+            let path = "parent/subscription_details/metadata/org_id";
+            let invoice = later(with_field(invoice, path, "acme"), 20);
             assert_eq!(send_for_effect(app, &invoice).await, "recorded", "{reason}");
         }
         assert_eq!(status(app, &key).await, 403);
-        // They are payments all the same: the checkout's, and these.
+        // All payments are recorded: the checkout's, and these.
         assert_eq!(app.count("select count(*) from payments where status = 'paid'").await, 3);
-        // Whoever buys again is active.
+        // Another purchase reactivates.
         let again = with_field(checkout("evt_5", "acme", "pro"), "subscription", "sub_new");
         assert_eq!(send_for_effect(app, &later(again, 30)).await, "plan_set");
         assert_eq!(status(app, &key).await, 200);
@@ -268,7 +268,7 @@ async fn the_last_invoice_of_a_subscription_that_ended_does_not_reactivate_its_o
             later(with_field(invoice_payment_failed("evt_7", "acme"), SUBSCRIPTION, "sub_new"), 40);
         assert_eq!(send_for_effect(app, &failed).await, "suspended");
         assert_eq!(send_for_effect(app, &renewal).await, "reactivated");
-        // The one before stays over.
+        // The earlier subscription stays ended.
         let last =
             with_field(invoice_paid("evt_8", "acme"), "billing_reason", "subscription_create");
         let last = with_field(last, "parent/subscription_details/metadata/org_id", "acme");
@@ -279,7 +279,7 @@ async fn the_last_invoice_of_a_subscription_that_ended_does_not_reactivate_its_o
     .await;
 }
 
-/// An end is final: what is dated later and was told before does not hide it.
+/// An end is final: events with a later timestamp that arrived before it do not hide it.
 #[tokio::test]
 async fn a_subscription_ends_in_whatever_order_its_last_events_arrive() {
     run(async |app| {
@@ -301,7 +301,7 @@ async fn a_subscription_ends_in_whatever_order_its_last_events_arrive() {
             "recorded"
         );
         assert_eq!(status(app, &key).await, 403);
-        // Nor does its own checkout, paid by a transfer that took days.
+        // Its own checkout, paid by a transfer that took days, does not reactivate, either.
         let late = later(checkout("evt_6", "acme", "scale"), 50);
         app.send_stripe_event(&late).await.assert_error(409, "conflict");
         assert_eq!(status(app, &key).await, 403);
@@ -310,7 +310,7 @@ async fn a_subscription_ends_in_whatever_order_its_last_events_arrive() {
     .await;
 }
 
-/// The same end, where the operator decides what becomes of who does not subscribe any more.
+/// The same end, if the operator does not suspend at the end of a subscription.
 #[tokio::test]
 async fn an_end_that_does_not_suspend_is_final_too() {
     with_settings(&[("STRIPE_SUSPEND_ON", "payment_failed")])
@@ -321,11 +321,11 @@ async fn an_end_that_does_not_suspend_is_final_too() {
                 "recorded"
             );
             assert_eq!(status(app, &key).await, 200);
-            // What is not paid afterwards is listed, and says nothing of whoever is left.
+            // A payment that fails after the end is listed, and does not suspend.
             let failed = later(invoice_payment_failed("evt_3", "acme"), 60);
             assert_eq!(send_for_effect(app, &failed).await, "recorded");
             assert_eq!(status(app, &key).await, 200);
-            // What was not paid before, and is told late, says what it would have said in time.
+            // A payment that failed before the end suspends, even if it is delivered late.
             let failed = later(invoice_payment_failed("evt_4", "acme"), 20);
             assert_eq!(send_for_effect(app, &failed).await, "suspended");
             assert_eq!(status(app, &key).await, 403);

@@ -1,5 +1,5 @@
-//! A paid checkout for an organization that the buyer is not known to pay for: it changes nothing
-//! there, fails visibly, and the buyer is mailed once.
+//! A paid checkout for an organization whose known customer is not the buyer: it changes nothing
+//! there, is reported as a failure, and the buyer is mailed once.
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -22,7 +22,7 @@ fn existing(event: Value) -> Value {
     with_field(event, "metadata/mode", "existing")
 }
 
-/// Somebody who signed up with the id that a buyer is about to buy.
+/// Signs up with the id that a buyer is about to buy.
 async fn squatter(app: &TestApp, org_id: &str) -> crate::support::app::CreatedKey {
     let created =
         app.anonymous().post("/signup", json!({ "org_id": org_id })).await.assert_status(201);
@@ -57,7 +57,7 @@ async fn an_earlier_signup_with_the_id_does_not_receive_a_buyer_s_plan() {
         assert_eq!(app.count("select count(*) from billing_customers").await, 0);
         app.key(&squatter.api_key).get("/me").await.assert_status(200);
 
-        // The buyer is mailed, and the deployment's audit log says why: once, not at each retry.
+        // The buyer is mailed, and the deployment's audit log has the reason: once, not per retry.
         let mails = app.mails().await;
         assert_eq!(mails.len(), 1);
         assert_eq!(mails[0].header("To"), "buyer@example.com");
@@ -76,14 +76,14 @@ async fn an_earlier_signup_with_the_id_does_not_receive_a_buyer_s_plan() {
         assert_eq!(detail, expected);
         let waiting = "select count(*) from unfulfilled_checkouts where deliveries = 3";
         assert_eq!(app.count(waiting).await, 1);
-        // Nothing is kept that would answer a later delivery.
+        // No response is stored for later deliveries.
         assert_eq!(app.count("select count(*) from idempotency_keys").await, 0);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_20_deliveries_at_once_one_mails_the_buyer() {
+async fn twenty_concurrent_deliveries_send_the_buyer_one_mail() {
     run(async |app| {
         squatter(app, "buyerco").await;
         let body = checkout("evt_1", "buyerco", "scale").to_string();
@@ -102,7 +102,7 @@ async fn of_20_deliveries_at_once_one_mails_the_buyer() {
 }
 
 #[tokio::test]
-async fn an_invoice_that_names_an_organization_does_not_make_its_payer_known_there() {
+async fn an_invoice_that_names_an_organization_does_not_make_its_payer_the_customer() {
     run(async |app| {
         squatter(app, "buyerco").await;
         send_unfulfilled(app, &checkout("evt_1", "buyerco", "scale")).await;
@@ -112,16 +112,16 @@ async fn an_invoice_that_names_an_organization_does_not_make_its_payer_known_the
             ("evt_4", subscription_deleted),
         ] {
             let event = event(id, "buyerco");
-            let place = if id == "evt_4" {
+            let path = if id == "evt_4" {
                 "metadata/org_id"
             } else {
                 "parent/subscription_details/metadata/org_id"
             };
-            let event = later(with_field(event, place, "buyerco"), 10);
+            let event = later(with_field(event, path, "buyerco"), 10);
             let response = app.send_stripe_event(&event).await.assert_status(200);
             assert_eq!(response.body, json!({ "received": true }));
         }
-        // Their payments are not the squatter's to read, and their failure suspends nobody.
+        // The squatter cannot read the payments, and a failed one suspends no organization.
         assert_eq!(app.count(PAYMENTS).await, 0);
         assert_eq!(app.count(SUSPENDED).await, 0);
         send_unfulfilled(app, &checkout("evt_1", "buyerco", "scale")).await;
@@ -131,7 +131,7 @@ async fn an_invoice_that_names_an_organization_does_not_make_its_payer_known_the
 }
 
 #[tokio::test]
-async fn an_organization_is_moved_for_the_customer_that_it_is_known_to_belong_to() {
+async fn without_mode_existing_only_the_known_customer_changes_the_plan() {
     run(async |app| {
         buy(app, "acme").await;
         let upgrade = later(checkout("evt_2", "acme", "scale"), 10);
@@ -140,7 +140,7 @@ async fn an_organization_is_moved_for_the_customer_that_it_is_known_to_belong_to
             app.send_stripe_event(&upgrade).await.assert_status(200).body["effect"],
             "plan_set"
         );
-        // Another customer, and a guest, who is nobody known.
+        // Another customer, and a guest, who is no known customer.
         for (id, customer) in [("evt_3", "cus_other".into()), ("evt_4", Value::Null)] {
             let other = with_field(later(checkout(id, "acme", "pro"), 20), "customer", customer);
             send_unfulfilled(app, &with_field(other, "subscription", format!("sub_{id}"))).await;
@@ -151,7 +151,7 @@ async fn an_organization_is_moved_for_the_customer_that_it_is_known_to_belong_to
 }
 
 #[tokio::test]
-async fn a_guest_is_not_the_guest_who_bought_before() {
+async fn two_guests_are_not_the_same_customer() {
     run(async |app| {
         let guest = |id: &str| {
             let event = with_field(checkout(id, "acme", "starter"), "customer", Value::Null);
@@ -169,7 +169,7 @@ async fn a_guest_is_not_the_guest_who_bought_before() {
 }
 
 #[tokio::test]
-async fn a_checkout_that_says_existing_moves_the_organization_and_makes_its_payer_known() {
+async fn a_checkout_with_mode_existing_changes_the_plan_and_makes_its_payer_the_customer() {
     run(async |app| {
         let acme = app.sign_up().await;
         let first = existing(checkout("evt_1", &acme.org_id, "starter"));
@@ -194,14 +194,14 @@ async fn a_checkout_that_says_existing_moves_the_organization_and_makes_its_paye
 }
 
 #[tokio::test]
-async fn a_checkout_that_says_existing_makes_no_organization() {
+async fn a_checkout_with_mode_existing_creates_no_organization() {
     run(async |app| {
         let event = existing(checkout("evt_1", "misspelt", "starter"));
         let detail = send_unfulfilled(app, &event).await;
         assert!(detail.contains("does not exist"), "{detail}");
         assert_eq!(app.count(crate::support::app::COUNT_ORGANIZATIONS).await, 0);
         assert_eq!(app.mails().await.len(), 1);
-        // Made since, it takes what Stripe sends again, and nothing is left to be settled.
+        // Once the organization exists, the repeated event is fulfilled, and nothing stays open.
         squatter(app, "misspelt").await;
         assert_eq!(
             app.send_stripe_event(&event).await.assert_status(200).body["effect"],
@@ -213,7 +213,7 @@ async fn a_checkout_that_says_existing_makes_no_organization() {
 }
 
 #[tokio::test]
-async fn a_deleted_organization_s_id_is_not_given_out_again_and_the_buyer_is_mailed() {
+async fn a_deleted_organization_s_id_is_not_reused_and_the_buyer_is_mailed() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         app.mails().await;
@@ -236,7 +236,7 @@ async fn another_checkout_settles_an_unfulfilled_one() {
     run(async |app| {
         squatter(app, "buyerco").await;
         send_unfulfilled(app, &checkout("evt_1", "buyerco", "scale")).await;
-        // Nobody to mail, and it fails all the same.
+        // Without an email address it fails as well.
         let other = with_field(checkout("evt_2", "buyerco", "pro"), "customer", "cus_else");
         send_unfulfilled(app, &without_field(other, "customer_details/email")).await;
         assert_eq!(app.count(OPEN).await, 2);
@@ -250,7 +250,7 @@ async fn another_checkout_settles_an_unfulfilled_one() {
     .await;
 }
 
-/// Stripe goes on sending the first event for days, whatever the operator did meanwhile.
+/// Stripe repeats the first event for days, even after the operator has fulfilled the purchase.
 #[tokio::test]
 async fn a_buyer_whose_purchase_was_fulfilled_meanwhile_is_not_reported_again() {
     run(async |app| {
@@ -275,7 +275,7 @@ async fn a_buyer_whose_purchase_was_fulfilled_meanwhile_is_not_reported_again() 
     .await;
 }
 
-/// The reason that the deployment's audit log has for the event, and the status.
+/// The reason, the status and the target of the event in the deployment's audit log.
 async fn audited(app: &TestApp, event: &str) -> (String, i16, String) {
     sqlx::query_as(
         "select detail ->> 'reason', status, target from audit_events
@@ -305,7 +305,7 @@ async fn a_paid_plan_that_a_home_organization_cannot_have_is_reported_as_unfulfi
         assert_eq!(mails[0].header("To"), "buyer@example.com");
         assert_eq!(app.count(PAYMENTS).await, 0);
         assert_eq!(app.count("select count(*) from billing_customers").await, 0);
-        // A plan that is for homes settles it.
+        // A plan that a home organization can have settles it.
         let other = existing(later(checkout("evt_2", &ann.org_id, "pro"), 10));
         assert_eq!(
             app.send_stripe_event(&other).await.assert_status(200).body["effect"],
@@ -317,7 +317,7 @@ async fn a_paid_plan_that_a_home_organization_cannot_have_is_reported_as_unfulfi
 }
 
 #[tokio::test]
-async fn a_paid_checkout_of_ours_that_lacks_something_is_visible() {
+async fn a_paid_checkout_with_missing_data_is_reported() {
     run(async |app| {
         let event = |id: &str| checkout(id, "acme", "starter");
         let no_mail = [without_field(event("evt_1"), "customer_details/email")];
@@ -339,7 +339,7 @@ async fn a_paid_checkout_of_ours_that_lacks_something_is_visible() {
         }
         assert_eq!(app.count(OPEN).await, 5);
         assert_eq!(app.count(crate::support::app::COUNT_ORGANIZATIONS).await, 0);
-        // The same event, sent again when the account says more.
+        // The same event, sent again after the missing data was added.
         app.send_stripe_event(&event("evt_1")).await.assert_status(200);
         assert_eq!(app.count(OPEN).await, 0);
     })
@@ -347,7 +347,7 @@ async fn a_paid_checkout_of_ours_that_lacks_something_is_visible() {
 }
 
 #[tokio::test]
-async fn a_paid_checkout_whose_organization_s_id_is_none_is_visible() {
+async fn a_paid_checkout_with_an_invalid_organization_id_is_reported() {
     run(async |app| {
         for (id, org_id, target) in [
             ("evt_1", Value::from("a b"), "a b".to_owned()),
@@ -360,7 +360,7 @@ async fn a_paid_checkout_whose_organization_s_id_is_none_is_visible() {
             assert_eq!(audited(app, id).await, ("incomplete".to_owned(), 422, target));
             assert_eq!(app.mails().await.len(), 1);
         }
-        // One that is not paid is nobody's loss.
+        // An unpaid checkout is not reported.
         let unpaid = without_field(checkout("evt_5", "acme", "starter"), "metadata/tier");
         app.send_stripe_event(&with_field(unpaid, "payment_status", "unpaid"))
             .await

@@ -1,4 +1,4 @@
-//! Events of what is not ours: other types, other products in the same account, other customers.
+//! Unrelated events: other types, other products in the same Stripe account, other customers.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::stripe::{
 };
 use crate::support::{TestApp, run};
 
-/// Passes an event that is received and not used.
+/// Checks that an event is received and has no effect.
 async fn assert_unused(app: &TestApp, event: &Value) {
     let response = app.send_stripe_event(event).await.assert_status(200);
     assert_eq!(response.body, json!({ "received": true }));
@@ -62,7 +62,7 @@ async fn an_unrelated_customer_s_event_is_logged_without_personal_data_and_can_b
         )
         .await;
         assert_eq!(app.count("select count(*) from payments").await, 0);
-        // Once its organization is there, the same event counts.
+        // Once its organization exists, the same event counts.
         buy(app, "acme").await;
         let response = app.send_stripe_event(&event).await.assert_status(200);
         assert_eq!(response.body["effect"], "suspended");
@@ -71,7 +71,7 @@ async fn an_unrelated_customer_s_event_is_logged_without_personal_data_and_can_b
 }
 
 #[tokio::test]
-async fn another_product_that_the_same_customer_buys_is_none_of_ours() {
+async fn another_product_of_the_same_customer_is_ignored() {
     run(async |app| {
         buy(app, "acme").await;
         let elsewhere =
@@ -98,7 +98,7 @@ async fn another_product_that_the_same_customer_buys_is_none_of_ours() {
 }
 
 #[tokio::test]
-async fn a_customer_may_pay_for_two_organizations_and_each_stands_for_itself() {
+async fn a_customer_may_pay_for_two_organizations_with_independent_statuses() {
     run(async |app| {
         for org_id in ["one", "two"] {
             let event = checkout(&format!("evt_{org_id}"), org_id, "starter");
@@ -112,17 +112,17 @@ async fn a_customer_may_pay_for_two_organizations_and_each_stands_for_itself() {
         let two = "select count(*) from organizations
                    where suspended_at is not null and handle = 'two'";
         assert_eq!((app.count(SUSPENDED).await, app.count(two).await), (1, 1));
-        // An invoice of neither subscription says nothing of which.
-        let mut loose =
+        // An invoice without a subscription belongs to neither organization.
+        let mut unrelated =
             later(with_field(invoice_payment_failed("evt_4", "x"), "customer", "cus_both"), 20);
-        loose["data"]["object"].as_object_mut().unwrap().remove("parent");
-        assert_unused(app, &loose).await;
+        unrelated["data"]["object"].as_object_mut().unwrap().remove("parent");
+        assert_unused(app, &unrelated).await;
         assert_eq!(app.count(SUSPENDED).await, 1);
     })
     .await;
 }
 
-/// The event as Stripe sends it of an invoice that no subscription made.
+/// The event as Stripe sends it for an invoice without a subscription.
 fn one_off(mut event: Value) -> Value {
     event["data"]["object"].as_object_mut().unwrap().remove("parent");
     event["data"]["object"]["billing_reason"] = "manual".into();
@@ -142,26 +142,26 @@ async fn an_invoice_without_the_subscription_suspends_and_reactivates_no_organiz
         assert_unused(app, &one_off(later(invoice_paid("evt_4", "acme"), 30))).await;
         assert_eq!(app.count(SUSPENDED).await, 1);
         assert_eq!(app.count("select count(*) from payments").await, 2);
-        // Where it names the organization, it is one of its payments, and still no more than that.
-        let named = |event| with_field(one_off(event), "metadata", json!({ "org_id": "acme" }));
+        // If it names the organization, it is one of its payments, and has no other effect.
+        let of_acme = |event| with_field(one_off(event), "metadata", json!({ "org_id": "acme" }));
         for (event, seconds) in
             [(invoice_paid("evt_5", "acme"), 40), (invoice_payment_failed("evt_6", "acme"), 50)]
         {
             let response =
-                app.send_stripe_event(&later(named(event), seconds)).await.assert_status(200);
+                app.send_stripe_event(&later(of_acme(event), seconds)).await.assert_status(200);
             assert_eq!(response.body["effect"], "recorded");
         }
         assert_eq!(app.count(SUSPENDED).await, 1);
         assert_eq!(app.count("select count(*) from payments").await, 4);
-        // It hides nothing that the subscription says: that was before it.
+        // It does not hide an earlier event of the subscription.
         app.send_stripe_event(&later(invoice_paid("evt_7", "acme"), 35)).await.assert_status(200);
         assert_eq!(app.count(SUSPENDED).await, 0);
     })
     .await;
 }
 
-/// One endpoint of Stripe's hears of everything that an account sells, and is disabled where it
-/// fails for long.
+/// A Stripe endpoint receives the events of all products of an account, and is disabled if it fails
+/// for long.
 #[tokio::test]
 async fn a_checkout_of_another_product_is_received_and_not_used() {
     run(async |app| {
@@ -173,7 +173,7 @@ async fn a_checkout_of_another_product_is_received_and_not_used() {
         assert_unused(app, &super::without_field(event.clone(), "metadata")).await;
         let unpriced = with_field(event.clone(), "metadata", json!({}));
         assert_unused(app, &with_field(unpriced, "customer_details", Value::Null)).await;
-        // Nothing is bought where a card is only noted down for later.
+        // A checkout that only saves a card buys nothing.
         let setup = with_field(event.clone(), "mode", "setup");
         let setup = with_field(setup, "payment_status", "no_payment_required");
         let setup = with_field(setup, "amount_total", Value::Null);
@@ -181,7 +181,7 @@ async fn a_checkout_of_another_product_is_received_and_not_used() {
         assert_unused(app, &setup).await;
         assert_eq!(app.count("select count(*) from idempotency_keys").await, 0);
         assert_eq!(app.count(crate::support::app::COUNT_ORGANIZATIONS).await, 0);
-        // What names an organization is ours, and what is broken there is named.
+        // An event that names an organization is ours, and its invalid fields are reported.
         let broken = with_field(event, "metadata", json!({ "org_id": "" }));
         app.send_stripe_event(&broken).await.assert_error(422, "validation_error");
     })
@@ -196,8 +196,8 @@ async fn a_guest_who_pays_once_has_an_organization_and_no_customer() {
         let event = with_field(event, "invoice", Value::Null);
         let response = app.send_stripe_event(&event).await.assert_status(200);
         assert_eq!(response.body["effect"], "provisioned");
-        let nobody = "select count(*) from billing_customers where customer_id is null";
-        assert_eq!(app.count(nobody).await, 1);
+        let without_customer = "select count(*) from billing_customers where customer_id is null";
+        assert_eq!(app.count(without_customer).await, 1);
         let reference = "select count(*) from payments where reference = 'cs_test_evt_1'";
         assert_eq!(app.count(reference).await, 1);
     })

@@ -1,4 +1,4 @@
-//! People: signed up, signed in, and their mail.
+//! Accounts: sign-up, sign-in, memberships, and their mail.
 
 use std::fs;
 
@@ -9,12 +9,12 @@ use super::TestApp;
 use super::app::{CreatedKey, text};
 use super::client::{TestClient, TestResponse};
 
-/// What people in tests choose where it does not matter.
+/// The password of test accounts, where it does not matter.
 pub const PASSWORD: &str = "a-long-secure-passphrase";
 
-/// Somebody with an account, in a session.
+/// An account with a session.
 pub struct TestAccount {
-    /// Their address.
+    /// Its email address.
     pub email: String,
     /// The account's id.
     pub id: String,
@@ -27,7 +27,7 @@ pub struct TestAccount {
 }
 
 impl TestApp {
-    /// Signs somebody up through the user family.
+    /// Signs up an account through the user family.
     pub async fn sign_up_account(&self, email: &str) -> TestAccount {
         let request = json!({ "email": email, "password": PASSWORD, "name": "Ann Example" });
         let response =
@@ -42,24 +42,24 @@ impl TestApp {
         }
     }
 
-    /// The same, where all that matters is the mail.
+    /// Signs up an account when only the mail matters.
     pub async fn sign_up_for_mail(&self, email: &str) {
         let request = json!({ "email": email, "password": PASSWORD, "name": "Ann Example" });
         self.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
     }
 
-    /// Signs somebody in through the user family, with any password.
+    /// Signs in through the user family; the password may be wrong.
     pub async fn sign_in(&self, email: &str, password: &str) -> TestResponse {
         let request = json!({ "email": email, "password": password });
         self.anonymous().post("/api/auth/sign-in/email", request).await
     }
 
-    /// Somebody with a session's cookie.
+    /// A client with a session cookie.
     pub fn session(&self, cookie: &str) -> TestClient {
         self.anonymous().with("cookie", &format!("tenantry_session={cookie}"))
     }
 
-    /// Signs somebody up who proves their address; no mail waits afterwards.
+    /// Signs up an account and verifies its address. No mail is left unread.
     pub async fn verified_account(&self, email: &str) -> TestAccount {
         let account = self.sign_up_account(email).await;
         let token = self.mailed_token().await;
@@ -69,7 +69,7 @@ impl TestApp {
         account
     }
 
-    /// Invites somebody into an organization, who accepts; the id of their seat.
+    /// Invites an account to the owner's organization and accepts; returns the membership's id.
     pub async fn invite_and_accept(
         &self,
         owner: &TestAccount,
@@ -88,14 +88,14 @@ impl TestApp {
         text(&own.body["data"]["id"])
     }
 
-    /// Makes a personal token.
+    /// Creates a personal access token; returns its text and its id.
     pub async fn create_token(&self, cookie: &str, request: Value) -> (String, String) {
         let response = self.session(cookie).post("/api/auth/api-key/create", request).await;
         let data = response.assert_status(200).body["data"].clone();
         (text(&data["key"]), text(&data["id"]))
     }
 
-    /// Makes a key of a person's home organization, in their session.
+    /// Creates a key in an account's home organization, in its session.
     pub async fn create_key(&self, account: &TestAccount, request: Value) -> CreatedKey {
         let path = format!("/api/user/organizations/{}/api-keys", account.org_id);
         let response = self.session(&account.cookie).post(&path, request).await;
@@ -108,22 +108,22 @@ impl TestApp {
         }
     }
 
-    /// Makes a project of the person's home organization; its id.
+    /// Creates a project in an account's home organization; returns its id.
     pub async fn create_project(&self, account: &TestAccount, name: &str) -> String {
         let path = format!("/api/user/organizations/{}/projects", account.org_id);
         let response = self.session(&account.cookie).post(&path, json!({ "name": name })).await;
         text(&response.assert_status(201).body["data"]["id"])
     }
 
-    /// Sends what is queued, and gives every mail that is in the folder then, but for security
-    /// notices, oldest first; the folder is empty afterwards. Their tokens count as seen.
+    /// Sends queued mail, and returns the mails in the folder except security notices, oldest
+    /// first. Empties the folder. The tokens of the mails count as seen.
     pub async fn mails(&self) -> Vec<TestMail> {
         let mut mails = self.all_mails().await;
         mails.retain(|mail| !mail.is_notice());
         mails
     }
 
-    /// The same, with the subjects of the security notices alone.
+    /// Like [`Self::mails`], but returns only the subjects of security notices.
     pub async fn security_notices(&self) -> Vec<String> {
         let mails = self.all_mails().await;
         let notices = mails.iter().filter(|mail| mail.is_notice());
@@ -147,7 +147,7 @@ impl TestApp {
         mails
     }
 
-    /// The token of the one mail that is there.
+    /// The token of the only unread mail.
     pub async fn mailed_token(&self) -> String {
         let mails = self.mails().await;
         assert_eq!(mails.len(), 1, "{mails:?}");
@@ -155,7 +155,7 @@ impl TestApp {
     }
 }
 
-/// A mail as it was written.
+/// A mail, as the server wrote it.
 #[derive(Debug)]
 pub struct TestMail {
     /// Headers and body.
@@ -175,7 +175,7 @@ impl TestMail {
         Some(format!("tnt_link_{}", &token[..end]))
     }
 
-    /// Whether it tells its person what was done with the account.
+    /// Whether it is a security notice.
     pub fn is_notice(&self) -> bool {
         self.header("Subject").starts_with("Security notice: ")
     }

@@ -1,4 +1,4 @@
-//! A whole server in this process, on a database of its own.
+//! A server in this process, with its own database.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -23,12 +23,12 @@ use super::database::TestDatabase;
 use super::leaks::{self, LogStart};
 use super::waiting::wait_until_async;
 
-/// Where every test's clock stands at first: later than the database's, so that what the
-/// application dates ahead has not expired by the database's clock.
+/// The initial time of every test's clock. It is later than the database's clock, so that an expiry
+/// set by the application has not passed for the database.
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
-/// Two peppers and two signing secrets, as an operator in the middle of a rotation has them.
-const SETTINGS: [(&str, &str); 13] = [
+/// Two peppers and two signing secrets, as during a rotation.
+const SETTINGS: [(&str, &str); 14] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -40,7 +40,7 @@ const SETTINGS: [(&str, &str); 13] = [
                      j1:emVyb3plcm96ZXJvemVyb3plcm96ZXJvemVyb3plcm8=",
     ),
     ("SCOPES", "trademarks:read"),
-    // All tests come from one address. Those of limits set another profile.
+    // All requests come from one address. Tests of rate limits set another profile.
     ("LIMITS_PROFILE", "off"),
     ("MASTER_ADMIN_KEY_ORG_CREATE", "master-of-ORG_CREATE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_ORG_FORCE_ROTATE", "master-of-ORG_FORCE_ROTATE-0123456789abcdef0123456789"),
@@ -50,34 +50,35 @@ const SETTINGS: [(&str, &str); 13] = [
     ("MASTER_ADMIN_KEY_BILLING_SUSPEND", "master-of-BILLING_SUSPEND-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_ROTATE", "master-of-BILLING_ROTATE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_PLAN", "master-of-BILLING_PLAN-0123456789abcdef0123456789"),
+    ("VERIFIER_KEYS", "gateway:verifier-gateway-0123456789abcdef0123456789"),
     ("STRIPE_WEBHOOK_SECRET", super::stripe::WEBHOOK_SECRET),
 ];
 
-/// Counts the tenants: all organizations but the deployment itself.
+/// Counts all organizations except the one of the deployment itself.
 pub const COUNT_ORGANIZATIONS: &str = "select count(*) from organizations where handle <> 'system'";
 
-/// The master key of a scope, as a server of tests has it.
+/// The master key of a scope in tests.
 pub fn master_key(scope: &str) -> String {
     format!("master-of-{scope}-0123456789abcdef0123456789")
 }
 
-/// Runs a test on a server as it comes.
+/// Runs a test on a server with the default test settings.
 pub async fn run(test: impl AsyncFnOnce(&TestApp)) {
     with_settings(&[]).run(test).await;
 }
 
-/// A server with these variables set.
+/// Settings of a test server: the defaults and these variables.
 pub fn with_settings(settings: &[(&str, &str)]) -> TestSettings {
     let all = SETTINGS.iter().chain(settings);
     TestSettings(all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
 }
 
-/// The variables of a server to be.
+/// The variables of a test server.
 pub struct TestSettings(HashMap<String, String>);
 
 impl TestSettings {
-    /// Runs a test on such a server, then looks whether any plaintext the test saw was left in
-    /// the database or the log.
+    /// Runs a test on a server with these settings, then asserts that no plaintext secret that the
+    /// test saw is in the database or the log.
     pub async fn run(mut self, test: impl AsyncFnOnce(&TestApp)) {
         let log_start = leaks::capture_log();
         let database = TestDatabase::create().await;
@@ -88,7 +89,7 @@ impl TestSettings {
         let app = TestApp::start(&self.0, 1, log_start);
         test(&app).await;
         app.app.meter.flush().await.expect("usage is written");
-        app.app.rejections.flush().await.expect("denials are written");
+        app.app.rejections.flush().await.expect("rejections are written");
         let seen = app.seen_secrets.lock().expect("no panic").clone();
         leaks::assert_no_plaintexts(&mut database.connect().await, &seen, log_start).await;
         app.close();
@@ -98,11 +99,11 @@ impl TestSettings {
 
 /// A server in this process.
 pub struct TestApp {
-    /// What the server holds.
+    /// The state of the server.
     pub app: App,
-    /// Its clock, which only a test moves.
+    /// Its clock, which only the test advances.
     pub clock: Arc<TestClock>,
-    /// Every plaintext seen in an answer.
+    /// Every plaintext secret in a response so far.
     pub seen_secrets: Arc<Mutex<Vec<String>>>,
     /// Where the test began in the log.
     pub log_start: LogStart,
@@ -126,7 +127,7 @@ impl TestApp {
             CancellationToken::new(),
         );
         let app = app.expect("an app");
-        // What a test sees does not depend on what building draws.
+        // The ids of a test must not depend on the randomness that building the app consumed.
         *entropy.0.lock().expect("no panic") = StdRng::seed_from_u64(seed);
         let router = tenantry::http::router(&app);
         let settings = settings.clone();
@@ -134,12 +135,12 @@ impl TestApp {
         Self { app, clock, seen_secrets, log_start, router, database, settings }
     }
 
-    /// A second server on the same database, with its own randomness.
+    /// A second server on the same database, with another random seed.
     pub fn replica(&self) -> Self {
         self.replica_with(&[])
     }
 
-    /// The same, with other settings.
+    /// A second server on the same database, with other settings.
     pub fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
         let mut all = self.settings.clone();
         all.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
@@ -153,7 +154,7 @@ impl TestApp {
         self.log_start.log()
     }
 
-    /// What the binary is to be told so that it works on the same database.
+    /// The settings with which the binary uses the same database.
     pub fn database_settings(&self) -> [(&str, &str); 3] {
         ["DATABASE_URL", "KEY_PEPPERS", "JWT_SECRETS"].map(|name| (name, &*self.settings[name]))
     }
@@ -165,55 +166,62 @@ impl TestApp {
         }
     }
 
-    /// The same server behind other routes.
+    /// A client of other routes of this server.
     pub fn client_for(&self, router: Router) -> TestClient {
         TestClient::new(router, Arc::clone(&self.seen_secrets))
     }
 
-    /// Somebody without a credential.
+    /// A client without a credential.
     pub fn anonymous(&self) -> TestClient {
         TestClient::new(self.router.clone(), Arc::clone(&self.seen_secrets))
     }
 
-    /// Somebody with a key.
+    /// A client with a key in `X-Api-Key`.
     pub fn key(&self, key: &str) -> TestClient {
         self.anonymous().with("x-api-key", key)
     }
 
-    /// Somebody with a key or an access token, sent as such.
+    /// A client with a key or an access token in `Authorization`.
     pub fn bearer(&self, token: &str) -> TestClient {
         self.anonymous().with("authorization", &format!("Bearer {token}"))
     }
 
-    /// The operator, with the master key of a scope.
+    /// A client with the master key of a scope.
     pub fn master(&self, scope: &str) -> TestClient {
         let key = master_key(scope);
         self.seen_secrets.lock().expect("no panic").push(key.clone());
         self.key(&key)
     }
 
-    /// The same, with a name for what is asked.
+    /// The verifier `gateway`.
+    pub fn verifier(&self) -> TestClient {
+        let secret = "verifier-gateway-0123456789abcdef0123456789";
+        self.seen_secrets.lock().expect("no panic").push(secret.to_owned());
+        self.anonymous().with("x-tenantry-verifier", secret)
+    }
+
+    /// A client with a master key and an `Idempotency-Key`.
     pub fn master_with_idempotency_key(&self, scope: &str, name: &str) -> TestClient {
         self.master(scope).with("idempotency-key", name)
     }
 
-    /// A connection beside the server's own.
+    /// A new connection to the database, as its owner.
     pub async fn sql(&self) -> PgConnection {
         self.database.connect().await.expect("a connection")
     }
 
-    /// The same, of a superuser.
+    /// A new connection to the database, as a superuser.
     pub async fn superuser(&self) -> PgConnection {
         TestDatabase::connect_as_superuser(self.database.get_database().expect("a name")).await
     }
 
-    /// Runs one statement beside the server.
+    /// Runs one statement on the database, as its owner; returns the number of affected rows.
     pub async fn execute(&self, sql: &'static str) -> u64 {
         let done = sqlx::query(sql).execute(&mut self.sql().await).await;
         done.expect("a statement").rows_affected()
     }
 
-    /// Counts what a query finds.
+    /// Runs a query that returns one number.
     pub async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut self.sql().await).await.expect("a count")
     }
@@ -232,7 +240,7 @@ impl TestApp {
         self.count(waiting).await
     }
 
-    /// Whose requests those with an organization's keys are.
+    /// The subject under which requests with an organization's keys are limited.
     pub async fn subject_of(&self, org_id: &str) -> LimitSubject {
         let id = sqlx::query_scalar("select id from organizations where handle = $1");
         LimitSubject::from_id(
@@ -240,19 +248,19 @@ impl TestApp {
         )
     }
 
-    /// A new organization, by open signup.
+    /// Creates an organization by open signup.
     pub async fn sign_up(&self) -> CreatedKey {
         let response = self.anonymous().post("/signup", json!({})).await;
         CreatedKey::from(&response.assert_status(201).body)
     }
 
-    /// A new key of the organization that `key` is of.
+    /// Creates a key in the organization of `key`.
     pub async fn mint(&self, key: &str, request: Value) -> CreatedKey {
         let response = self.key(key).post("/me/api-keys", request).await;
         CreatedKey::from(&response.assert_status(201).body)
     }
 
-    /// The tokens that a key is exchanged for.
+    /// Exchanges a key for an access token and a refresh token.
     pub async fn exchange(&self, key: &str) -> (String, String) {
         let response =
             self.anonymous().post("/auth/token-exchange", json!({ "api_key": key })).await;
@@ -261,11 +269,11 @@ impl TestApp {
     }
 }
 
-/// What a signup, or a minting, answered.
+/// The response of a signup or of the creation of a key.
 pub struct CreatedKey {
-    /// The organization's id (empty for a minting).
+    /// The organization's id (empty for the creation of a key).
     pub org_id: String,
-    /// The seat's id (empty for a minting).
+    /// The membership's id (empty for the creation of a key).
     pub user_id: String,
     /// The key's text.
     pub api_key: String,
@@ -285,12 +293,12 @@ impl From<&Value> for CreatedKey {
     }
 }
 
-/// The string that a value is.
+/// The text of a JSON string; panics for other values.
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no string: {value}")).to_owned()
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that changes only when a test advances it.
 pub struct TestClock(Mutex<DateTime<Utc>>);
 
 impl Default for TestClock {
@@ -300,7 +308,7 @@ impl Default for TestClock {
 }
 
 impl TestClock {
-    /// Moves the clock.
+    /// Advances the clock.
     pub fn advance(&self, by: TimeDelta) {
         *self.0.lock().expect("no panic") += by;
     }
@@ -312,7 +320,7 @@ impl Clock for TestClock {
     }
 }
 
-/// Randomness that is the same in every run.
+/// Entropy from a fixed seed, the same in every run.
 struct TestEntropy(Mutex<StdRng>);
 
 impl Entropy for TestEntropy {

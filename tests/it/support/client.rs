@@ -1,4 +1,4 @@
-//! Somebody who sends requests, and what they get.
+//! A client that sends requests to the router, and its responses.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use tower::ServiceExt;
 
 use super::{leaks, spec};
 
-/// Somebody who sends requests with the same headers each time.
+/// A client that sends the same headers with each request.
 #[derive(Clone)]
 pub struct TestClient {
     router: Router,
@@ -24,12 +24,12 @@ pub struct TestClient {
 }
 
 impl TestClient {
-    /// Somebody without a header; the plaintexts they are shown go to `seen`.
+    /// A client without headers. Plaintext secrets in its responses are added to `seen`.
     pub fn new(router: Router, seen: Arc<Mutex<Vec<String>>>) -> Self {
         Self { router, headers: Vec::new(), seen_secrets: seen }
     }
 
-    /// The same, with one header more.
+    /// The same client with one more header.
     pub fn with(&self, name: &str, value: &str) -> Self {
         let mut client = self.clone();
         client.headers.push((name.to_owned(), value.to_owned()));
@@ -62,7 +62,7 @@ impl TestClient {
         self.with("content-type", "application/json").send("POST", path, body.to_string()).await
     }
 
-    /// Any request.
+    /// Sends a request, and asserts that the response matches the API's description.
     pub async fn send(&self, method: &str, path: &str, body: impl Into<Body>) -> TestResponse {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in &self.headers {
@@ -72,25 +72,26 @@ impl TestClient {
         request.headers_mut().entry(HOST).or_insert(HeaderValue::from_static("api.example.com"));
         let peer = SocketAddr::from(([192, 0, 2, 7], 50000));
         request.extensions_mut().insert(ConnectInfo(peer));
-        let response = self.router.clone().oneshot(request).await.expect("an answer");
+        let response = self.router.clone().oneshot(request).await.expect("a response");
+        let secrets = leaks::secrets_in(&response);
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();
         let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
-        let answer = TestResponse {
+        let response = TestResponse {
             family: Family::from_path(path.split('?').next().unwrap_or_default()),
             status: parts.status,
             headers: parts.headers,
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
             text,
         };
-        let secrets = leaks::plaintexts_in(&answer.body).into_iter().chain(answer.cookie());
+        let secrets = secrets.into_iter().chain(response.cookie());
         self.seen_secrets.lock().expect("no panic").extend(secrets.filter(|it| !it.is_empty()));
-        spec::assert_in_spec(method, path, &answer);
-        answer
+        spec::assert_in_spec(method, path, &response);
+        response
     }
 }
 
-/// The words of a family for the kind that onboarding calls `code` (contract §1, the table).
+/// A family's codes for the kind of error that onboarding calls `code` (contract §1, the table).
 fn family_codes(family: Family, code: &str) -> &'static [&'static str] {
     match (family, code) {
         (
@@ -102,7 +103,7 @@ fn family_codes(family: Family, code: &str) -> &'static [&'static str] {
             | "unsupported_media_type",
         )
         | (Family::User, "malformed" | "validation_error") => &["VALIDATION_ERROR"],
-        (Family::Organization, "malformed") => &["validation_error"],
+        (Family::Organization | Family::Verification, "malformed") => &["validation_error"],
         (
             Family::Operator,
             "malformed" | "validation_error" | "entity_too_large" | "unsupported_media_type",
@@ -135,54 +136,53 @@ fn family_codes(family: Family, code: &str) -> &'static [&'static str] {
     }
 }
 
-/// What somebody got.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct TestResponse {
-    /// The family that it speaks for.
+    /// The family of the requested path.
     pub family: Family,
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body as JSON; null where it is none.
+    /// Its body as JSON; null if it is not JSON.
     pub body: Value,
-    /// Its body as it came.
+    /// Its body as text.
     pub text: String,
 }
 
 impl TestResponse {
-    /// Passes an answer with this status.
+    /// Asserts the status, and returns the response.
     #[track_caller]
     pub fn assert_status(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
         self
     }
 
-    /// Passes a failure with this status and code: the family's own, or the one that onboarding
-    /// has for the same kind.
+    /// Asserts an error with this status and code, and returns the response. The code is that of
+    /// the family, or that of onboarding for the same kind of error.
     #[track_caller]
     pub fn assert_error(self, status: u16, code: &str) -> Self {
         let response = self.assert_status(status);
-        let failure = response.error();
-        let named = ["code", "type", "error"].into_iter().find_map(|name| failure.get(name));
-        let rows = named.and_then(Value::as_str);
-        let rows = rows.unwrap_or_default();
-        let same = rows == code || family_codes(response.family, code).contains(&rows);
-        assert!(same, "{code}: {}", response.text);
+        let error = response.error();
+        let found = ["code", "type", "error"].into_iter().find_map(|name| error.get(name));
+        let found = found.and_then(Value::as_str).unwrap_or_default();
+        let is_expected = found == code || family_codes(response.family, code).contains(&found);
+        assert!(is_expected, "{code}: {}", response.text);
         response
     }
 
-    /// Where the failure's code is, wherever its family puts it.
+    /// The part of the body with the error's code, which depends on the family.
     pub fn error(&self) -> &Value {
         match self.family {
             Family::Onboarding => &self.body["details"],
-            Family::Account | Family::Organization => &self.body["error"],
+            Family::Account | Family::Organization | Family::Verification => &self.body["error"],
             Family::Operator if self.body["error"].is_object() => &self.body["error"],
             Family::Operator | Family::User | Family::Other => &self.body,
         }
     }
 
-    /// The limit that a failure names: of what, how many, and how many there are.
+    /// The plan limit that an error names: the resource, the limit, and how much of it is used.
     pub fn plan_limit(&self) -> (&str, u64, u64) {
         let details = match self.family {
             Family::Account => &self.body["error"]["details"],
@@ -193,7 +193,7 @@ impl TestResponse {
         (details["resource"].as_str().unwrap_or_default(), number("limit"), number("used"))
     }
 
-    /// The names of the fields that were refused, in the order of the answer.
+    /// The names of the invalid fields, in the order of the response.
     pub fn invalid_fields(&self) -> Vec<&str> {
         let (issues, name) = match self.family {
             Family::Account => (&self.body["error"]["details"]["issues"], "/path/0"),
@@ -205,19 +205,19 @@ impl TestResponse {
         names.map(Option::unwrap_or_default).collect()
     }
 
-    /// The value of the session's cookie that it sets; empty where it takes it away.
+    /// The value of the session cookie that it sets; empty if it clears the cookie.
     pub fn cookie(&self) -> Option<String> {
         let set = self.headers.get("set-cookie")?.to_str().ok()?;
         let (_, rest) = set.split_once('=')?;
         rest.split(';').next().map(str::to_owned)
     }
 
-    /// A header's value; empty where it is not there.
+    /// A header's value; empty if there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The body without what differs from request to request.
+    /// The body without the fields that differ in every response.
     pub fn body_without_request(&self) -> Value {
         let mut body = self.body.clone();
         if let Some(body) = body.as_object_mut() {

@@ -1,4 +1,4 @@
-//! One throw-away Postgres for all tests, and a fresh copy of the migrated schema for each.
+//! One temporary Postgres for all tests, and a new copy of the migrated schema for each test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +15,8 @@ use tokio::sync::OnceCell;
 
 use super::leaks;
 
-/// Adopted or started once a process; Postgres itself ends a few seconds after the last one.
+/// Started, or reused if it runs, once per process. Postgres ends a few seconds after the last test
+/// process.
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
     let checkout = Sha256::digest(env!("CARGO_MANIFEST_DIR"));
     let user = rustix::process::getuid().as_raw();
@@ -32,7 +33,7 @@ static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 static NEXT_CLONE: AtomicU32 = AtomicU32::new(0);
 
-/// The role that owns the databases of tests: an ordinary one, for which policies hold.
+/// The role that owns the test databases: no superuser, so row-level security applies to it.
 const OWNER: &str = "test_owner";
 
 /// The database of one test.
@@ -41,7 +42,7 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// A new database with the current schema and nothing in it.
+    /// Creates a database with the current schema and no rows.
     pub async fn create() -> Self {
         let template = TEMPLATE.get_or_init(create_template).await;
         let number = NEXT_CLONE.fetch_add(1, Ordering::Relaxed);
@@ -52,29 +53,29 @@ impl TestDatabase {
         Self { name }
     }
 
-    /// Its URL, in its owner's name.
+    /// Its URL, for its owner.
     pub fn url(&self) -> String {
         owner_url(&self.name)
     }
 
-    /// A connection beside the application's, of a superuser.
+    /// A new connection as a superuser.
     pub async fn connect(&self) -> PgConnection {
         connect(&self.name).await
     }
 
-    /// A connection of a superuser to the test database with this name.
+    /// A new connection as a superuser to the database with this name.
     pub async fn connect_as_superuser(name: &str) -> PgConnection {
         connect(name).await
     }
 
-    /// Removes it.
+    /// Drops the database.
     pub async fn remove(self) {
         let sql = format!("drop database {} with (force)", self.name);
         execute(&mut connect_as_admin().await, &sql).await;
     }
 }
 
-/// Makes the template of this version of the schema, once for all test processes.
+/// Creates the template of this version of the schema, once for all test processes.
 async fn create_template() -> String {
     let name = format!("template_of_{OWNER}_{}", schema_version());
     let mut db = connect_as_admin().await;
@@ -85,7 +86,7 @@ async fn create_template() -> String {
             .bind(&name)
             .fetch_one(&mut db)
             .await
-            .expect("an answer");
+            .expect("a row");
     if !exists {
         let unfinished = format!("{name}_unfinished");
         execute(&mut db, &format!("drop database if exists {unfinished}")).await;
@@ -101,7 +102,7 @@ async fn create_template() -> String {
     name
 }
 
-/// The owner, who may become the role of tenants. An older cluster has both roles already.
+/// Creates the owner, which may become the tenant role. A cluster that is reused has both already.
 async fn create_owner(db: &mut PgConnection) {
     for (role, can) in [(OWNER, "login"), ("tenantry_tenant", "nologin")] {
         let sql = format!(
@@ -117,7 +118,7 @@ fn owner_url(database: &str) -> String {
     CLUSTER.url(database).replace("user=tenantry&", &format!("user={OWNER}&"))
 }
 
-/// Databases of test processes that are no more, and templates of other versions.
+/// Drops the databases of test processes that have ended.
 async fn remove_leftovers(db: &mut PgConnection) {
     let names: Vec<String> =
         sqlx::query_scalar("select datname from pg_database where datname like 'test\\_%'")
@@ -158,7 +159,7 @@ async fn execute(db: &mut PgConnection, sql: &str) {
     done.unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
-/// Memory, where there is a gigabyte of it to spare; else beside the build.
+/// `/dev/shm` if it has more than a gigabyte free, else the temporary folder of the build.
 fn scratch_folder() -> PathBuf {
     let output = Command::new("df").args(["-Pk", "/dev/shm"]).output();
     let output = output.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());

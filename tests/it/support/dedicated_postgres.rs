@@ -1,4 +1,4 @@
-//! A Postgres with settings of its own, beside the one that all tests share.
+//! A Postgres with its own settings, apart from the one that all tests share.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -17,7 +17,7 @@ use super::waiting::wait_until;
 /// The password of its superuser, `admin`.
 pub const PASSWORD: &str = "a-password-of-the-database";
 
-/// A running Postgres, which takes connections with SCRAM on a socket and a port.
+/// A running Postgres, which accepts connections with SCRAM on a socket and a port.
 pub struct DedicatedPostgres {
     folder: TempDir,
     port: u16,
@@ -25,7 +25,7 @@ pub struct DedicatedPostgres {
 }
 
 impl DedicatedPostgres {
-    /// A new one; `settings` are as in `postgresql.conf`.
+    /// Starts a new one; `settings` are as in `postgresql.conf`.
     pub fn start(settings: &[&str]) -> Self {
         let open = Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().permissions(open).tempdir().unwrap();
@@ -43,7 +43,7 @@ impl DedicatedPostgres {
         if settings.contains(&"ssl=on") {
             make_certificate(&path.join("data"), user);
         }
-        // Not one that the system gives to others meanwhile.
+        // A port below the range from which the system assigns ports.
         let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
         let first = 10_000 + u16::try_from(std::process::id() % 9_000).unwrap();
         let port = (first..20_000).find(free).unwrap();
@@ -66,7 +66,7 @@ impl DedicatedPostgres {
         self.port
     }
 
-    /// A connection of the superuser's.
+    /// A new connection as the superuser.
     pub async fn connect(&self, database: &str) -> PgConnection {
         let options = PgConnectOptions::from_str(&self.url(database)).unwrap();
         options.connect().await.unwrap()
@@ -111,7 +111,7 @@ fn make_certificate(data: &Path, user: Option<u32>) {
     assert!(openssl.stderr(Stdio::null()).status().unwrap().success());
 }
 
-/// A program of the newest Postgres that is installed, or of `PG_BIN_DIR`.
+/// The path of a program of the newest installed Postgres, or of the one in `PG_BIN_DIR`.
 pub fn program(name: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("PG_BIN_DIR") {
         return PathBuf::from(folder).join(name);
@@ -122,7 +122,7 @@ pub fn program(name: &str) -> PathBuf {
     PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin/{name}"))
 }
 
-/// Whom Postgres runs as, where we are root.
+/// The user that Postgres runs as if the test runs as root, because it refuses to run as root.
 pub fn postgres_user() -> Option<u32> {
     if !rustix::process::getuid().is_root() {
         return None;
@@ -131,7 +131,7 @@ pub fn postgres_user() -> Option<u32> {
     String::from_utf8_lossy(&id.stdout).trim().parse().ok()
 }
 
-/// A program that runs as somebody else.
+/// A command that runs as another user, if one is given.
 pub fn as_user(program: &Path, user: Option<u32>) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/").stdin(Stdio::null());

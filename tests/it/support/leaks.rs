@@ -1,10 +1,12 @@
-//! Looks for plaintexts where none may be: in the database and in the log.
+//! Checks that plaintext secrets are neither in the database nor in the log.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, Once};
 
+use axum::response::Response;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};
+use tenantry::http::shown_once::ShownSecrets;
 use tracing::Level;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
@@ -50,37 +52,25 @@ impl Write for LogCapture {
     }
 }
 
-/// The plaintexts that an answer shows, wherever in it they are.
-pub fn plaintexts_in(body: &Value) -> Vec<String> {
-    const NAMES: [&str; 6] =
-        ["api_key", "new_api_key", "key", "access_token", "refresh_token", "token"];
-    match body {
-        Value::Object(members) => {
-            let presented = NAMES.iter().filter_map(|name| members.get(*name)?.as_str());
-            // What callers note down about a key is no secret, whatever they call it.
-            let others = members.iter().filter(|(name, _)| *name != "metadata");
-            let within = others.flat_map(|(_, value)| plaintexts_in(value));
-            // A session's `token` is its id, which is no secret.
-            let presented = presented.filter(|text| !text.starts_with("sess_"));
-            presented.map(str::to_owned).chain(within).collect()
-        }
-        Value::Array(items) => items.iter().flat_map(plaintexts_in).collect(),
-        _ => Vec::new(),
-    }
+/// The secrets that a response shows, by their type.
+pub fn secrets_in(response: &Response) -> Vec<String> {
+    let shown = response.extensions().get::<ShownSecrets>();
+    let secrets = shown.iter().flat_map(|shown| shown.0.iter());
+    secrets.map(|secret| secret.expose().to_owned()).collect()
 }
 
-/// The passwords that a request shows, but for those that may be anywhere: short ones, and those
-/// that are an address.
+/// The passwords in a request body, except short ones and those that are an address: these may
+/// appear elsewhere for another reason.
 pub fn passwords_in(body: &Value) -> Vec<String> {
     let names = ["password", "newPassword", "currentPassword"].into_iter();
-    let presented = names.filter_map(|name| body.get(name)?.as_str());
-    presented
+    let secrets = names.filter_map(|name| body.get(name)?.as_str());
+    secrets
         .filter(|password| password.len() >= 12 && !password.contains('@'))
         .map(str::to_owned)
         .collect()
 }
 
-/// Fails where a plaintext is found in any row of any table, or in what was logged since the test
+/// Fails if a plaintext secret is in any row of any table, or in what was logged since the test
 /// began.
 pub async fn assert_no_plaintexts(db: &mut PgConnection, plaintexts: &[String], since: LogStart) {
     let mut haystack = all_rows(db).await;
@@ -88,13 +78,13 @@ pub async fn assert_no_plaintexts(db: &mut PgConnection, plaintexts: &[String], 
     for plaintext in plaintexts {
         let hex = hex(plaintext.as_bytes());
         for (place, text) in &haystack {
-            let rows = text.contains(plaintext) || text.contains(&hex);
-            assert!(!rows, "a plaintext that was shown once is also in {place}");
+            let is_leaked = text.contains(plaintext) || text.contains(&hex);
+            assert!(!is_leaked, "a plaintext secret is in {place}");
         }
     }
 }
 
-/// Bytes as the database writes them.
+/// Bytes in hexadecimal, as the database writes them.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

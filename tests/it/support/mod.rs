@@ -1,18 +1,18 @@
-//! What the tests stand on: a real Postgres, the real router, a clock that stands still.
+//! The test harness: a real Postgres, the real router, and a clock that only the test advances.
 //!
 //! ```ignore
 //! #[tokio::test]
 //! async fn a_guarantee() {
 //!     run(async |app| {
 //!         let acme = app.sign_up().await;
-//!         app.key(&acme.api_key).get("/me").await.has_status(200);
+//!         app.key(&acme.api_key).get("/me").await.assert_status(200);
 //!     })
 //!     .await;
 //! }
 //! ```
 //!
-//! Every answer a test sees is held against the API's description, and after every test the
-//! database and the log are searched for each plaintext it saw.
+//! Every response is validated against the API's description. After every test, the database and
+//! the log are searched for each plaintext secret that was in a response.
 
 pub mod accounts;
 pub mod app;

@@ -20,7 +20,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// One before the server of `url`, in this mode, with more lines for its configuration; `None`
+    /// Starts one before the server of `url`, in this mode, with more lines of configuration; `None`
     /// if the test is skipped because `PgBouncer` is missing.
     pub fn start(url: &str, mode: &str, lines: &str) -> Option<Self> {
         let program = find_program("pgbouncer")?;

@@ -1,4 +1,4 @@
-//! Servers that limit, clients behind other addresses, and what a refusal says.
+//! Servers with rate limits, clients with other addresses, and the headers of a 429.
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use serde_json::{Value, json};
@@ -8,22 +8,22 @@ use super::app::TestSettings;
 use super::client::{TestClient, TestResponse};
 use super::{TestApp, with_settings};
 
-/// A server with the usual limits, and these changes.
+/// Settings with the usual limits, and these changes.
 pub fn with_limits(changes: &str) -> TestSettings {
     with_settings(&[("LIMITS_PROFILE", "usual"), ("LIMITS", changes)])
 }
 
-/// The same, which trusts one proxy to say who calls.
+/// Like [`with_limits`], with one trusted proxy that forwards the client address.
 pub fn with_limits_behind_proxy(changes: &str) -> TestSettings {
     with_settings(&[("LIMITS_PROFILE", "usual"), ("LIMITS", changes), ("TRUSTED_PROXY_HOPS", "1")])
 }
 
-/// Somebody behind another address, where a proxy is trusted.
+/// A client with another address, as a trusted proxy forwards it.
 pub fn client_from(app: &TestApp, address: &str) -> TestClient {
     app.anonymous().with("x-forwarded-for", address)
 }
 
-/// Signs somebody in from an address.
+/// Signs in from an address.
 pub async fn sign_in_from(
     app: &TestApp,
     address: &str,
@@ -34,15 +34,17 @@ pub async fn sign_in_from(
     client_from(app, address).post("/api/auth/sign-in/email", credentials).await
 }
 
-/// Somebody who wants an account.
+/// The body of a sign-up.
 pub fn sign_up_request(email: &str) -> Value {
     json!({ "email": email, "password": PASSWORD, "name": "Ann Example" })
 }
 
-/// Asks until it is told to wait: how often it was let through, and the refusal.
-pub async fn send_until_limited(mut ask: impl AsyncFnMut() -> TestResponse) -> (u32, TestResponse) {
+/// Sends requests until one is rejected with 429; returns how many passed, and that response.
+pub async fn send_until_limited(
+    mut send: impl AsyncFnMut() -> TestResponse,
+) -> (u32, TestResponse) {
     for passed in 0..1_000 {
-        let response = ask().await;
+        let response = send().await;
         if response.status == 429 {
             return (passed, response);
         }
@@ -50,14 +52,14 @@ pub async fn send_until_limited(mut ask: impl AsyncFnMut() -> TestResponse) -> (
     panic!("nothing is limited");
 }
 
-/// The number after `name=` in a header of limits.
+/// The number after `name=` in a rate limit header.
 pub fn header_number(header: &str, name: &str) -> u64 {
     let (_, rest) = header.split_once(&format!(";{name}=")).unwrap_or_else(|| panic!("{header}"));
     rest.split([';', ',']).next().unwrap().parse().unwrap()
 }
 
-/// Passes a refusal whose headers, and body where the family has the number there, say the same of
-/// when to come again.
+/// Asserts that the headers and, in the organization family, the body of a 429 name one wait.
+/// Returns the seconds to wait.
 #[track_caller]
 pub fn assert_retry_after(response: &TestResponse, limit: &str) -> u64 {
     let wait: u64 = response.header("retry-after").parse().unwrap();
@@ -73,12 +75,12 @@ pub fn assert_retry_after(response: &TestResponse, limit: &str) -> u64 {
     wait
 }
 
-/// Counts for one test: what happens on its thread, once the recorder is set as the local one.
+/// A metrics recorder for one test. It records its thread once it is set as the local recorder.
 pub fn recorder() -> PrometheusRecorder {
     PrometheusBuilder::new().build_recorder()
 }
 
-/// How much a metric has counted; 0 where it is not there.
+/// The value of a counter; 0 if it does not exist.
 pub fn metric_value(recorder: &PrometheusRecorder, metric: &str) -> u64 {
     let metrics = recorder.handle().render();
     let line = metrics.lines().find_map(|line| line.strip_prefix(metric));

@@ -1,4 +1,4 @@
-//! A TCP port that leads to a Postgres over a long way: what is sent arrives later.
+//! A TCP relay to a Postgres that adds latency.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,25 +8,25 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// Where a relay leads to.
+/// The target of a relay.
 #[derive(Clone)]
 pub enum RelayTarget {
     /// A port of this machine.
     Port(u16),
-    /// A socket.
+    /// A Unix socket.
     Socket(PathBuf),
 }
 
-/// Relays all connections of `listener` to `goal`, each part delayed by `delay` on its way.
-pub fn relay(listener: TcpListener, goal: RelayTarget, delay: Duration) {
+/// Relays all connections of `listener` to `target`, and delays data by `delay` in each direction.
+pub fn relay(listener: TcpListener, target: RelayTarget, delay: Duration) {
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
-            let goal = goal.clone();
+            let target = target.clone();
             tokio::spawn(async move {
-                // The handshake of TCP takes a round trip, too.
+                // The TCP handshake takes a round trip, too.
                 sleep_until(Instant::now() + 2 * delay).await;
                 let (near_in, near_out) = near.into_split();
-                match goal {
+                match target {
                     RelayTarget::Port(port) => {
                         let far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                         let (far_in, far_out) = far.into_split();
@@ -49,7 +49,7 @@ pub fn relay(listener: TcpListener, goal: RelayTarget, delay: Duration) {
     });
 }
 
-/// Copies what comes in, each part so much later; what follows a part does not wait for it.
+/// Copies each chunk `delay` after it was read, without adding up the delays of earlier chunks.
 async fn copy_delayed(
     mut from: impl AsyncRead + Unpin + Send + 'static,
     mut to: impl AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! A good request for every operation of the document, for tests that walk them all.
+//! A valid request for every operation of the API's description, for tests of all operations.
 
 use serde_json::{Value, json};
 use tenantry::http::family::Family;
@@ -10,34 +10,35 @@ use super::client::TestClient;
 use super::spec::Operation;
 use super::{TestApp, app};
 
-/// An organization with a key, a person in a session, and things of theirs to name.
+/// An organization with a key, an account with a session, and objects of theirs.
 pub struct Fixtures {
-    /// An organization by open signup.
+    /// An organization created by open signup.
     pub acme: CreatedKey,
-    /// Another one, for the operator to step in.
+    /// Another one, for operations of the operator.
     pub operator_target: CreatedKey,
-    /// A person.
+    /// An account.
     pub ann: TestAccount,
-    /// A session of theirs beside the one they use.
+    /// The id of another session of the account.
     pub other_session: String,
-    /// The id of a personal token of theirs.
+    /// The id of a personal access token of the account.
     pub token_id: String,
-    /// The id of another one, which can be spared.
+    /// The id of another one, which may be deleted.
     spare_token_id: String,
-    /// The id of a key of their organization.
+    /// The id of a key of ann's organization.
     organization_key_id: String,
-    /// The id of a project of their organization.
+    /// The id of a project of ann's organization.
     project_id: String,
-    /// The id of another one, which can be spared.
+    /// The id of another one, which may be deleted.
     spare_project_id: String,
     /// The refresh token of an exchange.
     refresh_token: String,
-    /// The token of a link that nobody was mailed.
+    /// The token of a link that was not mailed.
     link_token: String,
-    /// The id of another person's seat in ann's organization.
+    /// The id of another account's membership in ann's organization.
     membership_id: String,
-    /// The id of an open invitation to ann's organization, and of one that can be spared.
+    /// The id of an open invitation to ann's organization.
     invite_id: String,
+    /// The id of another one, which may be revoked.
     spare_invite_id: String,
     /// The token of an open invitation of ann to another organization.
     invite_token: String,
@@ -45,12 +46,12 @@ pub struct Fixtures {
 }
 
 impl Fixtures {
-    /// Makes all of it.
+    /// Creates all of it.
     pub async fn new(app: &TestApp) -> Self {
         let (acme, ann) = (app.sign_up().await, app.verified_account("ann@example.com").await);
-        let operated = app.sign_up().await;
+        let operator_target = app.sign_up().await;
         let ben = app.verified_account("ben@example.com").await;
-        let seat_id = app.invite_and_accept(&ann, &ben, "member").await;
+        let membership_id = app.invite_and_accept(&ann, &ben, "member").await;
         let invites = format!("/api/user/organizations/{}/invites", ann.org_id);
         let invite = async |email: &str| {
             let request = json!({ "email": email, "role": "member" });
@@ -82,7 +83,7 @@ impl Fixtures {
         let spare_project_id = app.create_project(&ann, "another").await;
         Self {
             acme,
-            operator_target: operated,
+            operator_target,
             ann,
             other_session: app::text(&other.expect("another session")["id"]),
             token_id,
@@ -92,7 +93,7 @@ impl Fixtures {
             spare_project_id,
             refresh_token,
             link_token: KeyFormat::link_token().mint(&*app.app.entropy).expose().to_owned(),
-            membership_id: seat_id,
+            membership_id,
             invite_id,
             spare_invite_id,
             invite_token,
@@ -100,7 +101,7 @@ impl Fixtures {
         }
     }
 
-    /// Somebody who may use the operation, and sends JSON where it reads a body.
+    /// A client that may use the operation, with a JSON content type if the operation reads a body.
     pub fn client_for(&self, app: &TestApp, operation: &Operation) -> TestClient {
         let client = self.client_without_content_type(app, operation);
         if operation.has_request_body() {
@@ -110,7 +111,7 @@ impl Fixtures {
         }
     }
 
-    /// The same, without saying what is sent.
+    /// Like [`Self::client_for`], without a content type.
     pub fn client_without_content_type(&self, app: &TestApp, operation: &Operation) -> TestClient {
         let family = Family::from_path(&operation.path);
         match family {
@@ -123,15 +124,18 @@ impl Fixtures {
                     master.with("idempotency-key", operation.id())
                 }
             }
+            _ if operation.requires_verifier() => app.verifier(),
             _ if !operation.accepts_credential() => app.anonymous(),
             Family::Account | Family::User => app.session(&self.ann.cookie),
-            Family::Onboarding | Family::Organization | Family::Operator | Family::Other => {
-                app.key(&self.acme.api_key)
-            }
+            Family::Onboarding
+            | Family::Organization
+            | Family::Operator
+            | Family::Verification
+            | Family::Other => app.key(&self.acme.api_key),
         }
     }
 
-    /// The operation's path, naming things that are there.
+    /// The operation's path, with ids of existing objects.
     pub fn path(&self, operation: &Operation) -> String {
         let key = match Family::from_path(&operation.path) {
             Family::User => &self.organization_key_id,
@@ -140,13 +144,13 @@ impl Fixtures {
         self.path_with_key(operation, key)
     }
 
-    /// The same, naming a key that nothing was done to yet, where it names one.
+    /// Like [`Self::path`], with the id of a new key if the path names a key.
     pub async fn path_with_new_key(&self, app: &TestApp, operation: &Operation) -> String {
         if !operation.path.contains("{id}") || operation.requires_master_key() {
             return self.path(operation);
         }
         let number = self.next_number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let name = format!("fresh {number}");
+        let name = format!("new {number}");
         let key = match Family::from_path(&operation.path) {
             Family::User => {
                 app.create_key(&self.ann, json!({ "name": name, "scopes": ["*"] })).await
@@ -174,8 +178,8 @@ impl Fixtures {
         }
     }
 
-    /// A body that the operation takes, another one each time where something is made; empty where
-    /// it reads none.
+    /// A valid body for the operation, with new names on each call if it creates an object. Empty
+    /// if the operation reads no body.
     pub fn body(&self, operation: &Operation) -> String {
         if !operation.has_request_body() {
             return String::new();
@@ -228,6 +232,8 @@ impl Fixtures {
             "deleteOrganization" => json!({ "confirm": self.ann.org_id }),
             "changeMemberRole" => json!({ "role": "admin" }),
             "createInvite" => json!({ "email": email, "role": "member" }),
+            "verify" => json!({ "key": self.acme.api_key }),
+            "verifyBatch" => json!({ "items": [{ "key": self.acme.api_key }] }),
             "updateUser" => json!({ "fullName": "Ann Other" }),
             "createProject" => json!({ "name": format!("project {number}") }),
             "updateProject" => json!({ "description": "Renewed" }),
@@ -238,7 +244,7 @@ impl Fixtures {
     }
 }
 
-/// The scope of the master key that an operation takes.
+/// The scope of the master key that an operation requires.
 fn master_scope_of(operation: &Operation) -> &'static str {
     match operation.id() {
         "provisionOrganization" => "ORG_CREATE",
@@ -253,7 +259,7 @@ fn master_scope_of(operation: &Operation) -> &'static str {
     }
 }
 
-/// The ids of the first things in a list of `data`.
+/// The ids of the items in a list of `data`.
 pub fn data_ids(body: &Value) -> Vec<String> {
     body["data"].as_array().expect("a list").iter().map(|item| text(&item["id"])).collect()
 }

@@ -1,4 +1,4 @@
-//! The real binary, run as a person runs it, in a folder of its own.
+//! The real binary, run in its own folder.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -27,36 +27,36 @@ impl WorkDir {
     /// An empty folder.
     pub fn new() -> Self {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_tenantry"));
-        // Open to those whom root lends its Postgres to, or the data would lie elsewhere.
+        // Readable for the user that Postgres runs as under root, or the data would be elsewhere.
         let open = fs::Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().permissions(open).tempdir().unwrap();
         Self { folder, program, user: None }
     }
 
-    /// An empty folder of somebody who is not root, with a program of theirs.
+    /// An empty folder that is owned by a user other than root, with a copy of the program.
     pub fn unprivileged() -> Self {
-        let mut place = Self::new();
+        let mut dir = Self::new();
         if is_root() {
-            let program = place.folder.path().join("tenantry");
-            fs::copy(&place.program, &program).unwrap();
+            let program = dir.folder.path().join("tenantry");
+            fs::copy(&dir.program, &program).unwrap();
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-            std::os::unix::fs::chown(place.folder.path(), Some(NOBODY), None).unwrap();
-            (place.program, place.user) = (program, Some(NOBODY));
+            std::os::unix::fs::chown(dir.folder.path(), Some(NOBODY), None).unwrap();
+            (dir.program, dir.user) = (program, Some(NOBODY));
         }
-        place
+        dir
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The program with these variables set and no others of ours.
+    /// The command of the program with these variables and no others of the test process.
     pub fn command(&self, settings: &[(&str, &str)]) -> Command {
         self.command_for(&self.program, settings)
     }
 
-    /// Another program, in the same way.
+    /// Like [`Self::command`], for another program.
     pub fn command_for(&self, program: impl AsRef<OsStr>, settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.folder.path()).env_clear();
@@ -72,7 +72,7 @@ impl WorkDir {
         command
     }
 
-    /// A server that has said where it listens.
+    /// Starts a server and waits until it has printed its addresses.
     pub fn start(&self, settings: &[(&str, &str)]) -> Server {
         let log = self.folder.path().join("log");
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
@@ -82,7 +82,7 @@ impl WorkDir {
         let mut welcome = String::new();
         while !welcome.ends_with("'\n\n") {
             let Some(Ok(line)) = lines.next() else {
-                panic!("it did not start: {}", fs::read_to_string(&log).unwrap());
+                panic!("the server did not start: {}", fs::read_to_string(&log).unwrap());
             };
             welcome.push_str(&line);
             welcome.push('\n');
@@ -118,8 +118,8 @@ impl WorkDir {
 }
 
 impl Drop for WorkDir {
-    /// Leaves no Postgres behind, whatever became of the test: asked to end, which also clears its
-    /// shared memory away, and made to where it does not.
+    /// Stops Postgres even if the test failed: first with SIGINT, which lets it free its shared
+    /// memory, and after ten seconds with SIGKILL.
     fn drop(&mut self) {
         let Some(pid) = self.postgres() else { return };
         signal("INT", pid);
@@ -132,13 +132,13 @@ impl Drop for WorkDir {
 /// A running server.
 pub struct Server {
     child: Child,
-    /// What it printed for its user.
+    /// The text that it printed to stdout at start.
     pub welcome: String,
     log: PathBuf,
 }
 
 impl Server {
-    /// The address behind a word of the welcome.
+    /// The address after a label in the start text.
     fn address(&self, word: &str) -> &str {
         let line = self.welcome.lines().find(|line| line.trim_start().starts_with(word)).unwrap();
         line.split_whitespace().nth(1).unwrap()
@@ -149,17 +149,17 @@ impl Server {
         format!("{}{path}", self.address("API"))
     }
 
-    /// The metrics, as they are now.
+    /// The current metrics.
     pub fn metrics(&self) -> String {
         curl(&[self.address("Metrics")]).text
     }
 
-    /// What was logged in this folder so far.
+    /// The log of all servers in this folder so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// A new organization's key, by open signup.
+    /// Creates an organization by open signup; returns its key.
     pub fn sign_up(&self) -> String {
         let response = curl(&["-X", "POST", &self.url("/signup")]);
         assert_eq!(response.status, 201, "{}", response.text);
@@ -176,13 +176,13 @@ impl Server {
         self.child.id()
     }
 
-    /// Sends it a signal and waits for its end.
+    /// Sends a signal and waits until the server ends.
     pub fn signal_and_wait(mut self, name: &str) -> ExitStatus {
         signal(name, self.pid());
         self.child.wait().unwrap()
     }
 
-    /// Waits for its end.
+    /// Waits until the server ends.
     pub fn wait(mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
@@ -195,14 +195,14 @@ impl Drop for Server {
     }
 }
 
-/// What curl got; status 0 where it got nothing.
+/// A response to curl; its status is 0 if there was none.
 #[derive(Debug)]
 pub struct CurlResponse {
     /// The status.
     pub status: u16,
     /// The body.
     pub text: String,
-    /// The body as JSON; null where it is none.
+    /// The body as JSON; null if it is not JSON.
     pub body: Value,
 }
 
@@ -213,7 +213,7 @@ pub fn curl(arguments: &[&str]) -> CurlResponse {
     run_curl(command)
 }
 
-/// Runs a command line, pasted as it stands, that prints what a curl in it got.
+/// Runs a shell command line; its output as JSON.
 pub fn run_shell(line: &str) -> Value {
     let mut command = Command::new("sh");
     let done = command.args(["-c", line]).output().unwrap();
@@ -222,8 +222,8 @@ pub fn run_shell(line: &str) -> Value {
 
 fn run_curl(mut command: Command) -> CurlResponse {
     let done = command.output().expect("curl must be installed");
-    let presented = String::from_utf8(done.stdout).unwrap();
-    let (text, status) = presented.rsplit_once('\n').unwrap();
+    let output = String::from_utf8(done.stdout).unwrap();
+    let (text, status) = output.rsplit_once('\n').unwrap();
     CurlResponse {
         status: status.parse().unwrap(),
         text: text.to_owned(),

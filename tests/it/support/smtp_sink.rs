@@ -1,6 +1,6 @@
 //! Mail that the server sends, received by a real SMTP server inside the test.
 //!
-//! [`MailSink`] does the sockets; the protocol is the crate `mailin`'s.
+//! [`MailSink`] handles the sockets, and the crate `mailin` the protocol.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,10 +14,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, timeout};
 
-/// A mail as it came.
+/// A received mail.
 #[derive(Debug, Default)]
 pub struct ReceivedMail {
-    /// What the sender called itself.
+    /// The name in the sender's `HELO`.
     pub hello: String,
     /// The envelope's sender.
     pub from: String,
@@ -27,25 +27,25 @@ pub struct ReceivedMail {
     pub data: Vec<u8>,
 }
 
-/// A mail server on a free port that keeps what it gets. It refuses whoever is at `refused.test`,
-/// mails to `limited.test` while its limit is reached, and for whoever is at `held.test` it waits
-/// until the test says whether it takes them.
+/// A mail server on a free port that keeps the mails it receives. It rejects recipients at
+/// `refused.test`, and those at `limited.test` while the limit is reached. For recipients at
+/// `held.test` it waits until the test decides whether to accept them.
 pub struct MailSink {
-    /// What `SMTP_URL` is set to.
+    /// The value for `SMTP_URL`.
     pub url: String,
     mails: mpsc::UnboundedReceiver<ReceivedMail>,
     pending: mpsc::UnboundedReceiver<oneshot::Sender<bool>>,
-    /// Whether the limit of `limited.test` is reached; at first it is.
+    /// Whether the limit of `limited.test` is reached; initially true.
     pub is_limited: Arc<AtomicBool>,
 }
 
 impl MailSink {
-    /// A sink on a free port; it ends with the test's runtime.
+    /// Starts a sink on a free port; it ends with the test's runtime.
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("smtp://{}", listener.local_addr()?);
         let (sender, mails) = mpsc::unbounded_channel();
-        let (holder, locked) = mpsc::unbounded_channel();
+        let (pending_sender, pending) = mpsc::unbounded_channel();
         let is_limited = Arc::new(AtomicBool::new(true));
         let limited = Arc::clone(&is_limited);
         tokio::spawn(async move {
@@ -55,25 +55,25 @@ impl MailSink {
                     done: Arc::new(sender.clone()),
                     is_limited: Arc::clone(&limited),
                 };
-                tokio::spawn(serve_connection(socket, inbox, holder.clone()));
+                tokio::spawn(serve_connection(socket, inbox, pending_sender.clone()));
             }
         });
-        Ok(Self { url, mails, pending: locked, is_limited })
+        Ok(Self { url, mails, pending, is_limited })
     }
 
-    /// The next mail that is held, waited for: it is taken or refused when that is sent.
+    /// Waits for the next recipient at `held.test`: sending `true` accepts it, `false` rejects it.
     pub async fn next_pending(&mut self) -> oneshot::Sender<bool> {
         let next = timeout(Duration::from_secs(10), self.pending.recv()).await;
         next.expect("a mail within ten seconds").expect("the sink lives")
     }
 
-    /// The next mail, waited for.
+    /// Waits for the next mail, at most ten seconds.
     pub async fn next(&mut self) -> ReceivedMail {
         let next = timeout(Duration::from_secs(10), self.mails.recv()).await;
         next.expect("a mail within ten seconds").expect("the sink lives")
     }
 
-    /// Whether no more mail has come.
+    /// Whether no unread mail has arrived.
     pub fn is_empty(&self) -> bool {
         self.mails.is_empty()
     }
@@ -82,18 +82,19 @@ impl MailSink {
 async fn serve_connection(
     socket: TcpStream,
     inbox: Inbox,
-    holder: mpsc::UnboundedSender<oneshot::Sender<bool>>,
+    pending: mpsc::UnboundedSender<oneshot::Sender<bool>>,
 ) -> io::Result<()> {
     let mut session = SessionBuilder::new("sink.test").build(IpAddr::from([127, 0, 0, 1]), inbox);
     let mut socket = BufReader::new(socket);
     socket.write_all(&session.greeting().buffer()?).await?;
     let mut line = Vec::new();
     while socket.read_until(b'\n', &mut line).await? > 0 {
-        let is_held = line.starts_with(b"RCPT") && line.windows(10).any(|it| it == b"@held.test");
-        if is_held {
-            let (answer, answered) = oneshot::channel();
-            let _ = holder.send(answer);
-            if !answered.await.unwrap_or_default() {
+        let is_pending =
+            line.starts_with(b"RCPT") && line.windows(10).any(|it| it == b"@held.test");
+        if is_pending {
+            let (decide, decision) = oneshot::channel();
+            let _ = pending.send(decide);
+            if !decision.await.unwrap_or_default() {
                 socket.write_all(b"550 refused after all\r\n").await?;
                 line.clear();
                 continue;

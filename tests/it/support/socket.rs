@@ -1,4 +1,4 @@
-//! The server of a test behind a real socket, and requests that say exactly what a test wants.
+//! A test server on a real socket, and requests that are sent byte for byte.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use tokio::time::timeout;
 
 use super::TestApp;
 
-/// How long an answer may take before a test gives up on it.
+/// How long a test waits for a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A server that takes connections until it is dropped.
+/// A server that accepts connections until it is dropped.
 pub struct SocketServer {
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
     stop: ShutdownSignal,
 }
 
 impl SocketServer {
-    /// Has the server of a test take connections.
+    /// Starts accepting connections for the server of a test.
     pub fn start(app: &TestApp) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
-        // Less than a body: whoever sends one is still sending when the answer comes.
+        // Smaller than a body, so that a client is still sending it when the response arrives.
         socket.set_recv_buffer_size(4096).unwrap();
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let listener = socket.listen(128).unwrap();
@@ -34,7 +34,7 @@ impl SocketServer {
         Self { address, stop }
     }
 
-    /// Sends a request as it stands; the whole answer.
+    /// Sends a request byte for byte; returns the whole response.
     pub async fn send_raw(&self, request: &str) -> String {
         send_raw(TcpStream::connect(self.address).await.unwrap(), request.as_bytes()).await
     }
@@ -46,19 +46,19 @@ impl Drop for SocketServer {
     }
 }
 
-/// Sends all of a request before it reads; everything up to the end of the connection.
+/// Sends all of a request before it reads; returns everything up to the end of the connection.
 pub async fn send_raw(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
     let mut response = Vec::new();
-    let asking = async {
-        // Who is refused may be cut off while sending; what they read tells.
-        let _cut_off = stream.write_all(request).await;
+    let exchange = async {
+        // The server may close the connection while the request is sent: the response decides.
+        let _closed = stream.write_all(request).await;
         let _reset = stream.read_to_end(&mut response).await;
     };
-    timeout(RESPONSE_TIMEOUT, asking).await.unwrap();
+    timeout(RESPONSE_TIMEOUT, exchange).await.unwrap();
     String::from_utf8(response).unwrap()
 }
 
-/// The status of an answer; 0 where there is none.
+/// The status of a response; 0 if there is none.
 pub fn parse_status(response: &str) -> u16 {
     response.split(' ').nth(1).map_or(0, |status| status.parse().unwrap())
 }

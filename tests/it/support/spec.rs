@@ -1,4 +1,4 @@
-//! Holds answers against the API's description.
+//! Validates responses against the API's description.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -22,43 +22,48 @@ pub struct Operation {
     pub method: String,
     /// With `{parameters}`.
     pub path: String,
-    /// What the document says of it.
+    /// Its object in the document.
     pub description: Value,
 }
 
 impl Operation {
-    /// The name that the document gives it.
+    /// Its operation id.
     pub fn id(&self) -> &str {
         self.description["operationId"].as_str().expect("an operation id")
     }
 
-    /// What the document says of its credentials: none, some that are needed, or some that may
-    /// be left out.
+    /// Its security requirements: empty if it accepts no credential; one of them is `{}` if the
+    /// credential is optional.
     fn credentials(&self) -> &[Value] {
         self.description["security"].as_array().map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether it takes a credential.
+    /// Whether it accepts a credential.
     pub fn accepts_credential(&self) -> bool {
         !self.credentials().is_empty()
     }
 
-    /// Whether it needs one.
+    /// Whether it requires a credential.
     pub fn requires_credential(&self) -> bool {
         self.accepts_credential() && self.credentials().iter().all(|it| *it != json!({}))
     }
 
-    /// Whether it is the operator's, with a master key.
+    /// Whether it accepts a master key of the operator.
     pub fn requires_master_key(&self) -> bool {
         self.credentials().iter().any(|it| it.get("master_key").is_some())
     }
 
-    /// Whether it is proved by a signature of its body.
+    /// Whether it requires a verifier.
+    pub fn requires_verifier(&self) -> bool {
+        self.credentials().iter().any(|it| it.get("verifier").is_some())
+    }
+
+    /// Whether it is authenticated by a signature of its body.
     pub fn is_signed(&self) -> bool {
         self.credentials().iter().any(|it| it.get("stripe_signature").is_some())
     }
 
-    /// The names of what its query and its body name something by.
+    /// The names of the ids in its query and its body.
     pub fn id_names(&self) -> BTreeSet<String> {
         let body = &self.description["requestBody"]["content"]["application/json"]["schema"];
         let mut names = BTreeSet::new();
@@ -76,7 +81,7 @@ impl Operation {
     }
 }
 
-/// The names of a schema's properties, however deep.
+/// Collects the names of a schema's properties, at any depth.
 fn collect_names(schema: &Value, names: &mut BTreeSet<String>) {
     if let Some(name) = schema["$ref"].as_str().and_then(|it| it.rsplit('/').next()) {
         collect_names(&DOCUMENT["components"]["schemas"][name], names);
@@ -107,8 +112,8 @@ pub fn operations() -> Vec<Operation> {
     operations
 }
 
-/// Fails where the answer is not one the description knows: an undescribed status, media type or
-/// shape. What is at no described path must be a failure in the family's shape.
+/// Fails if the description does not allow the response: its status, media type or schema. An error
+/// at a path without an operation must have the error schema of the family.
 pub fn assert_in_spec(method: &str, path: &str, response: &TestResponse) {
     static KNOWN: LazyLock<Vec<Operation>> = LazyLock::new(operations);
     let path = path.split('?').next().unwrap_or_default();
@@ -122,7 +127,7 @@ pub fn assert_in_spec(method: &str, path: &str, response: &TestResponse) {
             let schema = match Family::from_path(path) {
                 Family::Onboarding => "onboarding.Error",
                 Family::Account => "account.Error",
-                Family::Organization => "organization.Error",
+                Family::Organization | Family::Verification => "organization.Error",
                 Family::Operator => "operator.Error",
                 Family::User => "user.Error",
                 Family::Other => "Problem",
@@ -161,7 +166,7 @@ fn assert_valid(schema: &Value, response: &TestResponse) {
     assert!(errors.is_empty(), "{errors:?} in {}", response.text);
 }
 
-/// The schema, closed: what it does not name is not to be sent.
+/// A validator of the schema that rejects fields which the schema does not name.
 fn validator(schema: &Value) -> Arc<Validator> {
     static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().expect("no panic");

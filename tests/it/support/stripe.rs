@@ -1,4 +1,4 @@
-//! Stripe, as far as its webhooks go: events, signed.
+//! Signed webhook events of Stripe.
 
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
@@ -10,12 +10,12 @@ use super::TestApp;
 use super::client::{TestClient, TestResponse};
 use super::leaks;
 
-/// What a server of tests takes Stripe's signatures under.
+/// The secret of Stripe's signatures in tests.
 pub const WEBHOOK_SECRET: &str = "whsec_of_the_tests_0123456789";
-/// Where it takes them.
+/// The path of the webhook.
 pub const PATH: &str = "/webhooks/stripe";
 
-/// `v1` of a body that is signed at a time.
+/// The `v1` signature of a body that is signed at a time.
 pub fn signature(secret: &str, seconds: i64, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("{seconds}.").as_bytes());
@@ -23,7 +23,7 @@ pub fn signature(secret: &str, seconds: i64, body: &[u8]) -> String {
     leaks::hex(&mac.finalize().into_bytes())
 }
 
-/// The header of a body that is signed at a time.
+/// The signature header of a body that is signed at a time.
 pub fn signature_header(secret: &str, seconds: i64, body: &[u8]) -> String {
     format!("t={seconds},v1={}", signature(secret, seconds, body))
 }
@@ -35,7 +35,7 @@ impl TestApp {
         now.timestamp()
     }
 
-    /// Stripe, about to send this body just now.
+    /// A client with the signature of this body at the current time.
     pub fn stripe_client(&self, body: &str) -> TestClient {
         self.seen_secrets.lock().unwrap().push(WEBHOOK_SECRET.to_owned());
         self.anonymous().with(
@@ -44,7 +44,7 @@ impl TestApp {
         )
     }
 
-    /// Stripe tells of an event just now.
+    /// Sends an event, signed at the current time.
     pub async fn send_stripe_event(&self, event: &Value) -> TestResponse {
         let body = event.to_string();
         self.stripe_client(&body).send("POST", PATH, body).await
@@ -60,13 +60,13 @@ pub fn event(id: &str, kind: &str, object: &Value) -> Value {
     })
 }
 
-/// The same, some seconds later.
+/// The same event, created some seconds later.
 pub fn later(mut event: Value, seconds: i64) -> Value {
     event["created"] = json!(event["created"].as_i64().unwrap() + seconds);
     event
 }
 
-/// A paid checkout of an organization, by a customer and a subscription that are named after it.
+/// A paid checkout of an organization, whose customer and subscription ids contain its id.
 pub fn checkout(id: &str, org_id: &str, tier: &str) -> Value {
     event(
         id,

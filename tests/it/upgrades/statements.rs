@@ -1,7 +1,7 @@
-//! Servers of the version before work with the new schema: what they send is understood, what they
-//! read has the types that they expect, and what they do not know of may be left out.
+//! Servers of the previous version work with the new schema: their statements are valid, columns
+//! have the types that they expect, and columns that they do not know may be left out.
 //!
-//! `statements.json` is written by `.ci/statements-of`, with the commits of the version before
+//! `statements.json` is written by `.ci/statements-of`, with the commits of the previous version
 //! (here the last ones before migration 0025 and 0026: 8d1b871 and c9bdf81).
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use tenantry::repo::online_migrations;
 use super::OldDatabase;
 use crate::support::run;
 
-/// The last migration of the version before.
+/// The last migration of the previous version.
 const BEFORE: i64 = 25;
 
 fn old_statements() -> BTreeMap<String, Vec<String>> {
@@ -37,8 +37,8 @@ async fn the_new_schema_accepts_every_statement_of_the_previous_version() {
     .await;
 }
 
-/// Those of the statements that tenants may run. To explain one asks for its privileges, which to
-/// prepare it does not.
+/// The statements that the tenant role may run. `explain` checks privileges, which `prepare` does
+/// not.
 async fn allowed(db: &mut PgConnection, statements: &[String]) -> Vec<String> {
     let set = "set role tenantry_tenant; set plan_cache_mode = force_generic_plan";
     sqlx::raw_sql(set).execute(&mut *db).await.unwrap();
@@ -59,24 +59,24 @@ async fn allowed(db: &mut PgConnection, statements: &[String]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn tenants_may_run_every_statement_of_the_version_before_that_they_might() {
+async fn the_tenant_role_may_still_run_every_statement_of_the_previous_version() {
     run(async |app| {
         let old = OldDatabase::create(app, "allowed", BEFORE).await;
-        let mut db = old.watch().await;
+        let mut db = old.connect_as_superuser().await;
         let statements: Vec<_> = old_statements().into_keys().collect();
         let before = allowed(&mut db, &statements).await;
         assert!(before.len() > 50 && before.len() < statements.len(), "{}", before.len());
         online_migrations::run(&mut old.connect().await).await.unwrap();
         let after = allowed(&mut db, &statements).await;
-        let gone: Vec<_> = before.iter().filter(|it| !after.contains(it)).collect();
-        assert!(gone.is_empty(), "{gone:#?}");
+        let removed: Vec<_> = before.iter().filter(|it| !after.contains(it)).collect();
+        assert!(removed.is_empty(), "{removed:#?}");
         old.remove().await;
     })
     .await;
 }
 
-/// What the version before relies on, in a word each: columns with their types, what has to be set,
-/// and what tenants may do.
+/// What the previous version relies on, one line each: columns with their types, unique keys, and
+/// privileges of the tenant role.
 async fn relied_on(db: &mut PgConnection) -> Vec<String> {
     let columns = "select concat_ws(' ', 'column', c.relname, a.attname,
                                     format_type(a.atttypid, a.atttypmod))
@@ -97,7 +97,7 @@ async fn relied_on(db: &mut PgConnection) -> Vec<String> {
     sqlx::query_scalar(columns).fetch_all(db).await.unwrap()
 }
 
-/// What an insert has to name: columns that may not be null and have no default.
+/// The columns that an insert must set: not null and without a default.
 async fn required(db: &mut PgConnection) -> Vec<(String, String)> {
     let required = "select table_name::text, column_name::text from information_schema.columns
                     where table_schema = 'public' and is_nullable = 'NO'
@@ -106,19 +106,19 @@ async fn required(db: &mut PgConnection) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_new_schema_keeps_what_the_version_before_relies_on_and_requires_nothing_new() {
+async fn the_new_schema_keeps_what_the_previous_version_relies_on_and_requires_nothing_new() {
     run(async |app| {
         let old = OldDatabase::create(app, "relied_on", BEFORE).await;
         let mut db = old.connect().await;
         let (before, required_before) = (relied_on(&mut db).await, required(&mut db).await);
         online_migrations::run(&mut db).await.unwrap();
         let (after, required_after) = (relied_on(&mut db).await, required(&mut db).await);
-        let gone: Vec<_> = before.iter().filter(|it| !after.contains(it)).collect();
-        assert!(before.len() > 200 && gone.is_empty(), "gone: {gone:?}");
+        let removed: Vec<_> = before.iter().filter(|it| !after.contains(it)).collect();
+        assert!(before.len() > 200 && removed.is_empty(), "removed: {removed:?}");
         let was_there = |table: &str| before.iter().any(|it| it.contains(&format!(" {table} ")));
         let new = required_after.iter().filter(|it| !required_before.contains(it));
         let new: Vec<_> = new.filter(|(table, _)| was_there(table)).collect();
-        assert!(new.is_empty(), "an insert of the version before does not name {new:?}");
+        assert!(new.is_empty(), "an insert of the previous version does not set {new:?}");
         old.remove().await;
     })
     .await;

@@ -52,7 +52,7 @@ async fn a_token_reads_and_writes_within_its_scopes() {
         let rejected = app.key(&reader).put("/api/user/me", json!({ "fullName": "X" })).await;
         let rejected = rejected.assert_error(403, "API_KEY_MISSING_SCOPES");
         assert_eq!(rejected.body["meta"]["missing_scopes"], json!(["user:write"]));
-        // No scope is needed to see where one belongs.
+        // Listing one's own organizations requires no scope.
         let none = json!({ "name": "n", "scopes": ["usage:read"] });
         let (none, _) = app.create_token(&ann.cookie, none).await;
         let list = app.key(&none).get("/api/user/organizations").await.assert_status(200);
@@ -69,7 +69,7 @@ async fn delete(app: &TestApp, cookie: &str, password: &str) -> TestResponse {
 }
 
 #[tokio::test]
-async fn deleting_the_account_ends_all_of_it_and_frees_the_address() {
+async fn deleting_an_account_ends_its_credentials_and_frees_its_address() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let (pat, _) =
@@ -86,7 +86,7 @@ async fn deleting_the_account_ends_all_of_it_and_frees_the_address() {
         }
         app.key(&key).get("/me").await.assert_error(401, "unauthorized");
         app.sign_in(&ann.email, PASSWORD).await.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
-        // Nothing of the person is left, and the organization's id is not given out again.
+        // No personal data is left, and the organization's id is not reused.
         let left = "select count(*) from accounts
                     where email is not null or name is not null or handle is not null";
         assert_eq!(app.count(left).await, 0);
@@ -99,21 +99,21 @@ async fn deleting_the_account_ends_all_of_it_and_frees_the_address() {
     .await;
 }
 
-/// The rows of every table that hold a text, but for the audit log's, which is never changed.
+/// The rows of all tables that contain one of the texts, except the append-only audit log.
 async fn rows_with(app: &TestApp, texts: &[&str]) -> Vec<String> {
     let mut db = app.sql().await;
     let tables = "select tablename::text from pg_tables
                   where schemaname = 'public' and tablename not like 'audit%'";
     let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut db).await.unwrap();
-    let mut found = Vec::new();
+    let mut matches = Vec::new();
     for table in tables {
         let sql = format!("select '{table} ' || t::text from {table} t");
         let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
         let rows: Vec<String> = rows.fetch_all(&mut db).await.unwrap();
         let holds = |row: &String| texts.iter().any(|text| row.to_lowercase().contains(text));
-        found.extend(rows.into_iter().filter(holds));
+        matches.extend(rows.into_iter().filter(holds));
     }
-    found
+    matches
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_deleted_account_leaves_nothing_personal_outside_the_audit_log() {
         let verify = json!({ "token": app.mailed_token().await });
         session.post("/api/auth/verify-email", verify).await.assert_status(200);
         app.invite_and_accept(&owner, &zoe, "member").await;
-        // One more session, one that has ended, a token, and what is kept for who asks again.
+        // Another session, an ended session, a token, and a stored response for a replay.
         for _ in 0..2 {
             let request = json!({ "email": email, "password": PASSWORD });
             browser.post("/api/auth/sign-in/email", request).await.assert_status(200);
@@ -144,7 +144,7 @@ async fn a_deleted_account_leaves_nothing_personal_outside_the_audit_log() {
         app.create_token(&zoe.cookie, json!({ "name": "Quill's", "scopes": ["*"] })).await;
         let renaming = session.with("idempotency-key", "rename");
         renaming.put("/api/user/me", json!({ "handle": "quill" })).await.assert_status(200);
-        // A mail that was given up, and one that waits.
+        // A dead mail, and a pending one.
         app.execute(
             "insert into outbox (id, kind, address, created_at, due_at, dead_at)
              values (gen_random_uuid(), 'already_registered', 'zoe.quill@example.com', now(),
@@ -182,11 +182,11 @@ async fn deleting_a_member_s_account_deletes_no_other_account_s_organization() {
 }
 
 #[tokio::test]
-async fn the_last_owner_of_a_shared_organization_stays() {
+async fn the_account_of_the_last_owner_of_a_shared_organization_cannot_be_deleted() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;
-        // Ben has a seat in Ann's organization, as an invitation will give it.
+        // Ben is a member of Ann's organization, as after an accepted invitation.
         let membership =
             "insert into users (id, organization_id, handle, role, account_id, created_at)
                     select gen_random_uuid(), a.home_organization_id, 'user_of_ben', 'member', b.id,
@@ -196,7 +196,7 @@ async fn the_last_owner_of_a_shared_organization_stays() {
         app.execute(membership).await;
         delete(app, &ann.cookie, PASSWORD).await.assert_error(409, "CONFLICT");
         app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
-        // With another owner there, the organization goes on without Ann.
+        // With another owner the organization stays when Ann's account is deleted.
         app.execute("update users set role = 'owner' where handle = 'user_of_ben'").await;
         delete(app, &ann.cookie, PASSWORD).await.assert_status(200);
         let list = app.session(&ben.cookie).get("/api/user/organizations").await.assert_status(200);
@@ -230,7 +230,7 @@ async fn deleting_an_account_revokes_its_invitations_and_is_in_the_audit_log() {
     .await;
 }
 
-/// A seat that open signup made is nobody's, an owner's or not.
+/// A membership that open signup created belongs to no account, whatever its role.
 #[tokio::test]
 async fn an_unclaimed_membership_does_not_count_as_a_remaining_owner() {
     run(async |app| {
@@ -242,7 +242,7 @@ async fn an_unclaimed_membership_does_not_count_as_a_remaining_owner() {
         let ben = app.verified_account("ben@example.com").await;
         app.invite_and_accept(&ann, &ben, "member").await;
         delete(app, &ann.cookie, PASSWORD).await.assert_error(409, "CONFLICT");
-        // Where nobody else is a person, nobody is left behind.
+        // No other member has an account, so the owner may delete theirs.
         delete(app, &ben.cookie, PASSWORD).await.assert_status(200);
         delete(app, &ann.cookie, PASSWORD).await.assert_status(200);
         let there = "select count(*) from organizations o
@@ -253,10 +253,10 @@ async fn an_unclaimed_membership_does_not_count_as_a_remaining_owner() {
     .await;
 }
 
-/// Whoever adds to several organizations' audit logs takes their turns in one order, or two could
-/// wait for each other.
+/// A transaction that writes to several organizations' audit logs locks them in one order.
+/// Otherwise two transactions could deadlock.
 #[tokio::test]
-async fn a_deletion_adds_to_the_audit_logs_in_the_order_of_their_organizations() {
+async fn a_deletion_writes_to_audit_logs_in_the_order_of_their_organizations() {
     run(async |app| {
         let tick = || app.clock.advance(chrono::TimeDelta::milliseconds(1));
         let ann = app.verified_account("ann@example.com").await;
@@ -278,7 +278,7 @@ async fn a_deletion_adds_to_the_audit_logs_in_the_order_of_their_organizations()
         .fetch_all(&mut app.sql().await)
         .await
         .unwrap();
-        // Ben's organization is younger than Ann's and older than Cleo's.
+        // Ben's organization was created after Ann's and before Cleo's.
         let removed = "member.removed".to_owned();
         let expected = [
             (ann.org_id, removed.clone()),

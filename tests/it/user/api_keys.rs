@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use super::{
-    assert_readable_by_members_and_keys, demote_all, host_for_all, organization_path, token,
+    assert_readable_by_members_and_keys, demote_all, organization_path, shared_organization, token,
 };
 use crate::support::accounts::TestAccount;
 use crate::support::client::{TestClient, TestResponse};
@@ -21,7 +21,7 @@ fn key(account: &TestAccount, id: &str) -> String {
     format!("{}/{id}", keys(account))
 }
 
-/// What somebody is told who makes a key, and who changes, rotates and revokes the key `id`.
+/// Creates a key, then updates, rotates and revokes the key `id`. Returns the responses.
 async fn try_all_changes(
     client: &TestClient,
     organization: &str,
@@ -38,26 +38,26 @@ async fn try_all_changes(
     ]
 }
 
-/// A key that may not do much.
-async fn restricted_key(app: &TestApp, account: &TestAccount, name: &str) -> String {
+/// Creates a key with one scope, and returns its id.
+async fn create_restricted_key(app: &TestApp, account: &TestAccount, name: &str) -> String {
     app.create_key(account, json!({ "name": name, "scopes": ["usage:read"] })).await.key_id
 }
 
 #[tokio::test]
-async fn the_keys_are_listed_for_who_may_read_them() {
+async fn only_authorized_roles_and_keys_can_list_keys() {
     run(async |app| assert_readable_by_members_and_keys(app, KEYS, "api-keys:read", "admin").await)
         .await;
 }
 
 #[tokio::test]
-async fn the_keys_are_changed_by_who_may_change_them() {
+async fn only_authorized_roles_and_keys_can_change_keys() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
-        let host = host_for_all(app).await;
+        let host = shared_organization(app).await;
         let scopes = json!(["api-keys:write", "usage:read"]);
         let own = app.create_key(&ann, json!({ "name": "own", "scopes": scopes })).await;
         let (own_token, _) = app.exchange(&own.api_key).await;
-        let may = [
+        let authorized = [
             app.session(&ann.cookie),
             app.bearer(&ann.token),
             app.key(&token(app, &ann, scopes.clone(), None).await),
@@ -65,15 +65,15 @@ async fn the_keys_are_changed_by_who_may_change_them() {
             app.key(&own.api_key),
             app.bearer(&own_token),
         ];
-        for (number, client) in may.iter().enumerate() {
-            let id = restricted_key(app, &ann, &format!("old {number}")).await;
+        for (number, client) in authorized.iter().enumerate() {
+            let id = create_restricted_key(app, &ann, &format!("old {number}")).await;
             let responses =
                 try_all_changes(client, &ann.org_id, &id, &format!("new {number}")).await;
             let statuses = responses.map(|response| response.status.as_u16());
             assert_eq!(statuses, [201, 200, 200, 200], "{number}");
         }
 
-        let id = restricted_key(app, &ann, "kept").await;
+        let id = create_restricted_key(app, &ann, "kept").await;
         let stranger = app.sign_up().await;
         let elsewhere = app.key(&token(app, &ann, json!(["*"]), Some(&host.org_id)).await);
         for client in [elsewhere, app.key(&stranger.api_key)] {
@@ -81,12 +81,12 @@ async fn the_keys_are_changed_by_who_may_change_them() {
                 response.assert_error(403, "FORBIDDEN");
             }
         }
-        for client in &may {
+        for client in &authorized {
             let foreign = try_all_changes(client, &stranger.org_id, &stranger.key_id, "kept").await;
-            let never = try_all_changes(client, "org_never", &id, "kept").await;
-            for (foreign, never) in foreign.into_iter().zip(never) {
+            let missing = try_all_changes(client, "org_never", &id, "kept").await;
+            for (foreign, missing) in foreign.into_iter().zip(missing) {
                 let foreign = foreign.assert_error(403, "FORBIDDEN");
-                assert_eq!(foreign.text, never.assert_error(403, "FORBIDDEN").text);
+                assert_eq!(foreign.text, missing.assert_error(403, "FORBIDDEN").text);
             }
         }
 
@@ -100,16 +100,16 @@ async fn the_keys_are_changed_by_who_may_change_them() {
         }
 
         demote_all(app).await;
-        for client in &may[..4] {
+        for client in &authorized[..4] {
             for response in try_all_changes(client, &ann.org_id, &id, "kept").await {
                 let response = response.assert_error(403, "INSUFFICIENT_PERMISSIONS");
                 assert_eq!(response.body["meta"]["required_role"], "admin");
             }
         }
-        let left = "select count(*) from api_keys
+        let unchanged = "select count(*) from api_keys
                     where name = 'kept' and enabled and metadata = '{}' and revoked_at is null
                       and superseded_at is null";
-        assert_eq!(app.count(left).await, 1);
+        assert_eq!(app.count(unchanged).await, 1);
     })
     .await;
 }
@@ -123,7 +123,7 @@ async fn a_created_key_has_the_requested_settings_and_works_in_every_family() {
             "scopes": ["*"],
             "expiresAt": "2036-06-01T00:00:00Z",
             "metadata": { "team": "data" },
-            // Requests of these tests come from 192.0.2.7.
+            // The tests' requests come from 192.0.2.7.
             "allowedIps": ["192.0.2.0/24", "2001:db8::/32"],
         });
         let created = app.session(&ann.cookie).post(&keys(&ann), request).await.assert_status(201);
@@ -137,29 +137,29 @@ async fn a_created_key_has_the_requested_settings_and_works_in_every_family() {
         assert_eq!(client.get("/me").await.assert_status(200).body["org_id"], ann.org_id);
         let me = client.get("/v1/organization/me").await.assert_status(200);
         assert_eq!(me.body["api_key"]["id"], id);
-        let presented =
+        let details =
             client.get(&format!("/v1/organization/api-keys/{id}")).await.assert_status(200);
-        assert_eq!(presented.body["metadata"], json!({ "team": "data" }));
-        assert_eq!(presented.body["allowed_ips"], json!(["192.0.2.0/24", "2001:db8::/32"]));
+        assert_eq!(details.body["metadata"], json!({ "team": "data" }));
+        assert_eq!(details.body["allowed_ips"], json!(["192.0.2.0/24", "2001:db8::/32"]));
         app.app.meter.flush().await.unwrap();
         let list = client.get(&keys(&ann)).await.assert_status(200);
         assert!(!list.text.contains(text));
         let mut listed = data.clone();
-        for of_its_making in ["key", "neverExpires"] {
-            listed.as_object_mut().unwrap().remove(of_its_making);
+        for creation_only_field in ["key", "neverExpires"] {
+            listed.as_object_mut().unwrap().remove(creation_only_field);
         }
         listed["lastUsedAt"] = json!(crate::support::app::START_TIME);
         assert_eq!(list.body["data"], json!([listed]));
 
-        let there = json!({ "name": "there", "scopes": ["*"], "allowedIps": ["203.0.113.0/24"] });
-        let there = app.create_key(&ann, there).await;
-        app.key(&there.api_key).get(&keys(&ann)).await.assert_error(403, "FORBIDDEN");
+        let request = json!({ "name": "there", "scopes": ["*"], "allowedIps": ["203.0.113.0/24"] });
+        let other_network = app.create_key(&ann, request).await;
+        app.key(&other_network.api_key).get(&keys(&ann)).await.assert_error(403, "FORBIDDEN");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_key_or_token_makes_keys_within_itself_and_an_owner_any() {
+async fn a_key_or_token_creates_only_keys_within_its_scopes_and_expiry_and_an_owner_any_key() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({
@@ -173,7 +173,7 @@ async fn a_key_or_token_makes_keys_within_itself_and_an_owner_any() {
         let (token, _) = app.create_token(&ann.cookie, token).await;
         let all = app.create_key(&ann, json!({ "name": "all", "scopes": ["*"] })).await;
         for (number, credential) in [&own.api_key, &token].into_iter().enumerate() {
-            let make = async |scope: &str, expires_at: Value| {
+            let post = async |scope: &str, expires_at: Value| {
                 let mut request = json!({ "name": format!("key {number}"), "scopes": [scope] });
                 if !expires_at.is_null() {
                     request["expiresAt"] = expires_at;
@@ -181,13 +181,13 @@ async fn a_key_or_token_makes_keys_within_itself_and_an_owner_any() {
                 app.key(credential).post(&keys(&ann), request).await
             };
             let soon = json!("2036-05-08T10:00:00Z");
-            let wider = make("audit:read", soon.clone()).await;
+            let wider = post("audit:read", soon.clone()).await;
             let wider = wider.assert_error(403, "API_KEY_MISSING_SCOPES");
             assert_eq!(wider.body["meta"]["missing_scopes"], json!(["audit:read"]));
-            make("usage:read", Value::Null).await.assert_error(403, "FORBIDDEN");
-            make("usage:read", json!("2036-06-01T00:00:01Z")).await.assert_error(403, "FORBIDDEN");
-            make("usage:read", soon).await.assert_status(201);
-            // Nothing of a key beyond it, either.
+            post("usage:read", Value::Null).await.assert_error(403, "FORBIDDEN");
+            post("usage:read", json!("2036-06-01T00:00:01Z")).await.assert_error(403, "FORBIDDEN");
+            post("usage:read", soon).await.assert_status(201);
+            // It cannot change a key with more scopes, either.
             let [_, change, rotate, revoke] =
                 try_all_changes(&app.key(credential), &ann.org_id, &all.key_id, "x").await;
             for response in [change, rotate, revoke] {
@@ -207,7 +207,7 @@ async fn a_key_or_token_makes_keys_within_itself_and_an_owner_any() {
 async fn every_invalid_field_of_a_key_is_named() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
-        let id = restricted_key(app, &ann, "ci").await;
+        let id = create_restricted_key(app, &ann, "ci").await;
         let session = app.session(&ann.cookie);
         let wrong = json!({
             "name": "", "scopes": [], "expiresAt": "2020-01-01T00:00:00Z", "metadata": 1,
@@ -216,8 +216,8 @@ async fn every_invalid_field_of_a_key_is_named() {
         let response = session.post(&keys(&ann), wrong).await.assert_error(400, "VALIDATION_ERROR");
         let expected = ["name", "scopes", "metadata", "allowedIps", "expires_at", "expiresAt"];
         assert_eq!(response.invalid_fields(), expected);
-        let nothing = session.post(&keys(&ann), json!({})).await.assert_status(400);
-        assert_eq!(nothing.invalid_fields(), ["name", "scopes"]);
+        let empty = session.post(&keys(&ann), json!({})).await.assert_status(400);
+        assert_eq!(empty.invalid_fields(), ["name", "scopes"]);
 
         let wrong = json!({
             "name": "", "scopes": [], "expiresAt": "soon", "metadata": { "a": 1 },
@@ -254,7 +254,7 @@ async fn only_the_requested_settings_change() {
             "metadata": { "team": "data", "owner": "ada" },
         });
         let ci = app.create_key(&ann, request).await;
-        restricted_key(app, &ann, "taken").await;
+        create_restricted_key(app, &ann, "taken").await;
         let change = async |changes: Value| {
             app.session(&ann.cookie).put(&key(&ann, &ci.key_id), changes).await
         };
@@ -271,14 +271,14 @@ async fn only_the_requested_settings_change() {
         assert_eq!(enabled.body["data"]["name"], "cd");
         app.key(&ci.api_key).get(&keys(&ann)).await.assert_status(200);
         change(json!({ "name": "taken" })).await.assert_error(409, "CONFLICT");
-        let notes = "select count(*) from api_keys where metadata = '{\"team\": \"ops\"}'";
-        assert_eq!(app.count(notes).await, 1);
+        let updated = "select count(*) from api_keys where metadata = '{\"team\": \"ops\"}'";
+        assert_eq!(app.count(updated).await, 1);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_rotated_key_serves_out_its_grace_and_is_rotated_once() {
+async fn a_rotated_key_works_during_its_grace_period_and_cannot_be_rotated_again() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
@@ -294,7 +294,7 @@ async fn a_rotated_key_serves_out_its_grace_and_is_rotated_once() {
             app.key(key).get(&keys(&ann)).await.assert_status(200);
         }
         session.post(&rotate, json!({})).await.assert_error(409, "CONFLICT");
-        // Without a grace the old key stops at once; the body may be left out.
+        // Without a grace period the old key is revoked immediately. The body is optional.
         let rotate = format!("{}/rotate", key(&ann, data["id"].as_str().unwrap()));
         session.send("POST", &rotate, "").await.assert_status(200);
         app.key(text).get(&keys(&ann)).await.assert_error(401, "INVALID_API_KEY");
@@ -305,7 +305,7 @@ async fn a_rotated_key_serves_out_its_grace_and_is_rotated_once() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_ends_at_once_and_is_revoked_once() {
+async fn a_revoked_key_stops_working_immediately_and_is_revoked_only_once() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
@@ -333,7 +333,7 @@ async fn any_key_may_revoke_itself() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ci = app.create_key(&ann, json!({ "name": "ci", "scopes": ["usage:read"] })).await;
-        let host = host_for_all(app).await;
+        let host = shared_organization(app).await;
         let client = app.key(&ci.api_key);
         client.delete(&key(&host, &ci.key_id)).await.assert_error(403, "FORBIDDEN");
         client.delete(&key(&ann, &ci.key_id)).await.assert_status(200);
@@ -343,56 +343,56 @@ async fn any_key_may_revoke_itself() {
 }
 
 #[tokio::test]
-async fn another_organization_s_key_is_not_there() {
+async fn another_organization_s_key_is_not_found() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
-        let host = host_for_all(app).await;
-        let foreign = restricted_key(app, &host, "theirs").await;
+        let host = shared_organization(app).await;
+        let foreign = create_restricted_key(app, &host, "theirs").await;
         let (_, token) =
             app.create_token(&ann.cookie, json!({ "name": "ci", "scopes": ["*"] })).await;
-        let never = "key_0000000000000000000000";
+        let missing = "key_0000000000000000000000";
         let session = app.session(&ann.cookie);
-        let events = async |id: &str, name: &str| {
+        let errors = async |id: &str, name: &str| {
             let [_, change, rotate, revoke] =
                 try_all_changes(&session, &ann.org_id, id, name).await;
             [change, rotate, revoke].map(|response| response.assert_error(404, "NOT_FOUND").text)
         };
-        let expected = events(never, "never").await;
+        let expected = errors(missing, "never").await;
         for id in [&foreign, &token, "key_", "sess_1", "%00"] {
-            assert_eq!(events(id, &format!("beside {id}")).await, expected, "{id}");
+            assert_eq!(errors(id, &format!("beside {id}")).await, expected, "{id}");
         }
-        let left = "select count(*) from api_keys where name = 'theirs' and revoked_at is null
+        let unchanged = "select count(*) from api_keys where name = 'theirs' and revoked_at is null
                     and superseded_at is null";
-        assert_eq!(app.count(left).await, 1);
+        assert_eq!(app.count(unchanged).await, 1);
     })
     .await;
 }
 
 #[tokio::test]
-async fn keys_are_listed_newest_first_in_parts_and_by_name() {
+async fn keys_are_listed_newest_first_in_pages_and_filtered_by_name() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
-        let host = host_for_all(app).await;
-        restricted_key(app, &host, "theirs").await;
+        let host = shared_organization(app).await;
+        create_restricted_key(app, &host, "theirs").await;
         let mut created = Vec::new();
         for name in ["one", "two", "Three"] {
             app.clock.advance(TimeDelta::seconds(1));
-            created.push(restricted_key(app, &ann, name).await);
+            created.push(create_restricted_key(app, &ann, name).await);
         }
         created.reverse();
         let list = async |query: &str| {
             let path = format!("{}?{query}", keys(&ann));
             app.session(&ann.cookie).get(&path).await.assert_status(200).body
         };
-        let part = list("limit=2").await;
-        assert_eq!(data_ids(&part), created[..2]);
+        let first_page = list("limit=2").await;
+        assert_eq!(data_ids(&first_page), created[..2]);
         let meta = json!({ "total": 3, "offset": 0, "limit": 2, "hasMore": true });
-        assert_eq!(part["meta"], meta);
-        let rest = list("limit=2&offset=2").await;
-        assert_eq!(data_ids(&rest), created[2..]);
-        assert_eq!(rest["meta"]["hasMore"], false);
+        assert_eq!(first_page["meta"], meta);
+        let second_page = list("limit=2&offset=2").await;
+        assert_eq!(data_ids(&second_page), created[2..]);
+        assert_eq!(second_page["meta"]["hasMore"], false);
         assert_eq!(data_ids(&list("q=THREE").await), created[..1]);
-        // Signs that mean something to a database are looked for as they are.
+        // SQL wildcards are matched literally.
         assert_eq!(list("q=%25").await["meta"]["total"], 0);
 
         app.session(&ann.cookie).delete(&key(&ann, &created[0])).await.assert_status(200);

@@ -41,7 +41,7 @@ async fn the_audit_log_is_filtered_by_type_and_time_and_read_in_pages() {
         insta::assert_json_snapshot!(events["data"][0]);
         let events = data_ids(&events);
 
-        // From the first time on, and before the last.
+        // `since` is inclusive and `until` is exclusive.
         let (second, third) = ("2036-05-08T09:56:44.855Z", "2036-05-08T09:56:45.855Z");
         assert_eq!(data_ids(&list(&format!("since={second}")).await), events[..2]);
         assert_eq!(data_ids(&list(&format!("since={second}&until={third}")).await), events[1..2]);
@@ -90,7 +90,7 @@ async fn account_events_are_in_no_audit_log_of_an_organization_that_the_account_
             let path = organization_path(&ann.org_id, "/audit-logs?limit=100");
             data_ids(&app.session(&ben.cookie).get(&path).await.assert_status(200).body)
         };
-        // As long as she is in it, what she does is in its trail.
+        // While she is a member, her account's events are in its audit log.
         let before = events().await.len();
         app.sign_in(&ann.email, PASSWORD).await.assert_status(200);
         assert_eq!(events().await.len(), before + 1);
@@ -124,7 +124,7 @@ async fn account_events_are_in_no_audit_log_of_an_organization_that_the_account_
         ];
         assert_eq!(elsewhere, expected);
 
-        // And where the organization is no more.
+        // The same after the organization was deleted.
         app.session(&ben.cookie)
             .with("content-type", "application/json")
             .send(

@@ -1,4 +1,4 @@
-//! Who proves an address: whoever holds the mailbox and the password of its account.
+//! Proof of an address: it takes the mailbox and the password of its account.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ async fn reset(app: &TestApp, email: &str, password: &str) {
     app.anonymous().post("/api/auth/reset-password", request).await.assert_status(200);
 }
 
-/// What a stranger made with somebody else's address.
+/// The credentials that a stranger created with the victim's address.
 struct StrangersCredentials {
     session: TestClient,
     token: TestClient,
@@ -105,7 +105,7 @@ async fn a_session_of_the_account_is_a_proof_of_its_password() {
         verify_as(app.session(&ann.cookie), &token, None).await.assert_status(200);
         let ben = app.sign_up_account("ben@example.com").await;
         let token = app.mailed_token().await;
-        // A session that has ended is none.
+        // A session that has ended does not count.
         let ended = app.session(&ben.cookie);
         ended.post("/api/auth/sign-out", json!({})).await.assert_status(200);
         verify_as(ended, &token, None).await.assert_error(401, "AUTHENTICATION_REQUIRED");
@@ -117,7 +117,8 @@ async fn a_session_of_the_account_is_a_proof_of_its_password() {
     .await;
 }
 
-/// The attack: a stranger signs the victim's address up, and waits for the victim to press a link.
+/// The attack: a stranger signs up with the victim's address and waits until the victim follows the
+/// link.
 #[tokio::test]
 async fn a_newer_sign_up_replaces_a_pending_one() {
     with_settings(&[REQUIRED])
@@ -155,9 +156,9 @@ async fn a_newer_sign_up_replaces_a_pending_one() {
         .await;
 }
 
-/// What was signed up before addresses had to be proven.
+/// The account signed up before addresses had to be proven.
 #[tokio::test]
-async fn what_a_replaced_sign_up_made_ends_with_it() {
+async fn the_credentials_of_a_replaced_sign_up_end_with_it() {
     run(async |app| {
         let created = StrangersCredentials::create(app, "ann@example.com").await;
         app.mails().await;
@@ -188,9 +189,9 @@ async fn a_sign_up_with_a_proven_address_replaces_nothing_and_its_mail_says_what
             let mails = app.mails().await;
             assert_eq!(mails[0].header("Subject"), "You already have an account");
             assert_eq!(mails[0].token(), None);
-            let words: Vec<_> = mails[0].text.split_whitespace().collect();
-            let words = words.join(" ");
-            assert!(words.contains("If you never made an account here, ask for a password"));
+            let text: Vec<_> = mails[0].text.split_whitespace().collect();
+            let text = text.join(" ");
+            assert!(text.contains("If you never created an account here, request a password"));
             app.sign_in("ann@example.com", STRANGERS_PASSWORD).await.assert_status(401);
             let signed_in = app.sign_in("ann@example.com", PASSWORD).await.assert_status(200);
             assert_eq!(signed_in.body["data"]["user"]["fullName"], "Ann");
@@ -198,7 +199,6 @@ async fn a_sign_up_with_a_proven_address_replaces_nothing_and_its_mail_says_what
         .await;
 }
 
-/// One that the operator has disabled stays so.
 #[tokio::test]
 async fn a_disabled_account_is_not_replaced() {
     with_settings(&[REQUIRED])
@@ -216,7 +216,7 @@ async fn a_disabled_account_is_not_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_sign_ups_of_one_address_at_once_one_counts_and_its_link_is_the_one_that_works() {
+async fn after_concurrent_sign_ups_with_one_address_one_password_and_its_link_are_valid() {
     with_settings(&[REQUIRED])
         .run(async |app| {
             let mut attempts = tokio::task::JoinSet::new();
@@ -251,7 +251,7 @@ async fn of_sign_ups_of_one_address_at_once_one_counts_and_its_link_is_the_one_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_sign_up_and_a_verification_at_once_are_done_one_after_the_other() {
+async fn a_concurrent_sign_up_and_verification_run_one_after_the_other() {
     with_settings(&[REQUIRED])
         .run(async |app| {
             for number in 0..6 {
@@ -281,7 +281,7 @@ async fn a_sign_up_and_a_verification_at_once_are_done_one_after_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_reset_and_a_verification_at_once_leave_the_new_password_and_no_session() {
+async fn a_concurrent_reset_and_verification_leave_the_new_password_and_no_session() {
     run(async |app| {
         for number in 0..4 {
             let account = app.sign_up_account(&format!("person{number}@example.com")).await;
@@ -308,9 +308,9 @@ async fn a_reset_and_a_verification_at_once_leave_the_new_password_and_no_sessio
     .await;
 }
 
-/// An older version of the server took a click alone for a proof.
+/// An older version of the server accepted a click as a proof.
 #[tokio::test]
-async fn the_first_mailed_reset_ends_what_was_made_before_even_where_the_address_was_clicked() {
+async fn the_first_mailed_reset_ends_earlier_credentials_even_after_a_clicked_link() {
     run(async |app| {
         let created = StrangersCredentials::create(app, "ann@example.com").await;
         app.mails().await;
@@ -318,7 +318,7 @@ async fn the_first_mailed_reset_ends_what_was_made_before_even_where_the_address
         reset(app, "ann@example.com", NEW).await;
         created.assert_ended(app).await;
 
-        // From then on it is proven, and a reset ends sessions only.
+        // From then on the address is proven, and a reset ends sessions only.
         let signed_in = app.sign_in("ann@example.com", NEW).await.assert_status(200);
         let cookie = signed_in.cookie().unwrap();
         let (token, _) = app.create_token(&cookie, json!({ "name": "t", "scopes": ["*"] })).await;
@@ -349,7 +349,7 @@ async fn after_a_proof_of_mailbox_and_password_a_reset_ends_sessions_only() {
     .await;
 }
 
-/// Of people who were let in before inviting needed a proof.
+/// Memberships from before invitations required a proof.
 #[tokio::test]
 async fn a_reset_ends_no_membership_key_or_invitation_of_another_account() {
     run(async |app| {
@@ -371,7 +371,6 @@ async fn a_reset_ends_no_membership_key_or_invitation_of_another_account() {
         }
         app.mails().await;
         app.execute("update accounts set verified_at = null where email = 'ann@example.com'").await;
-        // Where the database knows of proofs, this one had none.
         app.execute("update accounts set proven_at = null where email = 'ann@example.com'").await;
 
         reset(app, &ann.email, NEW).await;
@@ -393,7 +392,7 @@ async fn a_reset_ends_no_membership_key_or_invitation_of_another_account() {
 }
 
 #[tokio::test]
-async fn signing_in_mails_a_new_link_only_when_the_last_one_has_run_out() {
+async fn signing_in_mails_a_new_link_only_when_the_last_one_has_expired() {
     with_settings(&[REQUIRED])
         .run(async |app| {
             sign_up(app, "ann@example.com", PASSWORD, "Ann").await.assert_status(200);
@@ -402,7 +401,7 @@ async fn signing_in_mails_a_new_link_only_when_the_last_one_has_run_out() {
                 let id = sqlx::query_scalar("select id from outbox");
                 id.fetch_one(&mut app.sql().await).await.unwrap()
             };
-            // One that was not sent yet is not replaced by another.
+            // A mail that was not sent yet is not replaced.
             let first = newest().await;
             let rejected = app.sign_in("ann@example.com", PASSWORD).await;
             rejected.assert_error(403, "EMAIL_NOT_VERIFIED");
@@ -423,7 +422,7 @@ async fn signing_in_mails_a_new_link_only_when_the_last_one_has_run_out() {
         .await;
 }
 
-/// Whoever has the link and not the password has as many tries as anybody in a session.
+/// Attempts with the link share their limit with attempts in a session.
 #[tokio::test]
 async fn passwords_presented_with_a_link_count_against_the_account() {
     with_limits(r#"{"own_password":{"quota":3,"window_s":90}}"#)
@@ -439,7 +438,7 @@ async fn passwords_presented_with_a_link_count_against_the_account() {
 }
 
 #[tokio::test]
-async fn the_reset_page_names_what_will_end_before_the_button_is_pressed() {
+async fn the_reset_page_lists_what_will_end_before_the_button_is_pressed() {
     run(async |app| {
         StrangersCredentials::create(app, "ann@example.com").await;
         app.mails().await;
@@ -457,8 +456,8 @@ async fn the_reset_page_names_what_will_end_before_the_button_is_pressed() {
             (page.text, token)
         };
         let (presented, token) = page().await;
-        for named in ["2 sessions", "1 personal access token", "2 API keys"] {
-            assert!(presented.contains(&format!("<li>{named}</li>")), "{named}: {presented}");
+        for count in ["2 sessions", "1 personal access token", "2 API keys"] {
+            assert!(presented.contains(&format!("<li>{count}</li>")), "{count}: {presented}");
         }
         assert!(
             !presented.contains("invitation") && !presented.contains("Stranger"),
@@ -471,7 +470,7 @@ async fn the_reset_page_names_what_will_end_before_the_button_is_pressed() {
         let request = json!({ "token": token, "newPassword": NEW });
         app.anonymous().post("/api/auth/reset-password", request).await.assert_status(200);
 
-        // Of a proven one, sessions only.
+        // A reset of a proven account ends sessions only.
         let cookie = app.sign_in("ann@example.com", NEW).await.cookie().unwrap();
         app.create_token(&cookie, json!({ "name": "t", "scopes": ["*"] })).await;
         let (presented, _) = page().await;

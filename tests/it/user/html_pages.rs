@@ -1,11 +1,11 @@
-//! The script of the pages that mailed links lead to, run by Node with what it uses of a browser.
+//! The script of the HTML pages that mailed links lead to, run by Node with a minimal browser.
 
 use serde_json::{Value, json};
 
 use crate::published_examples::run_program;
 use crate::support::run;
 
-/// A form with a hidden password field, answers in place of the server's, and two presses of the
+/// A form with a hidden password field, responses in place of the server's, and two presses of the
 /// button.
 const BROWSER: &str = r#"
 globalThis.location = { search: "?token=tnt_link_x", pathname: "/api/auth/verify-email" };
@@ -50,7 +50,7 @@ console.log(JSON.stringify([before, between, state(), ...sent]));
 "#;
 
 #[tokio::test]
-async fn the_page_of_a_verification_asks_for_the_password_where_there_is_no_session() {
+async fn the_verification_page_asks_for_the_password_if_there_is_no_session() {
     run(async |app| {
         let page =
             app.anonymous().get("/api/auth/verify-email?token=x").await.assert_status(200).text;

@@ -33,7 +33,7 @@ async fn an_invited_account_accepts_from_the_mail_and_becomes_a_member() {
         let link = mails[0].link().unwrap();
         assert!(link.starts_with("http://127.0.0.1:8080/api/user/invites/tnt_link_"), "{link}");
         assert!(link.ends_with(&format!("/accept?organization={}", ann.org_id)), "{link}");
-        // The organization's name is somebody's words: it is not in the mail.
+        // The organization's name is a member's free text: it is not in the mail.
         assert!(!mails[0].text.contains("Ann Example"));
         let here = link.strip_prefix("http://127.0.0.1:8080").unwrap();
         let page = app.session(&ben.cookie).get(here).await.assert_status(200);
@@ -59,7 +59,7 @@ async fn only_the_proven_owner_of_the_invited_address_accepts() {
         invite(app, &ann, "ben@example.com", "member").await.assert_status(201);
         let token = app.mailed_token().await;
         accept(app, &cleo, &token).await.assert_error(403, "FORBIDDEN");
-        // An account with the address, but without the proof.
+        // The account has the address, but has not proven it.
         let ben = app.sign_up_account("ben@example.com").await;
         let verify = app.mailed_token().await;
         accept(app, &ben, &token).await.assert_error(403, "FORBIDDEN");
@@ -76,7 +76,7 @@ async fn only_the_proven_owner_of_the_invited_address_accepts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_20_that_accept_one_invitation_at_once_one_makes_the_membership() {
+async fn only_one_of_20_concurrent_acceptances_of_one_invitation_creates_the_membership() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -96,7 +96,7 @@ async fn of_20_that_accept_one_invitation_at_once_one_makes_the_membership() {
 }
 
 #[tokio::test]
-async fn an_invitation_is_over_after_seven_days_or_when_it_is_taken_back_or_replaced() {
+async fn an_invitation_expires_after_seven_days_or_when_it_is_revoked_or_replaced() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -116,7 +116,7 @@ async fn an_invitation_is_over_after_seven_days_or_when_it_is_taken_back_or_repl
         let statuses: Vec<_> =
             list.body["data"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
         assert!(statuses.contains(&json!("expired")) && statuses.contains(&json!("revoked")));
-        // Sent again it is good again, and only by the newest link.
+        // After a resend the invitation is valid again, with the newest link only.
         session.post(&format!("{one}/resend"), json!({})).await.assert_status(200);
         let again = app.mailed_token().await;
         accept(app, &ben, &link).await.assert_error(404, "NOT_FOUND");
@@ -130,7 +130,7 @@ async fn an_invitation_is_over_after_seven_days_or_when_it_is_taken_back_or_repl
 }
 
 #[tokio::test]
-async fn an_invitation_that_was_taken_back_before_it_was_mailed_is_not_mailed() {
+async fn an_invitation_that_was_revoked_before_it_was_mailed_is_not_mailed() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let created = invite(app, &ann, "ben@example.com", "member").await.assert_status(201);
@@ -162,7 +162,7 @@ async fn a_membership_created_by_open_signup_is_claimed_by_inviting_an_owner() {
 }
 
 #[tokio::test]
-async fn who_may_not_invite_does_not_and_only_owners_invite_owners() {
+async fn only_authorized_roles_invite_and_only_owners_invite_owners() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -207,7 +207,7 @@ async fn an_invalid_address_or_role_is_rejected_by_name() {
 }
 
 #[tokio::test]
-async fn garbage_is_no_invitation_and_neither_is_another_link() {
+async fn an_invalid_token_or_the_token_of_another_link_is_no_invitation() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let request = json!({ "email": ann.email });

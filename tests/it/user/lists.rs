@@ -1,4 +1,4 @@
-//! Offset paging (contract §6): what every list says of its parts, and what it refuses.
+//! Offset paging (contract §6): the metadata of every list's pages, and invalid parameters.
 
 use serde_json::json;
 use tenantry::http::family::Family;
@@ -7,7 +7,7 @@ use crate::support::requests::Fixtures;
 use crate::support::run;
 use crate::support::spec::{Operation, operations};
 
-/// Every operation that takes a place to begin at, as the description says it.
+/// Every operation with an offset parameter in the description.
 fn lists() -> Vec<Operation> {
     let takes = |operation: &Operation, wanted: &str| {
         let parameters = operation.description["parameters"].as_array();
@@ -23,15 +23,15 @@ fn lists() -> Vec<Operation> {
 #[tokio::test]
 async fn every_list_takes_a_limit_an_offset_and_a_search() {
     run(async |app| {
-        let world = Fixtures::new(app).await;
+        let fixtures = Fixtures::new(app).await;
         let lists = lists();
-        let named: Vec<_> = lists.iter().map(Operation::id).collect();
+        let ids: Vec<_> = lists.iter().map(Operation::id).collect();
         for wanted in ["listMembers", "listInvites", "listOrganizations", "listAuditLogs"] {
-            assert!(named.contains(&wanted), "{named:?}");
+            assert!(ids.contains(&wanted), "{ids:?}");
         }
         for list in lists {
             assert_eq!(Family::from_path(&list.path), Family::User);
-            let (client, path) = (world.client_for(app, &list), world.path(&list));
+            let (client, path) = (fixtures.client_for(app, &list), fixtures.path(&list));
             let whole = client.get(&path).await.assert_status(200);
             let total = whole.body["meta"]["total"].as_u64().unwrap();
             assert!(total > 0, "{} shows nothing", list.id());
@@ -51,9 +51,9 @@ async fn every_list_takes_a_limit_an_offset_and_a_search() {
 #[tokio::test]
 async fn every_invalid_list_parameter_is_rejected_by_name() {
     run(async |app| {
-        let world = Fixtures::new(app).await;
+        let fixtures = Fixtures::new(app).await;
         for list in lists() {
-            let (client, path) = (world.client_for(app, &list), world.path(&list));
+            let (client, path) = (fixtures.client_for(app, &list), fixtures.path(&list));
             for wrong in [
                 "-1",
                 "%2B5",
@@ -77,7 +77,7 @@ async fn every_invalid_list_parameter_is_rejected_by_name() {
                 assert_eq!(rejected.invalid_fields(), [field], "{} {wrong}", list.id());
             }
         }
-        let cursors = app.key(&world.acme.api_key);
+        let cursors = app.key(&fixtures.acme.api_key);
         for path in ["/v1/organization/api-keys", "/v1/organization/audit-log"] {
             for wrong in ["%2B5", "-1", "0", "101", "five", "99999999999999999999999"] {
                 let rejected = cursors.get(&format!("{path}?limit={wrong}")).await;

@@ -1,4 +1,4 @@
-//! Mail: to a real SMTP server, to files without one, and what happens when it can not be sent.
+//! Mail: to a real SMTP server, to files without one, and retries when it cannot be sent.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -12,13 +12,12 @@ use crate::support::{TestApp, run, with_settings};
 const SMTP: [(&str, &str); 2] =
     [("MAIL_FROM", "Acme <no-reply@example.com>"), ("PUBLIC_URL", "https://api.example.com")];
 
-/// Tries what waits, whenever it is due.
+/// Sends all pending mail, whether or not it is due.
 async fn deliver_again(app: &TestApp) {
     app.execute("update outbox set due_at = now()").await;
     run_due(&app.app).await.unwrap();
 }
 
-/// The flow of a person: sign up, read the mail, follow the link, sign in, sign out.
 #[tokio::test]
 async fn a_person_signs_up_reads_the_mail_follows_the_link_signs_in_and_out() {
     let mut sink = MailSink::start().await.unwrap();
@@ -56,8 +55,8 @@ async fn a_person_signs_up_reads_the_mail_follows_the_link_signs_in_and_out() {
 }
 
 #[tokio::test]
-async fn a_dead_mail_server_delays_no_request_and_the_mail_is_tried_again() {
-    // A port that nobody listens on.
+async fn a_dead_mail_server_delays_no_request_and_the_mail_is_retried() {
+    // A closed port.
     let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("smtp://{}", port.local_addr().unwrap());
     drop(port);
@@ -68,7 +67,7 @@ async fn a_dead_mail_server_delays_no_request_and_the_mail_is_tried_again() {
             let waits = "select count(*) from outbox where attempts = 1 and dead_at is null
                          and due_at > now() and last_failure like 'the mail could not be sent%'";
             assert_eq!(app.count(waits).await, 1);
-            // It is not due yet.
+            // The retry is not due yet.
             assert_eq!(run_due(&app.app).await.unwrap(), 0);
             let due = tenantry::jobs::next_due(&app.app).await.unwrap().unwrap();
             assert!((25..=30).contains(&due.as_secs()), "{due:?}");
@@ -94,14 +93,14 @@ async fn a_mail_whose_address_the_server_rejects_is_dead_at_once() {
             let dead = "select count(*) from outbox where dead_at is not null and attempts = 1";
             assert_eq!(app.count(dead).await, 1);
             assert!(sink.is_empty());
-            // What its link would have proven, nothing proves.
+            // The token of its link is removed.
             assert_eq!(app.count("select count(*) from email_tokens").await, 0);
         })
         .await;
 }
 
 #[tokio::test]
-async fn a_daily_limit_of_the_server_ends_no_mail_and_it_goes_out_when_the_limit_is_lifted() {
+async fn a_daily_limit_of_the_mail_server_kills_no_mail_and_it_is_sent_afterwards() {
     let mut sink = MailSink::start().await.unwrap();
     let url = sink.url.clone();
     with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
@@ -120,12 +119,12 @@ async fn a_daily_limit_of_the_server_ends_no_mail_and_it_goes_out_when_the_limit
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mail_retry_brings_back_what_was_given_up_but_not_what_was_replaced_since() {
+async fn mail_retry_revives_dead_mails_except_those_that_were_replaced_since() {
     let mut sink = MailSink::start().await.unwrap();
     let url = sink.url.clone();
     with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
         .run(async |app| {
-            // The buyer's claim, and two people's links of which one was asked for again.
+            // The buyer's claim, and the links of two accounts, one of which was requested again.
             let purchase = crate::support::stripe::checkout("evt_1", "acme", "starter");
             app.send_stripe_event(&purchase).await.assert_status(200);
             app.sign_up_for_mail("ann@limited.test").await;
@@ -147,11 +146,11 @@ async fn mail_retry_brings_back_what_was_given_up_but_not_what_was_replaced_sinc
             assert_eq!(app.count(dead).await, 4);
 
             let [database, ..] = app.database_settings();
-            let place = crate::support::server::WorkDir::new();
+            let work_dir = crate::support::server::WorkDir::new();
             let pepper = "p1:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=";
             let settings = [database, ("KEY_PEPPERS", pepper), ("JWT_SECRETS", pepper)];
             let retry = |arguments: &[&str]| {
-                let mut command = place.command(&settings);
+                let mut command = work_dir.command(&settings);
                 let done = command.args(["mail", "retry"]).args(arguments).output().unwrap();
                 assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
                 String::from_utf8(done.stdout).unwrap()
@@ -212,7 +211,7 @@ async fn sign_in_token(app: &TestApp, email: &str) -> String {
     response.body["data"]["token"].as_str().unwrap().to_owned()
 }
 
-/// Whatever a request says of where it was sent to.
+/// The Host header and forwarded headers have no effect.
 #[tokio::test]
 async fn links_lead_to_the_public_url_whatever_the_request_claims() {
     with_settings(&[("PUBLIC_URL", "https://api.example.com")])
@@ -247,10 +246,10 @@ async fn links_lead_to_the_public_url_whatever_the_request_claims() {
 }
 
 #[tokio::test]
-async fn a_mail_that_was_tried_again_has_a_token_that_works() {
+async fn a_retried_mail_has_a_valid_token() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
-        // A folder in the way of the first attempt.
+        // A file in place of the folder fails the first attempt.
         let folder = app.app.config.database.data_dir.join("mail");
         std::fs::write(&folder, "in the way").unwrap();
         run_due(&app.app).await.unwrap();
@@ -267,7 +266,7 @@ async fn a_mail_that_was_tried_again_has_a_token_that_works() {
 }
 
 #[tokio::test]
-async fn without_a_server_mail_is_in_files_that_their_owner_alone_reads_and_the_log_names() {
+async fn without_a_mail_server_mail_is_written_to_private_files_that_the_log_names() {
     run(async |app| {
         app.sign_up_account("ann@example.com").await;
         run_due(&app.app).await.unwrap();
@@ -298,10 +297,10 @@ async fn several_servers_share_the_work_and_each_mail_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_over_a_mail_leaves_it_to_the_next() {
+async fn a_mail_of_a_worker_that_died_is_sent_by_another() {
     run(async |app| {
         app.sign_up_account("ann@example.com").await;
-        // Taken, and nothing heard of it since.
+        // A worker has leased the mail and does not finish it.
         let lease = std::time::Duration::from_mins(2);
         let take = async |tx: &mut sqlx::PgConnection| {
             tenantry::repo::jobs::lease_due(tx, 10, lease).await
@@ -316,7 +315,7 @@ async fn a_worker_that_dies_over_a_mail_leaves_it_to_the_next() {
 }
 
 #[tokio::test]
-async fn of_mails_of_one_kind_to_one_address_the_newest_waits() {
+async fn only_the_newest_pending_mail_of_one_kind_to_one_address_is_kept() {
     run(async |app| {
         for _ in 0..5 {
             let request = json!({ "email": "ann@example.com" });
@@ -330,9 +329,9 @@ async fn of_mails_of_one_kind_to_one_address_the_newest_waits() {
     .await;
 }
 
-/// Of a newer version that runs beside this one: it sends them.
+/// A newer version that runs beside this one sends such mails.
 #[tokio::test]
-async fn a_mail_of_a_kind_that_is_not_known_here_is_left_alone() {
+async fn a_mail_of_an_unknown_kind_is_left_alone() {
     run(async |app| {
         app.execute("alter table outbox drop constraint outbox_kind_check").await;
         app.execute(
@@ -344,7 +343,7 @@ async fn a_mail_of_a_kind_that_is_not_known_here_is_left_alone() {
         assert_eq!(run_due(&app.app).await.unwrap(), 0);
         let untouched = "select count(*) from outbox where attempts = 0 and dead_at is null";
         assert_eq!(app.count(untouched).await, 1);
-        // Nor is the worker woken for it, again and again.
+        // The worker is not woken for it, either.
         assert_eq!(tenantry::jobs::next_due(&app.app).await.unwrap(), None);
         app.sign_up_for_mail("ben@example.com").await;
         assert_eq!(run_due(&app.app).await.unwrap(), 1);

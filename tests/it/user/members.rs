@@ -35,7 +35,7 @@ async fn membership_id(app: &TestApp, account: &TestAccount, owner: &TestAccount
     own.assert_status(200).body["data"]["id"].as_str().unwrap().to_owned()
 }
 
-/// Ann owns an organization, in which Ben and Cleo have seats.
+/// Ann owns an organization, in which Ben and Cleo have these roles.
 async fn three_members(app: &TestApp, ben: &str, cleo: &str) -> ([TestAccount; 3], [String; 3]) {
     let a = app.verified_account("ann@example.com").await;
     let b = app.verified_account("ben@example.com").await;
@@ -78,13 +78,13 @@ async fn an_unclaimed_membership_is_listed_without_an_account() {
 }
 
 #[tokio::test]
-async fn admins_change_members_and_admins_and_only_owners_touch_owners() {
+async fn admins_change_members_and_admins_and_only_owners_change_owners() {
     run(async |app| {
         let ([ann, ben, cleo], [of_ann, of_ben, of_cleo]) =
             three_members(app, "admin", "member").await;
         change(app, &ben, &ann, &of_cleo, "admin").await.assert_status(200);
         change(app, &cleo, &ann, &of_ben, "member").await.assert_status(200);
-        // A member runs nothing any more, from the next request on.
+        // The new role applies from the next request on.
         let rejected = change(app, &ben, &ann, &of_cleo, "member").await;
         let rejected = rejected.assert_error(403, "INSUFFICIENT_PERMISSIONS");
         assert_eq!(rejected.body["meta"]["required_role"], "admin");
@@ -100,16 +100,17 @@ async fn admins_change_members_and_admins_and_only_owners_touch_owners() {
     .await;
 }
 
-/// A key needs scopes alone, but for this: or an admin could mint one and be an owner.
+/// A key needs only scopes, except for this. Otherwise an admin could create a key and become an
+/// owner with it.
 #[tokio::test]
-async fn a_key_makes_owners_only_where_an_owner_minted_it() {
+async fn a_key_can_create_owners_only_if_an_owner_created_it() {
     run(async |app| {
         let ([ann, ben, _], [of_ann, of_ben, _]) = three_members(app, "admin", "member").await;
         let all = json!({ "name": "of ben", "scopes": ["*"] });
         let keys = path(&ann, "/api-keys");
         let of_admin = app.session(&ben.cookie).post(&keys, all).await.assert_status(201);
         let of_owner = app.create_key(&ann, json!({ "name": "of ann", "scopes": ["*"] })).await;
-        // Rotated by the admin, the owner's key is the admin's.
+        // An owner's key that an admin has rotated is the admin's.
         let rotate = path(&ann, &format!("/api-keys/{}/rotate", of_owner.key_id));
         let request = json!({ "gracePeriod": 3600 });
         let rotated = app.session(&ben.cookie).post(&rotate, request).await.assert_status(200);
@@ -130,8 +131,8 @@ async fn a_key_makes_owners_only_where_an_owner_minted_it() {
     .await;
 }
 
-/// A key of an owner's whose text an admin knows, but which is too narrow, off, over soon or not
-/// for where the admin is: whatever the admin changes about it, it makes nobody an owner any more.
+/// An admin knows the text of an owner's key, which has too few scopes, is disabled, expires soon
+/// or is restricted to other addresses. After any change by the admin it cannot create owners.
 #[tokio::test]
 async fn a_key_that_an_admin_changed_cannot_create_owners() {
     run(async |app| {
@@ -152,7 +153,7 @@ async fn a_key_that_an_admin_changed_cannot_create_owners() {
             request["name"] = json!(format!("ci {number}"));
             for by_key in [false, true] {
                 request["name"] = json!(format!("ci {number} {by_key}"));
-                // Disabled in a second step where it can not be minted so.
+                // A key cannot be created disabled, so that is a second step.
                 let off = request.as_object_mut().unwrap().remove("enabled");
                 let key = app.create_key(&ann, request.clone()).await;
                 let keys = path(&ann, &format!("/api-keys/{}", key.key_id));
@@ -188,9 +189,9 @@ async fn a_key_that_an_admin_changed_cannot_create_owners() {
     .await;
 }
 
-/// An owner who changes or rotates an admin's key gives nobody who knew its text more than before.
+/// When an owner changes or rotates an admin's key, the known text gains no rights.
 #[tokio::test]
-async fn an_owner_s_change_of_an_admin_s_key_makes_it_no_owner_s() {
+async fn an_admin_s_key_that_an_owner_changed_cannot_create_owners() {
     run(async |app| {
         let ([ann, ben, _], [_, of_ben, _]) = three_members(app, "admin", "member").await;
         let all = json!({ "name": "of ben", "scopes": ["*"] });
@@ -203,7 +204,7 @@ async fn an_owner_s_change_of_an_admin_s_key_makes_it_no_owner_s() {
         owner.put(&key, json!({ "name": "renamed" })).await.assert_status(200);
         let role = json!({ "role": "owner" });
         old.put(&up, role.clone()).await.assert_error(403, "INSUFFICIENT_PERMISSIONS");
-        // Rotated, there is a new text, which only the owner was shown: that one is the owner's.
+        // The rotation shows a new text to the owner only: that key is the owner's.
         let grace = json!({ "gracePeriod": 3600 });
         let new = owner.post(&format!("{key}/rotate"), grace).await.assert_status(200);
         old.put(&up, role.clone()).await.assert_error(403, "INSUFFICIENT_PERMISSIONS");
@@ -237,7 +238,7 @@ async fn losing_a_role_revokes_the_invitations_that_required_it() {
 }
 
 #[tokio::test]
-async fn the_last_owner_neither_leaves_nor_steps_down() {
+async fn the_last_owner_can_neither_leave_nor_lose_the_role() {
     run(async |app| {
         let ([ann, _, _], [of_ann, of_ben, _]) = three_members(app, "admin", "member").await;
         change(app, &ann, &ann, &of_ann, "admin").await.assert_error(409, "CONFLICT");
@@ -249,7 +250,7 @@ async fn the_last_owner_neither_leaves_nor_steps_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_owners_that_remove_each_other_at_once_one_stays() {
+async fn one_owner_stays_when_owners_remove_each_other_concurrently() {
     run(async |app| {
         let ([ann, ben, cleo], memberships) = three_members(app, "owner", "owner").await;
         let mut attempts = tokio::task::JoinSet::new();
@@ -273,7 +274,7 @@ async fn of_owners_that_remove_each_other_at_once_one_stays() {
 }
 
 #[tokio::test]
-async fn a_removed_member_s_sessions_and_tokens_do_nothing_more_there() {
+async fn a_removed_member_s_sessions_and_tokens_lose_access() {
     run(async |app| {
         let ([ann, ben, _], [_, of_ben, _]) = three_members(app, "admin", "member").await;
         let token = json!({ "name": "ci", "scopes": ["*"] });

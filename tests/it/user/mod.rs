@@ -44,8 +44,8 @@ async fn token(
     app.create_token(&account.cookie, request).await.0
 }
 
-/// Somebody else, in whose organization everybody with an account has a seat now, too.
-async fn host_for_all(app: &TestApp) -> TestAccount {
+/// Creates another account, and makes every account an owner in its home organization.
+async fn shared_organization(app: &TestApp) -> TestAccount {
     let host = app.sign_up_account("host@example.com").await;
     app.execute(
         "insert into users (id, organization_id, handle, role, account_id, created_at)
@@ -58,21 +58,21 @@ async fn host_for_all(app: &TestApp) -> TestAccount {
     host
 }
 
-/// Takes a good role from everybody.
+/// Makes everyone a plain member.
 async fn demote_all(app: &TestApp) {
     app.execute("update users set role = 'member'").await;
 }
 
-/// Passes a list or an object of an organization's that whoever may read it reads, and nobody
-/// else.
+/// Checks that a list or an object of an organization is readable with the required role or scope
+/// only.
 async fn assert_readable_by_members_and_keys(app: &TestApp, rest: &str, scope: &str, role: &str) {
     let ann = app.sign_up_account("ann@example.com").await;
-    let host = host_for_all(app).await;
+    let host = shared_organization(app).await;
     let stranger = app.sign_up().await;
     let own = app.create_key(&ann, json!({ "name": "own", "scopes": [scope] })).await;
     let (own_token, _) = app.exchange(&own.api_key).await;
     let path = organization_path(&ann.org_id, rest);
-    let may = [
+    let authorized = [
         app.session(&ann.cookie),
         app.bearer(&ann.token),
         app.key(&token(app, &ann, json!([scope]), None).await),
@@ -80,17 +80,17 @@ async fn assert_readable_by_members_and_keys(app: &TestApp, rest: &str, scope: &
         app.key(&own.api_key),
         app.bearer(&own_token),
     ];
-    for client in &may {
+    for client in &authorized {
         client.get(&path).await.assert_status(200);
-        // In whatever case it is named.
+        // The organization's id is case-insensitive.
         client.get(&organization_path(&ann.org_id.to_uppercase(), rest)).await.assert_status(200);
     }
     let elsewhere = app.key(&token(app, &ann, json!(["*"]), Some(&host.org_id)).await);
     elsewhere.get(&organization_path(&host.org_id, rest)).await.assert_status(200);
     let rejected = elsewhere.get(&path).await.assert_error(403, "FORBIDDEN").text;
     app.key(&stranger.api_key).get(&path).await.assert_error(403, "FORBIDDEN");
-    // Whether there is such an organization is not told.
-    for client in &may {
+    // The response does not reveal whether the organization exists.
+    for client in &authorized {
         for organization in [&stranger.org_id, "org_never", "user_1", "%00", "a%20b"] {
             let response = client.get(&organization_path(organization, rest)).await;
             assert_eq!(response.assert_error(403, "FORBIDDEN").text, rejected, "{organization}");
@@ -105,7 +105,7 @@ async fn assert_readable_by_members_and_keys(app: &TestApp, rest: &str, scope: &
     }
 
     demote_all(app).await;
-    for client in &may[..4] {
+    for client in &authorized[..4] {
         let response = client.get(&path).await;
         if role == "member" {
             response.assert_status(200);
@@ -117,7 +117,7 @@ async fn assert_readable_by_members_and_keys(app: &TestApp, rest: &str, scope: &
     // The organization's own keys need no role.
     app.key(&own.api_key).get(&path).await.assert_status(200);
     app.execute("update users set removed_at = now() where account_id is not null").await;
-    for client in &may[..4] {
+    for client in &authorized[..4] {
         assert_eq!(client.get(&path).await.assert_error(403, "FORBIDDEN").text, rejected);
     }
 }

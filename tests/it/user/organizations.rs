@@ -71,7 +71,7 @@ async fn settings_are_changed_by_owners_and_admins_only() {
 }
 
 #[tokio::test]
-async fn a_token_and_a_key_act_where_they_belong_within_their_scopes() {
+async fn a_token_and_a_key_act_in_their_organization_within_their_scopes() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
@@ -103,7 +103,7 @@ async fn a_token_and_a_key_act_where_they_belong_within_their_scopes() {
             .await
             .assert_status(200);
         app.key(&acme.api_key).get(&path(&other)).await.assert_error(403, "FORBIDDEN");
-        // Requests count where they were made.
+        // Requests count for the organization of their path.
         app.app.meter.flush().await.unwrap();
         let counted = "select count(*) from usage_daily u join organizations o
                        on o.id = u.organization_id where o.name = 'B'";
@@ -113,7 +113,7 @@ async fn a_token_and_a_key_act_where_they_belong_within_their_scopes() {
 }
 
 #[tokio::test]
-async fn deleting_ends_keys_access_and_invitations_and_the_id_is_not_given_out_again() {
+async fn deletion_ends_keys_access_and_invitations_and_the_id_is_not_reused() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -146,7 +146,7 @@ async fn deleting_ends_keys_access_and_invitations_and_the_id_is_not_given_out_a
         let again = json!({ "name": "Again", "id": ann.org_id });
         let again = app.session(&ben.cookie).post("/api/user/organizations", again).await;
         again.assert_error(409, "CONFLICT");
-        // Their person goes on.
+        // The account still works.
         app.session(&ann.cookie).get("/api/user/me").await.assert_status(200);
     })
     .await;

@@ -19,7 +19,7 @@ async fn reset(app: &TestApp, token: &str, password: &str) -> TestResponse {
     app.anonymous().post("/api/auth/reset-password", request).await
 }
 
-/// Somebody whose address is proven, with no mail waiting.
+/// An account with a proven address, and no pending mail.
 async fn verified_account(app: &TestApp, email: &str) -> TestAccount {
     let account = app.sign_up_account(email).await;
     let token = app.mailed_token().await;
@@ -57,16 +57,16 @@ async fn a_reset_sets_the_password_and_ends_every_session() {
         app.bearer(&ann.token).get("/auth/me").await.assert_status(401);
         app.sign_in(&ann.email, PASSWORD).await.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
         app.sign_in(&ann.email, NEW).await.assert_status(200);
-        // A proven owner's tokens are not touched by it.
+        // The tokens of a proven account stay valid.
         app.key(&key).get("/api/user/me").await.assert_status(200);
         reset(app, &token, NEW).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
     })
     .await;
 }
 
-/// Pre-hijacking: a stranger made an account with Ann's address.
+/// Pre-hijacking: a stranger created an account with Ann's address.
 #[tokio::test]
-async fn an_unproven_account_that_its_owner_takes_by_reset_is_worth_nothing_to_its_maker() {
+async fn a_reset_of_an_unproven_account_ends_all_access_of_its_creator() {
     run(async |app| {
         let request = json!({ "email": "ann@example.com", "password": PASSWORD });
         let created = app.anonymous().post("/auth/signup", request).await.assert_status(201);
@@ -82,7 +82,7 @@ async fn an_unproven_account_that_its_owner_takes_by_reset_is_worth_nothing_to_i
 
         request_reset(app, "ann@example.com").await;
         let link = app.mailed_token().await;
-        // A change that is pending.
+        // A pending verification.
         let session = app.session(&cookie);
         session.post("/api/auth/send-verification-email", json!({})).await.assert_status(200);
         reset(app, &link, NEW).await.assert_status(200);
@@ -108,9 +108,9 @@ async fn an_unproven_account_that_its_owner_takes_by_reset_is_worth_nothing_to_i
     .await;
 }
 
-/// Somebody whom the stranger let in, and who is all that is left there now.
+/// The stranger invited an account, which is now the organization's only member.
 #[tokio::test]
-async fn a_reset_touches_no_organization_that_is_not_its_person_s_any_more() {
+async fn a_reset_changes_no_organization_that_the_account_has_left() {
     run(async |app| {
         let alice = app.verified_account("alice@example.com").await;
         let bob = app.verified_account("bob@example.com").await;
@@ -137,7 +137,8 @@ async fn a_reset_touches_no_organization_that_is_not_its_person_s_any_more() {
     .await;
 }
 
-/// The owner takes an account by reset while its maker's `steps` are under way: no key is left.
+/// The address's owner resets the password while a transaction of the account's creator runs
+/// `steps`: no key is left.
 async fn reset_during(steps: [&'static str; 2]) {
     run(async |app| {
         let request = json!({ "email": "ann@example.com", "password": PASSWORD });
@@ -164,7 +165,7 @@ async fn reset_during(steps: [&'static str; 2]) {
     .await;
 }
 
-/// Another key, beside the only one that there is.
+/// Creates a second key.
 const ANOTHER: &str = "
     insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix, display_id,
                           name_held, scopes, created_at)
@@ -172,19 +173,19 @@ const ANOTHER: &str = "
            'AAAAAAAA', false, scopes, now() from api_keys";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_key_that_is_being_minted_dies_with_the_others() {
+async fn a_key_created_during_a_reset_is_revoked_with_the_others() {
     reset_during(["select id from api_keys for no key update", ANOTHER]).await;
 }
 
-/// By itself, so that nothing but the key is locked.
+/// Only the key is locked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_key_that_is_being_rotated_dies_with_its_successor() {
+async fn a_key_rotated_during_a_reset_is_revoked_with_its_successor() {
     let ends = "update api_keys set expires_at = now(), superseded_at = now(), name_held = false";
     reset_during([ends, ANOTHER]).await;
 }
 
 #[tokio::test]
-async fn changing_the_password_kills_the_link_to_reset_it() {
+async fn changing_the_password_invalidates_the_reset_link() {
     run(async |app| {
         let ann = verified_account(app, "ann@example.com").await;
         request_reset(app, &ann.email).await;
@@ -196,9 +197,9 @@ async fn changing_the_password_kills_the_link_to_reset_it() {
     .await;
 }
 
-/// Who made an account with somebody else's address could keep it for ever otherwise.
+/// Otherwise someone who created an account with another's address could keep it forever.
 #[tokio::test]
-async fn changing_the_password_of_an_unproven_account_kills_no_mailed_link() {
+async fn changing_the_password_of_an_unproven_account_invalidates_no_mailed_link() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let verify = app.mailed_token().await;
@@ -214,7 +215,7 @@ async fn changing_the_password_of_an_unproven_account_kills_no_mailed_link() {
     .await;
 }
 
-/// What a request says may be a password: the record of it must not be a fast way to guess it.
+/// A request may contain a password: its record must not allow fast guesses.
 #[tokio::test]
 async fn a_stored_response_contains_no_plain_hash_of_the_request() {
     run(async |app| {
@@ -256,7 +257,7 @@ async fn a_link_works_for_an_hour_until_a_newer_one_and_once_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_20_resets_with_one_link_at_once_one_is_done() {
+async fn only_one_of_20_concurrent_resets_with_one_link_succeeds() {
     run(async |app| {
         let ann = verified_account(app, "ann@example.com").await;
         request_reset(app, &ann.email).await;
@@ -315,7 +316,7 @@ async fn changing_the_password_ends_every_session_and_starts_another() {
         app.session(&changed.cookie().unwrap()).get("/api/user/me").await.assert_status(200);
         let token = text(&changed.body["data"]["token"]);
         app.bearer(&token).get("/auth/me").await.assert_status(200);
-        // The session policy does not touch tokens.
+        // Tokens are not sessions and stay valid.
         app.key(&key).get("/api/user/me").await.assert_status(200);
         app.sign_in(&ann.email, PASSWORD).await.assert_status(401);
         app.sign_in(&ann.email, NEW).await.assert_status(200);
@@ -324,7 +325,7 @@ async fn changing_the_password_ends_every_session_and_starts_another() {
 }
 
 #[tokio::test]
-async fn other_sessions_go_on_where_that_is_asked_for() {
+async fn other_sessions_stay_valid_if_requested() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let other = app.sign_in(&ann.email, PASSWORD).await.cookie().unwrap();
@@ -339,7 +340,7 @@ async fn other_sessions_go_on_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_cookie_that_was_not_to_be_remembered_is_followed_by_one_that_is_not() {
+async fn a_password_change_keeps_the_remember_me_choice() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let mut password = PASSWORD.to_owned();
@@ -349,7 +350,7 @@ async fn a_cookie_that_was_not_to_be_remembered_is_followed_by_one_that_is_not()
             let response =
                 app.anonymous().post("/api/auth/sign-in/email", request).await.assert_status(200);
             let mut responses = vec![response];
-            // The session after it keeps that, and the one after that.
+            // Every following session keeps that.
             for change_no in 0..2 {
                 let new = format!("passphrase no {number}{change_no}");
                 let request = json!({ "currentPassword": password, "newPassword": new });
@@ -386,7 +387,7 @@ async fn a_password_change_requires_the_current_password_and_an_acceptable_new_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_changes_at_once_with_one_password_one_is_done() {
+async fn only_one_of_several_concurrent_changes_with_one_password_succeeds() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let mut attempts = tokio::task::JoinSet::new();
@@ -420,10 +421,10 @@ async fn a_password_made_of_the_account_s_address_is_rejected_everywhere() {
                 assert_eq!(response.invalid_fields(), ["password"], "{password}");
             }
         }
-        let somebody = verified_account(app, email).await;
+        let account = verified_account(app, email).await;
         for password in made_of {
             let change = json!({ "currentPassword": PASSWORD, "newPassword": password });
-            let response = app.session(&somebody.cookie).post(CHANGE, change).await;
+            let response = app.session(&account.cookie).post(CHANGE, change).await;
             let response = response.assert_error(400, "validation_error");
             assert_eq!(response.invalid_fields(), ["newPassword"], "{password}");
         }

@@ -49,7 +49,7 @@ async fn a_token_is_shown_once_and_listed_without_its_text() {
 }
 
 #[tokio::test]
-async fn tokens_are_listed_in_parts_and_by_name() {
+async fn tokens_are_listed_in_pages_and_by_name() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         for name in ["one", "two", "Three"] {
@@ -113,7 +113,7 @@ async fn every_invalid_field_of_a_token_is_named() {
 }
 
 #[tokio::test]
-async fn an_operator_can_demand_that_tokens_end() {
+async fn an_operator_can_require_tokens_to_expire() {
     with_settings(&[("PAT_MAX_DAYS", "30"), ("PAT_PREFIX", "acme_pat_")])
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;
@@ -130,7 +130,7 @@ async fn an_operator_can_demand_that_tokens_end() {
 }
 
 #[tokio::test]
-async fn tokens_make_and_manage_no_tokens() {
+async fn tokens_cannot_create_or_manage_tokens() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let (key, id) =
@@ -148,7 +148,7 @@ async fn tokens_make_and_manage_no_tokens() {
 }
 
 #[tokio::test]
-async fn a_token_is_changed_and_ended_at_once() {
+async fn a_token_change_or_revocation_applies_at_once() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let (key, id) =
@@ -201,7 +201,7 @@ async fn another_account_s_token_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_token_ends_when_it_says() {
+async fn a_token_expires_at_its_expiry() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let token = json!({ "name": "ci", "scopes": ["*"], "expiresIn": 60 });
@@ -234,7 +234,7 @@ async fn a_token_is_pinned_to_one_s_own_organization_only() {
         let path = format!("/api/auth/api-key/get?id={id}");
         let presented = app.session(&ann.cookie).get(&path).await.assert_status(200);
         assert_eq!(presented.body["data"]["organizationId"], ann.org_id);
-        // Where it is pinned it acts as its person's seat.
+        // In its organization the token acts with its account's membership.
         let me = app.key(&key).get("/me").await.assert_status(200);
         assert_eq!(me.body["org_id"], ann.org_id);
         // The pin ends with the membership; the token does not become an unpinned one.
@@ -247,7 +247,7 @@ async fn a_token_is_pinned_to_one_s_own_organization_only() {
 }
 
 #[tokio::test]
-async fn a_pin_that_ended_with_its_membership_stays_ended_when_its_person_comes_back() {
+async fn a_pin_that_ended_with_its_membership_stays_ended_after_the_account_rejoins() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -273,7 +273,7 @@ async fn a_pin_that_ended_with_its_membership_stays_ended_when_its_person_comes_
 }
 
 #[tokio::test]
-async fn a_pinned_token_mints_within_its_scopes_and_its_person_s_role() {
+async fn a_pinned_token_creates_keys_within_its_scopes_and_its_account_s_role() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let token = json!({
@@ -292,7 +292,7 @@ async fn a_pinned_token_mints_within_its_scopes_and_its_person_s_role() {
         mint(json!(["usage:read"]), soon.clone()).await.assert_status(201);
         mint(json!(["audit:read"]), soon.clone()).await.assert_error(403, "forbidden");
         mint(json!(["usage:read"]), Value::Null).await.assert_error(403, "forbidden");
-        // A person who may not mint keys mints none, whatever their token holds.
+        // Without a role that may create keys the token creates none, whatever its scopes.
         app.execute("update users set role = 'member'").await;
         let rejected = mint(json!(["usage:read"]), soon).await.assert_error(403, "forbidden");
         assert_eq!(rejected.body["details"]["required_role"], "admin");
@@ -303,7 +303,7 @@ async fn a_pinned_token_mints_within_its_scopes_and_its_person_s_role() {
 }
 
 #[tokio::test]
-async fn a_token_is_digested_anew_under_the_newest_pepper() {
+async fn a_token_is_rehashed_under_the_newest_pepper() {
     let old = ("KEY_PEPPERS", "p1:YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNkZWZnaGlqYWI=");
     with_settings(&[old])
         .run(async |app| {

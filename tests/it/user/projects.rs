@@ -13,14 +13,14 @@ fn projects_of(organization: &str) -> String {
     format!("/api/user/organizations/{organization}/projects")
 }
 
-/// Somebody with an account, their session, and the path of their organization's projects.
+/// An account, its session, and the path of its organization's projects.
 async fn ann_with_projects(app: &TestApp) -> (TestAccount, TestClient, String) {
     let ann = app.sign_up_account("ann@example.com").await;
     let (session, path) = (app.session(&ann.cookie), projects_of(&ann.org_id));
     (ann, session, path)
 }
 
-/// A personal token of the person's with these scopes, pinned where `pin` says.
+/// A personal access token of the account with these scopes, pinned to `pin` if there is one.
 async fn token(
     app: &TestApp,
     account: &TestAccount,
@@ -34,7 +34,7 @@ async fn token(
     app.key(&app.create_token(&account.cookie, request).await.0)
 }
 
-/// Gives Ann a seat in Ben's organization, as an invitation will.
+/// Makes Ann a member of Ben's organization, as after an accepted invitation.
 async fn add_ann_to_bens_organization(app: &TestApp) {
     app.execute(
         "insert into users (id, organization_id, handle, role, account_id, created_at)
@@ -67,7 +67,7 @@ async fn a_project_is_returned_at_creation_and_later() {
         assert_eq!(presented.body["data"], expected);
         let listed = session.get(&path).await.assert_status(200);
         assert_eq!(listed.body["data"], json!([expected]));
-        // An organization's id is the same in whatever case.
+        // An organization's id is case-insensitive.
         let other_case = path.replace("org_", "ORG_");
         session.get(&format!("{other_case}/{id}")).await.assert_status(200);
         let events = "select count(*) from audit_events e join users u on u.handle = e.actor
@@ -79,7 +79,7 @@ async fn a_project_is_returned_at_creation_and_later() {
 }
 
 #[tokio::test]
-async fn people_and_their_tokens_work_on_the_projects_of_every_organization_they_are_in() {
+async fn accounts_and_their_tokens_use_the_projects_of_all_their_organizations() {
     run(async |app| {
         let (ann, session, path) = ann_with_projects(app).await;
         let ben = app.sign_up_account("ben@example.com").await;
@@ -99,10 +99,10 @@ async fn people_and_their_tokens_work_on_the_projects_of_every_organization_they
         for client in [&session, &bearer, &unpinned] {
             client.get(&of_ben).await.assert_status(200);
         }
-        // There she is the other seat.
+        // There the creator is her other membership.
         let created = unpinned.post(&of_ben, json!({ "name": "theirs" })).await.assert_status(201);
         assert_eq!(created.body["data"]["createdBy"], "user_of_ann");
-        // A token that is pinned works nowhere else.
+        // A pinned token works in no other organization.
         let elsewhere = pinned.get(&of_ben).await.assert_error(403, "FORBIDDEN");
         let never = pinned.get(&projects_of("org_never")).await.assert_error(403, "FORBIDDEN");
         assert_eq!(elsewhere.text, never.text);
@@ -112,7 +112,7 @@ async fn people_and_their_tokens_work_on_the_projects_of_every_organization_they
 }
 
 #[tokio::test]
-async fn an_organization_s_own_key_works_on_its_projects_within_its_scopes() {
+async fn an_organization_s_key_uses_its_projects_within_its_scopes() {
     run(async |app| {
         let (acme, ben) = (app.sign_up().await, app.sign_up_account("ben@example.com").await);
         let path = projects_of(&acme.org_id);
@@ -158,7 +158,7 @@ async fn a_credential_without_the_scope_receives_the_missing_scope() {
             let response = response.assert_error(403, "API_KEY_MISSING_SCOPES");
             assert_eq!(response.body["meta"]["missing_scopes"], json!([scope]));
         }
-        // Members work on projects, whatever else they may not do.
+        // Plain members may change projects.
         app.execute("update users set role = 'member'").await;
         session.put(&created, json!({ "name": "x" })).await.assert_status(200);
         writer.delete(&created).await.assert_status(200);
@@ -167,7 +167,7 @@ async fn a_credential_without_the_scope_receives_the_missing_scope() {
 }
 
 #[tokio::test]
-async fn an_organization_that_is_not_one_s_own_is_the_same_403_whether_or_not_it_exists() {
+async fn another_organization_is_the_same_403_whether_or_not_it_exists() {
     run(async |app| {
         let (_, session, _) = ann_with_projects(app).await;
         let ben = app.sign_up_account("ben@example.com").await;
@@ -197,7 +197,7 @@ async fn an_organization_that_is_not_one_s_own_is_the_same_403_whether_or_not_it
 }
 
 #[tokio::test]
-async fn another_organization_s_project_is_not_there() {
+async fn another_organization_s_project_is_not_found() {
     run(async |app| {
         let (ann, session, path) = ann_with_projects(app).await;
         let ben = app.sign_up_account("ben@example.com").await;
@@ -239,7 +239,7 @@ async fn a_slug_is_suggested_by_the_name_and_unique_in_its_organization() {
         session.put(&format!("{path}/{id}"), change).await.assert_error(409, "CONFLICT");
         let same = session.put(&format!("{path}/{id}"), json!({ "slug": "x" })).await;
         same.assert_status(200);
-        // Elsewhere it is free.
+        // The slug is free in other organizations.
         let ben = app.sign_up_account("ben@example.com").await;
         let theirs = projects_of(&ben.org_id);
         app.session(&ben.cookie).post(&theirs, taken).await.assert_status(201);
@@ -303,7 +303,7 @@ async fn every_invalid_field_of_a_project_is_named() {
 }
 
 #[tokio::test]
-async fn projects_are_listed_in_parts_and_found_by_name_and_slug() {
+async fn projects_are_listed_in_pages_and_searched_by_name_and_slug() {
     run(async |app| {
         let (_, session, path) = ann_with_projects(app).await;
         for (name, slug) in [("one", "first"), ("Two", "second"), ("three", "third")] {
@@ -338,7 +338,7 @@ async fn projects_are_listed_in_parts_and_found_by_name_and_slug() {
 }
 
 #[tokio::test]
-async fn a_project_is_changed_where_it_is_named_and_deleted_once() {
+async fn a_project_update_changes_only_the_requested_fields_and_it_is_deleted_once() {
     run(async |app| {
         let (_, session, path) = ann_with_projects(app).await;
         let request = json!({ "name": "one", "description": "first" });
@@ -392,7 +392,7 @@ async fn a_removed_member_is_rejected_at_the_next_request() {
                 response.assert_error(403, "FORBIDDEN");
             }
         }
-        // The organization's keys and projects stay, whoever made them.
+        // The organization's keys and projects stay, whichever account created them.
         let stored = app.key(&acme).get(&one).await.assert_status(200);
         assert!(text(&stored.body["data"]["createdBy"]).starts_with("user_"));
     })
@@ -406,28 +406,28 @@ async fn the_plan_s_limit_is_exact_under_concurrent_requests() {
         for number in 0..9 {
             app.create_project(&ann, &format!("project {number}")).await;
         }
-        // Each credential's own requests take turns, so there are many.
+        // Requests of one credential run one after the other, so there are several credentials.
         let unpinned = token(app, &ann, json!(["projects:write"]), None).await;
         let mut clients = vec![session.clone(), unpinned];
         for _ in 0..8 {
             clients.push(app.key(&app.mint_in(&ann).await));
         }
-        // Nothing is stored until several have come as far as they can.
-        let mut gate = app.sql().await;
+        // Blocks writes until several requests wait for the lock.
+        let mut connection = app.sql().await;
         sqlx::raw_sql("begin; lock table projects in exclusive mode")
-            .execute(&mut gate)
+            .execute(&mut connection)
             .await
             .unwrap();
-        let mut callers = tokio::task::JoinSet::new();
+        let mut tasks = tokio::task::JoinSet::new();
         for number in 0..20 {
             let (client, path) = (clients[number % clients.len()].clone(), path.clone());
-            // All want the same name, and chance tells their slugs apart.
-            callers.spawn(async move { client.post(&path, json!({ "name": "last" })).await });
+            // All have the same name; random suffixes make their slugs unique.
+            tasks.spawn(async move { client.post(&path, json!({ "name": "last" })).await });
         }
         app.wait_for_lock_waiters(3).await;
-        drop(gate);
+        drop(connection);
         let (created, rejected): (Vec<_>, Vec<_>) =
-            callers.join_all().await.into_iter().partition(|it| it.status == 201);
+            tasks.join_all().await.into_iter().partition(|it| it.status == 201);
         assert_eq!((created.len(), rejected.len()), (1, 19));
         for response in rejected {
             let response = response.assert_error(403, "PLAN_LIMIT_REACHED");
@@ -436,7 +436,7 @@ async fn the_plan_s_limit_is_exact_under_concurrent_requests() {
             assert_eq!(response.body["meta"]["used"], 10);
         }
         assert_eq!(app.count("select count(*) from projects").await, 10);
-        // One less makes room for one more; a larger plan has more.
+        // A deleted project does not count, and a larger plan allows more.
         let created = format!("{path}/{}", text(&created[0].body["data"]["id"]));
         session.delete(&created).await.assert_status(200);
         session.post(&path, json!({ "name": "x" })).await.assert_status(201);
@@ -451,12 +451,12 @@ async fn the_plan_s_limit_is_exact_under_concurrent_requests() {
 async fn projects_created_at_the_same_moment_get_different_slugs() {
     run(async |app| {
         let (ann, _, path) = ann_with_projects(app).await;
-        let mut callers = tokio::task::JoinSet::new();
+        let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..10 {
             let (client, path) = (app.key(&app.mint_in(&ann).await), path.clone());
-            callers.spawn(async move { client.post(&path, json!({ "name": "same" })).await });
+            tasks.spawn(async move { client.post(&path, json!({ "name": "same" })).await });
         }
-        for response in callers.join_all().await {
+        for response in tasks.join_all().await {
             response.assert_status(201);
         }
         assert_eq!(app.count("select count(distinct slug) from projects").await, 10);
@@ -465,7 +465,7 @@ async fn projects_created_at_the_same_moment_get_different_slugs() {
 }
 
 impl TestApp {
-    /// A key of the person's organization, minted in their session.
+    /// Creates a key of the account's organization in its session.
     async fn mint_in(&self, account: &TestAccount) -> String {
         let created = self.session(&account.cookie).post("/me/api-keys", json!({})).await;
         text(&created.assert_status(201).body["api_key"])

@@ -1,4 +1,4 @@
-//! What a person and the audit log are told where somebody may be using the account.
+//! Security events: failed sign-ins in the audit log, and mailed notices about account use.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::support::{TestApp, run, with_settings};
 const NEW: &str = "another-long-passphrase";
 const PROXIED: [(&str, &str); 1] = [("TRUSTED_PROXY_HOPS", "1")];
 
-/// Somebody at an address.
+/// A client with this address.
 fn client_from(app: &TestApp, address: &str) -> TestClient {
     app.anonymous().with("x-forwarded-for", address)
 }
@@ -22,7 +22,7 @@ async fn sign_in(client: &TestClient, email: &str, password: &str) -> TestRespon
 
 /// The failed sign-ins in the audit log of Ann's organization, newest first.
 async fn failed(app: &TestApp, ann: &TestAccount) -> Vec<Value> {
-    app.app.sign_in_failures.flush().await.unwrap();
+    app.app.rejections.flush().await.unwrap();
     let path = organization_path(&ann.org_id, "/audit-logs?eventType=SIGN_IN_FAILED");
     let log = app.bearer(&ann.token).get(&path).await.assert_status(200);
     log.body["data"].as_array().unwrap().clone()
@@ -48,7 +48,7 @@ async fn failed_sign_ins_to_a_known_account_are_in_the_audit_log_once_with_a_cou
                 (&json!(ann.id), &json!(ann.id))
             );
             assert_eq!(events[0]["ipAddress"], "198.51.100.0");
-            // What is right, or nobody's, is no failure of hers.
+            // A correct password, or an unknown address, is no failure of hers.
             sign_in(&client_from(app, "192.0.2.1"), &ann.email, PASSWORD).await.assert_status(200);
             sign_in(&client_from(app, "192.0.2.1"), "ben@example.com", PASSWORD)
                 .await
@@ -61,14 +61,14 @@ async fn failed_sign_ins_to_a_known_account_are_in_the_audit_log_once_with_a_cou
 }
 
 #[tokio::test]
-async fn a_sign_in_that_fails_for_another_reason_is_in_the_audit_log_with_it() {
+async fn a_sign_in_that_fails_for_another_reason_is_in_the_audit_log_with_that_reason() {
     with_settings(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
         .run(async |app| {
             app.sign_up_for_mail("ann@example.com").await;
             app.sign_in("ann@example.com", PASSWORD).await.assert_status(403);
             app.execute("update accounts set is_active = false").await;
             app.sign_in("ann@example.com", PASSWORD).await.assert_error(401, "USER_NOT_ACTIVE");
-            app.app.sign_in_failures.flush().await.unwrap();
+            app.app.rejections.flush().await.unwrap();
             let reasons: Vec<String> = sqlx::query_scalar(
                 "select (detail ->> 'reason') || ' ' || status from audit_events
                  where event_type = 'SIGN_IN_FAILED' order by 1",
@@ -87,7 +87,7 @@ async fn failed_sign_ins_that_could_not_be_written_are_written_later() {
         let ann = app.sign_up_account("ann@example.com").await;
         app.sign_in(&ann.email, "a-wrong-passphrase").await.assert_status(401);
         app.execute("alter table audit_events rename to audit_events_away").await;
-        app.app.sign_in_failures.flush().await.unwrap_err();
+        app.app.rejections.flush().await.unwrap_err();
         app.execute("alter table audit_events_away rename to audit_events").await;
         app.sign_in(&ann.email, "a-wrong-passphrase").await.assert_status(401);
         let events = failed(app, &ann).await;
@@ -98,19 +98,19 @@ async fn failed_sign_ins_that_could_not_be_written_are_written_later() {
 }
 
 #[tokio::test]
-async fn a_sign_in_from_a_new_place_is_mailed_and_one_from_a_known_place_is_not() {
+async fn a_sign_in_from_a_new_network_is_mailed_and_one_from_a_known_network_is_not() {
     with_settings(&PROXIED)
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
             assert_eq!(app.security_notices().await, [""; 0]);
-            // Signing up said nothing of where she is; the first place is nobody's news.
+            // The sign-up recorded no address. Set a known one.
             app.execute("update sessions set address = '192.0.2.1'").await;
             for (address, notices) in [
                 ("192.0.2.1", &[][..]),
                 ("198.51.100.9", &["new sign-in"][..]),
                 ("198.51.100.9", &[]),
                 ("2001:db8:1:2::1", &["new sign-in"]),
-                // The same network.
+                // The same /64 network.
                 ("2001:db8:1:2:ffff::9", &[]),
                 ("2001:db8:1:3::1", &["new sign-in"]),
             ] {
@@ -125,14 +125,14 @@ async fn a_sign_in_from_a_new_place_is_mailed_and_one_from_a_known_place_is_not(
 }
 
 #[tokio::test]
-async fn another_password_and_a_new_token_are_mailed() {
+async fn password_changes_and_new_tokens_are_mailed() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
         let token = json!({ "name": "ci", "scopes": ["*"] });
         app.create_token(&ann.cookie, token.clone()).await;
         assert_eq!(app.security_notices().await, ["new personal access token"]);
-        // Many at once are one mail.
+        // Several events before a mail is sent are one mail.
         for _ in 0..5 {
             app.create_token(&ann.cookie, token.clone()).await;
         }
@@ -170,7 +170,7 @@ async fn turning_security_mails_off_sends_one_last_mail_and_none_after_it() {
         let token = json!({ "name": "ci", "scopes": ["*"] });
         app.create_token(&ann.cookie, token.clone()).await;
         assert_eq!(app.security_notices().await, [""; 0]);
-        // What else changes leaves it as it is.
+        // Other changes do not turn it on again.
         session.put("/api/user/me", json!({ "fullName": "Ann" })).await.assert_status(200);
         app.create_token(&ann.cookie, token.clone()).await;
         assert_eq!(app.security_notices().await, [""; 0]);
@@ -181,7 +181,7 @@ async fn turning_security_mails_off_sends_one_last_mail_and_none_after_it() {
     .await;
 }
 
-/// Whoever signed it up may be a stranger, and its mailbox somebody else's.
+/// The account may belong to a stranger, and the mailbox to someone else.
 #[tokio::test]
 async fn an_address_that_is_not_proven_is_mailed_no_notices() {
     run(async |app| {

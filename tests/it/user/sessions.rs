@@ -1,4 +1,5 @@
-//! `/api/auth/list-sessions`, `/revoke-session`, `/revoke-other-sessions`, and how long one lives.
+//! `/api/auth/list-sessions`, `/revoke-session`, `/revoke-other-sessions`, and the lifetime of
+//! sessions.
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use crate::support::requests::data_ids;
 use crate::support::run;
 
 #[tokio::test]
-async fn sessions_are_listed_with_where_and_what_with() {
+async fn sessions_are_listed_with_address_and_user_agent() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({ "email": ann.email, "password": PASSWORD });
@@ -28,11 +29,11 @@ async fn sessions_are_listed_with_where_and_what_with() {
 }
 
 #[tokio::test]
-async fn one_session_or_all_others_are_ended_at_once() {
+async fn revoking_one_session_or_all_others_takes_effect_immediately() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
-        let cookies = async || app.sign_in(&ann.email, PASSWORD).await.cookie().unwrap();
-        let (second, third) = (cookies().await, cookies().await);
+        let sign_in = async || app.sign_in(&ann.email, PASSWORD).await.cookie().unwrap();
+        let (second, third) = (sign_in().await, sign_in().await);
         let session = app.session(&ann.cookie);
         let newest = data_ids(&session.get("/api/auth/list-sessions").await.body)[0].clone();
         let end = async || session.post("/api/auth/revoke-session", json!({ "id": newest })).await;
@@ -41,9 +42,9 @@ async fn one_session_or_all_others_are_ended_at_once() {
         app.session(&second).get("/api/user/me").await.assert_status(200);
         end().await.assert_error(404, "NOT_FOUND");
 
-        cookies().await;
-        let ended = session.post("/api/auth/revoke-other-sessions", json!({})).await;
-        assert_eq!(ended.assert_status(200).body["data"]["count"], 2);
+        sign_in().await;
+        let revoked = session.post("/api/auth/revoke-other-sessions", json!({})).await;
+        assert_eq!(revoked.assert_status(200).body["data"]["count"], 2);
         app.session(&second).get("/api/user/me").await.assert_status(401);
         session.get("/api/user/me").await.assert_status(200);
     })
@@ -51,7 +52,7 @@ async fn one_session_or_all_others_are_ended_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_sessions_that_end_each_other_at_once_one_is_left() {
+async fn one_session_remains_when_sessions_revoke_each_other_concurrently() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let mut cookies = vec![ann.cookie.clone()];
@@ -79,12 +80,12 @@ async fn another_account_s_session_is_not_found() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;
-        let ids_of_ben =
+        let bens_ids =
             data_ids(&app.session(&ben.cookie).get("/api/auth/list-sessions").await.body);
-        for id in [ids_of_ben[0].as_str(), "sess_0000000000000000000000", "key_1", ""] {
+        for id in [bens_ids[0].as_str(), "sess_0000000000000000000000", "key_1", ""] {
             let request = json!({ "id": id });
-            let ended = app.session(&ann.cookie).post("/api/auth/revoke-session", request).await;
-            ended.assert_error(404, "NOT_FOUND");
+            let response = app.session(&ann.cookie).post("/api/auth/revoke-session", request).await;
+            response.assert_error(404, "NOT_FOUND");
         }
         app.session(&ben.cookie).get("/api/user/me").await.assert_status(200);
     })
@@ -92,27 +93,27 @@ async fn another_account_s_session_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_session_slides_for_7_days_and_ends_after_30() {
+async fn a_session_lasts_7_days_after_its_last_use_and_at_most_30_days() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let session = app.session(&ann.cookie);
-        let ends_after = async || -> String {
+        let lifetime = async || -> String {
             app.app.meter.flush().await.unwrap();
-            let life = "select (expires_at - created_at)::text from sessions";
-            sqlx::query_scalar(life).fetch_one(&mut app.sql().await).await.unwrap()
+            let query = "select (expires_at - created_at)::text from sessions";
+            sqlx::query_scalar(query).fetch_one(&mut app.sql().await).await.unwrap()
         };
         session.get("/api/user/me").await.assert_status(200);
-        assert_eq!(ends_after().await, "7 days");
-        // Within a minute of the last time, nothing is written.
+        assert_eq!(lifetime().await, "7 days");
+        // A session is extended at most once a minute.
         app.clock.advance(TimeDelta::seconds(59));
         session.get("/api/user/me").await.assert_status(200);
-        assert_eq!(ends_after().await, "7 days");
+        assert_eq!(lifetime().await, "7 days");
         app.clock.advance(TimeDelta::days(5) - TimeDelta::seconds(59));
         session.get("/api/user/me").await.assert_status(200);
-        assert_eq!(ends_after().await, "12 days");
+        assert_eq!(lifetime().await, "12 days");
         app.clock.advance(TimeDelta::days(22));
         session.get("/api/user/me").await.assert_status(200);
-        assert_eq!(ends_after().await, "30 days");
+        assert_eq!(lifetime().await, "30 days");
         app.execute("update sessions set expires_at = now()").await;
         session.get("/api/user/me").await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
     })
@@ -120,7 +121,7 @@ async fn a_session_slides_for_7_days_and_ends_after_30() {
 }
 
 #[tokio::test]
-async fn a_session_is_valid_on_every_server_and_ends_on_every_server() {
+async fn a_session_is_valid_on_every_server_and_signing_out_ends_it_on_every_server() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let replica = app.replica();

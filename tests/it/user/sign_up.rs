@@ -54,7 +54,7 @@ async fn names_that_suggest_the_same_handle_get_different_ones() {
 }
 
 #[tokio::test]
-async fn the_cookie_has_the_flags_that_keep_it_ours() {
+async fn the_cookie_has_its_security_attributes_and_prefix() {
     let flags = "HttpOnly; SameSite=Lax; Path=/; Max-Age=2592000";
     run(async |app| {
         let response =
@@ -74,7 +74,7 @@ async fn the_cookie_has_the_flags_that_keep_it_ours() {
             let (pair, _) = set.split_once(';').unwrap();
             let client = app.anonymous().with("cookie", &format!("theme=dark; {pair}; lang=en"));
             client.get("/api/user/me").await.assert_status(200);
-            // The name without the prefix is nobody's.
+            // The cookie is not accepted without the prefix.
             let plain = pair.replace("__Host-", "");
             let client = app.anonymous().with("cookie", &plain);
             client.get("/api/user/me").await.assert_error(401, "AUTHENTICATION_REQUIRED");
@@ -83,7 +83,7 @@ async fn the_cookie_has_the_flags_that_keep_it_ours() {
 }
 
 #[tokio::test]
-async fn a_cookie_that_is_not_to_be_remembered_has_no_age() {
+async fn a_cookie_without_remember_me_has_no_max_age() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let mut request = json!({ "email": ann.email, "password": PASSWORD, "rememberMe": false });
@@ -100,7 +100,7 @@ async fn a_cookie_that_is_not_to_be_remembered_has_no_age() {
 }
 
 #[tokio::test]
-async fn signing_out_ends_the_session_and_takes_the_cookie_away() {
+async fn signing_out_ends_the_session_and_clears_the_cookie() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let response = app.session(&ann.cookie).post("/api/auth/sign-out", json!({})).await;
@@ -151,7 +151,7 @@ async fn a_callback_to_another_origin_is_rejected_by_name() {
             request["callbackURL"] = json!("https://app.example.com/welcome?a=b");
             app.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
             app.mailed_token().await;
-            // Mailed again, it still leads there.
+            // A link that is mailed again has the same callback.
             let again = json!({ "email": "you@example.com", "password": PASSWORD });
             let again = app.anonymous().post("/api/auth/sign-in/email", again).await;
             let cookie = format!("tenantry_session={}", again.assert_status(200).cookie().unwrap());

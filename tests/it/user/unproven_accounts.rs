@@ -1,4 +1,4 @@
-//! What needs a proven address: inviting people, and making further organizations.
+//! What requires a proven address: inviting, and creating further organizations.
 
 use serde_json::json;
 
@@ -36,7 +36,7 @@ async fn an_unproven_account_cannot_invite_with_any_credential() {
         let (pinned, _) = app.create_token(&ann.cookie, token).await;
         let (token, _) =
             app.create_token(&ann.cookie, json!({ "name": "t", "scopes": scopes })).await;
-        // A key that they minted is theirs, in this.
+        // Keys that the account created are restricted as well.
         let key = app.create_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await.api_key;
         let child = app.mint(&key, json!({ "name": "child" })).await.api_key;
         let credentials = [
@@ -61,7 +61,7 @@ async fn an_unproven_account_cannot_invite_with_any_credential() {
     .await;
 }
 
-/// A seat that open signup made is nobody's: there is no address to prove.
+/// A membership that open signup created belongs to no account: there is no address to prove.
 #[tokio::test]
 async fn a_key_of_an_unclaimed_organization_can_invite() {
     run(async |app| {
@@ -72,7 +72,7 @@ async fn a_key_of_an_unclaimed_organization_can_invite() {
     .await;
 }
 
-/// Of a person from before 2026-11-28 who left: their keys stay the organization's.
+/// An account from before 2026-11-28 that has left: its keys stay the organization's.
 #[tokio::test]
 async fn a_key_that_outlives_its_membership_invites_whether_or_not_the_address_was_proven() {
     run(async |app| {
@@ -93,7 +93,7 @@ async fn a_key_that_outlives_its_membership_invites_whether_or_not_the_address_w
     .await;
 }
 
-/// Of an invitation that was made before inviting needed a proof.
+/// The invitation was created before inviting required a proof.
 #[tokio::test]
 async fn an_unproven_account_cannot_resend_an_invitation() {
     run(async |app| {
@@ -131,9 +131,9 @@ async fn an_unproven_account_cannot_create_another_organization() {
     .await;
 }
 
-/// Of an account from before 2026-11-28, when a click in the mail was enough.
+/// An account from before 2026-11-28, when a click in the mail was enough.
 #[tokio::test]
-async fn an_address_that_was_only_clicked_is_not_proven_and_can_be_without_a_reset() {
+async fn an_address_with_only_a_clicked_link_is_unproven_and_can_be_proven_without_a_reset() {
     with_settings(&[("REQUIRE_EMAIL_VERIFICATION", "on")])
         .run(async |app| {
             let ann = "ann@example.com";
@@ -141,7 +141,7 @@ async fn an_address_that_was_only_clicked_is_not_proven_and_can_be_without_a_res
             app.mails().await;
             app.execute("update accounts set verified_at = now()").await;
             app.execute("delete from email_tokens").await;
-            // It is not locked out, and its person is told that it is verified.
+            // It can sign in, and its address is reported as verified.
             let signed_in = app.sign_in(ann, PASSWORD).await.assert_status(200);
             assert_eq!(signed_in.body["data"]["user"]["emailVerified"], true);
             let session = app.session(&signed_in.cookie().unwrap());
@@ -155,7 +155,7 @@ async fn an_address_that_was_only_clicked_is_not_proven_and_can_be_without_a_res
             }
             let rejected = session.post("/api/user/organizations", more.clone()).await;
             rejected.assert_error(403, "EMAIL_NOT_VERIFIED");
-            // A stranger who signs up with the address takes nothing over.
+            // A stranger who signs up with the address takes over nothing.
             let request = json!({ "email": ann, "password": "of a stranger 1", "name": "S" });
             app.anonymous().post("/api/auth/sign-up/email", request).await.assert_status(200);
             assert_eq!(app.mails().await[0].token(), None);

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use super::{assert_readable_by_members_and_keys, host_for_all, organization_path, token};
+use super::{assert_readable_by_members_and_keys, organization_path, shared_organization, token};
 use crate::support::accounts::TestAccount;
 use crate::support::{TestApp, run};
 
@@ -26,7 +26,7 @@ async fn the_usage_is_read_by_every_member() {
 async fn requests_are_reported_by_day_and_by_key_with_the_most_used_key_first() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
-        let host = host_for_all(app).await;
+        let host = shared_organization(app).await;
         let ci = app.create_key(&ann, json!({ "name": "ci", "scopes": ["usage:read"] })).await;
         let (own, logs) =
             (organization_path(&ann.org_id, USAGE), organization_path(&ann.org_id, "/audit-logs"));
@@ -42,7 +42,7 @@ async fn requests_are_reported_by_day_and_by_key_with_the_most_used_key_first() 
         }
         let pinned = app.key(&token(app, &ann, json!(["*"]), Some(&ann.org_id)).await);
         pinned.get("/v1/organization/me").await.assert_status(200);
-        // What is done elsewhere is told there.
+        // Requests in another organization are reported there.
         app.clock.advance(TimeDelta::hours(1));
         unpinned.get(&organization_path(&host.org_id, USAGE)).await.assert_status(200);
         insta::assert_json_snapshot!(usage(app, &ann).await);
@@ -54,7 +54,7 @@ async fn requests_are_reported_by_day_and_by_key_with_the_most_used_key_first() 
 }
 
 #[tokio::test]
-async fn a_month_ends_at_midnight_utc_and_the_next_begins_with_nothing() {
+async fn a_month_ends_at_midnight_utc_and_the_next_begins_at_zero() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ci = app.create_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;

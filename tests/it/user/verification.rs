@@ -1,5 +1,5 @@
-//! Proving an address: `/api/auth/verify-email`, `/send-verification-email`, and what
-//! `REQUIRE_EMAIL_VERIFICATION` makes of it.
+//! Proving an address: `/api/auth/verify-email`, `/send-verification-email`, and the effect of
+//! `REQUIRE_EMAIL_VERIFICATION`.
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ async fn verify(app: &TestApp, token: &str) -> TestResponse {
 }
 
 #[tokio::test]
-async fn the_mailed_link_proves_the_address_once_and_kills_nothing() {
+async fn the_mailed_link_proves_the_address_once_and_ends_nothing() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let key = json!({ "name": "ci", "scopes": ["*"] });
@@ -34,14 +34,14 @@ async fn the_mailed_link_proves_the_address_once_and_kills_nothing() {
 }
 
 #[tokio::test]
-async fn following_the_link_is_not_pressing_the_button() {
+async fn following_the_link_without_pressing_the_button_verifies_nothing() {
     run(async |app| {
         app.sign_up_account("ann@example.com").await;
         let mails = app.mails().await;
         let link = mails[0].link().unwrap();
         assert!(link.starts_with("http://127.0.0.1:8080/api/auth/verify-email?token="), "{link}");
         let path = link.strip_prefix("http://127.0.0.1:8080").unwrap();
-        // Whoever says otherwise in the Host header is not believed.
+        // The Host header has no effect.
         for _ in 0..2 {
             let page =
                 app.anonymous().with("host", "evil.example").get(path).await.assert_status(200);
@@ -55,7 +55,7 @@ async fn following_the_link_is_not_pressing_the_button() {
 }
 
 #[tokio::test]
-async fn the_pages_run_nothing_but_their_own_script() {
+async fn the_html_pages_run_only_their_own_script() {
     run(async |app| {
         for path in ["/api/auth/verify-email", "/api/auth/reset-password?token=x"] {
             let page = app.anonymous().get(path).await.assert_status(200);
@@ -71,7 +71,7 @@ async fn the_pages_run_nothing_but_their_own_script() {
 }
 
 #[tokio::test]
-async fn a_newer_link_kills_the_older() {
+async fn a_newer_link_invalidates_the_older_one() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let first = app.mailed_token().await;
@@ -80,7 +80,7 @@ async fn a_newer_link_kills_the_older() {
         let second = app.mailed_token().await;
         verify(app, &first).await.assert_error(401, "INVALID_OR_EXPIRED_TOKEN");
         verify(app, &second).await.assert_status(200);
-        // Nothing is left to prove, and nothing is mailed.
+        // A proven address gets no mail.
         session.post("/api/auth/send-verification-email", json!({})).await.assert_status(200);
         assert!(app.mails().await.is_empty());
     })
@@ -102,7 +102,7 @@ async fn a_link_works_for_24_hours() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_20_that_use_one_link_at_once_one_is_served() {
+async fn only_one_of_20_concurrent_uses_of_one_link_succeeds() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let token = app.mailed_token().await;
@@ -121,7 +121,7 @@ async fn of_20_that_use_one_link_at_once_one_is_served() {
 }
 
 #[tokio::test]
-async fn garbage_is_no_link_and_neither_is_one_for_something_else() {
+async fn an_invalid_token_or_the_token_of_another_purpose_is_rejected() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         app.mails().await;
@@ -154,7 +154,7 @@ async fn with_required_verification_known_and_unknown_addresses_get_the_same_res
             assert_eq!(unknown.cookie(), None);
             app.mailed_token().await;
 
-            // A pending one gets a link, of its own password: see `proofs`.
+            // A pending account gets a link for its own password: see `email_proofs`.
             let pending = sign_up().await;
             assert_eq!(pending.text, unknown.text);
             assert_eq!(pending.cookie(), None);
@@ -165,7 +165,7 @@ async fn with_required_verification_known_and_unknown_addresses_get_the_same_res
             let login = json!({ "email": "ann@example.com", "password": PASSWORD });
             let rejected = app.anonymous().post("/auth/login", login).await;
             rejected.assert_error(403, "AUTHORIZATION_ERROR");
-            // Who does not know the password learns nothing of it.
+            // Without the password the response reveals nothing.
             let wrong = app.sign_in("ann@example.com", "another-passphrase").await;
             wrong.assert_error(401, "INVALID_EMAIL_OR_PASSWORD");
             verify(app, &token).await.assert_status(200);

@@ -1,0 +1,354 @@
+//! Checks a customer's credential for a verifier: the operator's own API, or a proxy in front of it
+//! (VERIFY §3 and §4).
+//!
+//! The order is fixed: form and checksum, the lookup, the organization, the key, the client's
+//! address and origin, scopes, and at last what is limited. A rejected check takes nothing from any
+//! limit of the organization.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::app::App;
+use crate::app::meter::CheckOutcome;
+use crate::app::rate_limits::RateLimitDecision;
+use crate::app::rejections::RejectedCredential;
+use crate::app::verification_lookup::VerificationQuery;
+use crate::config::verification::LOCAL;
+use crate::domain::keys::presented::{CredentialOwner, possible_digests, rehash};
+use crate::error::Result;
+use crate::model::audit::AuditContext;
+use crate::model::caller::{KeyRejectionReason, RejectedKey};
+use crate::model::ids::RejectionId;
+use crate::model::origin::is_origin_allowed;
+use crate::model::rate_limit::{LimitSubject, RateLimit};
+use crate::model::rejection::Rejection;
+use crate::model::secret::Secret;
+use crate::model::usage::Period;
+use crate::model::verification::{
+    CredentialKind, CredentialOrganization, KnownCredential, RequiredScopes, VerdictClass,
+    VerificationCode,
+};
+
+/// Who checks credentials: an API or a proxy of the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verifier(Arc<str>);
+
+impl Verifier {
+    /// The verifier with this name.
+    #[must_use]
+    pub const fn named(name: Arc<str>) -> Self {
+        Self(name)
+    }
+
+    /// The verifier behind `VERIFY_ADDR`.
+    #[must_use]
+    pub fn local() -> Self {
+        Self(LOCAL.into())
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A check of one credential.
+pub struct CheckRequest {
+    /// The scopes that it requires.
+    pub scopes: RequiredScopes,
+    /// How many requests of the monthly quota the checked request costs.
+    pub cost: u32,
+    /// The client's address as the verifier reports it.
+    pub client_address: Option<IpAddr>,
+    /// The client's `Origin`.
+    pub client_origin: Option<String>,
+    /// Whether to count and record nothing.
+    pub is_dry_run: bool,
+    /// The method and the path of the checked request, for the list of rejections.
+    pub checked: (String, String),
+}
+
+/// The result of a check.
+pub struct Verdict {
+    /// What was found.
+    pub code: VerificationCode,
+    /// The credential, where it is known.
+    pub credential: Option<KnownCredential>,
+    /// The required scopes that it lacks.
+    pub missing_scopes: Vec<String>,
+    /// The rate limits that the check counted against.
+    pub limits: Vec<RateLimitDecision>,
+    /// The monthly quota of its organization, if there is one.
+    pub quota: Option<QuotaState>,
+    /// How long to wait before a retry.
+    pub retry_after: Option<Duration>,
+}
+
+/// The monthly quota of an organization.
+#[derive(Clone, Copy, Debug)]
+pub struct QuotaState {
+    /// The requests used this month, this one included.
+    pub used: u64,
+    /// The requests that the plan allows.
+    pub limit: u64,
+    /// When the month ends.
+    pub resets_at: DateTime<Utc>,
+}
+
+impl Verdict {
+    fn new(code: VerificationCode, credential: Option<KnownCredential>) -> Self {
+        let (missing_scopes, limits) = (Vec::new(), Vec::new());
+        Self { code, credential, missing_scopes, limits, quota: None, retry_after: None }
+    }
+}
+
+/// Checks a presented credential. `audit` is the request of the verifier.
+///
+/// # Errors
+/// Unavailable if the database is unreachable: never a verdict that rejects.
+pub async fn check(
+    app: &App,
+    verifier: &Verifier,
+    key: &Secret,
+    request: &CheckRequest,
+    audit: &AuditContext,
+) -> Result<Verdict> {
+    let text = key.expose();
+    let Some((kind, candidates)) = possible_digests(app, text) else {
+        return Ok(reject_unknown(app, verifier, request, VerificationCode::KeyMalformed));
+    };
+    let query = VerificationQuery { kind, candidates };
+    let Some(credential) = app.verification_lookup.query(query).await? else {
+        return Ok(reject_unknown(app, verifier, request, VerificationCode::KeyUnknown));
+    };
+    let verdict = judge(app, credential, request, audit.at);
+    if let (VerificationCode::Valid, Some(credential)) = (verdict.code, &verdict.credential) {
+        let owner = match (&credential.organization, &credential.account) {
+            (_, Some(account)) => Some(CredentialOwner::Account(account.id)),
+            (Some(organization), None) => Some(CredentialOwner::Organization(organization.id)),
+            (None, None) => None,
+        };
+        if let Some(owner) = owner {
+            let stored = (credential.prefix.as_str(), credential.pepper_id.as_str());
+            rehash(app, (owner, credential.id), stored, text).await;
+        }
+    }
+    if !request.is_dry_run {
+        record(app, verifier, request, &verdict, audit);
+    }
+    Ok(verdict)
+}
+
+/// Counts a text that is no credential: for the client's address, or for the verifier where it
+/// reports none. A valid credential is not affected.
+fn reject_unknown(
+    app: &App,
+    verifier: &Verifier,
+    request: &CheckRequest,
+    code: VerificationCode,
+) -> Verdict {
+    let mut verdict = Verdict::new(code, None);
+    if request.is_dry_run {
+        return verdict;
+    }
+    let subject = match request.client_address {
+        Some(address) => LimitSubject::from_address(Some(address)),
+        None => app.peppers.subject("verifier", verifier.name()),
+    };
+    let settings = &app.config.rate_limits;
+    let counted = app.rate_limits.count_locally(settings, RateLimit::CheckedUnknownKeys, subject);
+    if let Some(wait) = counted.and_then(|decision| decision.outcome.retry_after) {
+        verdict.code = VerificationCode::RateLimited;
+        verdict.retry_after = Some(wait);
+    }
+    verdict
+}
+
+/// Decides on a known credential, in the order of VERIFY §4.
+fn judge(
+    app: &App,
+    credential: KnownCredential,
+    request: &CheckRequest,
+    now: DateTime<Utc>,
+) -> Verdict {
+    let organization = credential.organization.as_ref();
+    let is_suspended = organization.is_some_and(|organization| organization.is_suspended);
+    let code = if is_suspended {
+        Some(VerificationCode::OrganizationSuspended)
+    } else {
+        credential.defect.or_else(|| reject_client(app, &credential, request))
+    };
+    if let Some(code) = code {
+        return Verdict::new(code, Some(credential));
+    }
+    let missing_scopes = request.scopes.missing_from(&credential.scopes);
+    if !missing_scopes.is_empty() {
+        let verdict = Verdict::new(VerificationCode::ScopeMissing, Some(credential));
+        return Verdict { missing_scopes, ..verdict };
+    }
+    let mut verdict = Verdict::new(VerificationCode::Valid, None);
+    if let Some(organization) = organization {
+        take_from_limits(app, organization, request, now, &mut verdict);
+    }
+    Verdict { credential: Some(credential), ..verdict }
+}
+
+/// Returns why the client may not use the credential, if it may not.
+fn reject_client(
+    app: &App,
+    credential: &KnownCredential,
+    request: &CheckRequest,
+) -> Option<VerificationCode> {
+    if !credential.allowed_ips.allows(request.client_address) {
+        return Some(match request.client_address {
+            Some(_) => VerificationCode::AddressNotAllowed,
+            None => VerificationCode::AddressUnknown,
+        });
+    }
+    let origins = credential.organization.as_ref().map_or(&[][..], |it| &it.allowed_origins);
+    let trusted = &app.config.http.trusted_origins;
+    let is_allowed = is_origin_allowed(request.client_origin.as_deref(), origins, trusted);
+    (!is_allowed).then_some(VerificationCode::OriginNotAllowed)
+}
+
+/// Takes one request from the plan's requests per minute and the cost from its monthly quota, or
+/// nothing from either.
+fn take_from_limits(
+    app: &App,
+    organization: &CredentialOrganization,
+    request: &CheckRequest,
+    now: DateTime<Utc>,
+    verdict: &mut Verdict,
+) {
+    let plan = app.config.plans.of(organization.plan);
+    let cost = u64::from(request.cost);
+    if let Some(limit) = plan.requests_per_month {
+        let month = Period::month_of(now);
+        let resets_at = month.end_time();
+        let used = app.meter.admit_units(organization.id, (cost, limit), request.is_dry_run, now);
+        verdict.quota =
+            Some(QuotaState { used: used.unwrap_or_else(|used| used), limit, resets_at });
+        if used.is_err() {
+            verdict.code = VerificationCode::QuotaExceeded;
+            verdict.retry_after = Some(month.remaining(now));
+            return;
+        }
+    }
+    let quota = plan.requests_per_minute;
+    let decision = if request.is_dry_run {
+        app.rate_limits.peek_request(organization.id, quota)
+    } else {
+        app.rate_limits.count_request(organization.id, quota)
+    };
+    verdict.limits.extend(decision);
+    if let Some(wait) = decision.and_then(|decision| decision.outcome.retry_after) {
+        verdict.code = VerificationCode::RateLimited;
+        verdict.retry_after = Some(wait);
+    }
+}
+
+/// Counts a check of a known credential, and records a rejection for its organization.
+fn record(
+    app: &App,
+    verifier: &Verifier,
+    request: &CheckRequest,
+    verdict: &Verdict,
+    audit: &AuditContext,
+) {
+    let Some(credential) = &verdict.credential else { return };
+    let organization = credential.organization.as_ref();
+    let class = verdict.code.class();
+    if class != VerdictClass::Unauthenticated {
+        let was_admitted =
+            verdict.quota.is_some() && verdict.code != VerificationCode::QuotaExceeded;
+        let cost = u64::from(request.cost);
+        app.meter.count_check(
+            (credential.id, credential.kind == CredentialKind::PersonalToken),
+            organization.map(|organization| organization.id),
+            CheckOutcome {
+                admitted: if was_admitted { cost } else { 0 },
+                counted: if class == VerdictClass::Valid { cost } else { 0 },
+                is_rejected: class != VerdictClass::Valid,
+            },
+            audit.at,
+        );
+    }
+    let Some(organization) = organization.filter(|_| class != VerdictClass::Valid) else { return };
+    let (method, path) = request.checked.clone();
+    app.rejections.record_request(organization.id, || Rejection {
+        id: RejectionId::new(audit.at, &*app.entropy),
+        key_display_id: Some(credential.display_id.clone()),
+        method,
+        path,
+        status: status_of(class),
+        code: verdict.code.as_str().to_owned(),
+        detail: detail(verifier, verdict),
+        address: request.client_address.map(|address| address.to_string()),
+        request_id: audit.request_id.clone(),
+        created_at: audit.at,
+    });
+    let reason = rejection_reason(verdict.code);
+    if let (CredentialKind::ApiKey, Some(reason)) = (credential.kind, reason) {
+        let rejected = RejectedKey {
+            organization: organization.id,
+            key: credential.id,
+            key_display_id: credential.display_id.clone(),
+            reason,
+        };
+        app.rejections.record_credential(RejectedCredential::Key(rejected), || AuditContext {
+            status: Some(status_of(class)),
+            address: request.client_address,
+            ..audit.clone()
+        });
+    }
+}
+
+/// The status that the client of a proxy gets for a verdict of this class.
+const fn status_of(class: VerdictClass) -> u16 {
+    match class {
+        VerdictClass::Valid => 200,
+        VerdictClass::Malformed => 400,
+        VerdictClass::Unauthenticated => 401,
+        VerdictClass::Forbidden => 403,
+        VerdictClass::Exhausted => 429,
+    }
+}
+
+fn detail(verifier: &Verifier, verdict: &Verdict) -> String {
+    let verifier = verifier.name();
+    if verdict.missing_scopes.is_empty() {
+        return format!("Rejected at the verifier {verifier}");
+    }
+    let mut missing = verdict.missing_scopes.join(", ");
+    missing.truncate(200);
+    format!("Rejected at the verifier {verifier}: lacks the scopes {missing}")
+}
+
+/// The reason in the audit log, for what is recorded there.
+const fn rejection_reason(code: VerificationCode) -> Option<KeyRejectionReason> {
+    match code {
+        VerificationCode::KeyRevoked => Some(KeyRejectionReason::Revoked),
+        VerificationCode::KeyExpired | VerificationCode::KeyRotated => {
+            Some(KeyRejectionReason::Expired)
+        }
+        VerificationCode::KeyDisabled => Some(KeyRejectionReason::Disabled),
+        VerificationCode::AddressNotAllowed | VerificationCode::AddressUnknown => {
+            Some(KeyRejectionReason::Address)
+        }
+        VerificationCode::OriginNotAllowed => Some(KeyRejectionReason::Origin),
+        VerificationCode::Valid
+        | VerificationCode::KeyMissing
+        | VerificationCode::CredentialsConflict
+        | VerificationCode::KeyMalformed
+        | VerificationCode::KeyUnknown
+        | VerificationCode::OwnerDisabled
+        | VerificationCode::OrganizationSuspended
+        | VerificationCode::ScopeMissing
+        | VerificationCode::RateLimited
+        | VerificationCode::QuotaExceeded => None,
+    }
+}

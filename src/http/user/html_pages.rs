@@ -1,0 +1,102 @@
+//! The pages that mailed links lead to. They load nothing from anywhere; their script takes the
+//! token out of the address and sends it when the button is pressed.
+
+use std::sync::LazyLock;
+
+use askama::Template;
+use axum::http::{HeaderValue, header};
+use axum::response::{Html, IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::model::account::AccountAccess;
+
+const STYLE: &str = include_str!("../../web/pages/page.css");
+const SCRIPT: &str = include_str!("../../web/pages/page.js");
+
+/// A page. It contains no text that a caller typed: the account that it is about may have been
+/// created by a stranger.
+#[derive(Template)]
+#[template(path = "pages/page.html", config = "src/web/askama.toml")]
+pub enum HtmlPage {
+    /// A button that confirms an address.
+    VerifyEmail,
+    /// A form for a new password, with what the reset will revoke if the token is valid.
+    ResetPassword(Option<AccountAccess>),
+    /// A button that accepts an invitation.
+    AcceptInvite,
+    /// A button that shows an organization's first key.
+    ClaimKey,
+}
+
+impl HtmlPage {
+    fn title(&self) -> &'static str {
+        match self {
+            Self::VerifyEmail => "Confirm your email address",
+            Self::ResetPassword(_) => "Choose a new password",
+            Self::AcceptInvite => "You are invited",
+            Self::ClaimKey => "Your API key",
+        }
+    }
+}
+
+/// A kind of thing that a password reset ends, and how many of it.
+struct Revocation {
+    count: u64,
+    noun: &'static str,
+}
+
+impl Revocation {
+    fn new(count: u64, one: &'static str, many: &'static str) -> Option<Self> {
+        let noun = if count == 1 { one } else { many };
+        (count > 0).then_some(Self { count, noun })
+    }
+
+    /// Returns what a password reset ends whether or not the address was ever confirmed.
+    fn sessions(access: &AccountAccess) -> Option<Self> {
+        Self::new(access.sessions, "session", "sessions")
+    }
+
+    /// Returns what else it ends if the address was never confirmed together with the password.
+    fn if_unproven(access: &AccountAccess) -> Vec<Self> {
+        if access.is_proven {
+            return Vec::new();
+        }
+        let all = [
+            Self::new(access.personal_tokens, "personal access token", "personal access tokens"),
+            Self::new(access.keys, "API key", "API keys"),
+            Self::new(access.invitations, "open invitation", "open invitations"),
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
+/// What a browser may do on these pages: run their script, apply their style, and send requests
+/// to this server.
+static PAGE_SECURITY_POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));
+    format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        hash(SCRIPT),
+        hash(STYLE),
+    )
+});
+
+impl IntoResponse for HtmlPage {
+    fn into_response(self) -> Response {
+        let html = match self.render() {
+            Ok(html) => html,
+            Err(error) => return Error::internal(error).into_response(),
+        };
+        let mut response = Html(html).into_response();
+        let headers = response.headers_mut();
+        if let Ok(policy) = HeaderValue::from_str(&PAGE_SECURITY_POLICY) {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        response
+    }
+}

@@ -1,0 +1,66 @@
+//! `POST /v1/verify` and `/v1/verify/batch`: a verdict in JSON. The status is 200 for every verdict;
+//! an error is the verifier's own.
+
+use axum::Json;
+use axum::extract::State;
+use futures_util::future::try_join_all;
+
+use crate::app::App;
+use crate::domain::verification::{Verifier, check};
+use crate::error::Result;
+use crate::http::body::JsonBody;
+use crate::http::edge::context::RequestContext;
+use crate::http::render::verification::{
+    BadRequest, NotFound, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+};
+use crate::http::verification::verifier::JsonVerifier;
+use crate::http::verification::wire::{
+    Verification, VerificationList, VerifyBatchRequest, VerifyRequest,
+};
+
+/// Check a credential of a customer: is it valid, whose is it, and may it do this?
+///
+/// The verdict is never older than the request: a key that was revoked before is rejected, on every
+/// server. A rejected check counts against no limit.
+#[utoipa::path(post, path = "/v1/verify", operation_id = "verify", tag = "verification",
+    request_body = VerifyRequest, security(("verifier" = []), ("verifier_bearer" = [])),
+    responses((status = 200, description = "The verdict.", body = Verification), BadRequest,
+              Unauthorized, NotFound, TooLarge, UnsupportedMediaType, Unavailable))]
+pub(super) async fn verify(
+    State(app): State<App>,
+    JsonVerifier(verifier): JsonVerifier,
+    context: RequestContext,
+    JsonBody { value: request, .. }: JsonBody<VerifyRequest>,
+) -> Result<Json<Verification>> {
+    check_one(&app, &verifier, &context, request).await.map(Json)
+}
+
+/// Check 1 to 100 credentials. One invalid item rejects the request, and no item is checked.
+#[utoipa::path(post, path = "/v1/verify/batch", operation_id = "verifyBatch",
+    tag = "verification", request_body = VerifyBatchRequest,
+    security(("verifier" = []), ("verifier_bearer" = [])),
+    responses((status = 200, description = "The verdicts, in order.", body = VerificationList),
+              BadRequest, Unauthorized, NotFound, TooLarge, UnsupportedMediaType, Unavailable))]
+pub(super) async fn verify_batch(
+    State(app): State<App>,
+    JsonVerifier(verifier): JsonVerifier,
+    context: RequestContext,
+    JsonBody { value: batch, .. }: JsonBody<VerifyBatchRequest>,
+) -> Result<Json<VerificationList>> {
+    // All at once, so that they are looked up together.
+    let checks = batch.items.into_iter().map(|item| check_one(&app, &verifier, &context, item));
+    let data = try_join_all(checks).await?;
+    Ok(Json(VerificationList { object: "list", data, request_id: context.id.clone() }))
+}
+
+async fn check_one(
+    app: &App,
+    verifier: &Verifier,
+    context: &RequestContext,
+    request: VerifyRequest,
+) -> Result<Verification> {
+    let (key, request) = request.into_check();
+    let audit = context.audit_context();
+    let verdict = check(app, verifier, &key, &request, &audit).await?;
+    Ok(Verification::new(verdict, &context.id))
+}

@@ -1,0 +1,73 @@
+//! Names that people give to things.
+
+use crate::model::ValidationError;
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident = $max:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The maximum length, in Unicode scalar values.
+            pub const MAX: usize = $max;
+
+            /// Parses a name of 1 to [`Self::MAX`] characters without control characters.
+            ///
+            /// # Errors
+            /// Any other text, with a message for the caller.
+            pub fn parse(text: &str) -> Result<Self, ValidationError> {
+                parse(text, Self::MAX).map(Self)
+            }
+
+            /// Returns the name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+    )*};
+}
+
+names! {
+    /// The name of an organization.
+    OrganizationName = 128;
+    /// The name of a project.
+    ProjectName = 128;
+    /// The name of a person.
+    PersonName = 256;
+    /// The name of a key.
+    KeyName = 255;
+}
+
+impl KeyName {
+    /// Parses a name of 1 to `max` characters, for endpoints that accept fewer than
+    /// [`Self::MAX`].
+    ///
+    /// # Errors
+    /// Any other text, with a message for the caller.
+    pub fn parse_up_to(max: usize, text: &str) -> Result<Self, ValidationError> {
+        parse(text, max).map(Self)
+    }
+}
+
+impl PersonName {
+    /// Parses a name; an empty one gives `None`.
+    ///
+    /// # Errors
+    /// As [`PersonName::parse`].
+    pub fn parse_optional(text: &str) -> Result<Option<Self>, ValidationError> {
+        if text.is_empty() { Ok(None) } else { Self::parse(text).map(Some) }
+    }
+}
+
+fn parse(text: &str, max: usize) -> Result<String, ValidationError> {
+    if text.chars().any(char::is_control) {
+        return Err("must not contain control characters".into());
+    }
+    match text.chars().count() {
+        0 => Err("must not be empty".into()),
+        length if length > max => Err(format!("must be at most {max} characters long").into()),
+        _ => Ok(text.to_owned()),
+    }
+}

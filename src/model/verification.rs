@@ -1,0 +1,261 @@
+//! The check of a customer's credential by the operator's own API (VERIFY §3): what the check
+//! requires of the credential, and its verdict.
+
+use chrono::{DateTime, Utc};
+
+use crate::model::ValidationError;
+use crate::model::allowed_ips::AllowedIps;
+use crate::model::ids::{AccountId, KeyId, OrganizationId};
+use crate::model::metadata::Metadata;
+use crate::model::plan::Plan;
+use crate::model::scope::{Scope, ScopeSet};
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VerificationCode {
+    /// The credential is valid and fulfils every requirement.
+    Valid,
+    /// The request has no credential.
+    KeyMissing,
+    /// The request has two credentials that differ.
+    CredentialsConflict,
+    /// The text cannot be a credential: its form or its checksum is wrong.
+    KeyMalformed,
+    /// No credential has this text.
+    KeyUnknown,
+    /// It was revoked.
+    KeyRevoked,
+    /// It has expired.
+    KeyExpired,
+    /// It was replaced by rotation, and its grace period has ended.
+    KeyRotated,
+    /// It is disabled.
+    KeyDisabled,
+    /// The account that it acts for is disabled, or is no longer a member of the organization that
+    /// the credential is pinned to.
+    OwnerDisabled,
+    /// Its organization is suspended.
+    OrganizationSuspended,
+    /// It may not be used from the client's address.
+    AddressNotAllowed,
+    /// It may be used from some addresses only, and the verifier did not report the client's.
+    AddressUnknown,
+    /// It may not be used by scripts of the client's origin.
+    OriginNotAllowed,
+    /// It lacks a required scope.
+    ScopeMissing,
+    /// A rate limit is exceeded.
+    RateLimited,
+    /// The monthly quota of its organization is used up.
+    QuotaExceeded,
+}
+
+/// What a verdict means for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerdictClass {
+    /// It may pass.
+    Valid,
+    /// It has no valid credential. It must not learn why.
+    Unauthenticated,
+    /// Its request is ambiguous.
+    Malformed,
+    /// Its credential is valid and does not permit this.
+    Forbidden,
+    /// It must wait.
+    Exhausted,
+}
+
+impl VerificationCode {
+    /// The code in responses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::KeyMissing => "key_missing",
+            Self::CredentialsConflict => "credentials_conflict",
+            Self::KeyMalformed => "key_malformed",
+            Self::KeyUnknown => "key_unknown",
+            Self::KeyRevoked => "key_revoked",
+            Self::KeyExpired => "key_expired",
+            Self::KeyRotated => "key_rotated",
+            Self::KeyDisabled => "key_disabled",
+            Self::OwnerDisabled => "owner_disabled",
+            Self::OrganizationSuspended => "organization_suspended",
+            Self::AddressNotAllowed => "address_not_allowed",
+            Self::AddressUnknown => "address_unknown",
+            Self::OriginNotAllowed => "origin_not_allowed",
+            Self::ScopeMissing => "scope_missing",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExceeded => "quota_exceeded",
+        }
+    }
+
+    /// What it means for the client (VERIFY §4).
+    #[must_use]
+    pub const fn class(self) -> VerdictClass {
+        match self {
+            Self::Valid => VerdictClass::Valid,
+            Self::KeyMissing
+            | Self::KeyMalformed
+            | Self::KeyUnknown
+            | Self::KeyRevoked
+            | Self::KeyExpired
+            | Self::KeyRotated
+            | Self::KeyDisabled
+            | Self::OwnerDisabled => VerdictClass::Unauthenticated,
+            Self::CredentialsConflict => VerdictClass::Malformed,
+            Self::OrganizationSuspended
+            | Self::AddressNotAllowed
+            | Self::AddressUnknown
+            | Self::OriginNotAllowed
+            | Self::ScopeMissing => VerdictClass::Forbidden,
+            Self::RateLimited | Self::QuotaExceeded => VerdictClass::Exhausted,
+        }
+    }
+}
+
+/// The scopes that a check requires: any of several lists, and all scopes of that list. Without a
+/// list, none is required.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequiredScopes(Vec<Vec<Scope>>);
+
+impl RequiredScopes {
+    /// The maximum number of lists, and of scopes in each.
+    pub const MAX: usize = 16;
+
+    /// Parses lists of scopes.
+    ///
+    /// # Errors
+    /// An empty list, too many lists or scopes, or a text that is not a scope.
+    pub fn parse(lists: &[Vec<String>]) -> Result<Self, ValidationError> {
+        let max = Self::MAX;
+        if lists.len() > max || lists.iter().any(|list| list.len() > max) {
+            return Err(format!("must be at most {max} lists of at most {max} scopes").into());
+        }
+        // An empty list would be fulfilled by every credential.
+        if lists.iter().any(Vec::is_empty) {
+            return Err("must not contain an empty list".into());
+        }
+        let parse = |list: &Vec<String>| list.iter().map(|word| Scope::parse(word)).collect();
+        lists.iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Returns the scopes that `own` lacks: those of the list of which it lacks the fewest. Empty if
+    /// it has all scopes of a list.
+    #[must_use]
+    pub fn missing_from(&self, own: &ScopeSet) -> Vec<String> {
+        let missing = self.0.iter().map(|list| own.missing(list));
+        missing.min_by_key(Vec::len).unwrap_or_default()
+    }
+}
+
+/// The kind of a credential that can be verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// An organization's key.
+    ApiKey,
+    /// An account's personal access token.
+    PersonalToken,
+}
+
+impl CredentialKind {
+    /// The kind in responses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api_key",
+            Self::PersonalToken => "personal_token",
+        }
+    }
+}
+
+/// A known credential, whether or not it is valid.
+#[derive(Clone, Debug)]
+pub struct KnownCredential {
+    /// What it is.
+    pub kind: CredentialKind,
+    /// Its id.
+    pub id: KeyId,
+    /// Its label.
+    pub name: Option<String>,
+    /// What its text starts with.
+    pub prefix: String,
+    /// The first 8 characters after the prefix, which may be displayed.
+    pub display_id: String,
+    /// The pepper that it is hashed with.
+    pub pepper_id: String,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// The networks that it may be used from.
+    pub allowed_ips: AllowedIps,
+    /// The metadata stored with it.
+    pub metadata: Metadata,
+    /// When it expires; `None` is never.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The organization that it acts in; `None` for a personal access token that is pinned to none.
+    pub organization: Option<CredentialOrganization>,
+    /// The account that it acts for; `None` for an organization's key.
+    pub account: Option<CredentialAccount>,
+    /// Why it is not valid; `None` if it is.
+    pub defect: Option<VerificationCode>,
+}
+
+/// The organization of a credential.
+#[derive(Clone, Debug)]
+pub struct CredentialOrganization {
+    /// Its internal id.
+    pub id: OrganizationId,
+    /// Its public id.
+    pub handle: String,
+    /// Its name.
+    pub name: String,
+    /// Its plan.
+    pub plan: Plan,
+    /// Whether it is suspended.
+    pub is_suspended: bool,
+    /// The origins whose scripts may use its keys; all where empty.
+    pub allowed_origins: Vec<String>,
+}
+
+/// The account of a credential.
+#[derive(Clone, Debug)]
+pub struct CredentialAccount {
+    /// Its id.
+    pub id: AccountId,
+    /// Its address.
+    pub email: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn required(lists: &[&[&str]]) -> Result<RequiredScopes, ValidationError> {
+        let owned = |list: &&[&str]| list.iter().map(|&word| word.to_owned()).collect();
+        RequiredScopes::parse(&lists.iter().map(owned).collect::<Vec<Vec<String>>>())
+    }
+
+    fn own(words: &[&str]) -> ScopeSet {
+        ScopeSet::from_stored(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn all_scopes_of_any_list_are_sufficient_and_the_shortest_lack_is_reported() {
+        let required =
+            required(&[&["docs:read"], &["docs:write", "admin:all"]]).expect("valid lists");
+        assert!(required.missing_from(&own(&["docs:read"])).is_empty());
+        assert!(required.missing_from(&own(&["docs:*"])).is_empty());
+        assert!(required.missing_from(&own(&["docs:write", "admin:all"])).is_empty());
+        assert_eq!(required.missing_from(&own(&["docs:write"])), ["docs:read"]);
+        assert_eq!(RequiredScopes::default().missing_from(&own(&[])), [""; 0]);
+    }
+
+    #[test]
+    fn an_empty_list_is_rejected_because_every_credential_would_fulfil_it() {
+        assert!(required(&[&["docs:read"], &[]]).is_err());
+        assert!(required(&[&["docs"]]).is_err());
+        assert!(required(&[&["docs:read"; 17]]).is_err());
+        assert!(required(&[&["docs:read"] as &[&str]; 17]).is_err());
+        assert_eq!(required(&[]), Ok(RequiredScopes::default()));
+    }
+}
