@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::support::app::CreatedKey;
 use crate::support::requests::Fixtures;
-use crate::support::server::{WorkDir, eventually};
+use crate::support::server::WorkDir;
+use crate::support::waiting::wait_until;
 use crate::support::{TestApp, run};
 
 /// Runs `tenantry audit verify`; whether it found nothing wrong, and its output.
@@ -88,7 +89,9 @@ async fn every_event_is_chained_without_gaps_under_concurrent_requests() {
         let summary =
             format!("{events} events in {chains} chains, 0 heads to compare with: all events");
         assert!(output.contains(&summary), "{output}");
-        for head in heads(app).await {
+        let heads = heads(app).await;
+        assert_eq!(i64::try_from(heads.len()).unwrap(), chains);
+        for head in heads {
             assert!(output.contains(&head), "{head} is not in {output}");
         }
     })
@@ -354,7 +357,7 @@ fn audit_verify_reads_heads_from_a_server_log_in_each_format() {
         server.sign_up();
         server.signal_and_wait("INT");
         let server = dir.start(&[("LOG_FORMAT", format)]);
-        eventually("the head is logged", || server.log().contains("audit head org_"));
+        wait_until("the head is logged", || server.log().contains("audit head org_"));
         let mut command = dir.command(&[]);
         let done = command.args(["audit", "verify", "--heads", "log"]).output().unwrap();
         let output = String::from_utf8(done.stdout).unwrap();

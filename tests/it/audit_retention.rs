@@ -203,6 +203,7 @@ async fn retention_during_verification_causes_no_finding() {
         }
         observed.extend(verification.finish(Vec::new()));
         assert!(matches!(observed[..], [ChainObservation::Intact(_)]), "{observed:?}");
+        assert_eq!(app.count(EVENTS).await, 3, "nothing was removed meanwhile");
     })
     .await;
 }

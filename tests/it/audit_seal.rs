@@ -9,8 +9,9 @@ use crate::audit_chain::{
     assert_findings, organization_with_events, organizations, record_event, tamper, verify,
 };
 use crate::support::app::CreatedKey;
-use crate::support::server::{WorkDir, eventually};
-use crate::support::{TestApp, leaks, run};
+use crate::support::server::WorkDir;
+use crate::support::waiting::wait_until;
+use crate::support::{TestApp, run};
 
 /// Recomputes all digests, and numbers positions without gaps, so that the chain fits its events.
 const RECOMPUTE_DIGESTS: &str = "
@@ -367,7 +368,7 @@ async fn a_start_of_signing_that_was_moved_is_found_with_the_server_log() {
         audit::publish_heads(&app.app).await.unwrap();
         let dir = WorkDir::new();
         let path = dir.path().join("log");
-        let log = leaks::captured_log();
+        let log = app.log();
         let starts: Vec<_> =
             log.lines().filter(|it| it.contains("audit events are signed since")).collect();
         assert!(!starts.is_empty());
@@ -412,12 +413,12 @@ async fn a_start_of_signing_under_an_unconfigured_pepper_is_reported_as_unchecke
 #[tokio::test]
 async fn a_head_is_logged_once_until_its_chain_grows_and_is_renewed_under_a_newer_pepper() {
     run(async |app| {
-        // The captured log is shared by all tests, and their generated ids are equal.
+        // The log also has lines of other tests, and their generated ids are equal.
         let chosen = json!({ "org_id": "published_once" });
         let created = app.anonymous().post("/signup", chosen).await.assert_status(201);
         let acme = CreatedKey::from(&created.body);
         let mark = format!("audit head {}:", acme.org_id);
-        let published = || leaks::captured_log().matches(&mark).count();
+        let published = || app.log().matches(&mark).count();
         for _ in 0..3 {
             audit::publish_heads(&app.app).await.unwrap();
         }
@@ -453,17 +454,17 @@ fn a_restarted_server_logs_no_head_twice_and_its_log_verifies_the_chains() {
         server.sign_up();
         server.signal_and_wait("INT");
         server = dir.start(&[("LOG_FORMAT", "json")]);
-        eventually("the head is logged", || server.log().contains("audit head org_"));
+        wait_until("the head is logged", || server.log().contains("audit head org_"));
     }
     server.signal_and_wait("INT");
     let server = dir.start(&[]);
     let signed = || server.log().matches("audit events are signed since").count();
-    eventually("the heads were read", || signed() == 4);
+    wait_until("the heads were read", || signed() == 4);
     server.sign_up();
     server.signal_and_wait("INT");
     // A head is not logged a second time, so no log filter drops it.
     let server = dir.start(&[("LOG_FILTER", "error")]);
-    eventually("the third head is logged", || server.log().matches("audit head org_").count() == 3);
+    wait_until("the third head is logged", || server.log().matches("audit head org_").count() == 3);
     std::fs::write(dir.path().join("newer"), "a log without a head\n").unwrap();
     let mut command = dir.command(&[]);
     command.args(["audit", "verify", "--heads", "newer"]);

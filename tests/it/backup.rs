@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 
 use crate::support::dedicated_postgres::{DedicatedPostgres, PASSWORD, program};
 use crate::support::run;
-use crate::support::server::{WorkDir, curl, eventually};
+use crate::support::server::{WorkDir, curl};
+use crate::support::waiting::wait_until;
 
 const PEPPER: &str = "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
@@ -116,7 +117,7 @@ fn a_private_postgres_is_dumped_and_restored_with_the_commands_of_the_readme() {
     assert_eq!(mode & 0o077, 0, "only its owner may read a dump");
     let lost = server.sign_up();
     server.signal_and_wait("INT");
-    eventually("Postgres ends", || dir.postgres().is_none());
+    wait_until("Postgres ends", || dir.postgres().is_none());
 
     let elsewhere = WorkDir::new();
     let mut copy = Command::new("cp");

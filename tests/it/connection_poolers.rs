@@ -33,7 +33,7 @@ async fn a_server_does_not_start_behind_a_pooler_in_transaction_or_statement_mod
             ("transaction", "server_round_robin = 1\nmin_pool_size = 3"),
             ("statement", ""),
         ] {
-            let pooler = PgBouncer::start(direct, mode, lines);
+            let Some(pooler) = PgBouncer::start(direct, mode, lines) else { return };
             let (dir, url) = (WorkDir::new(), pooler.url(direct));
             for command in ["serve", "migrate", "doctor"] {
                 let done = dir.command(&settings(app, &url)).arg(command).output().unwrap();
@@ -55,7 +55,9 @@ async fn a_server_does_not_start_behind_a_pooler_in_transaction_or_statement_mod
 async fn a_pooler_that_rejects_a_connection_is_not_reported_as_in_transaction_mode() {
     run(async |app| {
         let direct = app.database_settings()[0].1;
-        let pooler = PgBouncer::start(direct, "session", "max_client_conn = 1");
+        let Some(pooler) = PgBouncer::start(direct, "session", "max_client_conn = 1") else {
+            return;
+        };
         let url = pooler.url(direct);
         let mut settings = settings(app, &url).to_vec();
         settings.push(("DATABASE_WAIT_SECONDS", "0"));
@@ -73,7 +75,7 @@ async fn a_server_works_behind_a_pooler_in_session_mode_and_reports_it() {
     run(async |app| {
         let direct = app.database_settings()[0].1;
         for lines in ["stats_users = test_owner", DROPS_STARTUP_PARAMETERS] {
-            let pooler = PgBouncer::start(direct, "session", lines);
+            let Some(pooler) = PgBouncer::start(direct, "session", lines) else { return };
             let (dir, url) = (WorkDir::new(), pooler.url(direct));
             let settings = settings(app, &url);
             let server = dir.start(&settings);
@@ -93,7 +95,9 @@ async fn a_server_works_behind_a_pooler_in_session_mode_and_reports_it() {
 async fn each_connection_through_a_pooler_has_its_timeouts_and_planner_settings() {
     run(async |app| {
         let direct = app.database_settings()[0].1;
-        let pooler = PgBouncer::start(direct, "session", DROPS_STARTUP_PARAMETERS);
+        let Some(pooler) = PgBouncer::start(direct, "session", DROPS_STARTUP_PARAMETERS) else {
+            return;
+        };
         let options = PgConnectOptions::from_str(&pooler.url(direct)).unwrap();
         let requests = Database::open(options.clone(), 1, "test").unwrap();
         let lookups = tenantry::repo::connection_settings::LOOKUPS;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::client::TestClient;
+use crate::support::waiting::wait_until_async;
 use crate::support::{TestApp, run};
 
 /// Sends `requests` while `lock`, on a connection of the test, blocks them all, and asserts that
@@ -21,15 +22,15 @@ async fn assert_other_callers_succeed(
         let client = client.with("content-type", "application/json");
         blocked.spawn(async move { client.send(method, path, body.to_string()).await });
     }
-    let count_waiting = "select count(*) from pg_stat_activity
-                   where datname = current_database() and wait_event_type = 'Lock'";
-    while app.count(count_waiting).await < 3 || app.app.in_flight.running_total() < sent {}
+    let are_waiting =
+        async || app.lock_waiters().await >= 3 && app.app.in_flight.running_total() >= sent;
+    wait_until_async("every request runs, and three wait for the lock", are_waiting).await;
     for number in 0..5 {
         app.sign_up().await;
         let other = app.key(&others[number % 2].api_key);
         other.post("/me/api-keys", json!({})).await.assert_status(201);
         other.get("/usage/today").await.assert_status(200);
-        let waiting = app.count(count_waiting).await;
+        let waiting = app.lock_waiters().await;
         assert!(waiting <= 3, "{waiting} connections wait for one caller's lock");
     }
     sqlx::raw_sql("rollback").execute(&mut blocker).await.unwrap();

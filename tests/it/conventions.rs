@@ -67,18 +67,21 @@ const SHARED_MODULES: [&str; 3] = ["error", "clock", "entropy"];
 fn no_layer_imports_one_above_it() {
     let mut places = Vec::new();
     for (layer, below) in LAYERS {
+        let mut files = 0;
         for source in sources("src") {
             let within = source.path.starts_with(&format!("src/{layer}/"))
                 || source.path == format!("src/{layer}.rs");
             if !within {
                 continue;
             }
+            files += 1;
             for used in imported_modules(source.code()) {
                 if used != layer && !below.contains(&used) && !SHARED_MODULES.contains(&used) {
                     places.push(format!("{} uses crate::{used}", source.path));
                 }
             }
         }
+        assert!(files > 0, "there is no {layer}");
     }
     assert_nowhere(&places, "a layer imports one above it");
 }
@@ -90,7 +93,7 @@ fn imported_modules(code: &str) -> Vec<&str> {
 }
 
 /// Words that are allowed in some files only, or in none: `(word, path prefixes, alternative)`.
-const RESTRICTED_WORDS: [(&str, &str, &str); 18] = [
+const RESTRICTED_WORDS: [(&str, &str, &str); 16] = [
     ("Utc::now", "src/clock.rs", "the injected Clock"),
     ("SystemTime::now", "", "the injected Clock"),
     ("rand::rng", "src/entropy.rs", "the injected Entropy"),
@@ -102,8 +105,6 @@ const RESTRICTED_WORDS: [(&str, &str, &str); 18] = [
     ("utoipa", "src/http/", "plain data; HTTP ends at src/http"),
     (".unwrap()", "", "? or a default"),
     (".expect(", "", "? or a default"),
-    ("thread::sleep", "src/postgres/", "an event"),
-    ("time::sleep", "", "an event or an interval"),
     ("process::exit", "", "a returned failure"),
     ("println!", "src/main.rs src/bin/benchmark/", "tracing, or commands::print"),
     ("todo!", "", "the work"),
@@ -137,6 +138,60 @@ fn restricted_words_appear_only_where_they_are_allowed() {
         }
     }
     assert_nowhere(&places, "restricted words");
+}
+
+/// The only places that name a sleep, be it called, imported or renamed.
+const SLEEPING: [&str; 8] = [
+    "src/app/connector.rs",
+    "src/commands/connect.rs",
+    "src/postgres/",
+    "src/repo/online_migrations.rs",
+    "src/server/",
+    // Network delays.
+    "tests/it/support/relay.rs",
+    // Polling, and clients that do nothing for a while.
+    "tests/it/support/waiting.rs",
+    // This check.
+    "tests/it/conventions.rs",
+];
+
+/// A test that sleeps for a fixed time is either slow or passes by luck.
+#[test]
+fn only_named_places_sleep() {
+    let mut places = Vec::new();
+    for source in sources("src").into_iter().chain(sources("tests/it")) {
+        let at_home = SLEEPING.iter().any(|home| source.path.starts_with(home));
+        for (at, line) in source.code().lines().enumerate() {
+            if !at_home && !line.trim_start().starts_with("//") && names_sleep(line) {
+                places.push(format!("{}:{} use an event or wait_until", source.path, at + 1));
+            }
+        }
+    }
+    assert_nowhere(&places, "sleeps out of place");
+}
+
+/// Whether a line has an identifier like `sleep`, `sleep_until` or `Sleep`, but not SQL's
+/// `pg_sleep`.
+fn names_sleep(line: &str) -> bool {
+    let mut identifiers = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+    identifiers.any(|it| it.to_lowercase().starts_with("sleep"))
+}
+
+#[test]
+fn a_sleep_is_found_under_every_name() {
+    for line in [
+        "    std::thread::sleep(Duration::from_millis(20));",
+        "use std::thread::sleep;",
+        "use tokio::time::{Instant, sleep_until};",
+        "use tokio::time::sleep as nap;",
+        "    t::sleep(PAUSE).await;",
+        "use tokio::time::Sleep;",
+    ] {
+        assert!(names_sleep(line), "{line}");
+    }
+    for line in ["sqlx::query(\"select pg_sleep(60)\")", "let asleep = 1;"] {
+        assert!(!names_sleep(line), "{line}");
+    }
 }
 
 #[test]

@@ -14,7 +14,9 @@ use tokio::task::spawn_blocking;
 use crate::support::database::TestDatabase;
 use crate::support::dedicated_postgres::{DedicatedPostgres, PASSWORD};
 use crate::support::relay::{RelayTarget, relay};
-use crate::support::server::{WorkDir, eventually};
+use crate::support::server::WorkDir;
+use crate::support::tools::find_program;
+use crate::support::waiting::wait_until;
 use crate::support::{TestApp, run};
 
 const PEPPER: &str = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -60,7 +62,7 @@ async fn a_server_waits_for_a_database_that_does_not_exist_yet() {
         });
         // First nothing listens, then the database does not exist, then it does.
         let logged = |text: &str| std::fs::read_to_string(&log).is_ok_and(|it| it.contains(text));
-        let wait = |text: &'static str| eventually(text, || logged(text));
+        let wait = |text: &'static str| wait_until(text, || logged(text));
         tokio::task::block_in_place(|| wait("waiting for the database"));
         let listener = TcpListener::bind(address).await.unwrap();
         let socket = options.get_socket().unwrap().join(format!(".s.PGSQL.{}", options.get_port()));
@@ -145,6 +147,9 @@ async fn default_settings_of_the_database_do_not_affect_the_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_and_the_doctor_report_whether_the_connection_is_encrypted() {
+    if find_program("openssl").is_none() {
+        return;
+    }
     let postgres = DedicatedPostgres::start(&["ssl=on"]);
     postgres.execute("postgres", "create database encrypted").await;
     let url = postgres.url("encrypted");

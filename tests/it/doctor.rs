@@ -5,8 +5,9 @@ use std::net::TcpListener;
 
 use sqlx::AssertSqlSafe;
 
-use crate::support::server::{WorkDir, eventually};
+use crate::support::server::WorkDir;
 use crate::support::smtp_sink::MailSink;
+use crate::support::waiting::wait_until;
 use crate::support::{TestApp, run};
 
 /// `openssl rand -base64 32`, twice.
@@ -345,7 +346,7 @@ fn a_private_database_is_checked_and_not_created() {
     let server = dir.start(&[]);
     server.sign_up();
     server.signal_and_wait("INT");
-    eventually("Postgres ends", || dir.postgres().is_none());
+    wait_until("Postgres ends", || dir.postgres().is_none());
     let (code, output) = run_doctor_in(&dir, &none);
     assert_eq!(code, Some(0), "{output}");
     assert!(output.contains("responded to tenantry in"), "{output}");

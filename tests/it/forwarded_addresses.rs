@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use crate::support::app::text;
-use crate::support::leaks::captured_log;
 use crate::support::rate_limits::{client_from, with_limits_behind_proxy};
 use crate::support::with_settings;
 
@@ -83,7 +82,7 @@ async fn unreadable_forwarded_addresses_are_logged_in_one_warning() {
             send("forwarded-and-readable", "203.0.113.7:1").await;
             send("forwarded-unreadable-1", "_secret_of_a_client").await;
             send("forwarded-unreadable-2", "_secret_of_a_client").await;
-            let log = captured_log();
+            let log = app.log();
             let warned =
                 |id: &str| log.lines().any(|line| line.contains("WARN") && line.contains(id));
             assert!(!warned("forwarded-and-readable"));

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::support::accounts::TestAccount;
 use crate::support::app::text;
 use crate::support::client::{TestClient, TestResponse};
+use crate::support::locks::TableLock;
 use crate::support::{TestApp, run};
 
 fn organization_path(org_id: &str, rest: &str) -> String {
@@ -320,6 +321,8 @@ async fn no_invitation_created_while_its_key_is_revoked_stays_open() {
     run(async |app| {
         let acme = app.sign_up().await;
         for round in 0..3 {
+            // The first of them has been written when the key is revoked.
+            let mut lock = TableLock::before_commit(app.superuser().await, "invites").await;
             let key = app.mint(&acme.api_key, json!({ "name": format!("k{round}") })).await;
             let mut inviting = tokio::task::JoinSet::new();
             for number in 0..8 {
@@ -332,8 +335,14 @@ async fn no_invitation_created_while_its_key_is_revoked_stays_open() {
                 });
             }
             let path = format!("/v1/organization/api-keys/{}", key.key_id);
-            app.key(&acme.api_key).delete(&path).await.assert_status(200);
+            assert_eq!(lock.blocked_statement().await, "COMMIT");
+            let owner = app.key(&acme.api_key);
+            let revoking = tokio::spawn(async move { owner.delete(&path).await });
+            app.wait_for_lock_waiters(2).await;
+            lock.release().await;
+            revoking.await.unwrap().assert_status(200);
             let statuses = inviting.join_all().await;
+            assert!(statuses.contains(&201), "{statuses:?}");
             assert!(statuses.iter().all(|it| [201, 401, 403].contains(it)), "{statuses:?}");
             let open = "select count(*) from invites where revoked_at is null";
             assert_eq!(app.count(open).await, 0, "{statuses:?}");

@@ -9,6 +9,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::support::accounts::PASSWORD;
 use crate::support::client::{TestClient, TestResponse};
+use crate::support::waiting::wait_until_async;
 use crate::support::{TestApp, with_settings};
 
 /// Acquires permits until none is left for requests of this cost.
@@ -97,9 +98,8 @@ async fn start_slow_upload(app: &TestApp, client: TestClient, path: &'static str
     let before = app.app.in_flight.arriving();
     let client = client.with("content-type", "application/json");
     let response = tokio::spawn(async move { client.send("POST", path, body).await });
-    while app.app.in_flight.arriving() == before && !response.is_finished() {
-        tokio::task::yield_now().await;
-    }
+    let is_seen = async || app.app.in_flight.arriving() != before || response.is_finished();
+    wait_until_async("the server waits for the rest of the body", is_seen).await;
     SlowUpload { rest, response }
 }
 

@@ -65,6 +65,7 @@ fn a_bounded_number_of_200_concurrent_sign_ins_uses_memory_and_the_rest_are_shed
     let sign_up = curl(&["-d", CREDENTIALS, "-H", JSON, &server.url("/auth/signup")]);
     assert_eq!(sign_up.status, 201, "{}", sign_up.text);
     let before = peak_resident_kib(&server);
+    assert!(before.is_some() || !cfg!(target_os = "linux"), "no memory was measured");
 
     let start = Arc::new(Barrier::new(200));
     let all = (0..200).map(|_| {

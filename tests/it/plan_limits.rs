@@ -36,9 +36,7 @@ async fn send_at_once(
     for (client, path, body) in requests {
         tasks.spawn(async move { client.post(&path, body).await });
     }
-    let waiting = "select count(*) from pg_stat_activity
-                   where datname = current_database() and wait_event_type = 'Lock'";
-    while app.count(waiting).await < 3 {}
+    app.wait_for_lock_waiters(3).await;
     drop(connection);
     tasks.join_all().await.into_iter().partition(|response| response.status.is_success())
 }

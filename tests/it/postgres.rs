@@ -6,12 +6,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use tenantry::postgres::{Cluster, ClusterSettings, Durability, Error, upgrade};
+
+use crate::support::waiting::wait_until;
 
 #[test]
 fn concurrent_starts_share_one_postgres() {
@@ -287,12 +287,4 @@ fn stop(cluster: Cluster) {
     wait_until("Postgres has ended", || {
         !pid_file.exists() && UnixStream::connect(&socket).is_err()
     });
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < Duration::from_secs(20), "not in time: {what}");
-        sleep(Duration::from_millis(20));
-    }
 }

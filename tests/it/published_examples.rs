@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::server::{WorkDir, run_shell};
+use crate::support::tools;
 
 /// The names of an object's members, and of what kind each is.
 fn shape(value: &Value) -> Vec<(String, &'static str)> {
@@ -229,9 +230,8 @@ await keep(await fetch('https://api.example.com/auth/me', { headers }));
 console.log(JSON.stringify(answers));
 ";
     let here = program.replace("https://api.example.com", &server.url(""));
-    if let Some(answers) = run_program("node", &["--input-type=module", "-e", &here]) {
-        assert_is_page_s1(&answers);
-    }
+    let Some(answers) = run_program("node", &["--input-type=module", "-e", &here]) else { return };
+    assert_is_page_s1(&answers);
 }
 
 /// Page s1 with Python's `requests`.
@@ -258,11 +258,8 @@ keep(requests.get('https://api.example.com/auth/me', headers=headers))
 print(json.dumps(answers))
 ";
     let here = program.replace("https://api.example.com", &server.url(""));
-    if run_program("python3", &["-c", "import requests; print('[]')"]).is_some()
-        && let Some(answers) = run_program("python3", &["-c", &here])
-    {
-        assert_is_page_s1(&answers);
-    }
+    let Some(answers) = run_python(&here) else { return };
+    assert_is_page_s1(&answers);
 }
 
 /// An answer's object without what is there in addition to the page's, all of which is there.
@@ -441,9 +438,8 @@ answers.push(await projects.json());
 console.log(JSON.stringify(answers));
 ";
     let here = program.replace("https://api.example.com", &server.url(""));
-    if let Some(answers) = run_program("node", &["--input-type=module", "-e", &here]) {
-        assert_is_page_s4(&answers);
-    }
+    let Some(answers) = run_program("node", &["--input-type=module", "-e", &here]) else { return };
+    assert_is_page_s4(&answers);
 }
 
 /// The same with Python's `requests`, and its cookie jar.
@@ -495,29 +491,28 @@ answers.append(projects.json())
 print(json.dumps(answers))
 ";
     let here = program.replace("https://api.example.com", &server.url(""));
-    if run_program("python3", &["-c", "import requests; print('[]')"]).is_some()
-        && let Some(answers) = run_program("python3", &["-c", &here])
-    {
-        assert_is_page_s4(&answers);
-    }
+    let Some(answers) = run_python(&here) else { return };
+    assert_is_page_s4(&answers);
 }
 
-/// Runs a program that prints a JSON list; `None` where its language is not installed, which only
-/// a person's machine may be without.
-pub fn run_program(language: &str, arguments: &[&str]) -> Option<Vec<Value>> {
-    let done = std::process::Command::new(language).args(arguments).output();
-    match done {
-        Ok(done) if done.status.success() => Some(serde_json::from_slice(&done.stdout).unwrap()),
-        failed => {
-            let is_missing = match &failed {
-                Ok(done) => String::from_utf8_lossy(&done.stderr).contains("ModuleNotFoundError"),
-                Err(_) => true,
-            };
-            assert!(is_missing, "{failed:?}");
-            assert!(std::env::var_os("CI").is_none(), "{language} is not installed: {failed:?}");
-            None
-        }
+/// Returns the JSON list that a program prints, or `None` if the test is skipped because the
+/// program is missing.
+pub fn run_program(name: &str, arguments: &[&str]) -> Option<Vec<Value>> {
+    let program = tools::find_program(name)?;
+    let done = std::process::Command::new(program).args(arguments).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    Some(serde_json::from_slice(&done.stdout).unwrap())
+}
+
+/// The same with Python's `requests`.
+fn run_python(program: &str) -> Option<Vec<Value>> {
+    let python = tools::find_program("python3")?;
+    let import = std::process::Command::new(python).args(["-c", "import requests"]).output();
+    let is_installed = import.unwrap().status.success();
+    if !tools::is_installed("Python's package requests", is_installed) {
+        return None;
     }
+    run_program("python3", &["-c", program])
 }
 
 /// Page s3, *Request*, with the variable set as the page has it.

@@ -1,7 +1,7 @@
 //! Behind a real nginx, with two servers.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
@@ -10,9 +10,9 @@ use tenantry::app::in_flight::Cost;
 use tenantry::model::rate_limit::LimitSubject;
 use tokio::net::UnixStream;
 
-use crate::support::server::eventually;
 use crate::support::socket::{SocketServer, parse_status, send_raw};
-use crate::support::with_settings;
+use crate::support::waiting::wait_until;
+use crate::support::{tools, with_settings};
 
 /// nginx with its defaults, and with keep-alive connections and unbuffered request bodies.
 const CONFIGURATION: &str = "
@@ -51,13 +51,9 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// Starts nginx in front of two servers; `None` where it is not installed, except in CI.
+    /// Starts nginx in front of two servers; `None` if the test is skipped because it is missing.
     fn start(one: &SocketServer, other: &SocketServer) -> Option<Self> {
-        let program = ["/usr/sbin/nginx", "/usr/bin/nginx", "/opt/homebrew/bin/nginx"];
-        let Some(program) = program.into_iter().find(|it| Path::new(it).exists()) else {
-            assert!(std::env::var_os("CI").is_none(), "nginx is not installed");
-            return None;
-        };
+        let program = tools::find_program("nginx")?;
         let folder = tempfile::tempdir().unwrap();
         let configuration = CONFIGURATION
             .replace("DIR", folder.path().to_str().unwrap())
@@ -68,7 +64,7 @@ impl Nginx {
         let mut command = Command::new(program);
         command.arg("-c").arg(&file).arg("-p").arg(folder.path()).stderr(Stdio::null());
         let nginx = Self { process: command.spawn().unwrap(), folder };
-        eventually("nginx listens", || {
+        wait_until("nginx listens", || {
             std::os::unix::net::UnixStream::connect(nginx.socket("kept")).is_ok()
         });
         Some(nginx)

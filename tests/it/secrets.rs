@@ -1,7 +1,8 @@
 //! Secrets: after every test the database and the log are searched for each secret that it received
 //! (`support::leaks`). These tests show that the search finds one.
 
-use crate::support::{leaks, run};
+use crate::support::leaks::{self, LogStart};
+use crate::support::{TestApp, run};
 
 #[tokio::test]
 async fn the_search_finds_a_plaintext_in_a_row_and_in_the_log() {
@@ -12,17 +13,21 @@ async fn the_search_finds_a_plaintext_in_a_row_and_in_the_log() {
              values (gen_random_uuid(), 'a-plaintext-in-a-row', '', 'trial', now(), now())",
         )
         .await;
-        assert!(finds_plaintext(app, in_row).await);
+        let start = app.log_start;
+        assert!(finds_plaintext(app, in_row, start).await);
         tracing::info!("a-plaintext-in-the-log");
-        assert!(finds_plaintext(app, ["a-plaintext-in-the-log".to_owned()]).await);
-        assert!(!finds_plaintext(app, ["a-plaintext-nowhere".to_owned()]).await);
+        let in_log = ["a-plaintext-in-the-log".to_owned()];
+        assert!(finds_plaintext(app, in_log.clone(), start).await);
+        assert!(!finds_plaintext(app, ["a-plaintext-nowhere".to_owned()], start).await);
+        let later = leaks::capture_log();
+        assert!(!finds_plaintext(app, in_log, later).await, "a later test is blamed");
     })
     .await;
 }
 
-async fn finds_plaintext(app: &crate::support::TestApp, plaintexts: [String; 1]) -> bool {
+async fn finds_plaintext(app: &TestApp, plaintexts: [String; 1], since: LogStart) -> bool {
     let mut db = app.sql().await;
-    tokio::spawn(async move { leaks::assert_no_plaintexts(&mut db, &plaintexts).await })
+    tokio::spawn(async move { leaks::assert_no_plaintexts(&mut db, &plaintexts, since).await })
         .await
         .is_err()
 }

@@ -1,7 +1,5 @@
 //! Rate limits that all servers share: their table, and each server's local limiter in front of it.
 
-use std::time::Duration;
-
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tenantry::model::rate::Rate;
@@ -15,6 +13,7 @@ use crate::support::rate_limits::{
     assert_retry_after, client_from, metric_value, recorder, send_until_limited, with_limits,
     with_limits_behind_proxy,
 };
+use crate::support::waiting::wait_until_async;
 
 async fn sign_up(app: &TestApp) -> TestResponse {
     app.anonymous().post("/signup", json!({})).await
@@ -65,14 +64,11 @@ async fn a_table_that_is_available_again_is_used_again() {
             app.execute("alter table rate_limits rename to rate_limits_elsewhere").await;
             sign_up(app).await.assert_status(201);
             app.execute("alter table rate_limits_elsewhere rename to rate_limits").await;
-            let retried = async {
-                while app.count("select count(*) from rate_limits").await == 0 {
-                    sign_up(app).await.assert_status(201);
-                }
+            let is_asked = async || {
+                sign_up(app).await.assert_status(201);
+                app.count("select count(*) from rate_limits").await > 0
             };
-            tokio::time::timeout(Duration::from_secs(30), retried)
-                .await
-                .expect("a query of the table");
+            wait_until_async("the table is asked again", is_asked).await;
         })
         .await;
 }

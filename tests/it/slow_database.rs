@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 
 use crate::support::dedicated_postgres::{DedicatedPostgres, PASSWORD};
 use crate::support::relay::{RelayTarget, relay};
-use crate::support::server::{WorkDir, curl, eventually};
+use crate::support::server::{WorkDir, curl};
+use crate::support::waiting::wait_until;
 
 const ONE_WAY: Duration = Duration::from_millis(150);
 const PEPPER: &str = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -30,9 +31,9 @@ async fn at_300_ms_round_trip_with_scram_the_server_is_ready_and_signups_succeed
         let work_dir = WorkDir::new();
         let server = work_dir.start(&settings);
         let ready = || curl(&[&server.url("/health/ready")]).status;
-        eventually("it is ready", || ready() == 200);
+        wait_until("it is ready", || ready() == 200);
         // The first signup opens its connection and prepares each statement.
-        eventually("a signup succeeds", || {
+        wait_until("a signup succeeds", || {
             curl(&["-X", "POST", &server.url("/signup")]).status == 201
         });
         let keys: Vec<_> = (0..4).map(|_| server.sign_up()).collect();

@@ -1,6 +1,9 @@
 //! Which connections are closed for new ones at the connection limits.
 
+use std::time::Instant;
+
 use super::{FLOOD, HELLO, SHORT, Server, with_timeout};
+use crate::support::waiting::{pause_of_a_slow_client, wait_until_async};
 
 const POST: &str = "POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\n";
 const SLOW: &str = "GET /slow HTTP/1.1\r\nhost: t\r\n\r\n";
@@ -11,7 +14,8 @@ async fn at_the_connection_cap_the_longest_idle_connection_is_closed_for_a_new_o
     let (mut first, mut second) = (server.connect().await, server.connect().await);
     assert_eq!(second.request(HELLO).await.status, 200);
     // Times are whole milliseconds; these two must differ.
-    tokio::time::sleep(SHORT / 10).await;
+    let before = Instant::now();
+    wait_until_async("a later millisecond", async || before.elapsed().as_millis() > 1).await;
     assert_eq!(first.request(HELLO).await.status, 200);
     let mut third = server.connect().await;
     assert_eq!(third.request(HELLO).await.status, 200);
@@ -28,7 +32,7 @@ async fn a_connection_whose_client_is_slow_is_closed_for_a_new_one_at_any_point(
         let server = Server::start(|limits| limits.connections = 1).await;
         let mut slow = server.connect().await;
         slow.send(started).await;
-        tokio::time::sleep(SHORT).await;
+        pause_of_a_slow_client(SHORT).await;
         assert_eq!(server.connect().await.request(HELLO).await.status, 200, "{started:?}");
         assert!(slow.read_to_end().await.len() < FLOOD, "{started:?}");
     }

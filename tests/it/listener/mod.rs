@@ -31,6 +31,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::support::waiting::pause_of_a_slow_client;
+
 /// Longer than any test takes: an event that has not happened by then will not happen.
 const OVERALL_TIMEOUT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
@@ -160,8 +162,7 @@ async fn the_connection_of_a_client_that_stops_reading_is_closed() {
     let server = Server::start(|limits| limits.stall = SHORT).await;
     let mut deaf = server.connect().await;
     deaf.send("GET /flood HTTP/1.1\r\nhost: t\r\n\r\n").await;
-    // The client does not read, so there is no event to await.
-    tokio::time::sleep(PAUSE).await;
+    pause_of_a_slow_client(PAUSE).await;
     assert!(deaf.read_to_end().await.len() < FLOOD);
 }
 
@@ -170,8 +171,7 @@ async fn a_client_is_not_idle_while_it_still_has_to_read() {
     let server = Server::start(|limits| limits.idle = SHORT).await;
     let mut slow = server.connect().await;
     slow.send("GET /flood HTTP/1.1\r\nhost: t\r\n\r\n").await;
-    // The client does not read, so there is no event to await.
-    tokio::time::sleep(PAUSE).await;
+    pause_of_a_slow_client(PAUSE).await;
     assert_eq!(slow.read_response().await.body.len(), FLOOD);
     assert_eq!(slow.read_to_end().await, "");
 }

@@ -119,11 +119,7 @@ async fn a_key_that_is_being_rotated_ends_with_its_successor() {
             let request = json!({ "confirm_org_id": acme.org_id, "idempotency_key": "evt_1" });
             let operator = app.master_with_idempotency_key(scope, "evt_1");
             let forcing = tokio::spawn(async move { operator.post(&path, request).await });
-            let waits = "select count(*) from pg_stat_activity
-                         where datname = current_database() and wait_event_type = 'Lock'";
-            while app.count(waits).await == 0 {
-                tokio::task::yield_now().await;
-            }
+            app.wait_for_lock_waiters(1).await;
             sqlx::query("commit").execute(&mut rotating).await.unwrap();
             forcing.await.unwrap().assert_status(200);
             let left = "select count(*) from api_keys where revoked_at is null";

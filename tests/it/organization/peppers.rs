@@ -45,6 +45,8 @@ async fn a_key_stays_valid_while_it_is_rehashed() {
                 uses.spawn(async move { client.get("/me").await.status.as_u16() });
             }
             assert!(uses.join_all().await.into_iter().all(|status| status == 200));
+            let rehashed = "select count(*) from api_keys where pepper_id <> 'old'";
+            assert_eq!(app.count(rehashed).await, 1);
             both.close();
         })
         .await;

@@ -1,6 +1,7 @@
 //! `POST /v1/organization/api-keys/{id}/rotate`
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{create, create_named, path, status};
@@ -76,15 +77,25 @@ async fn a_rotation_with_a_grace_period_fails_no_request_in_between() {
         for _ in 0..5 {
             let (hour, stop) = (json!({ "grace_period": 3600 }), CancellationToken::new());
             let (client, stopped) = (app.key(&ci.api_key), stop.clone());
+            let (count, answered) = watch::channel(0);
             let used = tokio::spawn(async move {
                 let mut statuses = Vec::new();
-                while !stopped.is_cancelled() || statuses.is_empty() {
+                while !stopped.is_cancelled() {
                     statuses.push(client.get("/me").await.status.as_u16());
+                    count.send_replace(statuses.len());
                 }
                 statuses
             });
+            let is_answered = async |least: usize| {
+                answered.clone().wait_for(|count| *count >= least).await.unwrap();
+            };
+            is_answered(1).await;
             let next = rotate(app, &ci.api_key, &ci.key_id, hour).await.assert_status(200).body;
             assert_eq!(status(app, &text(&next["key"])).await, 200);
+            // The next request may have begun before the rotation was answered, the one after it
+            // has not.
+            let before = *answered.borrow();
+            is_answered(before + 2).await;
             stop.cancel();
             assert!(used.await.unwrap().into_iter().all(|status| status == 200));
             (ci.api_key, ci.key_id) = (text(&next["key"]), text(&next["id"]));

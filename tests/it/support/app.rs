@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::TestClient;
 use super::database::TestDatabase;
-use super::leaks;
+use super::leaks::{self, LogStart};
+use super::waiting::wait_until_async;
 
 /// The initial time of every test's clock. It is later than the database's clock, so that an expiry
 /// set by the application has not passed for the database.
@@ -81,18 +82,18 @@ impl TestSettings {
     /// Runs a test on a server with these settings, then asserts that no plaintext secret that the
     /// test saw is in the database or the log.
     pub async fn run(mut self, test: impl AsyncFnOnce(&TestApp)) {
-        leaks::capture_log();
+        let log_start = leaks::capture_log();
         let database = TestDatabase::create().await;
         let data_dir = tempfile::tempdir().expect("a folder");
         self.0.insert("DATABASE_URL".to_owned(), database.url());
         let folder = data_dir.path().to_str().expect("UTF-8").to_owned();
         self.0.entry("DATA_DIR".to_owned()).or_insert(folder);
-        let app = TestApp::start(&self.0, 1);
+        let app = TestApp::start(&self.0, 1, log_start);
         test(&app).await;
         app.app.meter.flush().await.expect("usage is written");
         app.app.rejections.flush().await.expect("rejections are written");
         let seen = app.seen_secrets.lock().expect("no panic").clone();
-        leaks::assert_no_plaintexts(&mut database.connect().await, &seen).await;
+        leaks::assert_no_plaintexts(&mut database.connect().await, &seen, log_start).await;
         app.close();
         database.remove().await;
     }
@@ -106,13 +107,15 @@ pub struct TestApp {
     pub clock: Arc<TestClock>,
     /// Every plaintext secret in a response so far.
     pub seen_secrets: Arc<Mutex<Vec<String>>>,
+    /// Where the test began in the log.
+    pub log_start: LogStart,
     router: Router,
     database: PgConnectOptions,
     settings: HashMap<String, String>,
 }
 
 impl TestApp {
-    fn start(settings: &HashMap<String, String>, seed: u64) -> Self {
+    fn start(settings: &HashMap<String, String>, seed: u64, log_start: LogStart) -> Self {
         let config = Config::read(&mut Env::from_source(|name: &str| settings.get(name).cloned()));
         let config = config.unwrap_or_else(|problems| panic!("{problems}"));
         let database = config.database.url.clone().expect("a database");
@@ -130,7 +133,8 @@ impl TestApp {
         *entropy.0.lock().expect("no panic") = StdRng::seed_from_u64(seed);
         let router = tenantry::http::router(&app);
         let settings = settings.clone();
-        Self { app, clock, seen_secrets: Arc::default(), router, database, settings }
+        let seen_secrets = Arc::default();
+        Self { app, clock, seen_secrets, log_start, router, database, settings }
     }
 
     /// A second server on the same database, with another random seed.
@@ -142,9 +146,14 @@ impl TestApp {
     pub fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
         let mut all = self.settings.clone();
         all.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        let mut replica = Self::start(&all, 2);
+        let mut replica = Self::start(&all, 2, self.log_start);
         replica.seen_secrets = Arc::clone(&self.seen_secrets);
         replica
+    }
+
+    /// What was logged since the test began, by it and by the tests that run beside it.
+    pub fn log(&self) -> String {
+        self.log_start.log()
     }
 
     /// The settings with which the binary uses the same database.
@@ -217,6 +226,20 @@ impl TestApp {
     /// Runs a query that returns one number.
     pub async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut self.sql().await).await.expect("a count")
+    }
+
+    /// Waits until at least so many connections wait for a lock in the database.
+    pub async fn wait_for_lock_waiters(&self, waiters: i64) {
+        let description = format!("{waiters} connections wait for a lock");
+        let are_waiting = async || self.lock_waiters().await >= waiters;
+        wait_until_async(&description, are_waiting).await;
+    }
+
+    /// Counts the connections that wait for a lock in the database.
+    pub async fn lock_waiters(&self) -> i64 {
+        let waiting = "select count(*) from pg_stat_activity
+                       where datname = current_database() and wait_event_type = 'Lock'";
+        self.count(waiting).await
     }
 
     /// The subject under which requests with an organization's keys are limited.

@@ -11,7 +11,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
 
-use super::server::{eventually, signal};
+use super::server::signal;
+use super::waiting::wait_until;
 
 /// The password of its superuser, `admin`.
 pub const PASSWORD: &str = "a-password-of-the-database";
@@ -49,7 +50,7 @@ impl DedicatedPostgres {
         let process = launch(path, port, user, settings);
         let own = Self { folder, port, process };
         let pid_file = pid_file_path(own.folder.path());
-        eventually("Postgres is ready", || {
+        wait_until("Postgres is ready", || {
             fs::read_to_string(&pid_file).is_ok_and(|text| text.trim_end().ends_with("ready"))
         });
         own

@@ -16,19 +16,28 @@ use tracing_subscriber::util::SubscriberInitExt;
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static CAPTURE: Once = Once::new();
 
-/// Captures the log of this process, at the most detailed level for our code and for the SQL.
-pub fn capture_log() {
+/// Where in the log of this process a test began. What is logged after that is the test's log, with
+/// lines of the tests that run beside it.
+#[derive(Clone, Copy)]
+pub struct LogStart(usize);
+
+impl LogStart {
+    /// What was logged since then.
+    pub fn log(self) -> String {
+        String::from_utf8_lossy(&LOG.lock().expect("no panic")[self.0..]).into_owned()
+    }
+}
+
+/// Keeps the log of this process from now on at the latest, with more in it than an operator would
+/// ever ask for.
+pub fn capture_log() -> LogStart {
     CAPTURE.call_once(|| {
         let all = ["tenantry", "sqlx"].map(|target| (target, Level::TRACE));
         let filter = Targets::new().with_default(Level::INFO).with_targets(all);
         let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| LogCapture);
         tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     });
-}
-
-/// The log of this process so far, of all tests in it.
-pub fn captured_log() -> String {
-    String::from_utf8_lossy(&LOG.lock().expect("no panic")).into_owned()
+    LogStart(LOG.lock().expect("no panic").len())
 }
 
 struct LogCapture;
@@ -61,10 +70,11 @@ pub fn passwords_in(body: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Fails if a plaintext secret is in any row of any table, or in the log.
-pub async fn assert_no_plaintexts(db: &mut PgConnection, plaintexts: &[String]) {
+/// Fails if a plaintext secret is in any row of any table, or in what was logged since the test
+/// began.
+pub async fn assert_no_plaintexts(db: &mut PgConnection, plaintexts: &[String], since: LogStart) {
     let mut haystack = all_rows(db).await;
-    haystack.push(("the log".to_owned(), captured_log()));
+    haystack.push(("the log".to_owned(), since.log()));
     for plaintext in plaintexts {
         let hex = hex(plaintext.as_bytes());
         for (place, text) in &haystack {

@@ -20,6 +20,7 @@ pub mod client;
 pub mod database;
 pub mod dedicated_postgres;
 pub mod leaks;
+pub mod locks;
 pub mod pgbouncer;
 pub mod rate_limits;
 pub mod relay;
@@ -29,5 +30,7 @@ pub mod smtp_sink;
 pub mod socket;
 pub mod spec;
 pub mod stripe;
+pub mod tools;
+pub mod waiting;
 
 pub use app::{TestApp, run, with_settings};

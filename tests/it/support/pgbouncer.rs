@@ -2,7 +2,6 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::str::FromStr;
 
@@ -10,7 +9,9 @@ use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 
 use super::dedicated_postgres::as_user;
-use super::server::{eventually, signal};
+use super::server::signal;
+use super::tools::find_program;
+use super::waiting::wait_until;
 
 /// A running `PgBouncer`.
 pub struct PgBouncer {
@@ -19,8 +20,10 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one before the server of `url`, in this mode, with more lines of configuration.
-    pub fn start(url: &str, mode: &str, lines: &str) -> Self {
+    /// Starts one before the server of `url`, in this mode, with more lines of configuration; `None`
+    /// if the test is skipped because `PgBouncer` is missing.
+    pub fn start(url: &str, mode: &str, lines: &str) -> Option<Self> {
+        let program = find_program("pgbouncer")?;
         let options = PgConnectOptions::from_str(url).unwrap();
         let socket = options.get_socket().expect("a socket");
         // It refuses to run as root, and the socket's folder is open to its owner alone.
@@ -39,14 +42,12 @@ impl PgBouncer {
         fs::write(folder.path().join("pgbouncer.ini"), configuration).unwrap();
         let users = format!("\"{}\" \"\"\n", options.get_username());
         fs::write(folder.path().join("users"), users).unwrap();
-        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"];
-        let program = program.into_iter().find(|it| Path::new(it).exists());
-        let mut command = as_user(Path::new(program.unwrap_or("pgbouncer")), user);
+        let mut command = as_user(&program, user);
         command.arg("-q").arg(folder.path().join("pgbouncer.ini"));
-        let process = command.stderr(Stdio::null()).spawn().expect("PgBouncer is installed");
+        let process = command.stderr(Stdio::null()).spawn().unwrap();
         let socket = folder.path().join(".s.PGSQL.6432");
-        eventually("PgBouncer listens", || socket.exists());
-        Self { folder, process }
+        wait_until("PgBouncer listens", || socket.exists());
+        Some(Self { folder, process })
     }
 
     /// The URL of a database behind it.

@@ -7,23 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tempfile::TempDir;
 
-/// How long anything may take before a test gives up on it.
-const TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Polls until `happened` is true, for events in other processes.
-#[track_caller]
-pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !happened() {
-        assert!(start.elapsed() < TIMEOUT, "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use super::waiting::holds_within;
 
 /// A folder to run servers in, one after the other or together.
 pub struct WorkDir {
@@ -99,6 +90,14 @@ impl WorkDir {
         Server { child, welcome, log }
     }
 
+    /// A connection of the superuser's to the folder's Postgres.
+    pub async fn sql(&self) -> PgConnection {
+        let socket = self.folder.path().join(".tenantry/postgres/socket");
+        let options = PgConnectOptions::new_without_pgpass().socket(socket);
+        let options = options.username("tenantry").database("tenantry");
+        options.connect().await.expect("a connection")
+    }
+
     /// The process id of the folder's Postgres, if it runs.
     pub fn postgres(&self) -> Option<u32> {
         let file = self.folder.path().join(".tenantry/postgres/data/postmaster.pid");
@@ -124,12 +123,8 @@ impl Drop for WorkDir {
     fn drop(&mut self) {
         let Some(pid) = self.postgres() else { return };
         signal("INT", pid);
-        let start = Instant::now();
-        while is_alive(pid) {
-            if start.elapsed() > Duration::from_secs(10) {
-                return signal("KILL", pid);
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if !holds_within(Duration::from_secs(10), || !is_alive(pid)) {
+            signal("KILL", pid);
         }
     }
 }
@@ -226,7 +221,7 @@ pub fn run_shell(line: &str) -> Value {
 }
 
 fn run_curl(mut command: Command) -> CurlResponse {
-    let done = command.output().expect("curl is installed");
+    let done = command.output().expect("curl must be installed");
     let output = String::from_utf8(done.stdout).unwrap();
     let (text, status) = output.rsplit_once('\n').unwrap();
     CurlResponse {

@@ -107,7 +107,9 @@ pub fn operations() -> Vec<Operation> {
             description: description.clone(),
         })
     });
-    operations.collect()
+    let operations: Vec<Operation> = operations.collect();
+    assert!(operations.len() > 80, "only {} operations were found", operations.len());
+    operations
 }
 
 /// Fails if the description does not allow the response: its status, media type or schema. An error

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use tenantry::repo::online_migrations;
 
 use super::{MIGRATIONS, OldDatabase};
+use crate::support::waiting::wait_until_async;
 use crate::support::{TestApp, run};
 
 /// The newest version before the migrations that build indexes concurrently.
@@ -21,13 +22,9 @@ const WAITS_FOR_TRANSACTIONS: &str = "select exists (
         and query like 'create%index concurrently%')";
 
 /// Polls until a query returns true.
-async fn wait_until(db: &mut PgConnection, condition: &'static str) {
-    loop {
-        if sqlx::query_scalar(condition).fetch_one(&mut *db).await.unwrap() {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
+async fn wait_until_true(db: &mut PgConnection, condition: &'static str) {
+    let is_true = async || sqlx::query_scalar(condition).fetch_one(&mut *db).await.unwrap();
+    wait_until_async(condition, is_true).await;
 }
 
 /// Reads and writes every table as servers do, with the lock timeout of their connections.
@@ -98,7 +95,7 @@ async fn a_migration_that_waits_for_a_lock_blocks_no_other_query() {
         let mut db = old.connect().await;
         let others = async {
             for _ in 0..3 {
-                wait_until(&mut watch, WAITS_FOR_TABLE).await;
+                wait_until_true(&mut watch, WAITS_FOR_TABLE).await;
                 read_and_write_all_tables(&mut server).await;
             }
             open.commit().await.unwrap();
@@ -121,12 +118,12 @@ async fn indexes_are_built_without_blocking_reads_writes_or_servers_that_start()
         sqlx::raw_sql("select from organizations").execute(&mut *open).await.unwrap();
         let (mut first, mut second) = (old.connect().await, old.connect().await);
         let others = async {
-            wait_until(&mut watch, WAITS_FOR_TRANSACTIONS).await;
+            wait_until_true(&mut watch, WAITS_FOR_TRANSACTIONS).await;
             read_and_write_all_tables(&mut server).await;
             // As a server of the previous version locks when it starts.
             server.lock().await.unwrap();
             server.unlock().await.unwrap();
-            wait_until(&mut watch, WAITS_FOR_TRANSACTIONS).await;
+            wait_until_true(&mut watch, WAITS_FOR_TRANSACTIONS).await;
             open.commit().await.unwrap();
         };
         let (one, other, ()) = tokio::join!(
@@ -185,7 +182,7 @@ async fn a_migration_that_fails_while_it_builds_an_index_runs_again_from_its_sta
         sqlx::raw_sql("select from organizations").execute(&mut *open).await.unwrap();
         let mut db = old.connect().await;
         let terminate = async {
-            wait_until(&mut watch, WAITS_FOR_TRANSACTIONS).await;
+            wait_until_true(&mut watch, WAITS_FOR_TRANSACTIONS).await;
             let end = "select pg_terminate_backend(pid) from pg_stat_activity
                        where query like 'create%index concurrently%'
                          and datname = current_database()";

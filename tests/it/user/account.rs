@@ -93,7 +93,8 @@ async fn deleting_an_account_ends_its_credentials_and_frees_its_address() {
         let again = app.anonymous().post("/signup", json!({ "org_id": ann.org_id })).await;
         again.assert_error(409, "conflict");
         app.sign_up_account("ann@example.com").await;
-        assert!(app.mails().await.iter().all(|mail| mail.token().is_some()));
+        let mails = app.mails().await;
+        assert!(!mails.is_empty() && mails.iter().all(|mail| mail.token().is_some()));
     })
     .await;
 }

@@ -276,7 +276,7 @@ async fn without_a_mail_server_mail_is_written_to_private_files_that_the_log_nam
         let mode = files[0].metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let name = files[0].path().display().to_string();
-        assert!(crate::support::leaks::captured_log().contains(&name), "{name}");
+        assert!(app.log().contains(&name), "{name}");
     })
     .await;
 }

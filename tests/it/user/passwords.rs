@@ -156,11 +156,7 @@ async fn reset_during(steps: [&'static str; 2]) {
             let (owner, request) = (app.anonymous(), json!({ "token": link, "newPassword": NEW }));
             tokio::spawn(async move { owner.post("/api/auth/reset-password", request).await })
         };
-        let waits = "select count(*) from pg_stat_activity
-                     where datname = current_database() and wait_event_type = 'Lock'";
-        while app.count(waits).await == 0 {
-            tokio::task::yield_now().await;
-        }
+        app.wait_for_lock_waiters(1).await;
         sqlx::query("commit").execute(&mut maker).await.unwrap();
         resetting.await.unwrap().assert_status(200);
         let live = "select count(*) from api_keys where revoked_at is null";

@@ -424,9 +424,7 @@ async fn the_plan_s_limit_is_exact_under_concurrent_requests() {
             // All have the same name; random suffixes make their slugs unique.
             tasks.spawn(async move { client.post(&path, json!({ "name": "last" })).await });
         }
-        let waiting = "select count(*) from pg_stat_activity
-                       where datname = current_database() and wait_event_type = 'Lock'";
-        while app.count(waiting).await < 3 {}
+        app.wait_for_lock_waiters(3).await;
         drop(connection);
         let (created, rejected): (Vec<_>, Vec<_>) =
             tasks.join_all().await.into_iter().partition(|it| it.status == 201);

@@ -1,0 +1,40 @@
+//! Programs that some tests need besides Postgres. A test whose program is missing fails, unless
+//! `TENANTRY_SKIP_MISSING_TOOLS=1` is set.
+
+use std::env;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// The variable that skips tests whose tools are missing.
+const SKIP: &str = "TENANTRY_SKIP_MISSING_TOOLS";
+
+/// Returns the path of a program, or `None` if it is missing and the test is skipped.
+///
+/// # Panics
+/// If it is missing and the test must not be skipped.
+#[track_caller]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Debian installs servers where only root's PATH leads.
+    let more = ["/usr/sbin", "/opt/homebrew/bin"].map(PathBuf::from);
+    let mut files = env::split_paths(&path).chain(more).map(|folder| folder.join(name));
+    let found = files.find(|file| file.is_file());
+    is_installed(name, found.is_some());
+    found
+}
+
+/// Returns `installed`, which says whether the tool is there; if not, the test is skipped.
+///
+/// # Panics
+/// If it is not installed and the test must not be skipped.
+#[track_caller]
+pub fn is_installed(tool: &str, installed: bool) -> bool {
+    if !installed {
+        let skip = env::var_os(SKIP).is_some_and(|value| value == "1");
+        assert!(skip, "{tool} is not installed; {SKIP}=1 skips the tests that need it");
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        // Not by `eprintln!`, whose output is captured and hidden when the test passes.
+        writeln!(std::io::stderr(), "skipped {test}: {tool} is not installed").expect("stderr");
+    }
+    installed
+}
