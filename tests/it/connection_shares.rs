@@ -14,8 +14,8 @@ async fn assert_other_callers_succeed(
     requests: Vec<(TestClient, &'static str, &'static str, Value)>,
 ) {
     let others = [app.sign_up().await, app.sign_up().await];
-    let mut blocker = app.sql().await;
-    sqlx::raw_sql(lock).execute(&mut blocker).await.unwrap();
+    let mut lock_connection = app.sql().await;
+    sqlx::raw_sql(lock).execute(&mut lock_connection).await.unwrap();
     let mut blocked = tokio::task::JoinSet::new();
     let sent = requests.len();
     for (client, method, path, body) in requests {
@@ -33,7 +33,7 @@ async fn assert_other_callers_succeed(
         let waiting = app.lock_waiters().await;
         assert!(waiting <= 3, "{waiting} connections wait for one caller's lock");
     }
-    sqlx::raw_sql("rollback").execute(&mut blocker).await.unwrap();
+    sqlx::raw_sql("rollback").execute(&mut lock_connection).await.unwrap();
     for response in blocked.join_all().await {
         let status = response.status.as_u16();
         assert!(status < 300 || [401, 429, 503].contains(&status), "{}", response.text);

@@ -120,6 +120,8 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     // Looking up the caller or a presented secret, before the organization is known.
     &[
         "callers::find_by_digests",
+        "known_credentials::find_keys",
+        "known_credentials::find_tokens",
         "callers::find_by_sessions",
         "invites::find_presented",
         "key_claims::find_presented",
@@ -588,6 +590,16 @@ async fn inserts(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
             account_callers::lock_and_confirm_token(tx, (it.account, organization), it.token)
                 .await?;
         }
+        other => insert_row(tx, other, it).await?,
+    }
+    Ok(false)
+}
+
+/// Runs a statement that inserts one row.
+async fn insert_row(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<()> {
+    let (organization, now) = (it.organization, Utc::now());
+    let id = Uuid::from_u128(7);
+    match statement {
         "projects::insert" => {
             let new = NewProject {
                 id: ProjectId::from_uuid(id),
@@ -613,5 +625,5 @@ async fn inserts(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         }
         other => panic!("no statement {other}"),
     }
-    Ok(false)
+    Ok(())
 }
